@@ -1,0 +1,255 @@
+"""What every driver promises: the life of a job in the broker, in verbs.
+
+                 put(later)            the clock
+               +------------> delayed ----------+
+               |                                v
+    (nothing) -+-- put ------------------>  pending  --- reserve ---> reserved --- ack ---> (gone)
+                                             ^   ^                     |    |
+                                             |   +---- rescue ---------+    +-- extend (stays reserved)
+                                             |     (the lease has ended)    |
+                                             +---- release(0) --------------+-- release(later) ---> delayed
+
+A job is in exactly one of three states: *delayed* (not before its time), *pending* (waiting for a worker) or *reserved*
+(taken by a worker, for one lease). Every arrow is one atomic step, so a crash between any two calls loses nothing and
+leaves nothing held by two.
+
+* **A lease** is a taking for a while. It is named by a fresh token, so what a worker does with a lease that has ended
+  (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from.
+* **Order** is strict: the queues in the order they are asked for, then priority (0 first, 9 last: as Celery on Redis),
+  then the time since which the job could have run, then the order of putting.
+* **Attempts** are counted by `reserve`. `release` gives the attempt back unless told otherwise.
+* **Time** is the broker's, in POSIX seconds; durations are seconds.
+
+A driver knows nothing of Celery: a payload is a text it keeps. `tests/contract` is this page as a test suite; every
+driver passes it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job is in the broker. What became of it afterwards is the store's to say."""
+
+    DELAYED = "delayed"
+    PENDING = "pending"
+    RESERVED = "reserved"
+
+
+HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be put. `available_at`: not before this instant (None: at once). `unique_key`: at most one living job has it."""
+
+    queue: str
+    payload: str
+    id: str
+    priority: int = HIGHEST_PRIORITY
+    available_at: float | None = None
+    unique_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What `put` did. `created` is False when a living job had the unique key already; `id` is then that job's."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The taking of one job. `key` is the driver's own handle of the job, `token` is fresh with every reservation."""
+
+    key: int | str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedJob:
+    """A job taken by `reserve`. `attempts` counts this taking; `rescues` counts how often a lease of it ended unanswered."""
+
+    lease: Lease
+    id: str
+    queue: str
+    payload: str
+    priority: int
+    attempts: int
+    rescues: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many jobs a queue holds in each state, and the age in seconds of its oldest pending one (None: there is none)."""
+
+    pending: int
+    delayed: int
+    reserved: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as `peek` shows it. `reserved_until` and `reserved_by` are None unless it is reserved."""
+
+    id: str
+    queue: str
+    state: State
+    payload: str
+    priority: int
+    attempts: int
+    rescues: int
+    available_at: float
+    reserved_until: float | None
+    reserved_by: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One message to every mailbox whose binding fits: remote control, replies, events. Short-lived, never a job."""
+
+    exchange: str
+    routing_key: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which broadcasts a mailbox gets: all of `exchange` (pattern ""), or those whose key matches the regular expression."""
+
+    exchange: str
+    pattern: str = ""
+
+
+class Bell(ABC):
+    """What an idle consumer listens to. `hear` may say yes too often (the look costs little), never too seldom for long."""
+
+    #: The longest a consumer waits before it looks anyway, in seconds.
+    interval: float
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable when there may be something new, or None where the broker has no such thing."""
+        return None
+
+    @abstractmethod
+    def hear(self) -> bool:
+        """Whether there may be something new since the last call. Doesn't block."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Driver(ABC):
+    """One broker. Safe to use from several threads; a forked child must make its own.
+
+    Every method raises `DriverUnavailableError` when the broker can't be reached (the step then happened wholly or not
+    at all) and `DriverError` when it refuses.
+    """
+
+    #: Connection-url scheme family: "sqlite", "postgresql", "mysql", "redis", "memory".
+    name: str
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
+        """Put jobs, all or none, now or for later. A job whose unique key a living job has is not put (nor is it an error)."""
+
+    @abstractmethod
+    def reserve(
+        self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
+    ) -> list[ReservedJob]:
+        """Ack `done`, move what is due, and take up to `limit` jobs for `lease` seconds, in strict order; all in one step.
+
+        Jobs of paused queues are not taken. `by` names the worker, for people to read.
+        """
+
+    @abstractmethod
+    def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
+        """Renew leases for `lease` seconds from now. Returns those that were no longer held."""
+
+    @abstractmethod
+    def ack(self, leases: Sequence[Lease]) -> int:
+        """The jobs are done: forget them. Returns how many were still held; a lease that ended changes nothing."""
+
+    @abstractmethod
+    def release(
+        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+    ) -> int:
+        """Put jobs back, to run after `delay` seconds. Returns how many were still held.
+
+        `payload` replaces theirs. `attempts` sets their count; by default the attempt is given back (not burned).
+        """
+
+    @abstractmethod
+    def rescue(self) -> int:
+        """Bring back the jobs whose lease has ended, to where they stood in their queue. Returns how many."""
+
+    # --- looking and mending ----------------------------------------------------------------------------------------
+    @abstractmethod
+    def queues(self) -> list[str]:
+        """The names of all queues that hold a job, sorted."""
+
+    @abstractmethod
+    def sizes(self, queue: str) -> Sizes:
+        """How full a queue is. A queue nobody has used is empty."""
+
+    @abstractmethod
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        """The first jobs of a queue in one state, in the order in which they will run (reserved: their leases end)."""
+
+    @abstractmethod
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete jobs by id, in whatever state (who holds one keeps running it, and its ack changes nothing). Returns how many."""
+
+    @abstractmethod
+    def clear(self, queue: str) -> int:
+        """Delete the pending and delayed jobs of a queue; reserved ones are left to their workers. Returns how many."""
+
+    @abstractmethod
+    def pause(self, queue: str, until: float | None = None) -> None:
+        """Let no job of a queue be reserved until an instant (None: until resumed), by any worker, also one started later."""
+
+    @abstractmethod
+    def resume(self, queue: str) -> None:
+        """End a pause. A queue that is not paused stays so."""
+
+    @abstractmethod
+    def paused(self) -> dict[str, float | None]:
+        """The paused queues and when each pause ends (None: when resumed)."""
+
+    # --- broadcasts -------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
+        """Open a mailbox, or renew it and add bindings: it gets what is broadcast from now on. It goes when unused for `ttl` seconds."""
+
+    @abstractmethod
+    def unsubscribe(self, mailbox: str) -> None:
+        """Close a mailbox; one that isn't there is already closed."""
+
+    @abstractmethod
+    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+        """Send messages to every open mailbox they fit, in order. Without one they are dropped, cheaply."""
+
+    @abstractmethod
+    def receive(self, mailbox: str) -> list[Broadcast]:
+        """Take what has come to a mailbox since the last call, in order; each message once. Renews the mailbox."""
+
+    # --- housekeeping -----------------------------------------------------------------------------------------------
+    @abstractmethod
+    def bell(self, queues: Sequence[str]) -> Bell:
+        """Something to wait on for new jobs in `queues` and new broadcasts."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The broker's time."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up the connections. The driver may be used again: it then connects anew."""

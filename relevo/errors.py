@@ -1,0 +1,50 @@
+"""Every error Relevo raises, in one tree. An error's docstring is its default message.
+
+A message shows what was expected and what was given, or the name that was probably meant, and then what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RelevoError(Exception):
+    """Something in Relevo went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SettingsError(RelevoError):
+    """A setting is missing, unknown or has a bad value."""
+
+
+class OptionError(RelevoError, ValueError):
+    """A task option or a dispatch option has a bad value."""
+
+
+class DriverError(RelevoError):
+    """The broker refused or could not do what was asked."""
+
+
+class DriverUnavailableError(DriverError, ConnectionError):
+    """The broker can't be reached."""
+
+
+class SchemaError(DriverError):
+    """The database's tables are missing or of another version; run `celery -A tasks schema upgrade`."""
+
+
+class DiskError(RelevoError):
+    """A disk can't do what was asked."""
+
+
+class ImageError(RelevoError, ValueError):
+    """A file is not an image we can process."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
