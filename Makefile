@@ -1,0 +1,39 @@
+# What people do in this checkout. `make` alone prints the list.
+#
+# It has to run with GNU make 3.81 and a BSD userland (macOS), as any user, in a folder whose name has spaces: every path
+# below is therefore relative.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup runtime demo test check faults bench
+
+BIN = .venv/bin
+# More arguments for the command behind a target: make test ARGS="-k lease"
+ARGS ?=
+
+help:  ## Print this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+	@echo '  make demo IMAGES="a folder"   make test ARGS="-k lease"'
+
+setup:  ## Make .venv and install what the tests and checks need
+	@.ci/install requirements-dev.txt
+
+runtime:  # all that the demo needs
+	@.ci/install requirements.txt
+
+demo: runtime  ## Turn pictures into thumbnails through a real queue (IMAGES="folder": yours)
+	@$(BIN)/python -m tasks.demo $${IMAGES:+--images "$$IMAGES"} $(ARGS)
+
+test: setup  ## Run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup  ## ruff, mypy and the order of the packages
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+faults: setup  ## Only the tests that kill, cut and fill things
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+bench: setup  ## Measure: rates, latency, rescue, stops
+	@$(BIN)/python -m benchmarks $(ARGS)
