@@ -1,0 +1,42 @@
+"""What a disk can do, whether it is a folder of this machine or a bucket somewhere.
+
+Two kinds of trouble, kept apart because only one of them is worth another try: a `DiskError` says that what was asked
+makes no sense and never will (a path that climbs out, a folder where a file was meant, no such file); an `OSError` says
+that the disk could not do it just now (full, gone, not permitted).
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Protocol
+
+from relevo.errors import DiskError
+
+
+class MissingFileError(DiskError):
+    """There is no such file on the disk."""
+
+
+class Disk(Protocol):
+    """The contract. A path is relative, with `/` between its parts, the same on every disk."""
+
+    def put(self, path: str, source: BinaryIO | bytes) -> int:
+        """Write `source` whole, in place of what was there; the number of bytes. A reader sees the old file or the
+        new one, never a part of it.
+        """
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """The file, to be read, seekable; the caller closes it."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether a file (not a folder) is there."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes of the file."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove the file; one that isn't there is no error, so that a cleanup can run twice."""
+        ...

@@ -1,0 +1,117 @@
+"""A folder of this machine as a disk.
+
+A file is written under a temporary name beside its place (`.….part`), synced, and renamed: a kill or a full disk leaves
+the old file or none, never half of one. What a killed process left behind is recognised by its name (`PART`).
+No path leads out of the folder: not by `..`, not by being absolute, not through a symbolic link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator  # noqa: TC003 - one home for imports is read more easily than two
+from pathlib import Path
+from typing import BinaryIO
+
+from relevo.disks.disk import MissingFileError
+from relevo.errors import DiskError
+
+# What a file that is still being written is called; its own name is left out, as it may be 255 bytes long already.
+PART = ".{token}.part"
+CHUNK = 1024 * 1024
+
+
+class LocalDisk:
+    """The disk whose files lie below `root`, which is created when the first file is put."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.realpath(root))  # not Path.resolve(), which leaves an OSError where a loop is
+
+    def put(self, path: str, source: BinaryIO | bytes) -> int:
+        target = self.path(path)
+        if target.is_dir():
+            raise DiskError(f"expected the path of a file, got the folder {path!r}")
+        _make_folder(target, path)
+        with _renamed_when_whole(target) as out:
+            shutil.copyfileobj(io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK)
+            return out.tell()
+
+    def open(self, path: str) -> BinaryIO:
+        return self._file(path).open("rb")
+
+    def exists(self, path: str) -> bool:
+        return self.path(path).is_file()
+
+    def size(self, path: str) -> int:
+        return self._file(path).stat().st_size
+
+    def delete(self, path: str) -> None:
+        with contextlib.suppress(MissingFileError):
+            self._file(path).unlink(missing_ok=True)
+
+    def path(self, path: str) -> Path:
+        """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""
+        _check(path)
+        target = Path(os.path.realpath(self.root / path))  # follows links, so that one that leads out is seen
+        if self.root not in target.parents:
+            raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
+        return target
+
+    def _file(self, path: str) -> Path:
+        """The regular file at `path`: opening a folder fails late and opening a pipe waits for ever."""
+        target = self.path(path)
+        try:
+            mode = target.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingFileError(f"there is no file {path!r} on the disk {self.root}") from error
+        if not stat.S_ISREG(mode):
+            kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
+            raise DiskError(f"expected the path of a file, got the {kind} {path!r}")
+        return target
+
+
+def _check(path: str) -> None:
+    """What can be said of a path without looking at the disk."""
+    if not isinstance(path, str) or not path.strip():
+        raise DiskError(f"expected the path of a file, got {path!r}")
+    if any(ord(letter) < ord(" ") for letter in path) or "\\" in path:
+        raise DiskError(f"expected a path without control characters and backslashes, got {path!r}")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise DiskError(f"expected a relative path inside the disk, got {path!r}")
+
+
+def _make_folder(target: Path, path: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DiskError(f"expected folders before the name in {path!r}, got a file among them") from error
+
+
+@contextlib.contextmanager
+def _renamed_when_whole(target: Path) -> Iterator[BinaryIO]:
+    """A file beside `target` that takes its place when the block ends well, and is gone when it doesn't."""
+    part = target.with_name(PART.format(token=secrets.token_hex(8)))
+    try:
+        with part.open("xb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())  # before the rename: else a power cut can leave the new name on an empty file
+        part.replace(target)
+        _sync(target.parent)
+    except BaseException:  # also a KeyboardInterrupt or a soft time limit
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Make the rename itself survive a power cut; a system that can't sync a folder keeps it all the same."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
