@@ -14,11 +14,17 @@ A job is in exactly one of three states: *delayed* (not before its time), *pendi
 leaves nothing held by two.
 
 * **A lease** is a taking for a while. It is named by a fresh token, so what a worker does with a lease that has ended
-  (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from.
+  (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from. Time alone takes nothing
+  away: until `rescue` has brought the job back nobody else can have it, and a holder who is late may still ack, extend
+  or release it.
 * **Order** is strict: the queues in the order they are asked for, then priority (0 first, 9 last: as Celery on Redis),
   then the time since which the job could have run, then the order of putting.
 * **Attempts** are counted by `reserve`. `release` gives the attempt back unless told otherwise.
-* **Time** is the broker's, in POSIX seconds; durations are seconds.
+* **Time** is the broker's, in POSIX seconds; durations are seconds. A delayed job whose time has come *is*
+  pending, also for `sizes` and `peek`, whoever moves it and when.
+* **Names** (queues, ids, unique keys, mailboxes, exchanges) are compared character by character: `A` is not `a`. A
+  value that makes no sense (an empty name, a delay of NaN) is an `OptionError` before anything is done: `checks.py` has
+  them all.
 
 A driver knows nothing of Celery: a payload is a text it keeps. `tests/contract` is this page as a test suite; every
 driver passes it.
@@ -45,7 +51,11 @@ HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be put. `available_at`: not before this instant (None: at once). `unique_key`: at most one living job has it."""
+    """A job to be put. `available_at`: not before this instant (None, or one that has passed: at once).
+
+    `unique_key`: at most one living job has it, over all queues. An `id` may be had by several: Celery's retry puts the
+    next before it acks the last.
+    """
 
     queue: str
     payload: str
@@ -86,7 +96,7 @@ class ReservedJob:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many jobs a queue holds in each state, and the age in seconds of its oldest pending one (None: there is none)."""
+    """How many jobs a queue holds in each state, and for how many seconds its oldest pending one could have run."""
 
     pending: int
     delayed: int
@@ -122,7 +132,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which broadcasts a mailbox gets: all of `exchange` (pattern ""), or those whose key matches the regular expression."""
+    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key `pattern` (Python's `re`) matches."""
 
     exchange: str
     pattern: str = ""

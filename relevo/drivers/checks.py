@@ -1,0 +1,112 @@
+"""What no driver accepts, said in one line before anything is done: what was expected and what was given.
+
+Every driver asks here first, so that a bad value is the same `OptionError` on all of them and never a half-done step.
+Names are bounded because MySQL can't index more; a NUL character is refused because PostgreSQL can't keep one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Binding, Broadcast, NewJob
+from relevo.errors import OptionError
+
+LONGEST_NAME = 255
+_SHOWN = 60
+
+
+def jobs(new: Iterable[NewJob]) -> None:
+    """Jobs about to be put."""
+    for job in new:
+        name("queue", job.queue)
+        name("id", job.id)
+        text("payload", job.payload)
+        priority(job.priority)
+        if job.available_at is not None:
+            instant("available_at", job.available_at)
+        if job.unique_key is not None:
+            name("unique_key", job.unique_key)
+
+
+def queues(names: Iterable[str]) -> None:
+    """Queues about to be looked at or changed."""
+    for queue in names:
+        name("queue", queue)
+
+
+def bindings(wanted: Iterable[Binding]) -> None:
+    """Bindings of a mailbox."""
+    for binding in wanted:
+        name("exchange", binding.exchange)
+        text("pattern", binding.pattern)
+        pattern(binding.pattern)
+
+
+def pattern(value: str) -> None:
+    """What `re` can compile."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise OptionError(f"expected pattern to be a regular expression, got {_show(value)} ({error})") from None
+
+
+def broadcasts(messages: Iterable[Broadcast]) -> None:
+    """Messages about to be sent. A routing key may be empty: a fanout exchange has no use for one."""
+    for message in messages:
+        name("exchange", message.exchange)
+        if message.routing_key:
+            name("routing_key", message.routing_key)
+        text("payload", message.payload)
+
+
+def name(what: str, value: str) -> None:
+    """A queue, an id, a key, a worker: something that is looked up."""
+    text(what, value)
+    if not 0 < len(value) <= LONGEST_NAME:
+        raise OptionError(f"expected {what} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}")
+
+
+def text(what: str, value: str) -> None:
+    """Something every broker can keep as UTF-8."""
+    if "\0" in value:
+        raise OptionError(f"expected {what} to be a text without NUL characters, got {_show(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise OptionError(f"expected {what} to be a text that UTF-8 can hold, got {_show(value)}") from None
+
+
+def priority(value: int) -> None:
+    """0 is taken first, 9 last."""
+    if not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY:
+        raise OptionError(f"expected priority to be from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, got {value!r}")
+
+
+def instant(what: str, value: float) -> None:
+    """POSIX seconds; NaN and the infinities are no time at all."""
+    if not math.isfinite(value):
+        raise OptionError(f"expected {what} to be a finite number of POSIX seconds, got {value!r}")
+
+
+def lasting(what: str, value: float) -> None:
+    """How long something holds: a lease, a mailbox."""
+    if not (math.isfinite(value) and value > 0):
+        raise OptionError(f"expected {what} to be a positive number of seconds, got {value!r}")
+
+
+def delay(value: float) -> None:
+    """How long to wait; not at all is fine."""
+    if not (math.isfinite(value) and value >= 0):
+        raise OptionError(f"expected delay to be 0 or more seconds, got {value!r}")
+
+
+def count(what: str, value: int) -> None:
+    """How many."""
+    if not value >= 0:
+        raise OptionError(f"expected {what} to be 0 or more, got {value!r}")
+
+
+def _show(value: str) -> str:
+    return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}..."
