@@ -1,0 +1,47 @@
+"""What every test may ask for: a url of each broker, and one broker after the other for what must hold on all.
+
+A server starts when the first test asks for it and serves the whole session, with one database. A test that needs a
+file of its own makes it in `tmp_path`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import servers
+from tests.brokers import BROKERS, Broker, opener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with servers.redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    with servers.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    with servers.mariadb() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/relevo.db"
+
+
+@pytest.fixture(scope="session", params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    opened = Broker(request.param, opener(request.param, request))
+    yield opened
+    opened.close()

@@ -1,0 +1,40 @@
+"""The contract's fixtures: `driver`, the `other` process's driver on the same broker, and the `clock` both read."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from relevo.drivers.contract import Driver
+    from tests.brokers import Broker, HandClock
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def driver(broker: Broker) -> Iterator[Driver]:
+    yield broker.driver
+    broker.empty()
+
+
+@pytest.fixture
+def other(driver: Driver, broker: Broker) -> Driver:
+    return broker.other
+
+
+@pytest.fixture
+def clock(broker: Broker) -> HandClock:
+    return broker.clock
+
+
+@pytest.fixture
+def box(driver: Driver) -> Iterator[str]:
+    """A mailbox nobody has used, closed at the end. An exchange of the same name is its own, too."""
+    name = f"box-{next(_numbers)}"
+    yield name
+    driver.unsubscribe(name)

@@ -1,0 +1,51 @@
+"""The words of the contract's tests: a job to put, jobs taken, what they are called."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from relevo.drivers.contract import Driver, NewJob, ReservedJob, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LEASE = 30.0
+_numbers = itertools.count(1)
+
+
+def job(queue: str = "default", **fields: Any) -> NewJob:
+    """A new job; its id is its own unless one is given."""
+    return NewJob(queue=queue, **{"payload": "{}", "id": f"job-{next(_numbers)}"} | fields)
+
+
+def put(driver: Driver, *ids: str, queue: str = "default", **fields: Any) -> None:
+    """Put jobs of these ids, in this order."""
+    driver.put([job(queue, id=id_, **fields) for id_ in ids])
+
+
+def take(driver: Driver, *queues: str, limit: int = 100, lease: float = LEASE) -> list[ReservedJob]:
+    """What a worker gets that asks for these queues (or "default")."""
+    return driver.reserve(queues or ("default",), limit, lease, by="worker")
+
+
+def take_one(driver: Driver, queue: str = "default", lease: float = LEASE) -> ReservedJob:
+    """The one job a queue holds for us; more or fewer is a failure."""
+    [only] = take(driver, queue, lease=lease)
+    return only
+
+
+def ids(jobs: Iterable[Any]) -> list[str]:
+    """What jobs, placed jobs or views are called, in their order."""
+    return [job.id for job in jobs]
+
+
+def counts(driver: Driver, queue: str = "default") -> tuple[int, int, int]:
+    """How many are pending, delayed, reserved."""
+    sizes = driver.sizes(queue)
+    return sizes.pending, sizes.delayed, sizes.reserved
+
+
+def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
+    """The states in which a job is to be seen: one if it lives, none if it is gone, never two."""
+    return [state for state in State for view in driver.peek(queue, state, limit=10_000) if view.id == id_]

