@@ -18,7 +18,7 @@ help:  ## Print this list
 setup:  ## Make .venv and install what the tests and checks need
 	@.ci/install requirements-dev.txt
 
-runtime:  # all that the demo needs
+runtime:  ## Make .venv and install what Relevo runs on, no more (demo does it)
 	@.ci/install requirements.txt
 
 demo: runtime  ## Turn pictures into thumbnails through a real queue (IMAGES="folder": yours)

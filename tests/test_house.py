@@ -1,0 +1,176 @@
+"""The house rules that a machine can check: what the papers say is so, and modules stay small enough to read."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from celery.bin.celery import celery as celery_command
+from packaging.requirements import Requirement
+
+import relevo
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = ("relevo", "tasks", "app")
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if path.stat().st_size]
+
+LONGEST_MODULE = 250
+# A longer module has its reason here.
+LONGER = {"relevo/drivers/contract.py": "the contract is read as one page: its words, then its verbs"}
+
+# A letter in brackets, so that this file doesn't find itself.
+MACHINE_PATHS = r"/[w]ork/|/[r]oot/|/[h]ome/[a-z]|/[U]sers/[a-zA-Z]"
+PRIVATE_HOSTS = r"//[\w.-]+\.(?:internal|intranet|corp|lan|local)\b|\b(?:192\.168|10\.\d{1,3})\.\d{1,3}\.\d{1,3}\b"
+NOT_OURS = {".git", ".venv", "var", "build", "dist", "__pycache__"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+papers = pytest.mark.parametrize("paper", PAPERS, ids=name_of)
+modules = pytest.mark.parametrize("module", MODULES, ids=name_of)
+
+
+# --- make -----------------------------------------------------------------------------------------------------------
+@cache
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_make_alone_lists_every_target_with_what_it_does():
+    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z]+)\s+\S", printed, re.MULTILINE)) == make_targets()
+
+
+def test_every_target_is_phony_so_that_a_file_of_its_name_changes_nothing():
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    assert set(phony[1].split()) == make_targets()
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ("echo 'Python 3.9.6'; exit 1", "expected Python 3.11 or later, got Python 3.9.6"),
+        ('case "$2" in *ensurepip*) exit 1;; *-venv*) echo python3.12-venv;; esac', "apt-get install python3.12-venv"),
+    ],
+    ids=["an old Python", "a Debian without python3-venv"],
+)
+def test_setup_says_what_is_missing_and_leaves_nothing_half_made(tmp_path, python, said):
+    checkout = tmp_path / "a folder with spaces"
+    (checkout / ".ci").mkdir(parents=True)
+    for name in ("Makefile", ".ci/install", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, checkout / name)
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\n{python}\n")
+    fake.chmod(0o755)
+    ran = subprocess.run(["make", "setup", f"PYTHON={fake}"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert said in ran.stderr
+    assert not (checkout / ".venv").exists()
+
+
+# --- papers ---------------------------------------------------------------------------------------------------------
+@papers
+def test_every_make_target_a_paper_names_exists(paper):
+    named = set(re.findall(r"(?:^|`|\$ )make ([a-z]+)", paper.read_text(), re.MULTILINE))
+    assert named <= make_targets()
+
+
+@papers
+def test_every_celery_command_a_paper_shows_exists(paper):
+    shown = set(re.findall(r"celery -A \w+ ([a-z]+)", paper.read_text()))
+    assert shown <= set(celery_command.commands)
+
+
+@papers
+def test_every_link_in_a_paper_leads_somewhere(paper):
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", paper.read_text())
+    dead = [link for link in links if "://" not in link and not (paper.parent / link).exists()]
+    assert dead == []
+
+
+@papers
+def test_every_file_a_paper_names_exists(paper):
+    folders = "relevo|tasks|app|tests|docs|supervisor|benchmarks|migrations|\\.ci"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", paper.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_page_of_docs_is_linked_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAPERS[1:] if f"(docs/{page.name})" not in readme] == []
+
+
+def test_the_changelog_has_the_version_that_is_installed():
+    assert f"## {relevo.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert project()["version"] == relevo.__version__
+
+
+# --- pins -----------------------------------------------------------------------------------------------------------
+@cache
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins() -> dict[str, Requirement]:
+    """The lines of both requirements files that name a package."""
+    lines = [line.partition("#")[0].strip() for name in ("requirements.txt", "requirements-dev.txt")
+             for line in (ROOT / name).read_text().splitlines()]  # fmt: skip
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return {requirement.name.lower(): requirement for requirement in found}
+
+
+def test_every_requirement_is_pinned_to_one_version():
+    assert [str(pin) for pin in pins().values() if [spec.operator for spec in pin.specifier] != ["=="]] == []
+
+
+def test_every_pin_lies_in_the_range_that_the_package_asks_for():
+    asked = [Requirement(line) for line in project()["dependencies"]]
+    asked += [Requirement(line) for extra in project()["optional-dependencies"].values() for line in extra]
+    for requirement in asked:
+        (version,) = (spec.version for spec in pins()[requirement.name.lower()].specifier)
+        assert requirement.specifier.contains(version), f"expected {requirement}, got {version}"
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+def our_files() -> list[Path]:
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info"))]
+        found += [Path(folder, name) for name in files]
+    return found
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError:
+        return ""
+
+
+def test_no_file_names_a_path_or_a_host_of_somebodys_machine():
+    private = re.compile(f"{MACHINE_PATHS}|{PRIVATE_HOSTS}")
+    found = {name_of(path): hit[0] for path in our_files() if (hit := private.search(text_of(path)))}
+    assert found == {}
+
+
+@modules
+def test_a_module_opens_by_saying_what_it_is_for(module):
+    assert ast.get_docstring(ast.parse(module.read_text()))
+
+
+@modules
+def test_a_module_is_short_enough_to_read_or_says_why_not(module):
+    lines = len(module.read_text().splitlines())
+    assert lines <= LONGEST_MODULE or name_of(module) in LONGER
+    assert not (lines <= LONGEST_MODULE and name_of(module) in LONGER), "it is short now: take it out of LONGER"
