@@ -1,0 +1,77 @@
+"""The connection: the broker's time, closing and using again, and a broker that can't be reached."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from relevo.drivers.contract import Driver
+from relevo.drivers.memory import MemoryDriver
+from relevo.errors import DriverUnavailableError
+from tests import servers
+from tests.contract.given import ids, job, put, take, take_one
+
+
+def test_the_time_is_the_brokers(driver, other, clock):
+    assert driver.now() == other.now() == clock()
+    clock.forward(5)
+    assert driver.now() == other.now() == clock()
+
+
+def test_left_alone_a_broker_has_a_clock_of_its_own(broker):
+    real = broker.open(None)
+    assert abs(real.now() - time.time()) < 60
+    real.close()
+
+
+def test_a_driver_knows_what_it_is(driver, broker):
+    assert driver.name == {"mariadb": "mysql"}.get(broker.name, broker.name)
+
+
+def test_a_closed_driver_may_be_used_again(driver):
+    # Given a job that is held when its driver is closed, twice
+    put(driver, "a", "b")
+    held, _ = take(driver)
+    driver.close()
+    driver.close()
+
+    # When the driver is used again, I expect it to go on where it was
+    assert driver.ack([held.lease]) == 1
+    put(driver, "c")
+    assert ids(take(driver)) == ["c"]
+
+
+def test_closing_one_driver_leaves_the_other_open(driver, other):
+    put(driver, "a")
+    driver.close()
+    assert take_one(other).id == "a"
+
+
+def test_memory_drivers_of_one_name_are_one_broker():
+    # Given two connections of one process to memory brokers
+    ours, theirs = MemoryDriver.named("here"), MemoryDriver.named("there")
+    put(ours, "a")
+
+    # I expect the name to say which broker it is
+    assert ids(take(MemoryDriver.named("here"))) == ["a"]
+    assert take(theirs) == []
+    ours.clear("default")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "mysql"])
+def test_a_broker_that_cannot_be_reached_says_so(scheme, tmp_path):
+    # Given a port where nobody listens, or a folder where the file should be
+    driver = unreachable(scheme, tmp_path)
+
+    # I expect one kind of error, whatever is asked
+    for verb in (lambda: driver.put([job()]), lambda: take(driver), driver.rescue, driver.queues):
+        with pytest.raises(DriverUnavailableError):
+            verb()
+
+
+def unreachable(scheme, tmp_path) -> Driver:
+    from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415 - the other drivers need no database
+
+    place = f"/{tmp_path}" if scheme == "sqlite" else f"nobody@{servers.HOST}:{servers.free_port()}/relevo"
+    return DatabaseDriver(f"{scheme}://{place}")

@@ -1,0 +1,109 @@
+"""release: back into the queue, at once or later, changed or not, and without burning an attempt."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.drivers.contract import State
+from tests.contract.given import LEASE, counts, ids, job, put, state_of, take, take_one
+
+
+@pytest.fixture
+def held(driver):
+    """A job that a worker holds."""
+    driver.put([job(id="a", payload="original", priority=4)])
+    return take_one(driver)
+
+
+def test_a_released_job_can_be_taken_at_once_and_is_as_it_was(driver, other, held):
+    # When a worker puts its job back
+    assert driver.release([held.lease]) == 1
+
+    # I expect another to get it, as if it had never been taken
+    again = take_one(other)
+    assert (again.id, again.payload, again.priority) == ("a", "original", 4)
+    assert (again.attempts, again.rescues) == (1, 0)
+
+
+def test_a_released_job_goes_behind_those_that_wait_at_its_priority(driver, clock, held):
+    # Given others that came meanwhile
+    put(driver, "same", priority=4)
+    put(driver, "lower", priority=5)
+    clock.forward(1)
+
+    # I expect it after its equals and before those that come later anyway
+    driver.release([held.lease])
+    assert ids(take(driver)) == ["same", "a", "lower"]
+
+
+def test_a_job_released_for_later_is_delayed_until_then(driver, clock, held):
+    # When a job is put back for a minute later
+    driver.release([held.lease], delay=60)
+    assert counts(driver) == (0, 1, 0)
+
+    # I expect nobody to get it before
+    clock.forward(59)
+    assert take(driver) == []
+    clock.forward(1)
+    assert take_one(driver).id == "a"
+
+
+def test_the_delay_counts_from_the_release(driver, clock, held):
+    clock.forward(10)
+    driver.release([held.lease], delay=60)
+    [view] = driver.peek("default", State.DELAYED)
+    assert view.available_at == clock() + 60
+
+
+def test_a_released_job_may_carry_a_new_payload(driver, held):
+    driver.release([held.lease], payload="changed")
+    assert take_one(driver).payload == "changed"
+
+
+def test_a_payload_may_be_made_empty(driver, held):
+    driver.release([held.lease], payload="")
+    assert take_one(driver).payload == ""
+
+
+def test_a_release_gives_the_attempt_back(driver, held):
+    for _ in range(5):
+        driver.release([held.lease])
+        held = take_one(driver)
+    assert held.attempts == 1
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 7])
+def test_a_release_sets_the_attempts_it_is_told(driver, held, attempts):
+    driver.release([held.lease], attempts=attempts)
+    assert driver.peek("default", State.PENDING)[0].attempts == attempts
+    assert take_one(driver).attempts == attempts + 1
+
+
+def test_a_release_does_not_forget_the_rescues(driver, clock, held):
+    clock.forward(LEASE)
+    driver.rescue()
+    driver.release([take_one(driver).lease])
+    again = take_one(driver)
+    assert (again.attempts, again.rescues) == (2, 1)
+
+
+def test_many_are_released_together_each_once(driver):
+    put(driver, "a", "b", "c")
+    a, b, c = (one.lease for one in take(driver))
+    driver.ack([b])
+    assert driver.release([a, b, c, c], delay=5) == 2
+    assert counts(driver) == (0, 2, 0)
+
+
+def test_a_released_job_has_no_holder(driver, held):
+    driver.release([held.lease])
+    [view] = driver.peek("default", State.PENDING)
+    assert (view.reserved_by, view.reserved_until) == (None, None)
+    assert state_of(driver, "a") == [State.PENDING]
+
+
+def test_a_job_released_while_its_queue_is_paused_waits(driver, held):
+    driver.pause("default")
+    assert driver.release([held.lease]) == 1
+    assert take(driver) == []
+    assert counts(driver) == (1, 0, 0)

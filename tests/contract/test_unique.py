@@ -1,0 +1,119 @@
+"""Unique keys: at most one living job has each, and it is free the moment that job is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.given import LEASE, counts, job, take_one
+
+
+@pytest.fixture
+def holder(driver):
+    """A pending job that has the key "k"."""
+    driver.put([job(id="holder", unique_key="k")])
+
+
+def is_free(driver, key="k"):
+    [placed] = driver.put([job(unique_key=key)])
+    return placed.created
+
+
+def test_a_second_job_of_the_same_key_is_not_put_and_names_the_first(driver, other, holder):
+    # When another process puts a job with the same key
+    [placed] = other.put([job(id="second", unique_key="k")])
+
+    # I expect the answer to name the job that has it, and nothing to be added
+    assert (placed.id, placed.created) == ("holder", False)
+    assert counts(driver) == (1, 0, 0)
+
+
+def test_a_key_counts_over_all_queues(driver, holder):
+    driver.put([job("elsewhere", unique_key="k")])
+    assert driver.queues() == ["default"]
+
+
+def test_of_two_jobs_in_one_call_the_first_gets_the_key(driver):
+    # When a call brings the same key twice, among others
+    placed = driver.put([job(id="a", unique_key="k"), job(id="b"), job(id="c", unique_key="k")])
+
+    # I expect the first to have it and the one without a key to be there too
+    assert [(one.id, one.created) for one in placed] == [("a", True), ("b", True), ("a", False)]
+    assert counts(driver) == (2, 0, 0)
+
+
+def test_a_taken_key_does_not_keep_the_others_of_the_call_away(driver, holder):
+    placed = driver.put([job(id="a", unique_key="k"), job(id="b", unique_key="l")])
+    assert [(one.id, one.created) for one in placed] == [("holder", False), ("b", True)]
+
+
+def test_jobs_without_a_key_never_stand_in_each_others_way(driver):
+    assert all(placed.created for placed in driver.put([job(), job()]))
+
+
+def test_a_key_is_held_while_the_job_is_delayed(driver, clock):
+    driver.put([job(unique_key="k", available_at=clock() + 60)])
+    assert not is_free(driver)
+
+
+def test_a_key_is_held_while_the_job_is_reserved_released_or_rescued(driver, clock, holder):
+    # When the job is taken, put back, taken again and brought back
+    lease = take_one(driver).lease
+    assert not is_free(driver)
+    driver.release([lease])
+    assert not is_free(driver)
+    take_one(driver)
+    clock.forward(LEASE)
+    driver.rescue()
+
+    # I expect the key to have been held throughout
+    assert not is_free(driver)
+
+
+def test_a_key_is_free_after_the_ack(driver, holder):
+    driver.ack([take_one(driver).lease])
+    assert is_free(driver)
+
+
+def test_a_key_is_free_after_an_ack_inside_reserve(driver, holder):
+    driver.reserve(["default"], 1, LEASE, "worker", done=[take_one(driver).lease])
+    assert is_free(driver)
+
+
+def test_a_key_is_free_after_a_delete(driver, holder):
+    driver.delete(["holder"])
+    assert is_free(driver)
+
+
+def test_a_key_is_free_after_the_delete_of_a_reserved_job(driver, holder):
+    take_one(driver)
+    driver.delete(["holder"])
+    assert is_free(driver)
+
+
+def test_a_key_is_free_after_a_clear(driver, holder):
+    driver.clear("default")
+    assert is_free(driver)
+
+
+def test_a_key_is_held_after_a_clear_that_leaves_its_reserved_job(driver, holder):
+    take_one(driver)
+    driver.clear("default")
+    assert not is_free(driver)
+
+
+def test_the_late_ack_of_an_earlier_job_does_not_free_the_key_of_the_next(driver, holder):
+    # Given a worker that holds a job which is deleted under it, and the next job with its key
+    lease = take_one(driver).lease
+    driver.delete(["holder"])
+    driver.put([job(unique_key="k")])
+
+    # When the worker acks
+    driver.ack([lease])
+
+    # I expect the key to be the next job's
+    assert not is_free(driver)
+
+
+@pytest.mark.parametrize("near", ["K", "k ", " k", "ḱ", "kk"])
+def test_keys_are_compared_character_by_character(driver, holder, near):
+    assert is_free(driver, near)
