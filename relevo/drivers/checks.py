@@ -30,10 +30,15 @@ def jobs(new: Iterable[NewJob]) -> None:
             name("unique_key", job.unique_key)
 
 
-def queues(names: Iterable[str]) -> None:
+def queues(wanted: Iterable[str]) -> None:
     """Queues about to be looked at or changed."""
-    for queue in names:
-        name("queue", queue)
+    names("queue", wanted)
+
+
+def names(what: str, values: Iterable[str]) -> None:
+    """Several names of one kind."""
+    for value in values:
+        name(what, value)
 
 
 def bindings(wanted: Iterable[Binding]) -> None:

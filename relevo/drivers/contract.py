@@ -15,8 +15,7 @@ leaves nothing held by two.
 
 * **A lease** is a taking for a while. It is named by a fresh token, so what a worker does with a lease that has ended
   (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from. Time alone takes nothing
-  away: until `rescue` has brought the job back nobody else can have it, and a holder who is late may still ack, extend
-  or release it.
+  away: until a `rescue` or `reserve` has brought the job back, a holder who is late may still ack, extend or release it.
 * **Order** is strict: the queues in the order they are asked for, then priority (0 first, 9 last: as Celery on Redis),
   then the time since which the job could have run, then the order of putting.
 * **Attempts** are counted by `reserve`. `release` gives the attempt back unless told otherwise.
@@ -175,9 +174,10 @@ class Driver(ABC):
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
     ) -> list[ReservedJob]:
-        """Ack `done`, move what is due, and take up to `limit` jobs for `lease` seconds, in strict order; all in one step.
+        """Ack `done`, move what is due, and take up to `limit` jobs for `lease` seconds, in strict order, in one step.
 
-        Jobs of paused queues are not taken. `by` names the worker, for people to read.
+        Due are delayed jobs whose time has come and, as in `rescue`, jobs whose lease has ended; under load a driver may
+        let them wait for a quarter of a second. Jobs of paused queues are not taken. `by` names the worker, for people.
         """
 
     @abstractmethod
@@ -192,7 +192,7 @@ class Driver(ABC):
     def release(
         self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
-        """Put jobs back, to run after `delay` seconds. Returns how many were still held.
+        """Put jobs back, to run after `delay` seconds (0: where they stood). Returns how many were still held.
 
         `payload` replaces theirs. `attempts` sets their count; by default the attempt is given back (not burned).
         """

@@ -160,6 +160,7 @@ class MemoryDriver(Driver):
         with self._lock:
             self._forget(self._held(done))
             now = self.now()
+            self._rescue(now)
             return [job.take(now + lease, by) for job in self._next(queues, limit, now)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
@@ -185,7 +186,7 @@ class MemoryDriver(Driver):
             jobs = self._held(leases)
             for job in jobs:
                 job.let_go()
-                job.available_at = self.now() + delay
+                job.available_at = self.now() + delay if delay else job.available_at
                 job.payload = job.payload if payload is None else payload
                 job.attempts = job.attempts - 1 if attempts is None else attempts
             return len(jobs)
@@ -193,11 +194,7 @@ class MemoryDriver(Driver):
     def rescue(self) -> int:
         with self._lock:
             self._changes += 1
-            jobs = [job for job in self._jobs.values() if job.lease_is_over(self.now())]
-            for job in jobs:
-                job.let_go()
-                job.rescues += 1
-            return len(jobs)
+            return self._rescue(self.now())
 
     # --- looking and mending ----------------------------------------------------------------------------------------
     def queues(self) -> list[str]:
@@ -221,6 +218,7 @@ class MemoryDriver(Driver):
 
     def delete(self, ids: Iterable[str]) -> int:
         wanted = set(ids)
+        checks.names("id", wanted)
         with self._lock:
             return self._forget([job for job in self._jobs.values() if job.id in wanted])
 
@@ -256,6 +254,7 @@ class MemoryDriver(Driver):
             box.bindings.update(bindings)
 
     def unsubscribe(self, mailbox: str) -> None:
+        checks.name("mailbox", mailbox)
         with self._lock:
             self._mailboxes.pop(mailbox, None)
 
@@ -267,6 +266,7 @@ class MemoryDriver(Driver):
                 box.unread.extend(message for message in messages if box.fits(message))
 
     def receive(self, mailbox: str) -> list[Broadcast]:
+        checks.name("mailbox", mailbox)
         with self._lock:
             box = self._open_mailboxes().get(mailbox)
             if box is None:
@@ -303,6 +303,13 @@ class MemoryDriver(Driver):
         rank = {queue: place for place, queue in reversed(list(enumerate(queues))) if queue not in paused}
         waiting = [job for queue in rank for job in self._in(queue, State.PENDING, now)]
         return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *_turn(job)))
+
+    def _rescue(self, now: float) -> int:
+        jobs = [job for job in self._jobs.values() if job.lease_is_over(now)]
+        for job in jobs:
+            job.let_go()
+            job.rescues += 1
+        return len(jobs)
 
     def _in(self, queue: str, state: State, now: float) -> list[_Job]:
         return [job for job in self._jobs.values() if job.queue == queue and job.state(now) is state]

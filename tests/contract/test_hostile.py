@@ -62,9 +62,9 @@ def test_a_payload_of_ten_megabytes_comes_back_whole(driver, other):
 
 
 def test_five_thousand_jobs_in_one_call_are_put_taken_and_acked(driver, other):
-    # Given a huge batch with keys
-    batch = [job(id=f"{number}", unique_key=f"k{number}") for number in range(5000)]
-    assert all(placed.created for placed in driver.put(batch))
+    # Given a huge batch
+    batch = [job(id=f"{number}") for number in range(5000)]
+    assert ids(driver.put(batch)) == ids(batch)
 
     # When they are taken and acked in one call each
     taken = take(other, limit=5000, lease=600)
@@ -74,6 +74,18 @@ def test_five_thousand_jobs_in_one_call_are_put_taken_and_acked(driver, other):
     assert other.extend([one.lease for one in taken], 600) == []
     assert other.ack([one.lease for one in taken]) == 5000
     assert driver.queues() == []
+
+
+def test_a_thousand_keys_in_one_call_are_each_put_once(driver):
+    # Given keys of which half are taken
+    driver.put([job(unique_key=f"{number}") for number in range(0, 1000, 2)])
+
+    # When all come in one call, twice
+    placed = driver.put([job(unique_key=f"{number % 1000}") for number in range(2000)])
+
+    # I expect the other half to be put, and the answers to stand where they belong
+    assert [number for number, one in enumerate(placed) if one.created] == list(range(1, 1000, 2))
+    assert counts(driver) == (1000, 0, 0)
 
 
 def test_five_thousand_jobs_can_be_released_and_deleted_in_one_call(driver):
@@ -278,8 +290,13 @@ def test_a_lease_nobody_gave_changes_nothing(driver):
     assert driver.ack([lease]) == 1
 
 
-def test_ids_and_mailboxes_that_cannot_be_are_simply_not_there(driver):
-    for name in BAD_NAMES.values():
-        assert driver.delete([name]) == 0
-        assert driver.receive(name) == []
+@pytest.mark.parametrize("name", by_name(BAD_NAMES))
+def test_an_id_or_a_mailbox_that_cannot_be_is_not_looked_for(driver, name):
+    put(driver, "a")
+    with pytest.raises(OptionError, match="expected id to"):
+        driver.delete(["a", name])
+    with pytest.raises(OptionError, match="expected mailbox to"):
+        driver.receive(name)
+    with pytest.raises(OptionError, match="expected mailbox to"):
         driver.unsubscribe(name)
+    assert ids(take(driver)) == ["a"]

@@ -148,10 +148,22 @@ def test_a_view_shows_attempts_and_rescues_and_no_holder(driver, stale):
 
 
 # --- a holder who is late, and one who is too late ------------------------------------------------------------------
-def test_until_the_rescue_a_job_whose_lease_ran_out_is_nobody_elses(driver, other, clock, held):
-    clock.forward(LEASE + 1)
-    assert take(other) == []
+def test_a_reserve_rescues_too(driver, other, clock, held):
+    # Given a worker that died, and nobody who looks for such
+    clock.forward(LEASE)
     assert state_of(driver, "a") == [State.RESERVED]
+
+    # When another asks for jobs, I expect it to get the dead one's
+    again = take_one(other)
+    assert (again.id, again.attempts, again.rescues) == ("a", 2, 1)
+    assert driver.ack([held.lease]) == 0
+    assert driver.rescue() == 0
+
+
+def test_a_late_ack_inside_reserve_comes_before_the_rescue(driver, clock, held):
+    clock.forward(LEASE + 1)
+    assert driver.reserve(["default"], 5, LEASE, "worker", done=[held.lease]) == []
+    assert driver.queues() == []
 
 
 def test_a_late_holder_may_still_ack(driver, clock, held):

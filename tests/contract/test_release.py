@@ -25,15 +25,24 @@ def test_a_released_job_can_be_taken_at_once_and_is_as_it_was(driver, other, hel
     assert (again.attempts, again.rescues) == (1, 0)
 
 
-def test_a_released_job_goes_behind_those_that_wait_at_its_priority(driver, clock, held):
-    # Given others that came meanwhile
+def test_a_job_released_without_delay_stands_where_it_stood(driver, clock, held):
+    # Given that others came meanwhile
+    clock.forward(1)
     put(driver, "same", priority=4)
     put(driver, "lower", priority=5)
-    clock.forward(1)
+    put(driver, "higher", priority=3)
 
-    # I expect it after its equals and before those that come later anyway
+    # When the first is put back, as a worker does that stops, I expect it to have lost no time
     driver.release([held.lease])
-    assert ids(take(driver)) == ["same", "a", "lower"]
+    assert driver.sizes("default").oldest == 1
+    assert ids(take(driver)) == ["higher", "a", "same", "lower"]
+
+
+def test_a_job_released_with_a_delay_goes_behind_those_that_came_meanwhile(driver, clock, held):
+    put(driver, "same", priority=4)
+    driver.release([held.lease], delay=1)
+    clock.forward(1)
+    assert ids(take(driver)) == ["same", "a"]
 
 
 def test_a_job_released_for_later_is_delayed_until_then(driver, clock, held):

@@ -144,6 +144,13 @@ def test_everything_at_once_loses_nothing(driver, other):
     assert counts(driver) == (THREADS * 10 - acked, 0, 0)
 
 
+def test_many_who_read_one_mailbox_get_each_message_once(driver, other, box):
+    driver.subscribe(box, [Binding(box)], 600)
+    driver.broadcast([Broadcast(box, "", f"{number}") for number in range(JOBS)])
+    got = together(driver, other, lambda mine, _number: mine.receive(box))
+    assert sorted(int(one.payload) for messages in got for one in messages) == list(range(JOBS))
+
+
 def test_broadcasts_of_many_threads_reach_a_mailbox_once_each_and_in_each_ones_order(driver, other, box):
     # Given a mailbox that is read while they are sent
     driver.subscribe(box, [Binding(box)], 600)
