@@ -1,0 +1,197 @@
+"""Every setting, read once into one frozen value: `load()` at the start, `app.settings` from then on.
+
+A bad value or an unknown name stops the start with one line that says which setting was expected to be what. Nothing
+else in Relevo reads the environment. `docs/settings.md` is this page for people, `.env.example` the one to copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from relevo import broker_urls, environment
+from relevo.environment import Environment
+from relevo.errors import SettingsError, did_you_mean
+
+#: Every name that may be set.
+NAMES = (
+    "QUEUE_CONNECTION", "QUEUE_RETRY_AFTER", "QUEUE_MAX_TRIES", "QUEUE_BACKOFF", "QUEUE_RESULTS",
+    "DATABASE_URL",
+    "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB",
+    "SQS_URL", "SQS_RETRY_AFTER",
+    "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
+    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
+)  # fmt: skip
+
+CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
+RESULTS = ("database", "redis", "none")
+
+# A socket that says nothing for this long is dead: without it a worker whose peer is silently gone is deaf for good.
+REDIS_SOCKET_TIMEOUT = 10
+REDIS_CONNECT_TIMEOUT = 5
+REDIS_HEALTH_CHECK_INTERVAL = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A broker, the queue of jobs that name none, and how long a job may be held."""
+
+    #: How the connection is chosen: by QUEUE_CONNECTION, or by a dispatch.
+    name: str
+    #: "sync" (run at once, no broker), "database", "redis" or "sqs".
+    driver: str
+    #: The broker's url, as Celery takes it, password included: not for people's eyes.
+    url: str = field(repr=False)
+    #: The queue of a job whose task and dispatch name none.
+    queue: str
+    #: The lease in seconds: what a dead worker held runs again after it. A living worker renews it (not on sqs).
+    retry_after: float
+
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """What Celery calls `broker_transport_options`."""
+        if self.driver == "sqs":
+            return {"visibility_timeout": int(self.retry_after)}
+        if self.driver != "redis":
+            return {"lease": self.retry_after}
+        return {
+            "lease": self.retry_after,
+            "socket_timeout": REDIS_SOCKET_TIMEOUT,
+            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
+            "socket_keepalive": True,
+            "health_check_interval": REDIS_HEALTH_CHECK_INTERVAL,
+        }
+
+
+class Connections(Mapping[str, Connection]):
+    """The named connections. Unlike a dict it can't be changed, and unlike a mapping proxy it can be pickled."""
+
+    def __init__(self, connections: Iterable[Connection]) -> None:
+        self._named = {connection.name: connection for connection in connections}
+
+    def __getitem__(self, name: str) -> Connection:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was set, and the defaults of what wasn't. Paths are absolute, durations are seconds."""
+
+    #: QUEUE_CONNECTION: the connection jobs go to unless a dispatch says otherwise.
+    queue_connection: str
+    #: The connections there are, by name.
+    connections: Mapping[str, Connection]
+    #: QUEUE_MAX_TRIES: attempts of a task that has another option of ours (a backoff, …) but doesn't say how many.
+    queue_max_tries: int
+    #: QUEUE_BACKOFF: waits between the attempts of such a task where it doesn't say; the last one repeats.
+    queue_backoff: tuple[float, ...]
+    #: QUEUE_RETRY_AFTER: the lease of the connections that have none of their own.
+    queue_retry_after: float
+    #: QUEUE_RESULTS as Celery's `result_backend`, None for no results.
+    result_backend: str | None = field(repr=False)
+    #: DATABASE_URL: jobs on the database connections, results, and the record of what happened.
+    database_url: str = field(repr=False)
+    #: REDIS_URL, or the one that REDIS_HOST and its companions make.
+    redis_url: str = field(repr=False)
+    #: RELEVO_VAR_DIR: where everything that runs writes unless it is told of another place.
+    var_dir: Path
+    #: FILES_DISK_ROOT: the folder of the local disk.
+    storage: Path
+    #: FLOWER_ADDRESS: the address the dashboard listens on.
+    flower_address: str
+    #: FLOWER_PORT: its port.
+    flower_port: int
+    #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
+    flower_basic_auth: str | None = field(repr=False)
+
+    @property
+    def connection(self) -> Connection:
+        """The chosen connection."""
+        return self.connections[self.queue_connection]
+
+    def connection_named(self, name: str) -> Connection:
+        """The connection a dispatch asks for; `SettingsError` when there is none of that name."""
+        if name not in self.connections:
+            raise SettingsError(f"no connection named {name!r}{did_you_mean(name, self.connections)}")
+        return self.connections[name]
+
+
+def load(
+    environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env"), others: Iterable[str] = ()
+) -> Settings:
+    """Read the settings; `SettingsError` for the first that is wrong.
+
+    `environ` is the process environment unless given, `env_file` the file below it (None: no file), `others` the names
+    in that file that are not Relevo's, or patterns of them (`STRIPE_*`).
+    """
+    env = environment.read(NAMES, os.environ if environ is None else environ, env_file, others)
+    var_dir = env.folder("RELEVO_VAR_DIR", Path("var"))
+    database_url = broker_urls.database(env, var_dir / "relevo.sqlite3")
+    redis_url = broker_urls.redis(env)
+    chosen = env.choice("QUEUE_CONNECTION", _default_broker(env), CONNECTIONS)
+    retry_after = env.seconds("QUEUE_RETRY_AFTER", 30)
+    urls = {"sync": "memory://", "database": broker_urls.broker(database_url), "redis": redis_url,
+            "sqs": broker_urls.sqs(env)}  # fmt: skip
+    connections = _connections(env, chosen, retry_after, urls)
+    _check_boto3(connections[chosen])
+    return Settings(
+        queue_connection=chosen,
+        connections=connections,
+        queue_max_tries=env.whole("QUEUE_MAX_TRIES", 1, 1, 1_000_000),
+        queue_backoff=env.waits("QUEUE_BACKOFF", (10, 30, 60)),
+        queue_retry_after=retry_after,
+        result_backend=_result_backend(env, connections[chosen], database_url, redis_url),
+        database_url=database_url,
+        redis_url=redis_url,
+        var_dir=var_dir,
+        storage=env.folder("FILES_DISK_ROOT", var_dir / "files"),
+        flower_address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
+        flower_port=env.whole("FLOWER_PORT", 5555, 1, 65535),
+        flower_basic_auth=_basic_auth(env),
+    )
+
+
+def _default_broker(env: Environment) -> str:
+    return "redis" if env.text("REDIS_URL") or env.text("REDIS_HOST") else "database"
+
+
+def _connections(env: Environment, chosen: str, retry_after: float, urls: Mapping[str, str]) -> Connections:
+    """`high-priority` and `long-running` are the chosen broker with another queue; if chosen, the default one's."""
+    broker = chosen if chosen in urls else "redis" if chosen.startswith("redis") else _default_broker(env)
+    # kombu's SQS transport can't renew what it holds, so the lease there has to outlast the longest job.
+    sqs_retry_after = env.seconds("SQS_RETRY_AFTER", 1800)
+    leases = {"sync": retry_after, "database": retry_after, "redis": retry_after, "sqs": sqs_retry_after}
+    others = [("high-priority", broker, "high", 30), ("long-running", broker, "long", 300),
+              ("redis-long", "redis", "long", 300), ("redis-priority", "redis", "high", 60)]
+    return Connections([
+        *(Connection(name, name, url, "default", leases[name]) for name, url in urls.items()),
+        *(Connection(name, driver, urls[driver], queue, sqs_retry_after if driver == "sqs" else lease)
+          for name, driver, queue, lease in others),
+    ])  # fmt: skip
+
+
+def _check_boto3(connection: Connection) -> None:
+    if connection.driver == "sqs" and not find_spec("boto3"):
+        raise SettingsError(f"QUEUE_CONNECTION={connection.name} needs boto3: pip install 'kombu[sqs]'")
+
+
+def _result_backend(env: Environment, connection: Connection, database_url: str, redis_url: str) -> str | None:
+    results = env.choice("QUEUE_RESULTS", "redis" if connection.driver == "redis" else "database", RESULTS)
+    return {"database": f"db+{database_url}", "redis": redis_url, "none": None}[results]
+
+
+def _basic_auth(env: Environment) -> str | None:
+    given = env.secret("FLOWER_BASIC_AUTH")
+    if not all(":" in pair for pair in given.split(",") if given):
+        raise SettingsError("expected FLOWER_BASIC_AUTH to be user:password, several with commas between them")
+    return given or None
