@@ -1,0 +1,16 @@
+"""From the bytes of a picture to its versions. Pure: no queue, no database, no disk; a file object in, bytes out.
+
+- `sizes.py`      which sizes are asked for, and whether that makes sense
+- `reading.py`    is it a picture, of a kind and a size that we take, and undamaged?
+- `colour.py`     every colour mode and profile becomes plain sRGB (or grey) of 8 bits
+- `shrinking.py`  one decoded picture, each size from the next larger
+- `moving.py`     the same for every frame of an animation
+- `writing.py`    the bytes of each kind, without metadata
+- `versions.py`   all of it, in order
+"""
+
+from tasks.pictures.reading import MAX_PIXELS, NotAnImageError
+from tasks.pictures.sizes import DEFAULT_SIZES, checked_sizes
+from tasks.pictures.versions import Version, make_versions
+
+__all__ = ["DEFAULT_SIZES", "MAX_PIXELS", "NotAnImageError", "Version", "checked_sizes", "make_versions"]

@@ -1,0 +1,98 @@
+"""Every colour mode a picture can come in, made one of four that can be resized well: L, La, RGB, RGBa (or CMYK, which
+waits until it is small). 'a' stands for alpha already multiplied in: blending a transparent pixel's invisible colour
+into its neighbours is what gives thumbnails dark fringes.
+
+A colour profile is applied (to sRGB) and dropped with the other metadata: without it most programs would show an Adobe
+RGB or Display P3 picture pale, and a profile can be larger than the thumbnail it belongs to.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+from PIL import Image, ImageCms
+
+from relevo.errors import ImageError
+
+_SRGB = ImageCms.createProfile("sRGB")
+_SIXTEEN_TO_EIGHT = [value >> 8 for value in range(65536)]
+_WHITE = {"I": (255, 65535), "F": (1, 255)}
+_PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
+_STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
+
+
+def workable(image: Image.Image) -> Image.Image:
+    """`image` in a mode that can be resized well."""
+    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
+        image = _eight_bits(image)
+        image.info.pop("transparency", None)  # names a value of 16 bits that is gone now
+    if image.mode in {"L", "RGB", "CMYK", "La", "RGBa"} and "transparency" not in image.info:
+        return image
+    return premultiplied(image.convert(_plain_mode(image)))
+
+
+def premultiplied(image: Image.Image) -> Image.Image:
+    return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
+
+
+def straight(image: Image.Image) -> Image.Image:
+    """The opposite of `premultiplied`, as every file format wants it."""
+    if image.mode == "La":  # Pillow can't convert this one into anything but LA
+        return image.convert("LA")
+    return image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
+
+
+def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """`image` in sRGB or grey; a profile that is broken, or of another kind of picture, is as good as none."""
+    if profile:
+        image = _converted(image, profile)
+    return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+def _plain_mode(image: Image.Image) -> str:
+    grey = image.mode in {"1", "L", "LA"}
+    if image.has_transparency_data:
+        return "LA" if grey else "RGBA"
+    return "L" if grey else "RGB"
+
+
+def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+    kept = straight(image)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        mode = {"LA": "L", "CMYK": "RGB"}.get(kept.mode, kept.mode)
+        return _through(kept, source, mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+
+
+def _through(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
+    """Grey goes through RGB, as there is no grey sRGB; LA is left alone: lcms takes no grey with alpha."""
+    if image.mode == "LA":
+        return premultiplied(image)
+    target = "RGB" if mode == "L" else mode
+    done = ImageCms.profileToProfile(image, source, _SRGB, outputMode=target)
+    return premultiplied(done.convert(mode))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts off at 255: a white picture."""
+    if image.mode.startswith("I;"):
+        return image.convert("I").point(_SIXTEEN_TO_EIGHT, "L")
+    low, high = _range(image)
+    scale = 255 / (high - low)
+    return image.convert("F").point(lambda value: value * scale - low * scale).convert("L")
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """What is black and what is white: the smallest customary range that holds the values, else the values' own."""
+    low, high = image.getextrema()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImageError(f"expected finite grey values, got {low} to {high}")
+    for white in _WHITE[image.mode]:
+        if low >= 0 and high <= white:
+            return 0, white
+    return low, max(high, low + 1)

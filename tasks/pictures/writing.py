@@ -1,0 +1,96 @@
+"""The bytes of a version: which kind for which original, at which quality, and nothing but pixels.
+
+A kind that browsers show is kept; TIFF and BMP, which they don't (or not for long), become JPEG, or PNG where something
+is transparent. Quality 85 wherever there is one. Pillow carries comments, profiles and resolution over from the picture
+it opened unless they are taken away, so they are.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from tasks.pictures import colour
+from tasks.pictures.moving import Frame
+
+QUALITY = 85
+SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif"}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": QUALITY, "optimize": True},
+    "PNG": {},
+    "WEBP": {"quality": QUALITY},
+    "GIF": {},
+    "AVIF": {"quality": QUALITY},
+}
+_OPAQUE_FROM = 128  # a GIF's pixel is there or not
+_NOTHING = 255
+
+
+def kind_for(original: str, image: Image.Image) -> str:
+    """The kind of file a version of `image` becomes, whose original was of the kind `original`."""
+    if original in {"TIFF", "BMP"}:
+        return "PNG" if _is_transparent(colour.straight(image)) else "JPEG"
+    return "JPEG" if original == "MPO" else original
+
+
+def options_of(kind: str) -> dict[str, Any]:
+    """What is worth remembering of how a version was written."""
+    return {"format": kind} | ({"quality": QUALITY} if "quality" in _OPTIONS[kind] else {})
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    out = io.BytesIO()
+    _bare(_in_mode_for(kind, image)).save(out, kind, **_OPTIONS[kind])
+    return out.getvalue()
+
+
+def encoded_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> bytes:
+    """All frames in one file of the same kind, each shown as long as before."""
+    hides = any(_is_transparent(frame.image) for frame in frames)
+    first, *others = [_bare(_like_all(frame.image, kind, hides)) for frame in frames]
+    # Where something is transparent, clear between the frames, or each would show through the next.
+    disposal = {"disposal": 2} if kind == "GIF" and hides else {}
+    out = io.BytesIO()
+    first.save(out, kind, save_all=True, append_images=others, duration=[frame.duration for frame in frames],
+               **_OPTIONS[kind], **loop, **disposal)
+    return out.getvalue()
+
+
+def _like_all(image: Image.Image, kind: str, hides: bool) -> Image.Image:
+    """The frame in the mode of all: an alpha channel that hides nothing costs a third more to write."""
+    image = image if hides else image.convert("RGB")
+    return _palette(image) if kind == "GIF" else image
+
+
+def _in_mode_for(kind: str, image: Image.Image) -> Image.Image:
+    image = colour.straight(image)
+    if kind == "GIF":
+        return _palette(image)
+    if kind == "JPEG" and image.mode in {"LA", "RGBA"}:
+        return image.convert(image.mode[:-1])
+    return image
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """At most 255 colours; the 256th means 'nothing here' (or, between two frames, 'as before')."""
+    if image.mode == "L":
+        return image
+    colours = image.convert("RGB").quantize(_NOTHING, Image.Quantize.MEDIANCUT)
+    if _is_transparent(image):
+        hidden = image.getchannel("A").point(lambda alpha: 255 * (alpha < _OPAQUE_FROM))
+        colours.paste(_NOTHING, mask=hidden)
+        colours.info["transparency"] = _NOTHING
+    return colours
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] < 255  # noqa: PLR2004 - opaque
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """`image` without metadata; a palette's transparent colour is no metadata."""
+    image = image.copy()
+    image.info = {key: value for key, value in image.info.items() if key == "transparency" and image.mode == "P"}
+    return image
