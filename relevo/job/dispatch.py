@@ -1,0 +1,176 @@
+"""Hand in a job, with what is special about this one: where, when, whether, and with which options.
+
+    process.dispatch(7)                                              # as process.delay(7), it reads better
+    process.on_queue("high").delay_for(60).dispatch(7)
+    process.with_options(tries=5, backoff=[1, 10]).when(user.active).dispatch(7)
+
+What is special comes first, and `dispatch` comes last and sends at once. (Laravel writes it the other way round and
+sends from a destructor, at the end of the statement. In Python nobody knows when an object is destroyed: a name that
+holds it, a traceback or another interpreter would send late, or never, and an error would be swallowed.) Nothing is
+sent until `dispatch`, and each `dispatch` sends once; a `Dispatch` is frozen, so one can be kept and used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from relevo import clock
+from relevo.errors import OptionError, did_you_mean
+from relevo.job import backoff
+from relevo.job.options import POLICY, checked
+from relevo.job.payload import HEADER, Baton, tags
+
+if TYPE_CHECKING:
+    from relevo.job.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A dispatch in the making: a task and the options of `apply_async`. `wanted` is what `when` and `unless` said."""
+
+    task: Task
+    options: Mapping[str, Any] = field(default_factory=dict)
+    wanted: bool = True
+
+    def on_queue(self, name: str) -> Self:
+        """Send it to this queue. Raises OptionError for one that `task_queues` doesn't have."""
+        known_queue(self.task, name)
+        return self._with(queue=name)
+
+    def delay_for(self, seconds: float) -> Self:
+        """Not before this many seconds from the dispatch."""
+        if not backoff.is_wait(seconds):
+            name = self.task.name
+            raise OptionError(f"expected delay_for to be a number of seconds, got {seconds!r} (task {name!r})")
+        return self._with(countdown=seconds, eta=None)
+
+    def at(self, moment: datetime) -> Self:
+        """Not before this moment; a naive one is taken as UTC."""
+        if not isinstance(moment, datetime):
+            raise OptionError(f"expected at to be a datetime, got {moment!r} (task {self.task.name!r})")
+        return self._with(eta=clock.utc(clock.instant(moment)), countdown=None)
+
+    def with_options(self, **options: Any) -> Self:
+        """Other `tries, backoff, jitter, timeout, fail_on_timeout, max_exceptions, retry_until` for this job."""
+        unknown = sorted(options.keys() - POLICY - {"timeout"})
+        if unknown:
+            near = did_you_mean(unknown[0], [*POLICY, "timeout"])
+            raise OptionError(f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})")
+        said = {name: checked(name, value, self.task.name) and value for name, value in options.items()}
+        if "timeout" in said:
+            said["time_limit"] = said.pop("timeout")
+        return self._with(**said)
+
+    def when(self, condition: object) -> Self:
+        """Send it only if `condition` is true."""
+        return replace(self, wanted=self.wanted and bool(condition))
+
+    def unless(self, condition: object) -> Self:
+        """Send it only if `condition` is false."""
+        return self.when(not condition)
+
+    def dispatch(self, *args: Any, **kwargs: Any) -> Any:
+        """Send the job now. Returns Celery's AsyncResult, or None when `when` or `unless` said no."""
+        return self.task.apply_async(args, kwargs, **self.options) if self.wanted else None
+
+    def sync(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the job here and now, retries at once. Returns Celery's EagerResult, or None as `dispatch` does."""
+        return self.task.apply(args, kwargs, **self.options) if self.wanted else None
+
+    def _with(self, **options: Any) -> Self:
+        return replace(self, options={**self.options, **options})
+
+
+class Dispatching:
+    """The same words on the task itself, each the beginning of a dispatch."""
+
+    def on_queue(self, name: str) -> Dispatch:
+        return self._dispatch.on_queue(name)
+
+    def delay_for(self, seconds: float) -> Dispatch:
+        return self._dispatch.delay_for(seconds)
+
+    def at(self, moment: datetime) -> Dispatch:
+        return self._dispatch.at(moment)
+
+    def with_options(self, **options: Any) -> Dispatch:
+        return self._dispatch.with_options(**options)
+
+    def when(self, condition: object) -> Dispatch:
+        return self._dispatch.when(condition)
+
+    def unless(self, condition: object) -> Dispatch:
+        return self._dispatch.unless(condition)
+
+    def dispatch(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a job of this task now. Returns Celery's AsyncResult."""
+        return self._dispatch.dispatch(*args, **kwargs)
+
+    def sync(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a job of this task here and now. Returns Celery's EagerResult."""
+        return self._dispatch.sync(*args, **kwargs)
+
+    @property
+    def _dispatch(self) -> Dispatch:
+        return Dispatch(self)  # type: ignore[arg-type]  # mixed into Task, and only there
+
+
+def known_queue(task: Task | type[Task], name: str) -> None:
+    """Raise OptionError for a queue that isn't declared, where queues are: nobody would consume it."""
+    declared = task.app.conf.task_queues
+    if not declared:
+        return
+    names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {task.app.conf.task_default_queue}
+    if name not in names:
+        raise OptionError(f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task.name!r})")
+
+
+def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `apply_async` with the first baton in their headers, in place of what it is made from.
+
+    A job that is on its way already (a retry) keeps its baton. Raises OptionError.
+    """
+    headers = options.get("headers") or {}
+    if HEADER in headers:
+        return options
+    override = overridden(task, options)
+    rules = task.options.with_given(override, task.name)
+    baton = Baton(
+        deadline=deadline(task, rules.retry_until, options),
+        override=override,
+        tags=tags(task, tuple(args or ()), kwargs or {}) if rules.tags else None,
+    )
+    if said := baton.header():
+        options["headers"] = {**headers, HEADER: said}
+    return options
+
+
+def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job can't have."""
+    given = {name: options.pop(name) for name in POLICY & options.keys()}
+    if given and not task.options.decides:
+        raise OptionError(
+            f"task {task.name!r} leaves retries to Celery, so {min(given)} can't be given at dispatch;"
+            " define it with an option of ours, like tries=1"
+        )
+    if callable(given.get("backoff")):
+        raise OptionError(
+            f"expected backoff to be seconds or a list of seconds, got {given['backoff']!r}: a callable"
+            f" can't travel with a job (task {task.name!r})"
+        )
+    return given
+
+
+def deadline(task: Task, retry_until: float | None, options: Mapping[str, Any]) -> float | None:
+    """When a job handed in now may start no more. Raises OptionError if it could never start."""
+    if retry_until is None:
+        return None
+    eta, wait = options.get("eta"), options.get("countdown") or 0
+    if isinstance(eta, datetime):
+        wait = clock.instant(eta) - clock.now()
+    if wait >= retry_until:
+        raise OptionError(f"expected a delay under retry_until={retry_until:g}, got {wait:g} s (task {task.name!r})")
+    return clock.now() + retry_until

@@ -1,0 +1,145 @@
+"""One attempt in a worker child: run the body, decide how it ended, carry that out.
+
+    Celery's tracer -> run -> the task's body
+                        |  error, release or fail
+                        v
+                     decide -> Retry, Released -> the job goes back, Celery hears `Retry`
+                            -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
+
+`guarded` wraps `run` of those tasks only that have a policy or a hook. A `__call__` on the base class would reach
+every task: Celery's tracer skips `__call__` as long as no class defines one, and a plain task stays as fast as it
+was.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, assert_never
+
+from celery.exceptions import Ignore, TaskPredicate
+from celery.exceptions import Retry as CeleryRetry
+
+from relevo import clock
+from relevo.job import hooks, payload, putback
+from relevo.job.options import POLICY, Options
+from relevo.job.outcome import (
+    Completed,
+    DeadlineError,
+    Failed,
+    Failing,
+    JobMemoryError,
+    Outcome,
+    Released,
+    Retry,
+    decide,
+)
+from relevo.job.payload import Baton
+
+if TYPE_CHECKING:
+    from relevo.job.task import Task
+
+
+def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
+    """`body` as an attempt of a job. Called directly, outside a worker, it is just the body."""
+
+    @wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        request = task.request
+        if request.called_directly:
+            return body(*args, **kwargs)
+        return (in_place if request.is_eager else attempt)(task, body, args, kwargs)
+
+    return run
+
+
+def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one upon the other.
+
+    Celery would leave the retries to `apply`, which forgets them when errors are to reach the caller. Nothing waits
+    here: a retry comes at once, and a release ends the job (state IGNORED), since what it waits for won't have come.
+    """
+    while True:
+        try:
+            return attempt(task, body, args, kwargs)
+        except CeleryRetry as again:
+            if again.sig is None:
+                raise Ignore(f"released for {again.when} s, and run without a broker") from None
+            args, kwargs, sent = again.sig.args, again.sig.kwargs, again.sig.options
+            task.request.update(args=args, kwargs=kwargs, retries=sent["retries"], headers=sent["headers"])
+
+
+def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run `body` once and carry out what follows from how it ended."""
+    baton, options = carried(task, task.request)
+    try:
+        refuse_what_is_over(task, baton)
+        result = body(*args, **kwargs)
+    except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
+        raise
+    except Exception as error:
+        # `from` would make a job's own error its own cause.
+        raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
+    return result
+
+
+def carried(task: Task, request: Any) -> tuple[Baton, Options]:
+    """The baton of a job, and the task's options with those of its dispatch over them.
+
+    A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from the first attempt.
+    """
+    baton = payload.received(request)
+    override = {name: value for name, value in baton.override.items() if name in POLICY}
+    options = task.options.with_given(override, task.name)
+    if baton.deadline is None and options.retry_until is not None:
+        baton = replace(baton, deadline=clock.now() + options.retry_until)
+    if request.is_eager and options.endless:  # run in place, a retry doesn't wait: only a count can end it
+        options = replace(options, tries=1)
+    return baton, options
+
+
+def refuse_what_is_over(task: Task, baton: Baton) -> None:
+    """Raise Failing when the job has failed already (and came back for its hook), or its deadline has passed."""
+    if baton.verdict is not None:
+        raise Failing(hooks.error_of(task, baton.verdict))
+    if baton.deadline is not None and (late := clock.now() - baton.deadline) >= 0:
+        what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
+        raise Failing(DeadlineError(f"{what}; raise retry_until, or run more workers."))
+
+
+def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
+    """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells Celery of it."""
+    match outcome:
+        case Retry(seconds=seconds, error=error):
+            return put_back(task, seconds, task.request.retries + 1, baton.after(error), error)
+        case Released(seconds=seconds):
+            return put_back(task, seconds, task.request.retries, baton, None)
+        case Failed(error=final):
+            return failed(task, baton, final)
+        case Completed():
+            raise AssertionError("an attempt that went wrong can't have completed")
+    assert_never(outcome)
+
+
+def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None) -> CeleryRetry:
+    """Send the job back (in place, nothing is sent) and answer Celery's word for it: this delivery is then acked."""
+    request, job = task.request, None
+    if not request.is_eager:
+        job = putback.send(task, request, seconds=seconds, retries=retries, baton=baton)
+    elif error is not None:
+        job = putback.signature(task, request, seconds=seconds, retries=retries, baton=baton)
+    return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
+
+
+def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
+    """Run the hook of a job that has failed, and answer the error for Celery to record."""
+    hooks.run(task, payload.job(task, task.request, baton.after(final)), final)
+    # A MemoryError that leaves the child ends the worker's main process: celery.worker.request raises it there.
+    return JobMemoryError() if isinstance(final, MemoryError) else final
+
+
+def _decide(task: Task, baton: Baton, options: Options, error: BaseException) -> Outcome:
+    dice = random.random()  # noqa: S311 - spreads waits, guards nothing
+    return decide(error, None, attempt=task.attempt, baton=baton, options=options, now=clock.now(), dice=dice)

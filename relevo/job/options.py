@@ -1,0 +1,115 @@
+"""What a task says about its jobs: how often, how long and how patiently they may try.
+
+    @app.task(name="images.process", tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600, max_exceptions=2)
+
+Options are checked where they are given (at the definition, or at the dispatch that overrides them) and never again:
+whoever holds an `Options` may trust it. A task that gives none of the options in `POLICY` is plain Celery and stays so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from relevo.errors import OptionError
+from relevo.job import backoff
+
+Tags = Sequence[str] | Callable[..., Sequence[str]]
+
+#: The options that put a task's endings into our hands. Without one of them Celery decides as it always does.
+POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a task. Durations are seconds.
+
+    `tries`: how many attempts (None: as many as `retry_until` and `max_exceptions` allow). `backoff`, `jitter`: the
+    wait between them. `timeout`: the longest one attempt may run. `fail_on_timeout`: don't try again after that.
+    `max_exceptions`: how many attempts may go wrong (a release doesn't). `retry_until`: no attempt starts later than
+    this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `given`: what the task said
+    itself.
+    """
+
+    tries: int | None = None
+    backoff: backoff.Waits = backoff.AT_ONCE
+    jitter: float = 0.0
+    timeout: float | None = None
+    fail_on_timeout: bool = False
+    max_exceptions: int | None = None
+    retry_until: float | None = None
+    tags: Tags = ()
+    queue: str | None = None
+    given: frozenset[str] = frozenset()
+
+    @property
+    def decides(self) -> bool:
+        """Whether the task has a policy of its own for attempts that go wrong."""
+        return not POLICY.isdisjoint(self.given)
+
+    @property
+    def travel(self) -> bool:
+        """Whether a job of the task carries something of them from the start."""
+        return self.retry_until is not None or bool(self.tags)
+
+    @property
+    def endless(self) -> bool:
+        """Whether nothing but time ends the attempts."""
+        return self.tries is None and self.max_exceptions is None
+
+    def with_given(self, given: Mapping[str, Any], task: str) -> Options:
+        """These options with others over them. Raises OptionError for a bad value; None means not given."""
+        said = {name: checked(name, value, task) for name, value in given.items() if value is not None}
+        return replace(self, **said, given=self.given | said.keys()) if said else self
+
+    def with_defaults(self, tries: int, waits: tuple[float, ...]) -> Options:
+        """These options with the project's `tries` and `backoff` where the task gave none."""
+        counted = not self.given.isdisjoint({"tries", "retry_until", "max_exceptions"})
+        return replace(
+            self,
+            tries=self.tries if counted else tries,
+            backoff=self.backoff if "backoff" in self.given else waits or backoff.AT_ONCE,
+            given=self.given | {"tries"},
+        )
+
+
+def checked(name: str, value: Any, task: str) -> Any:
+    """The value of one option in its right shape. Raises OptionError."""
+    expected, fits = _RULES[name]
+    if not fits(value):
+        raise OptionError(f"expected {name} to be {expected}, got {value!r} (task {task!r})")
+    return backoff.waits(value) if name == "backoff" else value
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_duration(value: Any) -> bool:
+    return backoff.is_wait(value) and value > 0
+
+
+def _is_share(value: Any) -> bool:
+    return backoff.is_wait(value) and not math.isnan(value) and value <= 1
+
+
+def _are_tags(value: Any) -> bool:
+    return callable(value) or (isinstance(value, (list, tuple)) and all(isinstance(tag, str) for tag in value))
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "tries": ("a positive integer", _is_count),
+    "backoff": ("seconds, a list of seconds or a callable that takes the attempt", backoff.is_backoff),
+    "jitter": ("a number from 0 to 1", _is_share),
+    "timeout": ("a positive number of seconds", _is_duration),
+    "fail_on_timeout": ("True or False", lambda value: isinstance(value, bool)),
+    "max_exceptions": ("a positive integer", _is_count),
+    "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
+    "tags": ("a list of texts or a callable that returns one", _are_tags),
+    "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),
+}
+
+#: Every option a task can give.
+NAMES = frozenset(field.name for field in fields(Options)) - {"given"}

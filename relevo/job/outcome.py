@@ -1,0 +1,140 @@
+r"""How an attempt ended, and what follows from it: decided here, and only here.
+
+                      returned ------------------------------------------------> Completed
+                      release(seconds) --- its deadline comes first? --yes-----> Failed
+    attempt ended ---|                  \-- no ------------------------------> Released    (the attempt isn't burned)
+                      fail(error) ---------------------------------------------> Failed
+                      any other error --- tries, exceptions or time used up? --> Failed
+                                       \-- no ------------------------------> Retry       (after the backoff)
+
+`decide` is a pure function: the clock and the dice come in as numbers. A worker child applies it to what a job
+raised; the worker's main process applies it to what no child can report, a timeout and a lost child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+
+from relevo.errors import RelevoError
+from relevo.job import backoff
+from relevo.job.options import Options
+from relevo.job.payload import Baton
+
+# With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do so for hours.
+MOST_LOST = 3
+
+
+class DeadlineError(RelevoError):
+    """The job's deadline passed before its next attempt could start."""
+
+
+class JobFailedError(RelevoError):
+    """The job called `fail`."""
+
+
+class JobMemoryError(RelevoError):
+    """The job ran out of memory."""
+
+
+class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
+    """Raised by `release`: put the job back, to run after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Failing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
+    """Raised by `fail`: the job has failed for good, with `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The job is done."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The job goes back and runs again after `seconds`, as if this attempt had not been."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt went wrong and there is another one after `seconds`."""
+
+    seconds: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job has failed for good: its hook runs and it is recorded."""
+
+    error: BaseException
+
+
+Outcome = Completed | Released | Retry | Failed
+
+
+def decide(
+    error: BaseException | None,
+    result: Any,
+    *,
+    attempt: int,
+    baton: Baton,
+    options: Options,
+    now: float,
+    dice: float = 0.0,
+) -> Outcome:
+    """What follows from an attempt that returned `result` or ended in `error`."""
+    match error:
+        case None:
+            return Completed(result)
+        case Failing(error=final):
+            return Failed(final)
+        case Releasing(seconds=seconds):
+            return _released(seconds, baton, now)
+    if _used_up(error, attempt, baton.after(error), options):
+        return Failed(error)
+    return _retry(error, attempt, baton, options, now, dice)
+
+
+def _released(seconds: float, baton: Baton, now: float) -> Outcome:
+    if _in_time(now + seconds, baton):
+        return Released(seconds)
+    return Failed(DeadlineError(f"The job was released for {seconds:g} s, but its deadline comes before that."))
+
+
+def _retry(error: BaseException, attempt: int, baton: Baton, options: Options, now: float, dice: float) -> Outcome:
+    try:
+        wait = backoff.seconds(options.backoff, attempt, options.jitter, dice)
+    except Exception as broken:  # noqa: BLE001 - the callable is the user's; the job must end in a known state
+        return Failed(broken)
+    # What went wrong says more than "the deadline passed" would, later: so a retry that comes too late fails now.
+    return Retry(wait, error) if _in_time(now + wait, baton) else Failed(error)
+
+
+def _used_up(error: BaseException, attempt: int, baton: Baton, options: Options) -> bool:
+    timed_out = isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded))
+    return (
+        not options.decides  # the task has a `failed` hook and nothing else of ours: its first error is its last
+        or (options.tries is not None and attempt >= options.tries)
+        or (options.max_exceptions is not None and baton.exceptions >= options.max_exceptions)
+        or (options.fail_on_timeout and timed_out)
+        or (options.endless and baton.lost >= MOST_LOST)
+    )
+
+
+def _in_time(instant: float, baton: Baton) -> bool:
+    return baton.deadline is None or instant < baton.deadline

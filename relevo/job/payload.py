@@ -1,0 +1,108 @@
+"""What travels with a job besides its arguments, and the job as a person sees it.
+
+    dispatch ----> message header "relevo" ----> attempt 1 --(retry, release)--> header ----> attempt 2 ...
+
+In a relay the runner hands on a baton; here every attempt does. It is a small JSON object in the message, so nothing
+about a job lives in the memory of a worker. Celery's own `retries` header says how many attempts are over; the baton
+says the rest. It comes from outside, so it is read forgivingly: what doesn't fit is taken as not said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import WorkerLostError
+
+from relevo.errors import OptionError
+
+if TYPE_CHECKING:
+    from relevo.job.task import Task
+
+HEADER = "relevo"
+
+
+@dataclass(frozen=True, slots=True)
+class Baton:
+    """What one attempt hands to the next.
+
+    `deadline`: POSIX seconds, no attempt starts after it. `exceptions`: attempts that went wrong. `lost`: those of them
+    that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
+    `override`: the options given at the dispatch. `tags`: None when nobody has worked them out.
+    """
+
+    deadline: float | None = None
+    exceptions: int = 0
+    lost: int = 0
+    verdict: Mapping[str, Any] | None = None
+    override: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] | None = None
+
+    def after(self, error: BaseException) -> Baton:
+        """The baton after an attempt that ended in `error`."""
+        return replace(self, exceptions=self.exceptions + 1, lost=self.lost + isinstance(error, WorkerLostError))
+
+    def header(self) -> dict[str, Any]:
+        """As it stands in the message: only what there is to say."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, 0, {})}
+
+
+def received(request: Any) -> Baton:
+    """The baton of the message that Celery's request context was made from."""
+    sent = (request.headers or {}).get(HEADER)
+    if not isinstance(sent, dict):
+        return Baton()
+    return Baton(**{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)})
+
+
+_SHAPES: dict[str, Any] = {
+    "deadline": (int, float),
+    "exceptions": int,
+    "lost": int,
+    "verdict": dict,
+    "override": dict,
+    "tags": (list, tuple),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One dispatched run of a task, as the `failed` hook gets it. `queue` is None for a job run without a broker."""
+
+    id: str
+    task: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    queue: str | None
+    attempt: int
+    exceptions: int
+    deadline: float | None
+    tags: tuple[str, ...]
+
+
+def job(task: Task, request: Any, baton: Baton) -> Job:
+    """The job that a request context stands for."""
+    args, kwargs = tuple(request.args or ()), dict(request.kwargs or {})
+    return Job(
+        id=request.id,
+        task=task.name,
+        args=args,
+        kwargs=kwargs,
+        queue=(request.delivery_info or {}).get("routing_key"),
+        attempt=request.retries + 1,
+        exceptions=baton.exceptions,
+        deadline=baton.deadline,
+        tags=tags(task, args, kwargs) if baton.tags is None else tuple(baton.tags),
+    )
+
+
+def tags(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tags of a job with these arguments. Raises OptionError when the task's callable can't make them."""
+    given = task.options.tags
+    if not callable(given):
+        return tuple(given)
+    try:
+        return tuple(str(tag) for tag in given(*args, **kwargs))
+    except Exception as error:  # the callable is the user's: it may raise anything
+        raise OptionError(f"the tags of task {task.name!r} can't be made: {error!r}") from error

@@ -1,0 +1,113 @@
+"""A job in the worker's main process, which alone sees what no child can tell: a timeout, a lost child.
+
+Celery makes an optimised subclass of this (`create_request_cls`) that replaces `execute_using_pool` and `on_success`;
+`on_failure` and `on_timeout` stay ours. A hard timeout calls them both, in this order, and kills the child after them.
+Tasks without options of ours go straight on to Celery.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery import signals
+from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Retry as CeleryRetry
+from celery.utils.log import get_logger
+from celery.worker import request as celery_request
+from celery.worker import state
+
+from relevo import clock
+from relevo.job import execute, hooks, putback
+from relevo.job.outcome import Failed, Outcome, Retry, decide
+from relevo.job.payload import Baton
+
+logger = get_logger(__name__)
+
+
+class Request(celery_request.Request):
+    """Celery's request, with our endings for attempts that were killed."""
+
+    #: The job has been put back: nothing that is still to come may record an end of it.
+    settled = False
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
+        error = None if return_ok or not self.task.guarded else self.death(exc_info)
+        if error is None:
+            return super().on_failure(exc_info, send_failed_event, return_ok)
+        if state.should_terminate:  # a cold shutdown kills children; that says nothing about the job
+            celery_request.task_ready(self)
+            return self.reject(requeue=True)
+        return self.settle(error, exc_info)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if soft or not self.settled:
+            super().on_timeout(soft, timeout)
+
+    def death(self, exc_info: Any) -> BaseException | None:
+        """The error a killed attempt ends in, or None when Celery has a word for it (revoked, cancelled, succeeded)."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if self._already_revoked or self._already_cancelled:
+            return None
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # billiard reports the exit before the child is gone
+            return WorkerLostError(f"The worker process exited: {error!r}.")
+        lost = isinstance(error, WorkerLostError) and not self._success_was_stored()
+        return error if lost or isinstance(error, TimeLimitExceeded) else None
+
+    def settle(self, error: BaseException, exc_info: Any) -> None:
+        """Carry out what follows from a killed attempt."""
+        baton, outcome = self.verdict(error)
+        match outcome:
+            case Retry(seconds=seconds):
+                self.put_back(error, exc_info, seconds, self._context.retries + 1, baton.after(error))
+            case Failed() if self.task.failed_hook and baton.verdict is None:
+                verdict = replace(baton.after(error), verdict=hooks.verdict(self.task, error))
+                self.put_back(error, exc_info, 0, self._context.retries, verdict)
+            case _:
+                super().on_failure(exc_info)
+
+    def verdict(self, error: BaseException) -> tuple[Baton, Outcome]:
+        """What is to be done. A job that was killed while it ran its hook has failed: it doesn't come back again."""
+        baton, options = execute.carried(self.task, self._context)
+        if baton.verdict is not None:
+            return baton, Failed(error)
+        dice = random.random()  # noqa: S311 - spreads waits, guards nothing
+        attempt = self._context.retries + 1
+        return baton, decide(error, None, attempt=attempt, baton=baton, options=options, now=clock.now(), dice=dice)
+
+    def put_back(self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton) -> None:
+        """Send the job back, then ack this delivery; when it can't be sent, this delivery itself goes back."""
+        self.settled = True
+        celery_request.task_ready(self)
+        self.kill_child(error)
+        try:
+            putback.send(self.task, self._context, seconds=seconds, retries=retries, baton=baton)
+        except Reject as refused:
+            logger.exception("%s[%s] could not be put back", self.name, self.id)
+            self.reject(requeue=refused.requeue)
+            return
+        self.acknowledge()
+        self.announce(error, exc_info, seconds)
+
+    def kill_child(self, error: BaseException) -> None:
+        """End a timed out child now: billiard does so only after this, and the next attempt might start before."""
+        if isinstance(error, TimeLimitExceeded) and self.worker_pid not in (None, os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(self.worker_pid, signal.SIGKILL)
+
+    def announce(self, error: BaseException, exc_info: Any, seconds: float) -> None:
+        """Tell the result backend, the event listeners and the signal's receivers of the retry, as Celery does."""
+        reason = CeleryRetry(exc=error, when=seconds)
+        logger.warning("Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize())
+        if self.store_errors:
+            self.task.backend.mark_as_retry(self.id, error, exc_info.traceback, request=self._context)
+        self.send_event("task-retried", exception=repr(error), traceback=exc_info.traceback)
+        signals.task_retry.send(self.task, request=self._context, reason=reason, einfo=exc_info)

@@ -1,0 +1,171 @@
+"""The Task class: what `create_app` puts under Celery's own decorator.
+
+    @app.task(name="images.process", bind=True, tries=3, backoff=[10, 30, 60], timeout=300)
+    def process(self, file_id): ...
+
+    @process.failed
+    def process_failed(job, error): ...
+
+It reads our options off the definition, wraps `run` where there is something to decide (execute.py), puts the baton
+into what is dispatched (dispatch.py) and names the request class of the worker's main process (request.py). A task
+without our options is Celery's in every respect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
+
+import celery
+from celery.app.task import get_actual_ignore_result
+from celery.exceptions import TaskPredicate
+from celery.utils.log import get_logger
+
+from relevo.errors import OptionError
+from relevo.job import backoff, dispatch, execute, payload
+from relevo.job.hooks import FailedHook
+from relevo.job.options import NAMES, POLICY, Options
+from relevo.job.outcome import Failing, JobFailedError, Released, Releasing
+
+logger = get_logger(__name__)
+
+Hook = TypeVar("Hook", bound=FailedHook)
+
+#: The state a running job has in the result backend once it has said how far it is.
+PROGRESS = "PROGRESS"
+
+
+class Task(dispatch.Dispatching, celery.Task):
+    """Celery's Task, with options."""
+
+    abstract = True
+    Request = "relevo.job.request:Request"
+
+    options: ClassVar[Options] = Options()
+    failed_hook: FailedHook | None = None
+    #: Whether `run` is wrapped, that is, whether there is anything of ours to decide.
+    guarded: bool = False
+
+    # --- the definition ---------------------------------------------------------------------------------------------
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        given = {name: cls.__dict__[name] for name in NAMES & cls.__dict__.keys()}
+        for name in given:  # a callable left on the class would become a method, and Celery deprecates `queue` there
+            delattr(cls, name)
+        name = cls.__dict__.get("name") or cls.name or cls.__name__
+        cls.options = cls.options.with_given(given, name)
+        if cls.options.decides:
+            refuse_two_policies(cls, name)
+        if given.get("timeout") is not None:
+            cls.time_limit = cls.options.timeout
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        task = super().__new__(cls)
+        cls.options = cls.options_in_project()
+        if cls.options.decides:
+            task._guard()
+        return task
+
+    @classmethod
+    def options_in_project(cls) -> Options:
+        """The task's options, with the project's QUEUE_MAX_TRIES and QUEUE_BACKOFF where it leaves those open.
+
+        A task that says nothing gets them too, unless it has words of Celery's for it, or is one of Celery's own.
+        """
+        settings = getattr(cls.__dict__.get("app") or cls._app, "settings", None)
+        tries, waits = (settings.queue_max_tries, settings.queue_backoff) if settings else (1, ())
+        celerys = getattr(cls, "autoretry_for", ()) or cls.max_retries != celery.Task.max_retries
+        if not cls.options.decides and (tries == 1 or celerys or cls.__module__.startswith("celery.")):
+            return cls.options
+        return cls.options.with_defaults(tries, waits)
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        super().bind(app)
+        if cls.options.queue:
+            dispatch.known_queue(cls, cls.options.queue)
+            cls.queue = cls.options.queue
+        if cls.options.decides:  # what follows from a failure is ours to say: Celery may only ack it
+            cls.acks_on_failure = cls.acks_on_timeout = True
+            cls.reject_on_worker_lost = cls.retry_on_worker_lost = False
+            cls.max_retries = None  # `tries` counts
+        return app
+
+    def failed(self, hook: Hook) -> Hook:
+        """Decorator: call `hook(job, error)` once when a job of this task has failed for good."""
+        self.failed_hook = hook
+        self._guard()
+        return hook
+
+    def _guard(self) -> None:
+        if not self.guarded:
+            self.guarded = True
+            self.run: Any = execute.guarded(self, self.run)
+
+    # --- handing in -------------------------------------------------------------------------------------------------
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Celery's `apply_async`, which also takes the options in `POLICY`, for this job."""
+        if self.options.travel or not POLICY.isdisjoint(options):
+            options = dispatch.handed_in(self, args, kwargs, options)
+        return super().apply_async(args, kwargs, *rest, **options)
+
+    def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Celery's `apply`: run the job here, with the same options as `apply_async`."""
+        if self.options.travel or not POLICY.isdisjoint(options):
+            options = dispatch.handed_in(self, args, kwargs, options)
+        return super().apply(args, kwargs, *rest, **options)
+
+    # --- from inside the job ----------------------------------------------------------------------------------------
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1."""
+        return int(self.request.retries) + 1
+
+    def release(self, seconds: float = 0) -> NoReturn:
+        """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
+        if not backoff.is_wait(seconds):
+            raise OptionError(f"expected release to be a number of seconds, got {seconds!r} (task {self.name!r})")
+        if not self.guarded and not self.request.called_directly:
+            raise execute.consequence(Released(seconds), self, payload.received(self.request))
+        raise Releasing(seconds)
+
+    def fail(self, error: Exception | str) -> NoReturn:
+        """End the job: it has failed for good, with `error`, whatever tries it had left."""
+        if isinstance(error, str):
+            error = JobFailedError(error)
+        raise Failing(error) if self.guarded and not self.request.called_directly else error
+
+    def progress(self, done: float, total: float) -> None:
+        """Say how far the job is. It stands in the result backend, as the state PROGRESS; without one, nowhere."""
+        if self.request.called_directly or self.request.is_eager or get_actual_ignore_result(self, self.request):
+            return
+        try:
+            self.update_state(state=PROGRESS, meta={"done": done, "total": total})
+        except Exception:  # a progress bar is not worth a job
+            logger.warning("%s[%s] could not store its progress", self.name, self.request.id, exc_info=True)
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """Celery's `retry`. With `tries` it counts by them, and waits for the backoff unless it is told how long."""
+        if not self.options.decides or self.request.called_directly:
+            return super().retry(*args, **options)
+        try:
+            return super().retry(*args, **self._retry_options(options))
+        except TaskPredicate:
+            raise
+        except Exception as final:  # it has given up: what it raises is the end of the job, not of an attempt
+            raise Failing(final) from final
+
+    def _retry_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        _, rules = execute.carried(self, self.request)
+        told = {"max_retries": rules.tries and rules.tries - 1, **options}
+        if told.get("countdown") is None and told.get("eta") is None:
+            told["countdown"] = backoff.seconds(rules.backoff, self.attempt)
+        return told
+
+
+def refuse_two_policies(task: type[Task], name: str) -> None:
+    """Raise OptionError when a task says both in our words and in Celery's when to try again."""
+    words = sorted(POLICY & task.options.given)
+    for celerys in ("autoretry_for", "max_retries"):
+        if task.__dict__.get(celerys, () if celerys == "max_retries" else getattr(task, celerys, ())):
+            raise OptionError(f"expected {', '.join(words)} or Celery's {celerys}, got both (task {name!r})")
