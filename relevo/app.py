@@ -1,0 +1,169 @@
+"""The one page of wiring: `create_app("shop")` is a Celery app with Relevo's settings, drivers and task class.
+
+What is not on this page does not happen. Three layers of configuration, the later one wins: the preset below, what the
+project gives to `config_from_object`, and the keyword arguments of `create_app`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import celery
+import click
+from celery.app.defaults import SETTING_KEYS
+from celery.signals import celeryd_init
+from sqlalchemy import Engine
+
+from relevo import config as configuration
+from relevo import drivers
+from relevo.config import Settings
+from relevo.engine import share_sqlite
+from relevo.errors import SettingsError, did_you_mean
+
+EXIT_MISUSED = 2
+
+
+class App(celery.Celery):
+    """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
+
+    def __init__(self, main: str | None = None, *, settings: Settings, **options: Any) -> None:
+        self.settings = settings
+        options.setdefault("task_cls", "relevo.job.task:Task")
+        super().__init__(main, **options)
+
+    def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
+        return {**preset(self.settings), **(super().prepare_config(c) or {})}
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """What a pool process that is spawned, not forked, makes its own copy of the app from."""
+        return {**super().__reduce_keys__(), "settings": self.settings}
+
+
+def create_app(name: str, settings: Settings | None = None, **config: Any) -> App:
+    """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
+
+    A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,
+    since Celery would print any exception of the app's module as a traceback.
+    """
+    try:
+        return _wire(name, settings or configuration.load(), config)
+    except SettingsError as error:
+        _end_command(str(error))
+        raise
+
+
+def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
+    _check_names(config)
+    drivers.register()
+    app = App(name, settings=settings, changes=config)
+    celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    _prepare_command(settings)
+    return app
+
+
+def preset(settings: Settings) -> dict[str, Any]:
+    """Celery's settings as Relevo wants them by default."""
+    connection = settings.connection
+    return {
+        "broker_url": connection.url,
+        "broker_transport_options": connection.transport_options,
+        "task_default_queue": connection.queue,
+        "relevo_tries": settings.queue_max_tries,
+        "relevo_backoff": settings.queue_backoff,
+        "result_backend": settings.result_backend,
+        "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
+        **_JSON_ONLY, **_NOTHING_LOST, **_RESULTS, **_WORKER,
+        **(_AT_ONCE if connection.driver == "sync" else {}),
+    }  # fmt: skip
+
+
+def share_results(engine: Engine) -> None:
+    """Make the result backend's engine safe beside other processes. Celery calls it for each engine that it makes."""
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and not path.startswith("file:"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    share_sqlite(engine)
+
+
+# Results and events too: whoever can write to the broker must not be able to run code by it.
+_JSON_ONLY = {
+    "accept_content": ["json"], "result_accept_content": ["json"],
+    "task_serializer": "json", "result_serializer": "json", "event_serializer": "json",
+}  # fmt: skip
+
+_NOTHING_LOST = {
+    "task_acks_late": True,  # a job is done when it has run, not when it has been fetched
+    "worker_prefetch_multiplier": 1,  # what a worker holds, it runs; the rest is there for other workers
+    # A broker that refuses a command (full, read-only, failing over) or stays away is waited for, however long:
+    # Celery's defaults end the worker at the first refusal, and after a hundred vain attempts to connect.
+    "broker_channel_error_retry": True,
+    "broker_connection_max_retries": None,
+    "broker_connection_retry_on_startup": True,
+}
+
+_RESULTS = {
+    "task_track_started": True,
+    "result_extended": True,  # with the task's name, arguments and queue; without, a result is a bare id
+    "database_engine_callback": share_results,
+    "redis_socket_timeout": configuration.REDIS_SOCKET_TIMEOUT,
+    "redis_socket_connect_timeout": configuration.REDIS_CONNECT_TIMEOUT,
+    "redis_socket_keepalive": True,
+    "redis_retry_on_timeout": True,
+    "redis_backend_health_check_interval": configuration.REDIS_HEALTH_CHECK_INTERVAL,
+}
+
+_WORKER = {
+    "enable_utc": True,
+    "timezone": "UTC",
+    "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever
+    # Task events cost a broadcast per change of state, three a job, sent one by one by a worker without an event loop.
+    # They are for those who look: Flower switches them on in every worker when it starts, `worker -E` at the start.
+    "worker_send_task_events": False,
+    # The project's own logging stays. Celery still sets up the root logger when nobody has.
+    "worker_hijack_root_logger": False,
+}
+
+_AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
+
+
+def _check_names(config: Iterable[str]) -> None:
+    known = {*SETTING_KEYS, "relevo_tries", "relevo_backoff"}
+    for name in config:
+        if name not in known:
+            raise SettingsError(f"expected the name of a Celery setting, got {name!r}{did_you_mean(name, known)}")
+
+
+def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
+    """`worker -Q hihg`: one line instead of Celery's traceback, where the project lets no queue be made up."""
+    app, wanted = instance.app, options.get("queues") or []
+    wanted = wanted.split(",") if isinstance(wanted, str) else wanted
+    known = app.amqp.queues
+    for name in wanted:
+        if name not in known and not app.conf.task_create_missing_queues:
+            _end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
+
+
+def _prepare_command(settings: Settings) -> None:
+    command = click.get_current_context(silent=True)
+    if command is not None and command.invoked_subcommand == "flower":
+        _hand_to_flower(settings)
+    if command is not None and command.invoked_subcommand == "beat":
+        settings.var_dir.mkdir(parents=True, exist_ok=True)  # for its schedule file
+
+
+def _hand_to_flower(settings: Settings) -> None:
+    """Flower reads its options from the environment only, and they may stand in our `.env`."""
+    os.environ.update(FLOWER_ADDRESS=settings.flower_address, FLOWER_PORT=str(settings.flower_port))
+    if settings.flower_basic_auth:
+        os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth
+
+
+def _end_command(message: str) -> None:
+    """End the command that is running, if one is. It must be SystemExit: Celery catches every Exception of `-A`."""
+    if click.get_current_context(silent=True) is not None:
+        click.echo(f"Error: {message}", err=True)
+        raise SystemExit(EXIT_MISUSED)

@@ -1,0 +1,14 @@
+"""The application's background work, one module per subject. `app` is its Celery app: `celery -A tasks worker`."""
+
+import pkgutil
+import sys
+from pathlib import Path
+
+from relevo.app import create_app
+
+# `celery -A` has the working directory on the path only while it loads this module; celeryconfig, app.models and what a
+# task imports when it runs are found afterwards too.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+app = create_app("tasks", include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
+app.config_from_object("celeryconfig")
