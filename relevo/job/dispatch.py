@@ -59,10 +59,11 @@ class Dispatch:
         if unknown:
             near = did_you_mean(unknown[0], [*POLICY, "timeout"])
             raise OptionError(f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})")
-        said = {name: checked(name, value, self.task.name) and value for name, value in options.items()}
-        if "timeout" in said:
-            said["time_limit"] = said.pop("timeout")
-        return self._with(**said)
+        for name, value in options.items():
+            checked(name, value, self.task.name)
+        if "timeout" in options:
+            options["time_limit"] = options.pop("timeout")
+        return self._with(**options)
 
     def when(self, condition: object) -> Self:
         """Send it only if `condition` is true."""
@@ -136,6 +137,7 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
     headers = options.get("headers") or {}
     if HEADER in headers:
         return options
+    check_arguments(task, args, kwargs)
     override = overridden(task, options)
     rules = task.options.with_given(override, task.name)
     baton = Baton(
@@ -146,6 +148,13 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
     if said := baton.header():
         options["headers"] = {**headers, HEADER: said}
     return options
+
+
+def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
+    """Celery's own check, before the arguments reach the callable that makes the tags. Raises TypeError."""
+    check = getattr(task, "__header__", None)
+    if task.typing and check is not None:
+        check(*(args or ()), **(kwargs or {}))
 
 
 def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:

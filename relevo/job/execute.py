@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, assert_never
@@ -23,6 +24,7 @@ from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
+from relevo.errors import OptionError
 from relevo.job import hooks, payload, putback
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
@@ -65,8 +67,8 @@ def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> An
         try:
             return attempt(task, body, args, kwargs)
         except CeleryRetry as again:
-            if again.sig is None:
-                raise Ignore(f"released for {again.when} s, and run without a broker") from None
+            if again.sig is None:  # raised by the job itself, with nothing to go on with
+                raise
             args, kwargs, sent = again.sig.args, again.sig.kwargs, again.sig.options
             task.request.update(args=args, kwargs=kwargs, retries=sent["retries"], headers=sent["headers"])
 
@@ -79,7 +81,7 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
         result = body(*args, **kwargs)
     except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a job may raise anything; what it raised is what is decided on
         # `from` would make a job's own error its own cause.
         raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
@@ -91,8 +93,10 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from the first attempt.
     """
     baton = payload.received(request)
-    override = {name: value for name, value in baton.override.items() if name in POLICY}
-    options = task.options.with_given(override, task.name)
+    options = task.options
+    with suppress(OptionError):  # checked at the dispatch; what is wrong now has been tampered with
+        override = {name: value for name, value in baton.override.items() if name in POLICY}
+        options = options.with_given(override, task.name)
     if baton.deadline is None and options.retry_until is not None:
         baton = replace(baton, deadline=clock.now() + options.retry_until)
     if request.is_eager and options.endless:  # run in place, a retry doesn't wait: only a count can end it
@@ -123,13 +127,13 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
     assert_never(outcome)
 
 
-def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None) -> CeleryRetry:
+def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None) -> TaskPredicate:
     """Send the job back (in place, nothing is sent) and answer Celery's word for it: this delivery is then acked."""
-    request, job = task.request, None
-    if not request.is_eager:
-        job = putback.send(task, request, seconds=seconds, retries=retries, baton=baton)
-    elif error is not None:
-        job = putback.signature(task, request, seconds=seconds, retries=retries, baton=baton)
+    request = task.request
+    if request.is_eager and error is None:
+        return Ignore(f"released for {seconds:g} s, and there is no broker to go back to")
+    place = putback.signature if request.is_eager else putback.send
+    job = place(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
 
 

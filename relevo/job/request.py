@@ -110,4 +110,9 @@ class Request(celery_request.Request):
         if self.store_errors:
             self.task.backend.mark_as_retry(self.id, error, exc_info.traceback, request=self._context)
         self.send_event("task-retried", exception=repr(error), traceback=exc_info.traceback)
-        signals.task_retry.send(self.task, request=self._context, reason=reason, einfo=exc_info)
+        self.task.request_stack.push(self._context)
+        try:
+            self.task.on_retry(error, self.id, self.args, self.kwargs, exc_info)
+            signals.task_retry.send(self.task, request=self._context, reason=reason, einfo=exc_info)
+        finally:
+            self.task.request_stack.pop()

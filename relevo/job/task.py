@@ -54,8 +54,7 @@ class Task(dispatch.Dispatching, celery.Task):
             delattr(cls, name)
         name = cls.__dict__.get("name") or cls.name or cls.__name__
         cls.options = cls.options.with_given(given, name)
-        if cls.options.decides:
-            refuse_two_policies(cls, name)
+        refuse_two_words(cls, name, given)
         if given.get("timeout") is not None:
             cls.time_limit = cls.options.timeout
 
@@ -163,9 +162,12 @@ class Task(dispatch.Dispatching, celery.Task):
         return told
 
 
-def refuse_two_policies(task: type[Task], name: str) -> None:
-    """Raise OptionError when a task says both in our words and in Celery's when to try again."""
-    words = sorted(POLICY & task.options.given)
-    for celerys in ("autoretry_for", "max_retries"):
-        if task.__dict__.get(celerys, () if celerys == "max_retries" else getattr(task, celerys, ())):
-            raise OptionError(f"expected {', '.join(words)} or Celery's {celerys}, got both (task {name!r})")
+def refuse_two_words(task: type[Task], name: str, given: Mapping[str, Any]) -> None:
+    """Raise OptionError when a task says one thing both in our words and in Celery's."""
+    pairs = [("timeout", "time_limit", task.__dict__.get("time_limit"))]
+    for ours in POLICY & given.keys():
+        pairs.append((ours, "autoretry_for", getattr(task, "autoretry_for", None)))
+        pairs.append((ours, "max_retries", task.__dict__.get("max_retries")))
+    for ours, celerys, value in pairs:
+        if value and given.get(ours) is not None:
+            raise OptionError(f"expected {ours} or Celery's {celerys}, got both (task {name!r})")
