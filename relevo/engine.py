@@ -35,7 +35,7 @@ def make_engine(url: str, **options: Any) -> Engine:
         return _sqlite_engine(parsed, **options)
     if parsed.get_backend_name() in {"mysql", "mariadb"}:
         options.setdefault("isolation_level", "READ COMMITTED")  # no gap locks between workers that claim side by side
-    return create_engine(parsed, pool_pre_ping=True, pool_recycle=3600, **options)
+    return create_engine(parsed, **{"pool_pre_ping": True, "pool_recycle": 3600, **options})
 
 
 def resolve(url: str) -> URL:

@@ -1,1 +1,60 @@
-"""Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use them."""
+"""Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use them.
+
+`register()` teaches kombu our schemes; from then on an ordinary url (`sqlite:///var/relevo.sqlite3`,
+`postgresql://…`, `mysql://…`) is a broker url. `driver_for(url)` is the same broker without Celery.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from celery import signals
+from kombu.transport import TRANSPORT_ALIASES
+
+from relevo.drivers.contract import Driver
+from relevo.errors import SettingsError, did_you_mean
+
+DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
+TRANSPORT = "relevo.drivers.transport:Transport"
+
+_open: dict[tuple[int, str], Driver] = {}
+_opening = threading.Lock()
+
+
+def register() -> None:
+    """Make kombu use our transport for our schemes, and tell it when a worker of this process starts and stops.
+
+    May be called again.
+    """
+    for scheme in (*DATABASES, "relevo"):
+        TRANSPORT_ALIASES[scheme] = TRANSPORT
+    from relevo.drivers import transport  # noqa: PLC0415  it needs `driver_for`, which is below
+
+    signals.worker_init.connect(transport.worker_starts)
+    signals.worker_shutting_down.connect(transport.worker_stops)
+    signals.worker_shutdown.connect(transport.worker_ended)
+
+
+def driver_for(url: str) -> Driver:
+    """The driver of this process for a broker url, made at the first call. A forked child gets its own."""
+    key = (os.getpid(), url)
+    with _opening:
+        if key not in _open:
+            _open[key] = _maker(url)(url)
+        return _open[key]
+
+
+def _maker(url: str) -> Callable[[str], Driver]:
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme in DATABASES:
+        from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415  SQLAlchemy only where it is used
+
+        return DatabaseDriver
+    if scheme == "relevo":  # relevo://memory: one process only, for tests
+        from relevo.drivers.memory import MemoryDriver  # noqa: PLC0415
+
+        return MemoryDriver.named
+    known = (*DATABASES, "redis", "rediss")
+    raise SettingsError(f"expected a broker url of {', '.join(known)}, got {scheme!r}{did_you_mean(scheme, known)}")

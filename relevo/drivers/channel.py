@@ -1,0 +1,256 @@
+"""A kombu channel on a driver: what Celery declares, publishes and consumes, told in the driver's verbs.
+
+    publish  -> a job (durable queues), or a broadcast (queues that go with their owner: remote control, replies, events)
+    consume  <- mail of the broadcast queues first, then jobs: as many as there is room for, in the order of `-Q`
+
+Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is handed over when it
+can start. Beside that the channel may reserve a few jobs ahead (`_ahead`), no more than will start within AHEAD seconds
+at the rate just seen, so that short jobs don't pay a transaction each, and puts them back if they don't.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from kombu.transport import virtual
+from kombu.transport.base import to_rabbitmq_queue_arguments
+from kombu.transport.virtual.base import queue_declare_ok_t
+
+from relevo.drivers import messages
+from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
+from relevo.drivers.qos import QoS
+
+logger = logging.getLogger(__name__)
+
+# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
+AHEAD, MOST, STALE = 0.05, 100, 0.5
+# Acks wait for the next reservation, but no longer than this, in seconds.
+ACK_WITHIN = 0.02
+# A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
+MAILBOX_TTL = 60.0
+# Where a message goes that nothing can be done with: it is kept, with the reason, and never run.
+REJECTED = "rejected"
+# A job whose worker dies with it again and again is put aside after so many times.
+MOST_RESCUES = 3
+
+
+class Channel(virtual.Channel):
+    """One kombu channel. Used by one thread, except for acks and rejects, which may come from any."""
+
+    QoS = QoS
+    supports_fanout = True
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        super().__init__(connection, **kwargs)
+        self.driver, self.ledger, self.waker = connection.driver, connection.ledger, connection.waker
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._no_ack: set[str] = set()
+        self._reserved: deque[ReservedJob] = deque()
+        self._reserved_at = self._collected_at = time.monotonic()
+        self._handed = 0
+        self._exhausted = False
+
+    # --- queues -----------------------------------------------------------------------------------------------------
+    def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> Any:
+        return to_rabbitmq_queue_arguments(arguments, **options)
+
+    def queue_declare(self, queue: str | None = None, passive: bool = False, **options: Any) -> Any:
+        """Queues need no declaring; one that goes with its owner is noted, to become a mailbox when it is bound."""
+        queue = queue or f"amq.gen-{virtual.base.uuid()}"
+        expires = (options.get("arguments") or {}).get("x-expires")
+        if expires or options.get("exclusive") or options.get("auto_delete"):
+            self.connection.passing[queue] = expires / 1000 if expires else MAILBOX_TTL
+        return queue_declare_ok_t(queue, self._size(queue) if passive else 0, 0)
+
+    def queue_bind(
+        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
+    ) -> None:
+        if queue in self.connection.passing and exchange:
+            ttl = self.connection.passing[queue]
+            self.driver.subscribe(queue, [Binding(exchange, self._pattern(exchange, routing_key))], ttl)
+            self.connection.mailboxes.add(queue)
+        else:
+            super().queue_bind(queue, exchange, routing_key, arguments, **options)
+
+    def _pattern(self, exchange: str, routing_key: str) -> str:
+        kind = self.typeof(exchange)
+        if kind.type == "fanout":
+            return ""
+        return kind.key_to_pattern(routing_key) if kind.type == "topic" else f"{re.escape(routing_key)}$"
+
+    def _queue_bind(self, *_args: Any) -> None:
+        """Bindings of durable queues are declared by every process from the same settings, so they are not stored."""
+
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any) -> None:
+        if queue in self.connection.mailboxes:
+            self.connection.mailboxes.discard(queue)
+            self.driver.unsubscribe(queue)
+        else:
+            super().queue_delete(queue, if_unused, if_empty, **options)
+
+    def _delete(self, queue: str, *_args: Any, **_options: Any) -> None:
+        self.driver.clear(queue)
+
+    def _size(self, queue: str) -> int:
+        return self.driver.sizes(queue).pending
+
+    def _purge(self, queue: str) -> int:
+        return self.driver.clear(queue)
+
+    def _has_queue(self, _queue: str, **_options: Any) -> bool:
+        return True
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+    def encode_body(self, body: Any, encoding: str | None = None) -> tuple[Any, str | None]:
+        """A text stays a text; only bytes (a compressed body) are wrapped."""
+        return (body, "utf-8") if isinstance(body, str) else super().encode_body(body, encoding or "base64")
+
+    def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
+        """Put a job on each queue that `exchange` routes to; tell the mailboxes. Whatever the broker refuses is raised."""
+        self._inplace_augment_message(message, exchange, routing_key)
+        queues = self._lookup(exchange, routing_key)
+        if queues:
+            self.driver.put([messages.new_job(queue, message) for queue in queues])
+        if exchange:
+            self.driver.broadcast([Broadcast(exchange, routing_key or "", messages.dumps(message))])
+
+    def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
+        self.driver.put([messages.new_job(queue, message)])
+
+    # --- consuming --------------------------------------------------------------------------------------------------
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> None:
+        super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+        self.connection._callbacks[queue] = callback  # noqa: SLF001  kombu's own table; ours get a finished message
+        if no_ack:
+            self._no_ack.add(queue)
+        self.ledger.write_through = False
+
+    def basic_cancel(self, consumer_tag: str) -> None:
+        super().basic_cancel(consumer_tag)
+        if not self._job_queues():
+            self._put_back()
+            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write the acks
+            self.ledger.flush()
+
+    def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
+        jobs = self._reserve([queue], 1)
+        message = self._message(jobs[0]) if jobs else None
+        if message is None:
+            return None
+        if no_ack:
+            self.ledger.done(message.delivery_tag)
+            self.ledger.flush()
+        else:
+            self.qos.append(message, message.delivery_tag)
+        return message
+
+    def deliver_mail(self) -> bool:
+        """Hand over what has come to this channel's mailboxes. Returns whether there was any."""
+        delivered = False
+        for queue in [name for name in self._active_queues if name in self.connection.mailboxes]:
+            for mail in self.driver.receive(queue):
+                self._hand_over(queue, self.Message(messages.loads(mail.payload), channel=self))
+                delivered = True
+        return delivered
+
+    def deliver_jobs(self, heard: bool) -> bool:
+        """Hand over as many jobs as there is room for; write acks that are waiting. Returns whether there was any job."""
+        queues = self._job_queues()
+        if not queues:
+            return False
+        self._exhausted = self._exhausted and not heard
+        room = self.qos.room()
+        if room > 0 and not self._reserved and not self._exhausted:
+            self._fill(queues, room)
+        if not self._reserved or room <= 0:
+            self._tidy()
+            return False
+        for _ in range(min(room, len(self._reserved))):
+            self._start(self._reserved.popleft())
+        return True
+
+    def _fill(self, queues: list[str], room: int) -> None:
+        wanted = room + self._ahead()
+        self._reserved.extend(self._reserve(queues, wanted))
+        self._exhausted = len(self._reserved) < wanted
+
+    def _ahead(self) -> int:
+        """How many jobs beyond the room will start soon: those of AHEAD seconds, at the rate since the last reservation."""
+        now = time.monotonic()
+        elapsed, handed = now - self._reserved_at, self._handed
+        self._reserved_at, self._handed = now, 0
+        return min(MOST, int(AHEAD * handed / elapsed)) if elapsed > 0 else 0
+
+    def _reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
+        done = self.ledger.collect()
+        self._collected_at = time.monotonic()
+        try:
+            jobs: list[ReservedJob] = self.driver.reserve(queues, limit, self.ledger.lease, self.worker, done)
+        except BaseException:
+            self.ledger.uncollect(done)
+            raise
+        self.ledger.take(jobs)
+        return jobs
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        if self._reserved and now - self._reserved_at > STALE:
+            self._put_back()
+        if not self._reserved or now - self._collected_at > ACK_WITHIN:
+            self._collected_at = now
+            self.ledger.flush()
+
+    def _put_back(self) -> None:
+        tokens = [job.lease.token for job in self._reserved]
+        self._reserved.clear()
+        self.ledger.release(tokens)
+
+    def _start(self, job: ReservedJob) -> None:
+        message = self._message(job)
+        if message is not None:
+            self._handed += 1
+            if job.queue in self._no_ack:
+                self.ledger.done(message.delivery_tag)
+            else:
+                self.qos.append(message, message.delivery_tag)
+            self._hand_over(job.queue, message)
+
+    def _message(self, job: ReservedJob) -> Any:
+        """The message of a job, or None when there is nothing to be done with it and it was put aside."""
+        if job.rescues >= MOST_RESCUES:
+            return self._put_aside(job, f"its worker died with it {job.rescues} times")
+        try:
+            return self.Message(messages.message_of(job), channel=self)
+        except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
+            return self._put_aside(job, f"it can't be read: {error}")
+
+    def _put_aside(self, job: ReservedJob, reason: str) -> None:
+        logger.error("job %s of queue %r is put aside in queue %r: %s", job.id, job.queue, REJECTED, reason)
+        self.driver.put([NewJob(queue=REJECTED, payload=job.payload, id=job.id)])
+        self.ledger.done(job.lease.token)
+
+    def put_aside(self, message: Any) -> None:
+        """A message was rejected, not to be run again: keep it where an operator finds it, then forget its lease."""
+        logger.error("a message was rejected and is put aside in queue %r: %r", REJECTED, message)
+        self.driver.put([messages.new_job(REJECTED, message.serializable())])
+        self.ledger.done(message.delivery_tag)
+
+    def _hand_over(self, queue: str, message: Any) -> None:
+        callback: Callable[[Any], None] | None = self.connection._callbacks.get(queue)  # noqa: SLF001  kombu's own table
+        if callback is not None:
+            callback(message)
+
+    def _job_queues(self) -> list[str]:
+        return [queue for queue in self._active_queues if queue not in self.connection.mailboxes]
+
+    def close(self) -> None:
+        if not self.closed:
+            self._put_back()
+        super().close()

@@ -1,0 +1,1 @@
+"""The database driver: jobs in one table of SQLite, PostgreSQL, MySQL or MariaDB."""

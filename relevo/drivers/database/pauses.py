@@ -1,0 +1,21 @@
+"""Paused queues, in a table, so that every worker obeys them, also one that starts later."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, or_, select
+
+from relevo.drivers.database.table import pauses
+
+
+def pause(connection: Connection, queue: str, until: float | None) -> None:
+    resume(connection, queue)
+    connection.execute(insert(pauses), {"queue": queue, "until": until})
+
+
+def resume(connection: Connection, queue: str) -> None:
+    connection.execute(delete(pauses).where(pauses.c.queue == queue))
+
+
+def paused(connection: Connection, now: float) -> dict[str, float | None]:
+    still = select(pauses.c.queue, pauses.c.until).where(or_(pauses.c.until.is_(None), pauses.c.until > now))
+    return {row.queue: row.until for row in connection.execute(still)}

@@ -1,0 +1,11 @@
+-- Take the next jobs of one queue; runs inside BEGIN IMMEDIATE. Index: relevo_jobs_next.
+UPDATE relevo_jobs
+SET state = 'reserved', reserved_until = :until, reserved_by = :by, token = :token || id, attempts = attempts + 1
+WHERE id IN (
+    SELECT id FROM relevo_jobs
+    WHERE queue = :queue AND state = 'pending'
+      AND NOT EXISTS (SELECT 1 FROM relevo_pauses p WHERE p.queue = :queue AND (p.until IS NULL OR p.until > :now))
+    ORDER BY priority, available_at, id
+    LIMIT :limit
+)
+RETURNING id, job_id, payload, priority, attempts, rescues, available_at

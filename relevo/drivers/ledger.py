@@ -1,0 +1,134 @@
+"""What this process holds: every lease it has taken, kept alive by a thread until its job is done or put back.
+
+The thread is apart from the consuming loop on purpose: a loop that is busy (a task in the solo pool, a long callback)
+must not let leases run out. It is apart from the connection, too: while the broker is away the leases stay on the
+books, and are renewed, or acked, as soon as it is back; a job that still runs is not started again.
+
+Acks are collected and written together with the next reservation. Once nobody consumes any more (`write_through`), each
+is written at once by whoever gives it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from relevo.drivers.contract import Driver, Lease, ReservedJob
+from relevo.errors import DriverError, DriverUnavailableError
+
+logger = logging.getLogger(__name__)
+
+# A lease is renewed this many times in its own length, so that two failures in a row don't lose it.
+RENEWALS_PER_LEASE = 3
+# Seconds between tries while the broker is away.
+RETRY = 0.5
+
+
+class Ledger:
+    """The leases this process holds at one broker, of `lease` seconds each. Any thread may call any method."""
+
+    #: True in a worker: its consumer may reconnect while jobs run, so a closed channel is no reason to put them back.
+    outlives_channels = False
+
+    def __init__(self, driver: Driver, lease: float) -> None:
+        self.driver = driver
+        self.lease = lease
+        self.write_through = False
+        self._held: dict[str, Lease] = {}
+        self._done: list[Lease] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def take(self, jobs: Iterable[ReservedJob]) -> None:
+        """These are ours now."""
+        with self._lock:
+            self._held.update((job.lease.token, job.lease) for job in jobs)
+        self._ensure_thread()
+
+    def done(self, token: str) -> None:
+        """A job is done; its ack is written with the next reservation."""
+        with self._lock:
+            lease = self._held.pop(token, None)
+            if lease is not None:
+                self._done.append(lease)
+        if self.write_through:
+            self.flush()
+
+    def collect(self) -> list[Lease]:
+        """The acks to be written now. Who can't write them hands them back with `uncollect`."""
+        with self._lock:
+            done, self._done = self._done, []
+        return done
+
+    def uncollect(self, leases: list[Lease]) -> None:
+        with self._lock:
+            self._done[:0] = leases
+
+    def flush(self) -> None:
+        """Write the acks. While the broker is away they are kept; the renewing thread goes on trying."""
+        done = self.collect()
+        if not done:
+            return
+        try:
+            self.driver.ack(done)
+        except DriverUnavailableError as error:
+            self.uncollect(done)
+            logger.warning("%d acks wait for the broker: %s", len(done), error)
+
+    def release(self, tokens: Iterable[str], delay: float = 0) -> None:
+        """Put jobs back. While the broker is away they are left to the end of their leases, which comes to the same."""
+        with self._lock:
+            leases = [lease for token in tokens if (lease := self._held.pop(token, None))]
+        if not leases:
+            return
+        try:
+            self.driver.release(leases, delay)
+        except DriverUnavailableError as error:
+            logger.warning("%d jobs could not be put back and wait for their leases to end: %s", len(leases), error)
+
+    def close(self) -> None:
+        """This process ends: write the acks, put back everything that is left, stop the thread."""
+        self._stop.set()
+        self.flush()
+        self.release(list(self._held))
+
+    def holds(self, token: str) -> bool:
+        return token in self._held
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._keep, name="relevo-leases", daemon=True)
+            self._thread.start()
+
+    def _keep(self) -> None:
+        pause = self.lease / RENEWALS_PER_LEASE
+        while not self._stop.wait(pause):
+            pause = self.lease / RENEWALS_PER_LEASE if self.renew() else min(RETRY, self.lease / RENEWALS_PER_LEASE)
+
+    def renew(self) -> bool:
+        """Extend every lease once. Returns whether the broker took it."""
+        with self._lock:
+            leases = list(self._held.values())
+        started = time.monotonic()
+        try:
+            lost = self.driver.extend(leases, self.lease)
+            if self.write_through:
+                self.flush()
+        except DriverUnavailableError as error:
+            logger.warning("%d leases could not be renewed: %s", len(leases), error)
+            return False
+        except DriverError:
+            logger.exception("%d leases could not be renewed", len(leases))
+            return False
+        self._forget(lost, time.monotonic() - started)
+        return True
+
+    def _forget(self, lost: list[Lease], took: float) -> None:
+        with self._lock:
+            gone = [lease for lease in lost if self._held.pop(lease.token, None)]
+        if gone:
+            logger.warning("%d leases had ended, their jobs may run again (the renewal took %.1f s)", len(gone), took)

@@ -1,0 +1,71 @@
+"""Between kombu's messages and the driver's jobs.
+
+A payload is the JSON text of kombu's message (body, headers, properties, content type and encoding), the same that
+every kombu broker holds, except that a text body stays a text: an operator can read the arguments in the table.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from kombu.utils.json import dumps as kombu_dumps
+from kombu.utils.json import loads as kombu_loads
+
+from relevo import clock
+from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, NewJob, ReservedJob
+
+Message = dict[str, Any]
+
+_MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
+
+
+def new_job(queue: str, message: Message) -> NewJob:
+    """The job that `message` asks for. Its `eta` header becomes the time before which no worker sees it."""
+    headers, properties = message.get("headers") or {}, message.get("properties") or {}
+    return NewJob(
+        queue=queue,
+        payload=dumps(message),
+        id=str(headers.get("id") or properties.get("correlation_id") or uuid4()),
+        priority=_priority(properties.get("priority")),
+        available_at=_instant(headers.get("eta")),
+    )
+
+
+def message_of(job: ReservedJob) -> Message:
+    """The message that a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
+    message = loads(job.payload)
+    properties = message.get("properties") if isinstance(message, dict) else None
+    if not isinstance(properties, dict) or "body" not in message:
+        raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")
+    properties["delivery_tag"] = job.lease.token
+    info = properties.setdefault("delivery_info", {})
+    if job.attempts > 1:
+        info["redelivered"] = True
+    return message
+
+
+def dumps(message: Message) -> str:
+    try:
+        return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    except TypeError:
+        return str(kombu_dumps(message))
+
+
+def loads(payload: str) -> Any:
+    return kombu_loads(payload) if _MARK in payload else json.loads(payload)
+
+
+def _priority(given: Any) -> int:
+    try:
+        return max(HIGHEST_PRIORITY, min(LOWEST_PRIORITY, int(given)))
+    except (TypeError, ValueError):
+        return HIGHEST_PRIORITY
+
+
+def _instant(eta: Any) -> float | None:
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    return clock.instant(eta) if isinstance(eta, datetime) else None

@@ -1,0 +1,78 @@
+"""How many messages a channel may have handed over, and what becomes of each.
+
+kombu's own QoS keeps the messages to put them back itself; here the ledger holds their leases, so only the tags are
+counted.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+
+class QoS:
+    """The credit of one channel. Acks and rejects come from any thread and wake the consumer, which has room again."""
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        self.channel = channel
+        self.prefetch_count = prefetch_count
+        self._out: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def room(self) -> int:
+        """How many more messages may be handed over."""
+        if not self.prefetch_count:
+            return sys.maxsize
+        return self.prefetch_count - max(len(self._out), places_taken())
+
+    def can_consume(self) -> bool:
+        return self.room() > 0
+
+    def can_consume_max_estimate(self) -> int:
+        return max(0, self.room())
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        with self._lock:
+            self._out[delivery_tag] = message
+
+    def get(self, delivery_tag: str) -> Any:
+        return self._out[delivery_tag]
+
+    def ack(self, delivery_tag: str) -> None:
+        self._forget(delivery_tag)
+        self.channel.ledger.done(delivery_tag)
+        self.channel.waker.ring()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Put the job back, or (not `requeue`) put it aside where an operator finds it."""
+        message = self._forget(delivery_tag)
+        if requeue:
+            self.channel.ledger.release([delivery_tag])
+        elif message is not None:
+            self.channel.put_aside(message)
+        self.channel.waker.ring()
+
+    def _forget(self, delivery_tag: str) -> Any:
+        with self._lock:
+            return self._out.pop(delivery_tag, None)
+
+    def restore_unacked(self) -> None:
+        """Put everything back that was handed over."""
+        with self._lock:
+            tags, self._out = list(self._out), {}
+        self.channel.ledger.release(tags)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002  kombu's signature
+        """A channel closes. A worker's jobs may still run then (it reconnects), so its ledger keeps them until it ends."""
+        if not self.channel.ledger.outlives_channels:
+            self.restore_unacked()
+
+    def restore_visible(self, *_args: Any, **_options: Any) -> None:
+        """The driver rescues by itself."""
+
+
+def places_taken() -> int:
+    """How many jobs Celery's worker in this process has accepted and not finished, acked or not; 0 outside a worker."""
+    state = sys.modules.get("celery.worker.state")
+    return len(state.reserved_requests) if state else 0

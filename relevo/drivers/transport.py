@@ -1,0 +1,191 @@
+"""The kombu transport: how Celery's worker, its clients, beat and Flower use a driver without knowing.
+
+It is a synchronous one on purpose (`asynchronous=False`): the worker then runs its plain loop and billiard's threaded
+pool, whose warm stop is quick and exact, where the event loop's pool throws away what it has already written to a child
+(docs/internals.md has the figures).
+
+    drain_events:  mail -> jobs -> nothing? wait for: an ack (room again), the driver's bell, SIGTERM, the pause's end
+
+While the broker is away `drain_events` delivers nothing and tries again; Celery never sees a lost connection, so it
+never throws away what is running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from typing import Any
+
+from kombu.transport import base, virtual
+from sqlalchemy.engine import make_url
+
+from relevo.drivers import driver_for
+from relevo.drivers.channel import Channel
+from relevo.drivers.contract import Bell, Driver
+from relevo.drivers.ledger import Ledger
+from relevo.drivers.waker import Waker
+from relevo.errors import DriverError, DriverUnavailableError
+
+logger = logging.getLogger(__name__)
+
+# How long a lease holds, in seconds, where the transport option `lease` (a connection's retry_after) doesn't say.
+LEASE = 30.0
+# After work a consumer looks again soon, then ever less often until it only listens: the first pause, in seconds.
+FIRST_PAUSE = 0.01
+# Seconds between tries while the broker is away: first and longest.
+FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
+
+_ledgers: dict[tuple[int, int], Ledger] = {}
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+class Transport(virtual.Transport):
+    """One kombu connection to a driver."""
+
+    Channel = Channel
+    can_parse_url = True
+    driver_type = "database"
+    driver_name = "relevo"
+    polling_interval = None
+    connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)
+    channel_errors = (DriverError, *base.Transport.channel_errors)
+    implements = virtual.Transport.implements.extend(
+        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False
+    )
+
+    driver: Driver
+    ledger: Ledger
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.waker = Waker()
+        self.mailboxes: set[str] = set()
+        self.passing: dict[str, float] = {}
+        self._bell: Bell | None = None
+        self._interrupted = False
+        self._pause = FIRST_PAUSE
+        self._heard = True
+        self._away_since: float | None = None
+        self._retry = FIRST_RETRY
+        _transports.add(self)
+
+    def driver_version(self) -> str:
+        from relevo import __version__  # noqa: PLC0415  the package's own module imports this one's users
+
+        return __version__
+
+    def establish_connection(self) -> Any:
+        self.driver = driver_for(self._url())
+        self.driver.paused()  # the broker is there, and so are its tables: or the start fails here, in one line
+        self.ledger = ledger_for(self.driver, float(self.client.transport_options.get("lease", LEASE)))
+        return super().establish_connection()
+
+    def _url(self) -> str:
+        # kombu takes `postgresql+psycopg://` apart into the transport and the rest.
+        prefix, rest = self.client.uri_prefix, self.client.hostname
+        return f"{prefix}+{rest}" if prefix and not rest.startswith(f"{prefix}+") else rest
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002  kombu's signature
+        return make_url(uri).render_as_string(hide_password=not include_password)
+
+    def close_connection(self, connection: Any) -> None:
+        super().close_connection(connection)
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002  kombu's signature
+        """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._serve():
+                return
+            left = LONGEST_RETRY if end is None else end - time.monotonic()
+            if self._interrupted or left <= 0:
+                self._interrupted = False
+                raise TimeoutError  # which is socket.timeout
+            self._wait(left)
+
+    def _serve(self) -> bool:
+        try:
+            delivered = self._serve_once()
+        except DriverUnavailableError as error:
+            self._gone(error)
+            return False
+        self._back()
+        return delivered
+
+    def _serve_once(self) -> bool:
+        heard, self._heard = self._heard, False
+        channels = list(self.channels)
+        mail = [channel.deliver_mail() for channel in channels] if heard else []
+        jobs = [channel.deliver_jobs(heard) for channel in channels]
+        if any(mail) or any(jobs):
+            self._pause = FIRST_PAUSE
+            self._heard = self._heard or any(mail)
+            return True
+        return False
+
+    def _wait(self, left: float) -> None:
+        if self._away_since is not None:
+            self.waker.wait(min(left, self._retry))
+            self._heard = True
+            return
+        bell = self._listen()
+        pause = min(self._pause, bell.interval)
+        started = time.monotonic()
+        _rung, called = self.waker.wait(min(left, pause), bell.fileno())
+        if called or time.monotonic() - started >= pause:
+            self._heard = bell.hear()
+            self._pause = min(self._pause * 2, bell.interval)
+
+    def _listen(self) -> Bell:
+        if self._bell is None:
+            self._bell = self.driver.bell([])
+        return self._bell
+
+    def interrupt(self) -> None:
+        """End the current wait, so that the loop can see a signal. May be called by a signal handler."""
+        self._interrupted = True
+        self.waker.ring()
+
+    # --- the broker away and back -----------------------------------------------------------------------------------
+    def _gone(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since, self._retry = time.monotonic(), FIRST_RETRY
+            logger.warning("the broker is away, running jobs go on: %s", error)
+        self._retry = min(self._retry * 2, LONGEST_RETRY)
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            logger.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
+            self._away_since = None
+
+
+def ledger_for(driver: Driver, lease: float) -> Ledger:
+    """The ledger of this process for a driver: one, whichever connection takes the jobs."""
+    key = (os.getpid(), id(driver))
+    if key not in _ledgers:
+        _ledgers[key] = Ledger(driver, lease)
+    return _ledgers[key]
+
+
+def worker_starts(**_signal: Any) -> None:
+    """This process is a worker: what it holds outlives its channels."""
+    Ledger.outlives_channels = True
+
+
+def worker_stops(**_signal: Any) -> None:
+    """A stop was asked for: wake every loop that waits, so that it sees it at once."""
+    for transport in list(_transports):
+        transport.interrupt()
+
+
+def worker_ended(**_signal: Any) -> None:
+    """This process ends: ack what is done, put back what is left."""
+    for (pid, _driver), ledger in list(_ledgers.items()):
+        if pid == os.getpid():
+            ledger.close()

@@ -1,0 +1,41 @@
+"""How a consumer that waits is woken: by a byte in a pipe.
+
+An ack comes from another thread, SIGTERM from a signal handler, a notification from a socket: a pipe can be written
+from all three (a `threading.Event` deadlocks when its setter is a signal handler in the waiting thread) and waited for
+together with sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+
+class Waker:
+    """`ring` from anywhere ends the current or the next `wait`."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # a full pipe will wake its reader as well
+            os.write(self._write, b"!")
+
+    def wait(self, timeout: float, also: int | None = None) -> tuple[bool, bool]:
+        """Wait at most `timeout` seconds. Returns whether it was rung, and whether `also` became readable."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        if also is not None:
+            poll.register(also, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout) * 1000)}
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+        return self._read in ready, also in ready
+
+    def __del__(self) -> None:
+        # Not sooner: an ack that comes late, after a close, would write into whatever file got the number next.
+        os.close(self._read)
+        os.close(self._write)
