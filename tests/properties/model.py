@@ -1,0 +1,93 @@
+"""The contract's jobs as a dictionary: what a driver should have done after any history of steps.
+
+Nothing here is clever or fast. A job knows the lease it is held by, so it can be held by one at most; what is not in
+the dictionary is gone. Each function is the contract's sentence of the same name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from relevo.drivers.contract import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from relevo.drivers.contract import Lease, NewJob
+
+
+@dataclass
+class ModelJob:
+    """A living job."""
+
+    id: str
+    queue: str
+    payload: str
+    priority: int
+    unique_key: str | None
+    available_at: float
+    order: int
+    attempts: int = 0
+    rescues: int = 0
+    lease: Lease | None = None
+    until: float = 0
+
+    def state(self, now: float) -> State:
+        if self.lease:
+            return State.RESERVED
+        return State.DELAYED if self.available_at > now else State.PENDING
+
+    def turn(self) -> tuple[float, ...]:
+        return (self.priority, self.available_at, self.order)
+
+
+@dataclass
+class Model:
+    """The living jobs by id, and the pauses."""
+
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
+    pauses: dict[str, float | None] = field(default_factory=dict)
+    put_so_far: int = 0
+
+    def put(self, new: NewJob, now: float) -> tuple[str, bool]:
+        for job in self.jobs.values():
+            if new.unique_key and job.unique_key == new.unique_key:
+                return job.id, False
+        self.put_so_far += 1
+        available_at = max(now, new.available_at or now)
+        self.jobs[new.id] = ModelJob(
+            new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, self.put_so_far
+        )
+        return new.id, True
+
+    def next_jobs(self, queues: Sequence[str], limit: int, now: float) -> list[ModelJob]:
+        """What a reserve must give, in order."""
+        running = [queue for queue in dict.fromkeys(queues) if queue not in self.paused(now)]
+        return [job for queue in running for job in self.in_state(queue, State.PENDING, now)][:limit]
+
+    def rescue(self, now: float) -> int:
+        ended = [job for job in self.jobs.values() if job.lease and job.until <= now]
+        for job in ended:
+            job.lease = None
+            job.rescues += 1
+        return len(ended)
+
+    def held(self, leases: Iterable[Lease]) -> list[ModelJob]:
+        """The jobs that these leases still hold."""
+        wanted = set(leases)
+        return [job for job in self.jobs.values() if job.lease in wanted]
+
+    def forget(self, jobs: Iterable[ModelJob]) -> int:
+        gone = list(jobs)
+        for job in gone:
+            del self.jobs[job.id]
+        return len(gone)
+
+    def in_state(self, queue: str, state: State, now: float) -> list[ModelJob]:
+        """The jobs of a queue in one state, in the order in which they run."""
+        here = [job for job in self.jobs.values() if job.queue == queue and job.state(now) is state]
+        return sorted(here, key=ModelJob.turn)
+
+    def paused(self, now: float) -> dict[str, float | None]:
+        return {queue: until for queue, until in self.pauses.items() if until is None or until > now}

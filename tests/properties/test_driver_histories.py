@@ -1,0 +1,215 @@
+"""Random histories: whatever workers do, and wherever they die, every job is in one state, lost by none, held by one.
+
+Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A worker may die at any
+step (what it held becomes a ghost's) and a ghost may come back and use a lease that ended long ago. After
+every step the driver must answer as the model does; at the end all that the model has alive must still be there to run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from relevo.drivers.contract import Lease, NewJob, State
+from tests.properties.model import Model
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
+
+# How many histories of how many steps. A server's step costs a hundred times a step in memory.
+DEPTH = {"memory": (150, 50), "sqlite": (25, 40)}
+DEPTH_OF_A_SERVER = (8, 30)
+
+QUEUES = ["high", "low"]
+queues = st.sampled_from(QUEUES)
+workers = st.integers(0, 3)
+delays = st.sampled_from([0, 0, 5, 40])
+lengths = st.sampled_from([10, 30])
+some = st.integers(1, 4)
+picks = st.integers(0, 10_000)
+new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]))
+
+
+class Histories(RuleBasedStateMachine):
+    """One history. Even workers are in our process, odd ones in the other."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        broker.empty()
+        self.broker, self.clock, self.model = broker, broker.clock, Model()
+        self.ids = (f"job-{number}" for number in itertools.count(1))
+        self.held: dict[int, list[Lease]] = {worker: [] for worker in range(4)}
+        self.ghosts: list[Lease] = []
+        self.tokens: set[str] = set()
+
+    def driver(self, worker: int):
+        return (self.broker.driver, self.broker.other)[worker % 2]
+
+    # --- what workers and clients do --------------------------------------------------------------------------------
+    @rule(worker=workers, wanted=st.lists(new_jobs, min_size=1, max_size=5))
+    def put(self, worker, wanted):
+        now = self.clock()
+        jobs = [
+            NewJob(queue, f"payload of {id_}", id_, priority, now + delay if delay else None, key)
+            for (queue, priority, delay, key), id_ in zip(wanted, self.ids, strict=False)
+        ]
+        placed = self.driver(worker).put(jobs)
+        assert [(one.id, one.created) for one in placed] == [self.model.put(job, now) for job in jobs]
+
+    @rule(worker=workers, order=st.permutations(QUEUES), among=st.integers(1, 2), limit=some, lease=lengths, done=some)
+    def reserve(self, worker, order, among, limit, lease, done):
+        finished, self.held[worker] = self.held[worker][:done], self.held[worker][done:]
+        self.ghosts += finished
+        self.model.forget(self.model.held(finished))
+        self.model.rescue(self.clock())
+        expected = self.model.next_jobs(order[:among], limit, self.clock())
+        taken = self.driver(worker).reserve(order[:among], limit, lease, f"worker-{worker}", done=finished)
+        for job in expected:
+            job.attempts += 1
+        assert [_told(job) for job in taken] == [_told(job) for job in expected]
+        for got, job in zip(taken, expected, strict=True):
+            job.lease, job.until = got.lease, self.clock() + lease
+            self.held[worker].append(got.lease)
+        self._expect_fresh_tokens([got.lease.token for got in taken])
+
+    @rule(worker=workers, lease=lengths)
+    def extend(self, worker, lease):
+        self._extend(worker, self.held[worker], lease)
+
+    @rule(worker=workers, many=some)
+    def ack(self, worker, many):
+        done, self.held[worker] = self.held[worker][:many], self.held[worker][many:]
+        self._ack(worker, done)
+
+    @rule(worker=workers, many=some, delay=delays, payload=st.sampled_from([None, "new"]),
+          attempts=st.sampled_from([None, None, 0, 3]))  # fmt: skip
+    def release(self, worker, many, delay, payload, attempts):
+        back, self.held[worker] = self.held[worker][:many], self.held[worker][many:]
+        self._release(worker, back, delay, payload, attempts)
+
+    @rule(worker=workers)
+    def rescue(self, worker):
+        assert self.driver(worker).rescue() == self.model.rescue(self.clock())
+
+    # --- what goes wrong --------------------------------------------------------------------------------------------
+    @rule(worker=workers)
+    def die(self, worker):
+        self.ghosts += self.held[worker]
+        self.held[worker] = []
+
+    @precondition(lambda self: self.ghosts)
+    @rule(worker=workers, pick=picks, verb=st.sampled_from(["ack", "extend", "release"]))
+    def come_back_as_a_ghost(self, worker, pick, verb):
+        lease = self.ghosts[pick % len(self.ghosts)]
+        if verb == "ack":
+            self._ack(worker, [lease])
+        elif verb == "extend":
+            self._extend(worker, [lease], 10)
+        else:
+            self._release(worker, [lease], 5, "a ghost's", None)
+
+    @rule(seconds=st.sampled_from([1, 5, 10, 30]))
+    def let_time_pass(self, seconds):
+        self.clock.forward(seconds)
+
+    # --- what people do ---------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.model.jobs)
+    @rule(worker=workers, pick=picks)
+    def delete(self, worker, pick):
+        job = list(self.model.jobs.values())[pick % len(self.model.jobs)]
+        assert self.driver(worker).delete([job.id, "never-was"]) == self.model.forget([job])
+
+    @rule(worker=workers, queue=queues)
+    def clear(self, worker, queue):
+        free = [job for job in self.model.jobs.values() if job.queue == queue and not job.lease]
+        assert self.driver(worker).clear(queue) == self.model.forget(free)
+
+    @rule(worker=workers, queue=queues, seconds=st.sampled_from([None, 20]))
+    def pause(self, worker, queue, seconds):
+        self.model.pauses[queue] = seconds and self.clock() + seconds
+        self.driver(worker).pause(queue, self.model.pauses[queue])
+
+    @rule(worker=workers, queue=queues)
+    def resume(self, worker, queue):
+        self.model.pauses.pop(queue, None)
+        self.driver(worker).resume(queue)
+
+    # --- what must hold ---------------------------------------------------------------------------------------------
+    @invariant()
+    def the_sizes_add_up(self):
+        for queue in QUEUES:
+            pending, delayed, reserved = (self.model.in_state(queue, state, self.clock()) for state in _SIZED)
+            sizes = self.broker.other.sizes(queue)
+            assert (sizes.pending, sizes.delayed, sizes.reserved) == (len(pending), len(delayed), len(reserved))
+            oldest = max((self.clock() - job.available_at for job in pending), default=None)
+            assert sizes.oldest == oldest
+
+    @rule()
+    def every_job_is_in_exactly_one_state_and_in_its_place(self):
+        for queue, state in itertools.product(QUEUES, State):
+            seen = self.broker.driver.peek(queue, state, limit=1000)
+            expected = self.model.in_state(queue, state, self.clock())
+            in_turn = sorted if state is not State.PENDING else list
+            assert in_turn(_told(view) for view in seen) == in_turn(_told(job) for job in expected)
+        assert self.broker.driver.queues() == sorted({job.queue for job in self.model.jobs.values()})
+        assert self.broker.driver.paused() == self.model.paused(self.clock())
+
+    def teardown(self):
+        """When all workers are dead, all pauses ended and all delays over, what lives can be taken, and nothing else."""
+        self.every_job_is_in_exactly_one_state_and_in_its_place()
+        for queue in QUEUES:
+            self.resume(0, queue)
+        self.clock.forward(1000)
+        taken = self.broker.other.reserve(QUEUES, 10_000, 10, "last")
+        assert sorted(job.id for job in taken) == sorted(self.model.jobs)
+        assert self.broker.driver.ack([job.lease for job in taken]) == len(taken)
+        assert self.broker.other.queues() == []
+
+    # --- steps that the living and the ghosts share -----------------------------------------------------------------
+    def _ack(self, worker, leases):
+        self.ghosts += leases
+        assert self.driver(worker).ack(leases) == self.model.forget(self.model.held(leases))
+
+    def _extend(self, worker, leases, length):
+        held = self.model.held(leases)
+        lost = set(leases) - {job.lease for job in held}
+        assert set(self.driver(worker).extend(leases, length)) == lost
+        for job in held:
+            job.until = self.clock() + length
+
+    def _release(self, worker, leases, delay, payload, attempts):
+        self.ghosts += leases
+        held = self.model.held(leases)
+        assert self.driver(worker).release(leases, delay, payload, attempts) == len(held)
+        for job in held:
+            job.lease = None
+            job.available_at = self.clock() + delay if delay else job.available_at
+            job.payload = payload or job.payload
+            job.attempts = job.attempts - 1 if attempts is None else attempts
+
+    def _expect_fresh_tokens(self, tokens):
+        assert len(set(tokens)) == len(tokens)
+        assert not self.tokens.intersection(tokens)
+        self.tokens.update(tokens)
+
+
+_SIZED = (State.PENDING, State.DELAYED, State.RESERVED)
+
+
+def _told(job) -> tuple:
+    return (job.id, job.queue, job.payload, job.priority, job.attempts, job.rescues)
+
+
+def test_whatever_happens_no_job_is_lost_and_none_is_held_by_two(broker: Broker):
+    histories, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
+    depth = settings(
+        max_examples=histories,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: Histories(broker), settings=depth)
