@@ -2,8 +2,8 @@
 
 from celery.schedules import crontab
 
-# An entry's key is its name, for people. Its `task` is a permanent task name, its `schedule` a crontab (in UTC) or a number
-# of seconds, its `options` say where it goes, and `args` and `kwargs` what the task is called with.
+# An entry's key is its name, for people. `task` is a task's permanent name, `schedule` a crontab (in UTC) or a number
+# of seconds, `options` say where it goes, and `args` and `kwargs` what the task is called with.
 BEAT_SCHEDULE = {
     "half-written temporary files": {
         "task": "cleanup.temporary_files",

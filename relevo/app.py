@@ -72,8 +72,6 @@ def preset(settings: Settings) -> dict[str, Any]:
         "broker_url": connection.url,
         "broker_transport_options": connection.transport_options,
         "task_default_queue": connection.queue,
-        "relevo_tries": settings.queue_max_tries,
-        "relevo_backoff": settings.queue_backoff,
         "result_backend": settings.result_backend,
         "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
         **_JSON_ONLY, **_NOTHING_LOST, **_RESULTS, **_WORKER,
@@ -131,10 +129,10 @@ _AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
 
 
 def _check_names(config: Iterable[str]) -> None:
-    known = {*SETTING_KEYS, "relevo_tries", "relevo_backoff"}
     for name in config:
-        if name not in known:
-            raise SettingsError(f"expected the name of a Celery setting, got {name!r}{did_you_mean(name, known)}")
+        if name not in SETTING_KEYS:
+            hint = did_you_mean(name, SETTING_KEYS)
+            raise SettingsError(f"expected the name of a Celery setting, got {name!r}{hint}")
 
 
 def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:

@@ -91,9 +91,9 @@ class Settings:
     queue_connection: str
     #: The connections there are, by name.
     connections: Mapping[str, Connection]
-    #: QUEUE_MAX_TRIES: attempts of a task that has another option of ours (a backoff, …) but doesn't say how many.
+    #: QUEUE_MAX_TRIES: attempts of a task that says nothing of it, neither in our words nor in Celery's.
     queue_max_tries: int
-    #: QUEUE_BACKOFF: waits between the attempts of such a task where it doesn't say; the last one repeats.
+    #: QUEUE_BACKOFF: waits between the attempts of a task that doesn't say; the last one repeats.
     queue_backoff: tuple[float, ...]
     #: QUEUE_RETRY_AFTER: the lease of the connections that have none of their own.
     queue_retry_after: float
