@@ -53,7 +53,7 @@ def postgresql() -> Iterator[str]:
         port = free_port()
         data = f"{home}/data"
         initdb = [str(Path(program).resolve().with_name("initdb")), "-D", data, "-U", "postgres", "-A", "trust"]
-        subprocess.run([*initdb, "-E", "UTF8", "--locale=C", "-N"], check=True, user=owner, cwd=home, stdout=subprocess.DEVNULL)
+        install([*initdb, "-E", "UTF8", "--locale=C", "-N"], home, owner)
         command = [program, "-D", data, "-h", HOST, "-p", str(port), "-k", home, "-F", "-c", "max_connections=300"]
         with running(command, home, ready="ready to accept connections", owner=owner, end=signal.SIGQUIT):
             with psycopg.connect(f"postgresql://postgres@{HOST}:{port}/postgres", autocommit=True) as connection:
@@ -66,17 +66,15 @@ def mariadb() -> Iterator[str]:
     """A MariaDB with one empty database; yields its url."""
     places = [Path("/usr/sbin"), Path("/usr/local/sbin")]
     program = find("mariadbd", places) or find("mysqld", places) or missing("mariadbd")
-    install = find("mariadb-install-db", places) or find("mysql_install_db", places) or missing("mariadb-install-db")
+    installer = find("mariadb-install-db", places) or missing("mariadb-install-db")
     me = pwd.getpwuid(os.getuid()).pw_name
     with folder() as home:
         port = free_port()
         common = ["--no-defaults", f"--user={me}", f"--datadir={home}/data"]
-        subprocess.run(
-            [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
-            check=True, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        command = [program, *common, f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/s", "--skip-name-resolve"]
-        command += ["--innodb-flush-log-at-trx-commit=0", "--character-set-server=utf8mb4", "--max-connections=300"]
+        install([installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], home)
+        command = [program, *common, f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/socket"]
+        command += ["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--max-connections=300"]
+        command += ["--character-set-server=utf8mb4"]
         with running(command, home, ready="ready for connections"):
             with pymysql.connect(host=HOST, port=port, user="root") as connection:
                 connection.cursor().execute(f"CREATE DATABASE {DATABASE}")
@@ -121,16 +119,24 @@ def free_port() -> int:
     return port
 
 
+def install(command: list[str], home: str, owner: str | None = None) -> None:
+    """Make a server's data folder; what the installer said is shown if it fails."""
+    made = subprocess.run(command, check=False, cwd=home, user=owner, capture_output=True, text=True)
+    if made.returncode:
+        pytest.fail(f"{command!r} failed:\n{made.stdout}{made.stderr}", pytrace=False)
+
+
 @contextlib.contextmanager
 def running(
     command: list[str], home: str, *, ready: str, owner: str | None = None, end: signal.Signals = signal.SIGKILL
 ) -> Iterator[None]:
-    """A server while the block runs. In a session of its own: Ctrl-C in the terminal is ours to answer, not the server's."""
+    """A server while the block runs, in a session of its own: Ctrl-C in the terminal is ours to answer, not its."""
     log = Path(home, "log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=home, stdout=output, stderr=output, stdin=subprocess.DEVNULL, user=owner, start_new_session=True
-        )
+            command, cwd=home, user=owner, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
     try:
         _wait_until(ready, log, process)
         yield

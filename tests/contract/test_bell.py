@@ -22,7 +22,7 @@ def bell(driver):
 
 
 def rings(bell):
-    """Wait as a consumer does: on the descriptor if there is one, else no longer than the bell's own interval at a time."""
+    """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's interval at a time."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         descriptor = bell.fileno()

@@ -1,8 +1,8 @@
 """Random histories: whatever workers do, and wherever they die, every job is in one state, lost by none, held by one.
 
-Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A worker may die at any
-step (what it held becomes a ghost's) and a ghost may come back and use a lease that ended long ago. After
-every step the driver must answer as the model does; at the end all that the model has alive must still be there to run.
+Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A worker may die
+between any two steps (what it held becomes a ghost's), and a ghost may come back and use a lease that ended long ago.
+After every step the driver must answer as the model does; at the end all that the model has alive must still be there.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Histories(RuleBasedStateMachine):
         assert self.broker.driver.paused() == self.model.paused(self.clock())
 
     def teardown(self):
-        """When all workers are dead, all pauses ended and all delays over, what lives can be taken, and nothing else."""
+        """When all workers are dead, all pauses ended, all delays over: what lives can be taken, and nothing else."""
         self.every_job_is_in_exactly_one_state_and_in_its_place()
         for queue in QUEUES:
             self.resume(0, queue)
@@ -169,7 +169,7 @@ class Histories(RuleBasedStateMachine):
         assert self.broker.driver.ack([job.lease for job in taken]) == len(taken)
         assert self.broker.other.queues() == []
 
-    # --- steps that the living and the ghosts share -----------------------------------------------------------------
+    # --- what the living and the ghosts share -----------------------------------------------------------------------
     def _ack(self, worker, leases):
         self.ghosts += leases
         assert self.driver(worker).ack(leases) == self.model.forget(self.model.held(leases))
@@ -210,6 +210,6 @@ def test_whatever_happens_no_job_is_lost_and_none_is_held_by_two(broker: Broker)
         max_examples=histories,
         stateful_step_count=steps,
         deadline=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # a real server on a busy machine is slow, and may be
     )
     run_state_machine_as_test(lambda: Histories(broker), settings=depth)
