@@ -12,6 +12,8 @@ from app.models import schema
 from relevo import config
 from relevo.engine import engine_for
 
+_settings = functools.cache(config.load)
+
 
 @contextlib.contextmanager
 def session(url: str | None = None) -> Iterator[Session]:
@@ -23,6 +25,3 @@ def session(url: str | None = None) -> Iterator[Session]:
     schema.require(engine)
     with Session(engine, expire_on_commit=False) as opened, opened.begin():
         yield opened
-
-
-_settings = functools.cache(config.load)

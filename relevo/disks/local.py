@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator  # noqa: TC003 - one home for imports is read more easily than two
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,7 +67,7 @@ class LocalDisk:
         try:
             mode = target.stat().st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingFileError(f"there is no file {path!r} on the disk {self.root}") from error
+            raise MissingFileError(f"there is no file {path!r} on the disk") from error
         if not stat.S_ISREG(mode):
             kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
             raise DiskError(f"expected the path of a file, got the {kind} {path!r}")

@@ -1,0 +1,102 @@
+"""images.process: the versions of an uploaded picture.
+
+    row of the file -> its bytes from the disk -> for each size: make, write, commit its row, tell -> file processed
+
+Each size is finished before the next is begun, so a job that is killed loses one size at most, and the next attempt
+makes them all again: writing a version replaces the file and the row of that name. Two runs at once take turns at the
+file's row, so that a version's row always describes the file that lies there.
+
+What is worth another try is what may be gone in ten seconds: the disk or the database is away (OSError, SQLAlchemy's
+errors), or the row isn't committed yet. A damaged or enormous picture, a missing original, a path that leads out of the
+disk and sizes that make no sense are the same the next time: the job fails at once, and the row says why. What is no
+picture at all is nobody's mistake: the row says so, and the job is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.models import File, FileVersion, session
+from app.models.base import now
+from relevo.disks import Disk
+from relevo.errors import DiskError, ImageError, OptionError, RelevoError
+from tasks import app, storage
+from tasks.pictures import NotAnImageError, Version, checked_sizes, make_versions
+
+
+def tags_of(file_id: int, sizes: Any = None, user_id: int | None = None) -> list[str]:  # noqa: ARG001 - the task's arguments
+    """The user is not looked up: a query at every dispatch, and a deadlock inside a transaction on SQLite."""
+    return ["image-processing", f"file:{file_id}"] + ([f"user:{user_id}"] if user_id is not None else [])
+
+
+@app.task(name="images.process", bind=True, queue="default", tries=3, timeout=300, backoff=[10, 30, 60],
+          max_exceptions=2, retry_until=600, tags=tags_of)  # fmt: skip
+def process(self: Any, file_id: int, sizes: dict[str, int] | None = None, user_id: int | None = None) -> dict[str, Any]:  # noqa: ARG001 - user_id is for the tags
+    """Make the versions of a file: `sizes` maps a name to its longest edge in pixels, 150, 500 and 1024 by default.
+
+    Returns the path of each version by its name, or why the file was skipped.
+    """
+    try:
+        return {"file": file_id, "versions": _make(self, file_id, checked_sizes(sizes))}
+    except NotAnImageError as error:
+        _end(file_id, error=str(error))
+        return {"file": file_id, "skipped": str(error)}
+    except (ImageError, DiskError, OptionError) as error:
+        return self.fail(error)
+
+
+@process.failed
+def process_failed(job: Any, error: BaseException) -> None:
+    """The last try went wrong: the file's row says how."""
+    file_id = job.kwargs["file_id"] if "file_id" in job.kwargs else job.args[0]
+    told = str(error) if isinstance(error, RelevoError) else f"{type(error).__name__}: {error}"
+    _end(file_id, error=told.partition("\n")[0][:1000])  # of a database's error, not the whole statement
+
+
+def _make(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
+    with session() as db:
+        file = _locked(db, file_id)
+    disk, paths = storage.disk(file.disk), {}
+    with disk.open(file.path) as original:
+        for done, version in enumerate(make_versions(original, sizes), start=1):
+            paths[version.name] = _keep(disk, file_id, version)
+            task.progress(done, len(sizes))
+    _end(file_id)
+    return paths
+
+
+def _keep(disk: Disk, file_id: int, version: Version) -> str:
+    """Write a version and its row; the path. A version of another run is replaced."""
+    path = f"versions/{file_id}/{version.name}{version.suffix}"
+    with session() as db:
+        _locked(db, file_id)
+        row = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=version.name)).one_or_none()
+        row, before = row or FileVersion(file_id=file_id, name=version.name), row and row.path
+        _describe(row, path, version)
+        db.add(row)
+        disk.put(path, version.data)  # in the transaction: whoever has the row's lock also writes the file
+    if before not in {None, path}:  # the original was another kind of picture then
+        disk.delete(before)
+    return path
+
+
+def _describe(row: FileVersion, path: str, version: Version) -> None:
+    row.path, row.width, row.height = path, version.width, version.height
+    row.bytes, row.options, row.created_at = len(version.data), version.options, now()
+
+
+def _end(file_id: int, error: str | None = None) -> None:
+    with session() as db:
+        if file := db.get(File, file_id):
+            file.processed_at, file.error = None if error else now(), error
+
+
+def _locked(db: Session, file_id: int) -> File:
+    file = db.get(File, file_id, with_for_update=True)
+    if file is None:
+        raise LookupError(f"there is no file {file_id!r}: it was deleted, or is not committed yet")
+    return file
