@@ -37,7 +37,7 @@ class Dispatch:
 
     def on_queue(self, name: str) -> Self:
         """Send it to this queue. Raises OptionError for one that `task_queues` doesn't have."""
-        known_queue(self.task, name)
+        known_queue(self.task, checked("queue", name, self.task.name))
         return self._with(queue=name)
 
     def delay_for(self, seconds: float) -> Self:

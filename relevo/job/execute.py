@@ -7,8 +7,7 @@
                             -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
 
 `guarded` wraps `run` of those tasks only that have a policy or a hook. A `__call__` on the base class would reach
-every task: Celery's tracer skips `__call__` as long as no class defines one, and a plain task stays as fast as it
-was.
+every task, and take the tracer's short way to `run` from all of them.
 """
 
 from __future__ import annotations
@@ -76,15 +75,25 @@ def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> An
 def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run `body` once and carry out what follows from how it ended."""
     baton, options = carried(task, task.request)
+    if (ended := over(task, baton)) is not None:
+        raise failed(task, baton, ended)
     try:
-        refuse_what_is_over(task, baton)
         result = body(*args, **kwargs)
     except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
         raise
+    except Failing as told:
+        show_where(told)
+        raise consequence(_decide(task, baton, options, told), task, baton) from told.error.__cause__
     except Exception as error:  # noqa: BLE001 - a job may raise anything; what it raised is what is decided on
         # `from` would make a job's own error its own cause.
         raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
+
+
+def show_where(told: Failing) -> None:
+    """Give the error of a `fail` a traceback: its own if it was raised once, else the one that leads to the `fail`."""
+    if told.error.__traceback__ is None:
+        told.error.__traceback__ = told.__traceback__
 
 
 def carried(task: Task, request: Any) -> tuple[Baton, Options]:
@@ -104,13 +113,14 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     return baton, options
 
 
-def refuse_what_is_over(task: Task, baton: Baton) -> None:
-    """Raise Failing when the job has failed already (and came back for its hook), or its deadline has passed."""
+def over(task: Task, baton: Baton) -> Exception | None:
+    """The error of a job that has failed already (and came back for its hook), or whose deadline has passed."""
     if baton.verdict is not None:
-        raise Failing(hooks.error_of(task, baton.verdict))
-    if baton.deadline is not None and (late := clock.now() - baton.deadline) >= 0:
-        what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
-        raise Failing(DeadlineError(f"{what}; raise retry_until, or run more workers."))
+        return hooks.error_of(task, baton.verdict)
+    if baton.deadline is None or (late := clock.now() - baton.deadline) < 0:
+        return None
+    what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
+    return DeadlineError(f"{what}; raise retry_until, or run more workers.")
 
 
 def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
@@ -121,7 +131,7 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
         case Released(seconds=seconds):
             return put_back(task, seconds, task.request.retries, baton, None)
         case Failed(error=final):
-            return failed(task, baton, final)
+            return failed(task, baton.after(final), final)
         case Completed():
             raise AssertionError("an attempt that went wrong can't have completed")
     assert_never(outcome)
@@ -139,7 +149,7 @@ def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: Base
 
 def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
     """Run the hook of a job that has failed, and answer the error for Celery to record."""
-    hooks.run(task, payload.job(task, task.request, baton.after(final)), final)
+    hooks.run(task, payload.job(task, task.request, baton), final)
     # A MemoryError that leaves the child ends the worker's main process: celery.worker.request raises it there.
     return JobMemoryError() if isinstance(final, MemoryError) else final
 

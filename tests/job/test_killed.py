@@ -1,0 +1,122 @@
+"""What no child can report: timeouts and lost children, decided in the main process of a real worker on SQLite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+TIMEOUT = 60
+ENDS = {
+    "sleep": ("FAILURE", "TimeLimitExceeded"),
+    "sleep.once": ("FAILURE", "TimeLimitExceeded"),
+    "sleep.unhooked": ("FAILURE", "TimeLimitExceeded"),
+    "sleep.first": ("SUCCESS", "str"),
+    "die": ("FAILURE", "WorkerLostError"),
+    "die.first": ("SUCCESS", "str"),
+    "die.forever": ("FAILURE", "WorkerLostError"),
+    "exit": ("FAILURE", "WorkerLostError"),
+    "hook.dies": ("FAILURE", "WorkerLostError"),
+    "memory": ("FAILURE", "JobMemoryError"),
+    "plain.dies": ("FAILURE", "WorkerLostError"),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    os.environ["RELEVO_TEST_DIR"] = str(tmp_path_factory.mktemp("killed"))
+    from tests.job import killed  # noqa: PLC0415 - it reads the folder when it is imported
+
+    yield killed
+    killed.app.close()
+    del os.environ["RELEVO_TEST_DIR"]
+
+
+@pytest.fixture(scope="module")
+def worker(killed: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "celery", "-A", "tests.job.killed", "worker", "-c", "6", "-l", "INFO"]
+    with (killed.folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        yield process
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+@pytest.fixture(scope="module")
+def ended(killed: ModuleType, worker: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """All jobs, dispatched together and waited for: name -> result."""
+    results = {name: killed.app.tasks[name].dispatch() for name in ENDS}
+    for result in results.values():
+        result.get(timeout=TIMEOUT, propagate=False, interval=0.05)
+    assert worker.poll() is None
+    return results
+
+
+@pytest.fixture
+def noted(killed: ModuleType, ended: dict[str, Any]) -> Callable[[str], list[Any]]:
+    """The facts in the journal that begin with this word, without it."""
+    return lambda word: [rest for first, *rest in killed.facts() if first == word]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_each_killed_job_ends_in_a_known_state(ended, name):
+    assert (ended[name].state, type(ended[name].result).__name__) == ENDS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "attempts"),
+    [
+        ("sleep", 2),
+        ("sleep.once", 1),
+        ("sleep.unhooked", 1),
+        ("sleep.first", 2),
+        ("die", 2),
+        ("die.first", 2),
+        ("die.forever", 3),
+        ("exit", 2),
+        ("memory", 2),
+        ("hook.dies", 1),
+    ],
+)
+def test_a_killed_attempt_counts_and_the_next_one_knows(noted, name, attempts):
+    assert noted(name) == [[attempt] for attempt in range(1, attempts + 1)]
+
+
+def test_a_plain_task_is_lost_as_in_celery_once_and_for_all(noted):
+    assert noted("plain.dies") == [[]]
+
+
+def test_the_hook_runs_once_for_each_job_that_failed_for_good_in_a_child(noted):
+    failed = {name: (attempt, exceptions, error) for name, attempt, exceptions, error in noted("failed")}
+    assert failed == {
+        "sleep": (2, 2, "TimeLimitExceeded"),
+        "sleep.once": (1, 1, "TimeLimitExceeded"),
+        "die": (2, 2, "WorkerLostError"),
+        "die.forever": (3, 3, "WorkerLostError"),
+        "exit": (2, 2, "WorkerLostError"),
+        "memory": (2, 2, "MemoryError"),
+    }
+    assert len(noted("failed")) == len(failed)
+    assert noted("hook ran in the main process") == [[False]] * len(failed)
+
+
+def test_a_hook_that_kills_its_process_is_not_run_again(noted):
+    assert noted("hook.dies failed") == [[]]
+
+
+def test_nothing_is_left_in_the_broker(killed, ended, worker):
+    """Every delivery was acked: a warm stop gives nothing back."""
+    worker.terminate()
+    worker.wait(TIMEOUT)
+    from relevo import drivers  # noqa: PLC0415 - after `killed` has registered the scheme
+
+    driver = drivers.driver_for(killed.app.conf.broker_url)
+    sizes = driver.sizes("celery")
+    assert (sizes.pending, sizes.delayed, sizes.reserved) == (0, 0, 0)

@@ -1,0 +1,131 @@
+import pytest
+
+from relevo.errors import OptionError
+from relevo.job.options import POLICY, Options
+
+
+def nothing(): ...
+
+
+BAD = [
+    ("tries", 0, "expected tries to be a positive integer, got 0 (task 'images.process')"),
+    ("tries", True, "expected tries to be a positive integer, got True"),
+    ("tries", 1.5, "got 1.5"),
+    ("tries", "3", "got '3'"),
+    ("max_exceptions", -1, "expected max_exceptions to be a positive integer, got -1"),
+    ("timeout", 0, "expected timeout to be a positive number of seconds, got 0"),
+    ("timeout", float("nan"), "got nan"),
+    ("timeout", float("inf"), "got inf"),
+    ("retry_until", -5, "expected retry_until to be a positive number of seconds after the dispatch, got -5"),
+    ("backoff", [], "expected backoff to be seconds, a list of seconds or a callable that takes the attempt, got []"),
+    ("backoff", [1, -1], "got [1, -1]"),
+    ("backoff", "10", "got '10'"),
+    ("jitter", 2, "expected jitter to be a number from 0 to 1, got 2"),
+    ("fail_on_timeout", 1, "expected fail_on_timeout to be True or False, got 1"),
+    ("tags", "one", "expected tags to be a list of texts or a callable that returns one, got 'one'"),
+    ("tags", [1], "got [1]"),
+    ("queue", "", "expected queue to be the name of a queue, got ''"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD)
+def test_a_bad_option_is_refused_where_the_task_is_defined(app, name, value, message):
+    task = app.task(name="images.process", **{name: value})(nothing)
+    with pytest.raises(OptionError) as refused:
+        task.run()
+    assert message in str(refused.value)
+
+
+def test_options_are_read_off_the_definition(app):
+    @app.task(tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600, max_exceptions=2, tags=["a"])
+    def process(): ...
+
+    options = process.options
+    assert (options.tries, options.backoff, options.timeout) == (3, (10, 30, 60), 300)
+    assert (options.retry_until, options.max_exceptions, options.tags) == (600, 2, ["a"])
+    assert process.time_limit == 300
+
+
+def test_a_base_class_gives_its_options_to_tasks_that_say_nothing_else(app):
+    class Patient(app.Task):
+        abstract = True
+        tries, backoff = 5, 60
+
+    @app.task(base=Patient, tries=2)
+    def process(): ...
+
+    assert (process.options.tries, process.options.backoff) == (2, (60,))
+
+
+def test_a_class_based_task_has_options_too(app):
+    class Process(app.Task):
+        name = "images.process"
+        tries = 2
+
+        def run(self):
+            raise ValueError(self.attempt)
+
+    result = app.register_task(Process).sync()
+    assert str(result.result) == "2"
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"tries": 3, "max_retries": 5}, "expected tries or Celery's max_retries, got both"),
+        ({"backoff": 3, "autoretry_for": (ValueError,)}, "expected backoff or Celery's autoretry_for, got both"),
+        ({"timeout": 3, "time_limit": 5}, "expected timeout or Celery's time_limit, got both"),
+    ],
+)
+def test_one_thing_is_not_said_in_two_languages(app, says, message):
+    task = app.task(**says)(nothing)
+    with pytest.raises(OptionError, match=message):
+        task.run()
+
+
+def test_options_that_say_nothing_of_retries_leave_them_to_celery(app):
+    @app.task(queue="high", timeout=5, tags=["a"], autoretry_for=(ValueError,))
+    def process(): ...
+
+    assert not process.options.decides
+    assert not process.guarded
+
+
+def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(shop):
+    task = shop.task(name="images.process", queue="hihg")(nothing)
+    with pytest.raises(OptionError, match="no queue named 'hihg' in task_queues; did you mean 'high'"):
+        task.run()
+
+
+def test_the_projects_defaults_fill_what_a_task_leaves_open(app_with_defaults):
+    app = app_with_defaults(4, (7, 8))
+    open_, counted, patient = (
+        app.task(name=str(says), **says)(nothing) for says in ({"jitter": 1}, {"tries": 2}, {"backoff": 1})
+    )
+    assert (open_.options.tries, open_.options.backoff) == (4, (7, 8))
+    assert (counted.options.tries, counted.options.backoff) == (2, (7, 8))
+    assert (patient.options.tries, patient.options.backoff) == (4, (1,))
+
+
+def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_speak_celery(app_with_defaults):
+    app = app_with_defaults(4)
+    silent, autoretry, counted = (
+        app.task(name=str(says), **says)(nothing) for says in ({}, {"autoretry_for": (OSError,)}, {"max_retries": 9})
+    )
+    assert silent.guarded
+    assert silent.options.tries == 4
+    assert not autoretry.guarded
+    assert not counted.guarded
+    assert not app.tasks["celery.backend_cleanup"].guarded
+
+
+def test_with_one_try_for_all_a_silent_task_is_plain_celery(app_with_defaults):
+    task = app_with_defaults(1).task(nothing)
+    assert not task.guarded
+    assert not task.options.decides
+
+
+def test_nothing_but_time_ends_a_task_that_only_has_a_deadline():
+    options = Options().with_given({"retry_until": 600}, "shop.task").with_defaults(3, ())
+    assert options.endless
+    assert POLICY & options.given
