@@ -22,6 +22,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SettingsError, did_you_mean
+from relevo.job import prefork
 
 EXIT_MISUSED = 2
 
@@ -59,6 +60,7 @@ def create_app(name: str, settings: Settings | None = None, **config: Any) -> Ap
 def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     _check_names(config)
     drivers.register()
+    prefork.install()
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     _prepare_command(settings)
@@ -104,7 +106,7 @@ _NOTHING_LOST = {
 }
 
 _RESULTS = {
-    "task_track_started": True,
+    # Not task_track_started: it would double the writes of every job that keeps a result.
     "result_extended": True,  # with the task's name, arguments and queue; without, a result is a bare id
     "database_engine_callback": share_results,
     "redis_socket_timeout": configuration.REDIS_SOCKET_TIMEOUT,
@@ -118,6 +120,10 @@ _WORKER = {
     "enable_utc": True,
     "timezone": "UTC",
     "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever
+    # The channel never hands over more than the pool has room for; with the pool's own lock the loop would block on it,
+    # deaf to remote control, when an early ack makes room too soon.
+    "worker_pool_putlocks": False,
+    "worker_timer_precision": 0.1,  # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
     # Task events cost a broadcast per change of state, three a job, sent one by one by a worker without an event loop.
     # They are for those who look: Flower switches them on in every worker when it starts, `worker -E` at the start.
     "worker_send_task_events": False,

@@ -1,6 +1,6 @@
 """A kombu channel on a driver: what Celery declares, publishes and consumes, told in the driver's verbs.
 
-    publish  -> a job (durable queues), or a broadcast (queues that go with their owner: remote control, replies, events)
+    publish  -> a job (durable queues), or a broadcast (queues that go with their owner: control, replies, events)
     consume  <- mail of the broadcast queues first, then jobs: as many as there is room for, in the order of `-Q`
 
 Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is handed over when it
@@ -19,9 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from amqp.protocol import queue_declare_ok_t
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
-from kombu.transport.virtual.base import queue_declare_ok_t
+from kombu.utils.uuid import uuid
 
 from relevo.drivers import messages
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
 AHEAD, MOST, STALE = 0.05, 100, 0.5
+# Of these, so many seconds' worth may wait in the pool's pipe rather than here.
+IN_PIPE = 0.02
 # Acks wait for the next reservation, but no longer than this, in seconds.
 ACK_WITHIN = 0.02
 # A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
@@ -44,7 +47,7 @@ MOST_RESCUES = 3
 class Channel(virtual.Channel):
     """One kombu channel. Used by one thread, except for acks and rejects, which may come from any."""
 
-    QoS = QoS
+    QoS = QoS  # type: ignore[assignment]  # what kombu uses of it, ours has
     supports_fanout = True
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
@@ -63,7 +66,7 @@ class Channel(virtual.Channel):
 
     def queue_declare(self, queue: str | None = None, passive: bool = False, **options: Any) -> Any:
         """Queues need no declaring; one that goes with its owner is noted, to become a mailbox when it is bound."""
-        queue = queue or f"amq.gen-{virtual.base.uuid()}"
+        queue = queue or f"amq.gen-{uuid()}"
         expires = (options.get("arguments") or {}).get("x-expires")
         if expires or options.get("exclusive") or options.get("auto_delete"):
             self.connection.passing[queue] = expires / 1000 if expires else MAILBOX_TTL
@@ -104,7 +107,7 @@ class Channel(virtual.Channel):
     def _purge(self, queue: str) -> int:
         return self.driver.clear(queue)
 
-    def _has_queue(self, _queue: str, **_options: Any) -> bool:
+    def _has_queue(self, queue: str, **_options: Any) -> bool:  # noqa: ARG002  there is nothing to declare
         return True
 
     # --- publishing -------------------------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ class Channel(virtual.Channel):
         return (body, "utf-8") if isinstance(body, str) else super().encode_body(body, encoding or "base64")
 
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
-        """Put a job on each queue that `exchange` routes to; tell the mailboxes. Whatever the broker refuses is raised."""
+        """Put a job on each queue that `exchange` routes to; tell the mailboxes. A refusal is raised."""
         self._inplace_augment_message(message, exchange, routing_key)
         queues = self._lookup(exchange, routing_key)
         if queues:
@@ -161,7 +164,7 @@ class Channel(virtual.Channel):
         return delivered
 
     def deliver_jobs(self, heard: bool) -> bool:
-        """Hand over as many jobs as there is room for; write acks that are waiting. Returns whether there was any job."""
+        """Hand over as many jobs as there is room for; write acks that wait. Returns whether there was any job."""
         queues = self._job_queues()
         if not queues:
             return False
@@ -182,11 +185,12 @@ class Channel(virtual.Channel):
         self._exhausted = len(self._reserved) < wanted
 
     def _ahead(self) -> int:
-        """How many jobs beyond the room will start soon: those of AHEAD seconds, at the rate since the last reservation."""
+        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""
         now = time.monotonic()
-        elapsed, handed = now - self._reserved_at, self._handed
+        rate = self._handed / max(now - self._reserved_at, 1e-6)
         self._reserved_at, self._handed = now, 0
-        return min(MOST, int(AHEAD * handed / elapsed)) if elapsed > 0 else 0
+        self.qos.allow_waiting(int(IN_PIPE * rate))
+        return min(MOST, int(AHEAD * rate))
 
     def _reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
         done = self.ledger.collect()
@@ -201,6 +205,7 @@ class Channel(virtual.Channel):
 
     def _tidy(self) -> None:
         now = time.monotonic()
+        self.qos.recall_if_stuck(STALE)
         if self._reserved and now - self._reserved_at > STALE:
             self._put_back()
         if not self._reserved or now - self._collected_at > ACK_WITHIN:

@@ -15,7 +15,8 @@ leaves nothing held by two.
 
 * **A lease** is a taking for a while. It is named by a fresh token, so what a worker does with a lease that has ended
   (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from. Time alone takes nothing
-  away: until a `rescue` or `reserve` has brought the job back, a holder who is late may still ack, extend or release it.
+  away: until a `rescue` or `reserve` has brought the job back, a holder who is late may still ack, extend or
+  release it.
 * **Order** is strict: the queues in the order they are asked for, then priority (0 first, 9 last: as Celery on Redis),
   then the time since which the job could have run, then the order of putting.
 * **Attempts** are counted by `reserve`. `release` gives the attempt back unless told otherwise.
@@ -82,7 +83,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ReservedJob:
-    """A job taken by `reserve`. `attempts` counts this taking; `rescues` counts how often a lease of it ended unanswered."""
+    """A job taken by `reserve`. `attempts` counts this taking, `rescues` how often a lease of it ended unanswered."""
 
     lease: Lease
     id: str
@@ -131,27 +132,27 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key `pattern` (Python's `re`) matches."""
+    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key the `pattern` (a `re`) matches."""
 
     exchange: str
     pattern: str = ""
 
 
 class Bell(ABC):
-    """What an idle consumer listens to. `hear` may say yes too often (the look costs little), never too seldom for long."""
+    """What an idle consumer listens to. `hear` may say yes too often (a look costs little), never too seldom for long."""
 
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
 
     def fileno(self) -> int | None:
-        """A descriptor that becomes readable when there may be something new, or None where the broker has no such thing."""
+        """A descriptor that becomes readable when there may be something new, or None if the broker has no such thing."""
         return None
 
     @abstractmethod
     def hear(self) -> bool:
         """Whether there may be something new since the last call. Doesn't block."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most have nothing to close
         """Stop listening."""
 
 
@@ -168,7 +169,7 @@ class Driver(ABC):
     # --- jobs -------------------------------------------------------------------------------------------------------
     @abstractmethod
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
-        """Put jobs, all or none, now or for later. A job whose unique key a living job has is not put (nor is it an error)."""
+        """Put jobs, all or none, now or for later. One whose unique key a living job has is not put (and no error)."""
 
     @abstractmethod
     def reserve(
@@ -176,7 +177,7 @@ class Driver(ABC):
     ) -> list[ReservedJob]:
         """Ack `done`, move what is due, and take up to `limit` jobs for `lease` seconds, in strict order, in one step.
 
-        Due are delayed jobs whose time has come and, as in `rescue`, jobs whose lease has ended; under load a driver may
+        Due are delayed jobs whose time has come and, as in `rescue`, jobs whose lease ended; under load a driver may
         let them wait for a quarter of a second. Jobs of paused queues are not taken. `by` names the worker, for people.
         """
 
@@ -216,7 +217,7 @@ class Driver(ABC):
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete jobs by id, in whatever state (who holds one keeps running it, and its ack changes nothing). Returns how many."""
+        """Delete jobs by id, in whatever state. Returns how many. (Who holds one keeps running it; its ack changes nothing.)"""
 
     @abstractmethod
     def clear(self, queue: str) -> int:
@@ -224,7 +225,7 @@ class Driver(ABC):
 
     @abstractmethod
     def pause(self, queue: str, until: float | None = None) -> None:
-        """Let no job of a queue be reserved until an instant (None: until resumed), by any worker, also one started later."""
+        """Let no worker, also none started later, reserve a job of a queue until an instant (None: until resumed)."""
 
     @abstractmethod
     def resume(self, queue: str) -> None:
@@ -237,7 +238,10 @@ class Driver(ABC):
     # --- broadcasts -------------------------------------------------------------------------------------------------
     @abstractmethod
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
-        """Open a mailbox, or renew it and add bindings: it gets what is broadcast from now on. It goes when unused for `ttl` seconds."""
+        """Open a mailbox for what is broadcast from now on, or renew it and add bindings.
+
+        It goes when it was not used for `ttl` seconds.
+        """
 
     @abstractmethod
     def unsubscribe(self, mailbox: str) -> None:

@@ -90,7 +90,7 @@ class Ledger:
             logger.warning("%d jobs could not be put back and wait for their leases to end: %s", len(leases), error)
 
     def close(self) -> None:
-        """This process ends: write the acks, put back everything that is left, stop the thread."""
+        """The process ends: write the acks, put back everything that is left, stop the thread."""
         self._stop.set()
         self.flush()
         self.release(list(self._held))

@@ -35,7 +35,7 @@ def new_job(queue: str, message: Message) -> NewJob:
 
 
 def message_of(job: ReservedJob) -> Message:
-    """The message that a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
+    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
     message = loads(job.payload)
     properties = message.get("properties") if isinstance(message, dict) else None
     if not isinstance(properties, dict) or "body" not in message:

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+import time
+from typing import Any, Protocol
+
+
+class Pool(Protocol):
+    """A worker's pool that can have jobs waiting before its places, and give back those that have not started."""
+
+    def most_waiting(self) -> int: ...
+
+    def recall(self) -> int: ...
+
+
+#: The pool of this process, where it is one that can.
+pool: Pool | None = None
 
 
 class QoS:
@@ -17,6 +30,8 @@ class QoS:
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         self.channel = channel
         self.prefetch_count = prefetch_count
+        self.waiting = 0
+        self._last_end = time.monotonic()
         self._out: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -24,7 +39,19 @@ class QoS:
         """How many more messages may be handed over."""
         if not self.prefetch_count:
             return sys.maxsize
-        return self.prefetch_count - max(len(self._out), places_taken())
+        return self.prefetch_count + self.waiting - max(len(self._out), places_taken())
+
+    def allow_waiting(self, jobs: int) -> None:
+        """While jobs are short: let so many more be handed over than there are places, as far as the pool can bear it."""
+        self.waiting = min(jobs, pool.most_waiting()) if pool and self.prefetch_count else 0
+
+    def recall_if_stuck(self, seconds: float) -> None:
+        """No job has ended for `seconds`: those that wait behind the running ones are better off elsewhere."""
+        still = time.monotonic() - self._last_end > seconds
+        if still and self.waiting and len(self._out) > self.prefetch_count:
+            self.waiting = 0
+            if pool:
+                pool.recall()
 
     def can_consume(self) -> bool:
         return self.room() > 0
@@ -54,6 +81,7 @@ class QoS:
         self.channel.waker.ring()
 
     def _forget(self, delivery_tag: str) -> Any:
+        self._last_end = time.monotonic()
         with self._lock:
             return self._out.pop(delivery_tag, None)
 
@@ -64,7 +92,7 @@ class QoS:
         self.channel.ledger.release(tags)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002  kombu's signature
-        """A channel closes. A worker's jobs may still run then (it reconnects), so its ledger keeps them until it ends."""
+        """A channel closes. A worker only reconnects, and its jobs still run: the ledger keeps them until it ends."""
         if not self.channel.ledger.outlives_channels:
             self.restore_unacked()
 

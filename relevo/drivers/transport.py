@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import weakref
 from typing import Any
@@ -48,13 +49,14 @@ class Transport(virtual.Transport):
     can_parse_url = True
     driver_type = "database"
     driver_name = "relevo"
-    polling_interval = None
-    connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)
-    channel_errors = (DriverError, *base.Transport.channel_errors)
+    polling_interval = None  # type: ignore[assignment]  # the bell says when
+    connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)  # type: ignore[assignment]
+    channel_errors = (DriverError, *base.Transport.channel_errors)  # type: ignore[assignment]
     implements = virtual.Transport.implements.extend(
         asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False
     )
 
+    client: Any
     driver: Driver
     ledger: Ledger
 
@@ -64,7 +66,6 @@ class Transport(virtual.Transport):
         self.mailboxes: set[str] = set()
         self.passing: dict[str, float] = {}
         self._bell: Bell | None = None
-        self._interrupted = False
         self._pause = FIRST_PAUSE
         self._heard = True
         self._away_since: float | None = None
@@ -97,17 +98,17 @@ class Transport(virtual.Transport):
             self._bell = None
 
     # --- the loop ---------------------------------------------------------------------------------------------------
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002  kombu's signature
+    def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
         """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        while not stop_asked():  # a worker that is to stop takes nothing more, and its loop must come round at once
             if self._serve():
                 return
-            left = LONGEST_RETRY if end is None else end - time.monotonic()
-            if self._interrupted or left <= 0:
-                self._interrupted = False
-                raise TimeoutError  # which is socket.timeout
+            left = end - time.monotonic()
+            if left <= 0:
+                break
             self._wait(left)
+        raise TimeoutError  # which is socket.timeout
 
     def _serve(self) -> bool:
         try:
@@ -147,11 +148,6 @@ class Transport(virtual.Transport):
             self._bell = self.driver.bell([])
         return self._bell
 
-    def interrupt(self) -> None:
-        """End the current wait, so that the loop can see a signal. May be called by a signal handler."""
-        self._interrupted = True
-        self.waker.ring()
-
     # --- the broker away and back -----------------------------------------------------------------------------------
     def _gone(self, error: Exception) -> None:
         if self._away_since is None:
@@ -165,6 +161,16 @@ class Transport(virtual.Transport):
             self._away_since = None
 
 
+def stop_asked() -> bool:
+    """Whether this process is a Celery worker that was told to stop (by a signal or by remote control)."""
+    state = sys.modules.get("celery.worker.state")
+    return state is not None and (_asked(state.should_stop) or _asked(state.should_terminate))
+
+
+def _asked(code: Any) -> bool:
+    return code is not None and code is not False  # it is an exit code: 0 means yes
+
+
 def ledger_for(driver: Driver, lease: float) -> Ledger:
     """The ledger of this process for a driver: one, whichever connection takes the jobs."""
     key = (os.getpid(), id(driver))
@@ -174,18 +180,18 @@ def ledger_for(driver: Driver, lease: float) -> Ledger:
 
 
 def worker_starts(**_signal: Any) -> None:
-    """This process is a worker: what it holds outlives its channels."""
+    """The process is a worker: what it holds outlives its channels."""
     Ledger.outlives_channels = True
 
 
 def worker_stops(**_signal: Any) -> None:
     """A stop was asked for: wake every loop that waits, so that it sees it at once."""
     for transport in list(_transports):
-        transport.interrupt()
+        transport.waker.ring()
 
 
 def worker_ended(**_signal: Any) -> None:
-    """This process ends: ack what is done, put back what is left."""
+    """The process ends: ack what is done, put back what is left."""
     for (pid, _driver), ledger in list(_ledgers.items()):
         if pid == os.getpid():
             ledger.close()
