@@ -23,7 +23,7 @@ class App(Celery):
 
 def make_app(**config) -> Celery:
     """An app on a broker in memory. Its results are kept, so that a test can wait for one."""
-    app = App(
+    return App(
         "shop",
         broker="memory://",
         backend="cache+memory://",
@@ -37,8 +37,6 @@ def make_app(**config) -> Celery:
             **config,
         },
     )
-    app.set_default()
-    return app
 
 
 @pytest.fixture
