@@ -139,13 +139,13 @@ class Binding:
 
 
 class Bell(ABC):
-    """What an idle consumer listens to. `hear` may say yes too often (a look costs little), never too seldom for long."""
+    """What an idle consumer listens to. `hear` may say yes too often (a look costs little), but never misses for long."""
 
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
 
     def fileno(self) -> int | None:
-        """A descriptor that becomes readable when there may be something new, or None if the broker has no such thing."""
+        """A descriptor that becomes readable when there may be something new, or None: the broker has no such thing."""
         return None
 
     @abstractmethod
@@ -217,7 +217,7 @@ class Driver(ABC):
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete jobs by id, in whatever state. Returns how many. (Who holds one keeps running it; its ack changes nothing.)"""
+        """Delete jobs by id, in whatever state. Returns how many. (Who holds one runs it on; its ack changes nothing.)"""
 
     @abstractmethod
     def clear(self, queue: str) -> int:

@@ -42,7 +42,7 @@ class QoS:
         return self.prefetch_count + self.waiting - max(len(self._out), places_taken())
 
     def allow_waiting(self, jobs: int) -> None:
-        """While jobs are short: let so many more be handed over than there are places, as far as the pool can bear it."""
+        """While jobs are short: let so many more be handed over than there are places, if the pool can bear it."""
         self.waiting = min(jobs, pool.most_waiting()) if pool and self.prefetch_count else 0
 
     def recall_if_stuck(self, seconds: float) -> None:

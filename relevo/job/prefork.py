@@ -142,7 +142,7 @@ class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
 
 
 class TaskQueue:
-    """billiard's task queue, with the short way for small jobs: straight into the pipe, by the thread that puts them."""
+    """billiard's task queue, with the short way for small jobs: the thread that puts them writes them to the pipe."""
 
     def __init__(self, queue: Any, writer: Any, lock: threading.Lock) -> None:
         self._queue, self._writer, self._lock = queue, writer, lock
