@@ -28,7 +28,7 @@ LONGER = {"relevo/drivers/contract.py": "the contract is read as one page: its w
 
 # A letter in brackets, so that this file doesn't find itself.
 MACHINE_PATHS = r"/[w]ork/|/[r]oot/|/[h]ome/[a-z]|/[U]sers/[a-zA-Z]"
-PRIVATE_HOSTS = r"//[\w.-]+\.(?:internal|intranet|corp|lan|local)\b|\b(?:192\.168|10\.\d{1,3})\.\d{1,3}\.\d{1,3}\b"
+PRIVATE_HOSTS = r"//[\w.-]+\.(?:internal|intranet|corp|lan|local)\b"
 NOT_OURS = {".git", ".venv", ".hypothesis", "var", "build", "dist", "__pycache__"}
 
 
