@@ -174,8 +174,9 @@ def swapped_profile():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_a_colour_profile_is_applied_and_dropped(kind):
-    red, green, blue = only(saved(Image.new("RGB", (200, 200), "red"), kind, icc_profile=swapped_profile())) \
-        .convert("RGB").getpixel((50, 50))
+    picture = only(saved(Image.new("RGB", (200, 200), "red"), kind, icc_profile=swapped_profile()))
+    assert "icc_profile" not in picture.info
+    red, green, blue = picture.convert("RGB").getpixel((50, 50))
     assert (red < 10, green < 10, blue > 245) == (True, True, True)
 
 

@@ -75,6 +75,7 @@ def _through(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) ->
         return premultiplied(image)
     target = "RGB" if mode == "L" else mode
     done = ImageCms.profileToProfile(image, source, _SRGB, outputMode=target)
+    done.info = {}  # the profile of sRGB, of which no file needs to be told
     return premultiplied(done.convert(mode))
 
 

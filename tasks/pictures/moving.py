@@ -54,8 +54,9 @@ def _frame(image: Image.Image, number: int) -> Frame:
     with damage_told():
         image.seek(number)
         image.load()  # before the duration is read: WebP and AVIF know it only then
-        # One frame may be a palette and the next one RGB; made alike, they can be joined again.
-        return Frame(image.convert("RGBA"), round(image.info.get("duration", 0)))
+        # A copy of its own, for the next `seek` paints over this one; a palette first, RGB afterwards.
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        return Frame(image.convert(mode), round(image.info.get("duration", 0)))
 
 
 def _first(image: Image.Image) -> int:

@@ -2,8 +2,11 @@
 
 Resizing 24 megapixels once for each size is where a naive program spends its time. Here the large size is made from the
 decoded picture, the medium from the large, the thumbnail from the medium. Only a picture at least twice as large serves
-as a source: a factor below two softens twice, which shows. Lanczos from twice the size differs from Lanczos from the
-original by less than JPEG itself does (the tests hold it to that).
+as a source: a factor below two softens twice, which shows.
+
+A large picture is first reduced by a whole number (by the JPEG decoder itself, or by Pillow's box filter), to no less
+than 1.5 times what is wanted, and from there by Lanczos. From 4000 to 1024 pixels that takes 80 ms where Lanczos alone
+takes 200, and differs from it by 48 dB, which is nothing beside JPEG at quality 85 (35 dB) and as bicubic does (49 dB).
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ Box = tuple[float, float, float, float]
 _TURNED = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
            8: Image.Transpose.ROTATE_90}
-_GAP = 2.0  # the least factor between a size and its source, and between Pillow's fast box reduction and Lanczos
+_LEAST_SOURCE = 2.0
+_REDUCED = 1.5  # with 2, the 12 megapixels of a phone would be decoded whole: 260 ms instead of 130
+_REDUCED_SMALL = 3.0  # for a small target the better quality (50 dB) costs a millisecond
+_SMALL = 400
 
 
 class Shrinker:
@@ -33,14 +39,19 @@ class Shrinker:
         self._made: dict[tuple[int, int], Image.Image] = {}
         if self._decoded is not image:
             image.close()  # half a gigabyte, for the largest
+        self._decoded.info = {}  # what is made of it inherits this, and Pillow writes it into the files
 
     def at(self, edge: int) -> Image.Image:
         """The picture with its longest edge at most `edge`, upright, in sRGB. Ask for the largest first."""
         size = self._upright_size(edge)
         if size not in self._made:
-            source = next((made for made in reversed(self._made.values()) if max(made.size) >= _GAP * edge), None)
+            source = self._source(edge)
             self._made[size] = self._from_decoded(edge) if source is None else resized(source, size)
         return self._made[size]
+
+    def _source(self, edge: int) -> Image.Image | None:
+        """The smallest one made that is large enough to make another of."""
+        return next((made for made in reversed(self._made.values()) if max(made.size) >= _LEAST_SOURCE * edge), None)
 
     def _from_decoded(self, edge: int) -> Image.Image:
         small = resized(self._decoded, fitted(self._size, edge), self._box)
@@ -61,7 +72,8 @@ def fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
 def resized(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
     if image.size == size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=_GAP)
+    gap = _REDUCED_SMALL if max(size) <= _SMALL else _REDUCED
+    return image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=gap)
 
 
 def orientation(image: Image.Image) -> int:
@@ -78,6 +90,6 @@ def _decode(image: Image.Image, target: tuple[int, int]) -> Box | None:
     The box says which part of the decoded picture is the original: its last row may be padding.
     """
     with damage_told():
-        draft = image.draft(None, (int(target[0] * _GAP), int(target[1] * _GAP)))
+        draft = image.draft(None, (int(target[0] * _REDUCED), int(target[1] * _REDUCED)))
         image.load()
     return draft[1] if draft else None
