@@ -76,16 +76,16 @@ def test_five_thousand_jobs_in_one_call_are_put_taken_and_acked(driver, other):
     assert driver.queues() == []
 
 
-def test_a_thousand_keys_in_one_call_are_each_put_once(driver):
+def test_many_keys_in_one_call_are_each_put_once(driver):
     # Given keys of which half are taken
-    driver.put([job(unique_key=f"{number}") for number in range(0, 1000, 2)])
+    driver.put([job(unique_key=f"{number}") for number in range(0, 300, 2)])
 
     # When all come in one call, twice
-    placed = driver.put([job(unique_key=f"{number % 1000}") for number in range(2000)])
+    placed = driver.put([job(unique_key=f"{number % 300}") for number in range(600)])
 
     # I expect the other half to be put, and the answers to stand where they belong
-    assert [number for number, one in enumerate(placed) if one.created] == list(range(1, 1000, 2))
-    assert counts(driver) == (1000, 0, 0)
+    assert [number for number, one in enumerate(placed) if one.created] == list(range(1, 300, 2))
+    assert counts(driver) == (300, 0, 0)
 
 
 def test_five_thousand_jobs_can_be_released_and_deleted_in_one_call(driver):
