@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
 # A driver to come adds its name here and the way to open it in `opener`.
-BROKERS = ["memory", "sqlite", "postgresql", "mariadb"]
+BROKERS = ["memory", "sqlite", "postgresql", "mariadb", "redis"]
 EVERYTHING = 1_000_000
 
 
@@ -68,6 +68,9 @@ def opener(name: str, request: pytest.FixtureRequest) -> Callable[[Callable[[], 
     if name == "memory":
         return _memory()
     url: str = request.getfixturevalue(f"{name}_url")
+    if name == "redis":
+        redis = importlib.import_module("relevo.drivers.redis.driver")
+        return lambda clock: redis.RedisDriver(url, clock=clock)
     database = importlib.import_module("relevo.drivers.database.driver")
     database.DatabaseDriver(url).create_schema()
     return lambda clock: database.DatabaseDriver(url, clock=clock)

@@ -1,14 +1,15 @@
 """Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use them.
 
 `register()` teaches kombu our schemes; from then on an ordinary url (`sqlite:///var/relevo.sqlite3`,
-`postgresql://…`, `mysql://…`) is a broker url. `driver_for(url)` is the same broker without Celery.
+`postgresql://…`, `mysql://…`, `redis://…`) is a broker url. `driver_for(url)` is the same broker without Celery.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 from celery import signals
 from kombu.transport import TRANSPORT_ALIASES
@@ -17,9 +18,10 @@ from relevo.drivers.contract import Driver
 from relevo.errors import SettingsError, did_you_mean
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
+REDIS = ("redis", "rediss", "sentinel")
 TRANSPORT = "relevo.drivers.transport:Transport"
 
-_open: dict[tuple[int, str], Driver] = {}
+_open: dict[tuple[int, str, str], Driver] = {}
 _opening = threading.Lock()
 
 
@@ -28,7 +30,7 @@ def register() -> None:
 
     May be called again.
     """
-    for scheme in (*DATABASES, "relevo"):
+    for scheme in (*DATABASES, *REDIS, "relevo"):
         TRANSPORT_ALIASES[scheme] = TRANSPORT
     from relevo.drivers import transport  # noqa: PLC0415  it needs `driver_for`, which is below
 
@@ -37,24 +39,32 @@ def register() -> None:
     signals.worker_shutdown.connect(transport.worker_ended)
 
 
-def driver_for(url: str) -> Driver:
-    """The driver of this process for a broker url, made at the first call. A forked child gets its own."""
-    key = (os.getpid(), url)
+def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:
+    """The driver of this process for a broker url, made at the first call. A forked child gets its own.
+
+    `options` are kombu's transport options, `ssl` its setting `broker_use_ssl`; both matter to Redis only.
+    """
+    key = (os.getpid(), url, repr((sorted((options or {}).items(), key=str), ssl)))
     with _opening:
         if key not in _open:
-            _open[key] = _maker(url)(url)
+            _open[key] = _make(url, options or {}, ssl)
         return _open[key]
 
 
-def _maker(url: str) -> Callable[[str], Driver]:
+def _make(url: str, options: Mapping[str, Any], ssl: Any) -> Driver:
+    # Imported where they are used: who has only one broker need not have the others' libraries.
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme in DATABASES:
-        from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415  SQLAlchemy only where it is used
+        from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415
 
-        return DatabaseDriver
+        return DatabaseDriver(url)
+    if scheme in REDIS:
+        from relevo.drivers.redis.driver import RedisDriver  # noqa: PLC0415
+
+        return RedisDriver(url, options, ssl=ssl)
     if scheme == "relevo":  # relevo://memory: one process only, for tests
         from relevo.drivers.memory import MemoryDriver  # noqa: PLC0415
 
-        return MemoryDriver.named
-    known = (*DATABASES, "redis", "rediss")
+        return MemoryDriver.named(url)
+    known = (*DATABASES, *REDIS)
     raise SettingsError(f"expected a broker url of {', '.join(known)}, got {scheme!r}{did_you_mean(scheme, known)}")

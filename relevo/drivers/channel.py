@@ -137,7 +137,7 @@ class Channel(virtual.Channel):
 
     def basic_cancel(self, consumer_tag: str) -> None:
         super().basic_cancel(consumer_tag)
-        if not self._job_queues():
+        if not self.job_queues():
             self._put_back()
             self.ledger.write_through = True  # nobody reserves any more, so nobody else would write the acks
             self.ledger.flush()
@@ -165,7 +165,7 @@ class Channel(virtual.Channel):
 
     def deliver_jobs(self, heard: bool) -> bool:
         """Hand over as many jobs as there is room for; write acks that wait. Returns whether there was any job."""
-        queues = self._job_queues()
+        queues = self.job_queues()
         if not queues:
             return False
         self._exhausted = self._exhausted and not heard
@@ -252,7 +252,12 @@ class Channel(virtual.Channel):
         if callback is not None:
             callback(message)
 
-    def _job_queues(self) -> list[str]:
+    def has_room(self) -> bool:
+        """Whether this channel could take a job now."""
+        return bool(self.job_queues()) and self.qos.room() > 0
+
+    def job_queues(self) -> list[str]:
+        """The queues it takes jobs from, in strict order."""
         return [queue for queue in self._active_queues if queue not in self.connection.mailboxes]
 
     def close(self) -> None:

@@ -139,10 +139,13 @@ class Binding:
 
 
 class Bell(ABC):
-    """What an idle consumer listens to. `hear` may say yes too often (a look costs little), but never misses for long."""
+    """What an idle consumer listens to. `hear` may say yes too often (a look is cheap), but never misses for long."""
 
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
+
+    def listen(self, room: bool) -> None:  # noqa: B027  most hear all the time
+        """A wait begins; `room`: whether this consumer could take a job now."""
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when there may be something new, or None: the broker has no such thing."""
@@ -151,6 +154,9 @@ class Bell(ABC):
     @abstractmethod
     def hear(self) -> bool:
         """Whether there may be something new since the last call. Doesn't block."""
+
+    def decline(self) -> None:  # noqa: B027  most wake everybody
+        """What was heard can't be answered here, for want of room: let another consumer hear it."""
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
         """Stop listening."""
@@ -217,7 +223,7 @@ class Driver(ABC):
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
-        """Delete jobs by id, in whatever state. Returns how many. (Who holds one runs it on; its ack changes nothing.)"""
+        """Delete jobs by id, in whatever state. Returns how many. (Who holds one runs it on; its ack does nothing.)"""
 
     @abstractmethod
     def clear(self, queue: str) -> int:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 import weakref
 from typing import Any
 
 from kombu.transport import base, virtual
-from sqlalchemy.engine import make_url
 
 from relevo.drivers import driver_for
 from relevo.drivers.channel import Channel
@@ -66,6 +66,7 @@ class Transport(virtual.Transport):
         self.mailboxes: set[str] = set()
         self.passing: dict[str, float] = {}
         self._bell: Bell | None = None
+        self._bell_queues: list[str] = []
         self._pause = FIRST_PAUSE
         self._heard = True
         self._away_since: float | None = None
@@ -78,24 +79,24 @@ class Transport(virtual.Transport):
         return __version__
 
     def establish_connection(self) -> Any:
-        self.driver = driver_for(self._url())
+        self.driver = driver_for(self._url(), self.client.transport_options, self.client.ssl)
         self.driver.paused()  # the broker is there, and so are its tables: or the start fails here, in one line
         self.ledger = ledger_for(self.driver, float(self.client.transport_options.get("lease", LEASE)))
         return super().establish_connection()
 
     def _url(self) -> str:
+        if self.client.alt:  # several Sentinels
+            return ";".join(self.client.alt)
         # kombu takes `postgresql+psycopg://` apart into the transport and the rest.
         prefix, rest = self.client.uri_prefix, self.client.hostname
         return f"{prefix}+{rest}" if prefix and not rest.startswith(f"{prefix}+") else rest
 
-    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002  kombu's signature
-        return make_url(uri).render_as_string(hide_password=not include_password)
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        return uri if include_password else re.sub(r"(://[^:/@]*:)[^@]*@", rf"\1{mask}@", uri)
 
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
-        if self._bell is not None:
-            self._bell.close()
-            self._bell = None
+        self._close_bell()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
@@ -111,11 +112,13 @@ class Transport(virtual.Transport):
         raise TimeoutError  # which is socket.timeout
 
     def _serve(self) -> bool:
+        # Leases first: after a long absence the next reservation would take our own running jobs for a dead worker's.
+        if self._away_since is not None and not self.ledger.renew():
+            return self._gone("its leases could not be renewed")
         try:
             delivered = self._serve_once()
         except DriverUnavailableError as error:
-            self._gone(error)
-            return False
+            return self._gone(str(error))
         self._back()
         return delivered
 
@@ -136,24 +139,38 @@ class Transport(virtual.Transport):
             self._heard = True
             return
         bell = self._listen()
+        bell.listen(self._room())
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
         _rung, called = self.waker.wait(min(left, pause), bell.fileno())
         if called or time.monotonic() - started >= pause:
             self._heard = bell.hear()
             self._pause = min(self._pause * 2, bell.interval)
+            if self._heard and not self._room():
+                bell.decline()
+
+    def _room(self) -> bool:
+        return any(channel.has_room() for channel in self.channels)
 
     def _listen(self) -> Bell:
-        if self._bell is None:
-            self._bell = self.driver.bell([])
+        queues = [queue for channel in self.channels for queue in channel.job_queues()]
+        if self._bell is None or queues != self._bell_queues:
+            self._close_bell()
+            self._bell, self._bell_queues = self.driver.bell(queues), queues
         return self._bell
 
+    def _close_bell(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
     # --- the broker away and back -----------------------------------------------------------------------------------
-    def _gone(self, error: Exception) -> None:
+    def _gone(self, reason: str) -> bool:
         if self._away_since is None:
             self._away_since, self._retry = time.monotonic(), FIRST_RETRY
-            logger.warning("the broker is away, running jobs go on: %s", error)
+            logger.warning("the broker is away, running jobs go on: %s", reason)
         self._retry = min(self._retry * 2, LONGEST_RETRY)
+        return False
 
     def _back(self) -> None:
         if self._away_since is not None:

@@ -1,0 +1,212 @@
+"""The Redis driver: `contract.Driver` on Redis 6.2, 7, 8 and Valkey.
+
+Each verb is one Lua script (`lua/`), so each is one atomic step and one round trip; the keys are in `keys.py`. Leases
+and delays are by Redis's clock, which all workers share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from relevo import clock as local
+from relevo.drivers import checks
+from relevo.drivers.contract import (
+    Bell,
+    Binding,
+    Broadcast,
+    Driver,
+    JobView,
+    Lease,
+    NewJob,
+    Placed,
+    ReservedJob,
+    Sizes,
+    State,
+)
+from relevo.drivers.redis import foreign, mailboxes, views
+from relevo.drivers.redis.bell import RedisBell
+from relevo.drivers.redis.connect import client_for, pool_for, translated
+from relevo.drivers.redis.keys import KOMBU_STEPS, Keys
+from relevo.drivers.redis.scripts import Scripts, pairs
+
+# How many jobs one script call rescues or clears: about 10 ms of Redis's time.
+PORTION = 1000
+# How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
+CLOCK_CHECK = 60.0
+# How many values `reserve.lua` and `peek.lua` answer per job.
+_FIELDS, _SHOWN = 7, 9
+
+
+class RedisDriver(Driver):
+    """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for tests)."""
+
+    name = "redis"
+
+    def __init__(
+        self, url: str, options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None, ssl: Any = None,
+    ) -> None:  # fmt: skip
+        options = options or {}
+        self.pool = pool_for(url, options, ssl)
+        self.client = client_for(self.pool)
+        self.keys = Keys(options.get("global_keyprefix", ""))
+        self._clock = clock
+        self._scripts = Scripts(self.client, self.keys, clock)
+        self._mailboxes = mailboxes.Mailboxes(self._run)
+        self._offset, self._offset_checked = 0.0, float("-inf")
+        self._next_due = float("inf")
+
+    def _run(self, name: str, *arguments: Any) -> Any:
+        with translated():
+            return self._scripts.run(name, *arguments)
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+    def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
+        checks.jobs(jobs)
+        if not jobs:
+            return []
+        fields = [
+            field
+            for job in jobs
+            for field in (
+                job.queue, job.id, job.payload, job.priority,
+                "" if job.available_at is None else repr(float(job.available_at)), job.unique_key or "",
+            )
+        ]  # fmt: skip
+        answer = self._run("put", *fields)
+        return [Placed(answer[at].decode(), created=bool(answer[at + 1])) for at in range(0, len(answer), 2)]
+
+    def reserve(
+        self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
+    ) -> list[ReservedJob]:
+        checks.queues(queues)
+        checks.count("limit", limit)
+        checks.lasting("lease", lease)
+        checks.name("by", by)
+        token = uuid4().hex[:20] + "."
+        lists = [text for queue in queues for text in (queue, len(KOMBU_STEPS), *self.keys.kombu(queue))]
+        answer = self._run("reserve", limit, lease, by, token, len(done), *pairs(done), len(queues), *lists)
+        self._next_due = float(answer[0]) if answer[0] else float("inf")
+        if answer[1] and limit > 0 and foreign.adopt(self.client, self.keys, self._run, queues, PORTION):
+            self._next_due = 0.0  # they are in the queue now; the next look takes them
+        return [views.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
+
+    def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
+        checks.lasting("lease", lease)
+        lost = {token.decode() for token in self._run("extend", lease, *pairs(leases))} if leases else set()
+        return [held for held in leases if held.token in lost]
+
+    def ack(self, leases: Sequence[Lease]) -> int:
+        return int(self._run("ack", *pairs(leases))) if leases else 0
+
+    def release(
+        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+    ) -> int:
+        checks.delay(delay)
+        checks.text("payload", payload or "")
+        checks.count("attempts", attempts or 0)
+        if not leases:
+            return 0
+        count = "" if attempts is None else attempts
+        renew = 0 if payload is None else 1
+        return int(self._run("release", delay, count, renew, payload or "", *pairs(leases)))
+
+    def rescue(self) -> int:
+        return sum(self._portions("rescue", queue) for queue in self.queues())
+
+    def _portions(self, name: str, queue: str) -> int:
+        total, portion = 0, PORTION
+        while portion == PORTION:
+            portion = int(self._run(name, queue, PORTION))
+            total += portion
+        return total
+
+    # --- looking and mending ----------------------------------------------------------------------------------------
+    def queues(self) -> list[str]:
+        return sorted(name.decode() for name in self._run("queues"))
+
+    def sizes(self, queue: str) -> Sizes:
+        checks.queues([queue])
+        pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
+        return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
+
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        checks.queues([queue])
+        checks.count("limit", limit)
+        answer = self._run("peek", queue, state.value, limit)
+        return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
+
+    def delete(self, ids: Iterable[str]) -> int:
+        wanted = list(ids)
+        checks.names("id", wanted)
+        return int(self._run("delete", *wanted)) if wanted else 0
+
+    def clear(self, queue: str) -> int:
+        checks.queues([queue])
+        with translated():
+            left = sum(self.client.llen(key) for key in self.keys.kombu(queue))
+            if left:
+                self.client.delete(*self.keys.kombu(queue))
+        return left + self._portions("clear", queue)
+
+    def pause(self, queue: str, until: float | None = None) -> None:
+        checks.queues([queue])
+        checks.instant("until", until or 0)
+        with translated():
+            self.client.hset(self.keys.plain("paused"), queue, "" if until is None else repr(float(until)))
+
+    def resume(self, queue: str) -> None:
+        checks.queues([queue])
+        with translated():
+            self.client.hdel(self.keys.plain("paused"), queue)
+            self.client.rpush(self.keys.named("bell", queue), "1")
+
+    def paused(self) -> dict[str, float | None]:
+        now = self.now()
+        with translated():
+            ends: dict[bytes, bytes] = self.client.hgetall(self.keys.plain("paused"))  # type: ignore[assignment]
+        pauses = {queue.decode(): float(end) if end else None for queue, end in ends.items()}
+        return {queue: end for queue, end in pauses.items() if end is None or end > now}
+
+    # --- broadcasts -------------------------------------------------------------------------------------------------
+    def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
+        checks.name("mailbox", mailbox)
+        checks.bindings(bindings)
+        checks.lasting("ttl", ttl)
+        self._mailboxes.subscribe(mailbox, bindings, ttl)
+
+    def unsubscribe(self, mailbox: str) -> None:
+        checks.name("mailbox", mailbox)
+        self._mailboxes.unsubscribe(mailbox)
+
+    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+        checks.broadcasts(messages)
+        self._mailboxes.broadcast(messages)
+
+    def receive(self, mailbox: str) -> list[Broadcast]:
+        checks.name("mailbox", mailbox)
+        return self._mailboxes.receive(mailbox)
+
+    # --- housekeeping -----------------------------------------------------------------------------------------------
+    def bell(self, queues: Sequence[str]) -> Bell:
+        checks.queues(queues)
+        return RedisBell(
+            self.client, self.keys, queues, self._mailboxes.names, lambda: self._next_due - self.now()
+        )
+
+    def now(self) -> float:
+        if self._clock is not None:
+            return self._clock()
+        if time.monotonic() - self._offset_checked > CLOCK_CHECK:
+            with translated():
+                seconds, microseconds = self.client.time()
+            self._offset = seconds + microseconds / 1e6 - local.now()
+            self._offset_checked = time.monotonic()
+        return local.now() + self._offset
+
+    def close(self) -> None:
+        self.pool.disconnect()
+

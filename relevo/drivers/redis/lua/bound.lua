@@ -1,0 +1,16 @@
+-- Who is bound to an exchange. ARGV: time, exchange. Returns JSON of [mailbox, pattern] for each open mailbox.
+-- Mailboxes that have gone are cleared away here, by whoever would have written to them.
+begin()
+local open = {}
+for _, binding in ipairs(redis.call('SMEMBERS', bindings_key(ARGV[2]))) do
+    local mailbox = cjson.decode(binding)[1]
+    local known = redis.call('HGET', boxes_key, mailbox)
+    if known and cmsgpack.unpack(known)[1] > now then
+        open[#open + 1] = binding
+    else
+        redis.call('SREM', bindings_key(ARGV[2]), binding)
+        redis.call('DEL', mail_key(mailbox), ring_key(mailbox), box_key(mailbox))
+        redis.call('HDEL', boxes_key, mailbox)
+    end
+end
+return open

@@ -1,0 +1,110 @@
+-- What every script begins with. KEYS[1]: the prefix of all keys; ARGV[1]: the time, or '' for Redis's own.
+--
+-- The DEL comes first for a full Redis (maxmemory, noeviction): a script is refused for lack of memory only before its
+-- first write, and DEL never is, so that jobs can still be acked, taken, renewed and put back. Scripts that put more in
+-- (put, deliver, subscribe) leave it out and are refused whole, before they have done anything.
+local function begin() redis.call('DEL', root .. 'none') end
+
+local now = tonumber(ARGV[1])
+if not now then
+    local time = redis.call('TIME')
+    now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+
+-- A job's record, by position.
+local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES, AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local BELL_CAP = 100
+
+local function load(number)
+    local record = redis.call('HGET', jobs_key, number)
+    return record and cmsgpack.unpack(record)
+end
+
+local function save(number, job)
+    redis.call('HSET', jobs_key, number, cmsgpack.pack(job))
+end
+
+local function ring(queue, times)
+    local bell = bell_key(queue)
+    local missing = math.min(times, BELL_CAP - redis.call('LLEN', bell))
+    for _ = 1, missing do redis.call('RPUSH', bell, '1') end
+end
+
+-- The job that `token` holds, or nil: its lease was lost, or the job is gone.
+local function held(number, token)
+    local job = load(number)
+    if job and job[TOKEN] ~= '' and job[TOKEN] == token then return job end
+end
+
+local function index(id, number)
+    local known = redis.call('HGET', ids_key, id)
+    redis.call('HSET', ids_key, id, known and (known .. ',' .. number) or number)
+end
+
+local function unindex(id, number)
+    local known = redis.call('HGET', ids_key, id)
+    if known == number then
+        redis.call('HDEL', ids_key, id)
+    elseif known then
+        local left = {}
+        for one in string.gmatch(known, '[^,]+') do
+            if one ~= number then left[#left + 1] = one end
+        end
+        redis.call('HSET', ids_key, id, table.concat(left, ','))
+    end
+end
+
+-- The job is over: nothing of it stays. (Its place in a sorted set is its caller's.)
+local function forget(number, job)
+    redis.call('HDEL', jobs_key, number)
+    redis.call('HDEL', payloads_key, number)
+    unindex(job[ID], number)
+    if job[UNIQUE] ~= '' then redis.call('HDEL', unique_key, job[UNIQUE]) end
+end
+
+local function free(job)
+    job[TOKEN], job[BY] = '', ''
+end
+
+-- Back into its queue, where it stood.
+local function to_pending(number, job)
+    save(number, job)
+    redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), job[AVAILABLE], number)
+end
+
+-- Delayed jobs whose time has come, at most `limit`.
+local function mature(queue, limit)
+    local due = redis.call('ZRANGEBYSCORE', delayed_key(queue), '-inf', now, 'LIMIT', 0, limit)
+    for _, number in ipairs(due) do
+        redis.call('ZREM', delayed_key(queue), number)
+        local job = load(number)
+        redis.call('ZADD', pending_key(queue, job[PRIORITY]), job[AVAILABLE], number)
+    end
+    return #due
+end
+
+-- Jobs whose lease has ended, at most `limit`.
+local function rescue(queue, limit)
+    local ended = redis.call('ZRANGEBYSCORE', reserved_key(queue), '-inf', now, 'LIMIT', 0, limit)
+    for _, number in ipairs(ended) do
+        redis.call('ZREM', reserved_key(queue), number)
+        local job = load(number)
+        free(job)
+        job[RESCUES] = job[RESCUES] + 1
+        to_pending(number, job)
+    end
+    return #ended
+end
+
+local function is_paused(queue)
+    local ends = redis.call('HGET', paused_key, queue)
+    return ends and (ends == '' or tonumber(ends) > now)
+end
+
+local function ack(number, token)
+    local job = held(number, token)
+    if not job then return 0 end
+    redis.call('ZREM', reserved_key(job[QUEUE]), number)
+    forget(number, job)
+    return 1
+end

@@ -1,0 +1,25 @@
+-- The first jobs of a queue in one state. ARGV: time, queue, state, limit.
+-- Returns for each: id, payload, priority, attempts, rescues, available_at, created_at, worker, the end of its lease or ''.
+-- What is due is moved first, so that it stands where it will run.
+begin()
+mature(ARGV[2], 1000)
+local queue, state, limit, shown, count = ARGV[2], ARGV[3], tonumber(ARGV[4]), {}, 0
+local function show(key)
+    if count >= limit then return end
+    local found = redis.call('ZRANGE', key, 0, limit - count - 1, 'WITHSCORES')
+    for at = 1, #found, 2 do
+        local job = load(found[at])
+        for _, value in ipairs({job[ID], redis.call('HGET', payloads_key, found[at]), job[PRIORITY], job[ATTEMPTS],
+                                job[RESCUES], string.format('%.17g', job[AVAILABLE]), string.format('%.17g', job[CREATED]),
+                                job[BY], state == 'reserved' and found[at + 1] or ''}) do
+            shown[#shown + 1] = value
+        end
+        count = count + 1
+    end
+end
+if state == 'pending' then
+    for priority = 0, 9 do show(pending_key(queue, priority)) end
+else
+    show(state == 'delayed' and delayed_key(queue) or reserved_key(queue))
+end
+return shown

@@ -1,0 +1,72 @@
+-- Ack what is done, move what is due, and take up to `limit` jobs for one lease, in strict order of the queues.
+-- ARGV: time, limit, lease, worker, token, number of acks, {number, token} of each, number of queues, their names,
+--       then for each queue the number of kombu's lists and their keys.
+-- Returns: when the next delayed job or lease comes due ('' for never), whether kombu's lists hold something (0, 1),
+--       then for each job taken: number, id, queue, payload, priority, attempts, rescues.
+-- Atomic, because a job must be in one place whoever dies: it leaves its queue in the step that reserves it.
+begin()
+local SWEEP = 200
+local at = 2
+local function argument()
+    at = at + 1
+    return ARGV[at - 1]
+end
+local limit, lease, worker, token = tonumber(argument()), tonumber(argument()), argument(), argument()
+for _ = 1, tonumber(argument()) do
+    local number = argument()
+    ack(number, argument())
+end
+
+local function take(number)
+    local job = load(number)
+    job[ATTEMPTS] = job[ATTEMPTS] + 1
+    job[TOKEN], job[BY] = token .. number, worker
+    save(number, job)
+    redis.call('ZADD', reserved_key(job[QUEUE]), now + lease, number)
+    return job
+end
+
+local taken, count, due, foreign = {}, 0, nil, 0
+local function comes_due(key)
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if first[2] and (not due or tonumber(first[2]) < due) then due = tonumber(first[2]) end
+end
+
+local function claim(queue)
+    local before = count
+    for priority = 0, 9 do
+        if count >= limit then return end
+        local key = pending_key(queue, priority)
+        local popped = redis.call('ZPOPMIN', key, limit - count)
+        for each = 1, #popped, 2 do
+            local number = popped[each]
+            local job = take(number)
+            for _, value in ipairs({number, job[ID], queue, redis.call('HGET', payloads_key, number),
+                                    job[PRIORITY], job[ATTEMPTS], job[RESCUES]}) do
+                taken[#taken + 1] = value
+            end
+            count = count + 1
+        end
+    end
+    -- Nothing is left: tokens that still lie there would wake workers for nothing.
+    if count < limit then redis.call('DEL', bell_key(queue)) end
+end
+
+for _ = 1, tonumber(argument()) do
+    local queue = argument()
+    if limit > 0 then
+        mature(queue, SWEEP)
+        rescue(queue, SWEEP)
+        if not is_paused(queue) then
+            claim(queue)
+        end
+        comes_due(delayed_key(queue))
+        comes_due(reserved_key(queue))
+    end
+    for _ = 1, tonumber(argument()) do
+        if redis.call('EXISTS', argument()) == 1 then foreign = 1 end
+    end
+end
+local answer = {due and string.format('%.17g', due) or '', foreign}
+for _, value in ipairs(taken) do answer[#answer + 1] = value end
+return answer

@@ -1,0 +1,64 @@
+"""Broadcasts: a list per mailbox, and per exchange who is bound to it. For remote control, its replies and events.
+
+Not PUBLISH: whoever was reconnecting then would never hear it. Mail waits in its list until it is fetched or its
+mailbox goes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from relevo.drivers.contract import Binding, Broadcast
+
+# Mail nobody fetched for so long is of no use to anyone, in seconds (Celery's own limit for control messages).
+KEEP = 300
+
+
+class Mailboxes:
+    """Mailboxes by way of `run`, which runs a script. Those this process opened are remembered, to open again."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+        self._opened: dict[str, tuple[list[Binding], float]] = {}
+
+    def names(self) -> list[str]:
+        return list(self._opened)
+
+    def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
+        merged = list(dict.fromkeys([*self._opened.get(mailbox, ([], 0))[0], *bindings]))
+        fields = [text for binding in merged for text in (binding.exchange, binding.pattern)]
+        self._run("subscribe", mailbox, ttl, *fields)
+        self._opened[mailbox] = (merged, ttl)
+
+    def unsubscribe(self, mailbox: str) -> None:
+        self._opened.pop(mailbox, None)
+        self._run("unsubscribe", mailbox)
+
+    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+        bound = {exchange: self._bound(exchange) for exchange in {message.exchange for message in messages}}
+        mail = [
+            text
+            for message in messages
+            for mailbox in dict.fromkeys(box for box, pattern in bound[message.exchange] if _fits(pattern, message))
+            for text in (mailbox, json.dumps([message.exchange, message.routing_key, message.payload]))
+        ]
+        if mail:
+            self._run("deliver", KEEP, *mail)
+
+    def _bound(self, exchange: str) -> list[tuple[str, str]]:
+        return [tuple(json.loads(binding)) for binding in self._run("bound", exchange)]
+
+    def receive(self, mailbox: str) -> list[Broadcast]:
+        mail = self._run("receive", mailbox)
+        if mail == -1:  # it has gone meanwhile (this process was stopped for longer than its ttl): open it again
+            if mailbox in self._opened:
+                self.subscribe(mailbox, [], self._opened[mailbox][1])
+            return []
+        return [Broadcast(*json.loads(message)) for message in mail]
+
+
+def _fits(pattern: str, message: Broadcast) -> bool:
+    return not pattern or re.fullmatch(pattern, message.routing_key) is not None
