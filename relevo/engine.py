@@ -1,13 +1,22 @@
 """One SQLAlchemy engine per process and url, with what each database needs to be shared by many processes.
 
-A forked child gets engines of its own: connections never cross a fork. SQLite runs in WAL, waits for its lock instead
-of failing, and opens every transaction with BEGIN IMMEDIATE, because a transaction that reads first and writes later is
-refused at once ("database is locked"), whatever the busy timeout.
+SQLite runs in WAL, waits for its lock instead of failing, and opens every transaction with BEGIN IMMEDIATE, because a
+transaction that reads first and writes later is refused at once ("database is locked"), whatever the busy timeout.
+
+Connections never cross a fork. A child that inherits a server's socket would answer for its parent. With SQLite it is
+worse: a child believes it holds the file locks of its parent, which the kernel did not give it, and the WAL it writes
+to is deleted under it when the parent closes. So idle SQLite connections are closed before a fork, and a child drops
+what it inherited from servers without a word to them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +25,19 @@ from sqlalchemy.engine import URL, make_url
 
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
 SQLITE_BUSY_TIMEOUT = 60
+# How long a fork waits for a step on SQLite that is under way in another thread, in seconds.
+FORK_PATIENCE = 10
+# Who executes with this option gets no BEGIN: each statement is a transaction of its own.
+ALONE = "relevo_alone"
+
+#: Held during each step on a SQLite file that must not be interrupted by a fork of this process.
+sqlite_turn = threading.RLock()
 
 _engines: dict[tuple[int, str], Engine] = {}
+_all: weakref.WeakSet[Engine] = weakref.WeakSet()
+_holders: weakref.WeakSet[Any] = weakref.WeakSet()
+_inherited: list[Any] = []
+_fork = threading.local()
 
 
 def engine_for(url: str) -> Engine:
@@ -29,29 +49,39 @@ def engine_for(url: str) -> Engine:
 
 
 def make_engine(url: str, **options: Any) -> Engine:
-    """A new engine for `url`; a SQLite file's folder is created."""
+    """A new engine for `url`; a SQLite file and its folder are created when it first connects."""
     parsed = resolve(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, **options)
     if parsed.get_backend_name() in {"mysql", "mariadb"}:
         options.setdefault("isolation_level", "READ COMMITTED")  # no gap locks between workers that claim side by side
-    return create_engine(parsed, **{"pool_pre_ping": True, "pool_recycle": 3600, **options})
+    engine = create_engine(parsed, **{"pool_pre_ping": True, "pool_recycle": 3600, **options})
+    _all.add(engine)
+    return engine
 
 
 def resolve(url: str) -> URL:
     """`url` with the Python driver we ship filled in where it names only a database."""
     parsed = make_url(url)
     default = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
-               "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}.get(parsed.drivername)
+               "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}.get(parsed.drivername)  # fmt: skip
     return parsed.set(drivername=default) if default else parsed
 
 
+# --- SQLite ---------------------------------------------------------------------------------------------------------
 def _sqlite_engine(url: URL, **options: Any) -> Engine:
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT, "check_same_thread": False}, **options)
+    if is_file(engine):
+        folder = Path(url.database or "").parent
+        event.listen(engine, "do_connect", lambda *_: folder.mkdir(parents=True, exist_ok=True))
     share_sqlite(engine)
     return engine
+
+
+def is_file(engine: Engine) -> bool:
+    """Whether this is SQLite in a file: one in memory is lost with its connection, which must not be closed."""
+    name = engine.url.database or ":memory:"
+    return engine.dialect.name == "sqlite" and name != ":memory:" and not name.startswith("file:")
 
 
 def share_sqlite(engine: Engine) -> None:
@@ -60,15 +90,63 @@ def share_sqlite(engine: Engine) -> None:
         return
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
+    _all.add(engine)
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _into_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk, also after a power cut
     connection.execute("PRAGMA foreign_keys = ON")
 
 
+def _into_wal(connection: Any) -> None:
+    # SQLite refuses the switch at once, whatever the busy timeout, while another process opens the same new file.
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _on_begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get(ALONE):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+# --- forks ----------------------------------------------------------------------------------------------------------
+def close_before_fork(holder: Any) -> None:
+    """Call `holder.close()` before this process forks: it holds a SQLite connection outside of an engine's pool."""
+    _holders.add(holder)
+
+
+def _before_fork() -> None:
+    _fork.waited = sqlite_turn.acquire(timeout=FORK_PATIENCE)
+    with contextlib.suppress(Exception):  # whatever ails a connection that is being closed, the fork goes on
+        for holder in list(_holders):
+            holder.close()
+        for engine in list(_all):
+            if is_file(engine):
+                engine.dispose()
+
+
+def _after_fork() -> None:
+    if _fork.waited:
+        sqlite_turn.release()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_all):
+        if not is_file(engine):
+            _inherited.append(engine.pool)  # kept for ever: what is collected might say goodbye on its parent's socket
+            engine.dispose(close=False)
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

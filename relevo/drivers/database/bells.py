@@ -5,67 +5,121 @@
 * PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. Where LISTEN can't work (PgBouncer in
   transaction mode) the look every `interval` is enough by itself.
 * MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
+
+None of them rings for a job that comes due: a bell's interval is never longer than the time until the next one does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from relevo.drivers.contract import Bell
+from relevo.drivers.database import servers
+from relevo.drivers.database.connections import Connections
+from relevo.engine import close_before_fork, sqlite_turn
+from relevo.errors import DriverError
 
 CHANNEL = "relevo"
 
 # Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net under NOTIFY.
 SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.06, 1.0, 0.1
+# No interval is shorter than this: what is due already and still not taken waits for something else.
+SHORTEST_INTERVAL = 0.02
+
+# A NOTIFY takes a lock that all committing transactions share, so a client sends at most one in this time (seconds); a
+# woken worker looks again for longer than that before it goes back to listening.
+DEBOUNCE = 0.01
+_NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
-class SqliteBell(Bell):
-    """Hears every commit of another connection, and the instant at which the next job comes due."""
+class Ringer:
+    """Rings the bells of other processes, where they can be rung. Call it after the commit."""
 
-    interval = SQLITE_INTERVAL
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._rung = float("-inf")
 
-    def __init__(self, engine: Engine, is_due: Callable[[], bool]) -> None:
-        self._connection: Any = engine.raw_connection()
-        self._is_due = is_due
-        self._version: int | None = None
+    def ring(self) -> None:
+        moment = time.monotonic()
+        if self._connections.dialect != "postgresql" or moment - self._rung < DEBOUNCE:
+            return
+        self._rung = moment
+        with contextlib.suppress(DriverError):  # the step has happened; who isn't woken looks at its next interval
+            self._connections.alone(lambda connection: connection.execute(_NOTIFY))
+
+
+class TimedBell(Bell):
+    """A bell that knows how long it is, in seconds, until something comes due."""
+
+    longest = MYSQL_INTERVAL
+
+    def __init__(self, until_due: Callable[[], float]) -> None:
+        self._until_due = until_due
+
+    @property
+    def interval(self) -> float:  # type: ignore[override]  # the contract's attribute, worked out when it is asked for
+        return min(self.longest, max(SHORTEST_INTERVAL, self._until_due()))
 
     def hear(self) -> bool:
-        before, self._version = self._version, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return before != self._version or self._is_due()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class PollingBell(Bell):
-    """Hears nothing and therefore says yes at every interval."""
-
-    interval = MYSQL_INTERVAL
-
-    def hear(self) -> bool:
+        """Hears nothing and therefore says yes at every interval."""
         return True
 
 
-class PostgresqlBell(Bell):
+class SqliteBell(TimedBell):
+    """Hears every commit of another connection, and the instant at which the next job comes due."""
+
+    longest = SQLITE_INTERVAL
+
+    def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
+        super().__init__(until_due)
+        self._engine = engine
+        self._connection: Any = None
+        self._version: int | None = None
+        close_before_fork(self)
+
+    def hear(self) -> bool:
+        before, self._version = self._version, self._ask()
+        return before is None or before != self._version or self._until_due() <= 0
+
+    def _ask(self) -> int | None:
+        with sqlite_turn, contextlib.suppress(Exception):  # a file that is away: look, and let the look say so
+            if self._connection is None:
+                self._connection = self._engine.raw_connection()
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            return version
+        return None
+
+    def close(self) -> None:
+        with sqlite_turn:
+            connection, self._connection, self._version = self._connection, None, None
+            if connection is not None:
+                connection.close()
+
+
+class PostgresqlBell(TimedBell):
     """Hears NOTIFY on a connection of its own; says yes at every interval while it has none."""
 
-    interval = POSTGRESQL_INTERVAL
+    longest = POSTGRESQL_INTERVAL
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
+        super().__init__(until_due)
         self._engine = engine
-        self._connection: psycopg.Connection[Any] | None = None
+        self._dbapi: Any = engine.dialect.dbapi
+        self._connection: Any = None
+        self._owner = os.getpid()
         self._connect()
 
     def _connect(self) -> None:
-        with contextlib.suppress(psycopg.Error):
-            arguments, options = self._engine.dialect.create_connect_args(self._engine.url)
-            self._connection = psycopg.connect(*arguments, **options, autocommit=True, connect_timeout=5)
-            self._connection.execute(f"LISTEN {CHANNEL}")  # type: ignore[arg-type]  # a constant
+        arguments, named = self._engine.dialect.create_connect_args(self._engine.url)
+        with contextlib.suppress(self._dbapi.Error):
+            self._connection = self._dbapi.connect(*arguments, **named, **servers.options("postgresql")["connect_args"])
+            self._connection.execute(f"LISTEN {CHANNEL}")
 
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
@@ -77,12 +131,11 @@ class PostgresqlBell(Bell):
         try:
             for _ in self._connection.notifies(timeout=0):
                 pass
-        except psycopg.Error:
+        except self._dbapi.Error:
             self.close()
         return True  # whoever calls was woken by the socket or has waited an interval: either is reason to look
 
     def close(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._connection.close()
+        if self._connection is not None and os.getpid() == self._owner:  # else it is the parent's
+            self._connection.close()
         self._connection = None

@@ -1,32 +1,47 @@
-"""Transactions on the driver's database, with its errors in our words.
+"""Steps on the driver's database, with its errors in our words.
 
 What a caller sees is one of two things: the step happened, or `DriverUnavailableError`/`DriverError` was raised and it
-did not. A connection that died while it lay idle in the pool is found at the first statement; as nothing was committed
-then, the step is begun again once on a fresh one. (A ping before each step would cost a round trip per step.)
+did not (or nobody can know: the connection ended while the answer was on its way).
+
+    write   a transaction of several statements; begun again when another transaction was in its way
+    alone   one statement, which is its own transaction: it saves the round trips of BEGIN and COMMIT
+    read    statements without a transaction: each sees what is committed, and none waits for a writer
+
+How a connection to a server is made and looked after is in `servers.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from relevo.engine import make_engine, resolve
-from relevo.errors import DriverError, DriverUnavailableError, SchemaError
+from relevo import engine as engines
+from relevo.drivers.database import faults, servers
+from relevo.drivers.database.schema import ensure_schema
+from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
 
+# How often a step is begun again that others were in the way of, and the longest pause before it, in seconds.
+TRIES, LONGEST_PAUSE = 20, 0.1
+
 
 class Connections:
-    """The engine of one driver. A forked child's copy makes its own connections."""
+    """The engine of one driver. It may cross a fork: see `relevo.engine`."""
 
     def __init__(self, url: str) -> None:
-        self.url = resolve(url)
-        self.engine: Engine = make_engine(url, **_options(self.url.get_backend_name()))
-        self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.url = engines.resolve(url)
+        self.engine: Engine = engines.make_engine(url, **servers.options(self.url.get_backend_name()))
+        servers.prepare(self.engine)
+        self._alone = self.engine.execution_options(**{engines.ALONE: True})
+        self._turn = engines.sqlite_turn if self.dialect == "sqlite" else contextlib.nullcontext()
+        self._ready = self.dialect != "sqlite"  # a file gets its tables at first use, a server by a migration
 
     @property
     def dialect(self) -> str:
@@ -34,19 +49,23 @@ class Connections:
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Do `work` in one transaction."""
-        return self._again_if_stale(lambda: self._transaction(work))
+        return self._step(lambda: self._transaction(work), safe=True)
+
+    def alone(self, work: Callable[[Connection], Result]) -> Result:
+        """Do `work`, which is one statement that writes. If its connection is lost it may have happened: not begun again."""
+        return self._step(lambda: self._untransacted(work), safe=False)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work` without a transaction: each statement sees what is committed, and none waits for a writer."""
-
-        def once() -> Result:
-            with self._reads.connect() as connection:
-                return work(connection)
-
-        return self._again_if_stale(once)
+        """Do `work`, which writes nothing."""
+        return self._step(lambda: self._untransacted(work), safe=True)
 
     def close(self) -> None:
-        self.engine.dispose()
+        with self._turn:
+            self.engine.dispose()
+
+    def _untransacted(self, work: Callable[[Connection], Result]) -> Result:
+        with self._alone.connect() as connection:
+            return work(connection)
 
     def _transaction(self, work: Callable[[Connection], Result]) -> Result:
         with self.engine.connect() as connection:
@@ -59,49 +78,32 @@ class Connections:
             try:
                 transaction.commit()
             except DBAPIError as error:
-                # Whether it happened can't be known any more, so it must not be begun again.
+                if not faults.is_lost(error):
+                    raise
                 raise DriverUnavailableError(f"{self._name}: the commit was not confirmed: {error.orig}") from error
             return result
 
-    def _again_if_stale(self, step: Callable[[], Result]) -> Result:
-        try:
-            return step()
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise self._translated(error) from error
-        except (SQLAlchemyError, OSError) as error:
-            raise self._translated(error) from error
-        try:
-            return step()
-        except (SQLAlchemyError, OSError) as error:
-            raise self._translated(error) from error
+    def _step(self, step: Callable[[], Result], safe: bool) -> Result:
+        tried = 0
+        while True:
+            try:
+                with self._turn:
+                    self._prepare()
+                    return step()
+            except DriverError:
+                raise
+            except (SQLAlchemyError, OSError) as error:
+                tried += 1
+                again = faults.is_passing(error) or (safe and tried == 1 and faults.is_lost(error))
+                if tried == TRIES or not again:
+                    raise faults.translated(self._name, error) from error
+            time.sleep(random.uniform(0, LONGEST_PAUSE) * tried / TRIES)  # noqa: S311  to part those who collided
 
-    def _translated(self, error: Exception) -> DriverError:
-        cause = str(getattr(error, "orig", None) or error)
-        if isinstance(error, (OperationalError, ProgrammingError)) and _is_missing_table(cause):
-            return SchemaError(f"{self._name}: {cause}; run `celery -A tasks schema upgrade`")
-        if isinstance(error, (OperationalError, PoolTimeoutError, OSError)):
-            return DriverUnavailableError(f"{self._name}: {cause}")
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            return DriverUnavailableError(f"{self._name}: {cause}")
-        return DriverError(f"{self._name}: {cause}")
+    def _prepare(self) -> None:
+        if not self._ready:
+            ensure_schema(self.engine)
+            self._ready = True
 
     @property
     def _name(self) -> str:
         return self.url.render_as_string(hide_password=True)
-
-
-def _options(backend: str) -> dict[str, object]:
-    if backend == "sqlite":
-        return {}
-    timeouts: dict[str, object] = {"connect_timeout": 5}
-    if backend == "postgresql":
-        # A half-open connection must not hold a worker for the kernel's fifteen minutes.
-        timeouts |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-    else:
-        timeouts |= {"read_timeout": 30, "write_timeout": 30, "charset": "utf8mb4"}
-    return {"connect_args": timeouts, "pool_pre_ping": False}
-
-
-def _is_missing_table(cause: str) -> bool:
-    return any(sign in cause for sign in ("no such table", "no such column", "does not exist", "doesn't exist"))

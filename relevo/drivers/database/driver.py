@@ -1,19 +1,20 @@
 """The database driver: `contract.Driver` on SQLite, PostgreSQL, MySQL and MariaDB.
 
     put ------> relevo_jobs ------ claim (SKIP LOCKED, or SQLite's one write lock) ------> a worker
-                  ^   |  every reservation first moves what is due, at most every SWEEP seconds
-                  +---+  delayed -> pending (mature), lease ended -> pending (rescue)
+                  ^   |  a reservation first moves what has come due (dues.py)
+                  +---+  delayed -> pending, lease ended -> pending
 
-Each verb is one transaction. The rows are described in `table.py`, the verbs in `jobs.py`, what differs between the
-databases in `dialects.py`; here they are put together with the clock.
+Each verb is one transaction, or one statement where that is one. The rows are described in `table.py`, the verbs in
+`jobs.py` and `leases.py`, what differs between the databases in `dialects.py`; here they meet the clock.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from relevo import clock as local
 from relevo.drivers import checks
@@ -30,19 +31,17 @@ from relevo.drivers.contract import (
     Sizes,
     State,
 )
-from relevo.drivers.database import bells, jobs, mailboxes, pauses, peek
+from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses, peek
 from relevo.drivers.database.connections import Connections
 from relevo.drivers.database.dialects import DIALECTS, Dialect
-from relevo.drivers.database.schema import create_schema, drop_schema, ensure_schema
+from relevo.drivers.database.dues import Dues
+from relevo.drivers.database.schema import create_schema, drop_schema
+from relevo.drivers.database.server_clock import ServerClock
 
-# Under load, how often a reservation also moves what has come due, in seconds. An idle worker knows when that is.
-SWEEP = 0.25
-# How often the server is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
-CLOCK_CHECK = 60.0
-# A NOTIFY takes a lock that all committing transactions share, so a client sends at most one per queue and this time
-# (seconds); a woken worker looks again for longer than that before it goes back to listening.
-DEBOUNCE = 0.01
-NOTIFY = text("SELECT pg_notify(:channel, :queue)")
+Result = TypeVar("Result")
+
+# How often a process that broadcasts deletes what everybody has read, in seconds.
+TRIM = 60.0
 
 
 class DatabaseDriver(Driver):
@@ -52,25 +51,33 @@ class DatabaseDriver(Driver):
         self.connections = Connections(url)
         self.dialect: Dialect = DIALECTS[self.connections.dialect]
         self.name = self.dialect.name
-        self._clock = clock
-        self._offset, self._offset_checked = 0.0, float("-inf")
-        self._next_due, self._swept = 0.0, 0.0
-        self._notified: dict[str, float] = {}
-        self._mailboxes: dict[str, tuple[list[Binding], float, float]] = {}
-        if self.name == "sqlite":  # a file needs no administrator; servers get their tables from a migration
-            ensure_schema(self.connections.engine)
+        self._clock = clock or self._broker_clock()
+        self._dues = Dues(self.dialect)
+        self._ringer = bells.Ringer(self.connections)
+        self._trimmed = float("-inf")
+
+    def _broker_clock(self) -> Callable[[], float]:
+        if self.name == "sqlite":
+            return local.now
+        return ServerClock(lambda: self.connections.read(self.dialect.server_time))
+
+    def _brief(self, work: Callable[[Connection], Result], items: int) -> Result:
+        """Do what is one statement for so many items as one, where that saves a transaction."""
+        if self.dialect.one_statement and items <= leases.MOST:
+            return self.connections.alone(work)
+        return self.connections.write(work)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs_: Sequence[NewJob]) -> list[Placed]:
         checks.jobs(jobs_)
+        if not jobs_:
+            return []
         now = self.now()
-
-        def work(connection: Connection) -> list[Placed]:
-            placed = jobs.put(connection, jobs_, now)
-            self._notify(connection, {job.queue for job in jobs_})
-            return placed
-
-        return self.connections.write(work) if jobs_ else []
+        plain = len(jobs_) == 1 or all(job.unique_key is None for job in jobs_)
+        work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
+        placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
+        self._ringer.ring()
+        return placed
 
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
@@ -78,43 +85,60 @@ class DatabaseDriver(Driver):
         checks.queues(queues)
         checks.count("limit", limit)
         checks.lasting("lease", lease)
-        now = self.now()
-        wanted = limit > 0 and bool(queues) and (bool(done) or self._look(queues, now))
-        if not done and not wanted:
+        checks.name("by", by)
+        if not queues or not limit:
+            self.ack(done)
             return []
+        now = self.now()
+        # To find nothing SQLite would take its write lock and MySQL four round trips; PostgreSQL's claim is as quick.
+        if not done and not self.dialect.one_statement and not self._look(queues, now):
+            return []
+        taken = self._claim(queues, limit, now, now + lease, by, done)
+        if not taken and self.dialect.one_statement:
+            self._look(queues, now)
+        return taken
 
-        def work(connection: Connection) -> list[ReservedJob]:
-            if done:
-                jobs.ack(connection, done)
-            if not wanted:
-                return []
-            self._sweep(connection, now)
-            return jobs.claim(connection, self.dialect, queues, limit, now, now + lease, by)
+    def _claim(
+        self, queues: Sequence[str], limit: int, now: float, until: float, by: str, done: Sequence[Lease]
+    ) -> list[ReservedJob]:
+        def claim(connection: Connection) -> list[ReservedJob]:
+            return jobs.claim(connection, self.dialect, queues, limit, now, until, by, done)
 
-        return self.connections.write(work)
+        def move_and_claim(connection: Connection) -> list[ReservedJob]:
+            leases.ack(connection, done)  # before the rescue: a late holder may still ack
+            self._dues.move(connection, now)
+            return jobs.claim(connection, self.dialect, queues, limit, now, until, by)
 
-    def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
+        if self._dues.are_to_be_moved(now):
+            return self.connections.write(move_and_claim)
+        return self._brief(claim, len(done))
+
+    def _look(self, queues: Sequence[str], now: float) -> bool:
+        return self.connections.read(lambda connection: self._dues.look(connection, queues, now))
+
+    def extend(self, leases_: Sequence[Lease], lease: float) -> list[Lease]:
         checks.lasting("lease", lease)
         until = self.now() + lease
-        return self.connections.write(lambda connection: jobs.extend(connection, leases, until)) if leases else []
+        work = lambda connection: leases.extend(connection, leases_, until)  # noqa: E731
+        return self._brief(work, len(leases_)) if leases_ else []
 
-    def ack(self, leases: Sequence[Lease]) -> int:
-        return self.connections.write(lambda connection: jobs.ack(connection, leases)) if leases else 0
+    def ack(self, leases_: Sequence[Lease]) -> int:
+        return self._brief(lambda connection: leases.ack(connection, leases_), len(leases_)) if leases_ else 0
 
     def release(
-        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+        self, leases_: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
         checks.delay(delay)
-        if not leases:
+        checks.text("payload", payload or "")
+        checks.count("attempts", attempts or 0)
+        if not leases_:
             return 0
         now = self.now()
-
-        def work(connection: Connection) -> int:
-            released = jobs.release(connection, leases, now, delay, payload, attempts)
-            self._notify(connection, {""})
-            return released
-
-        return self.connections.write(work)
+        released = self._brief(
+            lambda connection: leases.release(connection, leases_, now, delay, payload, attempts), len(leases_)
+        )
+        self._ringer.ring()
+        return released
 
     def rescue(self) -> int:
         now, rescued = self.now(), jobs.BATCH
@@ -124,56 +148,39 @@ class DatabaseDriver(Driver):
             total += rescued
         return total
 
-    def _look(self, queues: Sequence[str], now: float) -> bool:
-        pending, self._next_due = self.connections.read(lambda connection: jobs.look(connection, queues, now))
-        return pending or self._next_due <= now
-
-    def _sweep(self, connection: Connection, now: float) -> None:
-        if now < self._next_due and now - self._swept < SWEEP:
-            return
-        moved = jobs.mature(connection, self.dialect, now), jobs.rescue(connection, self.dialect, now)
-        self._swept = now
-        # A full batch may have left some; otherwise the next look tells when something is due again.
-        self._next_due = now if jobs.BATCH in moved else float("inf")
-
-    def _notify(self, connection: Connection, queues: Iterable[str]) -> None:
-        if self.name != "postgresql":
-            return
-        moment = time.monotonic()
-        for queue in queues:
-            if moment - self._notified.get(queue, float("-inf")) >= DEBOUNCE:
-                self._notified[queue] = moment
-                connection.execute(NOTIFY, {"channel": bells.CHANNEL, "queue": queue})
-
     # --- looking and mending ----------------------------------------------------------------------------------------
     def queues(self) -> list[str]:
         return self.connections.read(peek.queues)
 
     def sizes(self, queue: str) -> Sizes:
+        checks.queues([queue])
         now = self.now()
         return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit))
+        checks.queues([queue])
+        checks.count("limit", limit)
+        now = self.now()
+        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
 
     def delete(self, ids: Iterable[str]) -> int:
-        return self.connections.write(lambda connection: jobs.drop(connection, ids))
+        wanted = list(dict.fromkeys(ids))
+        checks.names("id", wanted)
+        return self.connections.write(lambda connection: jobs.drop(connection, wanted)) if wanted else 0
 
     def clear(self, queue: str) -> int:
+        checks.queues([queue])
         return self.connections.write(lambda connection: jobs.clear(connection, queue))
 
     def pause(self, queue: str, until: float | None = None) -> None:
         checks.queues([queue])
-        if until is not None:
-            checks.instant("until", until)
+        checks.instant("until", until or 0)
         self.connections.write(lambda connection: pauses.pause(connection, queue, until))
 
     def resume(self, queue: str) -> None:
-        def work(connection: Connection) -> None:
-            pauses.resume(connection, queue)
-            self._notify(connection, {queue})
-
-        self.connections.write(work)
+        checks.queues([queue])
+        self.connections.write(lambda connection: pauses.resume(connection, queue))
+        self._ringer.ring()
 
     def paused(self) -> dict[str, float | None]:
         now = self.now()
@@ -185,57 +192,50 @@ class DatabaseDriver(Driver):
         checks.bindings(bindings)
         checks.lasting("ttl", ttl)
         now = self.now()
-        known = self._mailboxes.get(mailbox, ([], 0.0, 0.0))[0]
-        merged = list(dict.fromkeys([*known, *bindings]))
-        self.connections.write(lambda connection: mailboxes.subscribe(connection, mailbox, merged, now, ttl))
-        self._mailboxes[mailbox] = (merged, ttl, now)
+        self.connections.write(lambda connection: mailboxes.subscribe(connection, mailbox, bindings, now, ttl))
 
     def unsubscribe(self, mailbox: str) -> None:
-        self._mailboxes.pop(mailbox, None)
+        checks.name("mailbox", mailbox)
         self.connections.write(lambda connection: mailboxes.unsubscribe(connection, mailbox))
 
     def broadcast(self, messages: Sequence[Broadcast]) -> None:
         checks.broadcasts(messages)
-        now = self.now()
-        wanted = self.connections.read(lambda connection: mailboxes.wanted(connection, messages, now))
-        if not wanted:
+        if not messages:
             return
+        now = self.now()
+        mail = self.connections.read(lambda connection: mailboxes.address(connection, messages, now))
+        if mail.messages:
+            self.connections.write(lambda connection: mailboxes.send(connection, mail))
+            self._ringer.ring()
+            self._trim(now)
 
-        def work(connection: Connection) -> None:
-            mailboxes.send(connection, wanted, now)
-            self._notify(connection, {"*"})
-
-        self.connections.write(work)
+    def _trim(self, now: float) -> None:
+        if time.monotonic() - self._trimmed > TRIM:
+            self._trimmed = time.monotonic()
+            self.connections.write(lambda connection: mailboxes.trim(connection, now))
 
     def receive(self, mailbox: str) -> list[Broadcast]:
+        checks.name("mailbox", mailbox)
         now = self.now()
-        self._renew(mailbox, now)
-        unread = self.connections.read(lambda connection: mailboxes.unread(connection, mailbox, now))
-        if not unread:
+        if not self.connections.read(lambda connection: mailboxes.is_worth_opening(connection, mailbox, now)):
             return []
-        self.connections.write(lambda connection: mailboxes.mark_read(connection, mailbox, unread[-1].id))
-        return [Broadcast(row.exchange, row.routing_key, row.payload) for row in unread]
-
-    def _renew(self, mailbox: str, now: float) -> None:
-        bindings, ttl, renewed = self._mailboxes.get(mailbox, ([], 0.0, 0.0))
-        if bindings and now - renewed > ttl / 3:
-            self.subscribe(mailbox, bindings, ttl)
+        return self.connections.write(lambda connection: mailboxes.take(connection, mailbox, now))
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
-    def bell(self, queues: Sequence[str]) -> Bell:  # noqa: ARG002  a bell here rings for every queue
+    def bell(self, queues: Sequence[str]) -> Bell:
+        checks.queues(queues)  # a bell here rings for every queue
+
+        def until_due() -> float:
+            return self._dues.next - self.now()
+
         if self.name == "sqlite":
-            return bells.SqliteBell(self.connections.engine, lambda: self.now() >= self._next_due)
+            return bells.SqliteBell(self.connections.engine, until_due)
         if self.name == "postgresql":
-            return bells.PostgresqlBell(self.connections.engine)
-        return bells.PollingBell()
+            return bells.PostgresqlBell(self.connections.engine, until_due)
+        return bells.TimedBell(until_due)
 
     def now(self) -> float:
-        if self._clock is not None:
-            return self._clock()
-        if time.monotonic() - self._offset_checked > CLOCK_CHECK:
-            self._offset = self.connections.read(self.dialect.server_time) - local.now()
-            self._offset_checked = time.monotonic()
-        return local.now() + self._offset
+        return self._clock()
 
     def close(self) -> None:
         self.connections.close()

@@ -1,48 +1,55 @@
 """The life of a job in the `relevo_jobs` table, one function a verb. Each runs inside a transaction of its caller.
 
-A lease is `(id, token)`; the token is the reservation's and the job's id, so it is unlike any other ever given, and
-statements that name both lists (`id IN … AND token IN …`) can't hit a job that was reserved anew.
+What a holder does with a lease is in `leases.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, and_, delete, select, text, update
 
 from relevo.drivers.contract import Lease, NewJob, Placed, ReservedJob
-from relevo.drivers.database.dialects import Claim, Dialect, statement
+from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
+from relevo.drivers.database.leases import FREE, chunks
+from relevo.drivers.database.statements import insert_if_new, statement
 from relevo.drivers.database.table import jobs
 
-# A statement names at most so many jobs; also the most that one sweep moves, so that none holds the table for long.
+# The most that one sweep moves, so that none holds the table for long.
 BATCH = 1000
+# The most that one statement inserts: PostgreSQL's arrays are sent whole.
+MOST_INSERTED = 5000
 
-_Item = TypeVar("_Item")
-_FREE = {"reserved_until": None, "reserved_by": None, "token": None}
+# Two batches of the same keys in different orders would wait for each other until PostgreSQL sees it, a second later.
+# (MySQL sees it at once, and the step is begun again; SQLite has one writer.)
+_TURN_OF_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
 
 
 def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
     if any(job.unique_key is not None for job in new):
-        return [_put_unique(connection, job, now) for job in new]
-    for chunk in _chunks(new):
-        connection.execute(insert(jobs), [_row(job, now) for job in chunk])
+        return _put_unique(connection, new, now)
+    dialect = DIALECTS[connection.dialect.name]
+    for start in range(0, len(new), MOST_INSERTED):
+        dialect.insert(connection, [_row(job, now) for job in new[start : start + MOST_INSERTED]])
     return [Placed(job.id, created=True) for job in new]
 
 
-def _put_unique(connection: Connection, job: NewJob, now: float) -> Placed:
+def _put_unique(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
+    # One by one: the ids are the order of the queue, so the jobs can't be sorted by their keys.
+    if len(new) > 1 and connection.dialect.name == "postgresql":
+        connection.execute(_TURN_OF_KEYS)
+    return [_put_one(connection, job, now) for job in new]
+
+
+def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     holder = select(jobs.c.job_id).where(jobs.c.unique_key == job.unique_key)
-    while True:
-        if job.unique_key is not None and (living := connection.execute(holder).scalar()):
+    while not insert_if_new(connection, jobs, _row(job, now)):
+        living = connection.execute(holder).scalar()
+        if living is not None:  # or it was done in this moment, and the key is free
             return Placed(living, created=False)
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(jobs), _row(job, now))
-        except IntegrityError:  # another client was faster; its job may be done already, so look again
-            continue
-        return Placed(job.id, created=True)
+    return Placed(job.id, created=True)
 
 
 def _row(job: NewJob, now: float) -> dict[str, Any]:
@@ -55,53 +62,23 @@ def _row(job: NewJob, now: float) -> dict[str, Any]:
 
 
 def claim(
-    connection: Connection, dialect: Dialect, queues: Sequence[str], limit: int, now: float, until: float, by: str
-) -> list[ReservedJob]:
-    """Reserve up to `limit` jobs, emptying the queues in the order given."""
+    connection: Connection, dialect: Dialect, queues: Sequence[str], limit: int, now: float, until: float, by: str,
+    done: Sequence[Lease] = (),
+) -> list[ReservedJob]:  # fmt: skip
+    """Ack `done` and reserve up to `limit` jobs, emptying the queues in the order given."""
     token = uuid4().hex[:20] + "."
-    taken: list[ReservedJob] = []
-    for queue in queues:
-        if len(taken) >= limit:
-            break
-        rows = dialect.claim(connection, Claim(queue, limit - len(taken), now, until, by, token))
-        taken += [_reserved(row, queue, token) for row in rows]
-    return taken
+    rank = {queue: place for place, queue in enumerate(dict.fromkeys(queues))}
+    rows = dialect.claim(connection, Claim(list(rank), limit, now, until, by, token, done))
+    # RETURNING has no order.
+    in_turn = sorted(rows, key=lambda row: (rank[row.queue], row.priority, row.available_at, row.id))
+    return [_reserved(row, token) for row in in_turn]
 
 
-def _reserved(row: Row[Any], queue: str, token: str) -> ReservedJob:
+def _reserved(row: Row[Any], token: str) -> ReservedJob:
     return ReservedJob(
-        lease=Lease(row.id, f"{token}{row.id}"), id=row.job_id, queue=queue, payload=row.payload,
+        lease=Lease(row.id, f"{token}{row.id}"), id=row.job_id, queue=row.queue, payload=row.payload,
         priority=row.priority, attempts=row.attempts, rescues=row.rescues,
     )  # fmt: skip
-
-
-def ack(connection: Connection, leases: Sequence[Lease]) -> int:
-    return sum(connection.execute(delete(jobs).where(_held(chunk))).rowcount for chunk in _chunks(leases))
-
-
-def extend(connection: Connection, leases: Sequence[Lease], until: float) -> list[Lease]:
-    lost: list[Lease] = []
-    for chunk in _chunks(leases):
-        renewed = connection.execute(update(jobs).where(_held(chunk)).values(reserved_until=until)).rowcount
-        if renewed < len(chunk):
-            held = set(connection.execute(select(jobs.c.token).where(_held(chunk))).scalars())
-            lost += [lease for lease in chunk if lease.token not in held]
-    return lost
-
-
-def release(
-    connection: Connection, leases: Sequence[Lease], now: float, delay: float, payload: str | None, attempts: int | None
-) -> int:
-    changes: dict[str, Any] = {
-        **_FREE,
-        "state": "delayed" if delay > 0 else "pending",
-        "attempts": jobs.c.attempts - 1 if attempts is None else attempts,
-    }
-    if delay > 0:  # without one the job keeps its place in the queue
-        changes["available_at"] = now + delay
-    if payload is not None:
-        changes["payload"] = payload
-    return sum(connection.execute(update(jobs).where(_held(c)).values(changes)).rowcount for c in _chunks(leases))
 
 
 def mature(connection: Connection, dialect: Dialect, now: float) -> int:
@@ -117,7 +94,7 @@ def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
     ids = _first(connection, dialect, "ended", now)
     if ids:
         ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
-        connection.execute(update(jobs).where(ended).values(state="pending", rescues=jobs.c.rescues + 1, **_FREE))
+        connection.execute(update(jobs).where(ended).values(state="pending", rescues=jobs.c.rescues + 1, **FREE))
     return len(ids)
 
 
@@ -130,21 +107,13 @@ def look(connection: Connection, queues: Sequence[str], now: float) -> tuple[boo
 
 def drop(connection: Connection, ids: Iterable[str]) -> int:
     wanted = list(ids)
-    return sum(connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount for c in _chunks(wanted))
+    return sum(connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount for c in chunks(wanted))
 
 
 def clear(connection: Connection, queue: str) -> int:
-    return connection.execute(delete(jobs).where(jobs.c.queue == queue, jobs.c.state != "reserved")).rowcount
+    free = and_(jobs.c.queue == queue, jobs.c.state.in_(["pending", "delayed"]))
+    return connection.execute(delete(jobs).where(free)).rowcount
 
 
 def _first(connection: Connection, dialect: Dialect, name: str, now: float) -> list[int]:
     return list(connection.execute(dialect.locking(name), {"now": now, "limit": BATCH}).scalars())
-
-
-def _held(leases: Sequence[Lease]) -> ColumnElement[bool]:
-    keys, tokens = [lease.key for lease in leases], [lease.token for lease in leases]
-    return and_(jobs.c.id.in_(keys), jobs.c.token.in_(tokens))
-
-
-def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

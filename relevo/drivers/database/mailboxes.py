@@ -1,82 +1,157 @@
 """Broadcasts: one row per message, and per mailbox how far it has read. For remote control, its replies and events.
 
-A sender locks the mailboxes it writes for, so two senders write one after the other: without that, a message could
-become visible behind one with a higher id that a mailbox has read already, and would never be seen.
+A sender locks the mailboxes it writes for, and a reader its own, for the length of a transaction. So two senders write
+one after the other (without that, a message could become visible behind one with a higher id that a mailbox has read
+already, and would never be seen), and of two readers of one mailbox the second finds what the first has left.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from relevo.drivers.contract import Binding, Broadcast
-from relevo.drivers.database.table import broadcasts, mailboxes
+from relevo.drivers.database.statements import insert_if_new
+from relevo.drivers.database.table import bindings, broadcasts, mailboxes
 
-# A message nobody fetched for so long is of no use to anyone, in seconds (Celery's own limit for control messages).
-KEEP = 300.0
+# A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write would wake
+# everybody who listens for one, which reads, which writes.
+RENEW_AFTER = 0.2
 
 
-def subscribe(connection: Connection, mailbox: str, bindings: Sequence[Binding], now: float, ttl: float) -> None:
-    """Open or renew; what a mailbox has read so far stays read. Also clears away what nobody will read."""
-    newest = connection.execute(select(func.coalesce(func.max(broadcasts.c.id), 0))).scalar_one()
-    mine = select(mailboxes.c.exchange, mailboxes.c.pattern).where(mailboxes.c.mailbox == mailbox)
-    known = {tuple(row) for row in connection.execute(mine.where(mailboxes.c.expires_at > now))}
-    connection.execute(delete(mailboxes).where(mailboxes.c.expires_at <= now))
-    connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(expires_at=now + ttl))
-    for binding in dict.fromkeys(bindings):
-        if (binding.exchange, binding.pattern) not in known:
-            connection.execute(insert(mailboxes), {
-                "mailbox": mailbox, "exchange": binding.exchange, "pattern": binding.pattern,
-                "seen": newest, "expires_at": now + ttl,
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Messages about to be sent, and the mailboxes that get some of them."""
+
+    messages: list[Broadcast]
+    mailboxes: list[str]
+
+
+# --- open and close -------------------------------------------------------------------------------------------------
+def subscribe(connection: Connection, mailbox: str, wanted: Sequence[Binding], now: float, ttl: float) -> None:
+    """Open or renew; what a mailbox has read so far stays read."""
+    _close_ended(connection, now)
+    is_new = _open_or_lock(connection, {"mailbox": mailbox, "seen": 0, "ttl": ttl, "expires_at": now + ttl})
+    newest = _newest(connection)
+    changes = {"ttl": ttl, "expires_at": now + ttl} | ({"seen": newest} if is_new else {})
+    connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(changes))
+    mine = select(bindings.c.exchange, bindings.c.pattern).where(bindings.c.mailbox == mailbox)
+    known = {Binding(row.exchange, row.pattern) for row in connection.execute(mine)}
+    for binding in dict.fromkeys(wanted):
+        if binding not in known:
+            connection.execute(insert(bindings), {
+                "mailbox": mailbox, "exchange": binding.exchange, "pattern": binding.pattern, "since": newest,
             })  # fmt: skip
-    connection.execute(delete(broadcasts).where(broadcasts.c.created_at <= now - KEEP))
+
+
+def _open_or_lock(connection: Connection, box: dict[str, Any]) -> bool:
+    while not insert_if_new(connection, mailboxes, box):
+        if _lock(connection, [box["mailbox"]]):
+            return False
+    return True
 
 
 def unsubscribe(connection: Connection, mailbox: str) -> None:
-    connection.execute(delete(mailboxes).where(mailboxes.c.mailbox == mailbox))
+    _close(connection, [mailbox])
 
 
-def wanted(connection: Connection, messages: Sequence[Broadcast], now: float) -> list[Broadcast]:
-    """The messages that some open mailbox gets."""
+def trim(connection: Connection, now: float) -> None:
+    """Delete what no open mailbox will read any more."""
+    _close_ended(connection, now)
+    read_by_all = connection.execute(select(func.min(mailboxes.c.seen))).scalar()
+    upto = _newest(connection) if read_by_all is None else read_by_all
+    connection.execute(delete(broadcasts).where(broadcasts.c.id <= upto))
+
+
+def _close_ended(connection: Connection, now: float) -> None:
+    ended = select(mailboxes.c.mailbox).where(mailboxes.c.expires_at <= now).with_for_update(skip_locked=True)
+    _close(connection, connection.execute(ended).scalars().all())
+
+
+def _close(connection: Connection, names: Sequence[str]) -> None:
+    if names:
+        connection.execute(delete(mailboxes).where(mailboxes.c.mailbox.in_(names)))
+        connection.execute(delete(bindings).where(bindings.c.mailbox.in_(names)))
+
+
+# --- send -----------------------------------------------------------------------------------------------------------
+def address(connection: Connection, messages: Sequence[Broadcast], now: float) -> Mail:
+    """The messages that some open mailbox gets, and those mailboxes."""
     exchanges = {message.exchange for message in messages}
-    open_ones = select(mailboxes.c.exchange, mailboxes.c.pattern).where(
-        mailboxes.c.exchange.in_(exchanges), mailboxes.c.expires_at > now
+    asked = (
+        select(bindings.c.mailbox, bindings.c.exchange, bindings.c.pattern)
+        .join(mailboxes, mailboxes.c.mailbox == bindings.c.mailbox)
+        .where(bindings.c.exchange.in_(exchanges), mailboxes.c.expires_at > now)
     )
-    bindings = connection.execute(open_ones).all()
-    return [message for message in messages if any(_fits(binding, message) for binding in bindings)]
+    getters: defaultdict[int, set[str]] = defaultdict(set)
+    for binding in connection.execute(asked):
+        for place, message in enumerate(messages):
+            if _fits(binding, message):
+                getters[place].add(binding.mailbox)
+    return Mail([messages[place] for place in sorted(getters)], sorted(set().union(*getters.values())))
 
 
-def send(connection: Connection, messages: Sequence[Broadcast], now: float) -> None:
-    exchanges = {message.exchange for message in messages}
-    connection.execute(select(mailboxes.c.seen).where(mailboxes.c.exchange.in_(exchanges)).with_for_update()).all()
+def send(connection: Connection, mail: Mail) -> None:
+    _lock(connection, mail.mailboxes)
     connection.execute(insert(broadcasts), [
-        {"exchange": message.exchange, "routing_key": message.routing_key,
-         "payload": message.payload, "created_at": now}
-        for message in messages
+        {"exchange": message.exchange, "routing_key": message.routing_key, "payload": message.payload}
+        for message in mail.messages
     ])  # fmt: skip
 
 
-def unread(connection: Connection, mailbox: str, now: float) -> list[Row[Any]]:
-    """What has come to a mailbox, in order (`id` and the message's columns), each message once."""
+# --- receive --------------------------------------------------------------------------------------------------------
+def is_worth_opening(connection: Connection, mailbox: str, now: float) -> bool:
+    """Whether a mailbox has mail, or must be renewed. Takes no lock."""
+    box = _open(connection, mailbox, now)
+    if box is None:
+        return False
+    return now >= box.expires_at - box.ttl * (1 - RENEW_AFTER) or bool(_unread(connection, box))
+
+
+def take(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
+    """What has come to a mailbox, in order, each message once. Renews it."""
+    _lock(connection, [mailbox])
+    box = _open(connection, mailbox, now)
+    if box is None:
+        return []
+    unread = _unread(connection, box)
+    # Also past what it doesn't listen to: whoever writes for it waits for its lock, so nothing can come below this.
+    read = {"seen": max(box.seen, _newest(connection)), "expires_at": now + box.ttl}
+    connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(read))
+    return [Broadcast(row.exchange, row.routing_key, row.payload) for row in unread]
+
+
+def _open(connection: Connection, mailbox: str, now: float) -> Row[Any] | None:
     mine = select(mailboxes).where(mailboxes.c.mailbox == mailbox, mailboxes.c.expires_at > now)
-    bindings = connection.execute(mine).all()
-    found: dict[int, Row[Any]] = {}
-    for binding in bindings:
-        later = select(broadcasts).where(broadcasts.c.id > binding.seen, broadcasts.c.exchange == binding.exchange)
-        found |= {row.id: row for row in connection.execute(later.order_by(broadcasts.c.id)) if _fits(binding, row)}
-    return [found[key] for key in sorted(found)]
+    return connection.execute(mine).first()
 
 
-def mark_read(connection: Connection, mailbox: str, upto: int) -> None:
-    connection.execute(
-        update(mailboxes).where(mailboxes.c.mailbox == mailbox, mailboxes.c.seen < upto).values(seen=upto)
+def _unread(connection: Connection, box: Row[Any]) -> list[Row[Any]]:
+    mine = connection.execute(select(bindings).where(bindings.c.mailbox == box.mailbox)).all()
+    later = select(broadcasts).where(
+        broadcasts.c.id > box.seen, broadcasts.c.exchange.in_({binding.exchange for binding in mine})
     )
+    come = connection.execute(later.order_by(broadcasts.c.id)).all() if mine else []
+    return [row for row in come if any(row.id > binding.since and _fits(binding, row) for binding in mine)]
 
 
 def _fits(binding: Any, message: Any) -> bool:
     if binding.exchange != message.exchange:
         return False
     return not binding.pattern or re.fullmatch(binding.pattern, message.routing_key) is not None
+
+
+def _lock(connection: Connection, names: Iterable[str]) -> list[str]:
+    # In one order, so that two who lock several can't wait for each other. SQLite's one writer needs no row locks.
+    ours = select(mailboxes.c.mailbox).where(mailboxes.c.mailbox.in_(names)).order_by(mailboxes.c.mailbox)
+    return list(connection.execute(ours.with_for_update()).scalars())
+
+
+def _newest(connection: Connection) -> int:
+    newest: int = connection.execute(select(func.coalesce(func.max(broadcasts.c.id), 0))).scalar_one()
+    return newest

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, delete, or_, select, update
 
+from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.table import pauses
 
 
 def pause(connection: Connection, queue: str, until: float | None) -> None:
-    resume(connection, queue)
-    connection.execute(insert(pauses), {"queue": queue, "until": until})
+    if not insert_if_new(connection, pauses, {"queue": queue, "until": until}):
+        connection.execute(update(pauses).where(pauses.c.queue == queue).values(until=until))
 
 
 def resume(connection: Connection, queue: str) -> None:

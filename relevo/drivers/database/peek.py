@@ -1,54 +1,93 @@
-"""Looking into the `relevo_jobs` table: how full the queues are, and what stands in them."""
+"""Looking into the `relevo_jobs` table: how full the queues are, and what stands in them.
+
+A delayed job whose time has come counts as pending here, whether or not somebody has moved it yet. Nothing sorts or
+reads a queue's whole backlog except to count it: an order by priority is walked on the index, one priority at a time.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, union_all
 
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobView, Sizes, State
+from relevo.drivers.database.statements import statement
 from relevo.drivers.database.table import jobs
+
+_PRIORITIES = range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
+_IN_TURN = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
 
 
 def queues(connection: Connection) -> list[str]:
-    return list(connection.execute(select(jobs.c.queue).distinct().order_by(jobs.c.queue)).scalars())
+    return sorted(connection.execute(statement("queues")).scalars())
 
 
 def sizes(connection: Connection, queue: str, now: float) -> Sizes:
     counted = select(jobs.c.state, func.count()).where(jobs.c.queue == queue).group_by(jobs.c.state)
     by_state: dict[str, int] = dict(connection.execute(counted).all())
-    oldest = _oldest(connection, queue) if by_state.get(State.PENDING) else None
+    due, first_due = connection.execute(
+        select(func.count(), func.min(jobs.c.available_at)).where(_in(queue, "delayed"), jobs.c.available_at <= now)
+    ).one()
+    firsts = [first_due, _oldest(connection, queue) if by_state.get("pending") else None]
+    since = min((at for at in firsts if at is not None), default=None)
     return Sizes(
-        pending=by_state.get(State.PENDING, 0),
-        delayed=by_state.get(State.DELAYED, 0),
-        reserved=by_state.get(State.RESERVED, 0),
-        oldest=None if oldest is None else max(0.0, now - oldest),
+        pending=by_state.get("pending", 0) + due,
+        delayed=by_state.get("delayed", 0) - due,
+        reserved=by_state.get("reserved", 0),
+        oldest=None if since is None else max(0.0, now - since),
     )
 
 
 def _oldest(connection: Connection, queue: str) -> float | None:
-    # One look at the index per priority: a MIN over all of them would read every pending job of the queue.
     firsts = union_all(*(
-        select(func.min(jobs.c.available_at).label("at"))
-        .where(jobs.c.queue == queue, jobs.c.state == State.PENDING.value, jobs.c.priority == priority)
-        for priority in range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
+        select(func.min(jobs.c.available_at).label("at")).where(_in(queue, "pending"), jobs.c.priority == priority)
+        for priority in _PRIORITIES
     )).subquery()  # fmt: skip
     return connection.execute(select(func.min(firsts.c.at))).scalar()
 
 
-def peek(connection: Connection, queue: str, state: State, limit: int) -> list[JobView]:
-    order = {
-        State.PENDING: (jobs.c.priority, jobs.c.available_at, jobs.c.id),
-        State.DELAYED: (jobs.c.available_at, jobs.c.priority, jobs.c.id),
-        State.RESERVED: (jobs.c.reserved_until, jobs.c.id),
-    }[state]
-    first = select(jobs).where(jobs.c.queue == queue, jobs.c.state == state.value).order_by(*order).limit(limit)
-    return [_view(row) for row in connection.execute(first)]
+def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
+    rows = _READERS[state](connection, queue, limit, now)
+    return [_view(row, state) for row in rows[:limit]]
 
 
-def _view(row: Row[Any]) -> JobView:
+def _pending(connection: Connection, queue: str, limit: int, now: float) -> list[Row[Any]]:
+    moved = select(jobs).where(_in(queue, "pending")).order_by(*_IN_TURN).limit(limit)
+    due = select(jobs).where(_in(queue, "delayed"), jobs.c.available_at <= now)
+    both = [*connection.execute(moved), *connection.execute(_by_priority(due, limit))]
+    return sorted(both, key=lambda row: (row.priority, row.available_at, row.id))
+
+
+def _delayed(connection: Connection, queue: str, limit: int, now: float) -> list[Row[Any]]:
+    later = select(jobs).where(_in(queue, "delayed"), jobs.c.available_at > now)
+    rows = connection.execute(_by_priority(later, limit))
+    return sorted(rows, key=lambda row: (row.available_at, row.priority, row.id))
+
+
+def _reserved(connection: Connection, queue: str, limit: int, _now: float) -> list[Row[Any]]:
+    held = select(jobs).where(_in(queue, "reserved")).order_by(jobs.c.reserved_until, jobs.c.id)
+    return list(connection.execute(held.limit(limit)))
+
+
+_READERS = {State.PENDING: _pending, State.DELAYED: _delayed, State.RESERVED: _reserved}
+
+
+def _in(queue: str, state: str) -> ColumnElement[bool]:
+    return and_(jobs.c.queue == queue, jobs.c.state == state)
+
+
+def _by_priority(rows: Select[Any], limit: int) -> Any:
+    """The first `limit` of each priority: the index has them in order."""
+    firsts = (
+        rows.where(jobs.c.priority == priority).order_by(jobs.c.available_at, jobs.c.id).limit(limit).subquery()
+        for priority in _PRIORITIES
+    )
+    return union_all(*(select(first) for first in firsts))
+
+
+def _view(row: Row[Any], state: State) -> JobView:
     return JobView(
-        id=row.job_id, queue=row.queue, state=State(row.state), payload=row.payload, priority=row.priority,
+        id=row.job_id, queue=row.queue, state=state, payload=row.payload, priority=row.priority,
         attempts=row.attempts, rescues=row.rescues, available_at=row.available_at, reserved_until=row.reserved_until,
         reserved_by=row.reserved_by, created_at=row.created_at,
     )  # fmt: skip

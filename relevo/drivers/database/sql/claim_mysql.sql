@@ -1,6 +1,6 @@
 -- Lock the next jobs of one queue; take_mysql.sql then marks them, in the same transaction. Index: relevo_jobs_next.
 -- The pause is looked up beforehand: a subquery here would be locked with the rows.
-SELECT id, job_id, payload, priority, attempts + 1 AS attempts, rescues, available_at
+SELECT id, queue, job_id, payload, priority, attempts + 1 AS attempts, rescues, available_at
 FROM relevo_jobs
 WHERE queue = :queue AND state = 'pending'
 ORDER BY priority, available_at, id

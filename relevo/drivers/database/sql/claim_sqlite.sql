@@ -4,8 +4,7 @@ SET state = 'reserved', reserved_until = :until, reserved_by = :by, token = :tok
 WHERE id IN (
     SELECT id FROM relevo_jobs
     WHERE queue = :queue AND state = 'pending'
-      AND NOT EXISTS (SELECT 1 FROM relevo_pauses p WHERE p.queue = :queue AND (p.until IS NULL OR p.until > :now))
     ORDER BY priority, available_at, id
     LIMIT :limit
 )
-RETURNING id, job_id, payload, priority, attempts, rescues, available_at
+RETURNING id, queue, job_id, payload, priority, attempts, rescues, available_at

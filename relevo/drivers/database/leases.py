@@ -1,0 +1,62 @@
+"""What a holder does with its leases in the `relevo_jobs` table. Each verb runs inside a transaction of its caller.
+
+A lease is `(id, token)`; the token is the reservation's and the job's id, so it is unlike any other ever given, and
+statements that name both lists (`id IN … AND token IN …`) can't hit a job that was reserved anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+
+from relevo.drivers.contract import Lease
+from relevo.drivers.database.table import jobs
+
+# A statement names at most so many jobs.
+MOST = 1000
+
+#: What a job has that nobody holds.
+FREE = {"reserved_until": None, "reserved_by": None, "token": None}
+
+_Item = TypeVar("_Item")
+
+
+def ack(connection: Connection, leases: Sequence[Lease]) -> int:
+    return sum(connection.execute(delete(jobs).where(_held(chunk))).rowcount for chunk in chunks(leases))
+
+
+def extend(connection: Connection, leases: Sequence[Lease], until: float) -> list[Lease]:
+    """Returns those that are no longer held."""
+    lost: list[Lease] = []
+    for chunk in chunks(leases):
+        renewed = connection.execute(update(jobs).where(_held(chunk)).values(reserved_until=until)).rowcount
+        if renewed < len(chunk):
+            held = set(connection.execute(select(jobs.c.token).where(_held(chunk))).scalars())
+            lost += [lease for lease in chunk if lease.token not in held]
+    return lost
+
+
+def release(
+    connection: Connection, leases: Sequence[Lease], now: float, delay: float, payload: str | None, attempts: int | None
+) -> int:
+    changes: dict[str, Any] = {
+        **FREE,
+        "state": "delayed" if delay > 0 else "pending",
+        "attempts": jobs.c.attempts - 1 if attempts is None else attempts,
+    }
+    if delay > 0:  # without one the job keeps its place in the queue
+        changes["available_at"] = now + delay
+    if payload is not None:
+        changes["payload"] = payload
+    return sum(connection.execute(update(jobs).where(_held(c)).values(changes)).rowcount for c in chunks(leases))
+
+
+def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + MOST] for start in range(0, len(items), MOST))
+
+
+def _held(leases: Sequence[Lease]) -> ColumnElement[bool]:
+    keys, tokens = [lease.key for lease in leases], [lease.token for lease in leases]
+    return and_(jobs.c.id.in_(keys), jobs.c.token.in_(tokens))
