@@ -7,6 +7,7 @@ where CI=true, so that nothing is ever left out unseen.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import pwd
@@ -14,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 DATABASE = "relevo"
 START_WITHIN = 60.0
+PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
@@ -136,6 +139,7 @@ def running(
         process = subprocess.Popen(
             command, cwd=home, user=owner, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  the main thread starts servers, before a test has others
         )  # fmt: skip
     try:
         _wait_until(ready, log, process)
@@ -143,6 +147,12 @@ def running(
     finally:
         process.send_signal(end)
         process.wait()
+
+
+def _end_with_parent() -> None:
+    """Where the kernel can: a test session that is killed leaves no server behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait_until(ready: str, log: Path, process: subprocess.Popen[bytes]) -> None:
