@@ -34,13 +34,13 @@ from typing import Any
 
 from billiard import get_start_method
 from billiard import pool as billiard_pool
-from billiard.reduction import ForkingPickler
 from celery.concurrency import ALIASES
 from celery.concurrency.prefork import TaskPool as CeleryTaskPool
 from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos
+from relevo.job.pipes import PipeLock, TaskQueue
 
 logger = get_logger(__name__)
 
@@ -51,8 +51,6 @@ REFUSED = "relevo: refused"
 PER_CHILD = 4
 # Seconds between two looks for attempts that have run for too long.
 TIMEOUT_CHECK = 0.5
-# A write of this size (bytes) into a pipe is atomic and doesn't wait for a reader.
-SMALL = 4096
 
 
 def install() -> None:
@@ -141,28 +139,6 @@ class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
                     break
 
 
-class TaskQueue:
-    """billiard's task queue, with the short way for small jobs: the thread that puts them writes them to the pipe."""
-
-    def __init__(self, queue: Any, writer: Any, lock: threading.Lock) -> None:
-        self._queue, self._writer, self._lock = queue, writer, lock
-        self.get = queue.get
-
-    def put(self, item: Any) -> None:
-        if item is None or not self._queue.empty() or not self._written(item[0]):
-            self._queue.put(item)
-
-    def _written(self, tasks: list[Any]) -> bool:
-        written = ForkingPickler.dumps(tasks[0])
-        if len(written) > SMALL or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._writer.send_bytes(written)
-        finally:
-            self._lock.release()
-        return True
-
-
 class Pool(billiard_pool.Pool):
     """billiard's threaded pool with memory shared with its children."""
 
@@ -181,6 +157,8 @@ class Pool(billiard_pool.Pool):
 
     def _setup_queues(self) -> None:
         super()._setup_queues()
+        if self.forked:
+            self._inqueue._rlock, self._outqueue._wlock = PipeLock(), PipeLock()  # noqa: SLF001
         send = self._inqueue._writer.send  # noqa: SLF001
 
         def put(task: Any) -> None:
@@ -197,7 +175,16 @@ class Pool(billiard_pool.Pool):
         if self.forked and self._slot <= MOST_CHILDREN:
             worker.slot, worker.shared = self._slot, self.shared
             self.shared[self._slot] = 0
-        return super().WorkerProcess(worker)
+        process = super().WorkerProcess(worker)
+        process.slot = worker.slot
+        return process
+
+    def process_flush_queues(self, worker: Any) -> None:
+        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
+        super().process_flush_queues(worker)
+        result = self._cache.get(self.shared[worker.slot] - 1) if worker.slot else None
+        if result is not None and not result.accepted():
+            result._ack(None, time.monotonic(), worker.pid, None)  # noqa: SLF001
 
     def on_job_ready(self, job: int, i: Any, obj: Any, inqW_fd: Any) -> None:  # noqa: ARG002, N803
         if obj[1] == REFUSED:

@@ -1,0 +1,97 @@
+"""The app of the workers that these tests kill, stop and starve: tasks that write down when they start and end.
+
+The journal is one file, appended to with O_APPEND, so the lines of several processes stay whole and in order, and a
+line that was written stays written when its writer is killed. The environment says which broker, queue and journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+from celery import signals
+
+from relevo import config
+from relevo.app import create_app
+
+BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])
+QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]
+
+app = create_app(
+    "faults",
+    config.load({"QUEUE_RESULTS": "none"}, env_file=None),
+    broker_url=BROKER,
+    broker_transport_options={"lease": LEASE},
+    task_default_queue=QUEUE,
+    worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
+    worker_hijack_root_logger=True,
+)
+
+
+def note(fact: str, number: Any = None) -> None:
+    """Append one line to the journal, at once."""
+    line = json.dumps([fact, number, os.getpid(), time.time()]) + "\n"
+    journal = os.open(JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(journal, line.encode())
+    finally:
+        os.close(journal)
+
+
+@signals.worker_init.connect
+def _starting(**_: Any) -> None:
+    note("starting")
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    note("ready")
+
+
+@signals.worker_shutting_down.connect
+def _stopping(**_: Any) -> None:
+    note("stopping")
+
+
+@app.task(name="work")
+def work(number: int, seconds: float = 0.0) -> None:
+    note("start", number)
+    time.sleep(seconds)
+    note("end", number)
+
+
+@app.task(name="hold")
+def hold(number: int, gate: str) -> None:
+    """Run until the file `gate` is there: a job that lasts exactly as long as its test wants."""
+    note("start", number)
+    while not os.path.exists(gate):  # noqa: PTH110  polled by many jobs on a slow machine
+        time.sleep(0.02)
+    note("end", number)
+
+
+@app.task(name="kill.child")
+def kill_child(number: int) -> None:
+    note("start", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="kill.child.tries", bind=True, tries=2, backoff=0)
+def kill_child_tries(self: Any, number: int) -> None:
+    note("start", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@kill_child_tries.failed
+def _failed(job: Any, _error: Any) -> None:
+    note("failed", job.args[0])
+
+
+@app.task(name="kill.worker")
+def kill_worker(number: int) -> None:
+    """Kill the worker's main process, and this one, so that nobody can say what became of the job."""
+    note("start", number)
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,71 @@
+"""Workers and their children killed with -9: every job runs, and only what had started is started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from relevo.drivers.channel import MOST_RESCUES
+
+if TYPE_CHECKING:
+    from tests.faults.workers import Site
+
+
+def test_what_a_killed_worker_held_runs_on_another_and_only_what_had_started_starts_again(site: Site):
+    gate = site.folder / "gate"
+    site.dispatch("work", range(100, 140))
+    site.dispatch("hold", range(2), str(gate))
+    site.dispatch("work", range(200, 240))
+    with site.worker("-c", "2") as first:
+        site.until(lambda: site.running() == {0, 1})
+        first.kill()
+        had_started = set(site.started)
+        gate.touch()
+        with site.worker("-c", "2"):
+            site.until(lambda: len(site.ended) == 82)
+            site.until(site.empty)
+    assert {0, 1} <= site.twice() <= had_started
+
+
+def test_children_whose_main_process_was_killed_end_too(site: Site):
+    with site.worker("-c", "3") as worker:
+        assert len(worker.children()) == 3
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.ended()
+
+
+def test_a_worker_whose_idle_children_are_killed_still_runs_jobs(site: Site):
+    with site.worker("-c", "2") as worker:
+        for number in range(6):
+            site.dispatch("work", [number])
+            site.until(lambda number=number: number in site.ended)
+            for child in worker.children()[number % 2 :: 2]:
+                child.kill()
+        site.until(site.empty)
+        assert worker.alive()
+    assert site.twice() == set()
+
+
+def test_a_job_whose_child_is_killed_is_lost_for_plain_celery_and_tried_again_with_tries(site: Site):
+    site.dispatch("kill.child", [0])
+    site.dispatch("kill.child.tries", [1])
+    site.dispatch("work", range(2, 30))
+    with site.worker("-c", "2"):
+        site.until(lambda: site.facts("failed") and site.ended >= set(range(2, 30)) and site.started[0])
+        site.until(site.empty)
+    assert (site.started[0], site.started[1], site.facts("failed")) == (1, 2, [1])
+    assert site.twice() == {1}
+
+
+def test_a_job_that_kills_its_worker_each_time_is_put_aside_and_the_others_run(site: Site):
+    site.dispatch("kill.worker", [0])
+    for _ in range(MOST_RESCUES):
+        with site.worker("-c", "1") as worker:
+            worker.ended()
+    site.dispatch("work", [1])
+    with site.worker("-c", "1") as worker:
+        site.until(lambda: 1 in site.ended and site.rejected())
+        assert worker.alive()
+    assert site.started[0] == MOST_RESCUES
+    assert [view.id for view in site.rejected()] == [site.ids[0]]

@@ -1,0 +1,211 @@
+"""Real workers for the tests of faults: a broker and a journal, processes on them, and what became of each job.
+
+    site = Site(url, folder)                # one queue, one journal
+    site.dispatch("work", range(10))        # jobs, put in one step
+    with site.worker("-c", "2") as worker:  # a `celery worker` of its own session: main process and children
+        site.until(lambda: site.ended >= set(range(10)))
+
+Nothing here waits for a time: `until` looks at a condition until it holds, and fails after WITHIN seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import signal
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from relevo.drivers import driver_for
+from relevo.drivers.channel import REJECTED
+from relevo.drivers.contract import Driver, JobView, NewJob, State
+from tests.faults.starter import Starter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+WITHIN = 30.0
+LEASE = 1.0
+EVERYTHING = 100_000
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Site:
+    """One queue of a broker, the journal of its jobs, and the workers on it."""
+
+    def __init__(self, url: str, folder: Path, lease: float = LEASE) -> None:
+        self.url, self.folder, self.lease = url, folder, lease
+        self.queue = f"faults-{uuid.uuid4().hex[:8]}"
+        self.journal = folder / f"{self.queue}.journal"
+        self.ids: dict[int, str] = {}
+        self.workers: list[Worker] = []
+
+    # --- the broker -------------------------------------------------------------------------------------------------
+    @property
+    def driver(self) -> Driver:
+        return driver_for(self.url)
+
+    def dispatch(self, name: str, numbers: Iterable[int], *args: Any) -> None:
+        """Put one job `name(number, *args)` for each number, all in one step."""
+        self.ids |= {number: str(uuid.uuid4()) for number in numbers}
+        self.driver.put([self._job(name, number, args) for number in numbers])
+
+    def _job(self, name: str, number: int, args: tuple[Any, ...]) -> NewJob:
+        return NewJob(self.queue, payload_of(name, self.ids[number], [number, *args], self.queue), self.ids[number])
+
+    def sizes(self) -> tuple[int, int, int]:
+        """How many jobs are pending, delayed and reserved."""
+        sizes = self.driver.sizes(self.queue)
+        return sizes.pending, sizes.delayed, sizes.reserved
+
+    def empty(self) -> bool:
+        return self.sizes() == (0, 0, 0)
+
+    def rejected(self) -> list[JobView]:
+        """What was put aside: of this site's jobs only, as a server's queue for it is shared by all tests."""
+        mine = set(self.ids.values())
+        return [view for view in self.driver.peek(REJECTED, State.PENDING, EVERYTHING) if view.id in mine]
+
+    # --- the journal ------------------------------------------------------------------------------------------------
+    def facts(self, fact: str) -> list[Any]:
+        """The numbers of all lines of this kind, in the order written."""
+        return [number for kind, number, _pid, _time in self.lines() if kind == fact]
+
+    def lines(self) -> list[tuple[str, Any, int, float]]:
+        text = self.journal.read_text() if self.journal.exists() else ""
+        return [tuple(json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def started(self) -> Counter[int]:
+        """Job -> how often it was started."""
+        return Counter(self.facts("start"))
+
+    @property
+    def ended(self) -> set[int]:
+        return set(self.facts("end"))
+
+    def running(self) -> set[int]:
+        """Jobs with more starts than ends."""
+        ends = Counter(self.facts("end"))
+        return {number for number, starts in self.started.items() if starts > ends[number]}
+
+    def twice(self) -> set[int]:
+        return {number for number, starts in self.started.items() if starts > 1}
+
+    # --- processes --------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def worker(self, *options: str) -> Iterator[Worker]:
+        """A worker that takes jobs; killed at the end of the block unless it has ended."""
+        with self.starting(*options) as worker:
+            worker.until_noted("ready")
+            yield worker
+
+    @contextlib.contextmanager
+    def starting(self, *options: str) -> Iterator[Worker]:
+        """A worker that was only just started."""
+        worker = Worker(self, options)
+        self.workers.append(worker)
+        try:
+            yield worker
+        finally:
+            worker.kill()
+
+    def until(self, condition: Callable[[], Any], what: str = "") -> Any:
+        """Look until `condition` holds; returns what it said. Fails with the logs of all workers."""
+        deadline = time.monotonic() + WITHIN
+        while not (answer := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {WITHIN:.0f} s {what}\n{self.logs()}")
+            time.sleep(0.02)
+        return answer
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {worker.pid}\n{worker.log.read_text()[-6000:]}" for worker in self.workers)
+
+
+class Worker:
+    """A `celery worker` process and its children, in a session of their own."""
+
+    def __init__(self, site: Site, options: tuple[str, ...]) -> None:
+        self.site = site
+        name = uuid.uuid4().hex[:8]
+        self.log, self._exit = site.folder / f"worker-{name}.log", site.folder / f"worker-{name}.exit"
+        environ = {
+            "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
+            "FAULTS_JOURNAL": str(site.journal),
+        }  # fmt: skip
+        command = ["-A", "tests.faults.jobs", "worker", "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
+        self.pid = starter().start([*command, *options], environ, self.log, self._exit)
+
+    def until_noted(self, fact: str) -> None:
+        self.site.until(lambda: self._noted(fact) or not self.alive(), f"for {fact!r} of {self.pid}")
+        assert self._noted(fact), f"the worker ended:\n{self.log.read_text()}"
+
+    def _noted(self, fact: str) -> bool:
+        return any(kind == fact and pid == self.pid for kind, _, pid, _ in self.site.lines())
+
+    def alive(self) -> bool:
+        return not self._exit.exists()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def signal(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    def ended(self) -> int:
+        """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
+        self.site.until(lambda: not self.alive() and not session(self.pid), f"for the end of worker {self.pid}")
+        return int(self._exit.read_text())
+
+    def stop(self) -> int:
+        """A warm stop, to its end."""
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
+    def kill(self) -> None:
+        """Kill -9 the main process and every child."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.ended()
+
+
+@functools.cache
+def starter() -> Starter:
+    """The one of this test run."""
+    made = Starter(ROOT)
+    atexit.register(made.close)
+    return made
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session that are alive (a zombie isn't)."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def payload_of(name: str, job_id: str, args: list[Any], queue: str) -> str:
+    """The message that a Celery client would publish for this job."""
+    body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    headers = {"lang": "py", "task": name, "id": job_id, "root_id": job_id, "retries": 0, "ignore_result": True}
+    properties = {
+        "correlation_id": job_id, "delivery_mode": 2, "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0, "body_encoding": "utf-8",
+    }  # fmt: skip
+    return json.dumps({
+        "body": body, "content-encoding": "utf-8", "content-type": "application/json", "headers": headers,
+        "properties": properties,
+    })  # fmt: skip
