@@ -44,16 +44,27 @@ def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = No
 
     `options` are kombu's transport options, `ssl` its setting `broker_use_ssl`; both matter to Redis only.
     """
-    key = (os.getpid(), url, repr((sorted((options or {}).items(), key=str), ssl)))
+    key = (os.getpid(), url, _connecting(url, options or {}, ssl))
     with _opening:
         if key not in _open:
             _open[key] = _make(url, options or {}, ssl)
         return _open[key]
 
 
+def _connecting(url: str, options: Mapping[str, Any], ssl: Any) -> str:
+    """What of the options makes it another connection: nothing for a database, all but the lease for Redis."""
+    if _scheme(url) not in REDIS:
+        return ""
+    return repr((sorted((name, value) for name, value in options.items() if name != "lease"), ssl or None))
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].partition("+")[0]
+
+
 def _make(url: str, options: Mapping[str, Any], ssl: Any) -> Driver:
     # Imported where they are used: who has only one broker need not have the others' libraries.
-    scheme = url.partition(":")[0].partition("+")[0]
+    scheme = _scheme(url)
     if scheme in DATABASES:
         from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415
 

@@ -25,6 +25,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
 from relevo.drivers import messages
+from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
 from relevo.drivers.qos import QoS
 
@@ -117,12 +118,22 @@ class Channel(virtual.Channel):
 
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
         """Put a job on each queue that `exchange` routes to; tell the mailboxes. A refusal is raised."""
+        jobs, broadcasts = self.routed(message, exchange, routing_key)
+        if jobs:
+            self.driver.put(jobs)
+        if broadcasts:
+            self.driver.broadcast(broadcasts)
+
+    def routed(self, message: dict[str, Any], exchange: str, routing_key: str) -> tuple[list[NewJob], list[Broadcast]]:
+        """What publishing `message` comes to: jobs for the queues that `exchange` routes to, and mail."""
         self._inplace_augment_message(message, exchange, routing_key)
-        queues = self._lookup(exchange, routing_key)
-        if queues:
-            self.driver.put([messages.new_job(queue, message) for queue in queues])
-        if exchange:
-            self.driver.broadcast([Broadcast(exchange, routing_key or "", messages.dumps(message))])
+        jobs = [messages.new_job(queue, message) for queue in self._lookup(exchange, routing_key)]
+        mail = [Broadcast(exchange, routing_key or "", messages.dumps(message))] if exchange else []
+        return jobs, mail
+
+    def create_publish_batch(self, max_size: int) -> Bulk:
+        """The way into kombu's `Producer.batch()`."""
+        return Bulk(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
         self.driver.put([messages.new_job(queue, message)])

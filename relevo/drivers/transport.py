@@ -53,7 +53,8 @@ class Transport(virtual.Transport):
     connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)  # type: ignore[assignment]
     channel_errors = (DriverError, *base.Transport.channel_errors)  # type: ignore[assignment]
     implements = virtual.Transport.implements.extend(
-        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False
+        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False,
+        batch_publish=True,
     )
 
     client: Any

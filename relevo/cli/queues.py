@@ -1,0 +1,139 @@
+"""`celery -A tasks queues list|peek|pause|resume|clear|adopt`: what waits in the broker, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from relevo import clock
+from relevo.cli.broker import driver_of
+from relevo.cli.output import confirm, json_option, one_line_errors, show, yes_option
+from relevo.drivers.contract import Driver, JobView, State
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[float]):
+    """`90`, `90s`, `15m`, `4h`, `2d`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", str(value).strip())
+        if found is None or not float(found[1]):
+            self.fail(f"expected a duration such as 90, 15m, 4h or 2d, got {value!r}", param, ctx)
+        return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+@click.group("queues")
+def queues() -> None:
+    """What waits in the broker."""
+
+
+@queues.command("list")
+@json_option
+@click.pass_context
+@one_line_errors
+def list_queues(context: click.Context, as_json: bool) -> None:
+    """Every queue: how many jobs it holds in each state, how long its oldest has waited, whether it is paused."""
+    driver = driver_of(context)
+    known = set(driver.queues()) | set(context.obj.app.amqp.queues) | set(driver.paused())
+    show([_row(driver, queue) for queue in sorted(known)], as_json, empty="There are no queues.")
+
+
+def _row(driver: Driver, queue: str) -> dict[str, Any]:
+    sizes, pauses = driver.sizes(queue), driver.paused()
+    return {
+        "queue": queue, "pending": sizes.pending, "delayed": sizes.delayed, "reserved": sizes.reserved,
+        "oldest": None if sizes.oldest is None else f"{sizes.oldest:.0f} s",
+        "paused": _pause(pauses[queue]) if queue in pauses else None,
+    }  # fmt: skip
+
+
+def _pause(until: float | None) -> str:
+    return "until resumed" if until is None else f"until {clock.utc(until):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@queues.command("peek")
+@click.argument("queue")
+@click.option("--state", type=click.Choice([state.value for state in State]), default=State.PENDING.value)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@json_option
+@click.pass_context
+@one_line_errors
+def peek(context: click.Context, queue: str, state: str, limit: int, as_json: bool) -> None:
+    """The first jobs of a queue, in the order in which they will run. Nothing is taken."""
+    jobs = driver_of(context).peek(queue, State(state), limit)
+    rows = [_job(job, with_payload=as_json) for job in jobs]
+    show(rows, as_json, empty=f"No job of queue {queue!r} is {state}.")
+
+
+def _job(job: JobView, with_payload: bool) -> dict[str, Any]:
+    row = {
+        "id": job.id, "task": _task(job.payload), "attempts": job.attempts, "priority": job.priority,
+        "available_at": clock.utc(job.available_at).isoformat(timespec="seconds"), "reserved_by": job.reserved_by,
+    }  # fmt: skip
+    return {**row, "payload": job.payload} if with_payload else row
+
+
+def _task(payload: str) -> str:
+    found = re.search(r'"task": ?"([^"]*)"', payload)
+    return found[1] if found else "?"
+
+
+@queues.command("pause")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until resumed.")
+@click.pass_context
+@one_line_errors
+def pause(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
+    """Let no worker take a job of these queues; what runs goes on. Workers that start later obey, too."""
+    driver = driver_of(context)
+    until = None if duration is None else driver.now() + duration
+    for queue in names:
+        driver.pause(queue, until)
+        click.echo(f"{queue}: paused {_pause(until)}.")
+
+
+@queues.command("resume")
+@click.argument("names", nargs=-1, required=True)
+@click.pass_context
+@one_line_errors
+def resume(context: click.Context, names: tuple[str, ...]) -> None:
+    """End the pause of these queues."""
+    driver = driver_of(context)
+    for queue in names:
+        driver.resume(queue)
+        click.echo(f"{queue}: resumed.")
+
+
+@queues.command("clear")
+@click.argument("names", nargs=-1, required=True)
+@yes_option
+@click.pass_context
+@one_line_errors
+def clear(context: click.Context, names: tuple[str, ...], yes: bool) -> None:
+    """Delete the pending and delayed jobs of these queues. What runs goes on."""
+    driver = driver_of(context)
+    waiting = {queue: (sizes := driver.sizes(queue)).pending + sizes.delayed for queue in names}
+    confirm(f"Delete {sum(waiting.values())} jobs of {', '.join(names)}?", yes)
+    for queue in names:
+        click.echo(f"{queue}: {driver.clear(queue)} jobs deleted.")
+
+
+@queues.command("adopt")
+@yes_option
+@click.pass_context
+@one_line_errors
+def adopt(context: click.Context, yes: bool) -> None:
+    """Take over what stock Celery workers on this Redis held when they ended (kombu's `unacked` hash)."""
+    driver = driver_of(context)
+    take_over = getattr(driver, "adopt_unacked", None)
+    if take_over is None:
+        raise click.UsageError(f"only a Redis can hold jobs of stock workers; this connection is {driver.name}")
+    confirm("Are all stock Celery workers on this Redis stopped? What they still hold would run twice.", yes)
+    click.echo(f"{take_over()} jobs taken over.")
