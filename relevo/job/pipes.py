@@ -24,11 +24,17 @@ class PipeLock:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the lock is there
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_EX)
 
-    def __exit__(self, *_error: object) -> None:
+    def release(self) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
 
 
 class TaskQueue:
