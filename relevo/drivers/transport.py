@@ -12,6 +12,7 @@ never throws away what is running.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -198,8 +199,9 @@ def ledger_for(driver: Driver, lease: float) -> Ledger:
 
 
 def worker_starts(**_signal: Any) -> None:
-    """The process is a worker: what it holds outlives its channels."""
+    """The process is a worker: what it holds outlives its channels, and goes back when the process ends, however."""
     Ledger.outlives_channels = True
+    atexit.register(worker_ended)  # Celery sends no signal at the end of a cold stop
 
 
 def worker_stops(**_signal: Any) -> None:
