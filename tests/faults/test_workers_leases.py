@@ -1,0 +1,42 @@
+"""A job far longer than its lease is started once, in every pool; a thousand jobs run once on two workers."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.workers import LEASE, Site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+POOLS = (["-P", "prefork", "-c", "1"], ["-P", "threads", "-c", "1"], ["-P", "solo"])
+
+
+def test_a_job_of_ten_leases_is_started_once_in_every_pool(urls: list[str], tmp_path: Path):
+    """Beside each worker with a job an idle one waits, which would take what looks abandoned."""
+    sites = [Site(url, tmp_path) for url in urls for _ in POOLS]
+    with contextlib.ExitStack() as workers:
+        for number, site in enumerate(sites):
+            site.dispatch("work", [0], 10 * LEASE)
+            workers.enter_context(site.starting(*POOLS[number % len(POOLS)]))
+        for site in sites:
+            site.until(lambda site=site: site.started[0])
+            workers.enter_context(site.starting("-P", "solo"))
+        for site in sites:
+            site.until(lambda site=site: site.ended)
+        for site in sites:
+            site.until(site.empty)
+    assert [site.started for site in sites] == [{0: 1}] * len(sites)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_two_workers_on_one_sqlite_file_run_a_thousand_jobs_once_each(site: Site):
+    site.dispatch("work", range(1000))
+    with site.starting("-c", "2"), site.starting("-c", "2"):
+        site.until(lambda: len(site.ended) == 1000)
+        site.until(site.empty)
+    assert set(site.started.values()) == {1}
+    assert not site.logs().count("database is locked")

@@ -1,0 +1,121 @@
+"""Stops: a warm one ends with its last running job and gives the rest back, a cold one gives everything back."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.faults.workers import Site, Worker
+
+
+def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_for_others(site: Site):
+    gate = site.folder / "gate"
+    site.dispatch("hold", range(2), str(gate))
+    site.dispatch("work", range(2, 20))
+    with site.worker("-c", "2") as worker:
+        site.until(lambda: site.running() == {0, 1})
+        worker.signal(signal.SIGTERM)
+        worker.until_noted("stopping")
+        site.until(lambda: site.sizes() == (18, 0, 2))
+        assert worker.alive()
+        gate.touch()
+        assert worker.ended() == 0
+    assert site.sizes() == (18, 0, 0)
+    assert site.started == {0: 1, 1: 1}
+    assert site.ended == {0, 1}
+
+
+def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site: Site):
+    site.dispatch("work", range(1500), 0.005)
+    for round_ in range(1, 4):
+        with site.worker("-c", "2") as worker:
+            site.until(lambda round_=round_: len(site.ended) > round_ * 100)
+            assert worker.stop() == 0
+            assert site.sizes() == (1500 - len(site.ended), 0, 0)
+            assert not site.running()
+    with site.worker("-c", "2"):
+        site.until(lambda: len(site.ended) == 1500)
+        site.until(site.empty)
+    assert set(site.started.values()) == {1}
+
+
+def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(site: Site):
+    """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was handed over."""
+    gate = site.folder / "gate"
+    site.dispatch("work", range(100, 500), 0.005)
+    site.dispatch("hold", range(8), str(gate))
+    with site.worker("-c", "2") as first:
+        site.until(lambda: site.running() == {0, 1})
+        with site.worker("-c", "6"):
+            site.until(lambda: site.running() == set(range(8)))
+            assert first.alive()
+            gate.touch()
+            site.until(lambda: site.ended >= set(range(8)))
+            site.until(site.empty)
+    assert set(site.started.values()) == {1}
+
+
+def test_a_warm_stop_right_behind_short_jobs_calls_back_what_waits_in_the_pipe(site: Site):
+    gate = site.folder / "gate"
+    site.dispatch("work", range(100, 500), 0.005)
+    site.dispatch("hold", range(8), str(gate))
+    with site.worker("-c", "2") as worker:
+        site.until(lambda: site.running() == {0, 1})
+        worker.signal(signal.SIGTERM)
+        worker.until_noted("stopping")
+        site.until(lambda: site.sizes() == (6, 0, 2))
+        gate.touch()
+        assert worker.ended() == 0
+    assert site.sizes() == (6, 0, 0)
+    assert set(site.started.values()) == {1}
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]], ids=["SIGQUIT", "SIGINT twice"])
+def test_a_cold_stop_does_not_wait_for_running_jobs_and_another_worker_runs_them_at_once(
+    site: Site, signals: list[signal.Signals]
+):
+    """At once, not after the lease: with a lease of an hour the test would wait for ever."""
+    site.lease = 3600
+    gate = site.folder / "gate"
+    site.dispatch("work", range(10, 40))
+    site.dispatch("hold", range(2), str(gate))
+    with site.worker("-c", "3") as worker:
+        site.until(lambda: site.running() == {0, 1})
+        site.until(lambda: site.sizes() == (0, 0, 2))
+        send(worker, signals)
+        worker.ended()
+    assert site.sizes() == (2, 0, 0)
+    gate.touch()
+    with site.worker("-c", "2"):
+        site.until(lambda: len(site.ended) == 32)
+        site.until(site.empty)
+    assert site.twice() == {0, 1}
+
+
+def send(worker: Worker, signals: list[signal.Signals]) -> None:
+    """One after the other, the next when the one before was understood."""
+    first, *others = signals
+    worker.signal(first)
+    for signum in others:
+        worker.until_noted("stopping")
+        worker.signal(signum)
+
+
+def test_a_stop_at_any_moment_of_the_start_ends_the_worker_and_loses_nothing(site: Site):
+    """SIGTERM comes at twelve moments between the first note of the app's module and the first jobs."""
+    site.dispatch("work", range(300), 0.001)
+    for step in range(12):
+        with site.starting("-c", "2") as worker:
+            worker.until_noted("starting")
+            time.sleep(step * 0.02)  # a place in the start, not a wait for anything
+            worker.signal(signal.SIGTERM)
+            worker.ended()
+        assert site.sizes()[2] == 0, site.logs()
+    with site.worker("-c", "2"):
+        site.until(lambda: len(site.ended) == 300)
+        site.until(site.empty)
+    assert set(site.started.values()) == {1}
