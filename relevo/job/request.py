@@ -3,6 +3,10 @@
 Celery makes an optimised subclass of this (`create_request_cls`) that replaces `execute_using_pool` and `on_success`;
 `on_failure` and `on_timeout` stay ours. A hard timeout calls them both, in this order, and kills the child after them.
 Tasks without options of ours go straight on to Celery.
+
+All of them write to the result backend here, in a thread of the process that forks new children, and just then: a
+child has died. A child forked amid a transaction on SQLite takes its parent's lock for its own, for ever ("database is
+locked" after a minute; one run in four of tests/job/test_killed.py). So `sqlite_turn` is held: a fork waits for it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from celery.worker import request as celery_request
 from celery.worker import state
 
 from relevo import clock
+from relevo.engine import sqlite_turn
 from relevo.job import execute, hooks, putback
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
@@ -38,9 +43,15 @@ class Request(celery_request.Request):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
-        error = None if return_ok or not self.task.guarded else self.death(exc_info)
-        if error is None:
+        if return_ok:
             return super().on_failure(exc_info, send_failed_event, return_ok)
+        with sqlite_turn:
+            return self.on_death(exc_info, send_failed_event)
+
+    def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
+        error = self.death(exc_info) if self.task.guarded else None
+        if error is None:
+            return super().on_failure(exc_info, send_failed_event)
         if state.should_terminate:  # a cold shutdown kills children; that says nothing about the job
             celery_request.task_ready(self)
             return self.reject(requeue=True)
@@ -48,7 +59,8 @@ class Request(celery_request.Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if soft or not self.settled:
-            super().on_timeout(soft, timeout)
+            with sqlite_turn:
+                super().on_timeout(soft, timeout)
 
     def death(self, exc_info: Any) -> BaseException | None:
         """The error a killed attempt ends in, or None when Celery has a word for it (revoked, cancelled, succeeded)."""

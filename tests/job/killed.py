@@ -12,25 +12,17 @@ import sys
 import time
 from pathlib import Path
 
-from celery import Celery, signals
+from celery import signals
 
-from relevo import drivers
+from relevo import config
+from relevo.app import create_app
 
-drivers.register()
 folder = Path(os.environ["RELEVO_TEST_DIR"])
-app = Celery(
-    "killed",
-    broker=f"sqlite:///{folder}/broker.db",
-    backend=f"db+sqlite:///{folder}/results.db",
-    task_cls="relevo.job.task:Task",
-    set_as_current=False,
-    changes={
-        "task_acks_late": True,
-        "worker_prefetch_multiplier": 1,
-        "worker_lost_wait": 0.1,
-        "worker_hijack_root_logger": False,
-    },
+settings = config.load(
+    {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{folder}/relevo.db", "RELEVO_VAR_DIR": str(folder)},
+    env_file=None,
 )
+app = create_app("killed", settings, worker_lost_wait=0.1)
 
 
 def note(*facts: object) -> None:
@@ -54,25 +46,25 @@ def _remember_main_process(**_):
     os.environ["RELEVO_MAIN"] = str(os.getpid())
 
 
-@app.task(name="sleep", bind=True, tries=2, timeout=1)
+@app.task(shared=False, name="sleep", bind=True, tries=2, backoff=0, timeout=1)
 def sleep(self):
     note("sleep", self.attempt)
     time.sleep(600)
 
 
-@app.task(name="sleep.once", bind=True, tries=3, timeout=1, fail_on_timeout=True)
+@app.task(shared=False, name="sleep.once", bind=True, tries=3, backoff=0, timeout=1, fail_on_timeout=True)
 def sleep_once(self):
     note("sleep.once", self.attempt)
     time.sleep(600)
 
 
-@app.task(name="sleep.unhooked", bind=True, tries=1, timeout=1)
+@app.task(shared=False, name="sleep.unhooked", bind=True, tries=1, backoff=0, timeout=1)
 def sleep_unhooked(self):
     note("sleep.unhooked", self.attempt)
     time.sleep(600)
 
 
-@app.task(name="sleep.first", bind=True, tries=2, timeout=1)
+@app.task(shared=False, name="sleep.first", bind=True, tries=2, backoff=0, timeout=1)
 def sleep_first(self):
     note("sleep.first", self.attempt)
     if self.attempt == 1:
@@ -80,13 +72,13 @@ def sleep_first(self):
     return "done"
 
 
-@app.task(name="die", bind=True, tries=2)
+@app.task(shared=False, name="die", bind=True, tries=2, backoff=0)
 def die(self):
     note("die", self.attempt)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(name="die.first", bind=True, tries=2)
+@app.task(shared=False, name="die.first", bind=True, tries=2, backoff=0)
 def die_first(self):
     note("die.first", self.attempt)
     if self.attempt == 1:
@@ -94,19 +86,19 @@ def die_first(self):
     return "done"
 
 
-@app.task(name="die.forever", bind=True, retry_until=600)
+@app.task(shared=False, name="die.forever", bind=True, retry_until=600, backoff=0)
 def die_forever(self):
     note("die.forever", self.attempt)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(name="exit", bind=True, tries=2)
+@app.task(shared=False, name="exit", bind=True, tries=2, backoff=0)
 def exit_(self):
     note("exit", self.attempt)
     sys.exit(3)
 
 
-@app.task(name="hook.dies", bind=True, tries=1)
+@app.task(shared=False, name="hook.dies", bind=True, tries=1, backoff=0)
 def hook_dies(self):
     note("hook.dies", self.attempt)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -118,13 +110,13 @@ def _hook_dies_failed(_job, _error):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(name="memory", bind=True, tries=2)
+@app.task(shared=False, name="memory", bind=True, tries=2, backoff=0)
 def memory(self):
     note("memory", self.attempt)
     raise MemoryError
 
 
-@app.task(name="plain.dies")
+@app.task(shared=False, name="plain.dies")
 def plain_dies():
     note("plain.dies")
     os.kill(os.getpid(), signal.SIGKILL)

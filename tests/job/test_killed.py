@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relevo import drivers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
@@ -44,9 +46,12 @@ def worker(killed: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "-A", "tests.job.killed", "worker", "-c", "6", "-l", "INFO"]
     with (killed.folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        yield process
-        process.terminate()
-        process.wait(TIMEOUT)
+        try:
+            yield process
+            process.terminate()
+            process.wait(TIMEOUT)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +120,6 @@ def test_nothing_is_left_in_the_broker(killed, ended, worker):
     """Every delivery was acked: a warm stop gives nothing back."""
     worker.terminate()
     worker.wait(TIMEOUT)
-    from relevo import drivers  # noqa: PLC0415 - after `killed` has registered the scheme
-
     driver = drivers.driver_for(killed.app.conf.broker_url)
-    sizes = driver.sizes("celery")
+    sizes = driver.sizes(killed.settings.connection.queue)
     assert (sizes.pending, sizes.delayed, sizes.reserved) == (0, 0, 0)
