@@ -38,7 +38,7 @@ def test_the_bell_rings_for_a_job_put_by_another_process(other, bell):
 
 
 def test_the_bell_rings_again_for_the_next_job(other, bell):
-    for number in range(3):
+    for number in range(2):
         put(other, f"{number}")
         assert rings(bell)
 
