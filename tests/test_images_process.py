@@ -98,7 +98,8 @@ def test_a_picture_gets_its_three_versions_and_is_marked(disk, picture):
     file_id = stored(disk, picture)
     result = run(file_id).get()
     check(disk, file_id)
-    assert result == {"file": file_id, "versions": {name: v.path for name, v in versions(file_id).items()}}
+    assert result["versions"] == {name: version.path for name, version in versions(file_id).items()}
+    assert (result["file"], 0 < result["seconds"] < 60) == (file_id, True)
     assert row(file_id).processed_at.utcoffset().total_seconds() == 0
     assert row(file_id).error is None
     assert versions(file_id)["large"].options == {"edge": 1024, "format": "JPEG", "quality": 85}

@@ -1,0 +1,132 @@
+"""python -m tasks.demo [--images FOLDER]
+
+Exit code 0: every picture has come to its end, as versions or as an error in its row. 1: it could not go on, and says
+why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.models import schema
+from relevo.drivers.database.schema import create_schema
+from relevo.engine import engine_for
+from relevo.errors import RelevoError
+from tasks import app
+from tasks.demo import pictures, uploads, watching
+from tasks.demo.interrupt import Interrupt, InterruptedDemoError
+from tasks.demo.screen import Line, Screen
+from tasks.demo.watching import DemoError
+from tasks.demo.worker import QUEUES, NoWorker, Worker
+
+# Without a broker there is no worker: each job runs where it is dispatched.
+AT_ONCE = app.settings.connection.driver == "sync"
+
+Pictures = list[tuple[str, pictures.Opener]]
+
+
+class Demo:
+    """One run: what it is to process, and what it knows by now."""
+
+    def __init__(self, chosen: Pictures, interrupt: Interrupt) -> None:
+        self.chosen = chosen
+        self.interrupt = interrupt
+        self.names: dict[int, str] = {}
+        self.results: dict[int, Any] = {}
+        self.unread: list[Line] = []
+        self.screen = Screen(len(chosen))
+        self.log = app.settings.var_dir / "demo-worker.log"
+
+    def run(self) -> None:
+        prepare()
+        worker = NoWorker() if AT_ONCE else Worker(self.log, self.interrupt)
+        try:
+            with self.screen, worker:
+                self.hand_in()
+                self.screen.doing("at work")
+                if self.names:
+                    watching.watch(self.names, worker, self.interrupt, self.screen)
+                self.screen.doing("stopping the worker")
+        except DemoError as error:
+            said = worker.last_words() if isinstance(worker, Worker) else ""
+            raise DemoError(f"{error}.\nThe end of {self.log}:\n{said}") from error
+
+    def hand_in(self) -> None:
+        """Store and dispatch one after the other, while the worker is still starting."""
+        user = uploads.demo_user()
+        for name, opener in self.chosen:
+            self.interrupt.check()
+            self.screen.doing(f"storing {name}"[:60])
+            try:
+                source = opener()
+            except OSError as error:
+                self.give_up(name, error)
+                continue
+            with source:
+                file_id = uploads.store(user, name, source)
+            self.names[file_id] = name
+            self.results[file_id] = watching.dispatch(file_id, user)
+
+    def give_up(self, name: str, error: OSError) -> None:
+        """A file of the folder that can't be read is a line of the table, not the end of the demo."""
+        self.unread.append(Line(name, 0, [], None, f"can't be read: {error.strerror}"))
+        self.screen.done(name, self.unread[-1].error)
+
+    def tell(self) -> None:
+        made = watching.lines(self.results) + self.unread
+        self.screen.table(made)
+        errors = sum(1 for line in made if line.error)
+        versions = sum(len(line.versions) for line in made)
+        self.screen.say(f"{len(made) - errors} pictures have {versions} versions; {errors} ended in an error.")
+        self.screen.say(f"They lie in {app.settings.storage / 'versions'}")
+        if not AT_ONCE:
+            self.screen.say(f"What the worker said is in {self.log}")
+
+    def tell_rest(self) -> None:
+        ended = sum(1 for line in watching.lines(self.results) if line.ended)
+        self.screen.say(f"Stopped: {ended} of {len(self.chosen)} pictures are done, {len(self.results) - ended} wait in"
+                        f" the queue for the next demo or worker (celery -A tasks worker -Q {QUEUES}).")  # fmt: skip
+
+
+def prepare() -> None:
+    """Tables for the pictures, and for the jobs where the broker is a database."""
+    engine = engine_for(app.settings.database_url)
+    schema.upgrade(engine)
+    if app.settings.connection.driver == "database":
+        create_schema(engine)
+
+
+def main() -> int:
+    interrupt = Interrupt()
+    demo = Demo(choose(), interrupt)
+    try:
+        demo.run()
+        demo.tell()
+    except InterruptedDemoError:
+        demo.tell_rest()
+        return 130
+    except (DemoError, RelevoError, OperationalError, SQLAlchemyError, OSError) as error:
+        print(f"The demo could not go on: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
+        return 1
+    return 0
+
+
+def choose() -> Pictures:
+    parser = argparse.ArgumentParser("python -m tasks.demo", description="Pictures to thumbnails, by a real queue.")
+    parser.add_argument("--images", metavar="FOLDER", help="your pictures, with those of its folders")
+    folder = parser.parse_args().images
+    if folder is None:
+        return list(pictures.drawn())
+    if not folder or not Path(folder).is_dir():  # an empty path would be the current folder
+        parser.error(f"expected --images to be a folder, got {folder!r}")
+    return list(pictures.in_folder(Path(folder))) or parser.error(f"expected pictures in {folder!r}, found no file")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The demo's worker: `celery -A tasks worker -Q high,default`, as anybody starts it, in a process group of its own.
+
+Its own group, because a Ctrl-C in the terminal goes to every process of the foreground group: the worker's children
+would be hit in the middle of a picture, and the worker could not end warmly. And because when it is gone, whatever is
+left of the group can be ended by the group's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from tasks.demo.interrupt import Interrupt
+
+ROOT = Path(__file__).parents[2]
+QUEUES = "high,default"
+PATIENCE = 30.0  # for the pictures in hand, at a warm stop
+LOG_LINES = 15
+
+
+class Worker:
+    """A worker process for the length of a `with` block."""
+
+    def __init__(self, log: Path, interrupt: Interrupt) -> None:
+        self.log = log
+        self._interrupt = interrupt
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_began = log.stat().st_size if log.exists() else 0
+
+    def __enter__(self) -> Self:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        with self.log.open("ab") as log:  # appended to: another demo may be writing it too
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and fixed arguments
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Stop warmly; at once if it takes too long or the user is impatient. Then there is no process left."""
+        if not self.has_ended():
+            self._process.send_signal(signal.SIGTERM)
+        patient_until = time.monotonic() + PATIENCE
+        while not self.has_ended() and time.monotonic() < patient_until and self._interrupt.wishes <= 1:
+            time.sleep(0.05)
+        self._end_group()
+        self._process.wait()
+
+    def has_ended(self) -> bool:
+        """Whether it has; it stays a zombie, so that its number, which is the group's too, can't become another's."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, options) is not None
+
+    def last_words(self) -> str:
+        """The end of what it has logged."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_began)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+
+    def _command(self) -> list[str]:
+        # A name of its own: two demos at once, or a demo beside a worker, would be taken for one.
+        return [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-Q", QUEUES, "-c", "2",
+                "-n", f"demo-{os.getpid()}@%h", "--loglevel", "INFO"]  # fmt: skip
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses when only the zombie is left
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class NoWorker:
+    """In its place on the `sync` connection, where the dispatch itself runs the job."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def has_ended(self) -> bool:
+        return False

@@ -1,0 +1,259 @@
+"""The demo as a user runs it: a program, a worker, a queue, files; and Ctrl-C whenever one likes."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from app.models import File, FileVersion, session
+from relevo.errors import ImageError
+from tasks.demo.__main__ import choose
+from tasks.demo.pictures import drawn, in_folder
+from tasks.pictures import checked_sizes, make_versions
+from tests.pictures import moving, saved, scene
+
+ROOT = Path(__file__).parents[2]
+WITHIN = 120.0
+DATABASE = "var/relevo.sqlite3"
+
+
+class Place:
+    """A folder to run the demo in, and a mark by which everything it starts is known."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.mark = secrets.token_hex(8)
+        ours = ("QUEUE_", "REDIS_", "RELEVO_", "FILES_DISK_", "DATABASE_URL")
+        self.settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.settings |= {"PYTHONPATH": str(ROOT), "DEMO_MARK": self.mark, "PYTHONUNBUFFERED": "1"}
+
+    def start(self, *arguments, **settings):
+        """The demo in a session of its own, as a terminal would have it."""
+        command = [sys.executable, "-m", "tasks.demo", *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=self.settings | settings, start_new_session=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+    def run(self, *arguments, **settings):
+        demo = self.start(*arguments, **settings)
+        said, _ = demo.communicate(timeout=WITHIN)
+        return demo.returncode, said
+
+    def running(self):
+        """Every process that was started here and still is."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("DEMO_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def session(self):
+        return session(f"sqlite:///{self.folder / DATABASE}")
+
+    def files(self):
+        with self.session() as db:
+            return {file.original_name: file for file in db.scalars(select(File))}
+
+    def check(self):
+        """Nothing runs, nothing is half written, each row has its file and each file its row."""
+        assert self.running() == []
+        with self.session() as db:
+            rows = {version.path: (version.width, version.height) for version in db.scalars(select(FileVersion))}
+        disk = self.folder / "var/files"
+        there = {str(path.relative_to(disk)) for path in disk.glob("versions/*/*")}
+        assert there == rows.keys()
+        for path, size in rows.items():
+            with Image.open(disk / path) as image:
+                image.load()
+                assert image.size == size
+        assert not list(disk.rglob("*.part"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    place = Place(folder)
+    yield place
+    for process in place.running():  # a test that failed leaves nothing either
+        process.kill()
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder with somebody's pictures, of which two are none."""
+    folder = tmp_path / "mine"
+    (folder / "deeper").mkdir(parents=True)
+    first, *others = moving(3, (90, 60))
+    for name, file in {"b.jpg": saved(scene(900, 600)), "a.png": saved(scene(300, 200), "PNG"),
+                       "moving.gif": saved(first, "GIF", save_all=True, append_images=others, duration=80),
+                       "deeper/[red]Größe.webp": saved(scene(200, 200), "WEBP")}.items():  # fmt: skip
+        (folder / name).write_bytes(file.read())
+    (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:900])
+    (folder / "notes.txt").write_text("no picture")
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to(folder)
+    return folder
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Enough pictures to be in the middle of them for a while."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    data = saved(scene(1100, 800), "PNG").read()
+    for number in range(16):
+        (folder / f"{number:02}.png").write_bytes(data)
+    return folder
+
+
+def test_a_folder_of_pictures_becomes_thumbnails_and_nothing_is_left_running(place, mine):
+    code, said = place.run("--images", str(mine))
+    assert code == 0, said
+    place.check()
+    files = place.files()
+    assert set(files) == {"b.jpg", "a.png", "moving.gif", "deeper/[red]Größe.webp", "broken.jpg", "notes.txt"}
+    assert {name for name, file in files.items() if file.error} == {"broken.jpg", "notes.txt"}
+    assert all(file.processed_at for file in files.values() if not file.error)
+    assert "4 pictures have 12 versions; 2 ended in an error." in said
+    assert str(place.folder / "var/files/versions") in said
+    assert re.search(r"b\.jpg +[\d,]+ +large +900x600 +[\d,]+ +[\d,]+ *\n", said)
+    assert "[red]Größe.webp" in said
+
+
+def test_two_at_the_same_time_both_come_to_their_end(place, mine):
+    demos = [place.start("--images", str(mine)) for _ in range(2)]
+    endings = [(demo.communicate(timeout=WITHIN)[0], demo.returncode) for demo in demos]
+    assert [code for _, code in endings] == [0, 0], endings
+    place.check()
+    with place.session() as db:
+        assert len(db.scalars(select(File)).all()) == 12
+
+
+def wait_for_line(demo, wanted):
+    """Read on until a line says so; what was read."""
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if wanted in line:
+            return
+    raise AssertionError(f"it ended without saying {wanted!r}: {''.join(lines)}")
+
+
+def wait_until(true):
+    until = time.monotonic() + WITHIN
+    while not (found := true()):
+        assert time.monotonic() < until, "it never came to that"
+        time.sleep(0.01)
+    return found
+
+
+def forked(place, _demo):
+    wait_until((place.folder / "var/demo-worker.log").exists)
+
+
+def at_work(_place, demo):
+    wait_for_line(demo, "[3/16]")
+
+
+@pytest.mark.parametrize(("moment", "number"), [(forked, signal.SIGTERM), (at_work, signal.SIGINT)])
+def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, moment, number):
+    demo = place.start("--images", str(many))
+    moment(place, demo)
+    os.killpg(demo.pid, number)  # as a terminal does it: to the whole group
+    said, _ = demo.communicate(timeout=WITHIN)
+    assert (demo.returncode, "Stopped" in said) == (130, True), said
+    place.check()
+    assert not any(file.error for file in place.files().values())
+    assert place.run("--images", str(mine))[0] == 0
+    place.check()
+    assert all(file.processed_at or file.error for file in place.files().values()), "jobs of the first run were lost"
+
+
+def test_an_impatient_second_ctrl_c_ends_it_at_once(place, many):
+    demo = place.start("--images", str(many))
+    wait_for_line(demo, "[1/16]")
+    workers = place.running()
+    for process in workers:  # a worker that can't end
+        if process.pid != demo.pid:
+            process.suspend()
+    demo.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=10)
+    assert demo.returncode == 130
+    assert place.running() == []
+
+
+def test_a_worker_that_dies_is_told_with_its_last_words(place, many):
+    demo = place.start("--images", str(many))
+    wait_for_line(demo, "[1/16]")
+    worker = min(psutil.Process(demo.pid).children(), key=lambda process: process.create_time())
+    worker.kill()
+    said, _ = demo.communicate(timeout=WITHIN)
+    assert demo.returncode == 1
+    assert "the worker ended before the pictures were done" in said
+    assert "images.process" in said
+    assert place.running() == []
+
+
+def test_a_worker_that_can_not_start_is_told_with_its_last_words(place, mine):
+    refusing = "import sys\nif 'celery' in sys.orig_argv: sys.exit('no worker today')"
+    (place.folder / "sitecustomize.py").write_text(refusing)
+    code, said = place.run("--images", str(mine), PYTHONPATH=f"{place.folder}{os.pathsep}{ROOT}")
+    assert (code, "no worker today" in said) == (1, True), said
+    assert place.running() == []
+
+
+def test_without_a_broker_it_runs_in_one_process(place, mine):
+    code, said = place.run("--images", str(mine), QUEUE_CONNECTION="sync")
+    assert (code, "4 pictures have 12 versions" in said) == (0, True), said
+    assert not (place.folder / "var/demo-worker.log").exists()
+    place.check()
+
+
+def test_a_folder_that_makes_no_sense_ends_it_before_anything_is_begun(place):
+    code, said = place.run("--images", "gone")
+    assert (code, "expected --images to be a folder, got 'gone'" in said) == (2, True), said
+    assert not (place.folder / "var").exists()
+
+
+@pytest.mark.parametrize(("name", "says"), [("empty", "found no file"), ("file", "be a folder"), ("", "be a folder")])
+def test_a_folder_that_makes_no_sense_is_named(tmp_path, monkeypatch, capsys, name, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(sys, "argv", ["demo", "--images", str(tmp_path / name) if name else ""])
+    with pytest.raises(SystemExit) as ended:
+        choose()
+    assert (ended.value.code, says in capsys.readouterr().err) == (2, True)
+
+
+def test_the_dozen_it_draws_are_pictures_of_all_sorts_and_one_broken(mine):
+    kinds, broken = [], []
+    for name, opener in drawn(0.05):
+        try:
+            versions = list(make_versions(opener(), checked_sizes(None)))
+        except ImageError:
+            broken.append(name)
+        else:
+            assert len(versions) == 3
+            kinds.append(Image.open(opener()).format)
+    assert (len(kinds), len(broken)) == (11, 1)
+    assert set(kinds) == {"JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF"}
+
+
+def test_a_folder_is_read_in_order_without_pipes_and_without_going_in_circles(mine):
+    assert [name for name, _ in in_folder(mine)] == [
+        "a.png", "b.jpg", "broken.jpg", "moving.gif", "notes.txt", "deeper/[red]Größe.webp"]
