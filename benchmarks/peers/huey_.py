@@ -1,0 +1,35 @@
+"""Huey: ten threads in one process (its process workers lose the same amount to polling)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.peers import marks
+from huey import RedisHuey
+
+huey = RedisHuey("bench", url=marks.url(), results=False)
+_consumer = str(Path(sys.executable).with_name("huey_consumer.py"))
+WORKERS = {
+    "huey, 2 processes": [sys.executable, _consumer, "benchmarks.peers.huey_.huey", "-w", "2", "-k", "process", "-q"],
+}
+
+
+@huey.task()
+def tick():
+    marks.tick()
+
+
+@huey.task()
+def stamp(sent):
+    marks.stamp(sent)
+
+
+def enqueue(count: int) -> None:
+    for _ in range(count):
+        tick()
+
+
+def trickle() -> None:
+    stamp(time.time())
