@@ -33,7 +33,7 @@ driver passes it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -144,8 +144,8 @@ class Bell(ABC):
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
 
-    def listen(self, room: bool) -> None:  # noqa: B027  most hear all the time
-        """A wait begins; `room`: whether this consumer could take a job now."""
+    def listen(self, room: bool, mailboxes: Collection[str] = ()) -> None:  # noqa: B027  most hear all the time
+        """A wait begins; `room`: whether this consumer could take a job now; `mailboxes`: those that it empties."""
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when there may be something new, or None: the broker has no such thing."""

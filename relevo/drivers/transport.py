@@ -141,7 +141,7 @@ class Transport(virtual.Transport):
             self._heard = True
             return
         bell = self._listen()
-        bell.listen(self._room())
+        bell.listen(self._room(), self.mailboxes)
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
         _rung, called = self.waker.wait(min(left, pause), bell.fileno())

@@ -1,14 +1,15 @@
 """What an idle worker listens to: a blocking pop on a connection of its own, watched by the consumer's poll.
 
 `put` leaves a token per job; a pop takes one, so one job wakes one worker, however many are idle. Where a token was
-taken by a worker that has no room by then, it is passed on (`decline`).
+taken by a worker that has no room by then, it is passed on (`decline`). A token that is lost with its worker or its
+connection costs time, never a job: everybody looks now and then (`interval`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from redis import ConnectionPool, Redis
@@ -19,59 +20,72 @@ from relevo.drivers.redis.keys import Keys
 
 # Seconds: the longest pop, and how long its answer may be late before the connection is given up as half-open.
 POP, LATE = 1, 5.0
+# The longest an idle consumer waits before it looks: a plain Celery client's message is to be found within a second.
+LOOK = 0.9
 
 
 class RedisBell(Bell):
-    """Hears tokens of `queues` (while told that there is room for jobs) and of the mailboxes opened by this process."""
+    """Hears the tokens of `queues` (while told that there is room for jobs) and of its consumer's mailboxes."""
 
-    def __init__(
-        self, client: Redis, keys: Keys, queues: Sequence[str], mailboxes: Callable[[], list[str]],
-        next_due: Callable[[], float],
-    ) -> None:  # fmt: skip
-        self._client, self._keys, self._queues = client, keys, list(queues)
-        self._mailboxes, self._next_due = mailboxes, next_due
-        self._pool: ConnectionPool = client.connection_pool
+    def __init__(self, pool: ConnectionPool, keys: Keys, queues: Sequence[str], until_due: Callable[[], float]) -> None:
+        self._pool, self._keys, self._queues, self._until_due = pool, keys, list(queues), until_due
+        self._client = Redis(connection_pool=pool)
         self._connection: Any = None
-        self._asked_at: float | None = None
+        self._number = 0
+        self._asked: set[str] = set()
+        self._asked_at = 0.0
         self._token: str | None = None
 
     @property
     def interval(self) -> float:  # type: ignore[override]  # it depends on what comes due next
-        """Until the next delayed job or lease comes due; a second at most, for what a plain Celery client pushes."""
-        return max(0.001, min(1.0, self._next_due()))
+        """Until the next delayed job or lease comes due, LOOK at most."""
+        return max(0.001, min(LOOK, self._until_due()))
 
-    def listen(self, room: bool) -> None:
-        """Ask for a token, unless asked already: of the queues only while there is `room`."""
-        if self._asked_at is not None:
-            return
-        rings = [self._keys.named("ring", mailbox) for mailbox in self._mailboxes()]
-        bells = [self._keys.named("bell", queue) for queue in self._queues] if room else []
-        if not rings and not bells:
-            return
-        with contextlib.suppress(RedisError, OSError):
-            if self._connection is None:
-                self._connection = self._pool.get_connection()
-            self._connection.send_command("BLPOP", *rings, *bells, POP)
-            self._asked_at = time.monotonic()
+    def listen(self, room: bool, mailboxes: Collection[str] = ()) -> None:
+        """Ask for a token: of the queues only while there is `room`."""
+        bells = {self._keys.named("bell", queue) for queue in self._queues} if room else set()
+        wanted = bells | {self._keys.named("ring", mailbox) for mailbox in mailboxes}
+        if self._asked and not wanted <= self._asked:
+            self._ask_no_more()
+        if wanted and not self._asked:
+            with self._closed_on_error():
+                self._open()
+                self._connection.send_command("BLPOP", *sorted(wanted, reverse=True), POP)  # rings before bells
+                self._asked, self._asked_at = wanted, time.monotonic()
+
+    def _open(self) -> None:
+        if self._connection is None:
+            self._connection = self._pool.get_connection()
+            self._connection.send_command("CLIENT", "ID")
+            self._number = self._connection.read_response()
+
+    def _ask_no_more(self) -> None:
+        """There is room again, but what was asked is for mail alone: end that question, so that jobs are heard, too."""
+        with self._closed_on_error():
+            self._client.client_unblock(self._number)
+            self._take_answer()
+            if self._token:  # mail came just then: ask for it again
+                self._client.rpush(self._token, "1")
 
     def fileno(self) -> int | None:
         socket = getattr(self._connection, "_sock", None)
-        return socket.fileno() if socket is not None and self._asked_at is not None else None
+        return socket.fileno() if socket is not None and self._asked else None
 
     def hear(self) -> bool:
         """Take the answer if it is there. Silence is news too: whoever has waited for an interval looks."""
-        if self._asked_at is None:
-            return True
-        try:
-            if self._connection.can_read(timeout=0):
-                answer = self._connection.read_response()
-                self._asked_at = None
-                self._token = self._decode(answer[0]) if answer else None
-            elif time.monotonic() - self._asked_at > POP + LATE:
-                self.close()
-        except (RedisError, OSError):
-            self.close()
+        self._token = None
+        if self._asked:
+            with self._closed_on_error():
+                if self._connection.can_read(timeout=0):
+                    self._take_answer()
+                elif time.monotonic() - self._asked_at > POP + LATE:
+                    self.close()
         return True
+
+    def _take_answer(self) -> None:
+        answer = self._connection.read_response()
+        self._asked = set()
+        self._token = answer[0].decode() if answer else None
 
     def decline(self) -> None:
         """The token that was heard can't be answered here: leave it to another worker."""
@@ -81,13 +95,16 @@ class RedisBell(Bell):
                 self._client.rpush(token, "1")
 
     def close(self) -> None:
-        if self._connection is not None:
+        connection, self._connection, self._asked = self._connection, None, set()
+        if connection is not None:
             with contextlib.suppress(RedisError, OSError):
-                self._connection.disconnect()
+                connection.disconnect()
             with contextlib.suppress(RedisError, OSError):
-                self._pool.release(self._connection)
-        self._connection, self._asked_at = None, None
+                self._pool.release(connection)
 
-    @staticmethod
-    def _decode(key: bytes | str) -> str:
-        return key.decode() if isinstance(key, bytes) else key
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (RedisError, OSError):
+            self.close()

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from relevo import clock as local
+from redis import Redis
+
 from relevo.drivers import checks
 from relevo.drivers.contract import (
     Bell,
@@ -26,14 +27,18 @@ from relevo.drivers.contract import (
     Sizes,
     State,
 )
-from relevo.drivers.redis import foreign, mailboxes, views
+from relevo.drivers.redis import mailboxes, views
 from relevo.drivers.redis.bell import RedisBell
-from relevo.drivers.redis.connect import client_for, pool_for, translated
-from relevo.drivers.redis.keys import KOMBU_STEPS, Keys
-from relevo.drivers.redis.scripts import Scripts, pairs
+from relevo.drivers.redis.connect import pool_for
+from relevo.drivers.redis.foreign import Foreign, unacked_keys
+from relevo.drivers.redis.keys import Keys
+from relevo.drivers.redis.requests import Puts, Reservations
+from relevo.drivers.redis.scripts import Scripts, number, pairs
 
-# How many jobs one script call rescues or clears: about 10 ms of Redis's time.
+# How many jobs one script call rescues, deletes or clears: about 10 ms of Redis's time.
 PORTION = 1000
+# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is six.
+PUT_PORTION = 50_000
 # How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
 CLOCK_CHECK = 60.0
 # How many values `reserve.lua` and `peek.lua` answer per job.
@@ -51,33 +56,32 @@ class RedisDriver(Driver):
     ) -> None:  # fmt: skip
         options = options or {}
         self.pool = pool_for(url, options, ssl)
-        self.client = client_for(self.pool)
-        self.keys = Keys(options.get("global_keyprefix", ""))
+        self.client = Redis(connection_pool=self.pool)
+        self.keys = Keys.of(options)
         self._clock = clock
-        self._scripts = Scripts(self.client, self.keys, clock)
+        self._scripts = Scripts(self.pool, self.keys, clock)
+        self._run, self._do = self._scripts.run, self._scripts.guarded
+        self._puts, self._reservations = Puts(), Reservations(self._run)
+        self._unacked_keys = unacked_keys(options)
+        self._foreign = Foreign(self.client, self.keys, self._scripts)
         self._mailboxes = mailboxes.Mailboxes(self._run)
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
-
-    def _run(self, name: str, *arguments: Any) -> Any:
-        with translated():
-            return self._scripts.run(name, *arguments)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
         checks.jobs(jobs)
         if not jobs:
             return []
-        fields = [
-            field
-            for job in jobs
-            for field in (
-                job.queue, job.id, job.payload, job.priority,
-                "" if job.available_at is None else repr(float(job.available_at)), job.unique_key or "",
-            )
-        ]  # fmt: skip
-        answer = self._run("put", *fields)
-        return [Placed(answer[at].decode(), created=bool(answer[at + 1])) for at in range(0, len(answer), 2)]
+        request = self._puts.number_of([(job.queue, job.id) for job in jobs])
+        portions = [
+            (f"{self._puts.thread}.{at}", request, *_fields(jobs[at : at + PUT_PORTION]))
+            for at in range(0, len(jobs), PUT_PORTION)
+        ]
+        one = len(portions) == 1
+        answers = [self._run("put", *portions[0])] if one else self._scripts.run_all("put", portions)
+        self._puts.answered()
+        return [placed for answer in answers for placed in views.placed(answer)]
 
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
@@ -86,17 +90,22 @@ class RedisDriver(Driver):
         checks.count("limit", limit)
         checks.lasting("lease", lease)
         checks.name("by", by)
+        self._reservations.put_back()
         token = uuid4().hex[:20] + "."
-        lists = [text for queue in queues for text in (queue, len(KOMBU_STEPS), *self.keys.kombu(queue))]
-        answer = self._run("reserve", limit, lease, by, token, len(done), *pairs(done), len(queues), *lists)
-        self._next_due = float(answer[0]) if answer[0] else float("inf")
-        if answer[1] and limit > 0 and foreign.adopt(self.client, self.keys, self._run, queues, PORTION):
+        lists = [text for queue in queues for text in (queue, *self.keys.counted(queue))]
+        try:
+            answer = self._run("reserve", limit, number(lease), by, token, len(done), *pairs(done), len(queues), *lists)
+        except BaseException:  # also a signal's: the answer is lost, whatever it was
+            self._reservations.lost(token, queues)
+            raise
+        self._next_due = time.monotonic() + float(answer[0]) if answer[0] else float("inf")
+        if answer[1] and limit > 0 and self._foreign.adopt(queues):
             self._next_due = 0.0  # they are in the queue now; the next look takes them
         return [views.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
         checks.lasting("lease", lease)
-        lost = {token.decode() for token in self._run("extend", lease, *pairs(leases))} if leases else set()
+        lost = {token.decode() for token in self._run("extend", number(lease), *pairs(leases))} if leases else set()
         return [held for held in leases if held.token in lost]
 
     def ack(self, leases: Sequence[Lease]) -> int:
@@ -112,17 +121,24 @@ class RedisDriver(Driver):
             return 0
         count = "" if attempts is None else attempts
         renew = 0 if payload is None else 1
-        return int(self._run("release", delay, count, renew, payload or "", *pairs(leases)))
+        return int(self._run("release", number(delay), count, renew, payload or "", *pairs(leases)))
 
     def rescue(self) -> int:
         return sum(self._portions("rescue", queue) for queue in self.queues())
 
-    def _portions(self, name: str, queue: str) -> int:
+    def _portions(self, name: str, queue: str, *more: str) -> int:
         total, portion = 0, PORTION
-        while portion == PORTION:
-            portion = int(self._run(name, queue, PORTION))
+        while portion >= PORTION:
+            portion = int(self._run(name, queue, PORTION, *more))
             total += portion
         return total
+
+    def adopt_unacked(self) -> int:
+        """Take over what killed stock Celery workers held here. Returns how many messages.
+
+        Only once those workers have ended: a living one goes on with what is taken from it, and it runs twice.
+        """
+        return self._foreign.adopt_unacked(*self._unacked_keys)
 
     # --- looking and mending ----------------------------------------------------------------------------------------
     def queues(self) -> list[str]:
@@ -142,32 +158,24 @@ class RedisDriver(Driver):
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         checks.names("id", wanted)
-        return int(self._run("delete", *wanted)) if wanted else 0
+        return sum(int(self._run("delete", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
 
     def clear(self, queue: str) -> int:
         checks.queues([queue])
-        with translated():
-            left = sum(self.client.llen(key) for key in self.keys.kombu(queue))
-            if left:
-                self.client.delete(*self.keys.kombu(queue))
-        return left + self._portions("clear", queue)
+        return self._portions("clear", queue, *self.keys.kombu(queue))
 
     def pause(self, queue: str, until: float | None = None) -> None:
         checks.queues([queue])
         checks.instant("until", until or 0)
-        with translated():
-            self.client.hset(self.keys.plain("paused"), queue, "" if until is None else repr(float(until)))
+        self._do(self.client.hset, self.keys.plain("paused"), queue, "" if until is None else number(until))
 
     def resume(self, queue: str) -> None:
         checks.queues([queue])
-        with translated():
-            self.client.hdel(self.keys.plain("paused"), queue)
-            self.client.rpush(self.keys.named("bell", queue), "1")
+        self._run("resume", queue)
 
     def paused(self) -> dict[str, float | None]:
         now = self.now()
-        with translated():
-            ends: dict[bytes, bytes] = self.client.hgetall(self.keys.plain("paused"))  # type: ignore[assignment]
+        ends: dict[bytes, bytes] = self._do(self.client.hgetall, self.keys.plain("paused"))
         pauses = {queue.decode(): float(end) if end else None for queue, end in ends.items()}
         return {queue: end for queue, end in pauses.items() if end is None or end > now}
 
@@ -193,20 +201,28 @@ class RedisDriver(Driver):
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         checks.queues(queues)
-        return RedisBell(
-            self.client, self.keys, queues, self._mailboxes.names, lambda: self._next_due - self.now()
-        )
+        return RedisBell(self.pool, self.keys, queues, lambda: self._next_due - time.monotonic())
 
     def now(self) -> float:
         if self._clock is not None:
             return self._clock()
         if time.monotonic() - self._offset_checked > CLOCK_CHECK:
-            with translated():
-                seconds, microseconds = self.client.time()
-            self._offset = seconds + microseconds / 1e6 - local.now()
+            seconds, microseconds = self._do(self.client.time)
             self._offset_checked = time.monotonic()
-        return local.now() + self._offset
+            self._offset = seconds + microseconds / 1e6 - self._offset_checked
+        return time.monotonic() + self._offset
 
     def close(self) -> None:
         self.pool.disconnect()
 
+
+def _fields(jobs: Sequence[NewJob]) -> list[str | int]:
+    """Jobs as `put.lua` takes them."""
+    return [
+        field
+        for job in jobs
+        for field in (
+            job.queue, job.id, job.payload, job.priority,
+            "" if job.available_at is None else number(job.available_at), job.unique_key or "",
+        )
+    ]  # fmt: skip

@@ -13,6 +13,7 @@
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
 | `reserved:<queue>` | sorted set | numbers by the end of the lease |
 | `bell:<queue>` | list | a token for each job just put, CAP at most: one token wakes one idle worker |
+| `put:<thread>` | text | a publishing thread's last put (msgpack: its number, its answer), for two minutes |
 | `boxes` | hash | mailbox -> when it goes and its ttl |
 | `box:<mailbox>` | set | its bindings: JSON of [exchange, pattern] |
 | `bindings:<exchange>` | set | who is bound to it: JSON of [mailbox, pattern] |
@@ -25,21 +26,35 @@ kombu puts them: a list named like the queue, and one more for each of kombu's p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 ROOT = "relevo:"
 PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "boxes")
-NAMED = ("pending", "delayed", "reserved", "bell", "box", "bindings", "mail", "ring")
-# kombu's priority steps, and what it puts between a queue's name and the step.
+NAMED = ("pending", "delayed", "reserved", "bell", "put", "box", "bindings", "mail", "ring")
+# kombu's priority steps, and what it puts between a queue's name and the step: its transport options may say otherwise.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"
 
 
+@dataclass(frozen=True)
 class Keys:
-    """The keys under one prefix."""
+    """The keys under one prefix, and where kombu's are."""
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
-        self.root = f"{prefix}{ROOT}"
+    prefix: str = ""
+    steps: tuple[int, ...] = KOMBU_STEPS
+    separator: str = KOMBU_SEPARATOR
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Keys:
+        """The keys that kombu's transport options ask for."""
+        steps = tuple(options.get("priority_steps") or KOMBU_STEPS)
+        return cls(options.get("global_keyprefix") or "", steps, options.get("sep") or KOMBU_SEPARATOR)
+
+    @property
+    def root(self) -> str:
+        """What all of ours begin with."""
+        return f"{self.prefix}{ROOT}"
 
     def plain(self, name: str) -> str:
         """The key called `name`, one of PLAIN."""
@@ -51,8 +66,13 @@ class Keys:
 
     def kombu(self, queue: str) -> list[str]:
         """The lists in which a plain Celery client leaves messages for `queue`, most urgent first."""
-        return [f"{self.prefix}{queue}{KOMBU_SEPARATOR}{step}" if step else f"{self.prefix}{queue}"
-                for step in KOMBU_STEPS]  # fmt: skip
+        return [f"{self.prefix}{queue}{self.separator}{step}" if step else f"{self.prefix}{queue}"
+                for step in self.steps]  # fmt: skip
+
+    def counted(self, queue: str) -> list[str | int]:
+        """The same as scripts take them: how many, then each."""
+        lists = self.kombu(queue)
+        return [len(lists), *lists]
 
 
 def lua_prelude() -> str:

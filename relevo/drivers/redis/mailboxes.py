@@ -24,9 +24,6 @@ class Mailboxes:
         self._run = run
         self._opened: dict[str, tuple[list[Binding], float]] = {}
 
-    def names(self) -> list[str]:
-        return list(self._opened)
-
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         merged = list(dict.fromkeys([*self._opened.get(mailbox, ([], 0))[0], *bindings]))
         fields = [text for binding in merged for text in (binding.exchange, binding.pattern)]

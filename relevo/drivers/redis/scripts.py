@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis import Redis
-from redis.commands.core import Script
+from redis import ConnectionPool, Redis
+from redis.exceptions import NoScriptError, ResponseError
 
+from relevo.drivers.redis.connect import translated
 from relevo.drivers.redis.keys import Keys, lua_prelude
+from relevo.errors import DriverUnavailableError
 
 
 class Scripts:
     """The scripts on one server. `clock` gives the time to all of them; without it they take Redis's own."""
 
-    def __init__(self, client: Redis, keys: Keys, clock: Callable[[], float] | None) -> None:
-        self._client, self._root, self._clock = client, keys.root, clock
-        self._scripts: dict[str, Script] = {}
+    def __init__(self, pool: ConnectionPool, keys: Keys, clock: Callable[[], float] | None) -> None:
+        self._pool, self._root, self._clock = pool, keys.root, clock
+        self._client = Redis(connection_pool=pool)
 
     def run(self, name: str, *arguments: str | float) -> Any:
-        """Run `lua/<name>.lua`. After SCRIPT FLUSH or a failover redis-py loads it again (NOSCRIPT) and goes on."""
-        if name not in self._scripts:
-            self._scripts[name] = Script(self._client, source(name))
-        now = "" if self._clock is None else repr(self._clock())
-        return self._scripts[name](keys=[self._root], args=[now, *arguments])
+        """Run `lua/<name>.lua` once. Raises `DriverUnavailableError` when it isn't known what became of it."""
+        return self.guarded(self._run, name, arguments)
+
+    def run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
+        """Run a script with each of these arguments, all or none, and nobody's command between them."""
+        return self.guarded(self._run_all, name, portions)
+
+    def guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Do it, with errors in our words; whoever has lost a connection does not trust the idle ones either.
+
+        They end where the lost one did: at a server that is gone, at a replica that was the master, or (Sentinel's
+        connections, interrupted by a signal) with an answer waiting that is not theirs.
+        """
+        try:
+            with translated():
+                return call(*arguments)
+        except BaseException as error:
+            if isinstance(error, DriverUnavailableError) or not isinstance(error.__cause__, ResponseError):
+                self._pool.disconnect(inuse_connections=False)
+            raise
+
+    def _run(self, name: str, arguments: Sequence[str | float]) -> Any:
+        given = (self._root, self._now(), *arguments)
+        try:
+            return self._client.evalsha(digest(name), 1, *given)
+        except NoScriptError:  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
+            return self._client.eval(source(name), 1, *given)
+
+    def _run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
+        with self._client.pipeline(transaction=True) as pipeline:
+            for arguments in portions:
+                pipeline.eval(source(name), 1, self._root, self._now(), *arguments)  # by its text: none may be unknown
+            answers: list[Any] = pipeline.execute()
+        return answers
+
+    def _now(self) -> str:
+        return "" if self._clock is None else repr(self._clock())
 
 
 @cache
-def source(name: str) -> bytes:
+def source(name: str) -> str:
     """The whole text of a script: the keys, what all begin with, and its own."""
-    return "\n".join(("local root = KEYS[1]", lua_prelude(), _read("common"), _read(name))).encode()
+    return "\n".join(("local root = KEYS[1]", lua_prelude(), _read("common"), _read(name)))
+
+
+@cache
+def digest(name: str) -> str:
+    """What Redis calls a script."""
+    return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324  Redis's choice, and no secret
 
 
 def pairs(leases: Sequence[Any]) -> list[str]:
     """Leases as scripts take them: number, token, number, token …"""
     return [text for lease in leases for text in (str(lease.key), lease.token)]
+
+
+def number(value: float) -> str:
+    """A number as Lua reads it, whatever its class calls itself."""
+    return repr(float(value))
 
 
 def _read(name: str) -> str:

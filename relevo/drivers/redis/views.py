@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.drivers.contract import JobView, Lease, ReservedJob, State
+from relevo.drivers.contract import JobView, Lease, Placed, ReservedJob, State
+
+
+def placed(answer: list[Any]) -> list[Placed]:
+    """Jobs as `put.lua` gives them: id, and 1 or 0 for created or not."""
+    return [Placed(answer[at].decode(), created=bool(answer[at + 1])) for at in range(0, len(answer), 2)]
 
 
 def reserved(answer: list[Any], token: str) -> ReservedJob:
@@ -12,7 +17,7 @@ def reserved(answer: list[Any], token: str) -> ReservedJob:
     number, id_, queue, payload, priority, attempts, rescues = answer
     number = number.decode()
     return ReservedJob(
-        lease=Lease(number, token + number), id=id_.decode(), queue=queue.decode(), payload=payload.decode(),
+        lease=Lease(number, token + number), id=id_.decode(), queue=queue.decode(), payload=text(payload),
         priority=priority, attempts=attempts, rescues=rescues,
     )  # fmt: skip
 
@@ -21,7 +26,12 @@ def view(queue: str, state: State, answer: list[Any]) -> JobView:
     """A job as `peek.lua` gives it; see there for the order."""
     id_, payload, priority, attempts, rescues, available, created, worker, ends = answer
     return JobView(
-        id=id_.decode(), queue=queue, state=state, payload=payload.decode(), priority=priority, attempts=attempts,
+        id=id_.decode(), queue=queue, state=state, payload=text(payload), priority=priority, attempts=attempts,
         rescues=rescues, available_at=float(available), reserved_until=float(ends) if ends else None,
         reserved_by=worker.decode() or None, created_at=float(created),
     )  # fmt: skip
+
+
+def text(payload: bytes) -> str:
+    """A payload. What a stranger left in kombu's list may be no text; it is put aside by whoever reads it."""
+    return payload.decode("utf-8", "replace")

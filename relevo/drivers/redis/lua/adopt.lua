@@ -1,23 +1,15 @@
--- Take messages that a plain Celery client pushed over into the queue, each if it is still there.
--- ARGV: time, then for each: kombu's list, the message as it lies there, queue, id, priority, available_at or ''.
+-- Take messages that a plain Celery client pushed over into the queue, oldest first, for as long as they lie where they
+-- were read: whoever came in between has taken them, and looking further would mean to look through the whole list.
+-- ARGV: time, kombu's list, queue, then for each: the message as it lies there, id, priority, available_at or ''.
 -- Returns how many. Atomic, because a message must not be in both places, nor in none.
 begin()
-local adopted = 0
-for at = 2, #ARGV, 6 do
-    local list, payload, queue, id, priority, later = unpack(ARGV, at, at + 5)
-    if redis.call('LREM', list, -1, payload) == 1 then
-        local number = string.format('%016d', redis.call('INCR', sequence_key))
-        local available = tonumber(later) or now
-        redis.call('HSET', payloads_key, number, payload)
-        index(id, number)
-        redis.call('SADD', queues_key, queue)
-        if available > now then
-            save(number, {id, queue, tonumber(priority), 0, 0, available, now, '', '', ''})
-            redis.call('ZADD', delayed_key(queue), available, number)
-        else
-            to_pending(number, {id, queue, tonumber(priority), 0, 0, now, now, '', '', ''})
-        end
-        adopted = adopted + 1
-    end
+local list, queue, adopted, pending = ARGV[2], ARGV[3], 0, 0
+for at = 4, #ARGV, 4 do
+    local payload, id, priority, later = unpack(ARGV, at, at + 3)
+    if redis.call('LINDEX', list, -1) ~= payload then break end
+    redis.call('RPOP', list)
+    if create(queue, id, payload, tonumber(priority), tonumber(later), '', 0) then pending = pending + 1 end
+    adopted = adopted + 1
 end
+if pending > 0 then ring(queue, pending) end
 return adopted

@@ -1,4 +1,5 @@
--- Delete pending and delayed jobs of a queue, at most `limit`. ARGV: time, queue, limit. Returns how many.
+-- Delete pending and delayed jobs of a queue, at most `limit`, and what lies in kombu's lists.
+-- ARGV: time, queue, limit, kombu's lists. Returns how many.
 -- In portions, because a million in one call would stop Redis for everybody.
 begin()
 local queue, left, cleared = ARGV[2], tonumber(ARGV[3]), 0
@@ -6,9 +7,14 @@ local function empty(key)
     if left <= 0 then return end
     local popped = redis.call('ZPOPMIN', key, left)
     for at = 1, #popped, 2 do
-        forget(popped[at], load(popped[at]))
+        local job = load(popped[at])
+        if job then forget(popped[at], job) end
         left, cleared = left - 1, cleared + 1
     end
+end
+for at = 4, #ARGV do
+    cleared = cleared + redis.call('LLEN', ARGV[at])
+    redis.call('UNLINK', ARGV[at])
 end
 for priority = 0, 9 do empty(pending_key(queue, priority)) end
 empty(delayed_key(queue))

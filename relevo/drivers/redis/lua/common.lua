@@ -15,9 +15,11 @@ end
 local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES, AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local BELL_CAP = 100
 
+-- The record of a job, or nil where there is none: only a Redis that evicts keys can have lost it, and a number without
+-- a record is then passed over, so that it doesn't stop its queue for ever.
 local function load(number)
     local record = redis.call('HGET', jobs_key, number)
-    return record and cmsgpack.unpack(record)
+    return record and cmsgpack.unpack(record) or nil
 end
 
 local function save(number, job)
@@ -72,13 +74,32 @@ local function to_pending(number, job)
     redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), job[AVAILABLE], number)
 end
 
+-- A new job, now (`later` is nil) or for later; `attempts` have been made. Returns whether it is pending.
+local function create(queue, id, payload, priority, later, unique, attempts)
+    local number = string.format('%016d', redis.call('INCR', sequence_key))
+    redis.call('HSET', payloads_key, number, payload)
+    if unique ~= '' then redis.call('HSET', unique_key, unique, number) end
+    index(id, number)
+    redis.call('SADD', queues_key, queue)
+    local is_delayed = later and later > now
+    local available = is_delayed and later or now
+    local job = {id, queue, priority, attempts, 0, available, now, unique, '', ''}
+    if is_delayed then
+        save(number, job)
+        redis.call('ZADD', delayed_key(queue), available, number)
+    else
+        to_pending(number, job)
+    end
+    return not is_delayed
+end
+
 -- Delayed jobs whose time has come, at most `limit`.
 local function mature(queue, limit)
     local due = redis.call('ZRANGEBYSCORE', delayed_key(queue), '-inf', now, 'LIMIT', 0, limit)
     for _, number in ipairs(due) do
         redis.call('ZREM', delayed_key(queue), number)
         local job = load(number)
-        redis.call('ZADD', pending_key(queue, job[PRIORITY]), job[AVAILABLE], number)
+        if job then redis.call('ZADD', pending_key(queue, job[PRIORITY]), job[AVAILABLE], number) end
     end
     return #due
 end
@@ -89,9 +110,11 @@ local function rescue(queue, limit)
     for _, number in ipairs(ended) do
         redis.call('ZREM', reserved_key(queue), number)
         local job = load(number)
-        free(job)
-        job[RESCUES] = job[RESCUES] + 1
-        to_pending(number, job)
+        if job then
+            free(job)
+            job[RESCUES] = job[RESCUES] + 1
+            to_pending(number, job)
+        end
     end
     return #ended
 end

@@ -4,12 +4,13 @@
 begin()
 mature(ARGV[2], 1000)
 local queue, state, limit, shown, count = ARGV[2], ARGV[3], tonumber(ARGV[4]), {}, 0
+local from = state == 'delayed' and '(' .. string.format('%.17g', now) or '-inf'
 local function show(key)
     if count >= limit then return end
-    local found = redis.call('ZRANGE', key, 0, limit - count - 1, 'WITHSCORES')
+    local found = redis.call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES', 'LIMIT', 0, limit - count)
     for at = 1, #found, 2 do
-        local job = load(found[at])
-        for _, value in ipairs({job[ID], redis.call('HGET', payloads_key, found[at]), job[PRIORITY], job[ATTEMPTS],
+        local job = load(found[at]) or {'', queue, 0, 0, 0, 0, 0, '', '', ''}
+        for _, value in ipairs({job[ID], redis.call('HGET', payloads_key, found[at]) or '', job[PRIORITY], job[ATTEMPTS],
                                 job[RESCUES], string.format('%.17g', job[AVAILABLE]), string.format('%.17g', job[CREATED]),
                                 job[BY], state == 'reserved' and found[at + 1] or ''}) do
             shown[#shown + 1] = value
