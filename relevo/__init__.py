@@ -1,3 +1,46 @@
-"""Relevo: background jobs on Celery in which no job is lost and none runs twice by accident."""
+"""Relevo: background jobs on Celery in which no job is lost and none runs twice by accident.
+
+These names are what a project imports; everything else is ours to move. They are looked up at first use, so that a
+process which only wants one of them doesn't load Celery for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relevo.app import create_app
+    from relevo.config import Settings
+    from relevo.drivers import driver_for
+    from relevo.errors import (
+        DeadlineError,
+        DiskError,
+        DriverError,
+        DriverUnavailableError,
+        JobFailedError,
+        OptionError,
+        RelevoError,
+        SettingsError,
+    )
+    from relevo.job.payload import Job
+    from relevo.job.task import Task
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "create_app": "app", "Settings": "config", "driver_for": "drivers", "Job": "job.payload", "Task": "job.task",
+    "DeadlineError": "errors", "DiskError": "errors", "DriverError": "errors", "DriverUnavailableError": "errors",
+    "JobFailedError": "errors", "OptionError": "errors", "RelevoError": "errors", "SettingsError": "errors",
+}  # fmt: skip
+
+__all__ = [
+    "DeadlineError", "DiskError", "DriverError", "DriverUnavailableError", "Job", "JobFailedError", "OptionError",
+    "RelevoError", "Settings", "SettingsError", "Task", "create_app", "driver_for",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

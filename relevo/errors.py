@@ -36,6 +36,18 @@ class SchemaError(DriverError):
     """The database's tables are missing or of another version; run `celery -A tasks schema upgrade`."""
 
 
+class DeadlineError(RelevoError):
+    """The job's deadline passed before its next attempt could start."""
+
+
+class JobFailedError(RelevoError):
+    """The job called `fail`."""
+
+
+class JobMemoryError(RelevoError):
+    """The job ran out of memory."""
+
+
 class DiskError(RelevoError):
     """A disk can't do what was asked."""
 

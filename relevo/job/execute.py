@@ -23,15 +23,13 @@ from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
-from relevo.errors import OptionError
+from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.job import hooks, payload, putback
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
     Completed,
-    DeadlineError,
     Failed,
     Failing,
-    JobMemoryError,
     Outcome,
     Released,
     Retry,

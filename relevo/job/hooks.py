@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relevo.job.outcome import JobFailedError
+from relevo.errors import JobFailedError
 from relevo.job.payload import Job
 
 if TYPE_CHECKING:

@@ -18,25 +18,13 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
-from relevo.errors import RelevoError
+from relevo.errors import DeadlineError
 from relevo.job import backoff
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 
 # With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do so for hours.
 MOST_LOST = 3
-
-
-class DeadlineError(RelevoError):
-    """The job's deadline passed before its next attempt could start."""
-
-
-class JobFailedError(RelevoError):
-    """The job called `fail`."""
-
-
-class JobMemoryError(RelevoError):
-    """The job ran out of memory."""
 
 
 class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, not an error

@@ -21,11 +21,11 @@ from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
-from relevo.errors import OptionError
+from relevo.errors import JobFailedError, OptionError
 from relevo.job import backoff, dispatch, execute, payload
 from relevo.job.hooks import FailedHook
 from relevo.job.options import NAMES, POLICY, Options
-from relevo.job.outcome import Failing, JobFailedError, Released, Releasing
+from relevo.job.outcome import Failing, Released, Releasing
 
 logger = get_logger(__name__)
 

@@ -6,8 +6,7 @@ import pytest
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from relevo import clock
-from relevo.errors import OptionError
-from relevo.job.outcome import DeadlineError, JobFailedError, JobMemoryError
+from relevo.errors import DeadlineError, JobFailedError, JobMemoryError, OptionError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from celery import chain, group
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject
 
-from relevo.job.outcome import DeadlineError
+from relevo.errors import DeadlineError
 from relevo.job.task import Task
 from tests.job.conftest import make_app
 
