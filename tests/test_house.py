@@ -106,6 +106,13 @@ def test_every_file_a_paper_names_exists(paper):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_promise_names_a_test_that_is_there():
+    rows = re.findall(r"^\| (?!fault|-).* \| (.*) \|$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE)
+    proofs = [re.findall(r"`(tests/\S+\.py)::(test_\w+)`", row) for row in rows]
+    assert all(proofs)
+    assert [name for row in proofs for file, name in row if f"def {name}(" not in text_of(ROOT / file)] == []
+
+
 def test_every_page_of_docs_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert [page.name for page in PAPERS[1:] if f"(docs/{page.name})" not in readme] == []
