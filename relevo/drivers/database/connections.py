@@ -52,7 +52,7 @@ class Connections:
         return self._step(lambda: self._transaction(work), safe=True)
 
     def alone(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work`, which is one statement that writes. If its connection is lost it may have happened: not begun again."""
+        """Do `work`, one statement that writes. A lost connection is an error: it may have happened, or may not."""
         return self._step(lambda: self._untransacted(work), safe=False)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:

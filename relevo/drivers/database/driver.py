@@ -91,11 +91,12 @@ class DatabaseDriver(Driver):
             return []
         now = self.now()
         # To find nothing SQLite would take its write lock and MySQL four round trips; PostgreSQL's claim is as quick.
-        if not done and not self.dialect.one_statement and not self._look(queues, now):
+        looks_first = not self.dialect.one_statement
+        if looks_first and not done and not self.connections.read(lambda c: self._dues.look(c, queues, now)):
             return []
         taken = self._claim(queues, limit, now, now + lease, by, done)
-        if not taken and self.dialect.one_statement:
-            self._look(queues, now)
+        if not taken and not looks_first:
+            self.connections.read(lambda connection: self._dues.ask(connection, now))
         return taken
 
     def _claim(
@@ -112,9 +113,6 @@ class DatabaseDriver(Driver):
         if self._dues.are_to_be_moved(now):
             return self.connections.write(move_and_claim)
         return self._brief(claim, len(done))
-
-    def _look(self, queues: Sequence[str], now: float) -> bool:
-        return self.connections.read(lambda connection: self._dues.look(connection, queues, now))
 
     def extend(self, leases_: Sequence[Lease], lease: float) -> list[Lease]:
         checks.lasting("lease", lease)

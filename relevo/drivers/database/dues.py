@@ -33,6 +33,10 @@ class Dues:
         pending, self.next = jobs.look(connection, queues, now)
         return pending or self.next <= now
 
+    def ask(self, connection: Connection, now: float) -> None:
+        """Find out when something comes due next."""
+        self.next = jobs.next_due(connection, now)
+
     def move(self, connection: Connection, now: float) -> None:
         moved = jobs.mature(connection, self._dialect, now), jobs.rescue(connection, self._dialect, now)
         self._swept = now

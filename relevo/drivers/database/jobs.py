@@ -101,8 +101,16 @@ def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
 def look(connection: Connection, queues: Sequence[str], now: float) -> tuple[bool, float]:
     """Whether anything is pending in `queues`, and the instant at which the next delayed job, lease or pause ends."""
     row = connection.execute(statement("look"), {"queues": list(queues), "now": now}).one()
-    ends = [at for at in (row.due, row.ended, row.resumed) if at is not None]
-    return bool(row.pending), min(ends, default=float("inf"))
+    return bool(row.pending), _first_end(row)
+
+
+def next_due(connection: Connection, now: float) -> float:
+    """The instant at which the next delayed job, lease or pause ends."""
+    return _first_end(connection.execute(statement("next"), {"now": now}).one())
+
+
+def _first_end(row: Row[Any]) -> float:
+    return min((at for at in (row.due, row.ended, row.resumed) if at is not None), default=float("inf"))
 
 
 def drop(connection: Connection, ids: Iterable[str]) -> int:

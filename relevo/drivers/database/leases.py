@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, update
 
 from relevo.drivers.contract import Lease
 from relevo.drivers.database.table import jobs
@@ -22,18 +22,24 @@ FREE = {"reserved_until": None, "reserved_by": None, "token": None}
 
 _Item = TypeVar("_Item")
 
+# Built once: building them costs more than SQLite takes to do them.
+_HELD = and_(jobs.c.id.in_(bindparam("keys", expanding=True)), jobs.c.token.in_(bindparam("tokens", expanding=True)))
+_ACK = delete(jobs).where(_HELD)
+_EXTEND = update(jobs).where(_HELD).values(reserved_until=bindparam("until"))
+_STILL_HELD = select(jobs.c.token).where(_HELD)
+
 
 def ack(connection: Connection, leases: Sequence[Lease]) -> int:
-    return sum(connection.execute(delete(jobs).where(_held(chunk))).rowcount for chunk in chunks(leases))
+    return sum(connection.execute(_ACK, _named(chunk)).rowcount for chunk in chunks(leases))
 
 
 def extend(connection: Connection, leases: Sequence[Lease], until: float) -> list[Lease]:
     """Returns those that are no longer held."""
     lost: list[Lease] = []
     for chunk in chunks(leases):
-        renewed = connection.execute(update(jobs).where(_held(chunk)).values(reserved_until=until)).rowcount
+        renewed = connection.execute(_EXTEND, {"until": until, **_named(chunk)}).rowcount
         if renewed < len(chunk):
-            held = set(connection.execute(select(jobs.c.token).where(_held(chunk))).scalars())
+            held = set(connection.execute(_STILL_HELD, _named(chunk)).scalars())
             lost += [lease for lease in chunk if lease.token not in held]
     return lost
 
@@ -50,13 +56,13 @@ def release(
         changes["available_at"] = now + delay
     if payload is not None:
         changes["payload"] = payload
-    return sum(connection.execute(update(jobs).where(_held(c)).values(changes)).rowcount for c in chunks(leases))
+    back = update(jobs).where(_HELD).values(changes)
+    return sum(connection.execute(back, _named(chunk)).rowcount for chunk in chunks(leases))
 
 
 def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     return (items[start : start + MOST] for start in range(0, len(items), MOST))
 
 
-def _held(leases: Sequence[Lease]) -> ColumnElement[bool]:
-    keys, tokens = [lease.key for lease in leases], [lease.token for lease in leases]
-    return and_(jobs.c.id.in_(keys), jobs.c.token.in_(tokens))
+def _named(leases: Sequence[Lease]) -> dict[str, Any]:
+    return {"keys": [lease.key for lease in leases], "tokens": [lease.token for lease in leases]}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.table import pauses
+
+_STILL = select(pauses.c.queue, pauses.c.until).where(or_(pauses.c.until.is_(None), pauses.c.until > bindparam("now")))
 
 
 def pause(connection: Connection, queue: str, until: float | None) -> None:
@@ -18,5 +20,4 @@ def resume(connection: Connection, queue: str) -> None:
 
 
 def paused(connection: Connection, now: float) -> dict[str, float | None]:
-    still = select(pauses.c.queue, pauses.c.until).where(or_(pauses.c.until.is_(None), pauses.c.until > now))
-    return {row.queue: row.until for row in connection.execute(still)}
+    return {row.queue: row.until for row in connection.execute(_STILL, {"now": now})}

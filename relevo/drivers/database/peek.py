@@ -19,7 +19,9 @@ _IN_TURN = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
 
 
 def queues(connection: Connection) -> list[str]:
-    return sorted(connection.execute(statement("queues")).scalars())
+    # MySQL hops by itself (a loose index scan), and reads all where it is told how.
+    hop = select(jobs.c.queue).distinct() if connection.dialect.name in {"mysql", "mariadb"} else statement("queues")
+    return sorted(connection.execute(hop).scalars())
 
 
 def sizes(connection: Connection, queue: str, now: float) -> Sizes:

@@ -1,4 +1,4 @@
-"""What SQLAlchemy has no one way to say: hot statements, one file each in `sql/`, and an insert that may find its row."""
+"""What SQLAlchemy can't say for all: hot statements, one file each in `sql/`, and an insert that may be too late."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 -- What an idle worker asks: is anything pending, and when does the next delayed job, lease or pause end?
 -- Indexes: relevo_jobs_next, relevo_jobs_due, relevo_jobs_ended. It reads a few index entries and takes no lock.
+-- Not for PostgreSQL, which reads the whole table for this EXISTS when it remembers many pending jobs and has none: it
+-- claims, and asks next.sql when there was nothing.
 SELECT
     EXISTS (
         SELECT 1 FROM relevo_jobs
