@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from relevo.drivers.contract import Driver, NewJob, ReservedJob, State
 
 if TYPE_CHECKING:
@@ -49,3 +51,8 @@ def counts(driver: Driver, queue: str = "default") -> tuple[int, int, int]:
 def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
     """The states in which a job is to be seen: one if it lives, none if it is gone, never two."""
     return [state for state in State for view in driver.peek(queue, state, limit=10_000) if view.id == id_]
+
+
+def by_name(table: dict[str, str]) -> list[Any]:
+    """The texts of a table as parameters that are called by their names, not by what they hold."""
+    return [pytest.param(text, id=name.replace(" ", "-")) for name, text in table.items()]

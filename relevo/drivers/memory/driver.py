@@ -1,0 +1,193 @@
+"""The contract in memory: every verb checks what it was given, takes the one lock, and does its step in `jobs`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+from relevo import clock
+from relevo.drivers import checks
+from relevo.drivers.contract import (
+    Bell,
+    Binding,
+    Broadcast,
+    Driver,
+    JobView,
+    Lease,
+    NewJob,
+    Placed,
+    ReservedJob,
+    Sizes,
+    State,
+)
+from relevo.drivers.memory.jobs import Jobs
+from relevo.drivers.memory.mailboxes import Mailboxes
+
+
+class MemoryBell(Bell):
+    """Rings when anything was put, put back or broadcast since the last call, whatever the queue."""
+
+    interval = 0.02
+
+    def __init__(self, changes: Callable[[], int]) -> None:
+        self._changes = changes
+        self._heard = changes()
+
+    def hear(self) -> bool:
+        before, self._heard = self._heard, self._changes()
+        return before != self._heard
+
+
+class MemoryDriver(Driver):
+    """A broker that is this object. Several connections of one process share one by its name: see `named`."""
+
+    name = "memory"
+    _known: ClassVar[dict[str, MemoryDriver]] = {}
+    _knowing = threading.Lock()
+
+    def __init__(self, clock: Callable[[], float] = clock.now) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._jobs = Jobs()
+        self._mailboxes = Mailboxes()
+        self._changes = 0
+
+    @classmethod
+    def named(cls, name: str) -> MemoryDriver:
+        """The one broker of this process that has this name, made at the first call."""
+        with cls._knowing:
+            return cls._known.setdefault(name, cls())
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+    def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
+        checks.jobs(jobs)
+        with self._lock:
+            self._changes += 1
+            now = self.now()
+            return [self._jobs.put(job, now) for job in jobs]
+
+    def reserve(
+        self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
+    ) -> list[ReservedJob]:
+        checks.queues(queues)
+        checks.count("limit", limit)
+        checks.lasting("lease", lease)
+        checks.name("by", by)
+        with self._lock:
+            now = self.now()
+            self._jobs.forget(self._jobs.held(done))
+            self._jobs.rescue(now)
+            return [job.take(now + lease, by) for job in self._jobs.next(queues, limit, now)]
+
+    def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
+        checks.lasting("lease", lease)
+        with self._lock:
+            jobs = self._jobs.held(leases)
+            for job in jobs:
+                job.reserved_until = self.now() + lease
+            held = {job.token for job in jobs}
+            return [lease for lease in leases if lease.token not in held]
+
+    def ack(self, leases: Sequence[Lease]) -> int:
+        with self._lock:
+            return self._jobs.forget(self._jobs.held(leases))
+
+    def release(
+        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+    ) -> int:
+        checks.delay(delay)
+        checks.text("payload", payload or "")
+        checks.count("attempts", attempts or 0)
+        with self._lock:
+            self._changes += 1
+            jobs = self._jobs.held(leases)
+            for job in jobs:
+                job.let_go()
+                job.available_at = self.now() + delay if delay else job.available_at
+                job.payload = job.payload if payload is None else payload
+                job.attempts = job.attempts - 1 if attempts is None else attempts
+            return len(jobs)
+
+    def rescue(self) -> int:
+        with self._lock:
+            self._changes += 1
+            return self._jobs.rescue(self.now())
+
+    # --- looking and mending ----------------------------------------------------------------------------------------
+    def queues(self) -> list[str]:
+        with self._lock:
+            return self._jobs.queues()
+
+    def sizes(self, queue: str) -> Sizes:
+        checks.queues([queue])
+        with self._lock:
+            return self._jobs.sizes(queue, self.now())
+
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        checks.queues([queue])
+        checks.count("limit", limit)
+        with self._lock:
+            return [job.view(state) for job in self._jobs.first(queue, state, limit, self.now())]
+
+    def delete(self, ids: Iterable[str]) -> int:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            return self._jobs.forget(self._jobs.named(wanted))
+
+    def clear(self, queue: str) -> int:
+        checks.queues([queue])
+        with self._lock:
+            return self._jobs.forget(self._jobs.free(queue))
+
+    def pause(self, queue: str, until: float | None = None) -> None:
+        checks.queues([queue])
+        checks.instant("until", until or 0)
+        with self._lock:
+            self._jobs.pause(queue, until)
+
+    def resume(self, queue: str) -> None:
+        checks.queues([queue])
+        with self._lock:
+            self._changes += 1
+            self._jobs.resume(queue)
+
+    def paused(self) -> dict[str, float | None]:
+        with self._lock:
+            return self._jobs.paused(self.now())
+
+    # --- broadcasts -------------------------------------------------------------------------------------------------
+    def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
+        checks.name("mailbox", mailbox)
+        checks.bindings(bindings)
+        checks.lasting("ttl", ttl)
+        with self._lock:
+            self._mailboxes.subscribe(mailbox, bindings, ttl, self.now())
+
+    def unsubscribe(self, mailbox: str) -> None:
+        checks.name("mailbox", mailbox)
+        with self._lock:
+            self._mailboxes.unsubscribe(mailbox)
+
+    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+        checks.broadcasts(messages)
+        with self._lock:
+            self._changes += 1
+            self._mailboxes.broadcast(messages, self.now())
+
+    def receive(self, mailbox: str) -> list[Broadcast]:
+        checks.name("mailbox", mailbox)
+        with self._lock:
+            return self._mailboxes.receive(mailbox, self.now())
+
+    # --- housekeeping -----------------------------------------------------------------------------------------------
+    def bell(self, queues: Sequence[str]) -> Bell:
+        checks.queues(queues)
+        return MemoryBell(lambda: self._changes)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,64 @@
+"""One job in memory: its state, its lease, and its turn among the others of its queue."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relevo.drivers.contract import JobView, Lease, ReservedJob, State
+
+
+@dataclass(slots=True)
+class Job:
+    """A living job. `key` counts up, so it is the order of putting too; with a `token` the job is reserved."""
+
+    key: int
+    id: str
+    queue: str
+    payload: str
+    priority: int
+    unique_key: str | None
+    available_at: float
+    created_at: float
+    attempts: int = 0
+    rescues: int = 0
+    token: str | None = None
+    reserved_until: float | None = None
+    reserved_by: str | None = None
+
+    def state(self, now: float) -> State:
+        if self.token is not None:
+            return State.RESERVED
+        return State.DELAYED if self.available_at > now else State.PENDING
+
+    def lease_is_over(self, now: float) -> bool:
+        return self.reserved_until is not None and self.reserved_until <= now
+
+    def take(self, until: float, by: str) -> ReservedJob:
+        self.token, self.reserved_until, self.reserved_by = uuid.uuid4().hex, until, by
+        self.attempts += 1
+        lease = Lease(self.key, self.token)
+        return ReservedJob(lease, self.id, self.queue, self.payload, self.priority, self.attempts, self.rescues)
+
+    def let_go(self) -> None:
+        self.token = self.reserved_until = self.reserved_by = None
+
+    def view(self, state: State) -> JobView:
+        return JobView(
+            self.id, self.queue, state, self.payload, self.priority, self.attempts, self.rescues,
+            self.available_at, self.reserved_until, self.reserved_by, self.created_at,
+        )  # fmt: skip
+
+
+def turn(job: Job) -> tuple[float, ...]:
+    """The order in which the pending jobs of one queue are taken."""
+    return (job.priority, job.available_at, job.key)
+
+
+# The order in which the jobs of one queue run, or come free, in each state.
+ORDER: dict[State, Callable[[Job], tuple[float, ...]]] = {
+    State.PENDING: turn,
+    State.DELAYED: lambda job: (job.available_at, job.priority, job.key),
+    State.RESERVED: lambda job: (job.reserved_until or 0, job.key),
+}

@@ -1,0 +1,90 @@
+"""All jobs in memory, and the queues that are paused. The driver holds the lock and knows the time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+
+from relevo.drivers.contract import Lease, NewJob, Placed, Sizes, State
+from relevo.drivers.memory.job import ORDER, Job, turn
+
+
+class Jobs:
+    """The living jobs by key, those of them that have a unique key by that, and the pauses."""
+
+    def __init__(self) -> None:
+        self._keys = itertools.count(1)
+        self._living: dict[int | str, Job] = {}
+        self._unique: dict[str, Job] = {}
+        self._pauses: dict[str, float | None] = {}
+
+    def put(self, new: NewJob, now: float) -> Placed:
+        if new.unique_key is not None and new.unique_key in self._unique:
+            return Placed(self._unique[new.unique_key].id, created=False)
+        available_at = max(now, new.available_at or 0)
+        key = next(self._keys)
+        job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now)
+        self._living[key] = job
+        if job.unique_key is not None:
+            self._unique[job.unique_key] = job
+        return Placed(job.id, created=True)
+
+    def next(self, queues: Sequence[str], limit: int, now: float) -> list[Job]:
+        """The jobs whose turn it is; a queue named twice stands where it is named first."""
+        paused = self.paused(now)
+        rank = {queue: place for place, queue in reversed(list(enumerate(queues))) if queue not in paused}
+        waiting = [job for queue in rank for job in self._in(queue, State.PENDING, now)]
+        return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *turn(job)))
+
+    def held(self, leases: Iterable[Lease]) -> list[Job]:
+        """The jobs that these leases still hold, each once."""
+        found = ((lease, self._living.get(lease.key)) for lease in set(leases))
+        return [job for lease, job in found if job is not None and job.token == lease.token]
+
+    def rescue(self, now: float) -> int:
+        ended = [job for job in self._living.values() if job.lease_is_over(now)]
+        for job in ended:
+            job.let_go()
+            job.rescues += 1
+        return len(ended)
+
+    def forget(self, jobs: Iterable[Job]) -> int:
+        gone = list(jobs)
+        for job in gone:
+            del self._living[job.key]
+            if job.unique_key is not None:
+                del self._unique[job.unique_key]
+        return len(gone)
+
+    def named(self, ids: Collection[str]) -> list[Job]:
+        return [job for job in self._living.values() if job.id in ids]
+
+    def free(self, queue: str) -> list[Job]:
+        """The jobs of a queue that nobody holds."""
+        return [job for job in self._living.values() if job.queue == queue and job.token is None]
+
+    def queues(self) -> list[str]:
+        return sorted({job.queue for job in self._living.values()})
+
+    def sizes(self, queue: str, now: float) -> Sizes:
+        pending = self._in(queue, State.PENDING, now)
+        delayed, reserved = (len(self._in(queue, state, now)) for state in (State.DELAYED, State.RESERVED))
+        oldest = now - min(job.available_at for job in pending) if pending else None
+        return Sizes(len(pending), delayed, reserved, oldest)
+
+    def first(self, queue: str, state: State, limit: int, now: float) -> list[Job]:
+        return heapq.nsmallest(limit, self._in(queue, state, now), key=ORDER[state])
+
+    def pause(self, queue: str, until: float | None) -> None:
+        self._pauses[queue] = until
+
+    def resume(self, queue: str) -> None:
+        self._pauses.pop(queue, None)
+
+    def paused(self, now: float) -> dict[str, float | None]:
+        self._pauses = {queue: until for queue, until in self._pauses.items() if until is None or until > now}
+        return dict(self._pauses)
+
+    def _in(self, queue: str, state: State, now: float) -> list[Job]:
+        return [job for job in self._living.values() if job.queue == queue and job.state(now) is state]
