@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 BIN = .venv/bin
 # More arguments for the command behind a target: make test ARGS="-k lease"
 ARGS ?=
+# Which measurements: make bench BENCH=images. `compare` is left to be asked for: it installs the peers it compares with.
+BENCH ?= $(filter-out __init__ compare, $(basename $(notdir $(wildcard benchmarks/*.py))))
 
 help:  ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
@@ -35,5 +37,5 @@ check: setup  ## ruff, mypy and the order of the packages
 faults: setup  ## Only the tests that kill, cut and fill things
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
-bench: setup  ## Measure: rates, latency, rescue, stops
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: setup  ## Measure what benchmarks/ measures (BENCH=images: one of them)
+	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
