@@ -75,6 +75,7 @@ def preset(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": connection.transport_options,
         "task_default_queue": connection.queue,
         "result_backend": settings.result_backend,
+        "result_backend_transport_options": settings.result_transport_options,
         "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
         **_JSON_ONLY, **_NOTHING_LOST, **_RESULTS, **_WORKER,
         **(_AT_ONCE if connection.driver == "sync" else {}),

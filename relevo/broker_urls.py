@@ -6,7 +6,7 @@ An error never shows a url that may hold a password; those of the libraries belo
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -48,7 +48,7 @@ def redis(env: Environment) -> str:
     """REDIS_URL, or the one that the other REDIS_ settings make; redis://127.0.0.1:6379/0 when none is set."""
     given = env.text("REDIS_URL")
     if given:
-        return _with_checked_certificate(_checked(given))
+        return ";".join(_with_checked_certificate(_checked(url, given)) for url in _several(given))
     host = env.host("REDIS_HOST", "127.0.0.1")
     port, number = env.whole("REDIS_PORT", 6379, 1, 65535), env.whole("REDIS_DB", 0, 0, 1_000_000)
     return f"redis://{_credentials(env)}{f'[{host}]' if ':' in host else host}:{port}/{number}"
@@ -88,16 +88,39 @@ def _absolute(url: URL) -> URL:
     return url.set(database=path)
 
 
-def _checked(given: str) -> str:
+def sentinel_master(env: Environment, redis_url: str) -> str | None:
+    """REDIS_SENTINEL_MASTER: the name under which the Sentinels of REDIS_URL know the master; else None."""
+    name = env.text("REDIS_SENTINEL_MASTER")
+    if not redis_url.startswith("sentinel://"):
+        return None
+    if not name:
+        raise SettingsError("expected REDIS_SENTINEL_MASTER to be the master's name in the Sentinels' configuration, "
+                            "got nothing: a sentinel:// url needs it")
+    return name
+
+
+def _several(given: str) -> list[str]:
+    """The Sentinels of a url; any other is one."""
+    return given.split(";") if given.startswith("sentinel://") else [given]
+
+
+def _checked(url: str, given: str) -> str:
     try:
-        parts = urlsplit(given)
-        number = parts.path.strip("/")
-        fits = parts.scheme in {"redis", "rediss"} and parts.port != 0 and (not number or number.isdecimal())
+        fits = _fits(urlsplit(url), sentinel=given.startswith("sentinel://"))
     except ValueError:
         fits = False
-    if not fits or ";" in given:
-        raise expected_url("REDIS_URL", "a redis:// or rediss:// url, like redis://:password@host:6379/0", given)
-    return given
+    if not fits or ";" in url:
+        raise expected_url("REDIS_URL", "a redis://, rediss://, redis+socket:// or sentinel:// url, "
+                           "like redis://:password@host:6379/0", given)
+    return url
+
+
+def _fits(parts: SplitResult, sentinel: bool) -> bool:
+    if parts.scheme == "redis+socket":
+        return len(parts.path) > 1
+    number = parts.path.strip("/")
+    schemes = {"sentinel"} if sentinel else {"redis", "rediss"}
+    return parts.scheme in schemes and parts.port != 0 and (not number or number.isdecimal())
 
 
 def _with_checked_certificate(url: str) -> str:

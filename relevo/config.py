@@ -21,7 +21,7 @@ from relevo.errors import SettingsError, did_you_mean
 NAMES = (
     "QUEUE_CONNECTION", "QUEUE_RETRY_AFTER", "QUEUE_MAX_TRIES", "QUEUE_BACKOFF", "QUEUE_RESULTS",
     "DATABASE_URL",
-    "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB",
+    "REDIS_URL", "REDIS_SENTINEL_MASTER", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB",
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
@@ -50,6 +50,8 @@ class Connection:
     queue: str
     #: The lease in seconds: what a dead worker held runs again after it. A living worker renews it (not on sqs).
     retry_after: float
+    #: The master's name, where `url` names Sentinels.
+    sentinel_master: str | None = None
 
     @property
     def transport_options(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Connection:
             "socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
             "socket_keepalive": True,
             "health_check_interval": REDIS_HEALTH_CHECK_INTERVAL,
+            **({"master_name": self.sentinel_master} if self.sentinel_master else {}),
         }
 
 
@@ -113,6 +116,12 @@ class Settings:
     flower_port: int
     #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
     flower_basic_auth: str | None = field(repr=False)
+
+    @property
+    def result_transport_options(self) -> dict[str, Any]:
+        """What Celery calls `result_backend_transport_options`."""
+        master = self.connections["redis"].sentinel_master
+        return {"master_name": master} if master and self.result_backend == self.redis_url else {}
 
     @property
     def connection(self) -> Connection:
@@ -171,12 +180,13 @@ def _connections(env: Environment, chosen: str, retry_after: float, urls: Mappin
     # kombu's SQS transport can't renew what it holds, so the lease there has to outlast the longest job.
     sqs_retry_after = env.seconds("SQS_RETRY_AFTER", 1800)
     leases = {"sync": retry_after, "database": retry_after, "redis": retry_after, "sqs": sqs_retry_after}
+    masters = {"redis": broker_urls.sentinel_master(env, urls["redis"])}
     others = [("high-priority", broker, "high", 30), ("long-running", broker, "long", 300),
               ("redis-long", "redis", "long", 300), ("redis-priority", "redis", "high", 60)]
     return Connections([
-        *(Connection(name, name, url, "default", leases[name]) for name, url in urls.items()),
-        *(Connection(name, driver, urls[driver], queue, sqs_retry_after if driver == "sqs" else lease)
-          for name, driver, queue, lease in others),
+        *(Connection(name, name, url, "default", leases[name], masters.get(name)) for name, url in urls.items()),
+        *(Connection(name, driver, urls[driver], queue, sqs_retry_after if driver == "sqs" else lease,
+                     masters.get(driver)) for name, driver, queue, lease in others),
     ])  # fmt: skip
 
 

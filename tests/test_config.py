@@ -115,6 +115,24 @@ def test_an_ipv6_redis_host_gets_its_brackets():
     assert load(REDIS_HOST="::1").redis_url == "redis://[::1]:6379/0"
 
 
+def test_redis_may_be_behind_a_unix_socket():
+    url = "redis+socket:///run/redis.sock?virtual_host=2"
+    assert load(REDIS_URL=url).redis_url == load(REDIS_URL=url).result_backend == url
+
+
+def test_sentinels_come_with_the_name_of_their_master():
+    settings = load(REDIS_URL="sentinel://:secret@a:26379/0;sentinel://b:26379", REDIS_SENTINEL_MASTER="mymaster")
+    assert settings.connection.url == "sentinel://:secret@a:26379/0;sentinel://b:26379"
+    assert settings.connections["redis-long"].transport_options["master_name"] == "mymaster"
+    assert settings.result_transport_options == {"master_name": "mymaster"}
+    assert "master_name" not in load(REDIS_URL="redis://r").connection.transport_options
+    assert load(REDIS_URL="redis://r").result_transport_options == {}
+
+
+def test_sentinels_without_their_masters_name_are_refused():
+    assert refusal(REDIS_URL="sentinel://:secret@a").startswith("expected REDIS_SENTINEL_MASTER to be the master's ")
+
+
 def test_tls_to_redis_checks_the_certificate_unless_told_not_to():
     assert load(REDIS_URL="rediss://r/0").redis_url == "rediss://r/0?ssl_cert_reqs=CERT_REQUIRED"
     assert load(REDIS_URL="rediss://r/0?a=b").redis_url == "rediss://r/0?a=b&ssl_cert_reqs=CERT_REQUIRED"
@@ -232,11 +250,12 @@ def test_a_bad_database_url_is_refused_without_its_password(given, expectation):
 
 @pytest.mark.parametrize(
     "given", ["http://:secret@h", "redis://:secret@h:port/0", "redis://:secret@h/x", "redis://:secret@h:99999",
-              "redis://[:secret@h", "redis://:secret@h/0;redis://g", "secret", "//:secret@h"]
+              "redis://[:secret@h", "redis://:secret@h/0;redis://g", "secret", "//:secret@h", "redis+socket://",
+              "sentinel://:secret@h;redis://g", "redis://:secret@h;sentinel://g", "sentinel://:secret@h;"]
 )  # fmt: skip
 def test_a_bad_redis_url_is_refused_without_its_password(given):
     message = refusal(REDIS_URL=given)
-    assert message.startswith("expected REDIS_URL to be a redis:// or rediss:// url, like ")
+    assert message.startswith("expected REDIS_URL to be a redis://, rediss://, redis+socket:// or sentinel:// url, ")
     assert "secret" not in message
 
 
