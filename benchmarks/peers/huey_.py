@@ -1,4 +1,4 @@
-"""Huey: ten threads in one process (its process workers lose the same amount to polling)."""
+"""Huey: two worker processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.peers import marks
 from huey import RedisHuey
 
 huey = RedisHuey("bench", url=marks.url(), results=False)
-_consumer = str(Path(sys.executable).with_name("huey_consumer.py"))
+_consumer = str(Path(sys.executable).with_name("huey_consumer"))
 WORKERS = {
     "huey, 2 processes": [sys.executable, _consumer, "benchmarks.peers.huey_.huey", "-w", "2", "-k", "process", "-q"],
 }
