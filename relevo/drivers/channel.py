@@ -27,7 +27,8 @@ from kombu.utils.uuid import uuid
 from relevo.drivers import messages
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
-from relevo.drivers.qos import QoS
+from relevo.drivers.qos import QoS, places_taken
+from relevo.drivers.rejected import put_aside
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,6 @@ IN_PIPE = 0.02
 ACK_WITHIN = 0.02
 # A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
 MAILBOX_TTL = 60.0
-# Where a message goes that nothing can be done with: it is kept, with the reason, and never run.
-REJECTED = "rejected"
 # A job whose worker dies with it again and again is put aside after so many times.
 MOST_RESCUES = 3
 
@@ -191,7 +190,7 @@ class Channel(virtual.Channel):
         return True
 
     def _fill(self, queues: list[str], room: int) -> None:
-        wanted = room + self._ahead()
+        wanted = min(room, MOST) + self._ahead()  # room is without end where nobody set a prefetch count
         self._reserved.extend(self._reserve(queues, wanted))
         self._exhausted = len(self._reserved) < wanted
 
@@ -236,32 +235,39 @@ class Channel(virtual.Channel):
                 self.ledger.done(message.delivery_tag)
             else:
                 self.qos.append(message, message.delivery_tag)
-            self._hand_over(job.queue, message)
+            self._hand_over_job(job, message)
 
     def _message(self, job: ReservedJob) -> Any:
         """The message of a job, or None when there is nothing to be done with it and it was put aside."""
         if job.rescues >= MOST_RESCUES:
-            return self._put_aside(job, f"its worker died with it {job.rescues} times")
+            return put_aside(self.ledger, job, f"its worker died with it {job.rescues} times")
         try:
-            return self.Message(messages.message_of(job), channel=self)
+            message: Any = self.Message(messages.message_of(job), channel=self)
+            messages.decode(message)
         except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
-            return self._put_aside(job, f"it can't be read: {error}")
-
-    def _put_aside(self, job: ReservedJob, reason: str) -> None:
-        logger.error("job %s of queue %r is put aside in queue %r: %s", job.id, job.queue, REJECTED, reason)
-        self.driver.put([NewJob(queue=REJECTED, payload=job.payload, id=job.id)])
-        self.ledger.done(job.lease.token)
+            return put_aside(self.ledger, job, f"it can't be read: {error}")
+        message.job = job
+        return message
 
     def put_aside(self, message: Any) -> None:
-        """A message was rejected, not to be run again: keep it where an operator finds it, then forget its lease."""
-        logger.error("a message was rejected and is put aside in queue %r: %r", REJECTED, message)
-        self.driver.put([messages.new_job(REJECTED, message.serializable())])
-        self.ledger.done(message.delivery_tag)
+        """A message was rejected, not to be run again."""
+        put_aside(self.ledger, message.job, "it was rejected")
 
     def _hand_over(self, queue: str, message: Any) -> None:
         callback: Callable[[Any], None] | None = self.connection._callbacks.get(queue)  # noqa: SLF001  kombu's own table
         if callback is not None:
             callback(message)
+
+    def _hand_over_job(self, job: ReservedJob, message: Any) -> None:
+        """Celery rejects what it knows is bad; what it trips over is bad too, unless a request was made of it."""
+        accepted = places_taken()
+        try:
+            self._hand_over(job.queue, message)
+        except Exception as error:
+            if job.queue in self._no_ack or places_taken() > accepted:
+                raise
+            self.qos.forget(message.delivery_tag)
+            put_aside(self.ledger, job, f"it can't be received: {error!r}")
 
     def has_room(self) -> bool:
         """Whether this channel could take a job now."""
