@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from kombu.exceptions import ContentDisallowed
 from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
@@ -19,6 +20,7 @@ from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, NewJob, R
 
 Message = dict[str, Any]
 
+_JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
 
 
@@ -37,14 +39,26 @@ def new_job(queue: str, message: Message) -> NewJob:
 def message_of(job: ReservedJob) -> Message:
     """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
     message = loads(job.payload)
-    properties = message.get("properties") if isinstance(message, dict) else None
-    if not isinstance(properties, dict) or "body" not in message:
-        raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")
+    fields = message if isinstance(message, dict) else {}
+    properties = fields.get("properties")
+    if not isinstance(properties, dict) or not isinstance(fields.get("body"), str):
+        raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")  # noqa: TRY004
+    if not isinstance(fields.get("headers", {}), dict):
+        raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
     properties["delivery_tag"] = job.lease.token
     info = properties.setdefault("delivery_info", {})
     if job.attempts > 1:
         info["redelivered"] = True
     return message
+
+
+def decode(message: Any) -> None:
+    """Decode a JSON body now; what fails is ours to keep, where Celery would ack and forget it. It is decoded once."""
+    message.accept = _JSON
+    try:
+        message.decode()
+    except ContentDisallowed:
+        message.accept = None  # the consumer says what else it accepts
 
 
 def dumps(message: Message) -> str:

@@ -26,8 +26,8 @@ import psutil
 import pytest
 
 from relevo.drivers import driver_for
-from relevo.drivers.channel import REJECTED
 from relevo.drivers.contract import Driver, JobView, NewJob, State
+from relevo.drivers.rejected import REJECTED
 from tests.faults.starter import Starter
 
 if TYPE_CHECKING:
