@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 import redis
@@ -47,7 +47,8 @@ class Server:
         self.program, self.port = program(version), servers.free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="relevo-", ignore_cleanup_errors=True)
         self.home = Path(self._folder.name)
-        self.options = {"save": "", "appendonly": "no"} | {key.replace("_", "-"): value for key, value in options.items()}
+        self.options = {"save": "", "appendonly": "no"}
+        self.options |= {key.replace("_", "-"): value for key, value in options.items()}
         self.client = redis.Redis(port=self.port, socket_timeout=5, retry=None)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +60,7 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
