@@ -59,6 +59,10 @@ class Connections:
         """Do `work`, which writes nothing."""
         return self._step(lambda: self._untransacted(work), safe=True)
 
+    def administer(self, work: Callable[[Engine], None]) -> None:
+        """Do `work` on the tables themselves."""
+        self._step(lambda: work(self.engine), safe=False)
+
     def close(self) -> None:
         with self._turn:
             self.engine.dispose()

@@ -240,8 +240,8 @@ class DatabaseDriver(Driver):
 
     def create_schema(self) -> None:
         """Make or upgrade the engine's tables."""
-        create_schema(self.connections.engine)
+        self.connections.administer(create_schema)
 
     def drop_schema(self) -> None:
         """Drop the engine's tables, jobs and all."""
-        drop_schema(self.connections.engine)
+        self.connections.administer(drop_schema)

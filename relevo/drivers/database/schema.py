@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from relevo.drivers.database.table import metadata
 from relevo.engine import ALONE
+from relevo.errors import SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -77,10 +78,15 @@ def _in_turn(engine: Engine) -> Iterator[None]:
 
 def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415  see above
+    from alembic.util.exc import CommandError  # noqa: PLC0415  see above
 
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:  # it doesn't know the version it found
+        found = version(connection)
+        raise SchemaError(f"expected tables of version {NEWEST} or older, got version {found}: {error}") from error
 
 
 def _config() -> Config:
