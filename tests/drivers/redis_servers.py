@@ -41,8 +41,6 @@ def program(version: str = "installed") -> str:
 class Server:
     """A Redis in a folder of its own. `options` are its own, as on its command line, without the dashes."""
 
-    mode: tuple[str, ...] = ()
-
     def __init__(self, version: str = "installed", **options: str) -> None:
         self.program, self.port = program(version), servers.free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="relevo-", ignore_cleanup_errors=True)
@@ -71,7 +69,7 @@ class Server:
 
     def command(self) -> list[str]:
         pairs = {"port": str(self.port), "bind": servers.HOST, "dir": str(self.home)} | self.options
-        return [self.program, *self.mode, *(word for key, value in pairs.items() for word in (f"--{key}", value))]
+        return [self.program, *(word for key, value in pairs.items() for word in (f"--{key}", value))]
 
     def start(self) -> None:
         with (self.home / "log").open("ab") as log:
@@ -114,11 +112,8 @@ class Server:
 class Sentinel(Server):
     """A Sentinel that watches a master called `mymaster`, alone, and loses patience after half a second."""
 
-    mode = ("sentinel.conf", "--sentinel")
-
     def __init__(self, master: Server) -> None:
         super().__init__()
-        self.program = str(Path(self.program).resolve())
         (self.home / "sentinel.conf").write_text(
             f"port {self.port}\nbind {servers.HOST}\ndir {self.home}\n"
             f"sentinel monitor mymaster {servers.HOST} {master.port} 1\n"
