@@ -26,8 +26,9 @@ def driver(request, tmp_path):
         if request.param == "sqlite"
         else request.getfixturevalue(f"{request.param}_url")
     )
-    DatabaseDriver(url).create_schema()
     driver = DatabaseDriver(url)
+    driver.create_schema()
+    driver.close()  # so that it has one connection from here on, or none
     driver.delete(["parent", "child", "later"])
     yield driver
     driver.delete(["parent", "child", "later"])
@@ -78,21 +79,22 @@ def test_a_child_uses_a_connection_of_its_own(driver):
 def test_a_child_goes_on_when_its_parent_closes(driver):
     """With SQLite, the last to close removes the log that the others write to: it must know that a child is left."""
     driver.put([NewJob("forks", "{}", "parent")])
-    read, write = os.pipe()
+    (done, say_done), (told, tell) = os.pipe(), os.pipe()
     pid = os.fork()
     if not pid:
-        driver.put([NewJob("forks", "{}", "child")])
-        os.write(write, b"!")
+        for id_ in ("child", "later"):
+            driver.put([NewJob("forks", "{}", id_)])
+            os.write(say_done, b"!")
+            os.read(told, 1)
         signal.pause()
-    os.read(read, 1)
 
-    # When the parent closes and opens again, and both write
+    # When the parent closes while a child has the file open, and the child writes on and is killed
+    os.read(done, 1)
     driver.close()
-    other = DatabaseDriver(driver.connections.url.render_as_string(hide_password=False))
-    other.put([NewJob("forks", "{}", "later")])
+    os.write(tell, b"!")
+    os.read(done, 1)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
     # I expect nothing to be lost
-    assert [job.id for job in other.reserve(["forks"], 5, 600, "worker")] == ["parent", "child", "later"]
-    other.close()
+    assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child", "later"]

@@ -83,7 +83,8 @@ def test_tables_of_a_later_version_are_left_alone(driver):
 def test_names_are_bytes_to_postgresql_whatever_its_locale(postgresql_url):
     driver = DatabaseDriver(postgresql_url)
     driver.create_schema()
-    asked = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE column_name IN ('queue', 'unique_key')"
+    names = "column_name IN ('queue', 'exchange', 'unique_key')"
+    asked = f"SELECT DISTINCT collation_name FROM information_schema.columns WHERE {names}"
     assert driver.connections.read(lambda connection: connection.execute(text(asked)).scalars().all()) == ["C"]
 
 
