@@ -21,8 +21,8 @@ DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 REDIS = ("redis", "rediss", "sentinel")
 TRANSPORT = "relevo.drivers.transport:Transport"
 
-# The lease, and what kombu's producer leaves among the transport options of its connection: the retry policy of its last
-# message. Reconnecting with it made another driver, which couldn't tell that a put was the second try of the first's.
+# The lease, and what kombu's producer leaves among the transport options of its connection: its last message's retry
+# policy. Reconnecting with it made another driver, which couldn't tell that a put was the second try of the first's.
 _NOT_CONNECTING = frozenset({"lease", "max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"})
 
 _open: dict[tuple[int, str, str], Driver] = {}

@@ -31,7 +31,7 @@ class Way:
 
 @pytest.fixture(scope="module")
 def place():
-    """One server that listens on TCP, on a socket and, with a certificate it signed itself, on TLS; and its Sentinel."""
+    """One server that listens on TCP, a socket and, with a certificate it signed itself, TLS; and its Sentinel."""
     with Server() as server, contextlib.ExitStack() as stack:
         server.kill()
         server.options |= {"unixsocket": str(server.home / "socket"), **certificate(server.home)}
@@ -111,7 +111,7 @@ def test_a_bell_rings_on_each(way):
 def rings_after(bell, act):
     import select  # noqa: PLC0415
 
-    bell.listen(True)  # noqa: FBT003
+    bell.listen(True)
     act()
     assert select.select([bell.fileno()], [], [], 10)[0]
     bell.hear()
@@ -127,7 +127,7 @@ def test_a_certificate_nobody_vouches_for_is_refused(place):
 
 
 def test_a_wrong_password_is_said(place):
-    with pytest.raises(DriverUnavailableError, match="WRONGPASS|invalid username-password"):
+    with pytest.raises(DriverUnavailableError, match="invalid username-password"):
         RedisDriver(f"redis://me:wrong@{servers.HOST}:{place.port}/0").queues()
 
 
@@ -152,7 +152,7 @@ def test_more_threads_than_kombus_ten_connections_talk_at_the_same_time(place):
     driver = RedisDriver(place.url)
     bells = [driver.bell(["many"]) for _ in range(40)]
     for bell in bells:
-        bell.listen(True)  # noqa: FBT003
+        bell.listen(True)
     assert all(bell.fileno() is not None for bell in bells)
     for bell in bells:
         bell.close()
