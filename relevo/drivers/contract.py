@@ -155,6 +155,10 @@ class Driver(ABC):
         """Delete jobs by id, in whatever state. Returns how many. (Who holds one runs it on; its ack does nothing.)"""
 
     @abstractmethod
+    def hasten(self, ids: Iterable[str]) -> int:
+        """Make delayed jobs due now, by id. Returns how many. What is pending or reserved is left as it is."""
+
+    @abstractmethod
     def clear(self, queue: str) -> int:
         """Delete the pending and delayed jobs of a queue; reserved ones are left to their workers. Returns how many."""
 

@@ -139,3 +139,12 @@ class PostgresqlBell(TimedBell):
         if self._connection is not None and os.getpid() == self._owner:  # else it is the parent's
             self._connection.close()
         self._connection = None
+
+
+def bell_of(name: str, engine: Engine, until_due: Callable[[], float]) -> Bell:
+    """The bell that a database has."""
+    if name == "sqlite":
+        return SqliteBell(engine, until_due)
+    if name == "postgresql":
+        return PostgresqlBell(engine, until_due)
+    return TimedBell(until_due)

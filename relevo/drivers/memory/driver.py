@@ -136,6 +136,13 @@ class MemoryDriver(Driver):
         with self._lock:
             return self._jobs.forget(self._jobs.named(wanted))
 
+    def hasten(self, ids: Iterable[str]) -> int:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            self._changes += 1
+            return self._jobs.hasten(wanted, self.now())
+
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         with self._lock:
