@@ -29,12 +29,13 @@ drivers.register()
 
 @contextlib.contextmanager
 def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Broker name -> url: those given, or a SQLite file and a PostgreSQL that are gone afterwards."""
+    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone afterwards."""
     with contextlib.ExitStack() as stack:
         found = {url.partition(":")[0]: url for url in urls}
         if not found:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-bench-"))
-            found = {"sqlite": f"sqlite:///{folder}/broker.db", "postgresql": stack.enter_context(servers.postgresql())}
+            found = {"sqlite": f"sqlite:///{folder}/broker.db", "postgresql": stack.enter_context(servers.postgresql()),
+                     "redis": stack.enter_context(servers.redis())}  # fmt: skip
         for url in found.values():
             driver = drivers.driver_for(url)
             if hasattr(driver, "create_schema"):
