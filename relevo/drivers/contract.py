@@ -1,6 +1,6 @@
 """What every driver promises: the life of a job in the broker, in verbs.
 
-                 put(later)            the clock
+                 put(later)            the clock, or hasten
                +------------> delayed ----------+
                |                                v
     (nothing) -+-- put ------------------>  pending  --- reserve ---> reserved --- ack ---> (gone)
