@@ -31,6 +31,8 @@ EXIT_MISUSED = 2
 class App(celery.Celery):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
+    events_cls = "relevo.job.events:Events"
+
     def __init__(self, main: str | None = None, *, settings: Settings, **options: Any) -> None:
         self.settings = settings
         options.setdefault("task_cls", "relevo.job.task:Task")

@@ -187,8 +187,8 @@ class Driver(ABC):
         """Close a mailbox; one that isn't there is already closed."""
 
     @abstractmethod
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
-        """Send messages to every open mailbox they fit, in order. Without one they are dropped, cheaply."""
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
+        """Send messages to every open mailbox they fit, in order. False: there was none, they are dropped."""
 
     @abstractmethod
     def receive(self, mailbox: str) -> list[Broadcast]:
