@@ -128,7 +128,7 @@ _WORKER = {
     # deaf to remote control, when an early ack makes room too soon.
     "worker_pool_putlocks": False,
     "worker_timer_precision": 0.1,  # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
-    # Task events cost a broadcast per change of state, three a job, sent one by one by a worker without an event loop.
+    # Task events are three a job; sent in groups (job/events.py), but each is written for whoever listens.
     # They are for those who look: Flower switches them on in every worker when it starts, `worker -E` at the start.
     "worker_send_task_events": False,
     # The project's own logging stays. Celery still sets up the root logger when nobody has.
