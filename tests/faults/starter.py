@@ -7,9 +7,11 @@ worker is `celery …` as from a shell from there on: a process of its own sessi
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +28,10 @@ PRELOADED = (
 )  # fmt: skip
 
 
+#: The workers that run.
+alive: set[int] = set()
+
+
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
@@ -34,8 +40,17 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             become(asked)
+        alive.add(pid)
         threading.Thread(target=report, args=(pid, Path(asked["exit"])), daemon=True).start()
         print(pid, flush=True)  # noqa: T201  the answer
+    end()
+
+
+def end() -> None:
+    """The test run is over, or was killed: leave no worker behind."""
+    for pid in list(alive):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def become(asked: dict[str, Any]) -> None:
@@ -68,13 +83,14 @@ def leave(code: Any) -> None:
 
 def report(pid: int, path: Path) -> None:
     _, status = os.waitpid(pid, 0)
+    alive.discard(pid)
     part = path.with_suffix(".part")
     part.write_text(str(os.waitstatus_to_exitcode(status)))
     part.rename(path)
 
 
 class Starter:
-    """The other end: start processes by it. It ends when it is closed; what it started doesn't."""
+    """The other end: start processes by it. When it is closed, or we are killed, it ends and so does what it started."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
