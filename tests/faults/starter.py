@@ -8,6 +8,7 @@ worker is `celery …` as from a shell from there on: a process of its own sessi
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -27,6 +28,8 @@ PRELOADED = (
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 )  # fmt: skip
 
+
+PR_SET_PDEATHSIG = 1
 
 #: The workers that run.
 alive: set[int] = set()
@@ -56,6 +59,8 @@ def end() -> None:
 def become(asked: dict[str, Any]) -> None:
     """Be the process that was asked for, and never return."""
     os.setsid()
+    if sys.platform == "linux":  # the end that can't be told: the whole run is killed, this starter with it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(source, descriptor)
@@ -90,7 +95,7 @@ def report(pid: int, path: Path) -> None:
 
 
 class Starter:
-    """The other end: start processes by it. When it is closed, or we are killed, it ends and so does what it started."""
+    """The other end: start processes by it. When it is closed, or we are killed, it ends, and what it started, too."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
