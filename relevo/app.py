@@ -23,7 +23,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SettingsError, did_you_mean
-from relevo.job import prefork
+from relevo.job import coldstop, prefork
 
 EXIT_MISUSED = 2
 
@@ -64,6 +64,7 @@ def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     _check_names(config)
     drivers.register()
     prefork.install()
+    coldstop.install()
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     _prepare_command(settings)
