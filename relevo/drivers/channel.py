@@ -150,7 +150,8 @@ class Channel(virtual.Channel):
         super().basic_cancel(consumer_tag)
         if not self.job_queues():
             self._put_back()
-            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write the acks
+            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
+            self.ledger.write_back()
             self.ledger.flush()
 
     def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
@@ -179,6 +180,7 @@ class Channel(virtual.Channel):
         queues = self.job_queues()
         if not queues:
             return False
+        self.ledger.write_back()
         self._exhausted = self._exhausted and not heard
         room = self.qos.room()
         if room > 0 and not self._reserved and not self._exhausted:
@@ -257,6 +259,11 @@ class Channel(virtual.Channel):
         logger.error("a message was rejected and is put aside in queue %r: %r", REJECTED, message)
         self.driver.put([messages.new_job(REJECTED, message.serializable())])
         self.ledger.done(message.delivery_tag)
+
+    def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
+        """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
+        again = messages.dumps(messages.again(message.serializable(), headers))
+        self.qos.put_back(message.delivery_tag, delay, again, attempts)
 
     def _hand_over(self, queue: str, message: Any) -> None:
         callback: Callable[[Any], None] | None = self.connection._callbacks.get(queue)  # noqa: SLF001  kombu's own table

@@ -7,6 +7,7 @@ every kombu broker holds, except that a text body stays a text: an operator can 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,9 @@ from relevo import clock
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, NewJob, ReservedJob
 
 Message = dict[str, Any]
+
+#: The property that a message has while its job is reserved: whoever holds it may put it back changed.
+LEASED = "leased"
 
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
 
@@ -41,10 +45,19 @@ def message_of(job: ReservedJob) -> Message:
     if not isinstance(properties, dict) or "body" not in message:
         raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")
     properties["delivery_tag"] = job.lease.token
+    properties[LEASED] = True
     info = properties.setdefault("delivery_info", {})
-    if job.attempts > 1:
+    if job.rescues:
         info["redelivered"] = True
     return message
+
+
+def again(message: Message, headers: Mapping[str, Any]) -> Message:
+    """A message as it goes back: with these headers over its own, and without what only its delivery had."""
+    properties = {name: value for name, value in message["properties"].items() if name not in ("delivery_tag", LEASED)}
+    properties["delivery_info"] = dict(properties.get("delivery_info") or {})
+    properties["delivery_info"].pop("redelivered", None)
+    return {**message, "headers": {**(message.get("headers") or {}), **headers, "eta": None}, "properties": properties}
 
 
 def dumps(message: Message) -> str:

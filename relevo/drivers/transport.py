@@ -141,6 +141,9 @@ class Transport(virtual.Transport):
             self._heard = True
             return
         bell = self._listen()
+        if bell is None:
+            self._heard = True  # what was put after the last look and before the bell was there, it doesn't tell
+            return
         bell.listen(self._room(), self.mailboxes)
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
@@ -154,11 +157,13 @@ class Transport(virtual.Transport):
     def _room(self) -> bool:
         return any(channel.has_room() for channel in self.channels)
 
-    def _listen(self) -> Bell:
+    def _listen(self) -> Bell | None:
+        """The bell for the queues of now, or None when it is a new one."""
         queues = [queue for channel in self.channels for queue in channel.job_queues()]
         if self._bell is None or queues != self._bell_queues:
             self._close_bell()
             self._bell, self._bell_queues = self.driver.bell(queues), queues
+            return None
         return self._bell
 
     def _close_bell(self) -> None:
