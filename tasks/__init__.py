@@ -4,11 +4,16 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from relevo.app import create_app
+from relevo.app import EXIT_MISUSED, create_app
+from relevo.errors import SettingsError
 
 # `celery -A` has the working directory on the path only while it loads this module; celeryconfig, app.models and what a
 # task imports when it runs are found afterwards too.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-app = create_app("tasks", include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
+try:
+    app = create_app("tasks", include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
+except SettingsError as error:  # one line for whatever program this is the start of, not a traceback
+    sys.stderr.write(f"Error: {error}\n")
+    raise SystemExit(EXIT_MISUSED) from error
 app.config_from_object("celeryconfig")

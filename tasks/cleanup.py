@@ -11,7 +11,8 @@ DAY = 24 * 60 * 60
 @app.task(name="cleanup.temporary_files")
 def temporary_files(older_than: float = DAY) -> int:
     """Delete the half-written files that killed processes left on the local disk. Returns how many."""
-    return sum(_delete(path, clock.now() - older_than) for path in app.settings.storage.rglob("*.part"))
+    # LocalDisk's temporary names begin with a dot; a file that somebody uploaded as `x.part` is none of them.
+    return sum(_delete(path, clock.now() - older_than) for path in app.settings.storage.rglob(".*.part"))
 
 
 def _delete(path: Path, before: float) -> bool:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from celery.exceptions import TimeLimitExceeded
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -56,8 +57,15 @@ def process(self: Any, file_id: int, sizes: dict[str, int] | None = None, user_i
 def process_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: the file's row says how."""
     file_id = job.kwargs["file_id"] if "file_id" in job.kwargs else job.args[0]
+    _end(file_id, error=_told(error))
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line; of a database's, without the statement."""
+    if isinstance(error, TimeLimitExceeded):
+        return f"it took longer than {process.options.timeout:g} seconds"
     told = str(error) if isinstance(error, RelevoError) else f"{type(error).__name__}: {error}"
-    _end(file_id, error=told.partition("\n")[0][:1000])  # of a database's error, not the whole statement
+    return told.partition("\n")[0][:1000]
 
 
 def _make(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:

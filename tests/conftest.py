@@ -36,8 +36,9 @@ def mariadb_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/relevo.db"
+def sqlite_url() -> Iterator[str]:
+    with servers.sqlite() as url:
+        yield url
 
 
 @pytest.fixture(scope="session", params=BROKERS)

@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 DATABASE = "relevo"
 START_WITHIN = 60.0
 PR_SET_PDEATHSIG = 1
+RAM_FOR_SQLITE = 512 * 2**20
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ def postgresql() -> Iterator[str]:
         initdb = [str(Path(program).resolve().with_name("initdb")), "-D", data, "-U", "postgres", "-A", "trust"]
         install([*initdb, "-E", "UTF8", "--locale=C", "-N"], home, owner)
         command = [program, "-D", data, "-h", HOST, "-p", str(port), "-k", home, "-F", "-c", "max_connections=300"]
-        with running(command, home, ready="ready to accept connections", owner=owner, end=signal.SIGQUIT):
+        with running(command, home, ready="ready to accept connections", owner=owner, end=signal.SIGINT):
             with psycopg.connect(f"postgresql://postgres@{HOST}:{port}/postgres", autocommit=True) as connection:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
             yield f"postgresql://postgres@{HOST}:{port}/{DATABASE}"
@@ -84,7 +85,16 @@ def mariadb() -> Iterator[str]:
             yield f"mysql://root@{HOST}:{port}/{DATABASE}"
 
 
-# --- what all three share -------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def sqlite() -> Iterator[str]:
+    """An empty SQLite file; yields its url. It lies in memory where there is enough: nothing turns its fsyncs off."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > RAM_FOR_SQLITE
+    with tempfile.TemporaryDirectory(prefix="relevo-", dir=shared if roomy else None) as home:
+        yield f"sqlite:///{home}/relevo.db"
+
+
+# --- what the servers share -------------------------------------------------------------------------------------------
 def missing(program: str) -> NoReturn:
     """Skip at home, fail in CI: the one place that says so."""
     message = f"{program} is not installed"

@@ -320,7 +320,7 @@ def test_old_half_written_files_are_deleted_and_nothing_else(tmp_path, monkeypat
     from tasks.cleanup import temporary_files  # noqa: PLC0415
 
     monkeypatch.setattr(tasks.app, "settings", settings(FILES_DISK_ROOT=str(tmp_path)))
-    for name, age in [("a/.x.part", 90_000), (".y.part", 60), ("a/photo.jpg", 90_000)]:
+    for name, age in [("a/.x.part", 90_000), (".y.part", 60), ("a/photo.jpg", 90_000), ("a/mine.part", 90_000)]:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
@@ -329,6 +329,6 @@ def test_old_half_written_files_are_deleted_and_nothing_else(tmp_path, monkeypat
     os.utime(tmp_path / "folder.part", (0, 0))
     assert temporary_files() == 1
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
-        ".y.part", "a", "a/photo.jpg", "folder.part",
+        ".y.part", "a", "a/mine.part", "a/photo.jpg", "folder.part",
     ]  # fmt: skip
     assert temporary_files() == 0

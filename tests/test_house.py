@@ -23,8 +23,6 @@ PACKAGES = ("relevo", "tasks", "app")
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if path.stat().st_size]
 
 LONGEST_MODULE = 250
-# A longer module has its reason here.
-LONGER = {"relevo/drivers/contract.py": "the contract is read as one page: its words, then its verbs"}
 
 # A letter in brackets, so that this file doesn't find itself.
 MACHINE_PATHS = r"/[w]ork/|/[r]oot/|/[h]ome/[a-z]|/[U]sers/[a-zA-Z]"
@@ -177,7 +175,5 @@ def test_a_module_opens_by_saying_what_it_is_for(module):
 
 
 @modules
-def test_a_module_is_short_enough_to_read_or_says_why_not(module):
-    lines = len(module.read_text().splitlines())
-    assert lines <= LONGEST_MODULE or name_of(module) in LONGER
-    assert not (lines <= LONGEST_MODULE and name_of(module) in LONGER), "it is short now: take it out of LONGER"
+def test_a_module_is_short_enough_to_read(module):
+    assert len(module.read_text().splitlines()) <= LONGEST_MODULE

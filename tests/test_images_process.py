@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
@@ -21,6 +22,7 @@ from app.models import File, FileVersion, User, session
 from app.models.session import _settings
 from relevo.disks import LocalDisk
 from relevo.errors import DiskError, ImageError, OptionError
+from relevo.job.payload import Job
 from tasks import images
 from tests.pictures import saved, scene
 
@@ -298,6 +300,20 @@ def test_a_row_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_is_n
     result = run(99)
     assert (result.state, len(attempts)) == ("FAILURE", 2)
     assert "there is no file 99" in str(result.result)
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    (TimeLimitExceeded(300), "it took longer than 300 seconds"),
+    (WorkerLostError("The worker process was killed."), "WorkerLostError: The worker process was killed."),
+    (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+    (ValueError("first line\nsecond line"), "ValueError: first line"),
+])
+def test_the_row_has_the_final_error_in_one_line(disk, error, says):
+    file_id = stored(disk, None)
+    for args, kwargs in [((file_id,), {}), ((), {"file_id": file_id})]:
+        job = Job("id", "images.process", args, kwargs, "default", 3, 2, None, ())
+        images.process_failed(job, error)
+        assert row(file_id).error == says
 
 
 def test_a_picture_that_was_in_error_is_processed_when_it_has_been_replaced(disk, picture):

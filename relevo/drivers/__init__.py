@@ -21,6 +21,10 @@ DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 REDIS = ("redis", "rediss", "sentinel")
 TRANSPORT = "relevo.drivers.transport:Transport"
 
+# The lease, and what kombu's producer leaves among the transport options of its connection: its last message's retry
+# policy. Reconnecting with it made another driver, which couldn't tell that a put was the second try of the first's.
+_NOT_CONNECTING = frozenset({"lease", "max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"})
+
 _open: dict[tuple[int, str, str], Driver] = {}
 _opening = threading.Lock()
 
@@ -52,10 +56,10 @@ def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = No
 
 
 def _connecting(url: str, options: Mapping[str, Any], ssl: Any) -> str:
-    """What of the options makes it another connection: nothing for a database, all but the lease for Redis."""
+    """What of the options makes it another connection: nothing for a database, all but _NOT_CONNECTING for Redis."""
     if _scheme(url) not in REDIS:
         return ""
-    return repr((sorted((name, value) for name, value in options.items() if name != "lease"), ssl or None))
+    return repr((sorted((name, value) for name, value in options.items() if name not in _NOT_CONNECTING), ssl or None))
 
 
 def _scheme(url: str) -> str:

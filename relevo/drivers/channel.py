@@ -1,21 +1,13 @@
 """A kombu channel on a driver: what Celery declares, publishes and consumes, told in the driver's verbs.
 
-    publish  -> a job (durable queues), or a broadcast (queues that go with their owner: control, replies, events)
-    consume  <- mail of the broadcast queues first, then jobs: as many as there is room for, in the order of `-Q`
-
-Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is handed over when it
-can start. Beside that the channel may reserve a few jobs ahead (`_ahead`), no more than will start within AHEAD seconds
-at the rate just seen, so that short jobs don't pay a transaction each, and puts them back if they don't.
+publish  -> a job (durable queues), or a broadcast (queues that go with their owner: control, replies, events)
+consume  <- mail of the broadcast queues first, then jobs: as many as there is room for, in the order of `-Q`
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-import socket
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -27,20 +19,14 @@ from kombu.utils.uuid import uuid
 from relevo.drivers import messages
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
-from relevo.drivers.qos import QoS
+from relevo.drivers.intake import Intake
+from relevo.drivers.qos import QoS, places_taken
+from relevo.drivers.rejected import put_aside
 
 logger = logging.getLogger(__name__)
 
-# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
-AHEAD, MOST, STALE = 0.05, 100, 0.5
-# Of these, so many seconds' worth may wait in the pool's pipe rather than here.
-IN_PIPE = 0.02
-# Acks wait for the next reservation, but no longer than this, in seconds.
-ACK_WITHIN = 0.02
 # A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
 MAILBOX_TTL = 60.0
-# Where a message goes that nothing can be done with: it is kept, with the reason, and never run.
-REJECTED = "rejected"
 # A job whose worker dies with it again and again is put aside after so many times.
 MOST_RESCUES = 3
 
@@ -54,12 +40,8 @@ class Channel(virtual.Channel):
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self.driver, self.ledger, self.waker = connection.driver, connection.ledger, connection.waker
-        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._intake = Intake(self.driver, self.ledger)
         self._no_ack: set[str] = set()
-        self._reserved: deque[ReservedJob] = deque()
-        self._reserved_at = self._collected_at = time.monotonic()
-        self._handed = 0
-        self._exhausted = False
 
     # --- queues -----------------------------------------------------------------------------------------------------
     def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> Any:
@@ -149,13 +131,13 @@ class Channel(virtual.Channel):
     def basic_cancel(self, consumer_tag: str) -> None:
         super().basic_cancel(consumer_tag)
         if not self.job_queues():
-            self._put_back()
+            self._intake.put_back()
             self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
             self.ledger.write_back()
             self.ledger.flush()
 
     def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
-        jobs = self._reserve([queue], 1)
+        jobs = self._intake.reserve([queue], 1)
         message = self._message(jobs[0]) if jobs else None
         if message is None:
             return None
@@ -177,98 +159,57 @@ class Channel(virtual.Channel):
 
     def deliver_jobs(self, heard: bool) -> bool:
         """Hand over as many jobs as there is room for; write acks that wait. Returns whether there was any job."""
-        queues = self.job_queues()
-        if not queues:
-            return False
-        self.ledger.write_back()
-        self._exhausted = self._exhausted and not heard
-        room = self.qos.room()
-        if room > 0 and not self._reserved and not self._exhausted:
-            self._fill(queues, room)
-        if not self._reserved or room <= 0:
-            self._tidy()
-            return False
-        for _ in range(min(room, len(self._reserved))):
-            self._start(self._reserved.popleft())
-        return True
-
-    def _fill(self, queues: list[str], room: int) -> None:
-        wanted = room + self._ahead()
-        self._reserved.extend(self._reserve(queues, wanted))
-        self._exhausted = len(self._reserved) < wanted
-
-    def _ahead(self) -> int:
-        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""
-        now = time.monotonic()
-        rate = self._handed / max(now - self._reserved_at, 1e-6)
-        self._reserved_at, self._handed = now, 0
-        self.qos.allow_waiting(int(IN_PIPE * rate))
-        return min(MOST, int(AHEAD * rate))
-
-    def _reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
-        done = self.ledger.collect()
-        self._collected_at = time.monotonic()
-        try:
-            jobs: list[ReservedJob] = self.driver.reserve(queues, limit, self.ledger.lease, self.worker, done)
-        except BaseException:
-            self.ledger.uncollect(done)
-            raise
-        self.ledger.take(jobs)
-        return jobs
-
-    def _tidy(self) -> None:
-        now = time.monotonic()
-        self.qos.recall_if_stuck(STALE)
-        if self._reserved and now - self._reserved_at > STALE:
-            self._put_back()
-        if not self._reserved or now - self._collected_at > ACK_WITHIN:
-            self._collected_at = now
-            self.ledger.flush()
-
-    def _put_back(self) -> None:
-        tokens = [job.lease.token for job in self._reserved]
-        self._reserved.clear()
-        self.ledger.release(tokens)
+        delivered = False
+        if queues := self.job_queues():
+            for job in self._intake.jobs(queues, self.qos, heard):
+                self._start(job)
+                delivered = True
+        return delivered
 
     def _start(self, job: ReservedJob) -> None:
         message = self._message(job)
         if message is not None:
-            self._handed += 1
             if job.queue in self._no_ack:
                 self.ledger.done(message.delivery_tag)
             else:
                 self.qos.append(message, message.delivery_tag)
-            self._hand_over(job.queue, message)
+            self._hand_over_job(job, message)
 
     def _message(self, job: ReservedJob) -> Any:
         """The message of a job, or None when there is nothing to be done with it and it was put aside."""
         if job.rescues >= MOST_RESCUES:
-            return self._put_aside(job, f"its worker died with it {job.rescues} times")
+            return put_aside(self.ledger, job, f"its worker died with it {job.rescues} times")
         try:
-            return self.Message(messages.message_of(job), channel=self)
+            message: Any = self.Message(messages.message_of(job), channel=self)
+            messages.decode(message)
         except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
-            return self._put_aside(job, f"it can't be read: {error}")
-
-    def _put_aside(self, job: ReservedJob, reason: str) -> None:
-        logger.error("job %s of queue %r is put aside in queue %r: %s", job.id, job.queue, REJECTED, reason)
-        self.driver.put([NewJob(queue=REJECTED, payload=job.payload, id=job.id)])
-        self.ledger.done(job.lease.token)
-
-    def put_aside(self, message: Any) -> None:
-        """A message was rejected, not to be run again: keep it where an operator finds it, then forget its lease."""
-        logger.error("a message was rejected and is put aside in queue %r: %r", REJECTED, message)
-        self.driver.put([messages.new_job(REJECTED, message.serializable())])
-        self.ledger.done(message.delivery_tag)
+            return put_aside(self.ledger, job, f"it can't be read: {error}")
+        message.job = job
+        return message
 
     def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
         """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
-        again = messages.dumps(messages.again(message.serializable(), headers))
-        self.qos.put_back(message.delivery_tag, delay, again, attempts)
+        self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers), attempts)
+
+    def put_aside(self, message: Any) -> None:
+        """A message was rejected, not to be run again."""
+        put_aside(self.ledger, message.job, "it was rejected")
 
     def _hand_over(self, queue: str, message: Any) -> None:
         callback: Callable[[Any], None] | None = self.connection._callbacks.get(queue)  # noqa: SLF001  kombu's own table
         if callback is not None:
             callback(message)
+
+    def _hand_over_job(self, job: ReservedJob, message: Any) -> None:
+        """Celery rejects what it knows is bad; what it trips over is bad too, unless a request was made of it."""
+        accepted = places_taken()
+        try:
+            self._hand_over(job.queue, message)
+        except Exception as error:
+            if job.queue in self._no_ack or places_taken() > accepted:
+                raise
+            self.qos.forget(message.delivery_tag)
+            put_aside(self.ledger, job, f"it can't be received: {error!r}")
 
     def has_room(self) -> bool:
         """Whether this channel could take a job now."""
@@ -280,5 +221,5 @@ class Channel(virtual.Channel):
 
     def close(self) -> None:
         if not self.closed:
-            self._put_back()
+            self._intake.put_back()
         super().close()

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from kombu.exceptions import ContentDisallowed
 from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
@@ -23,6 +24,7 @@ Message = dict[str, Any]
 #: The property that a message has while its job is reserved: whoever holds it may put it back changed.
 LEASED = "leased"
 
+_JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
 
 
@@ -41,9 +43,12 @@ def new_job(queue: str, message: Message) -> NewJob:
 def message_of(job: ReservedJob) -> Message:
     """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
     message = loads(job.payload)
-    properties = message.get("properties") if isinstance(message, dict) else None
-    if not isinstance(properties, dict) or "body" not in message:
-        raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")
+    fields = message if isinstance(message, dict) else {}
+    properties = fields.get("properties")
+    if not isinstance(properties, dict) or not isinstance(fields.get("body"), str):
+        raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")  # noqa: TRY004
+    if not isinstance(fields.get("headers", {}), dict):
+        raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
     properties["delivery_tag"] = job.lease.token
     properties[LEASED] = True
     info = properties.setdefault("delivery_info", {})
@@ -52,12 +57,19 @@ def message_of(job: ReservedJob) -> Message:
     return message
 
 
-def again(message: Message, headers: Mapping[str, Any]) -> Message:
-    """A message as it goes back: with these headers over its own, and without what only its delivery had."""
-    properties = {name: value for name, value in message["properties"].items() if name not in ("delivery_tag", LEASED)}
-    properties["delivery_info"] = dict(properties.get("delivery_info") or {})
-    properties["delivery_info"].pop("redelivered", None)
-    return {**message, "headers": {**(message.get("headers") or {}), **headers, "eta": None}, "properties": properties}
+def again(payload: str, headers: Mapping[str, Any]) -> str:
+    """The payload of a job that goes back with these headers over its own; when it runs is the driver's to know."""
+    message = loads(payload)
+    return dumps({**message, "headers": {**(message.get("headers") or {}), **headers, "eta": None}})
+
+
+def decode(message: Any) -> None:
+    """Decode a JSON body now; what fails is ours to keep, where Celery would ack and forget it. It is decoded once."""
+    message.accept = _JSON
+    try:
+        message.decode()
+    except ContentDisallowed:
+        message.accept = None  # the consumer says what else it accepts
 
 
 def dumps(message: Message) -> str:

@@ -67,13 +67,13 @@ class QoS:
         return self._out[delivery_tag]
 
     def ack(self, delivery_tag: str) -> None:
-        self._forget(delivery_tag)
+        self.forget(delivery_tag)
         self.channel.ledger.done(delivery_tag)
         self.channel.waker.ring()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Put the job back, or (not `requeue`) put it aside where an operator finds it."""
-        message = self._forget(delivery_tag)
+        message = self.forget(delivery_tag)
         if requeue:
             self.channel.ledger.release([delivery_tag])
         elif message is not None:
@@ -82,11 +82,12 @@ class QoS:
 
     def put_back(self, delivery_tag: str, delay: float, payload: str, attempts: int) -> None:
         """Put the job back changed, to run again after `delay` seconds."""
-        self._forget(delivery_tag)
+        self.forget(delivery_tag)
         self.channel.ledger.put_back(delivery_tag, delay, payload, attempts)
         self.channel.waker.ring()
 
-    def _forget(self, delivery_tag: str) -> Any:
+    def forget(self, delivery_tag: str) -> Any:
+        """It is out no longer. Returns the message, or None if it was forgotten already."""
         self._last_end = time.monotonic()
         with self._lock:
             return self._out.pop(delivery_tag, None)

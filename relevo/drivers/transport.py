@@ -38,6 +38,12 @@ LEASE = 30.0
 FIRST_PAUSE = 0.01
 # Seconds between tries while the broker is away: first and longest.
 FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
+# Mail is looked for at least this often, in seconds: a mailbox that is not read is closed (a worker's after 10 s), and
+# on a SQLite file that nobody writes to the bell is silent for hours.
+MAIL_EVERY = 2.0
+# A call of drain_events that delivers nothing takes at least this long, in seconds. Under gevent remote control has a
+# loop of its own, which during a stop would never let the others run.
+YIELD = 0.001
 
 _ledgers: dict[tuple[int, int], Ledger] = {}
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -71,6 +77,7 @@ class Transport(virtual.Transport):
         self._bell_queues: list[str] = []
         self._pause = FIRST_PAUSE
         self._heard = True
+        self._mail_looked_for = 0.0
         self._away_since: float | None = None
         self._retry = FIRST_RETRY
         _transports.add(self)
@@ -111,6 +118,7 @@ class Transport(virtual.Transport):
             if left <= 0:
                 break
             self._wait(left)
+        time.sleep(YIELD)
         raise TimeoutError  # which is socket.timeout
 
     def _serve(self) -> bool:
@@ -127,7 +135,7 @@ class Transport(virtual.Transport):
     def _serve_once(self) -> bool:
         heard, self._heard = self._heard, False
         channels = list(self.channels)
-        mail = [channel.deliver_mail() for channel in channels] if heard else []
+        mail = [channel.deliver_mail() for channel in channels] if heard or self._mail_is_due() else []
         jobs = [channel.deliver_jobs(heard) for channel in channels]
         if any(mail) or any(jobs):
             self._pause = FIRST_PAUSE
@@ -135,15 +143,19 @@ class Transport(virtual.Transport):
             return True
         return False
 
+    def _mail_is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._mail_looked_for >= MAIL_EVERY
+        if due:
+            self._mail_looked_for = now
+        return due
+
     def _wait(self, left: float) -> None:
         if self._away_since is not None:
             self.waker.wait(min(left, self._retry))
             self._heard = True
             return
         bell = self._listen()
-        if bell is None:
-            self._heard = True  # what was put after the last look and before the bell was there, it doesn't tell
-            return
         bell.listen(self._room(), self.mailboxes)
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
@@ -157,13 +169,11 @@ class Transport(virtual.Transport):
     def _room(self) -> bool:
         return any(channel.has_room() for channel in self.channels)
 
-    def _listen(self) -> Bell | None:
-        """The bell for the queues of now, or None when it is a new one."""
+    def _listen(self) -> Bell:
         queues = [queue for channel in self.channels for queue in channel.job_queues()]
         if self._bell is None or queues != self._bell_queues:
             self._close_bell()
             self._bell, self._bell_queues = self.driver.bell(queues), queues
-            return None
         return self._bell
 
     def _close_bell(self) -> None:

@@ -1,7 +1,8 @@
 """The bytes of a version: which kind for which original, at which quality, and nothing but pixels.
 
-A kind that browsers show is kept; TIFF and BMP, which they don't (or not for long), become JPEG, or PNG where something
-is transparent. Quality 85 wherever there is one. Metadata was dropped when the picture was decoded.
+A kind that is made for showing is kept; TIFF, which browsers don't show, and BMP, which isn't compressed, become JPEG,
+or PNG where something is transparent. Quality 85 wherever there is one. Metadata was dropped when the picture was
+decoded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hostile input that is none of a driver's business: odd names, odd texts, huge ones, very many. All come back whole."""
+"""Hostile input that is none of a driver's business: odd names, odd texts, huge ones, very many. All come back."""
 
 from __future__ import annotations
 

@@ -181,6 +181,31 @@ def test_who_holds_a_deleted_job_holds_nothing(driver, clock):
     assert driver.queues() == []
 
 
+# --- hasten ---------------------------------------------------------------------------------------------------------
+def test_a_delayed_job_can_be_made_due(driver, other, clock):
+    put(driver, "a", "b", available_at=clock() + 500)
+    put(driver, "c")
+    clock.forward(1)
+    assert other.hasten(["a"]) == 1
+    assert counts(driver) == (2, 1, 0)
+    assert [view.available_at for view in driver.peek("default", State.PENDING)] == [clock() - 1, clock()]
+    assert ids(take(driver)) == ["c", "a"]
+
+
+def test_what_is_pending_or_reserved_or_gone_is_not_hastened(driver, three):
+    assert driver.hasten(iter(["pending", "reserved", "never-was", "delayed", "delayed"])) == 1
+    assert driver.hasten(["delayed"]) == driver.hasten([]) == 0
+    assert counts(driver) == (2, 0, 1)
+
+
+def test_every_job_of_that_id_is_hastened_in_whatever_queue(driver, clock):
+    put(driver, "a", "a", available_at=clock() + 500)
+    put(driver, "a", queue="high", available_at=clock() + 500)
+    assert driver.hasten(["a"]) == 3
+    assert ids(take(driver, "high", "default")) == ["a", "a", "a"]
+
+
+
 # --- clear ----------------------------------------------------------------------------------------------------------
 def test_clear_deletes_what_is_pending_or_delayed(driver, other, three):
     assert other.clear("default") == 2

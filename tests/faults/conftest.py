@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A driver to come adds the name of its `…_url` fixture.
-BROKERS = ["sqlite", "postgresql"]
+BROKERS = ["sqlite", "postgresql", "redis"]
 
 
 @pytest.fixture(params=BROKERS)

@@ -24,7 +24,8 @@ app = create_app(
     "faults",
     config.load({"QUEUE_RESULTS": "none"}, env_file=None),
     broker_url=BROKER,
-    broker_transport_options={"lease": LEASE},
+    broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
+    broker_use_ssl=json.loads(os.environ.get("FAULTS_SSL", "null")),
     task_default_queue=QUEUE,
     worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
     worker_hijack_root_logger=True,

@@ -21,8 +21,8 @@ PRELOADED = (
     "celery.worker.control", "celery.worker.strategy", "celery.worker.loops", "celery.concurrency.solo",
     "celery.concurrency.thread", "celery.worker.components", "celery.worker.autoscale", "celery.app.control",
     "celery.app.events", "celery.fixups.django", "relevo.app", "relevo.job.task", "relevo.job.request",
-    "relevo.drivers.transport", "relevo.drivers.database.driver", "sqlalchemy.dialects.sqlite", "psycopg",
-    "sqlalchemy.dialects.postgresql.psycopg", "tests.faults",
+    "relevo.drivers.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver", "tests.faults",
+    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 )  # fmt: skip
 
 

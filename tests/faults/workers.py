@@ -26,8 +26,8 @@ import psutil
 import pytest
 
 from relevo.drivers import driver_for
-from relevo.drivers.channel import REJECTED
 from relevo.drivers.contract import Driver, JobView, NewJob, State
+from relevo.drivers.rejected import REJECTED
 from tests.faults.starter import Starter
 
 if TYPE_CHECKING:
@@ -42,8 +42,13 @@ ROOT = Path(__file__).resolve().parents[2]
 class Site:
     """One queue of a broker, the journal of its jobs, and the workers on it."""
 
-    def __init__(self, url: str, folder: Path, lease: float = LEASE) -> None:
+    def __init__(
+        self, url: str, folder: Path, lease: float = LEASE,
+        options: dict[str, Any] | None = None, ssl: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers, and for us."""
         self.url, self.folder, self.lease = url, folder, lease
+        self.options, self.ssl = options or {}, ssl
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
@@ -52,7 +57,7 @@ class Site:
     # --- the broker -------------------------------------------------------------------------------------------------
     @property
     def driver(self) -> Driver:
-        return driver_for(self.url)
+        return driver_for(self.url, self.options, self.ssl)
 
     def dispatch(self, name: str, numbers: Iterable[int], *args: Any) -> None:
         """Put one job `name(number, *args)` for each number, all in one step."""
@@ -141,7 +146,8 @@ class Worker:
         self.log, self._exit = site.folder / f"worker-{name}.log", site.folder / f"worker-{name}.exit"
         environ = {
             "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
-            "FAULTS_JOURNAL": str(site.journal),
+            "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
+            "FAULTS_SSL": json.dumps(site.ssl),
         }  # fmt: skip
         command = ["-A", "tests.faults.jobs", "worker", "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
         self.pid = starter().start([*command, *options], environ, self.log, self._exit)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tests.brokers import Broker
 
 # How many histories of how many steps. A server's step costs a hundred times a step in memory.
-DEPTH = {"memory": (80, 40), "sqlite": (12, 40)}
-DEPTH_OF_A_SERVER = (5, 25)
+DEPTH = {"memory": (80, 40), "sqlite": (10, 40)}
+DEPTH_OF_A_SERVER = (4, 25)
 
 QUEUES = ["high", "low"]
 queues = st.sampled_from(QUEUES)

@@ -19,9 +19,9 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+from relevo.database import servers
+from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
-from relevo.drivers.database import servers
-from relevo.drivers.database.connections import Connections
 from relevo.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 
@@ -139,3 +139,12 @@ class PostgresqlBell(TimedBell):
         if self._connection is not None and os.getpid() == self._owner:  # else it is the parent's
             self._connection.close()
         self._connection = None
+
+
+def bell_of(name: str, engine: Engine, until_due: Callable[[], float]) -> Bell:
+    """The bell that a database has."""
+    if name == "sqlite":
+        return SqliteBell(engine, until_due)
+    if name == "postgresql":
+        return PostgresqlBell(engine, until_due)
+    return TimedBell(until_due)

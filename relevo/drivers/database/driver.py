@@ -17,6 +17,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from relevo import clock as local
+from relevo.database.connections import Connections
+from relevo.database.schema import create_schema, drop_schema
 from relevo.drivers import checks
 from relevo.drivers.contract import (
     Bell,
@@ -32,10 +34,8 @@ from relevo.drivers.contract import (
     State,
 )
 from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses, peek
-from relevo.drivers.database.connections import Connections
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
-from relevo.drivers.database.schema import create_schema, drop_schema
 from relevo.drivers.database.server_clock import ServerClock
 
 Result = TypeVar("Result")
@@ -166,6 +166,13 @@ class DatabaseDriver(Driver):
         checks.names("id", wanted)
         return self.connections.write(lambda connection: jobs.drop(connection, wanted)) if wanted else 0
 
+    def hasten(self, ids: Iterable[str]) -> int:
+        wanted, now = list(dict.fromkeys(ids)), self.now()
+        checks.names("id", wanted)
+        hastened = self.connections.write(lambda connection: jobs.hasten(connection, wanted, now)) if wanted else 0
+        self._ringer.ring()
+        return hastened
+
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         return self.connections.write(lambda connection: jobs.clear(connection, queue))
@@ -222,15 +229,7 @@ class DatabaseDriver(Driver):
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         checks.queues(queues)  # a bell here rings for every queue
-
-        def until_due() -> float:
-            return self._dues.next - self.now()
-
-        if self.name == "sqlite":
-            return bells.SqliteBell(self.connections.engine, until_due)
-        if self.name == "postgresql":
-            return bells.PostgresqlBell(self.connections.engine, until_due)
-        return bells.TimedBell(until_due)
+        return bells.bell_of(self.name, self.connections.engine, lambda: self._dues.next - self.now())
 
     def now(self) -> float:
         return self._clock()
@@ -240,8 +239,8 @@ class DatabaseDriver(Driver):
 
     def create_schema(self) -> None:
         """Make or upgrade the engine's tables."""
-        create_schema(self.connections.engine)
+        self.connections.administer(create_schema)
 
     def drop_schema(self) -> None:
         """Drop the engine's tables, jobs and all."""
-        drop_schema(self.connections.engine)
+        self.connections.administer(drop_schema)

@@ -118,6 +118,12 @@ def drop(connection: Connection, ids: Iterable[str]) -> int:
     return sum(connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount for c in chunks(wanted))
 
 
+def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
+    delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
+    due_now = update(jobs).where(delayed).values(state="pending", available_at=now)
+    return sum(connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount for portion in chunks(ids))
+
+
 def clear(connection: Connection, queue: str) -> int:
     free = and_(jobs.c.queue == queue, jobs.c.state.in_(["pending", "delayed"]))
     return connection.execute(delete(jobs).where(free)).rowcount

@@ -30,9 +30,11 @@ class MemoryBell(Bell):
 
     interval = 0.02
 
-    def __init__(self, changes: Callable[[], int], now: Callable[[], float], due: Callable[[float, float], bool]) -> None:
+    def __init__(
+        self, changes: Callable[[], int], now: Callable[[], float], due: Callable[[float, float], bool]
+    ) -> None:
         self._changes, self._now, self._due = changes, now, due
-        self._heard, self._heard_at = changes(), now()
+        self._heard, self._heard_at = -1, now()  # what came after the last look and before this is new, too
 
     def hear(self) -> bool:
         before, self._heard = self._heard, self._changes()
@@ -136,6 +138,13 @@ class MemoryDriver(Driver):
         checks.names("id", wanted)
         with self._lock:
             return self._jobs.forget(self._jobs.named(wanted))
+
+    def hasten(self, ids: Iterable[str]) -> int:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            self._changes += 1
+            return self._jobs.hasten(wanted, self.now())
 
     def clear(self, queue: str) -> int:
         checks.queues([queue])

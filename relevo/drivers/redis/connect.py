@@ -25,6 +25,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,  # noqa: A004  Redis's own
     MasterDownError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -97,7 +98,7 @@ def translated() -> Iterator[None]:
     except _AWAY as error:
         raise DriverUnavailableError(f"redis: {error}") from error
     except ResponseError as error:
-        if "OOM" in str(error):
+        if isinstance(error, OutOfMemoryError) or "OOM" in str(error):  # Redis 6 wraps it
             raise DriverError(f"redis is full (maxmemory), nothing was put: {error}") from error
         if any(sign in str(error) for sign in _AWAY_SIGNS):
             raise DriverUnavailableError(f"redis: {error}") from error

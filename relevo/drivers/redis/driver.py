@@ -160,6 +160,11 @@ class RedisDriver(Driver):
         checks.names("id", wanted)
         return sum(int(self._run("delete", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
 
+    def hasten(self, ids: Iterable[str]) -> int:
+        wanted = list(ids)
+        checks.names("id", wanted)
+        return sum(int(self._run("hasten", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
+
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         return self._portions("clear", queue, *self.keys.kombu(queue))

@@ -39,8 +39,9 @@ local function held(number, token)
 end
 
 local function index(id, number)
-    local known = redis.call('HGET', ids_key, id)
-    redis.call('HSET', ids_key, id, known and (known .. ',' .. number) or number)
+    if redis.call('HSETNX', ids_key, id, number) == 0 then
+        redis.call('HSET', ids_key, id, redis.call('HGET', ids_key, id) .. ',' .. number)
+    end
 end
 
 local function unindex(id, number)
@@ -74,13 +75,18 @@ local function to_pending(number, job)
     redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), job[AVAILABLE], number)
 end
 
+local listed = {}
+
 -- A new job, now (`later` is nil) or for later; `attempts` have been made. Returns whether it is pending.
 local function create(queue, id, payload, priority, later, unique, attempts)
     local number = string.format('%016d', redis.call('INCR', sequence_key))
     redis.call('HSET', payloads_key, number, payload)
     if unique ~= '' then redis.call('HSET', unique_key, unique, number) end
     index(id, number)
-    redis.call('SADD', queues_key, queue)
+    if not listed[queue] then
+        redis.call('SADD', queues_key, queue)
+        listed[queue] = true
+    end
     local is_delayed = later and later > now
     local available = is_delayed and later or now
     local job = {id, queue, priority, attempts, 0, available, now, unique, '', ''}

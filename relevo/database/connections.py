@@ -22,8 +22,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from relevo import engine as engines
-from relevo.drivers.database import faults, servers
-from relevo.drivers.database.schema import ensure_schema
+from relevo.database import faults, servers
+from relevo.database.schema import ensure_schema
 from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
@@ -58,6 +58,10 @@ class Connections:
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Do `work`, which writes nothing."""
         return self._step(lambda: self._untransacted(work), safe=True)
+
+    def administer(self, work: Callable[[Engine], None]) -> None:
+        """Do `work` on the tables themselves."""
+        self._step(lambda: work(self.engine), safe=False)
 
     def close(self) -> None:
         with self._turn:

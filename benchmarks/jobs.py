@@ -1,0 +1,107 @@
+"""The tasks of the benchmarks' workers. BENCH_STOCK=1: the same tasks on Celery as it comes, for comparison.
+
+The journal is a file that every process appends to; a line is a word, a number, and the time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+from sqlalchemy import Engine, event
+
+from relevo import config
+from relevo.app import create_app
+
+BROKER, JOURNAL = os.environ["BENCH_BROKER"], os.environ["BENCH_JOURNAL"]
+QUEUE = "bench"
+COMMON = {"broker_url": BROKER, "task_default_queue": QUEUE, "worker_hijack_root_logger": False}
+
+if os.environ.get("BENCH_STOCK"):
+    app = Celery("bench", set_as_current=True, changes={**COMMON, "task_acks_late": True, "task_ignore_result": True})
+else:
+    lease = float(os.environ.get("BENCH_LEASE", "30"))
+    settings = config.load({"QUEUE_RESULTS": "none"}, env_file=None)
+    app = create_app("bench", settings, **COMMON, broker_transport_options={"lease": lease})
+
+
+def note(word: str, number: int = 0) -> None:
+    """Append one line, in one write."""
+    journal = os.open(JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(journal, f"{word} {number} {time.time():.6f}\n".encode())
+    os.close(journal)
+
+
+@signals.worker_ready.connect
+def _ready(**_) -> None:
+    note("ready", os.getpid())
+
+
+@app.task(name="bench.noop", ignore_result=True)
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task(name="bench.mark", ignore_result=True)
+def mark(number: int) -> None:
+    """Say when this job ran: one before and one after those that are counted."""
+    note("mark", number)
+
+
+@app.task(name="bench.work", ignore_result=True)
+def work(number: int, seconds: float = 0.0) -> None:
+    note("start", number)
+    time.sleep(seconds)
+    note("end", number)
+
+
+@app.task(name="bench.hold", ignore_result=True)
+def hold(number: int, gate: str) -> None:
+    """Run until the file `gate` is there."""
+    note("start", number)
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    note("end", number)
+
+
+@app.task(name="bench.since", ignore_result=True)
+def since(dispatched: float) -> None:
+    """Microseconds from the dispatch to this line."""
+    note("since", round((time.time() - dispatched) * 1e6))
+
+
+class Statements:
+    """How many statements this process has sent to its database, noted twice a second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        event.listen(Engine, "connect", self.connected)
+        event.listen(Engine, "before_cursor_execute", self.executing)
+        threading.Thread(target=self.report, daemon=True).start()
+
+    def connected(self, connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):  # the bell asks SQLite below SQLAlchemy
+            connection.set_trace_callback(self.one)
+
+    def executing(self, connection: Any, *_: Any) -> None:
+        if connection.dialect.name != "sqlite":
+            self.one()
+
+    def one(self, *_: Any) -> None:
+        self.count += 1
+
+    def report(self) -> None:
+        while True:
+            note("statements", self.count)
+            time.sleep(0.5)
+
+
+@signals.worker_init.connect
+def _count(**_: Any) -> None:
+    if os.environ.get("BENCH_STATEMENTS"):
+        Statements()

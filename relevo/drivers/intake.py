@@ -1,0 +1,94 @@
+"""Jobs on their way from the driver to one channel's consumer: reserved, a few of them ahead, put back if they wait.
+
+Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is handed over when it
+can start. Beside that a few jobs are reserved ahead, no more than will start within AHEAD seconds at the rate just
+seen, so that short jobs don't pay a transaction each; what turns out to wait for longer goes back.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from relevo.drivers.contract import Driver, ReservedJob
+from relevo.drivers.ledger import Ledger
+
+if TYPE_CHECKING:
+    from relevo.drivers.qos import QoS
+
+# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
+AHEAD, MOST, STALE = 0.05, 100, 0.5
+# Of these, so many seconds' worth may wait in the pool's pipe rather than here.
+IN_PIPE = 0.02
+# Acks wait for the next reservation, but no longer than this, in seconds.
+ACK_WITHIN = 0.02
+
+
+class Intake:
+    """What one channel has reserved and not handed over. Used by the consuming thread only."""
+
+    def __init__(self, driver: Driver, ledger: Ledger) -> None:
+        self._driver, self._ledger = driver, ledger
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._reserved: deque[ReservedJob] = deque()
+        self._reserved_at = self._collected_at = time.monotonic()
+        self._handed = 0
+        self._exhausted = False
+
+    def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
+        """The jobs there is room for now; acks that wait are written. `heard`: the bell says there may be new ones."""
+        self._ledger.write_back()
+        self._exhausted = self._exhausted and not heard
+        room = qos.room()
+        if room > 0 and not self._reserved and not self._exhausted:
+            self._fill(queues, room, qos)
+        if not self._reserved or room <= 0:
+            self._tidy(qos)
+            return
+        for _ in range(min(room, len(self._reserved))):
+            self._handed += 1
+            yield self._reserved.popleft()
+
+    def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
+        """Take up to `limit` jobs, and write the acks that wait, in one step."""
+        done = self._ledger.collect()
+        self._collected_at = time.monotonic()
+        try:
+            jobs = self._driver.reserve(queues, limit, self._ledger.lease, self._worker, done)
+        except BaseException:
+            self._ledger.uncollect(done)
+            raise
+        self._ledger.take(jobs)
+        return jobs
+
+    def put_back(self) -> None:
+        """Nothing more is handed over: what was reserved ahead is free again."""
+        tokens = [job.lease.token for job in self._reserved]
+        self._reserved.clear()
+        self._ledger.release(tokens)
+
+    def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
+        wanted = min(room, MOST) + self._ahead(qos)  # room is without end where nobody set a prefetch count
+        self._reserved.extend(self.reserve(queues, wanted))
+        self._exhausted = len(self._reserved) < wanted
+
+    def _ahead(self, qos: QoS) -> int:
+        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""
+        now = time.monotonic()
+        rate = self._handed / max(now - self._reserved_at, 1e-6)
+        self._reserved_at, self._handed = now, 0
+        qos.allow_waiting(int(IN_PIPE * rate))
+        return min(MOST, int(AHEAD * rate))
+
+    def _tidy(self, qos: QoS) -> None:
+        now = time.monotonic()
+        qos.recall_if_stuck(STALE)
+        if self._reserved and now - self._reserved_at > STALE:
+            self.put_back()
+        if not self._reserved or now - self._collected_at > ACK_WITHIN:
+            self._collected_at = now
+            self._ledger.flush()

@@ -1,0 +1,106 @@
+"""What the verbs of the contract take and give: jobs on their way in, under lease, and looked at; sizes; broadcasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job is in the broker. What became of it afterwards is the store's to say."""
+
+    DELAYED = "delayed"
+    PENDING = "pending"
+    RESERVED = "reserved"
+
+
+HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be put. `available_at`: not before this instant (None, or one that has passed: at once).
+
+    `unique_key`: at most one living job has it, over all queues. An `id` may be had by several: Celery's retry puts the
+    next before it acks the last.
+    """
+
+    queue: str
+    payload: str
+    id: str
+    priority: int = HIGHEST_PRIORITY
+    available_at: float | None = None
+    unique_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What `put` did. `created` is False when a living job had the unique key already; `id` is then that job's."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The taking of one job. `key` is the driver's own handle of the job, `token` is fresh with every reservation."""
+
+    key: int | str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedJob:
+    """A job taken by `reserve`. `attempts` counts this taking, `rescues` how often a lease of it ended unanswered."""
+
+    lease: Lease
+    id: str
+    queue: str
+    payload: str
+    priority: int
+    attempts: int
+    rescues: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many jobs a queue holds in each state, and for how many seconds its oldest pending one could have run."""
+
+    pending: int
+    delayed: int
+    reserved: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as `peek` shows it. `reserved_until` and `reserved_by` are None unless it is reserved."""
+
+    id: str
+    queue: str
+    state: State
+    payload: str
+    priority: int
+    attempts: int
+    rescues: int
+    available_at: float
+    reserved_until: float | None
+    reserved_by: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One message to every mailbox whose binding fits: remote control, replies, events. Short-lived, never a job."""
+
+    exchange: str
+    routing_key: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key the `pattern` (a `re`) matches."""
+
+    exchange: str
+    pattern: str = ""

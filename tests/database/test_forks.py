@@ -1,0 +1,100 @@
+"""Forks: a child that inherits a driver uses connections of its own, and leaves its parent's alone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+
+import pytest
+from sqlalchemy import text
+
+from relevo.drivers.contract import NewJob
+from relevo.drivers.database.driver import DatabaseDriver
+
+WHO = {
+    "sqlite": "SELECT 1",
+    "postgresql": "SELECT pg_backend_pid()",
+    "mysql": "SELECT CONNECTION_ID()",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def driver(request, tmp_path):
+    url = (
+        f"sqlite:///{tmp_path}/relevo.db"
+        if request.param == "sqlite"
+        else request.getfixturevalue(f"{request.param}_url")
+    )
+    driver = DatabaseDriver(url)
+    driver.create_schema()
+    driver.close()  # so that it has one connection from here on, or none
+    driver.delete(["parent", "child", "later"])
+    yield driver
+    driver.delete(["parent", "child", "later"])
+    driver.close()
+
+
+def who(driver):
+    """Which of the server's connections the driver has."""
+    return driver.connections.read(lambda connection: connection.execute(text(WHO[driver.name])).scalar())
+
+
+def in_a_child(work) -> int:
+    """Run `work` in a forked child; its exit code."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001  nothing of pytest's may run in the child
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_uses_a_connection_of_its_own(driver):
+    # Given a driver that has a connection, and a bell that has one
+    driver.put([NewJob("forks", "{}", "parent")])
+    bell = driver.bell(["forks"])
+    bell.hear()
+    mine = who(driver)
+
+    # When a child uses the inherited driver, throws away what it inherited and closes
+    def child():
+        assert driver.name == "sqlite" or who(driver) != mine
+        driver.put([NewJob("forks", "{}", "child")])
+        gc.collect()
+        bell.close()
+        driver.close()
+
+    assert in_a_child(child) == 0
+
+    # I expect the parent's connection to be the one it had, and to work
+    assert who(driver) == mine
+    assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child"]
+    assert bell.hear()
+    bell.close()
+
+
+def test_a_child_goes_on_when_its_parent_closes(driver):
+    """With SQLite, the last to close removes the log that the others write to: it must know that a child is left."""
+    driver.put([NewJob("forks", "{}", "parent")])
+    (done, say_done), (told, tell) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        for id_ in ("child", "later"):
+            driver.put([NewJob("forks", "{}", id_)])
+            os.write(say_done, b"!")
+            os.read(told, 1)
+        signal.pause()
+
+    # When the parent closes while a child has the file open, and the child writes on and is killed
+    os.read(done, 1)
+    driver.close()
+    os.write(tell, b"!")
+    os.read(done, 1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    # I expect nothing to be lost
+    assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child", "later"]
