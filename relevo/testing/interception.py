@@ -64,8 +64,10 @@ class Interception:
             task_progress,
         ]
         self.when_all = [Replaced(app.amqp, "_producer_pool", _producers)]
-        if (app.backend_cls or app.conf.result_backend or "disabled") != "disabled":
-            self.always.append(_unasked(type(app.backend)))
+        results = app.backend_cls or app.conf.result_backend
+        if results and results != "disabled":
+            # By its name: to make one can mean to connect, and to create tables.
+            self.always.append(_unasked(backends.by_url(results, app.loader)[0]))
             self.when_all.append(Replaced(app, "_backend_cache", self._results))
 
     def parts(self, fake: Fake) -> list[Replaced]:

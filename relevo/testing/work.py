@@ -21,7 +21,7 @@ from relevo.testing.records import Records
 __tracebackhide__ = True
 
 # A job that is put back so often within one drain will never end.
-MOST_ATTEMPTS = 1000
+MOST_ATTEMPTS = 100
 
 
 class Work(Records):
