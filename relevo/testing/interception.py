@@ -63,15 +63,18 @@ class Interception:
             Replaced(app.amqp, "send_task_message", self._writing),
             task_progress,
         ]
-        self.when_all = [Replaced(app.amqp, "_producer_pool", _producers)]
-        results = app.backend_cls or app.conf.result_backend
-        if results and results != "disabled":
+        self.producers = Replaced(app.amqp, "_producer_pool", _producers)
+        self.results: list[Replaced] = []
+        backend = app.backend_cls or app.conf.result_backend
+        if backend and backend != "disabled":
             # By its name: to make one can mean to connect, and to create tables.
-            self.always.append(_unasked(backends.by_url(results, app.loader)[0]))
-            self.when_all.append(Replaced(app, "_backend_cache", self._results))
+            self.always.append(_unasked(backends.by_url(backend, app.loader)[0]))
+            self.results.append(Replaced(app, "_backend_cache", self._results))
 
     def parts(self, fake: Fake) -> list[Replaced]:
-        return [*self.always, *(self.when_all if fake.takes_all else ())]
+        """What is replaced for this fake. Jobs it leaves to a worker need the real broker and the real results."""
+        apart = fake.takes_all or self.eager
+        return [*self.always, *(self.results if apart else ()), *((self.producers,) if fake.takes_all else ())]
 
     def _results(self, _backend: Any) -> Any:
         backend, url = backends.by_url(RESULTS, self.app.loader)

@@ -29,9 +29,13 @@ def test_every_example_of_the_page_holds(tmp_path):
     ran = run(["-m", "pytest", "-q", "-p", "relevo.testing.plugin", "test_page.py"], tmp_path)
     assert ran.returncode == 0, ran.stdout
     assert f"{len(re.findall('^def test_', EXAMPLES, re.MULTILINE))} passed" in ran.stdout
-    assert [path.name for path in tmp_path.iterdir() if path.name not in ("test_page.py", "__pycache__")] == [
-        ".pytest_cache"
-    ], "nothing was made: no database, no folder"
+
+
+def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
+    (tmp_path / "test_page.py").write_text(EXAMPLES)
+    options = ["-q", "-p", "relevo.testing.plugin", "-p", "no:cacheprovider", "-k", "not some and not but"]
+    assert run(["-B", "-m", "pytest", *options, "test_page.py"], tmp_path).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["test_page.py"]
 
 
 @pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk])
