@@ -24,6 +24,14 @@ class OptionError(RelevoError, ValueError):
     """A task option or a dispatch option has a bad value."""
 
 
+class UnknownTaskError(RelevoError, LookupError):
+    """There is no task of this name in the app."""
+
+
+class FakeError(RelevoError):
+    """A fake was asked for something while it was not active."""
+
+
 class DriverError(RelevoError):
     """The broker refused or could not do what was asked."""
 

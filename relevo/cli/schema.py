@@ -32,7 +32,7 @@ def upgrade(context: click.Context) -> None:
 @one_line_errors
 def show(context: click.Context) -> None:
     """Which version the tables have, and which this code expects. Exit code 1 when they differ."""
-    from relevo.drivers.database.schema import NEWEST  # noqa: PLC0415  a database only
+    from relevo.database.schema import NEWEST  # noqa: PLC0415  a database only
 
     driver = driver_of(context)
     if not hasattr(driver, "create_schema"):
@@ -46,7 +46,7 @@ def show(context: click.Context) -> None:
 
 def version(driver: Driver) -> str | None:
     """The version of the tables that are there, or None."""
-    from relevo.drivers.database.schema import version as read  # noqa: PLC0415
+    from relevo.database.schema import version as read  # noqa: PLC0415
 
     found: str | None = driver.connections.read(read)  # type: ignore[attr-defined]  # a database driver
     return found

@@ -142,7 +142,8 @@ class Channel(virtual.Channel):
         super().basic_cancel(consumer_tag)
         if not self.job_queues():
             self._intake.put_back()
-            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write the acks
+            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
+            self.ledger.write_back()
             self.ledger.flush()
 
     def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
@@ -195,6 +196,10 @@ class Channel(virtual.Channel):
             return put_aside(self.ledger, job, f"it can't be read: {error}")
         message.job = job
         return message
+
+    def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
+        """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
+        self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers), attempts)
 
     def put_aside(self, message: Any) -> None:
         """A message was rejected, not to be run again."""

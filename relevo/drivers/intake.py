@@ -41,6 +41,7 @@ class Intake:
 
     def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
         """The jobs there is room for now; acks that wait are written. `heard`: the bell says there may be new ones."""
+        self._ledger.write_back()
         self._exhausted = self._exhausted and not heard
         room = qos.room()
         if room > 0 and not self._reserved and not self._exhausted:

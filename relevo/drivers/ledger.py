@@ -4,8 +4,9 @@ The thread is apart from the consuming loop on purpose: a loop that is busy (a t
 must not let leases run out. It is apart from the connection, too: while the broker is away the leases stay on the
 books, and are renewed, or acked, as soon as it is back; a job that still runs is not started again.
 
-Acks are collected and written together with the next reservation. Once nobody consumes any more (`write_through`), each
-is written at once by whoever gives it.
+Acks are collected and written together with the next reservation. What goes back changed (a retry, a release) is
+written by the consuming loop, too, one call each: the thread that reads the pool's results never waits for the broker.
+Once nobody consumes any more (`write_through`), each is written at once by whoever gives it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
 from relevo.errors import DriverError, DriverUnavailableError
@@ -24,6 +26,15 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 3
 # Seconds between tries while the broker is away.
 RETRY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A job that goes back changed. `due`: when it may run again, by this process's monotonic clock."""
+
+    payload: str
+    attempts: int
+    due: float
 
 
 class Ledger:
@@ -38,6 +49,7 @@ class Ledger:
         self.write_through = False
         self._held: dict[str, Lease] = {}
         self._done: list[Lease] = []
+        self._back: dict[str, Changed] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -89,9 +101,42 @@ class Ledger:
         except DriverUnavailableError as error:
             logger.warning("%d jobs could not be put back and wait for their leases to end: %s", len(leases), error)
 
+    def put_back(self, token: str, delay: float, payload: str, attempts: int) -> None:
+        """A job goes back with another payload and count, in one call. Until that is written its lease is kept."""
+        with self._lock:
+            self._back[token] = Changed(payload, attempts, time.monotonic() + delay)
+        if self.write_through:
+            self.write_back()
+
+    def write_back(self) -> None:
+        """Put back what goes back changed. While the broker is away it is kept, and its delay goes on."""
+        while self._back:
+            with self._lock:
+                token, job = self._back.popitem() if self._back else ("", None)
+                lease = self._held.get(token)
+            if job is not None and lease is not None and not self._written_back(lease, job):
+                return
+
+    def _written_back(self, lease: Lease, job: Changed) -> bool:
+        delay = max(job.due - time.monotonic(), 0)
+        try:
+            self.driver.release([lease], delay, job.payload, job.attempts)
+        except DriverUnavailableError as error:
+            with self._lock:
+                self._back.setdefault(lease.token, job)
+            logger.warning("%d jobs to be put back wait for the broker: %s", len(self._back), error)
+            return False
+        except DriverError:  # it won't have the job as it is now, so it gets it as it was
+            logger.exception("a job could not be put back changed, and goes back as it was")
+            self.release([lease.token], delay)
+        with self._lock:
+            self._held.pop(lease.token, None)
+        return True
+
     def close(self) -> None:
         """The process ends: write the acks, put back everything that is left, stop the thread."""
         self._stop.set()
+        self.write_back()
         self.flush()
         self.release(list(self._held))
 
@@ -117,6 +162,7 @@ class Ledger:
         try:
             lost = self.driver.extend(leases, self.lease)
             if self.write_through:
+                self.write_back()
                 self.flush()
         except DriverUnavailableError as error:
             logger.warning("%d leases could not be renewed: %s", len(leases), error)

@@ -7,6 +7,7 @@ every kombu broker holds, except that a text body stays a text: an operator can 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,9 @@ from relevo import clock
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, NewJob, ReservedJob
 
 Message = dict[str, Any]
+
+#: The property that a message has while its job is reserved: whoever holds it may put it back changed.
+LEASED = "leased"
 
 _JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
@@ -46,10 +50,17 @@ def message_of(job: ReservedJob) -> Message:
     if not isinstance(fields.get("headers", {}), dict):
         raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
     properties["delivery_tag"] = job.lease.token
+    properties[LEASED] = True
     info = properties.setdefault("delivery_info", {})
-    if job.attempts > 1:
+    if job.rescues:
         info["redelivered"] = True
     return message
+
+
+def again(payload: str, headers: Mapping[str, Any]) -> str:
+    """The payload of a job that goes back with these headers over its own; when it runs is the driver's to know."""
+    message = loads(payload)
+    return dumps({**message, "headers": {**(message.get("headers") or {}), **headers, "eta": None}})
 
 
 def decode(message: Any) -> None:

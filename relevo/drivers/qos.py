@@ -80,6 +80,12 @@ class QoS:
             self.channel.put_aside(message)
         self.channel.waker.ring()
 
+    def put_back(self, delivery_tag: str, delay: float, payload: str, attempts: int) -> None:
+        """Put the job back changed, to run again after `delay` seconds."""
+        self.forget(delivery_tag)
+        self.channel.ledger.put_back(delivery_tag, delay, payload, attempts)
+        self.channel.waker.ring()
+
     def forget(self, delivery_tag: str) -> Any:
         """It is out no longer. Returns the message, or None if it was forgotten already."""
         self._last_end = time.monotonic()

@@ -136,10 +136,12 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
 
 
 def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None) -> TaskPredicate:
-    """Send the job back (in place, nothing is sent) and answer Celery's word for it: this delivery is then acked."""
+    """Have the job put back, and answer Celery's word for it: the main process does it, or acks what was sent anew."""
     request = task.request
     if request.is_eager and error is None:
         return Ignore(f"released for {seconds:g} s, and there is no broker to go back to")
+    if not request.is_eager and putback.is_leased(task, request):
+        return putback.Again(None, error, seconds, max(seconds, putback.BEHIND), retries, baton.header())
     place = putback.signature if request.is_eager else putback.send
     job = place(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from celery.exceptions import Retry as CeleryRetry
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 from celery.worker import state
+from kombu.utils.encoding import safe_repr
 
 from relevo import clock
 from relevo.engine import sqlite_turn
@@ -40,6 +42,7 @@ class Request(celery_request.Request):
 
     #: The job has been put back: nothing that is still to come may record an end of it.
     settled = False
+    acknowledged: bool
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
@@ -79,7 +82,8 @@ class Request(celery_request.Request):
         baton, outcome = self.verdict(error)
         match outcome:
             case Retry(seconds=seconds):
-                self.put_back(error, exc_info, seconds, self._context.retries + 1, baton.after(error))
+                wait = max(seconds, putback.BEHIND)
+                self.put_back(error, exc_info, wait, self._context.retries + 1, baton.after(error))
             case Failed() if self.task.failed_hook and baton.verdict is None:
                 verdict = replace(baton.after(error), verdict=hooks.verdict(self.task, error))
                 self.put_back(error, exc_info, 0, self._context.retries, verdict)
@@ -95,19 +99,46 @@ class Request(celery_request.Request):
         attempt = self._context.retries + 1
         return baton, decide(error, None, attempt=attempt, baton=baton, options=options, now=clock.now(), dice=dice)
 
+    def on_retry(self, exc_info: Any) -> None:
+        """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be put back here."""
+        again = putback.told(exc_info.exception)
+        if again is None:
+            super().on_retry(exc_info)
+            return
+        self.go_back(again.seconds, again.retries, again.baton)
+        self.send_event("task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback))
+
+    def go_back(self, seconds: float, retries: int, baton: Mapping[str, Any]) -> None:
+        """Put the reserved job back in one step, in place of an ack."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            message = self._message
+            message.channel.put_back(message, putback.changes(retries, baton), seconds, retries)
+
     def put_back(self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton) -> None:
-        """Send the job back, then ack this delivery; when it can't be sent, this delivery itself goes back."""
+        """Put the job of a killed attempt back; when it has to be sent and can't be, this delivery itself goes back."""
         self.settled = True
         celery_request.task_ready(self)
         self.kill_child(error)
+        if not putback.is_leased(self.task, self._context):
+            if self.sent_back(seconds, retries, baton):
+                self.announce(error, exc_info, seconds)
+            return
+        try:
+            self.announce(error, exc_info, seconds)  # first, or the next attempt might have its result by then
+        finally:
+            self.go_back(seconds, retries, baton.header())
+
+    def sent_back(self, seconds: float, retries: int, baton: Baton) -> bool:
+        """Publish the job again, then ack this delivery."""
         try:
             putback.send(self.task, self._context, seconds=seconds, retries=retries, baton=baton)
         except Reject as refused:
             logger.exception("%s[%s] could not be put back", self.name, self.id)
             self.reject(requeue=refused.requeue)
-            return
+            return False
         self.acknowledge()
-        self.announce(error, exc_info, seconds)
+        return True
 
     def kill_child(self, error: BaseException) -> None:
         """End a timed out child now: billiard does so only after this, and the next attempt might start before."""

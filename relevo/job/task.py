@@ -22,7 +22,7 @@ from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, payload
+from relevo.job import backoff, dispatch, execute, payload, putback
 from relevo.job.hooks import FailedHook
 from relevo.job.options import NAMES, POLICY, Options
 from relevo.job.outcome import Failing, Released, Releasing
@@ -145,10 +145,12 @@ class Task(dispatch.Dispatching, celery.Task):
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """Celery's `retry`. With `tries` it counts by them, and waits for the backoff unless it is told how long."""
-        if not self.options.decides or self.request.called_directly:
+        if self.request.called_directly:
             return super().retry(*args, **options)
+        if not self.options.decides:
+            return putback.celerys(self, self.request, super().retry, args, options)
         try:
-            return super().retry(*args, **self._retry_options(options))
+            return putback.celerys(self, self.request, super().retry, args, self._retry_options(options))
         except TaskPredicate:
             raise
         except Exception as final:  # it has given up: what it raises is the end of the job, not of an attempt

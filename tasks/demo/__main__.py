@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.models import schema
-from relevo.drivers.database.schema import create_schema
+from relevo.database.schema import create_schema
 from relevo.engine import engine_for
 from relevo.errors import RelevoError
 from tasks import app

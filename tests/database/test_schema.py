@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from relevo.database import schema
 from relevo.drivers.contract import NewJob
-from relevo.drivers.database import schema
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.table import metadata
 from relevo.errors import SchemaError

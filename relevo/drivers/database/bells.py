@@ -19,9 +19,9 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+from relevo.database import servers
+from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
-from relevo.drivers.database import servers
-from relevo.drivers.database.connections import Connections
 from relevo.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 

@@ -17,6 +17,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from relevo import clock as local
+from relevo.database.connections import Connections
+from relevo.database.schema import create_schema, drop_schema
 from relevo.drivers import checks
 from relevo.drivers.contract import (
     Bell,
@@ -32,10 +34,8 @@ from relevo.drivers.contract import (
     State,
 )
 from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses, peek
-from relevo.drivers.database.connections import Connections
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
-from relevo.drivers.database.schema import create_schema, drop_schema
 from relevo.drivers.database.server_clock import ServerClock
 
 Result = TypeVar("Result")

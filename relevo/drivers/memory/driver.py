@@ -26,17 +26,20 @@ from relevo.drivers.memory.mailboxes import Mailboxes
 
 
 class MemoryBell(Bell):
-    """Rings when anything was put, put back or broadcast since the last call, whatever the queue."""
+    """Rings when anything was put, put back, broadcast or came due since the last call, whatever the queue."""
 
     interval = 0.02
 
-    def __init__(self, changes: Callable[[], int]) -> None:
-        self._changes = changes
-        self._heard = changes()
+    def __init__(
+        self, changes: Callable[[], int], now: Callable[[], float], due: Callable[[float, float], bool]
+    ) -> None:
+        self._changes, self._now, self._due = changes, now, due
+        self._heard, self._heard_at = -1, now()  # what came after the last look and before this is new, too
 
     def hear(self) -> bool:
         before, self._heard = self._heard, self._changes()
-        return before != self._heard
+        since, self._heard_at = self._heard_at, self._now()
+        return before != self._heard or self._due(since, self._heard_at)
 
 
 class MemoryDriver(Driver):
@@ -191,7 +194,11 @@ class MemoryDriver(Driver):
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         checks.queues(queues)
-        return MemoryBell(lambda: self._changes)
+        return MemoryBell(lambda: self._changes, self.now, self._came_due)
+
+    def _came_due(self, since: float, now: float) -> bool:
+        with self._lock:
+            return self._jobs.came_due(since, now)
 
     def now(self) -> float:
         return self._clock()

@@ -79,6 +79,10 @@ class Jobs:
         oldest = now - min(job.available_at for job in pending) if pending else None
         return Sizes(len(pending), delayed, reserved, oldest)
 
+    def came_due(self, since: float, now: float) -> bool:
+        """Whether the time of a delayed job, or the end of a lease, lies after `since` and not after `now`."""
+        return any(since < (job.reserved_until or job.available_at) <= now for job in self._living.values())
+
     def first(self, queue: str, state: State, limit: int, now: float) -> list[Job]:
         return heapq.nsmallest(limit, self._in(queue, state, now), key=ORDER[state])
 

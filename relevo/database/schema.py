@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from relevo.drivers.database.table import metadata
 from relevo.engine import ALONE
 from relevo.errors import SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCRIPTS = Path(__file__).parents[2] / "migrations"
+SCRIPTS = Path(__file__).parents[1] / "migrations"
+#: What the names of all our tables begin with.
+PREFIX = "relevo_"
 VERSION_TABLE = "relevo_version"
 
 #: The version of the tables that this code expects: the newest of the migrations (a test compares them).
@@ -50,8 +51,9 @@ def ensure_schema(engine: Engine) -> None:
 def drop_schema(engine: Engine) -> None:
     """Drop the engine's tables, and the note of their version."""
     with engine.begin() as connection:
-        metadata.drop_all(connection)
-        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
+        for table in inspect(connection).get_table_names():
+            if table.startswith(PREFIX):
+                connection.exec_driver_sql(f"DROP TABLE {table}")
 
 
 def version(connection: Connection) -> str | None:

@@ -22,8 +22,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from relevo import engine as engines
-from relevo.drivers.database import faults, servers
-from relevo.drivers.database.schema import ensure_schema
+from relevo.database import faults, servers
+from relevo.database.schema import ensure_schema
 from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")

@@ -1,0 +1,35 @@
+"""For tests of one's own jobs: nothing is sent, what was dispatched is asserted, and jobs run in this process.
+
+    with fake() as queue:
+        upload(picture)
+        queue.assert_dispatched_on("high", "images.process", args=(7,))
+        queue.drain()
+
+docs/testing.md has an example of every word. The names are looked up at first use: pytest loads the plugin beside this
+page in every project where Relevo is installed, and must not load Celery for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relevo.testing.attempt import Attempt
+    from relevo.testing.disk import FakeDisk, fake_disk
+    from relevo.testing.dispatched import Dispatched
+    from relevo.testing.fakes import Fake, fake
+    from relevo.testing.groups import DispatchedGroup
+
+_HOMES = {
+    "Attempt": "attempt", "Dispatched": "dispatched", "DispatchedGroup": "groups", "Fake": "fakes", "FakeDisk": "disk",
+    "fake": "fakes", "fake_disk": "disk",
+}  # fmt: skip
+
+__all__ = ["Attempt", "Dispatched", "DispatchedGroup", "Fake", "FakeDisk", "fake", "fake_disk"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

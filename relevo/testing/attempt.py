@@ -1,0 +1,123 @@
+"""What one attempt of a job did when a fake ran it, and the assertions about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from relevo.job.outcome import Completed, Failed, Outcome, Released, Retry
+from relevo.testing.dispatched import Dispatched
+from relevo.testing.steps import call
+
+__tracebackhide__ = True
+
+#: A wait that may be any.
+ANY: Any = object()
+
+Wrong = type[BaseException] | BaseException | str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt: its job, how it ended, and what it did before.
+
+    `outcome` is None for what is none of ours: `state` then says IGNORED, REJECTED or REVOKED (it had expired).
+    `progress`: what it reported, as (done, total). `dispatched`: the jobs it dispatched itself.
+    """
+
+    job: Dispatched
+    state: str
+    outcome: Outcome | None
+    progress: tuple[tuple[float, float], ...] = ()
+    dispatched: tuple[Dispatched, ...] = ()
+
+    @property
+    def result(self) -> Any:
+        """What the job returned; None if it didn't complete."""
+        return self.outcome.result if isinstance(self.outcome, Completed) else None
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error of an attempt that went wrong."""
+        return self.outcome.error if isinstance(self.outcome, (Retry, Failed)) else None
+
+    def assert_completed(self, result: Any = ANY) -> None:
+        """It returned; `result`, if one is given."""
+        completed = isinstance(self.outcome, Completed)
+        said = "complete" + ("" if result is ANY else f" with {result!r}")
+        self._expect(completed and (result is ANY or self.result == result), said)
+
+    def assert_not_completed(self) -> None:
+        self._expect(not isinstance(self.outcome, Completed), "not complete")
+
+    def assert_released(self, delay: float = ANY) -> None:
+        """It gave itself back, for `delay` seconds if given."""
+        released = isinstance(self.outcome, Released) and delay in (ANY, self.outcome.seconds)
+        self._expect(released, f"be released{_wait(delay)}")
+
+    def assert_not_released(self) -> None:
+        self._expect(not isinstance(self.outcome, Released), "not be released")
+
+    def assert_retried(self, delay: float = ANY, with_: Wrong | None = None) -> None:
+        """It went wrong and is to run again, after `delay` seconds and because of `with_` if given."""
+        retried = isinstance(self.outcome, Retry) and delay in (ANY, self.outcome.seconds)
+        self._expect(retried and _is(self.error, with_), f"be retried{_wait(delay)}{_because(with_)}")
+
+    def assert_not_retried(self) -> None:
+        self._expect(not isinstance(self.outcome, Retry), "not be retried")
+
+    def assert_failed(self, with_: Wrong | None = None) -> None:
+        """It failed for good: with an error of this class, equal to this one, or with this in its text."""
+        self._expect(isinstance(self.outcome, Failed) and _is(self.error, with_), f"fail{_because(with_)}")
+
+    def assert_not_failed(self) -> None:
+        self._expect(not isinstance(self.outcome, Failed), "not fail")
+
+    def assert_progress(self, *reports: tuple[float, float]) -> None:
+        """It reported exactly this progress, in this order."""
+        self._expect(self.progress == reports, f"report progress {list(reports)!r}, got {list(self.progress)!r}")
+
+    def assert_dispatched(self, task: Any, times: int | None = None) -> None:
+        """It dispatched a job of this task itself, or so many."""
+        name = task if isinstance(task, str) else task.name
+        found = [record for record in self.dispatched if record.task == name]
+        got = ", ".join(map(str, self.dispatched)) or "nothing"
+        fits = len(found) == times if times is not None else bool(found)
+        self._expect(fits, f"dispatch {name!r}{'' if times is None else f' {times} times'}, it dispatched {got}")
+
+    def _expect(self, holds: object, expected: str) -> None:
+        if not holds:
+            which = f"attempt {self.job.attempt} of {call(self.job.task, self.job.args, self.job.kwargs)}"
+            raise AssertionError(f"expected {which} to {expected}; it {self}") from self.error
+
+    def __str__(self) -> str:
+        match self.outcome:
+            case Completed(result=result):
+                return f"completed with {result!r}"
+            case Released(seconds=seconds):
+                return f"was released for {seconds:g} s"
+            case Retry(seconds=seconds, error=error):
+                return f"is to be retried after {seconds:g} s, because of {error!r}"
+            case Failed(error=error):
+                return f"failed with {error!r}"
+        return f"ended as {self.state}"
+
+
+def _is(error: BaseException | None, wanted: Wrong | None) -> bool:
+    if wanted is None or error is None:
+        return wanted is None
+    if isinstance(wanted, str):
+        return wanted in str(error)
+    if isinstance(wanted, type):
+        return isinstance(error, wanted)
+    return type(error) is type(wanted) and error.args == wanted.args
+
+
+def _because(wanted: Wrong | None) -> str:
+    if wanted is None:
+        return ""
+    return f" with {wanted.__name__}" if isinstance(wanted, type) else f" with {wanted!r}"
+
+
+def _wait(delay: Any) -> str:
+    return "" if delay is ANY else f" for {delay:g} s"

@@ -1,0 +1,83 @@
+"""A disk for a test: an empty temporary folder with assertions, in place of the project's while the block runs.
+
+The project's local disk is the folder of the setting `FILES_DISK_ROOT`; in the meantime the settings name another.
+An app without our settings is not touched: hand the disk to the code under test.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import celery
+
+from relevo.config import Settings
+from relevo.disks import LocalDisk
+from relevo.testing.replaced import replace as put_in_place
+
+__tracebackhide__ = True
+
+MOST_SHOWN = 30
+
+
+class FakeDisk(LocalDisk):
+    """A LocalDisk that can be asked what is on it."""
+
+    def paths(self, folder: str = "") -> list[str]:
+        """Every file on it, or below a folder, sorted."""
+        below = self.path(folder) if folder else self.root
+        return sorted(path.relative_to(self.root).as_posix() for path in below.rglob("*") if path.is_file())
+
+    def assert_exists(self, path: str, content: bytes | None = None) -> None:
+        """The file is there; with this content, if given."""
+        self._expect(self.exists(path), f"{path!r} to exist")
+        if content is not None:
+            with self.open(path) as file:
+                found = file.read()
+            self._expect(found == content, f"{path!r} to contain {_short(content)}, got {_short(found)}")
+
+    def assert_missing(self, path: str) -> None:
+        """There is no such file."""
+        self._expect(not self.exists(path), f"{path!r} not to exist")
+
+    def assert_count(self, count: int, folder: str = "") -> None:
+        """So many files on the disk, or below a folder."""
+        found = len(self.paths(folder))
+        self._expect(found == count, f"{count} files{f' in {folder!r}' if folder else ''}, got {found}")
+
+    def assert_empty(self, folder: str = "") -> None:
+        """No file on the disk, or below a folder."""
+        self._expect(not self.paths(folder), f"no file{f' in {folder!r}' if folder else ''}")
+
+    def _expect(self, holds: bool, expected: str) -> None:
+        if not holds:
+            paths = self.paths()
+            more = [f"and {len(paths) - MOST_SHOWN} more"] if len(paths) > MOST_SHOWN else []
+            there = "\n  ".join(["on the disk:", *paths[:MOST_SHOWN], *more]) if paths else "the disk is empty"
+            raise AssertionError(f"expected {expected}\n{there}")
+
+
+@contextmanager
+def fake_disk(app: Any = None) -> Iterator[FakeDisk]:
+    """An empty disk, in place of the one of `app` (the current one) if that is an app of `create_app`."""
+    app = app if app is not None else celery.current_app._get_current_object()  # noqa: SLF001  # the app, not a proxy
+    with tempfile.TemporaryDirectory(prefix="relevo-disk-") as folder:
+        restore = _install(app, Path(folder))
+        try:
+            yield FakeDisk(folder)
+        finally:
+            restore()
+
+
+def _install(app: Any, folder: Path) -> Any:
+    if not isinstance(getattr(app, "settings", None), Settings):
+        return lambda: None
+    return put_in_place(app, "settings", lambda settings: replace(settings, storage=folder))
+
+
+def _short(content: bytes) -> str:
+    return repr(content) if len(content) <= MOST_SHOWN else f"{content[:MOST_SHOWN]!r}… ({len(content)} bytes)"

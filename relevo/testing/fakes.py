@@ -1,0 +1,92 @@
+"""The fake itself: a context manager and a decorator, for all tasks of an app or for some.
+
+`with fake() as queue:` takes the jobs of every task; `fake(only=[send], app=shop)` those of one, and the others go to
+the broker as ever. Under `@fake()`, a function that has an argument `fake` is given it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, Self
+
+import celery
+
+from relevo.errors import FakeError
+from relevo.testing import interception
+from relevo.testing.dispatch_assertions import DispatchAssertions
+from relevo.testing.dispatched import Dispatched
+from relevo.testing.groups import GroupAssertions
+from relevo.testing.work import Work
+
+__tracebackhide__ = True
+
+
+class Fake(DispatchAssertions, GroupAssertions, Work):
+    """Takes the jobs of an app's tasks in the broker's place. See `fake`."""
+
+    def __init__(self, app: Any, only: Iterable[Any] | None, except_: Iterable[Any] | None) -> None:
+        super().__init__(app)
+        self._only = None if only is None else {self.name_of(task) for task in only}
+        self._except = {self.name_of(task) for task in except_ or ()}
+
+    # --- being active -----------------------------------------------------------------------------------------------
+    @property
+    def takes_all(self) -> bool:
+        return self._only is None and not self._except
+
+    def takes(self, name: str) -> bool:
+        """Whether jobs of this task are taken."""
+        return name not in self._except and (self._only is None or name in self._only)
+
+    def __enter__(self) -> Self:
+        if self._undo is not None:
+            raise FakeError("This fake is active already; make another one to nest it.")
+        self._undo = ExitStack()
+        self._undo.enter_context(interception.intercepted(self))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo.close()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A decorator: each call of `function` has a fake of its own, as its argument `fake` if it takes one."""
+        signature = inspect.signature(function)
+        rest = [one for name, one in signature.parameters.items() if name != "fake"]
+        given = len(rest) < len(signature.parameters)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._another() as another:
+                return function(*args, **kwargs, **({"fake": another} if given else {}))
+
+        @wraps(function)
+        async def call_later(*args: Any, **kwargs: Any) -> Any:
+            with self._another() as another:
+                return await function(*args, **kwargs, **({"fake": another} if given else {}))
+
+        faked: Any = call_later if inspect.iscoroutinefunction(function) else call
+        faked.__signature__ = signature.replace(parameters=rest)  # pytest takes the rest for fixtures
+        return faked
+
+    def _another(self) -> Fake:
+        return Fake(self.app, self._only, self._except)
+
+    def keep(self, record: Dispatched) -> None:
+        """Note a job. One that is running just now has sent itself again: it is not another one."""
+        with self._lock:
+            if record.id not in self._running and not record.task.startswith(interception.UNLOCK):
+                self._records.append(record)
+        self._backlog.add(record)
+
+
+def fake(only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None) -> Fake:
+    """A fake of `app` (the current one): it takes the jobs of all its tasks, of those in `only`, or not in `except_`.
+
+    While it is active nothing of them is sent, by no thread of this process. Raises UnknownTaskError.
+    """
+    return Fake(app if app is not None else celery.current_app._get_current_object(), only, except_)  # noqa: SLF001

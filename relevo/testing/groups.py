@@ -1,0 +1,117 @@
+"""Assertions about what belongs together: chains, groups, chords and callbacks.
+
+A chain that was dispatched is its first job with the steps that follow; a group is its members' jobs; a chord is a
+group whose results go on to something. What is expected is written as a list: a task or its name stands for any
+arguments, a signature for exactly its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from relevo.testing.dispatched import Dispatched
+from relevo.testing.records import Records, Where
+from relevo.testing.steps import Fork, Steps, fit, names, shown, steps
+
+__tracebackhide__ = True
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchedGroup:
+    """The jobs that were dispatched as one group, in its order. `chord`: the steps that get their results, if any."""
+
+    id: str
+    jobs: tuple[Dispatched, ...]
+
+    @property
+    def chord(self) -> Steps:
+        return self.jobs[0].chord
+
+    @property
+    def members(self) -> Fork:
+        return Fork(tuple(job.steps for job in self.jobs))
+
+
+class GroupAssertions(Records):
+    """What can be said of jobs that belong together."""
+
+    def groups(self) -> list[DispatchedGroup]:
+        """Every group that was dispatched, chords included, oldest first."""
+        found: dict[str, list[Dispatched]] = {}
+        for record in self.all():
+            if record.group:
+                found.setdefault(record.group, []).append(record)
+        return [DispatchedGroup(group, _first_jobs(jobs)) for group, jobs in found.items()]
+
+    def assert_chained(self, expected: Iterable[Any], *, where: Where | None = None) -> None:
+        """A chain of exactly these steps was dispatched; a step may be a group or a chord."""
+        parts = self._known_steps(expected)
+        found = [record for record in self.all() if record.chain and fit(parts, record.steps)]
+        fitting = [record for record in found if where is None or where(record)]
+        also = " where the predicate is true" if where else ""
+        self.expect(fitting, f"the chain {shown(parts)} to be dispatched{also}")
+
+    def assert_dispatched_without_chain(self, task: Any, **matching: Any) -> None:
+        """Dispatched, and at least once with nothing to follow."""
+        found = [record for record in self.dispatched(task, **matching) if not record.chain]
+        self.expect(found, f"{self.name_of(task)!r} to be dispatched without a chain")
+
+    def assert_nothing_chained(self) -> None:
+        """No chain of any kind."""
+        self.expect(not any(record.chain for record in self.all()), "no chain to be dispatched")
+
+    def assert_grouped(
+        self, expected: Iterable[Any] | None = None, *, where: Callable[[DispatchedGroup], object] | None = None
+    ) -> None:
+        """A group of exactly these members was dispatched, a chord's or not. A member may be a list: a chain."""
+        parts = None if expected is None else self._fork(expected)
+        self._some_group(parts, None, where)
+
+    def assert_chord(
+        self, expected: Iterable[Any], body: Any, *, where: Callable[[DispatchedGroup], object] | None = None
+    ) -> None:
+        """A group of exactly these members, whose results go to `body`."""
+        self._some_group(self._fork(expected), self._known_steps(body), where)
+
+    def assert_group_count(self, count: int) -> None:
+        """So many groups, chords included."""
+        self.expect(len(self.groups()) == count, f"{count} groups to be dispatched, got {len(self.groups())}")
+
+    def assert_nothing_grouped(self) -> None:
+        """No group and no chord."""
+        self.expect(not self.groups(), "no group to be dispatched")
+
+    def assert_linked(self, task: Any, callback: Any) -> None:
+        """Dispatched with this callback (`link`)."""
+        (step,) = self._known_steps(callback)
+        found = [record for record in self.dispatched(task) if any(step.fits(link) for link in record.links)]
+        self.expect(found, f"{self.name_of(task)!r} to be dispatched with the callback {step}")
+
+    def _some_group(
+        self, parts: Fork | None, body: Steps | None, where: Callable[[DispatchedGroup], object] | None
+    ) -> None:
+        found = [
+            group for group in self.groups()
+            if (parts is None or parts.fits(group.members))
+            and (body is None or fit(body, group.chord))
+            and (where is None or where(group))
+        ]  # fmt: skip
+        said = f"{parts or 'a group'} to be dispatched" + (f", its results to {shown(body)}" if body else "")
+        self.expect(found, said + (", where the predicate is true" if where else ""))
+
+    def _fork(self, expected: Iterable[Any]) -> Fork:
+        return Fork(tuple(self._known_steps(member) for member in expected))
+
+    def _known_steps(self, expected: Any) -> Steps:
+        parts = steps(expected)
+        for name in sorted(names(parts)):
+            self.name_of(name)
+        return parts
+
+
+def _first_jobs(jobs: list[Dispatched]) -> tuple[Dispatched, ...]:
+    """Without what members dispatched later: Celery gives a chord's body and the end of a chain the group's id too."""
+    ids = {job.id for job in jobs}
+    return tuple(job for job in jobs if job.parent not in ids)

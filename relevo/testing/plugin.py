@@ -1,0 +1,39 @@
+"""The pytest plugin: fixtures `fake_queue` and `fake_disk`. It loads Celery only for a test that asks for one.
+
+A project whose app is not Celery's current one names it by a fixture of its own, `relevo_app`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from relevo.testing.disk import FakeDisk
+    from relevo.testing.fakes import Fake
+
+
+@pytest.fixture
+def relevo_app() -> Any:
+    """The app that is faked; None is Celery's current one."""
+    return None
+
+
+@pytest.fixture
+def fake_queue(relevo_app: Any) -> Iterator[Fake]:
+    """Nothing is sent during the test; what was dispatched can be asserted and run."""
+    from relevo.testing import fake  # noqa: PLC0415  this module is loaded by every pytest, Celery need not be
+
+    with fake(app=relevo_app) as queue:
+        yield queue
+
+
+@pytest.fixture
+def fake_disk(relevo_app: Any) -> Iterator[FakeDisk]:
+    """An empty disk in place of the project's, for the test."""
+    from relevo.testing import fake_disk as faked  # noqa: PLC0415  as above
+
+    with faked(app=relevo_app) as disk:
+        yield disk

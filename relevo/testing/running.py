@@ -1,0 +1,86 @@
+"""Run one attempt of a recorded job in this process, as a worker's child would.
+
+Celery's own tracer runs it with the request a worker would have made of the message, so that guards, the `failed` hook,
+callbacks, chains and chords do what they do in a worker. The message is marked as held by a lease: a retry then comes
+back as an order to put the job back (relevo/job/putback.py), and is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from celery.app.trace import build_tracer
+from celery.exceptions import Retry as CeleryRetry
+
+from relevo import clock
+from relevo.drivers.messages import LEASED
+from relevo.errors import UnknownTaskError, did_you_mean
+from relevo.job import putback
+from relevo.job.outcome import Completed, Failed, Outcome, Released, Retry
+from relevo.testing import replaced
+from relevo.testing.attempt import Attempt
+from relevo.testing.dispatched import Dispatched
+
+
+def run(app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched, ...]]) -> tuple[Attempt, Any]:
+    """The attempt, and what Celery's tracer ended in. `children` tells which jobs a job has dispatched."""
+    if record.expires_at is not None and record.expires_at <= clock.now():
+        return Attempt(record, "REVOKED", None), None
+    if (task := app.tasks.get(record.task)) is None:
+        hint = did_you_mean(record.task, app.tasks)
+        raise UnknownTaskError(f"can't run {record.task!r}: no task has this name{hint}")
+    before = len(children(record.id))
+    args, kwargs, _ = record.body
+    notes = replaced.progress.setdefault(record.id, [])
+    try:
+        traced = build_tracer(task.name, task, app=app)(record.id, args, kwargs, request(record))
+    finally:
+        replaced.progress.pop(record.id, None)
+    state, ended = (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced.retval)
+    attempt = Attempt(record, state, outcome(record, state, ended), tuple(notes), children(record.id)[before:])
+    return attempt, ended
+
+
+def request(record: Dispatched) -> dict[str, Any]:
+    """The request of a worker that has received the job's message."""
+    args, kwargs, embed = record.body
+    info = {"exchange": "", "routing_key": record.queue, "priority": record.priority, "redelivered": False}
+    return {
+        **record.message, **embed, "args": args, "kwargs": kwargs, "delivery_info": info,
+        "properties": {"correlation_id": record.id, LEASED: True}, "correlation_id": record.id, "hostname": "fake",
+        "is_eager": False,
+    }  # fmt: skip
+
+
+def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
+    """How the attempt ended, in our words; None where there is none."""
+    match state:
+        case "SUCCESS":
+            return Completed(ended)
+        case "FAILURE":
+            return Failed(ended)
+        case "RETRY":
+            again = retries(ended) > record.attempt - 1
+            return Retry(wait(ended), ended.exc or ended) if again else Released(wait(ended))
+    return None
+
+
+def retries(ended: CeleryRetry) -> int:
+    """How many attempts are over, as the job's next message says."""
+    return int(ended.retries if isinstance(ended, putback.Again) else ended.sig.options["retries"])
+
+
+def wait(ended: CeleryRetry) -> float:
+    """Seconds until the next attempt."""
+    when = ended.when
+    return float(clock.instant(when) - clock.now() if isinstance(when, datetime) else when or 0)
+
+
+def put_back(record: Dispatched, ended: Any) -> Dispatched | None:
+    """The job as it waits for its next attempt, if the one that has ended asked for one."""
+    if isinstance(ended, putback.Again):
+        return record.put_back(putback.changes(ended.retries, ended.baton), wait(ended))
+    return record.put_back({"retries": record.attempt - 1}, 0) if getattr(ended, "requeue", False) else None
+

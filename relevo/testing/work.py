@@ -1,0 +1,136 @@
+"""Running what a fake has taken: one job, or all of them in the order a worker would take them.
+
+Everything happens in the thread that asks for it. Nothing waits: a delayed job, a retry after its backoff and a release
+are due when the engine's clock says so, and `travel` moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from relevo.errors import FakeError, OptionError
+from relevo.job.outcome import Failed
+from relevo.testing import interception, replaced, running
+from relevo.testing.attempt import Attempt
+from relevo.testing.backlog import Backlog
+from relevo.testing.dispatched import Dispatched
+from relevo.testing.records import Records
+
+__tracebackhide__ = True
+
+# A job that is put back so often within one drain will never end.
+MOST_ATTEMPTS = 100
+
+
+class Work(Records):
+    """What a fake does with its jobs."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self._backlog = Backlog()
+        self._running: set[str] = set()
+        self._attempts: list[Attempt] = []
+        self._undo: ExitStack | None = None
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def run(self, task: Any, *args: Any, **kwargs: Any) -> Attempt:
+        """Run one attempt of a job with these arguments, here and now. It isn't counted as dispatched."""
+        return self.job(task, args, kwargs)
+
+    def job(
+        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, attempt: int = 1,
+        **options: Any,
+    ) -> Attempt:  # fmt: skip
+        """The same with the options of `apply_async`, or as a later attempt."""
+        self._must_be_active()
+        written: list[Dispatched] = []
+        name = self.name_of(task)
+        pen = interception.Pen(written.append)
+        self.app.tasks[name].apply_async(tuple(args), dict(kwargs or {}), producer=pen, retries=attempt - 1, **options)
+        (record,) = written
+        done, _ = self._attempt(record)
+        self._backlog.forget(record.id)
+        return done
+
+    def drain(
+        self, queue: str | Sequence[str] | None = None, *, limit: int | None = None, including_delayed: bool = False
+    ) -> list[Attempt]:
+        """Run what was dispatched, and what that dispatches, until nothing is due or `limit` attempts are made.
+
+        `queue`: one, or several in strict order; without it all of them. Every attempt is returned.
+        """
+        self._must_be_active()
+        queues = [queue] if isinstance(queue, str) else queue
+        made: list[Attempt] = []
+        while limit is None or len(made) < limit:
+            record = self._backlog.take(queues, self._declared(), delayed=including_delayed)
+            if record is None:
+                break
+            made.append(self._turn(record, made))
+        return made
+
+    def travel(self, seconds: float) -> None:
+        """Move the engine's clock on until the fake ends: delays and deadlines pass. Python's own clock stays."""
+        self._must_be_active()
+        if seconds < 0:
+            raise OptionError(f"expected a number of seconds from 0, got {seconds!r}")
+        if self not in replaced.travelled and self._undo is not None:
+            self._undo.enter_context(replaced.clock_now)
+            self._undo.callback(replaced.travelled.pop, self)
+        replaced.travelled[self] = replaced.travelled.get(self, 0) + seconds
+
+    def pending(self, queue: str | None = None) -> list[Dispatched]:
+        """The jobs that have not run yet, put back ones included, on one queue or on all."""
+        return [record for record in self._backlog.waiting() if queue in (None, record.queue)]
+
+    def attempts(self, task: Any = None) -> list[Attempt]:
+        """Every attempt that was run, of all tasks or of one."""
+        name = None if task is None else self.name_of(task)
+        return [attempt for attempt in list(self._attempts) if name in (None, attempt.job.task)]
+
+    # --- assertions about running -----------------------------------------------------------------------------------
+    def assert_nothing_pending(self, queue: str | None = None) -> None:
+        """Everything that was dispatched has run."""
+        left = "\n".join(f"  {record}" for record in self.pending(queue))
+        if left:
+            raise AssertionError(f"expected no job to be pending{f' on {queue!r}' if queue else ''}\npending:\n{left}")
+
+    def assert_nothing_failed(self) -> None:
+        """No job that was run has failed for good."""
+        failed = [attempt for attempt in self.attempts() if isinstance(attempt.outcome, Failed)]
+        if failed:
+            lines = "\n".join(f"  {attempt.job}: {attempt}" for attempt in failed)
+            raise AssertionError(f"expected no job to fail\nfailed:\n{lines}") from failed[0].error
+
+    # --- one attempt ------------------------------------------------------------------------------------------------
+    def _turn(self, record: Dispatched, made: list[Attempt]) -> Attempt:
+        if sum(attempt.job.id == record.id for attempt in made) >= MOST_ATTEMPTS:
+            raise FakeError(f"{record.task!r} was put back {MOST_ATTEMPTS} times in one drain; give it a limit.")
+        done, ended = self._attempt(record)
+        if (again := running.put_back(record, ended)) is not None:
+            self._backlog.add(again)
+        return done
+
+    def _attempt(self, record: Dispatched) -> tuple[Attempt, Any]:
+        with self._lock:
+            self._running.add(record.id)
+        try:
+            done, ended = running.run(self.app, record, self._children)
+        finally:
+            with self._lock:
+                self._running.discard(record.id)
+        self._attempts.append(done)
+        return done, ended
+
+    def _children(self, job_id: str) -> tuple[Dispatched, ...]:
+        return tuple(record for record in self.all() if record.parent == job_id)
+
+    def _declared(self) -> list[str]:
+        """The queues of the app, in the order in which a worker without -Q asks for them."""
+        return list(self.app.amqp.queues)
+
+    def _must_be_active(self) -> None:
+        if self._undo is None:
+            raise FakeError("This fake is not active; run its jobs inside its `with`.")

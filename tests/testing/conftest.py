@@ -1,0 +1,76 @@
+"""An app whose broker and result backend are not there: whatever is sent for real is an error."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from relevo import config
+from relevo.app import App
+from relevo.testing import fake
+
+NOWHERE = "redis://127.0.0.1:1/0"
+#: What comes of an attempt to reach it: the broker's error, or that of Celery's result backend.
+REFUSED = (OperationalError, RuntimeError)
+
+
+def make_app(**changes) -> App:
+    changes = {
+        "broker_url": NOWHERE,
+        "result_backend": NOWHERE,
+        "result_backend_transport_options": {"retry_policy": {"max_retries": 0}},
+        "task_publish_retry": False,
+        **changes,
+    }
+    return App("shop", settings=config.load(), set_as_current=False, changes=changes)
+
+
+@pytest.fixture
+def app() -> Celery:
+    queues = [Queue("high"), Queue("default"), Queue("low")]
+    app = make_app(task_queues=queues, task_default_queue="default")
+
+    @app.task(name="images.process", shared=False, queue="high", tags=lambda file_id, **_: [f"file:{file_id}"])
+    def process(file_id, size=None):
+        return f"{file_id}:{size}"
+
+    @app.task(name="email.send", shared=False)
+    def send(to): ...
+
+    @app.task(name="math.add", shared=False)
+    def add(x, y):
+        return x + y
+
+    @app.task(name="math.total", shared=False)
+    def total(numbers):
+        return sum(numbers)
+
+    return app
+
+
+@pytest.fixture
+def process(app):
+    return app.tasks["images.process"]
+
+
+@pytest.fixture
+def send(app):
+    return app.tasks["email.send"]
+
+
+@pytest.fixture
+def add(app):
+    return app.tasks["math.add"]
+
+
+@pytest.fixture
+def total(app):
+    return app.tasks["math.total"]
+
+
+@pytest.fixture
+def queue(app):
+    with fake(app=app) as queue:
+        yield queue
