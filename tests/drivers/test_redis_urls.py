@@ -59,8 +59,8 @@ def certificate(home: Path) -> dict[str, str]:
 def has_tls(server: Server) -> bool:
     """Whether this Redis was built with it: one that wasn't refuses the setting."""
     tried = [server.program, "--port", "0", "--tls-port", "0", "--tls-auth-clients", "no", "--dir", "/nowhere"]
-    said = subprocess.run(tried, capture_output=True, text=True, check=False).stdout
-    return "tls" not in said
+    said = subprocess.run(tried, capture_output=True, text=True, check=False)
+    return "tls" not in said.stdout + said.stderr
 
 
 def ways(server: Server) -> dict[str, Way]:

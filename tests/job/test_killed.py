@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.exceptions import TimeoutError  # noqa: A004
 
 from relevo import drivers
 
@@ -58,8 +59,11 @@ def worker(killed: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
 def ended(killed: ModuleType, worker: subprocess.Popen[bytes]) -> dict[str, Any]:
     """All jobs, dispatched together and waited for: name -> result."""
     results = {name: killed.app.tasks[name].dispatch() for name in ENDS}
-    for result in results.values():
-        result.get(timeout=TIMEOUT, propagate=False, interval=0.05)
+    for name, result in results.items():
+        try:
+            result.get(timeout=TIMEOUT, propagate=False, interval=0.05)
+        except TimeoutError:
+            pytest.fail(f"{name} {result.id} has not ended\n{(killed.folder / 'log').read_text(errors='replace')}")
     assert worker.poll() is None
     return results
 
