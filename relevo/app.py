@@ -14,15 +14,15 @@ from typing import Any
 import celery
 import click
 from celery.app.defaults import SETTING_KEYS
-from celery.signals import celeryd_init
+from celery.signals import celeryd_init, worker_init
 from sqlalchemy import Engine
 
 from relevo import config as configuration
 from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
-from relevo.errors import SettingsError, did_you_mean
-from relevo.job import prefork
+from relevo.errors import SchemaError, SettingsError, did_you_mean
+from relevo.job import prefork, recording
 
 EXIT_MISUSED = 2
 
@@ -63,6 +63,7 @@ def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     prefork.install()
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     _prepare_command(settings)
     return app
 
@@ -150,6 +151,18 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
     for name in wanted:
         if name not in known and not app.conf.task_create_missing_queues:
             _end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
+
+
+def _record_what_ends(sender: Any, **_signal: Any) -> None:
+    """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    app = sender.app
+    if not isinstance(app, App):
+        return
+    try:
+        recording.open_store(app)
+    except SchemaError as error:
+        _end_command(str(error))
+        raise
 
 
 def _prepare_command(settings: Settings) -> None:

@@ -191,6 +191,16 @@ class Channel(virtual.Channel):
         """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
         self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers), attempts)
 
+    def finish(self, message: Any, free: bool) -> None:
+        """A job has ended and is still to be recorded: its place is `free`, unless the recorder can't keep up."""
+        if free:
+            self.qos.forget(message.delivery_tag)
+            self.waker.ring()
+
+    def finished(self, message: Any) -> None:
+        """A job that has ended is recorded: ack it. Any thread may say so."""
+        self.qos.ack(message.delivery_tag)
+
     def put_aside(self, message: Any) -> None:
         """A message was rejected, not to be run again."""
         put_aside(self.ledger, message.job, "it was rejected")

@@ -1,0 +1,93 @@
+"""A request whose ack waits for its record: the place in the job is free at once, the lease goes when it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated
+from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.log import get_logger
+from celery.worker import request as celery_request
+
+from relevo.job import failures, recorder
+from relevo.store.failed import FailedJob
+
+logger = get_logger(__name__)
+
+
+class Recorded(celery_request.Request):
+    """Celery's request with the two words that end a delivery, ack and reject, after the record."""
+
+    acknowledged: bool
+    #: What became of the job, until it is handed to the recorder.
+    ending: FailedJob | None = None
+
+    def acknowledge(self) -> None:
+        if self.ending is None or not self.hand_over():
+            super().acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:
+        if requeue:
+            self.ending = None
+        if self.ending is None or not self.hand_over():
+            super().reject(requeue)
+
+    def fails(self, exc_info: Any) -> None:
+        """Note that the job has failed for good, if this is what that means."""
+        error = unwrapped(exc_info.exception)
+        again = isinstance(error, Reject) and error.requeue
+        if again or isinstance(error, (Retry, Ignore, Terminated)) or recorder.current() is None:
+            return
+        try:
+            self.ending = failures.of_request(self, error, str(exc_info.traceback))
+        except Exception:
+            logger.exception("%s[%s] failed, and no record can be made of it", self.name, self.id)
+
+    def hand_over(self) -> bool:
+        """Have the ending recorded, and this delivery acked then. Returns False when it is to be acked now."""
+        ending, self.ending = self.ending, None
+        recording = recorder.current()
+        if recording is None or ending is None:
+            return False
+        message = self._message
+        if self.acknowledged:  # before it ran
+            recording.add(ending, nothing)
+        elif hasattr(message, "job"):
+            self.acknowledged = True
+            message.channel.finish(message, free=not recording.is_full)
+            recording.add(ending, lambda: message.channel.finished(message))
+        else:  # another broker's channel isn't for other threads
+            return not self._written(recording, ending)
+        return True
+
+    def _written(self, recording: recorder.Recorder, ending: FailedJob) -> bool:
+        try:
+            recording.write([ending])
+        except Exception:
+            logger.exception("%s[%s] could not be recorded and goes back", self.name, self.id)
+            super().reject(requeue=True)
+            return False
+        return True
+
+    def _retry_worker_lost(self, exc: Any, exc_info: Any) -> bool:
+        """Celery's setting `task_retry_on_worker_lost`: the job goes on, unless it can't be sent."""
+        ending, self.ending = self.ending, None
+        sent = bool(super()._retry_worker_lost(exc, exc_info))
+        self.ending = None if sent else ending
+        return sent
+
+    def _success_was_stored(self) -> Any:
+        stored = super()._success_was_stored()
+        if stored:
+            self.ending = None
+        return stored
+
+
+def unwrapped(error: Any) -> Any:
+    """An error as it was before it crossed from one process to the other."""
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def nothing() -> None:
+    """There is nothing left to do."""
