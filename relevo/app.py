@@ -6,6 +6,7 @@ project gives to `config_from_object`, and the keyword arguments of `create_app`
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ EXIT_MISUSED = 2
 
 class App(celery.Celery):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
+
+    events_cls = "relevo.job.events:Events"
 
     def __init__(self, main: str | None = None, *, settings: Settings, **options: Any) -> None:
         self.settings = settings
@@ -169,6 +172,7 @@ def _prepare_command(settings: Settings) -> None:
     command = click.get_current_context(silent=True)
     if command is not None and command.invoked_subcommand == "flower":
         _hand_to_flower(settings)
+        importlib.import_module("relevo.dashboard").install()  # by its name: it stands above this page
     if command is not None and command.invoked_subcommand == "beat":
         settings.var_dir.mkdir(parents=True, exist_ok=True)  # for its schedule file
 

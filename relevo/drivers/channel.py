@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
 MAILBOX_TTL = 60.0
+# The exchange of Celery's events. When nobody hears one, others of its key are dropped unasked for so long (seconds).
+EVENTS, UNHEARD = "celeryev", 1.0
 # A job whose worker dies with it again and again is put aside after so many times.
 MOST_RESCUES = 3
 
@@ -42,6 +45,7 @@ class Channel(virtual.Channel):
         self.driver, self.ledger, self.waker = connection.driver, connection.ledger, connection.waker
         self._intake = Intake(self.driver, self.ledger)
         self._no_ack: set[str] = set()
+        self._unheard: dict[str, float] = {}
 
     # --- queues -----------------------------------------------------------------------------------------------------
     def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> Any:
@@ -100,11 +104,17 @@ class Channel(virtual.Channel):
 
     def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
         """Put a job on each queue that `exchange` routes to; tell the mailboxes. A refusal is raised."""
+        if exchange == EVENTS and self.is_unheard(routing_key):
+            return
         jobs, broadcasts = self.routed(message, exchange, routing_key)
         if jobs:
             self.driver.put(jobs)
-        if broadcasts:
-            self.driver.broadcast(broadcasts)
+        if broadcasts and not self.driver.broadcast(broadcasts) and exchange == EVENTS:
+            self._unheard[routing_key] = time.monotonic() + UNHEARD
+
+    def is_unheard(self, routing_key: str) -> bool:
+        """Whether an event that is published now is dropped, because nobody heard the last one of this key."""
+        return time.monotonic() < self._unheard.get(routing_key, 0.0)
 
     def routed(self, message: dict[str, Any], exchange: str, routing_key: str) -> tuple[list[NewJob], list[Broadcast]]:
         """What publishing `message` comes to: jobs for the queues that `exchange` routes to, and mail."""

@@ -1,6 +1,6 @@
 """What every driver promises: the life of a job in the broker, in verbs.
 
-                 put(later)            the clock
+                 put(later)            the clock, or hasten
                +------------> delayed ----------+
                |                                v
     (nothing) -+-- put ------------------>  pending  --- reserve ---> reserved --- ack ---> (gone)
@@ -187,8 +187,8 @@ class Driver(ABC):
         """Close a mailbox; one that isn't there is already closed."""
 
     @abstractmethod
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
-        """Send messages to every open mailbox they fit, in order. Without one they are dropped, cheaply."""
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
+        """Send messages to every open mailbox they fit, in order. False: there was none, they are dropped."""
 
     @abstractmethod
     def receive(self, mailbox: str) -> list[Broadcast]:

@@ -47,11 +47,11 @@ class QoS:
 
     def recall_if_stuck(self, seconds: float) -> None:
         """No job has ended for `seconds`: those that wait behind the running ones are better off elsewhere."""
-        still = time.monotonic() - self._last_end > seconds
-        if still and self.waiting and len(self._out) > self.prefetch_count:
-            self.waiting = 0
-            if pool:
-                pool.recall()
+        now = time.monotonic()
+        # Whatever may wait by now: those in the pipe were let in when jobs were shorter.
+        if pool and 0 < self.prefetch_count < len(self._out) and now - self._last_end > seconds:
+            self.waiting, self._last_end = 0, now
+            pool.recall()
 
     def can_consume(self) -> bool:
         return self.room() > 0

@@ -35,7 +35,7 @@ from typing import Any
 from billiard import get_start_method
 from billiard import pool as billiard_pool
 from celery.concurrency import ALIASES
-from celery.concurrency.prefork import TaskPool as CeleryTaskPool
+from celery.concurrency import prefork as celerys
 from celery.utils.log import get_logger
 from celery.worker import state
 
@@ -218,7 +218,7 @@ def requests() -> Iterator[Any]:
     return iter(list(state.reserved_requests))
 
 
-class TaskPool(CeleryTaskPool):
+class TaskPool(celerys.TaskPool):
     """Celery's prefork pool on ours."""
 
     BlockingPool = Pool
@@ -227,6 +227,12 @@ class TaskPool(CeleryTaskPool):
         super().on_start()
         if isinstance(self._pool, Pool) and self._pool.forked:
             qos.pool = self
+
+    def restart(self) -> None:
+        """Renew every child. Celery sends one empty job, which wakes, and so renews, one child only."""
+        self._pool.restart()
+        for _ in range(self.num_processes):
+            self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
         self.recall()

@@ -46,6 +46,14 @@ def test_each_message_is_received_once(driver, other, box):
     assert heard(other, box) == []
 
 
+def test_a_sender_hears_whether_anybody_was_there(driver, box):
+    assert driver.broadcast([Broadcast(box, "a", "1")]) is False
+    driver.subscribe(box, [Binding(box, "a")], TTL)
+    assert driver.broadcast([Broadcast(box, "b", "1")]) is False
+    assert driver.broadcast([Broadcast(box, "b", "1"), Broadcast(box, "a", "1")]) is True
+    assert driver.broadcast([]) is False
+
+
 def test_messages_come_in_the_order_of_sending(driver, other, box):
     driver.subscribe(box, [Binding(box)], TTL)
     say(driver, box, "1", "2")

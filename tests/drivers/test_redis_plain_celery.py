@@ -15,6 +15,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import State
 from tests.contract.given import counts, take
 from tests.drivers.redis_servers import until
+from tests.faults.workers import Site
 
 STOCK = "kombu.transport.redis:Transport"
 PREFIXES = ["", "shop:"]
@@ -132,6 +133,21 @@ def test_sizes_and_clear_know_of_them(client, driver):
     assert counts(driver) == (2, 0, 0)
     assert driver.clear("default") == 2
     assert counts(driver) == (0, 0, 0)
+
+
+def test_a_worker_runs_them_and_puts_aside_what_is_none(server, client, tmp_path, prefix):
+    site = Site(server.url, tmp_path, options={"global_keyprefix": prefix})
+    with site.worker("-c", "1") as worker:
+        client.send_task("work", (1,), queue=site.queue, priority=9)
+        client.send_task("work", (2,), queue=site.queue, countdown=0.5)
+        server.client.lpush(f"{prefix}{site.queue}", b"\xff not a message")
+        client.send_task("work", (3,), queue=site.queue)
+        site.until(lambda: site.ended == {1, 2, 3})
+        site.until(site.empty)
+        rejected = site.until(lambda: site.driver.peek("rejected", State.PENDING))
+        assert "not a message" in rejected[0].payload
+        assert worker.stop() == 0
+    assert site.twice() == set()
 
 
 # --- what stock workers held ----------------------------------------------------------------------------------------

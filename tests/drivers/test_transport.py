@@ -1,14 +1,15 @@
-"""The loop of the kombu transport, on a SQLite file."""
+"""The kombu transport's loop and its events, on a SQLite file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from kombu import Connection, Consumer, Exchange, Queue
+from celery import Celery
+from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
-from relevo.drivers import transport
+from relevo.drivers import channel, transport
 from relevo.drivers.database.bells import SqliteBell
 
 if TYPE_CHECKING:
@@ -47,3 +48,53 @@ def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connect
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=60)
     assert turns == [transport.YIELD]
+
+
+class TestEventsThatNobodyHears:
+    @pytest.fixture
+    def asked(self, connection, monkeypatch):
+        """The routing keys the driver was asked about."""
+        driver, asked = connection.transport.driver, []
+        real = driver.broadcast
+        monkeypatch.setattr(driver, "broadcast", lambda mail: asked.extend(m.routing_key for m in mail) or real(mail))
+        return asked
+
+    def test_are_asked_about_once_and_for_each_kind(self, connection, asked):
+        producer = Producer(connection)
+        for key in ("task.started", "task.started", "worker.heartbeat", "task.started", "worker.heartbeat"):
+            producer.publish({}, exchange="celeryev", routing_key=key)
+        assert asked == ["task.started", "worker.heartbeat"]
+
+    def test_are_asked_about_again_after_a_while(self, connection, asked, monkeypatch):
+        monkeypatch.setattr(channel, "UNHEARD", 0.0)
+        for _ in range(3):
+            Producer(connection).publish({}, exchange="celeryev", routing_key="task.started")
+        assert len(asked) == 3
+
+    def test_are_never_dropped_when_one_of_them_is_heard(self, connection, asked):
+        mailbox = Queue("ears", Exchange("celeryev", "topic"), routing_key="worker.#", expires=60, auto_delete=True)
+        heard = []
+        with Consumer(connection, [mailbox], no_ack=True, callbacks=[lambda body, _message: heard.append(body)]):
+            for number in range(3):
+                Producer(connection).publish(number, exchange="celeryev", routing_key="task.started")
+                Producer(connection).publish(number, exchange="celeryev", routing_key="worker.heartbeat")
+            connection.drain_events(timeout=10)
+        assert heard == [0, 1, 2]
+
+    def test_control_and_replies_are_asked_about_every_time(self, connection, asked):
+        for _ in range(3):
+            Producer(connection).publish({}, exchange="reply.celery.pidbox", routing_key="me")
+            Producer(connection).publish({}, exchange="celery.pidbox", routing_key="")
+        assert len(asked) == 6
+
+    def test_are_not_even_made(self, connection, asked, monkeypatch):
+        class App(Celery):
+            events_cls = "relevo.job.events:Events"
+
+        made = []
+        with App(set_as_current=False, broker=connection.as_uri()).events.Dispatcher(connection) as dispatcher:
+            monkeypatch.setattr(dispatcher, "_prepare_event", lambda *a, **_: made.append(a[0]) or {})
+            for kind in ("task-sent", "task-sent", "task-failed", "task-sent"):
+                dispatcher.send(kind)
+        assert made == ["task-sent", "task-failed"]
+        assert "task.sent" in asked

@@ -46,7 +46,7 @@ def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site
 def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(site: Site):
     """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was handed over."""
     gate = site.folder / "gate"
-    site.dispatch("work", range(100, 500), 0.005)
+    site.dispatch("work", range(100, 600))
     site.dispatch("hold", range(8), str(gate))
     with site.worker("-c", "2") as first:
         site.until(lambda: site.running() == {0, 1})
@@ -61,7 +61,7 @@ def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(sit
 
 def test_a_warm_stop_right_behind_short_jobs_calls_back_what_waits_in_the_pipe(site: Site):
     gate = site.folder / "gate"
-    site.dispatch("work", range(100, 500), 0.005)
+    site.dispatch("work", range(100, 600))
     site.dispatch("hold", range(8), str(gate))
     with site.worker("-c", "2") as worker:
         site.until(lambda: site.running() == {0, 1})

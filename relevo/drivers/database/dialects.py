@@ -2,8 +2,11 @@
 
 Hot statements live in `sql/`, one file each; everything else is SQLAlchemy and the same for all.
 
-PostgreSQL acks and claims in one statement, which is one round trip. Measured on the loopback, one thread, in jobs/s:
-PLACEHOLDER
+PostgreSQL acks and claims in one statement, which is one round trip instead of four (BEGIN, DELETE, UPDATE, COMMIT).
+Measured with one thread on a busy machine of two cores, before and after, in ms a reservation with one ack:
+
+    3 ms away      19 -> 12 and 14 -> 8; an ack alone 11 -> 3 and 8 -> 5
+    loopback       2.1 -> 2.1 (ten jobs 2.5 -> 2.5): the client's time 1.35 -> 0.94, the server's 0.50 -> 0.92
 """
 
 from __future__ import annotations

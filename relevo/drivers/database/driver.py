@@ -203,16 +203,17 @@ class DatabaseDriver(Driver):
         checks.name("mailbox", mailbox)
         self.connections.write(lambda connection: mailboxes.unsubscribe(connection, mailbox))
 
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
         checks.broadcasts(messages)
         if not messages:
-            return
+            return False
         now = self.now()
         mail = self.connections.read(lambda connection: mailboxes.address(connection, messages, now))
         if mail.messages:
             self.connections.write(lambda connection: mailboxes.send(connection, mail))
             self._ringer.ring()
             self._trim(now)
+        return bool(mail.messages)
 
     def _trim(self, now: float) -> None:
         if time.monotonic() - self._trimmed > TRIM:

@@ -45,6 +45,8 @@ def _put_unique(connection: Connection, new: Sequence[NewJob], now: float) -> li
 
 def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     holder = select(jobs.c.job_id).where(jobs.c.unique_key == job.unique_key)
+    if connection.dialect.name in {"mysql", "mariadb"}:  # where a caller's transaction may look at an older snapshot
+        holder = holder.with_for_update(read=True)
     while not insert_if_new(connection, jobs, _row(job, now)):
         living = connection.execute(holder).scalar()
         if living is not None:  # or it was done in this moment, and the key is free

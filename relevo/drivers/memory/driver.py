@@ -180,11 +180,11 @@ class MemoryDriver(Driver):
         with self._lock:
             self._mailboxes.unsubscribe(mailbox)
 
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
         checks.broadcasts(messages)
         with self._lock:
             self._changes += 1
-            self._mailboxes.broadcast(messages, self.now())
+            return self._mailboxes.broadcast(messages, self.now())
 
     def receive(self, mailbox: str) -> list[Broadcast]:
         checks.name("mailbox", mailbox)

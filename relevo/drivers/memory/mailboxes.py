@@ -40,9 +40,11 @@ class Mailboxes:
     def unsubscribe(self, name: str) -> None:
         self._boxes.pop(name, None)
 
-    def broadcast(self, messages: Sequence[Broadcast], now: float) -> None:
-        for box in self._open(now).values():
-            box.unread.extend(message for message in messages if box.fits(message))
+    def broadcast(self, messages: Sequence[Broadcast], now: float) -> bool:
+        mail = [(box, message) for box in self._open(now).values() for message in messages if box.fits(message)]
+        for box, message in mail:
+            box.unread.append(message)
+        return bool(mail)
 
     def receive(self, name: str, now: float) -> list[Broadcast]:
         box = self._open(now).get(name)

@@ -195,9 +195,9 @@ class RedisDriver(Driver):
         checks.name("mailbox", mailbox)
         self._mailboxes.unsubscribe(mailbox)
 
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
         checks.broadcasts(messages)
-        self._mailboxes.broadcast(messages)
+        return self._mailboxes.broadcast(messages)
 
     def receive(self, mailbox: str) -> list[Broadcast]:
         checks.name("mailbox", mailbox)

@@ -34,7 +34,7 @@ class Mailboxes:
         self._opened.pop(mailbox, None)
         self._run("unsubscribe", mailbox)
 
-    def broadcast(self, messages: Sequence[Broadcast]) -> None:
+    def broadcast(self, messages: Sequence[Broadcast]) -> bool:
         bound = {exchange: self._bound(exchange) for exchange in {message.exchange for message in messages}}
         mail = [
             text
@@ -44,6 +44,7 @@ class Mailboxes:
         ]
         if mail:
             self._run("deliver", KEEP, *mail)
+        return bool(mail)
 
     def _bound(self, exchange: str) -> list[tuple[str, str]]:
         return [tuple(json.loads(binding)) for binding in self._run("bound", exchange)]
