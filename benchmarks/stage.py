@@ -50,7 +50,11 @@ class Stage:
         self.url = url
         self.folder = tempfile.TemporaryDirectory(prefix="relevo-bench-")
         self.journal = Path(self.folder.name, "journal")
-        self.environ = {**os.environ, "BENCH_BROKER": url, "BENCH_JOURNAL": str(self.journal), **environ}
+        # Beside the jobs, where they are in a database.
+        store = f"sqlite:///{self.folder.name}/store.db" if url.startswith("redis") else url
+        self.environ = {
+            **os.environ, "BENCH_BROKER": url, "BENCH_STORE": store, "BENCH_JOURNAL": str(self.journal), **environ,
+        }  # fmt: skip
 
     @property
     def driver(self) -> Any:

@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 REJECTED = "rejected"
 
-#: Who keeps such a job in this process, if anybody: gets the job, the reason, and what to call when it is kept. Answers
-#: False when it can't. Set by the app; this package knows nothing of the store.
-keeper: Callable[[ReservedJob, str, Callable[[], None]], bool] | None = None
+#: Who keeps such a job in this process, if anybody: gets the job, the reason, and what to call with the tokens of what
+#: is kept. Answers False when it can't. Set by the app; this package knows nothing of the store.
+keeper: Callable[[ReservedJob, str, Callable[[list[str]], None]], bool] | None = None
 
 
 def put_aside(ledger: Ledger, job: ReservedJob, reason: str) -> None:
     """Keep `job`, then forget its lease. A broker that can't be reached now gets another chance."""
     logger.error("job %s of queue %r can't be run and is put aside: %s", job.id, job.queue, reason)
-    if keeper is None or not keeper(job, reason, lambda: ledger.done(job.lease.token)):
+    if keeper is None or not keeper(job, reason, ledger.all_done):
         _into_queue(ledger, job)
 
 

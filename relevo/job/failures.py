@@ -14,6 +14,7 @@ from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
 from relevo.job import payload, recorder, wrongs
 from relevo.job.payload import HEADER, Baton
 from relevo.store.failed import FailedJob
+from relevo.store.outcomes import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +65,14 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     )  # fmt: skip
 
 
-def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[], None]], bool]:
+def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]], bool]:
     """What the drivers give messages to that can't be run, in a worker of `app`."""
 
-    def keep(job: ReservedJob, reason: str, done: Callable[[], None]) -> bool:
+    def keep(job: ReservedJob, reason: str, done: Callable[[list[str]], None]) -> bool:
         recording = recorder.current()
         if recording is None:
             return False
-        recording.add(of_message(app, job, reason), done)
+        recording.add(Ending(failure=of_message(app, job, reason), listed=False), done, job.lease.token)
         return True
 
     return keep

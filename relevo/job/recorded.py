@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -10,8 +11,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.job import failures, recorder
-from relevo.store.failed import FailedJob
+from relevo.job import endings, recorder
+from relevo.store.outcomes import Ending
 
 logger = get_logger(__name__)
 
@@ -21,7 +22,13 @@ class Recorded(celery_request.Request):
 
     acknowledged: bool
     #: What became of the job, until it is handed to the recorder.
-    ending: FailedJob | None = None
+    ending: Ending | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Celery makes an optimised subclass for each task, with an `on_success` of its own: ours goes around it."""
+        super().__init_subclass__(**kwargs)
+        if "on_success" in cls.__dict__:
+            cls.on_success = _noting(cls.on_success)
 
     def acknowledge(self) -> None:
         if self.ending is None or not self.hand_over():
@@ -40,7 +47,7 @@ class Recorded(celery_request.Request):
         if again or isinstance(error, (Retry, Ignore, Terminated)) or recorder.current() is None:
             return
         try:
-            self.ending = failures.of_request(self, error, str(exc_info.traceback))
+            self.ending = endings.failed(self, error, str(exc_info.traceback))
         except Exception:
             logger.exception("%s[%s] failed, and no record can be made of it", self.name, self.id)
 
@@ -51,17 +58,22 @@ class Recorded(celery_request.Request):
         if recording is None or ending is None:
             return False
         message = self._message
-        if self.acknowledged:  # before it ran
+        if self.acknowledged or ending.counted_only:
             recording.add(ending, nothing)
-        elif hasattr(message, "job"):
+            return self.acknowledged
+        if hasattr(message, "job"):
             self.acknowledged = True
             message.channel.finish(message, free=not recording.is_full)
-            recording.add(ending, lambda: message.channel.finished(message))
-        else:  # another broker's channel isn't for other threads
-            return not self._written(recording, ending)
-        return True
+            recording.add(ending, message.channel.finished, message)
+            return True
+        return not self._written(recording, ending)  # another broker's channel isn't for other threads
 
-    def _written(self, recording: recorder.Recorder, ending: FailedJob) -> bool:
+    def _announce_revoked(self, reason: str, *rest: Any) -> None:
+        if recorder.current() is not None:
+            self.ending = endings.cancelled(self, reason)
+        super()._announce_revoked(reason, *rest)
+
+    def _written(self, recording: recorder.Recorder, ending: Ending) -> bool:
         try:
             recording.write([ending])
         except Exception:
@@ -84,10 +96,22 @@ class Recorded(celery_request.Request):
         return stored
 
 
+def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(self: Recorded, outcome: tuple[bool, Any, float | None], **options: Any) -> Any:
+        if not outcome[0] and recorder.current() is not None:
+            self.ending = endings.completed(self, outcome[2])
+        ended = on_success(self, outcome, **options)
+        if self.ending is not None:  # acked before it ran
+            self.hand_over()
+        return ended
+
+    return noting
+
+
 def unwrapped(error: Any) -> Any:
     """An error as it was before it crossed from one process to the other."""
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
-def nothing() -> None:
+def nothing(_items: list[Any]) -> None:
     """There is nothing left to do."""

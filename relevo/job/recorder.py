@@ -20,10 +20,16 @@ from typing import Any
 
 from relevo.errors import DriverUnavailableError
 
+Done = Callable[[list[Any]], None]
+
 logger = logging.getLogger(__name__)
 
 # A group is written when its first record has waited so long (seconds), or when it has so many.
 EVERY, GROUP = 0.2, 200
+# What has come meanwhile is written with it, up to so many.
+LARGEST = 1000
+# Seconds between two looks for what is too old.
+HOUSEKEEPING = 60.0
 # Seconds between tries while the store is away.
 RETRY = 1.0
 # With so many waiting, jobs keep their places in the worker: it takes no more than it can record.
@@ -34,17 +40,19 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record, and what is to be done when it is committed."""
+    """A record, and what is to be called with which item when it is committed: once for all that have it in common."""
 
     record: Any
-    done: Callable[[], None]
+    done: Done
+    item: Any
 
 
 class Recorder:
     """Writes with `write`, which takes records and commits them all or raises. Any thread may add."""
 
-    def __init__(self, write: Callable[[Sequence[Any]], None]) -> None:
-        self.write = write
+    def __init__(self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> None:
+        self.write, self._tidy = write, tidy
+        self._tidied = time.monotonic()
         self.pid = os.getpid()
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
@@ -52,10 +60,10 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="relevo-recorder", daemon=True)
         self._thread.start()
 
-    def add(self, record: Any, done: Callable[[], None]) -> None:
-        """Write this with the next group, then call `done`, in the recorder's thread."""
+    def add(self, record: Any, done: Done, item: Any = None) -> None:
+        """Write this with the next group, then call `done` with its items of the group, in the recorder's thread."""
         with self._changed:
-            self._waiting.append(Entry(record, done))
+            self._waiting.append(Entry(record, done, item))
             if len(self._waiting) in (1, GROUP):
                 self._changed.notify()
 
@@ -74,15 +82,25 @@ class Recorder:
 
     def _run(self) -> None:
         while self._wait():
-            if not self._write_group() and not self._pause():
+            if self._waiting and not self._write_group() and not self._pause():
                 return
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        if self._tidy is None or self._stopping or time.monotonic() - self._tidied < HOUSEKEEPING:
+            return
+        self._tidied = time.monotonic()
+        try:
+            self._tidy()
+        except Exception:  # what is too old today is too old tomorrow
+            logger.exception("old records could not be deleted")
 
     def _wait(self) -> bool:
-        """Wait for a group. Returns whether there is something to write (else: it is the end)."""
+        """Wait for a group, or for the next housekeeping. Returns False when it is the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping)
-            self._changed.wait_for(lambda: len(self._waiting) >= GROUP or self._stopping, EVERY)
-            return bool(self._waiting)
+            if self._changed.wait_for(lambda: self._waiting or self._stopping, HOUSEKEEPING):
+                self._changed.wait_for(lambda: len(self._waiting) >= GROUP or self._stopping, EVERY)
+            return bool(self._waiting) or not self._stopping
 
     def _pause(self) -> bool:
         """Wait before the next try. Returns False at the end, which nothing can wait for."""
@@ -91,7 +109,7 @@ class Recorder:
 
     def _write_group(self) -> bool:
         """Write the first records that wait. Returns whether the store was there."""
-        group = self._waiting[:GROUP]
+        group = self._waiting[:LARGEST]
         began = time.monotonic()
         try:
             self.write([entry.record for entry in group])
@@ -120,11 +138,14 @@ class Recorder:
 
     def _written(self, group: Sequence[Entry]) -> None:
         self._forget(len(group))
+        items: dict[Done, list[Any]] = {}
         for entry in group:
+            items.setdefault(entry.done, []).append(entry.item)
+        for done, each in items.items():
             try:
-                entry.done()
+                done(each)
             except Exception:
-                logger.exception("a job was recorded and could not be acked: %r", entry.record)
+                logger.exception("%d jobs were recorded and could not be acked", len(each))
 
     def _forget(self, count: int) -> None:
         with self._changed:
@@ -139,11 +160,11 @@ def current() -> Recorder | None:
     return _current if _current is not None and _current.pid == os.getpid() else None
 
 
-def start(write: Callable[[Sequence[Any]], None]) -> Recorder:
+def start(write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> Recorder:
     """Record what ends in this process from now on."""
     global _current  # noqa: PLW0603  one a process
     stop()
-    _current = Recorder(write)
+    _current = Recorder(write, tidy)
     return _current
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.job import failures, recorder
-from relevo.store import failed
+from relevo.store import outcomes
+from relevo.store.outcomes import Retention
 from relevo.store.session import Store, store_for
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,8 @@ def open_store(app: Any) -> None:
     """Record what ends in this process, a worker's main process. Raises SchemaError when the tables are old."""
     store = store_for(app.settings.database_url)
     check(store)
-    recorder.start(lambda records: write(store, records))
+    keep = Retention(app.settings.keep_completed, app.settings.keep_failed, app.settings.keep_metrics)
+    recorder.start(lambda endings: outcomes.write(store, endings), lambda: outcomes.prune(store, keep))
     rejected.keeper = failures.keeper(app)
     if recorder.stop not in transport.at_end:
         transport.at_end.append(recorder.stop)
@@ -38,8 +39,3 @@ def check(store: Store) -> None:
             f"expected the tables of the store to be of version {schema.NEWEST}, got {found};"
             " run `celery -A tasks schema upgrade`"
         )
-
-
-def write(store: Store, records: Sequence[Any]) -> None:
-    """Commit a group of records."""
-    store.write(lambda connection: failed.record(connection, records))

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from relevo import clock
-from relevo.store import texts
+from relevo.store import texts, upserts
 from relevo.store.session import Store
 from relevo.store.tables import failed, tags
 
@@ -83,7 +82,7 @@ EVERY = Filter()
 def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
     """Write failed jobs, in a transaction of the caller's. One that is there already is left as it is."""
     if jobs:
-        connection.execute(_insert_new(connection), [_row(job) for job in jobs])
+        connection.execute(upserts.ignoring(connection.dialect.name, failed), [_row(job) for job in jobs])
         marks = [{"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.failed_at}
                  for job in jobs for tag in job.tags]  # fmt: skip
         if marks:
@@ -150,13 +149,6 @@ def _delete_oldest(connection: Connection, before: float) -> int:
     oldest = select(failed.c.id).where(failed.c.failed_at <= before).order_by(failed.c.failed_at).limit(PAGE)
     numbers = list(connection.execute(oldest).scalars())
     return _delete(connection, [failed.c.id.in_(numbers)]) if numbers else 0
-
-
-def _insert_new(connection: Connection) -> Any:
-    if connection.dialect.name in ("mysql", "mariadb"):
-        return mysql.insert(failed).on_duplicate_key_update(uuid=failed.c.uuid)
-    made: Any = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
-    return made.insert(failed).on_conflict_do_nothing()
 
 
 def _row(job: FailedJob) -> dict[str, Any]:

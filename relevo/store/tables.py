@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Double,
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -70,5 +72,45 @@ tags = Table(
     Column("at", Double, nullable=False),
     Index("relevo_tags_by_tag", "tag", "uuid"),
     Index("relevo_tags_by_age", "at"),
+    implicit_returning=False,
+)
+
+history = Table(
+    "relevo_history",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    # One row a job, of its last end: one that is put back by hand may have several.
+    Column("uuid", _Name, nullable=False),
+    Column("task", _Name, nullable=False),
+    Column("connection", _Name, nullable=False),
+    Column("queue", _Name, nullable=False),
+    Column("state", String(9), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tags", _LongText, nullable=False),
+    Column("arguments", _LongText, nullable=False),
+    Column("message", _LongText, nullable=False),
+    # Seconds, None where nobody knows.
+    Column("waited", Double),
+    Column("ran", Double),
+    Column("ended_at", Double, nullable=False),
+    UniqueConstraint("uuid", name="relevo_history_uuid"),
+    CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"),
+    # Lists go by it, newest first, and retention, oldest first.
+    Index("relevo_history_by_state", "state", "ended_at"),
+    implicit_returning=False,
+)
+
+# A row counts the jobs of one task or queue in one minute: those of a state (bucket 0), or those that waited or ran for
+# about so long. Workers add to each other's rows.
+metrics = Table(
+    "relevo_metrics",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(5), primary_key=True),
+    Column("name", _Name, primary_key=True),
+    Column("measure", String(9), primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
     implicit_returning=False,
 )

@@ -8,6 +8,7 @@ import pytest
 
 from relevo.errors import DriverUnavailableError
 from relevo.job import recorder
+from relevo.job.recorded import nothing
 from relevo.job.recorder import Recorder
 
 TIMEOUT = 30
@@ -53,26 +54,30 @@ def recording(store):
 
 def test_what_ends_together_is_written_together_and_acked_then(store, recording):
     acked = []
+
+    def done(items):
+        acked.append((items, list(store.records)))
+
     for number in range(10):
-        recording.add(number, lambda number=number: acked.append((number, list(store.records))))
+        recording.add(number, done, number)
     recording.stop()
     assert store.groups == [list(range(10))]
-    assert acked == [(number, list(range(10))) for number in range(10)]
+    assert acked == [(list(range(10)), list(range(10)))]
 
 
 def test_many_are_written_in_groups(store, recording):
     store.open.clear()
-    for number in range(recorder.GROUP * 2 + 50):
-        recording.add(number, int)
+    for number in range(recorder.LARGEST * 2 + 50):
+        recording.add(number, nothing)
     store.open.set()
     recording.stop()
-    assert store.records == list(range(recorder.GROUP * 2 + 50))
-    assert max(map(len, store.groups)) <= recorder.GROUP
+    assert store.records == list(range(recorder.LARGEST * 2 + 50))
+    assert max(map(len, store.groups)) <= recorder.LARGEST
 
 
 def test_while_the_store_is_away_nothing_is_acked_and_nothing_is_lost(store, recording):
     store.away, acked = True, threading.Event()
-    recording.add("a", acked.set)
+    recording.add("a", lambda _: acked.set())
     for _ in range(3):
         assert store.tried.acquire(timeout=TIMEOUT)
     assert not acked.is_set()
@@ -83,7 +88,7 @@ def test_while_the_store_is_away_nothing_is_acked_and_nothing_is_lost(store, rec
 
 def test_a_worker_that_ends_while_the_store_is_away_acks_nothing(store, recording):
     store.away, acked = True, []
-    recording.add("a", lambda: acked.append("a"))
+    recording.add("a", acked.extend, "a")
     recording.stop()
     assert (acked, store.records) == ([], [])
 
@@ -92,7 +97,7 @@ def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_ack
     acked = []
     store.open.clear()
     for record in ("a", "bad", "b"):
-        recording.add(record, lambda record=record: acked.append(record))
+        recording.add(record, acked.extend, record)
     store.open.set()
     recording.stop()
     assert acked == ["a", "b"]
@@ -101,8 +106,8 @@ def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_ack
 
 def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
     acked = []
-    recording.add("a", lambda: 1 / 0)
-    recording.add("b", lambda: acked.append("b"))
+    recording.add("a", lambda _: 1 / 0)
+    recording.add("b", acked.extend, "b")
     recording.stop()
     assert acked == ["b"]
 
@@ -110,7 +115,7 @@ def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
 def test_it_says_when_it_can_not_keep_up(store, recording, monkeypatch):
     monkeypatch.setattr(recorder, "MOST", 2)
     store.open.clear()
-    recording.add("a", int)
+    recording.add("a", nothing)
     assert not recording.is_full
-    recording.add("b", int)
+    recording.add("b", nothing)
     assert recording.is_full
