@@ -15,7 +15,7 @@ from typing import Any
 import celery
 import click
 from celery.app.defaults import SETTING_KEYS
-from celery.signals import celeryd_init, worker_init
+from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
 from sqlalchemy import Engine
 
 from relevo import config as configuration
@@ -23,7 +23,8 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import prefork, recording
+from relevo.job import listeners, prefork, recording
+from relevo.job.listeners import Event
 
 EXIT_MISUSED = 2
 
@@ -67,6 +68,8 @@ def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
+    for event, signal, receiver in _EVENTS:
+        listeners.heard_by(event, signal, receiver)
     _prepare_command(settings)
     return app
 
@@ -135,6 +138,14 @@ _WORKER = {
     # The project's own logging stays. Celery still sets up the root logger when nobody has.
     "worker_hijack_root_logger": False,
 }
+
+# Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others come from the request
+# of a worker's main process, `relevo/job/request.py` and `recorded.py`.
+_EVENTS = (
+    (Event.DISPATCHED, after_task_publish, listeners.published),
+    (Event.RESERVED, task_received, listeners.received),
+    (Event.RESCUED, task_received, listeners.received),
+)
 
 _AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
 

@@ -11,7 +11,8 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo.job import payload, recorder, wrongs
+from relevo.job import listeners, payload, recorder, wrongs
+from relevo.job.listeners import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
@@ -72,7 +73,10 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         recording = recorder.current()
         if recording is None:
             return False
-        recording.add(Ending(failure=of_message(app, job, reason), listed=False), done, job.lease.token)
+        failure = of_message(app, job, reason)
+        recording.add(Ending(failure=failure, listed=False), done, job.lease.token)
+        listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
+                             error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
         return True
 
     return keep

@@ -11,7 +11,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.job import endings, recorder
+from relevo.job import endings, listeners, recorder, wrongs
+from relevo.job.listeners import Event
 from relevo.store.outcomes import Ending
 
 logger = get_logger(__name__)
@@ -40,12 +41,23 @@ class Recorded(celery_request.Request):
         if self.ending is None or not self.hand_over():
             super().reject(requeue)
 
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        super().on_accepted(pid, time_accepted)
+        if listeners.is_heard(Event.PROCESSING):
+            listeners.tell_of(self, Event.PROCESSING)
+
     def fails(self, exc_info: Any) -> None:
         """Note that the job has failed for good, if this is what that means."""
         error = unwrapped(exc_info.exception)
         again = isinstance(error, Reject) and error.requeue
-        if again or isinstance(error, (Retry, Ignore, Terminated)) or recorder.current() is None:
+        if again or isinstance(error, (Retry, Ignore, Terminated)):
             return
+        if listeners.is_heard(Event.FAILED):
+            listeners.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
+        if recorder.current() is not None:
+            self._note_failure(error, exc_info)
+
+    def _note_failure(self, error: BaseException, exc_info: Any) -> None:
         try:
             self.ending = endings.failed(self, error, str(exc_info.traceback))
         except Exception:
@@ -58,9 +70,9 @@ class Recorded(celery_request.Request):
         if recording is None or ending is None:
             return False
         message = self._message
-        if self.acknowledged or ending.counted_only:
+        if self.acknowledged:  # before it ran
             recording.add(ending, nothing)
-            return self.acknowledged
+            return True
         if hasattr(message, "job"):
             self.acknowledged = True
             message.channel.finish(message, free=not recording.is_full)
@@ -98,8 +110,11 @@ class Recorded(celery_request.Request):
 
 def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
     def noting(self: Recorded, outcome: tuple[bool, Any, float | None], **options: Any) -> Any:
-        if not outcome[0] and recorder.current() is not None:
-            self.ending = endings.completed(self, outcome[2])
+        if not outcome[0]:
+            if recorder.current() is not None:
+                self.ending = endings.completed(self, outcome[2])
+            if listeners.is_heard(Event.PROCESSED):
+                listeners.tell_of(self, Event.PROCESSED, seconds=outcome[2])
         ended = on_success(self, outcome, **options)
         if self.ending is not None:  # acked before it ran
             self.hand_over()

@@ -29,7 +29,8 @@ from kombu.utils.encoding import safe_repr
 
 from relevo import clock
 from relevo.engine import sqlite_turn
-from relevo.job import execute, hooks, putback
+from relevo.job import execute, hooks, listeners, putback
+from relevo.job.listeners import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
 from relevo.job.recorded import Recorded, unwrapped
@@ -63,6 +64,8 @@ class Request(Recorded):
         return self.settle(error, exc_info)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft and not state.should_terminate:
+            listeners.tell_of(self, Event.TIMED_OUT, seconds=timeout)
         if soft or not self.settled:
             with sqlite_turn:
                 super().on_timeout(soft, timeout)
@@ -114,11 +117,18 @@ class Request(Recorded):
     def on_retry(self, exc_info: Any) -> None:
         """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be put back here."""
         again = putback.told(exc_info.exception)
+        self.tell_released(unwrapped(exc_info.exception))
         if again is None:
             super().on_retry(exc_info)
             return
         self.go_back(again.seconds, again.retries, again.baton)
         self.send_event("task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback))
+
+    def tell_released(self, retry: CeleryRetry) -> None:
+        if listeners.is_heard(Event.RELEASED):
+            seconds = getattr(retry, "seconds", retry.when)
+            seconds = seconds if isinstance(seconds, (int, float)) else None
+            listeners.tell_of(self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds)
 
     def go_back(self, seconds: float, retries: int, baton: Mapping[str, Any]) -> None:
         """Put the reserved job back in one step, in place of an ack."""
@@ -161,6 +171,7 @@ class Request(Recorded):
     def announce(self, error: BaseException, exc_info: Any, seconds: float) -> None:
         """Tell the result backend, the event listeners and the signal's receivers of the retry, as Celery does."""
         reason = CeleryRetry(exc=error, when=seconds)
+        self.tell_released(reason)
         logger.warning("Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize())
         if self.store_errors:
             self.task.backend.mark_as_retry(self.id, error, exc_info.traceback, request=self._context)

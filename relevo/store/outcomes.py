@@ -24,16 +24,12 @@ MOST_PAGES = 200
 class Ending:
     """The end of a job: `job` for history and metrics, `failure` for the failed store.
 
-    `listed`: whether history keeps the job. What is neither listed nor a failure is only counted: no ack waits for it.
+    `listed`: whether history keeps the job; if it doesn't, the job is only counted.
     """
 
     job: EndedJob | None = None
     failure: FailedJob | None = None
     listed: bool = True
-
-    @property
-    def counted_only(self) -> bool:
-        return self.failure is None and not self.listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from relevo.store.tables import LONGEST_NAME
 
 def storable(text: Any) -> str:
     """A text as a database takes it; what it doesn't take is written out, like a NUL as backslash, x, 00."""
+    if isinstance(text, str) and text.isascii() and "\0" not in text:
+        return text
     raw = text if isinstance(text, bytes) else str(text).encode("utf-8", "backslashreplace")
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
