@@ -1,7 +1,7 @@
 """The end of a job as the recorder writes it, made from a request of the worker's main process.
 
-Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10 us a job here, and 40 us
-to write it.
+Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10 us a job here,
+and 40 us to write it.
 """
 
 from __future__ import annotations

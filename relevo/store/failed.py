@@ -81,12 +81,22 @@ EVERY = Filter()
 
 def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
     """Write failed jobs, in a transaction of the caller's. One that is there already is left as it is."""
-    if jobs:
-        connection.execute(upserts.ignoring(connection.dialect.name, failed), [_row(job) for job in jobs])
-        marks = [{"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.failed_at}
-                 for job in jobs for tag in job.tags]  # fmt: skip
+    prepared(jobs)(connection)
+
+
+def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
+    """`record` in two steps: what can be done before the transaction, whose lock others wait for, is done now."""
+    rows = [_row(job) for job in jobs]
+    marks = [{"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.failed_at}
+             for job in jobs for tag in job.tags]  # fmt: skip
+
+    def write(connection: Connection) -> None:
+        if rows:
+            connection.execute(upserts.ignoring(connection.dialect.name, failed), rows)
         if marks:
             connection.execute(insert(tags), marks)
+
+    return write
 
 
 def find(store: Store, number: int) -> FailedJob | None:

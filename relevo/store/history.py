@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -53,14 +53,19 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def record(connection: Connection, jobs: Sequence[EndedJob]) -> None:
-    """Write ends, in a transaction of the caller's; a job that has ended before has its row changed."""
-    latest = {job.uuid: job for job in jobs}
-    if latest:
-        statement = upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS)
-        connection.execute(statement, [_row(job) for job in latest.values()])
-        if marks := [_mark(job, tag) for job in latest.values() if job.state is not Ended.FAILED for tag in job.tags]:
+def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
+    """What writes ends, in a transaction of the caller's; a job that has ended before has its row changed."""
+    latest = {job.uuid: job for job in jobs}.values()
+    rows = [_row(job) for job in latest]
+    marks = [_mark(job, tag) for job in latest if job.state is not Ended.FAILED for tag in job.tags]
+
+    def write(connection: Connection) -> None:
+        if rows:
+            connection.execute(upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
+        if marks:
             connection.execute(insert(tags), marks)
+
+    return write
 
 
 def find(store: Store, uuid: str) -> EndedJob | None:
