@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help setup runtime demo test check faults bench
 
 BIN = .venv/bin
+# How many test files run side by side: most of their time is waiting for workers and servers.
+PARALLEL ?= 3
 # More arguments for the command behind a target: make test ARGS="-k lease"
 ARGS ?=
 # Which measurements: make bench BENCH=images. `compare` is left to be asked for: it installs the peers it compares with.
@@ -27,7 +29,7 @@ demo: runtime  ## Turn pictures into thumbnails through a real queue (IMAGES="fo
 	@$(BIN)/python -m tasks.demo $${IMAGES:+--images "$$IMAGES"} $(ARGS)
 
 test: setup  ## Run every test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile $(ARGS)
 
 check: setup  ## ruff, mypy and the order of the packages
 	$(BIN)/python -m ruff check .

@@ -1,4 +1,4 @@
-"""Relevo, stock Celery and their peers on one Redis, in one run: `python -m benchmarks.compare [--jobs N] [--rounds N]`.
+"""Relevo, stock Celery and their peers on one Redis, in one run: `python -m benchmarks.compare [--jobs N]`.
 
 Each job writes one byte to a file, which is how jobs are counted: the same for every system, and a job that is lost or
 runs twice shows. The drain rate is taken between the first tenth and the last job, so that starting up doesn't count.

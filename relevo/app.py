@@ -23,7 +23,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import listeners, prefork, recording
+from relevo.job import coldstop, listeners, prefork, recording
 from relevo.job.listeners import Event
 
 EXIT_MISUSED = 2
@@ -65,6 +65,7 @@ def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     _check_names(config)
     drivers.register()
     prefork.install()
+    coldstop.install()
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
@@ -132,7 +133,7 @@ _WORKER = {
     # deaf to remote control, when an early ack makes room too soon.
     "worker_pool_putlocks": False,
     "worker_timer_precision": 0.1,  # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
-    # Task events cost a broadcast per change of state, three a job, sent one by one by a worker without an event loop.
+    # Task events are three a job; sent in groups (job/events.py), but each is written for whoever listens.
     # They are for those who look: Flower switches them on in every worker when it starts, `worker -E` at the start.
     "worker_send_task_events": False,
     # The project's own logging stays. Celery still sets up the root logger when nobody has.

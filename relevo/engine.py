@@ -95,10 +95,16 @@ def share_sqlite(engine: Engine) -> None:
 
 def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
+    # SQLite keeps any bytes as text. One payload that is not UTF-8 must not make every reservation fail.
+    connection.text_factory = _readable
     connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
     _into_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk, also after a power cut
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _readable(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _into_wal(connection: Any) -> None:

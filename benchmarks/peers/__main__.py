@@ -12,7 +12,7 @@ import time
 def main() -> None:
     """Print the workers as JSON, or hand jobs in and print how many seconds that took."""
     module = importlib.import_module(f"benchmarks.peers.{sys.argv[1]}")
-    verb, count = sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0  # noqa: PLR2004
+    verb, count = sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0
     if verb == "workers":
         print(json.dumps(module.WORKERS))
         return

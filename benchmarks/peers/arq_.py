@@ -9,6 +9,7 @@ from pathlib import Path
 
 from arq import create_pool
 from arq.connections import RedisSettings
+
 from benchmarks.peers import marks
 
 _loop = asyncio.new_event_loop()

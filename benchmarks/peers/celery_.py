@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 
-from benchmarks.peers import marks
 from celery import Celery
+
+from benchmarks.peers import marks
 
 app = Celery("stock", broker=marks.url())
 app.conf.update(

@@ -6,11 +6,13 @@ import sys
 import time
 
 import dramatiq
-from benchmarks.peers import marks
 from dramatiq.brokers.redis import RedisBroker
 
+from benchmarks.peers import marks
+
 dramatiq.set_broker(RedisBroker(url=marks.url()))
-WORKERS = {"dramatiq, 2 x 8 threads": [sys.executable, "-m", "dramatiq", "benchmarks.peers.dramatiq_", "-p", "2", "-t", "8"]}
+_worker = [sys.executable, "-m", "dramatiq", "benchmarks.peers.dramatiq_", "-p", "2", "-t", "8"]
+WORKERS = {"dramatiq, 2 x 8 threads": _worker}
 
 
 @dramatiq.actor

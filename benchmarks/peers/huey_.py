@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.peers import marks
 from huey import RedisHuey
+
+from benchmarks.peers import marks
 
 huey = RedisHuey("bench", url=marks.url(), results=False)
 _consumer = str(Path(sys.executable).with_name("huey_consumer"))

@@ -6,9 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.peers import marks
 from redis import Redis
 from rq import Queue
+
+from benchmarks.peers import marks
 
 queue = Queue("bench", connection=Redis.from_url(marks.url()))
 _rq = str(Path(sys.executable).with_name("rq"))

@@ -6,8 +6,9 @@ import asyncio
 import sys
 import time
 
-from benchmarks.peers import marks
 from taskiq_redis import RedisStreamBroker
+
+from benchmarks.peers import marks
 
 broker = RedisStreamBroker(url=marks.url())
 WORKERS = {

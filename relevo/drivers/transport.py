@@ -24,7 +24,7 @@ from typing import Any
 
 from kombu.transport import base, virtual
 
-from relevo.drivers import driver_for
+from relevo.drivers import driver_for, safepoint
 from relevo.drivers.channel import Channel
 from relevo.drivers.contract import Bell, Driver
 from relevo.drivers.ledger import Ledger
@@ -115,7 +115,10 @@ class Transport(virtual.Transport):
         """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
         while not stop_asked():  # a worker that is to stop takes nothing more, and its loop must come round at once
-            if self._serve():
+            with safepoint.step():
+                served = self._serve()
+            safepoint.reached()
+            if served:
                 return
             left = end - time.monotonic()
             if left <= 0:
@@ -158,16 +161,23 @@ class Transport(virtual.Transport):
             self.waker.wait(min(left, self._retry))
             self._heard = True
             return
-        bell = self._listen()
-        bell.listen(self._room(), self.mailboxes)
-        pause = min(self._pause, bell.interval)
+        with safepoint.step():
+            bell = self._listen()
+            bell.listen(self._room(), self.mailboxes)
+            pause = min(self._pause, bell.interval)
+        safepoint.reached()
         started = time.monotonic()
         _rung, called = self.waker.wait(min(left, pause), bell.fileno())
         if called or time.monotonic() - started >= pause:
-            self._heard = bell.hear()
-            self._pause = min(self._pause * 2, bell.interval)
-            if self._heard and not self._room():
-                bell.decline()
+            with safepoint.step():
+                self._hear(bell)
+            safepoint.reached()
+
+    def _hear(self, bell: Bell) -> None:
+        self._heard = bell.hear()
+        self._pause = min(self._pause * 2, bell.interval)
+        if self._heard and not self._room():
+            bell.decline()
 
     def _room(self) -> bool:
         return any(channel.has_room() for channel in self.channels)
@@ -235,3 +245,4 @@ def worker_ended(**_signal: Any) -> None:
     for (pid, _driver), ledger in list(_ledgers.items()):
         if pid == os.getpid():
             ledger.close()
+    Ledger.outlives_channels = False  # a worker inside another program (a test) is over, and that program is not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from relevo import drivers
 from relevo.drivers import channel, transport
 from relevo.drivers.database.bells import SqliteBell
+from relevo.job import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +100,49 @@ class TestEventsThatNobodyHears:
                 dispatcher.send(kind)
         assert made == ["task-sent", "task-failed"]
         assert "task.sent" in asked
+
+
+class TestEventsOfAWorker:
+    """Celery's worker says how they are grouped: not at all on our transport, which has no event loop."""
+
+    @pytest.fixture
+    def dispatcher(self, connection, monkeypatch):
+        class App(Celery):
+            events_cls = "relevo.job.events:Events"
+
+        monkeypatch.setattr(events, "GROUP", 600.0)
+        app = App(set_as_current=False, broker=connection.as_uri())
+        with app.events.Dispatcher(connection, buffer_group=None, on_send_buffered=None) as dispatcher:
+            yield dispatcher
+
+    @pytest.fixture
+    def heard(self, connection):
+        mailbox = Queue("ears", Exchange("celeryev", "topic"), routing_key="#", expires=60, auto_delete=True)
+        heard = []
+        with Consumer(connection, [mailbox], no_ack=True, callbacks=[lambda body, _message: heard.append(body)]):
+            yield heard
+
+    def test_of_jobs_go_in_groups_in_their_order_and_of_workers_at_once(self, connection, dispatcher, heard):
+        for kind in ("task-received", "task-started", "worker-heartbeat", "task-succeeded"):
+            dispatcher.send(kind)
+        connection.drain_events(timeout=10)
+        assert [event["type"] for event in heard] == ["worker-heartbeat"]
+        dispatcher._send_group()
+        connection.drain_events(timeout=10)
+        assert [event["type"] for event in heard[1]] == ["task-received", "task-started", "task-succeeded"]
+
+    def test_do_not_wait_for_others_when_the_worker_is_to_stop(self, connection, dispatcher, heard, monkeypatch):
+        monkeypatch.setattr(events.state, "should_stop", 0)
+        dispatcher.send("task-succeeded")
+        (sent,) = connection.transport.driver.receive("ears")
+        assert "task-succeeded" in sent.payload
+
+    def test_one_group_waits_at_a_time(self, dispatcher, heard, monkeypatch):
+        timers = []
+        monkeypatch.setattr(events.threading, "Timer", lambda *a: timers.append(a) or SimpleNamespace(start=int))
+        for _ in range(3):
+            dispatcher.send("task-started")
+        assert len(timers) == 1
+        dispatcher._send_group()
+        dispatcher.send("task-started")
+        assert len(timers) == 2

@@ -7,9 +7,12 @@ worker is `celery …` as from a shell from there on: a process of its own sessi
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +29,12 @@ PRELOADED = (
 )  # fmt: skip
 
 
+PR_SET_PDEATHSIG = 1
+
+#: The workers that run.
+alive: set[int] = set()
+
+
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
@@ -34,13 +43,24 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             become(asked)
+        alive.add(pid)
         threading.Thread(target=report, args=(pid, Path(asked["exit"])), daemon=True).start()
         print(pid, flush=True)  # noqa: T201  the answer
+    end()
+
+
+def end() -> None:
+    """The test run is over, or was killed: leave no worker behind."""
+    for pid in list(alive):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def become(asked: dict[str, Any]) -> None:
     """Be the process that was asked for, and never return."""
     os.setsid()
+    if sys.platform == "linux":  # the end that can't be told: the whole run is killed, this starter with it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(source, descriptor)
@@ -68,13 +88,14 @@ def leave(code: Any) -> None:
 
 def report(pid: int, path: Path) -> None:
     _, status = os.waitpid(pid, 0)
+    alive.discard(pid)
     part = path.with_suffix(".part")
     part.write_text(str(os.waitstatus_to_exitcode(status)))
     part.rename(path)
 
 
 class Starter:
-    """The other end: start processes by it. It ends when it is closed; what it started doesn't."""
+    """The other end: start processes by it. When it is closed, or we are killed, it ends, and what it started, too."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(

@@ -99,7 +99,9 @@ class Project:
     def celery(self, *arguments: str, ends: int = 0) -> str:
         """The same in this process, which saves the second that a process needs to start."""
         with keeping_current_app():
-            ended = CliRunner().invoke(celery_command, ["-A", self.loaded.__name__, *arguments])
+            patience = ["--timeout", "10"] if arguments[0] in {"inspect", "control"} else []
+            given = ["-A", self.loaded.__name__, arguments[0], *patience, *arguments[1:]]
+            ended = CliRunner().invoke(celery_command, given)
         assert ended.exit_code == ends, ended.output
         return ended.output
 

@@ -6,13 +6,15 @@ import pytest
 from kombu import Connection
 
 from relevo import drivers
+from relevo.drivers.ledger import Ledger
 
 MESSAGES = 250
 
 
 @pytest.fixture
-def connection(tmp_path):
+def connection(tmp_path, monkeypatch):
     drivers.register()
+    monkeypatch.setattr(Ledger, "outlives_channels", False)  # a worker that another test ran in this process sets it
     with Connection(f"sqlite:///{tmp_path}/jobs.sqlite3") as connection:
         yield connection
 

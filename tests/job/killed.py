@@ -38,12 +38,12 @@ def facts() -> list[list[object]]:
 
 def write_down_failure(job, error):
     note("failed", job.task, job.attempt, job.exceptions, type(error).__name__)
-    note("hook ran in the main process", os.environ.get("KILLED_MAIN") == str(os.getpid()))
+    note("hook ran in the main process", os.environ.get("KILLED_TESTS_MAIN") == str(os.getpid()))
 
 
 @signals.worker_init.connect
 def _remember_main_process(**_):
-    os.environ["KILLED_MAIN"] = str(os.getpid())
+    os.environ["KILLED_TESTS_MAIN"] = str(os.getpid())
 
 
 @app.task(shared=False, name="sleep", bind=True, tries=2, backoff=0, timeout=1)

@@ -28,7 +28,7 @@ from relevo.errors import DriverError
 CHANNEL = "relevo"
 
 # Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net under NOTIFY.
-SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.06, 1.0, 0.1
+SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.08, 1.0, 0.1
 # No interval is shorter than this: what is due already and still not taken waits for something else.
 SHORTEST_INTERVAL = 0.02
 

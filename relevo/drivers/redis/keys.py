@@ -9,6 +9,7 @@
 | `unique` | hash | unique key -> number of the living job that has it |
 | `queues` | set | names of queues that may hold jobs |
 | `paused` | hash | queue -> end of its pause, or an empty text |
+| `swept` | text | when the leases of all queues were last looked through for ended ones |
 | `pending:<queue>:<priority>` | sorted set | numbers by the instant since which the job could have run |
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
 | `reserved:<queue>` | sorted set | numbers by the end of the lease |
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ROOT = "relevo:"
-PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "boxes")
+PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "swept", "boxes")
 NAMED = ("pending", "delayed", "reserved", "bell", "put", "box", "bindings", "mail", "ring")
 # kombu's priority steps, and what it puts between a queue's name and the step: its transport options may say otherwise.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"

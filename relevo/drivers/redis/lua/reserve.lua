@@ -17,6 +17,17 @@ for _ = 1, tonumber(argument()) do
     ack(number, argument())
 end
 
+-- A queue that nobody asks for keeps no job under a dead worker's lease either. Not at every call: it looks at each queue.
+local SWEEP_EVERY = 0.25
+local last = tonumber(redis.call('GET', swept_key) or '')
+if not last or math.abs(now - last) >= SWEEP_EVERY then
+    redis.call('SET', swept_key, string.format('%.6f', now))
+    for _, queue in ipairs(redis.call('SMEMBERS', queues_key)) do
+        local moved = rescue(queue, SWEEP)
+        if moved > 0 then ring(queue, moved) end
+    end
+end
+
 local function take(number)
     local job = load(number)
     if not job then return end
