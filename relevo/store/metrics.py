@@ -7,7 +7,7 @@ read   -> one Point a minute and name, with histograms that percentiles are take
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select
@@ -40,8 +40,8 @@ class Point:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def record(connection: Connection, jobs: Sequence[EndedJob]) -> None:
-    """Add ends to their minutes, in a transaction of the caller's."""
+def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
+    """What adds ends to their minutes, in a transaction of the caller's."""
     sums: dict[Key, list[float]] = defaultdict(lambda: [0, 0.0])
     for job in jobs:
         minute = int(job.ended_at) // MINUTE * MINUTE
@@ -53,8 +53,12 @@ def record(connection: Connection, jobs: Sequence[EndedJob]) -> None:
     # In one order for all: two workers that lock each other's rows crosswise would wait for each other for ever.
     rows = [dict(zip(_COLUMNS, (*key, int(count), seconds), strict=True))
             for key, (count, seconds) in sorted(sums.items())]  # fmt: skip
-    if rows:
-        connection.execute(upserts.adding(connection.dialect.name, metrics, ("jobs", "seconds")), rows)
+
+    def write(connection: Connection) -> None:
+        if rows:
+            connection.execute(upserts.adding(connection.dialect.name, metrics, ("jobs", "seconds")), rows)
+
+    return write
 
 
 def _measures(job: EndedJob) -> Iterable[tuple[str, int, float]]:

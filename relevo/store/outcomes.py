@@ -47,10 +47,11 @@ def write(store: Store, endings: Sequence[Ending]) -> None:
     listed = [ending.job for ending in endings if ending.job is not None and ending.listed]
     failures = [ending.failure for ending in endings if ending.failure is not None]
 
+    parts = [failed.prepared(failures), history.prepared(listed), metrics.prepared(ended)]
+
     def record(connection: Connection) -> None:
-        failed.record(connection, failures)
-        history.record(connection, listed)
-        metrics.record(connection, ended)
+        for write_part in parts:
+            write_part(connection)
 
     store.write(record)
 
