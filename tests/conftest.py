@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import _state
 
 from tests import servers
 from tests.brokers import BROKERS, Broker, opener
@@ -46,3 +47,12 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     opened = Broker(request.param, opener(request.param, request))
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_tasks() -> Iterator[None]:
+    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next one's."""
+    before = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers.clear()
+    _state._on_app_finalizers.update(before)

@@ -32,11 +32,11 @@ def app() -> Celery:
     queues = [Queue("high"), Queue("default"), Queue("low")]
     app = make_app(task_queues=queues, task_default_queue="default")
 
-    @app.task(name="images.process", shared=False, queue="high", tags=lambda file_id, **_: [f"file:{file_id}"])
+    @app.task(name="shop.resize", shared=False, queue="high", tags=lambda file_id, **_: [f"file:{file_id}"])
     def process(file_id, size=None):
         return f"{file_id}:{size}"
 
-    @app.task(name="email.send", shared=False)
+    @app.task(name="shop.mail", shared=False)
     def send(to): ...
 
     @app.task(name="math.add", shared=False)
@@ -52,12 +52,12 @@ def app() -> Celery:
 
 @pytest.fixture
 def process(app):
-    return app.tasks["images.process"]
+    return app.tasks["shop.resize"]
 
 
 @pytest.fixture
 def send(app):
-    return app.tasks["email.send"]
+    return app.tasks["shop.mail"]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def chained(queue, process, send, add, total):
 
 CHAINED = [
     lambda q, process, send, add, total: q.assert_chained([process, send]),
-    lambda q, process, send, add, total: q.assert_chained(["images.process", "email.send"]),
+    lambda q, process, send, add, total: q.assert_chained(["shop.resize", "shop.mail"]),
     lambda q, process, send, add, total: q.assert_chained([process.s(7), send.s("ada")]),
     lambda q, process, send, add, total: q.assert_chained(chain(process.s(7), send.s("ada"))),
     lambda q, process, send, add, total: q.assert_chained([process, send], where=lambda job: job.queue == "high"),
@@ -28,17 +28,17 @@ CHAINED = [
 ]
 
 NOT_CHAINED = [
-    (lambda q, process, send, add, total: q.assert_chained([send, process]), "the chain email.send | images.process"),
-    (lambda q, process, send, add, total: q.assert_chained([process]), "the chain images.process to"),
-    (lambda q, process, send, add, total: q.assert_chained([process, send, send]), "email.send | email.send"),
-    (lambda q, process, send, add, total: q.assert_chained([process.s(8), send]), "images.process(8) | email.send"),
+    (lambda q, process, send, add, total: q.assert_chained([send, process]), "the chain shop.mail | shop.resize"),
+    (lambda q, process, send, add, total: q.assert_chained([process]), "the chain shop.resize to"),
+    (lambda q, process, send, add, total: q.assert_chained([process, send, send]), "shop.mail | shop.mail"),
+    (lambda q, process, send, add, total: q.assert_chained([process.s(8), send]), "shop.resize(8) | shop.mail"),
     (lambda q, process, send, add, total: q.assert_chained([add, group(add.s(2)), total, send]), "| math.add(2) |"),
     (lambda q, process, send, add, total: q.assert_chained([add, group(add.s(3), add.s(2)), total, send]),
-     "math.add | group(math.add(3), math.add(2)) | math.total | email.send"),
+     "math.add | group(math.add(3), math.add(2)) | math.total | shop.mail"),
     (lambda q, process, send, add, total: q.assert_chained([process, send], where=lambda job: False),
      "to be dispatched where the predicate is true"),
     (lambda q, process, send, add, total: q.assert_dispatched_without_chain(process),
-     "'images.process' to be dispatched without a chain"),
+     "'shop.resize' to be dispatched without a chain"),
     (lambda q, process, send, add, total: q.assert_nothing_chained(), "no chain to be dispatched"),
 ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_a_chain_that_is_another_is_told_apart(chained, process, send, add, tota
     with pytest.raises(AssertionError) as said:
         fails(chained, process, send, add, total)
     assert message in str(said.value).splitlines()[0]
-    assert "1. images.process(7) on 'high', tags ['file:7'], followed by email.send('ada')" in str(said.value)
+    assert "1. shop.resize(7) on 'high', tags ['file:7'], followed by shop.mail('ada')" in str(said.value)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ NOT_GROUPED = [
     (lambda q, send, add, total: q.assert_grouped([add, add], where=lambda group: False), "where the predicate"),
     (lambda q, send, add, total: q.assert_grouped(where=lambda group: False), "a group to be dispatched"),
     (lambda q, send, add, total: q.assert_chord([add, [add, add]], total), "its results to math.total"),
-    (lambda q, send, add, total: q.assert_chord([add, add], send), "its results to email.send"),
+    (lambda q, send, add, total: q.assert_chord([add, add], send), "its results to shop.mail"),
     (lambda q, send, add, total: q.assert_group_count(1), "1 groups to be dispatched, got 2"),
     (lambda q, send, add, total: q.assert_nothing_grouped(), "no group to be dispatched"),
 ]
@@ -120,7 +120,7 @@ def test_a_callback(queue, process, send):
     process.apply_async((7,), link=send.si("ada"))
     queue.assert_linked(process, send)
     queue.assert_linked(process, send.s("ada"))
-    with pytest.raises(AssertionError, match=r"dispatched with the callback email\.send\('bob'\)"):
+    with pytest.raises(AssertionError, match=r"dispatched with the callback shop\.mail\('bob'\)"):
         queue.assert_linked(process, send.s("bob"))
 
 

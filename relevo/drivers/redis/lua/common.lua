@@ -77,8 +77,8 @@ end
 
 local listed = {}
 
--- A new job, now (`later` is nil) or for later; `attempts` have been made. Returns whether it is pending.
-local function create(queue, id, payload, priority, later, unique, attempts)
+-- A new job, now (`later` is nil) or for later; its worker died in `lost` attempts. Returns whether it is pending.
+local function create(queue, id, payload, priority, later, unique, lost)
     local number = string.format('%016d', redis.call('INCR', sequence_key))
     redis.call('HSET', payloads_key, number, payload)
     if unique ~= '' then redis.call('HSET', unique_key, unique, number) end
@@ -89,7 +89,7 @@ local function create(queue, id, payload, priority, later, unique, attempts)
     end
     local is_delayed = later and later > now
     local available = is_delayed and later or now
-    local job = {id, queue, priority, attempts, 0, available, now, unique, '', ''}
+    local job = {id, queue, priority, lost, lost, available, now, unique, '', ''}
     if is_delayed then
         save(number, job)
         redis.call('ZADD', delayed_key(queue), available, number)
