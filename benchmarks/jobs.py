@@ -26,7 +26,9 @@ if os.environ.get("BENCH_STOCK"):
     app = Celery("bench", set_as_current=True, changes={**COMMON, "task_acks_late": True, "task_ignore_result": True})
 else:
     lease = float(os.environ.get("BENCH_LEASE", "30"))
-    settings = config.load({"QUEUE_RESULTS": "none"}, env_file=None)
+    history = os.environ.get("BENCH_HISTORY", "all")
+    environ = {"QUEUE_RESULTS": "none", "DATABASE_URL": os.environ["BENCH_STORE"], "RELEVO_HISTORY": history}
+    settings = config.load(environ, env_file=None)
     app = create_app("bench", settings, **COMMON, broker_transport_options={"lease": lease})
 
 

@@ -18,7 +18,7 @@ import psutil
 from kombu.utils.json import dumps
 
 from relevo import drivers
-from relevo.drivers.contract import NewJob
+from relevo.drivers.contract import NewJob, State
 from tests import servers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,11 @@ class Stage:
         self.url = url
         self.folder = tempfile.TemporaryDirectory(prefix="relevo-bench-")
         self.journal = Path(self.folder.name, "journal")
-        self.environ = {**os.environ, "BENCH_BROKER": url, "BENCH_JOURNAL": str(self.journal), **environ}
+        # Beside the jobs, where they are in a database.
+        store = f"sqlite:///{self.folder.name}/store.db" if url.startswith("redis") else url
+        self.environ = {
+            **os.environ, "BENCH_BROKER": url, "BENCH_STORE": store, "BENCH_JOURNAL": str(self.journal), **environ,
+        }  # fmt: skip
 
     @property
     def driver(self) -> Any:
@@ -63,7 +67,9 @@ class Stage:
             self.driver.put(jobs[start : start + 1000])
 
     def clear(self) -> None:
+        """Leave nothing: neither what waits nor what a worker that was killed still held, which would run again."""
         self.driver.clear(QUEUE)
+        self.driver.delete([view.id for view in self.driver.peek(QUEUE, State.RESERVED, 1_000_000)])
         self.journal.unlink(missing_ok=True)
 
     def lines(self) -> list[tuple[str, int, float]]:

@@ -23,20 +23,22 @@ if TYPE_CHECKING:
         RelevoError,
         SettingsError,
     )
+    from relevo.job.listeners import JobEvent, on
     from relevo.job.payload import Job
     from relevo.job.task import Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "create_app": "app", "Settings": "config", "driver_for": "drivers", "Job": "job.payload", "Task": "job.task",
+    "create_app": "app", "Settings": "config", "driver_for": "drivers", "Job": "job.payload",
+    "JobEvent": "job.listeners", "on": "job.listeners", "Task": "job.task",
     "DeadlineError": "errors", "DiskError": "errors", "DriverError": "errors", "DriverUnavailableError": "errors",
     "JobFailedError": "errors", "OptionError": "errors", "RelevoError": "errors", "SettingsError": "errors",
 }  # fmt: skip
 
 __all__ = [
-    "DeadlineError", "DiskError", "DriverError", "DriverUnavailableError", "Job", "JobFailedError", "OptionError",
-    "RelevoError", "Settings", "SettingsError", "Task", "create_app", "driver_for",
+    "DeadlineError", "DiskError", "DriverError", "DriverUnavailableError", "Job", "JobEvent", "JobFailedError",
+    "OptionError", "RelevoError", "Settings", "SettingsError", "Task", "create_app", "driver_for", "on",
 ]  # fmt: skip
 
 

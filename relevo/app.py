@@ -15,15 +15,16 @@ from typing import Any
 import celery
 import click
 from celery.app.defaults import SETTING_KEYS
-from celery.signals import celeryd_init
+from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
 from sqlalchemy import Engine
 
 from relevo import config as configuration
 from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
-from relevo.errors import SettingsError, did_you_mean
-from relevo.job import coldstop, prefork
+from relevo.errors import SchemaError, SettingsError, did_you_mean
+from relevo.job import coldstop, listeners, prefork, recording
+from relevo.job.listeners import Event
 
 EXIT_MISUSED = 2
 
@@ -67,6 +68,9 @@ def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
     coldstop.install()
     app = App(name, settings=settings, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
+    for event, signal, receiver in _EVENTS:
+        listeners.heard_by(event, signal, receiver)
     _prepare_command(settings)
     return app
 
@@ -136,6 +140,14 @@ _WORKER = {
     "worker_hijack_root_logger": False,
 }
 
+# Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others come from the request
+# of a worker's main process, `relevo/job/request.py` and `recorded.py`.
+_EVENTS = (
+    (Event.DISPATCHED, after_task_publish, listeners.published),
+    (Event.RESERVED, task_received, listeners.received),
+    (Event.RESCUED, task_received, listeners.received),
+)
+
 _AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
 
 
@@ -154,6 +166,18 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
     for name in wanted:
         if name not in known and not app.conf.task_create_missing_queues:
             _end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
+
+
+def _record_what_ends(sender: Any, **_signal: Any) -> None:
+    """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    app = sender.app
+    if not isinstance(app, App):
+        return
+    try:
+        recording.open_store(app)
+    except SchemaError as error:
+        _end_command(str(error))
+        raise
 
 
 def _prepare_command(settings: Settings) -> None:

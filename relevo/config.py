@@ -24,11 +24,14 @@ NAMES = (
     "REDIS_URL", "REDIS_SENTINEL_MASTER", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB",
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
+    "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
     "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
 )  # fmt: skip
 
 CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
 RESULTS = ("database", "redis", "none")
+HISTORY = ("all", "failed", "none")
+HOUR, DAY = 3600, 86_400
 
 # A socket that says nothing for this long is dead: without it a worker whose peer is silently gone is deaf for good.
 REDIS_SOCKET_TIMEOUT = 10
@@ -110,6 +113,14 @@ class Settings:
     var_dir: Path
     #: FILES_DISK_ROOT: the folder of the local disk.
     storage: Path
+    #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or "none" (nor metrics).
+    history: str
+    #: RELEVO_KEEP_COMPLETED: how long history keeps a job that completed or was cancelled.
+    keep_completed: float
+    #: RELEVO_KEEP_FAILED: how long history keeps one that failed. (The failed store keeps it until it is forgotten.)
+    keep_failed: float
+    #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
+    keep_metrics: float
     #: FLOWER_ADDRESS: the address the dashboard listens on.
     flower_address: str
     #: FLOWER_PORT: its port.
@@ -164,6 +175,10 @@ def load(
         redis_url=redis_url,
         var_dir=var_dir,
         storage=env.folder("FILES_DISK_ROOT", var_dir / "files"),
+        history=env.choice("RELEVO_HISTORY", "all", HISTORY),
+        keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
+        keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),
+        keep_metrics=env.seconds("RELEVO_KEEP_METRICS", 7 * DAY),
         flower_address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
         flower_port=env.whole("FLOWER_PORT", 5555, 1, 65535),
         flower_basic_auth=_basic_auth(env),

@@ -28,6 +28,10 @@ class UnknownTaskError(RelevoError, LookupError):
     """There is no task of this name in the app."""
 
 
+class UnrunnableError(RelevoError):
+    """The message can't be run: it is no job, or its worker has died with it again and again."""
+
+
 class FakeError(RelevoError):
     """A fake was asked for something while it was not active."""
 

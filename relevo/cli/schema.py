@@ -1,4 +1,4 @@
-"""`celery -A tasks schema show|upgrade`: the engine's tables on the database driver."""
+"""`celery -A tasks schema show|upgrade`: the engine's tables, of jobs and of what became of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import click
 
 from relevo.cli.broker import driver_of
 from relevo.cli.output import one_line_errors
-from relevo.drivers.contract import Driver
+from relevo.database.connections import Connections
+from relevo.store.session import store_for
 
 
 @click.group("schema")
 def schema() -> None:
-    """The tables of the database connection (Redis needs none)."""
+    """The tables of the database: jobs (Redis needs none of these), and what became of them."""
 
 
 @schema.command("upgrade")
@@ -19,12 +20,11 @@ def schema() -> None:
 @one_line_errors
 def upgrade(context: click.Context) -> None:
     """Make the tables, or bring them to the version of this code. Safe to run again."""
-    driver = driver_of(context)
-    if (make := getattr(driver, "create_schema", None)) is None:
-        click.echo(f"The {driver.name} driver has no tables.")
-        return
-    make()
-    click.echo(f"The tables are at version {version(driver)}.")
+    from relevo.database.schema import create_schema  # noqa: PLC0415  a database only
+
+    for database in databases(context):
+        database.administer(create_schema)
+        click.echo(f"The tables are at version {version(database)}.")
 
 
 @schema.command("show")
@@ -34,19 +34,30 @@ def show(context: click.Context) -> None:
     """Which version the tables have, and which this code expects. Exit code 1 when they differ."""
     from relevo.database.schema import NEWEST  # noqa: PLC0415  a database only
 
-    driver = driver_of(context)
-    if not hasattr(driver, "create_schema"):
-        click.echo(f"The {driver.name} driver has no tables.")
-        return
-    found, expected = version(driver), NEWEST
-    click.echo(f"tables: {found or 'none'}, code: {expected}")
-    if found != expected:
+    found = [version(database) for database in databases(context)]
+    for each in found:
+        click.echo(f"tables: {each or 'none'}, code: {NEWEST}")
+    if any(each != NEWEST for each in found):
         raise click.ClickException("run `celery -A tasks schema upgrade`")
 
 
-def version(driver: Driver) -> str | None:
+def databases(context: click.Context) -> list[Connections]:
+    """The databases with tables of ours: the broker's, if it is one, and the store's."""
+    settings = getattr(context.obj.app, "settings", None)
+    if settings is not None and settings.connection.driver == "sync":
+        return [store_for(settings.database_url)]
+    driver = driver_of(context)
+    brokers: list[Connections] = [driver.connections] if hasattr(driver, "connections") else []
+    stores = [store_for(settings.database_url)] if settings is not None else []
+    found = {database.url: database for database in [*stores, *brokers]}
+    if not found:
+        raise click.ClickException(f"The {driver.name} driver has no tables.")
+    return list(found.values())
+
+
+def version(database: Connections) -> str | None:
     """The version of the tables that are there, or None."""
     from relevo.database.schema import version as read  # noqa: PLC0415
 
-    found: str | None = driver.connections.read(read)  # type: ignore[attr-defined]  # a database driver
+    found: str | None = database.read(read)
     return found

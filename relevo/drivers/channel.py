@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -199,7 +199,21 @@ class Channel(virtual.Channel):
 
     def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
         """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
-        self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers), attempts)
+        self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers, delay), attempts)
+
+    def finish(self, message: Any, free: bool) -> None:
+        """A job has ended and is still to be recorded: its place is `free`, unless the recorder can't keep up."""
+        if free:
+            self.qos.forget(message.delivery_tag)
+            self.waker.ring()
+
+    def finished(self, messages_: Sequence[Any]) -> None:
+        """Jobs that have ended are recorded: ack them. Any thread may say so."""
+        tags = [message.delivery_tag for message in messages_]
+        for tag in tags:
+            self.qos.forget(tag)
+        self.ledger.all_done(tags)
+        self.waker.ring()
 
     def put_aside(self, message: Any) -> None:
         """A message was rejected, not to be run again."""

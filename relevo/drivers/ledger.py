@@ -62,10 +62,12 @@ class Ledger:
 
     def done(self, token: str) -> None:
         """A job is done; its ack is written with the next reservation."""
+        self.all_done([token])
+
+    def all_done(self, tokens: Iterable[str]) -> None:
+        """Jobs are done; their acks are written with the next reservation."""
         with self._lock:
-            lease = self._held.pop(token, None)
-            if lease is not None:
-                self._done.append(lease)
+            self._done += [lease for token in tokens if (lease := self._held.pop(token, None))]
         if self.write_through:
             self.flush()
 

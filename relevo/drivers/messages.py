@@ -23,6 +23,8 @@ Message = dict[str, Any]
 
 #: The property that a message has while its job is reserved: whoever holds it may put it back changed.
 LEASED = "leased"
+#: The property that says since when a job could have run, in POSIX seconds, by the clock of who put it.
+DUE_AT = "due_at"
 
 _JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
@@ -31,12 +33,14 @@ _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's 
 def new_job(queue: str, message: Message) -> NewJob:
     """The job that `message` asks for. Its `eta` header becomes the time before which no worker sees it."""
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
+    available_at = _instant(headers.get("eta"))
+    properties[DUE_AT] = max(available_at or 0.0, clock.now())
     return NewJob(
         queue=queue,
         payload=dumps(message),
         id=str(headers.get("id") or properties.get("correlation_id") or uuid4()),
         priority=_priority(properties.get("priority")),
-        available_at=_instant(headers.get("eta")),
+        available_at=available_at,
     )
 
 
@@ -57,10 +61,12 @@ def message_of(job: ReservedJob) -> Message:
     return message
 
 
-def again(payload: str, headers: Mapping[str, Any]) -> str:
+def again(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
     """The payload of a job that goes back with these headers over its own; when it runs is the driver's to know."""
     message = loads(payload)
-    return dumps({**message, "headers": {**(message.get("headers") or {}), **headers, "eta": None}})
+    message["headers"] = {**(message.get("headers") or {}), **headers, "eta": None}
+    message["properties"][DUE_AT] = clock.now() + delay
+    return dumps(message)
 
 
 def decode(message: Any) -> None:

@@ -19,6 +19,7 @@ import re
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import base, virtual
@@ -46,6 +47,8 @@ MAIL_EVERY = 2.0
 YIELD = 0.001
 
 _ledgers: dict[tuple[int, int], Ledger] = {}
+#: What is to be done when a worker's process ends, while its leases are still held.
+at_end: list[Callable[[], None]] = []
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 
 
@@ -237,6 +240,8 @@ def worker_stops(**_signal: Any) -> None:
 
 def worker_ended(**_signal: Any) -> None:
     """The process ends: ack what is done, put back what is left."""
+    for last in at_end:
+        last()
     for (pid, _driver), ledger in list(_ledgers.items()):
         if pid == os.getpid():
             ledger.close()

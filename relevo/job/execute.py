@@ -125,7 +125,8 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
     """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells Celery of it."""
     match outcome:
         case Retry(seconds=seconds, error=error):
-            return put_back(task, seconds, task.request.retries + 1, baton.after(error), error)
+            noted = baton.after(error).noting(task.attempt, error)
+            return put_back(task, seconds, task.request.retries + 1, noted, error)
         case Released(seconds=seconds):
             return put_back(task, seconds, task.request.retries, baton, None)
         case Failed(error=final):

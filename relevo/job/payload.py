@@ -9,13 +9,14 @@ says the rest. It comes from outside, so it is read forgivingly: what doesn't fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerLostError
 
 from relevo.errors import OptionError
+from relevo.job import wrongs
 
 if TYPE_CHECKING:
     from relevo.job.task import Task
@@ -29,7 +30,8 @@ class Baton:
 
     `deadline`: POSIX seconds, no attempt starts after it. `exceptions`: attempts that went wrong. `lost`: those of them
     that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
-    `override`: the options given at the dispatch. `tags`: None when nobody has worked them out.
+    `override`: the options given at the dispatch. `tags`: None when nobody has worked them out. `errors`: what went
+    wrong so far, attempt by attempt. `origin`: the number of the failed job that this one is a retry of.
     """
 
     deadline: float | None = None
@@ -38,21 +40,31 @@ class Baton:
     verdict: Mapping[str, Any] | None = None
     override: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] | None = None
+    errors: Sequence[Mapping[str, Any]] = ()
+    origin: int = 0
 
     def after(self, error: BaseException) -> Baton:
         """The baton after an attempt that ended in `error`."""
         return replace(self, exceptions=self.exceptions + 1, lost=self.lost + isinstance(error, WorkerLostError))
 
+    def noting(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
+        """The baton with one more error: of so many, the first and the latest are kept."""
+        errors = [*self.errors, wrongs.described(attempt, error, traceback)]
+        return replace(self, errors=tuple(errors[:1] + errors[1:][-wrongs.MOST :]))
+
     def header(self) -> dict[str, Any]:
         """As it stands in the message: only what there is to say."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, 0, {})}
+        return {name: value for name, value in asdict(self).items() if value not in (None, 0, {}, ())}
 
 
 def received(request: Any) -> Baton:
     """The baton of the message that Celery's request context was made from."""
     sent = (request.headers or {}).get(HEADER)
-    if not isinstance(sent, dict):
-        return Baton()
+    return read(sent) if isinstance(sent, dict) else Baton()
+
+
+def read(sent: Mapping[str, Any]) -> Baton:
+    """The baton that stands in a message, whatever else stands there."""
     return Baton(**{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)})
 
 
@@ -63,6 +75,8 @@ _SHAPES: dict[str, Any] = {
     "verdict": dict,
     "override": dict,
     "tags": (list, tuple),
+    "errors": (list, tuple),
+    "origin": int,
 }
 
 

@@ -25,7 +25,7 @@ from kombu.utils.imports import symbol_by_name
 
 from relevo import clock
 from relevo.drivers.messages import LEASED
-from relevo.job.payload import HEADER, Baton
+from relevo.job.payload import HEADER, Baton, received
 
 if TYPE_CHECKING:
     from relevo.job.task import Task
@@ -103,11 +103,17 @@ def celerys(task: Task, request: Any, retry: Callable[..., Any], args: Any, opti
     try:
         retry(**options)
     except CeleryRetry as again:
-        baton = (request.headers or {}).get(HEADER)
-        raise Again(None, again.exc, again.when, _seconds(again.when), request.retries + 1, baton) from again.exc
+        raise Again(
+            None, again.exc, again.when, _seconds(again.when), request.retries + 1, _noted(request, again.exc).header()
+        ) from again.exc
     finally:
         request.is_eager = False
     raise AssertionError("Celery's retry raises")
+
+
+def _noted(request: Any, error: BaseException | None) -> Baton:
+    baton = received(request)
+    return baton if error is None else baton.noting(request.retries + 1, error)
 
 
 def _seconds(when: float | datetime) -> float:

@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
 from celery import signals
 from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Retry as CeleryRetry
@@ -30,46 +29,57 @@ from kombu.utils.encoding import safe_repr
 
 from relevo import clock
 from relevo.engine import sqlite_turn
-from relevo.job import execute, hooks, putback
+from relevo.job import execute, hooks, listeners, putback
+from relevo.job.listeners import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
+from relevo.job.recorded import Recorded, unwrapped
 
 logger = get_logger(__name__)
 
 
-class Request(celery_request.Request):
+class Request(Recorded):
     """Celery's request, with our endings for attempts that were killed."""
 
     #: The job has been put back: nothing that is still to come may record an end of it.
     settled = False
-    acknowledged: bool
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
         if return_ok:
-            return super().on_failure(exc_info, send_failed_event, return_ok)
+            self.fails(exc_info)
+            return self.ends(exc_info, send_failed_event, return_ok)
         with sqlite_turn:
             return self.on_death(exc_info, send_failed_event)
 
     def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
         error = self.death(exc_info) if self.task.guarded else None
         if error is None:
-            return super().on_failure(exc_info, send_failed_event)
+            if not (state.should_terminate or self._already_revoked or self._already_cancelled):
+                self.fails(exc_info)
+            return self.ends(exc_info, send_failed_event)
         if state.should_terminate:  # a cold shutdown kills children; that says nothing about the job
             celery_request.task_ready(self)
             return self.reject(requeue=True)
         return self.settle(error, exc_info)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft and not state.should_terminate:
+            listeners.tell_of(self, Event.TIMED_OUT, seconds=timeout)
         if soft or not self.settled:
             with sqlite_turn:
                 super().on_timeout(soft, timeout)
 
+    def ends(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Let Celery end the job: it acks, which hands the record over. One acked before it ran is only recorded."""
+        ended = super().on_failure(exc_info, send_failed_event, return_ok)
+        if self.ending is not None:
+            self.hand_over()
+        return ended
+
     def death(self, exc_info: Any) -> BaseException | None:
         """The error a killed attempt ends in, or None when Celery has a word for it (revoked, cancelled, succeeded)."""
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
+        error = unwrapped(exc_info.exception)
         if self._already_revoked or self._already_cancelled:
             return None
         if isinstance(error, (SystemExit, KeyboardInterrupt)):  # billiard reports the exit before the child is gone
@@ -82,13 +92,18 @@ class Request(celery_request.Request):
         baton, outcome = self.verdict(error)
         match outcome:
             case Retry(seconds=seconds):
-                wait = max(seconds, putback.BEHIND)
-                self.put_back(error, exc_info, wait, self._context.retries + 1, baton.after(error))
+                wait, noted = max(seconds, putback.BEHIND), self.noting(baton.after(error), error, exc_info)
+                self.put_back(error, exc_info, wait, self._context.retries + 1, noted)
             case Failed() if self.task.failed_hook and baton.verdict is None:
-                verdict = replace(baton.after(error), verdict=hooks.verdict(self.task, error))
+                noted = self.noting(baton.after(error), error, exc_info)
+                verdict = replace(noted, verdict=hooks.verdict(self.task, error))
                 self.put_back(error, exc_info, 0, self._context.retries, verdict)
             case _:
-                super().on_failure(exc_info)
+                self.fails(exc_info)
+                self.ends(exc_info)
+
+    def noting(self, baton: Baton, error: BaseException, exc_info: Any) -> Baton:
+        return baton.noting(self._context.retries + 1, error, str(exc_info.traceback))
 
     def verdict(self, error: BaseException) -> tuple[Baton, Outcome]:
         """What is to be done. A job that was killed while it ran its hook has failed: it doesn't come back again."""
@@ -102,11 +117,18 @@ class Request(celery_request.Request):
     def on_retry(self, exc_info: Any) -> None:
         """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be put back here."""
         again = putback.told(exc_info.exception)
+        self.tell_released(unwrapped(exc_info.exception))
         if again is None:
             super().on_retry(exc_info)
             return
         self.go_back(again.seconds, again.retries, again.baton)
         self.send_event("task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback))
+
+    def tell_released(self, retry: CeleryRetry) -> None:
+        if listeners.is_heard(Event.RELEASED):
+            seconds = getattr(retry, "seconds", retry.when)
+            seconds = seconds if isinstance(seconds, (int, float)) else None
+            listeners.tell_of(self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds)
 
     def go_back(self, seconds: float, retries: int, baton: Mapping[str, Any]) -> None:
         """Put the reserved job back in one step, in place of an ack."""
@@ -149,6 +171,7 @@ class Request(celery_request.Request):
     def announce(self, error: BaseException, exc_info: Any, seconds: float) -> None:
         """Tell the result backend, the event listeners and the signal's receivers of the retry, as Celery does."""
         reason = CeleryRetry(exc=error, when=seconds)
+        self.tell_released(reason)
         logger.warning("Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize())
         if self.store_errors:
             self.task.backend.mark_as_retry(self.id, error, exc_info.traceback, request=self._context)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from relevo import drivers
 from relevo.cli.queues import Duration, queues
 from relevo.cli.schema import schema
+from relevo.database.schema import NEWEST
 from relevo.drivers.contract import NewJob, State
 
 
@@ -115,7 +116,7 @@ def test_a_hostile_queue_name_is_one_line(run):
 
 
 def test_schema_says_which_version_is_there(run):
-    assert "tables: 0001, code: 0001" in run("show", group=schema).output
+    assert f"tables: {NEWEST}, code: {NEWEST}" in run("show", group=schema).output
     assert run("upgrade", group=schema).exit_code == 0
 
 

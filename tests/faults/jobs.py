@@ -22,7 +22,7 @@ QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]
 
 app = create_app(
     "faults",
-    config.load({"QUEUE_RESULTS": "none"}, env_file=None),
+    config.load({"QUEUE_RESULTS": "none", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None),
     broker_url=BROKER,
     broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
     broker_use_ssl=json.loads(os.environ.get("FAULTS_SSL", "null")),

@@ -75,7 +75,7 @@ class Scene:
         self.site.until(self.site.empty)
         assert self.site.twice() <= set(twice)
         assert self.worker.alive()
-        assert self.site.rejected() == []
+        assert self.site.failed() == []
 
 
 @pytest.fixture

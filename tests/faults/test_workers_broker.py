@@ -134,7 +134,7 @@ BAD = {
 }
 
 
-def test_what_can_not_be_run_is_put_aside_and_the_worker_goes_on(site: Site):
+def test_what_can_not_be_run_is_kept_as_failed_and_the_worker_goes_on(site: Site):
     site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
     ids = {name: f"{site.queue}/{number}" for number, name in enumerate(BAD)}
     for name, payload in BAD.items():
@@ -146,18 +146,18 @@ def test_what_can_not_be_run_is_put_aside_and_the_worker_goes_on(site: Site):
         site.until(site.empty)
         assert worker.alive()
         assert worker.stop() == 0
-    kept = {view.id: view.payload for view in site.rejected()}
+    kept = {job.uuid: job.payload for job in site.failed()}
     assert [name for name, job_id in ids.items() if job_id not in kept] == []
     assert site.started.total() == 10
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_bytes_in_the_place_of_a_payload_are_put_aside(site: Site):
+def test_bytes_in_the_place_of_a_payload_are_kept_as_failed(site: Site):
     """SQLite keeps whatever it is given; a server's column takes only text."""
     site.dispatch("work", range(2))
     with site.driver.connections.engine.begin() as connection:
         connection.execute(text("UPDATE relevo_jobs SET payload = x'fffe00' WHERE job_id = :id"), {"id": site.ids[0]})
     with site.worker("-c", "1"):
-        site.until(lambda: 1 in site.ended and site.rejected())
-    assert [view.payload for view in site.rejected()] == [r"\xff\xfe\x00"]
+        site.until(lambda: 1 in site.ended and site.failed())
+    assert [job.payload for job in site.failed()] == [r"\xff\xfe\x00"]
     assert site.started == {1: 1}

@@ -58,14 +58,14 @@ def test_a_job_whose_child_is_killed_is_lost_for_plain_celery_and_tried_again_wi
     assert site.twice() == {1}
 
 
-def test_a_job_that_kills_its_worker_each_time_is_put_aside_and_the_others_run(site: Site):
+def test_a_job_that_kills_its_worker_each_time_has_failed_and_the_others_run(site: Site):
     site.dispatch("kill.worker", [0])
     for _ in range(MOST_RESCUES):
         with site.worker("-c", "1") as worker:
             worker.ended()
     site.dispatch("work", [1])
     with site.worker("-c", "1") as worker:
-        site.until(lambda: 1 in site.ended and site.rejected())
+        site.until(lambda: 1 in site.ended and site.failed())
         assert worker.alive()
     assert site.started[0] == MOST_RESCUES
-    assert [view.id for view in site.rejected()] == [site.ids[0]]
+    assert [(job.uuid, job.exception) for job in site.failed()] == [(site.ids[0], "relevo.errors.UnrunnableError")]

@@ -26,8 +26,10 @@ import psutil
 import pytest
 
 from relevo.drivers import driver_for
-from relevo.drivers.contract import Driver, JobView, NewJob, State
-from relevo.drivers.rejected import REJECTED
+from relevo.drivers.contract import Driver, NewJob
+from relevo.store import failed
+from relevo.store.failed import FailedJob
+from relevo.store.session import store_for
 from tests.faults.starter import Starter
 
 if TYPE_CHECKING:
@@ -75,10 +77,14 @@ class Site:
     def empty(self) -> bool:
         return self.sizes() == (0, 0, 0)
 
-    def rejected(self) -> list[JobView]:
-        """What was put aside: of this site's jobs only, as a server's queue for it is shared by all tests."""
-        mine = set(self.ids.values())
-        return [view for view in self.driver.peek(REJECTED, State.PENDING, EVERYTHING) if view.id in mine]
+    @property
+    def store_url(self) -> str:
+        """The store of this site's workers: a file of its own, whatever the broker."""
+        return f"sqlite:///{self.folder}/store.sqlite3"
+
+    def failed(self) -> list[FailedJob]:
+        """The jobs that have failed for good."""
+        return failed.page(store_for(self.store_url), limit=EVERYTHING)
 
     # --- the journal ------------------------------------------------------------------------------------------------
     def facts(self, fact: str) -> list[Any]:
@@ -147,7 +153,7 @@ class Worker:
         environ = {
             "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
             "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
-            "FAULTS_SSL": json.dumps(site.ssl),
+            "FAULTS_SSL": json.dumps(site.ssl), "FAULTS_STORE": site.store_url,
         }  # fmt: skip
         command = ["-A", "tests.faults.jobs", "worker", "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
         self.pid = starter().start([*command, *options], environ, self.log, self._exit)

@@ -11,6 +11,9 @@ import pytest
 from celery.exceptions import TimeoutError  # noqa: A004
 
 from relevo import drivers
+from relevo.store import failed
+from relevo.store.session import store_for
+from tests.job.test_putback import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +121,17 @@ def test_the_hook_runs_once_for_each_job_that_failed_for_good_in_a_child(noted):
 
 def test_a_hook_that_kills_its_process_is_not_run_again(noted):
     assert noted("hook.dies failed") == [[]]
+
+
+def test_every_job_that_failed_for_good_is_in_the_failed_store_once_with_all_its_errors(killed, ended):
+    store = store_for(killed.settings.database_url)
+    expected = {name: ends[1] for name, ends in ENDS.items() if ends[0] == "FAILURE"}
+    wait_for(lambda: failed.count(store) >= len(expected))
+    jobs = {job.task: job for job in failed.page(store)}
+    assert {name: job.exception.rpartition(".")[2] for name, job in jobs.items()} == expected
+    assert {name: len(job.errors) for name, job in jobs.items()} == {name: job.attempts for name, job in jobs.items()}
+    assert jobs["die.forever"].attempts == 3
+    assert {job.uuid for job in jobs.values()} == {ended[name].id for name in expected}
 
 
 def test_nothing_is_left_in_the_broker(killed, ended, worker):

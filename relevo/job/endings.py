@@ -1,0 +1,75 @@
+"""The end of a job as the recorder writes it, made from a request of the worker's main process.
+
+Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10 us a job here,
+and 40 us to write it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relevo import clock
+from relevo.drivers.messages import DUE_AT
+from relevo.job import failures
+from relevo.job.payload import HEADER
+from relevo.store.history import Ended, EndedJob
+from relevo.store.outcomes import Ending
+
+#: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics either).
+ALL, FAILED, NONE = "all", "failed", "none"
+
+
+def kept(app: Any) -> str:
+    """The setting of an app."""
+    settings = getattr(app, "settings", None)
+    return str(settings.history) if settings is not None else NONE
+
+
+def completed(request: Any, ran: float | None) -> Ending | None:
+    """The end of a job that has returned, or None where nobody wants to know."""
+    history = kept(request.app)
+    if history == NONE:
+        return None
+    return Ending(_job(request, Ended.COMPLETED, ran, "", _sent_tags(request)), listed=history == ALL)
+
+
+def failed(request: Any, error: BaseException, traceback: str) -> Ending:
+    """The end of a job that has failed for good."""
+    failure = failures.of_request(request, error, traceback)
+    if kept(request.app) == NONE:
+        return Ending(failure=failure, listed=False)
+    job = _job(request, Ended.FAILED, _since_start(request), f"{failure.exception}: {failure.message}", failure.tags)
+    return Ending(job, failure)
+
+
+def cancelled(request: Any, reason: str) -> Ending | None:
+    """The end of a job that was revoked, or has expired."""
+    if kept(request.app) == NONE:
+        return None
+    return Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request)))
+
+
+def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]) -> EndedJob:
+    sent = request.request_dict
+    return EndedJob(
+        str(request.id), request.type, failures.connection_of(request.app),
+        str(request.delivery_info.get("routing_key") or ""), state, int(sent.get("retries") or 0) + 1, clock.now(),
+        _waited(request, sent["properties"]), ran, tags, f"{sent.get('argsrepr', '')} {sent.get('kwargsrepr', '')}",
+        message,
+    )  # fmt: skip
+
+
+def _waited(request: Any, properties: dict[str, Any]) -> float | None:
+    """From when the job could have run until it ran: by two clocks, so never less than nothing."""
+    due, began = properties.get(DUE_AT), request.time_start
+    return max(0.0, began - due) if began and isinstance(due, (int, float)) else None
+
+
+def _since_start(request: Any) -> float | None:
+    return max(0.0, clock.now() - request.time_start) if request.time_start else None
+
+
+def _sent_tags(request: Any) -> tuple[str, ...]:
+    sent = request.request_dict.get(HEADER)
+    tags = sent.get("tags") if isinstance(sent, dict) else None
+    return tuple(map(str, tags)) if isinstance(tags, (list, tuple)) else ()

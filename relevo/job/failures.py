@@ -1,0 +1,126 @@
+"""A job that has failed for good, for the failed store: made from a request, or from a message nobody can run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from relevo import clock
+from relevo.drivers import messages
+from relevo.drivers.values import ReservedJob
+from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
+from relevo.job import listeners, payload, recorder, wrongs
+from relevo.job.listeners import Event, JobEvent
+from relevo.job.payload import HEADER, Baton
+from relevo.store.failed import FailedJob
+from relevo.store.outcomes import Ending
+
+logger = logging.getLogger(__name__)
+
+
+def connection_of(app: Any) -> str:
+    """The name of the connection a worker of this app takes its jobs from."""
+    settings = getattr(app, "settings", None)
+    return str(settings.queue_connection) if settings is not None else "default"
+
+
+def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
+    """The failed job of a request (of the worker's main process) whose last attempt ended in `error`."""
+    context = request._context  # noqa: SLF001  Celery's own, for just this
+    baton = payload.received(context)
+    attempt = int(context.retries) + 1
+    if baton.verdict is None:  # with one, the error came with the job
+        baton = baton.noting(attempt, error, traceback)
+    return FailedJob(
+        uuid=str(request.id),
+        task=request.task.name,
+        connection=connection_of(request.app),
+        queue=str((request.delivery_info or {}).get("routing_key") or ""),
+        payload=_payload(request.message),
+        exception=wrongs.named(error),
+        message=wrongs.worded(error),
+        failed_at=clock.now(),
+        tags=_tags(request.task, context, baton),
+        attempts=attempt,
+        errors=tuple(dict(each) for each in baton.errors),
+        batch=_batch(context.headers),
+        origin=baton.origin,
+    )
+
+
+def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
+    """The failed job of a message that can't be run."""
+    headers = _headers(job.payload)
+    name = headers.get("task") if isinstance(headers.get("task"), str) else None
+    error: Exception = UnrunnableError(reason)
+    if name is not None and name not in app.tasks:
+        error = UnknownTaskError(f"no task named {name!r}{did_you_mean(name, app.tasks)}")
+    baton = _baton(headers)
+    return FailedJob(
+        uuid=job.id, task=name, connection=connection_of(app), queue=job.queue, payload=job.payload,
+        exception=wrongs.named(error), message=wrongs.worded(error), failed_at=clock.now(),
+        tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, batch=_batch(headers), origin=baton.origin,
+        errors=(*(dict(each) for each in baton.errors), wrongs.described(job.attempts, error)),
+    )  # fmt: skip
+
+
+def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]], bool]:
+    """What the drivers give messages to that can't be run, in a worker of `app`."""
+
+    def keep(job: ReservedJob, reason: str, done: Callable[[list[str]], None]) -> bool:
+        recording = recorder.current()
+        if recording is None:
+            return False
+        failure = of_message(app, job, reason)
+        recording.add(Ending(failure=failure, listed=False), done, job.lease.token)
+        listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
+                             error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
+        return True
+
+    return keep
+
+
+def _payload(message: Any) -> str:
+    job = getattr(message, "job", None)
+    if job is not None:
+        return str(job.payload)
+    return messages.dumps(message.serializable()) if hasattr(message, "serializable") else ""
+
+
+def _tags(task: Any, context: Any, baton: Baton) -> tuple[str, ...]:
+    if baton.tags is None and getattr(task, "options", None) is not None:
+        with suppress(Exception):  # tags that can't be made are no reason to lose the record
+            return payload.tags(task, tuple(context.args or ()), context.kwargs or {})
+    return tuple(map(str, baton.tags or ()))
+
+
+def _batch(headers: Mapping[str, Any] | None) -> str | None:
+    sent = (headers or {}).get(HEADER)
+    batch = sent.get("batch") if isinstance(sent, dict) else None
+    return batch if isinstance(batch, str) else None
+
+
+def _baton(headers: Mapping[str, Any]) -> Baton:
+    sent = headers.get(HEADER)
+    return payload.read(sent) if isinstance(sent, dict) else Baton()
+
+
+def _headers(text: str) -> dict[str, Any]:
+    with suppress(Exception):  # that it can't be read may be why it is here
+        message = messages.loads(text)
+        if isinstance(message, dict) and isinstance(message.get("headers"), dict):
+            return dict(message["headers"])
+    return {}
+
+
+def fresh(job: FailedJob) -> str:
+    """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
+    try:
+        sent = _baton(_headers(job.payload))
+        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id)
+        batch = {"batch": job.batch} if job.batch else {}
+        return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: {**baton.header(), **batch}})
+    except Exception:  # noqa: BLE001  what can't be read goes back as it is
+        return job.payload

@@ -1,0 +1,176 @@
+"""The recorder: a thread of the worker's main process that writes what became of jobs, in groups, and then acks them.
+
+    a job has ended -> add(record, done) -> waits up to EVERY seconds, or for GROUP others
+                                         -> one transaction in the store -> done(): the ack goes to the ledger
+
+So no job is acked before its record is committed. While the store is away the records wait, with the jobs' leases,
+which are renewed; a process that ends meanwhile gives its jobs back, and they run again. A record that the store takes
+from nobody is not in the way of the others: a group that is refused is written one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relevo.errors import DriverUnavailableError
+
+Done = Callable[[list[Any]], None]
+
+logger = logging.getLogger(__name__)
+
+# A group is written when its first record has waited so long (seconds), or when it has so many.
+EVERY, GROUP = 0.2, 200
+# What has come meanwhile is written with it, up to so many.
+LARGEST = 1000
+# Seconds between two looks for what is too old.
+HOUSEKEEPING = 60.0
+# Seconds between tries while the store is away.
+RETRY = 1.0
+# With so many waiting, jobs keep their places in the worker: it takes no more than it can record.
+MOST = 5000
+# Seconds that the end of the worker waits for the last group.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record, and what is to be called with which item when it is committed: once for all that have it in common."""
+
+    record: Any
+    done: Done
+    item: Any
+
+
+class Recorder:
+    """Writes with `write`, which takes records and commits them all or raises. Any thread may add."""
+
+    def __init__(self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> None:
+        self.write, self._tidy = write, tidy
+        self._tidied = time.monotonic()
+        self.pid = os.getpid()
+        self._waiting: list[Entry] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="relevo-recorder", daemon=True)
+        self._thread.start()
+
+    def add(self, record: Any, done: Done, item: Any = None) -> None:
+        """Write this with the next group, then call `done` with its items of the group, in the recorder's thread."""
+        with self._changed:
+            self._waiting.append(Entry(record, done, item))
+            if len(self._waiting) in (1, GROUP):
+                self._changed.notify()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= MOST
+
+    def stop(self) -> None:
+        """The worker ends: write what waits, if the store takes it now."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(PATIENCE)
+        if self._waiting:
+            logger.warning("%d jobs have ended without a record: they are given back and run again", len(self._waiting))
+
+    def _run(self) -> None:
+        while self._wait():
+            if self._waiting and not self._write_group() and not self._pause():
+                return
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        if self._tidy is None or self._stopping or time.monotonic() - self._tidied < HOUSEKEEPING:
+            return
+        self._tidied = time.monotonic()
+        try:
+            self._tidy()
+        except Exception:  # what is too old today is too old tomorrow
+            logger.exception("old records could not be deleted")
+
+    def _wait(self) -> bool:
+        """Wait for a group, or for the next housekeeping. Returns False when it is the end."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._waiting or self._stopping, HOUSEKEEPING):
+                self._changed.wait_for(lambda: len(self._waiting) >= GROUP or self._stopping, EVERY)
+            return bool(self._waiting) or not self._stopping
+
+    def _pause(self) -> bool:
+        """Wait before the next try. Returns False at the end, which nothing can wait for."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._stopping, RETRY)
+
+    def _write_group(self) -> bool:
+        """Write the first records that wait. Returns whether the store was there."""
+        group = self._waiting[:LARGEST]
+        began = time.monotonic()
+        try:
+            self.write([entry.record for entry in group])
+        except DriverUnavailableError as error:
+            logger.warning("%d records wait for the store: %s", len(self._waiting), error)
+            return False
+        except Exception:
+            logger.exception("%d records were refused together, each is tried alone", len(group))
+            return self._write_each(group)
+        self._written(group)
+        logger.debug("%d records in %.3f s", len(group), time.monotonic() - began)
+        return True
+
+    def _write_each(self, group: Sequence[Entry]) -> bool:
+        for entry in group:
+            try:
+                self.write([entry.record])
+            except DriverUnavailableError:
+                return False
+            except Exception:
+                logger.exception("a record can't be written, its job stays reserved: %r", entry.record)
+                self._forget(1)
+            else:
+                self._written([entry])
+        return True
+
+    def _written(self, group: Sequence[Entry]) -> None:
+        self._forget(len(group))
+        items: dict[Done, list[Any]] = {}
+        for entry in group:
+            items.setdefault(entry.done, []).append(entry.item)
+        for done, each in items.items():
+            try:
+                done(each)
+            except Exception:
+                logger.exception("%d jobs were recorded and could not be acked", len(each))
+
+    def _forget(self, count: int) -> None:
+        with self._changed:
+            del self._waiting[:count]
+
+
+_current: Recorder | None = None
+
+
+def current() -> Recorder | None:
+    """The recorder of this process, if it is a worker's main process that has one."""
+    return _current if _current is not None and _current.pid == os.getpid() else None
+
+
+def start(write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> Recorder:
+    """Record what ends in this process from now on."""
+    global _current  # noqa: PLW0603  one a process
+    stop()
+    _current = Recorder(write, tidy)
+    return _current
+
+
+def stop() -> None:
+    """Write what waits, and record no more."""
+    global _current
+    recorder, _current = current(), None
+    if recorder is not None:
+        recorder.stop()

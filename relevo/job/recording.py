@@ -1,0 +1,41 @@
+"""Where the recorder of a worker writes: the store of its app's settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from relevo.database import schema
+from relevo.drivers import rejected, transport
+from relevo.errors import DriverUnavailableError, SchemaError
+from relevo.job import failures, recorder
+from relevo.store import outcomes
+from relevo.store.outcomes import Retention
+from relevo.store.session import Store, store_for
+
+logger = logging.getLogger(__name__)
+
+
+def open_store(app: Any) -> None:
+    """Record what ends in this process, a worker's main process. Raises SchemaError when the tables are old."""
+    store = store_for(app.settings.database_url)
+    check(store)
+    keep = Retention(app.settings.keep_completed, app.settings.keep_failed, app.settings.keep_metrics)
+    recorder.start(lambda endings: outcomes.write(store, endings), lambda: outcomes.prune(store, keep))
+    rejected.keeper = failures.keeper(app)
+    if recorder.stop not in transport.at_end:
+        transport.at_end.append(recorder.stop)
+
+
+def check(store: Store) -> None:
+    """Raise SchemaError unless the store's tables are of this code's version; one that is away is waited for later."""
+    try:
+        found = store.read(schema.version)
+    except DriverUnavailableError as error:
+        logger.warning("the store is away, jobs that end wait for it: %s", error)
+        return
+    if found != schema.NEWEST:
+        raise SchemaError(
+            f"expected the tables of the store to be of version {schema.NEWEST}, got {found};"
+            " run `celery -A tasks schema upgrade`"
+        )

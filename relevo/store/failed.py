@@ -1,0 +1,179 @@
+"""The failed store: jobs that won't run again unless somebody says so, with everything it takes to mend them.
+
+    record -> relevo_failed -> list, find            a person looks
+                            -> retry                 claimed, put back, marked: sent once, whoever else retries it
+                            -> forget, flush, prune  gone
+
+A job is known by its row's number, not by its uuid: a retry has the same uuid, and a row of its own if it fails again,
+whose `origin` is the first one's number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select
+
+from relevo import clock
+from relevo.store import texts, upserts
+from relevo.store.session import Store
+from relevo.store.tables import failed, tags
+
+# So many rows are looked at, put back or deleted in one step.
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedJob:
+    """A job that has failed for good. `errors` has one entry an attempt: attempt, exception, message, traceback, at.
+
+    `task` is None for a message that names none. `id` is 0 until it is recorded.
+    """
+
+    uuid: str
+    queue: str
+    connection: str
+    payload: str
+    exception: str
+    message: str
+    failed_at: float
+    task: str | None = None
+    tags: tuple[str, ...] = ()
+    attempts: int = 0
+    errors: tuple[dict[str, Any], ...] = ()
+    batch: str | None = None
+    origin: int = 0
+    retried_at: float | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which failed jobs: of a queue, of a task, with a tag, failed at or after an instant, with these numbers.
+
+    None: any. `newest`: none with a higher number.
+    """
+
+    queue: str | None = None
+    task: str | None = None
+    tag: str | None = None
+    since: float | None = None
+    ids: Sequence[int] | None = None
+    newest: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        said: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
+            (self.queue, lambda queue: failed.c.queue == queue),
+            (self.task, lambda task: failed.c.task == task),
+            (self.tag, lambda tag: exists().where(tags.c.tag == tag, tags.c.uuid == failed.c.uuid)),
+            (self.since, lambda since: failed.c.failed_at >= since),
+            (self.ids, failed.c.id.in_),
+            (self.newest, lambda newest: failed.c.id <= newest),
+        ]
+        return [condition(value) for value, condition in said if value is not None]
+
+
+EVERY = Filter()
+
+
+def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
+    """Write failed jobs, in a transaction of the caller's. One that is there already is left as it is."""
+    prepared(jobs)(connection)
+
+
+def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
+    """`record` in two steps: what can be done before the transaction, whose lock others wait for, is done now."""
+    rows = [_row(job) for job in jobs]
+    marks = [{"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.failed_at}
+             for job in jobs for tag in job.tags]  # fmt: skip
+
+    def write(connection: Connection) -> None:
+        if rows:
+            connection.execute(upserts.ignoring(connection.dialect.name, failed), rows)
+        if marks:
+            connection.execute(insert(tags), marks)
+
+    return write
+
+
+def find(store: Store, number: int) -> FailedJob | None:
+    """The failed job with this number, retried or not."""
+    row = store.read(lambda connection: connection.execute(select(failed).where(failed.c.id == number)).first())
+    return job_of(row) if row is not None else None
+
+
+def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
+    """The last failure of the job with this id."""
+    query = select(failed).where(failed.c.uuid == texts.name(uuid)).order_by(failed.c.id.desc()).limit(1)
+    row = store.read(lambda connection: connection.execute(query).first())
+    return job_of(row) if row is not None else None
+
+
+def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limit: int = PAGE) -> list[FailedJob]:
+    """Failed jobs that were not retried, newest first. The next page is the one `before` the last number of this."""
+    query = select(failed).where(failed.c.retried_at.is_(None), *which.conditions())
+    if before is not None:
+        query = query.where(failed.c.id < before)
+    query = query.order_by(failed.c.id.desc()).limit(limit)
+    return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def count(store: Store, which: Filter = EVERY) -> int:
+    """How many failed jobs were not retried."""
+    query = select(func.count()).select_from(failed).where(failed.c.retried_at.is_(None), *which.conditions())
+    return store.read(lambda connection: int(connection.execute(query).scalar_one()))
+
+
+def forget(store: Store, which: Filter) -> int:
+    """Delete failed jobs, retried or not. Returns how many."""
+    return store.write(lambda connection: _delete(connection, which.conditions()))
+
+
+def flush(store: Store, hours: float = 0) -> int:
+    """Delete those that failed at least so many hours ago; without hours, all. Returns how many."""
+    return prune(store, clock.now() - hours * 3600)
+
+
+def prune(store: Store, before: float) -> int:
+    """Delete those that failed at or before an instant, a page at a time: no long lock. Returns how many."""
+    total, gone = 0, PAGE
+    while gone == PAGE:
+        gone = store.write(lambda connection: _delete_oldest(connection, before))
+        total += gone
+    return total
+
+
+def _delete(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> int:
+    found = connection.execute(select(failed.c.id, failed.c.uuid).where(*conditions)).all()
+    for start in range(0, len(found), PAGE):
+        part = found[start : start + PAGE]
+        connection.execute(delete(failed).where(failed.c.id.in_([row.id for row in part])))
+        connection.execute(delete(tags).where(tags.c.uuid.in_([row.uuid for row in part])))
+    return len(found)
+
+
+def _delete_oldest(connection: Connection, before: float) -> int:
+    oldest = select(failed.c.id).where(failed.c.failed_at <= before).order_by(failed.c.failed_at).limit(PAGE)
+    numbers = list(connection.execute(oldest).scalars())
+    return _delete(connection, [failed.c.id.in_(numbers)]) if numbers else 0
+
+
+def _row(job: FailedJob) -> dict[str, Any]:
+    return {
+        "uuid": texts.name(job.uuid), "origin": job.origin, "task": job.task and texts.name(job.task),
+        "connection": texts.name(job.connection), "queue": texts.name(job.queue),
+        "payload": texts.storable(job.payload), "tags": texts.listed(job.tags), "attempts": job.attempts,
+        "errors": texts.listed(job.errors), "exception": texts.name(job.exception),
+        "message": texts.storable(job.message), "batch": job.batch and texts.name(job.batch),
+        "failed_at": job.failed_at,
+    }  # fmt: skip
+
+
+def job_of(row: Row[Any]) -> FailedJob:
+    """The failed job of a row of the table."""
+    said = {name: value for name, value in row._mapping.items() if name not in ("claim", "claimed_at")}  # noqa: SLF001
+    said["tags"], said["errors"] = tuple(json.loads(row.tags)), tuple(json.loads(row.errors))
+    return FailedJob(**said)

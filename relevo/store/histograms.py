@@ -1,0 +1,39 @@
+"""How long jobs waited and ran, counted in fixed buckets that grow by a third each: eight to a tenfold. Pure.
+
+The first is for what took less than a millisecond, the last for more than a day. Since the bounds never move, rows of
+different minutes, workers and versions can be added, and a percentile of the sum is right within a sixth of its value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+SHORTEST = 0.001
+PER_TENFOLD = 8
+LAST = 64
+
+
+def bucket(seconds: float) -> int:
+    """The bucket of a duration."""
+    if seconds < SHORTEST:
+        return 0
+    return min(LAST, 1 + int(PER_TENFOLD * math.log10(seconds / SHORTEST)))
+
+
+def middle(number: int) -> float:
+    """The duration, in seconds, that stands for a bucket: the geometric middle of its bounds."""
+    if number == 0:
+        return SHORTEST / 2
+    return float(SHORTEST * 10 ** ((number - 0.5) / PER_TENFOLD))
+
+
+def percentile(counts: Mapping[int, int], share: float) -> float | None:
+    """The duration that this share (0 to 1) of the jobs didn't exceed; None when there were none."""
+    wanted = share * sum(counts.values())
+    seen = 0
+    for number in sorted(counts):
+        seen += counts[number]
+        if counts[number] and seen >= wanted:
+            return middle(number)
+    return None

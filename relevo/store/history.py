@@ -1,0 +1,116 @@
+"""History: what became of each job, for as long as it is kept. One row a job, of its last end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, exists, insert, select, tuple_
+
+from relevo.store import texts, upserts
+from relevo.store.session import Store
+from relevo.store.tables import history, tags
+
+# So many rows are deleted in one step.
+PAGE = 1000
+
+
+class Ended(StrEnum):
+    """How a job can have ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that has ended. `waited`: seconds from when it could have run until it ran; `ran`: of its last attempt.
+
+    `arguments` is for people, cut where it is long. `message` says why, unless it completed.
+    """
+
+    uuid: str
+    task: str
+    connection: str
+    queue: str
+    state: Ended
+    attempts: int
+    ended_at: float
+    waited: float | None = None
+    ran: float | None = None
+    tags: tuple[str, ...] = ()
+    arguments: str = ""
+    message: str = ""
+    id: int = 0
+
+
+_COLUMNS = (
+    "task", "connection", "queue", "state", "attempts", "tags", "arguments", "message", "waited", "ran", "ended_at",
+)  # fmt: skip
+
+
+def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
+    """What writes ends, in a transaction of the caller's; a job that has ended before has its row changed."""
+    latest = {job.uuid: job for job in jobs}.values()
+    rows = [_row(job) for job in latest]
+    marks = [_mark(job, tag) for job in latest if job.state is not Ended.FAILED for tag in job.tags]
+
+    def write(connection: Connection) -> None:
+        if rows:
+            connection.execute(upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
+        if marks:
+            connection.execute(insert(tags), marks)
+
+    return write
+
+
+def find(store: Store, uuid: str) -> EndedJob | None:
+    """The end of the job with this id."""
+    query = select(history).where(history.c.uuid == texts.name(uuid))
+    row = store.read(lambda connection: connection.execute(query).first())
+    return _job(row) if row is not None else None
+
+
+def page(
+    store: Store, state: Ended, *, tag: str | None = None, before: EndedJob | None = None, limit: int = 100
+) -> list[EndedJob]:
+    """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this."""
+    query = select(history).where(history.c.state == state)
+    if tag is not None:
+        query = query.where(exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid))
+    if before is not None:
+        query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
+    query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).limit(limit)
+    return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
+    """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns how many."""
+    oldest = select(history.c.id).where(history.c.state == state, history.c.ended_at < before).limit(most)
+    numbers = store.read(lambda connection: list(connection.execute(oldest).scalars()))
+    if numbers:
+        store.write(lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers))))
+    return len(numbers)
+
+
+def _row(job: EndedJob) -> dict[str, Any]:
+    return {
+        "uuid": texts.name(job.uuid), "task": texts.name(job.task), "connection": job.connection,
+        "queue": texts.name(job.queue), "state": job.state.value, "attempts": job.attempts,
+        "tags": texts.listed(job.tags) if job.tags else "[]", "arguments": texts.storable(job.arguments),
+        "message": texts.storable(job.message) if job.message else "", "waited": job.waited, "ran": job.ran,
+        "ended_at": job.ended_at,
+    }  # fmt: skip
+
+
+def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
+    return {"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.ended_at}
+
+
+def _job(row: Row[Any]) -> EndedJob:
+    said = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
+    return EndedJob(**{**said, "tags": tuple(json.loads(row.tags)), "state": Ended(row.state)})

@@ -1,0 +1,72 @@
+"""What became of jobs, a group at a time: failures, history and metrics in one transaction; and when it is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, exists
+
+from relevo import clock
+from relevo.store import failed, history, metrics
+from relevo.store.failed import FailedJob
+from relevo.store.history import Ended, EndedJob
+from relevo.store.session import Store
+from relevo.store.tables import failed as failed_table
+from relevo.store.tables import history as history_table
+from relevo.store.tables import tags
+
+# At one turn of the housekeeping no more than so many jobs of a state are deleted, a page at a time.
+MOST_PAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a job: `job` for history and metrics, `failure` for the failed store.
+
+    `listed`: whether history keeps the job; if it doesn't, the job is only counted.
+    """
+
+    job: EndedJob | None = None
+    failure: FailedJob | None = None
+    listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many seconds is kept what completed (or was cancelled), what failed, and the metrics."""
+
+    completed: float
+    failed: float
+    metrics: float
+
+
+def write(store: Store, endings: Sequence[Ending]) -> None:
+    """Commit a group of endings."""
+    ended = [ending.job for ending in endings if ending.job is not None]
+    listed = [ending.job for ending in endings if ending.job is not None and ending.listed]
+    failures = [ending.failure for ending in endings if ending.failure is not None]
+
+    parts = [failed.prepared(failures), history.prepared(listed), metrics.prepared(ended)]
+
+    def record(connection: Connection) -> None:
+        for write_part in parts:
+            write_part(connection)
+
+    store.write(record)
+
+
+def prune(store: Store, keep: Retention) -> None:
+    """Delete what is older than it is kept. The failed store keeps its jobs until somebody says otherwise."""
+    now = clock.now()
+    for state in Ended:
+        before = now - (keep.failed if state is Ended.FAILED else keep.completed)
+        for _ in range(MOST_PAGES):
+            if history.prune(store, state, before) < history.PAGE:
+                break
+    metrics.prune(store, now - keep.metrics)
+    # Tags lie beside history and failed jobs alike, and go when neither has the job any more.
+    listed = exists().where(history_table.c.uuid == tags.c.uuid)
+    has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)
+    old = delete(tags).where(tags.c.at < now - min(keep.completed, keep.failed), ~listed, ~has_failed)
+    store.write(lambda connection: connection.execute(old))

@@ -1,0 +1,116 @@
+"""The tables of the store. They change by the migrations of the engine, never here alone.
+
+Instants are POSIX seconds as doubles, names are exact, lists and objects are JSON texts: so all four databases store
+and compare them alike.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import LONGTEXT
+
+metadata = MetaData()
+
+#: The longest name, in characters.
+LONGEST_NAME = 255
+
+_Name = String(LONGEST_NAME).with_variant(String(LONGEST_NAME, collation="C"), "postgresql")
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_LongText = Text().with_variant(LONGTEXT, "mysql", "mariadb")
+
+failed = Table(
+    "relevo_failed",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("uuid", _Name, nullable=False),
+    # The failed job that this one is a retry of, 0 for none: a job that is delivered twice fails once.
+    Column("origin", BigInteger, nullable=False, server_default="0"),
+    Column("task", _Name),
+    Column("connection", _Name, nullable=False),
+    Column("queue", _Name, nullable=False),
+    Column("payload", _LongText, nullable=False),
+    Column("tags", _LongText, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("errors", _LongText, nullable=False),
+    Column("exception", _Name, nullable=False),
+    Column("message", _LongText, nullable=False),
+    Column("batch", _Name),
+    Column("failed_at", Double, nullable=False),
+    # Who is putting it back just now, and when it was put back.
+    Column("claim", String(64)),
+    Column("claimed_at", Double),
+    Column("retried_at", Double),
+    UniqueConstraint("uuid", "origin", name="relevo_failed_once"),
+    # Lists go by id, newest first, of all jobs or of one queue or task.
+    Index("relevo_failed_by_queue", "queue", "id"),
+    Index("relevo_failed_by_task", "task", "id"),
+    Index("relevo_failed_by_age", "failed_at"),
+    Index("relevo_failed_by_claim", "claim"),
+    sqlite_autoincrement=True,
+    implicit_returning=False,
+)
+
+tags = Table(
+    "relevo_tags",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("tag", _Name, nullable=False),
+    Column("uuid", _Name, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("relevo_tags_by_tag", "tag", "uuid"),
+    Index("relevo_tags_by_age", "at"),
+    implicit_returning=False,
+)
+
+history = Table(
+    "relevo_history",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    # One row a job, of its last end: one that is put back by hand may have several.
+    Column("uuid", _Name, nullable=False),
+    Column("task", _Name, nullable=False),
+    Column("connection", _Name, nullable=False),
+    Column("queue", _Name, nullable=False),
+    Column("state", String(9), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tags", _LongText, nullable=False),
+    Column("arguments", _LongText, nullable=False),
+    Column("message", _LongText, nullable=False),
+    # Seconds, None where nobody knows.
+    Column("waited", Double),
+    Column("ran", Double),
+    Column("ended_at", Double, nullable=False),
+    UniqueConstraint("uuid", name="relevo_history_uuid"),
+    CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"),
+    # Lists go by it, newest first, and retention, oldest first.
+    Index("relevo_history_by_state", "state", "ended_at"),
+    implicit_returning=False,
+)
+
+# A row counts the jobs of one task or queue in one minute: those of a state (bucket 0), or those that waited or ran for
+# about so long. Workers add to each other's rows.
+metrics = Table(
+    "relevo_metrics",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(5), primary_key=True),
+    Column("name", _Name, primary_key=True),
+    Column("measure", String(9), primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    implicit_returning=False,
+)

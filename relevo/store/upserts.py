@@ -1,0 +1,47 @@
+"""INSERT of what may be there already, in the words of each database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+_MYSQL = ("mysql", "mariadb")
+
+
+def ignoring(dialect: str, table: Table) -> Any:
+    """An INSERT that leaves a row as it is which is there already."""
+    if dialect in _MYSQL:
+        first = next(iter(table.columns))
+        return mysql.insert(table).on_duplicate_key_update({first.name: first})
+    return _insert(dialect)(table).on_conflict_do_nothing()
+
+
+@cache
+def replacing(dialect: str, table: Table, key: str, columns: tuple[str, ...]) -> Any:
+    """An INSERT that puts these columns into the row that has the same `key`."""
+    return _on_conflict(dialect, table, [key], columns, lambda _mine, theirs: theirs)
+
+
+@cache
+def adding(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
+    """An INSERT that adds these columns to those of the row that is there already."""
+    return _on_conflict(dialect, table, list(table.primary_key), columns, lambda mine, theirs: mine + theirs)
+
+
+def _on_conflict(
+    dialect: str, table: Table, key: Sequence[Any], columns: Sequence[str], merged: Callable[[Any, Any], Any]
+) -> Any:
+    statement = _insert(dialect)(table)
+    theirs = statement.inserted if dialect in _MYSQL else statement.excluded
+    values = {name: merged(table.c[name], theirs[name]) for name in columns}
+    if dialect in _MYSQL:
+        return statement.on_duplicate_key_update(values)
+    return statement.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _insert(dialect: str) -> Any:
+    return {"sqlite": sqlite, "postgresql": postgresql}.get(dialect, mysql).insert

@@ -1,0 +1,113 @@
+"""What a worker on SQLite records of the jobs that end in it, and what its acks wait for."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.job import recorder
+from relevo.store import failed, history, metrics
+from relevo.store.history import Ended
+from tests.job.test_failed_jobs import app, driver, held, store, worker  # noqa: F401  fixtures
+from tests.job.test_putback import wait_for
+
+TIMEOUT = 30
+
+
+@pytest.fixture
+def found(store):  # noqa: F811
+    """Wait for the end of a job to be recorded."""
+
+    def found(result):
+        wait_for(lambda: history.find(store, result.id))
+        return history.find(store, result.id)
+
+    return found
+
+
+def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(app, worker, found, driver, store):  # noqa: F811
+    @app.task(name="shop.add", shared=False, tags=lambda x, **_: [f"x:{x}"])
+    def add(x, y):
+        return x + y
+
+    with worker():
+        job = found(add.delay(1, y=2))
+        wait_for(lambda: not held(driver))
+    assert (job.task, job.queue, job.connection, job.state) == ("shop.add", "default", "database", Ended.COMPLETED)
+    assert (job.attempts, job.tags, job.arguments) == (1, ("x:1",), "(1,) {'y': 2}")
+    assert job.waited >= 0
+    assert job.ran >= 0
+    [point] = metrics.read(store, metrics.TASK, 0, 10**11)
+    assert (point.ended, sum(point.waited.values()), sum(point.ran.values())) == ({Ended.COMPLETED: 1}, 1, 1)
+
+
+def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):  # noqa: F811
+    @app.task(name="shop.later", shared=False, bind=True, tries=2, backoff=0.3)
+    def later(self):
+        if self.attempt == 1:
+            raise ValueError
+
+    with worker():
+        job = found(later.apply_async(countdown=0.3))
+    assert (job.state, job.attempts) == (Ended.COMPLETED, 2)
+    assert job.waited < 0.3
+
+
+@pytest.mark.parametrize("acks_late", [True, False])
+def test_failed_and_cancelled_jobs_are_there_too(app, worker, found, acks_late):  # noqa: F811
+    @app.task(name="shop.fails", shared=False, acks_late=acks_late)
+    def fails():
+        raise ValueError("no")
+
+    @app.task(name="shop.late", shared=False, acks_late=acks_late)
+    def late(): ...
+
+    with worker():
+        jobs = [found(result) for result in (fails.delay(), late.apply_async(expires=-1), late.delay())]
+    assert [job.state for job in jobs] == [Ended.FAILED, Ended.CANCELLED, Ended.COMPLETED]
+    assert [job.message for job in jobs] == ["ValueError: no", "expired", ""]
+
+
+def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store, driver):  # noqa: F811
+    object.__setattr__(app.settings, "history", "failed")
+
+    @app.task(name="shop.divide", shared=False)
+    def divide(x):
+        return 1 / x
+
+    with worker():
+        done = divide.delay(1)
+        assert found(divide.delay(0)).state is Ended.FAILED
+        wait_for(lambda: sum(sum(each.ended.values()) for each in metrics.read(store, metrics.TASK, 0, 10**11)) == 2)
+        wait_for(lambda: not held(driver))
+    assert history.find(store, done.id) is None
+
+
+def test_without_history_there_is_still_the_failed_store(app, worker, store, driver):  # noqa: F811
+    object.__setattr__(app.settings, "history", "none")
+
+    @app.task(name="shop.divide", shared=False)
+    def divide(x):
+        return 1 / x
+
+    with worker():
+        divide.delay(1)
+        divide.delay(0)
+        wait_for(lambda: failed.count(store) == 1)
+        wait_for(lambda: not held(driver))
+    assert history.page(store, Ended.FAILED) == history.page(store, Ended.COMPLETED) == []
+    assert metrics.read(store, metrics.TASK, 0, 10**11) == []
+
+
+def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(recorder, "EVERY", 1000.0)
+
+    @app.task(name="shop.add", shared=False)
+    def add(x): ...
+
+    with worker() as running:
+        results = [add.delay(number) for number in range(5)]
+        wait_for(lambda: all(result.state == "SUCCESS" for result in results))
+        wait_for(lambda: not running.state.reserved_requests)
+        assert held(driver) == 5
+        recorder.stop()
+    assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(each.id for each in results)
