@@ -24,6 +24,6 @@ from app.models.webhooks import Delivery, Webhook
 
 __all__ = [
     "Answer", "Attendee", "Base", "Case", "Category", "Delivery", "Distributor", "Event", "Export", "File",
-    "FileVersion", "Import", "ImportRow", "Mail", "Order", "OrderLine", "Product", "Report", "RequestCount", "State", "Store",
-    "StoreCategory", "StoreProduct", "StoreVariant", "Token", "User", "Variant", "Webhook", "session",
+    "FileVersion", "Import", "ImportRow", "Mail", "Order", "OrderLine", "Product", "Report", "RequestCount", "State",
+    "Store", "StoreCategory", "StoreProduct", "StoreVariant", "Token", "User", "Variant", "Webhook", "session",
 ]  # fmt: skip
