@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from apprise import Apprise, NotifyFormat, NotifyType
 
-from relevo.errors import RelevoError
+from relevo.errors import AlertError
 from relevo.services import Alerts
-
-
-class AlertError(RelevoError, OSError):
-    """An alert did not reach everybody it was meant for."""
 
 
 def send(alerts: Alerts, title: str, text: str, *, critical: bool = False) -> int:

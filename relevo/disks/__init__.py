@@ -5,9 +5,9 @@ A caller names a file by its path on the disk (`"uploads/7/cat.jpg"`), never by 
 
 from relevo.config import Settings
 from relevo.disks.disk import Disk, MissingFileError
-from relevo.disks.links import LinkError, Links
+from relevo.disks.links import Links
 from relevo.disks.local import LocalDisk
-from relevo.errors import DiskError
+from relevo.errors import DiskError, LinkError
 
 __all__ = ["Disk", "LinkError", "Links", "LocalDisk", "MissingFileError", "disk_for"]
 

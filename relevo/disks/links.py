@@ -13,11 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
 from relevo import clock
-from relevo.errors import DiskError
-
-
-class LinkError(DiskError):
-    """The link was changed, or has expired."""
+from relevo.errors import LinkError
 
 
 @dataclass(frozen=True, slots=True)

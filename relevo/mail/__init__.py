@@ -6,7 +6,8 @@ What another try may mend is an OSError (the server is away, busy, or doesn't kn
 MailError: no address, a recipient who is refused, a template that isn't there.
 """
 
-from relevo.mail.message import MailError, Message
+from relevo.errors import MailError
+from relevo.mail.message import Message
 from relevo.mail.sending import send
 from relevo.mail.templates import Templates
 

@@ -8,14 +8,10 @@ from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 
 from relevo import clock
-from relevo.errors import RelevoError
+from relevo.errors import MailError
 
 LONGEST_ADDRESS = 254
 LONGEST_SUBJECT = 255
-
-
-class MailError(RelevoError, ValueError):
-    """A mail can't be sent, now or later."""
 
 
 @dataclass(frozen=True, slots=True)

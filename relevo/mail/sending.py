@@ -12,7 +12,8 @@ from email.policy import SMTP
 from typing import Any
 
 from relevo import clock
-from relevo.mail.message import MailError, Message
+from relevo.errors import MailError
+from relevo.mail.message import Message
 from relevo.services import MailSettings
 
 #: Seconds that a server may be silent.

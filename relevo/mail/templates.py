@@ -13,8 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, select_autoescape
 
-from relevo.errors import did_you_mean
-from relevo.mail.message import MailError
+from relevo.errors import MailError, did_you_mean
 
 _SUBJECT = "Subject: "
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
