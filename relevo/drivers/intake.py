@@ -55,6 +55,8 @@ class Intake:
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
         """Take up to `limit` jobs, and write the acks that wait, in one step."""
+        if self._ledger.is_late:
+            self._ledger.renew()
         done = self._ledger.collect()
         self._collected_at = time.monotonic()
         try:
@@ -62,8 +64,8 @@ class Intake:
         except BaseException:
             self._ledger.uncollect(done)
             raise
-        self._ledger.take(jobs)
-        return jobs
+        self._exhausted = len(jobs) < limit
+        return self._ledger.take(jobs)
 
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""
@@ -74,7 +76,6 @@ class Intake:
     def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
         wanted = min(room, MOST) + self._ahead(qos)  # room is without end where nobody set a prefetch count
         self._reserved.extend(self.reserve(queues, wanted))
-        self._exhausted = len(self._reserved) < wanted
 
     def _ahead(self, qos: QoS) -> int:
         """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""
