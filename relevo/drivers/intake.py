@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from relevo.drivers.contract import Driver, ReservedJob
@@ -64,6 +64,11 @@ class Intake:
             raise
         self._ledger.take(jobs)
         return jobs
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Don't hand these over: they were cancelled."""
+        self._ledger.drop(job.lease.token for job in self._reserved if job.id in ids)
+        self._reserved = deque(job for job in self._reserved if job.id not in ids)
 
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""

@@ -142,6 +142,13 @@ class Ledger:
         self.flush()
         self.release(list(self._held))
 
+    def drop(self, tokens: Iterable[str]) -> None:
+        """These jobs were cancelled: what becomes of them here is nobody's business there any more."""
+        with self._lock:
+            for token in tokens:
+                self._held.pop(token, None)
+                self._back.pop(token, None)
+
     def holds(self, token: str) -> bool:
         return token in self._held
 
