@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from relevo.drivers import shift
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.ledger import Ledger
 
@@ -51,6 +52,7 @@ class Intake:
             return
         for _ in range(min(room, len(self._reserved))):
             self._handed += 1
+            shift.took()
             yield self._reserved.popleft()
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
@@ -77,7 +79,8 @@ class Intake:
         self._ledger.release(tokens)
 
     def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
-        wanted = min(room, MOST) + self._ahead(qos)  # room is without end where nobody set a prefetch count
+        room = min(room, MOST)  # it is without end where nobody set a prefetch count
+        wanted = min(room + self._ahead(qos), shift.left())
         self._reserved.extend(self.reserve(queues, wanted))
         self._exhausted = len(self._reserved) < wanted
 

@@ -149,6 +149,11 @@ class Ledger:
                 self._held.pop(token, None)
                 self._back.pop(token, None)
 
+    @property
+    def puts_back(self) -> bool:
+        """Whether something still has to be put back."""
+        return bool(self._back)
+
     def holds(self, token: str) -> bool:
         return token in self._held
 
