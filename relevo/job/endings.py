@@ -11,7 +11,7 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures, members
+from relevo.job import failures, members, outcome
 from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
@@ -36,6 +36,12 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
 
 
+def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
+    """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
+    reason = outcome.cancelled(result)
+    return completed(request, ran) if reason is None else cancelled(request, reason)
+
+
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
     failure = failures.of_request(request, error, traceback)
@@ -46,7 +52,7 @@ def failed(request: Any, error: BaseException, traceback: str) -> Ending:
 
 
 def cancelled(request: Any, reason: str) -> Ending | None:
-    """The end of a job that was revoked, or has expired."""
+    """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
         return _counted(request, tally.CANCELLED)
     return _of_batches(Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request))), request, tally.CANCELLED)

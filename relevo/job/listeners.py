@@ -11,6 +11,7 @@
     released     .. the job goes back: released, or to be tried again after `error`
     timed_out    .. an attempt has run too long; what follows from it is told by `released` or `failed`
     failed       .. the job has failed for good
+    cancelled    .. the job has ended without being run: revoked, expired, skipped, or what it was about is gone
     queue_busy   `celery -A tasks queues monitor`: a queue is fuller, or waits for longer, than it was said to
 
 A listener is called at once, in the thread that does the work, so it had better be quick. One that raises is logged and
@@ -42,6 +43,7 @@ class Event(StrEnum):
     RELEASED = "released"
     TIMED_OUT = "timed_out"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     QUEUE_BUSY = "queue_busy"
 
 
@@ -49,8 +51,8 @@ class Event(StrEnum):
 class JobEvent:
     """Something that happened to a job. `task` is None for a message that names none.
 
-    `error`: what went wrong, in words. `seconds`: how long it ran (processed), waits (released) or might run (timed
-    out). `rescues`: how many workers have died with it.
+    `error`: what went wrong, or why it was cancelled, in words. `seconds`: how long it ran (processed), waits
+    (released) or might run (timed out). `rescues`: how many workers have died with it.
     """
 
     event: Event
