@@ -48,7 +48,7 @@ class NewBatch:
             raise OptionError(f"expected the name of a batch to be a text, got {name!r}")
         return replace(self, called=name)
 
-    def allow_failures(self, allowed: bool = True) -> Self:  # noqa: FBT001, FBT002  reads as a sentence
+    def allow_failures(self, allowed: bool = True) -> Self:
         """Let the others run when a member has failed; otherwise the first failure cancels the batch."""
         return replace(self, failures_allowed=bool(allowed))
 
@@ -117,7 +117,9 @@ class Batch:
     pending = property(lambda self: self.row.tally.pending, doc="How many have not ended.")
     processed = property(lambda self: self.row.tally.processed, doc="How many have ended.")
     completed = property(lambda self: self.row.tally.completed, doc="How many have completed.")
-    failed = property(lambda self: self.row.tally.failed, doc="How many have failed, and were not retried with success.")
+    failed = property(
+        lambda self: self.row.tally.failed, doc="How many have failed, and were not retried with success."
+    )
     dropped = property(lambda self: self.row.tally.cancelled, doc="How many were cancelled, or have expired.")
     percent = property(lambda self: self.row.tally.percent, doc="How many of a hundred have ended.")
     finished = property(lambda self: self.row.tally.finished_at is not None, doc="Whether all members have ended.")

@@ -39,21 +39,30 @@ class Sheet(Bulk):
 
 
 @contextmanager
-def collecting() -> Iterator[tuple[Producer, Sheet]]:
-    """A producer, and the sheet that what is published with it ends up on."""
+def collecting() -> Iterator[Sheet]:
+    """Within the block, whatever this thread dispatches of an app of ours ends up on the sheet."""
     producer, sheet = _pen()
     sheet.take()
-    with producer.batch(max_size=1_000_000):
-        yield producer, sheet
+    before, _mine.active = producer_now(), producer
+    try:
+        with producer.batch(max_size=1_000_000):
+            yield sheet
+    finally:
+        _mine.active = before
+
+
+def producer_now() -> Producer | None:
+    """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one they are given.)"""
+    return getattr(_mine, "active", None)
 
 
 def collected(app: Any, signature: Signature, **options: Any) -> list[NewJob]:
     """The jobs that applying a signature would have put."""
-    with collecting() as (producer, sheet):
+    with collecting() as sheet:
         if app.conf.task_always_eager:
-            _sent_by_name(app, signature, {**options, "producer": producer})
+            _sent_by_name(app, signature, options)
         else:
-            signature.apply_async(producer=producer, **options)
+            signature.apply_async(**options)
         return sheet.take()
 
 

@@ -1,6 +1,6 @@
 """Members of a batch that was cancelled: those that have not started are dropped, in the worker's main process.
 
-Each costs a look into the store at most once a second and batch. A member that was put back by hand runs all the same.
+Each costs a look into the store, at most one in a tenth of a second and batch. A member that was put back by hand runs all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 REASON = "its batch was cancelled"
 # For so many seconds a batch is taken to be as it was last seen, and of so many at once.
-FRESH, MOST = 1.0, 1000
+FRESH, MOST = 0.1, 1000
 
 _store: Store | None = None
 _seen: dict[str, tuple[float, bool]] = {}

@@ -55,7 +55,9 @@ def cancelled(request: Any, reason: str) -> Ending | None:
     """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
         return _counted(request, tally.CANCELLED)
-    return _of_batches(Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request))), request, tally.CANCELLED)
+    return _of_batches(
+        Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request))), request, tally.CANCELLED
+    )
 
 
 def ignored(request: Any) -> Ending | None:

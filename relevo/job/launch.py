@@ -10,8 +10,8 @@ in between leaves a batch that nobody closes, whose members run and count; if th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import celery
@@ -22,15 +22,15 @@ from relevo import clock
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job import delivery, in_place, members
+from relevo.job import in_place, members
 from relevo.job.collect import collected
 from relevo.job.delivery import Delivery, delivery_of, sending_of
 from relevo.job.members import Membership
 from relevo.job.press import Press
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
-from relevo.store.outbox import Sending
-from relevo.store.tally import Callback, Kind, Tally
+from relevo.store.outbox import Deliver, Sending
+from relevo.store.tally import Callback, Tally
 
 if TYPE_CHECKING:
     from relevo.job.batch import NewBatch
@@ -44,10 +44,10 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     way = delivery_of(new.app)
     row = _row(new, id_)
     if new.app.conf.task_always_eager:
-        return in_place.launch(way, row, new)
+        return in_place.launch_(way, row, new)
     if session is not None:
         return _in_session(way, row, new, session)
-    way.store.write(lambda connection: _open(connection, way, row))
+    way.store.write(lambda connection: open_with(connection, way, row))
     way.after_commit(row.connection)
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
@@ -62,6 +62,8 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
 def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Give a batch more members. Raises BatchError when it has finished or was cancelled."""
     way = delivery_of(app)
+    if app.conf.task_always_eager:
+        return in_place.add(way, row, new)
     job = celery.current_task.request.id if celery.current_task else None
     name = f"added:{row.id}:{job}:{_nth_time(row.id)}" if job else None
     for number, page in enumerate(_batched(new, PAGE)):
@@ -122,10 +124,11 @@ def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature
     return sending_of(jobs[0], connection, delay=delay)
 
 
-def _open(connection: Connection, way: Delivery, row: BatchRow) -> None:
+def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> None:
+    """Write a batch, unless it was opened before, and hand in what comes before its members."""
     if receipts.is_first(connection, f"batch:{row.id}"):
         batches.open_(connection, row)
-        way(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
+        deliver(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
 
 
 def _close(way: Delivery, row: BatchRow) -> BatchRow:
@@ -188,7 +191,9 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob]) -> BatchRow | None:
     return found
 
 
-def _put_and_grow(connection: Connection, way: Delivery, row: BatchRow, page: list[NewJob], driver: Any) -> BatchRow | None:
+def _put_and_grow(
+    connection: Connection, way: Delivery, row: BatchRow, page: list[NewJob], driver: Any
+) -> BatchRow | None:
     found = _grow(connection, way, row, len(page))
     if found is not None:
         database_jobs.put(connection, page, driver.now())
@@ -196,9 +201,7 @@ def _put_and_grow(connection: Connection, way: Delivery, row: BatchRow, page: li
 
 
 def _grow(connection: Connection, way: Delivery, row: BatchRow, count: int) -> BatchRow | None:
-    return batches.change(
-        connection, row.id, way, lambda found: replace(found.tally, total=found.tally.total + count)
-    )
+    return batches.change(connection, row.id, way, lambda found: replace(found.tally, total=found.tally.total + count))
 
 
 def _add(
@@ -214,6 +217,11 @@ def _add(
         for jobs in _pages(way.app, found, page, start):
             way(connection, [sending_of(job, row.connection) for job in jobs])
     return found
+
+
+def joined(row: BatchRow) -> Tally:
+    """The counts of a batch with one more who puts members in. Raises BatchError when it is over."""
+    return replace(_grown(row, 0), streams=row.tally.streams + 1)
 
 
 def _grown(row: BatchRow, count: int) -> Tally:
