@@ -83,15 +83,14 @@ class NewBatch:
         delivery_of(self.app).url_of(name)
         return replace(self, connection=name)
 
-    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+    def dispatch(self, *, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
         """Send the members, however many, in bounded memory. Returns the batch as it then is.
 
-        With `session` (of SQLAlchemy) the batch exists if and only if that session commits. With an `id` the same
-        dispatch may be done twice: a batch of this id whose members were not all sent is completed.
+        With an `id` the same dispatch may be done twice: a batch of this id that was not sent to its end is completed.
         """
         if id is not None and (not isinstance(id, str) or not id or len(id) > launch.LONGEST_ID):
             raise OptionError(f"expected the id of a batch to be a text of up to {launch.LONGEST_ID}, got {id!r}")
-        return Batch(self.app, launch.launch(self, id or uuid(), session))
+        return Batch(self.app, launch.launch(self, id or uuid()))
 
     def _calling(self, callback: Callback, signature: Signature) -> Self:
         launch.check_callback(callback, signature)
@@ -157,7 +156,8 @@ class Batch:
     def as_dict(self) -> dict[str, Any]:
         """Everything about it, for machines."""
         names = ("id", "name", "kind", "connection", "queue", "total", "pending", "processed", "completed", "failed",
-                 "dropped", "percent", "finished", "cancelled", "created_at", "failed_at", "cancelled_at", "finished_at")  # fmt: skip
+                 "dropped", "percent", "finished", "cancelled", "created_at", "failed_at", "cancelled_at",
+                 "finished_at")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from celery.canvas import Signature
 from celery.exceptions import AlwaysEagerIgnored
-from kombu import Connection, Producer
+from kombu.connection import Connection
+from kombu.messaging import Producer
 
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import NewJob
@@ -75,7 +76,7 @@ def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> No
 
 def _pen() -> tuple[Producer, Sheet]:
     if getattr(_mine, "pid", None) != os.getpid():
-        channel = Connection(URL).default_channel
+        channel: Any = Connection(URL).default_channel
         sheet = Sheet(channel, 0)
         channel.create_publish_batch = lambda max_size: sheet  # noqa: ARG005  kombu's name for it
         _mine.pid, _mine.pen = os.getpid(), (Producer(channel, auto_declare=False), sheet)

@@ -78,7 +78,7 @@ class Delivery:
     def ring(self) -> None:
         """Wake who waits for jobs in the database that were written to, now that it is committed."""
         while self._written_to:
-            self._written_to.pop()._ringer.ring()  # as the driver's own verbs do after each of their commits
+            self._written_to.pop().ringer.ring()
 
     def after_commit(self, *names: str) -> None:
         """Jobs for these connections were committed: wake who waits for them, and forward what is in the outbox."""

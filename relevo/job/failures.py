@@ -75,7 +75,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         if recording is None:
             return False
         failure = of_message(app, job, reason)
-        headers = _headers(job.payload)
+        headers = messages.headers_of(job.payload)
         ends = members.ends(headers, job.id, tally.FAILED, None)
         sent = job.id if headers.get(members.SENT) else None
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent), done, job.lease.token)

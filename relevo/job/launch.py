@@ -39,14 +39,12 @@ if TYPE_CHECKING:
 PAGE, LONGEST_ID = 1000, 120
 
 
-def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
+def launch(new: NewBatch, id_: str) -> BatchRow:
     """Send a batch. Returns it as it then is."""
     way = delivery_of(new.app)
     row = _row(new, id_)
     if new.app.conf.task_always_eager:
         return in_place.launch_(way, row, new)
-    if session is not None:
-        return _in_session(way, row, new, session)
     way.store.write(lambda connection: open_with(connection, way, row))
     way.after_commit(row.connection)
     known = batches.find(way.store, id_) or row
@@ -187,7 +185,7 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob]) -> BatchRow | None:
         way.put(way.broker_of(row.connection), [sending_of(job, row.connection) for job in page])
         return way.store.write(lambda connection: _grow(connection, way, row, len(page)))
     found = way.store.write(lambda connection: _put_and_grow(connection, way, row, page, driver))
-    driver._ringer.ring()  # noqa: SLF001  as its own verbs do
+    driver.ringer.ring()
     return found
 
 
@@ -230,10 +228,6 @@ def _grown(row: BatchRow, count: int) -> Tally:
         what = "has finished" if counts.finished_at is not None else "was cancelled"
         raise BatchError(f"batch {row.id!r} {what}: nothing can be added to it")
     return replace(counts, total=counts.total + count)
-
-
-def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> BatchRow:
-    raise OptionError("a batch can't be dispatched in a session yet")
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

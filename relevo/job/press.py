@@ -24,12 +24,12 @@ from relevo.drivers.values import NewJob
 from relevo.job import members
 from relevo.job.collect import collected
 from relevo.job.members import Membership
-from relevo.job.options import POLICY
+from relevo.job.options import OVERRIDES
 from relevo.job.task import Task
 
 # Options that make of each member something else.
-_APART = frozenset({"countdown", "eta", "expires", "link", "link_error", "chord", "group_id", "group_index", "stamped_headers",
-                    "task_id", "serializer", "compression", "headers", "reply_to"})  # fmt: skip
+_APART = frozenset({"countdown", "eta", "expires", "link", "link_error", "chord", "group_id", "group_index", "headers",
+                    "task_id", "serializer", "compression", "reply_to", "stamped_headers"})  # fmt: skip
 _PLAIN = (int, float, type(None))
 _SHORT = 64
 
@@ -65,7 +65,7 @@ class Press:
 
     def _is_plain(self, member: Signature) -> bool:
         options = member["options"]
-        if options and not (_APART.isdisjoint(options) and POLICY.isdisjoint(options)):
+        if options and not (_APART.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
             return False
         task = self.app.tasks.get(member["task"])
         return isinstance(task, Task) and type(task).apply_async is Task.apply_async and not task.options.travel

@@ -1,8 +1,8 @@
 """Batches, chains and chords: counted in the transaction that records how their members ended.
 
-    open -> relevo_batches      the members are put in pages: `grow`, or `grown` with a page's own transaction
+    open -> relevo_batches      the members are put in pages, and counted with `change`
          -> close               the last is in: from now on it can finish
-    counted (the recorder)  ->  relevo_members: one row a member, the counts, and the callbacks that are due: all or none
+    prepared (the recorder) ->  relevo_members: one row a member, the counts, and the callbacks due: all or none
     cancel                      members that have not started are dropped when their turn comes
 
 The row of the batch is locked first, so whoever counts, counts alone; `tally.py` says what the counts mean.

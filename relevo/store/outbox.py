@@ -117,5 +117,5 @@ def status(store: Store) -> list[Waiting]:
 def _sending(row: Any) -> Sending:
     return Sending(
         connection=row.connection, queue=row.queue, uuid=row.uuid, payload=row.payload, priority=row.priority,
-        available_at=row.available_at, unique_key=row.unique_key or f"outbox:{row.id}:{row.uuid}"[: texts.LONGEST_NAME],
+        available_at=row.available_at, unique_key=row.unique_key or texts.name(f"outbox:{row.id}:{row.uuid}"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and what batches make of it."""
+"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and the counts of batches."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def moved(tally: Tally, before: str | None, after: str) -> Tally:
     counts = {after: getattr(tally, after) + 1}
     if before is not None:
         counts[before] = getattr(tally, before) - 1
-    return replace(tally, **counts)  # type: ignore[arg-type]  # names of counts
+    return replace(tally, **counts)
 
 
 def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
