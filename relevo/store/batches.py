@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from relevo import clock
 from relevo.store import tally, texts
+from relevo.store.batch_tables import batches, members
 from relevo.store.outbox import Deliver, Sending
 from relevo.store.session import Store
-from relevo.store.tables import batches, members
 from relevo.store.tally import Callback, Kind, Tally
 
 # So many batches are listed or deleted in one step, and so many members are looked at.

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, delete, select
 
 from relevo import clock
 from relevo.store import texts, upserts
+from relevo.store.batch_tables import receipts
 from relevo.store.session import Store
-from relevo.store.tables import receipts
 
 
 def is_first(connection: Connection, name: str, at: float | None = None) -> bool:
