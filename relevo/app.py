@@ -196,6 +196,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
     """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    importlib.import_module("relevo.job.remote")  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return

@@ -24,18 +24,15 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
-    Driver,
-    JobView,
     Lease,
     NewJob,
     Placed,
     ReservedJob,
-    Sizes,
-    State,
 )
-from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses, peek
+from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
+from relevo.drivers.database.looking import Looking
 from relevo.drivers.database.server_clock import ServerClock
 
 Result = TypeVar("Result")
@@ -44,7 +41,7 @@ Result = TypeVar("Result")
 TRIM = 60.0
 
 
-class DatabaseDriver(Driver):
+class DatabaseDriver(Looking):
     """Jobs in the database at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
@@ -147,20 +144,6 @@ class DatabaseDriver(Driver):
         return total
 
     # --- looking and mending ----------------------------------------------------------------------------------------
-    def queues(self) -> list[str]:
-        return self.connections.read(peek.queues)
-
-    def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
-        now = self.now()
-        return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
-
-    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
-        now = self.now()
-        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
-
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(dict.fromkeys(ids))
         checks.names("id", wanted)
