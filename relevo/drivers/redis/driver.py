@@ -33,7 +33,7 @@ from relevo.drivers.redis.connect import pool_for
 from relevo.drivers.redis.foreign import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.requests import Puts, Reservations
-from relevo.drivers.redis.scripts import Scripts, number, pairs
+from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
 # How many jobs one script call rescues, deletes or clears: about 10 ms of Redis's time.
 PORTION = 1000
@@ -67,6 +67,10 @@ class RedisDriver(Driver):
         self._mailboxes = mailboxes.Mailboxes(self._run)
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
+
+    def scripts_of(self, library: Library) -> Scripts:
+        """Scripts of another package that work on the same jobs, by the same clock."""
+        return Scripts(self.pool, self.keys, self._clock, library)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
