@@ -6,8 +6,8 @@
 * **A rate** counts units; a **breaker** counts errors. Their state goes when it means nothing any more.
 * Who is refused is told how many seconds to stay away, and stands in line (`line.py`).
 
-A key is a text that says what kind it is, what it belongs to, and whose it is: `overlap/images.process/7`. `tests/limits`
-is this page as a test suite; every store passes it.
+A key is a text that says what kind it is, what it belongs to, and whose it is: `overlap/images.process/7`.
+`tests/limits` is this page as a test suite; every store passes it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def key_of(kind: str, name: str, by: object) -> str:
         return safe
     digest = sha256(safe.encode()).hexdigest()[:_DIGEST]
     return f"{safe[: LONGEST_KEY - _DIGEST - 1]}#{digest}"
+
+
+def name_of(key: str) -> str:
+    """What the limit of a key is called."""
+    return key.split("/", 2)[1] if "/" in key else ""
 
 
 def check_key(key: str) -> None:

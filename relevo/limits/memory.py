@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.limits import steps
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key
+from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
 from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
@@ -95,7 +95,7 @@ class MemoryLimits(Limits):
 
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         with self._lock:
-            rate = self._rates.get(key.split("/")[1], rate)
+            rate = self._rates.get(name_of(key), rate)
             return steps.hit(self._record(key), rate, cost, job_id, self._now())
 
     def redefine(self, name: str, rate: Rate | None) -> None:

@@ -7,8 +7,11 @@ moving   in no period whatever are there more than `amount`. Kept in slices of a
          the window whole: it opens up to 1 % late, and a rate of a million an hour takes no more room than one of two
 bucket   units come in evenly, at `amount` in `per` seconds, and at most `burst` of them are saved up
 
-What costs more than there can ever be takes all there can be, so that no job waits for ever. `redis/lua/common.lua` says
-the same in Lua; the contract's tests run on both.
+What costs more than there can ever be takes all there can be, so that no job waits for ever. `redis/lua/common.lua`
+says the same in Lua; the contract's tests run on both.
+
+The `limits` package is not used: its moving window goes by each caller's own clock, what its fixed window refuses is
+counted all the same, it has no bucket, and when it opens is another question, with another answer by then.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Rate:
         if kind not in KINDS:
             raise OptionError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(kind, KINDS)}")
         if burst is not None and (kind != BUCKET or not isinstance(burst, int) or burst < 1):
-            raise OptionError(f"expected burst to be a positive integer, and only with a bucket, got {burst!r} ({kind})")
+            raise OptionError(f"expected burst to be a positive integer, and only with a bucket, got {burst!r}")
         amount = int(found[1])
         return cls(amount, float(int(found[2] or 1) * UNITS[found[3]]), kind, burst or amount)
 

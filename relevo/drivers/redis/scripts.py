@@ -68,8 +68,8 @@ class Scripts:
 
     def _run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipeline:
-            for arguments in portions:
-                pipeline.eval(source(name, self._library), 1, self._root, self._now(), *arguments)  # by its text: none may be unknown
+            for arguments in portions:  # by its text: none may be unknown
+                pipeline.eval(source(name, self._library), 1, self._root, self._now(), *arguments)
             answers: list[Any] = pipeline.execute()
         return answers
 

@@ -20,10 +20,12 @@ def lock(connection: Connection, key: str, keep_until: float, at_most: int | Non
 @cache
 def _statement(dialect: str, with_most: bool) -> Any:
     columns = ["limit_key", "keep_until", *(["at_most"] if with_most else [])]
-    values = {name: bindparam(name) for name in columns}
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
     if dialect in ("mysql", "mariadb"):
         add = mysql.insert(limits).values(values)
         return add.on_duplicate_key_update({name: add.inserted[name] for name in columns[1:]})
-    insert = sqlite.insert(limits) if dialect == "sqlite" else postgresql.insert(limits)
-    add = insert.values(values)
-    return add.on_conflict_do_update(index_elements=["limit_key"], set_={name: add.excluded[name] for name in columns[1:]})
+    # One class with two names, as far as this goes: both know ON CONFLICT.
+    insert: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    new = insert(limits).values(values)
+    changed = {name: new.excluded[name] for name in columns[1:]}
+    return new.on_conflict_do_update(index_elements=["limit_key"], set_=changed)

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from relevo.limits.contract import Holder
 from relevo.limits.database.tables import jobs, limits, line, permits
 from relevo.limits.line import Waiting
+from relevo.limits.rates import Rate
 
-_KEY = bindparam("key")
+_KEY: Any = bindparam("key")
 _held = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
 
 # Built once: building a statement costs more than SQLite takes to do it.
@@ -38,16 +39,21 @@ _MOVE = update(line).where(_MINE).values(since=bindparam("since_"), due=bindpara
 _FORGET = delete(line).where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
 _LEAVE = delete(line).where(_MINE)
 _LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == bindparam("token_"))
-_ANY = select(line.c.job_id).where(line.c.limit_key == _KEY).limit(1)
 
 
 class DatabaseRecord:
-    """The record of `key`; `ended` is whether a lease that holds a permit is over and only waits to be rescued."""
+    """The record of `key`, as `row` tells of it.
 
-    def __init__(self, connection: Connection, key: str, state: str | None, now: float) -> None:
-        self._connection, self._key, self._now = connection, key, now
-        self.state: Any = json.loads(state) if state else None
-        self._in_use: bool | None = None
+    `rate`: the one its name was given at run time. `ended`: whether a lease that holds a permit is over and only waits
+    to be rescued.
+    """
+
+    def __init__(self, connection: Connection, key: str, row: Row[Any], now: float) -> None:
+        self._connection, self._key, self.now = connection, key, now
+        self.state: Any = json.loads(row.state) if row.state else None
+        self.rate = Rate(*json.loads(row.rate)) if row.rate else None
+        self.at_most: int = row.at_most
+        self._line = bool(row.in_line)
         self.ended = False
 
     def holders(self) -> Sequence[str]:
@@ -56,7 +62,7 @@ class DatabaseRecord:
             if row.reserved_until is None:
                 self.let_go(row.token)
         held = [row for row in rows if row.reserved_until is not None]
-        self.ended = any(row.reserved_until <= self._now for row in held)
+        self.ended = any(row.reserved_until <= self.now for row in held)
         return [row.token for row in held]
 
     def hold(self, holder: Holder, now: float) -> None:
@@ -68,19 +74,13 @@ class DatabaseRecord:
     def let_go(self, token: str) -> None:
         self._connection.execute(_LET_GO, {"key": self._key, "token_": token})
 
-    # --- the line: mostly there is none, and one look says so ---------------------------------------------------------
-    @property
-    def _line(self) -> bool:
-        if self._in_use is None:
-            self._in_use = bool(self._rows(_ANY))
-        return self._in_use
-
+    # --- the line: mostly there is none, and then nothing is asked of it ---------------------------------------------
     def waiting(self, job_id: str) -> Waiting | None:
         rows = self._rows(_WAITING, job=job_id) if self._line else []
-        return Waiting(*rows[0]) if rows else None
+        return _waiting(rows[0]) if rows else None
 
     def expected(self, after: float, until: float) -> Sequence[Waiting]:
-        return [Waiting(*row) for row in self._rows(_EXPECTED, after=after, until=until)] if self._line else []
+        return [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)] if self._line else []
 
     def to_come(self, now: float) -> int:
         return int(self._rows(_TO_COME, after=now)[0][0]) if self._line else 0
@@ -96,7 +96,7 @@ class DatabaseRecord:
         if self.waiting(waiting.job_id) is None:
             row = {"limit_key": self._key, "job_id": waiting.job_id, "since": waiting.since, "due": waiting.due}
             self._connection.execute(insert(line), row)
-            self._in_use = True
+            self._line = True
         else:
             self._connection.execute(_MOVE, moved)
 
@@ -114,3 +114,7 @@ class DatabaseRecord:
 
     def _rows(self, statement: Any, **values: Any) -> Sequence[Row[Any]]:
         return self._connection.execute(statement, {"key": self._key, **values}).all()
+
+
+def _waiting(row: Row[Any]) -> Waiting:
+    return Waiting(row.job_id, row.since, row.due)

@@ -1,7 +1,7 @@
 """`contract.Limits` in the database of the jobs.
 
-Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`. Whether a permit is held
-is asked of `relevo_jobs`, in the same transaction.
+Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`. Whether a permit is
+held is asked of `relevo_jobs`, in the same transaction.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, event, insert, select
+from sqlalchemy import Connection, bindparam, delete, event, exists, insert, select
 
 from relevo.database.connections import Connections
-from relevo.limits import steps
+from relevo.limits import breakers, steps
+from relevo.limits import line as lines
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Holder, Limits, LimitView, check_key
+from relevo.limits.contract import Holder, Limits, LimitView, check_key, name_of
 from relevo.limits.database import looks
 from relevo.limits.database.lock import lock
 from relevo.limits.database.record import DatabaseRecord
@@ -28,8 +29,14 @@ Result = TypeVar("Result")
 # How often a process looks for keys that nobody uses any more, and how long they stay, in seconds.
 TIDY, UNUSED = 60.0, 3600.0
 
-_STATE = select(limits.c.state, limits.c.at_most).where(limits.c.limit_key == bindparam("key"))
-_RATE = select(rates.c.rate).where(rates.c.name == bindparam("name"))
+_KEY = limits.c.limit_key == bindparam("key")
+_STATE = select(limits.c.state).where(_KEY)
+# All that one look can tell, for the round trips: the state, a rate of the key's name, whether anybody is in line.
+_LOOK = select(
+    limits.c.state, limits.c.at_most,
+    select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
+    exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
+).where(_KEY)  # fmt: skip
 
 
 class DatabaseLimits(Limits):
@@ -44,35 +51,24 @@ class DatabaseLimits(Limits):
 
     # --- permits ----------------------------------------------------------------------------------------------------
     def take(self, key: str, at_most: int, holder: Holder) -> float:
-        check_key(key)
+        def take(_connection: Connection, record: DatabaseRecord) -> float | None:
+            wait = steps.take(record, at_most, holder, record.now)
+            return None if wait and record.ended else wait
 
-        def take(connection: Connection) -> float | None:
-            now = self._now()
-            lock(connection, key, now + UNUSED, at_most)
-            record = DatabaseRecord(connection, key, None, now)
-            record.holders()
-            if record.ended:
-                return None
-            return steps.take(record, at_most, holder, now)
-
-        wait = self._connections.write(take)
-        while wait is None:  # a lease that has ended is not counted out here: its holder may be late and extend it
+        wait = self._locked(key, take, at_most=at_most)
+        if wait is None:  # a lease that has ended is not counted out here: its holder may be late, and extend it
             self._rescue()
-            wait = self._connections.write(take)
+            wait = self._locked(key, take, at_most=at_most)
         self._tidy()
-        return wait
+        return lines.FIRST if wait is None else wait
 
     def give_back(self, key: str, holder: Holder) -> list[str]:
-        def give_back(_connection: Connection, record: DatabaseRecord, at_most: int) -> list[str]:
-            return steps.give_back(record, at_most, holder, self._now())
-
-        return self._locked(key, give_back)
+        return self._locked(key, lambda _, record: steps.give_back(record, record.at_most, holder, record.now))
 
     # --- rates and breakers -----------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
-        def hit(connection: Connection, record: DatabaseRecord, _at_most: int) -> float:
-            told = connection.execute(_RATE, {"name": key.split("/")[1]}).scalar()
-            wait = steps.hit(record, Rate(*json.loads(told)) if told else rate, cost, job_id, self._now())
+        def hit(_connection: Connection, record: DatabaseRecord) -> float:
+            wait = steps.hit(record, record.rate or rate, cost, job_id, record.now)
             if not wait:
                 record.save()
             return wait
@@ -95,14 +91,12 @@ class DatabaseLimits(Limits):
 
     def shut(self, key: str) -> tuple[float, bool]:
         check_key(key)
-        row = self._connections.read(lambda connection: connection.execute(_STATE, {"key": key}).first())
-        if row is None or row.state is None:
-            return 0.0, False
-        return max(0.0, json.loads(row.state)[2] - self._now()), True
+        state = self._connections.read(lambda connection: connection.execute(_STATE, {"key": key}).scalar())
+        return (breakers.wait(json.loads(state), self._now()), True) if state else (0.0, False)
 
     def erred(self, key: str, breaker: Breaker) -> float:
-        def erred(_connection: Connection, record: DatabaseRecord, _at_most: int) -> float:
-            wait = steps.erred(record, breaker, self._now())
+        def erred(_connection: Connection, record: DatabaseRecord) -> float:
+            wait = steps.erred(record, breaker, record.now)
             record.save()
             return wait
 
@@ -114,7 +108,7 @@ class DatabaseLimits(Limits):
         return self._connections.read(lambda connection: looks.views(connection, prefix, most, now))
 
     def clear(self, key: str) -> list[str]:
-        def clear(connection: Connection, _record: DatabaseRecord, _at_most: int) -> list[str]:
+        def clear(connection: Connection, _record: DatabaseRecord) -> list[str]:
             waiting = select(line.c.job_id).where(line.c.limit_key == key).order_by(line.c.since)
             called = list(connection.execute(waiting).scalars())
             for table in (permits, line, limits):
@@ -125,15 +119,16 @@ class DatabaseLimits(Limits):
 
     # --- the key's lock -----------------------------------------------------------------------------------------------
     def _locked(
-        self, key: str, work: Callable[[Connection, DatabaseRecord, int], Result], keep: float = 0
-    ) -> Result:
+        self, key: str, work: Callable[[Connection, DatabaseRecord], Result], keep: float = 0,
+        at_most: int | None = None,
+    ) -> Result:  # fmt: skip
         check_key(key)
 
         def locked(connection: Connection) -> Result:
             now = self._now()
-            lock(connection, key, now + UNUSED + keep)
-            row = connection.execute(_STATE, {"key": key}).one()
-            return work(connection, DatabaseRecord(connection, key, row.state, now), row.at_most)
+            lock(connection, key, now + UNUSED + keep, at_most)
+            row = connection.execute(_LOOK, {"key": key, "name": name_of(key)}).one()
+            return work(connection, DatabaseRecord(connection, key, row, now))
 
         return self._connections.write(locked)
 

@@ -2,7 +2,7 @@
 
 | key | type | holds |
 |---|---|---|
-| `limits` | sorted set | the keys in use, by the instant after which they are forgotten unless somebody holds or waits |
+| `limits` | sorted set | keys in use, by the instant after which one is forgotten, unless somebody holds or waits |
 | `limit_rates` | hash | name -> its rate, redefined at run time (msgpack: amount, per, kind, burst) |
 | `limit_state:<key>` | text | what a rate or a breaker keeps (msgpack) |
 | `limit_permits:<key>` | hash | token of a lease -> msgpack: job id, task, since |

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key
+from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
 from relevo.limits.rates import Rate
 from relevo.limits.views import NAMED, view_of
 
@@ -32,7 +32,7 @@ class RedisLimits(Limits):
     # --- rates ------------------------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         check_key(key)
-        return float(self._run("hit", key, key.split("/")[1], *_fields(rate), repr(float(cost)), job_id))
+        return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
     def redefine(self, name: str, rate: Rate | None) -> None:
         self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
@@ -69,10 +69,9 @@ def _fields(rate: Rate) -> list[str | int]:
 
 def _view(answer: list[Any], now: float) -> LimitView:
     key, most, held, waiting, line, kind, numbers, slices = answer
-    holders = [
-        Held(held[at].decode(), held[at + 1].decode(), float(held[at + 2]), float(held[at + 3]) if held[at + 3] else None)
-        for at in range(0, len(held), 4)
-    ]
+    permits = [held[at : at + 4] for at in range(0, len(held), 4)]
+    holders = [Held(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
+               for job_id, task, since, ends in permits]  # fmt: skip
     return view_of(key.decode(), _state(kind.decode(), numbers, slices), int(most), holders, waiting,
                    [job_id.decode() for job_id in line], now)  # fmt: skip
 
