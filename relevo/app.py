@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
 from relevo.job import coldstop, listeners, prefork, recording
 from relevo.job.listeners import Event
+from relevo.job.middleware.base import Middleware
+from relevo.job.options import checked
 
 EXIT_MISUSED = 2
 
@@ -34,8 +36,12 @@ class App(celery.Celery):
 
     events_cls = "relevo.job.events:Events"
 
-    def __init__(self, main: str | None = None, *, settings: Settings, **options: Any) -> None:
+    def __init__(
+        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (), **options: Any
+    ) -> None:
         self.settings = settings
+        #: What stands around the run of every job whose task doesn't name its own.
+        self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
         super().__init__(main, **options)
 
@@ -45,28 +51,30 @@ class App(celery.Celery):
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What a pool process that is spawned, not forked, makes its own copy of the app from."""
-        return {**super().__reduce_keys__(), "settings": self.settings}
+        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware}
 
 
-def create_app(name: str, settings: Settings | None = None, **config: Any) -> App:
+def create_app(name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (), **config: Any) -> App:
     """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
+
+    `middleware` stands around the run of every job whose task doesn't name its own (`relevo.job.middleware`).
 
     A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,
     since Celery would print any exception of the app's module as a traceback.
     """
     try:
-        return _wire(name, settings or configuration.load(), config)
+        return _wire(name, settings or configuration.load(), middleware, config)
     except SettingsError as error:
         _end_command(str(error))
         raise
 
 
-def _wire(name: str, settings: Settings, config: dict[str, Any]) -> App:
+def _wire(name: str, settings: Settings, middleware: Sequence[Any], config: dict[str, Any]) -> App:
     _check_names(config)
     drivers.register()
     prefork.install()
     coldstop.install()
-    app = App(name, settings=settings, changes=config)
+    app = App(name, settings=settings, middleware=middleware, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:

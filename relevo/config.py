@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo import broker_urls, environment
+from relevo import broker_urls, environment, services
 from relevo.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
 
@@ -26,6 +26,7 @@ NAMES = (
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
     "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
+    *services.NAMES,
 )  # fmt: skip
 
 CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
@@ -113,6 +114,16 @@ class Settings:
     var_dir: Path
     #: FILES_DISK_ROOT: the folder of the local disk.
     storage: Path
+    #: FILES_DISK: the disk that new files are put on: "local" or "s3".
+    files_disk: str
+    #: FILES_DISK_BUCKET: the bucket of the disk "s3".
+    s3: services.S3Settings | None
+    #: MAIL_URL, MAIL_FROM: where mail is handed in, and whose it is.
+    mail: services.MailSettings
+    #: ALERT_URLS, ALERT_CRITICAL_URLS: who hears of jobs that have failed.
+    alerts: services.Alerts
+    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.secret_of` reads it).
+    secret: bytes | Path = field(repr=False)
     #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or "none" (nor metrics).
     history: str
     #: RELEVO_KEEP_COMPLETED: how long history keeps a job that completed or was cancelled.
@@ -175,6 +186,11 @@ def load(
         redis_url=redis_url,
         var_dir=var_dir,
         storage=env.folder("FILES_DISK_ROOT", var_dir / "files"),
+        files_disk=env.choice("FILES_DISK", "local", services.DISKS),
+        s3=services.s3(env),
+        mail=services.mail(env, var_dir),
+        alerts=services.alerts(env),
+        secret=services.secret(env, var_dir),
         history=env.choice("RELEVO_HISTORY", "all", HISTORY),
         keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
         keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),

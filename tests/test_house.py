@@ -9,13 +9,17 @@ import shutil
 import subprocess
 import tomllib
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import click
 import pytest
 from celery.bin.celery import celery as celery_command
 from packaging.requirements import Requirement
 
 import relevo
+from relevo import errors
+from relevo.job.listeners import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -84,10 +88,67 @@ def test_every_make_target_a_paper_names_exists(paper):
     assert named <= make_targets()
 
 
+@cache
+def our_commands() -> dict[str, click.Command]:
+    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or not)."""
+    points = project()["entry-points"]["celery.commands"]
+    return {name: EntryPoint(name, value, "celery.commands").load() for name, value in points.items()}
+
+
+def leaves() -> dict[str, click.Command]:
+    """Each command that does something: "failed list", "work"."""
+    found = {}
+    for name, command in our_commands().items():
+        verbs = command.commands if isinstance(command, click.Group) else {"": command}
+        found |= {f"{name} {verb}".strip(): each for verb, each in verbs.items()}
+    return found
+
+
 @papers
 def test_every_celery_command_a_paper_shows_exists(paper):
     shown = set(re.findall(r"celery -A \w+ ([a-z]+)", paper.read_text()))
-    assert shown <= set(celery_command.commands)
+    assert shown <= set(celery_command.commands) | set(our_commands())
+
+
+@papers
+def test_every_verb_and_option_of_our_commands_that_a_paper_shows_exists(paper):
+    lines = re.findall(r"celery -A \w+ ([a-z]+(?: [^\n`#>&;|]*)?)", paper.read_text())
+    for line in (line for line in lines if line.split()[0] in our_commands()):
+        words = line.split()
+        name = words[0] if words[0] in leaves() else " ".join(words[:2])
+        assert name in leaves() or len(words) == 1 or words[1].startswith("-"), line
+        if name in leaves() and not leaves()[name].ignore_unknown_options:
+            known = {option for parameter in leaves()[name].params for option in parameter.opts} | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_every_command_and_every_option_of_it_is_documented():
+    page = (ROOT / "docs/commands.md").read_text()
+    missing = []
+    for name, command in leaves().items():
+        rows = "\n".join(row for row in page.splitlines() if f"`{name}" in row or f"{name} " in row)
+        options = [max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)]
+        missing += [f"{name} {option}" for option in ["", *options] if not rows or option not in rows]
+    assert missing == []
+
+
+def test_every_command_says_what_it_does():
+    helps = {name: [command.help, *(each.help for each in command.params if isinstance(each, click.Option))]
+             for name, command in leaves().items()}  # fmt: skip
+    assert [name for name, texts in helps.items() if not all(texts)] == []
+
+
+def test_every_error_is_documented_and_no_other():
+    raised = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} == raised
+    for name, also in rows:
+        assert set(re.findall(r"\w+", also)) <= {each.__name__ for each in getattr(errors, name).__mro__}, name
+
+
+def test_every_event_is_documented():
+    page = (ROOT / "docs/tasks.md").read_text()
+    assert [event.value for event in Event if f"| `{event.value}` |" not in page] == []
 
 
 @papers

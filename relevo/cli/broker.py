@@ -1,4 +1,4 @@
-"""The broker of the app that a command was called for (`celery -A tasks …`)."""
+"""What a command works on: the broker and the store of the app that it was called for (`celery -A tasks …`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
+from relevo.database import schema
 from relevo.drivers import driver_for
 from relevo.drivers.contract import Driver
+from relevo.errors import SchemaError
+from relevo.store.session import Store, store_for
 
 
 def driver_of(context: click.Context) -> Driver:
@@ -18,3 +21,18 @@ def driver_of(context: click.Context) -> Driver:
     if connection is not None and connection.driver == "sync":
         raise click.UsageError("the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION")
     return driver_for(app.conf.broker_url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
+
+
+def store_of(context: click.Context) -> Store:
+    """The store of the app. Raises DriverUnavailableError when it is away, SchemaError when its tables are old."""
+    settings = getattr(context.obj.app, "settings", None)
+    if settings is None:
+        raise click.UsageError("this app has no store: it was not made by `relevo.create_app`")
+    store = store_for(settings.database_url)
+    found = store.read(schema.version)
+    if found != schema.NEWEST:
+        raise SchemaError(
+            f"expected the tables of the store to be of version {schema.NEWEST}, got {found or 'none'};"
+            " run `celery -A tasks schema upgrade`"
+        )
+    return store

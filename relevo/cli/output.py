@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from relevo import clock
 from relevo.errors import RelevoError
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of a table.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
+
+# The longest a cell of a table may be, in characters; JSON has all of it.
+LONGEST_CELL = 60
+
+# Whoever can dispatch a job writes into these tables: nothing in them may move a cursor or begin a line.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def show(rows: Sequence[dict[str, Any]], as_json: bool, empty: str) -> None:
     """Print rows as JSON, or as a table with their keys as its head."""
     if as_json:
-        click.echo(json.dumps(list(rows), indent=2, default=str))
+        say_json(list(rows))
     elif not rows:
         click.echo(empty)
     else:
@@ -29,10 +37,70 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, empty: str) -> None:
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The lines of a table: its head, then a line a row; numbers to the right."""
     heads = list(rows[0])
-    cells = [["" if row[head] is None else str(row[head]) for head in heads] for row in rows]
+    cells = [[_cell(row[head]) for head in heads] for row in rows]
     widths = [max(len(head), *(len(line[at]) for line in cells)) for at, head in enumerate(heads)]
     right = [all(isinstance(row[head], int | float | None) for row in rows) for head in heads]
     return [_line([head.upper() for head in heads], widths, right), *(_line(line, widths, right) for line in cells)]
+
+
+def show_one(fields: dict[str, Any], as_json: bool) -> None:
+    """Print one thing: as JSON, or a line a field; what has several lines stands below its name."""
+    if as_json:
+        say_json(fields)
+        return
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        lines = [printable(line) for line in text_of(value).splitlines()]
+        if len(lines) > 1:
+            click.echo("\n".join([name, *(f"  {line}" for line in lines)]))
+        else:
+            click.echo(f"{name.ljust(width)}  {''.join(lines)}".rstrip())
+
+
+def say(line: str, as_json: bool, **facts: Any) -> None:
+    """Tell what was done: a line for people, `facts` for machines."""
+    if as_json:
+        say_json(facts)
+    else:
+        click.echo(line)
+
+
+def say_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def complain(line: str) -> None:
+    """Tell what could not be done, on stderr."""
+    click.echo(printable(line), err=True)
+
+
+def moment(instant: float | None) -> str | None:
+    """An instant as text: ISO 8601, UTC, to the second."""
+    return None if instant is None else clock.utc(instant).isoformat(timespec="seconds")
+
+
+def some(count: int, what: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def text_of(value: Any) -> str:
+    """A value for people: nothing for None, a list with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text_of, value))
+    return "" if value is None else str(value)
+
+
+def printable(text: str) -> str:
+    """A text on one line, with what could not be seen written out."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _cell(value: Any) -> str:
+    text = printable(text_of(value))
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
@@ -46,7 +114,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 def confirm(question: str, yes: bool) -> None:
     """Ask, unless `--yes` was given; whoever says no ends the command with exit code 1."""
     if not yes:
-        click.confirm(question, abort=True)
+        click.confirm(question, abort=True, err=True)
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +125,6 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except RelevoError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
 
     return run

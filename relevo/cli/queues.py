@@ -1,37 +1,25 @@
-"""`celery -A tasks queues list|peek|pause|resume|clear|adopt`: what waits in the broker, and what to do about it."""
+"""`celery -A tasks queues list|peek|pause|resume|clear|adopt|monitor`: what waits in the broker."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
 
-from relevo import clock
 from relevo.cli.broker import driver_of
-from relevo.cli.output import confirm, json_option, one_line_errors, show, yes_option
+from relevo.cli.monitor import monitor
+from relevo.cli.options import Duration, limit_option
+from relevo.cli.output import confirm, json_option, moment, one_line_errors, say, show, some, yes_option
+from relevo.cli.payloads import task_of
 from relevo.drivers.contract import Driver, JobView, State
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType[float]):
-    """`90`, `90s`, `15m`, `4h`, `2d`: seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", str(value).strip())
-        if found is None or not float(found[1]):
-            self.fail(f"expected a duration such as 90, 15m, 4h or 2d, got {value!r}", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or "s"]
 
 
 @click.group("queues")
 def queues() -> None:
     """What waits in the broker."""
+
+
+queues.add_command(monitor)
 
 
 @queues.command("list")
@@ -55,13 +43,16 @@ def _row(driver: Driver, queue: str) -> dict[str, Any]:
 
 
 def _pause(until: float | None) -> str:
-    return "until resumed" if until is None else f"until {clock.utc(until):%Y-%m-%d %H:%M:%S} UTC"
+    return "until resumed" if until is None else f"until {moment(until)}"
 
 
 @queues.command("peek")
 @click.argument("queue")
-@click.option("--state", type=click.Choice([state.value for state in State]), default=State.PENDING.value)
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "--state", type=click.Choice([state.value for state in State]), default=State.PENDING.value, show_default=True,
+    help="Those in this state.",
+)
+@limit_option
 @json_option
 @click.pass_context
 @one_line_errors
@@ -74,15 +65,10 @@ def peek(context: click.Context, queue: str, state: str, limit: int, as_json: bo
 
 def _job(job: JobView, with_payload: bool) -> dict[str, Any]:
     row = {
-        "id": job.id, "task": _task(job.payload), "attempts": job.attempts, "priority": job.priority,
-        "available_at": clock.utc(job.available_at).isoformat(timespec="seconds"), "reserved_by": job.reserved_by,
+        "id": job.id, "task": task_of(job.payload), "attempts": job.attempts, "priority": job.priority,
+        "available_at": moment(job.available_at), "reserved_by": job.reserved_by,
     }  # fmt: skip
     return {**row, "payload": job.payload} if with_payload else row
-
-
-def _task(payload: str) -> str:
-    found = re.search(r'"task": ?"([^"]*)"', payload)
-    return found[1] if found else "?"
 
 
 @queues.command("pause")
@@ -114,15 +100,16 @@ def resume(context: click.Context, names: tuple[str, ...]) -> None:
 @queues.command("clear")
 @click.argument("names", nargs=-1, required=True)
 @yes_option
+@json_option
 @click.pass_context
 @one_line_errors
-def clear(context: click.Context, names: tuple[str, ...], yes: bool) -> None:
+def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete the pending and delayed jobs of these queues. What runs goes on."""
     driver = driver_of(context)
     waiting = {queue: (sizes := driver.sizes(queue)).pending + sizes.delayed for queue in names}
-    confirm(f"Delete {sum(waiting.values())} jobs of {', '.join(names)}?", yes)
-    for queue in names:
-        click.echo(f"{queue}: {driver.clear(queue)} jobs deleted.")
+    confirm(f"Delete {some(sum(waiting.values()), 'job')} of {', '.join(names)}?", yes)
+    deleted = {queue: driver.clear(queue) for queue in dict.fromkeys(names)}
+    say("\n".join(f"{queue}: {some(count, 'job')} deleted." for queue, count in deleted.items()), as_json, **deleted)
 
 
 @queues.command("adopt")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -87,6 +88,15 @@ def dumps(message: Message) -> str:
 
 def loads(payload: str) -> Any:
     return kombu_loads(payload) if _MARK in payload else json.loads(payload)
+
+
+def headers_of(payload: str) -> dict[str, Any]:
+    """The headers of a payload, or none where it can't be read: it may be a stranger's."""
+    with suppress(Exception):
+        message = loads(payload)
+        if isinstance(message, dict) and isinstance(message.get("headers"), dict):
+            return dict(message["headers"])
+    return {}
 
 
 def _priority(given: Any) -> int:

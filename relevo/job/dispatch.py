@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import backoff
-from relevo.job.options import POLICY, checked
+from relevo.job.middleware.base import named
+from relevo.job.options import OVERRIDES, POLICY, checked
 from relevo.job.payload import HEADER, Baton, tags
 
 if TYPE_CHECKING:
@@ -54,13 +55,19 @@ class Dispatch:
         return self._with(eta=clock.utc(clock.instant(moment)), countdown=None)
 
     def with_options(self, **options: Any) -> Self:
-        """Other `tries, backoff, jitter, timeout, fail_on_timeout, max_exceptions, retry_until` for this job."""
-        unknown = sorted(options.keys() - POLICY - {"timeout"})
+        """Other `tries, backoff, jitter, timeout, fail_on_timeout, max_exceptions, retry_until` for this job.
+
+        `middleware`: the names of those of the task's that this job is to have, in this order.
+        """
+        unknown = sorted(options.keys() - OVERRIDES - {"timeout"})
         if unknown:
-            near = did_you_mean(unknown[0], [*POLICY, "timeout"])
+            near = did_you_mean(unknown[0], [*OVERRIDES, "timeout"])
             raise OptionError(f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})")
         for name, value in options.items():
-            checked(name, value, self.task.name)
+            if name == "middleware":
+                named(value, self.task.options.middleware, self.task.name)
+            else:
+                checked(name, value, self.task.name)
         if "timeout" in options:
             options["time_limit"] = options.pop("timeout")
         return self._with(**options)
@@ -139,7 +146,7 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         return options
     check_arguments(task, args, kwargs)
     override = overridden(task, options)
-    rules = task.options.with_given(override, task.name)
+    rules = task.options.with_given({name: override[name] for name in POLICY & override.keys()}, task.name)
     baton = Baton(
         deadline=deadline(task, rules.retry_until, options),
         override=override,
@@ -159,12 +166,14 @@ def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
 
 def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job can't have."""
-    given = {name: options.pop(name) for name in POLICY & options.keys()}
-    if given and not task.options.decides:
+    given = {name: options.pop(name) for name in OVERRIDES & options.keys()}
+    if (policy := POLICY & given.keys()) and not task.options.decides:
         raise OptionError(
-            f"task {task.name!r} leaves retries to Celery, so {min(given)} can't be given at dispatch;"
+            f"task {task.name!r} leaves retries to Celery, so {min(policy)} can't be given at dispatch;"
             " define it with an option of ours, like tries=1"
         )
+    if "middleware" in given:
+        named(given["middleware"], task.options.middleware, task.name)
     if callable(given.get("backoff")):
         raise OptionError(
             f"expected backoff to be seconds or a list of seconds, got {given['backoff']!r}: a callable"

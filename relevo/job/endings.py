@@ -10,7 +10,7 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures
+from relevo.job import failures, outcome
 from relevo.job.payload import HEADER
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -33,6 +33,12 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     return Ending(_job(request, Ended.COMPLETED, ran, "", _sent_tags(request)), listed=history == ALL)
 
 
+def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
+    """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
+    reason = outcome.cancelled(result)
+    return completed(request, ran) if reason is None else cancelled(request, reason)
+
+
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
     failure = failures.of_request(request, error, traceback)
@@ -43,7 +49,7 @@ def failed(request: Any, error: BaseException, traceback: str) -> Ending:
 
 
 def cancelled(request: Any, reason: str) -> Ending | None:
-    """The end of a job that was revoked, or has expired."""
+    """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
         return None
     return Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request)))

@@ -1,13 +1,14 @@
 """One attempt in a worker child: run the body, decide how it ended, carry that out.
 
-    Celery's tracer -> run -> the task's body
-                        |  error, release or fail
+    Celery's tracer -> run -> its middlewares -> the task's body
+                        |  error, release, skip or fail
                         v
                      decide -> Retry, Released -> the job goes back, Celery hears `Retry`
                             -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
+                            -> Cancelled       -> Celery records SUCCESS with None, history a cancelled job
 
-`guarded` wraps `run` of those tasks only that have a policy or a hook. A `__call__` on the base class would reach
-every task, and take the tracer's short way to `run` from all of them.
+`guarded` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__` on the base class
+would reach every task, and take the tracer's short way to `run` from all of them.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from functools import wraps
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import fields, replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
+from relevo.drivers.messages import LEASED
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.job import hooks, payload, putback
+from relevo.job.interrupts import Cancelling, Failing
+from relevo.job.middleware.base import RunningJob, around, named
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
+    Cancelled,
     Completed,
     Failed,
-    Failing,
     Outcome,
     Released,
     Retry,
@@ -39,6 +43,9 @@ from relevo.job.payload import Baton
 
 if TYPE_CHECKING:
     from relevo.job.task import Task
+
+
+Error = TypeVar("Error", bound=BaseException)
 
 
 def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,6 +59,27 @@ def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
         return (in_place if request.is_eager else attempt)(task, body, args, kwargs)
 
     return run
+
+
+def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has failed for good."""
+
+    @wraps(run)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        if task.request.called_directly:
+            return run(*args, **kwargs)
+        baton, _ = carried(task, task.request)
+        if baton.verdict is not None:
+            raise with_hook(task, baton, hooks.error_of(task, baton.verdict))
+        try:
+            return run(*args, **kwargs)
+        except TaskPredicate:
+            raise
+        except Exception as error:
+            with_hook(task, baton.after(error), error)
+            raise
+
+    return outside
 
 
 def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -76,9 +104,11 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
     if (ended := over(task, baton)) is not None:
         raise failed(task, baton, ended)
     try:
-        result = body(*args, **kwargs)
+        result = run_once(task, body, args, kwargs, baton, options)
     except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
         raise
+    except Cancelling as told:
+        return None if task.request.is_eager else _decide(task, baton, options, told)
     except Failing as told:
         show_where(told)
         raise consequence(_decide(task, baton, options, told), task, baton) from told.error.__cause__
@@ -86,6 +116,28 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
         # `from` would make a job's own error its own cause.
         raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
+
+
+def run_once(
+    task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], baton: Baton, options: Options
+) -> Any:
+    """The body, with its middlewares around it."""
+    if not options.middleware:
+        return body(*args, **kwargs)
+    return around(options.middleware, running(task, baton, options), partial(body, *args, **kwargs))
+
+
+def running(task: Task, baton: Baton, options: Options) -> RunningJob:
+    """The job as a middleware gets it."""
+    request = task.request
+    job = payload.job(task, request, baton)
+    held = not request.is_eager and (request.properties or {}).get(LEASED)
+    return RunningJob(
+        **{field.name: getattr(job, field.name) for field in fields(job)},
+        options=options,
+        lease=request.properties.get("delivery_tag") if held else None,
+        app=task.app,
+    )
 
 
 def show_where(told: Failing) -> None:
@@ -104,6 +156,8 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     with suppress(OptionError):  # checked at the dispatch; what is wrong now has been tampered with
         override = {name: value for name, value in baton.override.items() if name in POLICY}
         options = options.with_given(override, task.name)
+        if "middleware" in baton.override:
+            options = replace(options, middleware=named(baton.override["middleware"], options.middleware, task.name))
     if baton.deadline is None and options.retry_until is not None:
         baton = replace(baton, deadline=clock.now() + options.retry_until)
     if request.is_eager and options.endless:  # run in place, a retry doesn't wait: only a count can end it
@@ -131,7 +185,7 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
             return put_back(task, seconds, task.request.retries, baton, None)
         case Failed(error=final):
             return failed(task, baton.after(final), final)
-        case Completed():
+        case Completed() | Cancelled():
             raise AssertionError("an attempt that went wrong can't have completed")
     assert_never(outcome)
 
@@ -150,9 +204,16 @@ def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: Base
 
 def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
     """Run the hook of a job that has failed, and answer the error for Celery to record."""
-    hooks.run(task, payload.job(task, task.request, baton), final)
+    if not task.hook_is_outside:
+        with_hook(task, baton, final)
     # A MemoryError that leaves the child ends the worker's main process: celery.worker.request raises it there.
     return JobMemoryError() if isinstance(final, MemoryError) else final
+
+
+def with_hook(task: Task, baton: Baton, final: Error) -> Error:
+    """Run the hook of a job that has failed, and answer its error."""
+    hooks.run(task, payload.job(task, task.request, baton), final)
+    return final
 
 
 def _decide(task: Task, baton: Baton, options: Options, error: BaseException) -> Outcome:

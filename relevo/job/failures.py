@@ -52,7 +52,7 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
 
 def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     """The failed job of a message that can't be run."""
-    headers = _headers(job.payload)
+    headers = messages.headers_of(job.payload)
     name = headers.get("task") if isinstance(headers.get("task"), str) else None
     error: Exception = UnrunnableError(reason)
     if name is not None and name not in app.tasks:
@@ -107,18 +107,10 @@ def _baton(headers: Mapping[str, Any]) -> Baton:
     return payload.read(sent) if isinstance(sent, dict) else Baton()
 
 
-def _headers(text: str) -> dict[str, Any]:
-    with suppress(Exception):  # that it can't be read may be why it is here
-        message = messages.loads(text)
-        if isinstance(message, dict) and isinstance(message.get("headers"), dict):
-            return dict(message["headers"])
-    return {}
-
-
 def fresh(job: FailedJob) -> str:
     """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
     try:
-        sent = _baton(_headers(job.payload))
+        sent = _baton(messages.headers_of(job.payload))
         baton = Baton(override=sent.override, tags=sent.tags, origin=job.id)
         batch = {"batch": job.batch} if job.batch else {}
         return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: {**baton.header(), **batch}})

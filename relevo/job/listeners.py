@@ -11,6 +11,8 @@
     released     .. the job goes back: released, or to be tried again after `error`
     timed_out    .. an attempt has run too long; what follows from it is told by `released` or `failed`
     failed       .. the job has failed for good
+    cancelled    .. the job has ended without being run: revoked, expired, skipped, or what it was about is gone
+    queue_busy   `celery -A tasks queues monitor`: a queue is fuller, or waits for longer, than it was said to
 
 A listener is called at once, in the thread that does the work, so it had better be quick. One that raises is logged and
 harms nobody. An event nobody listens to costs a look into a dict; two of them are Celery's signals, which are connected
@@ -41,14 +43,16 @@ class Event(StrEnum):
     RELEASED = "released"
     TIMED_OUT = "timed_out"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    QUEUE_BUSY = "queue_busy"
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
     """Something that happened to a job. `task` is None for a message that names none.
 
-    `error`: what went wrong, in words. `seconds`: how long it ran (processed), waits (released) or might run (timed
-    out). `rescues`: how many workers have died with it.
+    `error`: what went wrong, or why it was cancelled, in words. `seconds`: how long it ran (processed), waits
+    (released) or might run (timed out). `rescues`: how many workers have died with it.
     """
 
     event: Event
@@ -61,14 +65,29 @@ class JobEvent:
     rescues: int = 0
 
 
-Listener = TypeVar("Listener", bound=Callable[[JobEvent], Any])
+@dataclass(frozen=True, slots=True)
+class QueueEvent:
+    """A queue is fuller than `most`, or its oldest job has waited for longer than `longest` seconds (None: unasked)."""
 
-_listeners: dict[Event, list[Callable[[JobEvent], Any]]] = {}
+    event: Event
+    queue: str
+    pending: int
+    waited: float | None
+    most: int | None
+    longest: float | None
+
+
+Listener = TypeVar("Listener", bound=Callable[[Any], Any])
+
+_listeners: dict[Event, list[Callable[[Any], Any]]] = {}
 _signals: dict[Event, tuple[Any, Callable[..., None]]] = {}
 
 
 def on(*names: str) -> Callable[[Listener], Listener]:
-    """Decorator: call the function with a `JobEvent` whenever one of these happens. Raises OptionError."""
+    """Decorator: call the function with a `JobEvent` (of queue_busy: a `QueueEvent`) whenever one of these happens.
+
+    Raises OptionError for a name that is none.
+    """
     events = [_named(name) for name in names]
 
     def listen(listener: Listener) -> Listener:
@@ -80,7 +99,7 @@ def on(*names: str) -> Callable[[Listener], Listener]:
     return listen
 
 
-def remove(listener: Callable[[JobEvent], Any]) -> None:
+def remove(listener: Callable[[Any], Any]) -> None:
     """Call this listener no more."""
     for event in list(_listeners):
         _listeners[event] = [each for each in _listeners[event] if each is not listener]
@@ -100,7 +119,7 @@ def is_heard(event: Event) -> bool:
     return event in _listeners
 
 
-def tell(event: JobEvent) -> None:
+def tell(event: JobEvent | QueueEvent) -> None:
     """Call the listeners, in the order in which they came."""
     for listener in list(_listeners.get(event.event, ())):
         try:

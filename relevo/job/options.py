@@ -15,11 +15,16 @@ from typing import Any
 
 from relevo.errors import OptionError
 from relevo.job import backoff
+from relevo.job.middleware import base
+from relevo.job.middleware.base import Middleware
 
 Tags = Sequence[str] | Callable[..., Sequence[str]]
 
 #: The options that put a task's endings into our hands. Without one of them Celery decides as it always does.
 POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"})
+
+#: Those of a task's options that a dispatch may give its job, beside `timeout` (there: `time_limit`) and `queue`.
+OVERRIDES = POLICY | {"middleware"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,8 @@ class Options:
     `tries`: how many attempts (None: as many as `retry_until` and `max_exceptions` allow). `backoff`, `jitter`: the
     wait between them. `timeout`: the longest one attempt may run. `fail_on_timeout`: don't try again after that.
     `max_exceptions`: how many attempts may go wrong (a release doesn't). `retry_until`: no attempt starts later than
-    this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `given`: what the task said
-    itself.
+    this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around
+    its run, the first outermost. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -42,12 +47,18 @@ class Options:
     retry_until: float | None = None
     tags: Tags = ()
     queue: str | None = None
+    middleware: tuple[Middleware, ...] = ()
     given: frozenset[str] = frozenset()
 
     @property
     def decides(self) -> bool:
         """Whether the task has a policy of its own for attempts that go wrong."""
         return not POLICY.isdisjoint(self.given)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether there is anything of ours to do around the run of its jobs."""
+        return self.decides or bool(self.middleware)
 
     @property
     def travel(self) -> bool:
@@ -80,7 +91,9 @@ def checked(name: str, value: Any, task: str) -> Any:
     expected, fits = _RULES[name]
     if not fits(value):
         raise OptionError(f"expected {name} to be {expected}, got {value!r} (task {task!r})")
-    return backoff.waits(value) if name == "backoff" else value
+    if name == "backoff":
+        return backoff.waits(value)
+    return base.stack(value) if name == "middleware" else value
 
 
 def _is_count(value: Any) -> bool:
@@ -108,6 +121,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_exceptions": ("a positive integer", _is_count),
     "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
     "tags": ("a list of texts or a callable that returns one", _are_tags),
+    "middleware": (base.EXPECTED, base.fits),
     "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),
 }
 

@@ -3,6 +3,7 @@ r"""How an attempt ended, and what follows from it: decided here, and only here.
                       returned ------------------------------------------------> Completed
                       release(seconds) --- its deadline comes first? --yes-----> Failed
     attempt ended ---|                  \-- no ------------------------------> Released    (the attempt isn't burned)
+                      skip(reason) ---------------------------------------------> Cancelled   (nothing was done)
                       fail(error) ---------------------------------------------> Failed
                       any other error --- tries, exceptions or time used up? --> Failed
                                        \-- no ------------------------------> Retry       (after the backoff)
@@ -20,27 +21,14 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from relevo.errors import DeadlineError
 from relevo.job import backoff
+from relevo.job.interrupts import Cancelling, Failing, Releasing
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 
 # With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do so for hours.
 MOST_LOST = 3
-
-
-class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
-    """Raised by `release`: put the job back, to run after `seconds`."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
-
-
-class Failing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
-    """Raised by `fail`: the job has failed for good, with `error`."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
+# No text of a job's own has this one: a string's is in quotes.
+CANCELLED = "<cancelled> "
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +60,24 @@ class Failed:
     error: BaseException
 
 
-Outcome = Completed | Released | Retry | Failed
+@dataclass(frozen=True, slots=True, repr=False)
+class Cancelled:
+    """The job has ended without being run: a middleware skipped it, or what it was about is gone.
+
+    For Celery it is the job's result, as which it is None: what follows the job runs. The worker's main process, which
+    gets only the text of a result, knows it by this one's.
+    """
+
+    reason: str
+
+    def __json__(self) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"{CANCELLED}{self.reason}"
+
+
+Outcome = Completed | Released | Retry | Failed | Cancelled
 
 
 def decide(
@@ -93,9 +98,17 @@ def decide(
             return Failed(final)
         case Releasing(seconds=seconds):
             return _released(seconds, baton, now)
+        case Cancelling(reason=reason):
+            return Cancelled(reason)
     if _used_up(error, attempt, baton.after(error), options):
         return Failed(error)
     return _retry(error, attempt, baton, options, now, dice)
+
+
+def cancelled(text: Any) -> str | None:
+    """The reason of a job that was cancelled, from the text of its result; None if it wasn't."""
+    said = isinstance(text, str) and text.startswith(CANCELLED)
+    return text.removeprefix(CANCELLED) if said else None
 
 
 def _released(seconds: float, baton: Baton, now: float) -> Outcome:

@@ -13,6 +13,7 @@ from celery.worker import request as celery_request
 
 from relevo.job import endings, listeners, recorder, wrongs
 from relevo.job.listeners import Event
+from relevo.job.outcome import cancelled
 from relevo.store.outcomes import Ending
 
 logger = get_logger(__name__)
@@ -80,7 +81,15 @@ class Recorded(celery_request.Request):
             return True
         return not self._written(recording, ending)  # another broker's channel isn't for other threads
 
+    def tell_returned(self, result: Any, ran: float | None) -> None:
+        reason = cancelled(result)
+        if reason is None:
+            listeners.tell_of(self, Event.PROCESSED, seconds=ran)
+        else:
+            listeners.tell_of(self, Event.CANCELLED, error=reason)
+
     def _announce_revoked(self, reason: str, *rest: Any) -> None:
+        listeners.tell_of(self, Event.CANCELLED, error=reason)
         if recorder.current() is not None:
             self.ending = endings.cancelled(self, reason)
         super()._announce_revoked(reason, *rest)
@@ -112,9 +121,9 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
     def noting(self: Recorded, outcome: tuple[bool, Any, float | None], **options: Any) -> Any:
         if not outcome[0]:
             if recorder.current() is not None:
-                self.ending = endings.completed(self, outcome[2])
-            if listeners.is_heard(Event.PROCESSED):
-                listeners.tell_of(self, Event.PROCESSED, seconds=outcome[2])
+                self.ending = endings.returned(self, outcome[1], outcome[2])
+            if listeners.is_heard(Event.PROCESSED) or listeners.is_heard(Event.CANCELLED):
+                self.tell_returned(outcome[1], outcome[2])
         ended = on_success(self, outcome, **options)
         if self.ending is not None:  # acked before it ran
             self.hand_over()

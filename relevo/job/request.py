@@ -53,7 +53,7 @@ class Request(Recorded):
             return self.on_death(exc_info, send_failed_event)
 
     def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
-        error = self.death(exc_info) if self.task.guarded else None
+        error = self.death(exc_info) if self.task.judges else None
         if error is None:
             if not (state.should_terminate or self._already_revoked or self._already_cancelled):
                 self.fails(exc_info)

@@ -14,6 +14,7 @@ without our options is Celery's in every respect.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import celery
@@ -24,8 +25,9 @@ from celery.utils.log import get_logger
 from relevo.errors import JobFailedError, OptionError
 from relevo.job import backoff, dispatch, execute, payload, putback
 from relevo.job.hooks import FailedHook
-from relevo.job.options import NAMES, POLICY, Options
-from relevo.job.outcome import Failing, Released, Releasing
+from relevo.job.interrupts import Failing, Releasing
+from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
+from relevo.job.outcome import Released
 
 logger = get_logger(__name__)
 
@@ -45,6 +47,9 @@ class Task(dispatch.Dispatching, celery.Task):
     failed_hook: FailedHook | None = None
     #: Whether `run` is wrapped, that is, whether there is anything of ours to decide.
     guarded: bool = False
+    run: Any
+    #: Whether the hook is run around Celery's retries, and not by what is wrapped.
+    hook_is_outside: bool = False
 
     # --- the definition ---------------------------------------------------------------------------------------------
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -61,22 +66,28 @@ class Task(dispatch.Dispatching, celery.Task):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         task = super().__new__(cls)
         cls.options = cls.options_in_project()
-        if cls.options.decides:
+        if cls.options.wraps:
             task._guard()
         return task
 
     @classmethod
     def options_in_project(cls) -> Options:
-        """The task's options, with the project's QUEUE_MAX_TRIES and QUEUE_BACKOFF where it leaves those open.
+        """The task's options, with what the project says where it leaves them open. Celery's own tasks are left alone.
 
-        A task that says nothing gets them too, unless it has words of Celery's for it, or is one of Celery's own.
+        QUEUE_MAX_TRIES is for a task that says nothing at all, too, unless it has words of Celery's for it.
         """
-        settings = getattr(cls.__dict__.get("app") or cls._app, "settings", None)
+        app = cls.__dict__.get("app") or cls._app
+        options = cls.options
+        if cls.__module__.startswith("celery."):
+            return options
+        if "middleware" not in options.given:
+            options = replace(options, middleware=getattr(app, "middleware", ()))
+        settings = getattr(app, "settings", None)
         tries, waits = (settings.queue_max_tries, settings.queue_backoff) if settings else (1, ())
         celerys = getattr(cls, "autoretry_for", ()) or cls.max_retries != celery.Task.max_retries
-        if not cls.options.decides and (tries == 1 or celerys or cls.__module__.startswith("celery.")):
-            return cls.options
-        return cls.options.with_defaults(tries, waits)
+        if not options.decides and (tries == 1 or celerys):
+            return options
+        return options.with_defaults(tries, waits)
 
     @classmethod
     def bind(cls, app: Any) -> Any:
@@ -92,25 +103,33 @@ class Task(dispatch.Dispatching, celery.Task):
 
     def failed(self, hook: Hook) -> Hook:
         """Decorator: call `hook(job, error)` once when a job of this task has failed for good."""
+        if self.guarded and not self.options.decides and hasattr(self, "_orig_run") and self.failed_hook is None:
+            # Celery's autoretry_for stands around what we have guarded, and only what it gives up on has failed.
+            self.run, self.hook_is_outside = execute.hooked(self, self.run), True
         self.failed_hook = hook
         self._guard()
         return hook
 
+    @property
+    def judges(self) -> bool:
+        """Whether it is ours to say what follows from an attempt that went wrong."""
+        return self.options.decides or self.failed_hook is not None
+
     def _guard(self) -> None:
         if not self.guarded:
             self.guarded = True
-            self.run: Any = execute.guarded(self, self.run)
+            self.run = execute.guarded(self, self.run)
 
     # --- handing in -------------------------------------------------------------------------------------------------
     def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        """Celery's `apply_async`, which also takes the options in `POLICY`, for this job."""
-        if self.options.travel or not POLICY.isdisjoint(options):
+        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, for this job."""
+        if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         return super().apply_async(args, kwargs, *rest, **options)
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""
-        if self.options.travel or not POLICY.isdisjoint(options):
+        if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
 

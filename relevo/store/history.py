@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, tuple_
 
 from relevo.store import texts, upserts
 from relevo.store.session import Store
@@ -76,10 +76,14 @@ def find(store: Store, uuid: str) -> EndedJob | None:
 
 
 def page(
-    store: Store, state: Ended, *, tag: str | None = None, before: EndedJob | None = None, limit: int = 100
+    store: Store, state: Ended, *, tag: str | None = None, before: EndedJob | None = None, limit: int = 100,
+    also: Sequence[ColumnElement[bool]] = (),
 ) -> list[EndedJob]:
-    """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this."""
-    query = select(history).where(history.c.state == state)
+    """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this.
+
+    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search` makes them.
+    """
+    query = select(history).where(history.c.state == state, *also)
     if tag is not None:
         query = query.where(exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid))
     if before is not None:

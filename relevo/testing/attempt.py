@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from relevo.job.outcome import Completed, Failed, Outcome, Released, Retry
+from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.steps import call
 
@@ -73,6 +73,11 @@ class Attempt:
     def assert_not_failed(self) -> None:
         self._expect(not isinstance(self.outcome, Failed), "not fail")
 
+    def assert_cancelled(self, reason: str = "") -> None:
+        """It was skipped, with this in its reason."""
+        cancelled = isinstance(self.outcome, Cancelled) and reason in self.outcome.reason
+        self._expect(cancelled, f"be cancelled{f' with {reason!r}' if reason else ''}")
+
     def assert_progress(self, *reports: tuple[float, float]) -> None:
         """It reported exactly this progress, in this order."""
         self._expect(self.progress == reports, f"report progress {list(reports)!r}, got {list(self.progress)!r}")
@@ -94,6 +99,8 @@ class Attempt:
         match self.outcome:
             case Completed(result=result):
                 return f"completed with {result!r}"
+            case Cancelled(reason=reason):
+                return f"was cancelled: {reason}"
             case Released(seconds=seconds):
                 return f"was released for {seconds:g} s"
             case Retry(seconds=seconds, error=error):

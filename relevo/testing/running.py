@@ -18,7 +18,7 @@ from relevo import clock
 from relevo.drivers.messages import LEASED
 from relevo.errors import UnknownTaskError, did_you_mean
 from relevo.job import putback
-from relevo.job.outcome import Completed, Failed, Outcome, Released, Retry
+from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
 from relevo.testing import replaced
 from relevo.testing.attempt import Attempt
 from relevo.testing.dispatched import Dispatched
@@ -58,7 +58,7 @@ def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
     """How the attempt ended, in our words; None where there is none."""
     match state:
         case "SUCCESS":
-            return Completed(ended)
+            return ended if isinstance(ended, Cancelled) else Completed(ended)
         case "FAILURE":
             return Failed(ended)
         case "RETRY":

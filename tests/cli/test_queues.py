@@ -12,7 +12,8 @@ from celery import Celery
 from click.testing import CliRunner
 
 from relevo import drivers
-from relevo.cli.queues import Duration, queues
+from relevo.cli.options import Duration
+from relevo.cli.queues import queues
 from relevo.cli.schema import schema
 from relevo.database.schema import NEWEST
 from relevo.drivers.contract import NewJob, State

@@ -1,0 +1,212 @@
+"""`celery -A tasks failed list|show|retry|forget|flush|prune`: jobs that won't run again unless somebody says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from relevo import clock
+from relevo.cli.broker import store_of
+from relevo.cli.options import Duration, Hours, limit_option, which_jobs
+from relevo.cli.output import (
+    complain,
+    confirm,
+    json_option,
+    moment,
+    one_line_errors,
+    say,
+    show,
+    show_one,
+    some,
+    yes_option,
+)
+from relevo.cli.payloads import arguments_of
+from relevo.job import again
+from relevo.store import failed as store_failed
+from relevo.store.failed import EVERY, FailedJob, Filter
+from relevo.store.session import Store
+
+ALL = "all"
+# The longest number of a failed job, in digits.
+LONGEST_NUMBER = 18
+# So many can be named in one call.
+MOST_NAMED = 1000
+
+_asked = click.argument("which", nargs=-1, metavar="[ID…|all]")
+
+
+@click.group("failed")
+def failed() -> None:
+    """Jobs that have failed for good."""
+
+
+@failed.command("list")
+@which_jobs
+@click.option("--since", type=Duration(), help="Only those that failed within 90 (seconds), 15m, 4h or 2d.")
+@click.option("--before", type=click.IntRange(1), metavar="ID", help="Only those with a lower number: the next page.")
+@limit_option
+@json_option
+@click.pass_context
+@one_line_errors
+def list_failed(
+    context: click.Context, queue: str | None, task: str | None, tag: str | None, since: float | None,
+    before: int | None, limit: int, as_json: bool,
+) -> None:  # fmt: skip
+    """The failed jobs that nobody has retried, newest first."""
+    store = store_of(context)
+    which = Filter(queue, task, tag, since=None if since is None else clock.now() - since)
+    jobs = store_failed.page(store, which, before=before, limit=limit)
+    show([_row(job, as_json) for job in jobs], as_json, empty="No failed jobs.")
+    if jobs and not as_json:
+        older = store_failed.count(store, replace(which, newest=jobs[-1].id - 1))
+        if older:
+            complain(f"{older} more; the next page: --before {jobs[-1].id}")
+
+
+def _row(job: FailedJob, as_json: bool) -> dict[str, Any]:
+    row = {
+        "id": job.id, "uuid": job.uuid, "task": job.task, "queue": job.queue, "attempts": job.attempts,
+        "failed_at": moment(job.failed_at), "error": f"{job.exception}: {job.message}",
+    }  # fmt: skip
+    more = {"connection": job.connection, "tags": job.tags, "batch": job.batch, "origin": job.origin}
+    return {**row, **more} if as_json else row
+
+
+@failed.command("show")
+@click.argument("which", metavar="ID")
+@json_option
+@click.pass_context
+@one_line_errors
+def show_failed(context: click.Context, which: str, as_json: bool) -> None:
+    """All about one failed job, with the traceback of every attempt. ID is its number or uuid.
+
+    Its message, whole, is in the JSON.
+    """
+    job = _find(store_of(context), which)
+    if job is None:
+        raise click.ClickException(f"there is no failed job {which}")
+    errors = [{**error, "at": _moment_of(error)} for error in job.errors]
+    fields: dict[str, Any] = {
+        "id": job.id, "uuid": job.uuid, "task": job.task, "arguments": arguments_of(job.payload), "queue": job.queue,
+        "connection": job.connection, "tags": job.tags, "batch": job.batch, "failed_at": moment(job.failed_at),
+        "error": f"{job.exception}: {job.message}", "attempts": job.attempts,
+        "origin": job.origin or None, "retried_at": moment(job.retried_at),
+    }  # fmt: skip
+    told = "\n".join(line for error in errors for line in _told(error))
+    show_one({**fields, "errors": errors, "payload": job.payload} if as_json else {**fields, "errors": told}, as_json)
+
+
+def _moment_of(error: dict[str, Any]) -> str | None:
+    """When an attempt went wrong. It travelled with the job, so it may be anything."""
+    try:
+        return moment(error.get("at"))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _told(error: dict[str, Any]) -> list[str]:
+    head = f"attempt {error.get('attempt')}, {error['at']}: {error.get('exception')}: {error.get('message')}"
+    return [head, *(f"  {line}" for line in str(error.get("traceback") or "").splitlines())]
+
+
+@failed.command("retry")
+@_asked
+@which_jobs
+@json_option
+@click.pass_context
+@one_line_errors
+def retry(
+    context: click.Context, which: tuple[str, ...], queue: str | None, task: str | None, tag: str | None, as_json: bool
+) -> None:
+    """Put failed jobs back to where they came from, with a fresh count: by id, `all`, or by queue, task, tag.
+
+    Two who retry the same job at once send it once.
+    """
+    store = store_of(context)
+    wanted, missing = _wanted(store, which, Filter(queue, task, tag))
+    sent = again.retry(context.obj.app, store, wanted) if wanted.ids != [] else 0
+    say(f"{some(sent, 'job')} put back.", as_json, retried=sent, missing=missing)
+    _end(missing)
+
+
+@failed.command("forget")
+@_asked
+@which_jobs
+@yes_option
+@json_option
+@click.pass_context
+@one_line_errors
+def forget(
+    context: click.Context, which: tuple[str, ...], queue: str | None, task: str | None, tag: str | None,
+    yes: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Delete failed jobs: by id, `all`, or by queue, task, tag."""
+    store = store_of(context)
+    wanted, missing = _wanted(store, which, Filter(queue, task, tag), retried=True)
+    count = store_failed.count(store, wanted) if wanted.ids is None else len(wanted.ids)
+    if count:
+        confirm(f"Delete {some(count, 'failed job')}?", yes)
+    gone = store_failed.forget(store, wanted) if wanted.ids != [] else 0
+    say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone, missing=missing)
+    _end(missing)
+
+
+@failed.command("flush")
+@click.option("--hours", type=Hours(), default=0, help="Only those that failed so long ago, or earlier.")
+@yes_option
+@json_option
+@click.pass_context
+@one_line_errors
+def flush(context: click.Context, hours: float, yes: bool, as_json: bool) -> None:
+    """Delete all failed jobs, or the old ones."""
+    store = store_of(context)
+    older = f" that failed {hours:g} hours ago or earlier" if hours else ""
+    confirm(f"Delete every failed job{older}? (There are {store_failed.count(store)} that nobody has retried.)", yes)
+    gone = store_failed.flush(store, hours)
+    say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
+
+
+@failed.command("prune")
+@click.option("--hours", type=Hours(), help="How old; without it as RELEVO_KEEP_FAILED says.")
+@json_option
+@click.pass_context
+@one_line_errors
+def prune(context: click.Context, hours: float | None, as_json: bool) -> None:
+    """Delete old failed jobs, retried or not. It is for the clock (cron, beat) and asks nothing."""
+    store = store_of(context)
+    keep = context.obj.app.settings.keep_failed if hours is None else hours * 3600
+    gone = store_failed.prune(store, clock.now() - keep)
+    say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
+
+
+def _wanted(store: Store, ids: Iterable[str], which: Filter, *, retried: bool = False) -> tuple[Filter, list[str]]:
+    """The filter that was asked for, and the ids that there are no jobs for (or retried ones, unless those count)."""
+    named = list(dict.fromkeys(ids))
+    said = which != EVERY
+    if bool(named) + said != 1 or (ALL in named and len(named) > 1):
+        raise click.UsageError("expected ids, or `all`, or one or more of --queue, --task and --tag")
+    if len(named) > MOST_NAMED:
+        raise click.UsageError(f"expected at most {MOST_NAMED} ids at once, got {len(named)}")
+    if not named or named == [ALL]:
+        return which, []
+    found = {each: _find(store, each) for each in named}
+    jobs = {each: job for each, job in found.items() if job is not None and (retried or job.retried_at is None)}
+    return Filter(ids=sorted({job.id for job in jobs.values()})), [each for each in named if each not in jobs]
+
+
+def _find(store: Store, which: str) -> FailedJob | None:
+    """By number, or by uuid (its last failure)."""
+    if which.isascii() and which.isdigit() and len(which) <= LONGEST_NUMBER:
+        return store_failed.find(store, int(which))
+    return store_failed.find_by_uuid(store, which)
+
+
+def _end(missing: list[str]) -> None:
+    """Exit code 1 when some of what was asked for isn't there."""
+    for each in missing:
+        complain(f"there is no failed job {each}, or it was retried already")
+    if missing:
+        raise click.exceptions.Exit(1)

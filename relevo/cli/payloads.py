@@ -1,0 +1,37 @@
+"""What people want to know of a job's message. It may be a stranger's, so anything may be missing, or be nonsense."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from relevo.drivers import messages
+from relevo.job.payload import HEADER, Baton, read
+
+
+def task_of(payload: str) -> str:
+    """The name of the task, or `?`."""
+    return str(messages.headers_of(payload).get("task") or "?")
+
+
+def arguments_of(payload: str) -> str:
+    """The arguments, as their client has written them for people, or else as they stand in the body."""
+    headers = messages.headers_of(payload)
+    shown = [str(headers.get(name)) for name in ("argsrepr", "kwargsrepr") if headers.get(name)]
+    if shown:
+        return " ".join(shown)
+    try:
+        args, kwargs, *_ = json.loads(messages.loads(payload)["body"])
+    except Exception:  # noqa: BLE001  no JSON, or of another shape
+        return "?"
+    return f"{args} {kwargs}"
+
+
+def baton_of(payload: str) -> Baton:
+    """What the job's attempts hand on."""
+    sent: Any = messages.headers_of(payload).get(HEADER)
+    return read(sent) if isinstance(sent, dict) else Baton()
+
+
+def tags_of(payload: str) -> tuple[str, ...]:
+    return tuple(map(str, baton_of(payload).tags or ()))

@@ -1,0 +1,23 @@
+"""What stands around the run of a job: classes of the project's own, and those that come with the engine.
+
+    class Timed(Middleware):
+        def handle(self, job, call_next):
+            began = time.monotonic()
+            try:
+                return call_next()                       # the next middleware, and in the end the job
+            finally:
+                log.info("%s took %.1f s", job.task, time.monotonic() - began)
+
+    @app.task(name="reports.generate", middleware=[Timed(), Skip(when=lambda job: is_closed(job.args[0]))])
+    def generate(report_id): ...
+
+They run in the process that runs the job, at every attempt, the first of the list outermost. What one raises is what
+the attempt ended in; what it returns is the job's result. Instead of going on it may end the attempt:
+`job.release(seconds)` (burns no attempt), `job.skip(reason)` or `job.fail(error)`.
+"""
+
+from relevo.job.middleware.base import Around, Middleware, RunningJob
+from relevo.job.middleware.skip import Skip
+from relevo.job.middleware.transaction import Transaction, session
+
+__all__ = ["Around", "Middleware", "RunningJob", "Skip", "Transaction", "session"]

@@ -1,0 +1,63 @@
+"""A job in a transaction: what it does in the database is committed when it returns, and undone when it doesn't.
+
+    @app.task(name="orders.pay", middleware=[Transaction()])
+    def pay(order_id):
+        order = session().get(Order, order_id)
+
+The commit comes before the ack: a worker that dies between the two runs the job again, after a commit. It is undone by
+whatever ends the attempt otherwise: an error, `release`, `fail`, Celery's `retry`, a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from relevo.engine import engine_for
+from relevo.errors import OptionError
+from relevo.job.middleware.base import CallNext, Middleware, RunningJob
+
+_current: ContextVar[Session | None] = ContextVar("relevo_session", default=None)
+
+
+def session() -> Session:
+    """The session of the transaction that the running job is in. Raises OptionError where there is none."""
+    current = _current.get()
+    if current is None:
+        raise OptionError("expected to be in the transaction of a job; give its task middleware=[Transaction()]")
+    return current
+
+
+def current() -> Session | None:
+    """The same, or None."""
+    return _current.get()
+
+
+class Transaction(Middleware):
+    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that `sessions()` makes."""
+
+    name = "transaction"
+
+    def __init__(self, sessions: Callable[[], Session] | None = None) -> None:
+        if sessions is not None and not callable(sessions):
+            raise OptionError(f"expected sessions of Transaction to be a callable that makes one, got {sessions!r}")
+        self.sessions = sessions
+
+    def handle(self, job: RunningJob, call_next: CallNext) -> Any:
+        with self._open(job) as opened, opened.begin():
+            token = _current.set(opened)
+            try:
+                return call_next()
+            finally:
+                _current.reset(token)
+
+    def _open(self, job: RunningJob) -> Session:
+        if self.sessions is not None:
+            return self.sessions()
+        settings = getattr(job.app, "settings", None)
+        if settings is None:
+            raise OptionError("an app that create_app has not made has no database; give Transaction its sessions")
+        return Session(engine_for(settings.database_url))
