@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relevo.errors import OptionError, did_you_mean
+from relevo.errors import OptionError, UndefinedLimitError, did_you_mean
 from relevo.limits.rates import FIXED, Rate
 
 _LONGEST = 100
@@ -43,12 +43,6 @@ class Definitions(Mapping[str, Rate]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._rates
-
-
-class UndefinedLimitError(OptionError, KeyError):
-    """No limit of this name is defined; name it in `create_app(limits=…)`."""
-
-    __str__ = OptionError.__str__
 
 
 def check_name(name: str) -> None:

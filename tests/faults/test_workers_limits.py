@@ -62,9 +62,12 @@ def test_a_rate_is_kept_by_two_workers_together(site: Site):
     site.dispatch("limited.rate", range(14))
     limits, seen = beside(site.driver), []
     with site.worker("-c", "4"), site.worker("-c", "4"):
-        while len(site.ended) < 14:
-            site.until(lambda: True)
-            seen += [view.used for view in limits.views(f"rate/five/{site.queue}")]
+
+        def looked():
+            seen.extend(view.used for view in limits.views(f"rate/five/{site.queue}"))
+            return len(site.ended) == 14
+
+        site.until(looked)
     assert set(site.started.values()) == {1}
     assert 0 < max(seen) <= 5
     assert site.failed() == []
