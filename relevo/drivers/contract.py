@@ -151,6 +151,21 @@ class Driver(ABC):
         """The first jobs of a queue in one state, in the order in which they will run (reserved: their leases end)."""
 
     @abstractmethod
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        """The living jobs with these ids, in whatever state. (An id may be had by several.)"""
+
+    @abstractmethod
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        """Look through all living jobs, about `limit` a call, in no order. Returns them, and what to go on `after`.
+
+        That is an empty text at the end. What lives from the first call to the last is seen, some of it twice.
+        """
+
+    @abstractmethod
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        """Delete jobs by id, but none that somebody holds. Returns them, as they were."""
+
+    @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:
         """Delete jobs by id, in whatever state. Returns how many. (Who holds one runs it on; its ack does nothing.)"""
 

@@ -142,6 +142,18 @@ class Ledger:
         self.flush()
         self.release(list(self._held))
 
+    def drop(self, tokens: Iterable[str]) -> None:
+        """These jobs were cancelled: what becomes of them here is nobody's business there any more."""
+        with self._lock:
+            for token in tokens:
+                self._held.pop(token, None)
+                self._back.pop(token, None)
+
+    @property
+    def puts_back(self) -> bool:
+        """Whether something still has to be put back."""
+        return bool(self._back)
+
     def holds(self, token: str) -> bool:
         return token in self._held
 

@@ -92,6 +92,18 @@ def page(
     return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
+def forget(store: Store, uuids: Sequence[str]) -> int:
+    """Delete the ends of these jobs. Returns how many. Their tags go with the next housekeeping."""
+    named = [texts.name(uuid) for uuid in uuids]
+    portions = [named[start : start + PAGE] for start in range(0, len(named), PAGE)]
+
+    def forget_each(connection: Connection) -> int:
+        gone = (delete(history).where(history.c.uuid.in_(portion)) for portion in portions)
+        return sum(int(connection.execute(statement).rowcount) for statement in gone)
+
+    return store.write(forget_each) if portions else 0
+
+
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
     """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns how many."""
     oldest = select(history.c.id).where(history.c.state == state, history.c.ended_at < before).limit(most)

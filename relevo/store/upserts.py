@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table, insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 _MYSQL = ("mysql", "mariadb")
+_DUPLICATE_ENTRY = 1062
 
 
 def ignoring(dialect: str, table: Table) -> Any:
@@ -45,3 +47,17 @@ def _on_conflict(
 
 def _insert(dialect: str) -> Any:
     return {"sqlite": sqlite, "postgresql": postgresql}.get(dialect, mysql).insert
+
+
+def is_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert a row unless one with its key is there; returns whether it was. Waits for who is just inserting that."""
+    if connection.dialect.name not in _MYSQL:
+        add = _insert(connection.dialect.name)(table).on_conflict_do_nothing().inline()
+        return connection.execute(add.execution_options(preserve_rowcount=True), row).rowcount == 1
+    try:
+        connection.execute(insert(table), row)
+    except IntegrityError as error:  # undoes only the statement, not the transaction
+        if error.orig is None or error.orig.args[0] != _DUPLICATE_ENTRY:
+            raise
+        return False
+    return True
