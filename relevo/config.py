@@ -25,7 +25,7 @@ NAMES = (
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
-    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
+    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "FLOWER_OPERATORS", "FLOWER_READ_ONLY", "FLOWER_URL_PREFIX",
     *services.NAMES,
 )  # fmt: skip
 
@@ -138,6 +138,12 @@ class Settings:
     flower_port: int
     #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
     flower_basic_auth: str | None = field(repr=False)
+    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever has a password.
+    flower_operators: str
+    #: FLOWER_READ_ONLY: nobody may.
+    flower_read_only: bool
+    #: FLOWER_URL_PREFIX: the path that it lies below.
+    flower_url_prefix: str
 
     @property
     def result_transport_options(self) -> dict[str, Any]:
@@ -198,6 +204,9 @@ def load(
         flower_address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
         flower_port=env.whole("FLOWER_PORT", 5555, 1, 65535),
         flower_basic_auth=_basic_auth(env),
+        flower_operators=env.text("FLOWER_OPERATORS"),
+        flower_read_only=env.choice("FLOWER_READ_ONLY", "false", ("true", "false")) == "true",
+        flower_url_prefix=env.text("FLOWER_URL_PREFIX").strip("/"),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
 from relevo.store import texts, upserts
@@ -52,9 +52,9 @@ class FailedJob:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which failed jobs: of a queue, of a task, with a tag, failed at or after an instant, with these numbers.
+    """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with these numbers.
 
-    None: any. `newest`: none with a higher number.
+    None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search` makes them.
     """
 
     queue: str | None = None
@@ -63,17 +63,20 @@ class Filter:
     since: float | None = None
     ids: Sequence[int] | None = None
     newest: int | None = None
+    batch: str | None = None
+    also: Sequence[ColumnElement[bool]] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
         said: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
             (self.queue, lambda queue: failed.c.queue == queue),
             (self.task, lambda task: failed.c.task == task),
+            (self.batch, lambda batch: failed.c.batch == batch),
             (self.tag, lambda tag: exists().where(tags.c.tag == tag, tags.c.uuid == failed.c.uuid)),
             (self.since, lambda since: failed.c.failed_at >= since),
             (self.ids, failed.c.id.in_),
             (self.newest, lambda newest: failed.c.id <= newest),
         ]
-        return [condition(value) for value, condition in said if value is not None]
+        return [*(condition(value) for value, condition in said if value is not None), *self.also]
 
 
 EVERY = Filter()
@@ -92,9 +95,9 @@ def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.ignoring(connection.dialect.name, failed), rows)
+            upserts.run(connection, upserts.ignoring(connection.dialect.name, failed), rows)
         if marks:
-            connection.execute(insert(tags), marks)
+            upserts.run(connection, upserts.plain(tags), marks)
 
     return write
 
@@ -124,6 +127,12 @@ def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limi
 def count(store: Store, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried."""
     query = select(func.count()).select_from(failed).where(failed.c.retried_at.is_(None), *which.conditions())
+    return store.read(lambda connection: int(connection.execute(query).scalar_one()))
+
+
+def count_all(store: Store, which: Filter = EVERY) -> int:
+    """How many failed jobs there are, those that were retried among them."""
+    query = select(func.count()).select_from(failed).where(*which.conditions())
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
 
 

@@ -21,7 +21,6 @@ from app.models import User, schema, session
 from relevo import config
 from relevo.engine import engine_for
 from relevo.testing import fake
-
 from tests.application.receiver import Receiver, receiving
 
 if TYPE_CHECKING:

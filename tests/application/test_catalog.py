@@ -74,7 +74,8 @@ def check(products, variants):
     )  # fmt: skip
     strayed = (
         select(func.count()).select_from(StoreVariant).join(Variant, Variant.id == StoreVariant.variant_id)
-        .join(StoreProduct, StoreProduct.id == StoreVariant.store_product_id).where(StoreProduct.product_id != Variant.product_id)
+        .join(StoreProduct, StoreProduct.id == StoreVariant.store_product_id).where(StoreProduct.product_id !=
+        Variant.product_id)
     )  # fmt: skip
     with session() as db:
         assert db.scalar(wrong) == db.scalar(strayed) == 0

@@ -42,6 +42,9 @@ class Jobs:
         found = ((lease, self._living.get(lease.key)) for lease in set(leases))
         return [job for lease, job in found if job is not None and job.token == lease.token]
 
+    def lease_ends(self, token: str) -> float | None:
+        return next((job.reserved_until for job in self._living.values() if job.token == token), None)
+
     def rescue(self, now: float) -> int:
         ended = [job for job in self._living.values() if job.lease_is_over(now)]
         for job in ended:
@@ -59,6 +62,10 @@ class Jobs:
 
     def named(self, ids: Collection[str]) -> list[Job]:
         return [job for job in self._living.values() if job.id in ids]
+
+    def after(self, key: int, limit: int) -> list[Job]:
+        """The next jobs in the order of putting."""
+        return list(itertools.islice((job for job in self._living.values() if job.key > key), limit))
 
     def hasten(self, ids: Collection[str], now: float) -> int:
         delayed = [job for job in self.named(ids) if job.state(now) is State.DELAYED]
