@@ -23,7 +23,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, listeners, prefork, recording
+from relevo.job import coldstop, listeners, prefork, recording, renewal
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -76,6 +76,7 @@ def _wire(name: str, settings: Settings, middleware: Sequence[Any], config: dict
     coldstop.install()
     app = App(name, settings=settings, middleware=middleware, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
         listeners.heard_by(event, signal, receiver)
