@@ -57,6 +57,8 @@ class Intake:
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
         """Take up to `limit` jobs, and write the acks that wait, in one step."""
+        if self._ledger.is_late:
+            self._ledger.renew()
         done = self._ledger.collect()
         self._collected_at = time.monotonic()
         try:
@@ -64,8 +66,8 @@ class Intake:
         except BaseException:
             self._ledger.uncollect(done)
             raise
-        self._ledger.take(jobs)
-        return jobs
+        self._exhausted = len(jobs) < limit
+        return self._ledger.take(jobs)
 
     def drop(self, ids: Collection[str]) -> None:
         """Don't hand these over: they were cancelled."""
@@ -82,7 +84,6 @@ class Intake:
         room = min(room, MOST)  # it is without end where nobody set a prefetch count
         wanted = min(room + self._ahead(qos), shift.left())
         self._reserved.extend(self.reserve(queues, wanted))
-        self._exhausted = len(self._reserved) < wanted
 
     def _ahead(self, qos: QoS) -> int:
         """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""

@@ -50,7 +50,7 @@ class DatabaseDriver(Looking):
         self.name = self.dialect.name
         self._clock = clock or self._broker_clock()
         self._dues = Dues(self.dialect)
-        self._ringer = bells.Ringer(self.connections)
+        self.ringer = bells.Ringer(self.connections)
         self._trimmed = float("-inf")
 
     def _broker_clock(self) -> Callable[[], float]:
@@ -73,7 +73,7 @@ class DatabaseDriver(Looking):
         plain = len(jobs_) == 1 or all(job.unique_key is None for job in jobs_)
         work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
         placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
-        self._ringer.ring()
+        self.ringer.ring()
         return placed
 
     def reserve(
@@ -132,7 +132,7 @@ class DatabaseDriver(Looking):
         released = self._brief(
             lambda connection: leases.release(connection, leases_, now, delay, payload, attempts), len(leases_)
         )
-        self._ringer.ring()
+        self.ringer.ring()
         return released
 
     def rescue(self) -> int:
@@ -153,7 +153,7 @@ class DatabaseDriver(Looking):
         wanted, now = list(dict.fromkeys(ids)), self.now()
         checks.names("id", wanted)
         hastened = self.connections.write(lambda connection: jobs.hasten(connection, wanted, now)) if wanted else 0
-        self._ringer.ring()
+        self.ringer.ring()
         return hastened
 
     def clear(self, queue: str) -> int:
@@ -168,7 +168,7 @@ class DatabaseDriver(Looking):
     def resume(self, queue: str) -> None:
         checks.queues([queue])
         self.connections.write(lambda connection: pauses.resume(connection, queue))
-        self._ringer.ring()
+        self.ringer.ring()
 
     def paused(self) -> dict[str, float | None]:
         now = self.now()
@@ -194,7 +194,7 @@ class DatabaseDriver(Looking):
         mail = self.connections.read(lambda connection: mailboxes.address(connection, messages, now))
         if mail.messages:
             self.connections.write(lambda connection: mailboxes.send(connection, mail))
-            self._ringer.ring()
+            self.ringer.ring()
             self._trim(now)
         return bool(mail.messages)
 
