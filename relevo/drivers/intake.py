@@ -65,6 +65,14 @@ class Intake:
         self._ledger.take(jobs)
         return jobs
 
+    def unlock(self, job: ReservedJob) -> None:
+        """The job is about to start: others may have its unique key. Until that is written it doesn't start."""
+        try:
+            self._driver.unlock([job.lease])
+        except BaseException:
+            self._reserved.appendleft(job)
+            raise
+
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""
         tokens = [job.lease.token for job in self._reserved]
