@@ -200,8 +200,10 @@ def _prepare_command(settings: Settings) -> None:
 def _hand_to_flower(settings: Settings) -> None:
     """Flower reads its options from the environment only, and they may stand in our `.env`."""
     os.environ.update(FLOWER_ADDRESS=settings.flower_address, FLOWER_PORT=str(settings.flower_port))
-    if settings.flower_basic_auth:
-        os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth
+    os.environ["FLOWER_READ_ONLY"] = str(settings.flower_read_only).lower()
+    for name in ("basic_auth", "operators", "url_prefix"):
+        if given := getattr(settings, f"flower_{name}"):
+            os.environ[f"FLOWER_{name.upper()}"] = given
 
 
 def _end_command(message: str) -> None:

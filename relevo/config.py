@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo import broker_urls, environment
+from relevo import broker_urls, environment, services
 from relevo.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
 
@@ -25,7 +25,8 @@ NAMES = (
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
-    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH",
+    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "FLOWER_OPERATORS", "FLOWER_READ_ONLY", "FLOWER_URL_PREFIX",
+    *services.NAMES,
 )  # fmt: skip
 
 CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
@@ -113,6 +114,16 @@ class Settings:
     var_dir: Path
     #: FILES_DISK_ROOT: the folder of the local disk.
     storage: Path
+    #: FILES_DISK: the disk that new files are put on: "local" or "s3".
+    files_disk: str
+    #: FILES_DISK_BUCKET: the bucket of the disk "s3".
+    s3: services.S3Settings | None
+    #: MAIL_URL, MAIL_FROM: where mail is handed in, and whose it is.
+    mail: services.MailSettings
+    #: ALERT_URLS, ALERT_CRITICAL_URLS: who hears of jobs that have failed.
+    alerts: services.Alerts
+    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.secret_of` reads it).
+    secret: bytes | Path = field(repr=False)
     #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or "none" (nor metrics).
     history: str
     #: RELEVO_KEEP_COMPLETED: how long history keeps a job that completed or was cancelled.
@@ -127,6 +138,12 @@ class Settings:
     flower_port: int
     #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
     flower_basic_auth: str | None = field(repr=False)
+    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever has a password.
+    flower_operators: str
+    #: FLOWER_READ_ONLY: nobody may.
+    flower_read_only: bool
+    #: FLOWER_URL_PREFIX: the path that it lies below.
+    flower_url_prefix: str
 
     @property
     def result_transport_options(self) -> dict[str, Any]:
@@ -175,6 +192,11 @@ def load(
         redis_url=redis_url,
         var_dir=var_dir,
         storage=env.folder("FILES_DISK_ROOT", var_dir / "files"),
+        files_disk=env.choice("FILES_DISK", "local", services.DISKS),
+        s3=services.s3(env),
+        mail=services.mail(env, var_dir),
+        alerts=services.alerts(env),
+        secret=services.secret(env, var_dir),
         history=env.choice("RELEVO_HISTORY", "all", HISTORY),
         keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
         keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),
@@ -182,6 +204,9 @@ def load(
         flower_address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
         flower_port=env.whole("FLOWER_PORT", 5555, 1, 65535),
         flower_basic_auth=_basic_auth(env),
+        flower_operators=env.text("FLOWER_OPERATORS"),
+        flower_read_only=env.choice("FLOWER_READ_ONLY", "false", ("true", "false")) == "true",
+        flower_url_prefix=env.text("FLOWER_URL_PREFIX").strip("/"),
     )
 
 

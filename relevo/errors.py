@@ -64,6 +64,18 @@ class DiskError(RelevoError):
     """A disk can't do what was asked."""
 
 
+class LinkError(DiskError):
+    """A link to a file was changed, or has expired."""
+
+
+class MailError(RelevoError, ValueError):
+    """A mail can't be sent, now or later."""
+
+
+class AlertError(RelevoError, OSError):
+    """An alert did not reach everybody it was meant for."""
+
+
 class ImageError(RelevoError, ValueError):
     """A file is not an image we can process."""
 

@@ -1,51 +1,84 @@
-"""Flower's application with our broker. Everything else is Flower's: its pages, its API, its options.
+"""Flower's application with our pages, our door and our broker. Flower is not changed: it is this class's base.
 
-Who may do what is Flower's, too: pages can be seen by whoever reaches the address (loopback, unless FLOWER_ADDRESS says
-otherwise) and, with FLOWER_BASIC_AUTH, knows a password; the API, and with it every action, is refused without one.
+    a request -> the door (guard.py: who is it, what may they do) -> a page of ours, or one of Flower's
+
+Every handler of Flower's is served behind the same door; its templates find our navigation bar where its own was.
 """
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
-from flower.api.tasks import GetQueueLengths
+import flower.app
 from flower.app import Flower
-from flower.views.broker import BrokerView
-from tornado.web import url
+from flower.urls import handlers as flowers
+from flower.views.error import NotFoundErrorHandler
+from tornado.web import RedirectHandler, StaticFileHandler, url
 
-from relevo.dashboard.queues import Broker, is_ours
+from relevo.dashboard import guard, people, routes
+from relevo.dashboard.overlay import TEMPLATES, Overlay, Static
+from relevo.dashboard.source import Source
 
+people.define_options()
 
-class OurBroker:
-    """For handlers that look at the broker."""
-
-    application: Any
-
-    def get_broker(self) -> Broker:
-        """Flower's name for it."""
-        return Broker(self.application.capp, self.application.workers)
-
-
-class QueuesPage(OurBroker, BrokerView):
-    """/broker."""
-
-
-class QueuesAPI(OurBroker, GetQueueLengths):
-    """/api/queues/length."""
+#: Seconds between two questions to the workers while somebody looks.
+BETWEEN_LOOKS = 15.0
+FLOWERS_TEMPLATES = Path(flower.app.__file__).parent / "templates"
+# Of Flower's handlers, those that anybody may ask: they say nothing.
+_OPEN = ("/healthcheck", "/login/?")
 
 
 class Dashboard(Flower):
-    """Flower, whose handlers of the broker are ours where the driver is."""
+    """What `celery flower` starts."""
 
     def __init__(self, options: Any = None, capp: Any = None, **settings: Any) -> None:
+        settings.update(
+            template_loader=Overlay(TEMPLATES, FLOWERS_TEMPLATES, autoescape="xhtml_escape"),
+            template_path=str(TEMPLATES),  # Tornado keeps loaders by it: with Flower's, a stock Flower would get ours
+            static_handler_class=Static,
+        )
+        settings.setdefault("xsrf_cookie_kwargs", {"samesite": "Lax"})
         super().__init__(options=options, capp=capp, **settings)
-        if is_ours(self.capp):
-            self.add_handlers(".*", _routes(self.options.url_prefix or ""))
+        self.source = Source(self.capp)
+        self.add_transform(guard.SafeHeaders)
+        prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
+        self.add_handlers(".*", _routes(prefix, self.capp))
+        self._looked_at_workers = float("-inf")
+
+    def has_page(self, name: str) -> bool:
+        """Whether there is a page of this name: some depend on the broker."""
+        try:
+            self.reverse_url(name)
+        except (KeyError, AssertionError):
+            return False
+        return True
+
+    async def look_at_workers(self) -> None:
+        """Ask the workers who they are, if that is long ago. Only who opens the dashboard waits for the answers."""
+        now = time.monotonic()
+        ago = now - self._looked_at_workers
+        if ago < BETWEEN_LOOKS:
+            return
+        self._looked_at_workers = now
+        answers = self.update_workers()
+        if ago > 4 * BETWEEN_LOOKS:
+            await answers
 
 
-def _routes(url_prefix: str) -> list[Any]:
-    prefix = f"/{url_prefix.strip('/')}" if url_prefix else ""
-    return [
-        url(f"{prefix}/broker", QueuesPage, name="broker"),
-        url(f"{prefix}/api/queues/length", QueuesAPI),
-    ]
+def _routes(prefix: str, app: Any) -> list[Any]:
+    ours = [*routes.PAGES, *routes.broker(app)]
+    replaced = {pattern for pattern, _, _ in ours}
+    behind = [(spec.regex.pattern.rstrip("$"), guard.guarded(spec.handler_class), spec.name)
+              for spec in map(_spec, flowers)
+              if spec.handler_class not in {StaticFileHandler, NotFoundErrorHandler}
+              and spec.regex.pattern.rstrip("$") not in {*replaced, "/", *_OPEN}]  # fmt: skip
+    to_overview = {"url": f"{prefix}/overview", "permanent": False}
+    home = [url(f"{prefix}/", RedirectHandler, to_overview, name="main")]
+    home += [url(prefix, RedirectHandler, to_overview)] if prefix else []
+    return [*home, *(url(prefix + pattern, handler, name=name) for pattern, handler, name in (*ours, *behind))]
+
+
+def _spec(route: Any) -> Any:
+    return route if hasattr(route, "handler_class") else url(*route)

@@ -40,3 +40,21 @@ class Disk(Protocol):
     def delete(self, path: str) -> None:
         """Remove the file; one that isn't there is no error, so that a cleanup can run twice."""
         ...
+
+    def link(self, path: str, seconds: float, name: str | None = None) -> str:
+        """A url under which anybody can fetch the file for so long; `name` is what it is called when it is saved.
+
+        The file need not be there yet. A disk that can't make one raises DiskError.
+        """
+        ...
+
+
+def checked(path: str) -> str:
+    """`path`, if a disk could have it: what can be said of a path without looking at one."""
+    if not isinstance(path, str) or not path.strip():
+        raise DiskError(f"expected the path of a file, got {path!r}")
+    if any(ord(letter) < ord(" ") for letter in path) or "\\" in path:
+        raise DiskError(f"expected a path without control characters and backslashes, got {path!r}")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise DiskError(f"expected a relative path inside the disk, got {path!r}")
+    return path

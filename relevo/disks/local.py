@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from relevo.disks.disk import MissingFileError
+from relevo.disks.disk import MissingFileError, checked
+from relevo.disks.links import Links
 from relevo.errors import DiskError
 
 # What a file that is still being written is called; its own name is left out, as it may be 255 bytes long already.
@@ -26,9 +27,13 @@ CHUNK = 1024 * 1024
 
 
 class LocalDisk:
-    """The disk whose files lie below `root`, which is created when the first file is put."""
+    """The disk whose files lie below `root`, which is created when the first file is put.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    Its links are urls of a program of yours, which checks them with the same `links`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], links: Links | None = None) -> None:
+        self._links = links
         self.root = Path(os.path.realpath(root))  # not Path.resolve(), which leaves an OSError where a loop is
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
@@ -53,10 +58,14 @@ class LocalDisk:
         with contextlib.suppress(MissingFileError):
             self._file(path).unlink(missing_ok=True)
 
+    def link(self, path: str, seconds: float, name: str | None = None) -> str:
+        if self._links is None:
+            raise DiskError("this disk was made without links, so it can't make one")
+        return self._links.made(checked(path), seconds, name)
+
     def path(self, path: str) -> Path:
         """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""
-        _check(path)
-        target = Path(os.path.realpath(self.root / path))  # follows links, so that one that leads out is seen
+        target = Path(os.path.realpath(self.root / checked(path)))  # follows links, so that one that leads out is seen
         if self.root not in target.parents:
             raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
         return target
@@ -72,16 +81,6 @@ class LocalDisk:
             kind = "folder" if stat.S_ISDIR(mode) else "device or pipe"
             raise DiskError(f"expected the path of a file, got the {kind} {path!r}")
         return target
-
-
-def _check(path: str) -> None:
-    """What can be said of a path without looking at the disk."""
-    if not isinstance(path, str) or not path.strip():
-        raise DiskError(f"expected the path of a file, got {path!r}")
-    if any(ord(letter) < ord(" ") for letter in path) or "\\" in path:
-        raise DiskError(f"expected a path without control characters and backslashes, got {path!r}")
-    if path.startswith("/") or ".." in path.split("/"):
-        raise DiskError(f"expected a relative path inside the disk, got {path!r}")
 
 
 def _make_folder(target: Path, path: str) -> None:

@@ -54,7 +54,7 @@ class FailedJob:
 class Filter:
     """Which failed jobs: of a queue, of a task, with a tag, failed at or after an instant, with these numbers.
 
-    None: any. `newest`: none with a higher number.
+    None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search` makes them.
     """
 
     queue: str | None = None
@@ -63,6 +63,7 @@ class Filter:
     since: float | None = None
     ids: Sequence[int] | None = None
     newest: int | None = None
+    also: Sequence[ColumnElement[bool]] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
         said: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
@@ -73,7 +74,7 @@ class Filter:
             (self.ids, failed.c.id.in_),
             (self.newest, lambda newest: failed.c.id <= newest),
         ]
-        return [condition(value) for value, condition in said if value is not None]
+        return [*(condition(value) for value, condition in said if value is not None), *self.also]
 
 
 EVERY = Filter()
@@ -124,6 +125,12 @@ def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limi
 def count(store: Store, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried."""
     query = select(func.count()).select_from(failed).where(failed.c.retried_at.is_(None), *which.conditions())
+    return store.read(lambda connection: int(connection.execute(query).scalar_one()))
+
+
+def count_all(store: Store, which: Filter = EVERY) -> int:
+    """How many failed jobs there are, those that were retried among them."""
+    query = select(func.count()).select_from(failed).where(*which.conditions())
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
 
 

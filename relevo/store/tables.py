@@ -114,3 +114,28 @@ metrics = Table(
     Column("seconds", Double, nullable=False),
     implicit_returning=False,
 )
+
+# What people did on the dashboard.
+audit = Table(
+    "relevo_audit",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("who", _Name, nullable=False),
+    Column("action", _Name, nullable=False),
+    Column("target", _LongText, nullable=False),
+    # Empty while it is being done, and for ever if whoever did it died over it.
+    Column("outcome", _LongText, nullable=False),
+    Index("relevo_audit_by_age", "at"),
+    sqlite_autoincrement=True,
+    implicit_returning=False,
+)
+
+# Tags that somebody wants to keep an eye on.
+watched = Table(
+    "relevo_watched",
+    metadata,
+    Column("tag", _Name, primary_key=True),
+    Column("at", Double, nullable=False),
+    implicit_returning=False,
+)

@@ -1,0 +1,111 @@
+"""The door: every page and action, Flower's and ours, comes through it.
+
+It asks who is there, refuses what they may not do, and writes down what they did (relevo/store/audit.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from flower.views import BaseHandler
+from tornado.web import HTTPError, OutputTransform
+
+from relevo.dashboard import people
+from relevo.dashboard.people import User
+from relevo.store import audit
+
+Result = TypeVar("Result")
+
+READING = ("GET", "HEAD", "OPTIONS")
+LONGEST_TARGET = 200
+
+# Nothing from elsewhere, no script or style in the page itself. Flower's own pages have a style attribute.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY + "; style-src-attr 'unsafe-inline'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class SafeHeaders(OutputTransform):
+    """What every answer says to the browser, unless its handler has said otherwise."""
+
+    def transform_first_chunk(self, status_code: int, headers: Any, chunk: bytes, finishing: bool) -> Any:
+        for name, value in _HEADERS.items():
+            if name not in headers and not (name == "Cache-Control" and "Etag" in headers):
+                headers[name] = value
+        return super().transform_first_chunk(status_code, headers, chunk, finishing)
+
+
+class Guard(BaseHandler):
+    """A handler behind the door."""
+
+    application: Any
+
+    async def prepare(self) -> None:
+        options = self.application.options
+        if not people.is_closed(options) and not people.is_an_address(self.request.host, options.address or ""):
+            raise HTTPError(403, "Without a password the dashboard answers to its address only, not to a name."
+                                 " Set FLOWER_BASIC_AUTH, or open it by its IP address.")  # fmt: skip
+        super().prepare()
+        if not self.current_user:  # without the right password there is no getting here: this is who has no cookie yet
+            self.redirect(f"{self.get_login_url()}?{urlencode({'next': self.request.uri})}")
+            return
+        if self.request.method not in READING:
+            await self.check_may_act()
+
+    async def check_may_act(self) -> None:
+        """Flower's actions: refused or written down here, before they are done."""
+        self.check_operates()
+        await self.run(self.note, f"flower {self.request.method}", self.request.path, "")
+
+    def check_operates(self) -> None:
+        """Raise HTTPError unless the user may act."""
+        site = self.request.headers.get("Sec-Fetch-Site", "same-origin")
+        if site not in {"same-origin", "none"}:
+            raise HTTPError(403, "Cross-site request forbidden")
+        if not self.current_user.operates:
+            raise HTTPError(403, f"{self.current_user} may look, but not act here.")
+
+    def note(self, action: str, target: str, outcome: str) -> int:
+        """Write an action down. Returns the number of its row. Raises DriverError."""
+        entry = audit.Entry(who=str(self.current_user), action=action, target=target, outcome=outcome)
+        return audit.record(self.application.source.store, entry)
+
+    def get_current_user(self) -> User | None:
+        options = self.application.options
+        name = None
+        if options.basic_auth:
+            name = people.by_password(options.basic_auth, self.request.headers.get("Authorization", ""))
+            if name is None:
+                raise HTTPError(401)
+        if options.auth:
+            name = self._by_cookie()
+            if name is None:
+                return None
+        return people.user(options, name, self.request.remote_ip or "?")
+
+    def _by_cookie(self) -> str | None:
+        from flower.utils.authentication import authenticate  # noqa: PLC0415  OAuth only
+
+        sent = self.get_secure_cookie("user")
+        name = sent.decode("utf-8", "replace") if sent else ""
+        return name if name and authenticate(self.application.options.auth, name) else None
+
+    async def run(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do what waits for a broker or a database in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.application.executor, work, *args)
+
+
+def guarded(handler: type) -> type:
+    """A handler of Flower's behind the door."""
+    return type(handler.__name__, (Guard, handler), {})

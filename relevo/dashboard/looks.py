@@ -1,0 +1,74 @@
+"""How values look on a page: times, durations, numbers, texts of any length. Templates call it `ui`. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from tornado.escape import xhtml_escape
+
+from relevo import clock
+
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+LONGEST = 20_000
+NOTHING = "\u2013"
+
+
+def number(value: float | None) -> str:
+    """1234567 as 1,234,567; a fraction with one digit."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"  # noqa: PLR2004
+
+
+def short(value: float) -> str:
+    """1234567 as 1.2M: for the axis of a chart."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: 12 ms, 3.4 s, 5 min 20 s, 2 h 10 min, 3 d 4 h."""
+    if value is None:
+        return NOTHING
+    if value < 1:
+        return f"{value * 1000:.0f} ms" if value >= 0.001 or value == 0 else "< 1 ms"  # noqa: PLR2004
+    for size, unit, part, part_unit in _UNITS:
+        if value >= size:
+            whole, rest = divmod(round(value / part) * part, size)
+            return f"{whole:.0f} {unit}" + (f" {rest / part:.0f} {part_unit}" if rest else "")
+    return f"{value:.3g} s"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share; a small one doesn't look like none."""
+    if not whole:
+        return NOTHING
+    share = 100 * part / whole
+    return "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"  # noqa: PLR2004
+
+
+def when(instant: float | None, relative: bool = True) -> str:
+    """HTML of an instant: in UTC, until the script says it in the viewer's zone."""
+    if instant is None:
+        return NOTHING
+    try:
+        moment = clock.utc(instant)
+    except (ValueError, OverflowError, OSError):
+        return xhtml_escape(str(instant))
+    kind = ' data-relative=""' if relative else ""
+    return f'<time datetime="{moment.isoformat(timespec="milliseconds")}"{kind}>{moment:%Y-%m-%d %H:%M:%S} UTC</time>'
+
+
+def cut(text: Any, longest: int = LONGEST) -> str:
+    """A text that may be of any length, with what was left out said."""
+    shown = str(text)
+    return shown if len(shown) <= longest else f"{shown[:longest]} … and {len(shown) - longest:,} more characters"
+
+
+def query(path: str, **values: Any) -> str:
+    """A url with what is said; what is None or empty isn't."""
+    said = {name: value for name, value in values.items() if value not in (None, "")}
+    return f"{path}?{urlencode(said)}" if said else path

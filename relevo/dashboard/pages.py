@@ -1,0 +1,158 @@
+"""What every page and every action of ours has in common.
+
+A page is made by a function that waits for the store and the broker in a thread, and shown by a template. The script
+asks for the same page again every few seconds and puts into place what has changed, so there is one way to draw.
+An action is a POST with a token; it is written down, done, and answered by the page it came from, with a notice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler, authenticated
+
+from relevo.dashboard import looks
+from relevo.dashboard.guard import LONGEST_TARGET, POLICY, Guard
+from relevo.errors import DriverUnavailableError, RelevoError
+from relevo.store import audit
+
+logger = logging.getLogger(__name__)
+
+#: The header of a request that an open page makes by itself.
+LIVE = "X-Relevo-Live"
+NOTICE = "relevo_notice"
+LONGEST_NOTICE = 500
+LONGEST_FIELD = 1_000_000
+AWAY, BAD, CONFLICT = 503, 400, 409
+
+
+class Ours(Guard):
+    """A handler of ours: strict headers, every token checked, our own words for errors."""
+
+    def set_default_headers(self) -> None:
+        """Flower would open an unprotected dashboard to every web page (CORS)."""
+        self.set_header("Content-Security-Policy", POLICY)
+
+    def check_xsrf_cookie(self) -> None:
+        """Flower asks for a token only where there is a cookie to protect."""
+        RequestHandler.check_xsrf_cookie(self)
+
+    def field(self, name: str, default: str = "") -> str:
+        """A value of the query or the form, as it was sent."""
+        value = self.get_argument(name, default, strip=False, escape=False)
+        if len(value) > LONGEST_FIELD:
+            raise HTTPError(BAD, f"expected {name} to have at most {LONGEST_FIELD} characters, got {len(value)}")
+        return value
+
+    def whole(self, name: str, default: int | None = None) -> int | None:
+        """A whole number of the query or the form."""
+        value = self.field(name).strip()
+        if not value:
+            return default
+        if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004  more digits than any row has
+            raise HTTPError(BAD, f"expected {name} to be a whole number, got {looks.cut(value, 60)!r}")
+        return int(value)
+
+    def path(self, name: str, *arguments: Any) -> str:
+        return self.reverse_url(name, *arguments)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """An error of ours or Tornado's as a page, without a word of how we are made."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        if status_code == 401:  # noqa: PLR2004
+            super().write_error(status_code, **kwargs)
+            return
+        message = str(error.log_message or "") if isinstance(error, HTTPError) else ""
+        if isinstance(error, RelevoError):
+            message, status_code = str(error), AWAY if isinstance(error, DriverUnavailableError) else CONFLICT
+        self.set_status(status_code)
+        self.current_user = getattr(self, "_current_user", None)
+        self.show("relevo/trouble.html", title="Trouble", status=status_code, message=message)
+
+    def show(self, template: str, **values: Any) -> None:
+        user = self.current_user
+        self.render(
+            template, ui=looks, live=LIVE in self.request.headers, user=user, notice=self._notice(),
+            operates=bool(user and user.operates), here=self.request.uri,
+            refresh=int(1000 * self.application.options.refresh), **values,
+        )  # fmt: skip
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, RelevoError):
+            logger.warning("%s %s: %s", self.request.method, self.request.path, value)
+        else:
+            super().log_exception(typ, value, tb)
+
+    def _notice(self) -> dict[str, str] | None:
+        """What the last action has to say, once; not to a page that only looks again."""
+        sent = self.get_secure_cookie(NOTICE) if LIVE not in self.request.headers else None
+        if not sent:
+            return None
+        self.clear_cookie(NOTICE)
+        said = json.loads(sent)
+        return {"kind": str(said["kind"]), "text": str(said["text"])}
+
+
+class Page(Ours):
+    """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the template shows."""
+
+    template: str
+    title: str
+    tab = ""
+
+    @authenticated
+    async def get(self, *arguments: str) -> None:
+        values = await self.run(self.gather, *arguments)
+        self.show(self.template, **{"title": self.title, "tab": self.tab, **values})
+
+    def gather(self, *arguments: str) -> dict[str, Any]:
+        """The values of the template."""
+        raise NotImplementedError
+
+
+class Action(Ours):
+    """Something to do. `act` runs in a thread and returns what it has done, for people."""
+
+    name: str
+
+    async def check_may_act(self) -> None:
+        self.check_operates()
+
+    @authenticated
+    async def post(self, *arguments: str) -> None:
+        said = {"kind": "done", "text": ""}
+        try:
+            said["text"] = await self.run(self._recorded, *arguments)
+        except RelevoError as error:
+            logger.warning("%s failed: %s", self.name, error)
+            said = {"kind": "failed", "text": f"Not done: {error}"}
+        said["text"] = looks.cut(said["text"], LONGEST_NOTICE)
+        self.set_secure_cookie(NOTICE, json.dumps(said), expires_days=None)
+        self.redirect(self._back(), status=303)
+
+    def _recorded(self, *arguments: str) -> str:
+        number = self.note(self.name, looks.cut(self.target(*arguments), LONGEST_TARGET), "")
+        try:
+            outcome = self.act(*arguments)
+        except Exception as error:
+            audit.settle(self.application.source.store, number, f"not done: {error}")
+            raise
+        audit.settle(self.application.source.store, number, outcome)
+        return outcome
+
+    def target(self, *arguments: str) -> str:
+        """What it is done to, for the audit log."""
+        return " ".join(arguments)
+
+    def act(self, *arguments: str) -> str:
+        """Do it. Raises RelevoError."""
+        raise NotImplementedError
+
+    def _back(self) -> str:
+        """A page of ours: never an address of somebody else's."""
+        back, home = self.field("back"), self.path("overview")
+        root = home[: -len("overview")]
+        plain = all(" " < letter < "\x7f" for letter in back) and "\\" not in back
+        return back if plain and back.startswith(root) and not back.startswith("//") else home

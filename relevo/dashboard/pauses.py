@@ -1,0 +1,62 @@
+"""Queues from which no worker takes a job until an instant, or until somebody says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relevo.dashboard.overview import PAUSES
+from relevo.dashboard.pages import Action, Page
+from relevo.errors import OptionError
+
+LONGEST_NAME = 255
+
+
+class PausesPage(Page):
+    """/pauses."""
+
+    template, title, tab = "relevo/pauses.html", "Pauses", "more"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        source = self.application.source
+        paused = source.driver.paused()
+        rows = [(queue, paused[queue], source.driver.sizes(queue)) for queue in sorted(paused)]
+        return {"rows": rows, "queues": [name for name in source.queues() if name not in paused], "pauses": PAUSES}
+
+
+class OfQueue(Action):
+    """An action on the queue that the form names."""
+
+    def target(self, *_arguments: str) -> str:
+        return self.field("queue")
+
+    def queue(self) -> str:
+        """The queue's name. Raises OptionError."""
+        name = self.field("queue")
+        if not name.strip() or len(name) > LONGEST_NAME:
+            raise OptionError(f"expected a queue's name of 1 to {LONGEST_NAME} characters, got {name[:60]!r}")
+        return name
+
+
+class Pause(OfQueue):
+    """Let no worker take a job of a queue, for some seconds or until it is resumed."""
+
+    name = "pause queue"
+
+    def act(self, *_arguments: str) -> str:
+        queue, length, driver = self.queue(), self.field("for"), self.application.source.driver
+        if length not in dict(PAUSES):
+            raise OptionError(f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
+                              f"got {length[:60]!r}")  # fmt: skip
+        driver.pause(queue, driver.now() + float(length) if length else None)
+        return f"{queue} is paused {dict(PAUSES)[length] if not length else 'for ' + dict(PAUSES)[length]}."
+
+
+class Resume(OfQueue):
+    """End a pause."""
+
+    name = "resume queue"
+
+    def act(self, *_arguments: str) -> str:
+        queue = self.queue()
+        self.application.source.driver.resume(queue)
+        return f"{queue} goes on."

@@ -1,0 +1,77 @@
+"""Who is asking, and what they may do.
+
+    nobody has a password      whoever reaches the address sees; nobody acts, unless FLOWER_OPERATORS is *
+    FLOWER_BASIC_AUTH, --auth  who is let in sees; those whom FLOWER_OPERATORS names act, or all if it names nobody
+    FLOWER_READ_ONLY           nobody acts
+
+Without a password the address is all that protects, so a request must name it as an address: a web page whose name was
+made to point here (DNS rebinding) is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+from tornado.options import define, options
+
+EVERYBODY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may see. `operates`: who may act, too."""
+
+    name: str
+    operates: bool
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def define_options() -> None:
+    """Our options of the `flower` command, before it reads the environment and its arguments. May be called again."""
+    if "operators" not in options:
+        define("operators", default="", type=str, help="who may act: names or emails with commas, or * for everybody")
+        define("refresh", default=3.0, type=float, help="seconds between two looks of an open page")
+
+
+def is_closed(options: Any) -> bool:
+    """Whether one has to log in."""
+    return bool(options.basic_auth or options.auth)
+
+
+def user(options: Any, name: str | None, address: str) -> User:
+    """The user who was let in: by this name, or without one from this address."""
+    named = [each.strip() for each in str(getattr(options, "operators", "") or "").split(",") if each.strip()]
+    may = EVERYBODY in named or (is_closed(options) and (not named or name in named))
+    return User(name or f"somebody at {address}", may and not options.read_only)
+
+
+def by_password(credentials: list[str], header: str) -> str | None:
+    """The name of whoever sends these `user:password` (an Authorization header); None if nobody has them."""
+    scheme, _, sent = header.partition(" ")
+    try:
+        given = b64decode(sent, validate=True)
+    except ValueError:
+        return None
+    if scheme.lower() != "basic":
+        return None
+    matching = [each for each in credentials if hmac.compare_digest(each.encode(), given)]
+    return matching[0].partition(":")[0] if matching else None
+
+
+def is_an_address(host: str, known: str) -> bool:
+    """Whether the Host of a request is an address, localhost, or the name the dashboard was told to listen on."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    name = name.strip("[]").rstrip(".").lower()
+    if name in {"localhost", known.lower()} or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

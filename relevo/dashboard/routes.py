@@ -1,0 +1,49 @@
+"""Which address is which page: (pattern, handler, name). Names that begin with /workers or /tasks are Flower's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flower.api.tasks import GetQueueLengths
+from flower.views.broker import BrokerView
+
+from relevo.dashboard.guard import guarded
+from relevo.dashboard.overview import OverviewPage
+from relevo.dashboard.pauses import Pause, PausesPage, Resume
+from relevo.dashboard.queues import Broker, is_ours
+from relevo.dashboard.trail import AuditPage
+
+Route = tuple[str, Any, str | None]
+
+PAGES: list[Route] = [
+    ("/overview", OverviewPage, "overview"),
+    ("/pauses", PausesPage, "pauses"),
+    ("/queues/pause", Pause, "pause"),
+    ("/queues/resume", Resume, "resume"),
+    ("/audit", AuditPage, "audit"),
+]
+
+
+class OurBroker:
+    """For Flower's handlers that look at the broker."""
+
+    application: Any
+
+    def get_broker(self) -> Broker:
+        """Flower's name for it."""
+        return Broker(self.application.capp, self.application.workers)
+
+
+class QueuesPage(OurBroker, guarded(BrokerView)):  # type: ignore[misc]
+    """/broker."""
+
+
+class QueuesAPI(OurBroker, guarded(GetQueueLengths)):  # type: ignore[misc]
+    """/api/queues/length."""
+
+
+def broker(app: Any) -> list[Route]:
+    """Flower's pages of the broker, where it is one of our drivers."""
+    if not is_ours(app):
+        return []
+    return [("/broker", QueuesPage, "broker"), ("/api/queues/length", QueuesAPI, None)]

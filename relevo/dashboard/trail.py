@@ -1,0 +1,22 @@
+"""Who did what: the audit log as a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relevo.dashboard.pages import Page
+from relevo.store import audit
+
+ROWS = 50
+
+
+class AuditPage(Page):
+    """/audit."""
+
+    template, title, tab = "relevo/audit.html", "Audit log", "more"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        words, before = self.field("q").strip(), self.whole("before")
+        found = audit.page(self.application.source.store, words, before=before, limit=ROWS + 1)
+        return {"rows": found[:ROWS], "more": found[ROWS - 1].id if len(found) > ROWS else None, "q": words,
+                "before": before}  # fmt: skip

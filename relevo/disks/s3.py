@@ -1,0 +1,102 @@
+"""A bucket as a disk: Amazon's S3, or any server that speaks like it.
+
+obstore, a binding of Rust's object_store, does the talking: uploads of any size in parts and in bounded memory, retries
+of what is worth one, links signed here without a request. What it can't do just now is an OSError, as on every disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, BinaryIO, cast
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store
+
+from relevo.disks.disk import MissingFileError, checked
+from relevo.errors import DiskError
+from relevo.services import S3Settings
+
+CHUNK = 1024 * 1024
+#: A file that is read lies in memory up to this size, in a temporary file beyond.
+IN_MEMORY = 8 * CHUNK
+#: The longest that S3's own signatures can be good for.
+LONGEST_LINK = timedelta(days=7)
+#: A few tries at once; what takes longer to mend is for the job's own backoff. (obstore's default is three minutes.)
+_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+
+
+class S3Disk:
+    """The disk whose files lie in a bucket, below `settings.prefix`."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        given = {"region": settings.region, "endpoint": settings.endpoint, "access_key_id": settings.key,
+                 "secret_access_key": settings.secret}  # fmt: skip
+        config: Any = {name: value for name, value in given.items() if value}
+        plain: Any = {"allow_http": True} if (settings.endpoint or "").startswith("http://") else {}
+        self._store = S3Store(settings.bucket, prefix=settings.prefix or None, config=config, client_options=plain,
+                              retry_config=_RETRIES)  # fmt: skip
+
+    def put(self, path: str, source: BinaryIO | bytes) -> int:
+        file = io.BytesIO(source) if isinstance(source, bytes) else _rewound(source)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        with _told(path):
+            obstore.put(self._store, checked(path), cast("Any", file))
+        return size
+
+    def open(self, path: str) -> BinaryIO:
+        file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller closes it
+        with _told(path):
+            for chunk in obstore.get(self._store, checked(path)).stream(min_chunk_size=CHUNK):
+                file.write(chunk)
+        file.seek(0)
+        return cast("BinaryIO", file)
+
+    def exists(self, path: str) -> bool:
+        try:
+            self.size(path)
+        except MissingFileError:
+            return False
+        return True
+
+    def size(self, path: str) -> int:
+        with _told(path):
+            return int(obstore.head(self._store, checked(path))["size"])
+
+    def delete(self, path: str) -> None:
+        with contextlib.suppress(MissingFileError), _told(path):
+            obstore.delete(self._store, checked(path))
+
+    def link(self, path: str, seconds: float, name: str | None = None) -> str:  # noqa: ARG002 - S3 calls it as its path ends
+        length = timedelta(seconds=seconds)
+        if length > LONGEST_LINK:
+            raise DiskError(f"expected a link for at most {LONGEST_LINK.days} days, got {length}")
+        with _told(path):
+            return str(obstore.sign(self._store, "GET", checked(path), length))
+
+
+def _rewound(source: BinaryIO) -> BinaryIO:
+    """What is left of `source`, as a file of its own: obstore asks a file for its size, by seeking in it."""
+    if source.seekable() and not source.tell():
+        return source
+    copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - it goes with its last reader
+    shutil.copyfileobj(source, copy, CHUNK)
+    copy.seek(0)
+    return cast("BinaryIO", copy)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Obstore's errors as a disk's."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if isinstance(error, NotFoundError | FileNotFoundError) and "NoSuchBucket" not in str(error):
+            raise MissingFileError(f"there is no file {path!r} on the disk") from error
+        raise OSError(f"the bucket could not do it: {str(error).splitlines()[0][:300]}") from error

@@ -1,0 +1,55 @@
+"""One mail as a value, checked when it is made, and the MIME message of it: text, and HTML beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+
+from relevo import clock
+from relevo.errors import MailError
+
+LONGEST_ADDRESS = 254
+LONGEST_SUBJECT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A mail to one address. `id` makes its Message-ID, so that a mail sent twice can be seen to be one."""
+
+    to: str
+    subject: str
+    text: str
+    html: str | None = None
+    id: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _check_address(self.to)
+        if not self.subject.strip() or not self.subject.isprintable() or len(self.subject) > LONGEST_SUBJECT:
+            raise MailError(f"expected a subject of one line, at most {LONGEST_SUBJECT} long, got {self.subject!r:.80}")
+
+    def mime(self, sender: str) -> EmailMessage:
+        """The message as it goes out."""
+        mail = EmailMessage()
+        mail["From"] = sender
+        printable = "".join(letter for letter in self.name if letter.isprintable())
+        mail["To"] = Address(printable, addr_spec=self.to) if self.to.isascii() else self.to
+        mail["Subject"] = self.subject
+        mail["Date"] = formatdate(clock.now())
+        if self.id:
+            domain = parseaddr(sender)[1].rpartition("@")[2]
+            mail["Message-ID"] = f"<{self.id}@{domain}>"
+        mail["Auto-Submitted"] = "auto-generated"  # no out-of-office reply is wanted
+        mail.set_content(self.text)
+        if self.html is not None:
+            mail.add_alternative(self.html, subtype="html")
+        return mail
+
+
+def _check_address(to: str) -> None:
+    local, at, domain = to.rpartition("@")
+    plain = to.isprintable() and not any(letter in to for letter in ' ,;:<>()[]\\"')
+    if not (local and at and domain) or not plain or len(to) > LONGEST_ADDRESS or ".." in to or to.count("@") != 1:
+        raise MailError(f"expected the address of a mail, got {to!r:.80}")

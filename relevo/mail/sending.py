@@ -1,0 +1,82 @@
+"""Handing a mail in: to an SMTP server, or as a file into a folder, which is where mail goes until MAIL_URL is set."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import smtplib
+import ssl
+from collections.abc import Mapping
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Any
+
+from relevo import clock
+from relevo.errors import MailError
+from relevo.mail.message import Message
+from relevo.services import MailSettings
+
+#: Seconds that a server may be silent.
+PATIENCE = 10
+_FOR_GOOD = 500
+
+
+def send(settings: MailSettings, message: Message) -> None:
+    """Hand the mail in; when this returns, somebody else has it. Raises MailError, OSError."""
+    mail = message.mime(settings.sender)
+    if settings.host is None:
+        _keep(settings, mail)
+        return
+    try:
+        _hand_in(settings, mail)
+    except smtplib.SMTPRecipientsRefused as error:
+        raise _refused(message.to, error.recipients) from error
+    except smtplib.SMTPAuthenticationError:  # a wrong password is not the mail's fault: it waits until that is mended
+        raise
+    except smtplib.SMTPNotSupportedError as error:
+        raise MailError(f"the mail server can't send this mail: {error}") from error
+    except smtplib.SMTPResponseException as error:
+        if error.smtp_code >= _FOR_GOOD:
+            raise MailError(f"the mail server refused the mail: {error.smtp_code} {_text(error.smtp_error)}") from error
+        raise
+
+
+def _hand_in(settings: MailSettings, mail: EmailMessage) -> None:
+    with _connected(settings) as server:
+        if settings.security == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        if settings.user is not None:
+            server.login(settings.user, settings.password or "")
+        server.send_message(mail)
+
+
+def _connected(settings: MailSettings) -> smtplib.SMTP:
+    host = settings.host or ""
+    if settings.security == "tls":
+        return smtplib.SMTP_SSL(host, settings.port, timeout=PATIENCE, context=ssl.create_default_context())
+    return smtplib.SMTP(host, settings.port, timeout=PATIENCE)
+
+
+def _refused(to: str, answers: Mapping[str, tuple[int, bytes]]) -> Exception:
+    code, said = next(iter(answers.values()))
+    told = f"{to} was refused by the mail server: {code} {_text(said)}"
+    return MailError(told) if code >= _FOR_GOOD else OSError(told)
+
+
+def _text(said: Any) -> str:
+    return (said.decode(errors="replace") if isinstance(said, bytes) else str(said))[:300]
+
+
+def _keep(settings: MailSettings, mail: EmailMessage) -> None:
+    """A file appears whole, under a name that sorts by time."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    name = f"{clock.utc(clock.now()):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"
+    part = settings.folder / f".{name}.part"
+    try:
+        with part.open("xb") as file:
+            file.write(mail.as_bytes(policy=SMTP))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(settings.folder / f"{name}.eml")
+    finally:
+        part.unlink(missing_ok=True)

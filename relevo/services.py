@@ -1,0 +1,139 @@
+"""The settings of what lies outside: where mail goes, where files lie, who is alerted. Read by `config.load`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from relevo.environment import Environment, expected, expected_url
+from relevo.errors import SettingsError
+
+NAMES = ("MAIL_URL", "MAIL_FROM", "FILES_DISK", "FILES_DISK_BUCKET", "ALERT_URLS", "ALERT_CRITICAL_URLS",
+         "RELEVO_SECRET")  # fmt: skip
+
+DISKS = ("local", "s3")
+SECRET_BYTES = 32
+_MAIL_OPTIONS = {"tls": ("starttls", "none")}
+_S3_OPTIONS = ("region", "endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """Where mail is handed in: an SMTP server, or a folder that gets one `.eml` file a mail (`host` is None then)."""
+
+    sender: str
+    folder: Path
+    host: str | None = None
+    port: int = 25
+    #: "tls" from the first byte, "starttls" after a greeting, or "none".
+    security: str = "none"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """A bucket. Without `key` the credentials are where AWS's own tools look for them in the environment."""
+
+    bucket: str
+    prefix: str = ""
+    region: str | None = None
+    endpoint: str | None = None
+    key: str | None = None
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Apprise's urls: those that hear of every alert, and those that hear of the critical ones too."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    critical: tuple[str, ...] = field(default=(), repr=False)
+
+
+def mail(env: Environment, var_dir: Path) -> MailSettings:
+    sender = env.text("MAIL_FROM", "Relevo <relevo@localhost>")
+    if "@" not in parseaddr(sender)[1] or not sender.isprintable():
+        raise expected("MAIL_FROM", "an address like Shop <shop@example.com>", sender)
+    given = env.text("MAIL_URL")
+    if not given:
+        return MailSettings(sender, var_dir / "mail")
+    url = _split("MAIL_URL", "smtp://user:password@host:port or smtps://…", given, {"smtp", "smtps"})
+    options = _options("MAIL_URL", url, tuple(_MAIL_OPTIONS))
+    security = "tls" if url.scheme == "smtps" else options.get("tls", "starttls" if url.port == 587 else "none")  # noqa: PLR2004 - the submission port
+    if security not in {"tls", *_MAIL_OPTIONS["tls"]}:
+        raise expected("MAIL_URL", "an url whose tls is starttls or none", security)
+    port = url.port or {"tls": 465, "starttls": 587}.get(security, 25)
+    return MailSettings(sender, var_dir / "mail", url.hostname, port, security,
+                        _part(url.username), _part(url.password))  # fmt: skip
+
+
+def s3(env: Environment) -> S3Settings | None:
+    given = env.text("FILES_DISK_BUCKET")
+    if not given:
+        if env.text("FILES_DISK") == "s3":
+            raise SettingsError("FILES_DISK=s3 needs FILES_DISK_BUCKET, like s3://bucket?region=eu-central-1")
+        return None
+    url = _split("FILES_DISK_BUCKET", "s3://bucket/folder?region=eu-central-1", given, {"s3"})
+    options = _options("FILES_DISK_BUCKET", url, _S3_OPTIONS)
+    return S3Settings(url.hostname or "", url.path.strip("/"), options.get("region"), options.get("endpoint"),
+                      _part(url.username), _part(url.password))  # fmt: skip
+
+
+def alerts(env: Environment) -> Alerts:
+    return Alerts(tuple(env.secret("ALERT_URLS").split()), tuple(env.secret("ALERT_CRITICAL_URLS").split()))
+
+
+def secret(env: Environment, var_dir: Path) -> bytes | Path:
+    """What links and tokens are signed with: RELEVO_SECRET, or the file that `secret_of` makes at first use."""
+    given = env.text("RELEVO_SECRET")
+    if given and len(given) < SECRET_BYTES:
+        raise SettingsError(f"expected RELEVO_SECRET to be at least {SECRET_BYTES} characters, got {len(given)}")
+    return given.encode() or var_dir / "secret"
+
+
+def secret_of(given: bytes | Path) -> bytes:
+    """The secret itself. Its file is made by whoever is first, readable by its owner only."""
+    if isinstance(given, bytes):
+        return given
+    with contextlib.suppress(FileNotFoundError):
+        return given.read_bytes()
+    given.parent.mkdir(parents=True, exist_ok=True)
+    part = given.with_name(f".{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(SECRET_BYTES).encode())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its secret is everybody's
+            given.hardlink_to(part)
+    finally:
+        part.unlink()
+    return given.read_bytes()
+
+
+def _split(name: str, what: str, given: str, schemes: set[str]) -> SplitResult:
+    try:
+        url = urlsplit(given)
+        fits = url.scheme in schemes and bool(url.hostname) and url.port != 0 and given.isprintable()
+    except ValueError:  # a port that is none, brackets that don't close
+        fits = False
+    if not fits:
+        raise expected_url(name, what, given)
+    return url
+
+
+def _options(name: str, url: SplitResult, known: tuple[str, ...]) -> dict[str, str]:
+    options = dict(parse_qsl(url.query))
+    for option in options:
+        if option not in known:
+            raise SettingsError(f"expected the options of {name} to be {', '.join(known)}, got {option!r}")
+    return options
+
+
+def _part(text: str | None) -> str | None:
+    return unquote(text) if text is not None else None

@@ -1,0 +1,54 @@
+"""The audit log: who did what on the dashboard, when, to which jobs, and what came of it.
+
+An action is recorded before it is done, without an outcome, and its row is completed afterwards: one that ended
+half-way is there, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import insert, or_, select, update
+
+from relevo import clock
+from relevo.store import texts
+from relevo.store.session import Store
+from relevo.store.tables import audit
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One action. `at` and `id` are 0 until it is recorded; `outcome` is empty until it is done."""
+
+    who: str
+    action: str
+    target: str
+    outcome: str = ""
+    at: float = 0.0
+    id: int = 0
+
+
+def record(store: Store, entry: Entry) -> int:
+    """Write an action down. Returns the number of its row. Raises DriverError."""
+    row = {"at": clock.now(), "who": texts.name(entry.who), "action": texts.name(entry.action),
+           "target": texts.storable(entry.target), "outcome": texts.storable(entry.outcome)}  # fmt: skip
+    written = insert(audit).values(**row)
+    return store.write(lambda connection: int((connection.execute(written).inserted_primary_key or (0,))[0]))
+
+
+def settle(store: Store, number: int, outcome: str) -> None:
+    """The action of this row is done."""
+    done = update(audit).where(audit.c.id == number).values(outcome=texts.storable(outcome))
+    store.write(lambda connection: connection.execute(done))
+
+
+def page(store: Store, words: str = "", *, before: int | None = None, limit: int = 50) -> list[Entry]:
+    """Actions, newest first, whose person, action, target or outcome has these words in it."""
+    query = select(audit)
+    if words:
+        columns = (audit.c.who, audit.c.action, audit.c.target, audit.c.outcome)
+        query = query.where(or_(*(column.icontains(words, autoescape=True) for column in columns)))
+    if before is not None:
+        query = query.where(audit.c.id < before)
+    query = query.order_by(audit.c.id.desc()).limit(limit)
+    return [Entry(**row._mapping) for row in store.read(lambda connection: connection.execute(query).all())]  # noqa: SLF001

@@ -1,0 +1,157 @@
+"""A dashboard in this process, on brokers and stores of its own, and a browser's way of asking it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from base64 import b64encode
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+from flower.urls import settings as flowers_settings
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.options import options as flowers_options
+from tornado.testing import bind_unused_port
+
+from relevo import config
+from relevo.app import create_app
+from relevo.dashboard.server import Dashboard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PASSWORDS = ["ann:secret", "bob:geheim"]
+
+
+@dataclass
+class Answer:
+    code: int
+    headers: Any
+    body: str
+
+
+class Site:
+    """One dashboard, in a thread of its own; `get` and `post` are what a browser would send."""
+
+    def __init__(self, app: Any, workers: dict[str, Any] | None = None, **given: Any) -> None:
+        self.app, self.options = app, copied(**given)
+        self.headers: dict[str, str] = {}
+        self.cookies: dict[str, str] = {}
+        self.prefix = f"/{given['url_prefix']}" if given.get("url_prefix") else ""
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(workers or {},), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    def _serve(self, workers: dict[str, Any]) -> None:
+        async def serve() -> None:
+            settings = dict(flowers_settings)
+            if self.prefix:
+                settings.update(login_url=self.prefix + "/login", static_url_prefix=self.prefix + "/static/")
+            self.dashboard = Dashboard(
+                options=self.options, capp=self.app, io_loop=IOLoop.current(), **settings
+            )
+            self.dashboard.update_workers = self._no_workers
+            self.dashboard.inspector.workers.update(workers)
+            listening, self.port = bind_unused_port()
+            server = HTTPServer(self.dashboard)
+            server.add_sockets([listening])
+            self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._over.wait()
+            server.stop()
+            await server.close_all_connections()
+
+        asyncio.run(serve())
+
+    async def _no_workers(self) -> None:
+        """Nobody is asked who works: a test says it."""
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+    def log_in(self, credentials: str) -> Site:
+        self.headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+        return self
+
+    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if self.cookies:
+            sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        if body is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        connection.request(method, self.prefix + path, body, sent)
+        response = connection.getresponse()
+        answer = Answer(response.status, response.headers, response.read().decode())
+        connection.close()
+        for cookie in answer.headers.get_all("Set-Cookie") or []:
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        return answer
+
+    def get(self, path: str) -> str:
+        """A page that is there."""
+        answer = self.ask(path)
+        assert answer.code == 200, (answer.code, answer.body[-3000:])
+        return answer.body
+
+    def token(self) -> str:
+        found = re.search(r'name="_xsrf" value="([^"]+)"', self.ask("/pauses").body)
+        return found[1] if found else ""
+
+    def post(self, path: str, **fields: Any) -> Answer:
+        """A form, as a page sends it."""
+        return self.ask(path, "POST", urlencode({"_xsrf": self.token(), **fields}, doseq=True))
+
+    def act(self, path: str, **fields: Any) -> str:
+        """A form, and the page that it leads to."""
+        answer = self.post(path, **fields)
+        assert answer.code == 303, (answer.code, answer.body[-2000:])
+        return self.get(answer.headers["Location"].removeprefix(self.prefix))
+
+
+def copied(**given: Any) -> Any:
+    """Flower's options, of which there is one a process, as a value of their own."""
+    values = {"url_prefix": "", "basic_auth": None, "auth": "", "read_only": False, "operators": "", **given}
+    return SimpleNamespace(**{**flowers_options.as_dict(), **values})
+
+
+def make_app(url: str, folder: Any, **environ: str) -> Any:
+    """An app whose broker and store are at this url."""
+    key = {"redis": "REDIS_URL"}.get(url.partition(":")[0], "DATABASE_URL")
+    given = {"RELEVO_VAR_DIR": str(folder), "QUEUE_RESULTS": "none", key: url, **environ}
+    return create_app("shop", config.load(given, env_file=None))
+
+
+@pytest.fixture
+def app(tmp_path) -> Any:
+    """An app on a SQLite file."""
+    made = make_app(f"sqlite:///{tmp_path}/shop.db", tmp_path)
+
+    @made.task(name="images.process", shared=False)
+    def process(number, size=None):
+        """Nothing: it is only queued."""
+
+    return made
+
+
+@pytest.fixture
+def site(app) -> Iterator[Site]:
+    """Its dashboard, behind two passwords, with Ann logged in."""
+    opened = Site(app, basic_auth=PASSWORDS).log_in(PASSWORDS[0])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def source(site) -> Any:
+    return site.dashboard.source

@@ -1,0 +1,160 @@
+"""The frame of every page: who may see and act, what the browser is told, and that Flower's pages are still there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.dashboard.conftest import PASSWORDS, Site
+
+PAGES = ["/overview", "/pauses", "/audit"]
+FLOWERS = ["/workers", "/tasks", "/broker", "/metrics"]
+
+
+@pytest.fixture
+def opened(app):
+    """Makes dashboards of the app."""
+    sites = []
+
+    def make(**options):
+        sites.append(Site(app, **options))
+        return sites[-1]
+
+    yield make
+    for each in sites:
+        each.close()
+
+
+@pytest.mark.parametrize("path", PAGES + FLOWERS)
+def test_behind_a_password_nothing_is_shown_without_it(site, path):
+    site.headers.clear()
+    assert site.ask(path).code == 401
+    assert site.log_in("ann:wrong").ask(path).code == 401
+    assert site.log_in(PASSWORDS[1]).ask(path).code == 200
+
+
+def test_a_password_may_have_any_letters(opened):
+    site = opened(basic_auth=["änn:grün"])
+    assert site.log_in("änn:grün").ask("/overview").code == 200
+    assert site.log_in("änn:rot").ask("/workers").code == 401
+
+
+@pytest.mark.parametrize("path", PAGES + FLOWERS)
+def test_every_page_tells_the_browser_to_trust_nothing_from_elsewhere(site, path):
+    headers = site.ask(path).headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_has_no_script_or_style_of_its_own_and_loads_nothing_from_another_host(site, path):
+    page = site.get(path)
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?! src=)|(?:src|href)=\"(?:https?:)?//", page)
+
+
+def test_without_a_password_one_sees_and_does_not_act(opened, app):
+    site = opened()
+    assert "View only" in site.get("/overview")
+    assert 'action="/queues/pause"' not in site.get("/pauses")
+    assert site.post("/queues/pause", queue="default", **{"for": ""}).code == 403
+    assert site.dashboard.source.driver.paused() == {}
+
+
+def test_without_a_password_a_name_that_points_here_is_refused(opened):
+    site = opened()
+    assert site.ask("/overview", Host="evil.example").code == 403
+    assert site.ask("/workers", Host="evil.example").code == 403
+    for name in ("localhost:5555", "127.0.0.1", "[::1]:5555", "192.168.1.5:80"):
+        assert site.ask("/overview", Host=name).code == 200
+
+
+@pytest.mark.parametrize(("operators", "acts"), [("", True), ("ann, carl", True), ("bob", False), ("*", True)])
+def test_those_act_whom_the_operators_name(opened, operators, acts):
+    site = opened(basic_auth=PASSWORDS, operators=operators).log_in(PASSWORDS[0])
+    token = site.cookies.get("_xsrf") or (site.get("/overview") and site.cookies["_xsrf"])
+    body = f"_xsrf={token}&queue=default&for=900"
+    assert site.ask("/queues/pause", "POST", body).code == (303 if acts else 403)
+    assert ("default" in site.dashboard.source.driver.paused()) is acts
+    flowers = site.ask("/api/task/revoke/1", "POST", "", Sec_Fetch_Site="same-origin").code
+    assert flowers == (200 if acts else 403)
+
+
+def test_nobody_acts_when_it_is_read_only(opened):
+    site = opened(basic_auth=PASSWORDS, read_only=True).log_in(PASSWORDS[0])
+    site.get("/overview")
+    body = f"_xsrf={site.cookies['_xsrf']}&queue=default&for="
+    assert site.ask("/queues/pause", "POST", body).code == 403
+
+
+def test_everybody_acts_where_somebody_has_said_so(opened):
+    site = opened(operators="*")
+    assert "default is paused" in site.act("/queues/pause", queue="default", back="/pauses", **{"for": ""})
+
+
+def test_an_action_without_its_token_or_from_another_site_is_refused(site):
+    form = "queue=default&for="
+    assert site.ask("/queues/pause", "POST", form).code == 403
+    assert site.ask("/queues/pause", "POST", f"{form}&_xsrf=nonsense").code == 403
+    assert site.ask("/queues/pause", "POST", f"{form}&_xsrf={site.token()}", Sec_Fetch_Site="cross-site").code == 403
+    assert site.dashboard.source.driver.paused() == {}
+    assert site.post("/queues/pause", queue="default", **{"for": ""}).code == 303
+
+
+def test_an_action_can_not_be_a_get(site):
+    assert site.ask("/queues/pause?queue=default&for=").code == 405
+
+
+@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:1", "",
+                                  "/overview\r\nX: y"])  # fmt: skip
+def test_an_action_leads_back_to_a_page_of_ours_only(site, back):
+    answer = site.post("/queues/pause", queue="default", back=back, **{"for": ""})
+    assert answer.headers["Location"] == "/overview"
+
+
+def test_every_page_works_below_a_prefix(opened, app):
+    site = opened(url_prefix="jobs", basic_auth=PASSWORDS).log_in(PASSWORDS[0])
+    for path in PAGES + FLOWERS:
+        page = site.get(path)
+        assert all(link.startswith("/jobs/") for link in re.findall(r'(?:href|action|src)="(/[^"]*)"', page))
+    assert site.ask("/").headers["Location"] == "/jobs/overview"
+    assert site.post("/queues/pause", queue="low", **{"for": ""}).headers["Location"] == "/jobs/overview"
+
+
+def test_our_files_and_flowers_are_served_and_no_others(site):
+    assert site.ask("/static/relevo/relevo.js").code == 200
+    assert site.ask("/static/js/flower.js").code == 200
+    for path in ("relevo/../../server.py", "relevo/%2e%2e/%2e%2e/server.py", "relevo/nothing.js", "/etc/passwd"):
+        assert site.ask(f"/static/{path}").code in {403, 404}
+
+
+def test_there_are_at_most_eight_tabs_and_flowers_pages_have_them_too(site):
+    for path in ("/overview", "/workers"):
+        tabs = site.get(path).partition('class="rl-tabs"')[2].partition("<details")[0]
+        assert 2 <= tabs.count("<a ") <= 8
+
+
+def test_a_page_that_looks_again_does_not_take_the_notice_away(site):
+    answer = site.post("/queues/pause", queue="default", **{"for": ""})
+    path = answer.headers["Location"]
+    assert "default is paused" not in site.ask(path, X_Relevo_Live="1").body
+    assert "default is paused" in site.get(path)
+    assert "rl-notice" not in site.get(path).partition('id="rl-notice"')[2].partition("</div>")[0]
+
+
+def test_what_flower_does_is_written_down(site, source):
+    site.ask("/api/task/revoke/some-id", "POST", "")
+    assert "/api/task/revoke/some-id" in site.get("/audit")
+    assert "ann" in site.get("/audit")
+
+
+def test_every_action_is_written_down_with_who_and_what_came_of_it(site):
+    site.act("/queues/pause", queue="default", **{"for": "900"})
+    site.log_in(PASSWORDS[1]).act("/queues/pause", queue="low", **{"for": "17"})
+    page = site.get("/audit")
+    assert "default is paused for 15 minutes." in page
+    assert "not done: expected a pause of" in page
+    assert "bob" in page
+    assert "default is paused" not in site.get("/audit?q=bob")
+    assert "Nothing fits" in site.get("/audit?q=%25")

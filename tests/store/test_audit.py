@@ -1,0 +1,58 @@
+"""The audit log and the sums of minutes, on every database."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.store import audit, metrics, rollups
+from relevo.store.audit import Entry
+from relevo.store.history import Ended, EndedJob
+
+
+def ended(at, queue="default", task="work", state=Ended.COMPLETED, ran=1.0):
+    return EndedJob("id", task, "database", queue, state, 1, at, 0.5, ran)
+
+
+def test_an_action_is_there_before_it_is_done_and_says_afterwards_what_came_of_it(store, now):
+    number = audit.record(store, Entry("ann", "retry", "3 jobs"))
+    assert audit.page(store) == [Entry("ann", "retry", "3 jobs", "", 1_000_000.0, number)]
+    audit.settle(store, number, "2 jobs put back")
+    assert audit.page(store)[0].outcome == "2 jobs put back"
+
+
+def test_actions_are_listed_from_the_newest_and_found_by_any_of_their_words(store):
+    for who, target in (("ann", "100%"), ("bob", "a_b"), ("ann", "<b>\x00\ud800 ünï")):
+        audit.record(store, Entry(who, "retry", target))
+    listed = audit.page(store)
+    assert [entry.who for entry in listed] == ["ann", "bob", "ann"]
+    assert audit.page(store, before=listed[0].id) == listed[1:]
+    assert [entry.target for entry in audit.page(store, "%")] == ["100%"]
+    assert [entry.target for entry in audit.page(store, "_")] == ["a_b"]
+    assert [entry.who for entry in audit.page(store, "BOB")] == ["bob"]
+
+
+@pytest.fixture
+def counted(store):
+    """Two queues in three minutes."""
+    jobs = [ended(60), ended(61, ran=100.0), ended(130, "mail"), ended(200, state=Ended.FAILED)]
+    store.write(metrics.prepared(jobs))
+    return store
+
+
+def test_minutes_are_added_up_in_slots_over_all_queues(counted):
+    first, second = rollups.slots(counted, metrics.QUEUE, 0, 360, 180)
+    assert (first.minute, first.ended, sum(first.ran.values())) == (0, {Ended.COMPLETED: 3}, 3)
+    assert (second.minute, second.ended) == (180, {Ended.FAILED: 1})
+    assert first.seconds == {"waited": 1.5, "ran": 102.0}
+
+
+def test_slots_are_of_one_queue_when_it_is_named_and_of_the_time_that_is_asked_for(counted):
+    (point,) = rollups.slots(counted, metrics.QUEUE, 0, 360, 60, "mail")
+    assert point.ended == {Ended.COMPLETED: 1}
+    assert rollups.slots(counted, metrics.QUEUE, 240, 360, 60) == []
+    assert rollups.slots(counted, metrics.TASK, 0, 360, 60, "mail") == []
+
+
+def test_a_whole_time_is_added_up_by_name(counted):
+    found = {point.name: point.ended for point in rollups.names(counted, metrics.QUEUE, 60, 360)}
+    assert found == {"default": {Ended.COMPLETED: 2, Ended.FAILED: 1}, "mail": {Ended.COMPLETED: 1}}
