@@ -11,9 +11,10 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from relevo.drivers import messages
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.ledger import Ledger
 
@@ -65,8 +66,10 @@ class Intake:
         self._ledger.take(jobs)
         return jobs
 
-    def unlock(self, job: ReservedJob) -> None:
-        """The job is about to start: others may have its unique key. Until that is written it doesn't start."""
+    def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
+        """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
+        if not messages.frees_key_at_start(headers):
+            return
         try:
             self._driver.unlock([job.lease])
         except BaseException:

@@ -144,8 +144,8 @@ def test_a_worker_runs_them_and_puts_aside_what_is_none(server, client, tmp_path
         client.send_task("work", (3,), queue=site.queue)
         site.until(lambda: site.ended == {1, 2, 3})
         site.until(site.empty)
-        rejected = site.until(lambda: site.driver.peek("rejected", State.PENDING))
-        assert "not a message" in rejected[0].payload
+        [rejected] = site.until(site.failed)
+        assert "not a message" in rejected.payload
         assert worker.stop() == 0
     assert site.twice() == set()
 
