@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, listeners, prefork, recording
+from relevo.job import coldstop, collect, listeners, prefork, recording
+from relevo.job.batch import Batches, NewBatch
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -44,6 +46,22 @@ class App(celery.Celery):
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
         super().__init__(main, **options)
+
+    def batch(self, members: Iterable[Any]) -> NewBatch:
+        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
+        return NewBatch(self, members)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches that were dispatched: `find`, `page`, `prune`."""
+        return Batches(self)
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        """Celery's way out for every job."""
+        collecting = collect.producer_now()
+        if collecting is not None:
+            options["producer"] = collecting
+        return super().send_task(name, *args, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
         """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
@@ -178,6 +196,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
     """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    importlib.import_module("relevo.job.remote")  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return

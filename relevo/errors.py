@@ -60,6 +60,10 @@ class JobMemoryError(RelevoError):
     """The job ran out of memory."""
 
 
+class BatchError(RelevoError):
+    """A batch can't do what was asked: it has finished, was cancelled, or is not there."""
+
+
 class DiskError(RelevoError):
     """A disk can't do what was asked."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 from uuid import uuid4
 
 import celery
@@ -25,11 +25,14 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, payload, putback, unique
+from relevo.job import backoff, dispatch, execute, members, payload, putback, unique
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
 from relevo.job.outcome import Released
+
+if TYPE_CHECKING:
+    from relevo.job.batch import Batch
 
 logger = get_logger(__name__)
 
@@ -151,6 +154,12 @@ class Task(dispatch.Dispatching, celery.Task):
     def attempt(self) -> int:
         """Which attempt this is, counted from 1."""
         return int(self.request.retries) + 1
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch this job is a member of, looked up now; None if it is in none."""
+        places = members.read(self.request.headers)
+        return self.app.batches.find(places[0].batch) if places else None
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""

@@ -137,6 +137,29 @@ class MemoryDriver(Driver):
         with self._lock:
             return [job.view(state) for job in self._jobs.first(queue, state, limit, self.now())]
 
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            now = self.now()
+            return [job.view(job.state(now)) for job in self._jobs.named(wanted)]
+
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        checks.cursor(after)
+        checks.portion("limit", limit)
+        with self._lock:
+            now, page = self.now(), self._jobs.after(int(after or 0), limit)
+            return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(page) == limit else ""
+
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            now = self.now()
+            free = [job for job in self._jobs.named(wanted) if job.token is None]
+            self._jobs.forget(free)
+            return [job.view(job.state(now)) for job in free]
+
     def delete(self, ids: Iterable[str]) -> int:
         wanted = set(ids)
         checks.names("id", wanted)

@@ -71,6 +71,10 @@ class Jobs:
     def named(self, ids: Collection[str]) -> list[Job]:
         return [job for job in self._living.values() if job.id in ids]
 
+    def after(self, key: int, limit: int) -> list[Job]:
+        """The next jobs in the order of putting."""
+        return list(itertools.islice((job for job in self._living.values() if job.key > key), limit))
+
     def hasten(self, ids: Collection[str], now: float) -> int:
         delayed = [job for job in self.named(ids) if job.state(now) is State.DELAYED]
         for job in delayed:

@@ -18,34 +18,29 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
-    Driver,
-    JobView,
     Lease,
     NewJob,
     Placed,
     ReservedJob,
-    Sizes,
-    State,
 )
 from relevo.drivers.redis import mailboxes, views
 from relevo.drivers.redis.bell import RedisBell
 from relevo.drivers.redis.connect import pool_for
 from relevo.drivers.redis.foreign import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
+from relevo.drivers.redis.looking import PORTION, Looking
 from relevo.drivers.redis.requests import Puts, Reservations
 from relevo.drivers.redis.scripts import Scripts, number, pairs
 
-# How many jobs one script call rescues, deletes or clears: about 10 ms of Redis's time.
-PORTION = 1000
 # How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is seven.
 PUT_PORTION = 50_000
 # How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
 CLOCK_CHECK = 60.0
-# How many values `reserve.lua` and `peek.lua` answer per job.
-_FIELDS, _SHOWN = 7, 9
+# How many values `reserve.lua` answers per job.
+_FIELDS = 7
 
 
-class RedisDriver(Driver):
+class RedisDriver(Looking):
     """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     name = "redis"
@@ -144,20 +139,6 @@ class RedisDriver(Driver):
         return self._foreign.adopt_unacked(*self._unacked_keys)
 
     # --- looking and mending ----------------------------------------------------------------------------------------
-    def queues(self) -> list[str]:
-        return sorted(name.decode() for name in self._run("queues"))
-
-    def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
-        pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
-        return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
-
-    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
-        answer = self._run("peek", queue, state.value, limit)
-        return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
-
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         checks.names("id", wanted)
