@@ -182,7 +182,7 @@ class Channel(virtual.Channel):
             if job.queue in self._no_ack:
                 self.ledger.done(message.delivery_tag)
             else:
-                self._intake.starts(job, message.headers)
+                self.intake.starts(job, message.headers)
                 self.qos.append(message, message.delivery_tag)
             self._hand_over_job(job, message)
 
