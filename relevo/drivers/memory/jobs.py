@@ -46,6 +46,9 @@ class Jobs:
         found = ((lease, self._living.get(lease.key)) for lease in set(leases))
         return [job for lease, job in found if job is not None and job.token == lease.token]
 
+    def lease_ends(self, token: str) -> float | None:
+        return next((job.reserved_until for job in self._living.values() if job.token == token), None)
+
     def rescue(self, now: float) -> int:
         ended = [job for job in self._living.values() if job.lease_is_over(now)]
         for job in ended:

@@ -30,7 +30,7 @@ from relevo.drivers.redis.foreign import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.looking import PORTION, Looking
 from relevo.drivers.redis.requests import Puts, Reservations
-from relevo.drivers.redis.scripts import Scripts, number, pairs
+from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
 # How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is seven.
 PUT_PORTION = 50_000
@@ -62,6 +62,10 @@ class RedisDriver(Looking):
         self._mailboxes = mailboxes.Mailboxes(self._run)
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
+
+    def scripts_of(self, library: Library) -> Scripts:
+        """Scripts of another package that work on the same jobs, by the same clock."""
+        return Scripts(self.pool, self.keys, self._clock, library)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
