@@ -98,9 +98,9 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
 
 
 def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(shop):
-    shop.dispatch(range(400))
+    shop.dispatch(range(200))
     with shop.worker("one") as one, shop.worker("two") as two:
-        eventually(lambda: len(shop.count("end")) > 20, lambda: shop.log("one"))
+        eventually(lambda: len(shop.count("end")) > 10, lambda: shop.log("one"))
 
         # When the code changes and the workers are restarted in the midst of it
         shop.tasks.write_text(TASKS.replace("VERSION = 1", "VERSION = 2"))
@@ -112,13 +112,13 @@ def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(s
         assert {name: (row["pid"], row["state"]) for name, row in rows.items()} == {
             "one@here": (one.pid, "started anew"), "two@here": (two.pid, "started anew"),
         }  # fmt: skip
-        shop.dispatch(range(400, 420))
-        eventually(lambda: len(shop.count("end")) == 420, lambda: shop.log("one") + shop.log("two"))
+        shop.dispatch(range(200, 210))
+        eventually(lambda: len(shop.count("end")) == 210, lambda: shop.log("one") + shop.log("two"))
         for process in (one, two):
             process.send_signal(signal.SIGTERM)
             assert process.wait(WITHIN) == 0
     assert set(shop.count("start").values()) == {1}
-    assert {version for kind, number, version in shop.noted() if number >= 400} == {2}
+    assert {version for kind, number, version in shop.noted() if number >= 200} == {2}
 
 
 @pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
