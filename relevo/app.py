@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, listeners, prefork, recording
+from relevo.job import coldstop, collect, listeners, prefork, recording
+from relevo.job.batch import Batches, NewBatch
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
+from relevo.limits.definitions import Definitions
 
 EXIT_MISUSED = 2
 
@@ -37,13 +40,32 @@ class App(celery.Celery):
     events_cls = "relevo.job.events:Events"
 
     def __init__(
-        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (), **options: Any
-    ) -> None:
+        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (),
+        limits: Mapping[str, Any] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        #: The named rates that `RateLimited` asks for.
+        self.limits = Definitions(limits)
         #: What stands around the run of every job whose task doesn't name its own.
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
         super().__init__(main, **options)
+
+    def batch(self, members: Iterable[Any]) -> NewBatch:
+        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
+        return NewBatch(self, members)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches that were dispatched: `find`, `page`, `prune`."""
+        return Batches(self)
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        """Celery's way out for every job."""
+        collecting = collect.producer_now()
+        if collecting is not None:
+            options["producer"] = collecting
+        return super().send_task(name, *args, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
         """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
@@ -51,30 +73,37 @@ class App(celery.Celery):
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What a pool process that is spawned, not forked, makes its own copy of the app from."""
-        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware}
+        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware,
+                "limits": dict(self.limits)}  # fmt: skip
 
 
-def create_app(name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (), **config: Any) -> App:
+def create_app(
+    name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (),
+    limits: Mapping[str, Any] | None = None, **config: Any,
+) -> App:  # fmt: skip
     """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
 
     `middleware` stands around the run of every job whose task doesn't name its own (`relevo.job.middleware`).
+    `limits` are rates by their names: `{"mail": "10/hour"}`.
 
     A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,
     since Celery would print any exception of the app's module as a traceback.
     """
     try:
-        return _wire(name, settings or configuration.load(), middleware, config)
+        return _wire(name, settings or configuration.load(), middleware, limits, config)
     except SettingsError as error:
         _end_command(str(error))
         raise
 
 
-def _wire(name: str, settings: Settings, middleware: Sequence[Any], config: dict[str, Any]) -> App:
+def _wire(
+    name: str, settings: Settings, middleware: Sequence[Any], limits: Mapping[str, Any] | None, config: dict[str, Any]
+) -> App:
     _check_names(config)
     drivers.register()
     prefork.install()
     coldstop.install()
-    app = App(name, settings=settings, middleware=middleware, changes=config)
+    app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
@@ -178,6 +207,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
     """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    importlib.import_module("relevo.job.remote")  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return

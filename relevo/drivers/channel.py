@@ -17,7 +17,7 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
-from relevo.drivers import messages
+from relevo.drivers import messages, receipts
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
 from relevo.drivers.intake import Intake
@@ -43,7 +43,7 @@ class Channel(virtual.Channel):
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self.driver, self.ledger, self.waker = connection.driver, connection.ledger, connection.waker
-        self._intake = Intake(self.driver, self.ledger)
+        self.intake = Intake(self.driver, self.ledger)
         self._no_ack: set[str] = set()
         self._unheard: dict[str, float] = {}
 
@@ -108,7 +108,7 @@ class Channel(virtual.Channel):
             return
         jobs, broadcasts = self.routed(message, exchange, routing_key)
         if jobs:
-            self.driver.put(jobs)
+            receipts.tell(jobs, self.driver.put(jobs))
         if broadcasts and not self.driver.broadcast(broadcasts) and exchange == EVENTS:
             self._unheard[routing_key] = time.monotonic() + UNHEARD
 
@@ -141,13 +141,13 @@ class Channel(virtual.Channel):
     def basic_cancel(self, consumer_tag: str) -> None:
         super().basic_cancel(consumer_tag)
         if not self.job_queues():
-            self._intake.put_back()
+            self.intake.put_back()
             self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
             self.ledger.write_back()
             self.ledger.flush()
 
     def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
-        jobs = self._intake.reserve([queue], 1)
+        jobs = self.intake.reserve([queue], 1)
         message = self._message(jobs[0]) if jobs else None
         if message is None:
             return None
@@ -171,7 +171,7 @@ class Channel(virtual.Channel):
         """Hand over as many jobs as there is room for; write acks that wait. Returns whether there was any job."""
         delivered = False
         if queues := self.job_queues():
-            for job in self._intake.jobs(queues, self.qos, heard):
+            for job in self.intake.jobs(queues, self.qos, heard):
                 self._start(job)
                 delivered = True
         return delivered
@@ -182,6 +182,7 @@ class Channel(virtual.Channel):
             if job.queue in self._no_ack:
                 self.ledger.done(message.delivery_tag)
             else:
+                self.intake.starts(job, message.headers)
                 self.qos.append(message, message.delivery_tag)
             self._hand_over_job(job, message)
 
@@ -245,5 +246,5 @@ class Channel(virtual.Channel):
 
     def close(self) -> None:
         if not self.closed:
-            self._intake.put_back()
+            self.intake.put_back()
         super().close()

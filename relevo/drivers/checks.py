@@ -28,6 +28,14 @@ def jobs(new: Iterable[NewJob]) -> None:
             instant("available_at", job.available_at)
         if job.unique_key is not None:
             name("unique_key", job.unique_key)
+        if job.unique_for is not None:
+            lasting("unique_for", job.unique_for)
+
+
+def cursor(value: str) -> None:
+    """What `scan` has answered, or an empty text."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{0,20}", value, re.ASCII):
+        raise OptionError(f"expected after to be what scan has answered, got {value!r:.60}")
 
 
 def queues(wanted: Iterable[str]) -> None:
@@ -105,6 +113,12 @@ def delay(value: float) -> None:
     """How long to wait; not at all is fine."""
     if not (math.isfinite(value) and value >= 0):
         raise OptionError(f"expected delay to be 0 or more seconds, got {value!r}")
+
+
+def portion(what: str, value: int) -> None:
+    """How many at once."""
+    if not value >= 1:
+        raise OptionError(f"expected {what} to be 1 or more, got {value!r}")
 
 
 def count(what: str, value: int) -> None:

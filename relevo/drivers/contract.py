@@ -72,6 +72,8 @@ class Bell(ABC):
 
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
+    #: Whether what was heard last may be mail; a bell that can tell saves the look into the mailboxes before a job.
+    is_mail: bool = True
 
     def listen(self, room: bool, mailboxes: Collection[str] = ()) -> None:  # noqa: B027  most hear all the time
         """A wait begins; `room`: whether this consumer could take a job now; `mailboxes`: those that it empties."""
@@ -134,6 +136,10 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        """Let go the unique keys of jobs that are held, so that others may have them. Returns how many were held."""
+
+    @abstractmethod
     def rescue(self) -> int:
         """Bring back the jobs whose lease has ended, to where they stood in their queue. Returns how many."""
 
@@ -149,6 +155,21 @@ class Driver(ABC):
     @abstractmethod
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
         """The first jobs of a queue in one state, in the order in which they will run (reserved: their leases end)."""
+
+    @abstractmethod
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        """The living jobs with these ids, in whatever state. (An id may be had by several.)"""
+
+    @abstractmethod
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        """Look through all living jobs, about `limit` a call, in no order. Returns them, and what to go on `after`.
+
+        That is an empty text at the end. What lives from the first call to the last is seen, some of it twice.
+        """
+
+    @abstractmethod
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        """Delete jobs by id, but none that somebody holds. Returns them, as they were."""
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any, Protocol
 
+from relevo.drivers import shift
+
 
 class Pool(Protocol):
     """A worker's pool that can have jobs waiting before its places, and give back those that have not started."""
@@ -38,8 +40,8 @@ class QoS:
     def room(self) -> int:
         """How many more messages may be handed over."""
         if not self.prefetch_count:
-            return sys.maxsize
-        return self.prefetch_count + self.waiting - max(len(self._out), places_taken())
+            return shift.left()
+        return min(self.prefetch_count + self.waiting - max(len(self._out), places_taken()), shift.left())
 
     def allow_waiting(self, jobs: int) -> None:
         """While jobs are short: let so many more be handed over than there are places, if the pool can bear it."""

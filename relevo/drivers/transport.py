@@ -16,7 +16,6 @@ import atexit
 import logging
 import os
 import re
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -24,10 +23,11 @@ from typing import Any
 
 from kombu.transport import base, virtual
 
-from relevo.drivers import driver_for, safepoint
+from relevo.drivers import driver_for, safepoint, shift
 from relevo.drivers.channel import Channel
 from relevo.drivers.contract import Bell, Driver
 from relevo.drivers.ledger import Ledger
+from relevo.drivers.qos import places_taken
 from relevo.drivers.waker import Waker
 from relevo.errors import DriverError, DriverUnavailableError
 
@@ -79,7 +79,7 @@ class Transport(virtual.Transport):
         self._bell: Bell | None = None
         self._bell_queues: list[str] = []
         self._pause = FIRST_PAUSE
-        self._heard = True
+        self._heard = self._mail_heard = True
         self._mail_looked_for = 0.0
         self._away_since: float | None = None
         self._retry = FIRST_RETRY
@@ -114,7 +114,7 @@ class Transport(virtual.Transport):
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
         """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        while not stop_asked():  # a worker that is to stop takes nothing more, and its loop must come round at once
+        while not shift.stop_asked():  # a worker that is to stop takes nothing more; its loop must come round at once
             with safepoint.step():
                 served = self._serve()
             safepoint.reached()
@@ -141,12 +141,16 @@ class Transport(virtual.Transport):
     def _serve_once(self) -> bool:
         heard, self._heard = self._heard, False
         channels = list(self.channels)
-        mail = [channel.deliver_mail() for channel in channels] if heard or self._mail_is_due() else []
+        look = (heard and self._mail_heard) or self._mail_is_due()
+        mail = [channel.deliver_mail() for channel in channels] if look else []
         jobs = [channel.deliver_jobs(heard) for channel in channels]
         if any(mail) or any(jobs):
             self._pause = FIRST_PAUSE
-            self._heard = self._heard or any(mail)
+            if any(mail):
+                self._heard = self._mail_heard = True
             return True
+        if shift.current is not None and (queues := self._queues()) and not places_taken():
+            shift.current.look(self.driver, self.ledger, queues)
         return False
 
     def _mail_is_due(self) -> bool:
@@ -159,7 +163,7 @@ class Transport(virtual.Transport):
     def _wait(self, left: float) -> None:
         if self._away_since is not None:
             self.waker.wait(min(left, self._retry))
-            self._heard = True
+            self._heard = self._mail_heard = True
             return
         with safepoint.step():
             bell = self._listen()
@@ -174,7 +178,7 @@ class Transport(virtual.Transport):
             safepoint.reached()
 
     def _hear(self, bell: Bell) -> None:
-        self._heard = bell.hear()
+        self._heard, self._mail_heard = bell.hear(), bell.is_mail
         self._pause = min(self._pause * 2, bell.interval)
         if self._heard and not self._room():
             bell.decline()
@@ -182,8 +186,11 @@ class Transport(virtual.Transport):
     def _room(self) -> bool:
         return any(channel.has_room() for channel in self.channels)
 
+    def _queues(self) -> list[str]:
+        return [queue for channel in self.channels for queue in channel.job_queues()]
+
     def _listen(self) -> Bell:
-        queues = [queue for channel in self.channels for queue in channel.job_queues()]
+        queues = self._queues()
         if self._bell is None or queues != self._bell_queues:
             self._close_bell()
             self._bell, self._bell_queues = self.driver.bell(queues), queues
@@ -206,16 +213,6 @@ class Transport(virtual.Transport):
         if self._away_since is not None:
             logger.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
             self._away_since = None
-
-
-def stop_asked() -> bool:
-    """Whether this process is a Celery worker that was told to stop (by a signal or by remote control)."""
-    state = sys.modules.get("celery.worker.state")
-    return state is not None and (_asked(state.should_stop) or _asked(state.should_terminate))
-
-
-def _asked(code: Any) -> bool:
-    return code is not None and code is not False  # it is an exit code: 0 means yes
 
 
 def ledger_for(driver: Driver, lease: float) -> Ledger:

@@ -6,12 +6,14 @@ and 40 us to write it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures, outcome
+from relevo.job import failures, members, outcome
 from relevo.job.payload import HEADER
+from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 
@@ -29,30 +31,51 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     """The end of a job that has returned, or None where nobody wants to know."""
     history = kept(request.app)
     if history == NONE:
-        return None
-    return Ending(_job(request, Ended.COMPLETED, ran, "", _sent_tags(request)), listed=history == ALL)
+        return _counted(request, tally.COMPLETED)
+    job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
+    return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
 
 
 def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
     """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
     reason = outcome.cancelled(result)
-    return completed(request, ran) if reason is None else cancelled(request, reason)
+    # For its batches a skipped job is done: what is chained to it runs.
+    return completed(request, ran) if reason is None else cancelled(request, reason, tally.COMPLETED)
 
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
     failure = failures.of_request(request, error, traceback)
     if kept(request.app) == NONE:
-        return Ending(failure=failure, listed=False)
+        return _of_batches(Ending(failure=failure, listed=False), request, tally.FAILED)
     job = _job(request, Ended.FAILED, _since_start(request), f"{failure.exception}: {failure.message}", failure.tags)
-    return Ending(job, failure)
+    return _of_batches(Ending(job, failure), request, tally.FAILED)
 
 
-def cancelled(request: Any, reason: str) -> Ending | None:
+def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Ending | None:
     """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
-        return None
-    return Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request)))
+        return _counted(request, member)
+    job = _job(request, Ended.CANCELLED, None, reason, _sent_tags(request))
+    return _of_batches(Ending(job), request, member)
+
+
+def ignored(request: Any) -> Ending | None:
+    """The end of a job that raised Celery's Ignore: for its batches it is done."""
+    return _counted(request, tally.COMPLETED)
+
+
+def _counted(request: Any, state: str) -> Ending | None:
+    """The end of a job that nobody keeps, for those it matters to."""
+    ending = _of_batches(Ending(listed=False), request, state)
+    return ending if ending.members or ending.sent else None
+
+
+def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
+    headers = request.request_dict
+    if members.HEADER not in headers and members.SENT not in headers:
+        return ending
+    return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
 
 
 def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]) -> EndedJob:

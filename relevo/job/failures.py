@@ -11,9 +11,10 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo.job import listeners, payload, recorder, wrongs
+from relevo.job import listeners, members, payload, recorder, wrongs
 from relevo.job.listeners import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
+from relevo.store import tally
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
 
@@ -74,7 +75,10 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         if recording is None:
             return False
         failure = of_message(app, job, reason)
-        recording.add(Ending(failure=failure, listed=False), done, job.lease.token)
+        headers = messages.headers_of(job.payload)
+        ends = members.ends(headers, job.id, tally.FAILED, None)
+        sent = job.id if headers.get(members.SENT) else None
+        recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent), done, job.lease.token)
         listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
         return True
@@ -97,9 +101,8 @@ def _tags(task: Any, context: Any, baton: Baton) -> tuple[str, ...]:
 
 
 def _batch(headers: Mapping[str, Any] | None) -> str | None:
-    sent = (headers or {}).get(HEADER)
-    batch = sent.get("batch") if isinstance(sent, dict) else None
-    return batch if isinstance(batch, str) else None
+    places = members.read(headers)
+    return places[0].batch if places else None
 
 
 def _baton(headers: Mapping[str, Any]) -> Baton:
@@ -111,8 +114,7 @@ def fresh(job: FailedJob) -> str:
     """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
     try:
         sent = _baton(messages.headers_of(job.payload))
-        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id)
-        batch = {"batch": job.batch} if job.batch else {}
-        return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: {**baton.header(), **batch}})
+        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id, unique=sent.unique)
+        return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: baton.header()})
     except Exception:  # noqa: BLE001  what can't be read goes back as it is
         return job.payload

@@ -7,12 +7,13 @@ from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.job import endings, listeners, recorder, wrongs
+from relevo.job import dropping, endings, listeners, recorder, wrongs
 from relevo.job.listeners import Event
+from relevo.job.members import HEADER
 from relevo.job.outcome import cancelled
 from relevo.store.outcomes import Ending
 
@@ -31,6 +32,8 @@ class Recorded(celery_request.Request):
         super().__init_subclass__(**kwargs)
         if "on_success" in cls.__dict__:
             cls.on_success = _noting(cls.on_success)
+        if "execute_using_pool" in cls.__dict__:
+            cls.execute_using_pool = _dropping(cls.execute_using_pool)
 
     def acknowledge(self) -> None:
         if self.ending is None or not self.hand_over():
@@ -52,6 +55,8 @@ class Recorded(celery_request.Request):
         error = unwrapped(exc_info.exception)
         again = isinstance(error, Reject) and error.requeue
         if again or isinstance(error, (Retry, Ignore, Terminated)):
+            if isinstance(error, Ignore) and not isinstance(error, Reject) and recorder.current() is not None:
+                self.ending = endings.ignored(self)
             return
         if listeners.is_heard(Event.FAILED):
             listeners.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
@@ -130,6 +135,18 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
         return ended
 
     return noting
+
+
+def _dropping(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """A member of a batch that was cancelled ends here, before it has started."""
+
+    def execute_using_pool(self: Recorded, pool: Any, **options: Any) -> Any:
+        if HEADER in self.request_dict and dropping.is_dropped(self):
+            self._announce_revoked(dropping.REASON, False, None, False)
+            raise TaskRevokedError(self.id)
+        return execute(self, pool, **options)
+
+    return execute_using_pool
 
 
 def unwrapped(error: Any) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.job import failures, recorder
+from relevo.job import dropping, failures, recorder, relay
+from relevo.job.delivery import delivery_of
 from relevo.store import outcomes
-from relevo.store.outcomes import Retention
+from relevo.store.outcomes import Ending, Retention
 from relevo.store.session import Store, store_for
 
 logger = logging.getLogger(__name__)
@@ -21,10 +23,21 @@ def open_store(app: Any) -> None:
     store = store_for(app.settings.database_url)
     check(store)
     keep = Retention(app.settings.keep_completed, app.settings.keep_failed, app.settings.keep_metrics)
-    recorder.start(lambda endings: outcomes.write(store, endings), lambda: outcomes.prune(store, keep))
+    delivery = delivery_of(app)
+    relaying = relay.start(delivery)
+
+    def write(endings: Sequence[Ending]) -> None:
+        outcomes.write(store, endings, delivery)
+        if any(ending.members for ending in endings):
+            delivery.ring()
+            relaying.wake()
+
+    dropping.look_in(store)
+    recorder.start(write, lambda: outcomes.prune(store, keep))
     rejected.keeper = failures.keeper(app)
-    if recorder.stop not in transport.at_end:
-        transport.at_end.append(recorder.stop)
+    for last in (recorder.stop, relay.stop):
+        if last not in transport.at_end:
+            transport.at_end.append(last)
 
 
 def check(store: Store) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
 from relevo.store import texts, upserts
@@ -52,7 +52,7 @@ class FailedJob:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which failed jobs: of a queue, of a task, with a tag, failed at or after an instant, with these numbers.
+    """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with these numbers.
 
     None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search` makes them.
     """
@@ -63,12 +63,14 @@ class Filter:
     since: float | None = None
     ids: Sequence[int] | None = None
     newest: int | None = None
+    batch: str | None = None
     also: Sequence[ColumnElement[bool]] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
         said: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
             (self.queue, lambda queue: failed.c.queue == queue),
             (self.task, lambda task: failed.c.task == task),
+            (self.batch, lambda batch: failed.c.batch == batch),
             (self.tag, lambda tag: exists().where(tags.c.tag == tag, tags.c.uuid == failed.c.uuid)),
             (self.since, lambda since: failed.c.failed_at >= since),
             (self.ids, failed.c.id.in_),
@@ -93,9 +95,9 @@ def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.ignoring(connection.dialect.name, failed), rows)
+            upserts.run(connection, upserts.ignoring(connection.dialect.name, failed), rows)
         if marks:
-            connection.execute(insert(tags), marks)
+            upserts.run(connection, upserts.plain(tags), marks)
 
     return write
 

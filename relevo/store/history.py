@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, tuple_
 
 from relevo.store import texts, upserts
 from relevo.store.session import Store
@@ -61,9 +61,9 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
+            upserts.run(connection, upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
         if marks:
-            connection.execute(insert(tags), marks)
+            upserts.run(connection, upserts.plain(tags), marks)
 
     return write
 
@@ -90,6 +90,18 @@ def page(
         query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
     query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).limit(limit)
     return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def forget(store: Store, uuids: Sequence[str]) -> int:
+    """Delete the ends of these jobs. Returns how many. Their tags go with the next housekeeping."""
+    named = [texts.name(uuid) for uuid in uuids]
+    portions = [named[start : start + PAGE] for start in range(0, len(named), PAGE)]
+
+    def forget_each(connection: Connection) -> int:
+        gone = (delete(history).where(history.c.uuid.in_(portion)) for portion in portions)
+        return sum(int(connection.execute(statement).rowcount) for statement in gone)
+
+    return store.write(forget_each) if portions else 0
 
 
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:

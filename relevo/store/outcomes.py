@@ -1,4 +1,4 @@
-"""What became of jobs, a group at a time: failures, history and metrics in one transaction; and when it is deleted."""
+"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and the counts of batches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists
 
 from relevo import clock
-from relevo.store import failed, history, metrics
+from relevo.store import batches, failed, history, metrics, outbox, receipts
+from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
+from relevo.store.outbox import Deliver
 from relevo.store.session import Store
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
@@ -24,12 +26,15 @@ MOST_PAGES = 200
 class Ending:
     """The end of a job: `job` for history and metrics, `failure` for the failed store.
 
-    `listed`: whether history keeps the job; if it doesn't, the job is only counted.
+    `listed`: whether history keeps the job; if it doesn't, the job is only counted. `members`: how it ended as a member
+    of batches. `sent`: its id, if it came through the outbox.
     """
 
     job: EndedJob | None = None
     failure: FailedJob | None = None
     listed: bool = True
+    members: tuple[MemberEnd, ...] = ()
+    sent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,18 @@ class Retention:
     metrics: float
 
 
-def write(store: Store, endings: Sequence[Ending]) -> None:
-    """Commit a group of endings."""
+def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add) -> None:
+    """Commit a group of endings, and with them the callbacks of batches, handed in with `deliver`."""
     ended = [ending.job for ending in endings if ending.job is not None]
     listed = [ending.job for ending in endings if ending.job is not None and ending.listed]
     failures = [ending.failure for ending in endings if ending.failure is not None]
 
     parts = [failed.prepared(failures), history.prepared(listed), metrics.prepared(ended)]
+    sent = [ending.sent for ending in endings if ending.sent is not None]
+    if sent:
+        parts.append(lambda connection: outbox.came(connection, sent))
+    if members := [end for ending in endings for end in ending.members]:
+        parts.append(batches.prepared(members, deliver))
 
     def record(connection: Connection) -> None:
         for write_part in parts:
@@ -65,6 +75,7 @@ def prune(store: Store, keep: Retention) -> None:
             if history.prune(store, state, before) < history.PAGE:
                 break
     metrics.prune(store, now - keep.metrics)
+    receipts.prune(store, now - max(keep.completed, keep.failed))
     # Tags lie beside history and failed jobs alike, and go when neither has the job any more.
     listed = exists().where(history_table.c.uuid == tags.c.uuid)
     has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)

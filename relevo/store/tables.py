@@ -59,6 +59,7 @@ failed = Table(
     Index("relevo_failed_by_task", "task", "id"),
     Index("relevo_failed_by_age", "failed_at"),
     Index("relevo_failed_by_claim", "claim"),
+    Index("relevo_failed_by_batch", "batch"),
     sqlite_autoincrement=True,
     implicit_returning=False,
 )

@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
-from relevo.drivers import channel, transport
+from relevo.drivers import channel, shift, transport
 from relevo.drivers.database.bells import SqliteBell
 from relevo.job import events
 
@@ -45,7 +45,7 @@ def test_a_mailbox_is_kept_open_while_nothing_happens(connection, monkeypatch, e
 
 def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connection, monkeypatch):
     turns = []
-    monkeypatch.setattr(transport, "stop_asked", lambda: True)
+    monkeypatch.setattr(shift, "stop_asked", lambda: True)
     monkeypatch.setattr(transport.time, "sleep", turns.append)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=60)

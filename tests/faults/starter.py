@@ -28,6 +28,8 @@ PRELOADED = (
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 )  # fmt: skip
 
+# Commands of ours that a test may start.
+COMMANDS = ("work",)
 
 PR_SET_PDEATHSIG = 1
 
@@ -38,6 +40,9 @@ alive: set[int] = set()
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+    for name in COMMANDS:  # whatever the version is that is installed
+        command = getattr(importlib.import_module(f"relevo.cli.{name}"), name)
+        importlib.import_module("celery.bin.celery").celery.add_command(command)
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()

@@ -121,9 +121,9 @@ class Site:
             yield worker
 
     @contextlib.contextmanager
-    def starting(self, *options: str) -> Iterator[Worker]:
-        """A worker that was only just started."""
-        worker = Worker(self, options)
+    def starting(self, *options: str, command: str = "worker") -> Iterator[Worker]:
+        """A worker that was only just started, by `celery worker` or another command that is one."""
+        worker = Worker(self, options, command)
         self.workers.append(worker)
         try:
             yield worker
@@ -146,7 +146,7 @@ class Site:
 class Worker:
     """A `celery worker` process and its children, in a session of their own."""
 
-    def __init__(self, site: Site, options: tuple[str, ...]) -> None:
+    def __init__(self, site: Site, options: tuple[str, ...], verb: str = "worker") -> None:
         self.site = site
         name = uuid.uuid4().hex[:8]
         self.log, self._exit = site.folder / f"worker-{name}.log", site.folder / f"worker-{name}.exit"
@@ -155,7 +155,7 @@ class Worker:
             "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
             "FAULTS_SSL": json.dumps(site.ssl), "FAULTS_STORE": site.store_url,
         }  # fmt: skip
-        command = ["-A", "tests.faults.jobs", "worker", "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
+        command = ["-A", "tests.faults.jobs", verb, "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
         self.pid = starter().start([*command, *options], environ, self.log, self._exit)
 
     def until_noted(self, fact: str) -> None:

@@ -37,7 +37,7 @@ workers = st.sampled_from([0, 1])
 delays = st.sampled_from([0, 0, 5, 40])
 lengths = st.sampled_from([10, 30])
 some = st.integers(1, 4)
-meddling = st.sampled_from(["delete", "delete", "clear", "pause", "resume"])
+meddling = st.sampled_from(["delete", "delete", "withdraw", "clear", "pause", "resume"])
 picks = st.integers(0, 10_000)
 new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]))
 
@@ -150,6 +150,8 @@ class Histories(RuleBasedStateMachine):
         driver = self.driver(worker)
         if verb == "delete":
             self._delete(driver, pick)
+        elif verb == "withdraw":
+            self._withdraw(driver, pick)
         elif verb == "clear":
             free = [job for job in self.model.jobs.values() if job.queue == queue and not job.lease]
             assert driver.clear(queue) == self.model.forget(free)
@@ -178,6 +180,8 @@ class Histories(RuleBasedStateMachine):
             assert in_turn(_told(view) for view in seen) == in_turn(_told(job) for job in expected)
             if state is State.RESERVED:
                 assert sorted(view.reserved_until for view in seen) == sorted(job.until for job in expected)
+        seen, _ = self.broker.driver.scan(limit=1000)
+        assert {view.id: _told(view) for view in seen} == {id_: _told(job) for id_, job in self.model.jobs.items()}
         assert self.broker.driver.queues() == sorted({job.queue for job in self.model.jobs.values()})
         assert self.broker.driver.paused() == self.model.paused(self.clock())
 
@@ -218,6 +222,12 @@ class Histories(RuleBasedStateMachine):
         ids = [*self.model.jobs, "never-was"]
         id_ = ids[pick % len(ids)]
         assert driver.delete([id_]) == self.model.forget([self.model.jobs[id_]] if id_ in self.model.jobs else [])
+
+    def _withdraw(self, driver, pick):
+        ids = [*self.model.jobs, "never-was"]
+        id_ = ids[pick % len(ids)]
+        free = [job for job in self.model.jobs.values() if job.id == id_ and not job.lease]
+        assert len(driver.withdraw([id_])) == self.model.forget(free)
 
     def _resume(self, driver, queue):
         self.model.pauses.pop(queue, None)

@@ -24,18 +24,15 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
-    Driver,
-    JobView,
     Lease,
     NewJob,
     Placed,
     ReservedJob,
-    Sizes,
-    State,
 )
-from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses, peek
+from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
+from relevo.drivers.database.looking import Looking
 from relevo.drivers.database.server_clock import ServerClock
 
 Result = TypeVar("Result")
@@ -44,7 +41,7 @@ Result = TypeVar("Result")
 TRIM = 60.0
 
 
-class DatabaseDriver(Driver):
+class DatabaseDriver(Looking):
     """Jobs in the database at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
@@ -53,7 +50,7 @@ class DatabaseDriver(Driver):
         self.name = self.dialect.name
         self._clock = clock or self._broker_clock()
         self._dues = Dues(self.dialect)
-        self._ringer = bells.Ringer(self.connections)
+        self.ringer = bells.Ringer(self.connections)
         self._trimmed = float("-inf")
 
     def _broker_clock(self) -> Callable[[], float]:
@@ -76,7 +73,7 @@ class DatabaseDriver(Driver):
         plain = len(jobs_) == 1 or all(job.unique_key is None for job in jobs_)
         work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
         placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
-        self._ringer.ring()
+        self.ringer.ring()
         return placed
 
     def reserve(
@@ -135,8 +132,11 @@ class DatabaseDriver(Driver):
         released = self._brief(
             lambda connection: leases.release(connection, leases_, now, delay, payload, attempts), len(leases_)
         )
-        self._ringer.ring()
+        self.ringer.ring()
         return released
+
+    def unlock(self, leases_: Sequence[Lease]) -> int:
+        return self._brief(lambda connection: leases.unlock(connection, leases_), len(leases_)) if leases_ else 0
 
     def rescue(self) -> int:
         now, rescued = self.now(), jobs.BATCH
@@ -147,20 +147,6 @@ class DatabaseDriver(Driver):
         return total
 
     # --- looking and mending ----------------------------------------------------------------------------------------
-    def queues(self) -> list[str]:
-        return self.connections.read(peek.queues)
-
-    def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
-        now = self.now()
-        return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
-
-    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
-        now = self.now()
-        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
-
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(dict.fromkeys(ids))
         checks.names("id", wanted)
@@ -170,7 +156,7 @@ class DatabaseDriver(Driver):
         wanted, now = list(dict.fromkeys(ids)), self.now()
         checks.names("id", wanted)
         hastened = self.connections.write(lambda connection: jobs.hasten(connection, wanted, now)) if wanted else 0
-        self._ringer.ring()
+        self.ringer.ring()
         return hastened
 
     def clear(self, queue: str) -> int:
@@ -185,7 +171,7 @@ class DatabaseDriver(Driver):
     def resume(self, queue: str) -> None:
         checks.queues([queue])
         self.connections.write(lambda connection: pauses.resume(connection, queue))
-        self._ringer.ring()
+        self.ringer.ring()
 
     def paused(self) -> dict[str, float | None]:
         now = self.now()
@@ -211,7 +197,7 @@ class DatabaseDriver(Driver):
         mail = self.connections.read(lambda connection: mailboxes.address(connection, messages, now))
         if mail.messages:
             self.connections.write(lambda connection: mailboxes.send(connection, mail))
-            self._ringer.ring()
+            self.ringer.ring()
             self._trim(now)
         return bool(mail.messages)
 

@@ -6,11 +6,13 @@ reads a queue's whole backlog except to count it: an order by priority is walked
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, union_all
 
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobView, Sizes, State
+from relevo.drivers.database.leases import chunks
 from relevo.drivers.database.statements import statement
 from relevo.drivers.database.table import jobs
 
@@ -72,6 +74,34 @@ def _reserved(connection: Connection, queue: str, limit: int, _now: float) -> li
 
 
 _READERS = {State.PENDING: _pending, State.DELAYED: _delayed, State.RESERVED: _reserved}
+
+
+def find(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
+    rows = (connection.execute(select(jobs).where(jobs.c.job_id.in_(part)).order_by(jobs.c.id)) for part in chunks(ids))
+    return [_view(row, state_of(row, now)) for part in rows for row in part]
+
+
+def scan(connection: Connection, after: int, limit: int, now: float) -> tuple[list[JobView], str]:
+    rows = connection.execute(select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)).all()
+    return [_view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(rows) == limit else ""
+
+
+def withdraw(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
+    """Delete what nobody holds; the rows are locked first, so that what is returned is what goes."""
+    gone = []
+    for part in chunks(ids):
+        free = select(jobs).where(jobs.c.job_id.in_(part), jobs.c.state != "reserved").order_by(jobs.c.id)
+        rows = connection.execute(free.with_for_update()).all()
+        if rows:
+            connection.execute(delete(jobs).where(jobs.c.id.in_([row.id for row in rows])))
+        gone += [_view(row, state_of(row, now)) for row in rows]
+    return gone
+
+
+def state_of(row: Row[Any], now: float) -> State:
+    """The state of a job; a delayed one whose time has come is pending, whoever moves it and when."""
+    is_due = row.state == "delayed" and row.available_at <= now
+    return State.PENDING if is_due else State(row.state)
 
 
 def _in(queue: str, state: str) -> ColumnElement[bool]:

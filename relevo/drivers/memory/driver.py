@@ -112,6 +112,15 @@ class MemoryDriver(Driver):
                 job.attempts = job.attempts - 1 if attempts is None else attempts
             return len(jobs)
 
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        with self._lock:
+            return self._jobs.unlock(self._jobs.held(leases))
+
+    def lease_ends(self, token: str) -> float | None:
+        """When the lease ends that has this token, or None when there is none."""
+        with self._lock:
+            return self._jobs.lease_ends(token)
+
     def rescue(self) -> int:
         with self._lock:
             self._changes += 1
@@ -132,6 +141,29 @@ class MemoryDriver(Driver):
         checks.count("limit", limit)
         with self._lock:
             return [job.view(state) for job in self._jobs.first(queue, state, limit, self.now())]
+
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            now = self.now()
+            return [job.view(job.state(now)) for job in self._jobs.named(wanted)]
+
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        checks.cursor(after)
+        checks.portion("limit", limit)
+        with self._lock:
+            now, page = self.now(), self._jobs.after(int(after or 0), limit)
+            return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(page) == limit else ""
+
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        wanted = set(ids)
+        checks.names("id", wanted)
+        with self._lock:
+            now = self.now()
+            free = [job for job in self._jobs.named(wanted) if job.token is None]
+            self._jobs.forget(free)
+            return [job.view(job.state(now)) for job in free]
 
     def delete(self, ids: Iterable[str]) -> int:
         wanted = set(ids)

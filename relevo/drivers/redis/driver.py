@@ -18,34 +18,29 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
-    Driver,
-    JobView,
     Lease,
     NewJob,
     Placed,
     ReservedJob,
-    Sizes,
-    State,
 )
 from relevo.drivers.redis import mailboxes, views
 from relevo.drivers.redis.bell import RedisBell
 from relevo.drivers.redis.connect import pool_for
 from relevo.drivers.redis.foreign import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
+from relevo.drivers.redis.looking import PORTION, Looking
 from relevo.drivers.redis.requests import Puts, Reservations
-from relevo.drivers.redis.scripts import Scripts, number, pairs
+from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
-# How many jobs one script call rescues, deletes or clears: about 10 ms of Redis's time.
-PORTION = 1000
-# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is six.
+# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is seven.
 PUT_PORTION = 50_000
 # How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
 CLOCK_CHECK = 60.0
-# How many values `reserve.lua` and `peek.lua` answer per job.
-_FIELDS, _SHOWN = 7, 9
+# How many values `reserve.lua` answers per job.
+_FIELDS = 7
 
 
-class RedisDriver(Driver):
+class RedisDriver(Looking):
     """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     name = "redis"
@@ -67,6 +62,10 @@ class RedisDriver(Driver):
         self._mailboxes = mailboxes.Mailboxes(self._run)
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
+
+    def scripts_of(self, library: Library) -> Scripts:
+        """Scripts of another package that work on the same jobs, by the same clock."""
+        return Scripts(self.pool, self.keys, self._clock, library)
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
@@ -123,6 +122,9 @@ class RedisDriver(Driver):
         renew = 0 if payload is None else 1
         return int(self._run("release", number(delay), count, renew, payload or "", *pairs(leases)))
 
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        return int(self._run("unlock", *pairs(leases))) if leases else 0
+
     def rescue(self) -> int:
         return sum(self._portions("rescue", queue) for queue in self.queues())
 
@@ -141,20 +143,6 @@ class RedisDriver(Driver):
         return self._foreign.adopt_unacked(*self._unacked_keys)
 
     # --- looking and mending ----------------------------------------------------------------------------------------
-    def queues(self) -> list[str]:
-        return sorted(name.decode() for name in self._run("queues"))
-
-    def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
-        pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
-        return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
-
-    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
-        answer = self._run("peek", queue, state.value, limit)
-        return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
-
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         checks.names("id", wanted)
@@ -229,5 +217,6 @@ def _fields(jobs: Sequence[NewJob]) -> list[str | int]:
         for field in (
             job.queue, job.id, job.payload, job.priority,
             "" if job.available_at is None else number(job.available_at), job.unique_key or "",
+            "" if job.unique_for is None else number(job.unique_for),
         )
     ]  # fmt: skip

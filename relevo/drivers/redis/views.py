@@ -6,6 +6,9 @@ from typing import Any
 
 from relevo.drivers.contract import JobView, Lease, Placed, ReservedJob, State
 
+# How many values `describe` in `common.lua` gives per job.
+_DESCRIBED = 11
+
 
 def placed(answer: list[Any]) -> list[Placed]:
     """Jobs as `put.lua` gives them: id, and 1 or 0 for created or not."""
@@ -30,6 +33,12 @@ def view(queue: str, state: State, answer: list[Any]) -> JobView:
         rescues=rescues, available_at=float(available), reserved_until=float(ends) if ends else None,
         reserved_by=worker.decode() or None, created_at=float(created),
     )  # fmt: skip
+
+
+def every(answer: list[Any]) -> list[JobView]:
+    """Jobs as `describe` in `common.lua` gives them: queue, state, then the fields of `view`."""
+    jobs = (answer[at : at + _DESCRIBED] for at in range(0, len(answer), _DESCRIBED))
+    return [view(queue.decode(), State(state.decode()), fields) for queue, state, *fields in jobs]
 
 
 def text(payload: bytes) -> str:

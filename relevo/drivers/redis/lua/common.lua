@@ -137,3 +137,15 @@ local function ack(number, token)
     forget(number, job)
     return 1
 end
+
+-- A job as `views.every` reads it: queue, state, id, payload, priority, attempts, rescues, times, worker, its lease's end.
+local function describe(number, job, into)
+    local held = job[TOKEN] ~= ''
+    local state = held and 'reserved' or job[AVAILABLE] > now and 'delayed' or 'pending'
+    for _, value in ipairs({job[QUEUE], state, job[ID], redis.call('HGET', payloads_key, number) or '', job[PRIORITY],
+                            job[ATTEMPTS], job[RESCUES], string.format('%.17g', job[AVAILABLE]),
+                            string.format('%.17g', job[CREATED]), job[BY],
+                            held and redis.call('ZSCORE', reserved_key(job[QUEUE]), number) or ''}) do
+        into[#into + 1] = value
+    end
+end

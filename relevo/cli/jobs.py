@@ -1,0 +1,139 @@
+"""`celery -A tasks jobs list|show` (and `cancel|delete`): jobs in the broker, and those that have ended."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from relevo.cli.broker import driver_of, store_of
+from relevo.cli.cancel import cancel, delete
+from relevo.cli.living import Which, every_job
+from relevo.cli.options import limit_option, which_jobs
+from relevo.cli.output import complain, json_option, moment, one_line_errors, say_json, show, show_one
+from relevo.cli.payloads import arguments_of, baton_of, tags_of, task_of
+from relevo.drivers.contract import Driver, JobView, State
+from relevo.store import failed as store_failed
+from relevo.store import history
+from relevo.store.history import Ended, EndedJob
+from relevo.store.session import Store
+from relevo.store.tables import history as history_table
+
+LIVING = (State.RESERVED, State.PENDING, State.DELAYED)
+STATES = (*(state.value for state in LIVING), *(state.value for state in Ended))
+
+
+@click.group("jobs")
+def jobs() -> None:
+    """Jobs in the broker, and those that have ended."""
+
+
+jobs.add_command(cancel)
+jobs.add_command(delete)
+
+
+@jobs.command("list")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES),
+    help="Only those in this state; may be said again. Without it: those in the broker.",
+)
+@which_jobs
+@limit_option
+@json_option
+@click.pass_context
+@one_line_errors
+def list_jobs(
+    context: click.Context, states: tuple[str, ...], queue: str | None, task: str | None, tag: str | None, limit: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Jobs in the broker (reserved, pending, delayed), and those that have completed, failed or were cancelled."""
+    which, wanted = Which(queue, task, tag), states or tuple(LIVING)
+    rows: Iterator[dict[str, Any]] = iter(())
+    if any(state in wanted for state in LIVING):
+        rows = itertools.chain(rows, _living(driver_of(context), [s for s in LIVING if s in wanted], which, limit))
+    for state in (each for each in Ended if each.value in wanted):
+        rows = itertools.chain(rows, _ended(store_of(context), state, which, limit))
+    shown = list(itertools.islice(rows, limit + 1))
+    nothing = "No such job." if states or which else "No job in the broker; --state completed shows what has ended."
+    show(shown[:limit] if as_json else [_short(row) for row in shown[:limit]], as_json, empty=nothing)
+    if len(shown) > limit and not as_json:
+        complain(f"There are more; --limit {limit * 10} shows more of them.")
+
+
+def _living(driver: Driver, states: Sequence[State], which: Which, limit: int) -> Iterator[dict[str, Any]]:
+    if which.task is None and which.tag is None:
+        queues = [which.queue] if which.queue is not None else driver.queues()
+        found: Iterable[JobView] = (
+            job for state in states for queue in queues for job in driver.peek(queue, state, limit + 1)
+        )
+    else:
+        fitting = (job for job in every_job(driver) if job.state in states and which.fits(job))
+        some_of_them = itertools.islice(fitting, limit + 1)
+        found = sorted(some_of_them, key=lambda job: (states.index(job.state), job.queue, job.available_at))
+    return (_living_row(job) for job in found)
+
+
+def _living_row(job: JobView) -> dict[str, Any]:
+    return {
+        "id": job.id, "task": task_of(job.payload), "queue": job.queue, "state": job.state.value,
+        "attempts": job.attempts, "at": moment(job.available_at), "arguments": arguments_of(job.payload),
+        "tags": tags_of(job.payload), "connection": None, "message": None, "waited": None, "ran": None,
+        "reserved_by": job.reserved_by,
+    }  # fmt: skip
+
+
+def _ended(store: Store, state: Ended, which: Which, limit: int) -> Iterator[dict[str, Any]]:
+    columns = {history_table.c.queue: which.queue, history_table.c.task: which.task}
+    also = [column == value for column, value in columns.items() if value is not None]
+    return (_ended_row(job) for job in history.page(store, state, tag=which.tag, limit=limit + 1, also=also))
+
+
+def _ended_row(job: EndedJob) -> dict[str, Any]:
+    return {
+        "id": job.uuid, "task": job.task, "queue": job.queue, "state": job.state.value, "attempts": job.attempts,
+        "at": moment(job.ended_at), "arguments": job.arguments, "tags": job.tags, "connection": job.connection,
+        "message": job.message or None, "waited": job.waited, "ran": job.ran, "reserved_by": None,
+    }  # fmt: skip
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: what does not fit on a line is in the JSON."""
+    return {name: row[name] for name in ("id", "task", "queue", "state", "attempts", "at", "arguments")}
+
+
+@jobs.command("show")
+@click.argument("id_", metavar="ID")
+@json_option
+@click.pass_context
+@one_line_errors
+def show_job(context: click.Context, id_: str, as_json: bool) -> None:
+    """All that is known of a job: in the broker, in history, in the failed store."""
+    living = [_whole(job, as_json) for job in driver_of(context).find([id_])]
+    store = store_of(context)
+    ended, failure = history.find(store, id_), store_failed.find_by_uuid(store, id_)
+    if not living and ended is None and failure is None:
+        raise click.ClickException(f"there is no job {id_}: it never was, or history keeps it no longer")
+    past = [] if ended is None else [{**asdict(ended), "ended_at": moment(ended.ended_at)}]
+    number = None if failure is None else failure.id
+    if as_json:
+        say_json({"living": living, "ended": past[0] if past else None, "failed": number})
+        return
+    for fields in [*living, *past]:
+        show_one(fields, as_json=False)
+    if failure is not None:
+        click.echo(f"It is number {number} of the failed store: failed show {number}")
+
+
+def _whole(job: JobView, as_json: bool) -> dict[str, Any]:
+    baton = baton_of(job.payload)
+    shown: dict[str, Any] = {
+        **_living_row(job), "priority": job.priority, "rescues": job.rescues, "created_at": moment(job.created_at),
+        "reserved_until": moment(job.reserved_until), "deadline": moment(baton.deadline),
+        "exceptions": baton.exceptions,
+    }  # fmt: skip
+    empty = ("connection", "message", "waited", "ran")
+    fields = {name: value for name, value in shown.items() if name not in empty}
+    return {**fields, "payload": job.payload} if as_json else fields

@@ -1,0 +1,49 @@
+"""The verbs of the database driver that look, and the one that takes what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from relevo.database.connections import Connections
+from relevo.drivers import checks
+from relevo.drivers.contract import Driver, JobView, Sizes, State
+from relevo.drivers.database import peek
+
+# The highest number a row can have.
+HIGHEST = 2**63 - 1
+
+
+class Looking(Driver):
+    """A part of the driver; the steps are in `peek.py`."""
+
+    connections: Connections
+
+    def queues(self) -> list[str]:
+        return self.connections.read(peek.queues)
+
+    def sizes(self, queue: str) -> Sizes:
+        checks.queues([queue])
+        now = self.now()
+        return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
+
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        checks.queues([queue])
+        checks.count("limit", limit)
+        now = self.now()
+        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
+
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        wanted, now = list(dict.fromkeys(ids)), self.now()
+        checks.names("id", wanted)
+        return self.connections.read(lambda connection: peek.find(connection, wanted, now))
+
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        checks.cursor(after)
+        checks.portion("limit", limit)
+        now, number = self.now(), min(int(after or 0), HIGHEST)
+        return self.connections.read(lambda connection: peek.scan(connection, number, limit, now))
+
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        wanted, now = list(dict.fromkeys(ids)), self.now()
+        checks.names("id", wanted)
+        return self.connections.write(lambda connection: peek.withdraw(connection, wanted, now))

@@ -1,0 +1,55 @@
+"""The verbs of the Redis driver that look, and the one that takes what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from relevo.drivers import checks
+from relevo.drivers.contract import Driver, JobView, Sizes, State
+from relevo.drivers.redis import views
+from relevo.drivers.redis.keys import Keys
+
+# How many jobs one script call rescues, finds, deletes or clears: about 10 ms of Redis's time.
+PORTION = 1000
+# How many values `peek.lua` answers per job.
+_SHOWN = 9
+
+
+class Looking(Driver):
+    """A part of the driver; each verb is a script."""
+
+    keys: Keys
+    _run: Callable[..., Any]
+
+    def queues(self) -> list[str]:
+        return sorted(name.decode() for name in self._run("queues"))
+
+    def sizes(self, queue: str) -> Sizes:
+        checks.queues([queue])
+        pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
+        return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
+
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        checks.queues([queue])
+        checks.count("limit", limit)
+        answer = self._run("peek", queue, state.value, limit)
+        return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
+
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        return self._views("find", ids)
+
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        checks.cursor(after)
+        checks.portion("limit", limit)
+        following, *answer = self._run("scan", after or "0", limit)
+        return views.every(answer), "" if following == b"0" else following.decode()
+
+    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+        return self._views("withdraw", ids)
+
+    def _views(self, script: str, ids: Iterable[str]) -> list[JobView]:
+        wanted = list(dict.fromkeys(ids))
+        checks.names("id", wanted)
+        portions = (wanted[at : at + PORTION] for at in range(0, len(wanted), PORTION))
+        return [view for portion in portions for view in views.every(self._run(script, *portion))]

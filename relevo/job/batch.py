@@ -1,0 +1,182 @@
+"""Batches: many jobs as one, with a name, progress, callbacks, and exact counts.
+
+    made = app.batch(resize.s(n) for n in files).name("import").allow_failures().then(done.s()).dispatch()
+    app.batches.find(made.id).percent
+
+`then` runs when every member has completed, `catch` at the first that has failed, `finally_` when all have ended, each
+once; `before` is handed in before the members, `progress` at every new percentage. They are signatures, and get the
+batch's id as their first argument (an immutable one, `.si()`, doesn't).
+
+    dispatch -> launch.py     members, page by page -> the broker
+                              counted by the worker's recorder (store/batches.py), with the record of their end
+                              callbacks handed in by delivery.py, in the same transaction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from celery.canvas import Signature
+from celery.utils import uuid
+
+from relevo.errors import BatchError, OptionError
+from relevo.job import again, launch
+from relevo.job.delivery import delivery_of
+from relevo.store import batches
+from relevo.store.batches import BatchRow
+from relevo.store.failed import Filter
+from relevo.store.tally import Callback
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch in the making. Nothing is sent until `dispatch`."""
+
+    app: Any
+    members: Iterable[Any]
+    called: str = ""
+    failures_allowed: bool = False
+    callbacks: Mapping[Callback, tuple[Signature, ...]] = field(default_factory=dict)
+    queue: str | None = None
+    connection: str | None = None
+
+    def name(self, name: str) -> Self:
+        """What people know it by."""
+        if not isinstance(name, str) or not name:
+            raise OptionError(f"expected the name of a batch to be a text, got {name!r}")
+        return replace(self, called=name)
+
+    def allow_failures(self, allowed: bool = True) -> Self:
+        """Let the others run when a member has failed; otherwise the first failure cancels the batch."""
+        return replace(self, failures_allowed=bool(allowed))
+
+    def before(self, signature: Signature) -> Self:
+        """Hand this in before the members."""
+        return self._calling(Callback.BEFORE, signature)
+
+    def progress(self, signature: Signature) -> Self:
+        """Hand this in whenever another percent of the members has ended."""
+        return self._calling(Callback.PROGRESS, signature)
+
+    def then(self, signature: Signature) -> Self:
+        """Hand this in when every member has completed."""
+        return self._calling(Callback.THEN, signature)
+
+    def catch(self, signature: Signature) -> Self:
+        """Hand this in when the first member has failed."""
+        return self._calling(Callback.CATCH, signature)
+
+    def finally_(self, signature: Signature) -> Self:
+        """Hand this in when every member has ended, however."""
+        return self._calling(Callback.FINALLY, signature)
+
+    def on_queue(self, name: str) -> Self:
+        """Members and callbacks go to this queue, unless they have one of their own."""
+        if not isinstance(name, str) or not name:
+            raise OptionError(f"expected the name of a queue, got {name!r}")
+        return replace(self, queue=name)
+
+    def on_connection(self, name: str) -> Self:
+        """Members and callbacks go to the broker of this connection. Raises SettingsError for an unknown one."""
+        delivery_of(self.app).url_of(name)
+        return replace(self, connection=name)
+
+    def dispatch(self, *, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+        """Send the members, however many, in bounded memory. Returns the batch as it then is.
+
+        With an `id` the same dispatch may be done twice: a batch of this id that was not sent to its end is completed.
+        """
+        if id is not None and (not isinstance(id, str) or not id or len(id) > launch.LONGEST_ID):
+            raise OptionError(f"expected the id of a batch to be a text of up to {launch.LONGEST_ID}, got {id!r}")
+        return Batch(self.app, launch.launch(self, id or uuid()))
+
+    def _calling(self, callback: Callback, signature: Signature) -> Self:
+        launch.check_callback(callback, signature)
+        calls = (*self.callbacks.get(callback, ()), signature)
+        return replace(self, callbacks={**self.callbacks, callback: calls})
+
+
+class Batch:
+    """A batch that was dispatched, as it was when it was last looked at: `refresh` looks again."""
+
+    def __init__(self, app: Any, row: BatchRow) -> None:
+        self.app, self.row = app, row
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id} {self.name!r}: {self.processed} of {self.total}>"
+
+    id = property(lambda self: self.row.id, doc="Its id.")
+    name = property(lambda self: self.row.name, doc="What people know it by.")
+    kind = property(lambda self: self.row.tally.kind.value, doc="batch, chain or chord.")
+    queue = property(lambda self: self.row.queue, doc="The queue of its members, where the batch says so.")
+    connection = property(lambda self: self.row.connection, doc="The connection of its members.")
+    total = property(lambda self: self.row.tally.total, doc="How many members it has so far.")
+    pending = property(lambda self: self.row.tally.pending, doc="How many have not ended.")
+    processed = property(lambda self: self.row.tally.processed, doc="How many have ended.")
+    completed = property(lambda self: self.row.tally.completed, doc="How many have completed.")
+    failed = property(
+        lambda self: self.row.tally.failed, doc="How many have failed, and were not retried with success."
+    )
+    dropped = property(lambda self: self.row.tally.cancelled, doc="How many were cancelled, or have expired.")
+    percent = property(lambda self: self.row.tally.percent, doc="How many of a hundred have ended.")
+    finished = property(lambda self: self.row.tally.finished_at is not None, doc="Whether all members have ended.")
+    cancelled = property(lambda self: self.row.tally.cancelled_at is not None, doc="Whether it was cancelled.")
+    created_at = property(lambda self: self.row.created_at, doc="POSIX seconds.")
+    finished_at = property(lambda self: self.row.tally.finished_at, doc="POSIX seconds, or None.")
+    cancelled_at = property(lambda self: self.row.tally.cancelled_at, doc="POSIX seconds, or None.")
+    failed_at = property(lambda self: self.row.tally.failed_at, doc="When the first member failed, or None.")
+
+    def refresh(self) -> Self:
+        """Look again. Raises BatchError when it was pruned meanwhile."""
+        row = batches.find(delivery_of(self.app).store, self.id)
+        if row is None:
+            raise BatchError(f"no batch with the id {self.id!r}: it was pruned")
+        self.row = row
+        return self
+
+    def add(self, members: Iterable[Any]) -> Self:
+        """Give it more members while it runs. Raises BatchError when it has finished or was cancelled.
+
+        From inside a member it may be done twice (a redelivered member): the second time adds nothing.
+        """
+        self.row = launch.add(self.app, self.row, members)
+        return self
+
+    def cancel(self) -> Self:
+        """Drop the members that have not started; those that run can ask `cancelled`."""
+        self.row = launch.cancel(self.app, self.row.id)
+        return self
+
+    def retry_failed(self) -> int:
+        """Put its failed members back. Returns how many. One that completes then counts as completed."""
+        return again.retry(self.app, delivery_of(self.app).store, Filter(batch=self.id))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything about it, for machines."""
+        names = ("id", "name", "kind", "connection", "queue", "total", "pending", "processed", "completed", "failed",
+                 "dropped", "percent", "finished", "cancelled", "created_at", "failed_at", "cancelled_at",
+                 "finished_at")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+class Batches:
+    """The batches of an app: `app.batches`."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def find(self, id: str) -> Batch | None:  # noqa: A002  what it is called everywhere
+        """The batch with this id, or None."""
+        row = batches.find(delivery_of(self.app).store, id)
+        return Batch(self.app, row) if row is not None else None
+
+    def page(self, *, before: float | None = None, limit: int = batches.PAGE) -> list[Batch]:
+        """Batches, newest first; the next page is the one `before` the last one's `created_at`."""
+        rows = batches.page(delivery_of(self.app).store, before=before, limit=limit)
+        return [Batch(self.app, row) for row in rows]
+
+    def prune(self, *, finished: float, unfinished: float | None = None) -> int:
+        """Delete those that finished before an instant, and those that began before another and did not finish."""
+        return batches.prune(delivery_of(self.app).store, finished=finished, unfinished=unfinished)

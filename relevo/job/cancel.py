@@ -1,0 +1,141 @@
+"""Cancel jobs, wherever they are. A worker that starts tomorrow obeys: what was cancelled is in the broker no more.
+
+    waiting (pending, delayed)  -> withdrawn from the broker in one step, recorded as cancelled
+    reserved                    -> taken out of the broker under its worker: whatever comes of this attempt, there is no
+                                   other, its worker may die or ask for a retry. The workers are told: what has not
+                                   started doesn't; what runs goes on to its end, or is killed if that is asked for
+
+Celery's own `revoke` leaves the job where it is and puts its id into the memory of the workers that hear it: one that
+is started later runs it, and one that heard it refuses the id for three hours, also when it is retried on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.app.task import Context
+
+from relevo.drivers import messages
+from relevo.drivers.contract import Driver
+from relevo.drivers.values import JobView, NewJob, State
+from relevo.job import endings
+from relevo.store import history, outcomes
+from relevo.store.session import Store
+
+logger = logging.getLogger(__name__)
+
+#: What the workers are told by, and for how many seconds their answers are waited for.
+COMMAND, PATIENCE = "cancel_jobs", 1.0
+REASON = "cancelled"
+# So many at a time: each portion is one step in the broker, one transaction in the store.
+PORTION = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What came of it: `withdrawn` before they could run, `killed` in the midst, or `running` on to their end."""
+
+    withdrawn: list[JobView] = field(default_factory=list)
+    killed: list[JobView] = field(default_factory=list)
+    running: list[JobView] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.withdrawn) + len(self.killed) + len(self.running)
+
+
+def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, terminate: bool = False) -> Cancelled:
+    """Cancel the living jobs with these ids. `terminate`: kill those that run. Raises DriverError."""
+    wanted, done = list(dict.fromkeys(ids)), Cancelled()
+    for start in range(0, len(wanted), PORTION):
+        _portion(app, driver, store, wanted[start : start + PORTION], terminate, done)
+    return done
+
+
+def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
+    withdrawn = driver.withdraw(ids)
+    try:
+        _record(app, store, withdrawn)
+    except BaseException:  # the store is away: they are there again, and nothing has happened
+        driver.put([_as_it_was(job) for job in withdrawn])
+        raise
+    done.withdrawn.extend(withdrawn)
+    held = [job for job in driver.find(ids) if job.state is State.RESERVED]
+    if held:
+        driver.delete([job.id for job in held])
+        killed = _tell(app, [job.id for job in held], terminate)
+        done.killed.extend(job for job in held if job.id in killed)
+        running = [job for job in held if job.id not in killed]
+        done.running.extend(running)
+        _record(app, store, [job for job in running if not _has_ended(store, job)])
+
+
+def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
+    waiting = [Waiting(app, job) for job in jobs]
+    ended = [ending for each in waiting if (ending := endings.cancelled(each, REASON)) is not None]
+    if ended:
+        outcomes.write(store, ended)
+    for each in waiting:
+        each.tell_backend()
+
+
+def _has_ended(store: Store, job: JobView) -> bool:
+    """Whether its end was recorded, and only its ack was still on its way."""
+    found = history.find(store, job.id)
+    return found is not None and found.ended_at >= job.created_at
+
+
+def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
+    """Tell every worker. Returns the jobs that one says it has killed."""
+    arguments = {"ids": list(ids), "terminate": terminate}
+    try:
+        answers = app.control.broadcast(COMMAND, arguments=arguments, reply=True, timeout=PATIENCE) or []
+    except Exception:  # it holds without: nobody runs them again
+        logger.exception("the workers could not be told of %d cancelled jobs", len(ids))
+        return set()
+    said = [answer for each in answers for answer in each.values() if isinstance(answer, Mapping)]
+    return {str(id_) for answer in said for id_ in answer.get("killed") or ()}
+
+
+def _as_it_was(job: JobView) -> NewJob:
+    return NewJob(job.queue, job.payload, job.id, job.priority, job.available_at)
+
+
+class Waiting:
+    """A job in the broker, with what a request would say of it: for the words that record an end."""
+
+    time_start = None
+
+    def __init__(self, app: Any, job: JobView) -> None:
+        self.app, self.id, self._job = app, job.id, job
+        headers = messages.headers_of(job.payload)
+        self.type = str(headers.get("task") or "?")
+        self.delivery_info = {"routing_key": job.queue}
+        # An end counts the attempt it ends; one that waited was in none.
+        begun = 0 if job.state is State.RESERVED else 1
+        self.request_dict = {**headers, "retries": _whole(headers.get("retries")) - begun, "properties": {}}
+        self._payload = _body(job.payload)
+
+    def tell_backend(self) -> None:
+        """Whoever waits for the result hears that there will be none; a chord counts it."""
+        args, kwargs, embed = self._payload
+        request = Context({**self.request_dict, **embed, "id": self.id, "args": args, "kwargs": kwargs})
+        try:
+            self.app.backend.mark_as_revoked(self.id, REASON, request=request, store_result=not request.ignore_result)
+        except Exception:  # a result is not worth an error: the job is cancelled
+            logger.exception("%s[%s] was cancelled, and the result backend could not be told", self.type, self.id)
+
+
+def _whole(given: Any) -> int:
+    return given if isinstance(given, int) else 0
+
+
+def _body(payload: str) -> tuple[Any, Any, dict[str, Any]]:
+    try:
+        args, kwargs, embed = json.loads(messages.loads(payload)["body"])
+    except Exception:  # noqa: BLE001  it may be anybody's
+        return (), {}, {}
+    return args, kwargs, embed if isinstance(embed, dict) else {}

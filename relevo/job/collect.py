@@ -1,0 +1,84 @@
+"""Messages that are made and not sent: Celery does all of its work, only the last step is another.
+
+    [job] = collected(app, signature)       a NewJob as any driver takes it: routed, checked, serialized
+
+The producer hangs on a broker in memory whose channel writes down what it is given, so no broker has to be there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery.canvas import Signature
+from celery.exceptions import AlwaysEagerIgnored
+from kombu.connection import Connection
+from kombu.messaging import Producer
+
+from relevo.drivers.bulk import Bulk
+from relevo.drivers.contract import NewJob
+
+URL = "relevo://collected"
+
+_mine = threading.local()
+
+
+class Sheet(Bulk):
+    """Keeps what is published on a channel."""
+
+    def flush(self) -> None:
+        """It is taken away by `take`."""
+
+    def take(self) -> list[NewJob]:
+        """The jobs that were published since the last call."""
+        jobs, self._jobs, self._broadcasts = self._jobs, [], []
+        return jobs
+
+
+@contextmanager
+def collecting() -> Iterator[Sheet]:
+    """Within the block, whatever this thread dispatches of an app of ours ends up on the sheet."""
+    producer, sheet = _pen()
+    sheet.take()
+    before, _mine.active = producer_now(), producer
+    try:
+        with producer.batch(max_size=1_000_000):
+            yield sheet
+    finally:
+        _mine.active = before
+
+
+def producer_now() -> Producer | None:
+    """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one they are given.)"""
+    return getattr(_mine, "active", None)
+
+
+def collected(app: Any, signature: Signature, **options: Any) -> list[NewJob]:
+    """The jobs that applying a signature would have put."""
+    with collecting() as sheet:
+        if app.conf.task_always_eager:
+            _sent_by_name(app, signature, options)
+        else:
+            signature.apply_async(**options)
+        return sheet.take()
+
+
+def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> None:
+    """An app that runs its jobs in place makes no message of them unless they are sent by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AlwaysEagerIgnored)
+        app.send_task(signature.task, signature.args, signature.kwargs, **{**signature.options, **options})
+
+
+def _pen() -> tuple[Producer, Sheet]:
+    if getattr(_mine, "pid", None) != os.getpid():
+        channel: Any = Connection(URL).default_channel
+        sheet = Sheet(channel, 0)
+        channel.create_publish_batch = lambda max_size: sheet  # noqa: ARG005  kombu's name for it
+        _mine.pid, _mine.pen = os.getpid(), (Producer(channel, auto_declare=False), sheet)
+    pen: tuple[Producer, Sheet] = _mine.pen
+    return pen

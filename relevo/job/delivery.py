@@ -1,0 +1,180 @@
+"""How jobs get from a transaction of the store into their brokers.
+
+    deliver(connection, sendings)   the broker is the store's database: rows of its table, in the same transaction
+                                    another broker: rows of the outbox, which `forward` puts into it after the commit
+    after_commit()                  this process forwards at once what it has just committed
+    relay.py                        a thread of every worker's main process: forwards what others left, and what is new
+
+So a job exists if and only if its transaction was committed, and it is put once (see `store/outbox.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection
+
+from relevo import clock, drivers
+from relevo.drivers import messages
+from relevo.drivers.database import jobs as database_jobs
+from relevo.drivers.values import NewJob
+from relevo.engine import resolve
+from relevo.errors import DriverError, DriverUnavailableError, SettingsError, did_you_mean
+from relevo.job.members import SENT
+from relevo.store import failed, outbox
+from relevo.store.failed import FailedJob
+from relevo.store.outbox import Sending
+from relevo.store.session import Store, store_for
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """The way to the brokers of one app."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._drivers: dict[tuple[int, str], Any] = {}
+        self._written_to: set[Any] = set()
+
+    @cached_property
+    def store(self) -> Store:
+        return store_for(self.app.settings.database_url)
+
+    # --- in the transaction -----------------------------------------------------------------------------------------
+    def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
+        """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
+        for each in outbox.fresh(connection, sendings):
+            driver = self.sharing(each.connection)
+            if driver is None:
+                outbox.add(connection, [_marked(each)])
+            else:
+                database_jobs.put(connection, [_new_job(each)], driver.now())
+                self._written_to.add(driver)
+
+    def sharing(self, name: str) -> Any:
+        """The driver of a connection whose broker is the store's database; None for another broker."""
+        url = self.url_of(name)
+        if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or resolve(url) != self.store.url:
+            return None
+        return drivers.driver_for(url)
+
+    def url_of(self, name: str) -> str:
+        """The url of a connection's broker. Raises SettingsError for a name that no connection has."""
+        settings = self.app.settings
+        if name == settings.queue_connection:
+            return str(self.app.conf.broker_url)
+        if name not in settings.connections:
+            raise SettingsError(f"no connection named {name!r}{did_you_mean(name, settings.connections)}")
+        return str(settings.connections[name].url)
+
+    # --- after it ---------------------------------------------------------------------------------------------------
+    def ring(self) -> None:
+        """Wake who waits for jobs in the database that were written to, now that it is committed."""
+        while self._written_to:
+            self._written_to.pop().ringer.ring()
+
+    def after_commit(self, *names: str) -> None:
+        """Jobs for these connections were committed: wake who waits for them, and forward what is in the outbox."""
+        self.ring()
+        for name in dict.fromkeys(names):
+            if self.sharing(name) is None:
+                try:
+                    self.forward(name)
+                except DriverError as error:  # they are safe, and a worker's relay sends them
+                    logger.warning("the outbox of %r waits for its broker: %s", name, error)
+
+    def forward_all(self) -> int:
+        """Put all that waits in the outbox. Returns how many jobs. Raises DriverError."""
+        return sum(self.forward(name) for name in outbox.connections(self.store))
+
+    def forward(self, name: str) -> int:
+        """Put what waits for one connection, in its order. Returns how many jobs. Raises DriverError."""
+        total, sent = 0, outbox.PAGE
+        broker = self.broker_of(name)
+        while sent == outbox.PAGE:
+            try:
+                sent = outbox.forward(self.store, name, lambda rows: self.put(broker, rows))
+            except DriverUnavailableError:
+                raise
+            except DriverError:
+                logger.exception("jobs of the outbox were refused together, each is tried alone")
+                sent = outbox.forward(self.store, name, lambda rows: self.put_or_fail(broker, rows), 1)
+                sent = outbox.PAGE if sent else 0
+            total += sent
+        return total
+
+    def put(self, broker: Any, sendings: Sequence[Sending]) -> None:
+        """Put jobs into a broker: a driver of ours all together, another one by one."""
+        if isinstance(broker, str):
+            with self.app.connection_for_write(broker) as connection:
+                for each in sendings:
+                    connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
+        else:
+            broker.put([_new_job(each) for each in sendings])
+
+    def put_or_fail(self, broker: Any, sendings: Sequence[Sending]) -> None:
+        """Put jobs; those that the broker refuses have failed."""
+        try:
+            self.put(broker, sendings)
+        except DriverUnavailableError:
+            raise
+        except DriverError as error:
+            refused = [_refused(each, error) for each in sendings]
+            self.store.write(lambda connection: failed.record(connection, refused))
+
+    def broker_of(self, name: str) -> Any:
+        """The driver of a connection, or its url where the broker is none of ours. Raises DriverUnavailableError."""
+        key = (os.getpid(), name)
+        if key not in self._drivers:
+            url = self.url_of(name)
+            scheme = url.partition(":")[0].partition("+")[0]
+            if scheme in (*drivers.DATABASES, *drivers.REDIS, "relevo"):
+                with self.app.connection_for_write(url) as connection:
+                    self._drivers[key] = connection.default_channel.driver
+            else:
+                self._drivers[key] = url
+        return self._drivers[key]
+
+
+def delivery_of(app: Any) -> Delivery:
+    """The delivery of an app, made at the first call."""
+    if not hasattr(app, "_relevo_delivery"):
+        app._relevo_delivery = Delivery(app)  # noqa: SLF001  the app is where it belongs
+    found: Delivery = app._relevo_delivery  # noqa: SLF001
+    return found
+
+
+def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
+    """A job that was made, as it goes to the outbox."""
+    return replace(
+        Sending(connection=connection, queue=job.queue, uuid=job.id, payload=job.payload, priority=job.priority,
+                available_at=job.available_at, unique_key=job.unique_key),
+        **changes,
+    )  # fmt: skip
+
+
+def _new_job(each: Sending) -> NewJob:
+    available_at = clock.now() + each.delay if each.delay else each.available_at
+    return NewJob(queue=each.queue, payload=each.payload, id=each.uuid, priority=each.priority,
+                  available_at=available_at, unique_key=each.unique_key)  # fmt: skip
+
+
+def _marked(each: Sending) -> Sending:
+    """With the header that makes its end a receipt."""
+    message = json.loads(each.payload)
+    message["headers"] = {**(message.get("headers") or {}), SENT: True}
+    return replace(each, payload=messages.dumps(message))
+
+
+def _refused(each: Sending, error: DriverError) -> FailedJob:
+    headers = messages.loads(each.payload).get("headers") or {}
+    return FailedJob(uuid=each.uuid, queue=each.queue, connection=each.connection, payload=each.payload,
+                     task=headers.get("task"), exception=type(error).__name__, message=str(error),
+                     failed_at=clock.now())  # fmt: skip

@@ -1,0 +1,54 @@
+"""What a worker does when it is told to over remote control, beside Celery's own commands.
+
+It runs in the worker's main process, between two deliveries. Imported when a worker starts, and not before: it needs
+Celery's worker, which a program that only dispatches doesn't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery.utils.log import get_logger
+from celery.worker import state as celery_state
+from celery.worker.control import control_command
+
+from relevo.drivers import qos
+
+logger = get_logger(__name__)
+
+
+@control_command(args=[("ids", str)], signature="[id1 [id2 […]]]")  # type: ignore[untyped-decorator,unused-ignore]
+def cancel_jobs(state: Any, ids: Iterable[str], terminate: bool = False, **_options: Any) -> dict[str, list[str]]:
+    """Don't start these jobs; kill those that run, if that is asked for. Says which were killed, and which run on."""
+    wanted = set(ids)
+    channel = state.consumer.task_consumer.channel
+    if hasattr(channel, "intake"):
+        channel.intake.drop(wanted)
+    requests = [request for request in list(celery_state.reserved_requests) if request.id in wanted]
+    if not requests:
+        return {"killed": [], "running": []}
+    for request in requests:
+        forget(request)
+    if qos.pool is not None:
+        qos.pool.recall()
+    started = [request for request in requests if request.time_start]
+    killed = [request.id for request in started if terminate and _killed(request, state.consumer.pool)]
+    return {"killed": killed, "running": [request.id for request in started if request.id not in killed]}
+
+
+def forget(request: Any) -> None:
+    """The job of a request is no longer in the broker: nothing is to be said about it there."""
+    message = request.message
+    if hasattr(message, "job"):
+        message.channel.ledger.drop([message.delivery_tag])
+
+
+def _killed(request: Any, pool: Any) -> bool:
+    try:
+        request.terminate(pool)
+    except NotImplementedError:  # a pool of threads
+        logger.warning("%s[%s] can't be killed in this pool and runs on", request.name, request.id)
+        return False
+    logger.warning("%s[%s] was cancelled and killed", request.name, request.id)
+    return True

@@ -1,0 +1,202 @@
+"""Batches, chains and chords: counted in the transaction that records how their members ended.
+
+    open -> relevo_batches      the members are put in pages, and counted with `change`
+         -> close               the last is in: from now on it can finish
+    prepared (the recorder) ->  relevo_members: one row a member, the counts, and the callbacks due: all or none
+    cancel                      members that have not started are dropped when their turn comes
+
+The row of the batch is locked first, so whoever counts, counts alone; `tally.py` says what the counts mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from relevo import clock
+from relevo.store import tally, texts
+from relevo.store.batch_tables import batches, members
+from relevo.store.outbox import Deliver, Sending
+from relevo.store.session import Store
+from relevo.store.tally import Callback, Kind, Tally
+
+# So many batches are listed or deleted in one step, and so many members are looked at.
+PAGE = 100
+
+_COUNTS = ("streams", "total", "completed", "failed", "cancelled", "told", "cancelled_at", "failed_at", "completed_at",
+           "finished_at")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnd:
+    """How a member of a batch has ended: `state` is one of tally's, `uuid` the job."""
+
+    batch: str
+    member: int
+    state: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRow:
+    """A batch as it stands in the store. `queue` is None where each member has its own."""
+
+    id: str
+    name: str
+    connection: str
+    queue: str | None
+    callbacks: Mapping[str, Sequence[Mapping[str, Any]]]
+    created_at: float
+    tally: Tally
+
+
+def open_(connection: Connection, row: BatchRow) -> None:
+    """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its first stream."""
+    connection.execute(insert(batches), {
+        "id": row.id, "kind": row.tally.kind.value, "name": texts.name(row.name), "connection": row.connection,
+        "queue": row.queue, "allow_failures": int(row.tally.allow_failures),
+        "callbacks": texts.storable(json.dumps(row.callbacks)), "created_at": row.created_at, **_counts(row.tally),
+    })  # fmt: skip
+
+
+def change(
+    connection: Connection, id_: str, deliver: Deliver, changed: Callable[[BatchRow], Tally | None]
+) -> BatchRow | None:
+    """Change the counts of a batch, in a transaction of the caller's, and hand in what is due. None: there is none."""
+    found = connection.execute(select(batches).where(batches.c.id == id_).with_for_update()).first()
+    if found is None:
+        return None
+    row = row_of(found)
+    after = changed(row)
+    return row if after is None else _settle(connection, row, after, deliver)
+
+
+def prepared(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
+    """What counts members that have ended, in a transaction of the caller's."""
+    by_batch = {id_: list(each) for id_, each in groupby(sorted(ends, key=_batch_of), key=_batch_of)}
+
+    def count(connection: Connection) -> None:
+        for id_, ended in by_batch.items():  # always in the same order: two who count the same ones don't deadlock
+            change(connection, id_, deliver, lambda row, ended=ended: _count(connection, row, ended))  # type: ignore[misc]
+
+    return count
+
+
+def find(store: Store, id_: str) -> BatchRow | None:
+    """The batch with this id."""
+    query = select(batches).where(batches.c.id == texts.name(id_))
+    row = store.read(lambda connection: connection.execute(query).first())
+    return row_of(row) if row is not None else None
+
+
+def page(store: Store, *, before: float | None = None, limit: int = PAGE) -> list[BatchRow]:
+    """Batches, newest first. The next page is the one `before` the `created_at` of the last of this."""
+    query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(batches.c.created_at < before)
+    return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def cancelled_of(store: Store, ids: Iterable[str]) -> set[str]:
+    """Those of these batches that were cancelled."""
+    query = select(batches.c.id).where(batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None))
+    return set(store.read(lambda connection: connection.execute(query).scalars().all()))
+
+
+def ended_members(store: Store, id_: str, state: str | None = None, limit: int = PAGE) -> list[MemberEnd]:
+    """How members of a batch have ended, in their order."""
+    query = select(members).where(members.c.batch == id_).order_by(members.c.member).limit(limit)
+    if state is not None:
+        query = query.where(members.c.state == state)
+    rows = store.read(lambda connection: connection.execute(query).all())
+    return [MemberEnd(row.batch, row.member, row.state, row.uuid) for row in rows]
+
+
+def prune(store: Store, *, finished: float, unfinished: float | None = None) -> int:
+    """Delete batches that finished before an instant, and those that began before another and never finished.
+
+    Returns how many.
+    """
+    total = 0
+    conditions = [batches.c.finished_at < finished]
+    if unfinished is not None:
+        conditions.append(batches.c.finished_at.is_(None) & (batches.c.created_at < unfinished))
+    for condition in conditions:
+        gone = PAGE
+        while gone == PAGE:
+            query = select(batches.c.id).where(condition).limit(PAGE)
+            gone = store.write(lambda connection, query=query: _forget(connection, query))  # type: ignore[misc]
+            total += gone
+    return total
+
+
+def _forget(connection: Connection, query: Any) -> int:
+    ids = list(connection.execute(query).scalars())
+    if ids:
+        connection.execute(delete(members).where(members.c.batch.in_(ids)))
+        connection.execute(delete(batches).where(batches.c.id.in_(ids)))
+    return len(ids)
+
+
+def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> Tally | None:
+    mine = members.c.batch == row.id
+    wanted = sorted({end.member for end in ended})
+    query = select(members.c.member, members.c.state).where(mine, members.c.member.in_(wanted))
+    known: dict[int, str] = {found.member: found.state for found in connection.execute(query)}
+    there, counts, changes, now = set(known), row.tally, {}, clock.now()
+    for end in ended:
+        before = known.get(end.member)
+        if tally.is_a_change(before, end.state):
+            counts = tally.moved(counts, before, end.state)
+            known[end.member] = end.state
+            changes[end.member] = {"batch": row.id, "member": end.member, "state": end.state,
+                                   "uuid": texts.name(end.uuid), "ended_at": now}  # fmt: skip
+    for number in sorted(there & changes.keys()):
+        connection.execute(update(members).where(mine, members.c.member == number).values(changes[number]))
+    if new := [change for number, change in sorted(changes.items()) if number not in there]:
+        connection.execute(insert(members), new)
+    return counts if changes else None
+
+
+def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
+    after, due = tally.settled(counts, clock.now())
+    connection.execute(update(batches).where(batches.c.id == row.id).values(_counts(after)))
+    sendings = [sending for callback in due for sending in _callbacks(row, callback, after)]
+    if sendings:
+        deliver(connection, sendings)
+    return BatchRow(**{**{name: getattr(row, name) for name in row.__slots__}, "tally": after})
+
+
+def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]:
+    found = [Sending(**sent) for sent in row.callbacks.get(callback.value, ())]
+    if callback is Callback.PROGRESS:
+        return [_numbered(sending, after.told) for sending in found]
+    return found
+
+
+def _numbered(sending: Sending, percent: int) -> Sending:
+    """A callback that is handed in several times is another job each time; its id says which."""
+    uuid = f"{sending.uuid}.{percent}"
+    said = {**sending.written(), "uuid": uuid, "payload": sending.payload.replace(sending.uuid, uuid)}
+    return Sending(**said)
+
+
+def _counts(counts: Tally) -> dict[str, Any]:
+    return {name: getattr(counts, name) for name in _COUNTS}
+
+
+def row_of(found: Row[Any]) -> BatchRow:
+    """The batch of a row of the table."""
+    counts = Tally(kind=Kind(found.kind), allow_failures=bool(found.allow_failures),
+                   **{name: getattr(found, name) for name in _COUNTS})  # fmt: skip
+    return BatchRow(id=found.id, name=found.name, connection=found.connection, queue=found.queue,
+                    callbacks=json.loads(found.callbacks), created_at=found.created_at, tally=counts)  # fmt: skip
+
+
+def _batch_of(end: MemberEnd) -> str:
+    return end.batch

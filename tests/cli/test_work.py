@@ -1,0 +1,66 @@
+"""`celery -A tasks work`: how it refuses, and which options reach the worker. With real workers: tests/faults."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from celery import Celery
+from click.testing import CliRunner
+
+from relevo import drivers
+from relevo.cli import work as command
+from relevo.cli.work import work
+from relevo.drivers import shift
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The options that the worker would be started with."""
+    seen = []
+    monkeypatch.setattr(shift, "current", None)
+    monkeypatch.setattr(command.celery_worker, "invoke", lambda context: seen.append(context.params))
+    return seen
+
+
+@pytest.fixture
+def run(app):
+    def run(*words, app=app):
+        return CliRunner().invoke(work, list(words), obj=SimpleNamespace(app=app, quiet=False))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["-Q", "high"], ["--once", "--max-jobs", "2"], ["--max-jobs", "0"], ["--max-time", "0"],
+              ["--max-time", "soon"], ["--once", "--max-tiem", "5"]],
+)  # fmt: skip
+def test_what_makes_no_sense_starts_nothing(run, started, words):
+    assert run(*words).exit_code == 2
+    assert started == []
+
+
+def test_the_options_of_a_worker_pass_through(run, started):
+    assert run("--once", "-Q", "high,default", "--max-time", "1m", "-P", "solo", "-l", "INFO").exit_code == 0
+    (params,) = started
+    assert params["queues"] == ["high", "default"]
+    assert params["concurrency"] == 1, "one job needs one process"
+    assert params["hostname"].startswith("work-")
+    assert (shift.current.most, shift.current.when_empty) == (1, True)
+
+
+@pytest.mark.parametrize("name", [["-n", "mine@%h"], ["-nmine@%h"], ["--hostname=mine@%h"], ["--hostname", "mine@%h"]])
+def test_a_name_that_was_given_is_kept(run, started, name):
+    run("--stop-when-empty", "-c3", *name)
+    assert started[0]["hostname"].startswith("mine@")
+    assert started[0]["concurrency"] == 3
+    assert shift.current.most is None
+
+
+def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):
+    drivers.register()
+    app = Celery("shop", broker="redis://127.0.0.1:1/0", broker_transport_options={"socket_connect_timeout": 1})
+    result = run("--stop-when-empty", app=app)
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert started == []

@@ -1,0 +1,61 @@
+"""Jobs cancelled under real workers: they don't come back, whoever dies or starts later, and can be killed."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from relevo import config
+from relevo.app import create_app
+from relevo.job import cancel as cancelling
+from relevo.store.session import store_for
+
+
+@pytest.fixture
+def cancel(site):
+    """Cancel a job of the site."""
+    settings = config.load({"QUEUE_RESULTS": "none", "DATABASE_URL": site.store_url}, env_file=None)
+    app = create_app("faults", settings, broker_url=site.url)
+
+    def cancel(number, **options):
+        return cancelling.cancel(app, site.driver, store_for(site.store_url), [site.ids[number]], **options)
+
+    return cancel
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return tmp_path / "gate"
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
+def test_what_a_killed_worker_was_told_to_cancel_does_not_come_back(site, cancel, gate):
+    # Given a running job and two that wait for it, and two of the three are cancelled
+    site.dispatch("hold", [1, 2, 3], str(gate))
+    with site.worker("-c", "1") as worker:
+        site.until(lambda: site.running() == {1})
+        assert [job.id for job in cancel(3).withdrawn] == [site.ids[3]]
+        assert [job.id for job in cancel(1).running] == [site.ids[1]]
+
+        # When their worker is killed and another one starts
+        worker.kill()
+    gate.touch()
+    with site.worker("-c", "1"):
+        # I expect the one that was not cancelled, and nothing else
+        site.until(lambda: site.ended == {2} and site.empty())
+    assert site.started == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
+def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
+    site.dispatch("hold", [1], str(gate))
+    with site.worker("-c", "1") as worker:
+        site.until(lambda: site.running() == {1})
+        assert [job.id for job in cancel(1, terminate=True).killed] == [site.ids[1]]
+        site.dispatch("work", [2])
+        site.until(lambda: site.ended == {2})
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+    assert site.started == {1: 1, 2: 1}
+    assert site.empty()

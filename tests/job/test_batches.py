@@ -1,0 +1,228 @@
+"""A batch from its dispatch to its callbacks, in a worker on SQLite and on Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+
+from relevo import config
+from relevo.app import create_app
+from relevo.errors import BatchError, OptionError
+from relevo.job import dropping
+from relevo.store import failed
+from relevo.store.session import store_for
+from tests.job.test_putback import wait_for
+
+TIMEOUT = 30
+
+
+@pytest.fixture(params=["database", "redis"])
+def app(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    environ = {"QUEUE_CONNECTION": request.param, "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}
+    if request.param == "redis":
+        environ["REDIS_URL"] = request.getfixturevalue("redis_url")
+    app = create_app("shop", config.load(environ, None), result_backend="cache+memory://",
+                     task_default_queue=f"batches-{tmp_path.name}")  # fmt: skip
+    tasks(app)
+    return app
+
+
+@pytest.fixture
+def told():
+    said.clear()
+    return said
+
+
+said: list[tuple] = []
+gate, mended = threading.Event(), threading.Event()
+
+
+def tasks(app):
+    @app.task(name="shop.work", shared=False)
+    def work(number, fails=False):
+        said.append(("work", number))
+        if fails and not mended.is_set():
+            raise ValueError(number)
+
+    @app.task(name="shop.say", shared=False)
+    def say(batch, what="then"):
+        said.append((what, batch))
+
+    @app.task(name="shop.wait", shared=False)
+    def wait(number):
+        said.append(("wait", number))
+        assert gate.wait(TIMEOUT)
+
+    @app.task(name="shop.more", shared=False, bind=True)
+    def more(self, numbers):
+        self.batch.add(work.s(number) for number in numbers)
+
+    gate.clear()
+    mended.clear()
+
+
+@contextmanager
+def working(app, concurrency=2):
+    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        yield
+
+
+def t(app, name):
+    return app.tasks[f"shop.{name}"]
+
+
+def told_of(what):
+    return [batch for kind, batch in list(said) if kind == what]
+
+
+def finished(batch):
+    wait_for(lambda: batch.refresh().finished)
+    return batch
+
+
+def callbacks(new, say):
+    return new.then(say.s("then")).catch(say.s("catch")).finally_(say.s("finally"))
+
+
+def test_every_member_runs_and_each_callback_once(app, told):
+    say = t(app, "say")
+    new = app.batch(t(app, "work").s(number) for number in range(30)).name("import").before(say.s("before"))
+    with working(app):
+        batch = callbacks(new, say).dispatch()
+        finished(batch)
+        wait_for(lambda: told_of("finally") and told_of("then"))
+    assert Counter(told_of("work")) == Counter(range(30))
+    assert (batch.name, batch.total, batch.completed, batch.failed, batch.pending) == ("import", 30, 30, 0, 0)
+    assert (batch.percent, batch.cancelled, batch.kind) == (100, False, "batch")
+    assert told_of("before") == told_of("then") == told_of("finally") == [batch.id]
+    assert told_of("catch") == []
+    assert app.batches.find(batch.id).as_dict() == batch.as_dict()
+    assert [each.id for each in app.batches.page()] == [batch.id]
+
+
+def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(app, told):
+    work, say = t(app, "work"), t(app, "say")
+    with working(app):
+        batch = callbacks(app.batch([work.s(1), work.s(2, fails=True), work.s(3)]).allow_failures(), say).dispatch()
+        finished(batch)
+        wait_for(lambda: told_of("finally"))
+        assert (batch.completed, batch.failed, batch.cancelled) == (2, 1, False)
+        assert told_of("then") == []
+        assert told_of("catch") == [batch.id]
+        mended.set()
+        assert batch.retry_failed() == 1
+        assert batch.retry_failed() == 0
+        wait_for(lambda: told_of("then"))
+    batch.refresh()
+    assert (batch.completed, batch.failed, batch.processed, batch.total) == (3, 0, 3, 3)
+    assert sorted(told_of("work")) == [1, 2, 2, 3]
+    assert told_of("finally") == told_of("catch") == told_of("then") == [batch.id]
+
+
+def test_a_failure_cancels_the_rest(app, told):
+    work, say = t(app, "work"), t(app, "say")
+    members = [work.s(0, fails=True), *(work.s(number) for number in range(1, 20))]
+    batch = callbacks(app.batch(members), say).dispatch()
+    with working(app, 1):
+        finished(batch)
+        wait_for(lambda: told_of("finally"))
+    assert batch.cancelled
+    assert batch.failed == 1
+    assert batch.completed + batch.dropped == 19
+    assert told_of("catch") == told_of("finally") == [batch.id]
+    assert told_of("then") == []
+
+
+def test_cancelled_members_that_have_not_started_are_dropped(app, told, monkeypatch):
+    monkeypatch.setattr(dropping, "FRESH", 0)
+    work, wait, say = t(app, "work"), t(app, "wait"), t(app, "say")
+    batch = callbacks(app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say).dispatch()
+    with working(app, 1):
+        wait_for(lambda: told_of("wait"))
+        batch.cancel()
+        gate.set()
+        finished(batch)
+        wait_for(lambda: told_of("finally"))
+    assert (batch.completed, batch.dropped, batch.pending, batch.cancelled) == (1, 9, 0, True)
+    assert told_of("work") == told_of("then") == []
+    with pytest.raises(BatchError, match="nothing can be added"):
+        batch.add([work.s(1)])
+
+
+def test_a_batch_can_be_added_to_from_inside_and_from_outside(app, told):
+    work, wait, more, say = t(app, "work"), t(app, "wait"), t(app, "more"), t(app, "say")
+    batch = callbacks(app.batch([wait.s(0), more.s([1, 2, 3])]), say).dispatch()
+    with working(app):
+        wait_for(lambda: told_of("wait") and len(told_of("work")) == 3)
+        batch.add([work.s(4), [work.s(5), work.si(6)]])
+        assert batch.total == 7
+        gate.set()
+        finished(batch)
+        wait_for(lambda: told_of("finally"))
+    assert sorted(told_of("work")) == [1, 2, 3, 4, 5, 6]
+    assert (batch.total, batch.completed) == (7, 7)
+    with pytest.raises(BatchError, match="has finished"):
+        batch.add([work.s(1)])
+
+
+def test_a_chain_is_one_member(app, told):
+    work = t(app, "work")
+    with working(app):
+        batch = app.batch([[work.si(1), work.si(2)], [work.si(3, fails=True), work.si(4)], work.s(5)]).allow_failures()
+        batch = finished(batch.dispatch())
+    assert (batch.total, batch.completed, batch.failed) == (3, 2, 1)
+    assert sorted(told_of("work")) == [1, 2, 3, 5]
+
+
+def test_progress_is_told_once_a_percentage(app, told):
+    with working(app):
+        batch = app.batch(t(app, "work").s(n) for n in range(4)).progress(t(app, "say").s("progress")).dispatch()
+        finished(batch)
+        wait_for(lambda: told_of("progress"))
+    assert 1 <= len(told_of("progress")) <= 4
+
+
+def test_an_empty_batch_has_finished_at_once(app, told):
+    with working(app):
+        batch = callbacks(app.batch([]), t(app, "say")).dispatch()
+        assert batch.finished
+        assert batch.percent == 100
+        wait_for(lambda: told_of("then") and told_of("finally"))
+
+
+def test_the_same_dispatch_done_twice_is_one_batch(app, told):
+    work = t(app, "work")
+    first = app.batch([work.s(1), work.s(2)]).then(t(app, "say").s()).dispatch(id="import-7")
+    second = app.batch([work.s(1), work.s(2)]).then(t(app, "say").s()).dispatch(id="import-7")
+    assert first.id == second.id == "import-7"
+    with working(app):
+        finished(first)
+        wait_for(lambda: told_of("then"))
+    assert sorted(told_of("work")) == [1, 2]
+    assert told_of("then") == ["import-7"]
+
+
+def test_without_history_the_counts_are_as_exact(app, told):
+    object.__setattr__(app.settings, "history", "none")
+    work = t(app, "work")
+    with working(app):
+        batch = finished(app.batch([work.s(1), work.s(2, fails=True)]).allow_failures().dispatch())
+    assert (batch.completed, batch.failed) == (1, 1)
+    assert failed.count(store_for(app.settings.database_url), failed.Filter(batch=batch.id)) == 1
+
+
+def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
+    work = t(app, "work")
+    with pytest.raises(OptionError, match=r"write task\.s\(\)"):
+        app.batch([work]).dispatch()
+    with pytest.raises(OptionError, match="expected then to be a task's signature"):
+        app.batch([]).then(work)
+    with pytest.raises(OptionError, match="id of a batch"):
+        app.batch([]).dispatch(id="x" * 200)
+    with pytest.raises(TypeError):
+        app.batch([work.s()]).dispatch()
