@@ -24,8 +24,9 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, collect, listeners, prefork, recording
+from relevo.job import chain, coldstop, collect, listeners, opener, prefork, recording
 from relevo.job.batch import Batches, NewBatch
+from relevo.job.chain import NewChain
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -51,6 +52,10 @@ class App(celery.Celery):
         """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
         return NewBatch(self, members)
 
+    def chain(self, *links: Any) -> NewChain:
+        """A chain in the making, of signatures and batches; None is left out."""
+        return NewChain(self, links)
+
     @cached_property
     def batches(self) -> Batches:
         """The batches that were dispatched: `find`, `page`, `prune`."""
@@ -61,6 +66,8 @@ class App(celery.Celery):
         collecting = collect.producer_now()
         if collecting is not None:
             options["producer"] = collecting
+        elif chain.is_handing_on(options):
+            return chain.handed_on(self, lambda: self.send_task(name, *args, **options))
         return super().send_task(name, *args, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -93,6 +100,7 @@ def _wire(name: str, settings: Settings, middleware: Sequence[Any], config: dict
     prefork.install()
     coldstop.install()
     app = App(name, settings=settings, middleware=middleware, changes=config)
+    opener.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:

@@ -39,7 +39,10 @@ def completed(request: Any, ran: float | None) -> Ending | None:
 def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
     """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
     reason = outcome.cancelled(result)
-    return completed(request, ran) if reason is None else cancelled(request, reason)
+    if reason is None:
+        return completed(request, ran)
+    ending = cancelled(request, reason)
+    return ending and replace(ending, members=members.skipped(request))
 
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:

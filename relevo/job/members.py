@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relevo.store import tally
@@ -18,6 +18,8 @@ from relevo.store.batches import MemberEnd
 HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
 SENT = "relevo_sent"
+#: The task that opens a batch as the link of a chain: the link is done when the batch is.
+OPENER = "relevo.open_batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,18 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a request's job (of the worker's main process) says about its batches."""
     headers = request.request_dict
-    if HEADER not in headers:
+    if HEADER not in headers or (request.type == OPENER and state == tally.COMPLETED):
         return ()
     return ends(headers, str(request.id), state, chain_of(request))
+
+
+def skipped(request: Any) -> tuple[MemberEnd, ...]:
+    """What a job says that was skipped: a chain goes on behind it as behind one that was done."""
+    ended = ends_of(request, tally.COMPLETED)
+    of_chains = {(place.batch, place.member) for place in read(request.request_dict) if place.each}
+    return tuple(
+        end if (end.batch, end.member) in of_chains else replace(end, state=tally.CANCELLED) for end in ended
+    )
 
 
 def chain_of(request: Any) -> Sequence[Any] | None:

@@ -23,7 +23,7 @@ from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, members, payload, putback
+from relevo.job import backoff, dispatch, execute, members, payload, putback, transactions
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
@@ -125,7 +125,10 @@ class Task(dispatch.Dispatching, celery.Task):
 
     # --- handing in -------------------------------------------------------------------------------------------------
     def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, for this job."""
+        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to commit it with."""
+        if "session" in options:
+            session = options.pop("session")
+            return transactions.dispatch(self.app, session, lambda: self.apply_async(args, kwargs, *rest, **options))
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         return super().apply_async(args, kwargs, *rest, **options)
