@@ -30,6 +30,7 @@ from relevo.job.chain import NewChain
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
+from relevo.limits.definitions import Definitions
 
 EXIT_MISUSED = 2
 
@@ -40,9 +41,12 @@ class App(celery.Celery):
     events_cls = "relevo.job.events:Events"
 
     def __init__(
-        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (), **options: Any
-    ) -> None:
+        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (),
+        limits: Mapping[str, Any] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        #: The named rates that `RateLimited` asks for.
+        self.limits = Definitions(limits)
         #: What stands around the run of every job whose task doesn't name its own.
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
@@ -63,8 +67,7 @@ class App(celery.Celery):
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Celery's way out for every job."""
-        collecting = collect.producer_now()
-        if collecting is not None:
+        if (collecting := collect.producer_now()) is not None:
             options["producer"] = collecting
         elif chain.is_handing_on(options):
             return chain.handed_on(self, lambda: self.send_task(name, *args, **options))
@@ -76,30 +79,37 @@ class App(celery.Celery):
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What a pool process that is spawned, not forked, makes its own copy of the app from."""
-        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware}
+        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware,
+                "limits": dict(self.limits)}  # fmt: skip
 
 
-def create_app(name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (), **config: Any) -> App:
+def create_app(
+    name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (),
+    limits: Mapping[str, Any] | None = None, **config: Any,
+) -> App:  # fmt: skip
     """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
 
     `middleware` stands around the run of every job whose task doesn't name its own (`relevo.job.middleware`).
+    `limits` are rates by their names: `{"mail": "10/hour"}`.
 
     A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,
     since Celery would print any exception of the app's module as a traceback.
     """
     try:
-        return _wire(name, settings or configuration.load(), middleware, config)
+        return _wire(name, settings or configuration.load(), middleware, limits, config)
     except SettingsError as error:
         _end_command(str(error))
         raise
 
 
-def _wire(name: str, settings: Settings, middleware: Sequence[Any], config: dict[str, Any]) -> App:
+def _wire(
+    name: str, settings: Settings, middleware: Sequence[Any], limits: Mapping[str, Any] | None, config: dict[str, Any]
+) -> App:
     _check_names(config)
     drivers.register()
     prefork.install()
     coldstop.install()
-    app = App(name, settings=settings, middleware=middleware, changes=config)
+    app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")

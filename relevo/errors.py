@@ -24,6 +24,10 @@ class OptionError(RelevoError, ValueError):
     """A task option or a dispatch option has a bad value."""
 
 
+class UndefinedLimitError(OptionError, LookupError):
+    """No limit of this name is defined; name it in `create_app(limits=…)`."""
+
+
 class UnknownTaskError(RelevoError, LookupError):
     """There is no task of this name in the app."""
 

@@ -72,6 +72,8 @@ class Bell(ABC):
 
     #: The longest a consumer waits before it looks anyway, in seconds.
     interval: float
+    #: Whether what was heard last may be mail; a bell that can tell saves the look into the mailboxes before a job.
+    is_mail: bool = True
 
     def listen(self, room: bool, mailboxes: Collection[str] = ()) -> None:  # noqa: B027  most hear all the time
         """A wait begins; `room`: whether this consumer could take a job now; `mailboxes`: those that it empties."""
@@ -132,6 +134,10 @@ class Driver(ABC):
 
         `payload` replaces theirs. `attempts` sets their count; by default the attempt is given back (not burned).
         """
+
+    @abstractmethod
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        """Let go the unique keys of jobs that are held, so that others may have them. Returns how many were held."""
 
     @abstractmethod
     def rescue(self) -> int:

@@ -11,10 +11,10 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from relevo.drivers import shift
+from relevo.drivers import messages, shift
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.ledger import Ledger
 
@@ -57,6 +57,8 @@ class Intake:
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
         """Take up to `limit` jobs, and write the acks that wait, in one step."""
+        if self._ledger.is_late:
+            self._ledger.renew()
         done = self._ledger.collect()
         self._collected_at = time.monotonic()
         try:
@@ -64,13 +66,23 @@ class Intake:
         except BaseException:
             self._ledger.uncollect(done)
             raise
-        self._ledger.take(jobs)
-        return jobs
+        self._exhausted = len(jobs) < limit
+        return self._ledger.take(jobs)
 
     def drop(self, ids: Collection[str]) -> None:
         """Don't hand these over: they were cancelled."""
         self._ledger.drop(job.lease.token for job in self._reserved if job.id in ids)
         self._reserved = deque(job for job in self._reserved if job.id not in ids)
+
+    def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
+        """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
+        if not messages.frees_key_at_start(headers):
+            return
+        try:
+            self._driver.unlock([job.lease])
+        except BaseException:
+            self._reserved.appendleft(job)
+            raise
 
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""
@@ -82,7 +94,6 @@ class Intake:
         room = min(room, MOST)  # it is without end where nobody set a prefetch count
         wanted = min(room + self._ahead(qos), shift.left())
         self._reserved.extend(self.reserve(queues, wanted))
-        self._exhausted = len(self._reserved) < wanted
 
     def _ahead(self, qos: QoS) -> int:
         """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
+from relevo.drivers.roster import Roster
 from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 3
 # Seconds between tries while the broker is away.
 RETRY = 0.5
+# After this part of a lease without a renewal this process has stood still, or is about to lose its leases anyway.
+LATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,33 @@ class Ledger:
         self.lease = lease
         self.write_through = False
         self._held: dict[str, Lease] = {}
+        self._roster = Roster()
+        self._renewed = time.monotonic()
         self._done: list[Lease] = []
         self._back: dict[str, Changed] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, jobs: Iterable[ReservedJob]) -> None:
-        """These are ours now."""
+    def take(self, jobs: Iterable[ReservedJob]) -> list[ReservedJob]:
+        """These are ours now. Returns those that are to be started: all, but for what has come back to us."""
         with self._lock:
-            self._held.update((job.lease.token, job.lease) for job in jobs)
+            if not self._held:
+                self._renewed = time.monotonic()
+            new = [job for job in jobs if self._enter(job)]
         self._ensure_thread()
+        return new
+
+    def _enter(self, job: ReservedJob) -> bool:
+        if self._roster.has_ended(job):
+            self._done.append(job.lease)
+            logger.warning("job %s came back after its lease had ended: it has run here, and is acked", job.id)
+            return False
+        token = self._roster.enter(job)
+        self._held[token or job.lease.token] = job.lease
+        if token is not None:
+            logger.warning("job %s came back after its lease had ended: it still runs here, and goes on", job.id)
+        return token is None
 
     def done(self, token: str) -> None:
         """A job is done; its ack is written with the next reservation."""
@@ -67,7 +86,12 @@ class Ledger:
     def all_done(self, tokens: Iterable[str]) -> None:
         """Jobs are done; their acks are written with the next reservation."""
         with self._lock:
-            self._done += [lease for token in tokens if (lease := self._held.pop(token, None))]
+            for token in tokens:
+                if lease := self._held.pop(token, None):
+                    self._roster.leave(token)
+                    self._done.append(lease)
+                else:
+                    self._roster.end_without_lease(token)
         if self.write_through:
             self.flush()
 
@@ -95,7 +119,7 @@ class Ledger:
     def release(self, tokens: Iterable[str], delay: float = 0) -> None:
         """Put jobs back. While the broker is away they are left to the end of their leases, which comes to the same."""
         with self._lock:
-            leases = [lease for token in tokens if (lease := self._held.pop(token, None))]
+            leases = [lease for token in tokens if (lease := self._pop(token))]
         if not leases:
             return
         try:
@@ -115,25 +139,30 @@ class Ledger:
         while self._back:
             with self._lock:
                 token, job = self._back.popitem() if self._back else ("", None)
-                lease = self._held.get(token)
-            if job is not None and lease is not None and not self._written_back(lease, job):
+                lease = self._held.get(token) or self._pop(token)
+            if job is not None and lease is not None and not self._written_back(token, lease, job):
                 return
 
-    def _written_back(self, lease: Lease, job: Changed) -> bool:
+    def _written_back(self, token: str, lease: Lease, job: Changed) -> bool:
         delay = max(job.due - time.monotonic(), 0)
         try:
             self.driver.release([lease], delay, job.payload, job.attempts)
         except DriverUnavailableError as error:
             with self._lock:
-                self._back.setdefault(lease.token, job)
+                self._back.setdefault(token, job)
             logger.warning("%d jobs to be put back wait for the broker: %s", len(self._back), error)
             return False
         except DriverError:  # it won't have the job as it is now, so it gets it as it was
             logger.exception("a job could not be put back changed, and goes back as it was")
-            self.release([lease.token], delay)
+            self.release([token], delay)
         with self._lock:
-            self._held.pop(lease.token, None)
+            self._pop(token)
         return True
+
+    def _pop(self, token: str) -> Lease | None:
+        """The job has left this process, with its lease or without."""
+        self._roster.leave(token)
+        return self._held.pop(token, None)
 
     def close(self) -> None:
         """The process ends: write the acks, put back everything that is left, stop the thread."""
@@ -168,10 +197,16 @@ class Ledger:
         while not self._stop.wait(pause):
             pause = self.lease / RENEWALS_PER_LEASE if self.renew() else min(RETRY, self.lease / RENEWALS_PER_LEASE)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether leases may have ended because this process stood still: they are renewed before anything is taken."""
+        return bool(self._held) and time.monotonic() - self._renewed > self.lease * LATE
+
     def renew(self) -> bool:
         """Extend every lease once. Returns whether the broker took it."""
         with self._lock:
-            leases = list(self._held.values())
+            held = dict(self._held)
+        leases = list(held.values())
         started = time.monotonic()
         try:
             lost = self.driver.extend(leases, self.lease)
@@ -184,11 +219,14 @@ class Ledger:
         except DriverError:
             logger.exception("%d leases could not be renewed", len(leases))
             return False
-        self._forget(lost, time.monotonic() - started)
+        self._renewed = time.monotonic()
+        self._forget({lease.token for lease in lost}, held, self._renewed - started)
         return True
 
-    def _forget(self, lost: list[Lease], took: float) -> None:
+    def _forget(self, lost: set[str], held: dict[str, Lease], took: float) -> None:
         with self._lock:
-            gone = [lease for lease in lost if self._held.pop(lease.token, None)]
+            gone = [token for token, lease in held.items() if lease.token in lost and self._held.get(token) == lease]
+            for token in gone:
+                del self._held[token]
         if gone:
             logger.warning("%d leases had ended, their jobs may run again (the renewal took %.1f s)", len(gone), took)

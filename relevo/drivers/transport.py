@@ -79,7 +79,7 @@ class Transport(virtual.Transport):
         self._bell: Bell | None = None
         self._bell_queues: list[str] = []
         self._pause = FIRST_PAUSE
-        self._heard = True
+        self._heard = self._mail_heard = True
         self._mail_looked_for = 0.0
         self._away_since: float | None = None
         self._retry = FIRST_RETRY
@@ -141,11 +141,13 @@ class Transport(virtual.Transport):
     def _serve_once(self) -> bool:
         heard, self._heard = self._heard, False
         channels = list(self.channels)
-        mail = [channel.deliver_mail() for channel in channels] if heard or self._mail_is_due() else []
+        look = (heard and self._mail_heard) or self._mail_is_due()
+        mail = [channel.deliver_mail() for channel in channels] if look else []
         jobs = [channel.deliver_jobs(heard) for channel in channels]
         if any(mail) or any(jobs):
             self._pause = FIRST_PAUSE
-            self._heard = self._heard or any(mail)
+            if any(mail):
+                self._heard = self._mail_heard = True
             return True
         if shift.current is not None and (queues := self._queues()) and not places_taken():
             shift.current.look(self.driver, self.ledger, queues)
@@ -161,7 +163,7 @@ class Transport(virtual.Transport):
     def _wait(self, left: float) -> None:
         if self._away_since is not None:
             self.waker.wait(min(left, self._retry))
-            self._heard = True
+            self._heard = self._mail_heard = True
             return
         with safepoint.step():
             bell = self._listen()
@@ -176,7 +178,7 @@ class Transport(virtual.Transport):
             safepoint.reached()
 
     def _hear(self, bell: Bell) -> None:
-        self._heard = bell.hear()
+        self._heard, self._mail_heard = bell.hear(), bell.is_mail
         self._pause = min(self._pause * 2, bell.interval)
         if self._heard and not self._room():
             bell.decline()

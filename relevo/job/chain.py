@@ -108,7 +108,7 @@ def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
 
     def open_(connection: Connection) -> None:
         if launch.open_with(connection, way, row):
-            way(connection, [sending_of(first, row.connection)])
+            way(connection, [sending_of(first, row.connection, unique_key=None)])
 
     if session is not None:
         open_(transactions.joined(way, session))
@@ -150,7 +150,7 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
         result = send()
         jobs = sheet.take()
     way, name = delivery_of(app), app.settings.queue_connection
-    sendings = [sending_of(job, name, once=f"link:{job.id}") for job in jobs]
+    sendings = [sending_of(job, name, once=f"link:{job.id}", unique_key=None) for job in jobs]
     for tried in range(TRIES + 1):
         try:
             way.store.write(lambda connection: way(connection, sendings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import celery
@@ -35,7 +36,7 @@ def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> N
     if not isinstance(signature, _chain):
         return press.job(signature, uuid, place)
     [job] = collected(app, with_links(signature, [place] * len(signature.tasks), row.queue))
-    return job
+    return replace(job, unique_key=None)
 
 
 def member_of(app: Any, member: Any) -> Signature:

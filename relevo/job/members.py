@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from relevo.store import tally
@@ -70,15 +70,6 @@ def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     if HEADER not in headers or (request.type == OPENER and state == tally.COMPLETED):
         return ()
     return ends(headers, str(request.id), state, chain_of(request))
-
-
-def skipped(request: Any) -> tuple[MemberEnd, ...]:
-    """What a job says that was skipped: a chain goes on behind it as behind one that was done."""
-    ended = ends_of(request, tally.COMPLETED)
-    of_chains = {(place.batch, place.member) for place in read(request.request_dict) if place.each}
-    return tuple(
-        end if (end.batch, end.member) in of_chains else replace(end, state=tally.CANCELLED) for end in ended
-    )
 
 
 def chain_of(request: Any) -> Sequence[Any] | None:

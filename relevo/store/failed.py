@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
 from relevo.store import texts, upserts
@@ -95,9 +95,9 @@ def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.ignoring(connection.dialect.name, failed), rows)
+            upserts.run(connection, upserts.ignoring(connection.dialect.name, failed), rows)
         if marks:
-            connection.execute(insert(tags), marks)
+            upserts.run(connection, upserts.plain(tags), marks)
 
     return write
 

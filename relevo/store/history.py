@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, tuple_
 
 from relevo.store import texts, upserts
 from relevo.store.session import Store
@@ -61,9 +61,9 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
+            upserts.run(connection, upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
         if marks:
-            connection.execute(insert(tags), marks)
+            upserts.run(connection, upserts.plain(tags), marks)
 
     return write
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, Insert, Table, Text, bindparam, cast, column, func, insert, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -14,6 +15,34 @@ _MYSQL = ("mysql", "mariadb")
 _DUPLICATE_ENTRY = 1062
 
 
+def run(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Execute an INSERT with many rows, which all have the same columns.
+
+    PostgreSQL gets them as one value: its driver sends them one by one, which costs the worker three times as much.
+    """
+    if connection.dialect.name != "postgresql" or len(rows) == 1:
+        connection.execute(statement, [dict(row) for row in rows])
+    else:
+        connection.execute(_of_one_value(statement, tuple(rows[0])), {"rows": json.dumps([dict(row) for row in rows])})
+
+
+@cache
+def _of_one_value(statement: Insert, names: tuple[str, ...]) -> Insert:
+    columns = statement.table.columns
+    rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(
+        *(column(name, columns[name].type) for name in names)
+    )
+    source = rows.render_derived(name="given", with_types=True)
+    return statement.from_select(list(names), select(*(source.c[name] for name in names)))
+
+
+@cache
+def plain(table: Table) -> Insert:
+    """An INSERT of what can't be there yet."""
+    return insert(table)
+
+
+@cache
 def ignoring(dialect: str, table: Table) -> Any:
     """An INSERT that leaves a row as it is which is there already."""
     if dialect in _MYSQL:

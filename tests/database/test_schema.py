@@ -17,6 +17,7 @@ from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.table import metadata
 from relevo.errors import SchemaError
+from relevo.limits.database.tables import metadata as limits
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -34,7 +35,8 @@ def driver(request, tmp_path):
     driver.close()
 
 
-def test_a_migrated_database_is_what_the_code_describes(driver):
+@pytest.mark.parametrize("metadata", [metadata, limits], ids=["jobs", "limits"])
+def test_a_migrated_database_is_what_the_code_describes(driver, metadata):
     with driver.connections.engine.connect() as connection:
         ours = {"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
         context = MigrationContext.configure(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from relevo.drivers.contract import NewJob, State
+from relevo.drivers.contract import Lease, NewJob, ReservedJob, State
 from relevo.drivers.ledger import Ledger
 from relevo.drivers.memory import MemoryDriver
+from relevo.drivers.roster import MOST_OVER, Roster
 from relevo.errors import DriverError, DriverUnavailableError
+from tests.brokers import HandClock
 
 
 class Driver(MemoryDriver):
@@ -24,8 +28,13 @@ class Driver(MemoryDriver):
 
 
 @pytest.fixture
-def driver():
-    driver = Driver()
+def clock():
+    return HandClock()
+
+
+@pytest.fixture
+def driver(clock):
+    driver = Driver(clock)
     driver.put([NewJob(queue="default", payload="as it was", id="a")])
     return driver
 
@@ -88,3 +97,73 @@ def test_the_end_of_the_process_writes_what_waits(driver, ledger, token):
     ledger.put_back(token, 100, "changed", 2)
     ledger.close()
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
+
+
+# --- this process stood still, and its leases have ended -----------------------------------------------------------
+@pytest.fixture
+def back(driver, clock, ledger, token):
+    """The job that `token` names comes back to the process that still has it."""
+
+    def come_back(lost=False):
+        clock.forward(61)
+        assert driver.rescue() == 1
+        if lost:
+            assert ledger.renew()
+            assert not ledger.holds(token)
+        return driver.reserve(["default"], 1, 60, "me")
+
+    return come_back
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_job_that_comes_back_while_it_runs_here_is_not_started_again(driver, ledger, token, back, lost):
+    assert ledger.take(back(lost)) == []
+    assert ledger.holds(token)
+    ledger.done(token)
+    ledger.flush()
+    assert driver.sizes("default").reserved == 0
+    assert driver.peek("default", State.PENDING) == []
+
+
+def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, ledger, token, back):
+    jobs = back(lost=True)
+    ledger.done(token)
+    assert ledger.take(jobs) == []
+    ledger.flush()
+    assert driver.sizes("default").reserved == 0
+
+
+@pytest.mark.parametrize("leaves", [
+    lambda ledger, token: ledger.release([token]),
+    lambda ledger, token: (ledger.put_back(token, 0, "changed", 1), ledger.write_back()),
+])  # fmt: skip
+def test_a_job_that_has_left_is_started_when_it_comes_back(ledger, token, back, leaves):
+    jobs = back(lost=True)
+    leaves(ledger, token)
+    assert ledger.take(jobs) == jobs
+
+
+def test_another_job_of_the_same_id_is_started(driver, ledger, token):
+    driver.put([NewJob(queue="default", payload="another", id="a")])
+    jobs = driver.reserve(["default"], 1, 60, "me")
+    assert ledger.take(jobs) == jobs
+
+
+def test_a_process_that_stood_still_is_late(ledger, token, monkeypatch):
+    assert not ledger.is_late
+    moment = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: moment + 50)
+    assert ledger.is_late
+    ledger.renew()
+    assert not ledger.is_late
+
+
+def test_only_so_many_jobs_that_ended_without_a_lease_are_remembered():
+    roster = Roster()
+    jobs = [ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0) for n in range(MOST_OVER + 1)]
+    for job in jobs:
+        roster.enter(job)
+        roster.end_without_lease(job.lease.token)
+    assert not roster.has_ended(jobs[0])
+    assert roster.has_ended(jobs[1])
+    assert not roster.has_ended(jobs[1])

@@ -135,7 +135,7 @@ def test_sizes_and_clear_know_of_them(client, driver):
     assert counts(driver) == (0, 0, 0)
 
 
-def test_a_worker_runs_them_and_puts_aside_what_is_none(server, client, tmp_path, prefix):
+def test_a_worker_runs_them_and_keeps_as_failed_what_is_none(server, client, tmp_path, prefix):
     site = Site(server.url, tmp_path, options={"global_keyprefix": prefix})
     with site.worker("-c", "1") as worker:
         client.send_task("work", (1,), queue=site.queue, priority=9)
@@ -144,8 +144,8 @@ def test_a_worker_runs_them_and_puts_aside_what_is_none(server, client, tmp_path
         client.send_task("work", (3,), queue=site.queue)
         site.until(lambda: site.ended == {1, 2, 3})
         site.until(site.empty)
-        rejected = site.until(lambda: site.driver.peek("rejected", State.PENDING))
-        assert "not a message" in rejected[0].payload
+        [unreadable] = site.until(site.failed)
+        assert "not a message" in unreadable.payload
         assert worker.stop() == 0
     assert site.twice() == set()
 

@@ -16,6 +16,8 @@ from celery import signals
 
 from relevo import config
 from relevo.app import create_app
+from relevo.job.middleware import RateLimited, WithoutOverlapping
+from relevo.limits.rates import Rate
 
 BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])
 QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]
@@ -29,6 +31,7 @@ app = create_app(
     task_default_queue=QUEUE,
     worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
     worker_hijack_root_logger=True,
+    limits={"five": Rate.of("5/second", "moving")},
 )
 
 
@@ -71,6 +74,22 @@ def hold(number: int, gate: str) -> None:
     while not os.path.exists(gate):  # noqa: PTH110  polled by many jobs on a slow machine
         time.sleep(0.02)
     note("end", number)
+
+
+# Permits of this test's own, on a server that others use, too.
+@app.task(name="limited.work", tries=1, middleware=[WithoutOverlapping(at_most=3, key=f"work {QUEUE}")])
+def limited_work(number: int, seconds: float = 0.0) -> None:
+    work(number, seconds)
+
+
+@app.task(name="limited.hold", tries=1, middleware=[WithoutOverlapping(key=f"hold {QUEUE}")])
+def limited_hold(number: int, gate: str) -> None:
+    hold(number, gate)
+
+
+@app.task(name="limited.rate", tries=1, middleware=[RateLimited("five", by=lambda *_: QUEUE)])
+def limited_rate(number: int) -> None:
+    work(number)
 
 
 @app.task(name="kill.child")

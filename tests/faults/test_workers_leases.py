@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,3 +41,20 @@ def test_two_workers_on_one_sqlite_file_run_a_thousand_jobs_once_each(site: Site
         site.until(site.empty)
     assert set(site.started.values()) == {1}
     assert not site.logs().count("database is locked")
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
+def test_a_worker_that_stood_still_for_longer_than_a_lease_goes_on_with_what_it_runs(site: Site, tmp_path: Path):
+    """Its job has come back to the queue meanwhile, and nobody else is there to take it."""
+    gate = tmp_path / "gate"
+    site.dispatch("hold", [0], str(gate))
+    with site.worker("-c", "2") as worker:
+        site.until(lambda: site.started)
+        worker.signal(signal.SIGSTOP)
+        site.until(lambda: site.driver.rescue() and site.sizes() == (1, 0, 0))
+        worker.signal(signal.SIGCONT)
+        site.until(lambda: site.sizes() == (0, 0, 1))
+        gate.touch()
+        site.until(site.empty)
+        assert worker.stop() == 0
+    assert site.started == {0: 1}

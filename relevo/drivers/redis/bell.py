@@ -80,6 +80,7 @@ class RedisBell(Bell):
                     self._take_answer()
                 elif time.monotonic() - self._asked_at > POP + LATE:
                     self.close()
+        self.is_mail = self._token is None or not self._is_bell(self._token)
         return True
 
     def _take_answer(self) -> None:
@@ -90,9 +91,12 @@ class RedisBell(Bell):
     def decline(self) -> None:
         """The token that was heard can't be answered here: leave it to another worker."""
         token, self._token = self._token, None
-        if token and token.startswith(self._keys.named("bell", "")):
+        if token and self._is_bell(token):
             with contextlib.suppress(RedisError, OSError):
                 self._client.rpush(token, "1")
+
+    def _is_bell(self, token: str) -> bool:
+        return token.startswith(self._keys.named("bell", ""))
 
     def close(self) -> None:
         connection, self._connection, self._asked = self._connection, None, set()

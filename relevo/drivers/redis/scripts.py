@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,11 +17,24 @@ from relevo.drivers.redis.keys import Keys, lua_prelude
 from relevo.errors import DriverUnavailableError
 
 
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Scripts of another package that work on the same jobs: they come behind our keys and our `common.lua`.
+
+    `prelude` is Lua that names its own keys; the package's `lua/common.lua` follows it.
+    """
+
+    package: str
+    prelude: str
+
+
 class Scripts:
     """The scripts on one server. `clock` gives the time to all of them; without it they take Redis's own."""
 
-    def __init__(self, pool: ConnectionPool, keys: Keys, clock: Callable[[], float] | None) -> None:
-        self._pool, self._root, self._clock = pool, keys.root, clock
+    def __init__(
+        self, pool: ConnectionPool, keys: Keys, clock: Callable[[], float] | None, library: Library | None = None
+    ) -> None:
+        self._pool, self._root, self._clock, self._library = pool, keys.root, clock, library
         self._client = Redis(connection_pool=pool)
 
     def run(self, name: str, *arguments: str | float) -> Any:
@@ -48,14 +62,14 @@ class Scripts:
     def _run(self, name: str, arguments: Sequence[str | float]) -> Any:
         given = (self._root, self._now(), *arguments)
         try:
-            return self._client.evalsha(digest(name), 1, *given)
+            return self._client.evalsha(digest(name, self._library), 1, *given)
         except NoScriptError:  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
-            return self._client.eval(source(name), 1, *given)
+            return self._client.eval(source(name, self._library), 1, *given)
 
     def _run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipeline:
-            for arguments in portions:
-                pipeline.eval(source(name), 1, self._root, self._now(), *arguments)  # by its text: none may be unknown
+            for arguments in portions:  # by its text: none may be unknown
+                pipeline.eval(source(name, self._library), 1, self._root, self._now(), *arguments)
             answers: list[Any] = pipeline.execute()
         return answers
 
@@ -64,15 +78,18 @@ class Scripts:
 
 
 @cache
-def source(name: str) -> str:
+def source(name: str, library: Library | None = None) -> str:
     """The whole text of a script: the keys, what all begin with, and its own."""
-    return "\n".join(("local root = KEYS[1]", lua_prelude(), _read("common"), _read(name)))
+    ours = ("local root = KEYS[1]", lua_prelude(), _read("common"))
+    if library is None:
+        return "\n".join((*ours, _read(name)))
+    return "\n".join((*ours, library.prelude, _read("common", library.package), _read(name, library.package)))
 
 
 @cache
-def digest(name: str) -> str:
+def digest(name: str, library: Library | None = None) -> str:
     """What Redis calls a script."""
-    return hashlib.sha1(source(name).encode()).hexdigest()  # noqa: S324  Redis's choice, and no secret
+    return hashlib.sha1(source(name, library).encode()).hexdigest()  # noqa: S324  Redis's choice, and no secret
 
 
 def pairs(leases: Sequence[Any]) -> list[str]:
@@ -85,5 +102,5 @@ def number(value: float) -> str:
     return repr(float(value))
 
 
-def _read(name: str) -> str:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+def _read(name: str, package: str = str(__package__)) -> str:
+    return files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")

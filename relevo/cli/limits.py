@@ -1,0 +1,145 @@
+"""`celery -A tasks limits list|show|set|clear`: who holds what, until when, and who waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from relevo.cli.broker import driver_of
+from relevo.cli.options import limit_option
+from relevo.cli.output import (
+    confirm,
+    json_option,
+    moment,
+    one_line_errors,
+    say,
+    say_json,
+    show,
+    show_one,
+    some,
+    yes_option,
+)
+from relevo.errors import OptionError, UndefinedLimitError
+from relevo.job.limiting import limits_for
+from relevo.limits.contract import ERRORS, OVERLAP, RATE, Held, Limits, LimitView
+from relevo.limits.definitions import check_name
+from relevo.limits.rates import KINDS, Rate
+
+DEFAULT = "default"
+
+
+@click.group("limits")
+def limits() -> None:
+    """Who holds what, until when, and who waits."""
+
+
+@limits.command("list")
+@click.argument("prefix", default="")
+@click.option("--kind", type=click.Choice([OVERLAP, RATE, ERRORS]), help="Only permits, rates or breakers.")
+@limit_option
+@json_option
+@click.pass_context
+@one_line_errors
+def list_limits(context: click.Context, prefix: str, kind: str | None, limit: int, as_json: bool) -> None:
+    """The limits in use, or those whose keys begin so."""
+    if kind and not prefix.startswith(f"{kind}/"):
+        prefix = f"{kind}/{prefix}"
+    rows = [_row(view) for view in _limits(context).views(prefix, limit)]
+    show(rows, as_json, empty="No limit is in use.")
+
+
+def _row(view: LimitView) -> dict[str, Any]:
+    used = f"{view.used:g}" if view.most is None else f"{view.used:g} of {view.most:g}"
+    return {"key": view.key, "used": used, "rate": view.rate, "waiting": view.waiting, "until": moment(view.until)}
+
+
+@limits.command("show")
+@click.argument("key")
+@json_option
+@click.pass_context
+@one_line_errors
+def show_limit(context: click.Context, key: str, as_json: bool) -> None:
+    """All about one limit: the jobs that hold a permit, and the first of those that wait."""
+    view = next((view for view in _limits(context).views(key) if view.key == key), None)
+    if view is None:
+        raise click.ClickException(f"no limit {key!r} is in use")
+    holders = [_held(one) for one in view.holders]
+    if as_json:
+        say_json({**_row(view), "holders": holders, "line": view.line})
+        return
+    held = [f"{one['task']} {one['job']}, since {one['since']}, lease until {one['until']}" for one in holders]
+    show_one({**_row(view), "holders": "\n".join(held), "line": "\n".join(view.line)}, as_json)
+
+
+def _held(held: Held) -> dict[str, Any]:
+    return {"task": held.task, "job": held.job_id, "since": moment(held.since), "until": moment(held.until)}
+
+
+@limits.command("rates")
+@json_option
+@click.pass_context
+@one_line_errors
+def rates(context: click.Context, as_json: bool) -> None:
+    """The named rates: what the code says, and what counts instead while it is set."""
+    defined, told = _defined(context), _limits(context).redefined()
+    rows = [{"name": name, "rate": str(defined[name]) if name in defined else None,
+             "set": str(told[name]) if name in told else None} for name in sorted({*defined, *told})]  # fmt: skip
+    show(rows, as_json, empty="No rate has a name.")
+
+
+@limits.command("set")
+@click.argument("name")
+@click.argument("rate")
+@click.option("--kind", type=click.Choice(KINDS), help="Another kind; without it that of the code.")
+@click.option("--burst", type=click.IntRange(1), help="What a bucket saves up.")
+@json_option
+@click.pass_context
+@one_line_errors
+def set_rate(
+    context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
+) -> None:  # fmt: skip
+    """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for that of the code."""
+    check_name(name)
+    code = _defined(context).get(name)
+    if rate == DEFAULT:
+        _limits(context).redefine(name, None)
+        say(f"{name}: {code or 'no rate in the code'}.", as_json, name=name, rate=code and str(code))
+        return
+    if code is None:
+        known = ", ".join(sorted(_defined(context))) or "none"
+        raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
+    new = Rate.of(rate, kind or code.kind, burst)
+    _limits(context).redefine(name, new)
+    say(f"{name}: {new} from now on.", as_json, name=name, rate=str(new))
+
+
+@limits.command("clear")
+@click.argument("keys", nargs=-1, required=True)
+@yes_option
+@json_option
+@click.pass_context
+@one_line_errors
+def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Forget the units, errors, permits and the line of these keys. Whoever waits looks at once; what runs, runs on."""
+    driver = driver_of(context)
+    known = {key: next((view for view in limits_for(driver).views(key) if view.key == key), None) for key in keys}
+    missing = [key for key, view in known.items() if view is None]
+    if missing:
+        raise OptionError(f"no limit {missing[0]!r} is in use")
+    holders = sum(len(view.holders) for view in known.values() if view)
+    confirm(f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.", yes)
+    woken = [job_id for key in keys for job_id in limits_for(driver).clear(key)]
+    driver.hasten(woken)
+    said = f"{some(len(keys), 'limit')} cleared, {some(len(woken), 'job')} called."
+    say(said, as_json, cleared=list(keys), called=len(woken))
+
+
+def _limits(context: click.Context) -> Limits:
+    return limits_for(driver_of(context))
+
+
+def _defined(context: click.Context) -> dict[str, Rate]:
+    app = context.obj.app
+    app.loader.import_default_modules()  # where `app.limits.define` may stand
+    return dict(getattr(app, "limits", {}))

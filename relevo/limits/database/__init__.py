@@ -1,0 +1,1 @@
+"""Limits in the database of the jobs: SQLite, PostgreSQL, MySQL, MariaDB."""

@@ -1,0 +1,120 @@
+"""One key in the tables, inside a transaction of its caller that has locked its row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+
+from relevo.limits.contract import Holder
+from relevo.limits.database.tables import jobs, limits, line, permits
+from relevo.limits.line import Waiting
+from relevo.limits.rates import Rate
+
+_KEY: Any = bindparam("key")
+_held = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
+
+# Built once: building a statement costs more than SQLite takes to do it.
+_HOLDERS = (
+    select(permits.c.token, jobs.c.reserved_until)
+    .select_from(permits.outerjoin(jobs, _held))
+    .where(permits.c.limit_key == _KEY)
+)
+_MINE = and_(line.c.limit_key == _KEY, line.c.job_id == bindparam("job"))
+_WAITING = select(line.c.job_id, line.c.since, line.c.due).where(_MINE)
+_EXPECTED = select(line.c.job_id, line.c.since, line.c.due).where(
+    line.c.limit_key == _KEY, line.c.due > bindparam("after"), line.c.due <= bindparam("until")
+)
+_TO_COME = select(func.count()).select_from(line).where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
+_PLACE = select(func.count()).select_from(line).where(line.c.limit_key == _KEY, line.c.since < bindparam("since_"))
+_NEXT = (
+    select(line.c.job_id)
+    .where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
+    .order_by(line.c.since, line.c.job_id)
+    .limit(bindparam("most"))
+)
+_MOVE = update(line).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
+_FORGET = delete(line).where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
+_LEAVE = delete(line).where(_MINE)
+_LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == bindparam("token_"))
+
+
+class DatabaseRecord:
+    """The record of `key`, as `row` tells of it.
+
+    `rate`: the one its name was given at run time. `ended`: whether a lease that holds a permit is over and only waits
+    to be rescued.
+    """
+
+    def __init__(self, connection: Connection, key: str, row: Row[Any], now: float) -> None:
+        self._connection, self._key, self.now = connection, key, now
+        self.state: Any = json.loads(row.state) if row.state else None
+        self.rate = Rate(*json.loads(row.rate)) if row.rate else None
+        self.at_most: int = row.at_most
+        self._line = bool(row.in_line)
+        self.ended = False
+
+    def holders(self) -> Sequence[str]:
+        rows = self._rows(_HOLDERS)
+        for row in rows:
+            if row.reserved_until is None:
+                self.let_go(row.token)
+        held = [row for row in rows if row.reserved_until is not None]
+        self.ended = any(row.reserved_until <= self.now for row in held)
+        return [row.token for row in held]
+
+    def hold(self, holder: Holder, now: float) -> None:
+        key = int(holder.token.rpartition(".")[2])
+        row = {"limit_key": self._key, "token": holder.token, "job_key": key, "job_id": holder.job_id,
+               "task": holder.task, "since": now}  # fmt: skip
+        self._connection.execute(insert(permits), row)
+
+    def let_go(self, token: str) -> None:
+        self._connection.execute(_LET_GO, {"key": self._key, "token_": token})
+
+    # --- the line: mostly there is none, and then nothing is asked of it ---------------------------------------------
+    def waiting(self, job_id: str) -> Waiting | None:
+        rows = self._rows(_WAITING, job=job_id) if self._line else []
+        return _waiting(rows[0]) if rows else None
+
+    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+        return [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)] if self._line else []
+
+    def to_come(self, now: float) -> int:
+        return int(self._rows(_TO_COME, after=now)[0][0]) if self._line else 0
+
+    def place(self, since: float) -> int:
+        return int(self._rows(_PLACE, since_=since)[0][0]) if self._line else 0
+
+    def next(self, now: float, most: int) -> Sequence[str]:
+        return [row.job_id for row in self._rows(_NEXT, after=now, most=most)] if self._line else []
+
+    def put(self, waiting: Waiting) -> None:
+        moved = {"key": self._key, "job": waiting.job_id, "since_": waiting.since, "due_": waiting.due}
+        if self.waiting(waiting.job_id) is None:
+            row = {"limit_key": self._key, "job_id": waiting.job_id, "since": waiting.since, "due": waiting.due}
+            self._connection.execute(insert(line), row)
+            self._line = True
+        else:
+            self._connection.execute(_MOVE, moved)
+
+    def leave(self, job_id: str) -> None:
+        self._connection.execute(_LEAVE, {"key": self._key, "job": job_id})
+
+    def forget(self, before: float) -> None:
+        if self._line:
+            self._connection.execute(_FORGET, {"key": self._key, "before": before})
+
+    def save(self) -> None:
+        """Write the state back."""
+        text = None if self.state is None else json.dumps(self.state, separators=(",", ":"))
+        self._connection.execute(update(limits).where(limits.c.limit_key == self._key).values(state=text))
+
+    def _rows(self, statement: Any, **values: Any) -> Sequence[Row[Any]]:
+        return self._connection.execute(statement, {"key": self._key, **values}).all()
+
+
+def _waiting(row: Row[Any]) -> Waiting:
+    return Waiting(row.job_id, row.since, row.due)

@@ -1,0 +1,150 @@
+"""`contract.Limits` in the database of the jobs.
+
+Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`. Whether a permit is
+held is asked of `relevo_jobs`, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, delete, event, exists, insert, select
+
+from relevo.database.connections import Connections
+from relevo.limits import breakers, steps
+from relevo.limits import line as lines
+from relevo.limits.breakers import Breaker
+from relevo.limits.contract import Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.database import looks
+from relevo.limits.database.lock import lock
+from relevo.limits.database.record import DatabaseRecord
+from relevo.limits.database.tables import limits, line, permits, rates
+from relevo.limits.rates import Rate
+
+Result = TypeVar("Result")
+
+# How often a process looks for keys that nobody uses any more, and how long they stay, in seconds.
+TIDY, UNUSED = 60.0, 3600.0
+
+_KEY = limits.c.limit_key == bindparam("key")
+_STATE = select(limits.c.state).where(_KEY)
+# All that one look can tell, for the round trips: the state, a rate of the key's name, whether anybody is in line.
+_LOOK = select(
+    limits.c.state, limits.c.at_most,
+    select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
+    exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
+).where(_KEY)  # fmt: skip
+
+
+class DatabaseLimits(Limits):
+    """Limits in the database at `url`, whose driver tells the time (`now`) and brings back ended leases (`rescue`)."""
+
+    def __init__(self, url: str, now: Callable[[], float], rescue: Callable[[], int]) -> None:
+        self._connections = Connections(url)
+        if self._connections.dialect == "sqlite":
+            event.listen(self._connections.engine, "connect", _lightly)
+        self._now, self._rescue = now, rescue
+        self._tidied = time.monotonic()
+
+    # --- permits ----------------------------------------------------------------------------------------------------
+    def take(self, key: str, at_most: int, holder: Holder) -> float:
+        def take(_connection: Connection, record: DatabaseRecord) -> float | None:
+            wait = steps.take(record, at_most, holder, record.now)
+            return None if wait and record.ended else wait
+
+        wait = self._locked(key, take, at_most=at_most)
+        if wait is None:  # a lease that has ended is not counted out here: its holder may be late, and extend it
+            self._rescue()
+            wait = self._locked(key, take, at_most=at_most)
+        self._tidy()
+        return lines.FIRST if wait is None else wait
+
+    def give_back(self, key: str, holder: Holder) -> list[str]:
+        return self._locked(key, lambda _, record: steps.give_back(record, record.at_most, holder, record.now))
+
+    # --- rates and breakers -----------------------------------------------------------------------------------------
+    def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
+        def hit(_connection: Connection, record: DatabaseRecord) -> float:
+            wait = steps.hit(record, record.rate or rate, cost, job_id, record.now)
+            if not wait:
+                record.save()
+            return wait
+
+        wait = self._locked(key, hit, keep=rate.per)
+        self._tidy()
+        return wait
+
+    def redefine(self, name: str, rate: Rate | None) -> None:
+        def redefine(connection: Connection) -> None:
+            connection.execute(delete(rates).where(rates.c.name == name))
+            if rate is not None:
+                connection.execute(insert(rates), {"name": name, "rate": json.dumps(rate.fields())})
+
+        self._connections.write(redefine)
+
+    def redefined(self) -> dict[str, Rate]:
+        rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())
+        return {row.name: Rate(*json.loads(row.rate)) for row in rows}
+
+    def shut(self, key: str) -> tuple[float, bool]:
+        check_key(key)
+        state = self._connections.read(lambda connection: connection.execute(_STATE, {"key": key}).scalar())
+        return (breakers.wait(json.loads(state), self._now()), True) if state else (0.0, False)
+
+    def erred(self, key: str, breaker: Breaker) -> float:
+        def erred(_connection: Connection, record: DatabaseRecord) -> float:
+            wait = steps.erred(record, breaker, record.now)
+            record.save()
+            return wait
+
+        return self._locked(key, erred, keep=breaker.per + breaker.wait)
+
+    # --- looking and mending ----------------------------------------------------------------------------------------
+    def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
+        now = self._now()
+        return self._connections.read(lambda connection: looks.views(connection, prefix, most, now))
+
+    def clear(self, key: str) -> list[str]:
+        def clear(connection: Connection, _record: DatabaseRecord) -> list[str]:
+            waiting = select(line.c.job_id).where(line.c.limit_key == key).order_by(line.c.since)
+            called = list(connection.execute(waiting).scalars())
+            for table in (permits, line, limits):
+                connection.execute(delete(table).where(table.c.limit_key == key))
+            return called
+
+        return self._locked(key, clear)
+
+    # --- the key's lock -----------------------------------------------------------------------------------------------
+    def _locked(
+        self, key: str, work: Callable[[Connection, DatabaseRecord], Result], keep: float = 0,
+        at_most: int | None = None,
+    ) -> Result:  # fmt: skip
+        check_key(key)
+
+        def locked(connection: Connection) -> Result:
+            now = self._now()
+            lock(connection, key, now + UNUSED + keep, at_most)
+            row = connection.execute(_LOOK, {"key": key, "name": name_of(key)}).one()
+            return work(connection, DatabaseRecord(connection, key, row, now))
+
+        return self._connections.write(locked)
+
+    def _tidy(self) -> None:
+        """Forget keys that nobody has used for long, now and then."""
+        if time.monotonic() - self._tidied < TIDY:
+            return
+        self._tidied = time.monotonic()
+        self.forget_unused()
+
+    def forget_unused(self) -> None:
+        """Forget what nobody uses any more."""
+        now = self._now()
+        self._connections.write(lambda connection: looks.forget_unused(connection, now))
+
+
+def _lightly(connection: Any, _record: Any) -> None:
+    """Permits die with leases and counts with their period: a power cut may cost the last ones, a commit no fsync."""
+    connection.execute("PRAGMA synchronous = NORMAL")

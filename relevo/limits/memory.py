@@ -1,0 +1,135 @@
+"""Limits in memory: one process only, beside the memory driver, for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from relevo.limits import steps
+from relevo.limits.breakers import Breaker
+from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.line import Waiting
+from relevo.limits.rates import Rate
+from relevo.limits.views import view_of
+
+
+@dataclass
+class MemoryRecord:
+    """One key. `until` says when a lease ends, or None where it is gone."""
+
+    until: Callable[[str], float | None]
+    state: Any = None
+    at_most: int = 0
+    permits: dict[str, tuple[Holder, float]] = field(default_factory=dict)
+    line: dict[str, Waiting] = field(default_factory=dict)
+
+    def holders(self) -> Sequence[str]:
+        self.permits = {token: held for token, held in self.permits.items() if self.until(token) is not None}
+        return list(self.permits)
+
+    def hold(self, holder: Holder, now: float) -> None:
+        self.permits[holder.token] = (holder, now)
+
+    def let_go(self, token: str) -> None:
+        self.permits.pop(token, None)
+
+    def waiting(self, job_id: str) -> Waiting | None:
+        return self.line.get(job_id)
+
+    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+        return [one for one in self.line.values() if after < one.due <= until]
+
+    def to_come(self, now: float) -> int:
+        return sum(one.due > now for one in self.line.values())
+
+    def place(self, since: float) -> int:
+        return sum(one.since < since for one in self.line.values())
+
+    def next(self, now: float, most: int) -> Sequence[str]:
+        first = sorted((one.since, one.job_id) for one in self.line.values() if one.due > now)
+        return [job_id for _, job_id in first[:most]]
+
+    def put(self, waiting: Waiting) -> None:
+        self.line[waiting.job_id] = waiting
+
+    def leave(self, job_id: str) -> None:
+        self.line.pop(job_id, None)
+
+    def forget(self, before: float) -> None:
+        self.line = {job_id: one for job_id, one in self.line.items() if one.due >= before}
+
+    @property
+    def is_empty(self) -> bool:
+        return self.state is None and not self.holders() and not self.line
+
+
+class MemoryLimits(Limits):
+    """Limits of one memory driver: `until` says when the lease of a token ends (None: gone), `rescue` ends leases."""
+
+    def __init__(
+        self, until: Callable[[str], float | None], rescue: Callable[[], int], now: Callable[[], float]
+    ) -> None:
+        self._until, self._rescue, self._now = until, rescue, now
+        self._records: dict[str, MemoryRecord] = {}
+        self._rates: dict[str, Rate] = {}
+        self._lock = threading.Lock()
+
+    def _record(self, key: str) -> MemoryRecord:
+        check_key(key)
+        self._records = {each: record for each, record in self._records.items() if not record.is_empty}
+        return self._records.setdefault(key, MemoryRecord(self._until))
+
+    def take(self, key: str, at_most: int, holder: Holder) -> float:
+        self._rescue()
+        with self._lock:
+            record = self._record(key)
+            record.at_most = at_most
+            return steps.take(record, at_most, holder, self._now())
+
+    def give_back(self, key: str, holder: Holder) -> list[str]:
+        with self._lock:
+            record = self._record(key)
+            return steps.give_back(record, record.at_most, holder, self._now())
+
+    def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
+        with self._lock:
+            rate = self._rates.get(name_of(key), rate)
+            return steps.hit(self._record(key), rate, cost, job_id, self._now())
+
+    def redefine(self, name: str, rate: Rate | None) -> None:
+        with self._lock:
+            self._rates = {each: it for each, it in self._rates.items() if each != name}
+            if rate is not None:
+                self._rates[name] = rate
+
+    def redefined(self) -> dict[str, Rate]:
+        with self._lock:
+            return dict(self._rates)
+
+    def shut(self, key: str) -> tuple[float, bool]:
+        with self._lock:
+            return steps.shut(self._record(key), self._now())
+
+    def erred(self, key: str, breaker: Breaker) -> float:
+        with self._lock:
+            return steps.erred(self._record(key), breaker, self._now())
+
+    def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
+        with self._lock:
+            found = sorted((key, record) for key, record in self._records.items()
+                           if key.startswith(prefix) and not record.is_empty)  # fmt: skip
+            return [self._view(key, record) for key, record in found[:most]]
+
+    def _view(self, key: str, record: MemoryRecord) -> LimitView:
+        held = [Held(holder.job_id, holder.task, since, self._until(token))
+                for token, (holder, since) in record.permits.items() if self._until(token) is not None]  # fmt: skip
+        waiting = sorted((one.since, one.job_id) for one in record.line.values())
+        return view_of(key, record.state, record.at_most, held, len(waiting), [one for _, one in waiting], self._now())
+
+    def clear(self, key: str) -> list[str]:
+        check_key(key)
+        with self._lock:
+            record = self._records.pop(key, None)
+            return sorted(record.line) if record else []

@@ -1,0 +1,152 @@
+-- What every script of the limits begins with, behind the driver's own common.lua: begin, now, load, rescue, ring, TOKEN.
+-- The rules are those of limits/steps.py, line.py, rates.py and breakers.py, in which they are explained.
+local GRACE, FIRST, LONGEST, HEAD, MOST, MARGIN, FORGET = 1.0, 1.5, 30.0, 100, 600.0, 0.002, 60.0
+local SLICES, CLOSE, UNUSED = 100, 1e-9, 3600
+local AMOUNT, PER, KIND, BURST = 1, 2, 3, 4
+
+-- The key is in use; what nobody has used for long goes, a little at each step.
+local function touch(key, keep)
+    local score = redis.call('ZSCORE', limits_key, key)
+    if not score or tonumber(score) < now + UNUSED / 2 + keep then
+        redis.call('ZADD', limits_key, now + UNUSED + keep, key)
+    end
+    for _, old in ipairs(redis.call('ZRANGEBYSCORE', limits_key, '-inf', now, 'LIMIT', 0, 2)) do
+        local held = false
+        for _, token in ipairs(redis.call('HKEYS', limit_permits_key(old))) do
+            local job = load(string.match(token, '[^.]*$'))
+            held = held or (job and job[TOKEN] == token)
+        end
+        redis.call('ZREMRANGEBYSCORE', limit_due_key(old), '-inf', now - FORGET)
+        if held or redis.call('EXISTS', limit_due_key(old)) == 1 then
+            redis.call('ZADD', limits_key, now + UNUSED, old)
+        else
+            redis.call('ZREM', limits_key, old)
+            redis.call('DEL', limit_state_key(old), limit_permits_key(old), limit_most_key(old), limit_since_key(old))
+        end
+    end
+end
+
+-- --- permits -------------------------------------------------------------------------------------------------------------
+-- The tokens of the permits that are held. A lease that has ended is ended here: its late holder must not extend it, or
+-- there would be one permit too many.
+local function holders(key)
+    local held = {}
+    for _, token in ipairs(redis.call('HKEYS', limit_permits_key(key))) do
+        local number = string.match(token, '[^.]*$')
+        local job = load(number)
+        if job and job[TOKEN] == token then
+            local ends = redis.call('ZSCORE', reserved_key(job[QUEUE]), number)
+            if ends and tonumber(ends) <= now then
+                redis.call('ZREM', reserved_key(job[QUEUE]), number)
+                free(job)
+                job[RESCUES] = job[RESCUES] + 1
+                to_pending(number, job)
+                ring(job[QUEUE], 1)
+                job = nil
+            end
+        else
+            job = nil
+        end
+        if job then held[#held + 1] = token else redis.call('HDEL', limit_permits_key(key), token) end
+    end
+    return held
+end
+
+-- --- the line ------------------------------------------------------------------------------------------------------------
+local function since_of(key, id) return tonumber(redis.call('ZSCORE', limit_since_key(key), id) or '') end
+
+-- How many of those that are expected now came before this job.
+local function ahead(key, id, since, grace)
+    local before = 0
+    local after = string.format('(%.17g', now - grace)
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', limit_due_key(key), after, now)) do
+        local its = since_of(key, other)
+        if its and (not since or its < since or (its == since and other < id)) then before = before + 1 end
+    end
+    return before
+end
+
+local function to_come(key) return redis.call('ZCOUNT', limit_due_key(key), string.format('(%.17g', now), '+inf') end
+
+local function wait_until(key, id, since, due)
+    redis.call('ZADD', limit_since_key(key), string.format('%.17g', since), id)
+    redis.call('ZADD', limit_due_key(key), string.format('%.17g', due), id)
+end
+
+local function leave(key, id)
+    redis.call('ZREM', limit_due_key(key), id)
+    redis.call('ZREM', limit_since_key(key), id)
+end
+
+local function forget_late(key)
+    local late = redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', string.format('(%.17g', now - FORGET))
+    for _, id in ipairs(late) do leave(key, id) end
+end
+
+-- --- rates: a state is {fields, first, second} ---------------------------------------------------------------------------
+local function fresh(rate)
+    if rate[KIND] == 'fixed' then return {rate, now, 0} end
+    if rate[KIND] == 'moving' then return {rate, {}, 0} end
+    return {rate, rate[BURST], now}
+end
+
+local function leaves(index, rate) return (tonumber(index) + 1) * (rate[PER] / SLICES) + rate[PER] end
+
+local function current(state, rate)
+    if not state or state[1][PER] ~= rate[PER] or state[1][KIND] ~= rate[KIND] then return fresh(rate) end
+    if rate[KIND] == 'fixed' then
+        if now < state[2] + rate[PER] then return {rate, state[2], state[3]} end
+        return fresh(rate)
+    end
+    if rate[KIND] == 'moving' then
+        local left = {}
+        for index, used in pairs(state[2]) do
+            if leaves(index, rate) > now then left[index] = used end
+        end
+        return {rate, left, 0}
+    end
+    local saved = state[2] + math.max(0, now - state[3]) * rate[AMOUNT] / rate[PER]
+    return {rate, math.min(rate[BURST], saved), math.max(now, state[3])}
+end
+
+local function free_units(state)
+    local rate = state[1]
+    if rate[KIND] == 'fixed' then return rate[AMOUNT] - state[3] end
+    if rate[KIND] == 'bucket' then return state[2] + CLOSE end
+    local used = 0
+    for _, units in pairs(state[2]) do used = used + units end
+    return rate[AMOUNT] - used
+end
+
+local function opens(state, cost)
+    local rate, missing = state[1], cost - free_units(state)
+    if missing <= 0 then return now end
+    if rate[KIND] == 'fixed' then return state[2] + rate[PER] end
+    if rate[KIND] == 'bucket' then return now + missing * rate[PER] / rate[AMOUNT] end
+    local indexes = {}
+    for index in pairs(state[2]) do indexes[#indexes + 1] = tonumber(index) end
+    table.sort(indexes)
+    for _, index in ipairs(indexes) do
+        missing = missing - state[2][string.format('%.0f', index)]
+        if missing <= 0 then return leaves(index, rate) end
+    end
+    return now + rate[PER]
+end
+
+local function spent(state, cost)
+    local rate = state[1]
+    if rate[KIND] == 'fixed' then return {rate, state[2], state[3] + cost} end
+    if rate[KIND] == 'bucket' then return {rate, state[2] - cost, state[3]} end
+    local index = string.format('%.0f', math.floor(now / (rate[PER] / SLICES)))
+    state[2][index] = (state[2][index] or 0) + cost
+    return state
+end
+
+local function stored(key)
+    local text = redis.call('GET', limit_state_key(key))
+    return text and cmsgpack.unpack(text) or nil
+end
+
+local function store(key, state, seconds)
+    redis.call('SET', limit_state_key(key), cmsgpack.pack(state), 'PX', math.ceil(seconds * 1000) + 1000)
+end

@@ -1,0 +1,28 @@
+-- Take units of a rate, or stand in line. ARGV: time, key, name, amount, per, kind, burst, cost, job id.
+-- Returns 0, or for how many seconds to stay away (a text).
+-- Atomic, because units must be counted in the step that takes them, and the line must be as it was counted.
+begin()
+local key, id, cost = ARGV[2], ARGV[9], tonumber(ARGV[8])
+local redefined = redis.call('HGET', limit_rates_key, ARGV[3])
+local rate = redefined and cmsgpack.unpack(redefined) or {tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])}
+local most = rate[KIND] == 'bucket' and rate[BURST] or rate[AMOUNT]
+cost = math.min(cost, most)
+touch(key, rate[PER])
+local state, since = current(stored(key), rate), since_of(key, id)
+local before = ahead(key, id, since, math.min(GRACE, rate[PER] / 2))
+if free_units(state) >= cost * (1 + before) then
+    -- A bucket is full again, and a window over, after that.
+    local keep = rate[KIND] == 'bucket' and rate[PER] * rate[BURST] / rate[AMOUNT] or rate[PER] * (1 + 1 / SLICES)
+    store(key, spent(state, cost), keep)
+    if since then leave(key, id) end
+    return '0'
+end
+forget_late(key)
+local opens_in = opens(state, math.min(cost * (1 + before), most)) - now
+if opens_in == 0 then opens_in = rate[PER] / rate[AMOUNT] end
+local units = since and 0 or to_come(key) * cost
+local turns = units / rate[AMOUNT]
+if rate[KIND] == 'fixed' then turns = math.floor(turns) end
+local wait = math.min(opens_in + turns * rate[PER], math.max(MOST, opens_in)) + MARGIN
+wait_until(key, id, since or now, now + wait)
+return string.format('%.6f', wait)

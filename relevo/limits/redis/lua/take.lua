@@ -1,0 +1,23 @@
+-- Take one of the permits of a key for a job under its lease, or stand in line.
+-- ARGV: time, key, how many there are, token, job id, task. Returns 0, or for how many seconds to stay away (a text).
+-- Atomic, because those who hold must be counted in the step that adds one, and a lease must not end in between.
+begin()
+local key, at_most, token, id = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+touch(key, 0)
+redis.call('SET', limit_most_key(key), at_most)
+local held = holders(key)
+for _, each in ipairs(held) do
+    if each == token then return '0' end
+end
+local since, room = since_of(key, id), at_most - #held
+if room > 0 and room > ahead(key, id, since, GRACE) then
+    redis.call('HSET', limit_permits_key(key), token, cmsgpack.pack({id, ARGV[6], now}))
+    if since then leave(key, id) end
+    return '0'
+end
+forget_late(key)
+since = since or now
+local place = redis.call('ZCOUNT', limit_since_key(key), '-inf', string.format('(%.17g', since))
+local wait = math.min(math.max(FIRST, now - since), LONGEST * math.max(1, place / HEAD), MOST)
+wait_until(key, id, since, now + wait)
+return string.format('%.6f', wait)

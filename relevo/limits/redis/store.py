@@ -1,0 +1,88 @@
+"""`contract.Limits` on the Redis of the jobs. Each verb is one Lua script (`lua/`), run by the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from relevo.limits.breakers import Breaker
+from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.rates import Rate
+from relevo.limits.views import NAMED, view_of
+
+# How many values `views.lua` and `redefined.lua` answer for each.
+_SHOWN, _REDEFINED = 8, 5
+
+
+class RedisLimits(Limits):
+    """Limits on one Redis: `run` runs a script of ours by its name, behind the driver's `common.lua`."""
+
+    def __init__(self, run: Callable[..., Any], now: Callable[[], float]) -> None:
+        self._run, self._now = run, now
+
+    # --- permits ----------------------------------------------------------------------------------------------------
+    def take(self, key: str, at_most: int, holder: Holder) -> float:
+        check_key(key)
+        return float(self._run("take", key, at_most, holder.token, holder.job_id, holder.task))
+
+    def give_back(self, key: str, holder: Holder) -> list[str]:
+        check_key(key)
+        return [job_id.decode() for job_id in self._run("give_back", key, holder.token)]
+
+    # --- rates ------------------------------------------------------------------------------------------------------
+    def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
+        check_key(key)
+        return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
+
+    def redefine(self, name: str, rate: Rate | None) -> None:
+        self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
+
+    def redefined(self) -> dict[str, Rate]:
+        found = self._run("redefined")
+        rows = [found[at : at + _REDEFINED] for at in range(0, len(found), _REDEFINED)]
+        return {name.decode(): Rate(int(amount), float(per), kind.decode(), int(burst))
+                for name, amount, per, kind, burst in rows}  # fmt: skip
+
+    # --- breakers ---------------------------------------------------------------------------------------------------
+    def shut(self, key: str) -> tuple[float, bool]:
+        check_key(key)
+        seconds, remembered = self._run("shut", key)
+        return float(seconds), bool(remembered)
+
+    def erred(self, key: str, breaker: Breaker) -> float:
+        check_key(key)
+        return float(self._run("erred", key, breaker.errors, repr(breaker.per), repr(breaker.wait)))
+
+    # --- looking and mending ----------------------------------------------------------------------------------------
+    def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
+        found, now = self._run("views", prefix, most, NAMED), self._now()
+        return [_view(found[at : at + _SHOWN], now) for at in range(0, len(found), _SHOWN)]
+
+    def clear(self, key: str) -> list[str]:
+        check_key(key)
+        return [job_id.decode() for job_id in self._run("clear", key)]
+
+
+def _fields(rate: Rate) -> list[str | int]:
+    return [rate.amount, repr(float(rate.per)), rate.kind, rate.burst]
+
+
+def _view(answer: list[Any], now: float) -> LimitView:
+    key, most, held, waiting, line, kind, numbers, slices = answer
+    permits = [held[at : at + 4] for at in range(0, len(held), 4)]
+    holders = [Held(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
+               for job_id, task, since, ends in permits]  # fmt: skip
+    return view_of(key.decode(), _state(kind.decode(), numbers, slices), int(most), holders, waiting,
+                   [job_id.decode() for job_id in line], now)  # fmt: skip
+
+
+def _state(kind: str, numbers: list[bytes], slices: list[bytes]) -> Any:
+    """A rate's or breaker's state, as the Python stores keep it."""
+    if kind == "errors":
+        return [float(number) for number in numbers]
+    if kind != "rate":
+        return None
+    rate = [int(float(numbers[0])), float(numbers[1]), numbers[2].decode(), int(float(numbers[3]))]
+    if rate[2] == "moving":
+        return [rate, {slices[at].decode(): float(slices[at + 1]) for at in range(0, len(slices), 2)}, 0]
+    return [rate, float(numbers[4]), float(numbers[5])]

@@ -1,0 +1,111 @@
+"""What happens at a limit, step by step, for stores that are told in Python: the database's and the one in memory.
+
+A store hands in the record of one key while it holds the key's lock. `redis/lua` says the same in Lua.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from relevo.limits import breakers, line, rates
+from relevo.limits.breakers import Breaker
+from relevo.limits.contract import Holder
+from relevo.limits.line import Waiting
+from relevo.limits.rates import Rate
+
+
+class Record(Protocol):
+    """One key: its state, its permits, its line."""
+
+    #: What its rate or breaker keeps; None at first, and when it is None nothing is kept. Numbers and texts in lists.
+    state: Any
+
+    def holders(self) -> Sequence[str]:
+        """The tokens of the permits that are held; those of leases that are gone are forgotten here."""
+
+    def hold(self, holder: Holder, now: float) -> None: ...
+
+    def let_go(self, token: str) -> None: ...
+
+    def waiting(self, job_id: str) -> Waiting | None: ...
+
+    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+        """Those in line who were due after the one instant and until the other."""
+
+    def to_come(self, now: float) -> int:
+        """How many in line are due later than now."""
+
+    def place(self, since: float) -> int:
+        """How many in line have waited for longer."""
+
+    def next(self, now: float, most: int) -> Sequence[str]:
+        """The first in line who are due later than now."""
+
+    def put(self, waiting: Waiting) -> None:
+        """Into the line, or to another time."""
+
+    def leave(self, job_id: str) -> None: ...
+
+    def forget(self, before: float) -> None:
+        """Those who were due before that and haven't come."""
+
+
+def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
+    """Take a permit, or get in line."""
+    held = record.holders()
+    mine = record.waiting(holder.job_id)
+    room = at_most - len(held)
+    if holder.token in held:
+        return 0.0
+    if room > 0 and room > line.ahead(record.expected(now - line.GRACE, now), mine):
+        record.hold(holder, now)
+        if mine:
+            record.leave(holder.job_id)
+        return 0.0
+    record.forget(now - line.FORGET)
+    since = mine.since if mine else now
+    wait = line.permit_wait(now - since, record.place(since))
+    record.put(Waiting(holder.job_id, since, now + wait))
+    return wait
+
+
+def give_back(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
+    """Give a permit back; who is next in line is due now."""
+    record.let_go(holder.token)
+    room = at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now))
+    called = list(record.next(now, room)) if room > 0 else []
+    for job_id in called:
+        waiting = record.waiting(job_id)
+        record.put(Waiting(job_id, waiting.since if waiting else now, now))
+    return called
+
+
+def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> float:
+    """Take units of a rate, or get in line."""
+    cost = min(cost, rate.most)
+    state = rates.current(record.state, rate, now)
+    mine = record.waiting(job_id)
+    before = line.ahead(record.expected(now - line.grace(rate), now), mine)
+    if rates.free(state, rate) >= cost * (1 + before):
+        record.state = rates.spent(state, rate, cost, now)
+        if mine:
+            record.leave(job_id)
+        return 0.0
+    record.forget(now - line.FORGET)
+    wanted = min(cost * (1 + before), rate.most)
+    opens_in = rates.opens(state, rate, wanted, now) - now or rate.per / rate.amount
+    wait = line.rate_wait(rate, cost, opens_in, 0 if mine else record.to_come(now))
+    record.put(Waiting(job_id, mine.since if mine else now, now + wait))
+    return wait
+
+
+def shut(record: Record, now: float) -> tuple[float, bool]:
+    """For how long jobs wait, and whether errors are remembered."""
+    return breakers.wait(record.state, now), record.state is not None
+
+
+def erred(record: Record, breaker: Breaker, now: float) -> float:
+    """Count an error."""
+    record.state = breakers.erred(record.state, breaker, now)
+    return breakers.wait(record.state, now)

@@ -1,0 +1,33 @@
+"""Limits as people see them, from what a store keeps. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relevo.limits import breakers, rates
+from relevo.limits.contract import ERRORS, OVERLAP, Held, LimitView
+from relevo.limits.rates import Rate
+
+#: How many of those who hold or wait are named.
+NAMED = 20
+
+
+def view_of(
+    key: str, state: Any, at_most: int | None, held: list[Held], waiting: int, line: list[str], now: float
+) -> LimitView:
+    """One limit. `state` is its rate's or breaker's."""
+    kind = key.partition("/")[0]
+    held.sort(key=lambda one: one.since)
+    if kind == OVERLAP:
+        ends = min((one.until for one in held if one.until is not None), default=None)
+        return LimitView(key, len(held), at_most or None, waiting, ends, held[:NAMED], line[:NAMED])
+    if kind == ERRORS:
+        until = now + breakers.wait(state, now)
+        return LimitView(key, state[0] if state else 0, None, waiting, until if until > now else None, [], line[:NAMED])
+    if not state:
+        return LimitView(key, 0, None, waiting, None, [], line[:NAMED])
+    rate = Rate(*state[0])
+    left = rates.free(rates.current(state, rate, now), rate)
+    opens = rates.opens(rates.current(state, rate, now), rate, 1, now)
+    return LimitView(key, max(0.0, round(rate.most - left, 6)), rate.most, waiting, opens if opens > now else None, [],
+                     line[:NAMED], str(rate))  # fmt: skip

@@ -1,0 +1,100 @@
+"""`celery -A tasks limits`: what is seen of limits, and what can be done about them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+
+from relevo.cli.limits import limits as command
+from relevo.drivers.contract import NewJob
+from relevo.job.limiting import limits_for
+from relevo.limits.breakers import Breaker
+from relevo.limits.contract import Holder
+from relevo.limits.rates import Rate
+
+
+@pytest.fixture
+def run(run):
+    return partial(run, command)
+
+
+@pytest.fixture
+def limits(app, driver):
+    app.limits.define("mail", "2/hour")
+    return limits_for(driver)
+
+
+@pytest.fixture
+def used(driver, limits):
+    """One permit that is held, one job that waits for it, a rate that is used up, errors."""
+    for name in ("a", "b"):
+        driver.put([NewJob(name, "{}", name)])
+        [job] = driver.reserve([name], 1, 30, "worker")
+        limits.take("overlap/images.process/7", 1, Holder(job.lease.token, name, "images.process"))
+        if name == "b":
+            driver.release([job.lease], 60)
+    limits.hit("rate/mail/1", Rate.of("2/hour"), 2, "c")
+    limits.erred("errors/api", Breaker(1, 60, 60))
+
+
+def listed(result):
+    return [(row["key"], row["used"], row["waiting"]) for row in json.loads(result.stdout)]
+
+
+def test_nothing_is_in_use_at_first(run, limits):
+    assert run("list").stdout == "No limit is in use.\n"
+
+
+def test_each_limit_says_what_is_used_and_who_waits(run, used):
+    assert listed(run("list", "--json")) == [
+        ("errors/api", "1", 0), ("overlap/images.process/7", "1 of 1", 1), ("rate/mail/1", "2 of 2", 0),
+    ]  # fmt: skip
+    assert listed(run("list", "--kind", "rate", "--json")) == [("rate/mail/1", "2 of 2", 0)]
+    assert listed(run("list", "overlap/images", "--json")) == [("overlap/images.process/7", "1 of 1", 1)]
+    assert "2/hour fixed" in run("list").stdout
+
+
+def test_one_limit_says_who_holds_it_until_when(run, used):
+    said = run("show", "overlap/images.process/7").stdout
+    assert "images.process a, since 20" in said
+    assert "lease until 20" in said
+    assert json.loads(run("show", "overlap/images.process/7", "--json").stdout)["line"] == ["b"]
+    missing = run("show", "overlap/images.process/8")
+    assert (missing.exit_code, missing.stderr) == (1, "Error: no limit 'overlap/images.process/8' is in use\n")
+
+
+def test_what_is_cleared_is_free_and_who_waited_is_called(run, used, limits, driver):
+    assert run("clear", "overlap/images.process/7").exit_code == 1  # nobody said yes
+    result = run("clear", "overlap/images.process/7", "rate/mail/1", "--yes")
+    assert result.stdout == "2 limits cleared, 1 job called.\n"
+    assert [view.key for view in limits.views()] == ["errors/api"]
+    assert driver.sizes("b").pending == 1
+    assert run("clear", "rate/mail/1", "--yes").exit_code == 1
+
+
+def test_a_rate_is_set_for_all_and_set_back(run, limits):
+    assert run("set", "mail", "20/hour", "--kind", "moving").stdout == "mail: 20/hour moving from now on.\n"
+    assert limits.redefined() == {"mail": Rate.of("20/hour", "moving")}
+    [row] = json.loads(run("rates", "--json").stdout)
+    assert row == {"name": "mail", "rate": "2/hour fixed", "set": "20/hour moving"}
+    assert run("set", "mail", "default").stdout == "mail: 2/hour fixed.\n"
+    assert limits.redefined() == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["set", "mial", "1/hour"], "no limit named 'mial'; known are mail"),
+        (["set", "mail", "often"], "expected a rate like"),
+        (["set", "mail", "1/hour", "--burst", "3"], "only with a bucket"),
+        (["set", "a/b", "1/hour"], "without '/'"),
+        (["clear", "nothing", "--yes"], "no limit 'nothing' is in use"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(run, limits, words, said):
+    result = run(*words)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1

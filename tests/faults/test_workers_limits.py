@@ -1,0 +1,73 @@
+"""Limits over several real workers: never more than there are, and a permit that a killed worker held is free again."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from relevo.job.limiting import beside
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.workers import Site
+
+
+def most_at_once(site: Site) -> int:
+    running, most = 0, 0
+    for fact, _number, _pid, _time in site.lines():
+        running += {"start": 1, "end": -1}.get(fact, 0)
+        most = max(most, running)
+    return most
+
+
+def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_only_try(site: Site):
+    site.dispatch("limited.work", range(30), 0.05)
+    with site.worker("-c", "4"), site.worker("-c", "4"):
+        site.until(lambda: len(site.ended) == 30)
+        site.until(site.empty)
+    assert set(site.started.values()) == {1}
+    assert most_at_once(site) <= 3
+    assert site.failed() == []
+    assert [view for view in beside(site.driver).views(f"overlap/work {site.queue}") if view.holders or view.line] == []
+
+
+def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp_path: Path):
+    gate = tmp_path / "gate"
+    with site.worker("-c", "1") as killed:
+        site.dispatch("limited.hold", [0], str(gate))
+        site.until(lambda: site.running() == {0})
+        with site.worker("-c", "2"):
+            # Given one job that holds the permit for longer than a lease, and two that wait for it
+            site.dispatch("limited.hold", [1, 2], str(gate))
+            limits = beside(site.driver)
+            site.until(lambda: any(view.waiting == 2 for view in limits.views(f"overlap/hold {site.queue}")))
+            assert site.started == {0: 1}
+
+            # When its worker, children and all, is killed
+            killed.kill()
+            assert killed.ended() == -signal.SIGKILL
+
+            # I expect one to run at once again, and all to run in the end
+            site.until(lambda: sum(site.started.values()) == 2)
+            gate.touch()
+            site.until(lambda: site.ended == {0, 1, 2})
+            site.until(site.empty)
+    assert site.started == {0: 2, 1: 1, 2: 1}
+    assert most_at_once(site) <= 2  # the killed one has no end
+    assert site.failed() == []
+
+
+def test_a_rate_is_kept_by_two_workers_together(site: Site):
+    site.dispatch("limited.rate", range(14))
+    limits, seen = beside(site.driver), []
+    with site.worker("-c", "4"), site.worker("-c", "4"):
+
+        def looked():
+            seen.extend(view.used for view in limits.views(f"rate/five/{site.queue}"))
+            return len(site.ended) == 14
+
+        site.until(looked)
+    assert set(site.started.values()) == {1}
+    assert 0 < max(seen) <= 5
+    assert site.failed() == []

@@ -1,0 +1,69 @@
+"""Limits on every broker: `limits`, the `other` process's on the same broker, and jobs under leases to hold permits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from relevo.drivers.contract import NewJob
+from relevo.job.limiting import beside
+from relevo.limits.contract import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from relevo.drivers.contract import Driver, ReservedJob
+    from relevo.limits.contract import Limits
+    from tests.brokers import Broker, HandClock
+
+LEASE = 30.0
+
+
+class Ground:
+    """A broker's limits in the hands of two processes, and its jobs."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker, self.clock = broker, broker.clock
+        self.driver: Driver = broker.driver
+        self.mine: Limits = beside(broker.driver)
+        self.theirs: Limits = self.mine if broker.name == "memory" else beside(broker.other)
+        self.reserved: dict[str, ReservedJob] = {}
+
+    def job(self, job_id: str, lease: float = LEASE) -> Holder:
+        """A job of this id under a fresh lease: put, unless it is there, and reserved."""
+        queue = f"q-{job_id}"
+        if not self.driver.sizes(queue).pending:
+            self.driver.put([NewJob(queue, "{}", job_id)])
+        [job] = self.driver.reserve([queue], 1, lease, "worker")
+        self.reserved[job_id] = job
+        return Holder(job.lease.token, job_id, "a.task")
+
+    def empty(self) -> None:
+        for view in self.mine.views():
+            self.mine.clear(view.key)
+        for name in self.mine.redefined():
+            self.mine.redefine(name, None)
+        self.broker.empty()
+
+
+@pytest.fixture
+def ground(broker: Broker) -> Iterator[Ground]:
+    ground = Ground(broker)
+    yield ground
+    ground.empty()
+
+
+@pytest.fixture
+def limits(ground: Ground) -> Limits:
+    return ground.mine
+
+
+@pytest.fixture
+def other(ground: Ground) -> Limits:
+    return ground.theirs
+
+
+@pytest.fixture
+def clock(broker: Broker) -> HandClock:
+    return broker.clock
