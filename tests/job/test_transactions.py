@@ -146,7 +146,7 @@ def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noq
         if fails:
             raise ValueError
 
-    with working(app):
+    with working(app, 1):
         pay.apply_async((1,), task_id="order-1")
         pay.apply_async((1,), task_id="order-1")
         pay.apply_async((2, True), task_id="order-2")
