@@ -9,11 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import celery
 import click
 from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
@@ -24,9 +22,8 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import chain, coldstop, collect, listeners, opener, prefork, recording
-from relevo.job.batch import Batches, NewBatch
-from relevo.job.chain import NewChain
+from relevo.job import coldstop, listeners, opener, prefork, recording, renewal
+from relevo.job.batching import Batching
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -35,7 +32,7 @@ from relevo.limits.definitions import Definitions
 EXIT_MISUSED = 2
 
 
-class App(celery.Celery):
+class App(Batching):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
     events_cls = "relevo.job.events:Events"
@@ -51,27 +48,6 @@ class App(celery.Celery):
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
         super().__init__(main, **options)
-
-    def batch(self, members: Iterable[Any]) -> NewBatch:
-        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
-        return NewBatch(self, members)
-
-    def chain(self, *links: Any) -> NewChain:
-        """A chain in the making, of signatures and batches; None is left out."""
-        return NewChain(self, links)
-
-    @cached_property
-    def batches(self) -> Batches:
-        """The batches that were dispatched: `find`, `page`, `prune`."""
-        return Batches(self)
-
-    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
-        """Celery's way out for every job."""
-        if (collecting := collect.producer_now()) is not None:
-            options["producer"] = collecting
-        elif chain.is_handing_on(options):
-            return chain.handed_on(self, lambda: self.send_task(name, *args, **options))
-        return super().send_task(name, *args, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
         """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
@@ -112,6 +88,7 @@ def _wire(
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
         listeners.heard_by(event, signal, receiver)
