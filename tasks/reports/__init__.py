@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.models import Report, State
+from sqlalchemy import select
+
+from app.models import Report, State, User, session
+from app.models.base import now
 from relevo.errors import OptionError, did_you_mean
 from tasks import app, documents
 from tasks.reports import data, system
@@ -38,6 +41,22 @@ def generate(self: Any, report_id: int) -> dict[str, Any]:
             self.fail(error)
     documents.tell(Report, report_id, f"{row.type} report")
     return {"report": report_id, "size": size}
+
+
+@app.task(name="reports.system_daily", bind=True, tries=2, timeout=60, backoff=[60])
+def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
+    """Have a system-health report made for each administrator, one a day; how many they are."""
+    with session() as db:
+        administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
+        today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+        daily = select(Report.user_id).where(Report.type == "system-health", Report.created_at >= today)
+        have = set(db.scalars(daily.where(Report.user_id.in_(administrators), Report.format == "pdf")))
+        rows = [Report(user_id=user_id, type="system-health", format="pdf")
+                for user_id in administrators if user_id not in have]  # fmt: skip
+        db.add_all(rows)
+    for row in rows:
+        generate.delay(row.id)
+    return len(rows)
 
 
 @generate.failed
