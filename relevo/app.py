@@ -22,7 +22,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, listeners, opener, prefork, recording, renewal
+from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results
 from relevo.job.batching import Batching
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
@@ -84,6 +84,7 @@ def _wire(
     _check_names(config)
     drivers.register()
     prefork.install()
+    results.install()
     coldstop.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)

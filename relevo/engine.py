@@ -25,8 +25,8 @@ from sqlalchemy.engine import URL, make_url
 
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
 SQLITE_BUSY_TIMEOUT = 60
-# How long a fork waits for a step on SQLite that is under way in another thread, in seconds.
-FORK_PATIENCE = 10
+# How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer than any step.
+FORK_PATIENCE = SQLITE_BUSY_TIMEOUT + 10
 # Who executes with this option gets no BEGIN: each statement is a transaction of its own.
 ALONE = "relevo_alone"
 

@@ -24,7 +24,6 @@ that refuses says so, and the parent then frees the job (a second time does noth
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import threading
@@ -40,7 +39,8 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos
-from relevo.job.pipes import PipeLock, TaskQueue
+from relevo.job.pipes import PipeLock, TaskQueue, keep_apart
+from relevo.job.pool_threads import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
 
@@ -49,8 +49,6 @@ MOST_CHILDREN = 1023
 REFUSED = "relevo: refused"
 # So many jobs may wait in the pipe for each child.
 PER_CHILD = 4
-# Seconds between two looks for attempts that have run for too long.
-TIMEOUT_CHECK = 0.5
 
 
 def install() -> None:
@@ -95,50 +93,6 @@ class Worker(billiard_pool.Worker):
             os._exit(exitcode)
 
 
-class _Woken:
-    """A thread of the pool that waits instead of sleeping: `close` and `terminate` wake it."""
-
-    def __init__(self, *args: Any) -> None:
-        self._wake = threading.Event()
-        super().__init__(*args)
-
-    def close(self) -> None:
-        super().close()  # type: ignore[misc]  # billiard's PoolThread
-        self._wake.set()
-
-    def terminate(self) -> None:
-        super().terminate()  # type: ignore[misc]
-        self._wake.set()
-
-
-class Supervisor(_Woken, billiard_pool.Supervisor):
-    """Replaces children that have ended: often in the pool's first second, when one that can't start is noticed."""
-
-    def body(self) -> None:
-        pool, began = self.pool, time.monotonic()
-        restarts = pool.restart_state
-        pool.restart_state = billiard_pool.restart_state(10 * pool._processes, 1)  # noqa: SLF001
-        try:
-            while not self._wake.wait(0.1 if time.monotonic() - began < 1 else 0.8):
-                if time.monotonic() - began >= 1:
-                    pool.restart_state = restarts
-                pool._maintain_pool()  # noqa: SLF001
-        except billiard_pool.RestartFreqExceeded:
-            pool.close()
-            pool.join()
-            raise
-
-
-class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
-    """Ends attempts that have run for too long."""
-
-    def body(self) -> None:
-        with contextlib.suppress(billiard_pool.CoroStop):
-            for _ in self.handle_timeouts():
-                if self._wake.wait(TIMEOUT_CHECK):
-                    break
-
-
 class Pool(billiard_pool.Pool):
     """billiard's threaded pool with memory shared with its children."""
 
@@ -152,11 +106,13 @@ class Pool(billiard_pool.Pool):
         self.forked = get_start_method() == "fork"
         self._slot = 0
         self._writing = threading.Lock()
+        self._late: set[int] = set()
         super().__init__(*args, **options)
         self._taskqueue: Any = TaskQueue(self._taskqueue, self._inqueue._writer, self._writing)  # noqa: SLF001
 
     def _setup_queues(self) -> None:
         super()._setup_queues()
+        self.packets = keep_apart(self._inqueue._reader, self._inqueue._writer) if self.forked else 0  # noqa: SLF001
         if self.forked:
             self._inqueue._rlock, self._outqueue._wlock = PipeLock(), PipeLock()  # noqa: SLF001
         send = self._inqueue._writer.send  # noqa: SLF001
@@ -180,37 +136,59 @@ class Pool(billiard_pool.Pool):
         return process
 
     def process_flush_queues(self, worker: Any) -> None:
-        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
+        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place.
+
+        It may even have read one and not have noted it: that one is among those that no child has started.
+        """
         super().process_flush_queues(worker)
+        if worker.exitcode not in (billiard_pool.EX_OK, billiard_pool.EX_RECYCLE):
+            self.recall()
         result = self._cache.get(self.shared[worker.slot] - 1) if worker.slot else None
         if result is not None and not result.accepted():
             result._ack(None, time.monotonic(), worker.pid, None)  # noqa: SLF001
 
     def on_job_ready(self, job: int, i: Any, obj: Any, inqW_fd: Any) -> None:  # noqa: ARG002, N803
         if obj[1] == REFUSED:
-            result = self._cache.pop(job, None)
-            if result is not None:
-                give_back(result)
+            self._give_back(job)
 
     def recall(self) -> int:
         """Take back every job that no child has started. Returns how many are free at once (others may follow)."""
-        waiting = [result for result in list(self._cache.values()) if not result.accepted()]
+        waiting = [job for job, result in list(self._cache.items()) if not result.accepted()]
         if not waiting or not self.forked:
             return 0
-        self.shared[0] = 1 + max(result._job for result in waiting)  # noqa: SLF001
+        self.shared[0] = 1 + max(waiting)
         started = {number - 1 for number in self.shared[1 : self._processes + 1]}
-        free = [result for result in waiting if result._job not in started]  # noqa: SLF001
-        return sum(give_back(result) for result in free if self._cache.pop(result._job, None))  # noqa: SLF001
+        return sum(self._give_back(job) for job in waiting if job not in started)
+
+    def _give_back(self, job: int) -> bool:
+        """Put a job back for any worker: it has not been started, and never will be here.
+
+        The thread that hands it over may still be about to note which request it belongs to: then it is late.
+        """
+        result = self._cache.get(job)
+        request = request_of(result) if result is not None else None
+        if result is None or request is None:
+            (self._late.discard if result is None else self._late.add)(job)
+            return False
+        if self._cache.pop(job, None) is None:  # another thread was quicker
+            return False
+        self._late.discard(job)
+        request.reject(requeue=True)
+        state.task_ready(request)
+        return True
+
+    def give_back_the_late(self) -> None:
+        """Try again with those whose request was not known."""
+        for job in list(self._late):
+            self._give_back(job)
 
 
-def give_back(result: Any) -> bool:
-    """The job of `result` has not been started and never will be here: put it back for any worker."""
+def request_of(result: Any) -> Any:
+    """The request that this worker has accepted for a result of its pool, or None."""
     for request in requests():
         if request._apply_result is not None and request._apply_result() is result:  # noqa: SLF001
-            request.reject(requeue=True)
-            state.task_ready(request)
-            return True
-    return False
+            return request
+    return None
 
 
 def requests() -> Iterator[Any]:
@@ -240,7 +218,10 @@ class TaskPool(celerys.TaskPool):
 
     def most_waiting(self) -> int:
         """How many jobs may wait in the pipe."""
-        return PER_CHILD * self.num_processes
+        children = self.num_processes
+        packets = self._pool.packets if isinstance(self._pool, Pool) else 0
+        # A job for each child is in the pipe as well: a pipe that is full would make the consumer wait for a reader.
+        return min(PER_CHILD * children, max(packets - children, 0)) if packets else PER_CHILD * children
 
     def recall(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 
 import pytest
+from celery import Celery
 from sqlalchemy import text
 
+from relevo.app import share_results
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
+from relevo.job import results
 
 WHO = {
     "sqlite": "SELECT 1",
@@ -98,3 +102,27 @@ def test_a_child_goes_on_when_its_parent_closes(driver):
 
     # I expect nothing to be lost
     assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child", "later"]
+
+
+def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
+    """A child that is forked there finds the file locked for as long as it lives: the kernel's lock isn't its own."""
+    results.install()
+    app = Celery("forks", set_as_current=False)
+    app.conf.update(result_backend=f"db+sqlite:///{tmp_path}/results.db", database_engine_callback=share_results)
+    backend, update, parent = app.backend, app.backend._update_result, os.getpid()
+    writing, forking = threading.Event(), threading.Event()
+    os.register_at_fork(before=forking.set)  # called before those that were registered earlier
+
+    def slowly(*args, **kwargs):
+        update(*args, **kwargs)
+        if os.getpid() == parent:
+            writing.set()
+            forking.wait(60)
+
+    monkeypatch.setattr(backend, "_update_result", slowly)
+    writer = threading.Thread(target=backend.store_result, args=("parent", 1, "SUCCESS"))
+    writer.start()
+    assert writing.wait(60)
+    assert in_a_child(lambda: backend.store_result("child", 2, "SUCCESS")) == 0
+    writer.join()
+    assert [backend.get_result(name) for name in ("parent", "child")] == [1, 2]
