@@ -41,6 +41,8 @@ task_routes = (
         ("cases.*", "high"),
         ("events.*", "default"),
         ("orders.*", "critical"),
+        ("files.*", "default"),
+        ("alerts.*", "high"),
         ("cleanup.*", "low"),
         ("celery.backend_cleanup", "low"),
     ],

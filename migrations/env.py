@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from app.models import Base
-from relevo import config
+from app.settings import engine
 from relevo.engine import engine_for
 
 
@@ -25,11 +25,11 @@ def run(connection: Connection) -> None:
 
 
 if context.is_offline_mode():
-    context.configure(url=config.load().database_url, target_metadata=Base.metadata, literal_binds=True)
+    context.configure(url=engine().database_url, target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 elif handed_over := context.config.attributes.get("connection"):
     run(handed_over)
 else:
-    with engine_for(config.load().database_url).begin() as own:
+    with engine_for(engine().database_url).begin() as own:
         run(own)

@@ -42,6 +42,10 @@ class Environment:
     def text(self, name: str, default: str = "") -> str:
         return self._values.get(name, "").strip() or default
 
+    def names(self) -> list[str]:
+        """What was given."""
+        return sorted(self._values)
+
     def secret(self, name: str) -> str:
         """The value as it stands: a password may begin or end with a blank."""
         return self._values.get(name, "")

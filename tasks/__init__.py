@@ -4,6 +4,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
+from app import settings
 from relevo.app import EXIT_MISUSED, create_app
 from relevo.errors import SettingsError
 
@@ -12,7 +13,9 @@ from relevo.errors import SettingsError
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 try:
-    app = create_app("tasks", include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
+    settings.application()
+    app = create_app("tasks", settings.engine(),
+                     include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
 except SettingsError as error:  # one line for whatever program this is the start of, not a traceback
     sys.stderr.write(f"Error: {error}\n")
     raise SystemExit(EXIT_MISUSED) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app import settings
 from relevo import config
 from relevo.config import Settings
 from relevo.errors import SettingsError
@@ -384,7 +385,7 @@ def commented(line: str) -> bool:
 
 def test_the_example_file_has_every_setting_and_no_other():
     names = [line[1:].partition("=")[0] for line in EXAMPLE.read_text().splitlines() if commented(line)]
-    assert sorted(names) == sorted(config.NAMES)
+    assert sorted(names) == sorted(config.NAMES + settings.NAMES)
 
 
 def test_the_example_file_can_be_copied_as_it_is():
@@ -394,12 +395,13 @@ def test_the_example_file_can_be_copied_as_it_is():
 def test_the_values_in_the_example_file_are_good(env_file):
     lines = EXAMPLE.read_text().splitlines()
     env_file.write_text("\n".join(line[1:] if commented(line) else line for line in lines))
-    assert config.load({}, env_file).connection == load().connection
+    assert config.load({}, env_file, ["APP_*"]).connection == load().connection
+    assert settings.load({}, env_file).url == settings.load({}, None).url
 
 
 def test_the_settings_page_has_every_setting_and_no_other():
     rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
-    assert sorted(rows) == sorted(config.NAMES)
+    assert sorted(rows) == sorted(config.NAMES + settings.NAMES)
 
 
 def test_the_settings_page_has_every_connection():

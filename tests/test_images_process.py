@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 import tasks
 from app.models import File, FileVersion, User, session
-from app.models.session import _settings
+from app.settings import engine as _settings
 from relevo.disks import LocalDisk
 from relevo.errors import DiskError, ImageError, OptionError
 from relevo.job.payload import Job

@@ -14,7 +14,7 @@ from app.models.catalog import (
 )
 from app.models.documents import Export, Import, ImportRow, Report, State
 from app.models.events import Attendee, Event
-from app.models.files import File, FileVersion
+from app.models.files import File, FileBatch, FileVersion
 from app.models.mails import Mail
 from app.models.orders import Order, OrderLine
 from app.models.requests import Answer, RequestCount
@@ -24,6 +24,7 @@ from app.models.webhooks import Delivery, Webhook
 
 __all__ = [
     "Answer", "Attendee", "Base", "Case", "Category", "Delivery", "Distributor", "Event", "Export", "File",
-    "FileVersion", "Import", "ImportRow", "Mail", "Order", "OrderLine", "Product", "Report", "RequestCount", "State",
-    "Store", "StoreCategory", "StoreProduct", "StoreVariant", "Token", "User", "Variant", "Webhook", "session",
+    "FileBatch", "FileVersion", "Import", "ImportRow", "Mail", "Order", "OrderLine", "Product", "Report",
+    "RequestCount", "State", "Store", "StoreCategory", "StoreProduct", "StoreVariant", "Token", "User", "Variant",
+    "Webhook", "session",
 ]  # fmt: skip

@@ -38,6 +38,17 @@ class File(Base):
     )
 
 
+class FileBatch(Base):
+    """Whose batch of files this is; what became of it, `app.batches.find(id)` says."""
+
+    __tablename__ = "file_batches"
+    __table_args__ = (UTF8,)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class FileVersion(Base):
     """One size of a picture. `options` is what it was made with: the edge asked for, the kind of file, the quality."""
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
+from app import settings
 from app.models import schema
-from relevo import config
 from relevo.engine import engine_for
-
-_settings = functools.cache(config.load)
 
 
 @contextlib.contextmanager
@@ -21,7 +18,7 @@ def session(url: str | None = None) -> Iterator[Session]:
 
     On SQLite the transaction holds the one write lock from the start: don't dispatch, mail or compute inside it.
     """
-    engine = engine_for(url or _settings().database_url)
+    engine = engine_for(url or settings.engine().database_url)
     schema.require(engine)
     with Session(engine, expire_on_commit=False) as opened, opened.begin():
         yield opened

@@ -1,0 +1,100 @@
+"""The application's own settings, `APP_…`, beside Relevo's: read once from the same places, and as strict.
+
+A wrong one stops the start. docs/settings.md says more of each, `.env.example` is the file to copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from relevo import config, environment
+from relevo.config import Settings
+from relevo.environment import Environment, expected, expected_url
+from relevo.errors import SettingsError, did_you_mean
+
+NAMES = ("APP_URL", "APP_CASES_URL", "APP_PAYMENTS_URL", "APP_PRIVATE_WEBHOOKS", "APP_UPLOAD_LIMIT",
+         "APP_REQUESTS_A_MINUTE", "APP_PDF_FONT")  # fmt: skip
+
+MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What was set, and the defaults of what wasn't."""
+
+    #: APP_URL: where the API is reached from outside; links begin with it.
+    url: str
+    #: APP_CASES_URL: the service that has the data of cases, asked for `…/<number>`; None: there is none.
+    cases_url: str | None
+    #: APP_PAYMENTS_URL: who is told to charge an order; None: orders are paid by invoice.
+    payments_url: str | None
+    #: APP_PRIVATE_WEBHOOKS: whether a webhook may go to a private address.
+    private_webhooks: bool
+    #: APP_UPLOAD_LIMIT: bytes of one uploaded file.
+    upload_limit: int
+    #: APP_REQUESTS_A_MINUTE: requests of one token, or of one address without one.
+    requests_a_minute: int
+    #: APP_PDF_FONT: a TrueType font for PDFs; None: one of this machine, else one that has western letters only.
+    pdf_font: Path | None
+
+
+@functools.cache
+def application() -> Application:
+    """The application's settings, of the process environment and `.env`."""
+    return load()
+
+
+@functools.cache
+def engine() -> Settings:
+    """Relevo's settings, of the same places."""
+    return config.load(others=["APP_*"])
+
+
+def load(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Application:
+    """Read the settings; `SettingsError` for the first that is wrong."""
+    env = environment.read((), os.environ if environ is None else environ, env_file, ["*"])
+    _check_names(env_file)
+    return Application(
+        url=(_url(env, "APP_URL") or "http://127.0.0.1:8000").rstrip("/"),
+        cases_url=_url(env, "APP_CASES_URL"),
+        payments_url=_url(env, "APP_PAYMENTS_URL"),
+        private_webhooks=env.choice("APP_PRIVATE_WEBHOOKS", "no", ("yes", "no")) == "yes",
+        upload_limit=env.whole("APP_UPLOAD_LIMIT", 50 * MEGABYTE, 1, 10**12 - 1),
+        requests_a_minute=env.whole("APP_REQUESTS_A_MINUTE", 120, 1, 1_000_000),
+        pdf_font=_font(env),
+    )
+
+
+def _check_names(env_file: Path | None) -> None:
+    """In the file, `APP_` is ours; in the environment it is everybody's (APP_ENV, APP_HOME …)."""
+    given = environment.read((), {}, env_file, ["*"])
+    for name in given.names():
+        if name.startswith("APP_") and name not in NAMES:
+            raise SettingsError(f"expected every setting in {env_file} to be a known one, got {name!r}"
+                                f"{did_you_mean(name, NAMES)}")
+
+
+def _url(env: Environment, name: str) -> str | None:
+    given = env.text(name)
+    if not given:
+        return None
+    try:
+        url = urlsplit(given)
+        fits = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and given.isprintable()
+    except ValueError:
+        fits = False
+    if not fits:
+        raise expected_url(name, "an url that begins with http:// or https://", given)
+    return given.rstrip("/")
+
+
+def _font(env: Environment) -> Path | None:
+    given = env.text("APP_PDF_FONT")
+    if given and not Path(given).is_file():
+        raise expected("APP_PDF_FONT", "a file, a TrueType font", given)
+    return Path(given).absolute() if given else None

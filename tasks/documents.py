@@ -1,0 +1,69 @@
+"""What reports and exports share: a file made of tables, kept on a disk, with a link that ends, and a mail about it.
+
+    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so -> the user gets the link
+
+A second run replaces the file at the same path, and mails nothing twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from datetime import timedelta
+
+from app.models import Export, Report, State, session
+from app.models.base import now
+from tasks import email, storage
+from tasks.tables import Table, write
+
+IN_MEMORY = 4 * 1024 * 1024
+
+
+def pending(model: type[Report | Export], number: int) -> Report | Export:
+    """The row of a document that is to be made. Raises LookupError."""
+    with session() as db:
+        row = db.get(model, number)
+    if row is None:
+        raise LookupError(f"there is no {model.__name__.lower()} {number!r}: it was deleted, or is not committed yet")
+    return row
+
+
+def make(row: Report | Export, name: str, title: str, tables: Iterable[Table]) -> int:
+    """Write the file, put it on the default disk and say so in the row; its size. `name` is what it is saved as."""
+    disk, path = storage.default(), f"{type(row).__tablename__}/{row.id}/{name}.{row.format}"
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+        write(row.format, file, title, tables)  # type: ignore[arg-type]
+        file.seek(0)
+        size = storage.disk(disk).put(path, file)  # type: ignore[arg-type]
+    with session() as db:
+        kept = db.get(type(row), row.id)
+        if kept is not None:  # else its user is gone, and cleanup finds the file by its path
+            kept.state, kept.disk, kept.path, kept.size, kept.error = State.COMPLETED, disk, path, size, None
+            kept.finished_at = now()
+            kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
+    return size
+
+
+def link(row: Report | Export) -> str:
+    """A url that fetches the document, until it expires. Raises LookupError when there is nothing to fetch."""
+    if row.path is None or row.disk is None or row.expires_at is None or row.expires_at < now():
+        raise LookupError("it is not there: it is not made yet, or has expired")
+    left = (row.expires_at - now()).total_seconds()
+    return storage.disk(row.disk).link(row.path, left, row.path.rpartition("/")[2])
+
+
+def tell(model: type[Report | Export], number: int, what: str) -> None:
+    """Mail the user that it is ready, with the link."""
+    row = pending(model, number)
+    email.once(f"{model.__tablename__}-{number}-ready", "document_ready", row.user_id, what=what, link=link(row),
+               until=f"{row.expires_at:%Y-%m-%d %H:%M} UTC")  # fmt: skip
+
+
+def give_up(model: type[Report | Export], number: int, what: str, error: BaseException) -> None:
+    """It can't be made: its row and its user are told."""
+    with session() as db:
+        row = db.get(model, number)
+        if row is None or row.state == State.COMPLETED:
+            return
+        row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
+    email.once(f"{model.__tablename__}-{number}-failed", "document_failed", row.user_id, what=what, error=row.error)

@@ -1,0 +1,91 @@
+"""events.process: tickets for those who attend, the event's statistics, and an export of the attendees.
+
+One run of an event at a time, and so many events a minute over all workers; it gives up two hours after it was
+dispatched, and then the administrators are told. Who has a ticket keeps it: a second run gives the places that are
+left, in the order of registration.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.models import Attendee, Event, Export, User, session
+from app.models.base import now
+from relevo.job.middleware import RateLimited, WithoutOverlapping
+from tasks import app, email, exports
+
+#: Events that are processed in a minute, over all workers.
+RATE = "60/minute"
+PAGE = 500
+app.limits.define("events", RATE)
+
+
+def tags_of(event_id: int) -> list[str]:
+    return ["event", f"event:{event_id}"]
+
+
+@app.task(name="events.process", bind=True, timeout=600, retry_until=7200, max_exceptions=10, backoff=[30, 60, 300],
+          tags=tags_of, middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
+def process(self: Any, event_id: int) -> dict[str, Any]:
+    """Process an event; its statistics."""
+    while _confirm_page(event_id):
+        self.progress(*_progress(event_id))
+    with session() as db:
+        event = db.get_one(Event, event_id)
+        states = _states(db, event_id)
+        event.statistics = {"attendees": states.total(), **states, "capacity": event.capacity,
+                            "full": states["confirmed"] >= event.capacity}  # fmt: skip
+        event.processed_at, event.error = now(), None
+        export = Export(user_id=event.user_id, event_id=event_id, format="xlsx")
+        db.add(export)
+    exports.attendees.delay(export.id)
+    return dict(event.statistics)
+
+
+@process.failed
+def process_failed(job: Any, error: BaseException) -> None:
+    """It can't be processed: its row says why, and the administrators are told."""
+    event_id = job.args[0] if job.args else job.kwargs["event_id"]
+    with session() as db:
+        event = db.get(Event, event_id)
+        if event is not None:
+            event.error = email.told(error)
+        administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
+    name = event.name if event is not None else f"{event_id}"
+    for user_id in administrators:
+        email.once(f"event-{job.id}-failed-{user_id}", "event_failed", user_id, event=name, error=email.told(error))
+
+
+def _confirm_page(event_id: int) -> bool:
+    """Give tickets, or a place on the waiting list, to the next who registered; whether there may be more."""
+    with session() as db:
+        event = db.get(Event, event_id, with_for_update=True)
+        if event is None:
+            raise LookupError(f"there is no event {event_id!r}: it was deleted, or is not committed yet")
+        taken = db.scalar(select(func.count()).select_from(Attendee).filter_by(event_id=event_id, state="confirmed"))
+        left = event.capacity - (taken or 0)
+        states = ["registered", "waiting"] if left > 0 else ["registered"]
+        query = select(Attendee).where(Attendee.event_id == event_id, Attendee.state.in_(states)).order_by(Attendee.id)
+        page = db.scalars(query.limit(PAGE)).all()
+        for number, attendee in enumerate(page):
+            attendee.state = "confirmed" if number < left else "waiting"
+            if number < left:
+                attendee.ticket = f"{event_id}-{secrets.token_hex(8)}"
+        return len(page) == PAGE  # those who wait already are taken up only while there are places, so this ends
+
+
+def _progress(event_id: int) -> tuple[int, int]:
+    with session() as db:
+        states = _states(db, event_id)
+    return states.total() - states["registered"], states.total()
+
+
+def _states(db: Session, event_id: int) -> Counter[str]:
+    """How many attendees are in which state."""
+    query = select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
+    return Counter(dict(db.execute(query).tuples().all()))

@@ -1,0 +1,43 @@
+"""exports.attendees: those who attend an event, as CSV, XLSX, PDF or JSON, under a link that ends after seven days."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from app.models import Attendee, Event, Export, State, session
+from app.models.paging import paged
+from tasks import app, documents
+from tasks.tables import Table, TableError
+
+COLUMNS = ["id", "name", "email", "state", "ticket", "registered"]
+
+
+def tags_of(export_id: int) -> list[str]:
+    return ["export", f"export:{export_id}"]
+
+
+@app.task(name="exports.attendees", bind=True, tries=3, timeout=600, backoff=[30, 60], tags=tags_of)
+def attendees(self: Any, export_id: int) -> dict[str, Any]:
+    """Make an export. Returns its size in bytes."""
+    row = documents.pending(Export, export_id)
+    size = row.size
+    if row.state != State.COMPLETED:
+        with session() as db:
+            event = db.get_one(Event, row.event_id)
+        query = select(Attendee.id, Attendee.name, Attendee.email, Attendee.state, Attendee.ticket, Attendee.created_at)
+        rows = paged(query.where(Attendee.event_id == event.id), Attendee.id)
+        try:
+            size = documents.make(row, f"attendees-{event.id}", f"Attendees of {event.name}",
+                                  [Table("Attendees", COLUMNS, rows)])  # fmt: skip
+        except TableError as error:
+            self.fail(error)
+    documents.tell(Export, export_id, "export of attendees")
+    return {"export": export_id, "size": size}
+
+
+@attendees.failed
+def attendees_failed(job: Any, error: BaseException) -> None:
+    """The last try went wrong: its row and its user are told."""
+    documents.give_up(Export, job.args[0] if job.args else job.kwargs["export_id"], "export of attendees", error)

@@ -1,0 +1,77 @@
+"""Files as they come in, and batches of them: 1 to 50 pictures of a user processed as one, the user told when all
+is done.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+from celery.utils.log import get_task_logger
+
+from app.models import File, FileBatch, session
+from relevo.errors import OptionError
+from tasks import app, email, images, storage
+
+logger = get_task_logger(__name__)
+
+MOST = 50
+
+
+def store(user_id: int, name: str, source: BinaryIO, folder: str = "uploads") -> File:
+    """Put an upload on the default disk, under a name of its own whatever it is called, and write its row."""
+    disk, path = storage.default(), f"{folder}/{secrets.token_hex(8)}{_suffix(name)}"
+    size = storage.disk(disk).put(path, source)
+    shown = "".join(letter for letter in name if letter.isprintable())[-255:] or "unnamed"
+    mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    file = File(user_id=user_id, disk=disk, path=path, original_name=shown, mime=mime, size=size)
+    try:
+        with session() as db:
+            db.add(file)
+    except BaseException:
+        storage.disk(disk).delete(path)  # no row, no file
+        raise
+    return file
+
+
+def process_batch(user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int] | None = None) -> str:
+    """Process files of a user's as one batch; its id. That they are the user's is for the caller to check."""
+    if not 1 <= len(file_ids) <= MOST or len(set(file_ids)) != len(file_ids):
+        raise OptionError(f"expected 1 to {MOST} different files, got {list(file_ids)!r:.100}")
+    members = (images.process.s(number, dict(sizes) if sizes else None, user_id=user_id) for number in file_ids)
+    made = (app.batch(members).name(f"{len(file_ids)} files of user {user_id}").allow_failures()
+            .then(all_processed.s()).catch(first_failed.s()).finally_(batch_done.s(user_id)).dispatch())  # fmt: skip
+    with session() as db:
+        db.add(FileBatch(id=made.id, user_id=user_id))
+    return str(made.id)
+
+
+@app.task(name="files.all_processed")
+def all_processed(batch_id: str) -> None:
+    """Every file of a batch was processed."""
+    logger.info("batch %s: every file was processed", batch_id)
+
+
+@app.task(name="files.first_failed")
+def first_failed(batch_id: str) -> None:
+    """The first file of a batch could not be processed; the others go on."""
+    logger.warning("batch %s: a file could not be processed", batch_id)
+
+
+@app.task(name="files.batch_done", bind=True, tries=3, timeout=30, backoff=[10, 60])
+def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001 - bound for its tries
+    """Mail the user how many of how many files were processed."""
+    batch = app.batches.find(batch_id)
+    if batch is None:
+        return "the batch was pruned"
+    email.once(f"batch-{batch_id}", "files_done", user_id, done=batch.completed, total=batch.total, failed=batch.failed)
+    return f"{batch.completed} of {batch.total} processed"
+
+
+def _suffix(name: str) -> str:
+    suffix = PurePath(name).suffix.lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""

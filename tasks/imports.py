@@ -1,0 +1,220 @@
+"""imports.users: a CSV of names and addresses becomes users, in chunks side by side, each row reported good or bad.
+
+    split: where each chunk lies in the file -> a batch of imports.chunk -> imports.finish: counted, and mailed
+
+Nothing is kept in memory but one chunk. A chunk's users and the reports of its rows are one transaction, so a chunk
+that was killed has done all of it or nothing, and one that runs again finds its reports and does no row twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.models import Import, ImportRow, State, User, session
+from app.models.base import now
+from relevo.errors import OptionError
+from tasks import app, email, storage
+
+CHUNK = 500
+#: Bad rows that are named in the mail; the API has them all.
+SHOWN = 20
+NAME, ADDRESS = "name", "email"
+LONGEST_LINE = 100_000
+LONGEST_NAME = 255
+
+
+def tags_of(import_id: int, *_chunk: Any) -> list[str]:
+    return ["import", f"import:{import_id}"]
+
+
+@app.task(name="imports.users", bind=True, tries=3, timeout=600, backoff=[10, 60], tags=tags_of)
+def users(self: Any, import_id: int) -> dict[str, Any]:
+    """Split an import and hand its chunks in; how many rows and chunks."""
+    row = _row(import_id)
+    if row.state != State.PENDING:
+        return {"import": import_id, "skipped": f"it is {row.state}"}
+    try:
+        chunks = list(split(storage.disk(row.disk).open(row.path)))
+    except OptionError as error:
+        self.fail(error)
+    with session() as db:
+        db.get_one(Import, import_id).chunks = len(chunks)
+    members = (chunk.s(import_id, *where) for where in chunks)
+    if chunks:
+        app.batch(members).name(f"import of users {now():%Y-%m-%d %H:%M:%S}").allow_failures().finally_(
+            finish.si(import_id)
+        ).dispatch(id=f"import-{import_id}")
+    else:
+        finish.delay(import_id)
+    return {"import": import_id, "chunks": len(chunks)}
+
+
+@users.failed
+def users_failed(job: Any, error: BaseException) -> None:
+    """It can't be split: its row and its user are told."""
+    import_id = job.args[0] if job.args else job.kwargs["import_id"]
+    with session() as db:
+        row = db.get(Import, import_id)
+        if row is None:
+            return
+        row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
+    email.once(f"import-{import_id}-failed", "document_failed", row.user_id, what="import", error=row.error)
+
+
+@app.task(name="imports.chunk", bind=True, tries=3, timeout=300, backoff=[5, 30], tags=tags_of)
+def chunk(self: Any, import_id: int, first: int, start: int, end: int, columns: list[str], comma: str) -> int:  # noqa: ARG001 - a chunk's place
+    """Import the rows between two bytes of the file, of which the first is the row `first`; how many are good."""
+    row = _row(import_id)
+    with storage.disk(row.disk).open(row.path) as file:
+        file.seek(start)
+        text = file.read(end - start).decode()
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=comma))
+    with session() as db:
+        done = select(func.count()).select_from(ImportRow).where(ImportRow.import_id == import_id)
+        if not db.scalar(done.where(ImportRow.number >= first, ImportRow.number < first + len(rows))):
+            # Two chunks that name the same addresses crosswise can end in a deadlock; then one of them is tried again.
+            for number, cells in enumerate(rows, first):
+                if cells:  # an empty line is nothing
+                    db.add(_imported(db, import_id, number, dict(zip(columns, cells, strict=False))))
+    return _welcomed(import_id, first, first + len(rows))
+
+
+@chunk.failed
+def chunk_failed(job: Any, error: BaseException) -> None:
+    """The last try went wrong: each of its rows is reported bad, unless it was reported before."""
+    import_id, first, start, end, _, comma = job.args
+    row = _row(import_id)
+    with storage.disk(row.disk).open(row.path) as file:
+        file.seek(start)
+        count = sum(1 for _ in csv.reader(io.StringIO(file.read(end - start).decode(), newline=""), delimiter=comma))
+    with session() as db:
+        query = select(ImportRow.number).where(ImportRow.import_id == import_id, ImportRow.number >= first)
+        there = set(db.scalars(query.where(ImportRow.number < first + count)))
+        db.add_all(ImportRow(import_id=import_id, number=number, error=email.told(error))
+                   for number in range(first, first + count) if number not in there)  # fmt: skip
+
+
+@app.task(name="imports.finish", bind=True, tries=3, timeout=60, backoff=[10, 60], tags=tags_of)
+def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound for its tries
+    """All chunks have ended: count the rows, and mail the user."""
+    with session() as db:
+        row = db.get_one(Import, import_id)
+        reports = select(func.count()).select_from(ImportRow).filter_by(import_id=import_id)
+        row.bad = db.scalar(reports.where(ImportRow.error.is_not(None))) or 0
+        row.good = (db.scalar(reports) or 0) - row.bad
+        row.state, row.finished_at = State.COMPLETED, now()
+        bad = select(ImportRow).where(ImportRow.import_id == import_id, ImportRow.error.is_not(None))
+        shown = db.scalars(bad.order_by(ImportRow.number).limit(SHOWN)).all()
+    counted = {"good": row.good, "bad": row.bad}
+    email.once(f"import-{import_id}-done", "import_done", row.user_id, name=row.name, **counted,
+               rows=[{"number": one.number, "error": one.error} for one in shown])  # fmt: skip
+    return counted
+
+
+# --- the file
+# -----------------------------------------------------------------------------------------------------------
+def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
+    """Chunks of a CSV: number of the first row, where it starts and ends, the columns, the delimiter. Raises
+    OptionError.
+
+    csv.reader takes no more lines than a row needs, so what was read when it gives a row is where the next one starts.
+    """
+    with file:
+        lines = Lines(file)
+        heading = next(lines, "").removeprefix("\ufeff")
+        comma = ";" if heading.count(";") > heading.count(",") else ","
+        columns = [cell.strip().lower() for cell in next(csv.reader([heading], delimiter=comma), [])]
+        if not {NAME, ADDRESS} <= set(columns):
+            raise OptionError(f"expected the first line to name {NAME!r} and {ADDRESS!r}, got {heading!r:.100}")
+        start, first, number = lines.read, 1, 1
+        try:
+            for number, _ in enumerate(csv.reader(lines, delimiter=comma), 2):
+                if number - first >= CHUNK:
+                    yield first, start, lines.read, columns, comma
+                    start, first = lines.read, number
+        except csv.Error as error:
+            raise OptionError(f"row {number} can't be read: {error}") from error
+        if number > first:
+            yield first, start, lines.read, columns, comma
+
+
+class Lines:
+    """The lines of a file as texts, and how many bytes of it were read."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.read = file, 0
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_LINE + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > LONGEST_LINE:
+            raise OptionError(f"expected lines of at most {LONGEST_LINE:,} bytes")
+        self.read += len(line)
+        try:
+            return str(line.decode())
+        except UnicodeDecodeError as error:
+            wrong = line[error.start : error.end]
+            raise OptionError(f"expected UTF-8, got {wrong!r} before byte {self.read:,}") from error
+
+
+# --- a row
+# --------------------------------------------------------------------------------------------------------------
+def _imported(db: Session, import_id: int, number: int, cells: dict[str, str]) -> ImportRow:
+    name, address = cells.get(NAME, "").strip(), cells.get(ADDRESS, "").strip()
+    report = ImportRow(import_id=import_id, number=number, email=address[:254])
+    try:
+        report.email, name = address_of(address), name_of(name)
+        with db.begin_nested():
+            db.add(User(name=name, email=report.email))
+    except IntegrityError:
+        report.error = f"there is a user with the address {report.email}"
+    except ValueError as error:
+        report.error = str(error).partition("\n")[0][:1000]
+    return report
+
+
+def address_of(given: str) -> str:
+    """An address in the one form in which it is kept. Raises ValueError."""
+    try:
+        return validate_email(given, check_deliverability=False).normalized.lower()
+    except EmailNotValidError as error:
+        raise ValueError(f"expected an address, got {given!r:.60}: {error}") from error
+
+
+def name_of(given: str) -> str:
+    """A user's name, if it can be one. Raises ValueError."""
+    if not given or len(given) > LONGEST_NAME or not given.isprintable():
+        raise ValueError(f"expected a name, got {given!r:.60}")
+    return given
+
+
+def _welcomed(import_id: int, first: int, end: int) -> int:
+    """Welcome the users of the good rows, each once however often this is done; how many they are."""
+    good = select(User.id).join(ImportRow, ImportRow.email == User.email).where(
+        ImportRow.import_id == import_id, ImportRow.error.is_(None), ImportRow.number >= first, ImportRow.number < end
+    )  # fmt: skip
+    with session() as db:
+        found: Sequence[int] = db.scalars(good).all()
+    for user_id in found:
+        email.once(f"welcome-{user_id}", "welcome", user_id)
+    return len(found)
+
+
+def _row(import_id: int) -> Import:
+    with session() as db:
+        row = db.get(Import, import_id)
+    if row is None:
+        raise LookupError(f"there is no import {import_id!r}: it was deleted, or is not committed yet")
+    return row

@@ -1,0 +1,65 @@
+"""reports.generate: user-activity, file-statistics or system-health, as JSON, CSV, XLSX or PDF, from real data.
+
+row of the report -> its tables (data.py, system.py) -> a file on the disk -> the user is mailed the link
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from app.models import Report, State, User, session
+from app.models.base import now
+from relevo.errors import OptionError, did_you_mean
+from tasks import app, documents
+from tasks.reports import data, system
+from tasks.tables import TableError
+
+TYPES = {"user-activity": data.user_activity, "file-statistics": data.file_statistics,
+         "system-health": system.system_health}  # fmt: skip
+
+
+def tags_of(report_id: int) -> list[str]:
+    return ["report", f"report:{report_id}"]
+
+
+@app.task(name="reports.generate", bind=True, tries=2, timeout=600, backoff=[30], tags=tags_of)
+def generate(self: Any, report_id: int) -> dict[str, Any]:
+    """Make a report. Returns its size in bytes."""
+    row = documents.pending(Report, report_id)
+    if row.state == State.CANCELLED:
+        return {"report": report_id, "skipped": "it was cancelled"}
+    if row.type not in TYPES:
+        self.fail(OptionError(f"expected a type ({', '.join(TYPES)}), got {row.type!r}{did_you_mean(row.type, TYPES)}"))
+    size = row.size
+    if row.state != State.COMPLETED:
+        try:
+            title = f"{row.type} of {row.created_at:%Y-%m-%d}"
+            size = documents.make(row, row.type, title, TYPES[row.type](row.user_id))
+        except TableError as error:
+            self.fail(error)
+    documents.tell(Report, report_id, f"{row.type} report")
+    return {"report": report_id, "size": size}
+
+
+@app.task(name="reports.system_daily", bind=True, tries=2, timeout=60, backoff=[60])
+def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
+    """Have a system-health report made for each administrator, one a day; how many they are."""
+    with session() as db:
+        administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
+        today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+        daily = select(Report.user_id).where(Report.type == "system-health", Report.created_at >= today)
+        have = set(db.scalars(daily.where(Report.user_id.in_(administrators), Report.format == "pdf")))
+        rows = [Report(user_id=user_id, type="system-health", format="pdf")
+                for user_id in administrators if user_id not in have]  # fmt: skip
+        db.add_all(rows)
+    for row in rows:
+        generate.delay(row.id)
+    return len(rows)
+
+
+@generate.failed
+def generate_failed(job: Any, error: BaseException) -> None:
+    """The last try went wrong: its row and its user are told."""
+    documents.give_up(Report, job.args[0] if job.args else job.kwargs["report_id"], "report", error)

@@ -1,0 +1,33 @@
+"""CSV, in UTF-8. A text that a spreadsheet would run as a formula gets an apostrophe before it, as OWASP advises."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+from tasks.tables.table import Table, shown
+
+# What spreadsheets take for the beginning of a formula, or throw away before one. The last four are = + - @ in full
+# width, which some fold.
+_RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
+    """One table as it is; of several, each below its heading, with an empty line between them."""
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    out = csv.writer(text)
+    several = list(tables)
+    for number, table in enumerate(several):
+        if len(several) > 1:
+            out.writerows([[], [table.title]] if number else [[title], [], [table.title]])
+        out.writerow([harmless(column) for column in table.columns])
+        out.writerows([harmless(shown(value)) for value in row] for row in table.rows)
+    text.flush()
+    text.detach()
+
+
+def harmless(value: Any) -> Any:
+    """The value, not to be run by whoever opens the file. Numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_RUN) else value

@@ -1,0 +1,128 @@
+"""webhooks.deliver: a POST to an url that a user named, signed as https://www.standardwebhooks.com says.
+
+    send(): a row, one at a time for the same url and body -> deliver: asked -> a line in the log, whatever came
+
+A server's error and a network's are worth another try; what the receiver refuses (4xx, a redirect that isn't one of a
+POST), and an address that is private, are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app import settings
+from app.models import Delivery, Webhook, session
+from app.models.base import now
+from relevo import clock
+from relevo.errors import JobFailedError
+from tasks import app, email, outgoing, storage
+
+LONGEST_BODY = 60_000
+_OK, _REFUSED, _BROKEN = 200, 300, 500
+
+
+class ReceiverError(OSError):
+    """The receiver has a trouble that may pass."""
+
+
+def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
+    """Have `body` delivered as JSON; the webhook's id, and whether it is a new one. Raises RefusedUrlError,
+    ValueError.
+    """
+    outgoing.checked(url)
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode()) > LONGEST_BODY:
+        raise ValueError(f"expected a body of at most {LONGEST_BODY:,} bytes, got {len(text.encode()):,}")
+    key = hashlib.sha256(json.dumps([user_id, url, text]).encode()).hexdigest()
+    try:
+        with session() as db:
+            row = Webhook(user_id=user_id, url=url, body=text, pending_key=key)
+            db.add(row)
+    except IntegrityError:  # the same is on its way
+        with session() as db:
+            there = db.scalars(select(Webhook.id).filter_by(pending_key=key)).one_or_none()
+        return (there, False) if there is not None else send(user_id, url, body)
+    result = deliver.delay(row.id)
+    with session() as db:
+        db.get_one(Webhook, row.id).job_id = result.id
+    return row.id, True
+
+
+def secret_of(user_id: int) -> str:
+    """The secret of a user's webhooks, in Standard Webhooks' form. It follows from RELEVO_SECRET."""
+    digest = hmac.new(storage.secret(), f"webhooks of user {user_id}".encode(), hashlib.sha256).digest()
+    return "whsec_" + base64.b64encode(digest).decode()
+
+
+def headers_of(user_id: int, message: str, body: bytes) -> dict[str, str]:
+    """The headers of a delivery, with its signature."""
+    moment = str(int(clock.now()))
+    key = base64.b64decode(secret_of(user_id).removeprefix("whsec_"))
+    signed = hmac.new(key, f"{message}.{moment}.".encode() + body, hashlib.sha256).digest()
+    return {"content-type": "application/json", "user-agent": "Relevo", "webhook-id": message,
+            "webhook-timestamp": moment, "webhook-signature": "v1," + base64.b64encode(signed).decode()}  # fmt: skip
+
+
+def tags_of(webhook_id: int) -> list[str]:
+    return ["webhook", f"webhook:{webhook_id}"]
+
+
+@app.task(name="webhooks.deliver", bind=True, tries=5, timeout=30, backoff=[30, 60, 120, 300, 600], tags=tags_of)
+def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
+    """Deliver a webhook; the status of the answer."""
+    with session() as db:
+        hook = db.get_one(Webhook, webhook_id)
+    if hook.state != "pending":
+        return {"webhook": webhook_id, "skipped": f"it is {hook.state}"}
+    log = Delivery(webhook_id=webhook_id, attempt=self.attempt, seconds=0)
+    try:
+        status = _asked(hook, log)
+    except outgoing.RefusedUrlError as error:
+        self.fail(error)
+    if status >= _BROKEN:
+        raise ReceiverError(f"the receiver answered {status}")
+    if not _OK <= status < _REFUSED:
+        self.fail(JobFailedError(f"the receiver refused the webhook: {status}"))
+    _end(webhook_id, "completed")
+    return {"webhook": webhook_id, "status": status}
+
+
+@deliver.failed
+def deliver_failed(job: Any, error: BaseException) -> None:
+    """The last try went wrong: the row says why."""
+    _end(job.args[0] if job.args else job.kwargs["webhook_id"], "failed", email.told(error))
+
+
+def _asked(hook: Webhook, log: Delivery) -> int:
+    """The status of the answer. Whatever comes is a line of the log."""
+    began = time.monotonic()
+    body = hook.body.encode()
+    try:
+        answer = outgoing.post(hook.url, body, headers_of(hook.user_id, f"msg_{hook.id}", body),
+                               private=settings.application().private_webhooks)  # fmt: skip
+        log.status, log.answer = answer.status, answer.text
+    except BaseException as error:
+        log.error = f"{type(error).__name__}: {error}"[:1000]
+        if isinstance(error, httpx.HTTPError):
+            raise ReceiverError(f"the receiver can't be reached: {log.error}") from error
+        raise
+    finally:
+        log.seconds = round(time.monotonic() - began, 3)
+        with session() as db:
+            db.add(log)
+    return answer.status
+
+
+def _end(webhook_id: int, state: str, error: str | None = None) -> None:
+    with session() as db:
+        if hook := db.get(Webhook, webhook_id):
+            hook.state, hook.error, hook.pending_key, hook.finished_at = state, error, None, now()
