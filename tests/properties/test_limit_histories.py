@@ -1,0 +1,143 @@
+"""Random histories with crashes: never more than n at once, never more than the rate, and nothing that is stuck.
+
+Workers take jobs, and permits under their leases; they finish, renew, forget to give back, die at any moment, and come
+back late. Whoever has a permit and a lease that has not ended counts. At the end everything must be free again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from relevo.drivers.contract import NewJob
+from relevo.job.limiting import beside
+from relevo.limits.contract import Holder
+from relevo.limits.rates import Rate
+
+if TYPE_CHECKING:
+    from relevo.drivers.contract import Lease
+    from tests.brokers import Broker
+
+DEPTH = {"memory": (60, 40), "sqlite": (8, 40)}
+DEPTH_OF_A_SERVER = (3, 25)
+LEASE, QUEUE = 30.0, "limited"
+MOST = {"overlap/one": 1, "overlap/two": 2}
+RATE = Rate.of("3/10 seconds", "moving")
+
+keys = st.sampled_from(sorted(MOST))
+workers = st.sampled_from([0, 1])
+picks = st.integers(0, 10_000)
+
+
+class Histories(RuleBasedStateMachine):
+    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those of the dead."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        broker.empty()
+        self.broker, self.clock = broker, broker.clock
+        mine = beside(broker.driver)
+        self.sides = [(broker.driver, mine), (broker.other, mine if broker.name == "memory" else beside(broker.other))]
+        for view in mine.views():
+            mine.clear(view.key)
+        self.ids = itertools.count(1)
+        self.running: dict[str, tuple[str, Holder, Lease]] = {}
+        self.lost: dict[str, tuple[str, Holder, Lease]] = {}
+        self.until: dict[str, float] = {}
+        self.passed: list[float] = []
+
+    def some(self, held: dict, pick: int):
+        return held[sorted(held)[pick % len(held)]]
+
+    @rule(worker=workers, key=keys, new=st.booleans())
+    def start(self, worker, key, new):
+        driver, limits = self.sides[worker]
+        if new:
+            driver.put([NewJob(QUEUE, "{}", f"job-{next(self.ids)}")])
+        for job in driver.reserve([QUEUE], 1, LEASE, "worker"):
+            holder = Holder(job.lease.token, job.id, "task")
+            wait = limits.take(key, MOST[key], holder)
+            if wait:
+                assert wait > 1
+                driver.release([job.lease], wait)
+            else:
+                self.running[holder.token] = (key, holder, job.lease)
+                self.until[holder.token] = self.clock() + LEASE
+
+    @precondition(lambda self: self.running)
+    @rule(worker=workers, pick=picks, gives_back=st.booleans())
+    def finish(self, worker, pick, gives_back):
+        key, holder, lease = self.some(self.running, pick)
+        driver, limits = self.sides[worker]
+        if gives_back:
+            driver.hasten(limits.give_back(key, holder))
+        driver.ack([lease])
+        del self.running[holder.token]
+
+    @precondition(lambda self: self.running)
+    @rule(pick=picks)
+    def die(self, pick):
+        key, holder, lease = self.some(self.running, pick)
+        self.lost[holder.token] = self.running.pop(holder.token)
+
+    @precondition(lambda self: self.lost)
+    @rule(worker=workers, pick=picks)
+    def come_back(self, worker, pick):
+        """It was only slow: it goes on if its lease is still its own, and gives back what it has if not."""
+        key, holder, lease = self.some(self.lost, pick)
+        driver, limits = self.sides[worker]
+        took = self.lost.pop(holder.token)
+        if driver.extend([lease], LEASE):
+            limits.give_back(key, holder)
+        else:
+            self.running[holder.token], self.until[holder.token] = took, self.clock() + LEASE
+
+    @rule(seconds=st.sampled_from([0.1, 1.1, 9, 20]))
+    def pass_time(self, seconds):
+        """The living renew before their leases end."""
+        self.clock.forward(seconds)
+        leases = [lease for _, _, lease in self.running.values()]
+        assert self.broker.driver.extend(leases, LEASE) == []
+        self.until |= dict.fromkeys(self.running, self.clock() + LEASE)
+
+    @rule(worker=workers, number=st.integers(1, 6))
+    def hit(self, worker, number):
+        if not self.sides[worker][1].hit("rate/mail", RATE, 1, f"mail-{number}"):
+            self.passed.append(self.clock())
+
+    @invariant()
+    def never_more_than_there_are(self):
+        held = [key for key, holder, _ in [*self.running.values(), *self.lost.values()]
+                if self.until[holder.token] > self.clock()]  # fmt: skip
+        assert all(held.count(key) <= most for key, most in MOST.items())
+
+    @invariant()
+    def never_more_than_the_rate(self):
+        assert len([at for at in self.passed if at > self.clock() - RATE.per]) <= RATE.amount
+
+    def teardown(self):
+        """Everybody dies: after one lease all is free, and after one period the rate is."""
+        self.clock.forward(LEASE + 0.001)
+        driver, limits = self.sides[0]
+        for key, most in MOST.items():
+            queue = f"fresh-{key}"
+            driver.put([NewJob(queue, "{}", f"{queue}-{number}") for number in range(most)])
+            for job in driver.reserve([queue], most, LEASE, "worker"):
+                assert limits.take(key, most, Holder(job.lease.token, job.id, "task")) == 0
+        assert limits.hit("rate/mail", RATE, 1, "fresh") == 0
+        self.broker.empty()
+
+
+def test_whatever_happens_there_is_never_too_much_and_nothing_sticks(broker):
+    examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
+    run_state_machine_as_test(
+        lambda: Histories(broker),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
