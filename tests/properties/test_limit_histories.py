@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from relevo.drivers.contract import NewJob
 from relevo.job.limiting import beside
@@ -34,7 +41,10 @@ picks = st.integers(0, 10_000)
 
 
 class Histories(RuleBasedStateMachine):
-    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those of the dead."""
+    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those of the dead.
+
+    `reserved`: jobs of the living that have not asked for a permit yet. `until`: when the lease of a permit ends.
+    """
 
     def __init__(self, broker: Broker) -> None:
         super().__init__()
@@ -45,6 +55,7 @@ class Histories(RuleBasedStateMachine):
         for view in mine.views():
             mine.clear(view.key)
         self.ids = itertools.count(1)
+        self.reserved: dict[str, tuple[str, Holder, Lease]] = {}
         self.running: dict[str, tuple[str, Holder, Lease]] = {}
         self.lost: dict[str, tuple[str, Holder, Lease]] = {}
         self.until: dict[str, float] = {}
@@ -53,20 +64,27 @@ class Histories(RuleBasedStateMachine):
     def some(self, held: dict, pick: int):
         return held[sorted(held)[pick % len(held)]]
 
-    @rule(worker=workers, key=keys, new=st.booleans())
-    def start(self, worker, key, new):
+    @initialize(worker=workers, new=st.just(3))
+    @rule(worker=workers, new=st.integers(0, 3))
+    def reserve(self, worker, new):
+        driver, _ = self.sides[worker]
+        driver.put([NewJob(QUEUE, "{}", f"job-{next(self.ids)}") for _ in range(new)])
+        for job in driver.reserve([QUEUE], 3, LEASE, "worker"):
+            self.reserved[job.lease.token] = ("", Holder(job.lease.token, job.id, "task"), job.lease)
+
+    @precondition(lambda self: self.reserved)
+    @rule(worker=workers, pick=picks, key=keys)
+    def take(self, worker, pick, key):
+        _, holder, lease = self.some(self.reserved, pick)
         driver, limits = self.sides[worker]
-        if new:
-            driver.put([NewJob(QUEUE, "{}", f"job-{next(self.ids)}")])
-        for job in driver.reserve([QUEUE], 1, LEASE, "worker"):
-            holder = Holder(job.lease.token, job.id, "task")
-            wait = limits.take(key, MOST[key], holder)
-            if wait:
-                assert wait > 1
-                driver.release([job.lease], wait)
-            else:
-                self.running[holder.token] = (key, holder, job.lease)
-                self.until[holder.token] = self.clock() + LEASE
+        del self.reserved[holder.token]
+        wait = limits.take(key, MOST[key], holder)
+        if wait:
+            assert wait > 1
+            driver.release([lease], wait)
+        else:
+            self.running[holder.token] = (key, holder, lease)
+            self.until[holder.token] = self.clock() + LEASE
 
     @precondition(lambda self: self.running)
     @rule(worker=workers, pick=picks, gives_back=st.booleans())
@@ -81,7 +99,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(pick=picks)
     def die(self, pick):
-        key, holder, lease = self.some(self.running, pick)
+        _, holder, _ = self.some(self.running, pick)
         self.lost[holder.token] = self.running.pop(holder.token)
 
     @precondition(lambda self: self.lost)
@@ -96,11 +114,11 @@ class Histories(RuleBasedStateMachine):
         else:
             self.running[holder.token], self.until[holder.token] = took, self.clock() + LEASE
 
-    @rule(seconds=st.sampled_from([0.1, 1.1, 9, 20]))
+    @rule(seconds=st.sampled_from([0.1, 1.1, 9.8, LEASE + 1]))
     def pass_time(self, seconds):
         """The living renew before their leases end."""
         self.clock.forward(seconds)
-        leases = [lease for _, _, lease in self.running.values()]
+        leases = [lease for _, _, lease in [*self.running.values(), *self.reserved.values()]]
         assert self.broker.driver.extend(leases, LEASE) == []
         self.until |= dict.fromkeys(self.running, self.clock() + LEASE)
 
@@ -121,13 +139,14 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self):
         """Everybody dies: after one lease all is free, and after one period the rate is."""
-        self.clock.forward(LEASE + 0.001)
         driver, limits = self.sides[0]
+        fresh = []
         for key, most in MOST.items():
-            queue = f"fresh-{key}"
-            driver.put([NewJob(queue, "{}", f"{queue}-{number}") for number in range(most)])
-            for job in driver.reserve([queue], most, LEASE, "worker"):
-                assert limits.take(key, most, Holder(job.lease.token, job.id, "task")) == 0
+            driver.put([NewJob(f"fresh-{key}", "{}", f"fresh-{key}-{number}") for number in range(most)])
+            fresh += [(key, job) for job in driver.reserve([f"fresh-{key}"], most, 2 * LEASE, "worker")]
+        self.clock.forward(LEASE + 0.001)
+        for key, job in fresh:
+            assert limits.take(key, MOST[key], Holder(job.lease.token, job.id, "task")) == 0
         assert limits.hit("rate/mail", RATE, 1, "fresh") == 0
         self.broker.empty()
 
