@@ -250,6 +250,9 @@
     });
     window.addEventListener("popstate", function () { if (main) { window.location.reload(); } });
 
+    var here = document.querySelector(".rl-tabs > [aria-current]");
+    if (here) { here.parentNode.scrollLeft = here.offsetLeft - 60; }
+
     refresh = Number(document.body.dataset.refresh);
     if (refresh) {
         main = document.getElementById("main-content");
