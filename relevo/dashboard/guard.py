@@ -30,7 +30,7 @@ POLICY = (
     "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # And its page of workers has a script of one line, which says whether it refreshes itself.
-_LINES = [f"\n  var autorefresh = {each};\n" for each in (0, 1)]
+_LINES = [f"\nvar autorefresh = {each};\n" for each in (0, 1)]
 _HASHES = [b64encode(sha256(line.encode()).digest()).decode() for line in _LINES]
 _ALLOWED = "script-src 'self' " + " ".join(f"'sha256-{each}'" for each in _HASHES)
 

@@ -7,11 +7,13 @@ import re
 import pytest
 
 from relevo import clock
+from relevo.drivers.contract import NewJob
 from relevo.job.limiting import limits_for
 from relevo.limits.contract import Holder
 from relevo.store import outcomes
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
+from tests.faults.workers import payload_of
 
 
 @pytest.fixture
@@ -55,8 +57,9 @@ def test_batches_are_paged(site, app):
 
 def test_a_limit_is_shown_with_who_holds_it_and_cleared(site, source):
     assert "No limit is in use" in site.get("/limits")
-    source.driver  # noqa: B018  opened, with its tables
-    limits_for(source.driver).take("overlap/events.process", 1, Holder("token", "some-job", "events.process"))
+    source.driver.put([NewJob("default", payload_of("events.process", "some-job", [], "default"), "some-job")])
+    (job,) = source.driver.reserve(["default"], 1, 30, "main@here")
+    limits_for(source.driver).take("overlap/events.process", 1, Holder(job.lease.token, job.id, "events.process"))
     page = site.get("/limits")
     assert "overlap/events.process" in page
     assert 'href="/job/some-job"' in page

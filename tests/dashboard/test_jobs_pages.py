@@ -120,7 +120,7 @@ def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(sit
         raise DriverUnavailableError("redis is away")
 
     ended("a")
-    monkeypatch.setattr(type(source), "queues", away)
+    monkeypatch.setattr(type(source), "driver", property(away))
     page = site.get("/job/a")
     assert "redis is away" in page
     assert "Completed" in page
