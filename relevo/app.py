@@ -24,7 +24,7 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, collect, listeners, prefork, recording
+from relevo.job import coldstop, collect, listeners, prefork, recording, renewal
 from relevo.job.batch import Batches, NewBatch
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
@@ -105,6 +105,7 @@ def _wire(
     coldstop.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
         listeners.heard_by(event, signal, receiver)

@@ -17,7 +17,7 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
-from relevo.drivers import messages
+from relevo.drivers import messages, receipts
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
 from relevo.drivers.intake import Intake
@@ -108,7 +108,7 @@ class Channel(virtual.Channel):
             return
         jobs, broadcasts = self.routed(message, exchange, routing_key)
         if jobs:
-            self.driver.put(jobs)
+            receipts.tell(jobs, self.driver.put(jobs))
         if broadcasts and not self.driver.broadcast(broadcasts) and exchange == EVENTS:
             self._unheard[routing_key] = time.monotonic() + UNHEARD
 
@@ -182,6 +182,7 @@ class Channel(virtual.Channel):
             if job.queue in self._no_ack:
                 self.ledger.done(message.delivery_tag)
             else:
+                self.intake.starts(job, message.headers)
                 self.qos.append(message, message.delivery_tag)
             self._hand_over_job(job, message)
 

@@ -136,6 +136,10 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        """Let go the unique keys of jobs that are held, so that others may have them. Returns how many were held."""
+
+    @abstractmethod
     def rescue(self) -> int:
         """Bring back the jobs whose lease has ended, to where they stood in their queue. Returns how many."""
 

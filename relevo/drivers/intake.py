@@ -11,10 +11,10 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from relevo.drivers import shift
+from relevo.drivers import messages, shift
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.ledger import Ledger
 
@@ -73,6 +73,16 @@ class Intake:
         """Don't hand these over: they were cancelled."""
         self._ledger.drop(job.lease.token for job in self._reserved if job.id in ids)
         self._reserved = deque(job for job in self._reserved if job.id not in ids)
+
+    def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
+        """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
+        if not messages.frees_key_at_start(headers):
+            return
+        try:
+            self._driver.unlock([job.lease])
+        except BaseException:
+            self._reserved.appendleft(job)
+            raise
 
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""

@@ -7,6 +7,7 @@ every kombu broker holds, except that a text body stays a text: an operator can 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -24,9 +25,14 @@ Message = dict[str, Any]
 
 #: The property that a message has while its job is reserved: whoever holds it may put it back changed.
 LEASED = "leased"
+#: The header in which the engine says what Celery has no word for; `unique` in it is for the broker.
+HEADER = "relevo"
 #: The property that says since when a job could have run, in POSIX seconds, by the clock of who put it.
 DUE_AT = "due_at"
 
+#: How long a job keeps its unique key that says `until` this: until it begins.
+START = "start"
+LONGEST_KEY = 255
 _JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
 
@@ -36,13 +42,38 @@ def new_job(queue: str, message: Message) -> NewJob:
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
     available_at = _instant(headers.get("eta"))
     properties[DUE_AT] = max(available_at or 0.0, clock.now())
+    unique = unique_of(headers)
     return NewJob(
         queue=queue,
         payload=dumps(message),
         id=str(headers.get("id") or properties.get("correlation_id") or uuid4()),
         priority=_priority(properties.get("priority")),
         available_at=available_at,
+        unique_key=unique.get("key"),
+        unique_for=unique.get("for"),
     )
+
+
+def unique_of(headers: Any) -> Mapping[str, Any]:
+    """What a message says of its job's unique key: `key`, `for` and `until`; nothing where it says nothing we know.
+
+    A retry that Celery sends as another message says nothing: the job it takes the place of still has the key.
+    """
+    ours = headers.get(HEADER) if isinstance(headers, dict) else None
+    said = ours.get("unique") if isinstance(ours, dict) else None
+    if not isinstance(said, dict):
+        return {}
+    key = said.get("key")
+    if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or headers.get("retries"):
+        return {}
+    lasting = said.get("for")
+    usable = isinstance(lasting, (int, float)) and not isinstance(lasting, bool) and 0 < lasting < math.inf
+    return {"key": key, "for": lasting if usable else None, "until": said.get("until")}
+
+
+def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
+    """Whether a job keeps others out only until it begins, and begins for the first time."""
+    return HEADER in headers and unique_of(headers).get("until") == START
 
 
 def message_of(job: ReservedJob) -> Message:

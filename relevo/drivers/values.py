@@ -21,7 +21,8 @@ HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 class NewJob:
     """A job to be put. `available_at`: not before this instant (None, or one that has passed: at once).
 
-    `unique_key`: at most one living job has it, over all queues. An `id` may be had by several: Celery's retry puts the
+    `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so many seconds ago, or
+    longer, has it no more: it goes to this job. An `id` may be had by several: Celery's retry puts the
     next before it acks the last.
     """
 
@@ -31,6 +32,7 @@ class NewJob:
     priority: int = HIGHEST_PRIORITY
     available_at: float | None = None
     unique_key: str | None = None
+    unique_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

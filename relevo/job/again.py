@@ -1,7 +1,8 @@
 """Put failed jobs back: claimed in the store, put into their broker all together, marked as retried.
 
 Each goes to the queue and connection it came from, with its own id and a fresh count of attempts, and knows which
-failed job it is a retry of. Two who retry the same job at once send it once.
+failed job it is a retry of. Two who retry the same job at once send it once. One whose unique key another job has by
+now is not sent, and stays as it is.
 """
 
 from __future__ import annotations
@@ -22,37 +23,45 @@ from relevo.store.session import Store
 def retry(app: Any, store: Store, which: Filter) -> int:
     """Put back every failed job that fits and was not retried yet. Returns how many this call has sent."""
     which = replace(which, newest=claims.newest(store))  # one that fails again meanwhile isn't retried again
-    total = 0
-    while True:
-        name, jobs = claims.claim(store, which)
-        if not jobs:
-            return total
-        try:
-            put(app, jobs)
-        except BaseException:
+    total, refused = 0, []
+    try:
+        while True:
+            name, jobs = claims.claim(store, which)
+            if not jobs:
+                return total
+            refused.append(name)  # until the end, or they would be claimed again and again
+            sent = put(app, jobs)
+            claims.settle(store, name, sent)
+            total += len(sent)
+    finally:
+        for name in refused:
             claims.give_up(store, name)
-            raise
-        claims.settle(store, name)
-        total += len(jobs)
 
 
-def put(app: Any, jobs: Sequence[FailedJob]) -> None:
-    """Put failed jobs into their brokers. Raises DriverError."""
+def put(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
+    """Put failed jobs into their brokers. Returns the numbers of those that are there now. Raises DriverError."""
+    sent: list[int] = []
     for name, same in groupby(sorted(jobs, key=lambda job: job.connection), key=lambda job: job.connection):
         with app.connection_for_write(_url(app, name)) as connection:
             channel = connection.default_channel
             if hasattr(channel, "driver"):
-                channel.driver.put([_new_job(job) for job in same])
+                these = list(same)
+                placed = channel.driver.put([_new_job(job) for job in these])
+                sent += [job.id for job, place in zip(these, placed, strict=True) if place.id == job.uuid]
             else:
                 for job in same:
                     channel._put(job.queue, messages.loads(failures.fresh(job)))  # noqa: SLF001  kombu's way to a queue
+                    sent.append(job.id)
+    return sent
 
 
 def _new_job(job: FailedJob) -> NewJob:
     payload = failures.fresh(job)
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
-        return replace(new, priority=messages.new_job(job.queue, messages.loads(payload)).priority)
+        said = messages.new_job(job.queue, messages.loads(payload))
+        key = said.unique_key or new.unique_key
+        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for)
     except Exception:  # noqa: BLE001  it can't be read, and goes back all the same
         return new
 

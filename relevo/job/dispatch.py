@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff
+from relevo.job import backoff, unique
 from relevo.job.middleware.base import named
-from relevo.job.options import OVERRIDES, POLICY, checked
+from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Dispatch:
         return self._with(eta=clock.utc(clock.instant(moment)), countdown=None)
 
     def with_options(self, **options: Any) -> Self:
-        """Other `tries, backoff, jitter, timeout, fail_on_timeout, max_exceptions, retry_until` for this job.
+        """Other options than the task's for this job: any of them but `queue`, for which there is `on_queue`.
 
         `middleware`: the names of those of the task's that this job is to have, in this order.
         """
@@ -63,11 +63,7 @@ class Dispatch:
         if unknown:
             near = did_you_mean(unknown[0], [*OVERRIDES, "timeout"])
             raise OptionError(f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})")
-        for name, value in options.items():
-            if name == "middleware":
-                named(value, self.task.options.middleware, self.task.name)
-            else:
-                checked(name, value, self.task.name)
+        given(self.task, options)
         if "timeout" in options:
             options["time_limit"] = options.pop("timeout")
         return self._with(**options)
@@ -146,15 +142,27 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         return options
     check_arguments(task, args, kwargs)
     override = overridden(task, options)
-    rules = task.options.with_given({name: override[name] for name in POLICY & override.keys()}, task.name)
+    rules = given(task, override)
+    args, kwargs = tuple(args or ()), kwargs or {}
     baton = Baton(
         deadline=deadline(task, rules.retry_until, options),
-        override=override,
-        tags=tags(task, tuple(args or ()), kwargs or {}) if rules.tags else None,
+        override={name: value for name, value in override.items() if name not in AT_DISPATCH},
+        tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
+        unique=unique.of(task, rules, args, kwargs),
     )
     if said := baton.header():
         options["headers"] = {**headers, HEADER: said}
     return options
+
+
+def given(task: Task, options: Mapping[str, Any]) -> Options:
+    """The task's options with those of a dispatch over them. Raises OptionError."""
+    if "middleware" in options:
+        named(options["middleware"], task.options.middleware, task.name)
+    plain = {name: value for name, value in options.items() if name != "middleware"}
+    rules = task.options.with_given(plain, task.name)
+    unique.check(task, plain.get("unique_by"))
+    return rules
 
 
 def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
@@ -166,20 +174,18 @@ def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
 
 def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job can't have."""
-    given = {name: options.pop(name) for name in OVERRIDES & options.keys()}
-    if (policy := POLICY & given.keys()) and not task.options.decides:
+    said = {name: options.pop(name) for name in OVERRIDES & options.keys()}
+    if (policy := POLICY & said.keys()) and not task.options.decides:
         raise OptionError(
             f"task {task.name!r} leaves retries to Celery, so {min(policy)} can't be given at dispatch;"
             " define it with an option of ours, like tries=1"
         )
-    if "middleware" in given:
-        named(given["middleware"], task.options.middleware, task.name)
-    if callable(given.get("backoff")):
+    if callable(said.get("backoff")):
         raise OptionError(
-            f"expected backoff to be seconds or a list of seconds, got {given['backoff']!r}: a callable"
+            f"expected backoff to be seconds or a list of seconds, got {said['backoff']!r}: a callable"
             f" can't travel with a job (task {task.name!r})"
         )
-    return given
+    return said
 
 
 def deadline(task: Task, retry_until: float | None, options: Mapping[str, Any]) -> float | None:

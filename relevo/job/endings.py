@@ -39,7 +39,8 @@ def completed(request: Any, ran: float | None) -> Ending | None:
 def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
     """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
     reason = outcome.cancelled(result)
-    return completed(request, ran) if reason is None else cancelled(request, reason)
+    # For its batches a skipped job is done: what is chained to it runs.
+    return completed(request, ran) if reason is None else cancelled(request, reason, tally.COMPLETED)
 
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
@@ -51,13 +52,12 @@ def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     return _of_batches(Ending(job, failure), request, tally.FAILED)
 
 
-def cancelled(request: Any, reason: str) -> Ending | None:
+def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Ending | None:
     """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
-        return _counted(request, tally.CANCELLED)
-    return _of_batches(
-        Ending(_job(request, Ended.CANCELLED, None, reason, _sent_tags(request))), request, tally.CANCELLED
-    )
+        return _counted(request, member)
+    job = _job(request, Ended.CANCELLED, None, reason, _sent_tags(request))
+    return _of_batches(Ending(job), request, member)
 
 
 def ignored(request: Any) -> Ending | None:

@@ -23,8 +23,11 @@ Tags = Sequence[str] | Callable[..., Sequence[str]]
 #: The options that put a task's endings into our hands. Without one of them Celery decides as it always does.
 POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"})
 
+#: Options that a dispatch is over with once it has sent the job.
+AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for"})
+
 #: Those of a task's options that a dispatch may give its job, beside `timeout` (there: `time_limit`) and `queue`.
-OVERRIDES = POLICY | {"middleware"}
+OVERRIDES = POLICY | AT_DISPATCH | {"middleware"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,9 @@ class Options:
     wait between them. `timeout`: the longest one attempt may run. `fail_on_timeout`: don't try again after that.
     `max_exceptions`: how many attempts may go wrong (a release doesn't). `retry_until`: no attempt starts later than
     this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around
-    its run, the first outermost. `given`: what the task said itself.
+    its run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most one job of the
+    same has a place in the broker (False: any number). `unique_until`: "done", or "start", when it is free again.
+    `unique_for`: the longest that it keeps others out. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -48,6 +53,9 @@ class Options:
     tags: Tags = ()
     queue: str | None = None
     middleware: tuple[Middleware, ...] = ()
+    unique_by: Sequence[str] | Callable[..., Any] | bool | None = None
+    unique_until: str = "done"
+    unique_for: float | None = None
     given: frozenset[str] = frozenset()
 
     @property
@@ -63,7 +71,12 @@ class Options:
     @property
     def travel(self) -> bool:
         """Whether a job of the task carries something of them from the start."""
-        return self.retry_until is not None or bool(self.tags)
+        return self.retry_until is not None or bool(self.tags) or self.is_unique
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether no two jobs of the task with the same key may wait or run."""
+        return self.unique_by is not None and self.unique_by is not False
 
     @property
     def endless(self) -> bool:
@@ -73,7 +86,10 @@ class Options:
     def with_given(self, given: Mapping[str, Any], task: str) -> Options:
         """These options with others over them. Raises OptionError for a bad value; None means not given."""
         said = {name: checked(name, value, task) for name, value in given.items() if value is not None}
-        return replace(self, **said, given=self.given | said.keys()) if said else self
+        options = replace(self, **said, given=self.given | said.keys()) if said else self
+        if (lonely := {"unique_until", "unique_for"} & said.keys()) and options.unique_by is None:
+            raise OptionError(f"expected unique_by beside {min(lonely)}, got none (task {task!r})")
+        return options
 
     def with_defaults(self, tries: int, waits: tuple[float, ...]) -> Options:
         """These options with the project's `tries` and `backoff` where the task gave none."""
@@ -112,6 +128,10 @@ def _are_tags(value: Any) -> bool:
     return callable(value) or (isinstance(value, (list, tuple)) and all(isinstance(tag, str) for tag in value))
 
 
+def _is_unique_by(value: Any) -> bool:
+    return value is False or _are_tags(value)
+
+
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tries": ("a positive integer", _is_count),
     "backoff": ("seconds, a list of seconds or a callable that takes the attempt", backoff.is_backoff),
@@ -122,6 +142,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
     "tags": ("a list of texts or a callable that returns one", _are_tags),
     "middleware": (base.EXPECTED, base.fits),
+    "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
+    "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
+    "unique_for": ("a positive number of seconds", _is_duration),
     "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),
 }
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerLostError
 
+from relevo.drivers.messages import HEADER
 from relevo.errors import OptionError
 from relevo.job import wrongs
 
 if TYPE_CHECKING:
     from relevo.job.task import Task
 
-HEADER = "relevo"
+__all__ = ["HEADER", "Baton", "Job", "is_unique", "job", "read", "received", "tags"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Baton:
     that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
     `override`: the options given at the dispatch. `tags`: None when nobody has worked them out. `errors`: what went
     wrong so far, attempt by attempt. `origin`: the number of the failed job that this one is a retry of.
+    `unique`: the key that no other job may have as long as this one has it (relevo/job/unique.py).
     """
 
     deadline: float | None = None
@@ -42,6 +44,7 @@ class Baton:
     tags: tuple[str, ...] | None = None
     errors: Sequence[Mapping[str, Any]] = ()
     origin: int = 0
+    unique: Mapping[str, Any] | None = None
 
     def after(self, error: BaseException) -> Baton:
         """The baton after an attempt that ended in `error`."""
@@ -77,7 +80,14 @@ _SHAPES: dict[str, Any] = {
     "tags": (list, tuple),
     "errors": (list, tuple),
     "origin": int,
+    "unique": dict,
 }
+
+
+def is_unique(options: Mapping[str, Any]) -> bool:
+    """Whether a job that is handed in with these options of `apply_async` has a unique key."""
+    sent = (options.get("headers") or {}).get(HEADER)
+    return isinstance(sent, dict) and "unique" in sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +121,9 @@ def job(task: Task, request: Any, baton: Baton) -> Job:
     )
 
 
-def tags(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tags of a job with these arguments. Raises OptionError when the task's callable can't make them."""
-    given = task.options.tags
+def tags(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None) -> tuple[str, ...]:
+    """The tags of a job with these arguments, by the task's option or another one. Raises OptionError."""
+    given = task.options.tags if given is None else given
     if not callable(given):
         return tuple(given)
     try:

@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from uuid import uuid4
 
 import celery
 from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
+from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, members, payload, putback
+from relevo.job import backoff, dispatch, execute, members, payload, putback, unique
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
@@ -69,6 +71,7 @@ class Task(dispatch.Dispatching, celery.Task):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         task = super().__new__(cls)
         cls.options = cls.options_in_project()
+        unique.check(task, cls.options.unique_by)
         if cls.options.wraps:
             task._guard()
         return task
@@ -124,11 +127,21 @@ class Task(dispatch.Dispatching, celery.Task):
             self.run = execute.guarded(self, self.run)
 
     # --- handing in -------------------------------------------------------------------------------------------------
-    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
+    ) -> Any:
         """Celery's `apply_async`, which also takes the options in `OVERRIDES`, for this job."""
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
-        return super().apply_async(args, kwargs, *rest, **options)
+        if not payload.is_unique(options):
+            return super().apply_async(args, kwargs, task_id, *rest, **options)
+        task_id = task_id or str(uuid4())
+        receipt = receipts.ask(task_id)
+        return unique.dispatched(receipt, super().apply_async(args, kwargs, task_id, *rest, **options))
+
+    def AsyncResult(self, task_id: str, **options: Any) -> unique.Dispatched:  # noqa: N802  Celery's name
+        """The result of a job of this task."""
+        return unique.Dispatched(task_id, backend=self.backend, task_name=self.name, app=self.app, **options)
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""

@@ -10,8 +10,9 @@ job with its row's number as unique key, so that even then no second one waits b
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from relevo import clock
 from relevo.store.failed import PAGE, FailedJob, Filter, job_of
@@ -43,13 +44,14 @@ def claim(store: Store, which: Filter, limit: int = PAGE) -> tuple[str, list[Fai
     return name, store.write(take)
 
 
-def settle(store: Store, name: str) -> None:
-    """The claimed jobs are in the broker."""
-    done = update(failed).where(failed.c.claim == name).values(claim=None, claimed_at=None, retried_at=clock.now())
+def settle(store: Store, name: str, numbers: Sequence[int] | None = None) -> None:
+    """The claimed jobs, or those with these numbers, are in the broker."""
+    mine = failed.c.claim == name if numbers is None else and_(failed.c.claim == name, failed.c.id.in_(numbers))
+    done = update(failed).where(mine).values(claim=None, claimed_at=None, retried_at=clock.now())
     store.write(lambda connection: connection.execute(done))
 
 
 def give_up(store: Store, name: str) -> None:
-    """The claimed jobs could not be put back."""
+    """What is left of the claimed jobs could not be put back."""
     free = update(failed).where(failed.c.claim == name).values(claim=None, claimed_at=None)
     store.write(lambda connection: connection.execute(free))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.given import LEASE, counts, job, take_one
+from tests.contract.given import LEASE, counts, job, put, take_one
 
 
 @pytest.fixture
@@ -117,3 +117,64 @@ def test_the_late_ack_of_an_earlier_job_does_not_free_the_key_of_the_next(driver
 @pytest.mark.parametrize("near", ["K", "k ", " k", "k\u0301", "kk"])
 def test_keys_are_compared_character_by_character(driver, holder, near):
     assert is_free(driver, near)
+
+
+def test_a_key_that_was_let_go_is_free_while_its_job_is_held_and_after(driver, other, holder):
+    # When the job is taken and lets its key go
+    lease = take_one(driver).lease
+    assert driver.unlock([lease]) == 1
+    assert other.put([job(id="second", unique_key="k")])[0].created
+
+    # I expect the key to be the second's, whatever becomes of the first
+    driver.release([lease])
+    driver.ack([reserved.lease for reserved in driver.reserve(["default"], 1, LEASE, "worker")])
+    assert not is_free(driver)
+    assert counts(driver) == (1, 0, 0)
+
+
+def test_only_who_holds_a_job_lets_its_key_go(driver, clock, holder):
+    # Given a lease that has ended, and the next one
+    stale = take_one(driver).lease
+    clock.forward(LEASE)
+    driver.rescue()
+    take_one(driver)
+
+    # When the late holder lets go, I expect nothing to happen
+    assert driver.unlock([stale]) == 0
+    assert not is_free(driver)
+
+
+def test_to_let_go_what_there_is_not_is_no_error(driver):
+    put(driver, "a")
+    assert driver.unlock([take_one(driver).lease]) == 1
+    assert driver.unlock([]) == 0
+
+
+def test_a_job_that_was_put_too_long_ago_has_its_key_no_more(driver, clock, holder):
+    # When less than its time has passed, then all of it
+    clock.forward(59)
+    assert not driver.put([job(unique_key="k", unique_for=60)])[0].created
+    clock.forward(1)
+    [placed] = driver.put([job(id="next", unique_key="k", unique_for=60)])
+
+    # I expect the next to have the key, and the first to wait on, without one
+    assert (placed.id, placed.created) == ("next", True)
+    assert counts(driver) == (2, 0, 0)
+    driver.delete(["holder"])
+    assert not is_free(driver)
+
+
+def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_back(driver, clock, holder):
+    # Given a job that is taken and put back, late
+    clock.forward(50)
+    driver.release([take_one(driver).lease], delay=30, payload="{}", attempts=1)
+    clock.forward(10)
+
+    # When the next comes, I expect it to be put
+    assert driver.put([job(unique_key="k", unique_for=60)])[0].created
+
+
+def test_in_one_call_too_the_time_counts(driver, clock, holder):
+    clock.forward(60)
+    placed = driver.put([job(id="a", unique_key="k", unique_for=60), job(id="b", unique_key="k", unique_for=60)])
+    assert [(one.id, one.created) for one in placed] == [("a", True), ("a", False)]

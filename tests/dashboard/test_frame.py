@@ -8,7 +8,7 @@ import pytest
 
 from tests.dashboard.conftest import PASSWORDS, Site
 
-PAGES = ["/overview", "/pauses", "/audit"]
+PAGES = ["/overview", "/jobs", "/jobs?state=completed", "/failed", "/charts", "/tags", "/pauses", "/audit"]
 FLOWERS = ["/workers", "/tasks", "/broker", "/metrics"]
 
 

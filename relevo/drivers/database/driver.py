@@ -135,6 +135,9 @@ class DatabaseDriver(Looking):
         self.ringer.ring()
         return released
 
+    def unlock(self, leases_: Sequence[Lease]) -> int:
+        return self._brief(lambda connection: leases.unlock(connection, leases_), len(leases_)) if leases_ else 0
+
     def rescue(self) -> int:
         now, rescued = self.now(), jobs.BATCH
         total = 0

@@ -47,6 +47,9 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     holder = select(jobs.c.job_id).where(jobs.c.unique_key == job.unique_key)
     if connection.dialect.name in {"mysql", "mariadb"}:  # where a caller's transaction may look at an older snapshot
         holder = holder.with_for_update(read=True)
+    if job.unique_for is not None:
+        old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
+        connection.execute(update(jobs).where(old).values(unique_key=None))
     while not insert_if_new(connection, jobs, _row(job, now)):
         living = connection.execute(holder).scalar()
         if living is not None:  # or it was done in this moment, and the key is free

@@ -26,11 +26,16 @@ _Item = TypeVar("_Item")
 _HELD = and_(jobs.c.id.in_(bindparam("keys", expanding=True)), jobs.c.token.in_(bindparam("tokens", expanding=True)))
 _ACK = delete(jobs).where(_HELD)
 _EXTEND = update(jobs).where(_HELD).values(reserved_until=bindparam("until"))
+_UNLOCK = update(jobs).where(_HELD).values(unique_key=None)
 _STILL_HELD = select(jobs.c.token).where(_HELD)
 
 
 def ack(connection: Connection, leases: Sequence[Lease]) -> int:
     return sum(connection.execute(_ACK, _named(chunk)).rowcount for chunk in chunks(leases))
+
+
+def unlock(connection: Connection, leases: Sequence[Lease]) -> int:
+    return sum(connection.execute(_UNLOCK, _named(chunk)).rowcount for chunk in chunks(leases))
 
 
 def extend(connection: Connection, leases: Sequence[Lease], until: float) -> list[Lease]:

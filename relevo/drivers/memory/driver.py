@@ -112,6 +112,10 @@ class MemoryDriver(Driver):
                 job.attempts = job.attempts - 1 if attempts is None else attempts
             return len(jobs)
 
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        with self._lock:
+            return self._jobs.unlock(self._jobs.held(leases))
+
     def lease_ends(self, token: str) -> float | None:
         """When the lease ends that has this token, or None when there is none."""
         with self._lock:

@@ -20,8 +20,12 @@ class Jobs:
         self._pauses: dict[str, float | None] = {}
 
     def put(self, new: NewJob, now: float) -> Placed:
-        if new.unique_key is not None and new.unique_key in self._unique:
-            return Placed(self._unique[new.unique_key].id, created=False)
+        holder = self._unique.get(new.unique_key) if new.unique_key is not None else None
+        if holder is not None and new.unique_for is not None and holder.created_at <= now - new.unique_for:
+            self.unlock([holder])
+            holder = None
+        if holder is not None:
+            return Placed(holder.id, created=False)
         available_at = max(now, new.available_at or 0)
         key = next(self._keys)
         job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now)
@@ -59,6 +63,13 @@ class Jobs:
             if job.unique_key is not None:
                 del self._unique[job.unique_key]
         return len(gone)
+
+    def unlock(self, jobs: Sequence[Job]) -> int:
+        for job in jobs:
+            if job.unique_key is not None:
+                del self._unique[job.unique_key]
+                job.unique_key = None
+        return len(jobs)
 
     def named(self, ids: Collection[str]) -> list[Job]:
         return [job for job in self._living.values() if job.id in ids]

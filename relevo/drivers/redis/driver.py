@@ -32,7 +32,7 @@ from relevo.drivers.redis.looking import PORTION, Looking
 from relevo.drivers.redis.requests import Puts, Reservations
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
-# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is six.
+# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is seven.
 PUT_PORTION = 50_000
 # How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
 CLOCK_CHECK = 60.0
@@ -121,6 +121,9 @@ class RedisDriver(Looking):
         count = "" if attempts is None else attempts
         renew = 0 if payload is None else 1
         return int(self._run("release", number(delay), count, renew, payload or "", *pairs(leases)))
+
+    def unlock(self, leases: Sequence[Lease]) -> int:
+        return int(self._run("unlock", *pairs(leases))) if leases else 0
 
     def rescue(self) -> int:
         return sum(self._portions("rescue", queue) for queue in self.queues())
@@ -214,5 +217,6 @@ def _fields(jobs: Sequence[NewJob]) -> list[str | int]:
         for field in (
             job.queue, job.id, job.payload, job.priority,
             "" if job.available_at is None else number(job.available_at), job.unique_key or "",
+            "" if job.unique_for is None else number(job.unique_for),
         )
     ]  # fmt: skip

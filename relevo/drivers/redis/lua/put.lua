@@ -1,6 +1,6 @@
 -- Put jobs, now or for later, all of them or (out of memory) none.
 -- ARGV: time, the thread that puts them, the number of this put of it, then for each job:
---       queue, id, payload, priority, available_at or '', unique key or ''.
+--       queue, id, payload, priority, available_at or '', unique key or '', unique for or ''.
 -- Returns for each job: its id (or that of the living job which has its unique key), and 1 or 0 for created or not.
 -- Atomic, because a unique key must be taken with the job that it belongs to, and because a put that comes a second time
 -- (its answer was lost) must find that it has been done.
@@ -11,10 +11,15 @@ if last then
     if request == ARGV[3] then return answer end
 end
 local placed, rung = {}, {}
-for at = 4, #ARGV, 6 do
-    local queue, id, payload, priority, later, unique = unpack(ARGV, at, at + 5)
+for at = 4, #ARGV, 7 do
+    local queue, id, payload, priority, later, unique, lasting = unpack(ARGV, at, at + 6)
     local holder = unique ~= '' and redis.call('HGET', unique_key, unique)
     local living = holder and load(holder)
+    if living and lasting ~= '' and living[CREATED] + tonumber(lasting) <= now then
+        living[UNIQUE] = ''
+        save(holder, living)
+        living = nil
+    end
     if living then
         placed[#placed + 1], placed[#placed + 2] = living[ID], 0
     else

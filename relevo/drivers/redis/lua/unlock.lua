@@ -1,0 +1,16 @@
+-- Let go the unique keys of jobs that are held. ARGV: time, then for each: number, token. Returns how many were held.
+-- Atomic, because a lease must be looked at, and its job's key let go, in one step.
+begin()
+local unlocked = 0
+for at = 2, #ARGV, 2 do
+    local job = held(ARGV[at], ARGV[at + 1])
+    if job then
+        if job[UNIQUE] ~= '' then
+            redis.call('HDEL', unique_key, job[UNIQUE])
+            job[UNIQUE] = ''
+            save(ARGV[at], job)
+        end
+        unlocked = unlocked + 1
+    end
+end
+return unlocked

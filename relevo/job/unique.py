@@ -1,0 +1,118 @@
+"""Unique jobs: at most one with the same key at a time.
+
+    @app.task(name="webhooks.deliver", unique_by=["url", "body"])
+    def deliver(url, body, attempt_id): ...
+
+    deliver.dispatch(...)                  # put
+    deliver.dispatch(...).is_duplicate     # True: its id is the first job's, nothing was put
+
+The key travels in the message, and the broker takes it in the same step in which it puts the job, and gives it back in
+the step in which the job goes, however it goes (done, failed, deleted, cleared): there is no lock of its own that could
+be left behind. A retry and a release keep it. `unique_until="start"` gives it back before the job begins, so that what
+changes meanwhile is not missed; `unique_for` is the longest that a job keeps others out, from its dispatch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from celery.result import AsyncResult
+from kombu.utils.json import dumps
+
+from relevo.drivers.receipts import Receipt
+from relevo.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from relevo.job.options import Options
+    from relevo.job.task import Task
+
+DONE, START = "done", "start"
+
+# A key may have 255 characters; of the task's name it shows so many.
+SHOWN = 180
+
+
+class Dispatched(AsyncResult):
+    """Celery's result of a dispatched job, which knows whether there is a job of this dispatch at all."""
+
+    receipt: Receipt | None = None
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether another job had the key: nothing was put then, and this is the result of that job."""
+        return self.receipt is not None and self.receipt.holder is not None
+
+    def _given_id(self) -> str:
+        own: str = self.__dict__["id"]
+        return own if self.receipt is None else self.receipt.holder or own
+
+    def _set_id(self, value: str) -> None:
+        self.__dict__["id"] = value
+
+    id = property(_given_id, _set_id)
+
+
+def dispatched(receipt: Receipt, result: Any) -> Any:
+    """The result of a job that was handed in, with the answer of its put (or the one that is to come)."""
+    if isinstance(result, Dispatched):
+        result.receipt = receipt
+    return result
+
+
+def of(task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a message says of its job's key, or None: the job isn't unique. Raises OptionError."""
+    if options.unique_by is None or options.unique_by is False:
+        return None
+    said: dict[str, Any] = {"key": key(task, options.unique_by, args, kwargs)}
+    if options.unique_for is not None:
+        said["for"] = options.unique_for
+    if options.unique_until == START:
+        said["until"] = START
+    return said
+
+
+def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The key of a job with these arguments. Raises OptionError when it can't be made of them."""
+    try:
+        if task._dump_pydantic_arguments is not None:  # noqa: SLF001  Celery's own; models are told apart as they travel
+            args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
+        values = unique_by(*args, **kwargs) if callable(unique_by) else _values(task, unique_by, args, kwargs)
+        text = dumps(values, sort_keys=True)
+    except Exception as error:  # the callable is the user's, and so are the arguments
+        raise OptionError(f"the unique key of task {task.name!r} can't be made: {error!r}") from error
+    return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
+
+
+def check(task: Task, names: Any) -> None:
+    """Raise OptionError for names that are no arguments of the task."""
+    if callable(names) or names is False or names is None:
+        return
+    takes = _signature(task).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in takes):
+        return
+    known = [each.name for each in takes]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f", which takes {', '.join(known) or 'none'}"
+            raise OptionError(f"expected unique_by to name arguments of task {task.name!r}{hint}, got {name!r}")
+
+
+def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    bound = _signature(task).bind(*args, **kwargs)
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    for each in bound.signature.parameters.values():
+        if each.kind is each.VAR_KEYWORD:
+            given |= given.pop(each.name, {})
+    return [given.get(name) for name in names]
+
+
+def _signature(task: Task) -> inspect.Signature:
+    body: Callable[..., Any] = getattr(task, "_decorated_fun", None) or type(task).run
+    signature = inspect.signature(body)
+    parameters = list(signature.parameters.values())
+    is_bound = not isinstance(inspect.getattr_static(type(task), "run", None), staticmethod)
+    return signature.replace(parameters=parameters[1:]) if is_bound else signature
