@@ -25,7 +25,7 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, members, payload, putback, unique
+from relevo.job import backoff, dispatch, execute, members, payload, putback, transactions, unique
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
@@ -130,7 +130,12 @@ class Task(dispatch.Dispatching, celery.Task):
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
     ) -> Any:
-        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, for this job."""
+        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to commit it with."""
+        if "session" in options:
+            session = options.pop("session")
+            return transactions.dispatch(
+                self.app, session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
+            )
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         if not payload.is_unique(options):
