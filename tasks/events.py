@@ -88,4 +88,4 @@ def _progress(event_id: int) -> tuple[int, int]:
 def _states(db: Session, event_id: int) -> Counter[str]:
     """How many attendees are in which state."""
     query = select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
-    return Counter(dict(db.execute(query).tuples().all()))
+    return Counter(dict(map(tuple, db.execute(query))))
