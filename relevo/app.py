@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import celery
 import click
 from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
@@ -24,8 +23,9 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, collect, listeners, prefork, recording
+from relevo.job import coldstop, collect, listeners, prefork, recording, stopping
 from relevo.job.batch import Batches, NewBatch
+from relevo.job.definition import Defining
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -34,7 +34,7 @@ from relevo.limits.definitions import Definitions
 EXIT_MISUSED = 2
 
 
-class App(celery.Celery):
+class App(Defining):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
     events_cls = "relevo.job.events:Events"
@@ -103,6 +103,7 @@ def _wire(
     drivers.register()
     prefork.install()
     coldstop.install()
+    stopping.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")

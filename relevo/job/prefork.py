@@ -40,6 +40,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos
+from relevo.job import stopping
 from relevo.job.pipes import PipeLock, TaskQueue
 
 logger = get_logger(__name__)
@@ -47,10 +48,8 @@ logger = get_logger(__name__)
 # Shared memory: one number for what is recalled, and one for each child.
 MOST_CHILDREN = 1023
 REFUSED = "relevo: refused"
-# So many jobs may wait in the pipe for each child.
-PER_CHILD = 4
-# Seconds between two looks for attempts that have run for too long.
-TIMEOUT_CHECK = 0.5
+# So many jobs may wait in the pipe for each child. Seconds between two looks for attempts that run for too long.
+PER_CHILD, TIMEOUT_CHECK = 4, 0.5
 
 
 def install() -> None:
@@ -235,6 +234,7 @@ class TaskPool(celerys.TaskPool):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
+        stopping.ask()  # also where no signal said so
         self.recall()
         super().on_close()
 
@@ -244,7 +244,6 @@ class TaskPool(celerys.TaskPool):
 
     def recall(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""
-        recalled = self._pool.recall() if isinstance(self._pool, Pool) else 0
-        if recalled:
+        if recalled := self._pool.recall() if isinstance(self._pool, Pool) else 0:
             logger.info("%d jobs that had not started were put back", recalled)
         return recalled
