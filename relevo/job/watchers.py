@@ -1,4 +1,4 @@
-"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends what is late."""
+"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends late attempts."""
 
 from __future__ import annotations
 
