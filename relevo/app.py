@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, collect, listeners, prefork, recording, stopping
-from relevo.job.batch import Batches, NewBatch
+from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, stopping
+from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
@@ -34,7 +33,7 @@ from relevo.limits.definitions import Definitions
 EXIT_MISUSED = 2
 
 
-class App(Defining):
+class App(Defining, Batching):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
     events_cls = "relevo.job.events:Events"
@@ -50,22 +49,6 @@ class App(Defining):
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
         options.setdefault("task_cls", "relevo.job.task:Task")
         super().__init__(main, **options)
-
-    def batch(self, members: Iterable[Any]) -> NewBatch:
-        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
-        return NewBatch(self, members)
-
-    @cached_property
-    def batches(self) -> Batches:
-        """The batches that were dispatched: `find`, `page`, `prune`."""
-        return Batches(self)
-
-    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
-        """Celery's way out for every job."""
-        collecting = collect.producer_now()
-        if collecting is not None:
-            options["producer"] = collecting
-        return super().send_task(name, *args, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
         """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
@@ -105,7 +88,9 @@ def _wire(
     coldstop.install()
     stopping.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
+    opener.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
+    celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
         listeners.heard_by(event, signal, receiver)

@@ -8,9 +8,12 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from relevo import clock
+from relevo.store.texts import storable
 
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 LONGEST = 20_000
+# What turns the direction of the text after it, so that exe.txt reads as txt.exe, is shown instead.
+_HIDDEN = {code: f"\u27e8{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 NOTHING = "\u2013"
 
 
@@ -18,6 +21,8 @@ def number(value: float | None) -> str:
     """1234567 as 1,234,567; a fraction with one digit."""
     if value is None:
         return NOTHING
+    if 0 < value < 0.05:  # noqa: PLR2004
+        return "< 0.1"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"  # noqa: PLR2004
 
 
@@ -64,11 +69,22 @@ def when(instant: float | None, relative: bool = True) -> str:
 
 def cut(text: Any, longest: int = LONGEST) -> str:
     """A text that may be of any length, with what was left out said."""
-    shown = str(text)
+    shown = storable(text).translate(_HIDDEN)  # half a surrogate, which JSON may hold, can't be sent
     return shown if len(shown) <= longest else f"{shown[:longest]} … and {len(shown) - longest:,} more characters"
+
+
+def clip(text: Any, longest: int = 140) -> str:
+    """The beginning of a text, where the rest is a click away."""
+    shown = storable(str(text)[: longest + 1]).translate(_HIDDEN)
+    return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
 def query(path: str, **values: Any) -> str:
     """A url with what is said; what is None or empty isn't."""
     said = {name: value for name, value in values.items() if value not in (None, "")}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+def counted(count: int, noun: str) -> str:
+    """1 job, 2 jobs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -69,7 +69,7 @@ class Ours(Guard):
             message, status_code = str(error), AWAY if isinstance(error, DriverUnavailableError) else CONFLICT
         self.set_status(status_code)
         self.current_user = getattr(self, "_current_user", None)
-        self.show("relevo/trouble.html", title="Trouble", status=status_code, message=message)
+        self.show("relevo/trouble.html", title="Trouble", tab="", status=status_code, message=message)
 
     def show(self, template: str, **values: Any) -> None:
         user = self.current_user

@@ -7,7 +7,14 @@ from typing import Any
 from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
+from relevo.dashboard.alljobs import CancelJobs, ClearQueue, HastenJobs, JobsPage, StopJobs
+from relevo.dashboard.ceilings import ClearLimit, LimitsPage
+from relevo.dashboard.failures import EditFailed, FailedPage, ForgetFailed, RetryFailed
+from relevo.dashboard.groups import BatchesPage, BatchPage, CancelBatch, RetryBatch
 from relevo.dashboard.guard import guarded
+from relevo.dashboard.labels import TagsPage, Unwatch, Watch
+from relevo.dashboard.measures import MetricsPage
+from relevo.dashboard.onejob import JobPage
 from relevo.dashboard.overview import OverviewPage
 from relevo.dashboard.pauses import Pause, PausesPage, Resume
 from relevo.dashboard.queues import Broker, is_ours
@@ -17,6 +24,26 @@ Route = tuple[str, Any, str | None]
 
 PAGES: list[Route] = [
     ("/overview", OverviewPage, "overview"),
+    ("/jobs", JobsPage, "jobs"),
+    ("/jobs/cancel", CancelJobs, "cancel"),
+    ("/jobs/hasten", HastenJobs, "hasten"),
+    ("/jobs/stop", StopJobs, "stop"),
+    ("/job/(.+)", JobPage, "job"),
+    ("/failed", FailedPage, "failed"),
+    ("/failed/retry", RetryFailed, "retry"),
+    ("/failed/forget", ForgetFailed, "forget"),
+    ("/failed/([0-9]{1,18})/edit", EditFailed, "edit"),
+    ("/queues/clear", ClearQueue, "clear"),
+    ("/batches", BatchesPage, "batches"),
+    ("/batch/([^/]+)", BatchPage, "batch"),
+    ("/batch/([^/]+)/cancel", CancelBatch, "cancel_batch"),
+    ("/batch/([^/]+)/retry", RetryBatch, "retry_batch"),
+    ("/limits", LimitsPage, "limits"),
+    ("/limits/clear", ClearLimit, "clear_limit"),
+    ("/charts", MetricsPage, "metrics_page"),
+    ("/tags", TagsPage, "tags"),
+    ("/tags/watch", Watch, "watch"),
+    ("/tags/unwatch", Unwatch, "unwatch"),
     ("/pauses", PausesPage, "pauses"),
     ("/queues/pause", Pause, "pause"),
     ("/queues/resume", Resume, "resume"),

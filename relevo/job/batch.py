@@ -83,14 +83,15 @@ class NewBatch:
         delivery_of(self.app).url_of(name)
         return replace(self, connection=name)
 
-    def dispatch(self, *, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
         """Send the members, however many, in bounded memory. Returns the batch as it then is.
 
-        With an `id` the same dispatch may be done twice: a batch of this id that was not sent to its end is completed.
+        With `session` (of SQLAlchemy) the batch exists if and only if that session commits: one transaction, so not
+        for a hundred thousand. With an `id` the same dispatch may be done twice: a batch of this id that was not sent
+        to its end is completed.
         """
-        if id is not None and (not isinstance(id, str) or not id or len(id) > launch.LONGEST_ID):
-            raise OptionError(f"expected the id of a batch to be a text of up to {launch.LONGEST_ID}, got {id!r}")
-        return Batch(self.app, launch.launch(self, id or uuid()))
+        launch.check_id(id)
+        return Batch(self.app, launch.launch(self, id or uuid(), session))
 
     def _calling(self, callback: Callback, signature: Signature) -> Self:
         launch.check_callback(callback, signature)

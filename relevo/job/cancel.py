@@ -23,6 +23,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import Driver
 from relevo.drivers.values import JobView, NewJob, State
 from relevo.job import endings
+from relevo.job.delivery import delivery_of
 from relevo.store import history, outcomes
 from relevo.store.session import Store
 
@@ -77,7 +78,9 @@ def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
     waiting = [Waiting(app, job) for job in jobs]
     ended = [ending for each in waiting if (ending := endings.cancelled(each, REASON)) is not None]
     if ended:
-        outcomes.write(store, ended)
+        delivery = delivery_of(app)
+        outcomes.write(store, ended, delivery)  # with the callbacks of the batches that end with these
+        delivery.after_commit(app.settings.queue_connection)
     for each in waiting:
         each.tell_backend()
 

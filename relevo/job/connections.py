@@ -61,6 +61,21 @@ def is_own(app: Any, connection: Connection) -> bool:
     return bool(app.settings.queue_connection == connection.name)
 
 
+def dispatch(
+    task: Any, name: str, args: Any, kwargs: Any, task_id: str | None = None, producer: Any = None, **options: Any
+) -> Any:
+    """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
+    connection = named(task.app, name, task.name)
+    if connection.driver == SYNC:
+        return task.apply(args, kwargs, task_id=task_id, **options)
+    if queue := queue_for(task, connection, args, kwargs, options):
+        options["queue"] = queue
+    if producer is not None or (is_own(task.app, connection) and not task.app.conf.task_always_eager):
+        return task.apply_async(args, kwargs, task_id, producer, **options)
+    with producers(task.app).of(connection).acquire(block=True) as taken:
+        return send(task, taken, args, kwargs, task_id, options)
+
+
 def send(task: Any, producer: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> Any:
     """Send a job with this producer, also from an app that is on `sync` and would run it in place."""
     if not task.app.conf.task_always_eager:

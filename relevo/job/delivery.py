@@ -16,9 +16,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
 from relevo.drivers import messages
@@ -51,17 +53,19 @@ class Delivery:
     def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
         for each in outbox.fresh(connection, sendings):
-            driver = self.sharing(each.connection)
+            driver = self.sharing(each.connection, connection.engine.url)
             if driver is None:
                 outbox.add(connection, [_marked(each)])
             else:
                 database_jobs.put(connection, [_new_job(each)], driver.now())
                 self._written_to.add(driver)
 
-    def sharing(self, name: str) -> Any:
-        """The driver of a connection whose broker is the store's database; None for another broker."""
+    def sharing(self, name: str, database: URL | None = None) -> Any:
+        """The driver of a connection whose broker is this database (the store's); None for another broker."""
         url = self.url_of(name)
-        if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or resolve(url) != self.store.url:
+        if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or not is_same(
+            resolve(url), database or self.store.url
+        ):
             return None
         return drivers.driver_for(url)
 
@@ -149,6 +153,18 @@ def delivery_of(app: Any) -> Delivery:
         app._relevo_delivery = Delivery(app)  # noqa: SLF001  the app is where it belongs
     found: Delivery = app._relevo_delivery  # noqa: SLF001
     return found
+
+
+def is_same(one: URL, other: URL) -> bool:
+    """Whether two urls are of one database."""
+    if one.get_backend_name() == other.get_backend_name() == "sqlite":
+        return Path(one.database or "").resolve() == Path(other.database or "").resolve()
+    return _place(one) == _place(other)
+
+
+def _place(url: URL) -> tuple[Any, ...]:
+    backend = "mysql" if url.get_backend_name() == "mariadb" else url.get_backend_name()
+    return backend, url.host, url.port, url.database, url.query.get("host"), url.query.get("unix_socket")
 
 
 def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from sqlalchemy.orm import Session
+
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff, connections, unique
+from relevo.job import backoff, connections, transactions, unique
 from relevo.job.middleware.base import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
@@ -73,6 +75,11 @@ class Dispatch:
             options["time_limit"] = options.pop("timeout")
         return self._with(**options)
 
+    def in_session(self, session: Any) -> Self:
+        """Send it with what this session (of SQLAlchemy) commits: if it commits, and only then."""
+        transactions.connection_of(session)
+        return self._with(session=session)
+
     def when(self, condition: object) -> Self:
         """Send it only if `condition` is true."""
         return replace(self, wanted=self.wanted and bool(condition))
@@ -82,8 +89,17 @@ class Dispatch:
         return self.when(not condition)
 
     def dispatch(self, *args: Any, **kwargs: Any) -> Any:
-        """Send the job now. Returns Celery's AsyncResult, or None when `when` or `unless` said no."""
+        """Send the job now. Returns Celery's AsyncResult, or None when `when` or `unless` said no.
+
+        `session=` with a session of SQLAlchemy is no argument of the job: it is `in_session`.
+        """
+        if isinstance(kwargs.get("session"), Session):
+            return self.in_session(kwargs.pop("session")).dispatch(*args, **kwargs)
         return self.task.apply_async(args, kwargs, **self.options) if self.wanted else None
+
+    def after_commit(self, session: Any, *args: Any, **kwargs: Any) -> None:
+        """Send it when this session has committed, on any database; a crash just then loses it."""
+        transactions.after_commit(session, lambda: self.dispatch(*args, **kwargs))
 
     def sync(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job here and now, retries at once. Returns Celery's EagerResult, or None as `dispatch` does."""
@@ -112,6 +128,13 @@ class Dispatching:
     def with_options(self, **options: Any) -> Dispatch:
         return self._dispatch.with_options(**options)
 
+    def in_session(self, session: Any) -> Dispatch:
+        return self._dispatch.in_session(session)
+
+    def after_commit(self, session: Any, *args: Any, **kwargs: Any) -> None:
+        """Send a job of this task when this session has committed."""
+        self._dispatch.after_commit(session, *args, **kwargs)
+
     def when(self, condition: object) -> Dispatch:
         return self._dispatch.when(condition)
 
@@ -139,21 +162,6 @@ def known_queue(app: Any, task: str, name: str) -> None:
     names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {app.conf.task_default_queue}
     if name not in names:
         raise OptionError(f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task!r})")
-
-
-def elsewhere(
-    task: Task, name: str, args: Any, kwargs: Any, task_id: str | None = None, producer: Any = None, **options: Any
-) -> Any:
-    """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
-    connection = connections.named(task.app, name, task.name)
-    if connection.driver == connections.SYNC:
-        return task.apply(args, kwargs, task_id=task_id, **options)
-    if queue := connections.queue_for(task, connection, args, kwargs, options):
-        options["queue"] = queue
-    if producer is not None or (connections.is_own(task.app, connection) and not task.app.conf.task_always_eager):
-        return task.apply_async(args, kwargs, task_id, producer, **options)
-    with connections.producers(task.app).of(connection).acquire(block=True) as taken:
-        return connections.send(task, taken, args, kwargs, task_id, options)
 
 
 def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kombu import serialization
 from sqlalchemy import Connection
 
 from relevo.drivers import messages
-from relevo.job import launch, members
+from relevo.job import launch, making, members
 from relevo.job.delivery import Delivery
 from relevo.job.members import Membership
 from relevo.store import batches, tally
@@ -68,7 +68,7 @@ def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: 
     """Run members until one has failed that others may not survive."""
     for number, member in enumerate(given, start):
         counting.change(lambda connection: batches.change(connection, row.id, counting, _grown))
-        end = MemberEnd(row.id, number, _state(launch.member_of(counting.way.app, member), row, number),
+        end = MemberEnd(row.id, number, _state(making.member_of(counting.way.app, member), row, number),
                         f"{row.id}.{number}")  # fmt: skip
         counting.change(batches.prepared([end], counting))
         found = batches.find(counting.way.store, row.id)
@@ -103,3 +103,21 @@ def _grown(row: BatchRow) -> Tally:
 
 def _closed(row: BatchRow) -> Tally:
     return replace(row.tally, streams=max(row.tally.streams - 1, 0))
+
+
+def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
+    """Run the links of a chain, one after the other, until one has failed."""
+    counting = Counting(way)
+    counting.change(lambda connection: launch.open_with(connection, counting, row))
+    handed: tuple[Any, ...] = ()
+    for number, link in enumerate(links):
+        place = Membership(row.id, number, each=True)
+        uuid = f"{row.id}.{number}"
+        result = link.apply(handed, task_id=uuid, headers=members.with_places(link.options.get("headers"), place),
+                            throw=False)  # fmt: skip
+        state = _STATES.get(result.state, tally.COMPLETED)
+        counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
+        if state != tally.COMPLETED:
+            break
+        handed = (result.result,)
+    return batches.find(way.store, row.id) or row

@@ -10,7 +10,7 @@ in between leaves a batch that nobody closes, whose members run and count; if th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,9 @@ from relevo import clock
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job import in_place, members
+from relevo.job import in_place, making, transactions
 from relevo.job.collect import collected
 from relevo.job.delivery import Delivery, delivery_of, sending_of
-from relevo.job.members import Membership
-from relevo.job.press import Press
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
@@ -35,22 +33,24 @@ from relevo.store.tally import Callback, Tally
 if TYPE_CHECKING:
     from relevo.job.batch import NewBatch
 
-# So many members are put in one step, and so long may the id of a batch be.
-PAGE, LONGEST_ID = 1000, 120
+# So long may the id of a batch be.
+LONGEST_ID = 120
 
 
-def launch(new: NewBatch, id_: str) -> BatchRow:
+def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     """Send a batch. Returns it as it then is."""
     way = delivery_of(new.app)
-    row = _row(new, id_)
+    row = row_of(new, id_)
     if new.app.conf.task_always_eager:
         return in_place.launch_(way, row, new)
+    if session is not None:
+        return _in_session(way, row, new, session)
     way.store.write(lambda connection: open_with(connection, way, row))
     way.after_commit(row.connection)
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
         return known
-    for page in _pages(new.app, row, itertools.islice(new.members, known.tally.total, None), known.tally.total):
+    for page in making.pages(new.app, row, itertools.islice(new.members, known.tally.total, None), known.tally.total):
         found = _put(way, row, page)
         if found is None or found.tally.cancelled_at is not None:
             break
@@ -64,7 +64,7 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
         return in_place.add(way, row, new)
     job = celery.current_task.request.id if celery.current_task else None
     name = f"added:{row.id}:{job}:{_nth_time(row.id)}" if job else None
-    for number, page in enumerate(_batched(new, PAGE)):
+    for number, page in enumerate(making.batched(new, making.PAGE)):
         receipt = f"{name}:{number}" if name else None
         found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023  at once
         row = found or row
@@ -86,6 +86,12 @@ def cancel(app: Any, id_: str) -> BatchRow:
     return row
 
 
+def check_id(id_: Any) -> None:
+    """Raise OptionError for what can't be the id of a batch."""
+    if id_ is not None and (not isinstance(id_, str) or not id_ or len(id_) > LONGEST_ID):
+        raise OptionError(f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r}")
+
+
 def check_callback(callback: Callback, signature: Any) -> None:
     """Raise OptionError for what can't be a callback of a batch."""
     if not isinstance(signature, Signature):
@@ -94,7 +100,8 @@ def check_callback(callback: Callback, signature: Any) -> None:
 
 
 # --- the batch ------------------------------------------------------------------------------------------------------
-def _row(new: NewBatch, id_: str) -> BatchRow:
+def row_of(new: NewBatch, id_: str) -> BatchRow:
+    """The row of a batch in the making, its callbacks made."""
     connection = new.connection or new.app.settings.queue_connection
     calls = {
         callback.value: [
@@ -122,63 +129,39 @@ def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature
     return sending_of(jobs[0], connection, delay=delay)
 
 
-def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> None:
-    """Write a batch, unless it was opened before, and hand in what comes before its members."""
-    if receipts.is_first(connection, f"batch:{row.id}"):
+def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
+    """Write a batch, and hand in what comes before its members. Returns False for one that was opened before."""
+    first = receipts.is_first(connection, f"batch:{row.id}")
+    if first:
         batches.open_(connection, row)
         deliver(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
+    return first
+
+
+def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> BatchRow:
+    """All of it in the session's transaction."""
+    connection = transactions.joined(way, session)
+    transactions.after_commit(session, lambda: way.after_commit(row.connection))
+    found: BatchRow | None = row
+    if open_with(connection, way, row):
+        for page in making.pages(new.app, row, new.members, 0):
+            way(connection, [sending_of(job, row.connection) for job in page])
+            _grow(connection, way, row, len(page))
+        found = batches.change(connection, row.id, way, _closed)
+    return found or row
+
+
+def _closed(row: BatchRow) -> Tally:
+    return replace(row.tally, streams=max(row.tally.streams - 1, 0))
 
 
 def _close(way: Delivery, row: BatchRow) -> BatchRow:
-    def closed(found: BatchRow) -> Tally:
-        return replace(found.tally, streams=max(found.tally.streams - 1, 0))
-
-    found = way.store.write(lambda connection: batches.change(connection, row.id, way, closed))
+    found = way.store.write(lambda connection: batches.change(connection, row.id, way, _closed))
     way.after_commit(row.connection)
     return found or row
 
 
 # --- its members ----------------------------------------------------------------------------------------------------
-def _pages(app: Any, row: BatchRow, given: Iterable[Any], start: int) -> Iterator[list[NewJob]]:
-    press = Press(app, {"queue": row.queue} if row.queue else {})
-    numbered = (job_of(press, app, row, member, start + number) for number, member in enumerate(given))
-    return _batched(numbered, PAGE)
-
-
-def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> NewJob:
-    """The job of a member: of its first link, if it is a chain."""
-    place, uuid = Membership(row.id, number), f"{row.id}.{number}"
-    signature = member_of(app, member)
-    if not isinstance(signature, _chain):
-        return press.job(signature, uuid, place)
-    [job] = collected(app, with_links(signature, [place] * len(signature.tasks), row.queue))
-    return job
-
-
-def member_of(app: Any, member: Any) -> Signature:
-    """A member as a signature. Raises OptionError for what can't be one."""
-    if isinstance(member, (list, tuple)) and member:
-        member = celery.chain(*member, app=app)
-    if isinstance(member, Signature) and (isinstance(member, _chain) or member.subtask_type is None):
-        return member
-    hint = "; write task.s()" if hasattr(member, "s") else ""
-    raise OptionError(f"expected a member of a batch to be a signature or a chain, got {member!r}{hint}")
-
-
-def with_links(chain: Any, places: Sequence[Membership], queue: str | None) -> Any:
-    """A chain whose links know their places."""
-    links = []
-    for link, place in zip(chain.tasks, places, strict=True):
-        if link.subtask_type is not None and link.subtask_type != "relevo.batch":
-            raise OptionError(f"expected the links of a chain in a batch to be single jobs, got {link!r}")
-        copy = link.clone()
-        copy.options["headers"] = members.with_places(copy.options.get("headers"), place)
-        if queue and not copy.options.get("queue"):
-            copy.options["queue"] = queue
-        links.append(copy)
-    return _chain(*links, app=chain.app, **chain.options)
-
-
 def _put(way: Delivery, row: BatchRow, page: list[NewJob]) -> BatchRow | None:
     driver = way.sharing(row.connection)
     if driver is None:
@@ -212,7 +195,7 @@ def _add(
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:
         start = found.tally.total - len(page)
-        for jobs in _pages(way.app, found, page, start):
+        for jobs in making.pages(way.app, found, page, start):
             way(connection, [sending_of(job, row.connection) for job in jobs])
     return found
 
@@ -228,12 +211,6 @@ def _grown(row: BatchRow, count: int) -> Tally:
         what = "has finished" if counts.finished_at is not None else "was cancelled"
         raise BatchError(f"batch {row.id!r} {what}: nothing can be added to it")
     return replace(counts, total=counts.total + count)
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    waiting = iter(items)
-    while page := list(itertools.islice(waiting, size)):
-        yield page
 
 
 def _nth_time(batch: str) -> int:

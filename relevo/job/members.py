@@ -18,6 +18,8 @@ from relevo.store.batches import MemberEnd
 HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
 SENT = "relevo_sent"
+#: The task that opens a batch as the link of a chain: the link is done when the batch is.
+OPENER = "relevo.open_batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a request's job (of the worker's main process) says about its batches."""
     headers = request.request_dict
-    if HEADER not in headers:
+    if HEADER not in headers or (request.type == OPENER and state == tally.COMPLETED):
         return ()
     return ends(headers, str(request.id), state, chain_of(request))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from celery import signals
@@ -61,7 +62,7 @@ class Press:
         single = member.clone()
         single.options = {**self.options, **own}
         [job] = collected(self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid}))
-        return job
+        return replace(job, unique_key=None)  # a member that was left out as a duplicate would never end
 
     def _is_plain(self, member: Signature) -> bool:
         options = member["options"]

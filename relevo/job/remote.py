@@ -6,6 +6,7 @@ Celery's worker, which a program that only dispatches doesn't.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from celery.worker import state as celery_state
 from celery.worker.control import control_command
 
 from relevo.drivers import qos
+from relevo.job import renewal
 
 logger = get_logger(__name__)
 
@@ -52,3 +54,17 @@ def _killed(request: Any, pool: Any) -> bool:
         return False
     logger.warning("%s[%s] was cancelled and killed", request.name, request.id)
     return True
+
+
+@control_command()  # type: ignore[untyped-decorator,unused-ignore]
+def restart_worker(state: Any, **_options: Any) -> dict[str, Any]:
+    """Finish what runs, then start anew."""
+    logger.warning("this worker was told to start anew")
+    running = len(celery_state.active_requests)
+    return {**worker_life(state), "running": running, "comes_back": renewal.ask()}
+
+
+@control_command()  # type: ignore[untyped-decorator,unused-ignore]
+def worker_life(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ARG001  Celery's signature
+    """Which life of its process this is."""
+    return {"pid": os.getpid(), "life": renewal.LIFE}

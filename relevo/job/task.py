@@ -25,7 +25,19 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, definition, dispatch, execute, members, payload, putback, stopping, unique
+from relevo.job import (
+    backoff,
+    connections,
+    definition,
+    dispatch,
+    execute,
+    members,
+    payload,
+    putback,
+    stopping,
+    transactions,
+    unique,
+)
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
@@ -138,11 +150,16 @@ class Task(dispatch.Dispatching, celery.Task):
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
     ) -> Any:
-        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, for this job."""
+        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to commit it with."""
+        if "session" in options:
+            session = options.pop("session")
+            return transactions.dispatch(
+                self.app, session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
+            )
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):
-            return dispatch.elsewhere(self, options.pop("connection"), args, kwargs, task_id, *rest, **options)
+            return connections.dispatch(self, options.pop("connection"), args, kwargs, task_id, *rest, **options)
         if not payload.is_unique(options):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())

@@ -1,4 +1,4 @@
-"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends late attempts."""
+"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends late ones."""
 
 from __future__ import annotations
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import smtplib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import Any
@@ -41,13 +42,30 @@ def send(settings: MailSettings, message: Message) -> None:
         raise
 
 
+def probe(settings: MailSettings) -> None:
+    """Do all that comes before handing a mail in. Raises OSError (of which SMTPException is one)."""
+    if settings.host is None:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"nothing can be written into {settings.folder}")
+        return
+    with _let_in(settings) as server:
+        server.noop()
+
+
 def _hand_in(settings: MailSettings, mail: EmailMessage) -> None:
+    with _let_in(settings) as server:
+        server.send_message(mail)
+
+
+@contextlib.contextmanager
+def _let_in(settings: MailSettings) -> Iterator[smtplib.SMTP]:
     with _connected(settings) as server:
         if settings.security == "starttls":
             server.starttls(context=ssl.create_default_context())
         if settings.user is not None:
             server.login(settings.user, settings.password or "")
-        server.send_message(mail)
+        yield server
 
 
 def _connected(settings: MailSettings) -> smtplib.SMTP:

@@ -124,6 +124,19 @@ def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limi
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
+def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
+    """Every failure of the job with this id, retried or not, newest first."""
+    query = select(failed).where(failed.c.uuid == texts.name(uuid)).order_by(failed.c.id.desc()).limit(PAGE)
+    return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def count_up_to(store: Store, most: int, which: Filter = EVERY) -> int:
+    """How many failed jobs were not retried, or `most` if there are more: a count of millions takes its time."""
+    some = select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()).limit(most).subquery()
+    query = select(func.count()).select_from(some)
+    return store.read(lambda connection: int(connection.execute(query).scalar_one()))
+
+
 def count(store: Store, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried."""
     query = select(func.count()).select_from(failed).where(failed.c.retried_at.is_(None), *which.conditions())

@@ -93,7 +93,7 @@ def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     if tally.failed and tally.failed_at is None:
         due.append(Callback.CATCH)
         tally = replace(tally, failed_at=now)
-        if not tally.allow_failures and tally.cancelled_at is None:
+        if tally.kind is Kind.BATCH and not tally.allow_failures and tally.cancelled_at is None:
             tally = replace(tally, cancelled_at=now)
     if tally.percent > tally.told:
         due.append(Callback.PROGRESS)

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from relevo.cli.jobs import jobs
+from relevo.cli.payloads import task_of
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.job import cancel as cancelling
@@ -118,3 +119,16 @@ def test_many_are_cancelled_in_portions(run, put, driver):
     put(*(f"job-{number}" for number in range(1200)))
     assert run("--task", "images.process", "--yes").output == "1200 jobs cancelled before they ran.\n"
     assert driver.queues() == []
+
+
+def test_a_batch_counts_its_cancelled_members_and_comes_to_its_end(run, app, driver):
+    @app.task(name="shop.work", shared=False)
+    def work(number): ...
+
+    @app.task(name="shop.say", shared=False)
+    def say(batch): ...
+
+    batch = app.batch([work.s(number) for number in range(3)]).finally_(say.s()).dispatch()
+    run("--task", "shop.work", "--yes")
+    assert (batch.refresh().dropped, batch.pending, batch.finished) == (3, 0, True)
+    assert [view.id for view in driver.scan()[0] if task_of(view.payload) == "shop.say"], "its callback is sent"

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from relevo.engine import engine_for
 from relevo.errors import OptionError
 from relevo.job.middleware.base import CallNext, Middleware, RunningJob
+from relevo.store import receipts
 
 _current: ContextVar[Session | None] = ContextVar("relevo_session", default=None)
 
@@ -37,19 +38,25 @@ def current() -> Session | None:
 
 
 class Transaction(Middleware):
-    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that `sessions()` makes."""
+    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that `sessions()` makes.
+
+    `once`: with a receipt in the same transaction, so that the job takes effect once, however often it is delivered.
+    The sessions must then be of the database that has the engine's tables.
+    """
 
     name = "transaction"
 
-    def __init__(self, sessions: Callable[[], Session] | None = None) -> None:
+    def __init__(self, sessions: Callable[[], Session] | None = None, *, once: bool = False) -> None:
         if sessions is not None and not callable(sessions):
             raise OptionError(f"expected sessions of Transaction to be a callable that makes one, got {sessions!r}")
-        self.sessions = sessions
+        self.sessions, self.once = sessions, once
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         with self._open(job) as opened, opened.begin():
             token = _current.set(opened)
             try:
+                if self.once and not receipts.is_first(opened.connection(), f"ran:{job.id}"):
+                    job.skip("it has been done")
                 return call_next()
             finally:
                 _current.reset(token)

@@ -1,0 +1,121 @@
+"""Jobs in every state: those to do from the broker, those that have ended from history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado.web import HTTPError
+
+from relevo.dashboard import looks, waiting
+from relevo.dashboard.failures import sought
+from relevo.dashboard.pages import BAD, Action, Page
+from relevo.dashboard.pauses import OfQueue
+from relevo.drivers.contract import State
+from relevo.errors import OptionError
+from relevo.job import cancel
+from relevo.store import history
+from relevo.store import search as searching
+from relevo.store.history import Ended, EndedJob
+from relevo.store.search import Search
+
+ROWS = 50
+MOST_PICKED = 1000
+#: Name in the url -> state in the broker.
+TO_DO = {"pending": State.PENDING, "delayed": State.DELAYED, "running": State.RESERVED}
+ENDED = {"completed": Ended.COMPLETED, "cancelled": Ended.CANCELLED}
+
+
+class JobsPage(Page):
+    """/jobs?state=…&queue=…&q=…"""
+
+    template, title, tab = "relevo/jobs.html", "Jobs", "jobs"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        state, text, queue = self.field("state") or "pending", self.field("q").strip(), self.field("queue")
+        if state not in {**TO_DO, **ENDED}:
+            raise HTTPError(BAD, f"expected state to be one of {', '.join({**TO_DO, **ENDED})}")
+        search, wrong = sought(text)
+        if queue:
+            search = Search((*search.terms, ("queue", queue)), search.words, search.since, search.until)
+        values = {"state": state, "q": text, "queue": queue, "wrong": wrong, "states": [*TO_DO, *ENDED], "rows": [],
+                  "ended": state in ENDED, "more": None, "before": self.field("before")}  # fmt: skip
+        if wrong:
+            return values
+        found = self._ended(ENDED[state], search) if state in ENDED else self._to_do(TO_DO[state], search, queue)
+        return {**values, **found}
+
+    def _to_do(self, state: State, search: Search, queue: str) -> dict[str, Any]:
+        source = self.application.source
+        shown = min(self.whole("n", ROWS) or ROWS, waiting.DEEPEST)
+        queues = [queue] if queue else source.queues()
+        rows = waiting.listed(source.driver, queues, state, search, shown + 1)
+        more = shown + ROWS if len(rows) > shown and shown < waiting.DEEPEST else None
+        return {"rows": rows[:shown], "more": more}
+
+    def _ended(self, state: Ended, search: Search) -> dict[str, Any]:
+        store, conditions = self.application.source.store, searching.of_history(search)
+        rows = history.page(store, state, before=self._before(), limit=ROWS + 1, also=conditions)
+        last = rows[ROWS - 1] if len(rows) > ROWS else None
+        return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}"}
+
+    def _before(self) -> EndedJob | None:
+        """The last job of the page before: only when it ended, and its number."""
+        given = self.field("before")
+        try:
+            at, _, number = given.partition(":")
+            return EndedJob("", "", "", "", Ended.COMPLETED, 0, float(at), id=int(number)) if given else None
+        except ValueError as error:
+            raise HTTPError(BAD, "expected before to be what the link to the next page says") from error
+
+
+class OfJobs(Action):
+    """An action on jobs in the broker that were picked."""
+
+    def ids(self) -> list[str]:
+        """Their ids. Raises OptionError."""
+        picked = list(dict.fromkeys(self.get_arguments("id", strip=False)))
+        if not picked or len(picked) > MOST_PICKED:
+            raise OptionError(f"expected 1 to {MOST_PICKED} jobs to be picked, got {len(picked)}")
+        return picked
+
+    def target(self, *_arguments: str) -> str:
+        return "jobs " + ", ".join(self.get_arguments("id", strip=False)[:MOST_PICKED])
+
+
+class CancelJobs(OfJobs):
+    """Cancel jobs, wherever they are: those that wait are withdrawn, what runs goes on to its end and not again."""
+
+    name = "cancel"
+    terminate = False
+
+    def act(self, *_arguments: str) -> str:
+        source = self.application.source
+        done = cancel.cancel(source.app, source.driver, source.store, self.ids(), terminate=self.terminate)
+        said = f"{looks.counted(len(done.withdrawn) + len(done.killed), 'job')} cancelled."
+        return said + (f" {len(done.running)} run to their end, and not again." if done.running else "")
+
+
+class StopJobs(CancelJobs):
+    """Cancel them, and kill the processes of those that run."""
+
+    name = "stop"
+    terminate = True
+
+
+class HastenJobs(OfJobs):
+    """Let delayed jobs run now."""
+
+    name = "run now"
+
+    def act(self, *_arguments: str) -> str:
+        return f"{looks.counted(self.application.source.driver.hasten(self.ids()), 'delayed job')} may run now."
+
+
+class ClearQueue(OfQueue):
+    """Delete what waits in a queue."""
+
+    name = "clear queue"
+
+    def act(self, *_arguments: str) -> str:
+        queue = self.queue()
+        return f"{looks.counted(self.application.source.driver.clear(queue), 'job')} of {queue} deleted."

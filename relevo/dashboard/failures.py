@@ -1,0 +1,119 @@
+"""Jobs that have failed for good: found, put back, put back with other arguments, forgotten."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from relevo.dashboard import looks
+from relevo.dashboard.pages import Action, Page
+from relevo.errors import OptionError
+from relevo.job import again, edited
+from relevo.store import failed
+from relevo.store import search as searching
+from relevo.store.failed import FailedJob, Filter
+from relevo.store.search import Search
+
+ROWS = 50
+#: Counted exactly up to so many.
+COUNTED = 10_000
+MOST_PICKED = 1000
+MOST_DIGITS = 18
+
+
+class FailedPage(Page):
+    """/failed?q=…&before=…"""
+
+    template, title, tab = "relevo/failed.html", "Failed jobs", "failed"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        source, text = self.application.source, self.field("q").strip()
+        search, wrong = sought(text)
+        before = self.whole("before")
+        which = Filter(also=searching.of_failed(search))
+        rows: list[FailedJob] = []
+        count = 0
+        if not wrong:
+            rows = failed.page(source.store, which, before=before, limit=ROWS + 1)
+            count = source.remembered(("failed", text), 2, lambda: failed.count_up_to(source.store, COUNTED + 1, which))
+        return {
+            "rows": rows[:ROWS], "more": rows[ROWS - 1].id if len(rows) > ROWS else None, "before": before, "q": text,
+            "wrong": wrong, "count": count, "many": count > COUNTED, "searching": bool(search),
+        }  # fmt: skip
+
+
+def sought(text: str) -> tuple[Search, str]:
+    """The search that was typed, or what is wrong with it."""
+    try:
+        return searching.parse(text), ""
+    except OptionError as error:
+        return Search(), str(error)
+
+
+class OfFailed(Action):
+    """An action on the failed jobs that were picked, or on all that a search finds."""
+
+    def which(self) -> Filter:
+        """The jobs that are meant. Raises OptionError."""
+        if self.field("all"):
+            return Filter(also=searching.of_failed(searching.parse(self.field("q"))))
+        picked = self.get_arguments("id")
+        if not picked or len(picked) > MOST_PICKED:
+            raise OptionError(f"expected 1 to {MOST_PICKED} jobs to be picked, got {len(picked)}")
+        if not all(number.isdecimal() and len(number) <= MOST_DIGITS for number in picked):
+            raise OptionError("expected the numbers of failed jobs")
+        return Filter(ids=[int(number) for number in picked])
+
+    def target(self, *_arguments: str) -> str:
+        if self.field("all"):
+            return f"all failed jobs that fit: {self.field('q')}" if self.field("q") else "all failed jobs"
+        return "failed jobs " + ", ".join(self.get_arguments("id")[:MOST_PICKED])
+
+
+class RetryFailed(OfFailed):
+    """Put them back to where they came from."""
+
+    name = "retry"
+
+    def act(self, *_arguments: str) -> str:
+        count = again.retry(self.application.capp, self.application.source.store, self.which())
+        return f"{looks.counted(count, 'job')} put back." if count else "No job put back: they were retried already."
+
+
+class ForgetFailed(OfFailed):
+    """Delete them from the failed store."""
+
+    name = "forget"
+
+    def act(self, *_arguments: str) -> str:
+        store = self.application.source.store
+        everything = self.field("all") and not self.field("q").strip()
+        count = failed.flush(store) if everything else failed.forget(store, self.which())
+        return f"{looks.counted(count, 'failed job')} forgotten."
+
+
+class EditFailed(Action):
+    """Put one back with other arguments."""
+
+    name = "edit and retry"
+
+    def target(self, *arguments: str) -> str:
+        return f"failed job {arguments[0]}: {self.field('args')} {self.field('kwargs')}"
+
+    def act(self, *arguments: str) -> str:
+        args = _json("arguments", self.field("args") or "[]", list)
+        kwargs = _json("keyword arguments", self.field("kwargs") or "{}", dict)
+        source = self.application.source
+        if not edited.retry(self.application.capp, source.store, int(arguments[0]), args, kwargs):
+            return "Not put back: it was retried or forgotten already."
+        return "Put back with the new arguments."
+
+
+def _json(what: str, text: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"expected the {what} to be JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise OptionError(f"expected the {what} to be a JSON {'list' if kind is list else 'object'}, got {text[:60]!r}")
+    return value

@@ -1,0 +1,73 @@
+"""Metrics: how much each task and queue did in a time, how often it failed, how long it waited and ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from relevo import clock
+from relevo.dashboard import charts
+from relevo.dashboard.overview import drawings, jobs, spent
+from relevo.dashboard.pages import Page
+from relevo.dashboard.source import Source
+from relevo.store import metrics, rollups
+from relevo.store.history import Ended
+from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
+
+KINDS = {"tasks": TASK, "queues": QUEUE}
+#: Seconds for which the sums of a range are good.
+FRESH = {"1h": 2, "24h": 30, "7d": 120}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task or queue over a time. `waited` and `ran` are p50, p95 and p99, in seconds."""
+
+    name: str
+    jobs: int
+    failed: int
+    per_minute: float
+    waited: tuple[float | None, ...]
+    ran: tuple[float | None, ...]
+
+
+#: How rows can be ordered.
+ORDERS = {
+    "jobs": lambda row: -row.jobs, "name": lambda row: row.name,
+    "failed": lambda row: -row.failed / max(1, row.jobs),
+    "wait": lambda row: -(row.waited[1] or 0), "run": lambda row: -(row.ran[1] or 0),
+}  # fmt: skip
+
+
+class MetricsPage(Page):
+    """/charts?by=tasks&range=1h&name=…"""
+
+    template, title, tab = "relevo/metrics.html", "Metrics", "metrics_page"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        source, now = self.application.source, clock.now()
+        by = self.field("by") if self.field("by") in KINDS else "tasks"
+        chosen = self.field("range") if self.field("range") in charts.RANGES else "1h"
+        order = self.field("sort") if self.field("sort") in ORDERS else "jobs"
+        name = self.field("name")
+        rows = sorted(rows_of(source, KINDS[by], chosen, now), key=ORDERS[order])
+        drawn = drawings(source, KINDS[by], name, chosen, now) if name else []
+        return {"rows": rows, "by": by, "chosen": chosen, "order": order, "name": name, "charts": drawn,
+                "ranges": list(charts.RANGES), "kinds": list(KINDS),
+                "title": name or "Metrics"}  # fmt: skip
+
+
+def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
+    """A row for each task or queue of which a job ended in this range."""
+    length, _ = charts.RANGES[chosen]
+    since = int(now) // metrics.MINUTE * metrics.MINUTE - length
+    points = source.remembered(
+        ("rows", kind, chosen), FRESH[chosen],
+        lambda: rollups.names(source.store, kind, since, now + metrics.MINUTE),
+    )  # fmt: skip
+    return [_row(point, length / metrics.MINUTE) for point in points]
+
+
+def _row(point: Point, minutes: float) -> Row:
+    waited, ran = (tuple(spent(point, measure, share) for share in (0.5, 0.95, 0.99)) for measure in (WAITED, RAN))
+    return Row(point.name, jobs(point), point.ended.get(Ended.FAILED, 0), jobs(point) / minutes, waited, ran)

@@ -1,0 +1,140 @@
+"""One job: where it is now, what became of it, each attempt that went wrong, its arguments, and what can be done."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from tornado.web import HTTPError
+
+from relevo.dashboard import looks, waiting
+from relevo.dashboard.pages import Page
+from relevo.dashboard.waiting import Waiting
+from relevo.drivers import messages
+from relevo.errors import DriverError, OptionError
+from relevo.job import edited
+from relevo.store import failed, history
+from relevo.store.failed import FailedJob
+from relevo.store.history import EndedJob
+from relevo.store.texts import storable
+
+MISSING = 404
+LONGEST_ID = 255
+STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happened to the job. `look`: good, bad or nothing; `detail`: a traceback."""
+
+    at: float
+    said: str
+    look: str = ""
+    detail: str = ""
+
+
+class JobPage(Page):
+    """/job/<id>"""
+
+    template, title, tab = "relevo/job.html", "Job", "jobs"
+
+    def gather(self, *arguments: str) -> dict[str, Any]:
+        uuid = arguments[0]
+        if not uuid or len(uuid) > LONGEST_ID:
+            raise HTTPError(MISSING)
+        source = self.application.source
+        failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
+        live, trouble = None, ""
+        try:
+            live = next(map(waiting.read, source.driver.find([uuid])), None)
+        except DriverError as error:
+            trouble = f"The broker can't be reached: {error}"
+        if not failures and ended is None and live is None:
+            raise HTTPError(MISSING, trouble or "There is no job with this id: it may be over and forgotten.")
+        last = next((job for job in failures if job.retried_at is None), None) if live is None else None
+        payload = live.view.payload if live else failures[0].payload if failures else ""
+        return {
+            "title": _task(failures, ended, live), "uuid": uuid, "live_job": live, "ended": ended, "failures": failures,
+            "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
+            "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
+            "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
+            "batch": next((job.batch for job in failures if job.batch), None), **_arguments(payload, ended),
+        }  # fmt: skip
+
+
+def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
+    named = live.task if live else failures[0].task if failures else ended.task if ended else None
+    return named or "A message that names no task"
+
+
+def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
+    """The state and its look."""
+    if live is not None:
+        return STATES[live.view.state], "good" if live.view.state == "reserved" else ""
+    latest = failures[0].failed_at if failures else 0.0
+    if ended is not None and ended.ended_at >= latest - 1:
+        return str(ended.state), {"completed": "good", "failed": "bad"}.get(ended.state, "")
+    return "failed", "bad"
+
+
+def _tags(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, ...]:
+    return live.tags if live else failures[0].tags if failures else ended.tags if ended else ()
+
+
+def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> list[tuple[str, Any]]:
+    """What is known of the job: names and texts, or instants."""
+    said: list[tuple[str, Any]] = []
+    if live is not None:
+        view = live.view
+        said += [("Queue", view.queue), ("Attempt", live.attempt), ("Priority", view.priority)]
+        said += [("Put", view.created_at)]
+        said += [("Runs at", view.available_at)] if view.state == "delayed" else []
+        said += [("Held by", view.reserved_by), ("Its lease ends", view.reserved_until)] if view.reserved_by else []
+        said += [("Rescued", f"{view.rescues} times")] if view.rescues else []
+    elif ended is not None:
+        said += [("Queue", ended.queue), ("Connection", ended.connection), ("Attempts", ended.attempts),
+                 ("Waited", looks.seconds(ended.waited)), ("Ran", looks.seconds(ended.ran)),
+                 ("Ended", ended.ended_at)]  # fmt: skip
+    elif failures:
+        job = failures[0]
+        said += [("Queue", job.queue), ("Connection", job.connection), ("Attempts", job.attempts),
+                 ("Failed", job.failed_at)]  # fmt: skip
+    return said
+
+
+def steps(
+    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None, payload: str
+) -> list[Step]:
+    """What happened, newest first."""
+    found: list[Step] = []
+    with suppress(Exception):  # a stranger's message may say nothing of when it was put
+        found.append(Step(float(messages.loads(payload)["properties"]["due_at"]), "Could run"))
+    for job in failures:
+        for error in job.errors:
+            with suppress(KeyError, TypeError, ValueError):
+                text = f"Attempt {error['attempt']} failed: {error['exception']}: {error['message']}"
+                found.append(Step(float(error["at"]), text, "bad", str(error.get("traceback") or "")))
+        found.append(Step(job.failed_at, f"Failed for good, as number {job.id}"
+                          + (f", a retry of {job.origin}" if job.origin else ""), "bad"))  # fmt: skip
+        found += [Step(job.retried_at, f"Number {job.id} was put back")] if job.retried_at else []
+    if ended is not None and ended.state != "failed":
+        why = f": {ended.message}" if ended.message else ""
+        found.append(Step(ended.ended_at, f"{ended.state.capitalize()}{why}", "" if why else "good"))
+    if live is not None:
+        found.append(Step(live.view.created_at, "Put into its queue"))
+    # What happened at one instant is told in the order found: the failure after its last attempt.
+    return [step for _, step in sorted(enumerate(found), key=lambda each: (each[1].at, each[0]), reverse=True)]
+
+
+def _arguments(payload: str, ended: EndedJob | None) -> dict[str, Any]:
+    try:
+        args, kwargs = edited.arguments(payload)
+    except OptionError:
+        return {"args": None, "kwargs": None, "said": looks.cut(ended.arguments if ended else payload)}
+    return {"args": _pretty(args), "kwargs": _pretty(kwargs), "said": ""}
+
+
+def _pretty(value: Any) -> str:
+    return storable(json.dumps(value, indent=2, ensure_ascii=False))

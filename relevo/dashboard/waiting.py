@@ -1,0 +1,89 @@
+"""Jobs that the broker holds, as people read them. A message may be a stranger's: anything may be missing in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from relevo.drivers import messages
+from relevo.drivers.contract import Driver, JobView, State
+from relevo.job.payload import HEADER
+from relevo.store.search import Search
+from relevo.store.texts import storable
+
+#: So far into a queue is looked for a job by its id or by a search.
+DEEPEST = 1000
+LONGEST_ARGUMENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job in the broker, and what its message says."""
+
+    view: JobView
+    task: str
+    arguments: str
+    tags: tuple[str, ...]
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        return self.view.id
+
+
+def read(view: JobView) -> Waiting:
+    """What stands in a job's message."""
+    try:
+        headers: dict[str, Any] = messages.loads(view.payload).get("headers") or {}
+        sent = headers.get(HEADER)
+        tags = sent.get("tags") if isinstance(sent, dict) else None
+        said = " ".join(str(headers[name]) for name in ("argsrepr", "kwargsrepr") if headers.get(name))
+        attempt = int(headers.get("retries") or 0) + 1
+        task = storable(headers.get("task") or "?")
+    except Exception:  # noqa: BLE001  it will fail when it is run, and say why
+        return Waiting(view, "?", storable(view.payload[:LONGEST_ARGUMENTS]), (), view.attempts)
+    named = tuple(map(storable, tags)) if isinstance(tags, (list, tuple)) else ()
+    return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt)
+
+
+def listed(driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int) -> list[Waiting]:
+    """The first jobs of these queues in a state, in the order in which they will run."""
+    found: list[Waiting] = []
+    deep = DEEPEST if search else limit
+    for queue in queues:
+        for view in driver.peek(queue, state, deep):
+            job = read(view)
+            if fits(job, search):
+                found.append(job)
+        if state is State.PENDING and len(found) >= limit:
+            break
+    if state is not State.PENDING:
+        found.sort(key=lambda job: job.view.available_at)
+    return found[:limit]
+
+
+def fits(job: Waiting, search: Search) -> bool:
+    """Whether a search means this job. (The store's own is in relevo/store/search.py.)"""
+    if any(not _has(job, name, value) for name, value in search.terms):
+        return False
+    since, until = search.since, search.until
+    if (since is not None and job.view.created_at < since) or (until is not None and job.view.created_at >= until):
+        return False
+    return all(any(word.lower() in text.lower() for text in (job.id, job.task, job.arguments)) for word in search.words)
+
+
+def _has(job: Waiting, name: str, value: str) -> bool:
+    if name == "tag":
+        return any(fnmatchcase(tag, _glob(value)) for tag in job.tags)
+    if name == "args":
+        return value.lower() in job.arguments.lower()
+    if name == "error":
+        return False
+    return fnmatchcase({"task": job.task, "queue": job.view.queue, "id": job.id}[name], _glob(value))
+
+
+def _glob(value: str) -> str:
+    """Only `*` is special in a search."""
+    return value.replace("[", "[[]").replace("?", "[?]")

@@ -1,0 +1,38 @@
+"""What an app of ours has beside Celery's: batches and chains, and the one place that every job is sent from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import celery
+
+from relevo.job import chain, collect
+from relevo.job.batch import Batches, NewBatch
+from relevo.job.chain import NewChain
+
+
+class Batching(celery.Celery):
+    """Celery's app, with batches."""
+
+    def batch(self, members: Iterable[Any]) -> NewBatch:
+        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
+        return NewBatch(self, members)
+
+    def chain(self, *links: Any) -> NewChain:
+        """A chain in the making, of signatures and batches; None is left out."""
+        return NewChain(self, links)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches that were dispatched: `find`, `page`, `prune`."""
+        return Batches(self)
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        """Celery's way out for every job."""
+        if (collecting := collect.producer_now()) is not None:
+            options["producer"] = collecting
+        elif chain.is_handing_on(options):
+            return chain.handed_on(self, lambda: self.send_task(name, *args, **options))
+        return super().send_task(name, *args, **options)

@@ -1,0 +1,164 @@
+"""Chains: one job after the other, each with what the one before returned; known, counted and ended like a batch.
+
+    app.chain(pay.s(7), reserve.s(), confirm.s()).catch(refund.si(7)).on_queue("orders").dispatch()
+
+Every link is a member that counts for itself. A link that fails, or is cancelled, ends the chain: `catch`, then
+`finally_`. If it is put back by hand and completes, the chain goes on from there, and `then` runs after all.
+
+A batch may be a link: it opens when its turn comes, and the next link gets its id when it has completed.
+
+    open: row, receipt and first job in one transaction
+    a link has completed -> `handed_on`, in the pool's process: the next one, once under its id, however often it runs
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import celery
+from celery.canvas import Signature, _chain
+from celery.utils import uuid
+from kombu.exceptions import OperationalError
+from sqlalchemy import Connection
+
+from relevo.errors import DriverUnavailableError, OptionError
+from relevo.job import in_place, launch, making, members, opener, transactions
+from relevo.job.batch import Batch, NewBatch
+from relevo.job.collect import collected, collecting
+from relevo.job.delivery import delivery_of, sending_of
+from relevo.job.members import Membership
+from relevo.store import batches
+from relevo.store.batches import BatchRow
+from relevo.store.tally import Callback, Kind, Tally
+
+# A link that has completed tries so often to hand on while the store is away, and so many seconds apart.
+TRIES, PAUSE = 30, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewChain:
+    """A chain in the making. Nothing is sent until `dispatch`."""
+
+    app: Any
+    links: tuple[Any, ...]
+    called: str = ""
+    callbacks: Mapping[Callback, tuple[Signature, ...]] = field(default_factory=dict)
+    queue: str | None = None
+    connection: str | None = None
+
+    def add(self, *links: Any) -> Self:
+        """With further links behind the others; None is left out, so a link may depend on something."""
+        return replace(self, links=self.links + links)
+
+    def name(self, name: str) -> Self:
+        """What people know it by."""
+        return self._as_batch(self._batch.name(name))
+
+    def catch(self, signature: Signature) -> Self:
+        """Hand this in when a link has failed: it gets the chain's id."""
+        return self._as_batch(self._batch.catch(signature))
+
+    def then(self, signature: Signature) -> Self:
+        """Hand this in when the last link has completed."""
+        return self._as_batch(self._batch.then(signature))
+
+    def finally_(self, signature: Signature) -> Self:
+        """Hand this in when the chain has ended, however."""
+        return self._as_batch(self._batch.finally_(signature))
+
+    def on_queue(self, name: str) -> Self:
+        """Links and callbacks go to this queue, unless they have one of their own."""
+        return self._as_batch(self._batch.on_queue(name))
+
+    def on_connection(self, name: str) -> Self:
+        """The chain begins on the broker of this connection, and its workers go on with it."""
+        return self._as_batch(self._batch.on_connection(name))
+
+    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+        """Send the first link. Returns the chain, as a batch whose members are its links.
+
+        With `session` it exists if and only if that session commits. With an `id` a second dispatch does nothing.
+        """
+        launch.check_id(id)
+        return Batch(self.app, _launched(self, id or uuid(), session))
+
+    @property
+    def _batch(self) -> NewBatch:
+        return NewBatch(self.app, (), self.called, False, self.callbacks, self.queue, self.connection)
+
+    def _as_batch(self, said: NewBatch) -> Self:
+        return replace(self, called=said.called, callbacks=said.callbacks, queue=said.queue, connection=said.connection)
+
+
+def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
+    way = delivery_of(new.app)
+    links = [_link(new.app, each) for each in new.links if each is not None]
+    if not links:
+        raise OptionError("expected a chain of at least one link, got none")
+    row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
+                  tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
+    if new.app.conf.task_always_eager:
+        return in_place.launch_chain(way, row, links)
+    chain = making.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
+                              new.queue)  # fmt: skip
+    [first] = collected(new.app, chain)
+
+    def open_(connection: Connection) -> None:
+        if launch.open_with(connection, way, row):
+            way(connection, [sending_of(first, row.connection, unique_key=None)])
+
+    if session is not None:
+        open_(transactions.joined(way, session))
+        transactions.after_commit(session, lambda: way.after_commit(row.connection))
+        return row
+    way.store.write(open_)
+    way.after_commit(row.connection)
+    return batches.find(way.store, id_) or row
+
+
+def _link(app: Any, link: Any) -> Signature:
+    if isinstance(link, NewBatch):
+        return opener.signature(app, link)
+    if isinstance(link, Signature) and link.subtask_type is None:
+        return link
+    hint = "; write task.s()" if hasattr(link, "s") else ""
+    raise OptionError(f"expected a link of a chain to be a signature or a batch, got {link!r}{hint}")
+
+
+# --- in the pool's process ------------------------------------------------------------------------------------------
+def is_handing_on(options: Mapping[str, Any]) -> bool:
+    """Whether what is being sent is the link that follows the job which runs just now, a member."""
+    if "chain" not in options or not options.get("task_id"):
+        return False
+    task = celery.current_task
+    request = task.request if task else None
+    return bool(
+        request is not None and not request.is_eager and request.id == options.get("parent_id")
+        and members.read(options.get("headers") or {})
+    )  # fmt: skip
+
+
+def handed_on(app: Any, send: Callable[[], Any]) -> Any:
+    """Send the next link, once: a link that is delivered twice hands on under the same id.
+
+    While the store is away it is tried again; a link that can't hand on has failed, and goes on when it is put back.
+    """
+    with collecting() as sheet:
+        result = send()
+        jobs = sheet.take()
+    way, name = delivery_of(app), app.settings.queue_connection
+    sendings = [sending_of(job, name, once=f"link:{job.id}", unique_key=None) for job in jobs]
+    for tried in range(TRIES + 1):
+        try:
+            way.store.write(lambda connection: way(connection, sendings))
+            break
+        except DriverUnavailableError as error:
+            if tried == TRIES:
+                raise OperationalError(f"the next link could not be handed in: {error}") from error
+            time.sleep(PAUSE)
+    way.after_commit(name)
+    return result
+

@@ -1,0 +1,70 @@
+"""The jobs of a batch's members, made one after the other as they are read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import celery
+from celery.canvas import Signature, _chain
+
+from relevo.drivers.values import NewJob
+from relevo.errors import OptionError
+from relevo.job import members
+from relevo.job.collect import collected
+from relevo.job.members import Membership
+from relevo.job.press import Press
+from relevo.store.batches import BatchRow
+
+# So many members are put in one step.
+PAGE = 1000
+
+
+def pages(app: Any, row: BatchRow, given: Iterable[Any], start: int) -> Iterator[list[NewJob]]:
+    """The jobs of members from number `start` on, in pages."""
+    press = Press(app, {"queue": row.queue} if row.queue else {})
+    numbered = (job_of(press, app, row, member, start + number) for number, member in enumerate(given))
+    return batched(numbered, PAGE)
+
+
+def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> NewJob:
+    """The job of a member: of its first link, if it is a chain."""
+    place, uuid = Membership(row.id, number), f"{row.id}.{number}"
+    signature = member_of(app, member)
+    if not isinstance(signature, _chain):
+        return press.job(signature, uuid, place)
+    [job] = collected(app, with_links(signature, [place] * len(signature.tasks), row.queue))
+    return replace(job, unique_key=None)
+
+
+def member_of(app: Any, member: Any) -> Signature:
+    """A member as a signature. Raises OptionError for what can't be one."""
+    if isinstance(member, (list, tuple)) and member:
+        member = celery.chain(*member, app=app)
+    if isinstance(member, Signature) and (isinstance(member, _chain) or member.subtask_type is None):
+        return member
+    hint = "; write task.s()" if hasattr(member, "s") else ""
+    raise OptionError(f"expected a member of a batch to be a signature or a chain, got {member!r}{hint}")
+
+
+def with_links(chain: Any, places: Sequence[Membership], queue: str | None) -> Any:
+    """A chain whose links know their places."""
+    links = []
+    for link, place in zip(chain.tasks, places, strict=True):
+        if link.subtask_type is not None:
+            raise OptionError(f"expected the links of a chain in a batch to be single jobs, got {link!r}")
+        copy = link.clone()
+        copy.options["headers"] = members.with_places(copy.options.get("headers"), place)
+        if queue and not copy.options.get("queue"):
+            copy.options["queue"] = queue
+        links.append(copy)
+    return _chain(*links, app=chain.app, **chain.options)
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Items in lists of `size`."""
+    waiting = iter(items)
+    while page := list(itertools.islice(waiting, size)):
+        yield page

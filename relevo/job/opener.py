@@ -1,0 +1,79 @@
+"""A batch as the link of a chain: a job that opens it, and two of its callbacks that end the link.
+
+    link k-1 -> relevo.open_batch -> members ...  -> all have completed: relevo.batch_done   (link k) -> link k+1
+                                                  -> one has failed:     relevo.batch_broke  (link k has failed)
+
+The job that opens it takes what follows in the chain out of its own message and gives it to the callback. It may run
+twice: the batch's id is its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.canvas import Signature, _chain, maybe_signature
+
+from relevo.errors import JobFailedError
+from relevo.job import making, members
+from relevo.store.tally import Callback
+
+if TYPE_CHECKING:
+    from relevo.job.batch import NewBatch
+
+DONE, BROKE = "relevo.batch_done", "relevo.batch_broke"
+
+
+def install(app: Any) -> None:
+    """Give an app the tasks."""
+    options = {"shared": False, "ignore_result": True}
+    app.task(name=members.OPENER, bind=True, **options)(open_batch)
+    app.task(name=DONE, **options)(batch_done)
+    app.task(name=BROKE, **options)(batch_broke)
+
+
+def signature(app: Any, batch: NewBatch) -> Signature:
+    """The link that opens a batch."""
+    spec = {
+        "members": [making.member_of(app, member) for member in batch.members],
+        "called": batch.called, "failures_allowed": batch.failures_allowed, "queue": batch.queue,
+        "connection": batch.connection,
+        "callbacks": {callback.value: list(calls) for callback, calls in batch.callbacks.items()},
+    }  # fmt: skip
+    link: Signature = app.signature(members.OPENER, args=(spec,), immutable=True)
+    if batch.queue:
+        link.options["queue"] = batch.queue
+    return link
+
+
+def open_batch(self: Any, spec: dict[str, Any]) -> None:
+    """Dispatch the batch of this link; the chain goes on when it has ended."""
+    from relevo.job.batch import NewBatch  # noqa: PLC0415  it imports this module's callers
+
+    app, request = self.app, self.request
+    rest = [maybe_signature(each, app=app) for each in reversed(request.chain or [])]
+    request.chain = None
+    calls = {
+        Callback(name): tuple(maybe_signature(each, app=app) for each in given)
+        for name, given in spec["callbacks"].items()
+    }
+    place = members.read(request.headers)
+    options = {"headers": members.with_places(None, *place)}
+    broke = app.signature(BROKE, args=(request.id,), immutable=True, options=options)
+    done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
+    goes_on = Callback.FINALLY if spec["failures_allowed"] else Callback.THEN
+    calls[goes_on] = (*calls.get(goes_on, ()), _chain(done, *rest, app=app) if rest else done)
+    if not spec["failures_allowed"]:
+        calls[Callback.CATCH] = (*calls.get(Callback.CATCH, ()), broke)
+    new = NewBatch(app, [maybe_signature(each, app=app) for each in spec["members"]], spec["called"],
+                   spec["failures_allowed"], calls, spec["queue"], spec["connection"])  # fmt: skip
+    new.dispatch(id=request.id)
+
+
+def batch_done(batch: str) -> str:
+    """The link is done: the next one gets the batch's id."""
+    return batch
+
+
+def batch_broke(batch: str) -> None:
+    """A member of the link's batch has failed, and so has the link."""
+    raise JobFailedError(f"a member of batch {batch!r} has failed")

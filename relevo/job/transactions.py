@@ -1,0 +1,93 @@
+"""Jobs that exist if and only if a transaction commits: rows of its own, through the session that is in it.
+
+task.dispatch(7, session=session)     the broker is the session's database: a row of its table; another broker: a
+row of the outbox, which must then lie in the session's database
+task.after_commit(session)            any session: dispatched when it has committed (a crash in between loses it)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from relevo.drivers.values import NewJob
+from relevo.errors import OptionError
+from relevo.job.collect import collecting
+from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
+
+logger = logging.getLogger(__name__)
+
+# Where a session keeps what is to be done when it has committed.
+WAITING = "relevo_after_commit"
+
+
+def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
+    """Do what dispatches one job or more, in the session's transaction. Returns what it returns. Raises OptionError."""
+    way = delivery_of(app)
+    if app.conf.task_always_eager:
+        return after_commit(session, send)
+    joined(way, session)
+    with collecting() as sheet:
+        result = send()
+        jobs = sheet.take()
+    hand_in(way, session, jobs, app.settings.queue_connection)
+    return result
+
+
+def hand_in(way: Delivery, session: Any, jobs: Sequence[NewJob], name: str) -> None:
+    """Write jobs for the broker of a connection in the session's transaction."""
+    way(session.connection(), [sending_of(job, name) for job in jobs])
+    after_commit(session, lambda: way.after_commit(name))
+
+
+def joined(way: Delivery, session: Any) -> Any:
+    """The session's connection, if it is to the database of the store. Raises OptionError."""
+    connection = connection_of(session)
+    if not is_same(connection.engine.url, way.store.url):
+        raise OptionError(
+            "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
+            f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
+        )
+    return connection
+
+
+def connection_of(session: Any) -> Any:
+    """What a session writes with, its transaction begun. Raises OptionError for what is none."""
+    if not isinstance(session, Session):
+        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
+    return session.connection()
+
+
+def after_commit(session: Any, do: Callable[[], Any]) -> None:
+    """Do something when the session has committed, and never if it is rolled back. What it raises is logged."""
+    if not isinstance(session, Session):
+        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
+    if not session.in_transaction():
+        session.begin()
+    mine = session.get_nested_transaction() or session.get_transaction()
+    session.info.setdefault(WAITING, []).append((mine, do))
+
+
+def _committed(session: Session) -> None:
+    if WAITING not in session.info or session.in_nested_transaction():  # a savepoint: nothing is committed yet
+        return
+    for _, do in session.info.pop(WAITING):
+        try:
+            do()
+        except Exception:
+            logger.exception("what was to be done after the commit could not be done")
+
+
+def _rolled_back(session: Session, undone: Any) -> None:
+    if WAITING in session.info:
+        session.info[WAITING] = [
+            (begun, do) for begun, do in session.info[WAITING] if undone not in (begun, begun.parent) and undone.parent
+        ]
+
+
+event.listen(Session, "after_commit", _committed)
+event.listen(Session, "after_soft_rollback", _rolled_back)

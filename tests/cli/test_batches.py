@@ -1,0 +1,81 @@
+"""`celery -A tasks batches …` and `outbox status`: what they print, what they change, how they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from relevo import clock
+from relevo.cli.batches import batches, outbox
+from relevo.store import batches as store_batches
+from relevo.store import failed as store_failed
+from relevo.store import outbox as store_outbox
+from relevo.store.batches import MemberEnd
+from relevo.store.failed import FailedJob
+from relevo.store.outbox import Sending
+
+
+@pytest.fixture
+def batch(app):
+    @app.task(name="shop.work", shared=False)
+    def work(number): ...
+
+    return app.batch(work.s(number) for number in range(4)).name("import").allow_failures().dispatch()
+
+
+def end(store, batch, *states):
+    ends = [MemberEnd(batch.id, number, state, f"{batch.id}.{number}") for number, state in enumerate(states)]
+    store.write(store_batches.prepared(ends, store_outbox.add))
+
+
+def test_no_batches_is_no_error(run):
+    assert run(batches, "list").output == "No batches.\n"
+    assert json.loads(run(batches, "list", "--json").output) == []
+
+
+def test_list_and_show_say_how_far_it_is(run, store, batch):
+    end(store, batch, "completed", "failed")
+    line = run(batches, "list").output.splitlines()[1]
+    assert line.split()[:4] == [batch.id, "import", "batch", "running"]
+    told = json.loads(run(batches, "show", batch.id, "--json").output)
+    assert (told["percent"], told["failed_members"]) == (50, [f"{batch.id}.1"])
+    assert run(batches, "list", "--before", batch.id).output == "No batches.\n"
+
+
+def test_cancel_asks_and_drops_what_has_not_started(run, batch):
+    assert run(batches, "cancel", batch.id, typed="n\n").exit_code == 1
+    assert not batch.refresh().cancelled
+    assert run(batches, "cancel", batch.id, "--yes").exit_code == 0
+    assert batch.refresh().cancelled
+
+
+def test_retry_puts_its_failed_members_back(run, store, driver, batch):
+    [view, *_] = driver.peek("default", "pending")
+    job = FailedJob(uuid=view.id, queue="default", connection="database", payload=view.payload, task="shop.work",
+                    exception="ValueError", message="no", failed_at=clock.now(), batch=batch.id)  # fmt: skip
+    store.write(lambda connection: store_failed.record(connection, [job]))
+    assert run(batches, "retry", batch.id).output == "1 put back.\n"
+    assert json.loads(run(batches, "retry", batch.id, "--json").output) == {"retried": 0}
+
+
+def test_prune_deletes_what_is_old(run, store, batch, app):
+    assert run(batches, "prune", "--hours", 1).output == "0 deleted.\n"
+    assert run(batches, "prune", "--hours", 0, "--unfinished", 0).output == "1 deleted.\n"
+    assert app.batches.find(batch.id) is None
+    assert store_batches.ended_members(store, batch.id) == []
+
+
+def test_an_unknown_batch_is_one_line(run):
+    for command in (["show"], ["cancel", "--yes"], ["retry"]):
+        result = run(batches, *command, "nothing")
+        assert result.exit_code == 1
+        assert "there is no batch nothing" in result.output
+
+
+def test_the_outbox_says_what_waits(run, store):
+    assert run(outbox, "status").output == "Nothing waits.\n"
+    waits = [Sending(connection="redis", queue="default", uuid=f"a-{n}", payload="{}") for n in range(3)]
+    store.write(lambda connection: store_outbox.add(connection, waits))
+    [row] = json.loads(run(outbox, "status", "--json").output)
+    assert (row["connection"], row["jobs"]) == ("redis", 3)

@@ -1,0 +1,128 @@
+"""Jobs in every state on the dashboard."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from relevo import clock
+from relevo.drivers.contract import NewJob, State
+from relevo.errors import DriverUnavailableError
+from relevo.store import history, outcomes
+from relevo.store.history import Ended, EndedJob
+from relevo.store.outcomes import Ending
+from tests.faults.workers import payload_of
+
+
+def rows(page: str) -> list[str]:
+    return re.findall(r'<tr id="job-([^"]*)"', page)
+
+
+@pytest.fixture
+def put(source):
+    def make(job_id, queue="default", delay=None, task="images.process", args=(1,)):
+        at = None if delay is None else source.driver.now() + delay
+        source.driver.put([NewJob(queue, payload_of(task, job_id, list(args), queue), job_id, available_at=at)])
+
+    return make
+
+
+@pytest.fixture
+def ended(source):
+    def make(job_id, state=Ended.COMPLETED, task="images.process", tags=(), ago=0.0, **given):
+        job = EndedJob(job_id, task, "database", "default", state, 1, clock.now() - ago, 0.1, 0.2, tags, **given)
+        outcomes.write(source.store, [Ending(job)])
+
+    return make
+
+
+def test_jobs_are_shown_in_the_state_that_they_are_in(site, source, put, ended):
+    put("a")
+    put("b", delay=600)
+    put("c", queue="high")
+    source.driver.reserve(["high"], 1, 30, "main@here")
+    ended("d")
+    ended("e", Ended.CANCELLED, message="revoked")
+    shown = {state: rows(site.get(f"/jobs?state={state}"))
+             for state in ("pending", "delayed", "running", "completed", "cancelled")}  # fmt: skip
+    assert shown == {"pending": ["a"], "delayed": ["b"], "running": ["c"], "completed": ["d"], "cancelled": ["e"]}
+    assert rows(site.get("/jobs")) == ["a"]
+    for job_id in "abcde":
+        assert f">{job_id}</code>" in site.get(f"/job/{job_id}")
+
+
+@pytest.mark.parametrize("path", ["/jobs?state=lost", "/jobs?state=completed&before=x", "/jobs?n=-1", "/jobs?n=1e9"])
+def test_a_url_that_makes_no_sense_is_told_so(site, path):
+    assert site.ask(path).code == 400
+
+
+def test_waiting_jobs_are_found_by_queue_and_by_terms(site, put):
+    put("a")
+    put("b", queue="high", task="email.send", args=["to <ann>"])
+    assert rows(site.get("/jobs?queue=high")) == ["b"]
+    assert rows(site.get("/jobs?q=task:email.*")) == ["b"]
+    assert rows(site.get("/jobs?q=queue:default")) == ["a"]
+    assert rows(site.get("/jobs?q=id:zz")) == []
+
+
+def test_more_of_a_long_queue_is_shown_when_asked_for(site, source):
+    names = [f"j{number:03d}" for number in range(70)]
+    source.driver.put([NewJob("default", payload_of("work", name, [], "default"), name) for name in names])
+    page = site.get("/jobs")
+    assert rows(page) == names[:50]
+    more = re.search(r'href="(/jobs\?[^"]*n=100)"', page)[1].replace("&amp;", "&")
+    assert len(rows(site.get(more))) == 70
+
+
+def test_ended_jobs_are_paged_by_key_and_found_by_terms(site, ended):
+    for number in range(52):
+        ended(f"j{number:02d}", ago=number, tags=("odd",) if number % 2 else ())
+    page = site.get("/jobs?state=completed")
+    older = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert rows(page) + rows(site.get(older)) == [f"j{number:02d}" for number in range(52)]
+    assert rows(site.get("/jobs?state=completed&q=tag:odd"))[:2] == ["j01", "j03"]
+    assert rows(site.get("/jobs?state=completed&q=j07")) == ["j07"]
+
+
+def test_waiting_jobs_are_cancelled_and_history_says_so(site, source, put):
+    for job_id in ("a", "b", "c"):
+        put(job_id)
+    assert "2 jobs cancelled." in site.act("/jobs/cancel", id=["a", "b"])
+    assert [view.id for view in source.driver.peek("default", State.PENDING)] == ["c"]
+    assert history.find(source.store, "a").state is Ended.CANCELLED
+    assert sorted(rows(site.get("/jobs?state=cancelled"))) == ["a", "b"]
+
+
+def test_a_running_job_that_is_cancelled_does_not_run_again(site, source, put):
+    put("a")
+    source.driver.reserve(["default"], 1, 30, "main@here")
+    assert "0 jobs cancelled. 1 run to their end, and not again." in site.act("/jobs/cancel", id="a")
+    assert source.driver.find(["a"]) == []
+
+
+def test_delayed_jobs_run_now(site, source, put):
+    put("a", delay=600)
+    assert "1 delayed job may run now." in site.act("/jobs/hasten", id="a")
+    assert source.driver.sizes("default").pending == 1
+
+
+def test_a_queue_is_cleared(site, source, put):
+    put("a")
+    put("b", delay=600)
+    put("c", queue="high")
+    assert "2 jobs of default deleted." in site.act("/queues/clear", queue="default")
+    assert source.driver.queues() == ["high"]
+
+
+def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(site, source, ended, monkeypatch):
+    def away(*_):
+        raise DriverUnavailableError("redis is away")
+
+    ended("a")
+    monkeypatch.setattr(type(source), "driver", property(away))
+    page = site.get("/job/a")
+    assert "redis is away" in page
+    assert "Completed" in page
+    assert site.ask("/jobs").code == 503
+    assert "redis is away" in site.get("/overview")

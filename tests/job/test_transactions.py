@@ -1,0 +1,167 @@
+"""A job exists if and only if the transaction commits that it was dispatched in; and takes effect once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy.orm import Session
+
+from relevo.drivers import driver_for
+from relevo.engine import make_engine
+from relevo.errors import DriverUnavailableError, OptionError
+from relevo.job.delivery import delivery_of
+from relevo.job.middleware.transaction import Transaction
+from relevo.store import outbox, receipts
+from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures
+from tests.job.test_putback import wait_for
+
+
+@pytest.fixture
+def session(app):  # noqa: F811
+    delivery_of(app).store.read(lambda connection: None)
+    engine = make_engine(app.settings.database_url)
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+def waiting(app):  # noqa: F811
+    with app.connection_for_write() as connection:
+        return connection.default_channel.driver.sizes(app.conf.task_default_queue).pending
+
+
+def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, told, session):  # noqa: F811
+    work = t(app, "work")
+    result = work.dispatch(1, session=session)
+    work.in_session(session).dispatch(2)
+    work.apply_async((3,), session=session)
+    assert result.id
+    assert waiting(app) == 0
+    session.commit()
+    assert waiting(app) == 3
+    assert outbox.status(delivery_of(app).store) == []
+    with working(app):
+        wait_for(lambda: sorted(told_of("work")) == [1, 2, 3])
+
+
+def test_a_rollback_leaves_nothing(app, session):  # noqa: F811
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    work.after_commit(session, 2)
+    session.rollback()
+    session.commit()
+    assert waiting(app) == 0
+    assert outbox.status(delivery_of(app).store) == []
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):  # noqa: F811
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    savepoint = session.begin_nested()
+    work.dispatch(2, session=session)
+    work.after_commit(session, 3)
+    savepoint.rollback()
+    with session.begin_nested():
+        work.after_commit(session, 4)
+    assert waiting(app) == 0
+    session.commit()
+    assert waiting(app) == 2
+
+
+def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, session):  # noqa: F811
+    work = t(app, "work")
+    batch = app.batch(work.s(n) for n in range(3)).dispatch(session=session)
+    chain = app.chain(work.si(3), work.si(4)).dispatch(session=session)
+    lost = app.batch([work.s(9)])
+    assert app.batches.find(batch.id) is None
+    session.commit()
+    lost.dispatch(session=session)
+    session.rollback()
+    with working(app):
+        finished(batch)
+        finished(chain)
+    assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
+
+
+def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, session, monkeypatch):  # noqa: F811
+    if app.settings.queue_connection != "redis":
+        pytest.skip("the broker is the database")
+    way = delivery_of(app)
+
+    def away(*_args):
+        raise DriverUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(way, "put", away)
+        for number in range(5):
+            t(app, "work").dispatch(number, session=session)
+        session.commit()
+        [waits] = outbox.status(way.store)
+        assert (waits.connection, waits.jobs) == ("redis", 5)
+    with working(app, 1):
+        wait_for(lambda: told_of("work") == list(range(5)))
+    assert outbox.status(way.store) == []
+
+
+def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(app, told, session, monkeypatch):  # noqa: F811
+    if app.settings.queue_connection != "redis":
+        pytest.skip("the broker is the database")
+    way = delivery_of(app)
+    put = way.put
+
+    def put_and_die(*args):
+        put(*args)
+        raise DriverUnavailableError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(way, "put", put_and_die)
+        t(app, "work").dispatch(1, session=session)
+        session.commit()
+        assert waiting(app) == 1
+        with pytest.raises(DriverUnavailableError):
+            way.forward("redis")
+        assert waiting(app) == 1
+        with working(app):
+            wait_for(lambda: told_of("work") and not outbox.status(way.store))
+    assert way.forward("redis") == 0
+    assert told_of("work") == [1]
+
+
+def test_a_session_of_another_database_is_refused(app, tmp_path):  # noqa: F811
+    with Session(make_engine(f"sqlite:///{tmp_path}/other.sqlite3")) as other:
+        with pytest.raises(OptionError, match="expected a session of the database of DATABASE_URL"):
+            t(app, "work").dispatch(1, session=other)
+        t(app, "work").after_commit(other, 1)
+        other.commit()
+    assert waiting(app) == 1
+    with pytest.raises(OptionError, match="Session of SQLAlchemy"):
+        t(app, "work").in_session("session")
+
+
+def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noqa: F811
+    @app.task(name="shop.pay", shared=False, middleware=[Transaction(once=True)])
+    def pay(order, fails=False):
+        said.append(("pay", order))
+        if fails:
+            raise ValueError
+
+    with working(app, 1):
+        pay.apply_async((1,), task_id="order-1")
+        pay.apply_async((1,), task_id="order-1")
+        pay.apply_async((2, True), task_id="order-2")
+        pay.apply_async((2,), task_id="order-2")
+        wait_for(lambda: len(told_of("pay")) == 3)
+        store = delivery_of(app).store
+        wait_for(lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2")))
+    assert sorted(told_of("pay")) == [1, 2, 2]
+
+
+def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
+    for number in range(5):
+        t(app, "work").dispatch(number, session=session)
+    session.commit()
+    driver = driver_for(app.conf.broker_url) if app.settings.queue_connection == "database" else None
+    if driver is not None:
+        views = driver.peek(app.conf.task_default_queue, "pending")
+        assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [[n] for n in range(5)]
