@@ -72,8 +72,14 @@ def pages(store: Store) -> dict[str, Callable[[], object]]:
     last = history.page(store, Ended.COMPLETED, limit=50)[-1]
 
     def ended(text: str, before=None) -> Callable[[], object]:
-        conditions = search.of_history(search.parse(text))
-        return lambda: history.page(store, Ended.COMPLETED, before=before, limit=51, also=conditions)
+        typed = search.parse(text)
+
+        def ask() -> object:
+            common = watched.are_common(store, [value for name, value in typed.terms if name == "tag"])
+            conditions = search.of_history(typed, common)
+            return history.page(store, Ended.COMPLETED, before=before, limit=51, also=conditions)
+
+        return ask
 
     def failing(text: str) -> Callable[[], object]:
         which = Filter(also=search.of_failed(search.parse(text)))
@@ -88,7 +94,7 @@ def pages(store: Store) -> dict[str, Callable[[], object]]:
         failing('error:"number 77770 is"'), "failed, words of none": failing("nothing"),
         "chart of 7 days": lambda: rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200),
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)),
-        "tags": lambda: watched.counts(store, watched.recent(store)),
+        "tags": lambda: (watched.counts(store, names := watched.recent(store)), watched.failures(store, names)),
     }  # fmt: skip
 
 

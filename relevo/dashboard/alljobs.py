@@ -13,7 +13,7 @@ from relevo.dashboard.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.job import cancel
-from relevo.store import history
+from relevo.store import history, watched
 from relevo.store import search as searching
 from relevo.store.history import Ended, EndedJob
 from relevo.store.search import Search
@@ -53,7 +53,9 @@ class JobsPage(Page):
         return {"rows": rows[:shown], "more": more}
 
     def _ended(self, state: Ended, search: Search) -> dict[str, Any]:
-        store, conditions = self.application.source.store, searching.of_history(search)
+        store = self.application.source.store
+        common = watched.are_common(store, [value for name, value in search.terms if name == "tag"])
+        conditions = searching.of_history(search, common)
         rows = history.page(store, state, before=self._before(), limit=ROWS + 1, also=conditions)
         last = rows[ROWS - 1] if len(rows) > ROWS else None
         return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}"}

@@ -24,7 +24,6 @@ that refuses says so, and the parent then frees the job (a second time does noth
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import threading
@@ -40,7 +39,9 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos
+from relevo.job import stopping
 from relevo.job.pipes import PipeLock, TaskQueue
+from relevo.job.watchers import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
 
@@ -49,8 +50,6 @@ MOST_CHILDREN = 1023
 REFUSED = "relevo: refused"
 # So many jobs may wait in the pipe for each child.
 PER_CHILD = 4
-# Seconds between two looks for attempts that have run for too long.
-TIMEOUT_CHECK = 0.5
 
 
 def install() -> None:
@@ -93,50 +92,6 @@ class Worker(billiard_pool.Worker):
                 self.on_exit(pid, exitcode)
         finally:
             os._exit(exitcode)
-
-
-class _Woken:
-    """A thread of the pool that waits instead of sleeping: `close` and `terminate` wake it."""
-
-    def __init__(self, *args: Any) -> None:
-        self._wake = threading.Event()
-        super().__init__(*args)
-
-    def close(self) -> None:
-        super().close()  # type: ignore[misc]  # billiard's PoolThread
-        self._wake.set()
-
-    def terminate(self) -> None:
-        super().terminate()  # type: ignore[misc]
-        self._wake.set()
-
-
-class Supervisor(_Woken, billiard_pool.Supervisor):
-    """Replaces children that have ended: often in the pool's first second, when one that can't start is noticed."""
-
-    def body(self) -> None:
-        pool, began = self.pool, time.monotonic()
-        restarts = pool.restart_state
-        pool.restart_state = billiard_pool.restart_state(10 * pool._processes, 1)  # noqa: SLF001
-        try:
-            while not self._wake.wait(0.1 if time.monotonic() - began < 1 else 0.8):
-                if time.monotonic() - began >= 1:
-                    pool.restart_state = restarts
-                pool._maintain_pool()  # noqa: SLF001
-        except billiard_pool.RestartFreqExceeded:
-            pool.close()
-            pool.join()
-            raise
-
-
-class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
-    """Ends attempts that have run for too long."""
-
-    def body(self) -> None:
-        with contextlib.suppress(billiard_pool.CoroStop):
-            for _ in self.handle_timeouts():
-                if self._wake.wait(TIMEOUT_CHECK):
-                    break
 
 
 class Pool(billiard_pool.Pool):
@@ -235,6 +190,7 @@ class TaskPool(celerys.TaskPool):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
+        stopping.ask()  # also where no signal said so
         self.recall()
         super().on_close()
 
@@ -244,7 +200,6 @@ class TaskPool(celerys.TaskPool):
 
     def recall(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""
-        recalled = self._pool.recall() if isinstance(self._pool, Pool) else 0
-        if recalled:
+        if recalled := self._pool.recall() if isinstance(self._pool, Pool) else 0:
             logger.info("%d jobs that had not started were put back", recalled)
         return recalled

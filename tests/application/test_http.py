@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -35,14 +37,26 @@ from tests.pictures import saved, scene
 PNG = saved(scene(40, 30), "PNG").getvalue()
 
 
+@functools.cache
+def hashed(password):
+    """Argon2 takes its time on purpose."""
+    return access.password_hash(password)
+
+
 @pytest.fixture
 def ada(shop):
-    return shop.user("Ada", password=access.password_hash("correct horse battery"))
+    return shop.user("Ada", password=hashed("correct horse battery"))
 
 
 def client_of(server, user, abilities=("*",), days=30):
     token, _ = new_token(user.id, "test", list(abilities), days)
-    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"})
+    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, verify=False)
+
+
+@pytest.fixture
+def one_minute(shop):
+    """The minute in which requests are counted doesn't end during the test."""
+    shop.patch.setattr(access, "clock", SimpleNamespace(now=lambda: 1_000_000.0))
 
 
 @pytest.fixture
@@ -59,7 +73,7 @@ def admin(server, shop):
 
 @pytest.fixture
 def nobody(server, shop):
-    with httpx.Client(base_url=server) as client:
+    with httpx.Client(base_url=server, verify=False) as client:
         yield client
 
 
@@ -103,9 +117,8 @@ def test_the_token_is_kept_as_its_hash(nobody, ada):
 
 
 @pytest.mark.parametrize("given", [("ada@example.com", "wrong"), ("nobody@example.com", "correct horse battery")])
-def test_a_wrong_login_is_a_401_and_ten_a_minute_are_enough(nobody, ada, given):
-    asked = [nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))) for _ in range(3)]
-    assert {answer.status_code for answer in asked} == {401}
+def test_a_wrong_login_is_a_401_and_ten_a_minute_are_enough(nobody, ada, one_minute, given):
+    problem(nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))), 401)
     access_limit = access.LOGINS_A_MINUTE
     try:
         access.LOGINS_A_MINUTE = 1
@@ -130,7 +143,7 @@ def test_a_token_that_has_ended_is_none(server, shop, ada):
     problem(client.get("/api/files"), 401, "expired")
 
 
-def test_a_token_has_so_many_requests_a_minute(shop, api):
+def test_a_token_has_so_many_requests_a_minute(shop, api, one_minute):
     shop.set(APP_REQUESTS_A_MINUTE="3")
     answers = [api.get("/api/files") for _ in range(4)]
     assert [answer.status_code for answer in answers[:3]] == [200] * 3
