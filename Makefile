@@ -5,7 +5,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup runtime demo test check faults bench
+.PHONY: help setup runtime demo dev test check faults bench
 
 BIN = .venv/bin
 # How many test files run side by side: most of their time is waiting for workers and servers.
@@ -27,6 +27,9 @@ runtime:  ## Make .venv and install what Relevo runs on, no more (demo does it)
 
 demo: runtime  ## Turn pictures into thumbnails through a real queue (IMAGES="folder": yours)
 	@$(BIN)/python -m tasks.demo $${IMAGES:+--images "$$IMAGES"} $(ARGS)
+
+dev: runtime  ## Workers, beat, dashboard and API in one terminal, started again when the code changes
+	@$(BIN)/python -m tasks.dev $(ARGS)
 
 test: setup  ## Run every test
 	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile $(ARGS)

@@ -49,6 +49,17 @@ def noop() -> None:
     """Do nothing."""
 
 
+@app.task(name="bench.member", ignore_result=True)
+def member(number: int) -> None:
+    """Do nothing, as a member of a batch."""
+
+
+@app.task(name="bench.told", ignore_result=True)
+def told(batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
+    """Say that a callback was called."""
+    note("told", number)
+
+
 @app.task(name="bench.mark", ignore_result=True)
 def mark(number: int) -> None:
     """Say when this job ran: one before and one after those that are counted."""

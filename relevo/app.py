@@ -22,8 +22,9 @@ from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, did_you_mean
-from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results
+from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results, stopping
 from relevo.job.batching import Batching
+from relevo.job.definition import Defining
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
 from relevo.job.options import checked
@@ -32,7 +33,7 @@ from relevo.limits.definitions import Definitions
 EXIT_MISUSED = 2
 
 
-class App(Batching):
+class App(Defining, Batching):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
     events_cls = "relevo.job.events:Events"
@@ -86,6 +87,7 @@ def _wire(
     prefork.install()
     results.install()
     coldstop.install()
+    stopping.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")

@@ -68,6 +68,10 @@ class BatchError(RelevoError):
     """A batch can't do what was asked: it has finished, was cancelled, or is not there."""
 
 
+class MissingModelError(RelevoError, LookupError):
+    """The row that a job was dispatched for is gone."""
+
+
 class DiskError(RelevoError):
     """A disk can't do what was asked."""
 

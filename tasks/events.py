@@ -1,8 +1,8 @@
 """events.process: tickets for those who attend, the event's statistics, and an export of the attendees.
 
-One run of an event at a time, and so many events a minute over all workers; it gives up two hours after it was
-dispatched, and then the administrators are told. Who has a ticket keeps it: a second run gives the places that are
-left, in the order of registration.
+One job of an event at a time, one run of it, and so many events a minute over all workers; it gives up two hours after
+it was dispatched, and then the administrators are told. Who has a ticket keeps it: a second run gives the places that
+are left, in the order of registration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def tags_of(event_id: int) -> list[str]:
 
 
 @app.task(name="events.process", bind=True, timeout=600, retry_until=7200, max_exceptions=10, backoff=[30, 60, 300],
-          tags=tags_of, middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
+          tags=tags_of, unique_by=["event_id"],
+          middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
 def process(self: Any, event_id: int) -> dict[str, Any]:
     """Process an event; its statistics."""
     while _confirm_page(event_id):
@@ -88,4 +89,4 @@ def _progress(event_id: int) -> tuple[int, int]:
 def _states(db: Session, event_id: int) -> Counter[str]:
     """How many attendees are in which state."""
     query = select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
-    return Counter(dict(db.execute(query).tuples().all()))
+    return Counter(dict(map(tuple, db.execute(query))))

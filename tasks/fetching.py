@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from relevo.errors import JobFailedError
+from tasks.outgoing import certificates
 
 LARGEST = 1024 * 1024
 _NOT_OURS, _BROKEN, _TOO_MANY = 400, 500, 429
@@ -23,7 +24,7 @@ Any]:
     """The object that the service answers. Raises ServiceError for what may pass, JobFailedError for what won't."""
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False) as client,
+            httpx.Client(timeout=timeout, follow_redirects=False, verify=certificates()) as client,
             client.stream(method, url, json=body, headers={"accept": "application/json", **(headers or {})}) as answer,
         ):
             _check(answer.status_code)

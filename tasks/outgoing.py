@@ -8,8 +8,10 @@ would resolve by itself.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ class Answer:
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> Answer:
     """POST to `url`, follow what asks for the same POST elsewhere. Raises RefusedUrlError, httpx.HTTPError."""
     timeout = httpx.Timeout(SILENT_FOR, connect=CONNECT_WITHIN)
-    with httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False) as client:
+    with httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False, verify=certificates()) as client:
         for _ in range(MOST_REDIRECTS + 1):
             request = _request(client, url, body, headers, private)
             answer = client.send(request, stream=True)
@@ -51,6 +53,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
                 answer.close()
             url = str(httpx.URL(url).join(answer.headers["location"]))
     raise RefusedUrlError(f"expected at most {MOST_REDIRECTS} redirects")
+
+
+@functools.cache
+def certificates() -> ssl.SSLContext:
+    """Whose certificates are believed. Read once a process: it takes longer than many a request (0.1 s, measured)."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def checked(url: str) -> httpx.URL:

@@ -6,18 +6,16 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo import clock
 from relevo.dashboard import looks, waiting
 from relevo.dashboard.failures import sought
 from relevo.dashboard.pages import BAD, Action, Page
 from relevo.dashboard.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job.failures import connection_of
-from relevo.store import history, outcomes
+from relevo.job import cancel
+from relevo.store import history, watched
 from relevo.store import search as searching
 from relevo.store.history import Ended, EndedJob
-from relevo.store.outcomes import Ending
 from relevo.store.search import Search
 
 ROWS = 50
@@ -55,7 +53,9 @@ class JobsPage(Page):
         return {"rows": rows[:shown], "more": more}
 
     def _ended(self, state: Ended, search: Search) -> dict[str, Any]:
-        store, conditions = self.application.source.store, searching.of_history(search)
+        store = self.application.source.store
+        common = watched.are_common(store, [value for name, value in search.terms if name == "tag"])
+        conditions = searching.of_history(search, common)
         rows = history.page(store, state, before=self._before(), limit=ROWS + 1, also=conditions)
         last = rows[ROWS - 1] if len(rows) > ROWS else None
         return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}"}
@@ -85,22 +85,23 @@ class OfJobs(Action):
 
 
 class CancelJobs(OfJobs):
-    """Delete jobs that have not started, and say so in history."""
+    """Cancel jobs, wherever they are: those that wait are withdrawn, what runs goes on to its end and not again."""
 
     name = "cancel"
+    terminate = False
 
     def act(self, *_arguments: str) -> str:
-        source, ids = self.application.source, self.ids()
-        found = waiting.find(source.driver, ids, source.queues())
-        waits = [each for each in ids if each not in found or found[each].view.state is not State.RESERVED]
-        gone = [each for each in waits if source.driver.delete([each])]
-        reason = f"cancelled by {self.current_user}"
-        endings = [Ending(_cancelled(source.app, found[each], reason)) for each in gone if each in found]
-        outcomes.write(source.store, endings)
-        running = len(ids) - len(waits)
-        return f"{looks.counted(len(gone), 'job')} cancelled." + (
-            f" {running} not: they are running." if running else ""
-        )  # fmt: skip
+        source = self.application.source
+        done = cancel.cancel(source.app, source.driver, source.store, self.ids(), terminate=self.terminate)
+        said = f"{looks.counted(len(done.withdrawn) + len(done.killed), 'job')} cancelled."
+        return said + (f" {len(done.running)} run to their end, and not again." if done.running else "")
+
+
+class StopJobs(CancelJobs):
+    """Cancel them, and kill the processes of those that run."""
+
+    name = "stop"
+    terminate = True
 
 
 class HastenJobs(OfJobs):
@@ -112,17 +113,6 @@ class HastenJobs(OfJobs):
         return f"{looks.counted(self.application.source.driver.hasten(self.ids()), 'delayed job')} may run now."
 
 
-class StopJobs(OfJobs):
-    """End jobs that are running, by their workers: the process that runs one is ended."""
-
-    name = "stop"
-
-    def act(self, *_arguments: str) -> str:
-        ids = self.ids()
-        self.application.capp.control.revoke(ids, terminate=True, signal="SIGTERM")
-        return f"Workers were told to stop {looks.counted(len(ids), 'job')}."
-
-
 class ClearQueue(OfQueue):
     """Delete what waits in a queue."""
 
@@ -131,10 +121,3 @@ class ClearQueue(OfQueue):
     def act(self, *_arguments: str) -> str:
         queue = self.queue()
         return f"{looks.counted(self.application.source.driver.clear(queue), 'job')} of {queue} deleted."
-
-
-def _cancelled(app: Any, job: waiting.Waiting, reason: str) -> EndedJob:
-    return EndedJob(
-        job.id, job.task, connection_of(app), job.view.queue, Ended.CANCELLED, job.attempt, clock.now(), tags=job.tags,
-        arguments=job.arguments, message=reason,
-    )  # fmt: skip

@@ -26,7 +26,8 @@ class TagsPage(Page):
             ("tag counts", names), 3,
             lambda: (watched.counts(source.store, names), watched.failures(source.store, names)) if names else ({}, {}),
         )  # fmt: skip
-        return {"watched": mine, "others": others, "jobs": jobs, "failures": failures}
+        return {"watched": mine, "others": others, "jobs": jobs, "failures": failures,
+                "most": watched.MANY}  # fmt: skip
 
 
 class OfTag(Action):

@@ -21,6 +21,8 @@ def number(value: float | None) -> str:
     """1234567 as 1,234,567; a fraction with one digit."""
     if value is None:
         return NOTHING
+    if 0 < value < 0.05:  # noqa: PLR2004
+        return "< 0.1"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"  # noqa: PLR2004
 
 
@@ -69,6 +71,12 @@ def cut(text: Any, longest: int = LONGEST) -> str:
     """A text that may be of any length, with what was left out said."""
     shown = storable(text).translate(_HIDDEN)  # half a surrogate, which JSON may hold, can't be sent
     return shown if len(shown) <= longest else f"{shown[:longest]} … and {len(shown) - longest:,} more characters"
+
+
+def clip(text: Any, longest: int = 140) -> str:
+    """The beginning of a text, where the rest is a click away."""
+    shown = storable(str(text)[: longest + 1]).translate(_HIDDEN)
+    return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
 def query(path: str, **values: Any) -> str:

@@ -48,21 +48,19 @@ class JobPage(Page):
         failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
-            known = {*(job.queue for job in failures), *([ended.queue] if ended else [])}
-            queues = source.queues()
-            live = waiting.find(source.driver, [uuid], sorted(queues, key=lambda name: name not in known)).get(uuid)
+            live = next(map(waiting.read, source.driver.find([uuid])), None)
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
         if not failures and ended is None and live is None:
-            raise HTTPError(MISSING, trouble or "There is no job with this id: it may be over and forgotten, or further"
-                                                " back in its queue than can be looked.")  # fmt: skip
+            raise HTTPError(MISSING, trouble or "There is no job with this id: it may be over and forgotten.")
         last = next((job for job in failures if job.retried_at is None), None) if live is None else None
         payload = live.view.payload if live else failures[0].payload if failures else ""
         return {
             "title": _task(failures, ended, live), "uuid": uuid, "live_job": live, "ended": ended, "failures": failures,
             "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
             "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
-            "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")), **_arguments(payload, ended),
+            "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
+            "batch": next((job.batch for job in failures if job.batch), None), **_arguments(payload, ended),
         }  # fmt: skip
 
 
@@ -103,7 +101,6 @@ def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
         job = failures[0]
         said += [("Queue", job.queue), ("Connection", job.connection), ("Attempts", job.attempts),
                  ("Failed", job.failed_at)]  # fmt: skip
-    said += [("Batch", failures[0].batch)] if failures and failures[0].batch else []
     return said
 
 

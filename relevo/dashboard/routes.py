@@ -8,7 +8,9 @@ from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
 from relevo.dashboard.alljobs import CancelJobs, ClearQueue, HastenJobs, JobsPage, StopJobs
+from relevo.dashboard.ceilings import ClearLimit, LimitsPage
 from relevo.dashboard.failures import EditFailed, FailedPage, ForgetFailed, RetryFailed
+from relevo.dashboard.groups import BatchesPage, BatchPage, CancelBatch, RetryBatch
 from relevo.dashboard.guard import guarded
 from relevo.dashboard.labels import TagsPage, Unwatch, Watch
 from relevo.dashboard.measures import MetricsPage
@@ -32,6 +34,12 @@ PAGES: list[Route] = [
     ("/failed/forget", ForgetFailed, "forget"),
     ("/failed/([0-9]{1,18})/edit", EditFailed, "edit"),
     ("/queues/clear", ClearQueue, "clear"),
+    ("/batches", BatchesPage, "batches"),
+    ("/batch/([^/]+)", BatchPage, "batch"),
+    ("/batch/([^/]+)/cancel", CancelBatch, "cancel_batch"),
+    ("/batch/([^/]+)/retry", RetryBatch, "retry_batch"),
+    ("/limits", LimitsPage, "limits"),
+    ("/limits/clear", ClearLimit, "clear_limit"),
     ("/charts", MetricsPage, "metrics_page"),
     ("/tags", TagsPage, "tags"),
     ("/tags/watch", Watch, "watch"),

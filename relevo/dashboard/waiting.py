@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -62,19 +62,6 @@ def listed(driver: Driver, queues: Sequence[str], state: State, search: Search, 
     if state is not State.PENDING:
         found.sort(key=lambda job: job.view.available_at)
     return found[:limit]
-
-
-def find(driver: Driver, ids: Iterable[str], queues: Sequence[str]) -> dict[str, Waiting]:
-    """The jobs with these ids, as far as they are among the first of a queue."""
-    wanted, found = set(ids), dict[str, Waiting]()
-    for queue in queues:
-        for state in State:
-            for view in driver.peek(queue, state, DEEPEST):
-                if view.id in wanted:
-                    found[view.id] = read(view)
-            if len(found) == len(wanted):
-                return found
-    return found
 
 
 def fits(job: Waiting, search: Search) -> bool:

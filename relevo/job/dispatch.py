@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff, transactions, unique
+from relevo.job import backoff, connections, transactions, unique
 from relevo.job.middleware.base import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
@@ -40,8 +40,13 @@ class Dispatch:
 
     def on_queue(self, name: str) -> Self:
         """Send it to this queue. Raises OptionError for one that `task_queues` doesn't have."""
-        known_queue(self.task, checked("queue", name, self.task.name))
+        known_queue(self.task.app, self.task.name, checked("queue", name, self.task.name))
         return self._with(queue=name)
+
+    def on_connection(self, name: str) -> Self:
+        """Send it to the broker of this connection of the settings. Raises SettingsError for one there isn't."""
+        connections.named(self.task.app, name, self.task.name)
+        return self._with(connection=name)
 
     def delay_for(self, seconds: float) -> Self:
         """Not before this many seconds from the dispatch."""
@@ -98,7 +103,8 @@ class Dispatch:
 
     def sync(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job here and now, retries at once. Returns Celery's EagerResult, or None as `dispatch` does."""
-        return self.task.apply(args, kwargs, **self.options) if self.wanted else None
+        options = {name: value for name, value in self.options.items() if name != "connection"}
+        return self.task.apply(args, kwargs, **options) if self.wanted else None
 
     def _with(self, **options: Any) -> Self:
         return replace(self, options={**self.options, **options})
@@ -109,6 +115,9 @@ class Dispatching:
 
     def on_queue(self, name: str) -> Dispatch:
         return self._dispatch.on_queue(name)
+
+    def on_connection(self, name: str) -> Dispatch:
+        return self._dispatch.on_connection(name)
 
     def delay_for(self, seconds: float) -> Dispatch:
         return self._dispatch.delay_for(seconds)
@@ -145,14 +154,14 @@ class Dispatching:
         return Dispatch(self)  # type: ignore[arg-type]  # mixed into Task, and only there
 
 
-def known_queue(task: Task | type[Task], name: str) -> None:
+def known_queue(app: Any, task: str, name: str) -> None:
     """Raise OptionError for a queue that isn't declared, where queues are: nobody would consume it."""
-    declared = task.app.conf.task_queues
+    declared = app.conf.task_queues
     if not declared:
         return
-    names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {task.app.conf.task_default_queue}
+    names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {app.conf.task_default_queue}
     if name not in names:
-        raise OptionError(f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task.name!r})")
+        raise OptionError(f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task!r})")
 
 
 def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -203,6 +212,8 @@ def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
             f"task {task.name!r} leaves retries to Celery, so {min(policy)} can't be given at dispatch;"
             " define it with an option of ours, like tries=1"
         )
+    if not isinstance(said.get("delete_when_missing", False), bool):
+        raise OptionError(f"expected delete_when_missing to be True or False at dispatch (task {task.name!r})")
     if callable(said.get("backoff")):
         raise OptionError(
             f"expected backoff to be seconds or a list of seconds, got {said['backoff']!r}: a callable"

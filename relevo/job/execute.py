@@ -26,7 +26,7 @@ from celery.exceptions import Retry as CeleryRetry
 from relevo import clock
 from relevo.drivers.messages import LEASED
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
-from relevo.job import hooks, payload, putback
+from relevo.job import hooks, models, payload, putback
 from relevo.job.interrupts import Cancelling, Failing
 from relevo.job.middleware.base import RunningJob, around, named
 from relevo.job.options import POLICY, Options
@@ -44,6 +44,9 @@ from relevo.job.payload import Baton
 if TYPE_CHECKING:
     from relevo.job.task import Task
 
+
+# Characters.
+LONGEST_REASON = 200
 
 Error = TypeVar("Error", bound=BaseException)
 
@@ -113,6 +116,8 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
         show_where(told)
         raise consequence(_decide(task, baton, options, told), task, baton) from told.error.__cause__
     except Exception as error:  # noqa: BLE001 - a job may raise anything; what it raised is what is decided on
+        if isinstance(error, options.missing):
+            return None if task.request.is_eager else Cancelled(f"{error!s}"[:LONGEST_REASON])
         # `from` would make a job's own error its own cause.
         raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
@@ -122,9 +127,16 @@ def run_once(
     task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], baton: Baton, options: Options
 ) -> Any:
     """The body, with its middlewares around it."""
+    if task.app_models is not None:
+        body = partial(with_rows, task, body)
     if not options.middleware:
         return body(*args, **kwargs)
     return around(options.middleware, running(task, baton, options), partial(body, *args, **kwargs))
+
+
+def with_rows(task: Task, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The body, with rows where its arguments are references to them: inside the transaction, where there is one."""
+    return body(*models.loaded(task, args), **models.loaded(task, kwargs))
 
 
 def running(task: Task, baton: Baton, options: Options) -> RunningJob:
@@ -154,7 +166,8 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     baton = payload.received(request)
     options = task.options
     with suppress(OptionError):  # checked at the dispatch; what is wrong now has been tampered with
-        override = {name: value for name, value in baton.override.items() if name in POLICY}
+        known = POLICY | {"delete_when_missing"}
+        override = {name: value for name, value in baton.override.items() if name in known}
         options = options.with_given(override, task.name)
         if "middleware" in baton.override:
             options = replace(options, middleware=named(baton.override["middleware"], options.middleware, task.name))

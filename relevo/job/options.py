@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from relevo.errors import OptionError
+from sqlalchemy.exc import NoResultFound
+
+from relevo.errors import MissingModelError, OptionError
 from relevo.job import backoff
 from relevo.job.middleware import base
 from relevo.job.middleware.base import Middleware
@@ -27,7 +29,7 @@ POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_except
 AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for"})
 
 #: Those of a task's options that a dispatch may give its job, beside `timeout` (there: `time_limit`) and `queue`.
-OVERRIDES = POLICY | AT_DISPATCH | {"middleware"}
+OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class Options:
     this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around
     its run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most one job of the
     same has a place in the broker (False: any number). `unique_until`: "done", or "start", when it is free again.
-    `unique_for`: the longest that it keeps others out. `given`: what the task said itself.
+    `unique_for`: the longest that it keeps others out. `delete_when_missing`: a job whose row is gone, or that ends
+    in one of these errors, is dropped. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -56,6 +59,7 @@ class Options:
     unique_by: Sequence[str] | Callable[..., Any] | bool | None = None
     unique_until: str = "done"
     unique_for: float | None = None
+    delete_when_missing: bool | type[Exception] | tuple[type[Exception], ...] = False
     given: frozenset[str] = frozenset()
 
     @property
@@ -66,7 +70,15 @@ class Options:
     @property
     def wraps(self) -> bool:
         """Whether there is anything of ours to do around the run of its jobs."""
-        return self.decides or bool(self.middleware)
+        return self.decides or bool(self.middleware) or bool(self.missing)
+
+    @property
+    def missing(self) -> tuple[type[Exception], ...]:
+        """The errors that say that what the job was about is gone."""
+        given = self.delete_when_missing
+        if isinstance(given, bool):
+            return (MissingModelError, NoResultFound) if given else ()
+        return given if isinstance(given, tuple) else (given,)
 
     @property
     def travel(self) -> bool:
@@ -132,6 +144,11 @@ def _is_unique_by(value: Any) -> bool:
     return value is False or _are_tags(value)
 
 
+def _are_errors(value: Any) -> bool:
+    classes = value if isinstance(value, tuple) else (value,)
+    return isinstance(value, bool) or all(isinstance(each, type) and issubclass(each, Exception) for each in classes)
+
+
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tries": ("a positive integer", _is_count),
     "backoff": ("seconds, a list of seconds or a callable that takes the attempt", backoff.is_backoff),
@@ -143,6 +160,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tags": ("a list of texts or a callable that returns one", _are_tags),
     "middleware": (base.EXPECTED, base.fits),
     "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
+    "delete_when_missing": ("True, False or classes of errors", _are_errors),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),
     "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),

@@ -39,8 +39,9 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos
+from relevo.job import stopping
 from relevo.job.pipes import PipeLock, TaskQueue, keep_apart
-from relevo.job.pool_threads import Supervisor, TimeoutHandler
+from relevo.job.watchers import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
 
@@ -213,6 +214,7 @@ class TaskPool(celerys.TaskPool):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
+        stopping.ask()  # also where no signal said so
         self.recall()
         super().on_close()
 
@@ -225,7 +227,6 @@ class TaskPool(celerys.TaskPool):
 
     def recall(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""
-        recalled = self._pool.recall() if isinstance(self._pool, Pool) else 0
-        if recalled:
+        if recalled := self._pool.recall() if isinstance(self._pool, Pool) else 0:
             logger.info("%d jobs that had not started were put back", recalled)
         return recalled

@@ -9,6 +9,7 @@ Celery.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -73,30 +74,45 @@ class Press:
 
 
 class _Copy:
-    """The message of a member, and others like it."""
+    """The message of a member as JSON text, with gaps for what is another member's own."""
 
     def __init__(self, task: Task, job: NewJob) -> None:
-        self.task, self.first = task, job
-        self.message = messages.loads(job.payload)
-        self.head = self.message["headers"]
+        self.first = job
         self.check = getattr(task, "__header__", None) if task.typing else None
-        self.is_plain = self.message.get("content-type") == "application/json" and "compression" not in self.head
+        message = messages.loads(job.payload)
+        head = message["headers"]
+        self.is_plain = message.get("content-type") == "application/json" and "compression" not in head
         if self.is_plain:
-            self.embed = json.loads(self.message["body"])[2]
+            self.embed = json.loads(message["body"])[2]
+            root = {"root_id": _gap("uuid")} if head.get("root_id") == head.get("id") else {}
+            message["headers"] = {**head, **root, "id": _gap("uuid"), "argsrepr": _gap("args"),
+                                  "kwargsrepr": _gap("kwargs"), members.HEADER: _gap("place")}  # fmt: skip
+            message["properties"] |= {"correlation_id": _gap("uuid"), messages.DUE_AT: _gap("due")}
+            self.pieces = re.split(f'"{_GAP}(\\w+)"', messages.dumps({**message, "body": _gap("body")}))
 
     def job(self, member: Signature, uuid: str, place: Membership) -> NewJob:
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}
         if self.check is not None:
             self.check(*args, **kwargs)
-        head = self.head
-        headers = {**head, "id": uuid, "argsrepr": shown(args), "kwargsrepr": shown(kwargs),
-                   members.HEADER: [place.header()]}  # fmt: skip
-        if head.get("root_id") == head.get("id"):
-            headers["root_id"] = uuid
-        properties = {**self.message["properties"], "correlation_id": uuid, messages.DUE_AT: clock.now()}
-        message = {**self.message, "body": _body([args, kwargs, self.embed]), "headers": headers,
-                   "properties": properties}  # fmt: skip
-        return NewJob(queue=self.first.queue, payload=messages.dumps(message), id=uuid, priority=self.first.priority)
+        own = {
+            "uuid": json.dumps(uuid), "args": _TEXT(shown(args)), "kwargs": _TEXT(shown(kwargs)),
+            "place": json.dumps([place.header()]), "due": repr(clock.now()),
+            "body": _TEXT(_body([args, kwargs, self.embed])),
+        }  # fmt: skip
+        # Every second piece is the name of a gap. The message made whole by `json.dumps` took a third of all time.
+        pieces = self.pieces.copy()
+        pieces[1::2] = [own[name] for name in pieces[1::2]]
+        return NewJob(queue=self.first.queue, payload="".join(pieces), id=uuid, priority=self.first.priority)
+
+
+# What no message has in it.
+_GAP = "relevo-gap-6f1c0d9e-"
+# A text as JSON, as messages.dumps writes it.
+_TEXT = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _gap(name: str) -> str:
+    return f"{_GAP}{name}"
 
 
 def shown(value: Any) -> str:

@@ -25,10 +25,22 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, dispatch, execute, members, payload, putback, transactions, unique
+from relevo.job import (
+    backoff,
+    connections,
+    definition,
+    dispatch,
+    execute,
+    members,
+    payload,
+    putback,
+    stopping,
+    transactions,
+    unique,
+)
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
-from relevo.job.options import NAMES, OVERRIDES, POLICY, Options
+from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
 
 if TYPE_CHECKING:
@@ -64,7 +76,8 @@ class Task(dispatch.Dispatching, celery.Task):
             delattr(cls, name)
         name = cls.__dict__.get("name") or cls.name or cls.__name__
         cls.options = cls.options.with_given(given, name)
-        refuse_two_words(cls, name, given)
+        retries = {"autoretry_for": getattr(cls, "autoretry_for", None)}
+        definition.refuse_two_words(name, given, {**retries, **cls.__dict__})
         if given.get("timeout") is not None:
             cls.time_limit = cls.options.timeout
 
@@ -72,7 +85,9 @@ class Task(dispatch.Dispatching, celery.Task):
         task = super().__new__(cls)
         cls.options = cls.options_in_project()
         unique.check(task, cls.options.unique_by)
-        if cls.options.wraps:
+        app = cls.__dict__.get("app") or cls._app
+        is_own = not cls.__module__.startswith("celery.")
+        if cls.options.wraps or (is_own and getattr(app, "models", None) is not None):
             task._guard()
         return task
 
@@ -99,7 +114,7 @@ class Task(dispatch.Dispatching, celery.Task):
     def bind(cls, app: Any) -> Any:
         super().bind(app)
         if cls.options.queue:
-            dispatch.known_queue(cls, cls.options.queue)
+            dispatch.known_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
         if cls.options.decides:  # what follows from a failure is ours to say: Celery may only ack it
             cls.acks_on_failure = cls.acks_on_timeout = True
@@ -115,6 +130,11 @@ class Task(dispatch.Dispatching, celery.Task):
         self.failed_hook = hook
         self._guard()
         return hook
+
+    @property
+    def app_models(self) -> Any:
+        """The models whose rows may be arguments."""
+        return getattr(self.app, "models", None)
 
     @property
     def judges(self) -> bool:
@@ -138,6 +158,8 @@ class Task(dispatch.Dispatching, celery.Task):
             )
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
+        if isinstance(options.get("connection"), str):
+            return connections.dispatch(self, options.pop("connection"), args, kwargs, task_id, *rest, **options)
         if not payload.is_unique(options):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
@@ -165,6 +187,11 @@ class Task(dispatch.Dispatching, celery.Task):
         """The batch this job is a member of, looked up now; None if it is in none."""
         places = members.read(self.request.headers)
         return self.app.batches.find(places[0].batch) if places else None
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether this worker has been asked to stop: it waits for the job, which had better come to an end."""
+        return stopping.asked()
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
@@ -208,14 +235,3 @@ class Task(dispatch.Dispatching, celery.Task):
         if told.get("countdown") is None and told.get("eta") is None:
             told["countdown"] = backoff.seconds(rules.backoff, self.attempt)
         return told
-
-
-def refuse_two_words(task: type[Task], name: str, given: Mapping[str, Any]) -> None:
-    """Raise OptionError when a task says one thing both in our words and in Celery's."""
-    pairs = [("timeout", "time_limit", task.__dict__.get("time_limit"))]
-    for ours in POLICY & given.keys():
-        pairs.append((ours, "autoretry_for", getattr(task, "autoretry_for", None)))
-        pairs.append((ours, "max_retries", task.__dict__.get("max_retries")))
-    for ours, celerys, value in pairs:
-        if value and given.get(ours) is not None:
-            raise OptionError(f"expected {ours} or Celery's {celerys}, got both (task {name!r})")

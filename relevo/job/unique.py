@@ -88,16 +88,25 @@ def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 def check(task: Task, names: Any) -> None:
     """Raise OptionError for names that are no arguments of the task."""
-    if callable(names) or names is False or names is None:
-        return
-    takes = _signature(task).parameters.values()
+    if isinstance(names, (list, tuple)):
+        _check(task.name, names, _signature(task))
+
+
+def check_names(task: str, names: Any, body: Callable[..., Any], *, bound: bool) -> None:
+    """The same for a task that is just being defined, whose function gets the task itself first if `bound`."""
+    if isinstance(names, (list, tuple)):
+        _check(task, names, _without_task(inspect.signature(body)) if bound else inspect.signature(body))
+
+
+def _check(task: str, names: Any, signature: inspect.Signature) -> None:
+    takes = signature.parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in takes):
         return
     known = [each.name for each in takes]
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f", which takes {', '.join(known) or 'none'}"
-            raise OptionError(f"expected unique_by to name arguments of task {task.name!r}{hint}, got {name!r}")
+            raise OptionError(f"expected unique_by to name arguments of task {task!r}{hint}, got {name!r}")
 
 
 def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -112,7 +121,9 @@ def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 def _signature(task: Task) -> inspect.Signature:
     body: Callable[..., Any] = getattr(task, "_decorated_fun", None) or type(task).run
-    signature = inspect.signature(body)
-    parameters = list(signature.parameters.values())
     is_bound = not isinstance(inspect.getattr_static(type(task), "run", None), staticmethod)
-    return signature.replace(parameters=parameters[1:]) if is_bound else signature
+    return _without_task(inspect.signature(body)) if is_bound else inspect.signature(body)
+
+
+def _without_task(signature: inspect.Signature) -> inspect.Signature:
+    return signature.replace(parameters=list(signature.parameters.values())[1:])

@@ -25,6 +25,9 @@ class MemoryRecord:
     permits: dict[str, tuple[Holder, float]] = field(default_factory=dict)
     line: dict[str, Waiting] = field(default_factory=dict)
 
+    def in_line(self) -> bool:
+        return bool(self.line)
+
     def holders(self) -> Sequence[str]:
         self.permits = {token: held for token, held in self.permits.items() if self.until(token) is not None}
         return list(self.permits)

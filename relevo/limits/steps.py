@@ -21,6 +21,9 @@ class Record(Protocol):
     #: What its rate or breaker keeps; None at first, and when it is None nothing is kept. Numbers and texts in lists.
     state: Any
 
+    def in_line(self) -> bool:
+        """Whether anybody waits."""
+
     def holders(self) -> Sequence[str]:
         """The tokens of the permits that are held; those of leases that are gone are forgotten here."""
 
@@ -73,6 +76,8 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
 def give_back(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
     """Give a permit back; who is next in line is due now."""
     record.let_go(holder.token)
+    if not record.in_line():
+        return []
     room = at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now))
     called = list(record.next(now, room)) if room > 0 else []
     for job_id in called:

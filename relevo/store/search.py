@@ -9,12 +9,12 @@ in the id, the arguments and the error. What can't be understood is said, not gu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, and_, or_, select
+from sqlalchemy import Column, ColumnElement, and_, exists, or_, select
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
@@ -84,9 +84,12 @@ def of_failed(search: Search) -> list[ColumnElement[bool]]:
     })  # fmt: skip
 
 
-def of_history(search: Search) -> list[ColumnElement[bool]]:
-    """The conditions on a job that has ended."""
-    return _conditions(search, history, history.c.ended_at, {
+def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
+    """The conditions on a job that has ended. `common`: tags that so many jobs have that a walk soon meets them."""
+    walked = [value for name, value in search.terms if name == "tag" and value in common]
+    has_it = [exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid) for tag in walked]
+    rest = tuple(term for term in search.terms if term not in {("tag", tag) for tag in walked})
+    return has_it + _conditions(replace(search, terms=rest), history, history.c.ended_at, {
         "args": lambda value: _has(history.c.arguments, value),
         "error": lambda value: _has(history.c.message, value),
     })  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import delete, distinct, func, select
+from sqlalchemy import Select, delete, func, select
 
 from relevo import clock
 from relevo.store import texts, upserts
@@ -13,6 +14,8 @@ from relevo.store.tables import failed, tags, watched
 
 # The tags of so many of the latest jobs are "recent".
 RECENT = 2000
+#: More is not counted: a million is read for a second.
+MANY = 10_000
 
 
 def watch(store: Store, tag: str) -> None:
@@ -34,20 +37,24 @@ def listed(store: Store) -> list[str]:
 
 
 def counts(store: Store, names: Sequence[str]) -> dict[str, int]:
-    """How many jobs that are kept have each of these tags. By an index, without reading a job."""
-    query = select(tags.c.tag, func.count(distinct(tags.c.uuid))).where(tags.c.tag.in_(names)).group_by(tags.c.tag)
-    return {tag: int(jobs) for tag, jobs in store.read(lambda connection: connection.execute(query).all())}
+    """How many jobs that are kept have each of these tags, counted up to MANY. By an index, without reading a job."""
+    return {tag: _count(store, select(tags.c.uuid).where(tags.c.tag == tag).distinct()) for tag in names}
 
 
 def failures(store: Store, names: Sequence[str]) -> dict[str, int]:
-    """How many failed jobs that were not retried have each of these tags."""
-    query = (
-        select(tags.c.tag, func.count(distinct(failed.c.id)))
-        .join(failed, failed.c.uuid == tags.c.uuid)
-        .where(tags.c.tag.in_(names), failed.c.retried_at.is_(None))
-        .group_by(tags.c.tag)
-    )
-    return {tag: int(jobs) for tag, jobs in store.read(lambda connection: connection.execute(query).all())}
+    """How many failed jobs that were not retried have each of these tags, counted up to MANY."""
+    some = select(failed.c.id).join(tags, failed.c.uuid == tags.c.uuid).where(failed.c.retried_at.is_(None)).distinct()
+    return {tag: _count(store, some.where(tags.c.tag == tag)) for tag in names}
+
+
+def are_common(store: Store, names: Sequence[str]) -> set[str]:
+    """Those of these tags that many jobs have."""
+    return {tag for tag, jobs in counts(store, names).items() if jobs >= MANY}
+
+
+def _count(store: Store, query: Select[Any]) -> int:
+    counted = select(func.count()).select_from(query.limit(MANY).subquery())
+    return store.read(lambda connection: int(connection.execute(counted).scalar_one()))
 
 
 def recent(store: Store, most: int = 50) -> list[str]:

@@ -9,14 +9,17 @@ import email
 import email.policy
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
 
 import tasks
 from app import settings
+from app.http import create
 from app.models import User, schema, session
 from relevo import config
 from relevo.engine import engine_for
@@ -104,3 +107,17 @@ def shop(tmp_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) ->
 def receiver() -> Iterator[Receiver]:
     with receiving() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The API on a port of the loopback; each test gives it a database by its settings."""
+    config = uvicorn.Config(create(), port=0, log_level="critical", lifespan="off")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join()

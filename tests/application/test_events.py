@@ -34,7 +34,7 @@ def attendees(event):
 
 def test_the_task_is_what_parity_asks_for():
     options = events.process.options
-    assert options.retry_until == 7200
+    assert (options.retry_until, list(options.unique_by)) == (7200, ["event_id"])
     assert {type(one) for one in options.middleware} >= {WithoutOverlapping, RateLimited}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import threading
 from base64 import b64encode
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ from tornado.testing import bind_unused_port
 from relevo import config
 from relevo.app import create_app
 from relevo.dashboard.server import Dashboard
+from relevo.database.schema import create_schema
+from relevo.store.session import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PASSWORDS = ["ann:secret", "bob:geheim"]
 
@@ -121,7 +125,8 @@ class Site:
 
 def copied(**given: Any) -> Any:
     """Flower's options, of which there is one a process, as a value of their own."""
-    values = {"url_prefix": "", "basic_auth": None, "auth": "", "read_only": False, "operators": "", **given}
+    values = {"url_prefix": "", "basic_auth": None, "auth": "", "read_only": False, "operators": "", "refresh": 0.2,
+              **given}
     return SimpleNamespace(**{**flowers_options.as_dict(), **values})
 
 
@@ -132,9 +137,22 @@ def make_app(url: str, folder: Any, **environ: str) -> Any:
     return create_app("shop", config.load(given, env_file=None))
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """A SQLite file with the engine's tables: to make them takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "shop.db"
+    store = Store(f"sqlite:///{path}")
+    store.administer(create_schema)
+    store.write(lambda connection: connection.exec_driver_sql("DELETE FROM relevo_audit"))
+    store.close()
+    return path
+
+
 @pytest.fixture
-def app(tmp_path) -> Any:
+def app(tmp_path, empty_store) -> Any:
     """An app on a SQLite file."""
+    for part in empty_store.parent.glob("shop.db*"):
+        shutil.copy(part, tmp_path)
     made = make_app(f"sqlite:///{tmp_path}/shop.db", tmp_path)
 
     @made.task(name="images.process", shared=False)

@@ -115,3 +115,15 @@ def kill_worker(number: int) -> None:
     note("start", number)
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="member", ignore_result=True)
+def member(number: int) -> None:
+    """A member of a batch."""
+    note("end", number)
+
+
+@app.task(name="told", ignore_result=True)
+def told(batch: str, what: str) -> None:
+    """A callback of a batch."""
+    note("told", what)

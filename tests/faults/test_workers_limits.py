@@ -6,11 +6,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from relevo.job.limiting import beside
+from tests.faults.workers import Site
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.faults.workers import Site
 
 
 def most_at_once(site: Site) -> int:
@@ -21,10 +20,11 @@ def most_at_once(site: Site) -> int:
     return most
 
 
-def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_only_try(site: Site):
-    site.dispatch("limited.work", range(30), 0.05)
+def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_only_try(url: str, tmp_path: Path):
+    site = Site(url, tmp_path, lease=30)  # a second is short for eight processes that all write to one file
+    site.dispatch("limited.work", range(18), 0.05)
     with site.worker("-c", "4"), site.worker("-c", "4"):
-        site.until(lambda: len(site.ended) == 30)
+        site.until(lambda: len(site.ended) == 18)
         site.until(site.empty)
     assert set(site.started.values()) == {1}
     assert most_at_once(site) <= 3
@@ -58,14 +58,15 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
     assert site.failed() == []
 
 
-def test_a_rate_is_kept_by_two_workers_together(site: Site):
-    site.dispatch("limited.rate", range(14))
+def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
+    site = Site(url, tmp_path, lease=30)
+    site.dispatch("limited.rate", range(9))
     limits, seen = beside(site.driver), []
     with site.worker("-c", "4"), site.worker("-c", "4"):
 
         def looked():
             seen.extend(view.used for view in limits.views(f"rate/five/{site.queue}"))
-            return len(site.ended) == 14
+            return len(site.ended) == 9
 
         site.until(looked)
     assert set(site.started.values()) == {1}

@@ -96,7 +96,7 @@ def test_supervisor_and_the_procfile_start_the_same_programs_on_the_same_queues(
 
 def test_a_killed_worker_is_started_again_and_a_stop_lets_the_running_job_finish(home, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{home}/var/relevo.db")
-    for unwanted in ("worker-long", "beat", "flower"):
+    for unwanted in ("worker-long", "beat", "flower", "api"):
         (home / f"supervisor/{unwanted}.conf").unlink()
     with supervisord(home) as supervisor:
         first = {name: _ready(home, supervisor, name) for name in ("worker:worker-00", "worker:worker-01")}

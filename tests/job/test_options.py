@@ -1,5 +1,7 @@
 import pytest
 
+from relevo import config
+from relevo.app import create_app
 from relevo.errors import OptionError
 from relevo.job.options import POLICY, Options
 
@@ -129,3 +131,44 @@ def test_nothing_but_time_ends_a_task_that_only_has_a_deadline():
     options = Options().with_given({"retry_until": 600}, "shop.task").with_defaults(3, ())
     assert options.endless
     assert POLICY & options.given
+
+
+class TestAtTheDefinition:
+    """In an app of ours nothing waits for the first use."""
+
+    @pytest.fixture
+    def shop(self, tmp_path):
+        return create_app("shop", config.load({"RELEVO_VAR_DIR": str(tmp_path)}, env_file=None))
+
+    @pytest.mark.parametrize(("name", "value", "message"), BAD)
+    def test_a_bad_option_is_an_error_of_the_decorator(self, shop, name, value, message):
+        with pytest.raises(OptionError) as refused:
+            shop.task(name="images.process", **{name: value})(nothing)
+        assert message in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("says", "message"),
+        [
+            ({"tries": 3, "max_retries": 5}, "expected tries or Celery's max_retries, got both"),
+            ({"timeout": 3, "time_limit": 5}, "expected timeout or Celery's time_limit, got both"),
+            ({"unique_by": ["file"]}, "to name arguments of task .*, which takes none, got 'file'"),
+            ({"unique_for": 3}, "expected unique_by beside unique_for"),
+        ],
+    )
+    def test_so_is_what_does_not_go_together(self, shop, says, message):
+        with pytest.raises(OptionError, match=message):
+            shop.task(name="images.process", **says)(nothing)
+
+    def test_a_task_without_a_name_is_called_by_its_function(self, shop):
+        with pytest.raises(OptionError, match=r"task 'tests.job.test_options.nothing'"):
+            shop.task(tries=0)(nothing)
+
+    def test_a_base_class_counts(self, shop):
+        class Once(shop.Task):
+            abstract, unique_by = True, []
+
+        assert shop.task(base=Once, unique_for=5, shared=False)(nothing).options.unique_for == 5
+
+    def test_celerys_ways_to_say_it_are_left(self, shop):
+        assert shop.task(nothing, shared=False).name.endswith("nothing")
+        assert shop.task(shared=False, name="a")(nothing).name == "a"

@@ -56,6 +56,9 @@ class DatabaseRecord:
         self._line = bool(row.in_line)
         self.ended = False
 
+    def in_line(self) -> bool:
+        return self._line
+
     def holders(self) -> Sequence[str]:
         rows = self._rows(_HOLDERS)
         for row in rows:

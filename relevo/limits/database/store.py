@@ -37,6 +37,7 @@ _LOOK = select(
     select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
     exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
 ).where(_KEY)  # fmt: skip
+_LOCK = select(limits.c.limit_key).where(_KEY).with_for_update()
 
 
 class DatabaseLimits(Limits):
@@ -63,7 +64,17 @@ class DatabaseLimits(Limits):
         return lines.FIRST if wait is None else wait
 
     def give_back(self, key: str, holder: Holder) -> list[str]:
-        return self._locked(key, lambda _, record: steps.give_back(record, record.at_most, holder, record.now))
+        check_key(key)
+
+        def give_back(connection: Connection) -> list[str]:
+            if not connection.execute(_LOCK, {"key": key}).first():
+                return []
+            # In a statement of its own: what waits for a lock looks with the eyes of the moment before.
+            row = connection.execute(_LOOK, {"key": key, "name": ""}).one()
+            record = DatabaseRecord(connection, key, row, self._now())
+            return steps.give_back(record, record.at_most, holder, record.now)
+
+        return self._connections.write(give_back)
 
     # --- rates and breakers -----------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:

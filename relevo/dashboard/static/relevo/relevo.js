@@ -58,6 +58,12 @@
         });
     }
 
+    function rest(node) {
+        var count = 0;
+        while (node) { count += 1; node = node.nextElementSibling; }
+        return count;
+    }
+
     function morph(from, to, force) {
         if (from.nodeType !== 1) {
             if (from.data !== to.data) { from.data = to.data; }
@@ -77,6 +83,11 @@
             if (old && sameKind(old, next)) {
                 morph(old, next, force);
                 old = old.nextSibling;
+            } else if (old && old.nodeType === 1 && next.nodeType === 1 && rest(old) === rest(next)) {
+                following = next.nextSibling;  // another kind of thing in the same place: what comes after it stays
+                found = old.nextSibling;
+                from.replaceChild(document.importNode(next, true), old);
+                old = found;
             } else {
                 from.insertBefore(document.importNode(next, true), old);
             }
@@ -249,6 +260,9 @@
         if (figure && !figure.contains(event.relatedTarget)) { figure.querySelector("output").textContent = ""; }
     });
     window.addEventListener("popstate", function () { if (main) { window.location.reload(); } });
+
+    var here = document.querySelector(".rl-tabs > [aria-current]");
+    if (here) { here.parentNode.scrollLeft = here.offsetLeft - 60; }
 
     refresh = Number(document.body.dataset.refresh);
     if (refresh) {

@@ -1,4 +1,4 @@
-"""The threads of the prefork pool: billiard's, which sleep up to a second between two looks, made to wait instead."""
+"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends late ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,20 @@ class _Woken:
 
 
 class Supervisor(_Woken, billiard_pool.Supervisor):
-    """Replaces children that have ended: often in the pool's first second, when one that can't start is noticed."""
+    """Replaces children that have ended: often in the pool's first second, when one that can't start is noticed.
+
+    Its thread is the parent of those it forks, and Linux kills them when it ends (Celery asks for that:
+    PR_SET_PDEATHSIG). So a stop doesn't wait for its end, and it has none: it sleeps until the process is over. Before,
+    a warm stop killed every job that ran in a child which had replaced another.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        self._over = threading.Event()
+        super().__init__(*args)
+
+    def stop(self, timeout: float | None = None) -> None:
+        if self._was_started:
+            self._over.wait(timeout)
 
     def body(self) -> None:
         pool, began = self.pool, time.monotonic()
@@ -43,9 +56,12 @@ class Supervisor(_Woken, billiard_pool.Supervisor):
                 pool._maintain_pool()  # noqa: SLF001
                 pool.give_back_the_late()
         except billiard_pool.RestartFreqExceeded:
+            self._over.set()
             pool.close()
             pool.join()
             raise
+        self._over.set()
+        threading.Event().wait()
 
 
 class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):

@@ -1,0 +1,77 @@
+"""Every error as a problem document (RFC 9457): `{"type", "title", "status", "detail"}`, with `errors` by field for
+a 422.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from relevo.errors import DriverError
+
+logger = logging.getLogger(__name__)
+
+MEDIA = "application/problem+json"
+AWAY = "the broker or the database can't do it just now; try again"
+
+
+class Problem(BaseModel):
+    """What went wrong with a request."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no file 7"])
+    errors: list[dict[str, str]] | None = None
+
+
+def told(status: int, detail: str, **more: Any) -> JSONResponse:
+    """A problem as an answer."""
+    headers: Mapping[str, str] | None = more.pop("headers", None)
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(problem, status, headers=dict(headers or {}), media_type=MEDIA)
+
+
+def install(api: FastAPI) -> None:
+    """Make every error of `api` a problem."""
+
+    @api.exception_handler(HTTPException)
+    async def _refused(_request: Request, error: HTTPException) -> JSONResponse:
+        return told(error.status_code, str(error.detail), headers=error.headers)
+
+    @api.exception_handler(RequestValidationError)
+    async def _unfit(_request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = [{"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
+                  for one in error.errors()]  # fmt: skip
+        return told(422, f"{len(fields)} of the fields don't fit", errors=fields)
+
+    for away in (OperationalError, DriverError, SQLAlchemyError):
+        api.exception_handler(away)(_away)
+    api.exception_handler(Exception)(_broken)
+
+
+async def _away(_request: Request, error: Exception) -> JSONResponse:
+    logger.warning("a request was refused: %s", error)
+    return told(503, AWAY, headers={"Retry-After": "5"})
+
+
+async def _broken(_request: Request, _error: Exception) -> JSONResponse:
+    return told(500, "something went wrong here; it was logged")
+
+
+#: What every route may answer besides, for OpenAPI.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {MEDIA: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+}

@@ -1,0 +1,93 @@
+"""Stores, orders, cases."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page, page, shown
+from app.http.routes.documents import dispatched
+from app.http.shapes import Accepted, Id, NewCase, NewOrder, NewStore
+from app.models import Case, Distributor, Order, Store, StoreProduct, session
+from relevo.errors import OptionError
+from tasks import cases, catalog, orders
+
+router = APIRouter(prefix="/api", tags=["business"], route_class=OnceRoute)
+Shopkeeper = Annotated[Caller, Depends(access.able("stores"))]
+Buyer = Annotated[Caller, Depends(access.able("orders"))]
+Clerk = Annotated[Caller, Depends(access.able("cases"))]
+STORE = ("distributor_id", "name", "copied", "copied_at", "error", "created_at")
+ORDER = ("store_id", "total", "shipping", "payment", "paid_at", "reserved_at", "confirmed_at", "shipped_at",
+         "picked_at", "failed_at", "error", "created_at")  # fmt: skip
+
+
+@router.post("/stores", status_code=202)
+def create_store(given: NewStore, asking: Shopkeeper) -> Accepted:
+    """Open a store; its distributor's products are copied to it in the background."""
+    row = Store(user_id=asking.id, distributor_id=given.distributor_id, name=given.name)
+    with session() as db:
+        if db.get(Distributor, given.distributor_id) is None:
+            raise HTTPException(404, f"there is no distributor {given.distributor_id}")
+        db.add(row)
+    return dispatched(row, catalog.copy_to_store, "long")
+
+
+@router.get("/stores/{store_id}")
+def show_store(store_id: Id, asking: Shopkeeper) -> dict[str, Any]:
+    """A store, and how far its copy of the catalogue is."""
+    with session() as db:
+        return shown(access.own(db, Store, store_id, asking), STORE)
+
+
+@router.get("/stores/{store_id}/products")
+def products(store_id: Id, asking: Shopkeeper, limit: Limit = 50, after: After = None) -> Page:
+    """What a store sells. Prices are in cents."""
+    with session() as db:
+        access.own(db, Store, store_id, asking)
+    query = select(StoreProduct).filter_by(store_id=store_id)
+    return page(query, StoreProduct, limit, after, ("sku", "name", "price", "stock"))
+
+
+@router.post("/orders", status_code=202)
+def place(given: NewOrder, asking: Buyer) -> Accepted:
+    """Place an order: payment, stock, confirmation, shipping if there is an address, warehouse."""
+    lines = {line.product_id: line.quantity for line in given.lines}
+    if len(lines) < len(given.lines):
+        raise HTTPException(422, "expected each product once")
+    try:
+        number, job = orders.place(asking.id, given.store_id, lines, given.shipping)
+    except OptionError as error:
+        raise HTTPException(400, str(error)) from error
+    return Accepted(id=number, job=job, queue="critical")
+
+
+@router.get("/orders/{order_id}")
+def show_order(order_id: Id, asking: Buyer) -> dict[str, Any]:
+    """An order, and which of its steps are done."""
+    with session() as db:
+        return shown(access.own(db, Order, order_id, asking), ORDER)
+
+
+@router.post("/cases", status_code=202)
+def create_case(given: NewCase, asking: Clerk) -> Accepted:
+    """Create a case; its data is fetched in the background."""
+    row = Case(user_id=asking.id, number=given.number)
+    try:
+        with session() as db:
+            db.add(row)
+    except IntegrityError as error:
+        raise HTTPException(409, f"there is a case {given.number!r} already") from error
+    return dispatched(row, cases.fetch, "high")
+
+
+@router.get("/cases/{case_id}")
+def show_case(case_id: Id, asking: Clerk) -> dict[str, Any]:
+    """A case, and its data once it was fetched."""
+    with session() as db:
+        return shown(access.own(db, Case, case_id, asking), ("number", "data", "fetched_at", "error", "created_at"))

@@ -1,0 +1,125 @@
+"""Reports, exports, imports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page, page, shown
+from app.http.routes.files import BODY, Name, received, stored
+from app.http.shapes import Accepted, Id, NewExport, NewReport
+from app.models import Event, Export, File, Import, ImportRow, Report, session
+from tasks import documents, exports, imports, reports
+
+router = APIRouter(prefix="/api", tags=["documents"], route_class=OnceRoute)
+Reporter = Annotated[Caller, Depends(access.able("reports"))]
+Exporter = Annotated[Caller, Depends(access.able("exports"))]
+Importer = Annotated[Caller, Depends(access.able("imports"))]
+FIELDS = ("format", "state", "size", "error", "expires_at", "finished_at", "created_at")
+IMPORT_FIELDS = ("name", "state", "chunks", "good", "bad", "error", "finished_at", "created_at")
+
+
+@router.post("/generate-report", status_code=202)
+def generate(given: NewReport, asking: Reporter) -> Accepted:
+    """Have a report made; its link comes by mail."""
+    row = Report(user_id=asking.id, type=given.type, format=given.format)
+    with session() as db:
+        db.add(row)
+    return dispatched(row, reports.generate, "long")
+
+
+@router.get("/reports")
+def list_reports(asking: Reporter, limit: Limit = 50, after: After = None) -> Page:
+    """One's own reports."""
+    return page(select(Report).filter_by(user_id=asking.id), Report, limit, after, ("type", *FIELDS))
+
+
+@router.get("/reports/{report_id}")
+def show_report(report_id: Id, asking: Reporter) -> dict[str, Any]:
+    """A report, and where to fetch it when it is made."""
+    with session() as db:
+        row = access.own(db, Report, report_id, asking)
+    return {**shown(row, ("type", *FIELDS)), "link": link_of(row)}
+
+
+@router.post("/events/{event_id}/exports", status_code=202)
+def export(event_id: Id, asking: Exporter, given: NewExport | None = None) -> Accepted:
+    """Have an event's attendees exported; the link comes by mail and is good for seven days."""
+    with session() as db:
+        access.own(db, Event, event_id, asking)
+        row = Export(user_id=asking.id, event_id=event_id, format=(given or NewExport()).format)
+        db.add(row)
+    return dispatched(row, exports.attendees, "exports")
+
+
+@router.get("/exports/{export_id}")
+def show_export(export_id: Id, asking: Exporter) -> dict[str, Any]:
+    """An export, and where to fetch it when it is made."""
+    with session() as db:
+        row = access.own(db, Export, export_id, asking)
+    return {**shown(row, FIELDS), "link": link_of(row)}
+
+
+@router.post("/imports", status_code=202, openapi_extra=BODY)
+async def import_users(
+    name: Name, request: Request, asking: Annotated[Caller, Depends(access.administrator("imports"))]
+) -> Accepted:
+    """Import users from a CSV (the body) with the columns `name` and `email`. For administrators."""
+    file = await received(request)
+    return await run_in_threadpool(_imported, asking, name, stored, file)
+
+
+def _imported(asking: Caller, name: str, keep: Any, body: Any) -> Accepted:
+    file: File = keep(asking, name, body, "imports")
+    row = Import(user_id=asking.id, name=file.original_name, disk=file.disk, path=file.path)
+    with session() as db:
+        db.delete(db.get_one(File, file.id))  # its bytes are the import's now
+        db.add(row)
+    return dispatched(row, imports.users, "imports")
+
+
+@router.get("/imports/{import_id}")
+def show_import(import_id: Id, asking: Importer) -> dict[str, Any]:
+    """How far an import is, and its sum."""
+    with session() as db:
+        return shown(access.own(db, Import, import_id, asking), IMPORT_FIELDS)
+
+
+@router.get("/imports/{import_id}/rows")
+def import_rows(import_id: Id, asking: Importer, limit: Limit = 50, after: After = None, bad: bool = False) -> Page:
+    """What became of each row; with `bad=true`, of the bad ones."""
+    with session() as db:
+        access.own(db, Import, import_id, asking)
+    query = select(ImportRow).filter_by(import_id=import_id)
+    query = query.where(ImportRow.error.is_not(None)) if bad else query
+    return page(query, ImportRow, limit, after, ("number", "email", "error"))
+
+
+def dispatched(row: Any, task: Any, queue: str) -> Accepted:
+    """Dispatch `task` for a new row; a row whose job nobody took doesn't stay."""
+    try:
+        result = task.delay(row.id)
+    except BaseException:
+        with session() as db:
+            db.delete(db.get_one(type(row), row.id))
+        raise
+    if hasattr(row, "job_id"):
+        with session() as db:
+            if (kept := db.get(type(row), row.id)) is not None:
+                kept.job_id = result.id
+    return Accepted(id=row.id, job=result.id, queue=queue)
+
+
+def link_of(row: Report | Export) -> str | None:
+    try:
+        return documents.link(row)
+    except LookupError:
+        return None
+
+

@@ -1,0 +1,67 @@
+"""Events and those who attend them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page, page, shown
+from app.http.shapes import Accepted, Id, NewAttendee, NewEvent
+from app.models import Attendee, Event, session
+from tasks import events
+
+router = APIRouter(prefix="/api/events", tags=["events"], route_class=OnceRoute)
+Asking = Annotated[Caller, Depends(access.able("events"))]
+FIELDS = ("name", "starts_at", "capacity", "statistics", "processed_at", "error", "created_at")
+
+
+@router.post("", status_code=201)
+def create(given: NewEvent, asking: Asking) -> dict[str, Any]:
+    """Create an event."""
+    event = Event(user_id=asking.id, **given.model_dump())
+    with session() as db:
+        db.add(event)
+    return shown(event, FIELDS)
+
+
+@router.get("/{event_id}")
+def show(event_id: Id, asking: Asking) -> dict[str, Any]:
+    """An event, and its statistics once it was processed."""
+    with session() as db:
+        return shown(access.own(db, Event, event_id, asking), FIELDS)
+
+
+@router.post("/{event_id}/attendees", status_code=201)
+def register(event_id: Id, given: NewAttendee, asking: Asking) -> dict[str, Any]:
+    """Register somebody."""
+    attendee = Attendee(event_id=event_id, name=given.name, email=given.email.lower())
+    try:
+        with session() as db:
+            access.own(db, Event, event_id, asking)
+            db.add(attendee)
+    except IntegrityError as error:
+        raise HTTPException(409, f"{given.email} is registered already") from error
+    return shown(attendee, ("name", "email", "state"))
+
+
+@router.get("/{event_id}/attendees")
+def attendees(event_id: Id, asking: Asking, limit: Limit = 50, after: After = None) -> Page:
+    """Who attends an event."""
+    with session() as db:
+        access.own(db, Event, event_id, asking)
+    query = select(Attendee).filter_by(event_id=event_id)
+    return page(query, Attendee, limit, after, ("name", "email", "state", "ticket", "created_at"))
+
+
+@router.post("/{event_id}/process", status_code=202)
+def process(event_id: Id, asking: Asking) -> Accepted:
+    """Give out tickets, count, and export the attendees."""
+    with session() as db:
+        access.own(db, Event, event_id, asking)
+    return Accepted(id=event_id, job=events.process.delay(event_id).id, queue="default")

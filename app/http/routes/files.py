@@ -1,0 +1,203 @@
+"""Files: upload, process, watch, fetch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from app import settings
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page, page
+from app.http.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
+from app.models import File, FileBatch, FileVersion, session
+from relevo import clock
+from relevo.disks import LinkError, MissingFileError
+from relevo.errors import DiskError
+from tasks import app, files, images, storage
+
+router = APIRouter(tags=["files"], route_class=OnceRoute)
+Asking = Annotated[Caller, Depends(access.able("files"))]
+FIELDS = ("original_name", "mime", "size", "processed_at", "error", "created_at")
+CHUNK = 256 * 1024
+IN_MEMORY = 1024 * 1024
+
+
+class Uploaded(BaseModel):
+    id: int
+    name: str
+    mime: str
+    size: int
+
+
+class BatchStatus(BaseModel):
+    id: str
+    name: str
+    total: int
+    processed: int
+    pending: int
+    failed: int
+    percent: int
+    finished: bool
+    cancelled: bool
+    created_at: datetime
+    finished_at: datetime | None
+
+
+async def received(request: Request) -> BinaryIO:
+    """The body of a request, on the disk beyond a megabyte. 413 when it is larger than APP_UPLOAD_LIMIT."""
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - its route closes it
+    try:
+        size = await _copied(request, file, settings.application().upload_limit)
+    except BaseException:
+        file.close()
+        raise
+    if not size:
+        file.close()
+        raise HTTPException(400, "expected the bytes of a file as the body of the request, got nothing")
+    file.seek(0)
+    return file  # type: ignore[return-value]
+
+
+async def _copied(request: Request, file: Any, most: int) -> int:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise HTTPException(413, f"expected at most {most:,} bytes")
+        await run_in_threadpool(file.write, part)
+    return size
+
+
+BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip
+Name = Annotated[str, Query(min_length=1, max_length=255, description="What the file is called")]
+
+
+def stored(asking: Caller, name: str, file: BinaryIO, folder: str = "uploads") -> File:
+    with file:
+        try:
+            return files.store(asking.id, name, file, folder)
+        except OSError as error:
+            raise HTTPException(503, "the disk can't take it just now; try again", {"Retry-After": "5"}) from error
+
+
+@router.post("/api/files", status_code=201, openapi_extra=BODY)
+async def upload(name: Name, request: Request, asking: Asking) -> Uploaded:
+    """Upload a file: its bytes are the body, its name is in the url. It is streamed to the disk."""
+    file = await run_in_threadpool(stored, asking, name, await received(request))
+    return Uploaded(id=file.id, name=file.original_name, mime=file.mime, size=file.size)
+
+
+@router.get("/api/files")
+def list_files(asking: Asking, limit: Limit = 50, after: After = None) -> Page:
+    """One's own files."""
+    return page(select(File).filter_by(user_id=asking.id), File, limit, after, FIELDS)
+
+
+@router.get("/api/files/{file_id}")
+def show_file(file_id: Id, asking: Asking) -> dict[str, Any]:
+    """A file, its versions, and where to fetch them."""
+    with session() as db:
+        file = access.own(db, File, file_id, asking)
+        versions = [(version, version.path) for version in file.versions]
+    disk = storage.disk(file.disk)
+    return {
+        **{name: getattr(file, name) for name in ("id", *FIELDS)},
+        "versions": [{"name": one.name, "width": one.width, "height": one.height, "bytes": one.bytes,
+                      "link": disk.link(path, 3600)} for one, path in versions],
+    }  # fmt: skip
+
+
+@router.get("/api/files/{file_id}/versions/{name}", response_class=StreamingResponse)
+def download(file_id: Id, name: str, asking: Asking) -> StreamingResponse:
+    """The bytes of a version; `original` is the file itself."""
+    with session() as db:
+        file = access.own(db, File, file_id, asking)
+        version = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=name[:40])).one_or_none()
+    if version is None and name != "original":
+        raise HTTPException(404, f"the file {file_id} has no version {name!r}")
+    return streamed(file.disk, version.path if version else file.path, None)
+
+
+@router.post("/api/process-image/{file_id}", status_code=202)
+def process_image(file_id: Id, asking: Asking, given: ProcessImage | None = None) -> Dispatched:
+    """Make the sizes of a picture."""
+    with session() as db:
+        file = access.own(db, File, file_id, asking)
+    if not file.mime.startswith("image/"):
+        raise HTTPException(400, f"the file {file_id} is no image but {file.mime}")
+    if file.processed_at is not None:
+        raise HTTPException(400, f"the file {file_id} was processed already")
+    result = images.process.delay(file_id, given.sizes if given else None, user_id=file.user_id)
+    return Dispatched(file=file_id, job=result.id, queue="default")
+
+
+@router.post("/api/batch-process-files", status_code=202)
+def process_files(given: FileBatchGiven, asking: Asking) -> Accepted:
+    """Process 1 to 50 of one's files as one batch."""
+    with session() as db:
+        own = set(db.scalars(select(File.id).where(File.id.in_(given.file_ids), File.user_id == asking.id)))
+    if others := sorted(set(given.file_ids) - own):
+        raise HTTPException(400, f"expected one's own files, got {others}")
+    if len(own) < len(given.file_ids):
+        raise HTTPException(400, "expected each file once")
+    return Accepted(id=files.process_batch(asking.id, given.file_ids, given.sizes), job=None, queue="default")
+
+
+@router.get("/api/batch/{batch_id}/status")
+def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
+    """How far a batch is."""
+    with session() as db:
+        row = db.get(FileBatch, batch_id[:64].replace("\0", ""))
+    batch = app.batches.find(row.id) if row is not None else None
+    if row is None or batch is None:
+        raise HTTPException(404, f"there is no batch {batch_id!r}")
+    if row.user_id != asking.id and not asking.user.admin:
+        raise HTTPException(403, "the batch is another user's")
+    return BatchStatus(
+        id=batch.id, name=batch.name, total=batch.total, processed=batch.processed, pending=batch.pending,
+        failed=batch.failed, percent=batch.percent, finished=batch.finished, cancelled=batch.cancelled,
+        created_at=clock.utc(batch.created_at),
+        finished_at=clock.utc(batch.finished_at) if batch.finished_at is not None else None,
+    )  # fmt: skip
+
+
+@router.get("/files/{path:path}", response_class=StreamingResponse)
+def fetch(path: str, request: Request) -> StreamingResponse:
+    """What a link leads to: no token is needed, the link's signature is enough, until it ends."""
+    try:
+        name = storage.links().checked(path, dict(request.query_params))
+    except (LinkError, ValueError) as error:
+        raise HTTPException(403, str(error)) from error
+    return streamed(storage.LOCAL, path, name)
+
+
+def streamed(disk: str, path: str, name: str | None) -> StreamingResponse:
+    """A file of a disk, a piece at a time, always to be saved: what a user uploaded is not to be run in our name."""
+    try:
+        file = storage.disk(disk).open(path)
+        size = storage.disk(disk).size(path)
+    except MissingFileError as error:
+        raise HTTPException(404, "the file is gone") from error
+    except DiskError as error:
+        raise HTTPException(400, str(error)) from error
+    shown = quote(name or path.rpartition("/")[2], safe="")
+    return StreamingResponse(_pieces(file), media_type="application/octet-stream", headers={
+        "Content-Disposition": f"attachment; filename*=UTF-8''{shown}", "Content-Length": str(size)})  # fmt: skip
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(CHUNK):
+            yield piece

@@ -1,0 +1,76 @@
+"""Tokens and users."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page, page
+from app.http.shapes import Id, Login, NewUser
+from app.models import Token, User, session
+from tasks import email
+from tasks.imports import address_of
+
+router = APIRouter(prefix="/api", tags=["people"], route_class=OnceRoute)
+TOKEN_FIELDS = ("name", "abilities", "expires_at", "created_at")
+
+
+class NewToken(BaseModel):
+    id: int
+    token: str
+    abilities: list[str]
+    expires_at: datetime
+
+
+class UserMade(BaseModel):
+    id: int
+    name: str
+    email: str
+
+
+@router.post("/tokens", status_code=201)
+def login(request: Request, given: Login) -> NewToken:
+    """A token for a user's address and password. It is shown here and never again."""
+    access.counted(f"login:{access.address(request)}", access.LOGINS_A_MINUTE)
+    with session() as db:
+        user = db.scalars(select(User).filter_by(email=given.email.lower())).one_or_none()
+    if not access.password_fits(user, given.password) or user is None:
+        raise HTTPException(401, "the address or the password is wrong", {"WWW-Authenticate": "Bearer"})
+    token, row = access.new_token(user.id, given.name, list(given.abilities), given.days)
+    return NewToken(id=row.id, token=token, abilities=row.abilities, expires_at=row.expires_at)
+
+
+@router.get("/tokens")
+def tokens(asking: Annotated[Caller, Depends(access.able("tokens"))], limit: Limit = 50, after: After = None) -> Page:
+    """One's own tokens, without what they are."""
+    return page(select(Token).filter_by(user_id=asking.id), Token, limit, after, TOKEN_FIELDS)
+
+
+@router.delete("/tokens/{token_id}", status_code=204)
+def revoke(token_id: Id, asking: Annotated[Caller, Depends(access.able("tokens"))]) -> Response:
+    """Revoke a token, at once."""
+    with session() as db:
+        db.delete(access.own(db, Token, token_id, asking))
+    return Response(status_code=204)
+
+
+@router.post("/users", status_code=201)
+def create_user(given: NewUser, _asking: Annotated[Caller, Depends(access.administrator("users"))]) -> UserMade:
+    """Create a user, who is welcomed by mail. For administrators."""
+    hashed = access.password_hash(given.password) if given.password else None
+    user = User(name=given.name, email=address_of(given.email), password=hashed)
+    try:
+        with session() as db:
+            db.add(user)
+    except IntegrityError as error:
+        raise HTTPException(409, f"there is a user with the address {user.email}") from error
+    email.once(f"welcome-{user.id}", "welcome", user.id)
+    return UserMade(id=user.id, name=user.name, email=user.email)

@@ -1,0 +1,106 @@
+"""The queues, and what has failed: look, retry, forget, flush. For administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from pydantic import BaseModel
+
+from app.http import access
+from app.http.access import Caller
+from app.http.once import OnceRoute
+from app.http.paging import After, Limit, Page
+from app.http.shapes import Id
+from relevo import clock
+from relevo.job import again
+from relevo.store import failed, histograms, metrics
+from relevo.store.failed import FailedJob, Filter
+from relevo.store.history import Ended
+from relevo.store.session import Store, store_for
+from tasks import app
+from tasks.reports import system
+
+router = APIRouter(prefix="/api", tags=["queues"], route_class=OnceRoute)
+Asking = Annotated[Caller, Depends(access.administrator("queues"))]
+Name = Annotated[str | None, Query(max_length=255)]
+HOUR = 3600
+
+
+class Count(BaseModel):
+    jobs: int
+
+
+@router.get("/queues")
+def queues(_asking: Asking) -> list[dict[str, Any]]:
+    """Each queue: how many jobs it has, for how long the oldest waits, and what the last hour was like."""
+    points = metrics.read(store(), metrics.QUEUE, clock.now() - HOUR, clock.now() + 1)
+    return [_told(row, [point for point in points if point.name == row[0]]) for row in system.queues()]
+
+
+def _told(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
+    waited, ran = (metrics.together(points, measure) for measure in (metrics.WAITED, metrics.RAN))
+    return {
+        "queue": row[0], "pending": row[1], "delayed": row[2], "reserved": row[3], "oldest_waits": row[4],
+        "completed": sum(point.ended.get(Ended.COMPLETED, 0) for point in points),
+        "failed": sum(point.ended.get(Ended.FAILED, 0) for point in points),
+        "waited_p95": histograms.percentile(waited, 0.95), "ran_p95": histograms.percentile(ran, 0.95),
+    }  # fmt: skip
+
+
+@router.get("/failed")
+def list_failed(_asking: Asking, queue: Name = None, task: Name = None, limit: Limit = 50, before: After =
+None) -> Page:
+    """Jobs that have failed for good, newest first; the next page is the one `before` the last id."""
+    jobs = failed.page(store(), Filter(queue=queue, task=task), before=before, limit=limit)
+    return Page(items=[_job(job) for job in jobs], next=jobs[-1].id if len(jobs) == limit else None)
+
+
+@router.get("/failed/{number}")
+def show_failed(number: Id, _asking: Asking) -> dict[str, Any]:
+    """A failed job with every attempt's error."""
+    job = _found(number)
+    return {**_job(job), "payload": job.payload, "errors": list(job.errors), "retried_at": job.retried_at}
+
+
+@router.post("/failed/{number}/retry", status_code=202)
+def retry(number: Id, _asking: Asking) -> Count:
+    """Put a failed job back. It is sent once, whoever else asks."""
+    _found(number)
+    return Count(jobs=again.retry(app, store(), Filter(ids=[number])))
+
+
+@router.post("/failed/retry", status_code=202)
+def retry_all(_asking: Asking, queue: Name = None, task: Name = None) -> Count:
+    """Put back all failed jobs, or those of a queue or a task."""
+    return Count(jobs=again.retry(app, store(), Filter(queue=queue, task=task)))
+
+
+@router.delete("/failed/{number}")
+def forget(number: Id, _asking: Asking) -> Count:
+    """Forget a failed job."""
+    _found(number)
+    return Count(jobs=failed.forget(store(), Filter(ids=[number])))
+
+
+@router.delete("/failed")
+def flush(_asking: Asking, hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0) -> Count:
+    """Forget all failed jobs, or those that failed more than so many hours ago."""
+    return Count(jobs=failed.flush(store(), hours))
+
+
+def store() -> Store:
+    return store_for(app.settings.database_url)
+
+
+def _found(number: int) -> FailedJob:
+    job = failed.find(store(), number)
+    if job is None:
+        raise HTTPException(404, f"there is no failed job {number}")
+    return job
+
+
+def _job(job: FailedJob) -> dict[str, Any]:
+    return {"id": job.id, "job": job.uuid, "task": job.task, "queue": job.queue, "exception": job.exception,
+            "message": job.message, "attempts": job.attempts, "tags": list(job.tags),
+            "failed_at": clock.utc(job.failed_at)}  # fmt: skip

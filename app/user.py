@@ -1,0 +1,37 @@
+"""python -m app.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an installation.
+
+The token is printed once, and nowhere else. A user who is there gets another token.
+"""
+
+from __future__ import annotations
+
+import click
+from sqlalchemy import select
+
+from app.http import access
+from app.models import User, session
+from tasks.imports import address_of, name_of
+
+
+@click.command()
+@click.argument("name")
+@click.argument("address")
+@click.option("--admin", is_flag=True, help="An administrator: sees all, creates users.")
+@click.option("--days", type=click.IntRange(1, 365), default=30, help="How long the token is good.")
+@click.password_option("--password", prompt=False, help="For logins; without one there are none.")
+def make(name: str, address: str, admin: bool, days: int, password: str | None) -> None:
+    """Make a user and print a token of theirs."""
+    try:
+        address, name = address_of(address), name_of(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error).partition("\n")[0]) from error
+    with session() as db:
+        user = db.scalars(select(User).filter_by(email=address)).one_or_none() or User(name=name, email=address)
+        user.admin = admin or bool(user.admin)
+        user.password = access.password_hash(password) if password else user.password
+        db.add(user)
+    click.echo(access.new_token(user.id, "shell", [access.EVERYTHING], days)[0])
+
+
+if __name__ == "__main__":
+    make()

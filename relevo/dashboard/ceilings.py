@@ -1,0 +1,44 @@
+"""Limits: who holds a permit, how much of a rate is used, and who waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relevo.dashboard import looks
+from relevo.dashboard.pages import Action, Page
+from relevo.errors import OptionError
+from relevo.job.limiting import limits_for
+
+MOST = 200
+LONGEST_KEY = 1000
+
+
+class LimitsPage(Page):
+    """/limits?q=…"""
+
+    template, title, tab = "relevo/limits.html", "Limits", "more"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        prefix = self.field("q").strip()
+        limits = limits_for(self.application.source.driver)
+        told = limits.redefined()
+        named = {**{name: str(rate) for name, rate in dict(getattr(self.application.capp, "limits", {})).items()},
+                 **{name: f"{rate} (set by hand)" for name, rate in told.items()}}  # fmt: skip
+        return {"rows": limits.views(prefix, MOST), "named": sorted(named.items()), "q": prefix}
+
+
+class ClearLimit(Action):
+    """Forget what a key has used; who waits for it looks at once."""
+
+    name = "clear limit"
+
+    def target(self, *_arguments: str) -> str:
+        return self.field("key")
+
+    def act(self, *_arguments: str) -> str:
+        key, driver = self.field("key"), self.application.source.driver
+        if not key or len(key) > LONGEST_KEY:
+            raise OptionError(f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}")
+        woken = limits_for(driver).clear(key)
+        driver.hasten(woken)
+        return f"{key} is cleared, {looks.counted(len(woken), 'waiting job')} called."

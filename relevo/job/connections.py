@@ -1,0 +1,94 @@
+"""Named connections beside the one the app is on: a way to hand a job to another broker.
+
+    process.on_connection("redis-long").dispatch(7)        # as settings.connections has them
+
+Its workers are started with QUEUE_CONNECTION=redis-long. Producers are pooled by connection and process, as Celery does
+with the app's own.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from celery.exceptions import AlwaysEagerIgnored
+from kombu.pools import ProducerPool
+
+from relevo.config import Connection
+from relevo.errors import OptionError
+
+SYNC = "sync"
+
+
+class Producers:
+    """The pools of producers of an app, one for each named connection."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._pools: dict[tuple[int, str], ProducerPool] = {}
+
+    def of(self, connection: Connection) -> ProducerPool:
+        """The pool of a connection, made at the first call; a forked child makes its own."""
+        key = (os.getpid(), connection.name)
+        if key not in self._pools:
+            opened = self._app.connection_for_write(
+                connection.url, transport_options=dict(connection.transport_options)
+            )
+            self._pools[key] = ProducerPool(connections=opened.Pool(self._app.conf.broker_pool_limit or 10))
+        return self._pools[key]
+
+
+def producers(app: Any) -> Producers:
+    """Those of an app."""
+    if getattr(app, "producers", None) is None:
+        app.producers = Producers(app)
+    made: Producers = app.producers
+    return made
+
+
+def named(app: Any, name: Any, task: str) -> Connection:
+    """The connection a dispatch asks for. Raises OptionError, or SettingsError for a name there isn't."""
+    settings = getattr(app, "settings", None)
+    if not isinstance(name, str) or settings is None or not hasattr(settings, "connection_named"):
+        raise OptionError(f"expected the name of a connection of the settings, got {name!r} (task {task!r})")
+    found: Connection = settings.connection_named(name)
+    return found
+
+
+def is_own(app: Any, connection: Connection) -> bool:
+    """Whether this is the connection that the app is on."""
+    return bool(app.settings.queue_connection == connection.name)
+
+
+def dispatch(
+    task: Any, name: str, args: Any, kwargs: Any, task_id: str | None = None, producer: Any = None, **options: Any
+) -> Any:
+    """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
+    connection = named(task.app, name, task.name)
+    if connection.driver == SYNC:
+        return task.apply(args, kwargs, task_id=task_id, **options)
+    if queue := queue_for(task, connection, args, kwargs, options):
+        options["queue"] = queue
+    if producer is not None or (is_own(task.app, connection) and not task.app.conf.task_always_eager):
+        return task.apply_async(args, kwargs, task_id, producer, **options)
+    with producers(task.app).of(connection).acquire(block=True) as taken:
+        return send(task, taken, args, kwargs, task_id, options)
+
+
+def send(task: Any, producer: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> Any:
+    """Send a job with this producer, also from an app that is on `sync` and would run it in place."""
+    if not task.app.conf.task_always_eager:
+        return task.apply_async(args, kwargs, task_id, producer, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AlwaysEagerIgnored)
+        said = {"result_cls": task.AsyncResult, "task_type": task, **task._get_exec_options(), **options}  # noqa: SLF001
+        return task.app.send_task(task.name, args, kwargs, task_id=task_id, producer=producer, **said)
+
+
+def queue_for(task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]) -> str | None:
+    """The queue of a job that goes there: what its dispatch, its task or a route says, else the connection's."""
+    said = options.get("queue") or options.get("routing_key") or options.get("exchange") or getattr(task, "queue", None)
+    router = task.app.amqp.router
+    routed = said or router.lookup_route(task.name, args, kwargs, options, task)
+    return None if routed else connection.queue

@@ -1,0 +1,100 @@
+"""Model instances as arguments: a row travels as its identity, and is loaded again where the job runs.
+
+    models.register(app, Base)            # right after create_app
+
+    process.dispatch(order)               # the message says {"__type__": "relevo.model", "__value__": ["Order", [7]]}
+
+A message is decoded in the worker's main process too, which must not ask the database; so what is decoded is a
+`Reference`, and what the body of the task gets is loaded just before it runs: in the session of its transaction where
+it has one (then it may be changed), else by itself and detached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.utils.json import register_type
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
+
+from relevo.engine import engine_for
+from relevo.errors import MissingModelError, OptionError, did_you_mean
+from relevo.job.middleware import transaction
+
+MARKER = "relevo.model"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A row: the name of its model's class, and its primary key."""
+
+    model: str
+    identity: tuple[Any, ...]
+
+    def __json__(self) -> dict[str, Any]:
+        return {"__type__": MARKER, "__value__": [self.model, list(self.identity)]}
+
+
+class Models:
+    """The models of an app: the mapped classes of one declarative base."""
+
+    def __init__(self, base: type[Any], url: str) -> None:
+        self.base, self.url = base, url
+
+    def named(self, name: str) -> type[Any]:
+        """The class of this name. Raises OptionError."""
+        known = {mapper.class_.__name__: mapper.class_ for mapper in self.base.registry.mappers}
+        if name not in known:
+            raise OptionError(f"no model named {name!r}{did_you_mean(name, known)}")
+        return known[name]
+
+    def load(self, reference: Reference) -> Any:
+        """The row. Raises MissingModelError when it is gone."""
+        model = self.named(reference.model)
+        current = transaction.current()
+        if current is not None:
+            row = current.get(model, reference.identity)
+        else:
+            with Session(engine_for(self.url), expire_on_commit=False) as session:
+                row = session.get(model, reference.identity)
+        if row is None:
+            key = ", ".join(map(str, reference.identity))
+            raise MissingModelError(f"{reference.model} {key} is gone: it was there when the job was dispatched.")
+        return row
+
+
+def register(app: Any, base: type[Any]) -> None:
+    """Let instances of `base`'s classes be arguments of the app's jobs; loaded from the app's database.
+
+    Call it before the tasks are used. A class is known by its name: renaming it breaks the jobs that are waiting.
+    """
+    if not hasattr(base, "registry"):
+        raise OptionError(f"expected a declarative base of SQLAlchemy, got {base!r}")
+    app.models = Models(base, app.settings.database_url)
+    register_type(base, MARKER, _identity, _reference)
+
+
+def loaded(task: Any, value: Any) -> Any:
+    """`value` (arguments, a list, a dict) with every reference in it replaced by its row."""
+    match value:
+        case Reference() if task.app.models is not None:
+            return task.app.models.load(value)
+        case list() | tuple():
+            return type(value)(loaded(task, each) for each in value) if type(value) in (list, tuple) else value
+        case Mapping() if type(value) is dict:
+            return {key: loaded(task, each) for key, each in value.items()}
+    return value
+
+
+def _identity(instance: Any) -> list[Any]:
+    key = inspect(instance).identity
+    if key is None:
+        raise OptionError(f"expected a saved {type(instance).__name__}, got one without an id: flush it first")
+    return [type(instance).__name__, list(key)]
+
+
+def _reference(said: Any) -> Reference:
+    name, key = said
+    return Reference(str(name), tuple(key))

@@ -1,0 +1,73 @@
+"""Batches and limits on the dashboard."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from relevo import clock
+from relevo.drivers.contract import NewJob
+from relevo.job.limiting import limits_for
+from relevo.limits.contract import Holder
+from relevo.store import outcomes
+from relevo.store.history import Ended, EndedJob
+from relevo.store.outcomes import Ending
+from tests.faults.workers import payload_of
+
+
+@pytest.fixture
+def batch(app):
+    task = app.tasks["images.process"]
+    return app.batch(task.s(number) for number in range(4)).name("pictures <b>").allow_failures().dispatch()
+
+
+def test_a_batch_is_listed_with_how_far_it_is_and_has_a_page(site, batch):
+    listed = site.get("/batches").partition(f'id="batch-{batch.id}"')[2].partition("</tr>")[0]
+    assert "pictures &lt;b&gt;" in listed
+    assert '<progress max="100" value="0"' in listed
+    assert ">4</td>" in listed
+    page = site.get(f"/batch/{batch.id}")
+    assert "0 of 4 have ended" in page
+    assert "No member has ended yet" in page
+
+
+def test_a_batch_is_cancelled(site, batch):
+    page = site.act(f"/batch/{batch.id}/cancel", back=f"/batch/{batch.id}")
+    assert "is cancelled" in page
+    assert batch.refresh().cancelled
+
+
+def test_a_batch_nobody_knows_is_not_there_and_can_not_be_acted_on(site):
+    assert site.ask("/batch/nothing").code == 404
+    assert "Not done: there is no batch" in site.act("/batch/nothing/cancel")
+    assert "Not done: there is no batch" in site.act("/batch/nothing/retry")
+    assert site.ask("/batches?before=x").code == 400
+
+
+def test_batches_are_paged(site, app):
+    task = app.tasks["images.process"]
+    for number in range(52):
+        app.batch([task.s(number)]).name(f"b{number}").dispatch()
+    page = site.get("/batches")
+    older = re.search(r'rel="next" href="([^"]+)"', page)[1]
+    found = re.findall(r'<tr id="batch-([^"]+)"', page + site.get(older))
+    assert len(found) == len(set(found)) == 52
+
+
+def test_a_limit_is_shown_with_who_holds_it_and_cleared(site, source):
+    assert "No limit is in use" in site.get("/limits")
+    source.driver.put([NewJob("default", payload_of("events.process", "some-job", [], "default"), "some-job")])
+    (job,) = source.driver.reserve(["default"], 1, 30, "main@here")
+    limits_for(source.driver).take("overlap/events.process", 1, Holder(job.lease.token, job.id, "events.process"))
+    page = site.get("/limits")
+    assert "overlap/events.process" in page
+    assert 'href="/job/some-job"' in page
+    assert "is cleared" in site.act("/limits/clear", key="overlap/events.process", back="/limits")
+    assert "Not done" in site.act("/limits/clear", key="")
+
+
+def test_a_job_of_history_is_there_when_its_batch_is_gone(site, source):
+    job = EndedJob("x", "images.process", "database", "default", Ended.COMPLETED, 1, clock.now())
+    outcomes.write(source.store, [Ending(job)])
+    assert "completed" in site.get("/job/x")

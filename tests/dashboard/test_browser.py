@@ -1,0 +1,82 @@
+"""A real browser on a real dashboard: that nothing complains, nothing hostile runs, and a click does what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo import clock
+from relevo.drivers.contract import State
+from relevo.store import failed
+from relevo.store.failed import FailedJob
+from tests.dashboard.browser import chromium
+from tests.dashboard.conftest import PASSWORDS
+from tests.faults.workers import payload_of
+
+HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>'\"&\u202e"
+PAGES = ("overview", "jobs", "failed", "batches", "charts", "tags", "pauses", "limits", "audit", "workers", "tasks",
+         "broker")  # fmt: skip
+NARROW = 360
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def hostile(source):
+    """A failed job whose every text is hostile."""
+    uuid = "00000000-0000-4000-8000-000000000000"
+    job = FailedJob(
+        uuid=uuid, queue=HOSTILE, connection="database", payload=payload_of(HOSTILE, uuid, [HOSTILE], "default"),
+        exception=HOSTILE, message=HOSTILE * 50, failed_at=clock.now(), task=HOSTILE, tags=(HOSTILE,), attempts=1,
+        errors=({"attempt": 1, "exception": HOSTILE, "message": HOSTILE, "traceback": HOSTILE, "at": clock.now()},),
+    )  # fmt: skip
+    source.store.write(lambda connection: failed.record(connection, [job]))
+    source.driver.pause(HOSTILE)
+    return failed.find_by_uuid(source.store, uuid)
+
+
+def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser, site, hostile):
+    root = f"http://127.0.0.1:{site.port}"
+    browser.log_in(PASSWORDS[0])
+    browser.size(NARROW, 780, phone=True)
+    for page in (*PAGES, f"job/{hostile.uuid}", f"job/{hostile.uuid}?edit=1"):
+        browser.open(f"{root}/{page}")
+        assert browser.run("document.title") != "pwned", page
+        assert browser.run("document.querySelectorAll('img').length") == 0, page
+        if page not in {"workers", "tasks", "broker"}:
+            assert browser.run("document.documentElement.scrollWidth") <= NARROW, page
+            unnamed = "[...document.querySelectorAll('button, input:not([type=hidden]), a, select, textarea, summary')]"
+            unnamed += ".filter(each => !(each.textContent.trim() || each.ariaLabel || each.labels?.length)).length"
+            assert browser.run(unnamed) == 0, page
+    assert browser.complaints == []
+
+
+def test_a_failed_job_is_picked_and_retried_after_a_question_without_leaving_the_page(browser, site, source, hostile):
+    browser.log_in(PASSWORDS[0])
+    browser.size(1280, 900)
+    browser.open(f"http://127.0.0.1:{site.port}/failed")
+    browser.run("window.sameDocument = true")
+    browser.until("document.querySelector('[data-bulk]').hidden")
+    browser.click("[data-pick]")
+    browser.until("!document.querySelector('[data-bulk]').hidden")
+    browser.click("button[formaction='/failed/forget'][data-ask^='Forget {picked}']")
+    browser.until("document.querySelector('#rl-ask-text').innerText.includes('Forget 1 failed')")
+    browser.click("dialog button[value=no]")
+    browser.until("!document.querySelector('dialog').open")
+    assert failed.count(source.store) == 1
+    browser.click(f"button[form='retry-{hostile.id}']")
+    browser.until("document.querySelector('#rl-notice').innerText.includes('1 job put back')")
+    assert browser.run("window.sameDocument")
+    assert len(source.driver.peek(HOSTILE, State.PENDING)) == 1
+
+
+def test_an_open_page_shows_what_has_changed_and_keeps_what_the_reader_does(browser, site, source):
+    browser.log_in(PASSWORDS[0])
+    browser.open(f"http://127.0.0.1:{site.port}/pauses")
+    browser.run("document.querySelector('input[list]').value = 'half a na'")
+    source.driver.pause("default")
+    browser.until("document.body.innerText.includes('it is resumed')")
+    assert browser.run("document.querySelector('input[list]').value") == "half a na"

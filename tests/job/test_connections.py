@@ -1,0 +1,116 @@
+"""Jobs handed in at another broker than the app's own, by the name of a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo import config
+from relevo.app import create_app
+from relevo.drivers import driver_for
+from relevo.drivers.contract import State
+from relevo.errors import OptionError, SettingsError
+
+
+@pytest.fixture
+def settings_of(tmp_path, redis_url):
+    def make(name):
+        given = {"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "REDIS_URL": redis_url, "QUEUE_RESULTS": "none"}
+        return config.load({**given, "QUEUE_CONNECTION": name, "RELEVO_VAR_DIR": str(tmp_path)}, env_file=None)
+
+    return make
+
+
+@pytest.fixture
+def shop(settings_of, request):
+    app = create_app("shop", settings_of(getattr(request, "param", "database")), task_create_missing_queues=True)
+    yield app
+    for name in ("database", "redis"):
+        driver = broker(app, name)
+        for queue in driver.queues():
+            driver.clear(queue)
+    app.close()
+
+
+@pytest.fixture
+def process(shop):
+    @shop.task(name="images.process", shared=False, tries=3)
+    def process(number=0):
+        return number
+
+    return process
+
+
+def broker(app, name):
+    connection = app.settings.connections[name]
+    return driver_for(connection.url, connection.transport_options)
+
+
+def where(app):
+    """(broker, queue) -> ids of what waits there."""
+    found = {}
+    for name in ("database", "redis"):
+        driver = broker(app, name)
+        found |= {(name, queue): [view.id for view in driver.peek(queue, State.PENDING)] for queue in driver.queues()}
+    return found
+
+
+def test_two_brokers_at_once(shop, process):
+    here, there, again = process.dispatch(1), process.on_connection("redis").dispatch(2), process.dispatch(3)
+    assert where(shop) == {("database", "default"): [here.id, again.id], ("redis", "default"): [there.id]}
+
+
+def test_a_connection_has_a_queue_of_its_own_for_jobs_that_name_none(shop, process):
+    @shop.task(name="own", shared=False, queue="mine")
+    def own(): ...
+
+    first = process.on_connection("redis-long").dispatch()
+    second = process.on_connection("high-priority").dispatch()
+    third = process.on_connection("redis-long").on_queue("other").dispatch()
+    fourth = own.on_connection("redis-long").dispatch()
+    assert where(shop) == {
+        ("redis", "long"): [first.id],
+        ("database", "high"): [second.id],
+        ("redis", "other"): [third.id],
+        ("redis", "mine"): [fourth.id],
+    }
+
+
+def test_a_route_says_the_queue_there_too(shop, process):
+    shop.conf.task_routes = {"images.*": {"queue": "pictures"}}
+    process.on_connection("redis-long").dispatch()
+    assert list(where(shop)) == [("redis", "pictures")]
+
+
+def test_celerys_own_words_go_along(shop, process):
+    result = process.apply_async((5,), connection="redis", queue="high", tries=5, task_id="mine", countdown=60)
+    assert result.id == "mine"
+    assert [view.id for view in broker(shop, "redis").peek("high", State.DELAYED)] == ["mine"]
+
+
+def test_unique_jobs_are_unique_there(shop):
+    @shop.task(name="once", shared=False, unique_by=[])
+    def once(): ...
+
+    results = [once.on_connection(name).dispatch() for name in ("redis", "redis", "database")]
+    assert [result.is_duplicate for result in results] == [False, True, False]
+
+
+def test_sync_runs_it_in_place(shop, process):
+    assert process.on_connection("sync").dispatch(7).result == 7
+    assert process.on_connection("redis").sync(8).result == 8
+    assert where(shop) == {}
+
+
+@pytest.mark.parametrize("shop", ["sync"], indirect=True)
+def test_an_app_that_runs_its_jobs_in_place_can_send_one(shop, process, recwarn):
+    assert process.dispatch(7).result == 7
+    sent = process.on_connection("redis").dispatch(8)
+    assert where(shop) == {("redis", "default"): [sent.id]}
+    assert not recwarn.list
+
+
+def test_a_connection_there_is_not_is_refused_with_the_likely_one(process):
+    with pytest.raises(SettingsError, match="no connection named 'reids'; did you mean 'redis'"):
+        process.on_connection("reids")
+    with pytest.raises(OptionError, match=r"expected the name of a connection of the settings, got 7"):
+        process.on_connection(7)
