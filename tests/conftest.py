@@ -6,6 +6,7 @@ file of its own makes it in `tmp_path`.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,9 +51,11 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-def _own_tasks() -> Iterator[None]:
+def _own_state() -> Iterator[None]:
     """Celery gives an app's tasks to every app finalized later, so a test's would reach the next one's."""
     before = set(_state._on_app_finalizers)
     yield
     _state._on_app_finalizers.clear()
     _state._on_app_finalizers.update(before)
+    if worker := sys.modules.get("celery.worker.state"):  # a worker in this process that was told to stop
+        worker.should_stop = worker.should_terminate = None

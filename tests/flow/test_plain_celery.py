@@ -328,4 +328,4 @@ def test_a_worker_goes_on_after_messages_that_it_cannot_use(shop, tasks):
     bad = {*(f"bad-{n}" for n in range(6)), unknown.id, pickled.id}
     store = store_for(shop.app.settings.database_url)
     eventually(lambda: bad <= {job.uuid for job in failed.page(store, limit=1000)})
-    eventually(lambda: shop.driver.queues() == [])
+    eventually(lambda: not {"default", "rejected"} & set(shop.driver.queues()))

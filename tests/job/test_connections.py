@@ -23,11 +23,9 @@ def settings_of(tmp_path, redis_url):
 @pytest.fixture
 def shop(settings_of, request):
     app = create_app("shop", settings_of(getattr(request, "param", "database")), task_create_missing_queues=True)
+    empty(app)  # other tests use the same server
     yield app
-    for name in ("database", "redis"):
-        driver = broker(app, name)
-        for queue in driver.queues():
-            driver.clear(queue)
+    empty(app)
     app.close()
 
 
@@ -43,6 +41,13 @@ def process(shop):
 def broker(app, name):
     connection = app.settings.connections[name]
     return driver_for(connection.url, connection.transport_options)
+
+
+def empty(app):
+    for name in ("database", "redis"):
+        driver = broker(app, name)
+        for queue in driver.queues():
+            driver.clear(queue)
 
 
 def where(app):
