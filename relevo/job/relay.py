@@ -11,7 +11,7 @@ from relevo.job.delivery import Delivery
 logger = logging.getLogger(__name__)
 
 # It looks at least so often for what others left, in seconds, and so long after a broker was away.
-EVERY, AWAY = 1.0, 5.0
+EVERY, AWAY = 2.0, 5.0
 # Seconds that the end of the worker waits for what is being sent.
 PATIENCE = 5.0
 
