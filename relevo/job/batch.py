@@ -91,7 +91,7 @@ class NewBatch:
         to its end is completed.
         """
         launch.check_id(id)
-        return Batch(self.app, launch.launch(self, id or uuid(), session))
+        return Batch(self.app, self.app.send_batch(self, id or uuid(), session))
 
     def _calling(self, callback: Callback, signature: Signature) -> Self:
         launch.check_callback(callback, signature)

@@ -8,9 +8,10 @@ from typing import Any
 
 import celery
 
-from relevo.job import chain, collect
+from relevo.job import chain, collect, launch
 from relevo.job.batch import Batches, NewBatch
 from relevo.job.chain import NewChain
+from relevo.store.batches import BatchRow
 
 
 class Batching(celery.Celery):
@@ -28,6 +29,10 @@ class Batching(celery.Celery):
     def batches(self) -> Batches:
         """The batches that were dispatched: `find`, `page`, `prune`."""
         return Batches(self)
+
+    def send_batch(self, new: NewBatch, id_: str, session: Any = None) -> BatchRow:
+        """The way out for every batch."""
+        return launch.launch(new, id_, session)
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Celery's way out for every job."""

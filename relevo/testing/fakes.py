@@ -16,15 +16,15 @@ import celery
 
 from relevo.errors import FakeError
 from relevo.testing import interception
+from relevo.testing.batched import BatchAssertions
 from relevo.testing.dispatch_assertions import DispatchAssertions
 from relevo.testing.dispatched import Dispatched
-from relevo.testing.groups import GroupAssertions
 from relevo.testing.work import Work
 
 __tracebackhide__ = True
 
 
-class Fake(DispatchAssertions, GroupAssertions, Work):
+class Fake(DispatchAssertions, BatchAssertions, Work):
     """Takes the jobs of an app's tasks in the broker's place. See `fake`."""
 
     def __init__(self, app: Any, only: Iterable[Any] | None, except_: Iterable[Any] | None) -> None:

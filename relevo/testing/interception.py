@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from celery.canvas import maybe_signature
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
+from relevo.testing import batched
 from relevo.testing.dispatched import Dispatched, recorded
 from relevo.testing.replaced import Replaced, task_progress
 
@@ -61,6 +63,7 @@ class Interception:
             Replaced(app.conf.changes, "task_always_eager", lambda _eager: False),
             Replaced(app, "send_task", self._sending),
             Replaced(app.amqp, "send_task_message", self._writing),
+            *([Replaced(app, "send_batch", self._batching)] if hasattr(app, "send_batch") else ()),
             task_progress,
         ]
         self.producers = Replaced(app.amqp, "_producer_pool", _producers)
@@ -101,6 +104,16 @@ class Interception:
             return None
 
         return send_task_message
+
+    def _batching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def send_batch(new: Any, id_: str, session: Any = None) -> Any:
+            members = batched.read(new)
+            fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None)
+            if fake is None:
+                return original(replace(new, members=members), id_, session)
+            return fake.keep_batch(new, members, id_)
+
+        return send_batch
 
     def taker(self, name: str) -> Fake | None:
         """The fake that gets jobs of this task: the innermost of those that want them."""

@@ -1,0 +1,109 @@
+"""Assertions about batches: a fake takes one whole, its members and its callbacks, and puts nothing anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from relevo import clock
+from relevo.job.batch import NewBatch
+from relevo.job.making import member_of
+from relevo.store.batches import BatchRow
+from relevo.store.tally import Tally
+from relevo.testing.groups import GroupAssertions
+from relevo.testing.steps import Fork, Steps, shown, steps
+
+__tracebackhide__ = True
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchedBatch:
+    """A batch as it was dispatched. `callbacks`: then, catch, … -> the steps of each that was given."""
+
+    id: str
+    name: str
+    members: tuple[Steps, ...]
+    callbacks: dict[str, tuple[Steps, ...]]
+    allow_failures: bool
+    queue: str | None
+    connection: str | None
+
+    def __str__(self) -> str:
+        said = f"{self.name or 'a batch'} of {Fork(self.members)}"
+        return said + "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in self.callbacks.items())
+
+
+class BatchAssertions(GroupAssertions):
+    """What can be said of batches."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self._batches: list[DispatchedBatch] = []
+
+    def batches(self) -> list[DispatchedBatch]:
+        """Every batch that was dispatched, oldest first."""
+        with self._lock:
+            return list(self._batches)
+
+    def assert_batched(
+        self, expected: Iterable[Any] | None = None, *, name: str | None = None, times: int | None = None,
+        where: Callable[[DispatchedBatch], object] | None = None,
+    ) -> None:  # fmt: skip
+        """A batch of exactly these members was dispatched (so often). A member may be a list: a chain."""
+        parts = None if expected is None else self._fork(expected)
+        found = [
+            batch for batch in self.batches()
+            if (parts is None or parts.fits(Fork(batch.members)))
+            and (name is None or batch.name == name)
+            and (where is None or where(batch))
+        ]  # fmt: skip
+        said = f"a batch{f' named {name!r}' if name else ''}{f' of {parts}' if parts else ''}"
+        said += " where the predicate is true" if where else ""
+        said += f" to be dispatched{f' {times} times, got {len(found)}' if times is not None else ''}"
+        self._expect_batches(found if times is None else len(found) == times, said)
+
+    def assert_batch_count(self, count: int) -> None:
+        """So many batches."""
+        found = len(self.batches())
+        self._expect_batches(found == count, f"{count} batches to be dispatched, got {found}")
+
+    def assert_nothing_batched(self) -> None:
+        """No batch at all."""
+        self._expect_batches(not self.batches(), "no batch to be dispatched")
+
+    def keep_batch(self, new: NewBatch, members: list[Any], id_: str) -> BatchRow:
+        """Note a batch. Returns it as it would be once it is sent, with nothing done."""
+        calls = {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
+        batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), calls, new.failures_allowed, new.queue,
+                                new.connection)  # fmt: skip
+        with self._lock:
+            self._batches.append(batch)
+        tally = Tally(total=len(members), allow_failures=new.failures_allowed)
+        return BatchRow(
+            id=id_, name=new.called or "batch", connection=new.connection or "", queue=new.queue, callbacks={},
+            created_at=clock.now(), tally=tally,
+        )  # fmt: skip
+
+    def takes_batch(self, members: Iterable[Any]) -> bool:
+        """Whether every member of a batch is one of this fake's."""
+        return all(self.takes(task) for member in members for task in _tasks(member))
+
+    def takes(self, name: str) -> bool:
+        """Whether jobs of this task are taken."""
+        raise NotImplementedError
+
+    def _expect_batches(self, holds: object, expected: str) -> None:
+        if not holds:
+            listed = "".join(f"\n  {number}. {batch}" for number, batch in enumerate(self.batches(), 1))
+            said = f"batches:{listed}" if listed else "no batch was dispatched"
+            raise AssertionError(f"expected {expected}\n{said}")
+
+
+def read(new: NewBatch) -> list[Any]:
+    """The members of a batch, checked as a dispatch checks them. Raises OptionError."""
+    return [member_of(new.app, member) for member in new.members]
+
+
+def _tasks(member: Any) -> list[str]:
+    return [link["task"] for link in getattr(member, "tasks", None) or [member]]
