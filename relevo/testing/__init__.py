@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from relevo.testing.dispatched import Dispatched
     from relevo.testing.fakes import Fake, fake
     from relevo.testing.groups import DispatchedGroup
+    from relevo.testing.mail import FakeMail, fake_mail
 
 _HOMES = {
     "Attempt": "attempt", "Dispatched": "dispatched", "DispatchedGroup": "groups", "Fake": "fakes", "FakeDisk": "disk",
-    "fake": "fakes", "fake_disk": "disk",
+    "FakeMail": "mail", "fake": "fakes", "fake_disk": "disk", "fake_mail": "mail",
 }  # fmt: skip
 
-__all__ = ["Attempt", "Dispatched", "DispatchedGroup", "Fake", "FakeDisk", "fake", "fake_disk"]
+__all__ = ["Attempt", "Dispatched", "DispatchedGroup", "Fake", "FakeDisk", "FakeMail", "fake", "fake_disk", "fake_mail"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures `fake_queue` and `fake_disk`. It loads Celery only for a test that asks for one.
+"""The pytest plugin: fixtures `fake_queue`, `fake_disk` and `fake_mail`. It loads Celery only for who asks.
 
 A project whose app is not Celery's current one names it by a fixture of its own, `relevo_app`.
 """
@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from relevo.testing.disk import FakeDisk
     from relevo.testing.fakes import Fake
+    from relevo.testing.mail import FakeMail
 
 
 @pytest.fixture
@@ -37,3 +38,12 @@ def fake_disk(relevo_app: Any) -> Iterator[FakeDisk]:
 
     with faked(app=relevo_app) as disk:
         yield disk
+
+
+@pytest.fixture
+def fake_mail() -> Iterator[FakeMail]:
+    """No mail goes out during the test; what was sent can be asserted."""
+    from relevo.testing import fake_mail as faked  # noqa: PLC0415  as above
+
+    with faked() as mail:
+        yield mail

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relevo.testing import Attempt, Fake, FakeDisk
+from relevo.testing import Attempt, Fake, FakeDisk, FakeMail
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/testing.md").read_text()
@@ -38,11 +38,11 @@ def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["test_page.py"]
 
 
-@pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk])
+@pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk, FakeMail])
 def test_every_word_is_on_the_page(kind):
     words = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
     inherited = {"keep", "takes", "expect", "name_of", "groups", "exists", "delete", "size", "path", "open", "put",
-                 "link", "keep_batch", "takes_batch"}  # fmt: skip
+                 "link", "keep_batch", "takes_batch", "take"}  # fmt: skip
     assert {word for word in words - inherited if f".{word}(" not in PAGE} == set()
 
 
