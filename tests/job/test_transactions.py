@@ -84,9 +84,8 @@ def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, sessio
     assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
 def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, session, monkeypatch):  # noqa: F811
-    if app.settings.queue_connection != "redis":
-        pytest.skip("the broker is the database")
     way = delivery_of(app)
 
     def away(*_args):
@@ -104,9 +103,8 @@ def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, s
     assert outbox.status(way.store) == []
 
 
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
 def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(app, told, session, monkeypatch):  # noqa: F811
-    if app.settings.queue_connection != "redis":
-        pytest.skip("the broker is the database")
     way = delivery_of(app)
     put = way.put
 
