@@ -50,6 +50,8 @@ MOST_CHILDREN = 1023
 REFUSED = "relevo: refused"
 # So many jobs may wait in the pipe for each child.
 PER_CHILD = 4
+# So long (seconds) the word of a child may be on its way before its job counts as lost with a child that was killed.
+DOUBT = 5.0
 
 
 def install() -> None:
@@ -107,7 +109,8 @@ class Pool(billiard_pool.Pool):
         self.forked = get_start_method() == "fork"
         self._slot = 0
         self._writing = threading.Lock()
-        self._late: set[int] = set()
+        self._late: dict[int, float] = {}
+        self._taken = 0
         super().__init__(*args, **options)
         self._taskqueue: Any = TaskQueue(self._taskqueue, self._inqueue._writer, self._writing)  # noqa: SLF001
 
@@ -131,16 +134,14 @@ class Pool(billiard_pool.Pool):
     def WorkerProcess(self, worker: Any) -> Any:  # noqa: N802  billiard's name
         if self.forked and self._slot <= MOST_CHILDREN:
             worker.slot, worker.shared = self._slot, self.shared
+            self._taken = max(self._taken, self.shared[self._slot])
             self.shared[self._slot] = 0
         process = super().WorkerProcess(worker)
         process.slot = worker.slot
         return process
 
     def process_flush_queues(self, worker: Any) -> None:
-        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place.
-
-        It may even have read one and not have noted it: that one is among those that no child has started.
-        """
+        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
         super().process_flush_queues(worker)
         if worker.exitcode not in (billiard_pool.EX_OK, billiard_pool.EX_RECYCLE):
             self.recall()
@@ -153,13 +154,26 @@ class Pool(billiard_pool.Pool):
             self._give_back(job)
 
     def recall(self) -> int:
-        """Take back every job that no child has started. Returns how many are free at once (others may follow)."""
+        """Take back every job that no child has started. Returns how many are free at once (others may follow).
+
+        Jobs leave the pipe in the order of their numbers. One behind the last that was taken is free. One before it has
+        run, and its child's word is on the way; or a child was killed with it in its hands, and no word ever comes.
+        """
         waiting = [job for job, result in list(self._cache.items()) if not result.accepted()]
         if not waiting or not self.forked:
             return 0
         self.shared[0] = 1 + max(waiting)
-        started = {number - 1 for number in self.shared[1 : self._processes + 1]}
-        return sum(self._give_back(job) for job in waiting if job not in started)
+        started, due = self._started(), time.monotonic() + DOUBT
+        for job in waiting:
+            if job < self._taken and job not in started:
+                self._late.setdefault(job, due)
+        return sum(self._give_back(job) for job in waiting if job >= self._taken)
+
+    def _started(self) -> set[int]:
+        """The job that each child has taken last. What was taken at all is before `_taken`."""
+        numbers = self.shared[1 : self._processes + 1].tolist()
+        self._taken = max(self._taken, *numbers)
+        return {number - 1 for number in numbers}
 
     def _give_back(self, job: int) -> bool:
         """Put a job back for any worker: it has not been started, and never will be here.
@@ -168,20 +182,23 @@ class Pool(billiard_pool.Pool):
         """
         result = self._cache.get(job)
         request = request_of(result) if result is not None else None
-        if result is None or request is None:
-            (self._late.discard if result is None else self._late.add)(job)
+        if request is None:
+            self._late.setdefault(job, 0.0)
             return False
         if self._cache.pop(job, None) is None:  # another thread was quicker
             return False
-        self._late.discard(job)
         request.reject(requeue=True)
         state.task_ready(request)
         return True
 
-    def give_back_the_late(self) -> None:
-        """Try again with those whose request was not known."""
-        for job in list(self._late):
-            self._give_back(job)
+    def _join_exited_workers(self, shutdown: bool = False) -> Any:
+        """Billiard's look for children that have ended, which a stop takes, too: a time to give back what is late."""
+        now, started = time.monotonic(), self._started()
+        for job, due in list(self._late.items()):
+            result = self._cache.get(job)
+            if result is None or result.accepted() or (due <= now and job not in started and self._give_back(job)):
+                self._late.pop(job, None)
+        return super()._join_exited_workers(shutdown)
 
 
 def request_of(result: Any) -> Any:
@@ -220,10 +237,10 @@ class TaskPool(celerys.TaskPool):
 
     def most_waiting(self) -> int:
         """How many jobs may wait in the pipe."""
-        children = self.num_processes
+        waiting = PER_CHILD * self.num_processes
         packets = self._pool.packets if isinstance(self._pool, Pool) else 0
-        # A job for each child is in the pipe as well: a pipe that is full would make the consumer wait for a reader.
-        return min(PER_CHILD * children, max(packets - children, 0)) if packets else PER_CHILD * children
+        # With one more for each child: a pipe that is full would make the consumer wait for a reader.
+        return min(waiting, max(packets - self.num_processes, 0)) if packets else waiting
 
     def recall(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""

@@ -54,7 +54,6 @@ class Supervisor(_Woken, billiard_pool.Supervisor):
                 if time.monotonic() - began >= 1:
                     pool.restart_state = restarts
                 pool._maintain_pool()  # noqa: SLF001
-                pool.give_back_the_late()
         except billiard_pool.RestartFreqExceeded:
             self._over.set()
             pool.close()
