@@ -101,7 +101,7 @@ def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
     row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
                   tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
     if new.app.conf.task_always_eager:
-        return in_place.launch_chain(way, row, links)
+        return transactions.in_turn(session, row, lambda: in_place.launch_chain(way, row, links))
     chain = making.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
                               new.queue)  # fmt: skip
     [first] = collected(new.app, chain)
