@@ -1,0 +1,26 @@
+"""How a test waits: it looks until a condition holds, and fails with what is known when it doesn't come."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Seconds: far more than a slow machine that does much else needs, since only a failing test waits so long.
+WITHIN = 90.0
+# Seconds between two looks.
+EVERY = 0.02
+
+
+def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str, *, within: float = WITHIN) -> Any:
+    """The first true answer; fails when none came in time, with what `otherwise` says."""
+    deadline = time.monotonic() + within
+    while not (answer := question()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {within:.0f} s for {question}\n{otherwise()}")
+        time.sleep(EVERY)
+    return answer
