@@ -69,6 +69,22 @@ pauses = Table(
     Column("until", Double),
 )
 
+suspensions = Table(
+    "relevo_suspensions",
+    metadata,
+    Column("what", _Name, primary_key=True),
+    Column("until", Double),
+)
+
+# A job that is not delayed to `until` any more has gone its way, and its row here means nothing.
+parked = Table(
+    "relevo_parked",
+    metadata,
+    Column("job_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("what", _Name, nullable=False, index=True),
+    Column("until", Double, nullable=False),
+)
+
 mailboxes = Table(
     "relevo_mailboxes",
     metadata,
