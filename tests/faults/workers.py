@@ -29,7 +29,7 @@ from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
 from tests.faults.starter import Starter
-from tests.waiting import eventually
+from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -169,7 +169,7 @@ class Worker:
 
     def ended(self) -> int:
         """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
-        self.site.until(lambda: not self.alive() and not session(self.pid), f"for the end of worker {self.pid}")
+        eventually(lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log))
         return int(self._exit.read_text())
 
     def stop(self) -> int:
