@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Double,
@@ -72,7 +73,7 @@ pauses = Table(
 suspensions = Table(
     "relevo_suspensions",
     metadata,
-    Column("what", _Name, primary_key=True),
+    Column("what", Name, primary_key=True),
     Column("until", Double),
 )
 
@@ -81,7 +82,7 @@ parked = Table(
     "relevo_parked",
     metadata,
     Column("job_key", BigInteger, primary_key=True, autoincrement=False),
-    Column("what", _Name, nullable=False, index=True),
+    Column("what", Name, nullable=False, index=True),
     Column("until", Double, nullable=False),
 )
 
