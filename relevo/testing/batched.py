@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class DispatchedBatch:
         return said + "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in self.callbacks.items())
 
 
-class BatchAssertions(GroupAssertions):
+class BatchAssertions(GroupAssertions, ABC):
     """What can be said of batches."""
 
     def __init__(self, app: Any) -> None:
@@ -92,9 +93,9 @@ class BatchAssertions(GroupAssertions):
         """Whether every member of a batch is one of this fake's."""
         return all(self.takes(task) for member in members for task in _tasks(member))
 
+    @abstractmethod
     def takes(self, name: str) -> bool:
         """Whether jobs of this task are taken."""
-        raise NotImplementedError
 
     def _expect_batches(self, holds: object, expected: str) -> None:
         if not holds:
