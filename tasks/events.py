@@ -30,8 +30,9 @@ def tags_of(event_id: int) -> list[str]:
     return ["event", f"event:{event_id}"]
 
 
-@app.task(name="events.process", bind=True, timeout=600, retry_until=7200, max_exceptions=10, backoff=[30, 60, 300],
-          tags=tags_of, unique_by=["event_id"],
+# Not shared: Celery would define it in every app of the process, also in those that don't know the rate.
+@app.task(name="events.process", shared=False, bind=True, timeout=600, retry_until=7200, max_exceptions=10,
+          backoff=[30, 60, 300], tags=tags_of, unique_by=["event_id"],
           middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
 def process(self: Any, event_id: int) -> dict[str, Any]:
     """Process an event; its statistics."""
