@@ -14,7 +14,8 @@ from relevo.database.schema import create_schema
 from relevo.store.session import store_for
 from tests.dashboard.conftest import PASSWORDS, Site
 from tests.faults.proxy import Proxy
-from tests.flow.project import Project, eventually, project
+from tests.flow.project import Project, project
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -140,6 +140,9 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
 
     at("pauses")
     do(browser, "[id='pause-row-default'] form[action='/queues/resume'] button", "default goes on")
+    driver.suspend("tag:reports")
+    at("pauses")
+    do(browser, "form[action='/pauses/lift'] button", "tag reports goes on")
     task = shop.task("reports")
     other = shop.shop.app.batch([task.s(HOSTILE)]).name("again").allow_failures().dispatch()
     shop.until(lambda: other.refresh().finished)
@@ -151,8 +154,8 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
     assert browser.complaints == []
 
     log = shop.site.get("/audit")
-    for action in ("pause queue", "resume queue", "watch tag", "unwatch tag", "retry", "forget", "edit and retry",
-                   "run now", "cancel", "stop", "cancel batch", "clear limit", "clear queue",
+    for action in ("pause queue", "resume queue", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
+                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "clear queue",
                    "retry batch"):  # fmt: skip
         assert f'<td data-label="Action">{action}</td>' in log, action
 
