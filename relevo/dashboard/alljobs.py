@@ -45,6 +45,13 @@ class JobsPage(Page):
         found = self._ended(ENDED[state], search) if state in ENDED else self._to_do(TO_DO[state], search, queue)
         return {**values, **found}
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values["wrong"]:
+            raise OptionError(values["wrong"])
+        next_ = {"before": values["more"]} if values["ended"] else {"n": values["more"]}
+        return {"state": values["state"], "jobs": [row if values["ended"] else row.told() for row in values["rows"]],
+                "next": next_ if values["more"] else None}  # fmt: skip
+
     def _to_do(self, state: State, search: Search, queue: str) -> dict[str, Any]:
         source = self.application.source
         shown = min(self.whole("n", ROWS) or ROWS, waiting.DEEPEST)

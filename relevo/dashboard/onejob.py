@@ -10,6 +10,7 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import looks, waiting
+from relevo.dashboard.failures import told_of
 from relevo.dashboard.pages import Page
 from relevo.dashboard.waiting import Waiting
 from relevo.drivers import messages
@@ -22,7 +23,6 @@ from relevo.store.texts import storable
 
 MISSING = 404
 LONGEST_ID = 255
-STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,15 @@ class JobPage(Page):
         }  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        live = values["live_job"]
+        return {"id": values["uuid"], "task": values["title"], "state": values["state"][0], "tags": values["tags"],
+                "args": json.loads(values["args"] or "null"), "kwargs": json.loads(values["kwargs"] or "null"),
+                "arguments": values["said"], "waiting": live.told() if live else None, "ended": values["ended"],
+                "failures": [told_of(job) for job in values["failures"]], "batch": values["batch"],
+                "steps": values["steps"], "problems": [values["trouble"]] if values["trouble"] else []}  # fmt: skip
+
+
 def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
     named = live.task if live else failures[0].task if failures else ended.task if ended else None
     return named or "A message that names no task"
@@ -72,7 +81,7 @@ def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
 def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
     """The state and its look."""
     if live is not None:
-        return STATES[live.view.state], "good" if live.view.state == "reserved" else ""
+        return waiting.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
     latest = failures[0].failed_at if failures else 0.0
     if ended is not None and ended.ended_at >= latest - 1:
         return str(ended.state), {"completed": "good", "failed": "bad"}.get(ended.state, "")

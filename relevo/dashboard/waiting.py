@@ -16,6 +16,8 @@ from relevo.store.texts import storable
 #: So far into a queue is looked for a job by its id or by a search.
 DEEPEST = 1000
 LONGEST_ARGUMENTS = 1000
+#: The driver's word for a state -> people's.
+STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,14 @@ class Waiting:
     @property
     def id(self) -> str:
         return self.view.id
+
+    def told(self) -> dict[str, Any]:
+        """What a program is told of it."""
+        view = self.view
+        return {"id": view.id, "task": self.task, "queue": view.queue, "state": STATES[view.state],
+                "attempt": self.attempt, "arguments": self.arguments, "tags": self.tags, "created_at": view.created_at,
+                "available_at": view.available_at, "reserved_by": view.reserved_by,
+                "reserved_until": view.reserved_until}  # fmt: skip
 
     def is_left(self, now: float) -> bool:
         """Whether whoever held it is silent for longer than the lease: the next worker that looks takes it over."""
