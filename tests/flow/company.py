@@ -44,6 +44,7 @@ class Company:
     environment: dict[str, str]
     outside: Receiver
     client: httpx.Client
+    queues: str = QUEUES
     workers: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class Company:
     # --- processes --------------------------------------------------------------------------------------------------
     def start_worker(self) -> None:
         name = f"w{len(self.workers)}"
-        command = ["celery", "-A", "tasks", "worker", "-Q", QUEUES, "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
+        command = ["celery", "-A", "tasks", "worker", "-Q", self.queues, "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
         self.workers.append(self.start(name, "-m", *command))
 
     def wait_ready(self) -> None:
@@ -124,8 +125,8 @@ class Company:
 
 
 @contextlib.contextmanager
-def company(folder: Path, database: str, **broker: str) -> Iterator[Company]:
-    """A company on these servers, with everything running."""
+def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) -> Iterator[Company]:
+    """A company on these servers, with everything running, its worker on these queues."""
     DatabaseDriver(database).create_schema()
     schema.upgrade(engine_for(database))
     port = servers.free_port()
@@ -139,7 +140,7 @@ def company(folder: Path, database: str, **broker: str) -> Iterator[Company]:
             "QUEUE_RETRY_AFTER": "2", **broker,
         }  # fmt: skip
         with httpx.Client(base_url=environment["APP_URL"], timeout=30, verify=False) as client:
-            opened = Company(folder, environment, outside, client)
+            opened = Company(folder, environment, outside, client, queues)
             api = opened.start("api", "-m", "uvicorn", "app.http:create", "--factory", "--port", str(port))
             opened.start_worker()
             try:
