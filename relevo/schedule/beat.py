@@ -15,7 +15,7 @@ from typing import Any
 import celery.beat
 
 from relevo import commands
-from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError
+from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError, did_you_mean
 from relevo.job import recording
 from relevo.job.delivery import delivery_of
 from relevo.schedule import entry as entries
@@ -48,9 +48,17 @@ class Scheduler(celery.beat.Scheduler):
         try:
             self.schedule.update(entries_of(self.app))
             recording.check(self.way.store)
+            self._warn_of_strangers()
         except (OptionError, SchemaError) as error:
             commands.end(str(error))
             raise
+
+    def _warn_of_strangers(self) -> None:
+        """A task that isn't here may be another project's, whose workers know it."""
+        for name, entry in self.schedule.items():
+            if entry.task not in self.app.tasks:
+                near = did_you_mean(entry.task, self.app.tasks)
+                logger.warning("entry %r: no task named %r here%s", name, entry.task, near)
 
     def tick(self, *_args: Any, **_options: Any) -> float:
         """Take the turns that are due. Returns the seconds until there is something to do again."""

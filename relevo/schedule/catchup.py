@@ -49,9 +49,9 @@ class CatchUp:
 
 def read(rule: Any, limit: Any, window: Any) -> CatchUp:
     """The rule of an entry as it was written. Raises OptionError."""
-    if rule not in list(Rule):
-        near = did_you_mean(str(rule), list(Rule))
-        raise OptionError(f"expected catch_up to be {', '.join(Rule)}, got {rule!r}{near}")
+    known = [each.value for each in Rule]
+    if rule not in known:
+        raise OptionError(f"expected catch_up to be {', '.join(known)}, got {rule!r}{did_you_mean(str(rule), known)}")
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST:
         raise OptionError(f"expected catch_up_limit to be a whole number from 1 to {MOST}, got {limit!r}")
     if isinstance(window, timedelta):

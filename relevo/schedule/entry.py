@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 from celery.backends.base import DisabledBackend
 from celery.beat import BeatLazyFunc, ScheduleEntry
-from celery.schedules import crontab
+from celery.schedules import BaseSchedule, crontab
 
 from relevo import clock
 from relevo.errors import OptionError, RelevoError, did_you_mean
@@ -18,8 +18,6 @@ from relevo.job.task import Task
 from relevo.schedule import catchup, words
 from relevo.schedule.ticks import Ticks, ticks_of
 from relevo.store.tables import LONGEST_NAME
-
-logger = logging.getLogger(__name__)
 
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
@@ -110,8 +108,9 @@ def _check_words(name: Any, said: Any) -> None:
     for key in ("task", "schedule"):
         if not said.get(key):
             raise OptionError(f"expected a {key}, got {said.get(key)!r}")
-    if isinstance(said["schedule"], (str, bool)):
-        ticks_of(said["schedule"])
+    schedule = said["schedule"]
+    if isinstance(schedule, bool) or not isinstance(schedule, (int, float, timedelta, BaseSchedule)):
+        raise OptionError(f"expected schedule to be seconds, a timedelta, crontab() or solar(), got {schedule!r}")
 
 
 def _check(entry: Entry) -> None:
@@ -125,9 +124,6 @@ def _check(entry: Entry) -> None:
         raise OptionError(f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}")
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
-    if task is None:  # it may be another project's: its workers know it
-        logger.warning("entry %r: no task named %r here%s", entry.name, entry.task,
-                       did_you_mean(entry.task, entry.app.tasks))  # fmt: skip
     if "connection" in options:
         connections.named(entry.app, options.pop("connection"), entry.task)
     elif "queue" in options:

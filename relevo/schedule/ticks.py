@@ -52,9 +52,7 @@ def ticks_of(schedule: Any) -> Ticks:
         return Interval(schedule.run_every.total_seconds())
     if type(schedule) is schedules.crontab:
         return Crontab(schedule, schedule.tz)
-    if isinstance(schedule, schedules.BaseSchedule):
-        return Asked(schedule)
-    raise OptionError(f"expected schedule to be seconds, a timedelta, crontab() or solar(), got {schedule!r}")
+    return Asked(schedule)
 
 
 class Interval:
