@@ -1,4 +1,4 @@
-"""What runs by the clock: `celery -A tasks beat` dispatches each entry when its time comes, once, however many beats run.
+"""What runs by the clock: `celery -A tasks beat` dispatches each entry when its time comes, once, however many run.
 
 An entry's key is its name, for people. `task` is a task's permanent name, `schedule` a crontab (in UTC) or a number of
 seconds, `options` say where it goes, and `args` and `kwargs` what the task is called with. `catch_up` says what becomes

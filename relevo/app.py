@@ -21,12 +21,13 @@ from relevo import commands, drivers
 from relevo import config as configuration
 from relevo.config import Settings
 from relevo.engine import share_sqlite
-from relevo.errors import SchemaError, SettingsError, did_you_mean
+from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results, stopping
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
 from relevo.job.middleware.base import Middleware
+from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions
 
@@ -194,14 +195,15 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
-    """A worker of ours starts: its main process writes what becomes of jobs, and acks them then."""
+    """A worker of ours starts: its rates are there, and its main process writes what becomes of jobs, and acks then."""
     importlib.import_module("relevo.job.remote")  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return
     try:
+        check_rates(app)
         recording.open_store(app)
-    except SchemaError as error:
+    except (SchemaError, UndefinedLimitError) as error:
         commands.end(str(error))
         raise
 

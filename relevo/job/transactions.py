@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from relevo.database import schema
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Where a session keeps what is to be done when it has committed.
 WAITING = "relevo_after_commit"
@@ -34,7 +37,8 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     with collecting() as sheet:
         result = send()
         jobs = sheet.take()
-    hand_in(way, session, jobs, app.settings.queue_connection)
+    if jobs:
+        hand_in(way, session, jobs, app.settings.queue_connection)
     return result
 
 
@@ -52,6 +56,7 @@ def joined(way: Delivery, session: Any) -> Any:
             "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
             f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
         )
+    schema.ensure_in(connection)
     return connection
 
 
@@ -70,6 +75,14 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
         session.begin()
     mine = session.get_nested_transaction() or session.get_transaction()
     session.info.setdefault(WAITING, []).append((mine, do))
+
+
+def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
+    """What runs in place: at once, or when the session has committed; `row` is what there is to say until then."""
+    if session is None:
+        return run()
+    after_commit(session, run)
+    return row
 
 
 def _committed(session: Session) -> None:

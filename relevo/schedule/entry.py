@@ -12,12 +12,12 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab
 
 from relevo import clock
+from relevo.database.columns import LONGEST_NAME
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
 from relevo.job.task import Task
 from relevo.schedule import catchup, words
 from relevo.schedule.ticks import Ticks, ticks_of
-from relevo.store.tables import LONGEST_NAME
 
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, String, Table, UniqueConstraint
 
-from relevo.store.tables import _Id, _Name, metadata
+from relevo.database.columns import Id, Name
+from relevo.store.tables import metadata
 
 #: The longest text of a tick.
 LONGEST_TICK = 64
@@ -14,8 +15,8 @@ LONGEST_TICK = 64
 schedules = Table(
     "relevo_schedules",
     metadata,
-    Column("entry", _Name, primary_key=True),
-    Column("schedule", _Name, nullable=False),
+    Column("entry", Name, primary_key=True),
+    Column("schedule", Name, nullable=False),
     Column("since", Double, nullable=False),
     Column("paused_at", Double),
     Column("paused_until", Double),
@@ -26,13 +27,13 @@ schedules = Table(
 runs = Table(
     "relevo_schedule_runs",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("entry", _Name, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("entry", Name, nullable=False),
     Column("tick", String(LONGEST_TICK), nullable=False),
     Column("due", Double, nullable=False),
     Column("at", Double, nullable=False),
-    Column("job_id", _Name, nullable=False),
-    Column("run_by", _Name),
+    Column("job_id", Name, nullable=False),
+    Column("run_by", Name),
     # How the job has ended, for longer than history keeps it.
     Column("state", String(9)),
     Column("ended_at", Double),

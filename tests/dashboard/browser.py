@@ -14,15 +14,14 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.servers import find, missing
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,11 +86,10 @@ class Browser:
 
     def until(self, condition: str) -> Any:
         """Look until a script says something true."""
-        deadline = time.monotonic() + WITHIN
-        while not (said := self.run(f"Boolean({condition}) && ({condition}) !== null")):
-            assert time.monotonic() < deadline, f"waited for {condition}\n{self.run('document.body.innerText')[:3000]}"
-            time.sleep(0.02)
-        return said
+        return eventually(
+            lambda: self.run(f"Boolean({condition}) && ({condition}) !== null"),
+            lambda: f"{condition}\n{self.run('document.body.innerText')[:3000]}",
+        )
 
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
@@ -123,9 +121,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
 
 
 def _port(written: Path, process: subprocess.Popen[bytes]) -> int:
-    deadline = time.monotonic() + WITHIN
-    while not (written.exists() and written.read_text().count("\n")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail("chromium did not start", pytrace=False)
-        time.sleep(0.02)
+    started = lambda: written.exists() and written.read_text().count("\n")  # noqa: E731
+    eventually(lambda: started() or process.poll() is not None, lambda: "chromium did not start")
+    assert started(), f"chromium ended with {process.returncode}"
     return int(written.read_text().splitlines()[0])

@@ -68,6 +68,12 @@ def work(number: int, seconds: float = 0.0) -> None:
     note("end", number)
 
 
+@app.task(name="nap")
+def nap(number: int, seconds: float = 0.0) -> None:
+    """As `work`, for a test that pauses a whole task on a server that others use, too."""
+    work(number, seconds)
+
+
 @app.task(name="hold")
 def hold(number: int, gate: str) -> None:
     """Run until the file `gate` is there: a job that lasts exactly as long as its test wants."""
