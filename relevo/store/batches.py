@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from relevo import clock
 from relevo.store import tally, texts
@@ -100,6 +100,12 @@ def page(store: Store, *, before: float | None = None, limit: int = PAGE) -> lis
     if before is not None:
         query = query.where(batches.c.created_at < before)
     return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def count_open(store: Store, most: int) -> int:
+    """How many batches have not finished, counted up to `most`."""
+    some = select(batches.c.id).where(batches.c.finished_at.is_(None)).limit(most).subquery()
+    return store.read(lambda connection: int(connection.execute(select(func.count()).select_from(some)).scalar_one()))
 
 
 def cancelled_of(store: Store, ids: Iterable[str]) -> set[str]:
