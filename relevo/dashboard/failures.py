@@ -112,7 +112,7 @@ class EditFailed(Action):
     name = "edit and retry"
 
     def target(self, *arguments: str) -> str:
-        return f"failed job {arguments[0]}: {self.field('args')} {self.field('kwargs')}"
+        return f"failed job {arguments[0]}"  # not its new arguments: nobody may see some of them
 
     def act(self, *arguments: str) -> str:
         args = _json("arguments", self.field("args") or "[]", list)

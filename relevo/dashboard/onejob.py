@@ -15,7 +15,7 @@ from relevo.dashboard.pages import Page
 from relevo.dashboard.waiting import Waiting
 from relevo.drivers import messages
 from relevo.errors import DriverError, OptionError
-from relevo.job import edited
+from relevo.job import edited, redaction
 from relevo.store import failed, history
 from relevo.store.failed import FailedJob
 from relevo.store.history import EndedJob
@@ -48,7 +48,7 @@ class JobPage(Page):
         failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
-            live = next(map(waiting.read, source.driver.find([uuid])), None)
+            live = next((waiting.read(source.app, view) for view in source.driver.find([uuid])), None)
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
         if not failures and ended is None and live is None:
@@ -60,7 +60,8 @@ class JobPage(Page):
             "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
             "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
             "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
-            "batch": next((job.batch for job in failures if job.batch), None), **_arguments(payload, ended),
+            "batch": next((job.batch for job in failures if job.batch), None),
+            **_arguments(source.app, _named(failures, ended, live), payload, ended),
         }  # fmt: skip
 
 
@@ -74,8 +75,11 @@ class JobPage(Page):
 
 
 def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
-    named = live.task if live else failures[0].task if failures else ended.task if ended else None
-    return named or "A message that names no task"
+    return _named(failures, ended, live) or "A message that names no task"
+
+
+def _named(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str | None:
+    return live.task if live else failures[0].task if failures else ended.task if ended else None
 
 
 def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
@@ -137,11 +141,13 @@ def steps(
     return [step for _, step in sorted(enumerate(found), key=lambda each: (each[1].at, each[0]), reverse=True)]
 
 
-def _arguments(payload: str, ended: EndedJob | None) -> dict[str, Any]:
+def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:
+    """As JSON, without what nobody sees."""
     try:
-        args, kwargs = edited.arguments(payload)
+        args, kwargs = redaction.arguments(app, task, *edited.arguments(payload))
     except OptionError:
-        return {"args": None, "kwargs": None, "said": looks.cut(ended.arguments if ended else payload)}
+        said = ended.arguments if ended else redaction.raw(app, payload)
+        return {"args": None, "kwargs": None, "said": looks.cut(said)}
     return {"args": _pretty(args), "kwargs": _pretty(kwargs), "said": ""}
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures, members, outcome
+from relevo.job import failures, members, outcome, silence
 from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
+from relevo.store.schedules import RunEnd
 
 #: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics either).
 ALL, FAILED, NONE = "all", "failed", "none"
@@ -33,6 +34,8 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     if history == NONE:
         return _counted(request, tally.COMPLETED)
     job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
+    if silence.falls_on(request.app, request.type, job.tags):
+        job = replace(job, silenced=True)
     return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
 
 
@@ -68,11 +71,13 @@ def ignored(request: Any) -> Ending | None:
 def _counted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
-    return ending if ending.members or ending.sent else None
+    return ending if ending.members or ending.sent or ending.run else None
 
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
+    if members.SCHEDULED in headers:
+        ending = replace(ending, run=RunEnd(str(request.id), ending.job.state if ending.job else state, clock.now()))
     if members.HEADER not in headers and members.SENT not in headers:
         return ending
     return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
@@ -83,7 +88,8 @@ def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tupl
     return EndedJob(
         str(request.id), request.type, failures.connection_of(request.app),
         str(request.delivery_info.get("routing_key") or ""), state, int(sent.get("retries") or 0) + 1, clock.now(),
-        _waited(request, sent["properties"]), ran, tags, f"{sent.get('argsrepr', '')} {sent.get('kwargsrepr', '')}",
+        _waited(request, sent["properties"]), ran, tags,
+        failures.said_of(request.app, request.type, sent),
         message,
     )  # fmt: skip
 

@@ -11,12 +11,13 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo.job import listeners, members, payload, recorder, wrongs
+from relevo.job import listeners, members, payload, recorder, redaction, wrongs
 from relevo.job.listeners import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
 from relevo.store import tally
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
+from relevo.store.schedules import RunEnd
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,13 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
         errors=tuple(dict(each) for each in baton.errors),
         batch=_batch(context.headers),
         origin=baton.origin,
+        arguments=said_of(request.app, request.task.name, request.request_dict),
     )
+
+
+def said_of(app: Any, name: str | None, headers: Mapping[str, Any]) -> str:
+    """What the headers of a message say of its arguments, without what nobody sees."""
+    return redaction.texts(app, name, headers.get("argsrepr"), headers.get("kwargsrepr"))
 
 
 def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
@@ -64,6 +71,7 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         exception=wrongs.named(error), message=wrongs.worded(error), failed_at=clock.now(),
         tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, batch=_batch(headers), origin=baton.origin,
         errors=(*(dict(each) for each in baton.errors), wrongs.described(job.attempts, error)),
+        arguments=said_of(app, name, headers),
     )  # fmt: skip
 
 
@@ -78,7 +86,8 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         headers = messages.headers_of(job.payload)
         ends = members.ends(headers, job.id, tally.FAILED, None)
         sent = job.id if headers.get(members.SENT) else None
-        recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent), done, job.lease.token)
+        run = RunEnd(job.id, tally.FAILED, clock.now()) if members.SCHEDULED in headers else None
+        recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
         listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
         return True

@@ -43,7 +43,8 @@ class Options:
     its run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most one job of the
     same has a place in the broker (False: any number). `unique_until`: "done", or "start", when it is free again.
     `unique_for`: the longest that it keeps others out. `delete_when_missing`: a job whose row is gone, or that ends
-    in one of these errors, is dropped. `given`: what the task said itself.
+    in one of these errors, is dropped. `redact`: names of arguments that nobody sees (True: all). `silenced`: completed
+    jobs are listed apart. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -60,6 +61,8 @@ class Options:
     unique_until: str = "done"
     unique_for: float | None = None
     delete_when_missing: bool | type[Exception] | tuple[type[Exception], ...] = False
+    redact: Sequence[str] | bool = ()
+    silenced: bool = False
     given: frozenset[str] = frozenset()
 
     @property
@@ -137,7 +140,11 @@ def _is_share(value: Any) -> bool:
 
 
 def _are_tags(value: Any) -> bool:
-    return callable(value) or (isinstance(value, (list, tuple)) and all(isinstance(tag, str) for tag in value))
+    return callable(value) or _are_names(value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def _is_unique_by(value: Any) -> bool:
@@ -161,6 +168,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "middleware": (base.EXPECTED, base.fits),
     "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
     "delete_when_missing": ("True, False or classes of errors", _are_errors),
+    "redact": ("a list of names of arguments, or True", lambda value: value is True or _are_names(value)),
+    "silenced": ("True or False", lambda value: isinstance(value, bool)),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),
     "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),

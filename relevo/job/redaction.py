@@ -126,14 +126,13 @@ def _of_task(app: Any, name: str | None) -> tuple[bool, frozenset[str], tuple[st
     if task is None:
         return False, frozenset(), ()
     said = getattr(getattr(task, "options", None), "redact", ())
-    return said is True, frozenset(said or ()) if said is not True else frozenset(), _places(type(task), task.__name__)
+    return said is True, frozenset() if said is True else frozenset(said), _places(task)
 
 
 @lru_cache(maxsize=4096)
-def _places(kind: type, _name: str) -> tuple[str, ...]:
+def _places(task: Any) -> tuple[str, ...]:
     try:
-        parameters = list(inspect.signature(kind.run).parameters.values())  # type: ignore[attr-defined]
+        parameters = inspect.signature(task.run).parameters.values()
     except (TypeError, ValueError):
         return ()
-    named = tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))
-    return named
+    return tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))

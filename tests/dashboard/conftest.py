@@ -88,7 +88,9 @@ class Site:
         self.headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
         return self
 
-    def ask(self, path: str, method: str = "GET", body: str | None = None, kind: str = FORM, **headers: str) -> Answer:
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, kind: str = FORM, **headers: str
+    ) -> Answer:
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
             sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
@@ -128,8 +130,9 @@ class Site:
 
 def copied(**given: Any) -> Any:
     """Flower's options, of which there is one a process, as a value of their own."""
-    values = {"url_prefix": "", "basic_auth": None, "auth": "", "api_tokens": [], "read_only": False, "operators": "", "refresh": 0.2,
-              **given}
+    values = {"url_prefix": "", "basic_auth": None, "auth": "", "api_tokens": [], "read_only": False,
+              "operators": "", "refresh": 0.2,
+              **given}  # fmt: skip
     return SimpleNamespace(**{**flowers_options.as_dict(), **values})
 
 

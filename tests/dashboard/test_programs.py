@@ -181,8 +181,10 @@ def test_a_short_token_lets_nobody_in(opened):
     assert opened(api_tokens=["ci:short"]).site.ask("/api/relevo", Authorization="Bearer short").code == 401
 
 
-@pytest.mark.parametrize(("options", "acts"), [({}, True), ({"operators": "ann"}, False), ({"operators": "ann,ci"}, True),
-                                               ({"read_only": True}, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "acts"),
+    [({}, True), ({"operators": "ann"}, False), ({"operators": "ann,ci"}, True), ({"read_only": True}, False)],
+)
 def test_a_program_may_do_what_a_user_of_its_name_may(opened, options, acts):
     program = opened(**options)
     assert program.get("/overview")["status"] == "Inactive"
