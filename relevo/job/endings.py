@@ -65,6 +65,12 @@ def ignored(request: Any) -> Ending | None:
     return _counted(request, tally.COMPLETED)
 
 
+def replaced(request: Any) -> Ending | None:
+    """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
+    sent = members.sent_uuid(request)
+    return Ending(listed=False, sent=sent) if sent else None
+
+
 def _counted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
@@ -73,7 +79,8 @@ def _counted(request: Any, state: str) -> Ending | None:
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
-    if members.HEADER not in headers and members.SENT not in headers:
+    alone = members.HEADER not in headers and members.SENT not in headers and not headers.get("group")
+    if alone and state == tally.COMPLETED:
         return ending
     return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
 

@@ -8,13 +8,12 @@ task.after_commit(session)            any session: dispatched when it has commit
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
@@ -33,15 +32,11 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     joined(way, session)
     with collecting() as sheet:
         result = send()
-        jobs = sheet.take()
-    hand_in(way, session, jobs, app.settings.queue_connection)
+        jobs, bound = sheet.take(), sheet.bound
+    sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
+    way(session.connection(), sendings)
+    after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
     return result
-
-
-def hand_in(way: Delivery, session: Any, jobs: Sequence[NewJob], name: str) -> None:
-    """Write jobs for the broker of a connection in the session's transaction."""
-    way(session.connection(), [sending_of(job, name) for job in jobs])
-    after_commit(session, lambda: way.after_commit(name))
 
 
 def joined(way: Delivery, session: Any) -> Any:
