@@ -50,12 +50,14 @@ class Broker:
         self.other = self.open(self.clock)
 
     def empty(self) -> None:
-        """Leave no job and no pause behind, through the contract's own verbs, whatever the broker."""
+        """Leave no job, pause or suspension behind, through the contract's own verbs, whatever the broker."""
         for queue in self.driver.queues():
             self.driver.clear(queue)
             self.driver.delete(view.id for view in self.driver.peek(queue, State.RESERVED, EVERYTHING))
         for queue in self.driver.paused():
             self.driver.resume(queue)
+        for what in self.driver.suspended():
+            self.driver.lift(what)
 
     def close(self) -> None:
         """Give up both drivers' connections."""

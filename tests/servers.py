@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,12 +24,13 @@ import psycopg
 import pymysql
 import pytest
 
+from tests.waiting import eventually
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 DATABASE = "relevo"
-START_WITHIN = 60.0
 PR_SET_PDEATHSIG = 1
 RAM_FOR_SQLITE = 512 * 2**20
 
@@ -166,11 +166,12 @@ def _end_with_parent() -> None:
 
 
 def _wait_until(ready: str, log: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_WITHIN
-    while ready.lower() not in log.read_text(errors="replace").lower():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"{process.args!r} did not start:\n{log.read_text(errors='replace')}", pytrace=False)
-        time.sleep(0.02)
+    def started() -> bool:
+        return ready.lower() in log.read_text(errors="replace").lower()
+
+    eventually(lambda: started() or process.poll() is not None, lambda: log.read_text(errors="replace"))
+    if not started():
+        pytest.fail(f"{process.args!r} did not start:\n{log.read_text(errors='replace')}", pytrace=False)
 
 
 def _unprivileged() -> str | None:

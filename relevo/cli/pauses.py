@@ -1,16 +1,25 @@
-"""`celery -A tasks pauses list`: what is paused, and until when."""
+"""`celery -A tasks pauses list|add|lift`: what is paused, by queue, task or tag, and until when."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from relevo.cli.broker import driver_of
+from relevo.cli.options import Duration
 from relevo.cli.output import json_option, moment, one_line_errors, show
+from relevo.drivers import suspensions
+from relevo.drivers.contract import Driver
+from relevo.errors import OptionError, did_you_mean
+
+QUEUE = "queue"
+KINDS = (QUEUE, suspensions.TASK, suspensions.TAG)
 
 
 @click.group("pauses")
 def pauses() -> None:
-    """What is paused. `queues pause` and `queues resume` begin and end it."""
+    """What is paused: queues, tasks, tags."""
 
 
 @pauses.command("list")
@@ -18,8 +27,68 @@ def pauses() -> None:
 @click.pass_context
 @one_line_errors
 def list_pauses(context: click.Context, as_json: bool) -> None:
-    """Every paused queue, how many jobs wait in it, and when its pause ends (nothing: when it is resumed)."""
+    """Every pause, how many jobs wait for its end, and when that is (nothing: when it is lifted).
+
+    For a task or a tag those are counted that a worker has come upon and parked.
+    """
+    show(rows(driver_of(context)), as_json, empty="Nothing is paused.")
+
+
+def rows(driver: Driver) -> list[dict[str, Any]]:
+    """What is paused, queues first."""
+    queues = [{"kind": QUEUE, "name": queue, "waiting": driver.sizes(queue).pending, "until": moment(until)}
+              for queue, until in sorted(driver.paused().items())]  # fmt: skip
+    others = [{**dict(zip(("kind", "name"), what.split(":", 1), strict=True)), "waiting": driver.parked(what),
+               "until": moment(until)} for what, until in sorted(driver.suspended().items())]  # fmt: skip
+    return queues + others
+
+
+@pauses.command("add")
+@click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
+@click.option("--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until lifted.")
+@click.pass_context
+@one_line_errors
+def add(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
+    """Let no worker start a job of these (`task:emails.send`, `tag:user:7`, `queue:low`); what runs goes on."""
     driver = driver_of(context)
-    rows = [{"queue": queue, "pending": driver.sizes(queue).pending, "until": moment(until)}
-            for queue, until in sorted(driver.paused().items())]  # fmt: skip
-    show(rows, as_json, empty="Nothing is paused.")
+    meant = [_parsed(context, name) for name in names]
+    until = None if duration is None else driver.now() + duration
+    for kind, name in meant:
+        if kind == QUEUE:
+            driver.pause(name, until)
+        else:
+            driver.suspend(suspensions.of(kind, name), until)
+        click.echo(f"{kind} {name}: paused {'until lifted' if until is None else f'until {moment(until)}'}.")
+
+
+@pauses.command("lift")
+@click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
+@click.pass_context
+@one_line_errors
+def lift(context: click.Context, names: tuple[str, ...]) -> None:
+    """End pauses: the jobs that wait for it are due."""
+    driver = driver_of(context)
+    for kind, name in [_split(name) for name in names]:
+        if kind == QUEUE:
+            driver.resume(name)
+        else:
+            driver.lift(suspensions.of(kind, name))
+        click.echo(f"{kind} {name}: goes on.")
+
+
+def _split(given: str) -> tuple[str, str]:
+    kind, _, name = given.partition(":")
+    if kind not in KINDS or not name:
+        raise OptionError(f"expected queue:NAME, task:NAME or tag:TEXT, got {given!r:.80}")
+    return kind, name
+
+
+def _parsed(context: click.Context, given: str) -> tuple[str, str]:
+    """What is to be paused. Raises OptionError for a task that there isn't: its pause would stop nothing."""
+    kind, name = _split(given)
+    if kind == suspensions.TASK:
+        app = context.obj.app
+        app.loader.import_default_modules()
+        if name not in app.tasks:
+            raise OptionError(f"no task named {name!r}{did_you_mean(name, app.tasks)}")
+    return kind, name

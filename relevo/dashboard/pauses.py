@@ -1,4 +1,4 @@
-"""Queues from which no worker takes a job until an instant, or until somebody says so."""
+"""Queues, tasks and tags of which no worker starts a job until an instant, or until somebody says so."""
 
 from __future__ import annotations
 
@@ -15,12 +15,31 @@ class PausesPage(Page):
     """/pauses."""
 
     template, title, tab = "relevo/pauses.html", "Pauses", "more"
+    looks_at = "The broker"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source
         paused = source.driver.paused()
         rows = [(queue, paused[queue], source.driver.sizes(queue)) for queue in sorted(paused)]
-        return {"rows": rows, "queues": [name for name in source.queues() if name not in paused], "pauses": PAUSES}
+        return {"rows": rows, "queues": [name for name in source.queues() if name not in paused], "pauses": PAUSES,
+                "suspended": [(what, *what.split(":", 1), until, source.driver.parked(what))
+                              for what, until in sorted(source.driver.suspended().items())]}  # fmt: skip
+
+
+class Lift(Action):
+    """End the pause of a task or a tag."""
+
+    name = "lift pause"
+
+    def target(self, *_arguments: str) -> str:
+        return self.field("what")
+
+    def act(self, *_arguments: str) -> str:
+        what = self.field("what")
+        if what not in self.application.source.driver.suspended():
+            raise OptionError(f"expected something that is paused, got {what[:60]!r}")
+        self.application.source.driver.lift(what)
+        return f"{what.replace(':', ' ', 1)} goes on."
 
 
 class OfQueue(Action):

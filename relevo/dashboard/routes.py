@@ -16,7 +16,8 @@ from relevo.dashboard.labels import TagsPage, Unwatch, Watch
 from relevo.dashboard.measures import MetricsPage
 from relevo.dashboard.onejob import JobPage
 from relevo.dashboard.overview import OverviewPage
-from relevo.dashboard.pauses import Pause, PausesPage, Resume
+from relevo.dashboard.pauses import Lift, Pause, PausesPage, Resume
+from relevo.dashboard.prometheus import PrometheusPage
 from relevo.dashboard.queues import Broker, is_ours
 from relevo.dashboard.trail import AuditPage
 
@@ -47,7 +48,9 @@ PAGES: list[Route] = [
     ("/pauses", PausesPage, "pauses"),
     ("/queues/pause", Pause, "pause"),
     ("/queues/resume", Resume, "resume"),
+    ("/pauses/lift", Lift, "lift"),
     ("/audit", AuditPage, "audit"),
+    ("/metrics/relevo", PrometheusPage, None),
 ]
 
 

@@ -174,7 +174,7 @@ class Channel(virtual.Channel):
             for job in self.intake.jobs(queues, self.qos, heard):
                 self._start(job)
                 delivered = True
-        return delivered
+        return delivered or self.intake.parks
 
     def _start(self, job: ReservedJob) -> None:
         message = self._message(job)

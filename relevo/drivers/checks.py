@@ -43,6 +43,12 @@ def queues(wanted: Iterable[str]) -> None:
     names("queue", wanted)
 
 
+def suspension(what: str, until: float | None = None) -> None:
+    """What is suspended, and until when."""
+    name("what", what)
+    instant("until", until or 0)
+
+
 def names(what: str, values: Iterable[str]) -> None:
     """Several names of one kind."""
     for value in values:

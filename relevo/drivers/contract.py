@@ -33,8 +33,9 @@ driver passes it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from relevo.drivers.bell import Bell
 from relevo.drivers.values import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
@@ -64,33 +65,6 @@ __all__ = [
     "Sizes",
     "State",
 ]
-
-
-
-class Bell(ABC):
-    """What an idle consumer listens to. `hear` may say yes too often (a look is cheap), but never misses for long."""
-
-    #: The longest a consumer waits before it looks anyway, in seconds.
-    interval: float
-    #: Whether what was heard last may be mail; a bell that can tell saves the look into the mailboxes before a job.
-    is_mail: bool = True
-
-    def listen(self, room: bool, mailboxes: Collection[str] = ()) -> None:  # noqa: B027  most hear all the time
-        """A wait begins; `room`: whether this consumer could take a job now; `mailboxes`: those that it empties."""
-
-    def fileno(self) -> int | None:
-        """A descriptor that becomes readable when there may be something new, or None: the broker has no such thing."""
-        return None
-
-    @abstractmethod
-    def hear(self) -> bool:
-        """Whether there may be something new since the last call. Doesn't block."""
-
-    def decline(self) -> None:  # noqa: B027  most wake everybody
-        """What was heard can't be answered here, for want of room: let another consumer hear it."""
-
-    def close(self) -> None:  # noqa: B027  most have nothing to close
-        """Stop listening."""
 
 
 class Driver(ABC):
@@ -194,6 +168,32 @@ class Driver(ABC):
     @abstractmethod
     def paused(self) -> dict[str, float | None]:
         """The paused queues and when each pause ends (None: when resumed)."""
+
+    @abstractmethod
+    def suspend(self, what: str, until: float | None = None) -> None:
+        """Note that no job of a kind is to be started until an instant (None: until lifted). A second call moves it.
+
+        What kind that is, `what` tells the workers: they reserve such jobs, and park them.
+        """
+
+    @abstractmethod
+    def lift(self, what: str) -> None:
+        """End a suspension: the jobs parked for it are due. One that there isn't stays so."""
+
+    @abstractmethod
+    def suspended(self) -> dict[str, float | None]:
+        """The suspensions, and when each ends (None: when lifted)."""
+
+    @abstractmethod
+    def park(self, leases: Sequence[Lease], what: str) -> int:
+        """Put jobs back, delayed until a suspension ends or is lifted; without one they stand where they stood.
+
+        The attempt is given back. Returns how many were still held.
+        """
+
+    @abstractmethod
+    def parked(self, what: str) -> int:
+        """About how many jobs are parked for a suspension."""
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     @abstractmethod

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from relevo.drivers import messages, shift
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.ledger import Ledger
+from relevo.drivers.suspensions import Suspensions
 
 if TYPE_CHECKING:
     from relevo.drivers.qos import QoS
@@ -39,6 +40,9 @@ class Intake:
         self._reserved_at = self._collected_at = time.monotonic()
         self._handed = 0
         self._exhausted = False
+        self._suspensions = Suspensions(driver)
+        #: Whether all that the last reservation brought had to be parked: there may be more of the same behind.
+        self.parks = False
 
     def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
         """The jobs there is room for now; acks that wait are written. `heard`: the bell says there may be new ones."""
@@ -59,15 +63,23 @@ class Intake:
         """Take up to `limit` jobs, and write the acks that wait, in one step."""
         if self._ledger.is_late:
             self._ledger.renew()
+        self._suspensions.look()
+        asked = max(limit, MOST) if self.parks and limit else limit
         done = self._ledger.collect()
         self._collected_at = time.monotonic()
         try:
-            jobs = self._driver.reserve(queues, limit, self._ledger.lease, self._worker, done)
+            jobs = self._driver.reserve(queues, asked, self._ledger.lease, self._worker, done)
         except BaseException:
             self._ledger.uncollect(done)
             raise
-        self._exhausted = len(jobs) < limit
-        return self._ledger.take(jobs)
+        self._exhausted = len(jobs) < asked
+        free = self._suspensions.park(jobs)
+        self.parks = bool(jobs) and not free
+        taken, too_many = self._ledger.take(free[:limit]), self._ledger.take(free[limit:])
+        if too_many:  # they were asked for to be parked, and needn't be
+            self._exhausted = False
+            self._ledger.release([job.lease.token for job in too_many])
+        return taken
 
     def drop(self, ids: Collection[str]) -> None:
         """Don't hand these over: they were cancelled."""

@@ -1,8 +1,9 @@
-"""Where a signal's work may be done: not in the middle of a step.
+"""Where a signal's work may be done: only where the main thread waits, and holds nothing.
 
 Celery does its cold stop inside the signal handler: it joins the pool's threads there, and waits for ever when one of
-them needs a lock that the interrupted code holds (SQLite's turn, the ledger's). So that code says when it is in a step,
-and what a signal asks for meanwhile is done right after it.
+them needs a lock that the interrupted code holds (SQLite's turn, the ledger's). So the main thread says where it
+waits, in the loop and for the pool's end, and what a signal asks for elsewhere is done when it comes to wait.
+Before the loop has begun there is no such place, and no thread to wait for: it is done at once.
 """
 
 from __future__ import annotations
@@ -11,33 +12,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_depth = 0
+_waits = 0
+_begun = False
 _asked: list[Callable[[], None]] = []
 
 
 @contextmanager
-def step() -> Iterator[None]:
-    """A step of the main thread, the one that signals interrupt; in any other thread this does nothing."""
-    global _depth  # noqa: PLW0603  one main thread, one depth
+def wait() -> Iterator[None]:
+    """The main thread waits here. In any other thread this does nothing."""
+    global _waits, _begun  # noqa: PLW0603  one main thread, one place
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _depth += 1
+    _begun = True
+    _waits += 1  # a signal that comes from here on is served at once, so none falls between this and the next line
     try:
+        if _asked:
+            _asked.pop()()
         yield
     finally:
-        _depth -= 1
+        _waits -= 1
 
 
 def run(action: Callable[[], None]) -> None:
-    """Do `action` now, or right after the step that was interrupted. Called by a signal handler."""
-    if not _depth:
+    """Do `action` now, or when the main thread waits. Called by a signal handler."""
+    if _waits or not _begun:
         action()
     elif not _asked:  # who presses a second time asks for the same
         _asked.append(action)
-
-
-def reached() -> None:
-    """Between two steps: do what was asked for meanwhile."""
-    if _asked and not _depth:
-        _asked.pop()()

@@ -115,16 +115,14 @@ class Transport(virtual.Transport):
         """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
         while not shift.stop_asked():  # a worker that is to stop takes nothing more; its loop must come round at once
-            with safepoint.step():
-                served = self._serve()
-            safepoint.reached()
-            if served:
+            if self._serve():
                 return
             left = end - time.monotonic()
             if left <= 0:
                 break
             self._wait(left)
-        time.sleep(YIELD)
+        with safepoint.wait():
+            time.sleep(YIELD)
         raise TimeoutError  # which is socket.timeout
 
     def _serve(self) -> bool:
@@ -162,20 +160,18 @@ class Transport(virtual.Transport):
 
     def _wait(self, left: float) -> None:
         if self._away_since is not None:
-            self.waker.wait(min(left, self._retry))
+            with safepoint.wait():
+                self.waker.wait(min(left, self._retry))
             self._heard = self._mail_heard = True
             return
-        with safepoint.step():
-            bell = self._listen()
-            bell.listen(self._room(), self.mailboxes)
-            pause = min(self._pause, bell.interval)
-        safepoint.reached()
+        bell = self._listen()
+        bell.listen(self._room(), self.mailboxes)
+        pause = min(self._pause, bell.interval)
         started = time.monotonic()
-        _rung, called = self.waker.wait(min(left, pause), bell.fileno())
+        with safepoint.wait():
+            _rung, called = self.waker.wait(min(left, pause), bell.fileno())
         if called or time.monotonic() - started >= pause:
-            with safepoint.step():
-                self._hear(bell)
-            safepoint.reached()
+            self._hear(bell)
 
     def _hear(self, bell: Bell) -> None:
         self._heard, self._mail_heard = bell.hear(), bell.is_mail

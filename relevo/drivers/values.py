@@ -16,6 +16,9 @@ class State(StrEnum):
 
 HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 
+#: When a job is due that is parked until somebody lifts the suspension: in the year 2286.
+UNTIL_LIFTED = 9_999_999_999.0
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:

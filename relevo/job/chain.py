@@ -13,7 +13,6 @@ A batch may be a link: it opens when its turn comes, and the next link gets its 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -22,6 +21,7 @@ import celery
 from celery.canvas import Signature, _chain
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
+from kombu.utils.functional import retry_over_time
 from sqlalchemy import Connection
 
 from relevo.errors import DriverUnavailableError, OptionError
@@ -101,7 +101,7 @@ def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
     row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
                   tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
     if new.app.conf.task_always_eager:
-        return in_place.launch_chain(way, row, links)
+        return transactions.in_turn(session, row, lambda: in_place.launch_chain(way, row, links))
     chain = making.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
                               new.queue)  # fmt: skip
     [first] = collected(new.app, chain)
@@ -153,14 +153,13 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
     sendings = [
         sending_of(job, bound.get(job.id, own), once=f"link:{job.id}", unique_key=None) for job in jobs
     ]  # fmt: skip
-    for tried in range(TRIES + 1):
-        try:
-            way.store.write(lambda connection: way(connection, sendings))
-            break
-        except DriverUnavailableError as error:
-            if tried == TRIES:
-                raise OperationalError(f"the next link could not be handed in: {error}") from error
-            time.sleep(PAUSE)
+    try:
+        retry_over_time(
+            way.store.write, DriverUnavailableError, [lambda connection: way(connection, sendings)],
+            max_retries=TRIES, interval_start=PAUSE, interval_step=0, interval_max=PAUSE,
+        )  # fmt: skip
+    except DriverUnavailableError as error:
+        raise OperationalError(f"the next link could not be handed in: {error}") from error
     way.after_commit(*(each.connection for each in sendings))
     return result
 

@@ -1,4 +1,8 @@
-"""Celery's cold stop (SIGQUIT, a second Ctrl-C), done between two steps of the loop; see `drivers.safepoint`."""
+"""Celery's cold stop (SIGQUIT, a second Ctrl-C), done where the main thread waits; see `drivers.safepoint`.
+
+Celery kills what it knows to run. A job that a child has just taken is not among that, and the stop would wait for its
+end: so what waits in the pipe is called back first, and what turns out to run after all is killed then (`is_asked`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from typing import Any
 from celery.apps import worker as celery_worker
 from celery.worker import state
 
-from relevo.drivers import safepoint
+from relevo.drivers import qos, safepoint
+
+_asked = False
 
 
 def install() -> None:
@@ -20,6 +26,11 @@ def install() -> None:
         )
 
 
+def is_asked() -> bool:
+    """Whether this worker is in its cold stop: nothing is to start any more."""
+    return _asked or bool(state.should_terminate)
+
+
 def on_cold_shutdown(worker: Any) -> None:
     """What Celery's signal handler calls."""
     safepoint.run(partial(_stop, worker))
@@ -28,5 +39,10 @@ def on_cold_shutdown(worker: Any) -> None:
 def _stop(worker: Any) -> None:
     # The handler has said "terminate" by now if this was put off; Celery's own callback runs before that, and a soft
     # stop waits for running jobs as long as it isn't said.
+    global _asked  # noqa: PLW0603  one worker a process
     state.should_terminate = None
+    if not worker.app.conf.worker_soft_shutdown_timeout:
+        _asked = True
+    if qos.pool is not None:
+        qos.pool.recall()
     celery_worker.on_cold_shutdown(worker)

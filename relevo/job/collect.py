@@ -64,6 +64,16 @@ def collecting() -> Iterator[Sheet]:
         _mine.active = before
 
 
+@contextmanager
+def not_collecting() -> Iterator[None]:
+    """Within the block, what this thread dispatches goes where it would have gone."""
+    before, _mine.active = producer_now(), None
+    try:
+        yield
+    finally:
+        _mine.active = before
+
+
 def producer_now() -> Producer | None:
     """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one they are given.)"""
     return getattr(_mine, "active", None)

@@ -15,7 +15,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class Delivery:
         self._drivers: dict[tuple[int, str], Any] = {}
         self._written_to: set[Any] = set()
 
-    @cached_property
+    @property
     def store(self) -> Store:
         return store_for(self.app.settings.database_url)
 

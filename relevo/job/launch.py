@@ -42,7 +42,7 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     way = delivery_of(new.app)
     row = row_of(new, id_)
     if new.app.conf.task_always_eager:
-        return in_place.launch_(way, row, new)
+        return transactions.in_turn(session, row, lambda: in_place.launch_(way, row, new))
     if session is not None:
         return _in_session(way, row, new, session)
     way.store.write(lambda connection: open_with(connection, way, row))

@@ -19,6 +19,8 @@ from relevo.store.batches import MemberEnd
 HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
 SENT = "relevo_sent"
+#: The header of a job by the clock, the name of its entry: its end is noted with its run.
+SCHEDULED = "schedule_entry"
 #: The task that opens a batch as the link of a chain: the link is done when the batch is.
 OPENER = "relevo.open_batch"
 

@@ -28,7 +28,6 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from billiard import get_start_method
@@ -38,7 +37,7 @@ from celery.concurrency import prefork as celerys
 from celery.utils.log import get_logger
 from celery.worker import state
 
-from relevo.drivers import qos
+from relevo.drivers import qos, safepoint
 from relevo.job import stopping
 from relevo.job.pipes import PipeLock, TaskQueue, keep_apart
 from relevo.job.watchers import Supervisor, TimeoutHandler
@@ -203,15 +202,10 @@ class Pool(billiard_pool.Pool):
 
 def request_of(result: Any) -> Any:
     """The request that this worker has accepted for a result of its pool, or None."""
-    for request in requests():
+    for request in list(state.reserved_requests):
         if request._apply_result is not None and request._apply_result() is result:  # noqa: SLF001
             return request
     return None
-
-
-def requests() -> Iterator[Any]:
-    """The requests this worker has accepted and not finished."""
-    return iter(list(state.reserved_requests))
 
 
 class TaskPool(celerys.TaskPool):
@@ -223,6 +217,10 @@ class TaskPool(celerys.TaskPool):
         super().on_start()
         if isinstance(self._pool, Pool) and self._pool.forked:
             qos.pool = self
+
+    def on_stop(self) -> None:
+        with safepoint.wait():
+            super().on_stop()
 
     def restart(self) -> None:
         """Renew every child. Celery sends one empty job, which wakes, and so renews, one child only."""

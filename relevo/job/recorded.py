@@ -11,7 +11,8 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.job import dropping, endings, listeners, recorder, wrongs
+from relevo.drivers import qos
+from relevo.job import coldstop, dropping, endings, listeners, recorder, wrongs
 from relevo.job.interrupts import Replaced
 from relevo.job.listeners import Event
 from relevo.job.members import HEADER
@@ -48,6 +49,8 @@ class Recorded(celery_request.Request):
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)
+        if coldstop.is_asked() and qos.pool is not None and not self._already_cancelled:
+            self.cancel(qos.pool, emit_retry=not self.task.acks_late)
         if listeners.is_heard(Event.PROCESSING):
             listeners.tell_of(self, Event.PROCESSING)
 

@@ -53,15 +53,20 @@ class Request(Recorded):
             return self.on_death(exc_info, send_failed_event)
 
     def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
+        if self._already_cancelled and isinstance(unwrapped(exc_info.exception), WorkerLostError):
+            return self.go_back_as_it_is()  # killed by us: Celery would call it the job's failure
         error = self.death(exc_info) if self.task.judges else None
         if error is None:
             if not (state.should_terminate or self._already_revoked or self._already_cancelled):
                 self.fails(exc_info)
             return self.ends(exc_info, send_failed_event)
         if state.should_terminate:  # a cold shutdown kills children; that says nothing about the job
-            celery_request.task_ready(self)
-            return self.reject(requeue=True)
+            return self.go_back_as_it_is()
         return self.settle(error, exc_info)
+
+    def go_back_as_it_is(self) -> None:
+        celery_request.task_ready(self)
+        self.reject(requeue=True)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft and not state.should_terminate:

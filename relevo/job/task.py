@@ -34,7 +34,6 @@ from relevo.job import (
     payload,
     putback,
     stopping,
-    transactions,
     unique,
 )
 from relevo.job.hooks import FailedHook
@@ -150,9 +149,7 @@ class Task(dispatch.Dispatching, Replacing):
         """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to commit it with."""
         if "session" in options:
             session = options.pop("session")
-            return transactions.dispatch(
-                self.app, session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
-            )
+            return self.app.send_in_session(session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options))
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = dispatch.handed_in(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):

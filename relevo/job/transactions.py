@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from relevo.database import schema
 from relevo.errors import OptionError
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Where a session keeps what is to be done when it has committed.
 WAITING = "relevo_after_commit"
@@ -33,9 +36,10 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     with collecting() as sheet:
         result = send()
         jobs, bound = sheet.take(), sheet.bound
-    sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
-    way(session.connection(), sendings)
-    after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
+    if jobs:
+        sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
+        way(session.connection(), sendings)
+        after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
     return result
 
 
@@ -47,6 +51,7 @@ def joined(way: Delivery, session: Any) -> Any:
             "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
             f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
         )
+    schema.ensure_in(connection)
     return connection
 
 
@@ -65,6 +70,14 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
         session.begin()
     mine = session.get_nested_transaction() or session.get_transaction()
     session.info.setdefault(WAITING, []).append((mine, do))
+
+
+def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
+    """What runs in place: at once, or when the session has committed; `row` is what there is to say until then."""
+    if session is None:
+        return run()
+    after_commit(session, run)
+    return row
 
 
 def _committed(session: Session) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, SmallInteger, String, Table
 
-from relevo.store.tables import _Id, _LongText, _Name, metadata
+from relevo.database.columns import Id, LongText, Name
+from relevo.store.tables import metadata
 
 # A batch, a chain or a chord: how many members, and how many of them have ended how. `streams`: how many are still
 # putting members in; `told`: the percentage that was last told of; the `_at` of a callback: it was handed in then.
 batches = Table(
     "relevo_batches",
     metadata,
-    Column("id", _Name, primary_key=True),
+    Column("id", Name, primary_key=True),
     Column("kind", String(5), nullable=False),
-    Column("name", _Name, nullable=False),
-    Column("connection", _Name, nullable=False),
-    Column("queue", _Name),
+    Column("name", Name, nullable=False),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name),
     Column("allow_failures", SmallInteger, nullable=False),
-    Column("callbacks", _LongText, nullable=False),
+    Column("callbacks", LongText, nullable=False),
     Column("streams", Integer, nullable=False),
     Column("total", Integer, nullable=False),
     Column("completed", Integer, nullable=False),
@@ -38,10 +39,10 @@ batches = Table(
 members = Table(
     "relevo_members",
     metadata,
-    Column("batch", _Name, primary_key=True),
+    Column("batch", Name, primary_key=True),
     Column("member", Integer, primary_key=True, autoincrement=False),
     Column("state", String(9), nullable=False),
-    Column("uuid", _Name, nullable=False),
+    Column("uuid", Name, nullable=False),
     Column("ended_at", Double, nullable=False),
     CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_members_state"),
     Index("relevo_members_by_uuid", "batch", "uuid"),
@@ -51,14 +52,14 @@ members = Table(
 outbox = Table(
     "relevo_outbox",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("uuid", _Name, nullable=False),
-    Column("connection", _Name, nullable=False),
-    Column("queue", _Name, nullable=False),
-    Column("payload", _LongText, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("uuid", Name, nullable=False),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name, nullable=False),
+    Column("payload", LongText, nullable=False),
     Column("priority", SmallInteger, nullable=False),
     Column("available_at", Double),
-    Column("unique_key", _Name),
+    Column("unique_key", Name),
     Column("created_at", Double, nullable=False),
     Index("relevo_outbox_next", "connection", "id"),
     Index("relevo_outbox_by_uuid", "uuid"),
@@ -70,7 +71,7 @@ outbox = Table(
 receipts = Table(
     "relevo_receipts",
     metadata,
-    Column("name", _Name, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("at", Double, nullable=False),
     Index("relevo_receipts_by_age", "at"),
 )

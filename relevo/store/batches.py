@@ -110,6 +110,12 @@ def page(store: Store, *, before: float | None = None, limit: int = PAGE) -> lis
     return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
+def count_open(store: Store, most: int) -> int:
+    """How many batches have not finished, counted up to `most`."""
+    some = select(batches.c.id).where(batches.c.finished_at.is_(None)).limit(most).subquery()
+    return store.read(lambda connection: int(connection.execute(select(func.count()).select_from(some)).scalar_one()))
+
+
 def cancelled_of(store: Store, ids: Iterable[str]) -> set[str]:
     """Those of these batches that were cancelled."""
     query = select(batches.c.id).where(batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None))

@@ -17,37 +17,31 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import LONGTEXT
+
+from relevo.database.columns import Id, LongText, Name
 
 metadata = MetaData()
 
-#: The longest name, in characters.
-LONGEST_NAME = 255
-
-_Name = String(LONGEST_NAME).with_variant(String(LONGEST_NAME, collation="C"), "postgresql")
-_Id = BigInteger().with_variant(Integer, "sqlite")
-_LongText = Text().with_variant(LONGTEXT, "mysql", "mariadb")
 
 failed = Table(
     "relevo_failed",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("uuid", _Name, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("uuid", Name, nullable=False),
     # The failed job that this one is a retry of, 0 for none: a job that is delivered twice fails once.
     Column("origin", BigInteger, nullable=False, server_default="0"),
-    Column("task", _Name),
-    Column("connection", _Name, nullable=False),
-    Column("queue", _Name, nullable=False),
-    Column("payload", _LongText, nullable=False),
-    Column("tags", _LongText, nullable=False),
+    Column("task", Name),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name, nullable=False),
+    Column("payload", LongText, nullable=False),
+    Column("tags", LongText, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("errors", _LongText, nullable=False),
-    Column("exception", _Name, nullable=False),
-    Column("message", _LongText, nullable=False),
-    Column("batch", _Name),
+    Column("errors", LongText, nullable=False),
+    Column("exception", Name, nullable=False),
+    Column("message", LongText, nullable=False),
+    Column("batch", Name),
     Column("failed_at", Double, nullable=False),
     # Who is putting it back just now, and when it was put back.
     Column("claim", String(64)),
@@ -67,9 +61,9 @@ failed = Table(
 tags = Table(
     "relevo_tags",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("tag", _Name, nullable=False),
-    Column("uuid", _Name, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("tag", Name, nullable=False),
+    Column("uuid", Name, nullable=False),
     Column("at", Double, nullable=False),
     Index("relevo_tags_by_tag", "tag", "uuid"),
     Index("relevo_tags_by_age", "at"),
@@ -79,17 +73,17 @@ tags = Table(
 history = Table(
     "relevo_history",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("id", Id, primary_key=True, autoincrement=True),
     # One row a job, of its last end: one that is put back by hand may have several.
-    Column("uuid", _Name, nullable=False),
-    Column("task", _Name, nullable=False),
-    Column("connection", _Name, nullable=False),
-    Column("queue", _Name, nullable=False),
+    Column("uuid", Name, nullable=False),
+    Column("task", Name, nullable=False),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name, nullable=False),
     Column("state", String(9), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("tags", _LongText, nullable=False),
-    Column("arguments", _LongText, nullable=False),
-    Column("message", _LongText, nullable=False),
+    Column("tags", LongText, nullable=False),
+    Column("arguments", LongText, nullable=False),
+    Column("message", LongText, nullable=False),
     # Seconds, None where nobody knows.
     Column("waited", Double),
     Column("ran", Double),
@@ -108,7 +102,7 @@ metrics = Table(
     metadata,
     Column("minute", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(5), primary_key=True),
-    Column("name", _Name, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("measure", String(9), primary_key=True),
     Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
     Column("jobs", BigInteger, nullable=False),
@@ -120,13 +114,13 @@ metrics = Table(
 audit = Table(
     "relevo_audit",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("id", Id, primary_key=True, autoincrement=True),
     Column("at", Double, nullable=False),
-    Column("who", _Name, nullable=False),
-    Column("action", _Name, nullable=False),
-    Column("target", _LongText, nullable=False),
+    Column("who", Name, nullable=False),
+    Column("action", Name, nullable=False),
+    Column("target", LongText, nullable=False),
     # Empty while it is being done, and for ever if whoever did it died over it.
-    Column("outcome", _LongText, nullable=False),
+    Column("outcome", LongText, nullable=False),
     Index("relevo_audit_by_age", "at"),
     sqlite_autoincrement=True,
     implicit_returning=False,
@@ -136,7 +130,7 @@ audit = Table(
 watched = Table(
     "relevo_watched",
     metadata,
-    Column("tag", _Name, primary_key=True),
+    Column("tag", Name, primary_key=True),
     Column("at", Double, nullable=False),
     implicit_returning=False,
 )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from relevo.store.tables import LONGEST_NAME
+from relevo.database.columns import LONGEST_NAME
 
 
 def storable(text: Any) -> str:

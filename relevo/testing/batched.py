@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from relevo import clock
+from relevo.job import transactions
 from relevo.job.batch import NewBatch
 from relevo.job.making import member_of
 from relevo.store.batches import BatchRow
@@ -34,7 +36,7 @@ class DispatchedBatch:
         return said + "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in self.callbacks.items())
 
 
-class BatchAssertions(GroupAssertions):
+class BatchAssertions(GroupAssertions, ABC):
     """What can be said of batches."""
 
     def __init__(self, app: Any) -> None:
@@ -72,13 +74,15 @@ class BatchAssertions(GroupAssertions):
         """No batch at all."""
         self._expect_batches(not self.batches(), "no batch to be dispatched")
 
-    def keep_batch(self, new: NewBatch, members: list[Any], id_: str) -> BatchRow:
-        """Note a batch. Returns it as it would be once it is sent, with nothing done."""
+    def keep_batch(self, new: NewBatch, members: list[Any], id_: str, session: Any = None) -> BatchRow:
+        """Note a batch (with a session, when that commits). Returns it as it would be once it is sent."""
         calls = {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
         batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), calls, new.failures_allowed, new.queue,
                                 new.connection)  # fmt: skip
-        with self._lock:
+        if session is None:
             self._batches.append(batch)
+        else:
+            transactions.after_commit(session, lambda: self._batches.append(batch))
         tally = Tally(total=len(members), allow_failures=new.failures_allowed)
         return BatchRow(
             id=id_, name=new.called or "batch", connection=new.connection or "", queue=new.queue, callbacks={},
@@ -89,9 +93,9 @@ class BatchAssertions(GroupAssertions):
         """Whether every member of a batch is one of this fake's."""
         return all(self.takes(task) for member in members for task in _tasks(member))
 
+    @abstractmethod
     def takes(self, name: str) -> bool:
         """Whether jobs of this task are taken."""
-        raise NotImplementedError
 
     def _expect_batches(self, holds: object, expected: str) -> None:
         if not holds:

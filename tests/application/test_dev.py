@@ -14,7 +14,7 @@ import pytest
 from tasks.dev import program
 from tasks.dev.__main__ import ROOT, lines
 from tasks.dev.program import Program
-from tests.flow.project import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -103,6 +103,16 @@ def test_an_action_without_its_token_or_from_another_site_is_refused(site):
     assert site.post("/queues/pause", queue="default", **{"for": ""}).code == 303
 
 
+def test_the_pause_of_a_task_is_shown_and_lifted(site):
+    driver = site.dashboard.source.driver
+    driver.suspend("task:mail.<send>")
+    page = site.get("/pauses")
+    assert "task <bdi>mail.&lt;send&gt;</bdi>" in page
+    assert "goes on" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
+    assert driver.suspended() == {}
+    assert "expected something that is paused" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
+
+
 def test_an_action_can_not_be_a_get(site):
     assert site.ask("/queues/pause?queue=default&for=").code == 405
 

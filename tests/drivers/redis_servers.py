@@ -14,7 +14,6 @@ import contextlib
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +21,7 @@ import pytest
 import redis
 
 from tests import servers
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class Server:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              start_new_session=True)  # fmt: skip
-        until(self.answers, f"for {self.command()}", lambda: (self.home / "log").read_text(errors="replace")[-3000:])
+        eventually(self.answers, lambda: f"{self.command()}\n{(self.home / 'log').read_text(errors='replace')[-3000:]}")
 
     def answers(self) -> bool:
         try:
@@ -130,13 +130,3 @@ class Sentinel(Server):
 
     def master_port(self) -> int:
         return int(self.client.sentinel_masters()["mymaster"]["port"])
-
-
-def until(condition, what: str = "", details=lambda: "", within: float = 30.0):
-    """Look until `condition` holds; returns what it said."""
-    deadline = time.monotonic() + within
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {within:.0f} s {what}\n{details()}")
-        time.sleep(0.01)
-    return answer

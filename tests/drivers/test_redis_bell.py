@@ -8,7 +8,7 @@ import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
 from tests.contract.given import put, take, take_one
-from tests.drivers.redis_servers import until
+from tests.waiting import eventually
 
 MANY = 20
 
@@ -42,11 +42,11 @@ def settled(bells):
         bell.hear()
         listen(bell)
     client = bells[0]._client
-    until(lambda: client.info("clients")["blocked_clients"] == len(bells))
+    eventually(lambda: client.info("clients")["blocked_clients"] == len(bells))
 
 
 def first_rung(bells):
-    return until(lambda: rung(bells))
+    return eventually(lambda: rung(bells))
 
 
 def test_one_job_wakes_one_of_many(other, bells):
@@ -60,7 +60,7 @@ def test_three_jobs_wake_three(other, bells):
     settled(bells)
     put(other, "a", "b")
     put(other, "c", queue="high")
-    until(lambda: len(rung(bells, 0)) == 3)
+    eventually(lambda: len(rung(bells, 0)) == 3)
     assert len(rung(bells)) == 3
 
 
@@ -144,7 +144,7 @@ def test_two_consumers_of_a_process_do_not_take_each_others_mail(driver, other):
 def test_a_bell_whose_connection_is_killed_listens_on(server, other, bells):
     settled(bells)
     server.client.client_kill_filter(_type="normal", skipme=True)
-    until(lambda: len(rung(bells, 0)) == MANY)  # each is told, and looks
+    eventually(lambda: len(rung(bells, 0)) == MANY)  # each is told, and looks
     settled(bells)
     put(other, "a")
     first_rung(bells)
@@ -154,6 +154,6 @@ def test_a_bell_whose_connection_is_killed_listens_on(server, other, bells):
 def test_a_job_that_comes_due_and_finds_its_mover_full_calls_another(driver, other, bells):
     put(other, *"abc", available_at=other.now() + 0.05)
     settled(bells)
-    until(lambda: take(other, limit=1))
-    until(lambda: len(rung(bells, 0)) == 2)
+    eventually(lambda: take(other, limit=1))
+    eventually(lambda: len(rung(bells, 0)) == 2)
     assert len(rung(bells)) == 2

@@ -14,8 +14,8 @@ from kombu import Connection, Exchange, Queue
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from tests.contract.given import counts, take
-from tests.drivers.redis_servers import until
 from tests.faults.workers import Site
+from tests.waiting import eventually
 
 STOCK = "kombu.transport.redis:Transport"
 PREFIXES = ["", "shop:"]
@@ -49,7 +49,7 @@ def found(driver, *queues, number=1):
         jobs.extend(take(driver, *queues))
         return len(jobs) >= number
 
-    until(look)
+    eventually(look)
     return jobs
 
 
@@ -102,7 +102,7 @@ def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_
     taken = [[] for _ in drivers]
 
     def work(driver, mine):
-        until(lambda: mine.extend(job.id for job in take(driver)) or not counts(driver)[0])
+        eventually(lambda: mine.extend(job.id for job in take(driver)) or not counts(driver)[0])
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(drivers, taken, strict=True)]
     for thread in threads:

@@ -10,7 +10,7 @@ from relevo.drivers.contract import State
 from relevo.drivers.redis import driver as driver_module
 from relevo.errors import DriverError, DriverUnavailableError
 from tests.contract.given import LEASE, counts, ids, job, put, take, take_one
-from tests.drivers.redis_servers import until
+from tests.waiting import eventually
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def test_a_full_server_lets_a_lease_end_and_its_job_be_rescued(server, driver):
     put(driver, "a")
     take(driver, lease=0.001)
     with full(server):
-        assert [(one.id, one.rescues) for one in until(lambda: take(driver))] == [("a", 1)]
+        assert [(one.id, one.rescues) for one in eventually(lambda: take(driver))] == [("a", 1)]
 
 
 def test_a_batch_of_several_portions_is_put_in_one_step(driver, other, monkeypatch):

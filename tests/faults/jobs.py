@@ -32,6 +32,7 @@ app = create_app(
     worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
     worker_hijack_root_logger=True,
     limits={"five": Rate.of("5/second", "moving")},
+    beat_schedule=json.loads(os.environ.get("FAULTS_SCHEDULE", "{}")),
 )
 
 
@@ -65,6 +66,12 @@ def work(number: int, seconds: float = 0.0) -> None:
     note("start", number)
     time.sleep(seconds)
     note("end", number)
+
+
+@app.task(name="nap")
+def nap(number: int, seconds: float = 0.0) -> None:
+    """As `work`, for a test that pauses a whole task on a server that others use, too."""
+    work(number, seconds)
 
 
 @app.task(name="hold")

@@ -23,6 +23,7 @@ from relevo.drivers.contract import NewJob
 from relevo.errors import DriverUnavailableError
 from tests import servers
 from tests.faults.workers import LEASE, Site, payload_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,7 @@ class Server:
         """Cut every connection and end."""
         note = self.data / "postmaster.pid"
         os.kill(int(note.read_text().splitlines()[0]), signal.SIGINT)
-        while note.exists():
-            time.sleep(0.02)
+        eventually(lambda: not note.exists())
 
     def start(self) -> contextlib.AbstractContextManager[None]:
         home = str(self.data.parent)

@@ -1,4 +1,4 @@
-"""A paused queue stays paused: over restarts of the workers, and of the broker."""
+"""What is paused stays so: over restarts of the workers, and of the broker."""
 
 from __future__ import annotations
 
@@ -20,3 +20,21 @@ def test_a_paused_queue_stays_paused_for_workers_that_start_later(site):
         assert site.started == {}
         site.driver.resume(site.queue)
         site.until(lambda: site.ended == {1})
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "redis"], indirect=True)
+def test_the_jobs_of_a_paused_task_are_parked_once_and_the_others_run(site):
+    # Given jobs of a paused task before one of another, and a worker that starts later
+    site.dispatch("nap", range(300), 0)
+    parked = dict(site.ids)
+    site.driver.suspend("task:nap")
+    site.dispatch("work", [1000])
+    with site.worker("-c", "1"):
+        site.until(lambda: site.ended == {1000} and site.sizes() == (0, 300, 0))
+        assert site.driver.parked("task:nap") == 300
+
+        # When the pause is lifted, I expect all to run, each in its first attempt
+        assert {view.attempts for view in site.driver.find(parked.values())} == {0}
+        site.driver.lift("task:nap")
+        site.until(lambda: site.ended == {*range(300), 1000})
+    assert site.twice() == set()

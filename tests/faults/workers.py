@@ -5,7 +5,7 @@
     with site.worker("-c", "2") as worker:  # a `celery worker` of its own session: main process and children
         site.until(lambda: site.ended >= set(range(10)))
 
-Nothing here waits for a time: `until` looks at a condition until it holds, and fails after WITHIN seconds.
+Nothing here waits for a time: `until` looks at a condition until it holds, and fails when it never does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import functools
 import json
 import os
 import signal
-import time
 import uuid
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 
 from relevo.drivers import driver_for
 from relevo.drivers.contract import Driver, NewJob
@@ -31,11 +29,11 @@ from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
 from tests.faults.starter import Starter
+from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-WITHIN = 90.0
 LEASE = 1.0
 EVERYTHING = 100_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +49,7 @@ class Site:
         """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers, and for us."""
         self.url, self.folder, self.lease = url, folder, lease
         self.options, self.ssl = options or {}, ssl
+        self.schedule: dict[str, Any] = {}  # what a beat finds
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
@@ -132,12 +131,7 @@ class Site:
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
         """Look until `condition` holds; returns what it said. Fails with the logs of all workers."""
-        deadline = time.monotonic() + WITHIN
-        while not (answer := condition()):
-            if time.monotonic() > deadline:
-                pytest.fail(f"waited {WITHIN:.0f} s {what}\n{self.logs()}")
-            time.sleep(0.02)
-        return answer
+        return eventually(condition, lambda: f"{what}\n{self.logs()}")
 
     def logs(self) -> str:
         return "\n".join(f"--- {worker.pid}\n{worker.log.read_text()[-6000:]}" for worker in self.workers)
@@ -154,8 +148,10 @@ class Worker:
             "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
             "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
             "FAULTS_SSL": json.dumps(site.ssl), "FAULTS_STORE": site.store_url,
+            "FAULTS_SCHEDULE": json.dumps(site.schedule),
         }  # fmt: skip
-        command = ["-A", "tests.faults.jobs", verb, "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
+        command = ["-A", "tests.faults.jobs", verb, "-l", "INFO", "-n", f"{name}@localhost"]
+        command += ["-Q", site.queue] if verb != "beat" else []
         self.pid = starter().start([*command, *options], environ, self.log, self._exit)
 
     def until_noted(self, fact: str) -> None:
@@ -176,7 +172,7 @@ class Worker:
 
     def ended(self) -> int:
         """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
-        self.site.until(lambda: not self.alive() and not session(self.pid), f"for the end of worker {self.pid}")
+        eventually(lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log))
         return int(self._exit.read_text())
 
     def stop(self) -> int:

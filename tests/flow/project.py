@@ -24,14 +24,14 @@ from click.testing import CliRunner
 
 from relevo import drivers
 from relevo.drivers.contract import Driver
+from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 # How long anything here is waited for, in seconds. It is never slept for.
-WITHIN = 90.0
 
 
 @dataclass
@@ -172,13 +172,3 @@ def _ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(0.0, deadline - time.monotonic()))
     return process.poll() is not None
-
-
-def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str) -> Any:
-    """The first true answer; fails when none came in time, with what `otherwise` says."""
-    deadline = time.monotonic() + WITHIN
-    while not (answer := question()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {WITHIN:.0f} s for {question}\n{otherwise()}")
-        time.sleep(0.02)
-    return answer

@@ -20,8 +20,9 @@ import pytest
 
 from relevo.drivers.database.driver import DatabaseDriver
 from tests import servers
-from tests.flow.project import ROOT, eventually
+from tests.flow.project import ROOT
 from tests.pictures import saved, scene
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

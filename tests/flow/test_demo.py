@@ -23,6 +23,7 @@ from tasks.demo.__main__ import choose
 from tasks.demo.pictures import drawn, in_folder
 from tasks.pictures import checked_sizes, make_versions
 from tests.pictures import moving, saved, scene
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 120.0
@@ -152,16 +153,8 @@ def wait_for_line(demo, wanted):
     raise AssertionError(f"it ended without saying {wanted!r}: {''.join(lines)}")
 
 
-def wait_until(true):
-    until = time.monotonic() + WITHIN
-    while not (found := true()):
-        assert time.monotonic() < until, "it never came to that"
-        time.sleep(0.01)
-    return found
-
-
 def forked(place, _demo):
-    wait_until((place.folder / "var/demo-worker.log").exists)
+    eventually((place.folder / "var/demo-worker.log").exists)
 
 
 def at_work(_place, demo):

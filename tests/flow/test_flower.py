@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from relevo import dashboard
-from tests.flow.project import WITHIN, eventually, project, stop
+from tests.flow.project import project, stop
 from tests.servers import free_port
+from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,8 @@ from celery.platforms import EX_UNAVAILABLE
 from relevo.drivers.contract import NewJob, State
 from relevo.store import failed
 from relevo.store.session import store_for
-from tests.flow.project import WITHIN, Project, eventually, stop
+from tests.flow.project import Project, stop
+from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

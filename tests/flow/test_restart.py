@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from relevo import config
 from relevo.app import create_app
 from relevo.cli.restart import restart
-from tests.flow.project import ROOT, WITHIN, eventually
+from tests.flow.project import ROOT
+from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,12 @@ from supervisor.options import ServerOptions
 from supervisor.xmlrpc import SupervisorTransport
 
 from tests import servers
+from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN = 60.0
 
 # Stands in for tasks/: the same command line finds it, because supervisor starts the workers in its folder.
 TASKS = """
@@ -102,12 +101,12 @@ def test_a_killed_worker_is_started_again_and_a_stop_lets_the_running_job_finish
         first = {name: _ready(home, supervisor, name) for name in ("worker:worker-00", "worker:worker-01")}
 
         os.kill(first["worker:worker-00"], signal.SIGKILL)
-        again = _eventually(lambda: _pid(supervisor, "worker:worker-00", other_than=first["worker:worker-00"]))
+        again = eventually(lambda: _pid(supervisor, "worker:worker-00", other_than=first["worker:worker-00"]))
         assert again != first["worker:worker-00"]
         assert _pid(supervisor, "worker:worker-01") == first["worker:worker-01"]
 
         _dispatch(home, home / "var/job", seconds=1)
-        _eventually((home / "var/job.started").exists)
+        eventually((home / "var/job.started").exists)
         supervisor.stopProcessGroup("worker")
         assert (home / "var/job").exists(), "the stop came while the job ran; it should have finished first"
         assert _running_in(home) == [], "a stop leaves nothing running"
@@ -122,7 +121,7 @@ def supervisord(home: Path) -> Iterator[Any]:
     with (home / "var/log/console.log").open("wb") as console:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
     try:
-        _eventually(socket.exists)
+        eventually(socket.exists)
         server = ServerProxy("http://localhost", transport=SupervisorTransport(None, None, f"unix://{socket}"))
         yield server.supervisor
     finally:
@@ -147,7 +146,7 @@ def _dispatch(home: Path, path: Path, seconds: float) -> None:
 
 def _ready(home: Path, supervisor: Any, name: str) -> int:
     log = home / f"var/log/{name.partition(':')[2]}.log"
-    _eventually(lambda: log.exists() and " ready." in log.read_text(), log)
+    eventually(lambda: log.exists() and " ready." in log.read_text(), log.read_text)
     return _pid(supervisor, name)
 
 
@@ -155,15 +154,6 @@ def _pid(supervisor: Any, name: str, other_than: int = 0) -> int:
     """The process of a program, or 0 if it has none, or only the one we know."""
     pid: int = supervisor.getProcessInfo(name)["pid"]
     return 0 if pid == other_than else pid
-
-
-def _eventually(question: Callable[[], Any], log: Path | None = None) -> Any:
-    deadline = time.monotonic() + WITHIN
-    while not (answer := question()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {WITHIN:.0f} s for {question}\n{log.read_text() if log and log.exists() else ''}")
-        time.sleep(0.05)
-    return answer
 
 
 def _queues(commands: list[str]) -> list[str]:

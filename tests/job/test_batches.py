@@ -15,7 +15,7 @@ from relevo.errors import BatchError, OptionError
 from relevo.job import dropping
 from relevo.store import failed
 from relevo.store.session import store_for
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 TIMEOUT = 30
 
@@ -81,7 +81,7 @@ def told_of(what):
 
 
 def finished(batch):
-    wait_for(lambda: batch.refresh().finished)
+    eventually(lambda: batch.refresh().finished)
     return batch
 
 
@@ -95,7 +95,7 @@ def test_every_member_runs_and_each_callback_once(app, told):
     with working(app):
         batch = callbacks(new, say).dispatch()
         finished(batch)
-        wait_for(lambda: told_of("finally") and told_of("then"))
+        eventually(lambda: told_of("finally") and told_of("then"))
     assert Counter(told_of("work")) == Counter(range(30))
     assert (batch.name, batch.total, batch.completed, batch.failed, batch.pending) == ("import", 30, 30, 0, 0)
     assert (batch.percent, batch.cancelled, batch.kind) == (100, False, "batch")
@@ -110,14 +110,14 @@ def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(
     with working(app):
         batch = callbacks(app.batch([work.s(1), work.s(2, fails=True), work.s(3)]).allow_failures(), say).dispatch()
         finished(batch)
-        wait_for(lambda: told_of("finally"))
+        eventually(lambda: told_of("finally"))
         assert (batch.completed, batch.failed, batch.cancelled) == (2, 1, False)
         assert told_of("then") == []
         assert told_of("catch") == [batch.id]
         mended.set()
         assert batch.retry_failed() == 1
         assert batch.retry_failed() == 0
-        wait_for(lambda: told_of("then"))
+        eventually(lambda: told_of("then"))
     batch.refresh()
     assert (batch.completed, batch.failed, batch.processed, batch.total) == (3, 0, 3, 3)
     assert sorted(told_of("work")) == [1, 2, 2, 3]
@@ -130,7 +130,7 @@ def test_a_failure_cancels_the_rest(app, told):
     batch = callbacks(app.batch(members), say).dispatch()
     with working(app, 1):
         finished(batch)
-        wait_for(lambda: told_of("finally"))
+        eventually(lambda: told_of("finally"))
     assert batch.cancelled
     assert batch.failed == 1
     assert batch.completed + batch.dropped == 19
@@ -143,11 +143,11 @@ def test_cancelled_members_that_have_not_started_are_dropped(app, told, monkeypa
     work, wait, say = t(app, "work"), t(app, "wait"), t(app, "say")
     batch = callbacks(app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say).dispatch()
     with working(app, 1):
-        wait_for(lambda: told_of("wait"))
+        eventually(lambda: told_of("wait"))
         batch.cancel()
         gate.set()
         finished(batch)
-        wait_for(lambda: told_of("finally"))
+        eventually(lambda: told_of("finally"))
     assert (batch.completed, batch.dropped, batch.pending, batch.cancelled) == (1, 9, 0, True)
     assert told_of("work") == told_of("then") == []
     with pytest.raises(BatchError, match="nothing can be added"):
@@ -158,12 +158,12 @@ def test_a_batch_can_be_added_to_from_inside_and_from_outside(app, told):
     work, wait, more, say = t(app, "work"), t(app, "wait"), t(app, "more"), t(app, "say")
     batch = callbacks(app.batch([wait.s(0), more.s([1, 2, 3])]), say).dispatch()
     with working(app):
-        wait_for(lambda: told_of("wait") and len(told_of("work")) == 3)
+        eventually(lambda: told_of("wait") and len(told_of("work")) == 3)
         batch.add([work.s(4), [work.s(5), work.si(6)]])
         assert batch.total == 7
         gate.set()
         finished(batch)
-        wait_for(lambda: told_of("finally"))
+        eventually(lambda: told_of("finally"))
     assert sorted(told_of("work")) == [1, 2, 3, 4, 5, 6]
     assert (batch.total, batch.completed) == (7, 7)
     with pytest.raises(BatchError, match="has finished"):
@@ -183,7 +183,7 @@ def test_progress_is_told_once_a_percentage(app, told):
     with working(app):
         batch = app.batch(t(app, "work").s(n) for n in range(4)).progress(t(app, "say").s("progress")).dispatch()
         finished(batch)
-        wait_for(lambda: told_of("progress"))
+        eventually(lambda: told_of("progress"))
     assert 1 <= len(told_of("progress")) <= 4
 
 
@@ -192,7 +192,7 @@ def test_an_empty_batch_has_finished_at_once(app, told):
         batch = callbacks(app.batch([]), t(app, "say")).dispatch()
         assert batch.finished
         assert batch.percent == 100
-        wait_for(lambda: told_of("then") and told_of("finally"))
+        eventually(lambda: told_of("then") and told_of("finally"))
 
 
 def test_the_same_dispatch_done_twice_is_one_batch(app, told):
@@ -202,7 +202,7 @@ def test_the_same_dispatch_done_twice_is_one_batch(app, told):
     assert first.id == second.id == "import-7"
     with working(app):
         finished(first)
-        wait_for(lambda: told_of("then"))
+        eventually(lambda: told_of("then"))
     assert sorted(told_of("work")) == [1, 2]
     assert told_of("then") == ["import-7"]
 

@@ -7,7 +7,7 @@ import pytest
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import OptionError
 from tests.job.test_batches import app, finished, mended, said, t, told, told_of, working  # noqa: F401  fixtures
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_each_link_gets_what_the_one_before_returned(flow, told):  # noqa: F811
     with working(flow):
         new = flow.chain(add.s(1), None, add.s(10)).add(add.s(100)).name("order").then(say.s("then"))
         chain = finished(new.catch(say.s("catch")).finally_(say.s("finally")).dispatch())
-        wait_for(lambda: told_of("then") and told_of("finally"))
+        eventually(lambda: told_of("then") and told_of("finally"))
     assert told_of("add") == [2, 12, 112]
     assert (chain.kind, chain.name, chain.total, chain.completed) == ("chain", "order", 3, 3)
     assert told_of("then") == told_of("finally") == [chain.id]
@@ -44,11 +44,11 @@ def test_a_link_that_fails_ends_it_and_a_retry_goes_on_from_there(flow, told):  
     with working(flow):
         chain = flow.chain(add.s(1), breaks.s(), add.s(10)).then(say.s("then")).catch(say.s("catch")).dispatch()
         finished(chain)
-        wait_for(lambda: told_of("catch"))
+        eventually(lambda: told_of("catch"))
         assert (chain.completed, chain.failed, chain.total) == (1, 1, 3)
         mended.set()
         assert chain.retry_failed() == 1
-        wait_for(lambda: told_of("then"))
+        eventually(lambda: told_of("then"))
     chain.refresh()
     assert (chain.completed, chain.failed) == (3, 0)
     assert told_of("add") == [2, 12]
@@ -64,8 +64,8 @@ def test_a_link_that_runs_twice_hands_on_once(flow, told):  # noqa: F811
     with working(flow):
         finished(chain)
         driver.put([NewJob(first.queue, first.payload, first.id)])
-        wait_for(lambda: told_of("add").count(2) == 2)
-        wait_for(lambda: not sum((driver.sizes(first.queue).pending, driver.sizes(first.queue).reserved)))
+        eventually(lambda: told_of("add").count(2) == 2)
+        eventually(lambda: not sum((driver.sizes(first.queue).pending, driver.sizes(first.queue).reserved)))
     assert told_of("add") == [2, 12, 112, 2]
     assert chain.refresh().completed == 3
 
@@ -86,7 +86,7 @@ def test_a_batch_that_fails_ends_the_chain(flow, told):  # noqa: F811
     with working(flow):
         chain = flow.chain(flow.batch([work.si(1, fails=True)]), say.s("last")).catch(say.s("catch")).dispatch()
         finished(chain)
-        wait_for(lambda: told_of("catch"))
+        eventually(lambda: told_of("catch"))
     assert (chain.failed, chain.completed) == (1, 0)
     assert told_of("last") == []
 

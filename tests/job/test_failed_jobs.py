@@ -19,7 +19,7 @@ from relevo.job import again, recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
 from relevo.store.session import store_for
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 TIMEOUT = 30
 
@@ -58,7 +58,7 @@ def failures(store):
     """Wait until so many failed jobs are recorded."""
 
     def recorded(count=1):
-        wait_for(lambda: failed.count(store) >= count)
+        eventually(lambda: failed.count(store) >= count)
         return failed.page(store)
 
     return recorded
@@ -190,7 +190,7 @@ def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(app, worke
         result = process.delay(1)
         [job] = failures()
         assert again.retry(app, store, Filter(ids=[job.id])) == 1
-        wait_for(lambda: len(process.seen) == 3 and not held(driver))
+        eventually(lambda: len(process.seen) == 3 and not held(driver))
     assert process.seen == [(1, None), (2, None), (1, job.id)]
     assert result.state == "SUCCESS"
     assert failed.page(store) == []

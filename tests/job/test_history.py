@@ -8,7 +8,7 @@ from relevo.job import recorder
 from relevo.store import failed, history, metrics
 from relevo.store.history import Ended
 from tests.job.test_failed_jobs import app, driver, held, store, worker  # noqa: F401  fixtures
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 TIMEOUT = 30
 
@@ -18,7 +18,7 @@ def found(store):  # noqa: F811
     """Wait for the end of a job to be recorded."""
 
     def found(result):
-        wait_for(lambda: history.find(store, result.id))
+        eventually(lambda: history.find(store, result.id))
         return history.find(store, result.id)
 
     return found
@@ -31,7 +31,7 @@ def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(app, worker
 
     with worker():
         job = found(add.delay(1, y=2))
-        wait_for(lambda: not held(driver))
+        eventually(lambda: not held(driver))
     assert (job.task, job.queue, job.connection, job.state) == ("shop.add", "default", "database", Ended.COMPLETED)
     assert (job.attempts, job.tags, job.arguments) == (1, ("x:1",), "(1,) {'y': 2}")
     assert job.waited >= 0
@@ -77,8 +77,8 @@ def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store
     with worker():
         done = divide.delay(1)
         assert found(divide.delay(0)).state is Ended.FAILED
-        wait_for(lambda: sum(sum(each.ended.values()) for each in metrics.read(store, metrics.TASK, 0, 10**11)) == 2)
-        wait_for(lambda: not held(driver))
+        eventually(lambda: sum(sum(each.ended.values()) for each in metrics.read(store, metrics.TASK, 0, 10**11)) == 2)
+        eventually(lambda: not held(driver))
     assert history.find(store, done.id) is None
 
 
@@ -92,8 +92,8 @@ def test_without_history_there_is_still_the_failed_store(app, worker, store, dri
     with worker():
         divide.delay(1)
         divide.delay(0)
-        wait_for(lambda: failed.count(store) == 1)
-        wait_for(lambda: not held(driver))
+        eventually(lambda: failed.count(store) == 1)
+        eventually(lambda: not held(driver))
     assert history.page(store, Ended.FAILED) == history.page(store, Ended.COMPLETED) == []
     assert metrics.read(store, metrics.TASK, 0, 10**11) == []
 
@@ -106,8 +106,8 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
 
     with worker() as running:
         results = [add.delay(number) for number in range(5)]
-        wait_for(lambda: all(result.state == "SUCCESS" for result in results))
-        wait_for(lambda: not running.state.reserved_requests)
+        eventually(lambda: all(result.state == "SUCCESS" for result in results))
+        eventually(lambda: not running.state.reserved_requests)
         assert held(driver) == 5
         recorder.stop()
     assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(each.id for each in results)

@@ -13,7 +13,7 @@ from celery.exceptions import TimeoutError  # noqa: A004
 from relevo import drivers
 from relevo.store import failed
 from relevo.store.session import store_for
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +126,7 @@ def test_a_hook_that_kills_its_process_is_not_run_again(noted):
 def test_every_job_that_failed_for_good_is_in_the_failed_store_once_with_all_its_errors(killed, ended):
     store = store_for(killed.settings.database_url)
     expected = {name: ends[1] for name, ends in ENDS.items() if ends[0] == "FAILURE"}
-    wait_for(lambda: failed.count(store) >= len(expected))
+    eventually(lambda: failed.count(store) >= len(expected))
     jobs = {job.task: job for job in failed.page(store)}
     assert {name: job.exception.rpartition(".")[2] for name, job in jobs.items()} == expected
     assert {name: len(job.errors) for name, job in jobs.items()} == {name: job.attempts for name, job in jobs.items()}

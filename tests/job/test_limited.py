@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 
+import click
 import pytest
+from celery.signals import worker_init
 
 from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers.contract import Lease, NewJob
-from relevo.errors import DriverUnavailableError, OptionError
+from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
 from relevo.job.interrupts import Cancelling, Failing, Releasing
 from relevo.job.middleware import RateLimited, RunningJob, ThrottleErrors, WithoutOverlapping
+from relevo.job.middleware.limited import check_rates
 from relevo.job.options import Options
 from relevo.limits.rates import Rate
 from relevo.testing import fake
 
 numbers = itertools.count(1)
+
+
+class Starting:
+    """A worker that is about to start."""
+
+    def __init__(self, app):
+        self.app = app
 
 
 @pytest.fixture
@@ -161,6 +172,24 @@ def test_a_rate_over_which_one_is_skipped(job):
 def test_a_limit_that_nobody_has_defined_names_the_near_one(job):
     with pytest.raises(OptionError, match="no limit named 'mial'; did you mean 'mail'"):
         run(RateLimited("mial"), job(1))
+
+
+def test_a_worker_does_not_start_with_a_task_whose_rate_nobody_has_defined(app):
+    # Given one task with a rate that is there, and one with a rate that is not
+    @app.task(name="email.send", middleware=[RateLimited("mail")])
+    def send(): ...
+
+    worker_init.send(sender=Starting(app))
+
+    @app.task(name="email.welcome", middleware=[WithoutOverlapping(), RateLimited("mial")])
+    def welcome(): ...
+
+    # When a worker starts, I expect an error that names both
+    line = "task 'email.welcome' is limited by 'mial': no limit named 'mial'; did you mean 'mail'?"
+    with click.Context(click.Command("worker")), pytest.raises(SystemExit):
+        worker_init.send(sender=Starting(app))
+    with pytest.raises(UndefinedLimitError, match=re.escape(line)):
+        check_rates(app)
 
 
 def test_a_rate_that_is_defined_later_counts_then(app, job):

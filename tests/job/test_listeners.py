@@ -12,8 +12,8 @@ from relevo.errors import OptionError
 from relevo.job import listeners
 from relevo.job.listeners import Event, JobEvent
 from tests.job.test_failed_jobs import app, driver, held, worker  # noqa: F401  fixtures
-from tests.job.test_putback import wait_for
 from tests.job.test_request import Delivery
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_life_of_a_job_is_told(app, worker, told):  # noqa: F811
 
     with worker():
         result = process.delay()
-        wait_for(lambda: Event.PROCESSED in names(told, result))
+        eventually(lambda: Event.PROCESSED in names(told, result))
     assert names(told, result) == [
         "dispatched", "reserved", "processing", "released", "reserved", "processing", "processed",
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_release_is_told_without_an_error(app, worker, told):  # noqa: F811
 
     with worker():
         result = release.delay()
-        wait_for(lambda: Event.PROCESSED in names(told, result))
+        eventually(lambda: Event.PROCESSED in names(told, result))
     [released] = [each for each in told if each.event is Event.RELEASED]
     assert (released.error, released.seconds) == (None, 0.05)
 
@@ -74,7 +74,7 @@ def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, d
     driver.put([NewJob("default", "no message", "unreadable")])
     with worker():
         result = fail.delay()
-        wait_for(lambda: not held(driver))
+        eventually(lambda: not held(driver))
     failed = {each.id: each.error for each in told if each.event is Event.FAILED}
     assert failed[result.id] == "ValueError: no"
     assert failed["unreadable"].startswith("relevo.errors.UnrunnableError: it can't be read")
@@ -87,9 +87,9 @@ def test_a_job_that_was_rescued_says_so(app, worker, told, driver):  # noqa: F81
 
     result = rescued.delay()
     driver.reserve(["default"], 1, 0.01, "a worker that dies")
-    wait_for(driver.rescue)
+    eventually(driver.rescue)
     with worker():
-        wait_for(lambda: Event.PROCESSED in names(told, result))
+        eventually(lambda: Event.PROCESSED in names(told, result))
     assert names(told, result) == ["dispatched", "rescued", "reserved", "processing", "processed"]
     assert told[1].rescues == 1
 
@@ -119,7 +119,7 @@ def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):  # noqa:
 
         with worker():
             result = add.delay()
-            wait_for(lambda: Event.PROCESSED in names(told, result) and result.state == "SUCCESS")
+            eventually(lambda: Event.PROCESSED in names(told, result) and result.state == "SUCCESS")
     finally:
         listeners.remove(broken)
     assert "ZeroDivisionError" in caplog.text

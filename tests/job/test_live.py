@@ -20,7 +20,7 @@ from relevo.engine import engine_for
 from relevo.store import failed, history
 from relevo.store.session import store_for
 from tests.faults.workers import payload_of
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class Live:
 
     def ended(self, job_id: str) -> history.EndedJob:
         try:
-            wait_for(lambda: history.find(self.store, job_id))
+            eventually(lambda: history.find(self.store, job_id))
         except BaseException:
             print((self.folder / "log").read_text(errors="replace")[-8000:])  # noqa: T201
             raise
@@ -178,7 +178,7 @@ def test_a_failed_job_has_given_its_unique_key_back(live):
     assert live.jobs["once more"].is_duplicate
     assert live.jobs["once more"].id == live.jobs["once"].id
     live.end_of("once")
-    wait_for(lambda: not live.app.tasks["once"].dispatch("a").is_duplicate)
+    eventually(lambda: not live.app.tasks["once"].dispatch("a").is_duplicate)
 
 
 def test_a_job_that_is_unique_until_it_starts_may_be_followed_by_another(live):
@@ -194,7 +194,7 @@ def test_a_thousand_messages_that_make_no_sense_are_kept_as_failed_and_the_worke
     live.sent("after", "plain")
     assert live.end_of("after").state == "completed"
     wanted = {job.id for job in jobs}
-    wait_for(lambda: wanted <= {job.uuid for job in failed.page(live.store, limit=10_000)})
+    eventually(lambda: wanted <= {job.uuid for job in failed.page(live.store, limit=10_000)})
     assert live.process.poll() is None
 
 
@@ -221,9 +221,10 @@ def test_a_job_that_looks_ends_when_the_worker_is_to_stop_and_waits_for_the_next
     for case in (*ENDS, "deadline"):
         live.end_of(case)
     job = live.app.tasks["patient"].dispatch()
-    wait_for(lambda: live.noted("patient"))
+    eventually(lambda: live.noted("patient"))
     live.process.terminate()
-    assert live.process.wait(TIMEOUT) == 0
+    eventually(lambda: live.process.poll() is not None, lambda: stacks(live.process.pid, live.folder / "log"))
+    assert live.process.returncode == 0
     assert live.noted("asked to stop") == [[]]
     queue = live.environ["LIVE_QUEUE"]
     waiting = [view for state in (State.PENDING, State.DELAYED) for view in live.driver.peek(queue, state)]

@@ -13,6 +13,7 @@ from relevo import drivers
 from relevo.drivers.contract import State
 from relevo.job import putback
 from tests.job.conftest import App
+from tests.waiting import eventually
 
 TIMEOUT = 30
 
@@ -119,7 +120,7 @@ def test_a_job_that_waits_lies_delayed_in_the_broker_with_its_count(app, driver,
 
     with worker():
         result = process.delay()
-        wait_for(lambda: driver.sizes("default").delayed)
+        eventually(lambda: driver.sizes("default").delayed)
     [view] = driver.peek("default", State.DELAYED)
     assert (view.id, view.attempts, put) == (result.id, 1, [result.id])
     assert 900 < view.available_at - driver.now() <= 1000
@@ -189,13 +190,3 @@ def test_the_order_crosses_from_a_child_to_its_parent():
     order = putback.Again(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
     told = putback.told(pickle.loads(pickle.dumps(order)))
     assert (told.seconds, told.retries, told.baton, str(told.exc)) == (5.0, 2, {"exceptions": 1}, "x")
-
-
-def wait_for(condition):
-    """Look until it is so: what is waited for is the worker's other thread."""
-    import time  # noqa: PLC0415
-
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -144,3 +144,19 @@ def test_a_plain_task_is_celerys(app, sent):
     delivery.ends_in(WorkerLostError("killed"))
     assert delivery.answers == ["ack"]
     assert not sent
+
+
+def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monkeypatch):
+    """The word of the child that took it comes after everything that was known to run was killed."""
+    killed = []
+    pool = SimpleNamespace(terminate_job=lambda pid, signum: killed.append((pid, signum)))
+    monkeypatch.setattr("relevo.drivers.qos.pool", pool)
+    delivery = Delivery(app, process)
+    delivery.request.on_accepted(4711, 0.0)
+    assert killed == []
+    monkeypatch.setattr("relevo.job.coldstop._asked", True)
+    delivery.request.on_accepted(4711, 0.0)
+    assert killed == [(4711, signal.SIGTERM)]
+    monkeypatch.setattr(state, "should_terminate", True)
+    delivery.ends_in(WorkerLostError())
+    assert delivery.answers == ["back"]

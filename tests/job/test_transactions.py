@@ -14,7 +14,7 @@ from relevo.job.delivery import delivery_of
 from relevo.job.middleware.transaction import Transaction
 from relevo.store import outbox, receipts
 from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, told,
     assert waiting(app) == 3
     assert outbox.status(delivery_of(app).store) == []
     with working(app):
-        wait_for(lambda: sorted(told_of("work")) == [1, 2, 3])
+        eventually(lambda: sorted(told_of("work")) == [1, 2, 3])
 
 
 def test_a_rollback_leaves_nothing(app, session):  # noqa: F811
@@ -99,7 +99,7 @@ def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, s
         [waits] = outbox.status(way.store)
         assert (waits.connection, waits.jobs) == ("redis", 5)
     with working(app, 1):
-        wait_for(lambda: told_of("work") == list(range(5)))
+        eventually(lambda: told_of("work") == list(range(5)))
     assert outbox.status(way.store) == []
 
 
@@ -121,7 +121,7 @@ def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(app, told
             way.forward("redis")
         assert waiting(app) == 1
         with working(app):
-            wait_for(lambda: told_of("work") and not outbox.status(way.store))
+            eventually(lambda: told_of("work") and not outbox.status(way.store))
     assert way.forward("redis") == 0
     assert told_of("work") == [1]
 
@@ -149,9 +149,9 @@ def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noq
         pay.apply_async((1,), task_id="order-1")
         pay.apply_async((2, True), task_id="order-2")
         pay.apply_async((2,), task_id="order-2")
-        wait_for(lambda: len(told_of("pay")) == 3)
+        eventually(lambda: len(told_of("pay")) == 3)
         store = delivery_of(app).store
-        wait_for(lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2")))
+        eventually(lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2")))
     assert sorted(told_of("pay")) == [1, 2, 2]
 
 
@@ -163,3 +163,29 @@ def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
     if driver is not None:
         views = driver.peek(app.conf.task_default_queue, "pending")
         assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [[n] for n in range(5)]
+
+
+def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):  # noqa: F811
+    with Session(make_engine(app.settings.database_url)) as session:
+        t(app, "work").dispatch(1, session=session)
+        session.rollback()
+        t(app, "work").dispatch(2, session=session)
+        session.commit()
+        t(app, "work").dispatch(3, session=session)
+        session.commit()
+    assert waiting(app) == 2
+
+
+def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, session):  # noqa: F811
+    app.conf.task_always_eager = True
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    app.batch([work.s(2)]).dispatch(session=session)
+    app.chain(work.si(3)).dispatch(session=session)
+    assert told_of("work") == []
+    session.commit()
+    assert told_of("work") == [1, 2, 3]
+    app.batch([work.s(4)]).dispatch(session=session)
+    session.rollback()
+    session.commit()
+    assert told_of("work") == [1, 2, 3]

@@ -32,6 +32,7 @@ class ModelJob:
     rescues: int = 0
     lease: Lease | None = None
     until: float = 0
+    parked: float | None = None
 
     def state(self, now: float) -> State:
         if self.lease:
@@ -44,10 +45,12 @@ class ModelJob:
 
 @dataclass
 class Model:
-    """The living jobs by id, and the pauses."""
+    """The living jobs by id, the pauses, and one suspension."""
 
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     pauses: dict[str, float | None] = field(default_factory=dict)
+    suspended: bool = False
+    suspended_until: float = 0
     put_so_far: int = 0
 
     def put(self, new: NewJob, now: float) -> tuple[str, bool]:
@@ -65,6 +68,27 @@ class Model:
         """What a reserve must give, in order."""
         running = [queue for queue in dict.fromkeys(queues) if queue not in self.paused(now)]
         return [job for queue in running for job in self.in_state(queue, State.PENDING, now)][:limit]
+
+    def suspend(self, until: float, now: float) -> None:
+        self.unpark(until, now)
+        self.suspended, self.suspended_until = True, until
+
+    def unpark(self, but: float | None, now: float) -> None:
+        """Those parked to another instant are due, if they still wait for it."""
+        for job in self.jobs.values():
+            if job.parked is not None and job.parked != but:
+                if not job.lease and job.available_at == job.parked > now:
+                    job.available_at = now
+                job.parked = None
+
+    def park(self, jobs: Iterable[ModelJob], now: float) -> int:
+        put_back = list(jobs)
+        for job in put_back:
+            job.lease = None
+            job.attempts -= 1
+            if self.suspended and self.suspended_until > now:
+                job.available_at = job.parked = self.suspended_until
+        return len(put_back)
 
     def rescue(self, now: float) -> int:
         ended = [job for job in self.jobs.values() if job.lease and job.until <= now]

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from relevo.drivers.contract import Lease, NewJob, State
+from relevo.drivers.values import UNTIL_LIFTED
 from tests.properties.model import Model
 
 if TYPE_CHECKING:
@@ -108,6 +109,23 @@ class Histories(RuleBasedStateMachine):
     def release(self, worker, many, delay, payload, attempts):
         self._release(worker, self._let_go(worker, many), delay, payload, attempts)
 
+    @precondition(_somebody_works)
+    @rule(worker=workers, many=some)
+    def park(self, worker, many):
+        leases = self._let_go(worker, many)
+        self.ghosts += leases
+        parked = self.model.park(self.model.held(leases), self.clock())
+        assert self.driver(worker).park(leases, "some") == parked
+
+    @rule(worker=workers, seconds=st.sampled_from([None, 5, 40]), verb=st.sampled_from(["suspend", "suspend", "lift"]))
+    def suspend_or_lift(self, worker, seconds, verb):
+        if verb == "lift":
+            self._lift(self.driver(worker))
+        else:
+            until = seconds and self.clock() + seconds
+            self.model.suspend(UNTIL_LIFTED if until is None else until, self.clock())
+            self.driver(worker).suspend("some", until)
+
     @precondition(lambda self: any(job.lease for job in self.model.jobs.values()))
     @rule(worker=workers, seconds=st.sampled_from([0, 9, 10]))
     def rescue(self, worker, seconds):
@@ -190,6 +208,7 @@ class Histories(RuleBasedStateMachine):
         self.every_job_is_in_exactly_one_state_and_in_its_place()
         for queue in QUEUES:
             self._resume(self.broker.driver, queue)
+        self._lift(self.broker.driver)
         self.clock.forward(1000)
         taken = self.broker.other.reserve(QUEUES, 10_000, 10, "last")
         assert sorted(job.id for job in taken) == sorted(self.model.jobs)
@@ -232,6 +251,11 @@ class Histories(RuleBasedStateMachine):
     def _resume(self, driver, queue):
         self.model.pauses.pop(queue, None)
         driver.resume(queue)
+
+    def _lift(self, driver):
+        self.model.unpark(None, self.clock())
+        self.model.suspended = False
+        driver.lift("some")
 
     def _expect_fresh_tokens(self, tokens):
         assert len(set(tokens)) == len(tokens)

@@ -29,10 +29,10 @@ from relevo.drivers.contract import (
     Placed,
     ReservedJob,
 )
-from relevo.drivers.database import bells, jobs, leases, mailboxes, pauses
+from relevo.drivers.database import bells, jobs, leases, mailboxes
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
-from relevo.drivers.database.looking import Looking
+from relevo.drivers.database.pausing import Pausing
 from relevo.drivers.database.server_clock import ServerClock
 
 Result = TypeVar("Result")
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 TRIM = 60.0
 
 
-class DatabaseDriver(Looking):
+class DatabaseDriver(Pausing):
     """Jobs in the database at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
@@ -162,20 +162,6 @@ class DatabaseDriver(Looking):
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         return self.connections.write(lambda connection: jobs.clear(connection, queue))
-
-    def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
-        self.connections.write(lambda connection: pauses.pause(connection, queue, until))
-
-    def resume(self, queue: str) -> None:
-        checks.queues([queue])
-        self.connections.write(lambda connection: pauses.resume(connection, queue))
-        self.ringer.ring()
-
-    def paused(self) -> dict[str, float | None]:
-        now = self.now()
-        return self.connections.read(lambda connection: pauses.paused(connection, now))
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

@@ -61,6 +61,11 @@ def release(
         changes["available_at"] = now + delay
     if payload is not None:
         changes["payload"] = payload
+    return put_back(connection, leases, changes)
+
+
+def put_back(connection: Connection, leases: Sequence[Lease], changes: dict[str, Any]) -> int:
+    """Make these changes to the jobs that are still held. Returns how many."""
     back = update(jobs).where(_HELD).values(changes)
     return sum(connection.execute(back, _named(chunk)).rowcount for chunk in chunks(leases))
 

@@ -22,15 +22,10 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.mysql import LONGTEXT
+
+from relevo.database.columns import Id, LongText, Name
 
 metadata = MetaData()
-
-# Names are exact: PostgreSQL's "C" compares bytes and is the fastest to walk; MySQL's and MariaDB's exact collations
-# have different names, which the migration picks.
-_Name = String(255).with_variant(String(255, collation="C"), "postgresql")
-_Id = BigInteger().with_variant(Integer, "sqlite")
-_LongText = Text().with_variant(LONGTEXT, "mysql", "mariadb")
 
 
 def _where(state: str) -> dict[str, Any]:
@@ -41,18 +36,18 @@ def _where(state: str) -> dict[str, Any]:
 jobs = Table(
     "relevo_jobs",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("job_id", _Name, nullable=False, index=True),
-    Column("queue", _Name, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("job_id", Name, nullable=False, index=True),
+    Column("queue", Name, nullable=False),
     Column("state", String(8), nullable=False),
     Column("priority", SmallInteger, nullable=False, server_default="0"),
-    Column("payload", _LongText, nullable=False),
+    Column("payload", LongText, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("rescues", Integer, nullable=False, server_default="0"),
-    Column("unique_key", _Name, unique=True),
+    Column("unique_key", Name, unique=True),
     Column("available_at", Double, nullable=False),
     Column("reserved_until", Double),
-    Column("reserved_by", _Name),
+    Column("reserved_by", Name),
     Column("token", String(64)),
     Column("created_at", Double, nullable=False),
     CheckConstraint("state IN ('delayed', 'pending', 'reserved')", name="relevo_jobs_state"),
@@ -71,15 +66,31 @@ jobs = Table(
 pauses = Table(
     "relevo_pauses",
     metadata,
-    Column("queue", _Name, primary_key=True),
+    Column("queue", Name, primary_key=True),
     Column("until", Double),
+)
+
+suspensions = Table(
+    "relevo_suspensions",
+    metadata,
+    Column("what", Name, primary_key=True),
+    Column("until", Double),
+)
+
+# A job that is not delayed to `until` any more has gone its way, and its row here means nothing.
+parked = Table(
+    "relevo_parked",
+    metadata,
+    Column("job_key", BigInteger, primary_key=True, autoincrement=False),
+    Column("what", Name, nullable=False, index=True),
+    Column("until", Double, nullable=False),
 )
 
 mailboxes = Table(
     "relevo_mailboxes",
     metadata,
-    Column("mailbox", _Name, primary_key=True),
-    Column("seen", _Id, nullable=False),  # the broadcast up to which it has read
+    Column("mailbox", Name, primary_key=True),
+    Column("seen", Id, nullable=False),  # the broadcast up to which it has read
     Column("ttl", Double, nullable=False),
     Column("expires_at", Double, nullable=False),
 )
@@ -87,21 +98,21 @@ mailboxes = Table(
 bindings = Table(
     "relevo_bindings",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("mailbox", _Name, nullable=False, index=True),
-    Column("exchange", _Name, nullable=False, index=True),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("mailbox", Name, nullable=False, index=True),
+    Column("exchange", Name, nullable=False, index=True),
     Column("pattern", Text, nullable=False),
-    Column("since", _Id, nullable=False),  # the newest broadcast when it was added: it gets those after it
+    Column("since", Id, nullable=False),  # the newest broadcast when it was added: it gets those after it
     implicit_returning=False,
 )
 
 broadcasts = Table(
     "relevo_broadcasts",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("exchange", _Name, nullable=False),
-    Column("routing_key", _Name, nullable=False),
-    Column("payload", _LongText, nullable=False),
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("exchange", Name, nullable=False),
+    Column("routing_key", Name, nullable=False),
+    Column("payload", LongText, nullable=False),
     sqlite_autoincrement=True,
     implicit_returning=False,  # nobody asks for the new ids
 )

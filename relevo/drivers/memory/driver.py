@@ -12,7 +12,6 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
-    Driver,
     JobView,
     Lease,
     NewJob,
@@ -23,6 +22,7 @@ from relevo.drivers.contract import (
 )
 from relevo.drivers.memory.jobs import Jobs
 from relevo.drivers.memory.mailboxes import Mailboxes
+from relevo.drivers.memory.pausing import Pausing
 
 
 class MemoryBell(Bell):
@@ -42,7 +42,7 @@ class MemoryBell(Bell):
         return before != self._heard or self._due(since, self._heard_at)
 
 
-class MemoryDriver(Driver):
+class MemoryDriver(Pausing):
     """A broker that is this object. Several connections of one process share one by its name: see `named`."""
 
     name = "memory"
@@ -182,22 +182,6 @@ class MemoryDriver(Driver):
         checks.queues([queue])
         with self._lock:
             return self._jobs.forget(self._jobs.free(queue))
-
-    def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
-        with self._lock:
-            self._jobs.pause(queue, until)
-
-    def resume(self, queue: str) -> None:
-        checks.queues([queue])
-        with self._lock:
-            self._changes += 1
-            self._jobs.resume(queue)
-
-    def paused(self) -> dict[str, float | None]:
-        with self._lock:
-            return self._jobs.paused(self.now())
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

@@ -1,4 +1,4 @@
-"""All jobs in memory, and the queues that are paused. The driver holds the lock and knows the time."""
+"""All jobs in memory, and what is paused or suspended. The driver holds the lock and knows the time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from relevo.drivers.contract import Lease, NewJob, Placed, Sizes, State
 from relevo.drivers.memory.job import ORDER, Job, turn
+from relevo.drivers.values import UNTIL_LIFTED
 
 
 class Jobs:
@@ -18,6 +19,8 @@ class Jobs:
         self._living: dict[int | str, Job] = {}
         self._unique: dict[str, Job] = {}
         self._pauses: dict[str, float | None] = {}
+        self.suspended: dict[str, float | None] = {}
+        self._parked: dict[str, dict[int, float]] = {}
 
     def put(self, new: NewJob, now: float) -> Placed:
         holder = self._unique.get(new.unique_key) if new.unique_key is not None else None
@@ -113,6 +116,33 @@ class Jobs:
     def paused(self, now: float) -> dict[str, float | None]:
         self._pauses = {queue: until for queue, until in self._pauses.items() if until is None or until > now}
         return dict(self._pauses)
+
+    def park(self, jobs: Sequence[Job], what: str, now: float) -> int:
+        """Put jobs back: until the suspension ends, or where they stood if there is none."""
+        until = self.suspended.get(what, now)
+        until = UNTIL_LIFTED if until is None else until
+        for job in jobs:
+            job.let_go()
+            job.attempts -= 1
+            if until > now:
+                job.available_at = self._parked.setdefault(what, {})[job.key] = until
+        return len(jobs)
+
+    def parked(self, what: str) -> list[Job]:
+        """The jobs that are still delayed to the instant to which they were parked."""
+        known = [(self._living.get(key), until) for key, until in self._parked.get(what, {}).items()]
+        return [job for job, until in known if job is not None and job.token is None and job.available_at == until]
+
+    def unpark(self, what: str, but: float | None, now: float) -> None:
+        """Make jobs due that were parked, other than until the instant `but`."""
+        for job in self.parked(what):
+            if job.available_at != but:
+                job.available_at = min(now, job.available_at)
+        self._parked[what] = {job.key: job.available_at for job in self.parked(what) if job.available_at == but}
+
+    def lift(self, what: str, now: float) -> None:
+        self.unpark(what, None, now)
+        self.suspended.pop(what, None)
 
     def _in(self, queue: str, state: State, now: float) -> list[Job]:
         return [job for job in self._living.values() if job.queue == queue and job.state(now) is state]

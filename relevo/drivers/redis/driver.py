@@ -28,7 +28,8 @@ from relevo.drivers.redis.bell import RedisBell
 from relevo.drivers.redis.connect import pool_for
 from relevo.drivers.redis.foreign import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
-from relevo.drivers.redis.looking import PORTION, Looking
+from relevo.drivers.redis.looking import PORTION
+from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.requests import Puts, Reservations
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
@@ -40,7 +41,7 @@ CLOCK_CHECK = 60.0
 _FIELDS = 7
 
 
-class RedisDriver(Looking):
+class RedisDriver(Pausing):
     """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for tests)."""
 
     name = "redis"
@@ -156,21 +157,6 @@ class RedisDriver(Looking):
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         return self._portions("clear", queue, *self.keys.kombu(queue))
-
-    def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
-        self._do(self.client.hset, self.keys.plain("paused"), queue, "" if until is None else number(until))
-
-    def resume(self, queue: str) -> None:
-        checks.queues([queue])
-        self._run("resume", queue)
-
-    def paused(self) -> dict[str, float | None]:
-        now = self.now()
-        ends: dict[bytes, bytes] = self._do(self.client.hgetall, self.keys.plain("paused"))
-        pauses = {queue.decode(): float(end) if end else None for queue, end in ends.items()}
-        return {queue: end for queue, end in pauses.items() if end is None or end > now}
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

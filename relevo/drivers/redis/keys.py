@@ -9,6 +9,8 @@
 | `unique` | hash | unique key -> number of the living job that has it |
 | `queues` | set | names of queues that may hold jobs |
 | `paused` | hash | queue -> end of its pause, or an empty text |
+| `suspended` | hash | what is suspended -> its end, or an empty text |
+| `parked:<what>` | sorted set | numbers of the jobs that are parked for it by the instant to which they were delayed |
 | `swept` | text | when the leases of all queues were last looked through for ended ones |
 | `pending:<queue>:<priority>` | sorted set | numbers by the instant since which the job could have run |
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
@@ -32,8 +34,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ROOT = "relevo:"
-PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "swept", "boxes")
-NAMED = ("pending", "delayed", "reserved", "bell", "put", "box", "bindings", "mail", "ring")
+PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "suspended", "swept", "boxes")
+NAMED = ("pending", "delayed", "reserved", "parked", "bell", "put", "box", "bindings", "mail", "ring")
 # kombu's priority steps, and what it puts between a queue's name and the step: its transport options may say otherwise.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"
 

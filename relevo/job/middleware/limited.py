@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from relevo import clock
-from relevo.errors import DriverError, DriverUnavailableError, OptionError
+from relevo.errors import DriverError, DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
 from relevo.job.interrupts import Cancelling, Failing, Releasing
 from relevo.job.limiting import By, Ground
@@ -107,6 +107,17 @@ class RateLimited(Middleware):
         if wait:
             job.release(wait)
         return call_next()
+
+
+def check_rates(app: Any) -> None:
+    """Raise UndefinedLimitError for a task that is limited by a rate that the app doesn't define."""
+    for name, task in sorted(app.tasks.items()):
+        for each in getattr(getattr(task, "options", None), "middleware", ()):
+            if isinstance(each, RateLimited):
+                try:
+                    limiting.defined(app)[each.limit]
+                except UndefinedLimitError as error:
+                    raise UndefinedLimitError(f"task {name!r} is limited by {each.limit!r}: {error}") from None
 
 
 class ThrottleErrors(Middleware):

@@ -5,22 +5,21 @@ A permit is held as long as the job `job_key` has the lease `token`: that row of
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text, column, table
-from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, column, table
+
+from relevo.database.columns import LongText, Name
 
 metadata = MetaData()
 
-_Name = String(255).with_variant(String(255, collation="C"), "postgresql")
-_LongText = Text().with_variant(LONGTEXT, "mysql", "mariadb")
 
 # One row a key in use; who changes anything of the key locks it first.
 limits = Table(
     "relevo_limits",
     metadata,
-    Column("limit_key", _Name, primary_key=True),
+    Column("limit_key", Name, primary_key=True),
     Column("at_most", Integer, nullable=False, server_default="0"),
     # JSON: what the rate or the breaker keeps (limits/rates.py, limits/breakers.py).
-    Column("state", _LongText),
+    Column("state", LongText),
     # Forgotten after this instant, unless somebody holds or waits.
     Column("keep_until", Double, nullable=False),
     Index("relevo_limits_by_age", "keep_until"),
@@ -30,11 +29,11 @@ limits = Table(
 permits = Table(
     "relevo_permits",
     metadata,
-    Column("limit_key", _Name, primary_key=True),
+    Column("limit_key", Name, primary_key=True),
     Column("token", String(64), primary_key=True),
     Column("job_key", BigInteger, nullable=False),
-    Column("job_id", _Name, nullable=False),
-    Column("task", _Name, nullable=False),
+    Column("job_id", Name, nullable=False),
+    Column("task", Name, nullable=False),
     Column("since", Double, nullable=False),
     implicit_returning=False,
 )
@@ -42,8 +41,8 @@ permits = Table(
 line = Table(
     "relevo_waiting",
     metadata,
-    Column("limit_key", _Name, primary_key=True),
-    Column("job_id", _Name, primary_key=True),
+    Column("limit_key", Name, primary_key=True),
+    Column("job_id", Name, primary_key=True),
     Column("since", Double, nullable=False),
     Column("due", Double, nullable=False),
     Index("relevo_waiting_by_due", "limit_key", "due"),
@@ -54,7 +53,7 @@ line = Table(
 rates = Table(
     "relevo_rates",
     metadata,
-    Column("name", _Name, primary_key=True),
+    Column("name", Name, primary_key=True),
     # JSON: the fields of a `Rate`.
     Column("rate", String(255), nullable=False),
     implicit_returning=False,

@@ -125,6 +125,18 @@ local function rescue(queue, limit)
     return #ended
 end
 
+-- A parked job is due, unless it has gone its way: then it is not delayed to the instant to which it was parked.
+local function unpark(what, number)
+    local till = redis.call('ZSCORE', parked_key(what), number)
+    redis.call('ZREM', parked_key(what), number)
+    local job = load(number)
+    if not job or redis.call('ZSCORE', delayed_key(job[QUEUE]), number) ~= till or tonumber(till) <= now then return end
+    redis.call('ZREM', delayed_key(job[QUEUE]), number)
+    job[AVAILABLE] = now
+    to_pending(number, job)
+    ring(job[QUEUE], 1)
+end
+
 local function is_paused(queue)
     local ends = redis.call('HGET', paused_key, queue)
     return ends and (ends == '' or tonumber(ends) > now)

@@ -1,0 +1,40 @@
+"""How a test waits: it looks until a condition holds, and fails with what is known when it doesn't come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# Seconds: far more than a slow machine that does much else needs, since only a failing test waits so long.
+WITHIN = 90.0
+# Seconds between two looks.
+EVERY = 0.02
+
+
+def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str, *, within: float = WITHIN) -> Any:
+    """The first true answer; fails when none came in time, with what `otherwise` says."""
+    deadline = time.monotonic() + within
+    while not (answer := question()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {within:.0f} s for {question}\n{otherwise()}")
+        time.sleep(EVERY)
+    return answer
+
+
+def stacks(pid: int, log: Path) -> str:
+    """The log of a worker that hangs, with the stacks of its threads: Celery writes them when it gets SIGUSR1."""
+    before = log.stat().st_size
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGUSR1)
+        with contextlib.suppress(pytest.fail.Exception):  # its main thread may be past hearing
+            eventually(lambda: log.stat().st_size > before, within=5.0)
+    return log.read_text(errors="replace")[-20_000:]
