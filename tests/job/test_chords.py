@@ -21,7 +21,7 @@ from relevo.job.redis_results import RedisResults
 from relevo.store import batches
 from relevo.store.session import store_for
 from tests.job.test_batches import working
-from tests.job.test_putback import wait_for
+from tests.waiting import eventually
 
 TIMEOUT = 60
 
@@ -134,7 +134,7 @@ def get(result):
 
 def error_of(shop, result):
     """What became of a body that could not run. (Celery's `get` raises what the header's job has raised.)"""
-    wait_for(lambda: shop.app.AsyncResult(result.id).state == "FAILURE")
+    eventually(lambda: shop.app.AsyncResult(result.id).state == "FAILURE")
     found = shop.app.AsyncResult(result.id).result
     assert type(found).__name__ == ChordError.__name__
     return str(found)
@@ -159,7 +159,7 @@ def ended(shop, id_):
         found = shop.app.batches.find(id_)
         return found if found is not None and found.finished else None
 
-    wait_for(look)
+    eventually(look)
     return look()
 
 
@@ -216,7 +216,7 @@ def test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never(shop
     body = shop.total.s().on_error(shop.alarm.s()).on_error(shop.late_alarm.s())
     result = chord([shop.add.s(1), shop.breaks.s(2), shop.breaks.s(3)], body).apply_async()
     assert "raised ValueError(" in error_of(shop, result)
-    wait_for(lambda: of("late_alarm"))
+    eventually(lambda: of("late_alarm"))
     row = ended(shop, result.parent.id)
     assert (row.total, row.completed, row.failed, row.cancelled) == (3, 1, 2, False)
     assert of("alarm") == [[result.id, "ChordError"]]
@@ -229,8 +229,8 @@ def test_a_failed_member_that_is_put_back_and_completes_lets_the_body_run(shop):
     error_of(shop, result)
     mended.set()
     assert ended(shop, result.parent.id).retry_failed() == 1
-    wait_for(lambda: of("total"))
-    wait_for(lambda: shop.app.AsyncResult(result.id).state == "SUCCESS")
+    eventually(lambda: of("total"))
+    eventually(lambda: shop.app.AsyncResult(result.id).state == "SUCCESS")
     assert shop.app.AsyncResult(result.id).get() == 3
 
 
@@ -246,7 +246,7 @@ def test_a_failure_further_in_reaches_the_outermost(shop, where):
     before = {each.id for each in shop.app.batches.page()}
     result = shapes[where]().apply_async()
     error_of(shop, result)
-    wait_for(lambda: all(each.finished for each in shop.app.batches.page()))
+    eventually(lambda: all(each.finished for each in shop.app.batches.page()))
     rows = [each for each in shop.app.batches.page() if each.id not in before]
     assert [bool(each.failed) for each in rows].count(True) == (2 if where == "chord" else 1)
     assert not any(each.pending for each in rows)
@@ -296,7 +296,7 @@ def test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once(sho
     assert get(result) == 3
     joined = f"{result.parent.id}.joined"
     assert driver.delete([late.id])
-    wait_for(lambda: idle(driver, queue))
+    eventually(lambda: idle(driver, queue))
     row = shop.app.batches.find(result.parent.id)
     assert (row.total, row.completed) == (2, 2)
     assert [end.member for end in batches.ended_members(shop.store, row.id)] == [0, 1]
@@ -304,7 +304,7 @@ def test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once(sho
     # The job that ends it, once more.
     sending = row.row.callbacks["finally"][0]
     driver.put([NewJob(queue, sending["payload"], joined)])
-    wait_for(lambda: idle(driver, queue))
+    eventually(lambda: idle(driver, queue))
     assert of("total") == [[[1, 2]]]
 
 
@@ -318,7 +318,7 @@ def test_a_link_that_is_delivered_twice_starts_its_chord_once(shop):
     for _ in range(2):
         driver.put([NewJob(queue, late.payload.replace('"eta"', '"eta_was"'), late.id)])
     assert get(result) == 5
-    wait_for(lambda: idle(driver, queue))
+    eventually(lambda: idle(driver, queue))
     driver.delete([late.id])
     assert len(shop.app.batches.page()) == before + 1
     assert of("total") == [[[2, 3]]]
