@@ -45,7 +45,7 @@ class Showing:
 
     flower: FlowerSettings
     #: RELEVO_REDACT: parts of names of arguments whose values nobody sees.
-    redact: tuple[str, ...]
+    redact: tuple[str, ...] = field(repr=False)
     #: RELEVO_SILENCED: tasks, and tags as `tag:health`, whose completed jobs are listed apart; `*` is anything.
     silenced: tuple[str, ...]
     #: RELEVO_KEEP_AUDIT: for how many seconds the audit log is kept.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ class Retention:
     completed: float
     failed: float
     metrics: float
-    audit: float = math.inf
+    audit: float = 90 * 86_400
 
 
 def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add) -> None:

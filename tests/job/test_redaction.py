@@ -93,7 +93,7 @@ def test_a_text_of_another_client_loses_it_or_is_hidden_whole(app, task, args, k
 def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way):
     sent = {"one": lambda: app.tasks["login"].delay("ann", "geheim"),
             "by name": lambda: app.send_task("login", ("ann", "geheim")),
-            "batch": lambda: app.batch([app.tasks["login"].s("ann", "geheim") for _ in range(3)]).dispatch()}  # fmt: skip
+            "batch": lambda: app.batch(app.tasks["login"].s("ann", "geheim") for _ in range(3)).dispatch()}
     sent[way]()
     for view in driver_for(app.conf.broker_url).peek("default", State.PENDING):
         message = messages.loads(view.payload)
@@ -124,7 +124,7 @@ def test_nothing_is_hidden_where_somebody_says_so(tmp_path):
 @pytest.mark.parametrize("given", ["card", [7], False, {"card": 1}])
 def test_names_to_hide_are_a_list_of_texts_or_all(app, given):
     with pytest.raises(OptionError, match="expected redact to be a list of names of arguments, or True"):
-        app.task(lambda: None, name="bad", redact=given, shared=False, lazy=False)
+        app.task(name="bad", redact=given, shared=False)(lambda: None)
 
 
 @pytest.mark.parametrize(
