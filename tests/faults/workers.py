@@ -60,7 +60,7 @@ class Site:
         return driver_for(self.url, self.options, self.ssl)
 
     def dispatch(self, name: str, numbers: Iterable[int], *args: Any, **unique: Any) -> list[Placed]:
-        """Put one job `name(number, *args)` for each number, all in one step. `unique`: what a message says of its key."""
+        """Put one job `name(number, *args)` for each number, in one step. `unique`: what a message says of its key."""
         self.ids |= {number: str(uuid.uuid4()) for number in numbers}
         return self.driver.put([self._job(name, number, args, unique) for number in numbers])
 

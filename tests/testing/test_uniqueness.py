@@ -41,7 +41,7 @@ def test_a_job_that_goes_back_keeps_its_key(queue, app):
     index.dispatch(1)
     queue.drain(limit=1)
     assert index.dispatch(1).is_duplicate
-    queue.drain()
+    queue.drain(including_delayed=True)
     assert not index.dispatch(1).is_duplicate
 
 
