@@ -17,12 +17,12 @@ from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
 from sqlalchemy import Engine
 
+from relevo import commands, drivers
 from relevo import config as configuration
-from relevo import drivers
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results, stopping
+from relevo.job import coldstop, joining, listeners, opener, prefork, recording, renewal, results, stopping
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
@@ -30,8 +30,6 @@ from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions
-
-EXIT_MISUSED = 2
 
 
 class App(Defining, Batching):
@@ -76,7 +74,7 @@ def create_app(
     try:
         return _wire(name, settings or configuration.load(), middleware, limits, config)
     except SettingsError as error:
-        _end_command(str(error))
+        commands.end(str(error))
         raise
 
 
@@ -91,6 +89,7 @@ def _wire(
     stopping.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
+    joining.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
@@ -111,7 +110,7 @@ def preset(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": settings.result_transport_options,
         "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
         **_JSON_ONLY, **_NOTHING_LOST, **_RESULTS, **_WORKER,
-        **(_AT_ONCE if connection.driver == "sync" else {}),
+        **(_AT_ONCE if connection.driver == "sync" else _BEAT),
     }  # fmt: skip
 
 
@@ -173,6 +172,9 @@ _EVENTS = (
     (Event.RESCUED, task_received, listeners.received),
 )
 
+# Not for an app that runs its jobs in place: there Celery's own runs them in beat.
+_BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
+
 _AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
 
 
@@ -190,7 +192,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
     known = app.amqp.queues
     for name in wanted:
         if name not in known and not app.conf.task_create_missing_queues:
-            _end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
+            commands.end(f"no queue named {name!r}{did_you_mean(name, known)}")
 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
@@ -203,7 +205,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         check_rates(app)
         recording.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
-        _end_command(str(error))
+        commands.end(str(error))
         raise
 
 
@@ -223,10 +225,3 @@ def _hand_to_flower(settings: Settings) -> None:
     for name in ("basic_auth", "operators", "url_prefix"):
         if given := getattr(settings, f"flower_{name}"):
             os.environ[f"FLOWER_{name.upper()}"] = given
-
-
-def _end_command(message: str) -> None:
-    """End the command that is running, if one is. It must be SystemExit: Celery catches every Exception of `-A`."""
-    if click.get_current_context(silent=True) is not None:
-        click.echo(f"Error: {message}", err=True)
-        raise SystemExit(EXIT_MISUSED)

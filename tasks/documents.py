@@ -1,8 +1,9 @@
 """What reports and exports share: a file made of tables, kept on a disk, with a link that ends, and a mail about it.
 
-    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so -> the user gets the link
+    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so, and the user's mail is
+    handed in, in one transaction
 
-A second run replaces the file at the same path, and mails nothing twice.
+A run that was killed before that runs again, and replaces the file at the same path; after it, there is nothing to do.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ def pending(model: type[Report | Export], number: int) -> Report | Export:
     return row
 
 
-def make(row: Report | Export, name: str, title: str, tables: Iterable[Table]) -> int:
-    """Write the file, put it on the default disk and say so in the row; its size. `name` is what it is saved as."""
+def make(row: Report | Export, name: str, what: str, title: str, tables: Iterable[Table]) -> int:
+    """Write the file, put it on the default disk, say so in the row and mail the user the link; its size.
+
+    `name` is what it is saved as, `what` is what the mail calls it.
+    """
     disk, path = storage.default(), f"{type(row).__tablename__}/{row.id}/{name}.{row.format}"
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         write(row.format, file, title, tables)  # type: ignore[arg-type]
@@ -41,6 +45,8 @@ def make(row: Report | Export, name: str, title: str, tables: Iterable[Table]) -
             kept.state, kept.disk, kept.path, kept.size, kept.error = State.COMPLETED, disk, path, size, None
             kept.finished_at = now()
             kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
+            email.once(db, f"{row.__tablename__}-{row.id}-ready", "document_ready", row.user_id, what=what,
+                       link=link(kept), until=f"{kept.expires_at:%Y-%m-%d %H:%M} UTC")  # fmt: skip
     return size
 
 
@@ -52,13 +58,6 @@ def link(row: Report | Export) -> str:
     return storage.disk(row.disk).link(row.path, left, row.path.rpartition("/")[2])
 
 
-def tell(model: type[Report | Export], number: int, what: str) -> None:
-    """Mail the user that it is ready, with the link."""
-    row = pending(model, number)
-    email.once(f"{model.__tablename__}-{number}-ready", "document_ready", row.user_id, what=what, link=link(row),
-               until=f"{row.expires_at:%Y-%m-%d %H:%M} UTC")  # fmt: skip
-
-
 def give_up(model: type[Report | Export], number: int, what: str, error: BaseException) -> None:
     """It can't be made: its row and its user are told."""
     with session() as db:
@@ -66,4 +65,5 @@ def give_up(model: type[Report | Export], number: int, what: str, error: BaseExc
         if row is None or row.state == State.COMPLETED:
             return
         row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
-    email.once(f"{model.__tablename__}-{number}-failed", "document_failed", row.user_id, what=what, error=row.error)
+        about = f"{model.__tablename__}-{number}-failed"
+        email.once(db, about, "document_failed", row.user_id, what=what, error=row.error)

@@ -61,9 +61,9 @@ def send_failed(job: Any, error: BaseException) -> None:
             row.state, row.error = "failed", told(error)
 
 
-def once(about: str, template: str, user_id: int, **data: Any) -> None:
-    """Dispatch a mail that is sent once, however often this is called with the same `about`."""
-    send.apply_async((template, user_id, data), task_id=f"mail-{about}")
+def once(db: Session, about: str, template: str, user_id: int, **data: Any) -> None:
+    """Dispatch a mail with what `db` commits. It is sent once, however often this is done with the same `about`."""
+    send.apply_async((template, user_id, data), task_id=f"mail-{about}", session=db)
 
 
 def told(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from app.models import Attendee, Event, Export, User, session
 from app.models.base import now
 from relevo.job.middleware import RateLimited, WithoutOverlapping
 from tasks import app, email, exports
+from tasks.accepting import accept
 
 #: Events that are processed in a minute, over all workers.
 RATE = "60/minute"
@@ -29,8 +30,9 @@ def tags_of(event_id: int) -> list[str]:
     return ["event", f"event:{event_id}"]
 
 
-@app.task(name="events.process", bind=True, timeout=600, retry_until=7200, max_exceptions=10, backoff=[30, 60, 300],
-          tags=tags_of, unique_by=["event_id"],
+# Not shared: Celery would define it in every app of the process, also in those that don't know the rate.
+@app.task(name="events.process", shared=False, bind=True, timeout=600, retry_until=7200, max_exceptions=10,
+          backoff=[30, 60, 300], tags=tags_of, unique_by=["event_id"],
           middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
 def process(self: Any, event_id: int) -> dict[str, Any]:
     """Process an event; its statistics."""
@@ -42,9 +44,7 @@ def process(self: Any, event_id: int) -> dict[str, Any]:
         event.statistics = {"attendees": states.total(), **states, "capacity": event.capacity,
                             "full": states["confirmed"] >= event.capacity}  # fmt: skip
         event.processed_at, event.error = now(), None
-        export = Export(user_id=event.user_id, event_id=event_id, format="xlsx")
-        db.add(export)
-    exports.attendees.delay(export.id)
+        _export(db, event, f"{self.request.id}-export")
     return dict(event.statistics)
 
 
@@ -56,10 +56,16 @@ def process_failed(job: Any, error: BaseException) -> None:
         event = db.get(Event, event_id)
         if event is not None:
             event.error = email.told(error)
-        administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
-    name = event.name if event is not None else f"{event_id}"
-    for user_id in administrators:
-        email.once(f"event-{job.id}-failed-{user_id}", "event_failed", user_id, event=name, error=email.told(error))
+        name = event.name if event is not None else f"{event_id}"
+        for user_id in db.scalars(select(User.id).filter_by(admin=True)):
+            about = f"event-{job.id}-failed-{user_id}"
+            email.once(db, about, "event_failed", user_id, event=name, error=email.told(error))
+
+
+def _export(db: Session, event: Event, job_id: str) -> None:
+    """Have the attendees exported, once for each job that processes the event."""
+    if not db.scalar(select(Export.id).filter_by(event_id=event.id, job_id=job_id)):
+        accept(db, Export(user_id=event.user_id, event_id=event.id, format="xlsx"), exports.attendees, job_id)
 
 
 def _confirm_page(event_id: int) -> bool:

@@ -11,6 +11,7 @@ from app.models.paging import paged
 from tasks import app, documents
 from tasks.tables import Table, TableError
 
+WHAT = "export of attendees"
 COLUMNS = ["id", "name", "email", "state", "ticket", "registered"]
 
 
@@ -22,22 +23,21 @@ def tags_of(export_id: int) -> list[str]:
 def attendees(self: Any, export_id: int) -> dict[str, Any]:
     """Make an export. Returns its size in bytes."""
     row = documents.pending(Export, export_id)
-    size = row.size
-    if row.state != State.COMPLETED:
-        with session() as db:
-            event = db.get_one(Event, row.event_id)
-        query = select(Attendee.id, Attendee.name, Attendee.email, Attendee.state, Attendee.ticket, Attendee.created_at)
-        rows = paged(query.where(Attendee.event_id == event.id), Attendee.id)
-        try:
-            size = documents.make(row, f"attendees-{event.id}", f"Attendees of {event.name}",
-                                  [Table("Attendees", COLUMNS, rows)])  # fmt: skip
-        except TableError as error:
-            self.fail(error)
-    documents.tell(Export, export_id, "export of attendees")
+    if row.state == State.COMPLETED:
+        return {"export": export_id, "size": row.size}
+    with session() as db:
+        event = db.get_one(Event, row.event_id)
+    query = select(Attendee.id, Attendee.name, Attendee.email, Attendee.state, Attendee.ticket, Attendee.created_at)
+    rows = paged(query.where(Attendee.event_id == event.id), Attendee.id)
+    try:
+        size = documents.make(row, f"attendees-{event.id}", WHAT, f"Attendees of {event.name}",
+                              [Table("Attendees", COLUMNS, rows)])  # fmt: skip
+    except TableError as error:
+        self.fail(error)
     return {"export": export_id, "size": size}
 
 
 @attendees.failed
 def attendees_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: its row and its user are told."""
-    documents.give_up(Export, job.args[0] if job.args else job.kwargs["export_id"], "export of attendees", error)
+    documents.give_up(Export, job.args[0] if job.args else job.kwargs["export_id"], WHAT, error)

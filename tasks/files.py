@@ -4,16 +4,19 @@ is done.
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
 from celery.utils.log import get_task_logger
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.models import File, FileBatch, session
+from app.models import File, FileBatch, Import, session
 from relevo.errors import OptionError
 from tasks import app, email, images, storage
 
@@ -22,20 +25,39 @@ logger = get_task_logger(__name__)
 MOST = 50
 
 
-def store(user_id: int, name: str, source: BinaryIO, folder: str = "uploads") -> File:
-    """Put an upload on the default disk, under a name of its own whatever it is called, and write its row."""
+def store(user_id: int, name: str, source: BinaryIO) -> File:
+    """Put an upload on the default disk, and write its row."""
+    with put(user_id, name, source, "uploads") as file, session() as db:
+        db.add(file)
+    return file
+
+
+@contextlib.contextmanager
+def put(user_id: int, name: str, source: BinaryIO, folder: str) -> Iterator[File]:
+    """Put an upload on the default disk, under a name of its own whatever it is called; its row, not written yet.
+
+    When the block raises, the upload is deleted, unless a row names it after all (a commit that was not confirmed), or
+    nobody can say: no row without its file.
+    """
     disk, path = storage.default(), f"{folder}/{secrets.token_hex(8)}{_suffix(name)}"
     size = storage.disk(disk).put(path, source)
     shown = "".join(letter for letter in name if letter.isprintable())[-255:] or "unnamed"
     mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    file = File(user_id=user_id, disk=disk, path=path, original_name=shown, mime=mime, size=size)
+    try:
+        yield File(user_id=user_id, disk=disk, path=path, original_name=shown, mime=mime, size=size)
+    except BaseException:
+        if not _is_named(path):
+            storage.disk(disk).delete(path)
+        raise
+
+
+def _is_named(path: str) -> bool:
+    """Whether a row says that its bytes lie there; True as well when the database can't be asked."""
     try:
         with session() as db:
-            db.add(file)
-    except BaseException:
-        storage.disk(disk).delete(path)  # no row, no file
-        raise
-    return file
+            return any(db.scalar(select(model.id).filter_by(path=path).limit(1)) for model in (File, Import))
+    except SQLAlchemyError:
+        return True
 
 
 def process_batch(user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int] | None = None) -> str:
@@ -43,9 +65,10 @@ def process_batch(user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int
     if not 1 <= len(file_ids) <= MOST or len(set(file_ids)) != len(file_ids):
         raise OptionError(f"expected 1 to {MOST} different files, got {list(file_ids)!r:.100}")
     members = (images.process.s(number, dict(sizes) if sizes else None, user_id=user_id) for number in file_ids)
-    made = (app.batch(members).name(f"{len(file_ids)} files of user {user_id}").allow_failures()
-            .then(all_processed.s()).catch(first_failed.s()).finally_(batch_done.s(user_id)).dispatch())  # fmt: skip
+    batch = (app.batch(members).name(f"{len(file_ids)} files of user {user_id}").allow_failures()
+             .then(all_processed.s()).catch(first_failed.s()).finally_(batch_done.s(user_id)))  # fmt: skip
     with session() as db:
+        made = batch.dispatch(session=db)
         db.add(FileBatch(id=made.id, user_id=user_id))
     return str(made.id)
 
@@ -68,7 +91,9 @@ def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001 -
     batch = app.batches.find(batch_id)
     if batch is None:
         return "the batch was pruned"
-    email.once(f"batch-{batch_id}", "files_done", user_id, done=batch.completed, total=batch.total, failed=batch.failed)
+    with session() as db:
+        email.once(db, f"batch-{batch_id}", "files_done", user_id, done=batch.completed, total=batch.total,
+                   failed=batch.failed)  # fmt: skip
     return f"{batch.completed} of {batch.total} processed"
 
 

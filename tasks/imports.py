@@ -2,16 +2,17 @@
 
     split: where each chunk lies in the file -> a batch of imports.chunk -> imports.finish: counted, and mailed
 
-Nothing is kept in memory but one chunk. A chunk's users and the reports of its rows are one transaction, so a chunk
-that was killed has done all of it or nothing, and one that runs again finds its reports and does no row twice.
+Nothing is kept in memory but one chunk. A chunk's users, their welcome mails and the reports of its rows are one
+transaction, so a chunk that was killed has done all of it or nothing, and one that runs again finds its reports and
+does no row twice.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import func, select
@@ -21,7 +22,8 @@ from sqlalchemy.orm import Session
 from app.models import Import, ImportRow, State, User, session
 from app.models.base import now
 from relevo.errors import OptionError
-from tasks import app, email, storage
+from tasks import app, email, files, storage
+from tasks.accepting import accept
 
 CHUNK = 500
 #: Bad rows that are named in the mail; the API has them all.
@@ -33,6 +35,14 @@ LONGEST_NAME = 255
 
 def tags_of(import_id: int, *_chunk: Any) -> list[str]:
     return ["import", f"import:{import_id}"]
+
+
+def take(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
+    """Keep a CSV and have it imported; the import's id and its job's."""
+    with files.put(user_id, name, source, "imports") as file, session() as db:
+        row = Import(user_id=user_id, name=file.original_name, disk=file.disk, path=file.path)
+        job = accept(db, row, users)
+        return row.id, job
 
 
 @app.task(name="imports.users", bind=True, tries=3, timeout=600, backoff=[10, 60], tags=tags_of)
@@ -66,7 +76,8 @@ def users_failed(job: Any, error: BaseException) -> None:
         if row is None:
             return
         row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
-    email.once(f"import-{import_id}-failed", "document_failed", row.user_id, what="import", error=row.error)
+        about = f"import-{import_id}-failed"
+        email.once(db, about, "document_failed", row.user_id, what="import", error=row.error)
 
 
 @app.task(name="imports.chunk", bind=True, tries=3, timeout=300, backoff=[5, 30], tags=tags_of)
@@ -78,13 +89,15 @@ def chunk(self: Any, import_id: int, first: int, start: int, end: int, columns: 
         text = file.read(end - start).decode()
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=comma))
     with session() as db:
-        done = select(func.count()).select_from(ImportRow).where(ImportRow.import_id == import_id)
-        if not db.scalar(done.where(ImportRow.number >= first, ImportRow.number < first + len(rows))):
+        reports = select(func.count()).select_from(ImportRow).where(
+            ImportRow.import_id == import_id, ImportRow.number >= first, ImportRow.number < first + len(rows)
+        )  # fmt: skip
+        if not db.scalar(reports):
             # Two chunks that name the same addresses crosswise can end in a deadlock; then one of them is tried again.
             for number, cells in enumerate(rows, first):
                 if cells:  # an empty line is nothing
-                    db.add(_imported(db, import_id, number, dict(zip(columns, cells, strict=False))))
-    return _welcomed(import_id, first, first + len(rows))
+                    _import(db, import_id, number, dict(zip(columns, cells, strict=False)))
+        return db.scalar(reports.where(ImportRow.error.is_(None))) or 0
 
 
 @chunk.failed
@@ -113,9 +126,9 @@ def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound
         row.state, row.finished_at = State.COMPLETED, now()
         bad = select(ImportRow).where(ImportRow.import_id == import_id, ImportRow.error.is_not(None))
         shown = db.scalars(bad.order_by(ImportRow.number).limit(SHOWN)).all()
-    counted = {"good": row.good, "bad": row.bad}
-    email.once(f"import-{import_id}-done", "import_done", row.user_id, name=row.name, **counted,
-               rows=[{"number": one.number, "error": one.error} for one in shown])  # fmt: skip
+        counted = {"good": row.good, "bad": row.bad}
+        email.once(db, f"import-{import_id}-done", "import_done", row.user_id, name=row.name, **counted,
+                   rows=[{"number": one.number, "error": one.error} for one in shown])  # fmt: skip
     return counted
 
 
@@ -171,18 +184,20 @@ class Lines:
 
 # --- a row
 # --------------------------------------------------------------------------------------------------------------
-def _imported(db: Session, import_id: int, number: int, cells: dict[str, str]) -> ImportRow:
+def _import(db: Session, import_id: int, number: int, cells: dict[str, str]) -> None:
+    """A user and their welcome, or not, and the report of the row."""
     name, address = cells.get(NAME, "").strip(), cells.get(ADDRESS, "").strip()
     report = ImportRow(import_id=import_id, number=number, email=address[:254])
     try:
         report.email, name = address_of(address), name_of(name)
         with db.begin_nested():
-            db.add(User(name=name, email=report.email))
+            db.add(user := User(name=name, email=report.email))
+        email.once(db, f"welcome-{user.id}", "welcome", user.id)
     except IntegrityError:
         report.error = f"there is a user with the address {report.email}"
     except ValueError as error:
         report.error = str(error).partition("\n")[0][:1000]
-    return report
+    db.add(report)
 
 
 def address_of(given: str) -> str:
@@ -198,18 +213,6 @@ def name_of(given: str) -> str:
     if not given or len(given) > LONGEST_NAME or not given.isprintable():
         raise ValueError(f"expected a name, got {given!r:.60}")
     return given
-
-
-def _welcomed(import_id: int, first: int, end: int) -> int:
-    """Welcome the users of the good rows, each once however often this is done; how many they are."""
-    good = select(User.id).join(ImportRow, ImportRow.email == User.email).where(
-        ImportRow.import_id == import_id, ImportRow.error.is_(None), ImportRow.number >= first, ImportRow.number < end
-    )  # fmt: skip
-    with session() as db:
-        found: Sequence[int] = db.scalars(good).all()
-    for user_id in found:
-        email.once(f"welcome-{user_id}", "welcome", user_id)
-    return len(found)
 
 
 def _row(import_id: int) -> Import:

@@ -45,7 +45,8 @@ def place(user_id: int, store_id: int, lines: Mapping[int, int], shipping: str |
         order.lines = [OrderLine(store_product_id=product, quantity=quantity, price=prices[product])
                        for product, quantity in lines.items()]  # fmt: skip
         db.add(order)
-    return order.id, steps(order).apply_async().id
+        db.flush()
+        return order.id, steps(order).apply_async(session=db).id
 
 
 def steps(order: Order) -> Signature:
@@ -87,9 +88,11 @@ def reserve(self: Any, order_id: int) -> None:
 @app.task(name="orders.confirm", **_STEP)
 def confirm(self: Any, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
     """Tell the customer."""
-    order = _done(order_id, "confirmed_at")
-    total = _money(order.total)
-    email.once(f"order-{order_id}-confirmed", "order_confirmed", order.user_id, order=order_id, total=total)
+    with session() as db:
+        order = db.get_one(Order, order_id)
+        order.confirmed_at = order.confirmed_at or now()
+        total = _money(order.total)
+        email.once(db, f"order-{order_id}-confirmed", "order_confirmed", order.user_id, order=order_id, total=total)
 
 
 @app.task(name="orders.ship", **_STEP)
@@ -129,7 +132,8 @@ def fail(self: Any, order_id: int) -> None:  # noqa: ARG001 - bound as every ste
         fetching.ask("POST", f"{url}/{order.payment}/refunds", PATIENCE, {"order": order_id},
                      {"idempotency-key": f"order-{order_id}-refund"})  # fmt: skip
     reason = order.error or "something went wrong"
-    email.once(f"order-{order_id}-failed", "order_failed", order.user_id, order=order_id, error=reason)
+    with session() as db:
+        email.once(db, f"order-{order_id}-failed", "order_failed", order.user_id, order=order_id, error=reason)
 
 
 @pay.failed
@@ -152,11 +156,10 @@ def _order(order_id: int) -> Order:
     return order
 
 
-def _done(order_id: int, moment: str) -> Order:
+def _done(order_id: int, moment: str) -> None:
     with session() as db:
         order = db.get_one(Order, order_id)
         setattr(order, moment, getattr(order, moment) or now())
-    return order
 
 
 def _charged(url: str, order: Order) -> str:

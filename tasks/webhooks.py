@@ -25,6 +25,7 @@ from app.models.base import now
 from relevo import clock
 from relevo.errors import JobFailedError
 from tasks import app, email, outgoing, storage
+from tasks.accepting import accept
 
 LONGEST_BODY = 60_000
 _OK, _REFUSED, _BROKEN = 200, 300, 500
@@ -46,14 +47,11 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
     try:
         with session() as db:
             row = Webhook(user_id=user_id, url=url, body=text, pending_key=key)
-            db.add(row)
+            accept(db, row, deliver)
     except IntegrityError:  # the same is on its way
         with session() as db:
             there = db.scalars(select(Webhook.id).filter_by(pending_key=key)).one_or_none()
         return (there, False) if there is not None else send(user_id, url, body)
-    result = deliver.delay(row.id)
-    with session() as db:
-        db.get_one(Webhook, row.id).job_id = result.id
     return row.id, True
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Seconds: far more than a slow machine that does much else needs, since only a failing test waits so long.
 WITHIN = 90.0
@@ -24,3 +28,13 @@ def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str, 
             pytest.fail(f"waited {within:.0f} s for {question}\n{otherwise()}")
         time.sleep(EVERY)
     return answer
+
+
+def stacks(pid: int, log: Path) -> str:
+    """The log of a worker that hangs, with the stacks of its threads: Celery writes them when it gets SIGUSR1."""
+    before = log.stat().st_size
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGUSR1)
+        with contextlib.suppress(pytest.fail.Exception):  # its main thread may be past hearing
+            eventually(lambda: log.stat().st_size > before, within=5.0)
+    return log.read_text(errors="replace")[-60_000:]

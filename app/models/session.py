@@ -16,7 +16,8 @@ from relevo.engine import engine_for
 def session(url: str | None = None) -> Iterator[Session]:
     """A session on the database of DATABASE_URL, or of `url`; the tables are there (or a SchemaError says what to do).
 
-    On SQLite the transaction holds the one write lock from the start: don't dispatch, mail or compute inside it.
+    On SQLite the transaction holds the one write lock from the start: don't mail or compute inside it, and dispatch
+    with it (`session=db`) or after it.
     """
     engine = engine_for(url or settings.engine().database_url)
     schema.require(engine)

@@ -38,9 +38,10 @@ class JobsPage(Page):
         if queue:
             search = Search((*search.terms, ("queue", queue)), search.words, search.since, search.until)
         values = {"state": state, "q": text, "queue": queue, "wrong": wrong, "states": [*TO_DO, *ENDED], "rows": [],
-                  "ended": state in ENDED, "more": None, "before": self.field("before")}  # fmt: skip
+                  "ended": state in ENDED, "more": None, "before": self.field("before"), "now": 0.0}  # fmt: skip
         if wrong:
             return values
+        self.looks_at = "The store" if state in ENDED else "The broker"
         found = self._ended(ENDED[state], search) if state in ENDED else self._to_do(TO_DO[state], search, queue)
         return {**values, **found}
 
@@ -50,7 +51,7 @@ class JobsPage(Page):
         queues = [queue] if queue else source.queues()
         rows = waiting.listed(source.driver, queues, state, search, shown + 1)
         more = shown + ROWS if len(rows) > shown and shown < waiting.DEEPEST else None
-        return {"rows": rows[:shown], "more": more}
+        return {"rows": rows[:shown], "more": more, "now": source.driver.now()}
 
     def _ended(self, state: Ended, search: Search) -> dict[str, Any]:
         store = self.application.source.store

@@ -17,6 +17,7 @@ class LimitsPage(Page):
     """/limits?q=…"""
 
     template, title, tab = "relevo/limits.html", "Limits", "more"
+    looks_at = "The broker"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         prefix = self.field("q").strip()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler, authenticated
 
 from relevo.dashboard import looks
 from relevo.dashboard.guard import LONGEST_TARGET, POLICY, Guard
-from relevo.errors import DriverUnavailableError, RelevoError
+from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,10 @@ class Ours(Guard):
 
     def check_xsrf_cookie(self) -> None:
         """Flower asks for a token only where there is a cookie to protect."""
-        RequestHandler.check_xsrf_cookie(self)
+        try:
+            RequestHandler.check_xsrf_cookie(self)
+        except HTTPError as error:
+            raise HTTPError(403, "Nothing was done: this page is too old to act. Reload the page.") from error
 
     def field(self, name: str, default: str = "") -> str:
         """A value of the query or the form, as it was sent."""
@@ -64,7 +68,7 @@ class Ours(Guard):
         if status_code == 401:  # noqa: PLR2004
             super().write_error(status_code, **kwargs)
             return
-        message = str(error.log_message or "") if isinstance(error, HTTPError) else ""
+        message = (error.get_message() or "") if isinstance(error, HTTPError) else ""
         if isinstance(error, RelevoError):
             message, status_code = str(error), AWAY if isinstance(error, DriverUnavailableError) else CONFLICT
         self.set_status(status_code)
@@ -95,24 +99,29 @@ class Ours(Guard):
         return {"kind": str(said["kind"]), "text": str(said["text"])}
 
 
-class Page(Ours):
+class Page(Ours, ABC):
     """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the template shows."""
 
     template: str
     title: str
     tab = ""
+    #: Where it looks, to be named when that is away.
+    looks_at = "The store"
 
     @authenticated
     async def get(self, *arguments: str) -> None:
-        values = await self.run(self.gather, *arguments)
+        try:
+            values = await self.run(self.gather, *arguments)
+        except DriverError as error:
+            raise HTTPError(AWAY, "%s can't be reached: %s", self.looks_at, error) from error
         self.show(self.template, **{"title": self.title, "tab": self.tab, **values})
 
+    @abstractmethod
     def gather(self, *arguments: str) -> dict[str, Any]:
         """The values of the template."""
-        raise NotImplementedError
 
 
-class Action(Ours):
+class Action(Ours, ABC):
     """Something to do. `act` runs in a thread and returns what it has done, for people."""
 
     name: str
@@ -146,9 +155,9 @@ class Action(Ours):
         """What it is done to, for the audit log."""
         return " ".join(arguments)
 
+    @abstractmethod
     def act(self, *arguments: str) -> str:
         """Do it. Raises RelevoError."""
-        raise NotImplementedError
 
     def _back(self) -> str:
         """A page of ours: never an address of somebody else's."""

@@ -15,6 +15,7 @@ class PausesPage(Page):
     """/pauses."""
 
     template, title, tab = "relevo/pauses.html", "Pauses", "more"
+    looks_at = "The broker"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source

@@ -17,6 +17,7 @@ from relevo.dashboard.measures import MetricsPage
 from relevo.dashboard.onejob import JobPage
 from relevo.dashboard.overview import OverviewPage
 from relevo.dashboard.pauses import Lift, Pause, PausesPage, Resume
+from relevo.dashboard.prometheus import PrometheusPage
 from relevo.dashboard.queues import Broker, is_ours
 from relevo.dashboard.trail import AuditPage
 
@@ -49,6 +50,7 @@ PAGES: list[Route] = [
     ("/queues/resume", Resume, "resume"),
     ("/pauses/lift", Lift, "lift"),
     ("/audit", AuditPage, "audit"),
+    ("/metrics/relevo", PrometheusPage, None),
 ]
 
 

@@ -7,6 +7,7 @@ Every handler of Flower's is served behind the same door; its templates find our
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from tornado.web import RedirectHandler, StaticFileHandler, url
 
 from relevo.dashboard import guard, people, routes
 from relevo.dashboard.overlay import TEMPLATES, Overlay, Static
+from relevo.dashboard.prometheus import Exposition
 from relevo.dashboard.source import Source
+
+logger = logging.getLogger(__name__)
 
 people.define_options()
 
@@ -42,6 +46,7 @@ class Dashboard(Flower):
         settings.setdefault("xsrf_cookie_kwargs", {"samesite": "Lax"})
         super().__init__(options=options, capp=capp, **settings)
         self.source = Source(self.capp)
+        self.exposition = Exposition(self.source, lambda: self.workers)
         self.add_transform(guard.SafeHeaders)
         prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
         self.add_handlers(".*", _routes(prefix, self.capp))
@@ -64,7 +69,10 @@ class Dashboard(Flower):
         self._looked_at_workers = now
         answers = self.update_workers()
         if ago > 4 * BETWEEN_LOOKS:
-            await answers
+            try:
+                await answers
+            except Exception:  # a broker that goes while it is asked: what can be seen is shown
+                logger.warning("the workers could not be asked who they are", exc_info=True)
 
 
 def _routes(prefix: str, app: Any) -> list[Any]:

@@ -87,7 +87,8 @@ class Worker:
 
 def workers(inspected: dict[str, Any], now: float) -> list[Worker]:
     """The workers of Flower's inspector that have answered lately, by name."""
-    alive = {name: said for name, said in inspected.items() if now - said.get("timestamp", 0) < GONE}
+    # A copy: while a page is made in its thread, Flower's loop notes who answers.
+    alive = {name: said for name, said in dict(inspected).items() if now - said.get("timestamp", 0) < GONE}
     return [_worker(name, alive[name]) for name in sorted(alive)]
 
 

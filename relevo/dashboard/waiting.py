@@ -32,6 +32,10 @@ class Waiting:
     def id(self) -> str:
         return self.view.id
 
+    def is_left(self, now: float) -> bool:
+        """Whether whoever held it is silent for longer than the lease: the next worker that looks takes it over."""
+        return self.view.reserved_until is not None and self.view.reserved_until < now
+
 
 def read(view: JobView) -> Waiting:
     """What stands in a job's message."""

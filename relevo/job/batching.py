@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
 import celery
 
-from relevo.job import chain, collect, launch
+from relevo.job import chain, collect, launch, transactions
 from relevo.job.batch import Batches, NewBatch
 from relevo.job.chain import NewChain
 from relevo.store.batches import BatchRow
@@ -33,6 +33,10 @@ class Batching(celery.Celery):
     def send_batch(self, new: NewBatch, id_: str, session: Any = None) -> BatchRow:
         """The way out for every batch."""
         return launch.launch(new, id_, session)
+
+    def send_in_session(self, session: Any, send: Callable[[], Any]) -> Any:
+        """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns what it returns."""
+        return transactions.dispatch(self, session, send)
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Celery's way out for every job."""

@@ -15,7 +15,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +44,21 @@ class Delivery:
         self._drivers: dict[tuple[int, str], Any] = {}
         self._written_to: set[Any] = set()
 
-    @cached_property
+    @property
     def store(self) -> Store:
         return store_for(self.app.settings.database_url)
 
     # --- in the transaction -----------------------------------------------------------------------------------------
     def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
-        for each in outbox.fresh(connection, sendings):
-            driver = self.sharing(each.connection, connection.engine.url)
+        fresh = outbox.fresh(connection, sendings)
+        for name in dict.fromkeys(each.connection for each in fresh):
+            these = [each for each in fresh if each.connection == name]
+            driver = self.sharing(name, connection.engine.url)
             if driver is None:
-                outbox.add(connection, [_marked(each)])
+                outbox.add(connection, [_marked(each) for each in these])
             else:
-                database_jobs.put(connection, [_new_job(each)], driver.now())
+                database_jobs.put(connection, [_new_job(each) for each in these], driver.now())
                 self._written_to.add(driver)
 
     def sharing(self, name: str, database: URL | None = None) -> Any:

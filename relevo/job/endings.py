@@ -16,6 +16,7 @@ from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
+from relevo.store.schedules import RunEnd
 
 #: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics either).
 ALL, FAILED, NONE = "all", "failed", "none"
@@ -65,15 +66,25 @@ def ignored(request: Any) -> Ending | None:
     return _counted(request, tally.COMPLETED)
 
 
+def replaced(request: Any) -> Ending | None:
+    """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
+    sent, scheduled = members.sent_uuid(request), members.SCHEDULED in request.request_dict
+    run = RunEnd(str(request.id), tally.COMPLETED, clock.now()) if scheduled else None
+    return Ending(listed=False, sent=sent, run=run) if sent or run else None
+
+
 def _counted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
-    return ending if ending.members or ending.sent else None
+    return ending if ending.members or ending.sent or ending.run else None
 
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
-    if members.HEADER not in headers and members.SENT not in headers:
+    if members.SCHEDULED in headers:
+        ending = replace(ending, run=RunEnd(str(request.id), ending.job.state if ending.job else state, clock.now()))
+    alone = members.HEADER not in headers and members.SENT not in headers and not headers.get("group")
+    if alone and state == tally.COMPLETED:
         return ending
     return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
 

@@ -8,18 +8,20 @@ task.after_commit(session)            any session: dispatched when it has commit
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from relevo.drivers.values import NewJob
+from relevo.database import schema
 from relevo.errors import OptionError
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Where a session keeps what is to be done when it has committed.
 WAITING = "relevo_after_commit"
@@ -33,15 +35,12 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     joined(way, session)
     with collecting() as sheet:
         result = send()
-        jobs = sheet.take()
-    hand_in(way, session, jobs, app.settings.queue_connection)
+        jobs, bound = sheet.take(), sheet.bound
+    if jobs:
+        sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
+        way(session.connection(), sendings)
+        after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
     return result
-
-
-def hand_in(way: Delivery, session: Any, jobs: Sequence[NewJob], name: str) -> None:
-    """Write jobs for the broker of a connection in the session's transaction."""
-    way(session.connection(), [sending_of(job, name) for job in jobs])
-    after_commit(session, lambda: way.after_commit(name))
 
 
 def joined(way: Delivery, session: Any) -> Any:
@@ -52,6 +51,7 @@ def joined(way: Delivery, session: Any) -> Any:
             "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
             f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
         )
+    schema.ensure_in(connection)
     return connection
 
 
@@ -70,6 +70,14 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
         session.begin()
     mine = session.get_nested_transaction() or session.get_transaction()
     session.info.setdefault(WAITING, []).append((mine, do))
+
+
+def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
+    """What runs in place: at once, or when the session has committed; `row` is what there is to say until then."""
+    if session is None:
+        return run()
+    after_commit(session, run)
+    return row
 
 
 def _committed(session: Session) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists
 
 from relevo import clock
-from relevo.store import batches, failed, history, metrics, outbox, receipts
+from relevo.store import batches, failed, history, metrics, outbox, receipts, schedules
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outbox import Deliver
+from relevo.store.schedules import RunEnd
 from relevo.store.session import Store
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
@@ -27,7 +28,7 @@ class Ending:
     """The end of a job: `job` for history and metrics, `failure` for the failed store.
 
     `listed`: whether history keeps the job; if it doesn't, the job is only counted. `members`: how it ended as a member
-    of batches. `sent`: its id, if it came through the outbox.
+    of batches. `sent`: its id, if it came through the outbox. `run`: how the run of an entry of the schedule has ended.
     """
 
     job: EndedJob | None = None
@@ -35,6 +36,7 @@ class Ending:
     listed: bool = True
     members: tuple[MemberEnd, ...] = ()
     sent: str | None = None
+    run: RunEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
     sent = [ending.sent for ending in endings if ending.sent is not None]
     if sent:
         parts.append(lambda connection: outbox.came(connection, sent))
+    if runs := [ending.run for ending in endings if ending.run is not None]:
+        parts.append(lambda connection: schedules.ended(connection, runs))
     if members := [end for ending in endings for end in ending.members]:
         parts.append(batches.prepared(members, deliver))
 
@@ -76,6 +80,7 @@ def prune(store: Store, keep: Retention) -> None:
                 break
     metrics.prune(store, now - keep.metrics)
     receipts.prune(store, now - max(keep.completed, keep.failed))
+    schedules.prune(store, now - max(keep.completed, keep.failed))
     # Tags lie beside history and failed jobs alike, and go when neither has the job any more.
     listed = exists().where(history_table.c.uuid == tags.c.uuid)
     has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)

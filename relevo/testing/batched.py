@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo import clock
+from relevo.job import transactions
 from relevo.job.batch import NewBatch
 from relevo.job.making import member_of
 from relevo.store.batches import BatchRow
@@ -73,13 +74,15 @@ class BatchAssertions(GroupAssertions, ABC):
         """No batch at all."""
         self._expect_batches(not self.batches(), "no batch to be dispatched")
 
-    def keep_batch(self, new: NewBatch, members: list[Any], id_: str) -> BatchRow:
-        """Note a batch. Returns it as it would be once it is sent, with nothing done."""
+    def keep_batch(self, new: NewBatch, members: list[Any], id_: str, session: Any = None) -> BatchRow:
+        """Note a batch (with a session, when that commits). Returns it as it would be once it is sent."""
         calls = {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
         batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), calls, new.failures_allowed, new.queue,
                                 new.connection)  # fmt: skip
-        with self._lock:
+        if session is None:
             self._batches.append(batch)
+        else:
+            transactions.after_commit(session, lambda: self._batches.append(batch))
         tally = Tally(total=len(members), allow_failures=new.failures_allowed)
         return BatchRow(
             id=id_, name=new.called or "batch", connection=new.connection or "", queue=new.queue, callbacks={},

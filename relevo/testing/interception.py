@@ -24,6 +24,7 @@ from celery.canvas import maybe_signature
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
+from relevo.job import collect, transactions
 from relevo.testing import batched
 from relevo.testing.dispatched import Dispatched, recorded
 from relevo.testing.replaced import Replaced, task_progress
@@ -57,13 +58,15 @@ class Interception:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.fakes: list[Fake] = []
+        self._mine = threading.local()
         self.eager = bool(app.conf.task_always_eager)
         self.always = [
             # An app that runs its jobs in place sends nothing that could be caught.
             Replaced(app.conf.changes, "task_always_eager", lambda _eager: False),
             Replaced(app, "send_task", self._sending),
             Replaced(app.amqp, "send_task_message", self._writing),
-            *([Replaced(app, "send_batch", self._batching)] if hasattr(app, "send_batch") else ()),
+            *([Replaced(app, "send_batch", self._batching), Replaced(app, "send_in_session", self._joining)]
+              if hasattr(app, "send_batch") else ()),
             task_progress,
         ]
         self.producers = Replaced(app.amqp, "_producer_pool", _producers)
@@ -90,11 +93,32 @@ class Interception:
                 fake = self.taker(_subject(name, args))
                 if fake is None:
                     return self._pass_on(original, name, args, kwargs, *rest, **options)
-                options["producer"] = pen = Pen(fake.keep)
+                options["producer"] = pen = Pen(self._keeping(fake))
             pen.asked = {**dict(zip(("countdown", "eta"), rest, strict=False)), **options}
-            return original(name, args, kwargs, *rest, **options)
+            with collect.not_collecting() if self._session else nullcontext():
+                return original(name, args, kwargs, *rest, **options)
 
         return send_task
+
+    def _joining(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def send_in_session(session: Any, send: Callable[[], Any]) -> Any:
+            before, self._mine.session = self._session, session
+            try:
+                return original(session, send)
+            finally:
+                self._mine.session = before
+
+        return send_in_session
+
+    @property
+    def _session(self) -> Any:
+        """The session that this thread dispatches in."""
+        return getattr(self._mine, "session", None)
+
+    def _keeping(self, fake: Fake) -> Callable[[Dispatched], None]:
+        """What notes a job: at once, or when the session has committed that it is dispatched in."""
+        session = self._session
+        return fake.keep if session is None else lambda job: transactions.after_commit(session, lambda: fake.keep(job))
 
     def _writing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_task_message(producer: Any, name: str, message: Any, **sent: Any) -> Any:
@@ -111,7 +135,7 @@ class Interception:
             fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None)
             if fake is None:
                 return original(replace(new, members=members), id_, session)
-            return fake.keep_batch(new, members, id_)
+            return fake.keep_batch(new, members, id_, session)
 
         return send_batch
 

@@ -13,6 +13,7 @@ from app.models import Report, State, User, session
 from app.models.base import now
 from relevo.errors import OptionError, did_you_mean
 from tasks import app, documents
+from tasks.accepting import accept
 from tasks.reports import data, system
 from tasks.tables import TableError
 
@@ -32,14 +33,13 @@ def generate(self: Any, report_id: int) -> dict[str, Any]:
         return {"report": report_id, "skipped": "it was cancelled"}
     if row.type not in TYPES:
         self.fail(OptionError(f"expected a type ({', '.join(TYPES)}), got {row.type!r}{did_you_mean(row.type, TYPES)}"))
-    size = row.size
-    if row.state != State.COMPLETED:
-        try:
-            title = f"{row.type} of {row.created_at:%Y-%m-%d}"
-            size = documents.make(row, row.type, title, TYPES[row.type](row.user_id))
-        except TableError as error:
-            self.fail(error)
-    documents.tell(Report, report_id, f"{row.type} report")
+    if row.state == State.COMPLETED:
+        return {"report": report_id, "size": row.size}
+    try:
+        title = f"{row.type} of {row.created_at:%Y-%m-%d}"
+        size = documents.make(row, row.type, f"{row.type} report", title, TYPES[row.type](row.user_id))
+    except TableError as error:
+        self.fail(error)
     return {"report": report_id, "size": size}
 
 
@@ -53,9 +53,8 @@ def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
         have = set(db.scalars(daily.where(Report.user_id.in_(administrators), Report.format == "pdf")))
         rows = [Report(user_id=user_id, type="system-health", format="pdf")
                 for user_id in administrators if user_id not in have]  # fmt: skip
-        db.add_all(rows)
-    for row in rows:
-        generate.delay(row.id)
+        for row in rows:
+            accept(db, row, generate)
     return len(rows)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from tests.waiting import WITHIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,17 @@ class Receiver:
         self.asked: list[Asked] = []
         self.answers: list[tuple[int, bytes, dict[str, str]]] = [(200, b"{}", {})]
         self.url = ""
+        self.open = threading.Event()
+        self.open.set()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block, who asks is kept waiting for the answer."""
+        self.open.clear()
+        try:
+            yield
+        finally:
+            self.open.set()
 
     def say(self, *answers: Any) -> None:
         self.answers = [(one, b"{}", {}) if isinstance(one, int) else (*one, {})[:3] for one in answers]
@@ -44,12 +57,14 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.asked.append(Asked(self.command, self.path, headers, body))
+            receiver.open.wait(WITHIN)
             status, told, others = receiver.next()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(told)), **others}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(told)
+            with contextlib.suppress(OSError):  # who asked may have been killed meanwhile
+                self.end_headers()
+                self.wfile.write(told)
 
         do_POST = do_GET = answer  # noqa: N815 - http.server's names
 

@@ -23,14 +23,12 @@ from app.models import (
     File,
     Import,
     Order,
-    Report,
     Store,
     StoreProduct,
     Token,
     session,
 )
 from app.models.base import now
-from relevo.errors import DriverUnavailableError
 from tasks import cases, catalog, email, events, exports, images, imports, orders, reports, webhooks
 from tests.pictures import saved, scene
 
@@ -277,18 +275,6 @@ def test_a_report_is_asked_for_made_and_fetched(shop, api):
 )
 def test_a_report_of_no_type_or_format_is_refused(api, given):
     problem(api.post("/api/generate-report", json=given), 422)
-
-
-def test_a_broker_that_is_away_is_a_503_and_leaves_no_row(api, shop):
-    def away(*_args, **_kwargs):
-        raise DriverUnavailableError("connection to 10.0.0.1 with password hunter2 refused")
-
-    shop.patch.setattr(reports.generate, "delay", away)
-    answer = api.post("/api/generate-report", json={"type": "user-activity"})
-    problem(answer, 503, "try again")
-    assert "hunter2" not in answer.text
-    with session() as db:
-        assert db.scalar(select(func.count()).select_from(Report)) == 0
 
 
 def test_users_are_created_and_imported_by_administrators(shop, api, admin):

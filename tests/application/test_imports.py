@@ -81,9 +81,9 @@ def test_a_chunk_that_runs_again_makes_no_user_twice_and_mails_nobody_twice(shop
 
 def test_a_chunk_that_is_killed_has_done_nothing(shop, monkeypatch):
     number = uploaded(shop, "name,email\nA,a@example.com\nB,b@example.com\n")
-    real = imports._imported
+    real = imports._import
     monkeypatch.setattr(
-        imports, "_imported", lambda db, *rest: real(db, *rest) if rest[1] < 2 else (_ for _ in ()).throw(SystemExit)
+        imports, "_import", lambda db, *rest: real(db, *rest) if rest[1] < 2 else (_ for _ in ()).throw(SystemExit)
     )
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
     with pytest.raises(SystemExit):
@@ -93,7 +93,7 @@ def test_a_chunk_that_is_killed_has_done_nothing(shop, monkeypatch):
 
 def test_the_rows_of_a_chunk_that_has_failed_for_good_are_bad(shop, monkeypatch):
     number = uploaded(shop, "name,email\nA,a@example.com\nB,b@example.com\n")
-    monkeypatch.setattr(imports, "_imported", lambda *_: 1 / 0)
+    monkeypatch.setattr(imports, "_import", lambda *_: 1 / 0)
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
     imports.chunk.delay(number, *where)
     shop.queue.drain(including_delayed=True)

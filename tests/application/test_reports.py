@@ -106,21 +106,6 @@ def test_a_second_run_makes_nothing_and_mails_nothing_twice(shop):
     assert len(shop.mails) == 1
 
 
-def test_a_run_that_was_killed_before_its_mail_sends_it_the_next_time(shop):
-    number = report(shop, shop.user())
-    shop.patch.setattr(documents, "tell", lambda *_: (_ for _ in ()).throw(SystemExit))
-    with pytest.raises(SystemExit):
-        reports.generate(number)
-    assert content(shop, Report, number)
-    shop.patch.setattr(documents, "tell", TELL)
-    reports.generate.delay(number)
-    shop.queue.drain()
-    assert len(shop.mails) == 1
-
-
-TELL = documents.tell
-
-
 def test_a_disk_that_is_full_is_tried_twice_and_then_the_user_is_told(shop):
     number = report(shop, shop.user())
 

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import collections
 import contextlib
 import json
 import os
+import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.servers import find, missing
-from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WITHIN = 30.0
+WITHIN = 60.0
+#: What a script's promise ends with when its page goes.
+GONE = ("navigated", "destroyed", "Cannot find context")
 LARGEST = 50_000_000
 
 
@@ -35,7 +40,7 @@ class Browser:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self.complaints: list[str] = []
-        self._loop, self._last = loop, 0
+        self._loop, self._last, self._loaded = loop, 0, False
         self._socket = loop.run_until_complete(self._connect(port))
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -48,14 +53,19 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Do something of the protocol, and note what happens meanwhile."""
+        answer = self._ask(method, params)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         self._last += 1
         self._loop.run_until_complete(self._send({"id": self._last, "method": method, "params": params}))
-        while True:
-            message = json.loads(self._loop.run_until_complete(self._receive()))
-            if message.get("id") == self._last:
-                assert "error" not in message, message
-                return message["result"]
+        while (message := self._next()).get("id") != self._last:
             self._note(message.get("method"), message.get("params", {}))
+        return message
+
+    def _next(self) -> dict[str, Any]:
+        return json.loads(self._loop.run_until_complete(self._receive()))
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._socket.write_message(json.dumps(message))
@@ -64,6 +74,7 @@ class Browser:
         return await asyncio.wait_for(self._socket.read_message(), WITHIN)
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
+        self._loaded = self._loaded or method == "Page.loadEventFired"
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
         if method == "Log.entryAdded" and params["entry"]["level"] == "error":
@@ -74,9 +85,12 @@ class Browser:
         self.call("Network.setExtraHTTPHeaders", headers={"Authorization": f"Basic {word}"})
 
     def open(self, url: str) -> None:
-        self.run("window.leaving = true")
+        """Go to a page; it is there when this returns."""
+        self._loaded = False
         self.call("Page.navigate", url=url)
-        self.until("!window.leaving && document.readyState === 'complete'")
+        while not self._loaded:
+            message = self._next()
+            self._note(message.get("method"), message.get("params", {}))
 
     def run(self, script: str) -> Any:
         """What a script says."""
@@ -84,12 +98,22 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def until(self, condition: str) -> Any:
-        """Look until a script says something true."""
-        return eventually(
-            lambda: self.run(f"Boolean({condition}) && ({condition}) !== null"),
-            lambda: f"{condition}\n{self.run('document.body.innerText')[:3000]}",
-        )
+    def until(self, condition: str) -> None:
+        """Wait in the page until a script says something true."""
+        frame = f"""new Promise((resolve, reject) => {{
+            const until = performance.now() + {1000 * WITHIN - 5000};
+            (function look() {{
+                if ({condition}) {{ resolve(true); }}
+                else if (performance.now() > until) {{ reject(document.body.innerText.slice(0, 3000)); }}
+                else {{ setTimeout(look, 20); }}
+            }}());
+        }})"""
+        while True:
+            said = self._ask("Runtime.evaluate", {"expression": frame, "awaitPromise": True, "returnByValue": True})
+            if not any(word in said.get("error", {}).get("message", "") for word in GONE):
+                break  # else the page went while it was looked at, and the next one is
+        assert "error" not in said, said
+        assert "exceptionDetails" not in said["result"], f"waited for {condition}\n{said['result']}"
 
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
@@ -109,10 +133,10 @@ def chromium(folder: Path) -> Iterator[Browser]:
     command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                "--remote-debugging-port=0", f"--user-data-dir={folder}/profile", "--disable-background-networking",
                "--disable-component-update", "--disable-extensions", "about:blank"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     loop = asyncio.new_event_loop()
     try:
-        yield Browser(loop, _port(Path(folder, "profile", "DevToolsActivePort"), process))
+        yield Browser(loop, _port(process))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
@@ -120,8 +144,10 @@ def chromium(folder: Path) -> Iterator[Browser]:
         loop.close()
 
 
-def _port(written: Path, process: subprocess.Popen[bytes]) -> int:
-    started = lambda: written.exists() and written.read_text().count("\n")  # noqa: E731
-    eventually(lambda: started() or process.poll() is not None, lambda: "chromium did not start")
-    assert started(), f"chromium ended with {process.returncode}"
-    return int(written.read_text().splitlines()[0])
+def _port(process: subprocess.Popen[bytes]) -> int:
+    """Where it listens: it says so when it does."""
+    for line in process.stderr or ():
+        if found := re.search(rb"DevTools listening on ws://[^:]+:(\d+)/", line):
+            threading.Thread(target=collections.deque, args=(process.stderr, 0), daemon=True).start()  # read on
+            return int(found[1])
+    return pytest.fail("chromium did not start", pytrace=False)

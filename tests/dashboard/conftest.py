@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import threading
 from base64 import b64encode
@@ -43,8 +42,9 @@ class Answer:
 class Site:
     """One dashboard, in a thread of its own; `get` and `post` are what a browser would send."""
 
-    def __init__(self, app: Any, workers: dict[str, Any] | None = None, **given: Any) -> None:
-        self.app, self.options = app, copied(**given)
+    def __init__(self, app: Any, workers: dict[str, Any] | None = None, asking: bool = False, **given: Any) -> None:
+        """`workers`: those that have answered; with `asking` they are asked."""
+        self.app, self.options, self._asking = app, copied(**given), asking
         self.headers: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
         self.prefix = f"/{given['url_prefix']}" if given.get("url_prefix") else ""
@@ -61,7 +61,8 @@ class Site:
             self.dashboard = Dashboard(
                 options=self.options, capp=self.app, io_loop=IOLoop.current(), **settings
             )
-            self.dashboard.update_workers = self._no_workers
+            if not self._asking:
+                self.dashboard.update_workers = self._no_workers
             self.dashboard.inspector.workers.update(workers)
             listening, self.port = bind_unused_port()
             server = HTTPServer(self.dashboard)
@@ -109,8 +110,9 @@ class Site:
         return answer.body
 
     def token(self) -> str:
-        found = re.search(r'name="_xsrf" value="([^"]+)"', self.ask("/pauses").body)
-        return found[1] if found else ""
+        if "_xsrf" not in self.cookies:
+            self.ask("/pauses")  # the first form brings it
+        return self.cookies.get("_xsrf", "")
 
     def post(self, path: str, **fields: Any) -> Answer:
         """A form, as a page sends it."""

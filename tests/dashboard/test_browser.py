@@ -10,9 +10,9 @@ from relevo.store import failed
 from relevo.store.failed import FailedJob
 from tests.dashboard.browser import chromium
 from tests.dashboard.conftest import PASSWORDS
+from tests.dashboard.hostile import HOSTILE
 from tests.faults.workers import payload_of
 
-HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>'\"&\u202e"
 PAGES = ("overview", "jobs", "failed", "batches", "charts", "tags", "pauses", "limits", "audit", "workers", "tasks",
          "broker")  # fmt: skip
 NARROW = 360

@@ -32,6 +32,7 @@ app = create_app(
     worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
     worker_hijack_root_logger=True,
     limits={"five": Rate.of("5/second", "moving")},
+    beat_schedule=json.loads(os.environ.get("FAULTS_SCHEDULE", "{}")),
 )
 
 

@@ -3,6 +3,7 @@
 with Proxy(port) as proxy:
 proxy.pull()   # every connection of before is silent from now on, for ever; so is every new one
 proxy.plug()   # new connections are forwarded
+proxy.cut()    # every connection is closed, and so is every new one: the server is down
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Proxy:
         self._wake, self._woken = socket.socketpair()
         self._peers: dict[socket.socket, socket.socket] = {}
         self._silent: list[socket.socket] = []
-        self._pulled = self._closed = False
+        self._pulled = self._cut = self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -50,7 +51,12 @@ class Proxy:
 
     def plug(self) -> None:
         with self._lock:
-            self._pulled = False
+            self._pulled = self._cut = False
+
+    def cut(self) -> None:
+        with self._lock:
+            self._cut = True
+        self._wake.send(b"!")
 
     def _run(self) -> None:
         while not self._closed:
@@ -62,13 +68,23 @@ class Proxy:
     def _serve(self, one: socket.socket) -> None:
         if one is self._woken:
             one.recv(100)
+            self._close_all()
         elif one is self._listener:
             self._accept()
         elif one in self._peers:
             self._forward(one)
 
+    def _close_all(self) -> None:
+        if self._cut:
+            for one in self._peers:
+                one.close()
+            self._peers.clear()
+
     def _accept(self) -> None:
         client = self._listener.accept()[0]
+        if self._cut:
+            client.close()
+            return
         if self._pulled:
             self._silent.append(client)
             return

@@ -25,7 +25,8 @@ PRELOADED = (
     "celery.concurrency.thread", "celery.worker.components", "celery.worker.autoscale", "celery.app.control",
     "celery.app.events", "celery.fixups.django", "relevo.app", "relevo.job.task", "relevo.job.request",
     "relevo.drivers.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver", "tests.faults",
-    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
+    "relevo.schedule.beat", "celery.bin.beat", "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 )  # fmt: skip
 
 # Commands of ours that a test may start.

@@ -29,7 +29,7 @@ from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
 from tests.faults.starter import Starter
-from tests.waiting import eventually
+from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +49,7 @@ class Site:
         """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers, and for us."""
         self.url, self.folder, self.lease = url, folder, lease
         self.options, self.ssl = options or {}, ssl
+        self.schedule: dict[str, Any] = {}  # what a beat finds
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
@@ -152,8 +153,10 @@ class Worker:
             "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
             "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
             "FAULTS_SSL": json.dumps(site.ssl), "FAULTS_STORE": site.store_url,
+            "FAULTS_SCHEDULE": json.dumps(site.schedule),
         }  # fmt: skip
-        command = ["-A", "tests.faults.jobs", verb, "-Q", site.queue, "-l", "INFO", "-n", f"{name}@localhost"]
+        command = ["-A", "tests.faults.jobs", verb, "-l", "INFO", "-n", f"{name}@localhost"]
+        command += ["-Q", site.queue] if verb != "beat" else []
         self.pid = starter().start([*command, *options], environ, self.log, self._exit)
 
     def until_noted(self, fact: str) -> None:
@@ -174,7 +177,7 @@ class Worker:
 
     def ended(self) -> int:
         """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
-        self.site.until(lambda: not self.alive() and not session(self.pid), f"for the end of worker {self.pid}")
+        eventually(lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log))
         return int(self._exit.read_text())
 
     def stop(self) -> int:

@@ -163,3 +163,29 @@ def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
     if driver is not None:
         views = driver.peek(app.conf.task_default_queue, "pending")
         assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [[n] for n in range(5)]
+
+
+def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):  # noqa: F811
+    with Session(make_engine(app.settings.database_url)) as session:
+        t(app, "work").dispatch(1, session=session)
+        session.rollback()
+        t(app, "work").dispatch(2, session=session)
+        session.commit()
+        t(app, "work").dispatch(3, session=session)
+        session.commit()
+    assert waiting(app) == 2
+
+
+def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, session):  # noqa: F811
+    app.conf.task_always_eager = True
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    app.batch([work.s(2)]).dispatch(session=session)
+    app.chain(work.si(3)).dispatch(session=session)
+    assert told_of("work") == []
+    session.commit()
+    assert told_of("work") == [1, 2, 3]
+    app.batch([work.s(4)]).dispatch(session=session)
+    session.rollback()
+    session.commit()
+    assert told_of("work") == [1, 2, 3]

@@ -9,8 +9,10 @@ import threading
 import pytest
 from celery import chain
 from kombu.exceptions import EncodeError
+from sqlalchemy.orm import Session
 
-from relevo import clock
+from relevo import clock, config
+from relevo.engine import make_engine
 from relevo.errors import FakeError, OptionError, UnknownTaskError
 from relevo.job.task import Task
 from relevo.testing import fake
@@ -19,8 +21,9 @@ from tests.testing.conftest import REFUSED, make_app
 
 def traces(app):
     """Everything a fake touches."""
+    names = ("send_task", "send_batch", "send_in_session", "_backend_cache")
     return (
-        {name: value for name, value in vars(app).items() if name in ("send_task", "_backend_cache")},
+        {name: value for name, value in vars(app).items() if name in names},
         vars(app.amqp).get("send_task_message"), app.amqp._producer_pool,
         app.conf.changes.get("task_always_eager", "not there"), Task.progress, clock.now,
         type(app.backend).on_task_call,
@@ -274,3 +277,23 @@ def test_producers_and_batches_send_nothing_either(app, queue, send):
     with app.producer_or_acquire() as producer, producer.batch():
         send.apply_async(("ada",), producer=producer)
     queue.assert_dispatched_once(send)
+
+
+def test_what_is_dispatched_in_a_transaction_is_taken_when_it_commits(queue, app, process, send, tmp_path):
+    app.settings = config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3"}, None)
+    with Session(make_engine(app.settings.database_url)) as session:
+        process.dispatch(7, session=session)
+        chain(process.si(8), send.si("ada")).apply_async(session=session)
+        app.batch([send.s("bob")]).dispatch(session=session)
+        queue.assert_nothing_dispatched()
+        queue.assert_nothing_batched()
+        session.commit()
+        queue.assert_dispatched_once(process, args=(7,))
+        queue.assert_chained([process, send])
+        queue.assert_batch_count(1)
+        send.dispatch("carol", session=session)
+        app.batch([send.s("carol")]).dispatch(session=session)
+        session.rollback()
+        session.commit()
+    queue.assert_not_dispatched(send)
+    queue.assert_batch_count(1)

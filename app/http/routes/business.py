@@ -12,7 +12,7 @@ from app.http import access
 from app.http.access import Caller
 from app.http.once import OnceRoute
 from app.http.paging import After, Limit, Page, page, shown
-from app.http.routes.documents import dispatched
+from app.http.routes.documents import accepted
 from app.http.shapes import Accepted, Id, NewCase, NewOrder, NewStore
 from app.models import Case, Distributor, Order, Store, StoreProduct, session
 from relevo.errors import OptionError
@@ -34,8 +34,7 @@ def create_store(given: NewStore, asking: Shopkeeper) -> Accepted:
     with session() as db:
         if db.get(Distributor, given.distributor_id) is None:
             raise HTTPException(404, f"there is no distributor {given.distributor_id}")
-        db.add(row)
-    return dispatched(row, catalog.copy_to_store, "long")
+        return accepted(db, row, catalog.copy_to_store, "long")
 
 
 @router.get("/stores/{store_id}")
@@ -80,10 +79,9 @@ def create_case(given: NewCase, asking: Clerk) -> Accepted:
     row = Case(user_id=asking.id, number=given.number)
     try:
         with session() as db:
-            db.add(row)
+            return accepted(db, row, cases.fetch, "high")
     except IntegrityError as error:
         raise HTTPException(409, f"there is a case {given.number!r} already") from error
-    return dispatched(row, cases.fetch, "high")
 
 
 @router.get("/cases/{case_id}")

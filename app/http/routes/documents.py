@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.http import access
@@ -14,8 +15,9 @@ from app.http.once import OnceRoute
 from app.http.paging import After, Limit, Page, page, shown
 from app.http.routes.files import BODY, Name, received, stored
 from app.http.shapes import Accepted, Id, NewExport, NewReport
-from app.models import Event, Export, File, Import, ImportRow, Report, session
+from app.models import Event, Export, Import, ImportRow, Report, session
 from tasks import documents, exports, imports, reports
+from tasks.accepting import accept
 
 router = APIRouter(prefix="/api", tags=["documents"], route_class=OnceRoute)
 Reporter = Annotated[Caller, Depends(access.able("reports"))]
@@ -30,8 +32,7 @@ def generate(given: NewReport, asking: Reporter) -> Accepted:
     """Have a report made; its link comes by mail."""
     row = Report(user_id=asking.id, type=given.type, format=given.format)
     with session() as db:
-        db.add(row)
-    return dispatched(row, reports.generate, "long")
+        return accepted(db, row, reports.generate, "long")
 
 
 @router.get("/reports")
@@ -54,8 +55,7 @@ def export(event_id: Id, asking: Exporter, given: NewExport | None = None) -> Ac
     with session() as db:
         access.own(db, Event, event_id, asking)
         row = Export(user_id=asking.id, event_id=event_id, format=(given or NewExport()).format)
-        db.add(row)
-    return dispatched(row, exports.attendees, "exports")
+        return accepted(db, row, exports.attendees, "exports")
 
 
 @router.get("/exports/{export_id}")
@@ -72,16 +72,8 @@ async def import_users(
 ) -> Accepted:
     """Import users from a CSV (the body) with the columns `name` and `email`. For administrators."""
     file = await received(request)
-    return await run_in_threadpool(_imported, asking, name, stored, file)
-
-
-def _imported(asking: Caller, name: str, keep: Any, body: Any) -> Accepted:
-    file: File = keep(asking, name, body, "imports")
-    row = Import(user_id=asking.id, name=file.original_name, disk=file.disk, path=file.path)
-    with session() as db:
-        db.delete(db.get_one(File, file.id))  # its bytes are the import's now
-        db.add(row)
-    return dispatched(row, imports.users, "imports")
+    number, job = await run_in_threadpool(stored, imports.take, asking, name, file)
+    return Accepted(id=number, job=job, queue="imports")
 
 
 @router.get("/imports/{import_id}")
@@ -101,19 +93,10 @@ def import_rows(import_id: Id, asking: Importer, limit: Limit = 50, after: After
     return page(query, ImportRow, limit, after, ("number", "email", "error"))
 
 
-def dispatched(row: Any, task: Any, queue: str) -> Accepted:
-    """Dispatch `task` for a new row; a row whose job nobody took doesn't stay."""
-    try:
-        result = task.delay(row.id)
-    except BaseException:
-        with session() as db:
-            db.delete(db.get_one(type(row), row.id))
-        raise
-    if hasattr(row, "job_id"):
-        with session() as db:
-            if (kept := db.get(type(row), row.id)) is not None:
-                kept.job_id = result.id
-    return Accepted(id=row.id, job=result.id, queue=queue)
+def accepted(db: Session, row: Any, task: Any, queue: str) -> Accepted:
+    """A new row and its job, in one transaction."""
+    job = accept(db, row, task)
+    return Accepted(id=row.id, job=job, queue=queue)
 
 
 def link_of(row: Report | Export) -> str | None:

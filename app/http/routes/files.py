@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -29,6 +29,7 @@ from tasks import app, files, images, storage
 router = APIRouter(tags=["files"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("files"))]
 FIELDS = ("original_name", "mime", "size", "processed_at", "error", "created_at")
+Kept = TypeVar("Kept")
 CHUNK = 256 * 1024
 IN_MEMORY = 1024 * 1024
 
@@ -84,10 +85,11 @@ BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {
 Name = Annotated[str, Query(min_length=1, max_length=255, description="What the file is called")]
 
 
-def stored(asking: Caller, name: str, file: BinaryIO, folder: str = "uploads") -> File:
+def stored(store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO) -> Kept:
+    """Have an upload stored, and closed."""
     with file:
         try:
-            return files.store(asking.id, name, file, folder)
+            return store(asking.id, name, file)
         except OSError as error:
             raise HTTPException(503, "the disk can't take it just now; try again", {"Retry-After": "5"}) from error
 
@@ -95,7 +97,7 @@ def stored(asking: Caller, name: str, file: BinaryIO, folder: str = "uploads") -
 @router.post("/api/files", status_code=201, openapi_extra=BODY)
 async def upload(name: Name, request: Request, asking: Asking) -> Uploaded:
     """Upload a file: its bytes are the body, its name is in the url. It is streamed to the disk."""
-    file = await run_in_threadpool(stored, asking, name, await received(request))
+    file = await run_in_threadpool(stored, files.store, asking, name, await received(request))
     return Uploaded(id=file.id, name=file.original_name, mime=file.mime, size=file.size)
 
 

@@ -70,7 +70,8 @@ def create_user(given: NewUser, _asking: Annotated[Caller, Depends(access.admini
     try:
         with session() as db:
             db.add(user)
+            db.flush()
+            email.once(db, f"welcome-{user.id}", "welcome", user.id)
     except IntegrityError as error:
         raise HTTPException(409, f"there is a user with the address {user.email}") from error
-    email.once(f"welcome-{user.id}", "welcome", user.id)
     return UserMade(id=user.id, name=user.name, email=user.email)

@@ -1,0 +1,87 @@
+"""How long a POST takes that writes a row and dispatches a job, while workers are busy.
+
+    python -m benchmarks.posts        BENCH_POSTS=300
+
+A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks one request after the
+other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker. What is dispatched goes to queues that this
+worker doesn't take, so that it stays busy with the pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stage import table
+from tests import servers
+from tests.flow.company import Company, company, own_database
+from tests.pictures import saved, scene
+
+POSTS = int(os.environ.get("BENCH_POSTS", "300"))
+WARM, BATCH, BATCHES = 10, 50, 12
+PERCENT = 100
+HOOK = "http://example.com"
+
+
+def main() -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-bench-")))
+        database = stack.enter_context(own_database(stack.enter_context(servers.postgresql()), "posts"))
+        redis = stack.enter_context(servers.redis())
+        places = {
+            "sqlite": (f"sqlite:///{folder}/relevo.db", {"QUEUE_CONNECTION": "database"}),
+            "postgresql": (database, {"QUEUE_CONNECTION": "database"}),
+            "postgresql and redis": (database, {"QUEUE_CONNECTION": "redis", "REDIS_URL": redis}),
+        }
+        rows = []
+        for number, (name, (url, broker)) in enumerate(places.items()):
+            (folder / str(number)).mkdir()
+            with company(folder / str(number), url, "default", **broker) as firm:
+                rows += measured(name, firm)
+    heads = ["broker", "POST", "p50 ms", "p95 ms", "p99 ms", "max ms"]
+    table(f"{POSTS} of each POST, one after the other, while two processes shrink pictures", heads, rows)
+
+
+def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
+    picture = saved(scene(1600, 1200)).getvalue()
+    ids = [firm.upload(f"{number}.jpg", picture) for number in range(BATCH)]
+    event = firm.post("/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1})["id"]
+    batches = [firm.post("/api/batch-process-files", json={"file_ids": ids})["id"] for _ in range(BATCHES)]
+    firm.until(f"/api/batch/{batches[0]}/status", lambda status: status["processed"])
+    numbers = count()
+    posts: dict[str, Callable[[], Any]] = {
+        "generate-report": lambda: firm.post("/api/generate-report", json={"type": "system-health"}),
+        "exports": lambda: firm.post(f"/api/events/{event}/exports"),
+        "webhooks": lambda: firm.post("/api/webhooks", json={"url": HOOK, "body": {"n": next(numbers)}}),
+        "cases": lambda: firm.post("/api/cases", json={"number": f"AZ {next(numbers)}"}),
+        "send-notification": lambda: firm.post("/api/send-notification", json={"subject": "s", "message": "m"}),
+    }  # fmt: skip
+    for post in posts.values():
+        for _ in range(WARM):
+            post()
+    took: dict[str, list[float]] = {post: [] for post in posts}
+    for _ in range(POSTS):
+        for post, ask in posts.items():
+            began = time.perf_counter()
+            ask()
+            took[post].append((time.perf_counter() - began) * 1000)
+    status = firm.client.get(f"/api/batch/{batches[-1]}/status").json()
+    print(f"{name}: the worker {'was idle in the end' if status['finished'] else 'was busy to the end'}")
+    took["all"] = list(chain.from_iterable(took.values()))
+    return [(name, post, *told(times)) for post, times in took.items()]
+
+
+def told(times: list[float]) -> list[str]:
+    cuts = statistics.quantiles(times, n=PERCENT)
+    return [f"{each:.1f}" for each in (cuts[49], cuts[94], cuts[98], max(times))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What people see of the schedule and do to it: the same for the command line and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from relevo.drivers import DATABASES, REDIS, driver_for
+from relevo.job.delivery import delivery_of
+from relevo.schedule import entry as entries
+from relevo.schedule import turn, words
+from relevo.schedule.catchup import LATE
+from relevo.schedule.entry import Entry
+from relevo.store import schedules, texts
+from relevo.store.schedules import Run, State
+
+#: What a job is while it has not ended, by its state in the broker.
+LIVING = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An entry as it is now. `next`: when it is due, None for never or until it is resumed.
+
+    `known`: a beat has had it. `overdue`: its time has passed and no beat has come.
+    """
+
+    entry: Entry
+    next: float | None
+    last: Run | None
+    paused: bool
+    paused_until: float | None
+    known: bool
+    overdue: bool
+
+
+def views(app: Any) -> list[View]:
+    """The entries, by name. Raises OptionError for a wrong one, DriverError when the store is away."""
+    store = delivery_of(app).store
+    found, states, last, now = entries.entries_of(app), schedules.read(store), schedules.last(store), _now(app)
+    told = {run.entry: run for run in living(app, [last[name] for name in found if name in last])}
+    return [_view(found[name], states.get(name), told.get(name), now) for name in sorted(found)]
+
+
+def view(app: Any, name: str) -> View:
+    """One entry. Raises OptionError when there is none of that name."""
+    entries.find(app, name)
+    return next(each for each in views(app) if each.entry.name == name)
+
+
+def history(app: Any, name: str | None = None, *, before: int | None = None, limit: int = 50) -> list[Run]:
+    """Runs, newest first, of all entries or of one, also of one that is no more."""
+    return living(app, schedules.page(delivery_of(app).store, name, before=before, limit=limit))
+
+
+def living(app: Any, runs: Sequence[Run]) -> list[Run]:
+    """Runs with the state in the broker of those whose job has not ended. (In a broker that isn't ours: unknown.)"""
+    url = str(app.conf.broker_url)
+    open_ = [run.job_id for run in runs if run.state is None]
+    if not open_ or url.partition(":")[0].partition("+")[0] not in (*DATABASES, *REDIS):
+        return list(runs)
+    driver = driver_for(url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
+    states = {job.id: LIVING[job.state] for job in driver.find(open_)}
+    return [replace(run, state=run.state or states.get(run.job_id)) for run in runs]
+
+
+def run(app: Any, name: str, by: str) -> Run:
+    """Run an entry now. Raises OptionError, DriverError."""
+    return turn.by_hand(delivery_of(app), entries.find(app, name), by)
+
+
+def pause(app: Any, name: str, seconds: float | None) -> float | None:
+    """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises OptionError."""
+    entry, now = entries.find(app, name), _now(app)
+    until = None if seconds is None else now + seconds
+    schedules.pause(delivery_of(app).store, name, words.written(entry.schedule), now, until)
+    return until
+
+
+def resume(app: Any, name: str) -> bool:
+    """End the pause of an entry. Returns whether there was one. Raises OptionError."""
+    entries.find(app, name)
+    return schedules.resume(delivery_of(app).store, name, _now(app))
+
+
+def _now(app: Any) -> float:
+    return turn.clock_of(delivery_of(app).store)()
+
+
+def _view(entry: Entry, state: State | None, last: Run | None, now: float) -> View:
+    state = state or State(entry.name, "", now, gone_at=now)
+    known = state.gone_at is None
+    is_current = known and state.schedule == texts.name(words.written(entry.schedule))
+    paused = state.is_paused(now)
+    until = state.paused_until if paused else None
+    since = state.begin(now) if is_current else now
+    at = entry.ticks.after(since if until is None else until - 0.001)
+    upcoming = None if paused and until is None else at
+    overdue = known and not paused and upcoming is not None and upcoming < now - LATE
+    return View(entry, upcoming, last, paused, until, known, overdue)

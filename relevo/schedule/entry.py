@@ -1,0 +1,134 @@
+"""The entries of an app's `beat_schedule`, with Celery's cleanup of results. A wrong one is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from celery.backends.base import DisabledBackend
+from celery.beat import BeatLazyFunc, ScheduleEntry
+from celery.schedules import BaseSchedule, crontab
+
+from relevo import clock
+from relevo.database.columns import LONGEST_NAME
+from relevo.errors import OptionError, RelevoError, did_you_mean
+from relevo.job import connections, dispatch
+from relevo.job.task import Task
+from relevo.schedule import catchup, words
+from relevo.schedule.ticks import Ticks, ticks_of
+
+#: What an entry may say. The last three are ours, the others Celery's.
+KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
+CLEANUP = "celery.backend_cleanup"
+
+
+class Entry(ScheduleEntry):
+    """Celery's entry, with a rule for the ticks that were missed."""
+
+    def __init__(
+        self, *args: Any, catch_up: Any = "one", catch_up_limit: Any = catchup.LIMIT, catch_up_window: Any = None,
+        **given: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(*args, **given)
+        self.catch_up, self.catch_up_limit, self.catch_up_window = catch_up, catch_up_limit, catch_up_window
+
+    @cached_property
+    def ticks(self) -> Ticks:
+        return ticks_of(self.schedule)
+
+    @cached_property
+    def rule(self) -> catchup.CatchUp:
+        """With Celery's `beat_cron_starting_deadline` as the window of a crontab that names none."""
+        window = self.catch_up_window
+        if window is None and isinstance(self.schedule, crontab):
+            window = self.app.conf.beat_cron_starting_deadline
+        return catchup.read(self.catch_up, self.catch_up_limit, window)
+
+    @property
+    def in_words(self) -> str:
+        return words.told(self.schedule)
+
+    @property
+    def queue(self) -> str:
+        """Where its jobs go."""
+        task = self.app.tasks.get(self.task)
+        options = {name: value for name, value in self.options.items() if name in {"queue", "routing_key", "exchange"}}
+        if "queue" not in options and getattr(task, "queue", None):
+            options["queue"] = task.queue
+        routed = self.app.amqp.router.route(options, self.task, self.args, self.kwargs, task_type=task)
+        queue = routed.get("queue")
+        return str(getattr(queue, "name", queue) or self.app.conf.task_default_queue)
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """What a job is called with. What is to be worked out at each run (Celery's BeatLazyFunc) is worked out."""
+        args = [each() if isinstance(each, BeatLazyFunc) else each for each in self.args or ()]
+        return args, {name: each() if isinstance(each, BeatLazyFunc) else each for name, each in self.kwargs.items()}
+
+
+def entries_of(app: Any) -> dict[str, Entry]:
+    """The entries, by name. Raises OptionError for one that can't be."""
+    given = dict(app.conf.beat_schedule or {})
+    if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
+        given[CLEANUP] = {"task": CLEANUP, "schedule": crontab("0", "4", "*"), "options": {"expires": 12 * 3600}}
+    return {name: _entry(app, name, said) for name, said in given.items()}
+
+
+def find(app: Any, name: str) -> Entry:
+    """One of them. Raises OptionError when there is none of that name."""
+    entries = entries_of(app)
+    if name not in entries:
+        raise OptionError(f"no entry {name!r} in beat_schedule{did_you_mean(name, entries)}")
+    return entries[name]
+
+
+def _keeps_results(app: Any) -> bool:
+    return not (app.backend.supports_autoexpire or isinstance(app.backend, DisabledBackend))
+
+
+def _entry(app: Any, name: Any, said: Any) -> Entry:
+    try:
+        _check_words(name, said)
+        entry = Entry(**{**said, "name": name, "app": app})
+        _check(entry)
+    except (RelevoError, TypeError, ValueError, AttributeError) as error:
+        raise OptionError(f"entry {name!r} of beat_schedule: {error}") from error
+    return entry
+
+
+def _check_words(name: Any, said: Any) -> None:
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        raise OptionError(f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}")
+    if not isinstance(said, Mapping):
+        raise OptionError(f"expected a dict with task and schedule, got {said!r}")
+    for key in said:
+        if key not in KEYS:
+            raise OptionError(f"expected the keys {', '.join(KEYS)}, got {key!r}{did_you_mean(str(key), KEYS)}")
+    for key in ("task", "schedule"):
+        if not said.get(key):
+            raise OptionError(f"expected a {key}, got {said.get(key)!r}")
+    schedule = said["schedule"]
+    if isinstance(schedule, bool) or not isinstance(schedule, (int, float, timedelta, BaseSchedule)):
+        raise OptionError(f"expected schedule to be seconds, a timedelta, crontab() or solar(), got {schedule!r}")
+
+
+def _check(entry: Entry) -> None:
+    """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
+    if entry.ticks.after(clock.now()) is None:
+        raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
+    _ = entry.rule
+    if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):
+        raise OptionError(f"expected a task's name and a list of args, got {entry.task!r} and {entry.args!r}")
+    if not isinstance(entry.kwargs, dict) or not isinstance(entry.options, dict):
+        raise OptionError(f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}")
+    options = dict(entry.options)
+    task = entry.app.tasks.get(entry.task)
+    if "connection" in options:
+        connections.named(entry.app, options.pop("connection"), entry.task)
+    elif "queue" in options:
+        dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
+    if isinstance(task, Task):
+        dispatch.given(task, dispatch.overridden(task, options))
+        if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
+            dispatch.check_arguments(task, entry.args, entry.kwargs)

@@ -1,0 +1,157 @@
+"""When a schedule is due. Pure: the ticks follow from the schedule alone, not from who asks or since when it runs.
+
+    an interval    its whole multiples since 1970-01-01 UTC: every 300 s is at :00, :05, :10 …
+    a crontab      in the app's timezone. When clocks go forward, a time that doesn't exist is that long after the gap
+                   (02:30 is 03:30, RFC 5545); when they go back, a time that comes twice is its first coming. A crontab
+                   of every hour goes by the hours that pass: none twice, none left out
+    any other      (solar, one's own) what it says itself, asked from the last tick on
+
+Instants are POSIX seconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from datetime import date, datetime, time, tzinfo
+from functools import lru_cache
+from typing import Any, Protocol
+
+from celery import schedules
+
+from relevo import clock
+from relevo.errors import OptionError
+
+#: The shortest interval, in seconds.
+SHORTEST = 0.1
+# Two instants nearer than this are one: what a database gives back may be a hair off.
+SAME = 0.0005
+# A 29th of February that is to be a Monday comes once in 28 years, and 40 over a century's turn.
+MOST_DAYS = 366 * 41
+# So many steps are gone by one's own schedule at a time.
+MOST_STEPS = 10_000
+_EVERY_HOUR = 24
+
+
+class Ticks(Protocol):
+    """The instants of a schedule."""
+
+    def after(self, instant: float) -> float | None:
+        """The first after an instant, None when there is none."""
+
+    def until(self, since: float, now: float, most: int) -> list[float]:
+        """The latest after `since` and not after `now`, oldest first, at most so many."""
+
+
+def ticks_of(schedule: Any) -> Ticks:
+    """The ticks of one of Celery's schedules. Raises OptionError for what has none."""
+    if type(schedule) is schedules.schedule:
+        return Interval(schedule.run_every.total_seconds())
+    if type(schedule) is schedules.crontab:
+        return Crontab(schedule, schedule.tz)
+    return Asked(schedule)
+
+
+class Interval:
+    """Every so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        if seconds < SHORTEST:
+            raise OptionError(f"expected an interval of at least {SHORTEST:g} s, got {seconds:g}")
+        self.seconds = seconds
+
+    def after(self, instant: float) -> float:
+        number = math.floor(instant / self.seconds) + 1
+        while number * self.seconds <= instant + SAME:
+            number += 1
+        return number * self.seconds
+
+    def until(self, since: float, now: float, most: int) -> list[float]:
+        last = math.floor((now + SAME) / self.seconds)
+        first = max(math.floor(since / self.seconds), last - most + 1)
+        return [tick for number in range(first, last + 1) if (tick := number * self.seconds) > since + SAME]
+
+
+class Crontab:
+    """What a crontab says, in a timezone."""
+
+    def __init__(self, cron: Any, zone: tzinfo) -> None:
+        self.cron, self.zone = cron, zone
+        self._times = (frozenset(cron.hour), frozenset(cron.minute), zone)
+
+    def after(self, instant: float) -> float | None:
+        first = self._day(instant) - 1
+        for day in range(first, first + MOST_DAYS):
+            found = self._of_day(day)
+            at = bisect_right(found, instant + SAME)
+            if at < len(found):
+                return found[at]
+        return None
+
+    def until(self, since: float, now: float, most: int) -> list[float]:
+        found: list[float] = []
+        last = self._day(now) + 1
+        for day in range(last, max(self._day(since) - 1, last - MOST_DAYS) - 1, -1):
+            found += [tick for tick in reversed(self._of_day(day)) if since + SAME < tick <= now + SAME]
+            if len(found) >= most:
+                break
+        return sorted(found[:most])
+
+    def _day(self, instant: float) -> int:
+        return clock.utc(instant).astimezone(self.zone).toordinal()
+
+    def _of_day(self, ordinal: int) -> Sequence[float]:
+        day = date.fromordinal(ordinal)
+        fits = (
+            day.month in self.cron.month_of_year
+            and day.day in self.cron.day_of_month
+            and day.isoweekday() % 7 in self.cron.day_of_week
+        )
+        return _instants(ordinal, *self._times) if fits else ()
+
+
+@lru_cache(maxsize=1024)
+def _instants(ordinal: int, hours: frozenset[int], minutes: frozenset[int], zone: tzinfo) -> tuple[float, ...]:
+    """The ticks of a local day, in their order."""
+    day, found = date.fromordinal(ordinal), set()
+    for hour in hours:
+        for minute in minutes:
+            local = datetime.combine(day, time(hour, minute), zone)
+            if len(hours) < _EVERY_HOUR:
+                found.add(local.timestamp())
+            else:
+                found.update(each.timestamp() for each in (local, local.replace(fold=1)) if _exists(each))
+    return tuple(sorted(found))
+
+
+def _exists(local: datetime) -> bool:
+    again = clock.utc(local.timestamp()).astimezone(local.tzinfo)
+    return again.replace(tzinfo=None) == local.replace(tzinfo=None, fold=again.fold)
+
+
+class Asked:
+    """A schedule that only knows how long it is until its next tick."""
+
+    def __init__(self, schedule: Any) -> None:
+        self.schedule = schedule
+
+    def after(self, instant: float) -> float | None:
+        asked, moment = copy.copy(self.schedule), clock.utc(instant)
+        asked.nowfun = lambda: moment
+        seconds = asked.is_due(moment)[1]
+        if isinstance(seconds, (int, float)) and SAME < seconds < math.inf:
+            return round(instant + seconds, 3)
+        raise OptionError(f"expected {self.schedule!r} to say when it is next due, got {seconds!r}")
+
+    def until(self, since: float, now: float, most: int) -> list[float]:
+        found: deque[float] = deque(maxlen=most)
+        at = self.after(since)
+        for _ in range(MOST_STEPS):
+            if at is None or at > now + SAME:
+                break
+            found.append(at)
+            at = self.after(at)
+        return list(found)

@@ -1,0 +1,129 @@
+"""An entry's turn: the ticks that are due are claimed and their jobs handed in, in one transaction of the store.
+
+    lock the entry's row -> which ticks are due -> for each: a row of the run, the job -> advance -> commit
+
+The job is a row of the broker's table where that lies in the store's database, and of the outbox elsewhere. So a crash
+before the commit has changed nothing, and after it the job is there: a tick is neither lost nor run twice, however many
+beats take their turn at the same time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from celery import _state
+from sqlalchemy import Connection
+
+from relevo import clock
+from relevo.drivers.database.dialects import DIALECTS
+from relevo.drivers.database.server_clock import ServerClock
+from relevo.errors import OptionError
+from relevo.job import connections
+from relevo.job.collect import collecting
+from relevo.job.delivery import Delivery, sending_of
+from relevo.job.members import SCHEDULED
+from relevo.schedule import words
+from relevo.schedule.entry import Entry
+from relevo.store import schedules
+from relevo.store.outbox import Sending
+from relevo.store.schedules import Run, State
+from relevo.store.session import Store
+
+#: The header that says when a job was due, beside that of its entry: `self.request.schedule_due`.
+DUE = "schedule_due"
+_JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
+
+
+def clock_of(store: Store) -> Callable[[], float]:
+    """The clock that all beats go by: the store's server, so that machines whose clocks differ agree."""
+    if store.dialect == "sqlite":
+        return lambda: clock.now()  # noqa: PLW0108  looked up anew: a test sets it
+    return ServerClock(lambda: store.read(DIALECTS[store.dialect].server_time))
+
+
+def take(way: Delivery, entry: Entry, now: float) -> tuple[State, list[Run]]:
+    """Dispatch what is due of an entry. Returns how far it is, and the runs. Raises DriverError, and what is wrong."""
+    arguments = entry.arguments()  # not in the transaction: it may ask the same database
+
+    def taken(connection: Connection) -> tuple[State, list[Run]]:
+        state = schedules.locked(connection, entry.name, words.written(entry.schedule), now)
+        if state.is_paused(now):
+            return state, []
+        due, passed = entry.rule.due(entry.ticks, state.begin(now), now)
+        found = (_tick(entry, tick, now) for tick in due)
+        made = [run for run in found if schedules.record(connection, run)]
+        way(connection, [sending(entry, run, arguments) for run in made])
+        since = state.since if passed is None else passed
+        since = now if since > now + schedules.AHEAD else since
+        if since != state.since:
+            schedules.advance(connection, entry.name, since)
+        return State(entry.name, state.schedule, since, state.paused_at, state.paused_until), made
+
+    state, made = way.store.write(taken)
+    if made:
+        way.after_commit(connection_of(entry))
+    return state, made
+
+
+def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
+    """Run an entry now, also a paused one, beside its ticks. Returns the run. Raises DriverError, OptionError."""
+    now, job_id = clock_of(way.store)(), str(uuid.uuid4())
+    run = Run(entry.name, job_id, now, now, job_id, by)
+    arguments = entry.arguments()
+
+    def ran(connection: Connection) -> None:
+        schedules.record(connection, run)
+        way(connection, [sending(entry, run, arguments)])
+
+    way.store.write(ran)
+    way.after_commit(connection_of(entry))
+    return run
+
+
+def connection_of(entry: Entry) -> str:
+    """The name of the connection its jobs go to."""
+    return str(entry.options.get("connection") or entry.app.settings.queue_connection)
+
+
+def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]) -> Sending:
+    """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with it."""
+    app, args, kwargs = entry.app, *arguments
+    options = {name: value for name, value in entry.options.items() if name != "connection"}
+    options["headers"] = {
+        **(options.get("headers") or {}), "celery_beat_task": True, SCHEDULED: entry.name, DUE: run.due,
+    }  # fmt: skip
+    options["task_id"] = run.job_id
+    task, name = app.tasks.get(entry.task), connection_of(entry)
+    connection = connections.named(app, name, entry.task)
+    if task is not None and not connections.is_own(app, connection):
+        queue = connections.queue_for(task, connection, args, kwargs, options)
+        options |= {"queue": queue} if queue else {}
+    with collecting() as sheet, _nobody_waits():
+        if task is None:
+            app.send_task(entry.task, args, kwargs, **options)
+        else:
+            task.apply_async(args, kwargs, **options)
+        jobs = sheet.take()
+    if len(jobs) != 1:
+        raise OptionError(f"expected task {entry.task!r} to send one job, it has sent {len(jobs)}")
+    return sending_of(jobs[0], name)
+
+
+def _tick(entry: Entry, due: float, now: float) -> Run:
+    """A run of a tick. Its job's id follows from it: what is handed in twice, whatever has happened, is one job."""
+    tick = clock.utc(due).isoformat(timespec="milliseconds")
+    return Run(entry.name, tick, due, now, str(uuid.uuid5(_JOBS, f"{entry.app.main} {entry.name} {tick}")))
+
+
+@contextmanager
+def _nobody_waits() -> Iterator[None]:
+    """Celery's Redis backend would subscribe to the result, and wait for a Redis that is away, in the transaction."""
+    before = _state.task_join_will_block()
+    _state._set_task_join_will_block(True)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        _state._set_task_join_will_block(before)  # noqa: SLF001

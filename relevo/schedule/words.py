@@ -1,0 +1,52 @@
+"""A schedule for people. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import schedules
+from cron_descriptor import Options, get_description
+
+_UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+_STYLE = Options()
+_STYLE.use_24hour_time_format = True
+
+
+def told(schedule: Any) -> str:
+    """`every 5 minutes`; `At 04:07 (UTC)`."""
+    if type(schedule) is schedules.schedule:
+        return _interval(schedule.run_every.total_seconds())
+    if type(schedule) is not schedules.crontab:
+        return written(schedule).strip("<>")
+    try:
+        said = get_description(cron(schedule), _STYLE)
+    except Exception:  # noqa: BLE001  Celery takes fields that no other cron knows
+        said = cron(schedule)
+    return said if len(schedule.hour) == 24 else f"{said} ({schedule.tz})"  # noqa: PLR2004  every hour
+
+
+def written(schedule: Any) -> str:
+    """The schedule exactly, to see whether it is another one than before."""
+    if type(schedule) is schedules.crontab:
+        return f"{cron(schedule)} {schedule.tz}"
+    if type(schedule) is schedules.schedule:
+        return f"every {schedule.run_every.total_seconds():g} s"
+    return repr(schedule)
+
+
+def cron(schedule: Any) -> str:
+    """A crontab as its five fields."""
+    return " ".join(_field(getattr(schedule, f"_orig_{name}")) for name in _FIELDS)
+
+
+def _field(given: Any) -> str:
+    return str(given).replace(" ", "") if isinstance(given, (int, str)) else ",".join(map(str, sorted(given)))
+
+
+def _interval(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds % size == 0:
+            count = int(seconds // size)
+            return f"every {unit}" if count == 1 else f"every {count} {unit}s"
+    return f"every {seconds:g} seconds"

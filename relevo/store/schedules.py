@@ -1,0 +1,219 @@
+"""How far each entry of the schedule is, whether it is paused, and its runs.
+
+    join     a beat starts: what is new begins now, what has changed or was away begins anew
+    locked   the state of an entry, kept from others until the transaction ends
+    record   a run of a tick: once, whoever comes first
+    advance  the ticks up to an instant have had their turn
+
+The last three are steps of one transaction (relevo/schedule/turn.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select, update
+
+from relevo.store import texts, upserts
+from relevo.store.history import PAGE
+from relevo.store.schedule_tables import runs, schedules
+from relevo.store.session import Store
+from relevo.store.tables import history
+
+# A clock that was wrong and was set right: an entry that is further than this ahead of now, in seconds, begins anew.
+AHEAD = 3600.0
+# So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't run again.
+BACK = 60.0
+_MOST_PAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an entry is. Paused with `paused_until` None: until it is resumed."""
+
+    entry: str
+    schedule: str
+    since: float
+    paused_at: float | None = None
+    paused_until: float | None = None
+    gone_at: float | None = None
+
+    def is_paused(self, now: float) -> bool:
+        return self.paused_at is not None and (self.paused_until is None or self.paused_until > now)
+
+    def begin(self, now: float) -> float:
+        """The instant after which its next tick lies; what fell into a pause is not made up for."""
+        if self.is_paused(now):
+            return now
+        if self.since > now + AHEAD:
+            return now - BACK
+        return max(self.since, (self.paused_until or 0.0) - 0.001 if self.paused_at is not None else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of an entry: when it was due, when its job was handed in, by whom (None: by a beat), and its end."""
+
+    entry: str
+    tick: str
+    due: float
+    at: float
+    job_id: str
+    run_by: str | None = None
+    state: str | None = None
+    ended_at: float | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How the job of a run has ended."""
+
+    job_id: str
+    state: str
+    at: float
+
+
+def read(store: Store) -> dict[str, State]:
+    """The state of every entry that a beat has had, or that somebody has paused."""
+    rows = store.read(lambda connection: connection.execute(select(schedules)).all())
+    return {row.entry: _state(row) for row in rows}
+
+
+def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, State]:
+    """A beat starts, with these entries and their schedules as text. Returns the states of all."""
+
+    def joined(connection: Connection) -> dict[str, State]:
+        states = {row.entry: _state(row) for row in connection.execute(select(schedules).with_for_update())}
+        for name, schedule in entries.items():
+            known = states.get(name)
+            if known is None:
+                _add(connection, name, schedule, now)
+            elif known.schedule != texts.name(schedule) or known.gone_at is not None:
+                _set(connection, name, schedule=texts.name(schedule), since=now, gone_at=None)
+        for name in states.keys() - entries.keys():
+            if states[name].gone_at is None:
+                _set(connection, name, gone_at=now)
+        return {row.entry: _state(row) for row in connection.execute(select(schedules))}
+
+    return store.write(joined)
+
+
+def locked(connection: Connection, name: str, schedule: str, now: float) -> State:
+    """The state of an entry, in a transaction of the caller's; another who wants it waits for its end."""
+    mine = select(schedules).where(schedules.c.entry == name).with_for_update()
+    row = connection.execute(mine).first()
+    if row is None:
+        _add(connection, name, schedule, now)
+        row = connection.execute(mine).one()
+    return _state(row)
+
+
+def advance(connection: Connection, name: str, since: float) -> None:
+    """Every tick of an entry up to an instant has had its turn."""
+    _set(connection, name, since=since, gone_at=None)
+
+
+def record(connection: Connection, run: Run) -> bool:
+    """Write a run down, in the caller's transaction. Returns False when this tick has been run."""
+    row = {"entry": run.entry, "tick": run.tick, "due": run.due, "at": run.at, "job_id": run.job_id,
+           "run_by": None if run.run_by is None else texts.name(run.run_by)}  # fmt: skip
+    return upserts.is_new(connection, runs, row)
+
+
+def pause(store: Store, name: str, schedule: str, now: float, until: float | None) -> None:
+    """Run no tick of an entry, until an instant or until it is resumed."""
+
+    def paused(connection: Connection) -> None:
+        locked(connection, name, schedule, now)
+        _set(connection, name, paused_at=now, paused_until=until)
+
+    store.write(paused)
+
+
+def resume(store: Store, name: str, now: float) -> bool:
+    """End a pause. Returns whether there was one."""
+    mine = and_(schedules.c.entry == name, schedules.c.paused_at.is_not(None))
+    over = and_(schedules.c.paused_until.is_not(None), schedules.c.paused_until <= now)
+
+    def resumed(connection: Connection) -> bool:
+        begun = {"paused_at": None, "paused_until": None}
+        ended = connection.execute(update(schedules).where(mine, ~over).values(since=now, **begun)).rowcount
+        return bool(ended)
+
+    return store.write(resumed)
+
+
+def page(store: Store, name: str | None = None, *, before: int | None = None, limit: int = 50) -> list[Run]:
+    """Runs, of all entries or of one, newest first, those with a number under `before`."""
+    query = _told().order_by(runs.c.id.desc()).limit(limit)
+    if name is not None:
+        query = query.where(runs.c.entry == name)
+    if before is not None:
+        query = query.where(runs.c.id < before)
+    return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def last(store: Store) -> dict[str, Run]:
+    """The latest run of each entry."""
+    newest = select(func.max(runs.c.id)).group_by(runs.c.entry)
+    found = store.read(lambda connection: connection.execute(_told().where(runs.c.id.in_(newest))).all())
+    return {row.entry: _run(row) for row in found}
+
+
+def ended(connection: Connection, ends: Sequence[RunEnd]) -> None:
+    """Note how the jobs of runs have ended, in a transaction of the caller's."""
+    for end in sorted(ends, key=lambda each: each.job_id):
+        mine = update(runs).where(runs.c.job_id == texts.name(end.job_id))
+        connection.execute(mine.values(state=end.state, ended_at=end.at))
+
+
+def prune(store: Store, before: float) -> int:
+    """Delete runs of before an instant, but the last one of each entry there is, and entries gone since then."""
+    here = exists().where(schedules.c.entry == runs.c.entry, schedules.c.gone_at.is_(None))
+    later = runs.alias()
+    is_last = ~exists().where(later.c.entry == runs.c.entry, later.c.id > runs.c.id)
+    old = select(runs.c.id).where(runs.c.at < before, or_(~here, ~is_last)).limit(PAGE)
+    count = 0
+    for _ in range(_MOST_PAGES):
+        numbers = store.read(lambda connection: list(connection.execute(old).scalars()))
+        if numbers:
+            _delete(store, numbers)
+        count += len(numbers)
+        if len(numbers) < PAGE:
+            break
+    away = delete(schedules).where(schedules.c.gone_at < before, schedules.c.paused_at.is_(None))
+    store.write(lambda connection: connection.execute(away))
+    return count
+
+
+def _delete(store: Store, numbers: Sequence[int]) -> None:
+    gone = delete(runs).where(runs.c.id.in_(numbers))
+    store.write(lambda connection: connection.execute(gone))
+
+
+def _told() -> Any:
+    """Runs with their ends: history knows a later one, of a job that was put back by hand."""
+    columns = [each for each in runs.c if each.name not in {"state", "ended_at"}]
+    ends = (func.coalesce(history.c.state, runs.c.state).label("state"),
+            func.coalesce(history.c.ended_at, runs.c.ended_at).label("ended_at"))  # fmt: skip
+    return select(*columns, *ends).outerjoin(history, history.c.uuid == runs.c.job_id)
+
+
+def _add(connection: Connection, name: str, schedule: str, now: float) -> None:
+    row = {"entry": name, "schedule": texts.name(schedule), "since": now}
+    connection.execute(upserts.ignoring(connection.dialect.name, schedules), row)
+
+
+def _set(connection: Connection, name: str, **values: Any) -> None:
+    connection.execute(update(schedules).where(schedules.c.entry == name).values(**values))
+
+
+def _state(row: Row[Any]) -> State:
+    return State(**row._mapping)  # noqa: SLF001  the public name of a row's columns
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(**row._mapping)  # noqa: SLF001

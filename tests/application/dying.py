@@ -1,0 +1,75 @@
+"""A process that dies at a moment of a test's choosing, as far as what it leaves behind can tell."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from relevo import mail
+from relevo.disks import LocalDisk
+from tasks import fetching, outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pytest
+
+#: What has an effect outside of a transaction. A process can die before each of them, and after.
+EFFECTS = ((LocalDisk, "put"), (LocalDisk, "delete"), (mail, "send"), (outgoing, "post"), (fetching, "ask"))
+
+
+class Died(BaseException):
+    """In place of a kill: no `except Exception` stops it."""
+
+
+class Life:
+    """Counts the moments at which a process can die: around each commit and each effect. Dies at one of them."""
+
+    def __init__(self) -> None:
+        self.ends_at: int | None = None
+        self.moments = 0
+
+    def moment(self) -> None:
+        self.moments += 1
+        if self.moments == self.ends_at:
+            raise Died
+
+    def dies_at(self, moment: int) -> None:
+        self.ends_at, self.moments = moment, 0
+
+
+@contextlib.contextmanager
+def mortal(patch: pytest.MonkeyPatch) -> Iterator[Life]:
+    """Within the block, a life whose end can be set."""
+    life = Life()
+    for owner, name in EFFECTS:
+        patch.setattr(owner, name, _around(life, getattr(owner, name)))
+    with committing(before=lambda _: life.moment(), after=lambda _: life.moment()):
+        yield life
+
+
+def _around(life: Life, effect: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(effect)
+    def lived(*args: Any, **kwargs: Any) -> Any:
+        life.moment()
+        answer = effect(*args, **kwargs)
+        life.moment()
+        return answer
+
+    return lived
+
+
+@contextlib.contextmanager
+def committing(before: Callable[[Session], Any] = id, after: Callable[[Session], Any] = id) -> Iterator[None]:
+    """Within the block, these are called before and after each commit (after whatever else is done after it)."""
+    event.listen(Session, "before_commit", before)
+    event.listen(Session, "after_commit", after)
+    try:
+        yield
+    finally:
+        event.remove(Session, "before_commit", before)
+        event.remove(Session, "after_commit", after)

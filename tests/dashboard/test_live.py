@@ -1,0 +1,208 @@
+"""A real browser on a dashboard with real workers, on SQLite and on Redis with PostgreSQL: every page, every action,
+and what is shown when something is away.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from urllib.parse import quote
+
+import pytest
+
+from relevo.dashboard import source as looking
+from relevo.drivers.contract import State
+from relevo.store import failed, history
+from relevo.store.history import Ended
+from tests.dashboard.browser import chromium
+from tests.dashboard.conftest import PASSWORDS
+from tests.dashboard.hostile import HOSTILE
+from tests.dashboard.live import live
+
+OURS = ("overview", "jobs", "jobs?state=delayed", "jobs?state=running", "jobs?state=completed", "jobs?state=cancelled",
+        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "audit")  # fmt: skip
+FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
+NARROW = 360
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(opened):
+    """Logged in, on no page, with nothing to complain of."""
+    opened.log_in(PASSWORDS[0])
+    opened.open("about:blank")
+    opened.complaints.clear()
+    return opened
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis and postgresql"])
+def shop(request, tmp_path_factory):
+    """The shop at work: jobs in every state, whose names and arguments are hostile."""
+    with live(request.param, request, tmp_path_factory.mktemp("live")) as opened:
+        fill(opened)
+        yield opened
+
+
+def fill(shop) -> None:
+    process, report, send, events = map(shop.task, ("images", "reports", "email", "events"))
+    for _ in range(3):
+        process.delay(HOSTILE, size={HOSTILE: [HOSTILE]})
+        send.delay(HOSTILE)
+        process.apply_async((HOSTILE,), countdown=3600)
+    for _ in range(4):
+        report.delay(HOSTILE)
+    batch = shop.shop.app.batch([process.s(HOSTILE), report.s(HOSTILE)]).name(HOSTILE).allow_failures().dispatch()
+    shop.shop.app.batch([events.s(HOSTILE), events.s(HOSTILE)]).name("held").dispatch()
+    shop.source.driver.pause(HOSTILE)
+    shop.until(lambda: len(shop.source.driver.peek("default", State.RESERVED)) == 1
+               and len(history.page(shop.source.store, Ended.COMPLETED)) >= 6
+               and failed.count(shop.source.store) == 5 and batch.refresh().finished
+               and len(shop.source.driver.peek("default", State.DELAYED)) == 5)  # fmt: skip
+
+
+def paths(shop) -> list[str]:
+    """Every page there is, with one of each kind of job."""
+    driver, store = shop.source.driver, shop.source.store
+    jobs = [view.id for state in (State.RESERVED, State.DELAYED) for view in driver.peek("default", state, 9)]
+    ended, failure = history.page(store, Ended.COMPLETED, limit=1)[0], failed.page(store, limit=1)[0]
+    batches = [batch.id for batch in shop.shop.app.batches.page()]
+    return [*OURS, *(f"job/{name}" for name in (*jobs, ended.uuid, failure.uuid, f"{failure.uuid}?edit=1")),
+            *(f"batch/{name}" for name in batches), f"charts?name={quote(ended.task)}",
+            f"failed?q={quote('args:onerror')}", f"jobs?state=completed&q={quote('task:images*')}"]  # fmt: skip
+
+
+def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser, shop):
+    browser.size(NARROW, 780, phone=True)
+    for path in (*paths(shop), *FLOWERS):
+        browser.open(f"{shop.url}/{path}")
+        assert browser.run("document.title") != "pwned", path
+        assert browser.run("document.querySelectorAll('img').length") == 0, path
+        assert browser.run("document.querySelector('[data-trouble]') === null"), path
+        if path not in FLOWERS:
+            assert browser.run("document.documentElement.scrollWidth") <= NARROW, path
+    assert browser.complaints == []
+
+
+def do(browser, button: str, said: str, before: str = "") -> None:
+    """Click, answer yes if there is a question, and wait for what has come of it."""
+    browser.run("document.querySelector('#rl-notice').replaceChildren()")
+    browser.run(before)
+    browser.click(button)
+    browser.run("document.querySelector('#rl-ask').open && document.querySelector('#rl-ask [value=yes]').click()")
+    browser.until(f"document.querySelector('#rl-notice').innerText.includes({json.dumps(said)})")
+
+
+def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
+    driver, store = shop.source.driver, shop.source.store
+    browser.size(1280, 900)
+    pick = "document.querySelector('[data-pick]').click()"
+
+    def at(path: str) -> None:
+        browser.open(f"{shop.url}/{path}")
+
+    at("overview")
+    do(browser, "#queue-default button[value='900']", "default is paused for 15 minutes")
+    at("tags")
+    do(browser, "form[action='/tags/watch'] button", "", "document.querySelector('[name=tag]').value = 'all'")
+    browser.until("document.querySelector('[id=\"tag-all\"] form[action=\"/tags/unwatch\"]')")
+    do(browser, "[id='tag-all'] form[action='/tags/unwatch'] button", "no longer watched")
+
+    at("failed")
+    first = failed.page(store, limit=9)
+    do(browser, f"button[form='retry-{first[0].id}']", "1 job put back")
+    do(browser, "[data-bulk] [formaction='/failed/retry']", "1 job put back", pick)
+    do(browser, "[data-bulk] [formaction='/failed/forget']", "1 failed job forgotten", pick)
+    at(f"job/{failed.page(store, limit=1)[0].uuid}?edit=1")
+    do(browser, "#edit button", "Put back with the new arguments",
+       "document.querySelector('#edit [name=args]').value = '[\"edited\"]'")  # fmt: skip
+    at("failed")
+    do(browser, "button[name=all][formaction='/failed/retry']", "put back")
+    assert failed.count(store) == 0
+
+    at("jobs?state=delayed&q=task:images*")
+    do(browser, "[formaction='/jobs/hasten']", "1 delayed job may run now", pick)
+    do(browser, "[data-bulk] .danger", "1 job cancelled", pick)
+    at("jobs?state=running")
+    do(browser, "[formaction='/jobs/stop']", "1 job cancelled", pick)
+    held = next(batch for batch in shop.shop.app.batches.page() if batch.name == "held")
+    at(f"batch/{held.id}")
+    do(browser, "form[action$='/cancel'] button", "held is cancelled")
+    at("limits")
+    do(browser, "form[action='/limits/clear'] button", "is cleared")
+    at("jobs?queue=default")
+    do(browser, "[form='clear-form']", "of default deleted")
+    assert driver.sizes("default").delayed == 0
+
+    at("pauses")
+    do(browser, "[id='pause-row-default'] form[action='/queues/resume'] button", "default goes on")
+    driver.suspend("tag:reports")
+    at("pauses")
+    do(browser, "form[action='/pauses/lift'] button", "tag reports goes on")
+    task = shop.task("reports")
+    other = shop.shop.app.batch([task.s(HOSTILE)]).name("again").allow_failures().dispatch()
+    shop.until(lambda: other.refresh().finished)
+    at(f"batch/{other.id}")
+    do(browser, "form[action$='/retry'] button", "1 failed member put back")
+    shop.until(lambda: failed.count(store) == 1)
+    at("failed")
+    do(browser, "button[name=all][formaction='/failed/forget']", "forgotten")
+    assert browser.complaints == []
+
+    log = shop.site.get("/audit")
+    for action in ("pause queue", "resume queue", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
+                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "clear queue",
+                   "retry batch"):  # fmt: skip
+        assert f'<td data-label="Action">{action}</td>' in log, action
+
+
+def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):
+    browser.open(f"{shop.url}/pauses")
+    browser.call("Network.clearBrowserCookies")
+    browser.run("document.querySelector('form[action=\"/queues/pause\"] [name=queue]').value = 'high'")
+    browser.click("form[action='/queues/pause'] button")
+    browser.until("document.querySelector('#rl-notice').innerText.includes('Reload the page')")
+    assert "high" not in shop.source.driver.paused()
+
+
+@pytest.mark.parametrize(("wire", "named", "still"), [
+    ("broker", "The broker", {"jobs?state=completed": 200, "failed": 200, "charts": 200, "tags": 200, "batches": 200}),
+    ("store", "The store", {"jobs": 200, "pauses": 200, "limits": 200}),
+])  # fmt: skip
+def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(browser, shop, wire, named, still):
+    if wire not in shop.wires:
+        return  # its file is both, and always there
+    shop.source.driver.sizes("default")
+    try:
+        shop.wires[wire].cut()
+        shop.until(lambda: named in shop.site.get("/overview"))
+        for path in (*OURS, *FLOWERS):
+            answer = shop.site.ask(f"/{path}")
+            assert answer.code == still.get(path, answer.code), path
+            assert answer.code in {200, 503}, path
+            assert answer.code == 200 or named in answer.body, path
+        browser.open(f"{shop.url}/overview")
+        browser.until(f"document.querySelector('[role=alert]').innerText.includes('{named}')")
+        assert shop.site.post("/queues/pause", queue="high", **{"for": ""}).code == 303
+    finally:
+        shop.wires[wire].plug()
+    browser.until("document.querySelector('[role=alert]') === null")
+
+
+def test_a_worker_that_was_killed_is_missed_and_its_job_is_said_to_be_left(browser, shop, monkeypatch):
+    driver = shop.source.driver
+    job = shop.task("events").delay("killed")
+    shop.until(lambda: any(view.id == job.id for view in driver.peek("default", State.RESERVED)))
+    browser.open(f"{shop.url}/jobs?state=running")
+    browser.until(f"document.getElementById('job-{job.id}')")
+    shop.kill_worker()
+    browser.until(f"document.getElementById('job-{job.id}').innerText.includes('silent since')")
+    shop.until(lambda: time.time() > max(said["timestamp"] for said in shop.site.dashboard.workers.values()) + 1)
+    monkeypatch.setattr(looking, "GONE", 1.0)
+    browser.open(f"{shop.url}/overview")
+    browser.until("document.querySelector('#figures').innerText.includes('Inactive')")
+    assert browser.complaints == []

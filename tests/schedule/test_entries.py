@@ -1,0 +1,161 @@
+"""What an entry may say, and what becomes of its runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import click
+import pytest
+from celery.beat import BeatLazyFunc
+from celery.schedules import crontab
+
+from relevo import config
+from relevo.app import create_app
+from relevo.errors import OptionError
+from relevo.job import endings, failures
+from relevo.schedule import control
+from relevo.schedule.beat import Scheduler
+from relevo.schedule.entry import CLEANUP, entries_of
+from relevo.store import audit, outcomes, schedules
+from tests.schedule.conftest import at
+
+NOON = crontab(minute=0, hour=12)
+GOOD = {"task": "shop.count", "schedule": NOON}
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (None, "expected a dict with task and schedule, got None"),
+        ({"schedule": NOON}, "expected a task, got None"),
+        ({"task": "shop.count"}, "expected a schedule, got None"),
+        ({"task": "shop.count", "schedule": "0 12 * * *"}, r"expected schedule to be seconds, .* got '0 12 \* \* \*'"),
+        ({"task": "shop.count", "schedule": object()}, "expected schedule to be seconds"),
+        ({"task": "shop.count", "schedule": -5}, "expected an interval of at least 0.1 s, got -5"),
+        ({**GOOD, "catchup": "one"}, "got 'catchup'; did you mean 'catch_up'"),
+        ({**GOOD, "catch_up": "alll"}, "expected catch_up to be one, none, all, got 'alll'; did you mean 'all'"),
+        ({**GOOD, "catch_up_limit": 0}, "expected catch_up_limit to be a whole number"),
+        ({**GOOD, "catch_up_window": "1h"}, "expected catch_up_window to be seconds"),
+        ({**GOOD, "args": 7}, "a list of args, got 'shop.count' and 7"),
+        ({**GOOD, "options": ["low"]}, "expected dicts as kwargs and options"),
+        ({**GOOD, "options": {"queue": "hihg"}}, "no queue named 'hihg' in task_queues; did you mean 'high'"),
+        ({**GOOD, "options": {"connection": "datbase"}}, "no connection named 'datbase'; did you mean 'database'"),
+        ({**GOOD, "options": {"tries": -1}}, "tries"),
+        ({**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"}, "unexpected keyword argument 'number'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_entry_is_an_error_that_names_it(small, said, complaint):
+    app = small.deployed(**{"every noon": said})
+    app.conf.task_queues = ["high"]
+
+    @app.task(name="shop.strict", shared=False)
+    def strict():
+        """Takes nothing."""
+
+    with pytest.raises(OptionError, match=f"entry 'every noon' of beat_schedule: .*{complaint}"):
+        entries_of(app)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256, 7])
+def test_a_name_that_can_not_be_stored_is_an_error(small, name):
+    app = small.deployed()
+    app.conf.beat_schedule = {name: GOOD}
+    with pytest.raises(OptionError, match="expected its name to be a text of 1 to 255 characters"):
+        entries_of(app)
+
+
+def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):
+    with click.Context(click.Command("beat")), pytest.raises(SystemExit, match="2"):
+        Scheduler(small.deployed(noon={"task": "shop.count"}))
+    assert capsys.readouterr().err == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+
+
+def test_a_task_of_another_project_is_dispatched_by_its_name(small, caplog):
+    beat = small.beat(there={"task": "shop.cuont", "schedule": 60.0, "options": {"queue": "there"}})
+    assert "no task named 'shop.cuont' here; did you mean 'shop.count'?" in caplog.text
+    small.to("03-01 12:01", beat)
+    assert small.jobs() == [small.runs()[0].job_id]
+
+
+def test_what_an_entry_says_reaches_the_job(small):
+    beat = small.beat(noon={
+        "task": "shop.count", "schedule": 60.0, "args": [1, BeatLazyFunc(lambda: 2)], "kwargs": {"word": "ja"},
+        "options": {"queue": "high", "connection": "database", "expires": 30, "headers": {"own": 1}},
+        "catch_up": "all", "catch_up_window": timedelta(hours=1),
+    })  # fmt: skip
+    small.to("03-01 12:01", beat)
+    assert beat.schedule["noon"].rule.window == 3600
+    assert control.views(beat.app)[0].entry.queue == "high"
+    assert len(small.jobs()) == 1
+
+
+def test_celerys_cleanup_of_results_is_an_entry_where_results_have_to_be_cleaned_up(small, tmp_path):
+    assert CLEANUP not in entries_of(small.app)
+    given = {"DATABASE_URL": small.url, "RELEVO_VAR_DIR": str(tmp_path), "QUEUE_RESULTS": "database"}
+    app = create_app("shop", config.load(given, None), beat_schedule={"noon": GOOD})
+    assert set(entries_of(app)) == {CLEANUP, "noon"}
+
+
+def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_otherwise(tmp_path):
+    def scheduler(connection, **said):
+        given = {"QUEUE_CONNECTION": connection, "RELEVO_VAR_DIR": str(tmp_path)}
+        return create_app("shop", config.load(given, None), **said).conf.beat_scheduler
+
+    assert scheduler("database") == "relevo.schedule.beat:Scheduler"
+    assert scheduler("sync") == "celery.beat:PersistentScheduler"
+    assert scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
+
+
+# --- how a run ended ------------------------------------------------------------------------------------------------
+def request(app, run, **headers):
+    return SimpleNamespace(
+        app=app, id=run.job_id, type="shop.count", delivery_info={}, time_start=None,
+        request_dict={"schedule_entry": run.entry, "properties": {}, **headers},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("history", ["all", "failed", "none"])
+def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
+    small.environ["RELEVO_HISTORY"] = history
+    beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
+    for minute in (1, 2, 3):
+        small.to(f"03-01 12:0{minute}", beat)
+    done, cancelled, unreadable = small.runs()
+    assert [run.state for run in control.living(beat.app, small.runs())] == ["pending"] * 3
+    ends = [endings.completed(request(beat.app, done), 0.1), endings.cancelled(request(beat.app, cancelled), "no")]
+    outcomes.write(small.store, ends)
+    assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
+    assert failures.keeper(beat.app) is not None
+    outcomes.write(small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))])
+    small.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM relevo_history"))
+    assert [run.state for run in small.runs()] == ["completed", "cancelled", "failed"]
+
+
+# --- what people see ------------------------------------------------------------------------------------------------
+def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, monkeypatch):
+    small.deployed()
+    app = small.deployed(noon=GOOD, often={"task": "shop.count", "schedule": 60.0})
+    monkeypatch.setattr("relevo.clock.now", small.clock)
+    said = {each.entry.name: each for each in control.views(app)}
+    assert [said["noon"].next, said["often"].next] == [at("03-02 12:00"), at("03-01 12:01")]
+    assert not said["noon"].known
+    small.beat(app)
+    control.pause(app, "often", 600)
+    control.pause(app, "noon", None)
+    said = {each.entry.name: each for each in control.views(app)}
+    assert (said["noon"].paused, said["noon"].next, said["noon"].known) == (True, None, True)
+    assert (said["often"].paused_until, said["often"].next) == (small.clock.time + 600, at("03-01 12:11"))
+    assert control.resume(app, "noon")
+    small.clock.time = at("03-02 12:02")
+    said = {each.entry.name: each for each in control.views(app)}
+    assert (said["noon"].overdue, said["noon"].next) == (True, at("03-02 12:00"))
+
+
+def test_an_unknown_entry_is_an_error_with_the_likely_name(small):
+    app = small.deployed(noon=GOOD)
+    for act in (lambda: control.run(app, "noom", "ann"), lambda: control.pause(app, "noom", None),
+                lambda: control.resume(app, "noom"), lambda: control.view(app, "noom")):  # fmt: skip
+        with pytest.raises(OptionError, match="no entry 'noom' in beat_schedule; did you mean 'noon'"):
+            act()
+    assert audit.page(small.store) == []

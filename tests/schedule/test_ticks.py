@@ -1,0 +1,125 @@
+"""When a schedule is due: the same for whoever asks, through leap days and changes of the clocks."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery import Celery, schedules
+from celery.schedules import crontab
+
+from relevo import clock
+from relevo.errors import OptionError
+from relevo.schedule import words
+from relevo.schedule.ticks import Asked, ticks_of
+from tests.schedule.conftest import at
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def cron(zone: str = "UTC", **fields):
+    made = crontab(**fields)
+    made.app = Celery(set_as_current=False, timezone=zone)
+    return made
+
+
+def following(schedule, instant: float, count: int) -> list[str]:
+    ticks, found = ticks_of(schedule), []
+    for _ in range(count):
+        instant = ticks.after(instant)
+        found.append(clock.utc(instant).astimezone(BERLIN).strftime("%d %H:%M%z")[:-2])
+    return found
+
+
+def test_an_interval_comes_at_its_multiples_whenever_it_is_asked():
+    ticks = ticks_of(schedules.schedule(timedelta(minutes=5)))
+    assert ticks.after(at("03-01 12:01")) == ticks.after(at("03-01 12:04:59")) == at("03-01 12:05")
+    assert ticks.after(at("03-01 12:05")) == at("03-01 12:10")
+    assert ticks.until(at("03-01 12:05"), at("03-01 12:20"), 10) == [at(f"03-01 12:{m}") for m in (10, 15, 20)]
+    assert ticks.until(at("03-01 00:00"), at("03-01 12:21"), 2) == [at("03-01 12:15"), at("03-01 12:20")]
+
+
+def test_an_interval_that_is_no_whole_number_leaves_no_tick_out():
+    ticks, instant = ticks_of(schedules.schedule(0.3)), at("03-01 12:00")
+    for _ in range(1000):
+        following_one = ticks.after(instant)
+        assert 0.29 < following_one - instant < 0.31 or instant == at("03-01 12:00")
+        instant = following_one
+
+
+@pytest.mark.parametrize(
+    ("fields", "night", "expected"),
+    [
+        ({"minute": 30, "hour": 2}, "03-28 22:00", ["29 03:30+02", "30 02:30+02"]),
+        ({"minute": 30, "hour": 2}, "10-24 22:00", ["25 02:30+02", "26 02:30+01"]),
+        ({"minute": "*/30"}, "03-29 00:00", ["29 01:30+01", "29 03:00+02", "29 03:30+02"]),
+        ({"minute": 0}, "10-24 23:30", ["25 02:00+02", "25 02:00+01", "25 03:00+01"]),
+        ({"minute": 0, "hour": "*/2"}, "03-29 00:30", ["29 03:00+02", "29 04:00+02"]),
+    ],
+    ids=["a time that does not exist", "one that comes twice", "every half hour, forward", "every hour, back", "gap"],
+)
+def test_when_the_clocks_change_nothing_is_left_out_and_nothing_comes_twice(fields, night, expected):
+    assert following(cron("Europe/Berlin", **fields), at(night), len(expected)) == expected
+
+
+def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_same():
+    chance = random.Random(7)
+    for _ in range(50):
+        made = cron(minute=chance.choice(["*", "*/7", "3,40", 5]), hour=chance.choice(["*", "*/5", 3, "8-17"]),
+                    day_of_week=chance.choice(["*", "mon-fri", 0]),
+                    day_of_month=chance.choice(["*", "1-7", 31]))  # fmt: skip
+        ticks, begin = ticks_of(made), chance.uniform(1.7e9, 1.8e9)
+        assert ticks.after(begin) == pytest.approx(Asked(made).after(begin), abs=0.01), made
+        chain = [begin]
+        for _ in range(5):
+            chain.append(ticks.after(chain[-1]))
+        assert ticks.until(begin, chain[-1] + 0.5, 9) == chain[1:], made
+        assert ticks.until(begin, chain[-1] + 0.5, 2) == chain[-2:], made
+
+
+def test_a_leap_day_is_waited_for():
+    day = ticks_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2)).after(at("03-01 00:00"))
+    assert clock.utc(day).isoformat() == "2028-02-29T00:00:00+00:00"
+
+
+class Odd(schedules.BaseSchedule):
+    """One's own: each hour at a minute past, as solar() is asked."""
+
+    says = 3660.0
+
+    def is_due(self, last_run_at):
+        assert self.now() == last_run_at
+        return schedules.schedstate(False, self.says)
+
+
+def test_a_schedule_of_ones_own_is_asked_from_tick_to_tick():
+    ticks = ticks_of(Odd())
+    assert ticks.after(1000.0) == 4660.0
+    assert ticks.until(1000.0, 9000.0, 10) == [4660.0, 8320.0]
+    assert ticks.until(1000.0, 9000.0, 1) == [8320.0]
+
+
+@pytest.mark.parametrize("says", [0, -1, None, float("inf"), float("nan")])
+def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
+    odd = Odd()
+    odd.says = says
+    with pytest.raises(OptionError, match="to say when it is next due"):
+        ticks_of(odd).after(1000.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (cron(minute=7, hour=4), "At 04:07 (UTC)"),
+        (cron(minute="*/15"), "Every 15 minutes"),
+        (cron(minute={5, 35}), "At 5 and 35 minutes past the hour"),
+        (schedules.schedule(86_400), "every day"),
+        (schedules.schedule(90), "every 90 seconds"),
+        (schedules.schedule(7200), "every 2 hours"),
+        (schedules.schedule(0.5), "every 0.5 seconds"),
+    ],
+)
+def test_a_schedule_in_words(schedule, said):
+    assert words.told(schedule) == said
