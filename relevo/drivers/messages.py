@@ -133,6 +133,15 @@ def headers_of(payload: str) -> dict[str, Any]:
     return {}
 
 
+def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Arguments, and what lies beside them (callbacks, chain, chord); nothing where they can't be read."""
+    try:
+        args, kwargs, embed = json.loads(loads(payload)["body"])
+    except Exception:  # noqa: BLE001  it may be anybody's
+        return (), {}, {}
+    return args, kwargs, embed if isinstance(embed, dict) else {}
+
+
 def _priority(given: Any) -> int:
     try:
         return max(HIGHEST_PRIORITY, min(LOWEST_PRIORITY, int(given)))

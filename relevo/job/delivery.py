@@ -51,12 +51,14 @@ class Delivery:
     # --- in the transaction -----------------------------------------------------------------------------------------
     def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
-        for each in outbox.fresh(connection, sendings):
-            driver = self.sharing(each.connection, connection.engine.url)
+        fresh = outbox.fresh(connection, sendings)
+        for name in dict.fromkeys(each.connection for each in fresh):
+            these = [each for each in fresh if each.connection == name]
+            driver = self.sharing(name, connection.engine.url)
             if driver is None:
-                outbox.add(connection, [_marked(each)])
+                outbox.add(connection, [_marked(each) for each in these])
             else:
-                database_jobs.put(connection, [_new_job(each)], driver.now())
+                database_jobs.put(connection, [_new_job(each) for each in these], driver.now())
                 self._written_to.add(driver)
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
