@@ -22,7 +22,7 @@ from relevo import config as configuration
 from relevo.config import Settings
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import coldstop, listeners, opener, prefork, recording, renewal, results, stopping
+from relevo.job import coldstop, joining, listeners, opener, prefork, recording, renewal, results, stopping
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
@@ -89,6 +89,7 @@ def _wire(
     stopping.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
+    joining.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")

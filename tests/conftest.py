@@ -6,6 +6,7 @@ file of its own makes it in `tmp_path`.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ from tests.brokers import BROKERS, Broker, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in each of which
+# compiling our own modules anew would take longer than anything else.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session")

@@ -37,4 +37,4 @@ def stacks(pid: int, log: Path) -> str:
         os.kill(pid, signal.SIGUSR1)
         with contextlib.suppress(pytest.fail.Exception):  # its main thread may be past hearing
             eventually(lambda: log.stat().st_size > before, within=5.0)
-    return log.read_text(errors="replace")[-20_000:]
+    return log.read_text(errors="replace")[-60_000:]

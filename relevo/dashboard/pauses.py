@@ -42,6 +42,15 @@ class Lift(Action):
         return f"{what.replace(':', ' ', 1)} goes on."
 
 
+def length_of(given: str) -> tuple[float | None, str]:
+    """How long somebody has chosen to pause something, in seconds, and in words. Raises OptionError."""
+    if given not in dict(PAUSES):
+        raise OptionError(f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
+                          f"got {given[:60]!r}")  # fmt: skip
+    called = dict(PAUSES)[given]
+    return (float(given), f"for {called}") if given else (None, called)
+
+
 class OfQueue(Action):
     """An action on the queue that the form names."""
 
@@ -62,12 +71,10 @@ class Pause(OfQueue):
     name = "pause queue"
 
     def act(self, *_arguments: str) -> str:
-        queue, length, driver = self.queue(), self.field("for"), self.application.source.driver
-        if length not in dict(PAUSES):
-            raise OptionError(f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
-                              f"got {length[:60]!r}")  # fmt: skip
-        driver.pause(queue, driver.now() + float(length) if length else None)
-        return f"{queue} is paused {dict(PAUSES)[length] if not length else 'for ' + dict(PAUSES)[length]}."
+        queue, driver = self.queue(), self.application.source.driver
+        seconds, said = length_of(self.field("for"))
+        driver.pause(queue, None if seconds is None else driver.now() + seconds)
+        return f"{queue} is paused {said}."
 
 
 class Resume(OfQueue):

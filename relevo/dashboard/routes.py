@@ -19,6 +19,7 @@ from relevo.dashboard.overview import OverviewPage
 from relevo.dashboard.pauses import Lift, Pause, PausesPage, Resume
 from relevo.dashboard.prometheus import PrometheusPage
 from relevo.dashboard.queues import Broker, is_ours
+from relevo.dashboard.schedule import EntryPage, PauseEntry, ResumeEntry, RunEntry, SchedulePage
 from relevo.dashboard.trail import AuditPage
 
 Route = tuple[str, Any, str | None]
@@ -49,6 +50,11 @@ PAGES: list[Route] = [
     ("/queues/pause", Pause, "pause"),
     ("/queues/resume", Resume, "resume"),
     ("/pauses/lift", Lift, "lift"),
+    ("/schedule", SchedulePage, "schedule"),
+    ("/schedule/entry", EntryPage, "entry"),
+    ("/schedule/run", RunEntry, "run_entry"),
+    ("/schedule/pause", PauseEntry, "pause_entry"),
+    ("/schedule/resume", ResumeEntry, "resume_entry"),
     ("/audit", AuditPage, "audit"),
     ("/metrics/relevo", PrometheusPage, None),
 ]

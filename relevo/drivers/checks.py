@@ -30,6 +30,8 @@ def jobs(new: Iterable[NewJob]) -> None:
             name("unique_key", job.unique_key)
         if job.unique_for is not None:
             lasting("unique_for", job.unique_for)
+        if job.longest is not None:
+            lasting("longest", job.longest)
 
 
 def cursor(value: str) -> None:

@@ -41,6 +41,7 @@ from relevo.drivers.values import (
     LOWEST_PRIORITY,
     Binding,
     Broadcast,
+    Conflict,
     JobView,
     Lease,
     NewJob,
@@ -56,6 +57,7 @@ __all__ = [
     "Bell",
     "Binding",
     "Broadcast",
+    "Conflict",
     "Driver",
     "JobView",
     "Lease",
@@ -80,7 +82,10 @@ class Driver(ABC):
     # --- jobs -------------------------------------------------------------------------------------------------------
     @abstractmethod
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
-        """Put jobs, all or none, now or for later. One whose unique key a living job has is not put (and no error)."""
+        """Put jobs, all or none, now or for later. One whose unique key a living job has is not put (and no error).
+
+        Or it takes that one's place (`Conflict`), if that has not started: nobody holds it, and no attempt is counted.
+        """
 
     @abstractmethod
     def reserve(

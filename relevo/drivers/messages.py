@@ -19,7 +19,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
 from relevo import clock
-from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, NewJob, ReservedJob
+from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Conflict, NewJob, ReservedJob
 
 Message = dict[str, Any]
 
@@ -33,6 +33,7 @@ DUE_AT = "due_at"
 #: How long a job keeps its unique key that says `until` this: until it begins.
 START = "start"
 LONGEST_KEY = 255
+_CONFLICTS = tuple(Conflict)  # not a set: a stranger may ask for a list
 _JSON = {"application/json"}
 _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
 
@@ -40,9 +41,10 @@ _MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's 
 def new_job(queue: str, message: Message) -> NewJob:
     """The job that `message` asks for. Its `eta` header becomes the time before which no worker sees it."""
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
-    available_at = _instant(headers.get("eta"))
+    available_at, unique = _instant(headers.get("eta")), unique_of(headers)
+    if available_at is None and unique.get("wait"):
+        available_at = clock.now() + unique["wait"]
     properties[DUE_AT] = max(available_at or 0.0, clock.now())
-    unique = unique_of(headers)
     return NewJob(
         queue=queue,
         payload=dumps(message),
@@ -50,12 +52,20 @@ def new_job(queue: str, message: Message) -> NewJob:
         priority=_priority(properties.get("priority")),
         available_at=available_at,
         unique_key=unique.get("key"),
-        unique_for=unique.get("for"),
+        **conflict_of(unique),
     )
 
 
+def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
+    """What `unique_of` answered, as the fields of a new job."""
+    return {"unique_for": unique.get("for"), "on_conflict": unique.get("on") or Conflict.KEEP,
+            "longest": unique.get("most")}  # fmt: skip
+
+
 def unique_of(headers: Any) -> Mapping[str, Any]:
-    """What a message says of its job's unique key: `key`, `for` and `until`; nothing where it says nothing we know.
+    """What a message says of its job's unique key; nothing where it says nothing we know.
+
+    `key`, `for`, `until`; `on`: what becomes of the one that has the key; `wait` and `most`: a debounced job's seconds.
 
     A retry that Celery sends as another message says nothing: the job it takes the place of still has the key.
     """
@@ -66,9 +76,15 @@ def unique_of(headers: Any) -> Mapping[str, Any]:
     key = said.get("key")
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or headers.get("retries"):
         return {}
-    lasting = said.get("for")
-    usable = isinstance(lasting, (int, float)) and not isinstance(lasting, bool) and 0 < lasting < math.inf
-    return {"key": key, "for": lasting if usable else None, "until": said.get("until")}
+    conflict = Conflict(said["on"]) if said.get("on") in _CONFLICTS else None
+    lengths = {name: _length(said.get(name)) for name in ("for", "wait", "most")}
+    return {"key": key, "until": said.get("until"), "on": conflict, **lengths}
+
+
+def _length(given: Any) -> float | None:
+    """A number of seconds, if it is one."""
+    usable = isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf
+    return given if usable else None
 
 
 def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
@@ -85,6 +101,10 @@ def message_of(job: ReservedJob) -> Message:
         raise ValueError(f"expected a message with a body and properties, got {job.payload[:80]!r}")  # noqa: TRY004
     if not isinstance(fields.get("headers", {}), dict):
         raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
+    headers = fields.get("headers") or {}
+    if headers.get("id") not in (None, job.id):  # it has taken the place of this one, and goes by its name
+        headers["root_id"] = job.id if headers.get("root_id") == headers["id"] else headers.get("root_id")
+        headers["id"] = properties["correlation_id"] = job.id
     properties["delivery_tag"] = job.lease.token
     properties[LEASED] = True
     info = properties.setdefault("delivery_info", {})
@@ -131,6 +151,15 @@ def headers_of(payload: str) -> dict[str, Any]:
         if isinstance(message, dict) and isinstance(message.get("headers"), dict):
             return dict(message["headers"])
     return {}
+
+
+def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Arguments, and what lies beside them (callbacks, chain, chord); nothing where they can't be read."""
+    try:
+        args, kwargs, embed = json.loads(loads(payload)["body"])
+    except Exception:  # noqa: BLE001  it may be anybody's
+        return (), {}, {}
+    return args, kwargs, embed if isinstance(embed, dict) else {}
 
 
 def _priority(given: Any) -> int:

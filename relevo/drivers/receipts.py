@@ -14,12 +14,16 @@ from relevo.drivers.values import NewJob, Placed
 
 
 class Receipt:
-    """The answer to one put. `holder` is the id of the job that has the unique key, None as long as none is known."""
+    """The answer to one put. `holder` is the id of the job that has the unique key, None as long as none is known.
 
-    __slots__ = ("__weakref__", "holder")
+    `replaced`: that job is this one now, under its old id.
+    """
+
+    __slots__ = ("__weakref__", "holder", "replaced")
 
     def __init__(self) -> None:
         self.holder: str | None = None
+        self.replaced = False
 
 
 _asked: weakref.WeakValueDictionary[str, Receipt] = weakref.WeakValueDictionary()
@@ -37,8 +41,13 @@ def ask(job_id: str) -> Receipt:
 def tell(jobs: Iterable[NewJob], placed: Iterable[Placed]) -> None:
     """These have been put. (A put that was tried again finds itself: that is no other job.)"""
     for job, place in zip(jobs, placed, strict=True):
-        if not place.created and place.id != job.id and (receipt := _asked.get(job.id)):
-            receipt.holder = place.id
+        answer(job.id, place)
+
+
+def answer(job_id: str, place: Placed) -> None:
+    """The job of this id has been put so."""
+    if not place.created and place.id != job_id and (receipt := _asked.get(job_id)):
+        receipt.holder, receipt.replaced = place.id, place.replaced
 
 
 def was_put(job_id: str) -> bool:

@@ -20,13 +20,26 @@ HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 UNTIL_LIFTED = 9_999_999_999.0
 
 
+class Conflict(StrEnum):
+    """What becomes of a job whose unique key another one has.
+
+    KEEP: it is not put. REPLACE: if the other one has not started, it gets this one's payload and, if this one has a
+    time, that time; else as KEEP. LATEST: the same, but what has started loses its key to this one, which is put.
+    """
+
+    KEEP = "keep"
+    REPLACE = "replace"
+    LATEST = "latest"
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be put. `available_at`: not before this instant (None, or one that has passed: at once).
 
     `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so many seconds ago, or
-    longer, has it no more: it goes to this job. An `id` may be had by several: Celery's retry puts the
-    next before it acks the last.
+    longer, has it no more: it goes to this job. `longest`: a job that this one replaces is not put off to later than
+    so many seconds after it was put. An `id` may be had by several: Celery's retry puts the next before it acks the
+    last.
     """
 
     queue: str
@@ -36,14 +49,27 @@ class NewJob:
     available_at: float | None = None
     unique_key: str | None = None
     unique_for: float | None = None
+    on_conflict: Conflict = Conflict.KEEP
+    longest: float | None = None
+
+    def moved_to(self, created_at: float, now: float) -> float | None:
+        """When a job runs that was put at `created_at` and is replaced by this one. None: where it stands."""
+        if self.available_at is None:
+            return None
+        latest = self.available_at if self.longest is None else min(self.available_at, created_at + self.longest)
+        return max(now, latest)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What `put` did. `created` is False when a living job had the unique key already; `id` is then that job's."""
+    """What `put` did. `created` is False when a living job had the unique key already; `id` is then that job's.
+
+    `replaced`: it has this one's payload now.
+    """
 
     id: str
     created: bool
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def _new_job(job: FailedJob) -> NewJob:
     try:
         said = messages.new_job(job.queue, messages.loads(payload))
         key = said.unique_key or new.unique_key
-        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for)
+        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for)  # it replaces nothing
     except Exception:  # noqa: BLE001  it can't be read, and goes back all the same
         return new
 

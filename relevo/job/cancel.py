@@ -11,7 +11,6 @@ is started later runs it, and one that heard it refuses the id for three hours, 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +119,7 @@ class Waiting:
         # An end counts the attempt it ends; one that waited was in none.
         begun = 0 if job.state is State.RESERVED else 1
         self.request_dict = {**headers, "retries": _whole(headers.get("retries")) - begun, "properties": {}}
-        self._payload = _body(job.payload)
+        self._payload = messages.body_of(job.payload)
 
     def tell_backend(self) -> None:
         """Whoever waits for the result hears that there will be none; a chord counts it."""
@@ -135,10 +134,3 @@ class Waiting:
 def _whole(given: Any) -> int:
     return given if isinstance(given, int) else 0
 
-
-def _body(payload: str) -> tuple[Any, Any, dict[str, Any]]:
-    try:
-        args, kwargs, embed = json.loads(messages.loads(payload)["body"])
-    except Exception:  # noqa: BLE001  it may be anybody's
-        return (), {}, {}
-    return args, kwargs, embed if isinstance(embed, dict) else {}

@@ -135,8 +135,8 @@ def is_handing_on(options: Mapping[str, Any]) -> bool:
         return False
     task = celery.current_task
     request = task.request if task else None
-    return bool(
-        request is not None and not request.is_eager and request.id == options.get("parent_id")
+    return bool(  # what replaces a job has its id, and is no next link
+        request is not None and not request.is_eager and options["task_id"] != request.id == options.get("parent_id")
         and members.read(options.get("headers") or {})
     )  # fmt: skip
 
@@ -148,9 +148,11 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
     """
     with collecting() as sheet:
         result = send()
-        jobs = sheet.take()
-    way, name = delivery_of(app), app.settings.queue_connection
-    sendings = [sending_of(job, name, once=f"link:{job.id}", unique_key=None) for job in jobs]
+        jobs, bound = sheet.take(), sheet.bound
+    way, own = delivery_of(app), app.settings.queue_connection
+    sendings = [
+        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}", unique_key=None) for job in jobs
+    ]  # fmt: skip
     try:
         retry_over_time(
             way.store.write, DriverUnavailableError, [lambda connection: way(connection, sendings)],
@@ -158,6 +160,6 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
         )  # fmt: skip
     except DriverUnavailableError as error:
         raise OperationalError(f"the next link could not be handed in: {error}") from error
-    way.after_commit(name)
+    way.after_commit(*(each.connection for each in sendings))
     return result
 

@@ -30,6 +30,17 @@ _mine = threading.local()
 class Sheet(Bulk):
     """Keeps what is published on a channel."""
 
+    def __init__(self, channel: Any, max_size: int) -> None:
+        super().__init__(channel, max_size)
+        #: Jobs that were dispatched to a connection by its name: id -> connection.
+        self.bound: dict[str, str] = {}
+
+    def publish(self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any) -> None:
+        known = len(self._jobs)
+        super().publish(message, exchange, routing_key, **options)
+        if (name := getattr(_mine, "bound", None)) is not None:
+            self.bound |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
+
     def flush(self) -> None:
         """It is taken away by `take`."""
 
@@ -44,6 +55,7 @@ def collecting() -> Iterator[Sheet]:
     """Within the block, whatever this thread dispatches of an app of ours ends up on the sheet."""
     producer, sheet = _pen()
     sheet.take()
+    sheet.bound = {}
     before, _mine.active = producer_now(), producer
     try:
         with producer.batch(max_size=1_000_000):
@@ -65,6 +77,17 @@ def not_collecting() -> Iterator[None]:
 def producer_now() -> Producer | None:
     """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one they are given.)"""
     return getattr(_mine, "active", None)
+
+
+@contextmanager
+def bound_for(name: str) -> Iterator[None]:
+    """Within the block, what this thread collects is for the broker of this connection."""
+    before = getattr(_mine, "bound", None)
+    _mine.bound = name
+    try:
+        yield
+    finally:
+        _mine.bound = before
 
 
 def collected(app: Any, signature: Signature, **options: Any) -> list[NewJob]:

@@ -17,6 +17,7 @@ from kombu.pools import ProducerPool
 
 from relevo.config import Connection
 from relevo.errors import OptionError
+from relevo.job import collect
 
 SYNC = "sync"
 
@@ -66,10 +67,19 @@ def dispatch(
 ) -> Any:
     """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
     connection = named(task.app, name, task.name)
+    collecting = collect.producer_now()
     if connection.driver == SYNC:
+        if collecting is not None:
+            raise OptionError(
+                f"connection {name!r} runs jobs in place: no part of a transaction, batch, chain or chord can go there"
+                f" (task {task.name!r})"
+            )
         return task.apply(args, kwargs, task_id=task_id, **options)
     if queue := queue_for(task, connection, args, kwargs, options):
         options["queue"] = queue
+    if collecting is not None:
+        with collect.bound_for(connection.name):
+            return send(task, collecting, args, kwargs, task_id, options)
     if producer is not None or (is_own(task.app, connection) and not task.app.conf.task_always_eager):
         return task.apply_async(args, kwargs, task_id, producer, **options)
     with producers(task.app).of(connection).acquire(block=True) as taken:

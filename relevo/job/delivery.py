@@ -51,12 +51,14 @@ class Delivery:
     # --- in the transaction -----------------------------------------------------------------------------------------
     def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
-        for each in outbox.fresh(connection, sendings):
-            driver = self.sharing(each.connection, connection.engine.url)
+        fresh = outbox.fresh(connection, sendings)
+        for name in dict.fromkeys(each.connection for each in fresh):
+            these = [each for each in fresh if each.connection == name]
+            driver = self.sharing(name, connection.engine.url)
             if driver is None:
-                outbox.add(connection, [_marked(each)])
+                outbox.add(connection, [_marked(each) for each in these])
             else:
-                database_jobs.put(connection, [_new_job(each)], driver.now())
+                database_jobs.put(connection, [_new_job(each) for each in these], driver.now())
                 self._written_to.add(driver)
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
@@ -177,8 +179,10 @@ def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
 
 def _new_job(each: Sending) -> NewJob:
     available_at = clock.now() + each.delay if each.delay else each.available_at
+    said = messages.unique_of(messages.headers_of(each.payload)) if each.unique_key else {}
+    conflict = messages.conflict_of(said) if said.get("key") == each.unique_key else {}
     return NewJob(queue=each.queue, payload=each.payload, id=each.uuid, priority=each.priority,
-                  available_at=available_at, unique_key=each.unique_key)  # fmt: skip
+                  available_at=available_at, unique_key=each.unique_key, **conflict)  # fmt: skip
 
 
 def _marked(each: Sending) -> Sending:

@@ -175,6 +175,8 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
     check_arguments(task, args, kwargs)
     override = overridden(task, options)
     rules = given(task, override)
+    if rules.replaces:
+        unique.check_followers(task, options)
     args, kwargs = tuple(args or ()), kwargs or {}
     baton = Baton(
         deadline=deadline(task, rules.retry_until, options),

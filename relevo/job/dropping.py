@@ -39,7 +39,8 @@ def is_dropped(request: Any) -> bool:
     sent = request.request_dict.get(payload.HEADER)
     if isinstance(sent, dict) and sent.get("origin"):
         return False
-    return any(is_cancelled(_store, place.batch) for place in members.read(request.request_dict))
+    ids = members.batch_ids(request.request_dict, members.embed_of(request))
+    return any(is_cancelled(_store, batch) for batch in ids)
 
 
 def is_cancelled(store: Store, batch: str) -> bool:

@@ -66,6 +66,13 @@ def ignored(request: Any) -> Ending | None:
     return _counted(request, tally.COMPLETED)
 
 
+def replaced(request: Any) -> Ending | None:
+    """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
+    sent, scheduled = members.sent_uuid(request), members.SCHEDULED in request.request_dict
+    run = RunEnd(str(request.id), tally.COMPLETED, clock.now()) if scheduled else None
+    return Ending(listed=False, sent=sent, run=run) if sent or run else None
+
+
 def _counted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
@@ -76,7 +83,8 @@ def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
     if members.SCHEDULED in headers:
         ending = replace(ending, run=RunEnd(str(request.id), ending.job.state if ending.job else state, clock.now()))
-    if members.HEADER not in headers and members.SENT not in headers:
+    alone = members.HEADER not in headers and members.SENT not in headers and not headers.get("group")
+    if alone and state == tally.COMPLETED:
         return ending
     return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
 

@@ -47,7 +47,7 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
         tags=_tags(request.task, context, baton),
         attempts=attempt,
         errors=tuple(dict(each) for each in baton.errors),
-        batch=_batch(context.headers),
+        batch=next(iter(members.batch_ids(request.request_dict, members.embed_of(request))), None),
         origin=baton.origin,
     )
 
@@ -63,7 +63,8 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     return FailedJob(
         uuid=job.id, task=name, connection=connection_of(app), queue=job.queue, payload=job.payload,
         exception=wrongs.named(error), message=wrongs.worded(error), failed_at=clock.now(),
-        tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, batch=_batch(headers), origin=baton.origin,
+        tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, origin=baton.origin,
+        batch=next(iter(members.batch_ids(headers, messages.body_of(job.payload)[2])), None),
         errors=(*(dict(each) for each in baton.errors), wrongs.described(job.attempts, error)),
     )  # fmt: skip
 
@@ -77,7 +78,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             return False
         failure = of_message(app, job, reason)
         headers = messages.headers_of(job.payload)
-        ends = members.ends(headers, job.id, tally.FAILED, None)
+        ends = members.ends_of_message(headers, messages.body_of(job.payload)[2], job.id, tally.FAILED)
         sent = job.id if headers.get(members.SENT) else None
         run = RunEnd(job.id, tally.FAILED, clock.now()) if members.SCHEDULED in headers else None
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
@@ -100,11 +101,6 @@ def _tags(task: Any, context: Any, baton: Baton) -> tuple[str, ...]:
         with suppress(Exception):  # tags that can't be made are no reason to lose the record
             return payload.tags(task, tuple(context.args or ()), context.kwargs or {})
     return tuple(map(str, baton.tags or ()))
-
-
-def _batch(headers: Mapping[str, Any] | None) -> str | None:
-    places = members.read(headers)
-    return places[0].batch if places else None
 
 
 def _baton(headers: Mapping[str, Any]) -> Baton:

@@ -5,6 +5,8 @@ They are no errors. `except Exception` around a call that says one of them catch
 
 from __future__ import annotations
 
+from celery.exceptions import Ignore
+
 
 class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
     """Raised by `release`: put the job back, to run after `seconds`."""
@@ -28,3 +30,7 @@ class Cancelling(Exception):  # noqa: N818 - a word from a middleware to the eng
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Replaced(Ignore):
+    """Raised by Celery's `replace`: another job goes on in this one's place, under its id."""

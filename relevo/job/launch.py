@@ -28,7 +28,7 @@ from relevo.job.delivery import Delivery, delivery_of, sending_of
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
-from relevo.store.tally import Callback, Tally
+from relevo.store.tally import Callback, Kind, Tally
 
 if TYPE_CHECKING:
     from relevo.job.batch import NewBatch
@@ -60,6 +60,8 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
 def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Give a batch more members. Raises BatchError when it has finished or was cancelled."""
     way = delivery_of(app)
+    if row.tally.kind is Kind.CHORD:
+        raise BatchError(f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)")
     if app.conf.task_always_eager:
         return in_place.add(way, row, new)
     job = celery.current_task.request.id if celery.current_task else None

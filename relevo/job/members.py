@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from relevo.job import chord_members
 from relevo.store import tally
 from relevo.store.batches import MemberEnd
 
@@ -67,18 +68,34 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
 
 
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
-    """What the end of a request's job (of the worker's main process) says about its batches."""
+    """What the end of a request's job (of the worker's main process) says about its batches and chords."""
     headers = request.request_dict
-    if HEADER not in headers or (request.type == OPENER and state == tally.COMPLETED):
-        return ()
-    return ends(headers, str(request.id), state, chain_of(request))
+    if state == tally.COMPLETED and HEADER not in headers and not headers.get("group"):
+        return ()  # nearly every job; the body isn't read for nothing
+    return ends_of_message(headers, embed_of(request), str(request.id), state)
 
 
-def chain_of(request: Any) -> Sequence[Any] | None:
-    """The links that follow a request's job, the last one first."""
-    with suppress(Exception):  # a body that can't be read has no chain
-        return request._payload[2].get("chain")  # noqa: SLF001  Celery's own way
-    return None
+def ends_of_message(
+    headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str
+) -> tuple[MemberEnd, ...]:  # fmt: skip
+    """The same of a message, by its headers and what lies beside the arguments in its body."""
+    opens = headers.get("task") == OPENER and state == tally.COMPLETED
+    mine = () if opens else ends(headers, uuid, state, embed.get("chain"))
+    return (*mine, *chord_members.ends(headers, embed, uuid, state))
+
+
+def embed_of(request: Any) -> Mapping[str, Any]:
+    """What lies beside the arguments in the body of a request's message: callbacks, chain, chord."""
+    with suppress(Exception):  # a body that can't be read has nothing beside them
+        embed = request._payload[2]  # noqa: SLF001  Celery's own way
+        return embed if isinstance(embed, Mapping) else {}
+    return {}
+
+
+def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The batches and the chord that a job belongs to."""
+    chord = chord_members.chord_of(headers, embed)
+    return (*(place.batch for place in read(headers)), *((chord,) if chord else ()))
 
 
 def sent_uuid(request: Any) -> str | None:

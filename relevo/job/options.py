@@ -28,6 +28,9 @@ POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_except
 #: Options that a dispatch is over with once it has sent the job.
 AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for"})
 
+#: Those that say nothing without `unique_by`.
+_BESIDE_UNIQUE = frozenset({"debounce", "debounce_max", "on_conflict", "unique_until", "unique_for"})
+
 #: Those of a task's options that a dispatch may give its job, beside `timeout` (there: `time_limit`) and `queue`.
 OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 
@@ -42,8 +45,10 @@ class Options:
     this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around
     its run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most one job of the
     same has a place in the broker (False: any number). `unique_until`: "done", or "start", when it is free again.
-    `unique_for`: the longest that it keeps others out. `delete_when_missing`: a job whose row is gone, or that ends
-    in one of these errors, is dropped. `given`: what the task said itself.
+    `unique_for`: the longest that it keeps others out. `on_conflict`: "keep", or "replace": the next one's arguments
+    are the job's, if it has not started. `debounce`: it starts so many seconds after the last dispatch of its key, with
+    that one's arguments; `debounce_max`: and so many after the first, at the latest. `delete_when_missing`: a job whose
+    row is gone, or that ends in one of these errors, is dropped. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -59,6 +64,9 @@ class Options:
     unique_by: Sequence[str] | Callable[..., Any] | bool | None = None
     unique_until: str = "done"
     unique_for: float | None = None
+    on_conflict: str = "keep"
+    debounce: float | None = None
+    debounce_max: float | None = None
     delete_when_missing: bool | type[Exception] | tuple[type[Exception], ...] = False
     given: frozenset[str] = frozenset()
 
@@ -91,6 +99,11 @@ class Options:
         return self.unique_by is not None and self.unique_by is not False
 
     @property
+    def replaces(self) -> bool:
+        """Whether a job can take the place of another with the same key."""
+        return self.is_unique and (self.on_conflict == "replace" or self.debounce is not None)
+
+    @property
     def endless(self) -> bool:
         """Whether nothing but time ends the attempts."""
         return self.tries is None and self.max_exceptions is None
@@ -99,8 +112,10 @@ class Options:
         """These options with others over them. Raises OptionError for a bad value; None means not given."""
         said = {name: checked(name, value, task) for name, value in given.items() if value is not None}
         options = replace(self, **said, given=self.given | said.keys()) if said else self
-        if (lonely := {"unique_until", "unique_for"} & said.keys()) and options.unique_by is None:
+        if (lonely := _BESIDE_UNIQUE & said.keys()) and options.unique_by is None:
             raise OptionError(f"expected unique_by beside {min(lonely)}, got none (task {task!r})")
+        if not _BESIDE_UNIQUE.isdisjoint(said):
+            _check_debounce(options, task)
         return options
 
     def with_defaults(self, tries: int, waits: tuple[float, ...]) -> Options:
@@ -112,6 +127,20 @@ class Options:
             backoff=self.backoff if "backoff" in self.given else waits or backoff.AT_ONCE,
             given=self.given | {"tries"},
         )
+
+
+def _check_debounce(options: Options, task: str) -> None:
+    """Raise OptionError for words that can't stand beside `debounce`."""
+    if options.debounce is None:
+        if options.debounce_max is not None:
+            raise OptionError(f"expected debounce beside debounce_max, got none (task {task!r})")
+        return
+    if options.debounce_max is not None and options.debounce_max < options.debounce:
+        raise OptionError(f"expected debounce_max to be no less than debounce={options.debounce:g}, got"
+                          f" {options.debounce_max!r} (task {task!r})")  # fmt: skip
+    for name in ("on_conflict", "unique_until", "unique_for"):
+        if name in options.given:
+            raise OptionError(f"expected {name} or debounce, got both (task {task!r})")
 
 
 def checked(name: str, value: Any, task: str) -> Any:
@@ -163,6 +192,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "delete_when_missing": ("True, False or classes of errors", _are_errors),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),
+    "on_conflict": ("'keep' or 'replace'", lambda value: value in ("keep", "replace")),
+    "debounce": ("a positive number of seconds", _is_duration),
+    "debounce_max": ("a positive number of seconds", _is_duration),
     "queue": ("the name of a queue", lambda value: isinstance(value, str) and bool(value)),
 }
 

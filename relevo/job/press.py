@@ -22,7 +22,7 @@ from kombu.utils.json import dumps as kombu_dumps
 
 from relevo import clock
 from relevo.drivers import messages
-from relevo.drivers.values import NewJob
+from relevo.drivers.values import Conflict, NewJob
 from relevo.job import members
 from relevo.job.collect import collected
 from relevo.job.members import Membership
@@ -63,7 +63,9 @@ class Press:
         single = member.clone()
         single.options = {**self.options, **own}
         [job] = collected(self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid}))
-        return replace(job, unique_key=None)  # a member that was left out as a duplicate would never end
+        latest = job.on_conflict is Conflict.LATEST  # and needs no time to be replaced in
+        # A member that was left out as a duplicate would never end.
+        return replace(job, unique_key=None, available_at=None if latest else job.available_at)
 
     def _is_plain(self, member: Signature) -> bool:
         options = member["options"]

@@ -13,6 +13,7 @@ from celery.worker import request as celery_request
 
 from relevo.drivers import qos
 from relevo.job import coldstop, dropping, endings, listeners, recorder, wrongs
+from relevo.job.interrupts import Replaced
 from relevo.job.listeners import Event
 from relevo.job.members import HEADER
 from relevo.job.outcome import cancelled
@@ -59,7 +60,7 @@ class Recorded(celery_request.Request):
         again = isinstance(error, Reject) and error.requeue
         if again or isinstance(error, (Retry, Ignore, Terminated)):
             if isinstance(error, Ignore) and not isinstance(error, Reject) and recorder.current() is not None:
-                self.ending = endings.ignored(self)
+                self.ending = endings.replaced(self) if isinstance(error, Replaced) else endings.ignored(self)
             return
         if listeners.is_heard(Event.FAILED):
             listeners.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
@@ -141,10 +142,10 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _dropping(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """A member of a batch that was cancelled ends here, before it has started."""
+    """A member of a batch or chord that was cancelled ends here, before it has started."""
 
     def execute_using_pool(self: Recorded, pool: Any, **options: Any) -> Any:
-        if HEADER in self.request_dict and dropping.is_dropped(self):
+        if (HEADER in self.request_dict or self.request_dict.get("group")) and dropping.is_dropped(self):
             self._announce_revoked(dropping.REASON, False, None, False)
             raise TaskRevokedError(self.id)
         return execute(self, pool, **options)

@@ -1,36 +1,112 @@
-"""Celery's database result backend, made safe beside forks of its process.
+"""Celery's result backend of databases, with chords that are counted by us (chord.py; `redis_results.py` is Redis's).
 
-A worker's main process writes results, too (of jobs whose process was killed), in a thread beside the one that forks
-new children. A child that is forked in the midst of a transaction on SQLite, or of its end, finds the file locked as
-long as it lives: the lock isn't its own, and nobody gives it back. So each step takes its turn, as all of ours do.
+It is made safe beside forks of its process, too. A worker's main process writes results (of jobs whose
+process was killed), in a thread beside the one that forks new children. A child that is forked in the midst of a
+transaction on SQLite, or of its end, finds the file locked as long as it lives: the lock isn't its own, and nobody
+gives it back. So each step takes its turn, as all of ours do.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from celery import states
 from celery.app.backends import BACKEND_ALIASES
-from celery.backends.database import DatabaseBackend
+from celery.backends.database import DatabaseBackend, session_cleanup
 
 from relevo.engine import sqlite_turn
+from relevo.job import chord
+from relevo.job.chord_members import is_marked
+
+if TYPE_CHECKING:
+    from celery.backends.base import Backend as _Base
+else:
+    _Base = object
 
 # What talks to the database, from making the connection to closing it.
 _STEPS = (
     "_create_tables", "_store_result", "_get_task_meta_for", "_task_result_exists", "_save_group", "_restore_group",
     "_delete_group", "_forget", "_cleanup",
 )  # fmt: skip
+# So many results are read in one step.
+PAGE = 500
+_KINDS = {
+    "db": f"{__name__}:Results",
+    "database": f"{__name__}:Results",
+    "redis": "relevo.job.redis_results:RedisResults",
+    "rediss": "relevo.job.redis_results:RedisResults",
+    "sentinel": "relevo.job.redis_results:SentinelResults",
+}
 
 
 def install() -> None:
-    """Make this the backend of `db+sqlite://…` and its like."""
-    for name in ("db", "database"):
-        BACKEND_ALIASES[name] = f"{__name__}:Results"
+    """Make these the backends of `db+sqlite://…`, `redis://…` and their like."""
+    BACKEND_ALIASES.update(_KINDS)
+    chord.install()
 
 
-class Results(DatabaseBackend):
+class Chords(ABC, _Base):
+    """What Celery tells a result backend of chords. One that isn't counted by us goes on to Celery."""
+
+    counts_chords = True
+
+    def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
+        id_, results = header_result_args
+        if not chord.opened(id_, results, body):
+            super().apply_chord(header_result_args, body, **options)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        if not chord.sized(group_id, chord_size):
+            super().set_chord_size(group_id, chord_size)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
+        if not is_marked(request.chord):  # the recorder counts it
+            super().on_chord_part_return(request, state, result, **options)
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
+        super().mark_as_done(task_id, result, request, store_result, state)
+        if request and is_marked(request.chord) and (not store_result or request.ignore_result):
+            self.store_result(task_id, result, state, request=request)  # the body waits for it
+
+    def mark_as_failure(
+        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, store_result: bool = True,
+        call_errbacks: bool = True, state: str = states.FAILURE,
+    ) -> None:  # fmt: skip
+        super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+        if request and is_marked(request.chord) and not store_result:
+            self.store_result(task_id, exc, state, traceback=traceback, request=request)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        if not chord.grown(self.app, chord_id, result.id):
+            super().add_to_chord(chord_id, result)
+
+    def results_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What these jobs returned, by their ids; of one that has not completed there is nothing."""
+        found: dict[str, Any] = {}
+        for start in range(0, len(ids), PAGE):
+            found |= self._results_of(ids[start : start + PAGE])
+        return found
+
+    @abstractmethod
+    def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        """The same of one page."""
+
+
+class Results(Chords, DatabaseBackend):
     """Celery's, a step at a time."""
+
+    def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        kind = self.task_cls
+        session = self.ResultSession()
+        with session_cleanup(session):
+            done = session.query(kind.task_id, kind.result)
+            done = done.filter(kind.task_id.in_(ids), kind.status == states.SUCCESS)
+            return {row.task_id: self._decode_stored_result(row.result) for row in done}
 
 
 def _in_turn(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,5 +120,5 @@ def _in_turn(step: Callable[..., Any]) -> Callable[..., Any]:
     return taken
 
 
-for _name in _STEPS:
-    setattr(Results, _name, _in_turn(getattr(DatabaseBackend, _name)))
+for _name in (*_STEPS, "_results_of"):
+    setattr(Results, _name, _in_turn(getattr(Results, _name)))

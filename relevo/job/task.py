@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from uuid import uuid4
 
 import celery
@@ -31,7 +31,6 @@ from relevo.job import (
     definition,
     dispatch,
     execute,
-    members,
     payload,
     putback,
     stopping,
@@ -41,9 +40,7 @@ from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
-
-if TYPE_CHECKING:
-    from relevo.job.batch import Batch
+from relevo.job.replacing import Replacing
 
 logger = get_logger(__name__)
 
@@ -53,7 +50,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(dispatch.Dispatching, celery.Task):
+class Task(dispatch.Dispatching, Replacing):
     """Celery's Task, with options."""
 
     abstract = True
@@ -178,12 +175,6 @@ class Task(dispatch.Dispatching, celery.Task):
     def attempt(self) -> int:
         """Which attempt this is, counted from 1."""
         return int(self.request.retries) + 1
-
-    @property
-    def batch(self) -> Batch | None:
-        """The batch this job is a member of, looked up now; None if it is in none."""
-        places = members.read(self.request.headers)
-        return self.app.batches.find(places[0].batch) if places else None
 
     @property
     def should_stop(self) -> bool:

@@ -8,14 +8,13 @@ task.after_commit(session)            any session: dispatched when it has commit
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from relevo.database import schema
-from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
@@ -36,16 +35,12 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     joined(way, session)
     with collecting() as sheet:
         result = send()
-        jobs = sheet.take()
+        jobs, bound = sheet.take(), sheet.bound
     if jobs:
-        hand_in(way, session, jobs, app.settings.queue_connection)
+        sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
+        way(session.connection(), sendings)
+        after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
     return result
-
-
-def hand_in(way: Delivery, session: Any, jobs: Sequence[NewJob], name: str) -> None:
-    """Write jobs for the broker of a connection in the session's transaction."""
-    way(session.connection(), [sending_of(job, name) for job in jobs])
-    after_commit(session, lambda: way.after_commit(name))
 
 
 def joined(way: Delivery, session: Any) -> Any:

@@ -10,6 +10,9 @@ The key travels in the message, and the broker takes it in the same step in whic
 the step in which the job goes, however it goes (done, failed, deleted, cleared): there is no lock of its own that could
 be left behind. A retry and a release keep it. `unique_until="start"` gives it back before the job begins, so that what
 changes meanwhile is not missed; `unique_for` is the longest that a job keeps others out, from its dispatch.
+
+`on_conflict="replace"`: the second dispatch's arguments take the place of the first's, if that has not started.
+`debounce=5`: so they do, and each dispatch puts the job off to five seconds from then; when it begins the key is free.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from celery.result import AsyncResult
 from kombu.utils.json import dumps
 
 from relevo.drivers.receipts import Receipt
+from relevo.drivers.values import Conflict
 from relevo.errors import OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -44,6 +48,11 @@ class Dispatched(AsyncResult):
     def is_duplicate(self) -> bool:
         """Whether another job had the key: nothing was put then, and this is the result of that job."""
         return self.receipt is not None and self.receipt.holder is not None
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether that job, which had not started, has the arguments of this dispatch now."""
+        return self.receipt is not None and self.receipt.replaced
 
     def _given_id(self) -> str:
         own: str = self.__dict__["id"]
@@ -69,9 +78,22 @@ def of(task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str,
     said: dict[str, Any] = {"key": key(task, options.unique_by, args, kwargs)}
     if options.unique_for is not None:
         said["for"] = options.unique_for
-    if options.unique_until == START:
+    if options.unique_until == START or options.debounce is not None:
         said["until"] = START
+    if options.debounce is not None:
+        said |= {"on": Conflict.LATEST.value, "wait": options.debounce}
+        said |= {} if options.debounce_max is None else {"most": options.debounce_max}
+    elif options.on_conflict == Conflict.REPLACE:
+        said["on"] = Conflict.REPLACE.value
     return said
+
+
+def check_followers(task: Task, options: Mapping[str, Any]) -> None:
+    """Raise OptionError for a job that may be replaced and that others wait for: they would wait for ever."""
+    for name in ("link", "link_error", "chain", "chord", "group_id"):
+        if options.get(name):
+            raise OptionError(f"a job of task {task.name!r} may be replaced by the next one, so it can have no {name};"
+                              " dispatch it with unique_by=False")  # fmt: skip
 
 
 def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

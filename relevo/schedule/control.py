@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relevo.drivers import DATABASES, REDIS, driver_for
+from relevo.errors import DriverError
 from relevo.job.delivery import delivery_of
 from relevo.schedule import entry as entries
 from relevo.schedule import turn, words
@@ -61,7 +62,10 @@ def living(app: Any, runs: Sequence[Run]) -> list[Run]:
     if not open_ or url.partition(":")[0].partition("+")[0] not in (*DATABASES, *REDIS):
         return list(runs)
     driver = driver_for(url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
-    states = {job.id: LIVING[job.state] for job in driver.find(open_)}
+    try:
+        states = {job.id: LIVING[job.state] for job in driver.find(open_)}
+    except DriverError:  # away: all but this can be shown
+        return list(runs)
     return [replace(run, state=run.state or states.get(run.job_id)) for run in runs]
 
 

@@ -14,7 +14,7 @@ _STYLE.use_24hour_time_format = True
 
 
 def told(schedule: Any) -> str:
-    """`every 5 minutes`; `At 04:07 (UTC)`."""
+    """`Every 5 minutes`; `At 04:07 (UTC)`."""
     if type(schedule) is schedules.schedule:
         return _interval(schedule.run_every.total_seconds())
     if type(schedule) is not schedules.crontab:
@@ -48,5 +48,5 @@ def _interval(seconds: float) -> str:
     for size, unit in _UNITS:
         if seconds % size == 0:
             count = int(seconds // size)
-            return f"every {unit}" if count == 1 else f"every {count} {unit}s"
-    return f"every {seconds:g} seconds"
+            return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+    return f"Every {seconds:g} seconds"

@@ -34,7 +34,10 @@ _COUNTS = ("streams", "total", "completed", "failed", "cancelled", "told", "canc
 
 @dataclass(frozen=True, slots=True)
 class MemberEnd:
-    """How a member of a batch has ended: `state` is one of tally's, `uuid` the job."""
+    """How a member of a batch has ended: `state` is one of tally's, `uuid` the job.
+
+    A chord's members are told apart by their jobs; `member` is where the job would like to stand among the results.
+    """
 
     batch: str
     member: int
@@ -94,6 +97,11 @@ def find(store: Store, id_: str) -> BatchRow | None:
     return row_of(row) if row is not None else None
 
 
+def find_in(connection: Connection, id_: str) -> bool:
+    """Whether there is a batch with this id, in a transaction of the caller's."""
+    return connection.execute(select(batches.c.id).where(batches.c.id == texts.name(id_))).first() is not None
+
+
 def page(store: Store, *, before: float | None = None, limit: int = PAGE) -> list[BatchRow]:
     """Batches, newest first. The next page is the one `before` the `created_at` of the last of this."""
     query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
@@ -151,6 +159,8 @@ def _forget(connection: Connection, query: Any) -> int:
 
 def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> Tally | None:
     mine = members.c.batch == row.id
+    if row.tally.kind is Kind.CHORD:
+        ended = _numbered_by_job(connection, row, ended)
     wanted = sorted({end.member for end in ended})
     query = select(members.c.member, members.c.state).where(mine, members.c.member.in_(wanted))
     known: dict[int, str] = {found.member: found.state for found in connection.execute(query)}
@@ -167,6 +177,27 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
     if new := [change for number, change in sorted(changes.items()) if number not in there]:
         connection.execute(insert(members), new)
     return counts if changes else None
+
+
+def _numbered_by_job(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> list[MemberEnd]:
+    """Members of a chord under the numbers they have, or get now: the one they ask for, unless another job has it."""
+    mine = members.c.batch == row.id
+    uuids = sorted({texts.name(end.uuid) for end in ended})
+    query = select(members.c.uuid, members.c.member).where(mine, members.c.uuid.in_(uuids))
+    numbers = {found.uuid: found.member for found in connection.execute(query)}
+    asked = sorted({end.member for end in ended if texts.name(end.uuid) not in numbers})
+    taken = set(connection.execute(select(members.c.member).where(mine, members.c.member.in_(asked))).scalars())
+    for end in ended:
+        if (uuid := texts.name(end.uuid)) not in numbers:
+            number = end.member if end.member not in taken else _behind(connection, row, taken)
+            numbers[uuid] = number
+            taken.add(number)
+    return [MemberEnd(end.batch, numbers[texts.name(end.uuid)], end.state, end.uuid) for end in ended]
+
+
+def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:
+    last = connection.execute(select(func.max(members.c.member)).where(members.c.batch == row.id)).scalar()
+    return max(row.tally.total, -1 if last is None else int(last) + 1, *(number + 1 for number in taken))
 
 
 def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:

@@ -89,6 +89,8 @@ def moved(tally: Tally, before: str | None, after: str) -> Tally:
 
 def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     """What the counts mean: the tally with the instants of what has just happened, and the callbacks that are due."""
+    if tally.kind is Kind.CHORD:
+        return _settled_chord(tally, now)
     due: list[Callback] = []
     if tally.failed and tally.failed_at is None:
         due.append(Callback.CATCH)
@@ -106,6 +108,18 @@ def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
             due.append(Callback.FINALLY)
             tally = replace(tally, finished_at=now)
     return tally, due
+
+
+def _settled_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
+    # One callback, when all have ended: it finds out what became of them. Once more when the last that had failed has
+    # completed after all.
+    failed_at = now if tally.failed and tally.failed_at is None else tally.failed_at
+    tally = replace(tally, told=max(tally.told, tally.percent), failed_at=failed_at)
+    complete = tally.completed >= tally.total
+    if tally.streams or tally.pending or (tally.completed_at if complete else tally.finished_at) is not None:
+        return tally, []
+    completed_at = now if complete else None
+    return replace(tally, completed_at=completed_at, finished_at=tally.finished_at or now), [Callback.FINALLY]
 
 
 def _has_ended(tally: Tally) -> bool:

@@ -27,6 +27,11 @@ class Backlog:
         with self._lock:
             self._jobs.append((next(self._numbers), job))
 
+    def replace(self, job: Dispatched) -> None:
+        """The job of this id is another one from now on."""
+        with self._lock:
+            self._jobs = [(number, job if known.id == job.id else known) for number, known in self._jobs]
+
     def forget(self, job_id: str) -> None:
         with self._lock:
             self._jobs = [numbered for numbered in self._jobs if numbered[1].id != job_id]

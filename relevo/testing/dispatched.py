@@ -14,6 +14,7 @@ from typing import Any
 from kombu import serialization
 
 from relevo import clock
+from relevo.drivers import messages
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
 from relevo.job.task import Task
@@ -91,7 +92,7 @@ def recorded(app: Any, name: str, message: Any, asked: Mapping[str, Any], sent: 
     now = clock.now()
     return Dispatched(
         id=headers["id"], task=name, args=tuple(args), kwargs=dict(kwargs), queue=_queue(app, sent),
-        delay=_delay(asked, now), eta=asked["eta"] if isinstance(asked.get("eta"), datetime) else None,
+        delay=_delay(asked, headers, now), eta=asked["eta"] if isinstance(asked.get("eta"), datetime) else None,
         options=_options(app, headers, sent), tags=_tags(app, name, headers, args, kwargs),
         headers={key: value for key, value in (sent.get("headers") or {}).items() if key != payload.HEADER},
         chain=steps(chain), group=headers["group"] or _first(ends, "group_id"),
@@ -113,10 +114,10 @@ def _queue(app: Any, sent: Mapping[str, Any]) -> str:
     return str(getattr(queue, "name", queue))
 
 
-def _delay(asked: Mapping[str, Any], now: float) -> float | None:
+def _delay(asked: Mapping[str, Any], headers: Mapping[str, Any], now: float) -> float | None:
     """Seconds until the job may run; the number itself where one was given."""
     due = _instant(asked.get("eta"), now)
-    wait = asked.get("countdown") or (due and due - now)
+    wait = asked.get("countdown") or (due and due - now) or messages.unique_of(headers).get("wait")
     return float(wait) if wait and wait > 0 else None
 
 

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import celery
 
+from relevo.drivers import receipts
+from relevo.drivers.values import Placed
 from relevo.errors import FakeError
 from relevo.testing import interception
 from relevo.testing.batched import BatchAssertions
@@ -79,9 +81,18 @@ class Fake(DispatchAssertions, BatchAssertions, Work):
     def keep(self, record: Dispatched) -> None:
         """Note a job. One that is running just now has sent itself again: it is not another one."""
         with self._lock:
-            if record.id not in self._running and not record.task.startswith(interception.UNLOCK):
+            again = record.id in self._running
+            place, kept = Placed(record.id, created=True), record
+            if not again:
+                place, kept = self._keys.place(record, self._backlog)
+            if place.created and not again and not record.task.startswith(interception.UNLOCK):
                 self._records.append(record)
-        self._backlog.add(record)
+            if place.replaced:
+                self._records = [kept if known.id == kept.id else known for known in self._records]
+                self._backlog.replace(kept)
+        if place.created:
+            self._backlog.add(record)
+        receipts.answer(record.id, place)
 
 
 def fake(only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None) -> Fake:

@@ -17,6 +17,7 @@ from relevo.testing.attempt import Attempt
 from relevo.testing.backlog import Backlog
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records
+from relevo.testing.uniqueness import Keys
 
 __tracebackhide__ = True
 
@@ -30,6 +31,7 @@ class Work(Records):
     def __init__(self, app: Any) -> None:
         super().__init__(app)
         self._backlog = Backlog()
+        self._keys = Keys()
         self._running: set[str] = set()
         self._attempts: list[Attempt] = []
         self._undo: ExitStack | None = None
@@ -111,11 +113,15 @@ class Work(Records):
         done, ended = self._attempt(record)
         if (again := running.put_back(record, ended)) is not None:
             self._backlog.add(again)
+        else:
+            with self._lock:
+                self._keys.free(record.id)
         return done
 
     def _attempt(self, record: Dispatched) -> tuple[Attempt, Any]:
         with self._lock:
             self._running.add(record.id)
+            self._keys.begins(record)
         try:
             done, ended = running.run(self.app, record, self._children)
         finally:

@@ -30,7 +30,7 @@ def test_the_list_says_when_each_is_due_and_how_it_went(app, run):
     Scheduler(app).tick()
     lines = run(schedule, "list").output.splitlines()
     assert lines[0].split() == ["ENTRY", "TASK", "SCHEDULE", "QUEUE", "NEXT", "LAST", "STATE"]
-    assert "every minute" in lines[1]
+    assert "Every minute" in lines[1]
     assert "the \\x1b[2J report" in lines[2]
     assert "At 06:03 (UTC)" in lines[2]
     run(schedule, "run", "often")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.given import LEASE, counts, job, put, take_one
+from relevo.drivers.contract import Conflict
+from relevo.errors import OptionError
+from tests.contract.given import LEASE, counts, job, put, take, take_one
 
 
 @pytest.fixture
@@ -178,3 +180,97 @@ def test_in_one_call_too_the_time_counts(driver, clock, holder):
     clock.forward(60)
     placed = driver.put([job(id="a", unique_key="k", unique_for=60), job(id="b", unique_key="k", unique_for=60)])
     assert [(one.id, one.created) for one in placed] == [("a", True), ("a", False)]
+
+
+# --- what becomes of the second one ----------------------------------------------------------------------------------
+def put_again(driver, conflict=Conflict.REPLACE, **fields):
+    fields = {"id": "second", "payload": "new", "unique_key": "k", "on_conflict": conflict, **fields}
+    [placed] = driver.put([job(**fields)])
+    return placed.id, placed.created, placed.replaced
+
+
+def test_a_job_that_waits_is_replaced_where_it_stands_under_its_id(driver, other, clock, holder):
+    # Given a job behind the one that has the key
+    put(driver, "behind")
+    clock.forward(5)
+
+    # When it is replaced, in another process and another queue's name
+    assert put_again(other, queue="elsewhere", priority=9) == ("holder", False, True)
+
+    # I expect one job with the new payload in the old place
+    assert driver.queues() == ["default"]
+    assert [(one.id, one.payload) for one in take(driver)] == [("holder", "new"), ("behind", "{}")]
+
+
+def test_a_time_of_its_own_moves_the_one_that_is_replaced(driver, clock, holder):
+    # When it is put off, then put off again, then wanted at once
+    put_again(driver, available_at=clock() + 60)
+    assert counts(driver) == (0, 1, 0)
+    put_again(driver, available_at=clock() + 30)
+    clock.forward(29)
+    assert take(driver) == []
+    assert put_again(driver, available_at=clock()) == ("holder", False, True)
+
+    # I expect it to be taken, and its key to be its own all along
+    assert take_one(driver).payload == "new"
+    assert not is_free(driver)
+
+
+def test_one_that_is_put_off_without_end_runs_at_the_latest_then(driver, clock):
+    # Given a job that is dispatched again every three seconds, to run five after the last, ten after the first
+    put_again(driver, Conflict.LATEST, id="first", available_at=clock() + 5, longest=10)
+    for _ in range(3):
+        clock.forward(3)
+        put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10)
+        assert counts(driver) == (0, 1, 0)
+
+    # I expect it to be due ten seconds after the first, and one that comes then not to put it off
+    clock.forward(1)
+    assert counts(driver) == (1, 0, 0)
+    assert put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10) == ("first", False, True)
+    assert take_one(driver).payload == "new"
+
+
+def has_been_tried(driver):
+    driver.release([take_one(driver).lease], attempts=1)
+
+
+@pytest.mark.parametrize("start", [take_one, has_been_tried], ids=["is-held", "has-been-tried"])
+def test_what_has_started_is_not_replaced_and_the_latest_takes_its_key(driver, holder, start):
+    # Given a job that a worker holds, or that was tried, when the next one would replace it
+    start(driver)
+    assert put_again(driver) == ("holder", False, False)
+    assert [view.payload for view in driver.find(["holder"])] == ["{}"]
+
+    # When the next one is to be the latest, I expect it to be put, and to have the key
+    assert put_again(driver, Conflict.LATEST) == ("second", True, False)
+    assert put_again(driver, Conflict.LATEST, id="third", payload="newest") == ("second", False, True)
+    driver.delete(["holder"])
+    assert not is_free(driver)
+    assert take_one(driver).payload == "newest"
+
+
+def test_one_call_can_put_and_replace(driver, holder):
+    fields = {"unique_key": "k", "on_conflict": Conflict.REPLACE}
+    placed = driver.put([job(id="a", payload="1", **fields), job(id="b"), job(id="c", payload="2", **fields)])
+    assert [(one.id, one.created, one.replaced) for one in placed] == [
+        ("holder", False, True), ("b", True, False), ("holder", False, True)
+    ]  # fmt: skip
+    assert [view.payload for view in driver.find(["holder"])] == ["2"]
+
+
+def test_one_that_lets_its_key_go_when_it_is_old_is_not_replaced_but_left(driver, clock, holder):
+    clock.forward(60)
+    assert put_again(driver, unique_for=60) == ("second", True, False)
+
+
+def test_nothing_is_replaced_where_no_key_is_shared(driver, holder):
+    assert put_again(driver, unique_key="other") == ("second", True, False)
+    assert put_again(driver, id="third", unique_key=None) == ("third", True, False)
+
+
+@pytest.mark.parametrize("longest", [0, -1, float("nan"), float("inf")])
+def test_a_longest_wait_that_is_none_is_refused(driver, longest):
+    with pytest.raises(OptionError, match="longest"):
+        put_again(driver, longest=longest)
+    assert counts(driver) == (0, 0, 0)

@@ -9,7 +9,7 @@ import pytest
 from tests.dashboard.conftest import PASSWORDS, Site
 
 PAGES = ["/overview", "/jobs", "/jobs?state=completed", "/failed", "/charts", "/tags", "/batches", "/limits", "/pauses",
-         "/audit"]  # fmt: skip
+         "/schedule", "/audit"]  # fmt: skip
 FLOWERS = ["/workers", "/tasks", "/broker", "/metrics"]
 
 

@@ -16,7 +16,7 @@ from celery import signals
 
 from relevo import config
 from relevo.app import create_app
-from relevo.job.middleware import RateLimited, WithoutOverlapping
+from relevo.job.middleware import RateLimited, ThrottleErrors, WithoutOverlapping
 from relevo.limits.rates import Rate
 
 BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])
@@ -91,6 +91,15 @@ def limited_work(number: int, seconds: float = 0.0) -> None:
 
 @app.task(name="limited.hold", tries=1, middleware=[WithoutOverlapping(key=f"hold {QUEUE}")])
 def limited_hold(number: int, gate: str) -> None:
+    hold(number, gate)
+
+
+# Every kind of limit at once.
+@app.task(name="limited.every", tries=1, middleware=[
+    WithoutOverlapping(key=f"every {QUEUE}"), RateLimited("five", by=lambda *_: f"every {QUEUE}"),
+    ThrottleErrors(1, per=0.5, key=f"every {QUEUE}"),
+])
+def limited_every(number: int, gate: str) -> None:
     hold(number, gate)
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from relevo.job.limiting import beside
 from tests.faults.workers import Site
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def most_at_once(site: Site) -> int:
@@ -72,3 +69,32 @@ def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     assert set(site.started.values()) == {1}
     assert 0 < max(seen) <= 5
     assert site.failed() == []
+
+
+def test_nothing_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
+    gate = str(tmp_path / "gate")
+    unique = {"key": f"unique {site.queue}"}
+    latest = {"key": f"latest {site.queue}", "on": "latest", "until": "start"}
+    with site.worker("-c", "2") as killed:
+        # Given a worker that runs a unique job under a permit, a rate and a breaker, and a debounced one
+        site.dispatch("limited.every", [0], gate, **unique)
+        site.dispatch("hold", [1], gate, **latest)
+        site.until(lambda: site.running() == {0, 1})
+        with site.worker("-c", "4"):
+            # When it is killed, and dispatches come meanwhile
+            killed.kill()
+            assert killed.ended() == -signal.SIGKILL
+            assert not site.dispatch("limited.every", [2], gate, **unique)[0].created
+            assert site.dispatch("hold", [3], gate, **latest)[0].created
+
+            # I expect both to run again, the debounced one that came beside them, and then the next of the key
+            site.until(lambda: site.started[0] > 1 and site.started[1] > 1)
+            Path(gate).touch()
+            site.until(lambda: site.ended == {0, 1, 3})
+            site.until(site.empty)
+            assert site.dispatch("limited.every", [4], gate, **unique)[0].created
+            site.until(lambda: site.ended == {0, 1, 3, 4})
+            site.until(site.empty)
+    assert site.failed() == []
+    views = beside(site.driver).views(f"overlap/every {site.queue}")
+    assert [view for view in views if view.holders or view.line] == []

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from relevo.drivers import driver_for
-from relevo.drivers.contract import Driver, NewJob
+from relevo.drivers import driver_for, messages
+from relevo.drivers.contract import Driver, NewJob, Placed
 from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
@@ -60,13 +60,18 @@ class Site:
     def driver(self) -> Driver:
         return driver_for(self.url, self.options, self.ssl)
 
-    def dispatch(self, name: str, numbers: Iterable[int], *args: Any) -> None:
-        """Put one job `name(number, *args)` for each number, all in one step."""
+    def dispatch(self, name: str, numbers: Iterable[int], *args: Any, **unique: Any) -> list[Placed]:
+        """Put one job `name(number, *args)` for each number, in one step. `unique`: what a message says of its key."""
         self.ids |= {number: str(uuid.uuid4()) for number in numbers}
-        self.driver.put([self._job(name, number, args) for number in numbers])
+        return self.driver.put([self._job(name, number, args, unique) for number in numbers])
 
-    def _job(self, name: str, number: int, args: tuple[Any, ...]) -> NewJob:
-        return NewJob(self.queue, payload_of(name, self.ids[number], [number, *args], self.queue), self.ids[number])
+    def _job(self, name: str, number: int, args: tuple[Any, ...], unique: dict[str, Any]) -> NewJob:
+        payload = payload_of(name, self.ids[number], [number, *args], self.queue)
+        if not unique:
+            return NewJob(self.queue, payload, self.ids[number])
+        message = json.loads(payload)
+        message["headers"][messages.HEADER] = {"unique": unique}
+        return messages.new_job(self.queue, message)
 
     def sizes(self) -> tuple[int, int, int]:
         """How many jobs are pending, delayed and reserved."""

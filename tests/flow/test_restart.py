@@ -74,7 +74,8 @@ class Shop:
     @contextlib.contextmanager
     def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
         options = ["-Q", "restart", "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
-        environment = {**os.environ, **self.settings, "PYTHONPATH": str(ROOT)}
+        # Of a module that is changed twice in a second, what was compiled first would be taken for the newest.
+        environment = {**os.environ, **self.settings, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "tasks", "worker", *options], cwd=self.folder, env=environment,

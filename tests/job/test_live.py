@@ -228,4 +228,4 @@ def test_a_job_that_looks_ends_when_the_worker_is_to_stop_and_waits_for_the_next
     assert live.noted("asked to stop") == [[]]
     queue = live.environ["LIVE_QUEUE"]
     waiting = [view for state in (State.PENDING, State.DELAYED) for view in live.driver.peek(queue, state)]
-    assert [(view.id, view.attempts) for view in waiting] == [(job.id, 0)]
+    assert [view.attempts for view in waiting if view.id == job.id] == [0]

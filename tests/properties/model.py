@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from relevo.drivers.contract import State
+from relevo.drivers.contract import Conflict, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ class ModelJob:
     unique_key: str | None
     available_at: float
     order: int
+    created_at: float
     attempts: int = 0
     rescues: int = 0
     lease: Lease | None = None
@@ -53,16 +54,24 @@ class Model:
     suspended_until: float = 0
     put_so_far: int = 0
 
-    def put(self, new: NewJob, now: float) -> tuple[str, bool]:
+    def put(self, new: NewJob, now: float) -> tuple[str, bool, bool]:
         for job in self.jobs.values():
             if new.unique_key and job.unique_key == new.unique_key:
-                return job.id, False
+                if new.on_conflict is not Conflict.KEEP and not job.lease and not job.attempts:
+                    job.payload = new.payload
+                    if new.available_at is not None:
+                        job.available_at = max(now, min(new.available_at, job.created_at + (new.longest or 1e9)))
+                    return job.id, False, True
+                if new.on_conflict is Conflict.LATEST:
+                    job.unique_key = None
+                    break
+                return job.id, False, False
         self.put_so_far += 1
         available_at = max(now, new.available_at or now)
         self.jobs[new.id] = ModelJob(
-            new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, self.put_so_far
+            new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, self.put_so_far, now
         )
-        return new.id, True
+        return new.id, True, False
 
     def next_jobs(self, queues: Sequence[str], limit: int, now: float) -> list[ModelJob]:
         """What a reserve must give, in order."""

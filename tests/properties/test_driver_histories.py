@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relevo.drivers.contract import Lease, NewJob, State
+from relevo.drivers.contract import Conflict, Lease, NewJob, State
 from relevo.drivers.values import UNTIL_LIFTED
 from tests.properties.model import Model
 
@@ -40,7 +40,8 @@ lengths = st.sampled_from([10, 30])
 some = st.integers(1, 4)
 meddling = st.sampled_from(["delete", "delete", "withdraw", "clear", "pause", "resume"])
 picks = st.integers(0, 10_000)
-new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]))
+new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]),
+                     st.sampled_from(["keep", "keep", "replace", "latest"]))  # fmt: skip
 
 
 def _somebody_works(histories: Histories) -> bool:
@@ -71,11 +72,12 @@ class Histories(RuleBasedStateMachine):
     def put(self, worker, wanted):
         now = self.clock()
         jobs = [
-            NewJob(queue, f"payload of {id_}", id_, priority, now + delay if delay else None, key)
-            for (queue, priority, delay, key), id_ in zip(wanted, self.ids, strict=False)
+            NewJob(queue, f"payload of {id_}", id_, priority, now + delay if delay else None, key,
+                   on_conflict=Conflict(conflict), longest=12 if conflict == "latest" else None)
+            for (queue, priority, delay, key, conflict), id_ in zip(wanted, self.ids, strict=False)
         ]
         placed = self.driver(worker).put(jobs)
-        assert [(one.id, one.created) for one in placed] == [self.model.put(job, now) for job in jobs]
+        assert [(one.id, one.created, one.replaced) for one in placed] == [self.model.put(job, now) for job in jobs]
 
     @rule(worker=workers, order=st.permutations(QUEUES), among=st.integers(1, 2), limit=some, lease=lengths, done=some)
     def reserve(self, worker, order, among, limit, lease, done):

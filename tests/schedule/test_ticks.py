@@ -115,10 +115,10 @@ def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
         (cron(minute=7, hour=4), "At 04:07 (UTC)"),
         (cron(minute="*/15"), "Every 15 minutes"),
         (cron(minute={5, 35}), "At 5 and 35 minutes past the hour"),
-        (schedules.schedule(86_400), "every day"),
-        (schedules.schedule(90), "every 90 seconds"),
-        (schedules.schedule(7200), "every 2 hours"),
-        (schedules.schedule(0.5), "every 0.5 seconds"),
+        (schedules.schedule(86_400), "Every day"),
+        (schedules.schedule(90), "Every 90 seconds"),
+        (schedules.schedule(7200), "Every 2 hours"),
+        (schedules.schedule(0.5), "Every 0.5 seconds"),
     ],
 )
 def test_a_schedule_in_words(schedule, said):

@@ -24,6 +24,7 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
+    Conflict,
     Lease,
     NewJob,
     Placed,
@@ -70,7 +71,8 @@ class DatabaseDriver(Pausing):
         if not jobs_:
             return []
         now = self.now()
-        plain = len(jobs_) == 1 or all(job.unique_key is None for job in jobs_)
+        plain = all(job.unique_key is None for job in jobs_)
+        plain = plain or (len(jobs_) == 1 and jobs_[0].on_conflict is Conflict.KEEP)
         work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
         placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
         self.ringer.ring()

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, and_, delete, select, text, update
 
-from relevo.drivers.contract import Lease, NewJob, Placed, ReservedJob
+from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, ReservedJob
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
 from relevo.drivers.database.leases import FREE, chunks
 from relevo.drivers.database.statements import insert_if_new, statement
@@ -51,10 +51,29 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
         old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
         connection.execute(update(jobs).where(old).values(unique_key=None))
     while not insert_if_new(connection, jobs, _row(job, now)):
+        if job.on_conflict is not Conflict.KEEP and (replaced := _replace(connection, job, now)) is not None:
+            return Placed(replaced, created=False, replaced=True)
         living = connection.execute(holder).scalar()
         if living is not None:  # or it was done in this moment, and the key is free
             return Placed(living, created=False)
     return Placed(job.id, created=True)
+
+
+def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
+    """Let the one that has the key be this job, if it has not started. Returns its id."""
+    theirs = select(jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at)
+    row = connection.execute(theirs.where(jobs.c.unique_key == job.unique_key).with_for_update()).first()
+    if row is None:
+        return None
+    if row.state == "reserved" or row.attempts:
+        if job.on_conflict is Conflict.LATEST:
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(unique_key=None))
+        return None
+    changes: dict[str, Any] = {"payload": job.payload}
+    if (moved := job.moved_to(row.created_at, now)) is not None:
+        changes |= {"available_at": moved, "state": "delayed" if moved > now else "pending"}
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(changes))
+    return str(row.job_id)
 
 
 def _row(job: NewJob, now: float) -> dict[str, Any]:

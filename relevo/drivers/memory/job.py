@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relevo.drivers.contract import JobView, Lease, ReservedJob, State
+from relevo.drivers.contract import JobView, Lease, NewJob, ReservedJob, State
 
 
 @dataclass(slots=True)
@@ -31,6 +31,16 @@ class Job:
         if self.token is not None:
             return State.RESERVED
         return State.DELAYED if self.available_at > now else State.PENDING
+
+    @property
+    def has_not_started(self) -> bool:
+        return self.token is None and self.attempts == 0
+
+    def replace(self, new: NewJob, now: float) -> None:
+        """Let it be the new one from now on, under its own name."""
+        self.payload = new.payload
+        moved = new.moved_to(self.created_at, now)
+        self.available_at = self.available_at if moved is None else moved
 
     def lease_is_over(self, now: float) -> bool:
         return self.reserved_until is not None and self.reserved_until <= now

@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections.abc import Collection, Iterable, Sequence
 
-from relevo.drivers.contract import Lease, NewJob, Placed, Sizes, State
+from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, Sizes, State
 from relevo.drivers.memory.job import ORDER, Job, turn
 from relevo.drivers.values import UNTIL_LIFTED
 
@@ -27,6 +27,13 @@ class Jobs:
         if holder is not None and new.unique_for is not None and holder.created_at <= now - new.unique_for:
             self.unlock([holder])
             holder = None
+        if holder is not None and new.on_conflict is not Conflict.KEEP:
+            if holder.has_not_started:
+                holder.replace(new, now)
+                return Placed(holder.id, created=False, replaced=True)
+            if new.on_conflict is Conflict.LATEST:
+                self.unlock([holder])
+                holder = None
         if holder is not None:
             return Placed(holder.id, created=False)
         available_at = max(now, new.available_at or 0)

@@ -8,11 +8,14 @@ from relevo.drivers.contract import JobView, Lease, Placed, ReservedJob, State
 
 # How many values `describe` in `common.lua` gives per job.
 _DESCRIBED = 11
+# What `put.lua` says of a job.
+_CREATED, _REPLACED = 1, 2
 
 
 def placed(answer: list[Any]) -> list[Placed]:
-    """Jobs as `put.lua` gives them: id, and 1 or 0 for created or not."""
-    return [Placed(answer[at].decode(), created=bool(answer[at + 1])) for at in range(0, len(answer), 2)]
+    """Jobs as `put.lua` gives them: id, and 1 for created, 2 for replaced or 0."""
+    pairs = ((answer[at].decode(), answer[at + 1]) for at in range(0, len(answer), 2))
+    return [Placed(id_, created=said == _CREATED, replaced=said == _REPLACED) for id_, said in pairs]
 
 
 def reserved(answer: list[Any], token: str) -> ReservedJob:

@@ -1,7 +1,8 @@
 -- Put jobs, now or for later, all of them or (out of memory) none.
 -- ARGV: time, the thread that puts them, the number of this put of it, then for each job:
---       queue, id, payload, priority, available_at or '', unique key or '', unique for or ''.
--- Returns for each job: its id (or that of the living job which has its unique key), and 1 or 0 for created or not.
+--       queue, id, payload, priority, available_at or '', unique key or '', unique for or '', what becomes of one whose key
+--       another has ('', replace, latest), how long that may be put off or ''.
+-- Returns for each job: its id (or that of the living job which has its unique key), and 1 for created, 2 for replaced or 0.
 -- Atomic, because a unique key must be taken with the job that it belongs to, and because a put that comes a second time
 -- (its answer was lost) must find that it has been done.
 local REMEMBERED = 120
@@ -11,8 +12,26 @@ if last then
     if request == ARGV[3] then return answer end
 end
 local placed, rung = {}, {}
-for at = 4, #ARGV, 7 do
-    local queue, id, payload, priority, later, unique, lasting = unpack(ARGV, at, at + 6)
+
+-- The one that has the key is this one from now on.
+local function replace(number, job, payload, later, longest)
+    redis.call('HSET', payloads_key, number, payload)
+    if not later then return end
+    local till = math.max(now, longest and math.min(later, job[CREATED] + longest) or later)
+    redis.call('ZREM', pending_key(job[QUEUE], job[PRIORITY]), number)
+    redis.call('ZREM', delayed_key(job[QUEUE]), number)
+    job[AVAILABLE] = till
+    if till > now then
+        save(number, job)
+        redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
+    else
+        to_pending(number, job)
+        rung[job[QUEUE]] = (rung[job[QUEUE]] or 0) + 1
+    end
+end
+
+for at = 4, #ARGV, 9 do
+    local queue, id, payload, priority, later, unique, lasting, conflict, longest = unpack(ARGV, at, at + 8)
     local holder = unique ~= '' and redis.call('HGET', unique_key, unique)
     local living = holder and load(holder)
     if living and lasting ~= '' and living[CREATED] + tonumber(lasting) <= now then
@@ -20,7 +39,16 @@ for at = 4, #ARGV, 7 do
         save(holder, living)
         living = nil
     end
-    if living then
+    local replaced = living and conflict ~= '' and living[TOKEN] == '' and living[ATTEMPTS] == 0
+    if living and conflict == 'latest' and not replaced then
+        living[UNIQUE] = ''
+        save(holder, living)
+        living = nil
+    end
+    if replaced then
+        replace(holder, living, payload, tonumber(later), tonumber(longest))
+        placed[#placed + 1], placed[#placed + 2] = living[ID], 2
+    elseif living then
         placed[#placed + 1], placed[#placed + 2] = living[ID], 0
     else
         if create(queue, id, payload, tonumber(priority), tonumber(later), unique, 0) then

@@ -1,0 +1,102 @@
+"""What runs by the clock: each entry with its next and its last run, the runs of one, run now, pause and resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado.web import HTTPError
+
+from relevo.dashboard import looks
+from relevo.dashboard.overview import PAUSES
+from relevo.dashboard.pages import Action, Page
+from relevo.dashboard.pauses import length_of
+from relevo.errors import OptionError
+from relevo.schedule import control
+
+ROWS = 50
+MISSING = 404
+_LOOKS = {"completed": "good", "failed": "bad", "cancelled": "warn"}
+
+
+class SchedulePage(Page):
+    """/schedule"""
+
+    template, title, tab = "relevo/schedule.html", "Schedule", "more"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        rows, wrong = [], ""
+        try:
+            rows = control.views(self.application.capp)
+        except OptionError as error:
+            wrong = f"No beat can start: {error}"
+        return {"rows": rows, "wrong": wrong, "pauses": PAUSES, "looks": _LOOKS,
+                "late": any(row.overdue for row in rows), "started": any(row.known for row in rows)}  # fmt: skip
+
+
+class EntryPage(Page):
+    """/schedule/entry?entry=…&before=…"""
+
+    template, title, tab = "relevo/entry.html", "Schedule", "more"
+
+    def gather(self, *_arguments: str) -> dict[str, Any]:
+        app, name, before = self.application.capp, self.field("entry"), self.whole("before")
+        runs = control.history(app, name, before=before, limit=ROWS + 1) if name else []
+        try:
+            view = control.view(app, name)
+        except OptionError as error:
+            view = None
+            if not runs:
+                raise HTTPError(MISSING, "There is no such entry in beat_schedule.") from error
+        more = runs[ROWS - 1].id if len(runs) > ROWS else None
+        return {"title": name, "view": view, "runs": runs[:ROWS], "more": more, "before": before, "pauses": PAUSES,
+                "looks": _LOOKS, "facts": _facts(view) if view else []}  # fmt: skip
+
+
+def _facts(view: control.View) -> list[tuple[str, Any]]:
+    """What an entry says: names, and texts or instants."""
+    entry, rule = view.entry, view.entry.rule
+    missed = {"one": "the latest missed run", "none": "no missed run", "all": f"every missed run, at most {rule.limit}"}
+    within = f", of the last {looks.seconds(rule.window)}" if rule.window and rule.rule != "none" else ""
+    said: list[tuple[str, Any]] = [("Task", entry.task), ("Schedule", entry.in_words), ("Queue", entry.queue)]
+    said += [("After a gap", missed[rule.rule] + within)]
+    if view.paused:
+        return [*said, ("Paused until", view.paused_until if view.paused_until is not None else "it is resumed")]
+    return [*said, ("Next run", view.next if view.next is not None else "never")]
+
+
+class OfEntry(Action):
+    """An action on the entry that the form names."""
+
+    def target(self, *_arguments: str) -> str:
+        return self.field("entry")
+
+
+class RunEntry(OfEntry):
+    """Run it now."""
+
+    name = "run entry"
+
+    def act(self, *_arguments: str) -> str:
+        run = control.run(self.application.capp, self.field("entry"), str(self.current_user))
+        return f"{run.entry} runs as job {run.job_id}."
+
+
+class PauseEntry(OfEntry):
+    """Run it no more, for some seconds or until it is resumed."""
+
+    name = "pause entry"
+
+    def act(self, *_arguments: str) -> str:
+        seconds, said = length_of(self.field("for"))
+        control.pause(self.application.capp, self.field("entry"), seconds)
+        return f"{self.field('entry')} is paused {said}."
+
+
+class ResumeEntry(OfEntry):
+    """End its pause."""
+
+    name = "resume entry"
+
+    def act(self, *_arguments: str) -> str:
+        name = self.field("entry")
+        return f"{name} goes on." if control.resume(self.application.capp, name) else f"{name} was not paused."

@@ -1,0 +1,70 @@
+"""A job that goes on as another one: Celery's `replace`, for members of batches, chains and chords, and `add_to_chord`.
+
+What replaces a member gets its place, and the job that was replaced says nothing about it: Celery ends it with Ignore,
+which otherwise means that it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import celery
+from celery.canvas import Signature, _chain, _chord, group
+
+from relevo.job import chord_members, members
+from relevo.job.interrupts import Replaced
+from relevo.job.members import Membership
+
+if TYPE_CHECKING:
+    from relevo.job.batch import Batch
+
+
+class Replacing(celery.Task):
+    """What a task says about the batch or chord that its job is a member of."""
+
+    abstract = True
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch this job is a member of, looked up now; None if it is in none."""
+        request = self.request
+        embed, headers = {"chord": request.chord}, {**(request.headers or {}), "group": request.group}
+        ids = members.batch_ids(headers, embed)
+        return self.app.batches.find(ids[0]) if ids else None
+
+    def replace(self, sig: Any) -> Any:
+        """Celery's `replace`: the job goes on as `sig`, under its id, and in its place in a batch."""
+        if places := members.read(self.request.headers):
+            sig = _in_place(self.app, sig, places)
+        return super().replace(sig)
+
+    def on_replace(self, sig: Any) -> Any:
+        if self.request.is_eager:
+            return super().on_replace(sig)
+        sig.delay()
+        raise Replaced("Replaced by new task")
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same member."""
+        if chord_members.is_marked(self.request.chord) and "task_id" not in sig.options:
+            added = self.request.__dict__.setdefault("_relevo_added", [])
+            sig.options["task_id"] = f"{self.request.id}.added.{len(added)}"
+            added.append(sig.options["task_id"])
+        return super().add_to_chord(sig, lazy)
+
+
+def _in_place(app: Any, sig: Signature, places: tuple[Membership, ...]) -> Signature:
+    if isinstance(sig, group):  # as Celery does itself
+        sig |= app.tasks["celery.accumulate"].s(index=0)
+    if isinstance(sig, _chord):
+        sig = sig.clone()
+        sig.body = _in_place(app, sig.body, places)
+        return sig
+    if not isinstance(sig, _chain):
+        return sig.set(headers=members.with_places(sig.options.get("headers"), *places))
+    *first, last = sig.tasks
+    # A link before the last says how the member has ended only when it fails.
+    silent = tuple(replace(place, each=False) for place in places)
+    links = [*(_in_place(app, link, silent) for link in first), _in_place(app, last, places)]
+    return _chain(*links, app=sig.app, **sig.options)
