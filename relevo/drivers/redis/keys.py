@@ -3,7 +3,7 @@
 | key | type | holds |
 |---|---|---|
 | `sequence` | counter | a job's number: sixteen digits, so that the order of the texts is the order of putting |
-| `jobs` | hash | number -> record (msgpack: id, queue, priority, attempts, rescues, times, unique key, token, worker, key, turn) |
+| `jobs` | hash | number -> its record (msgpack); common.lua has its fields |
 | `payloads` | hash | number -> payload, apart from the record, because it is seldom written and the record often |
 | `ids` | hash | job id -> its numbers, comma-joined (two living jobs may have one id: a Celery retry) |
 | `unique` | hash | unique key -> number of the living job that has it |
