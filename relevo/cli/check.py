@@ -19,6 +19,7 @@ _MEND = {
     "database": "start it, or correct DATABASE_URL (docs/settings.md)",
     "results": "correct QUEUE_RESULTS (docs/settings.md)",
     "disks": "correct FILES_DISK and its companions (docs/settings.md), or the rights on the folder",
+    "schedule": "correct beat_schedule (docs/schedule.md)",
     "mail": "correct MAIL_URL (docs/settings.md); mail waits until then",
 }
 
@@ -28,7 +29,7 @@ _MEND = {
 @click.pass_context
 @one_line_errors
 def check(context: click.Context, as_json: bool) -> None:
-    """Look at settings, broker, database, migrations, results, disks, mail and workers: what is wrong, what to do.
+    """Look at settings, broker, database, results, disks, mail, workers and schedule: what is wrong, what to do.
 
     Exit code 1 when something is wrong; a warning is none.
     """

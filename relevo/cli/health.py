@@ -25,6 +25,7 @@ from relevo.disks import disk_for
 from relevo.drivers.contract import Driver
 from relevo.errors import DriverError
 from relevo.mail import sending
+from relevo.schedule import control
 from relevo.store.session import store_for
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
@@ -187,4 +188,22 @@ def workers(context: click.Context) -> Iterator[Finding]:
                           f"start one with -Q {queue}, or correct the name where they are dispatched")  # fmt: skip
 
 
-ALL = (settings, broker, database, migrations, results, disks, mail, workers)
+def schedule(context: click.Context) -> Iterator[Finding]:
+    """Its entries can be dispatched, and a beat comes for them."""
+    app = context.obj.app
+    if app.settings.connection.driver == "sync" or not app.conf.beat_schedule:
+        return
+    app.loader.import_default_modules()
+    try:
+        found = control.views(app)
+    except DriverError:
+        return  # the database was found wrong already
+    missed = [view.entry.name for view in found if view.overdue or not view.known]
+    if missed:
+        yield Finding("schedule", WARNING, f"no beat has come for {some(len(missed), 'run')}, the first is of"
+                                           f" {missed[0]!r}", "start one: celery -A tasks beat")  # fmt: skip
+    else:
+        yield Finding("schedule", OK, f"nothing is overdue ({len(found)} in beat_schedule)")
+
+
+ALL = (settings, broker, database, migrations, results, disks, mail, workers, schedule)

@@ -26,8 +26,8 @@ from relevo.store.schedules import BACK, State
 
 logger = logging.getLogger(__name__)
 
-# Seconds until it is tried again: to reach the store; a turn that went wrong, first and at most.
-AWAY, AGAIN, LONGEST = 2.0, 5.0, 60.0
+# Seconds until it is tried again: what another beat is at; to reach the store; what went wrong, first and at most.
+BUSY, AWAY, AGAIN, LONGEST = 0.5, 2.0, 5.0, 60.0
 
 
 class Scheduler(celery.beat.Scheduler):
@@ -91,6 +91,9 @@ class Scheduler(celery.beat.Scheduler):
     def _take(self, entry: entries.Entry, now: float) -> None:
         try:
             state, made = turn.take(self.way, entry, now)
+            if state is None:
+                self._next[entry.name] = now + BUSY
+                return
             self._plan(entry, state, now)
         except DriverUnavailableError as error:
             logger.warning("entry %r waits for the store: %s", entry.name, error)

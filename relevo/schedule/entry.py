@@ -125,7 +125,9 @@ def _check(entry: Entry) -> None:
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
     if "connection" in options:
-        connections.named(entry.app, options.pop("connection"), entry.task)
+        named = connections.named(entry.app, options.pop("connection"), entry.task)
+        if named.driver == connections.SYNC:
+            raise OptionError("expected a connection that keeps a queue, got 'sync'")
     elif "queue" in options:
         dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
     if isinstance(task, Task):

@@ -44,13 +44,16 @@ def clock_of(store: Store) -> Callable[[], float]:
     return ServerClock(lambda: store.read(DIALECTS[store.dialect].server_time))
 
 
-def take(way: Delivery, entry: Entry, now: float) -> tuple[State, list[Run]]:
-    """Dispatch what is due of an entry. Returns how far it is, and the runs. Raises DriverError, and what is wrong."""
+def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Run]]:
+    """Dispatch what is due of an entry. Returns how far it is (None: another is at it just now), and the runs.
+
+    Raises DriverError, and whatever is wrong with the entry.
+    """
     arguments = entry.arguments()  # not in the transaction: it may ask the same database
 
-    def taken(connection: Connection) -> tuple[State, list[Run]]:
-        state = schedules.locked(connection, entry.name, words.written(entry.schedule), now)
-        if state.is_paused(now):
+    def taken(connection: Connection) -> tuple[State | None, list[Run]]:
+        state = schedules.claimed(connection, entry.name, words.written(entry.schedule), now)
+        if state is None or state.is_paused(now):
             return state, []
         due, passed = entry.rule.due(entry.ticks, state.begin(now), now)
         found = (_tick(entry, tick, now) for tick in due)
@@ -91,6 +94,8 @@ def connection_of(entry: Entry) -> str:
 def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]) -> Sending:
     """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with it."""
     app, args, kwargs = entry.app, *arguments
+    if app.conf.task_always_eager:
+        raise OptionError("the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION")
     options = {name: value for name, value in entry.options.items() if name != "connection"}
     options["headers"] = {
         **(options.get("headers") or {}), "celery_beat_task": True, SCHEDULED: entry.name, DUE: run.due,

@@ -1,7 +1,7 @@
 """How far each entry of the schedule is, whether it is paused, and its runs.
 
     join     a beat starts: what is new begins now, what has changed or was away begins anew
-    locked   the state of an entry, kept from others until the transaction ends
+    claimed  the state of an entry, kept from others until the transaction ends
     record   a run of a tick: once, whoever comes first
     advance  the ticks up to an instant have had their turn
 
@@ -26,6 +26,8 @@ from relevo.store.tables import history
 AHEAD = 3600.0
 # So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't run again.
 BACK = 60.0
+# A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for so many seconds.
+STALLED = 20.0
 _MOST_PAGES = 100
 
 
@@ -84,9 +86,10 @@ def read(store: Store) -> dict[str, State]:
 
 def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, State]:
     """A beat starts, with these entries and their schedules as text. Returns the states of all."""
+    _all = select(schedules).order_by(schedules.c.entry)
 
     def joined(connection: Connection) -> dict[str, State]:
-        states = {row.entry: _state(row) for row in connection.execute(select(schedules).with_for_update())}
+        states = {row.entry: _state(row) for row in connection.execute(_all.with_for_update())}
         for name, schedule in entries.items():
             known = states.get(name)
             if known is None:
@@ -96,19 +99,29 @@ def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, Stat
         for name in states.keys() - entries.keys():
             if states[name].gone_at is None:
                 _set(connection, name, gone_at=now)
-        return {row.entry: _state(row) for row in connection.execute(select(schedules))}
+        return {row.entry: _state(row) for row in connection.execute(_all)}
 
     return store.write(joined)
 
 
 def locked(connection: Connection, name: str, schedule: str, now: float) -> State:
     """The state of an entry, in a transaction of the caller's; another who wants it waits for its end."""
-    mine = select(schedules).where(schedules.c.entry == name).with_for_update()
+    _add(connection, name, schedule, now)
+    return _state(connection.execute(_of(name).with_for_update()).one())
+
+
+def claimed(connection: Connection, name: str, schedule: str, now: float) -> State | None:
+    """The same without waiting: None when another has it. Whoever has it and is silent for STALLED seconds loses it."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}")
+    elif getattr(connection.dialect, "is_mariadb", False):
+        connection.exec_driver_sql(f"SET SESSION idle_transaction_timeout = {STALLED:.0f}")
+    mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
-    if row is None:
+    if row is None and connection.execute(_of(name)).first() is None:
         _add(connection, name, schedule, now)
-        row = connection.execute(mine).one()
-    return _state(row)
+        row = connection.execute(mine).first()
+    return None if row is None else _state(row)
 
 
 def advance(connection: Connection, name: str, since: float) -> None:
@@ -205,6 +218,10 @@ def _told() -> Any:
 def _add(connection: Connection, name: str, schedule: str, now: float) -> None:
     row = {"entry": name, "schedule": texts.name(schedule), "since": now}
     connection.execute(upserts.ignoring(connection.dialect.name, schedules), row)
+
+
+def _of(name: str) -> Any:
+    return select(schedules).where(schedules.c.entry == name)
 
 
 def _set(connection: Connection, name: str, **values: Any) -> None:

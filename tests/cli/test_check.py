@@ -27,9 +27,9 @@ def run(tmp_path, monkeypatch, nobody_works):
     """Check an app with these settings; returns the exit code and the findings by what they are about."""
     monkeypatch.chdir(tmp_path)
 
-    def run(**settings):
+    def run(schedule=None, **settings):
         given = {"RELEVO_VAR_DIR": str(tmp_path / "var"), **settings}
-        app = create_app("shop", config.load(given, None))
+        app = create_app("shop", config.load(given, None), beat_schedule=schedule or {})
         ended = CliRunner().invoke(check, ["--json"], obj=SimpleNamespace(app=app))
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
         findings = {}
@@ -46,6 +46,16 @@ def nobody_listens():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+def test_an_entry_that_no_beat_comes_for_is_a_warning_and_one_that_can_not_be_is_wrong(run):
+    cleaning = {"task": "celery.backend_cleanup", "schedule": 60}
+    code, findings = run({"cleaning": cleaning})
+    assert (code, findings["schedule"][0].state) == (0, "warning")
+    assert findings["schedule"][0].todo == "start one: celery -A tasks beat"
+    code, findings = run({"cleaning": {**cleaning, "schedule": "daily"}})
+    assert (code, findings["schedule"][0].state) == (1, "wrong")
+    assert "entry 'cleaning' of beat_schedule" in findings["schedule"][0].found
 
 
 def test_without_any_setting_all_is_well_but_for_the_worker(run, tmp_path):

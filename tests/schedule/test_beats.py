@@ -14,6 +14,7 @@ from relevo.job.delivery import delivery_of
 from relevo.schedule import turn
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at
+from tests.waiting import eventually
 
 EVERY_MINUTE = {"each": {"task": "shop.count", "schedule": crontab()}}
 
@@ -75,7 +76,7 @@ class Killed(BaseException):
     """As kill -9: nothing of ours catches it."""
 
 
-STEPS = [(schedules, "locked"), (schedules, "record"), (turn, "sending"), (schedules, "advance"),
+STEPS = [(schedules, "claimed"), (schedules, "record"), (turn, "sending"), (schedules, "advance"),
          ("way", "__call__"), ("way", "after_commit"), ("store", "_transaction")]  # fmt: skip
 
 
@@ -172,6 +173,36 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
     assert small.ticks("lazy") == []
     small.to("03-01 13:00:06", beat)
     assert small.ticks("lazy") == ["13:00:00"]
+
+
+@pytest.mark.parametrize("work", ["postgresql", "mariadb"], indirect=True)
+def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(work, monkeypatch):
+    monkeypatch.setattr(schedules, "STALLED", 1)
+    beat, other = work.beat(**hourly(), **EVERY_MINUTE), work.beat(**hourly(), **EVERY_MINUTE)
+    real, thaw, frozen = turn.sending, threading.Event(), threading.Event()
+
+    def freezes(entry, *rest):
+        if threading.current_thread() is standing and entry.name == "hourly":
+            frozen.set()
+            thaw.wait(60)
+        return real(entry, *rest)
+
+    monkeypatch.setattr(turn, "sending", freezes)
+    standing = threading.Thread(target=work.to, args=("03-01 13:00", beat))
+    standing.start()
+    assert frozen.wait(60)
+    other.tick()
+    assert work.ticks("each") == ["13:00:00"]
+
+    def comes():
+        work.clock.forward(1)
+        return other.tick() and work.ticks("hourly")
+
+    eventually(comes)  # when the server has ended the turn that says nothing
+    thaw.set()
+    standing.join(60)
+    assert work.ticks("hourly") == ["13:00:00"]
+    assert work.jobs() == sorted(run.job_id for run in work.runs())
 
 
 # --- missed ticks ---------------------------------------------------------------------------------------------------
@@ -295,6 +326,12 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
     assert small.jobs() == sorted(run.job_id for run in runs)
     assert [run.run_by for run in small.runs()] == ["ann", "bob"]
     assert schedules.last(small.store)["hourly"].job_id == runs[1].job_id
+
+
+def test_beats_go_by_the_clock_of_the_server_where_there_is_one(work, monkeypatch):
+    monkeypatch.setattr("relevo.clock.now", work.clock)
+    apart = abs(turn.clock_of(work.store)() - work.clock.time)
+    assert apart == 0 if work.store.dialect == "sqlite" else apart > 86_400
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ({**GOOD, "options": ["low"]}, "expected dicts as kwargs and options"),
         ({**GOOD, "options": {"queue": "hihg"}}, "no queue named 'hihg' in task_queues; did you mean 'high'"),
         ({**GOOD, "options": {"connection": "datbase"}}, "no connection named 'datbase'; did you mean 'database'"),
+        ({**GOOD, "options": {"connection": "sync"}}, "expected a connection that keeps a queue, got 'sync'"),
         ({**GOOD, "options": {"tries": -1}}, "tries"),
         ({**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"}, "unexpected keyword argument 'number'"),
     ],
@@ -105,6 +106,14 @@ def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_othe
     assert scheduler("database") == "relevo.schedule.beat:Scheduler"
     assert scheduler("sync") == "celery.beat:PersistentScheduler"
     assert scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
+
+
+def test_where_jobs_run_in_place_nothing_is_run_now(small):
+    app = small.deployed(noon=GOOD)
+    app.conf.task_always_eager = True
+    with pytest.raises(OptionError, match="the connection 'sync' runs jobs at once and keeps no queue"):
+        control.run(app, "noon", "ann")
+    assert small.runs() == []
 
 
 # --- how a run ended ------------------------------------------------------------------------------------------------
