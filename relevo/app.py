@@ -142,6 +142,9 @@ _RESULTS = {
     # Not task_track_started: it would double the writes of every job that keeps a result.
     "result_extended": True,  # with the task's name, arguments and queue; without, a result is a bare id
     "database_engine_callback": share_results,
+    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that has the one write
+    # lock, so that the tables could not be made. The first result makes them.
+    "database_create_tables_at_setup": False,
     "redis_socket_timeout": configuration.REDIS_SOCKET_TIMEOUT,
     "redis_socket_connect_timeout": configuration.REDIS_CONNECT_TIMEOUT,
     "redis_socket_keepalive": True,

@@ -15,7 +15,7 @@ from relevo.drivers import messages
 from relevo.job import launch, making, members
 from relevo.job.delivery import Delivery
 from relevo.job.members import Membership
-from relevo.store import batches, tally
+from relevo.store import batches, dispatching, tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
 from relevo.store.tally import Tally
@@ -49,7 +49,8 @@ def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
     """Run a batch, callbacks and all."""
     counting = Counting(way)
     counting.change(lambda connection: launch.open_with(connection, counting, row))
-    run_members(counting, row, new.members, 0)
+    with dispatching.lives(way.store, row.id):
+        run_members(counting, row, new.members, 0)
     counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
 

@@ -2,9 +2,9 @@
 
     launch:  open_ (and `before`) -> a page of members put -> counted -> ... -> close: now it can finish
 
-A page is one transaction where the broker is the store's database. Elsewhere it is put first and counted then: a crash
-in between leaves a batch that nobody closes, whose members run and count; if the same dispatch is done again (with an
-`id`), that page is sent again, and its members count once.
+A page is one transaction where the broker is the store's database. Elsewhere it is put first and counted then: after a
+crash in between its members run and count; if the same dispatch is done again (with an `id`), that page is sent again,
+and its members count once. If it isn't, somebody ends the batch in the end (`abandon`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from relevo.errors import BatchError, OptionError
 from relevo.job import in_place, making, transactions
 from relevo.job.collect import collected
 from relevo.job.delivery import Delivery, delivery_of, sending_of
-from relevo.store import batches, receipts
+from relevo.store import batches, dispatching, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
 from relevo.store.tally import Callback, Kind, Tally
@@ -50,10 +50,14 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
         return known
-    for page in making.pages(new.app, row, itertools.islice(new.members, known.tally.total, None), known.tally.total):
-        found = _put(way, row, page)
-        if found is None or found.tally.cancelled_at is not None:
-            break
+    with dispatching.lives(way.store, id_):
+        rest = itertools.islice(new.members, known.tally.total, None)
+        for page in making.pages(new.app, row, rest, known.tally.total):
+            found = _put(way, row, page)
+            if found is None or found.tally.cancelled_at is not None:
+                break
+            if not found.tally.streams:
+                raise BatchError(f"batch {id_!r} was ended: nothing was heard of its dispatch for too long")
     return _close(way, row)
 
 
@@ -86,6 +90,12 @@ def cancel(app: Any, id_: str) -> BatchRow:
         raise BatchError(f"no batch with the id {id_!r}")
     way.after_commit(row.connection)
     return row
+
+
+def abandon(way: Delivery) -> None:
+    """End the batches whose dispatcher has died."""
+    for row in dispatching.abandon(way.store, way):
+        way.after_commit(row.connection)
 
 
 def check_id(id_: Any) -> None:
@@ -136,6 +146,8 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
     first = receipts.is_first(connection, f"batch:{row.id}")
     if first:
         batches.open_(connection, row)
+        if row.tally.streams:
+            dispatching.says(connection, row.id)
         deliver(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
     return first
 

@@ -9,7 +9,7 @@ from typing import Any
 from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.job import dropping, failures, recorder, relay
+from relevo.job import dropping, failures, launch, recorder, relay
 from relevo.job.delivery import delivery_of
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
@@ -32,8 +32,12 @@ def open_store(app: Any) -> None:
             delivery.ring()
             relaying.wake()
 
+    def tidy() -> None:
+        outcomes.prune(store, keep)
+        launch.abandon(delivery)
+
     dropping.look_in(store)
-    recorder.start(write, lambda: outcomes.prune(store, keep))
+    recorder.start(write, tidy)
     rejected.keeper = failures.keeper(app)
     for last in (recorder.stop, relay.stop):
         if last not in transport.at_end:

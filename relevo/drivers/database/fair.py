@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.table import jobs, turns
@@ -38,6 +38,22 @@ _GIVE = update(jobs).where(jobs.c.id == bindparam("job")).values(
 )  # fmt: skip
 _Place = tuple[str, int]
 
+# Built once: building them costs more than SQLite takes to do them.
+_WAITING = and_(jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p"))
+_FIRST = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
+_UNKEYED = (
+    select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NOBODY).label("fair_key"))
+    .where(_WAITING, jobs.c.available_at >= TURNS)
+    .order_by(jobs.c.available_at, jobs.c.id).limit(BATCH).with_for_update(skip_locked=True)
+)  # fmt: skip
+_KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NOBODY)
+_PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
+_LAST = select(func.max(turns.c.finish)).where(_PLACE)
+_THEIRS = select(turns.c.fair_key, turns.c.finish).where(
+    _PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True))
+).with_for_update()  # fmt: skip
+_END = update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
+
 
 def put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Give turns to rows about to be inserted, those that are pending and have a key."""
@@ -55,14 +71,9 @@ def mature(connection: Connection, rows: Sequence[Any]) -> None:
 
 def adopt(connection: Connection) -> None:
     """Give turns to jobs without a key that wait in a queue of those who have one."""
-    known = connection.execute(select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NOBODY)).all()
-    for queue, priority in known:
+    for queue, priority in connection.execute(_KNOWN).all():
         if _first(connection, (queue, priority)) is not None:
-            rows = connection.execute(
-                select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NOBODY).label("fair_key"))
-                .where(*_waiting((queue, priority)), jobs.c.available_at >= TURNS)
-                .order_by(jobs.c.available_at, jobs.c.id).limit(BATCH).with_for_update(skip_locked=True)
-            ).all()  # fmt: skip
+            rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
             _give(connection, rows, _turns(connection, [(queue, priority, row.fair_key) for row in rows]))
 
 
@@ -99,23 +110,19 @@ def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> li
         given.append(ends[each])
         ends[each] += 1
     if ends:
-        connection.execute(
-            update(turns).where(turns.c.fair_key == bindparam("k"), turns.c.queue == bindparam("q"),
-                                turns.c.priority == bindparam("p")).values(finish=bindparam("end")),
-            [{"q": queue, "p": priority, "k": key, "end": end} for (queue, priority, key), end in sorted(ends.items())],
-        )  # fmt: skip
+        connection.execute(_END, [
+            {"q": queue, "p": priority, "k": key, "end": end} for (queue, priority, key), end in sorted(ends.items())
+        ])  # fmt: skip
     return given
 
 
 def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
     """Where the last turns of these keys end; their rows are held until the commit."""
     queue, priority = place
-    theirs = select(turns.c.fair_key, turns.c.finish).where(
-        turns.c.queue == queue, turns.c.priority == priority, turns.c.fair_key.in_(keys)
-    )
     found: dict[str, float] = {}
     while len(found) < len(keys):
-        found = {row.fair_key: row.finish for row in connection.execute(theirs.with_for_update())}
+        rows = connection.execute(_THEIRS, {"q": queue, "p": priority, "keys": keys})
+        found = {row.fair_key: row.finish for row in rows}
         for key in keys:
             if key not in found:
                 row = {"queue": queue, "priority": priority, "fair_key": key, "finish": 0.0}
@@ -123,17 +130,11 @@ def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[st
     return found
 
 
-def _waiting(place: _Place) -> tuple[Any, ...]:
-    return jobs.c.queue == place[0], jobs.c.state == "pending", jobs.c.priority == place[1]
-
-
 def _first(connection: Connection, place: _Place) -> float | None:
     """The turn of the first that waits."""
-    first = select(func.min(jobs.c.available_at)).where(*_waiting(place), jobs.c.available_at < TURNS)
-    return connection.execute(first).scalar()
+    return connection.execute(_FIRST, {"q": place[0], "p": place[1]}).scalar()
 
 
 def _last(connection: Connection, place: _Place) -> float:
     """The end of the last turn that was given: where nobody waits, all begin there."""
-    last = select(func.max(turns.c.finish)).where(turns.c.queue == place[0], turns.c.priority == place[1])
-    return float(connection.execute(last).scalar() or 0)
+    return float(connection.execute(_LAST, {"q": place[0], "p": place[1]}).scalar() or 0)

@@ -1,0 +1,90 @@
+"""Dispatches of batches that are under way: each says now and then that it lives, and one that fell silent is ended.
+
+    lives    a thread beside the dispatch writes its receipt anew, every EVERY seconds
+    abandon  (a worker's housekeeping) what was silent for SILENT seconds: its process has died
+
+What was not sent counts as one more member, that has failed: so `catch` and `finally_` come, and `then` never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy import Connection, String, cast, exists, insert, literal, select
+
+from relevo import clock
+from relevo.errors import DriverError
+from relevo.store import tally, upserts
+from relevo.store.batch_tables import batches, members, receipts
+from relevo.store.batches import BatchRow, change
+from relevo.store.outbox import Deliver
+from relevo.store.session import Store
+from relevo.store.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+# A dispatch says so often that it lives, and is taken for dead after so much silence: in seconds.
+EVERY, SILENT = 60.0, 600.0
+
+_NAME = "dispatch:"
+# The number of the member that stands for what was not sent: none that was sent has it.
+MISSING = -1
+
+
+def says(connection: Connection, id_: str) -> None:
+    """The dispatch of this batch lives, in a transaction of the caller's."""
+    statement = upserts.replacing(connection.dialect.name, receipts, "name", ("at",))
+    connection.execute(statement, {"name": f"{_NAME}{id_}", "at": clock.now()})
+
+
+@contextmanager
+def lives(store: Store, id_: str) -> Iterator[None]:
+    """Within the block, say again and again that the dispatch of this batch lives."""
+    done = threading.Event()
+
+    def say() -> None:
+        while not done.wait(EVERY):
+            try:
+                store.write(lambda connection: says(connection, id_))
+            except DriverError as error:
+                logger.warning("that batch %s is being dispatched could not be said: %s", id_, error)
+
+    speaker = threading.Thread(target=say, name="relevo-dispatching", daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        speaker.join()
+
+
+def abandon(store: Store, deliver: Deliver) -> list[BatchRow]:
+    """End the dispatches that fell silent. Returns their batches as they then are."""
+    before = clock.now() - SILENT
+    heard = exists().where(receipts.c.name == literal(_NAME) + cast(batches.c.id, String), receipts.c.at >= before)
+    silent = select(batches.c.id).where(batches.c.finished_at.is_(None), batches.c.streams > 0,
+                                        batches.c.created_at < before, ~heard)  # fmt: skip
+    found = []
+    for id_ in store.read(lambda connection: connection.execute(silent).scalars().all()):
+        row = store.write(lambda connection, id_=id_: _ended(connection, id_, deliver))  # type: ignore[misc]
+        if row is not None:
+            logger.warning("batch %s: whoever dispatched it was silent for %.0f s, and it is ended", id_, SILENT)
+            found.append(row)
+    return found
+
+
+def _ended(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | None:
+    def end(row: BatchRow) -> Tally | None:
+        counts = row.tally
+        if not counts.streams:
+            return None  # somebody was faster
+        connection.execute(insert(members), {
+            "batch": id_, "member": MISSING, "state": tally.FAILED, "uuid": f"{id_}.missing", "ended_at": clock.now(),
+        })  # fmt: skip
+        return replace(counts, streams=0, total=counts.total + 1, failed=counts.failed + 1)
+
+    return change(connection, id_, deliver, end)
