@@ -6,8 +6,10 @@ where CI=true, so that nothing is ever left out unseen.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import pwd
@@ -24,6 +26,8 @@ import psycopg
 import pymysql
 import pytest
 
+from relevo.database.schema import create_schema
+from relevo.engine import make_engine
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -92,6 +96,26 @@ def sqlite() -> Iterator[str]:
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > RAM_FOR_SQLITE
     with tempfile.TemporaryDirectory(prefix="relevo-", dir=shared if roomy else None) as home:
         yield f"sqlite:///{home}/relevo.db"
+
+
+def sqlite_file(path: Path) -> str:
+    """A SQLite file with our tables, copied: making them takes longer than most tests. Returns its url.
+
+    What is there already is left as it is.
+    """
+    if not path.exists():
+        shutil.copyfile(_template(), path)
+    return f"sqlite:///{path}"
+
+
+@functools.cache
+def _template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="relevo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    engine = make_engine(f"sqlite:///{folder}/template.db")
+    create_schema(engine)
+    engine.dispose()
+    return folder / "template.db"
 
 
 # --- what the servers share -------------------------------------------------------------------------------------------

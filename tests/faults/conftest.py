@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers import driver_for
+from tests import servers
 from tests.faults.workers import Site
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def site(url: str, tmp_path: Path) -> Site:
 def broker_url(name: str, request: pytest.FixtureRequest, folder: Path) -> str:
     """A file of the test's own, or the session's server with our tables."""
     if name == "sqlite":
-        return f"sqlite:///{folder}/broker.db"
+        return servers.sqlite_file(folder / "broker.db")
     url: str = request.getfixturevalue(f"{name}_url")
     driver = driver_for(url)
     if hasattr(driver, "create_schema"):

@@ -28,6 +28,7 @@ from relevo.drivers.contract import Driver, NewJob, Placed
 from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
+from tests import servers
 from tests.faults.starter import Starter
 from tests.waiting import eventually, stacks
 
@@ -51,6 +52,7 @@ class Site:
         self.options, self.ssl = options or {}, ssl
         self.schedule: dict[str, Any] = {}  # what a beat finds
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
+        self.store_url = servers.sqlite_file(folder / "store.sqlite3")  # a file of its own, whatever the broker
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
         self.workers: list[Worker] = []
@@ -80,11 +82,6 @@ class Site:
 
     def empty(self) -> bool:
         return self.sizes() == (0, 0, 0)
-
-    @property
-    def store_url(self) -> str:
-        """The store of this site's workers: a file of its own, whatever the broker."""
-        return f"sqlite:///{self.folder}/store.sqlite3"
 
     def failed(self) -> list[FailedJob]:
         """The jobs that have failed for good."""
