@@ -223,8 +223,9 @@ def _prepare_command(settings: Settings) -> None:
 
 def _hand_to_flower(settings: Settings) -> None:
     """Flower reads its options from the environment only, and they may stand in our `.env`."""
-    os.environ.update(FLOWER_ADDRESS=settings.flower_address, FLOWER_PORT=str(settings.flower_port))
-    os.environ["FLOWER_READ_ONLY"] = str(settings.flower_read_only).lower()
-    for name in ("basic_auth", "operators", "url_prefix"):
-        if given := getattr(settings, f"flower_{name}"):
+    flower = settings.showing.flower
+    os.environ.update(FLOWER_ADDRESS=flower.address, FLOWER_PORT=str(flower.port))
+    os.environ["FLOWER_READ_ONLY"] = str(flower.read_only).lower()
+    for name in ("basic_auth", "api_tokens", "operators", "url_prefix"):
+        if given := getattr(flower, name):
             os.environ[f"FLOWER_{name.upper()}"] = given
