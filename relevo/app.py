@@ -142,6 +142,9 @@ _RESULTS = {
     # Not task_track_started: it would double the writes of every job that keeps a result.
     "result_extended": True,  # with the task's name, arguments and queue; without, a result is a bare id
     "database_engine_callback": share_results,
+    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that has the one write
+    # lock, so that the tables could not be made. The first result makes them.
+    "database_create_tables_at_setup": False,
     "redis_socket_timeout": configuration.REDIS_SOCKET_TIMEOUT,
     "redis_socket_connect_timeout": configuration.REDIS_CONNECT_TIMEOUT,
     "redis_socket_keepalive": True,
@@ -220,8 +223,9 @@ def _prepare_command(settings: Settings) -> None:
 
 def _hand_to_flower(settings: Settings) -> None:
     """Flower reads its options from the environment only, and they may stand in our `.env`."""
-    os.environ.update(FLOWER_ADDRESS=settings.flower_address, FLOWER_PORT=str(settings.flower_port))
-    os.environ["FLOWER_READ_ONLY"] = str(settings.flower_read_only).lower()
-    for name in ("basic_auth", "operators", "url_prefix"):
-        if given := getattr(settings, f"flower_{name}"):
+    flower = settings.showing.flower
+    os.environ.update(FLOWER_ADDRESS=flower.address, FLOWER_PORT=str(flower.port))
+    os.environ["FLOWER_READ_ONLY"] = str(flower.read_only).lower()
+    for name in ("basic_auth", "api_tokens", "operators", "url_prefix"):
+        if given := getattr(flower, name):
             os.environ[f"FLOWER_{name.upper()}"] = given

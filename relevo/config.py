@@ -13,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo import broker_urls, environment, services
+from relevo import broker_urls, environment, services, showing
 from relevo.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
+from relevo.showing import Showing
 
 #: Every name that may be set.
 NAMES = (
@@ -25,8 +26,7 @@ NAMES = (
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
-    "FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "FLOWER_OPERATORS", "FLOWER_READ_ONLY", "FLOWER_URL_PREFIX",
-    *services.NAMES,
+    *services.NAMES, *showing.NAMES,
 )  # fmt: skip
 
 CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
@@ -132,18 +132,8 @@ class Settings:
     keep_failed: float
     #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
     keep_metrics: float
-    #: FLOWER_ADDRESS: the address the dashboard listens on.
-    flower_address: str
-    #: FLOWER_PORT: its port.
-    flower_port: int
-    #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
-    flower_basic_auth: str | None = field(repr=False)
-    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever has a password.
-    flower_operators: str
-    #: FLOWER_READ_ONLY: nobody may.
-    flower_read_only: bool
-    #: FLOWER_URL_PREFIX: the path that it lies below.
-    flower_url_prefix: str
+    #: What people see of the jobs, and where.
+    showing: Showing
 
     @property
     def result_transport_options(self) -> dict[str, Any]:
@@ -201,12 +191,7 @@ def load(
         keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
         keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),
         keep_metrics=env.seconds("RELEVO_KEEP_METRICS", 7 * DAY),
-        flower_address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
-        flower_port=env.whole("FLOWER_PORT", 5555, 1, 65535),
-        flower_basic_auth=_basic_auth(env),
-        flower_operators=env.text("FLOWER_OPERATORS"),
-        flower_read_only=env.choice("FLOWER_READ_ONLY", "false", ("true", "false")) == "true",
-        flower_url_prefix=env.text("FLOWER_URL_PREFIX").strip("/"),
+        showing=showing.read(env),
     )
 
 
@@ -238,10 +223,3 @@ def _check_boto3(connection: Connection) -> None:
 def _result_backend(env: Environment, connection: Connection, database_url: str, redis_url: str) -> str | None:
     results = env.choice("QUEUE_RESULTS", "redis" if connection.driver == "redis" else "database", RESULTS)
     return {"database": f"db+{database_url}", "redis": redis_url, "none": None}[results]
-
-
-def _basic_auth(env: Environment) -> str | None:
-    given = env.secret("FLOWER_BASIC_AUTH")
-    if not all(":" in pair for pair in given.split(",") if given):
-        raise SettingsError("expected FLOWER_BASIC_AUTH to be user:password, several with commas between them")
-    return given or None

@@ -176,7 +176,10 @@ def test_a_lease_is_a_positive_number_of_seconds_and_nothing_else(given):
     assert len(message) < 200
 
 
-@pytest.mark.parametrize("name", [name for name in config.NAMES if name not in {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}])
+SECRET = {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "FLOWER_API_TOKENS"}
+
+
+@pytest.mark.parametrize("name", [name for name in config.NAMES if name not in SECRET])
 @pytest.mark.parametrize("given", ["", "  "])
 def test_an_empty_value_is_none_at_all(name, given):
     assert load(**{name: given}) == load()
@@ -196,6 +199,8 @@ def test_an_empty_value_is_none_at_all(name, given):
         ("REDIS_PORT", "tcp://10.0.0.1:6379", "a whole number from 1 to 65535, got 'tcp://10.0.0.1:6379'"),
         ("REDIS_HOST", "redis://h", "a host name or an address, got 'redis://h'"),
         ("REDIS_HOST", "höst", "a host name or an address, got 'höst'"),
+        ("FLOWER_API_TOKENS", "ci:short",
+         "name:token with tokens of at least 32 characters, got 'ci:… with 5'"),
         ("FLOWER_PORT", "http", "a whole number from 1 to 65535, got 'http'"),
         ("QUEUE_RESULTS", "memcached", "one of database, redis, none, got 'memcached'"),
         ("FILES_DISK_ROOT", "/etc/passwd", "a folder, got '/etc/passwd'"),

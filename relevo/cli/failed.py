@@ -90,7 +90,8 @@ def show_failed(context: click.Context, which: str, as_json: bool) -> None:
         raise click.ClickException(f"there is no failed job {which}")
     errors = [{**error, "at": _moment_of(error)} for error in job.errors]
     fields: dict[str, Any] = {
-        "id": job.id, "uuid": job.uuid, "task": job.task, "arguments": arguments_of(job.payload), "queue": job.queue,
+        "id": job.id, "uuid": job.uuid, "task": job.task, "queue": job.queue,
+        "arguments": arguments_of(context.obj.app, job.payload),
         "connection": job.connection, "tags": job.tags, "batch": job.batch, "failed_at": moment(job.failed_at),
         "error": f"{job.exception}: {job.message}", "attempts": job.attempts,
         "origin": job.origin or None, "retried_at": moment(job.retried_at),

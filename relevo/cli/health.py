@@ -50,11 +50,11 @@ class Finding:
 def settings(context: click.Context) -> Iterator[Finding]:
     """They were good, or no command would have started; here is what they come to."""
     given: Settings = context.obj.app.settings
-    connection = given.connection
+    connection, flower = given.connection, given.showing.flower
     yield Finding("settings", OK, f"connection {connection.name!r} ({connection.driver}), queue {connection.queue!r}, "
                                   f"lease {connection.retry_after:g} s")  # fmt: skip
-    if not given.flower_basic_auth and given.flower_address not in ("127.0.0.1", "localhost", "::1"):
-        yield Finding("dashboard", WARNING, f"it listens on {given.flower_address} and lets everybody in",
+    if not flower.basic_auth and flower.address not in ("127.0.0.1", "localhost", "::1"):
+        yield Finding("dashboard", WARNING, f"it listens on {flower.address} and lets everybody in",
                       "set FLOWER_BASIC_AUTH, or FLOWER_ADDRESS=127.0.0.1")  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def list_jobs(
     which, wanted = Which(queue, task, tag), states or tuple(LIVING)
     rows: Iterator[dict[str, Any]] = iter(())
     if any(state in wanted for state in LIVING):
-        rows = itertools.chain(rows, _living(driver_of(context), [s for s in LIVING if s in wanted], which, limit))
+        living = [state for state in LIVING if state in wanted]
+        rows = itertools.chain(rows, _living(context.obj.app, driver_of(context), living, which, limit))
     for state in (each for each in Ended if each.value in wanted):
         rows = itertools.chain(rows, _ended(store_of(context), state, which, limit))
     shown = list(itertools.islice(rows, limit + 1))
@@ -63,7 +64,9 @@ def list_jobs(
         complain(f"There are more; --limit {limit * 10} shows more of them.")
 
 
-def _living(driver: Driver, states: Sequence[State], which: Which, limit: int) -> Iterator[dict[str, Any]]:
+def _living(
+    app: Any, driver: Driver, states: Sequence[State], which: Which, limit: int
+) -> Iterator[dict[str, Any]]:
     if which.task is None and which.tag is None:
         queues = [which.queue] if which.queue is not None else driver.queues()
         found: Iterable[JobView] = (
@@ -73,13 +76,13 @@ def _living(driver: Driver, states: Sequence[State], which: Which, limit: int) -
         fitting = (job for job in every_job(driver) if job.state in states and which.fits(job))
         some_of_them = itertools.islice(fitting, limit + 1)
         found = sorted(some_of_them, key=lambda job: (states.index(job.state), job.queue, job.available_at))
-    return (_living_row(job) for job in found)
+    return (_living_row(app, job) for job in found)
 
 
-def _living_row(job: JobView) -> dict[str, Any]:
+def _living_row(app: Any, job: JobView) -> dict[str, Any]:
     return {
         "id": job.id, "task": task_of(job.payload), "queue": job.queue, "state": job.state.value,
-        "attempts": job.attempts, "at": moment(job.available_at), "arguments": arguments_of(job.payload),
+        "attempts": job.attempts, "at": moment(job.available_at), "arguments": arguments_of(app, job.payload),
         "tags": tags_of(job.payload), "connection": None, "message": None, "waited": None, "ran": None,
         "reserved_by": job.reserved_by,
     }  # fmt: skip
@@ -111,7 +114,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 @one_line_errors
 def show_job(context: click.Context, id_: str, as_json: bool) -> None:
     """All that is known of a job: in the broker, in history, in the failed store."""
-    living = [_whole(job, as_json) for job in driver_of(context).find([id_])]
+    living = [_whole(context.obj.app, job, as_json) for job in driver_of(context).find([id_])]
     store = store_of(context)
     ended, failure = history.find(store, id_), store_failed.find_by_uuid(store, id_)
     if not living and ended is None and failure is None:
@@ -127,10 +130,10 @@ def show_job(context: click.Context, id_: str, as_json: bool) -> None:
         click.echo(f"It is number {number} of the failed store: failed show {number}")
 
 
-def _whole(job: JobView, as_json: bool) -> dict[str, Any]:
+def _whole(app: Any, job: JobView, as_json: bool) -> dict[str, Any]:
     baton = baton_of(job.payload)
     shown: dict[str, Any] = {
-        **_living_row(job), "priority": job.priority, "rescues": job.rescues, "created_at": moment(job.created_at),
+        **_living_row(app, job), "priority": job.priority, "rescues": job.rescues, "created_at": moment(job.created_at),
         "reserved_until": moment(job.reserved_until), "deadline": moment(baton.deadline),
         "exceptions": baton.exceptions,
     }  # fmt: skip

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from relevo.drivers import messages
+from relevo.job import redaction
 from relevo.job.payload import HEADER, Baton, read
 
 
@@ -14,14 +15,14 @@ def task_of(payload: str) -> str:
     return str(messages.headers_of(payload).get("task") or "?")
 
 
-def arguments_of(payload: str) -> str:
-    """The arguments, as their client has written them for people, or else as they stand in the body."""
+def arguments_of(app: Any, payload: str) -> str:
+    """The arguments, as their client has written them for people, or else as they stand in the body: redacted."""
     headers = messages.headers_of(payload)
-    shown = [str(headers.get(name)) for name in ("argsrepr", "kwargsrepr") if headers.get(name)]
-    if shown:
-        return " ".join(shown)
+    if headers.get("argsrepr") or headers.get("kwargsrepr"):
+        return redaction.texts(app, task_of(payload), headers.get("argsrepr"), headers.get("kwargsrepr"))
     try:
         args, kwargs, *_ = json.loads(messages.loads(payload)["body"])
+        args, kwargs = redaction.arguments(app, task_of(payload), args, kwargs)
     except Exception:  # noqa: BLE001  no JSON, or of another shape
         return "?"
     return f"{args} {kwargs}"

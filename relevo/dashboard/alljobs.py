@@ -22,7 +22,9 @@ ROWS = 50
 MOST_PICKED = 1000
 #: Name in the url -> state in the broker.
 TO_DO = {"pending": State.PENDING, "delayed": State.DELAYED, "running": State.RESERVED}
-ENDED = {"completed": Ended.COMPLETED, "cancelled": Ended.CANCELLED}
+ENDED = {"completed": Ended.COMPLETED, "silenced": Ended.COMPLETED, "cancelled": Ended.CANCELLED}
+#: Of the states of one name in history: whether those that are listed apart.
+SILENCED = {"completed": False, "silenced": True}
 
 
 class JobsPage(Page):
@@ -42,22 +44,30 @@ class JobsPage(Page):
         if wrong:
             return values
         self.looks_at = "The store" if state in ENDED else "The broker"
-        found = self._ended(ENDED[state], search) if state in ENDED else self._to_do(TO_DO[state], search, queue)
+        found = self._ended(state, search) if state in ENDED else self._to_do(TO_DO[state], search, queue)
         return {**values, **found}
+
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values["wrong"]:
+            raise OptionError(values["wrong"])
+        next_ = {"before": values["more"]} if values["ended"] else {"n": values["more"]}
+        return {"state": values["state"], "jobs": [row if values["ended"] else row.told() for row in values["rows"]],
+                "next": next_ if values["more"] else None}  # fmt: skip
 
     def _to_do(self, state: State, search: Search, queue: str) -> dict[str, Any]:
         source = self.application.source
         shown = min(self.whole("n", ROWS) or ROWS, waiting.DEEPEST)
         queues = [queue] if queue else source.queues()
-        rows = waiting.listed(source.driver, queues, state, search, shown + 1)
+        rows = waiting.listed(source.app, source.driver, queues, state, search, shown + 1)
         more = shown + ROWS if len(rows) > shown and shown < waiting.DEEPEST else None
         return {"rows": rows[:shown], "more": more, "now": source.driver.now()}
 
-    def _ended(self, state: Ended, search: Search) -> dict[str, Any]:
+    def _ended(self, state: str, search: Search) -> dict[str, Any]:
         store = self.application.source.store
         common = watched.are_common(store, [value for name, value in search.terms if name == "tag"])
         conditions = searching.of_history(search, common)
-        rows = history.page(store, state, before=self._before(), limit=ROWS + 1, also=conditions)
+        rows = history.page(store, ENDED[state], before=self._before(), limit=ROWS + 1, also=conditions,
+                            silenced=SILENCED.get(state))  # fmt: skip
         last = rows[ROWS - 1] if len(rows) > ROWS else None
         return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}"}
 

@@ -28,6 +28,10 @@ class LimitsPage(Page):
         return {"rows": limits.views(prefix, MOST), "named": sorted(named.items()), "q": prefix}
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"limits": values["rows"], "rates": dict(values["named"])}
+
+
 class ClearLimit(Action):
     """Forget what a key has used; who waits for it looks at once."""
 

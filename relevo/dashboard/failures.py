@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from relevo.dashboard import looks
@@ -13,6 +14,7 @@ from relevo.store import failed
 from relevo.store import search as searching
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.search import Search
+from relevo.store.tables import failed as table
 
 ROWS = 50
 #: Counted exactly up to so many.
@@ -42,6 +44,18 @@ class FailedPage(Page):
         }  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values["wrong"]:
+            raise OptionError(values["wrong"])
+        return {"jobs": [told_of(job) for job in values["rows"]], "count": values["count"],
+                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
+
+
+def told_of(job: FailedJob) -> dict[str, Any]:
+    """What a program is told of a failed job: all but its message."""
+    return {each.name: getattr(job, each.name) for each in fields(job) if each.name != "payload"}
+
+
 def sought(text: str) -> tuple[Search, str]:
     """The search that was typed, or what is wrong with it."""
     try:
@@ -56,7 +70,7 @@ class OfFailed(Action):
     def which(self) -> Filter:
         """The jobs that are meant. Raises OptionError."""
         if self.field("all"):
-            return Filter(also=searching.of_failed(searching.parse(self.field("q"))))
+            return Filter(also=[*searching.of_failed(searching.parse(self.field("q"))), table.c.retried_at.is_(None)])
         picked = self.get_arguments("id")
         if not picked or len(picked) > MOST_PICKED:
             raise OptionError(f"expected 1 to {MOST_PICKED} jobs to be picked, got {len(picked)}")
@@ -98,7 +112,7 @@ class EditFailed(Action):
     name = "edit and retry"
 
     def target(self, *arguments: str) -> str:
-        return f"failed job {arguments[0]}: {self.field('args')} {self.field('kwargs')}"
+        return f"failed job {arguments[0]}"  # not its new arguments: nobody may see some of them
 
     def act(self, *arguments: str) -> str:
         args = _json("arguments", self.field("args") or "[]", list)

@@ -7,6 +7,7 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import looks
+from relevo.dashboard.failures import told_of
 from relevo.dashboard.pages import BAD, Action, Page
 from relevo.errors import OptionError
 from relevo.job.batch import Batch
@@ -46,6 +47,11 @@ class BatchesPage(Page):
         return {"rows": rows, "before": before, "more": more}
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"batches": [batch.as_dict() for batch, _ in values["rows"]],
+                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
+
+
 class BatchPage(Page):
     """/batch/<id>"""
 
@@ -67,6 +73,11 @@ class BatchPage(Page):
         facts += [(name, at) for name, at in times if at is not None]
         return {"title": batch.name or batch.id, "batch": batch, "state": state_of(batch), "facts": facts,
                 "failures": failures, "members": members}  # fmt: skip
+
+
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values["batch"].as_dict(), "failures": [told_of(job) for job in values["failures"]],
+                "members": values["members"]}  # fmt: skip
 
 
 class OfBatch(Action):

@@ -58,17 +58,32 @@ class Guard(BaseHandler):
 
     application: Any
 
+    @property
+    def credentials(self) -> str:
+        """The Authorization header."""
+        return str(self.request.headers.get("Authorization", ""))
+
+    def check_xsrf_cookie(self) -> None:
+        """Who sends a token of a program is no browser that another site could use."""
+        if not people.is_program(self.credentials):
+            super().check_xsrf_cookie()
+
     async def prepare(self) -> None:
         options = self.application.options
-        if not people.is_closed(options) and not people.is_an_address(self.request.host, options.address or ""):
+        program = people.is_program(self.credentials)
+        known = program or people.is_closed(options) or people.is_an_address(self.request.host, options.address or "")
+        if not known:
             raise HTTPError(403, "Without a password the dashboard answers to its address only, not to a name."
                                  " Set FLOWER_BASIC_AUTH, or open it by its IP address.")  # fmt: skip
         super().prepare()
         if not self.current_user:  # without the right password there is no getting here: this is who has no cookie yet
-            self.redirect(f"{self.get_login_url()}?{urlencode({'next': self.request.uri})}")
+            self.ask_to_log_in()
             return
         if self.request.method not in READING:
             await self.check_may_act()
+
+    def ask_to_log_in(self) -> None:
+        self.redirect(f"{self.get_login_url()}?{urlencode({'next': self.request.uri})}")
 
     async def check_may_act(self) -> None:
         """Flower's actions: refused or written down here, before they are done."""
@@ -91,8 +106,13 @@ class Guard(BaseHandler):
     def get_current_user(self) -> User | None:
         options = self.application.options
         name = None
+        if people.is_program(self.credentials):
+            name = people.by_token(getattr(options, "api_tokens", None) or [], self.credentials)
+            if name is None:
+                raise HTTPError(401)
+            return people.user(options, name, self.request.remote_ip or "?")
         if options.basic_auth:
-            name = people.by_password(options.basic_auth, self.request.headers.get("Authorization", ""))
+            name = people.by_password(options.basic_auth, self.credentials)
             if name is None:
                 raise HTTPError(401)
         if options.auth:

@@ -30,6 +30,12 @@ class TagsPage(Page):
                 "most": watched.MANY}  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        names = [*values["watched"], *values["others"]]
+        return {"tags": [{"tag": tag, "watched": tag in values["watched"], "jobs": values["jobs"].get(tag, 0),
+                          "failed": values["failures"].get(tag, 0)} for tag in names]}  # fmt: skip
+
+
 class OfTag(Action):
     """An action on the tag that the form names."""
 

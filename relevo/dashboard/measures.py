@@ -57,6 +57,10 @@ class MetricsPage(Page):
                 "title": name or "Metrics"}  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"by": values["by"], "range": values["chosen"], "rows": values["rows"]}
+
+
 def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
     """A row for each task or queue of which a job ended in this range."""
     length, _ = charts.RANGES[chosen]

@@ -10,11 +10,12 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import looks, waiting
+from relevo.dashboard.failures import told_of
 from relevo.dashboard.pages import Page
 from relevo.dashboard.waiting import Waiting
 from relevo.drivers import messages
 from relevo.errors import DriverError, OptionError
-from relevo.job import edited
+from relevo.job import edited, redaction
 from relevo.store import failed, history
 from relevo.store.failed import FailedJob
 from relevo.store.history import EndedJob
@@ -22,7 +23,6 @@ from relevo.store.texts import storable
 
 MISSING = 404
 LONGEST_ID = 255
-STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class JobPage(Page):
         failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
-            live = next(map(waiting.read, source.driver.find([uuid])), None)
+            live = next((waiting.read(source.app, view) for view in source.driver.find([uuid])), None)
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
         if not failures and ended is None and live is None:
@@ -60,19 +60,32 @@ class JobPage(Page):
             "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
             "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
             "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
-            "batch": next((job.batch for job in failures if job.batch), None), **_arguments(payload, ended),
+            "batch": next((job.batch for job in failures if job.batch), None),
+            **_arguments(source.app, _named(failures, ended, live), payload, ended),
         }  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        live = values["live_job"]
+        return {"id": values["uuid"], "task": values["title"], "state": values["state"][0], "tags": values["tags"],
+                "args": json.loads(values["args"] or "null"), "kwargs": json.loads(values["kwargs"] or "null"),
+                "arguments": values["said"], "waiting": live.told() if live else None, "ended": values["ended"],
+                "failures": [told_of(job) for job in values["failures"]], "batch": values["batch"],
+                "steps": values["steps"], "problems": [values["trouble"]] if values["trouble"] else []}  # fmt: skip
+
+
 def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
-    named = live.task if live else failures[0].task if failures else ended.task if ended else None
-    return named or "A message that names no task"
+    return _named(failures, ended, live) or "A message that names no task"
+
+
+def _named(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str | None:
+    return live.task if live else failures[0].task if failures else ended.task if ended else None
 
 
 def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
     """The state and its look."""
     if live is not None:
-        return STATES[live.view.state], "good" if live.view.state == "reserved" else ""
+        return waiting.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
     latest = failures[0].failed_at if failures else 0.0
     if ended is not None and ended.ended_at >= latest - 1:
         return str(ended.state), {"completed": "good", "failed": "bad"}.get(ended.state, "")
@@ -128,11 +141,13 @@ def steps(
     return [step for _, step in sorted(enumerate(found), key=lambda each: (each[1].at, each[0]), reverse=True)]
 
 
-def _arguments(payload: str, ended: EndedJob | None) -> dict[str, Any]:
+def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:
+    """As JSON, without what nobody sees."""
     try:
-        args, kwargs = edited.arguments(payload)
+        args, kwargs = redaction.arguments(app, task, *edited.arguments(payload))
     except OptionError:
-        return {"args": None, "kwargs": None, "said": looks.cut(ended.arguments if ended else payload)}
+        said = ended.arguments if ended else redaction.raw(app, payload)
+        return {"args": None, "kwargs": None, "said": looks.cut(said)}
     return {"args": _pretty(args), "kwargs": _pretty(kwargs), "said": ""}
 
 

@@ -66,6 +66,17 @@ class OverviewPage(Page):
         }  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        hour: Hour | None = values["hour"]
+        return {
+            "status": values["status"][0], "processes": values["processes"], "problems": values["problems"],
+            "jobs_per_minute": hour and hour.per_minute, "jobs_past_hour": hour and hour.jobs,
+            "failed_past_7_days": hour and hour.failed,
+            "longest_wait": values["longest"] and values["longest"].sizes.oldest,
+            "queues": values["loads"], "workers": [worker for crew in values["hosts"].values() for worker in crew],
+        }  # fmt: skip
+
+
 #: How long a queue can be paused, in seconds ("": until it is resumed), and how that is called.
 PAUSES = (("900", "15 minutes"), ("3600", "1 hour"), ("14400", "4 hours"), ("", "until resumed"))
 

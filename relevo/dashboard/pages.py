@@ -14,7 +14,7 @@ from typing import Any
 
 from tornado.web import HTTPError, RequestHandler, authenticated
 
-from relevo.dashboard import looks
+from relevo.dashboard import looks, people
 from relevo.dashboard.guard import LONGEST_TARGET, POLICY, Guard
 from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
@@ -38,6 +38,8 @@ class Ours(Guard):
 
     def check_xsrf_cookie(self) -> None:
         """Flower asks for a token only where there is a cookie to protect."""
+        if people.is_program(self.credentials):
+            return
         try:
             RequestHandler.check_xsrf_cookie(self)
         except HTTPError as error:
@@ -64,13 +66,10 @@ class Ours(Guard):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """An error of ours or Tornado's as a page, without a word of how we are made."""
-        error = kwargs.get("exc_info", (None, None))[1]
         if status_code == 401:  # noqa: PLR2004
             super().write_error(status_code, **kwargs)
             return
-        message = (error.get_message() or "") if isinstance(error, HTTPError) else ""
-        if isinstance(error, RelevoError):
-            message, status_code = str(error), AWAY if isinstance(error, DriverUnavailableError) else CONFLICT
+        status_code, message = status_of(status_code, kwargs.get("exc_info", (None, None))[1])
         self.set_status(status_code)
         self.current_user = getattr(self, "_current_user", None)
         self.show("relevo/trouble.html", title="Trouble", tab="", status=status_code, message=message)
@@ -99,6 +98,13 @@ class Ours(Guard):
         return {"kind": str(said["kind"]), "text": str(said["text"])}
 
 
+def status_of(status: int, error: Any) -> tuple[int, str]:
+    """The status of an answer to which this error has led, and what it says of it."""
+    if isinstance(error, RelevoError):
+        return AWAY if isinstance(error, DriverUnavailableError) else CONFLICT, str(error)
+    return status, (error.get_message() or "") if isinstance(error, HTTPError) else ""
+
+
 class Page(Ours, ABC):
     """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the template shows."""
 
@@ -120,6 +126,10 @@ class Page(Ours, ABC):
     def gather(self, *arguments: str) -> dict[str, Any]:
         """The values of the template."""
 
+    @abstractmethod
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What a program is told of them: values and dataclasses that JSON can say (`relevo/dashboard/programs.py`)."""
+
 
 class Action(Ours, ABC):
     """Something to do. `act` runs in a thread and returns what it has done, for people."""
@@ -131,14 +141,19 @@ class Action(Ours, ABC):
 
     @authenticated
     async def post(self, *arguments: str) -> None:
-        said = {"kind": "done", "text": ""}
         try:
-            said["text"] = await self.run(self._recorded, *arguments)
+            done = await self.run(self._recorded, *arguments)
         except RelevoError as error:
             logger.warning("%s failed: %s", self.name, error)
-            said = {"kind": "failed", "text": f"Not done: {error}"}
-        said["text"] = looks.cut(said["text"], LONGEST_NOTICE)
-        self.set_secure_cookie(NOTICE, json.dumps(said), expires_days=None)
+            self.answer("", error)
+        else:
+            self.answer(done, None)
+
+    def answer(self, said: str, error: RelevoError | None) -> None:
+        """Go back to the page it came from, with a notice."""
+        text = looks.cut(said if error is None else f"Not done: {error}", LONGEST_NOTICE)
+        notice = {"kind": "done" if error is None else "failed", "text": text}
+        self.set_secure_cookie(NOTICE, json.dumps(notice), expires_days=None)
         self.redirect(self._back(), status=303)
 
     def _recorded(self, *arguments: str) -> str:

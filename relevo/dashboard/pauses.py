@@ -26,6 +26,12 @@ class PausesPage(Page):
                               for what, until in sorted(source.driver.suspended().items())]}  # fmt: skip
 
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"queues": [{"queue": queue, "until": until, "sizes": sizes} for queue, until, sizes in values["rows"]],
+                "suspended": [{"what": what, "until": until, "parked": parked}
+                              for what, _, _, until, parked in values["suspended"]]}  # fmt: skip
+
+
 class Lift(Action):
     """End the pause of a task or a tag."""
 

@@ -2,6 +2,7 @@
 
     nobody has a password      whoever reaches the address sees; nobody acts, unless FLOWER_OPERATORS is *
     FLOWER_BASIC_AUTH, --auth  who is let in sees; those whom FLOWER_OPERATORS names act, or all if it names nobody
+    FLOWER_API_TOKENS          a program that sends one sees, and acts as a user of its name would
     FLOWER_READ_ONLY           nobody acts
 
 Without a password the address is all that protects, so a request must name it as an address: a web page whose name was
@@ -14,9 +15,12 @@ import hmac
 import ipaddress
 from base64 import b64decode
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from tornado.options import define, options
+
+from relevo.showing import SHORTEST_TOKEN
 
 EVERYBODY = "*"
 
@@ -35,6 +39,7 @@ class User:
 def define_options() -> None:
     """Our options of the `flower` command, before it reads the environment and its arguments. May be called again."""
     if "operators" not in options:
+        define("api_tokens", default=[], type=str, multiple=True, help="name:token of programs, with commas")
         define("operators", default="", type=str, help="who may act: names or emails with commas, or * for everybody")
         define("refresh", default=3.0, type=float, help="seconds between two looks of an open page")
 
@@ -45,9 +50,9 @@ def is_closed(options: Any) -> bool:
 
 
 def user(options: Any, name: str | None, address: str) -> User:
-    """The user who was let in: by this name, or without one from this address."""
+    """The user who was let in: by this name, which a password or token has proved, or without one from this address."""
     named = [each.strip() for each in str(getattr(options, "operators", "") or "").split(",") if each.strip()]
-    may = EVERYBODY in named or (is_closed(options) and (not named or name in named))
+    may = EVERYBODY in named or (name is not None and (not named or name in named))
     return User(name or f"somebody at {address}", may and not options.read_only)
 
 
@@ -62,6 +67,20 @@ def by_password(credentials: list[str], header: str) -> str | None:
         return None
     matching = [each for each in credentials if hmac.compare_digest(each.encode(), given)]
     return matching[0].partition(":")[0] if matching else None
+
+
+def is_program(header: str) -> bool:
+    """Whether an Authorization header has a token: browsers send none by themselves, so no other site can use one."""
+    return header.partition(" ")[0].lower() == "bearer"
+
+
+def by_token(tokens: list[str], header: str) -> str | None:
+    """The name of the program that has this token (`name:token` each); None if nobody has it."""
+    sent = header.partition(" ")[2].strip().encode()
+    pairs = [(name, token.encode()) for name, _, token in (each.strip().partition(":") for each in tokens)]
+    matching = [name for name, token in pairs
+                if len(token) >= SHORTEST_TOKEN and hmac.compare_digest(sha256(token).digest(), sha256(sent).digest())]
+    return matching[0] if matching else None
 
 
 def is_an_address(host: str, known: str) -> bool:

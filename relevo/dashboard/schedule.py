@@ -32,6 +32,19 @@ class SchedulePage(Page):
         return {"rows": rows, "wrong": wrong, "pauses": PAUSES, "looks": _LOOKS,
                 "late": any(row.overdue for row in rows), "started": any(row.known for row in rows)}  # fmt: skip
 
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        if values["wrong"]:
+            raise OptionError(values["wrong"])
+        return {"entries": [told_of(row) for row in values["rows"]]}
+
+
+def told_of(view: control.View) -> dict[str, Any]:
+    """What a program is told of an entry."""
+    entry = view.entry
+    return {"entry": entry.name, "task": entry.task, "schedule": entry.in_words, "queue": entry.queue,
+            "next": view.next, "last": view.last, "paused": view.paused, "paused_until": view.paused_until,
+            "overdue": view.overdue}  # fmt: skip
+
 
 class EntryPage(Page):
     """/schedule/entry?entry=…&before=…"""
@@ -50,6 +63,10 @@ class EntryPage(Page):
         more = runs[ROWS - 1].id if len(runs) > ROWS else None
         return {"title": name, "view": view, "runs": runs[:ROWS], "more": more, "before": before, "pauses": PAUSES,
                 "looks": _LOOKS, "facts": _facts(view) if view else []}  # fmt: skip
+
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"entry": values["view"] and told_of(values["view"]), "runs": values["runs"],
+                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
 
 
 def _facts(view: control.View) -> list[tuple[str, Any]]:

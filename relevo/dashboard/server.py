@@ -18,7 +18,7 @@ from flower.urls import handlers as flowers
 from flower.views.error import NotFoundErrorHandler
 from tornado.web import RedirectHandler, StaticFileHandler, url
 
-from relevo.dashboard import guard, people, routes
+from relevo.dashboard import guard, people, programs, routes
 from relevo.dashboard.overlay import TEMPLATES, Overlay, Static
 from relevo.dashboard.prometheus import Exposition
 from relevo.dashboard.source import Source
@@ -50,6 +50,7 @@ class Dashboard(Flower):
         self.add_transform(guard.SafeHeaders)
         prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
         self.add_handlers(".*", _routes(prefix, self.capp))
+        self.told_routes = programs.told(routes.PAGES)
         self._looked_at_workers = float("-inf")
 
     def has_page(self, name: str) -> bool:
@@ -76,7 +77,7 @@ class Dashboard(Flower):
 
 
 def _routes(prefix: str, app: Any) -> list[Any]:
-    ours = [*routes.PAGES, *routes.broker(app)]
+    ours = [*routes.PAGES, *programs.routes(routes.PAGES), *routes.broker(app)]
     replaced = {pattern for pattern, _, _ in ours}
     behind = [(spec.regex.pattern.rstrip("$"), guard.guarded(spec.handler_class), spec.name)
               for spec in map(_spec, flowers)

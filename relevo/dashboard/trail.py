@@ -20,3 +20,6 @@ class AuditPage(Page):
         found = audit.page(self.application.source.store, words, before=before, limit=ROWS + 1)
         return {"rows": found[:ROWS], "more": found[ROWS - 1].id if len(found) > ROWS else None, "q": words,
                 "before": before}  # fmt: skip
+
+    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {"actions": values["rows"], "next": {"before": values["more"]} if values["more"] else None}

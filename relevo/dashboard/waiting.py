@@ -9,6 +9,7 @@ from typing import Any
 
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
+from relevo.job import redaction
 from relevo.job.payload import HEADER
 from relevo.store.search import Search
 from relevo.store.texts import storable
@@ -16,6 +17,8 @@ from relevo.store.texts import storable
 #: So far into a queue is looked for a job by its id or by a search.
 DEEPEST = 1000
 LONGEST_ARGUMENTS = 1000
+#: The driver's word for a state -> people's.
+STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +35,41 @@ class Waiting:
     def id(self) -> str:
         return self.view.id
 
+    def told(self) -> dict[str, Any]:
+        """What a program is told of it."""
+        view = self.view
+        return {"id": view.id, "task": self.task, "queue": view.queue, "state": STATES[view.state],
+                "attempt": self.attempt, "arguments": self.arguments, "tags": self.tags, "created_at": view.created_at,
+                "available_at": view.available_at, "reserved_by": view.reserved_by,
+                "reserved_until": view.reserved_until}  # fmt: skip
+
     def is_left(self, now: float) -> bool:
         """Whether whoever held it is silent for longer than the lease: the next worker that looks takes it over."""
         return self.view.reserved_until is not None and self.view.reserved_until < now
 
 
-def read(view: JobView) -> Waiting:
-    """What stands in a job's message."""
+def read(app: Any, view: JobView) -> Waiting:
+    """What stands in a job's message, but for what nobody sees."""
     try:
         headers: dict[str, Any] = messages.loads(view.payload).get("headers") or {}
         sent = headers.get(HEADER)
         tags = sent.get("tags") if isinstance(sent, dict) else None
-        said = " ".join(str(headers[name]) for name in ("argsrepr", "kwargsrepr") if headers.get(name))
+        said = redaction.texts(app, headers.get("task"), headers.get("argsrepr"), headers.get("kwargsrepr")).strip()
         attempt = int(headers.get("retries") or 0) + 1
         task = storable(headers.get("task") or "?")
     except Exception:  # noqa: BLE001  it will fail when it is run, and say why
-        return Waiting(view, "?", storable(view.payload[:LONGEST_ARGUMENTS]), (), view.attempts)
+        return Waiting(view, "?", storable(redaction.raw(app, view.payload)[:LONGEST_ARGUMENTS]), (), view.attempts)
     named = tuple(map(storable, tags)) if isinstance(tags, (list, tuple)) else ()
     return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt)
 
 
-def listed(driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int) -> list[Waiting]:
+def listed(app: Any, driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int) -> list[Waiting]:
     """The first jobs of these queues in a state, in the order in which they will run."""
     found: list[Waiting] = []
     deep = DEEPEST if search else limit
     for queue in queues:
         for view in driver.peek(queue, state, deep):
-            job = read(view)
+            job = read(app, view)
             if fits(job, search):
                 found.append(job)
         if state is State.PENDING and len(found) >= limit:

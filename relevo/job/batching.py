@@ -8,7 +8,7 @@ from typing import Any
 
 import celery
 
-from relevo.job import chain, collect, launch, transactions
+from relevo.job import chain, collect, launch, redaction, transactions
 from relevo.job.batch import Batches, NewBatch
 from relevo.job.chain import NewChain
 from relevo.store.batches import BatchRow
@@ -38,10 +38,11 @@ class Batching(celery.Celery):
         """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns what it returns."""
         return transactions.dispatch(self, session, send)
 
-    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's way out for every job."""
         if (collecting := collect.producer_now()) is not None:
             options["producer"] = collecting
         elif chain.is_handing_on(options):
-            return chain.handed_on(self, lambda: self.send_task(name, *args, **options))
-        return super().send_task(name, *args, **options)
+            return chain.handed_on(self, lambda: self.send_task(name, args, kwargs, *rest, **options))
+        options = redaction.at_dispatch(self, name, args, kwargs, options)
+        return super().send_task(name, args, kwargs, *rest, **options)

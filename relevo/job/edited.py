@@ -12,7 +12,7 @@ from typing import Any
 
 from relevo.drivers import messages
 from relevo.errors import OptionError
-from relevo.job import again, payload
+from relevo.job import again, payload, redaction
 from relevo.job.payload import HEADER
 from relevo.store import claims
 from relevo.store.failed import FailedJob, Filter
@@ -43,11 +43,13 @@ def retry(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapp
 
 
 def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FailedJob:
-    """The failed job with these arguments. Raises OptionError when its message has none."""
-    embed = _body(job.payload)[2]
+    """The failed job with these arguments, and what nobody sees as it was. Raises OptionError when it has none."""
+    *before, embed = _body(job.payload)
+    args, kwargs = redaction.restored(app, job.task, (before[0], before[1]), (args, kwargs))
     message = messages.loads(job.payload)
     headers = dict(message.get("headers") or {})
-    headers |= {"argsrepr": repr(tuple(args))[:LONGEST_REPR], "kwargsrepr": repr(dict(kwargs))[:LONGEST_REPR]}
+    seen = redaction.arguments(app, job.task, args, kwargs)
+    headers |= {"argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR], "kwargsrepr": repr(seen[1])[:LONGEST_REPR]}
     if isinstance(headers.get(HEADER), dict):
         headers[HEADER] = {**headers[HEADER], "tags": _tags(app, job, args, kwargs)}
     message |= {"headers": headers, "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures, members, outcome
+from relevo.job import failures, members, outcome, silence
 from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
@@ -34,6 +34,8 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     if history == NONE:
         return _counted(request, tally.COMPLETED)
     job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
+    if silence.falls_on(request.app, request.type, job.tags):
+        job = replace(job, silenced=True)
     return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
 
 
@@ -94,7 +96,8 @@ def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tupl
     return EndedJob(
         str(request.id), request.type, failures.connection_of(request.app),
         str(request.delivery_info.get("routing_key") or ""), state, int(sent.get("retries") or 0) + 1, clock.now(),
-        _waited(request, sent["properties"]), ran, tags, f"{sent.get('argsrepr', '')} {sent.get('kwargsrepr', '')}",
+        _waited(request, sent["properties"]), ran, tags,
+        failures.said_of(request.app, request.type, sent),
         message,
     )  # fmt: skip
 

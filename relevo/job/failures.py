@@ -11,7 +11,7 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo.job import listeners, members, payload, recorder, wrongs
+from relevo.job import listeners, members, payload, recorder, redaction, wrongs
 from relevo.job.listeners import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
 from relevo.store import tally
@@ -49,7 +49,13 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
         errors=tuple(dict(each) for each in baton.errors),
         batch=next(iter(members.batch_ids(request.request_dict, members.embed_of(request))), None),
         origin=baton.origin,
+        arguments=said_of(request.app, request.task.name, request.request_dict),
     )
+
+
+def said_of(app: Any, name: str | None, headers: Mapping[str, Any]) -> str:
+    """What the headers of a message say of its arguments, without what nobody sees."""
+    return redaction.texts(app, name, headers.get("argsrepr"), headers.get("kwargsrepr"))
 
 
 def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
@@ -66,6 +72,7 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, origin=baton.origin,
         batch=next(iter(members.batch_ids(headers, messages.body_of(job.payload)[2])), None),
         errors=(*(dict(each) for each in baton.errors), wrongs.described(job.attempts, error)),
+        arguments=said_of(app, name, headers),
     )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ class Options:
     `unique_for`: the longest that it keeps others out. `on_conflict`: "keep", or "replace": the next one's arguments
     are the job's, if it has not started. `debounce`: it starts so many seconds after the last dispatch of its key, with
     that one's arguments; `debounce_max`: and so many after the first, at the latest. `delete_when_missing`: a job whose
-    row is gone, or that ends in one of these errors, is dropped. `given`: what the task said itself.
+    row is gone, or that ends in one of these errors, is dropped. `redact`: names of arguments that nobody sees (True:
+    all). `silenced`: completed jobs are listed apart. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -68,6 +69,8 @@ class Options:
     debounce: float | None = None
     debounce_max: float | None = None
     delete_when_missing: bool | type[Exception] | tuple[type[Exception], ...] = False
+    redact: Sequence[str] | bool = ()
+    silenced: bool = False
     given: frozenset[str] = frozenset()
 
     @property
@@ -166,7 +169,11 @@ def _is_share(value: Any) -> bool:
 
 
 def _are_tags(value: Any) -> bool:
-    return callable(value) or (isinstance(value, (list, tuple)) and all(isinstance(tag, str) for tag in value))
+    return callable(value) or _are_names(value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 def _is_unique_by(value: Any) -> bool:
@@ -190,6 +197,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "middleware": (base.EXPECTED, base.fits),
     "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
     "delete_when_missing": ("True, False or classes of errors", _are_errors),
+    "redact": ("a list of names of arguments, or True", lambda value: value is True or _are_names(value)),
+    "silenced": ("True or False", lambda value: isinstance(value, bool)),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),
     "on_conflict": ("'keep' or 'replace'", lambda value: value in ("keep", "replace")),

@@ -23,7 +23,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import Conflict, NewJob
-from relevo.job import members
+from relevo.job import members, redaction
 from relevo.job.collect import collected
 from relevo.job.members import Membership
 from relevo.job.options import OVERRIDES
@@ -79,7 +79,7 @@ class _Copy:
     """The message of a member as JSON text, with gaps for what is another member's own."""
 
     def __init__(self, task: Task, job: NewJob) -> None:
-        self.first = job
+        self.first, self.app, self.task = job, task.app, task.name
         self.check = getattr(task, "__header__", None) if task.typing else None
         message = messages.loads(job.payload)
         head = message["headers"]
@@ -96,8 +96,10 @@ class _Copy:
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}
         if self.check is not None:
             self.check(*args, **kwargs)
+        seen = redaction.arguments(self.app, self.task, args, kwargs)
         own = {
-            "uuid": _TEXT(uuid), "args": _TEXT(shown(args)), "kwargs": _TEXT(shown(kwargs)) if kwargs else '"{}"',
+            "uuid": _TEXT(uuid), "args": _TEXT(shown(tuple(seen[0]))),
+            "kwargs": _TEXT(shown(seen[1])) if kwargs else '"{}"',
             "place": _BODY([place.header()]), "due": repr(clock.now()),
             "body": _TEXT(f"[{_body(args)},{_body(kwargs) if kwargs else '{}'},{self.embed}]"),
         }  # fmt: skip

@@ -22,7 +22,8 @@ def open_store(app: Any) -> None:
     """Record what ends in this process, a worker's main process. Raises SchemaError when the tables are old."""
     store = store_for(app.settings.database_url)
     check(store)
-    keep = Retention(app.settings.keep_completed, app.settings.keep_failed, app.settings.keep_metrics)
+    settings = app.settings
+    keep = Retention(settings.keep_completed, settings.keep_failed, settings.keep_metrics, settings.showing.keep_audit)
     delivery = delivery_of(app)
     relaying = relay.start(delivery)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from relevo import clock
 from relevo.store import texts
@@ -40,6 +40,11 @@ def settle(store: Store, number: int, outcome: str) -> None:
     """The action of this row is done."""
     done = update(audit).where(audit.c.id == number).values(outcome=texts.storable(outcome))
     store.write(lambda connection: connection.execute(done))
+
+
+def prune(store: Store, before: float) -> None:
+    """Delete what was done before an instant."""
+    store.write(lambda connection: connection.execute(delete(audit).where(audit.c.at < before)))
 
 
 def page(store: Store, words: str = "", *, before: int | None = None, limit: int = 50) -> list[Entry]:

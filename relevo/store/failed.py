@@ -30,7 +30,7 @@ PAGE = 100
 class FailedJob:
     """A job that has failed for good. `errors` has one entry an attempt: attempt, exception, message, traceback, at.
 
-    `task` is None for a message that names none. `id` is 0 until it is recorded.
+    `arguments` is for people. `task` is None for a message that names none. `id` is 0 until it is recorded.
     """
 
     uuid: str
@@ -48,6 +48,7 @@ class FailedJob:
     origin: int = 0
     retried_at: float | None = None
     id: int = 0
+    arguments: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ def _row(job: FailedJob) -> dict[str, Any]:
         "payload": texts.storable(job.payload), "tags": texts.listed(job.tags), "attempts": job.attempts,
         "errors": texts.listed(job.errors), "exception": texts.name(job.exception),
         "message": texts.storable(job.message), "batch": job.batch and texts.name(job.batch),
-        "failed_at": job.failed_at,
+        "failed_at": job.failed_at, "arguments": job.arguments and texts.storable(job.arguments),
     }  # fmt: skip
 
 

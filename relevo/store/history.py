@@ -46,10 +46,12 @@ class EndedJob:
     arguments: str = ""
     message: str = ""
     id: int = 0
+    silenced: bool = False
 
 
 _COLUMNS = (
     "task", "connection", "queue", "state", "attempts", "tags", "arguments", "message", "waited", "ran", "ended_at",
+    "silenced",
 )  # fmt: skip
 
 
@@ -77,19 +79,24 @@ def find(store: Store, uuid: str) -> EndedJob | None:
 
 def page(
     store: Store, state: Ended, *, tag: str | None = None, before: EndedJob | None = None, limit: int = 100,
-    also: Sequence[ColumnElement[bool]] = (),
+    also: Sequence[ColumnElement[bool]] = (), silenced: bool | None = None,
 ) -> list[EndedJob]:
     """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this.
 
     Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search` makes them.
+    `silenced`: only those that are listed apart, or only the others; None: both.
     """
-    query = select(history).where(history.c.state == state, *also)
+    query = select(history).where(history.c.state == state, _which(silenced), *also)
     if tag is not None:
         query = query.where(exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid))
     if before is not None:
         query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
     query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).limit(limit)
     return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def _which(silenced: bool | None) -> ColumnElement[bool]:
+    return history.c.silenced.in_((0, 1) if silenced is None else (int(silenced),))
 
 
 def forget(store: Store, uuids: Sequence[str]) -> int:
@@ -106,7 +113,7 @@ def forget(store: Store, uuids: Sequence[str]) -> int:
 
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
     """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns how many."""
-    oldest = select(history.c.id).where(history.c.state == state, history.c.ended_at < before).limit(most)
+    oldest = select(history.c.id).where(history.c.state == state, _which(None), history.c.ended_at < before).limit(most)
     numbers = store.read(lambda connection: list(connection.execute(oldest).scalars()))
     if numbers:
         store.write(lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers))))
@@ -119,7 +126,7 @@ def _row(job: EndedJob) -> dict[str, Any]:
         "queue": texts.name(job.queue), "state": job.state.value, "attempts": job.attempts,
         "tags": texts.listed(job.tags) if job.tags else "[]", "arguments": texts.storable(job.arguments),
         "message": texts.storable(job.message) if job.message else "", "waited": job.waited, "ran": job.ran,
-        "ended_at": job.ended_at,
+        "ended_at": job.ended_at, "silenced": int(job.silenced),
     }  # fmt: skip
 
 
@@ -129,4 +136,5 @@ def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
 
 def _job(row: Row[Any]) -> EndedJob:
     said = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
-    return EndedJob(**{**said, "tags": tuple(json.loads(row.tags)), "state": Ended(row.state)})
+    return EndedJob(**{**said, "tags": tuple(json.loads(row.tags)), "state": Ended(row.state),
+                       "silenced": bool(row.silenced)})  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists
 
 from relevo import clock
-from relevo.store import batches, failed, history, metrics, outbox, receipts, schedules
+from relevo.store import audit, batches, failed, history, metrics, outbox, receipts, schedules
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
@@ -41,11 +41,12 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many seconds is kept what completed (or was cancelled), what failed, and the metrics."""
+    """For how many seconds is kept what completed (or was cancelled), what failed, the metrics, and the audit log."""
 
     completed: float
     failed: float
     metrics: float
+    audit: float = 90 * 86_400
 
 
 def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add) -> None:
@@ -79,6 +80,7 @@ def prune(store: Store, keep: Retention) -> None:
             if history.prune(store, state, before) < history.PAGE:
                 break
     metrics.prune(store, now - keep.metrics)
+    audit.prune(store, now - keep.audit)
     receipts.prune(store, now - max(keep.completed, keep.failed))
     schedules.prune(store, now - max(keep.completed, keep.failed))
     # Tags lie beside history and failed jobs alike, and go when neither has the job any more.

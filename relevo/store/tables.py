@@ -47,6 +47,8 @@ failed = Table(
     Column("claim", String(64)),
     Column("claimed_at", Double),
     Column("retried_at", Double),
+    # For people, and for searches: without what nobody may see. None in rows of before.
+    Column("arguments", LongText),
     UniqueConstraint("uuid", "origin", name="relevo_failed_once"),
     # Lists go by id, newest first, of all jobs or of one queue or task.
     Index("relevo_failed_by_queue", "queue", "id"),
@@ -88,10 +90,12 @@ history = Table(
     Column("waited", Double),
     Column("ran", Double),
     Column("ended_at", Double, nullable=False),
+    # 1: a completed job that is listed apart.
+    Column("silenced", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("uuid", name="relevo_history_uuid"),
     CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"),
     # Lists go by it, newest first, and retention, oldest first.
-    Index("relevo_history_by_state", "state", "ended_at"),
+    Index("relevo_history_by_kind", "state", "silenced", "ended_at"),
     implicit_returning=False,
 )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FORM = "application/x-www-form-urlencoded"
 PASSWORDS = ["ann:secret", "bob:geheim"]
 
 
@@ -87,13 +88,15 @@ class Site:
         self.headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
         return self
 
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, kind: str = FORM, **headers: str
+    ) -> Answer:
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
             sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         if body is not None:
-            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            sent["Content-Type"] = kind
         connection.request(method, self.prefix + path, body, sent)
         response = connection.getresponse()
         answer = Answer(response.status, response.headers, response.read().decode())
@@ -127,8 +130,9 @@ class Site:
 
 def copied(**given: Any) -> Any:
     """Flower's options, of which there is one a process, as a value of their own."""
-    values = {"url_prefix": "", "basic_auth": None, "auth": "", "read_only": False, "operators": "", "refresh": 0.2,
-              **given}
+    values = {"url_prefix": "", "basic_auth": None, "auth": "", "api_tokens": [], "read_only": False,
+              "operators": "", "refresh": 0.2,
+              **given}  # fmt: skip
     return SimpleNamespace(**{**flowers_options.as_dict(), **values})
 
 

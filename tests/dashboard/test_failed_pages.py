@@ -30,7 +30,8 @@ def fail(source):
                    "at": clock.now()},)  # fmt: skip
         job = FailedJob(
             uuid=uuid, queue=queue, connection="database", payload=text, exception="ValueError", message=message,
-            failed_at=given.pop("failed_at", clock.now()), task=task, tags=tags, attempts=1, errors=errors, **given,
+            failed_at=given.pop("failed_at", clock.now()), task=task, tags=tags, attempts=1, errors=errors,
+            arguments=f"{tuple(args)!r} {{}}", **given,
         )  # fmt: skip
         source.store.write(lambda connection: failed.record(connection, [job]))
         return failed.find_by_uuid(source.store, uuid)

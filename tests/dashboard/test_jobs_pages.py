@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from relevo import clock
+from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.store import history, outcomes
+from relevo.store import failed, history, outcomes
+from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 from tests.faults.workers import payload_of
@@ -126,3 +129,35 @@ def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(sit
     assert "Completed" in page
     assert site.ask("/jobs").code == 503
     assert "redis is away" in site.get("/overview")
+
+
+def test_silenced_jobs_are_listed_apart(site, ended):
+    ended("a")
+    ended("b", silenced=True)
+    ended("c", Ended.CANCELLED)
+    assert [rows(site.get(f"/jobs?state={state}")) for state in ("completed", "silenced", "cancelled")] == [
+        ["a"], ["b"], ["c"]]  # fmt: skip
+    assert rows(site.get("/jobs?state=silenced&q=nothing")) == []
+
+
+def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app, put):
+    secret = "geheim-4711"
+    body = {"password": secret, "user": {"api_key": secret}}
+    for name, delay in (("a", None), ("b", 600)):
+        put(name, args=[1, body], delay=delay)
+    fields = {"uuid": "f", "queue": "default", "connection": "database", "exception": "E", "message": "m"}
+    payload = payload_of("images.process", "f", [1, body], "default")
+    job = FailedJob(**fields, payload=payload, failed_at=clock.now(), task="images.process")
+    unread = FailedJob(**{**fields, "uuid": "u"}, payload=f'no JSON, password: "{secret}"', failed_at=clock.now())
+    source.store.write(lambda connection: failed.record(connection, [job, unread]))
+    for path in ("/jobs", "/jobs?state=delayed", "/job/a", "/job/b", "/job/f", "/job/f?edit=1", "/job/u", "/failed",
+                 "/failed?q=args:geheim", "/api/relevo/jobs", "/api/relevo/job/a", "/api/relevo/job/f",
+                 "/api/relevo/job/u", "/api/relevo/failed"):  # fmt: skip
+        assert secret not in site.get(path), path
+    assert "[redacted]" in site.get("/job/f")
+    assert "No failed job fits" in site.get("/failed?q=args:geheim")
+    number = failed.find_by_uuid(source.store, "f").id
+    site.act(f"/failed/{number}/edit", args='[2, {"password": "[redacted]", "user": {"api_key": "new"}}]', kwargs="{}")
+    again = next(view for view in source.driver.peek("default", State.PENDING) if view.id == "f")
+    assert json.loads(messages.loads(again.payload)["body"])[0] == [2, {"password": secret, "user": {"api_key": "new"}}]
+    assert secret not in site.get("/audit")

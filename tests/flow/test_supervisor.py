@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import pytest
 from supervisor.options import ServerOptions
 from supervisor.xmlrpc import SupervisorTransport
 
+from relevo.drivers import driver_for
 from tests import servers
 from tests.waiting import WITHIN, eventually
 
@@ -28,32 +30,43 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Stands in for tasks/: the same command line finds it, because supervisor starts the workers in its folder.
-TASKS = """
+# A module more in tasks/. Its jobs write down when they begin and end, and in which worker: one line a write, so that
+# none is torn.
+MARKS = """
+import os
 import time
-from pathlib import Path
 
-from relevo.app import create_app
+from tasks import app
 
-app = create_app("tasks")
+def note(path, line):
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, line.encode())
+    os.close(file)
 
-@app.task(name="mark", queue="default", tries=3)
-def mark(path, seconds):
-    Path(path).with_suffix(".started").touch()
-    time.sleep(seconds)
-    Path(path).touch()
+@app.task(name="images.mark", tries=3)
+def mark(path, number):
+    note(path, f"start {number} {os.getppid()}\\n")
+    time.sleep(0.1)
+    note(path, f"end {number} {os.getppid()}\\n")
 """
+WORKERS = ("worker:worker-00", "worker:worker-01", "worker-long:worker-long-00")
+SHORT, LONG = 200, 40
 
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A checkout in small: our supervisor files, a virtualenv, and one task."""
+    """A checkout of its own: our supervisor files, a virtualenv, the application, and a task more."""
     with servers.folder() as path:
         home = Path(path)
         shutil.copytree(ROOT / "supervisor", home / "supervisor")
         (home / "var/log").mkdir(parents=True)
         (home / ".venv").symlink_to(sys.prefix)
-        (home / "tasks.py").write_text(TASKS)
+        for name in ("app", "relevo", "migrations", "alembic.ini", "celeryconfig.py", "beat_schedule.py"):
+            (home / name).symlink_to(ROOT / name)
+        (home / "tasks").mkdir()
+        for module in (ROOT / "tasks").iterdir():
+            (home / "tasks" / module.name).symlink_to(module)
+        (home / "tasks/marks.py").write_text(MARKS)
         monkeypatch.setenv("RUN_AS", pwd.getpwuid(os.getuid()).pw_name)
         yield home
 
@@ -93,23 +106,74 @@ def test_supervisor_and_the_procfile_start_the_same_programs_on_the_same_queues(
     assert sorted(_verbs(of_supervisor)) == sorted(_verbs(of_procfile))
 
 
-def test_a_killed_worker_is_started_again_and_a_stop_lets_the_running_job_finish(home, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{home}/var/relevo.db")
-    for unwanted in ("worker-long", "beat", "flower", "api"):
-        (home / f"supervisor/{unwanted}.conf").unlink()
+def test_all_groups_under_load_are_killed_restarted_and_stopped_and_nothing_is_lost_or_run_twice(home, monkeypatch):
+    journal, url = Journal(home / "var/journal"), f"sqlite:///{home}/var/relevo.db"
+    api = home / "supervisor/api.conf"
+    api.write_text(api.read_text().replace("--port 8000", f"--port {servers.free_port()}"))
+    for name, value in {"DATABASE_URL": url, "RELEVO_VAR_DIR": str(home / "var"), "PYTHONPATH": str(home),
+                        "FLOWER_PORT": str(servers.free_port()), "QUEUE_RETRY_AFTER": "5"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    first = dispatch(home, journal, 0)
     with supervisord(home) as supervisor:
-        first = {name: _ready(home, supervisor, name) for name in ("worker:worker-00", "worker:worker-01")}
+        pids = {name: _ready(home, supervisor, name) for name in WORKERS}
+        for name, sign in {"beat": "beat: Starting", "flower": "Visit me", "api": "Uvicorn running"}.items():
+            eventually(lambda name=name, sign=sign: sign in _log(home, name), lambda name=name: _log(home, name))
 
-        os.kill(first["worker:worker-00"], signal.SIGKILL)
-        again = eventually(lambda: _pid(supervisor, "worker:worker-00", other_than=first["worker:worker-00"]))
-        assert again != first["worker:worker-00"]
-        assert _pid(supervisor, "worker:worker-01") == first["worker:worker-01"]
+        killed = pids["worker:worker-00"]
+        eventually(lambda: killed in journal.workers)
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: _pid(supervisor, "worker:worker-00", other_than=killed))
+        assert _pid(supervisor, "worker:worker-01") == pids["worker:worker-01"]
 
-        _dispatch(home, home / "var/job", seconds=1)
-        eventually((home / "var/job.started").exists)
-        supervisor.stopProcessGroup("worker")
-        assert (home / "var/job").exists(), "the stop came while the job ran; it should have finished first"
+        supervisor.stopProcessGroup("worker")  # it waits until they have finished what they ran
+        supervisor.startProcessGroup("worker", False)
+        eventually(lambda: journal.ended >= first, lambda: _log(home, "worker-00"))
+        assert {journal.first_worker(number) for number in journal.twice} <= {killed}
+
+        second = dispatch(home, journal, 10_000)
+        eventually(lambda: journal.ended & second, lambda: _log(home, "worker-00"))
+        supervisor.stopAllProcesses()
         assert _running_in(home) == [], "a stop leaves nothing running"
+
+    assert journal.started & second == journal.ended & second, "a stop waits for what runs"
+    assert not journal.twice & second
+    waiting = sum(driver_for(url).sizes(queue).pending for queue in ("default", "long"))
+    assert waiting == len(second - journal.ended), "what had not started waits for the next worker"
+
+
+class Journal:
+    """What the jobs have written down: begin or end, which job, in which worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self, fact: str = "") -> list[tuple[int, int]]:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        return [tuple(map(int, line.split()[1:])) for line in lines if line.startswith(fact)]
+
+    workers = property(lambda self: {worker for _, worker in self.lines()})
+    started = property(lambda self: {number for number, _ in self.lines("start")})
+    ended = property(lambda self: {number for number, _ in self.lines("end")})
+
+    @property
+    def twice(self) -> set[int]:
+        starts = Counter(number for number, _ in self.lines("start"))
+        return {number for number, times in starts.items() if times > 1}
+
+    def first_worker(self, number: int) -> int:
+        return next(worker for each, worker in self.lines("start") if each == number)
+
+
+def dispatch(home: Path, journal: Journal, begin: int) -> set[int]:
+    """Hand in short jobs and long ones, as a program in the checkout would; their numbers."""
+    short, long = range(begin, begin + SHORT), range(begin + SHORT, begin + SHORT + LONG)
+    code = (
+        "from tasks.marks import mark\n"
+        f"for number in {short!r}: mark.delay({str(journal.path)!r}, number)\n"
+        f"for number in {long!r}: mark.on_queue('long').dispatch({str(journal.path)!r}, number)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=home, check=True)
+    return {*short, *long}
 
 
 # --- what the story above is told with ------------------------------------------------------------------------------
@@ -130,24 +194,25 @@ def supervisord(home: Path) -> Iterator[Any]:
 
 
 def _running_in(home: Path) -> list[str]:
-    """The command lines of celery processes started in the small checkout."""
+    """The command lines of what was started in the checkout."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == str(home.resolve()) and "celery" in " ".join(process.cmdline()):
-                found.append(" ".join(process.cmdline()))
+            line = " ".join(process.cmdline())
+            if process.cwd() == str(home.resolve()) and ("celery" in line or "uvicorn" in line):
+                found.append(line)
     return found
 
 
-def _dispatch(home: Path, path: Path, seconds: float) -> None:
-    code = f"from tasks import mark; mark.delay({str(path)!r}, {seconds})"
-    subprocess.run([sys.executable, "-c", code], cwd=home, check=True)
-
-
 def _ready(home: Path, supervisor: Any, name: str) -> int:
-    log = home / f"var/log/{name.partition(':')[2]}.log"
-    eventually(lambda: log.exists() and " ready." in log.read_text(), log.read_text)
+    log = name.partition(":")[2]
+    eventually(lambda: " ready." in _log(home, log), lambda: _log(home, log))
     return _pid(supervisor, name)
+
+
+def _log(home: Path, name: str) -> str:
+    path = home / f"var/log/{name}.log"
+    return path.read_text() if path.exists() else ""
 
 
 def _pid(supervisor: Any, name: str, other_than: int = 0) -> int:

@@ -7,6 +7,8 @@ import json
 import pytest
 from sqlalchemy.orm import Session
 
+from relevo import config
+from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
@@ -189,3 +191,17 @@ def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, se
     session.rollback()
     session.commit()
     assert told_of("work") == [1, 2, 3]
+
+
+def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path):
+    """Celery would make the tables of the results then, and wait for the lock that the transaction has."""
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    new = create_app("shop", config.load({"DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None))
+
+    @new.task(name="shop.work", shared=False)
+    def work(number): ...
+
+    with Session(make_engine(url)) as session:
+        work.dispatch(1, session=session)
+        session.commit()
+    assert driver_for(url).sizes("default").pending == 1
