@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery import _state
+from celery.app import builtins as _builtins  # noqa: F401  the tasks that every app has
 
 from tests import servers
 from tests.brokers import BROKERS, Broker, opener
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # compiling our own modules anew would take longer than anything else.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+CELERYS_OWN = frozenset(_state._on_app_finalizers)
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +59,18 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     opened.close()
 
 
+def pytest_collection_finish() -> None:
+    _forget_tasks()  # of the modules that were imported for it
+
+
+def _forget_tasks() -> None:
+    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next one's."""
+    _state._on_app_finalizers.intersection_update(CELERYS_OWN)
+
+
 @pytest.fixture(autouse=True)
 def _own_state() -> Iterator[None]:
-    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next one's."""
-    before = set(_state._on_app_finalizers)
     yield
-    _state._on_app_finalizers.clear()
-    _state._on_app_finalizers.update(before)
+    _forget_tasks()
     if worker := sys.modules.get("celery.worker.state"):  # a worker in this process that was told to stop
         worker.should_stop = worker.should_terminate = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -38,3 +39,11 @@ def stacks(pid: int, log: Path) -> str:
         with contextlib.suppress(pytest.fail.Exception):  # its main thread may be past hearing
             eventually(lambda: log.stat().st_size > before, within=5.0)
     return log.read_text(errors="replace")[-60_000:]
+
+
+def readable(*descriptors: int, within: float) -> list[int]:
+    """Which of them can be read, as soon as one can. (`select.select` refuses numbers over 1023.)"""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(within * 1000)]

@@ -28,6 +28,8 @@ def jobs(new: Iterable[NewJob]) -> None:
             instant("available_at", job.available_at)
         if job.unique_key is not None:
             name("unique_key", job.unique_key)
+        if job.fair_key is not None:
+            name("fair_key", job.fair_key)
         if job.unique_for is not None:
             lasting("unique_for", job.unique_for)
         if job.longest is not None:

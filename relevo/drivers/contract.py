@@ -18,7 +18,9 @@ leaves nothing held by two.
   away: until a `rescue` or `reserve` has brought the job back, a holder who is late may still ack, extend or
   release it.
 * **Order** is strict: the queues in the order they are asked for, then priority (0 first, 9 last: as Celery on Redis),
-  then the time since which the job could have run, then the order of putting.
+  then the time since which the job could have run, then the order of putting. In a queue in which jobs have a
+  `fair_key`, keys take turns instead of the time: each has one job after the other, however many another has waiting;
+  those without a key are one of them. A job that goes back to where it stood keeps its turn.
 * **Attempts** are counted by `reserve`. `release` gives the attempt back unless told otherwise.
 * **Time** is the broker's, in POSIX seconds; durations are seconds. A delayed job whose time has come *is*
   pending, also for `sizes` and `peek`, whoever moves it and when.

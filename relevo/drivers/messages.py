@@ -52,8 +52,16 @@ def new_job(queue: str, message: Message) -> NewJob:
         priority=_priority(properties.get("priority")),
         available_at=available_at,
         unique_key=unique.get("key"),
+        fair_key=fair_key_of(headers),
         **conflict_of(unique),
     )
+
+
+def fair_key_of(headers: Any) -> str | None:
+    """Whose turn a message says its job takes, if it says so."""
+    ours = headers.get(HEADER) if isinstance(headers, dict) else None
+    key = ours.get("fair") if isinstance(ours, dict) else None
+    return key if isinstance(key, str) and 0 < len(key) <= LONGEST_KEY else None
 
 
 def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:

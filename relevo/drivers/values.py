@@ -38,8 +38,8 @@ class NewJob:
 
     `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so many seconds ago, or
     longer, has it no more: it goes to this job. `longest`: a job that this one replaces is not put off to later than
-    so many seconds after it was put. An `id` may be had by several: Celery's retry puts the next before it acks the
-    last.
+    so many seconds after it was put. `fair_key`: whose turn in its queue it takes (a tenant's). An `id` may be had by
+    several: Celery's retry puts the next before it acks the last.
     """
 
     queue: str
@@ -51,6 +51,7 @@ class NewJob:
     unique_for: float | None = None
     on_conflict: Conflict = Conflict.KEEP
     longest: float | None = None
+    fair_key: str | None = None
 
     def moved_to(self, created_at: float, now: float) -> float | None:
         """When a job runs that was put at `created_at` and is replaced by this one. None: where it stands."""

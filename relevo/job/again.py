@@ -61,7 +61,8 @@ def _new_job(job: FailedJob) -> NewJob:
     try:
         said = messages.new_job(job.queue, messages.loads(payload))
         key = said.unique_key or new.unique_key
-        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for)  # it replaces nothing
+        # It replaces nothing.
+        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for, fair_key=said.fair_key)
     except Exception:  # noqa: BLE001  it can't be read, and goes back all the same
         return new
 

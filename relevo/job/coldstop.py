@@ -13,6 +13,7 @@ from celery.apps import worker as celery_worker
 from celery.worker import state
 
 from relevo.drivers import qos, safepoint
+from relevo.job import stopping
 
 _asked = False
 
@@ -43,6 +44,7 @@ def _stop(worker: Any) -> None:
     state.should_terminate = None
     if not worker.app.conf.worker_soft_shutdown_timeout:
         _asked = True
+    stopping.ask_coldly()
     if qos.pool is not None:
         qos.pool.recall()
     celery_worker.on_cold_shutdown(worker)

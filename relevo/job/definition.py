@@ -47,7 +47,7 @@ def check(app: Any, name: str, function: Callable[..., Any], options: Mapping[st
     base = getattr(options.get("base"), "options", None)
     rules = (base if isinstance(base, Options) else Options()).with_given(given, name)
     refuse_two_words(name, given, options)
-    unique.check_names(name, rules.unique_by, function, bound=bool(options.get("bind")))
+    unique.check_names(name, rules, function, bound=bool(options.get("bind")))
     if rules.queue is not None and app.configured:  # reading the configuration would fix it
         dispatch.known_queue(app, name, rules.queue)
 

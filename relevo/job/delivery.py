@@ -187,10 +187,13 @@ def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
 
 def _new_job(each: Sending) -> NewJob:
     available_at = clock.now() + each.delay if each.delay else each.available_at
-    said = messages.unique_of(messages.headers_of(each.payload)) if each.unique_key else {}
-    conflict = messages.conflict_of(said) if said.get("key") == each.unique_key else {}
+    # Read only where there may be something to read: a batch sends thousands of these.
+    headers = messages.headers_of(each.payload) if each.unique_key or '"fair"' in each.payload else {}
+    said = messages.unique_of(headers) if each.unique_key else {}
+    conflict = messages.conflict_of(said) if said and said.get("key") == each.unique_key else {}
     return NewJob(queue=each.queue, payload=each.payload, id=each.uuid, priority=each.priority,
-                  available_at=available_at, unique_key=each.unique_key, **conflict)  # fmt: skip
+                  available_at=available_at, unique_key=each.unique_key,
+                  fair_key=messages.fair_key_of(headers), **conflict)  # fmt: skip
 
 
 def _marked(each: Sending) -> Sending:

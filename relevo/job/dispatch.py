@@ -183,6 +183,7 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         override={name: value for name, value in override.items() if name not in AT_DISPATCH},
         tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
         unique=unique.of(task, rules, args, kwargs),
+        fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
     if said := baton.header():
         options["headers"] = {**headers, HEADER: said}
@@ -196,6 +197,7 @@ def given(task: Task, options: Mapping[str, Any]) -> Options:
     plain = {name: value for name, value in options.items() if name != "middleware"}
     rules = task.options.with_given(plain, task.name)
     unique.check(task, plain.get("unique_by"))
+    unique.check(task, plain.get("fair_by"), "fair_by")
     return rules
 
 

@@ -26,7 +26,7 @@ Tags = Sequence[str] | Callable[..., Sequence[str]]
 POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"})
 
 #: Options that a dispatch is over with once it has sent the job.
-AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for"})
+AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for", "fair_by"})
 
 #: Those that say nothing without `unique_by`.
 _BESIDE_UNIQUE = frozenset({"debounce", "debounce_max", "on_conflict", "unique_until", "unique_for"})
@@ -48,8 +48,9 @@ class Options:
     `unique_for`: the longest that it keeps others out. `on_conflict`: "keep", or "replace": the next one's arguments
     are the job's, if it has not started. `debounce`: it starts so many seconds after the last dispatch of its key, with
     that one's arguments; `debounce_max`: and so many after the first, at the latest. `delete_when_missing`: a job whose
-    row is gone, or that ends in one of these errors, is dropped. `redact`: names of arguments that nobody sees (True:
-    all). `silenced`: completed jobs are listed apart. `given`: what the task said itself.
+    row is gone, or that ends in one of these errors, is dropped. `fair_by`: names of arguments, or a callable that
+    gets them: those of the same (a tenant's) take turns in the queue with the others. `redact`: names of arguments that
+    nobody sees (True: all). `silenced`: completed jobs are listed apart. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -69,6 +70,7 @@ class Options:
     debounce: float | None = None
     debounce_max: float | None = None
     delete_when_missing: bool | type[Exception] | tuple[type[Exception], ...] = False
+    fair_by: Sequence[str] | Callable[..., Any] | None = None
     redact: Sequence[str] | bool = ()
     silenced: bool = False
     given: frozenset[str] = frozenset()
@@ -94,7 +96,7 @@ class Options:
     @property
     def travel(self) -> bool:
         """Whether a job of the task carries something of them from the start."""
-        return self.retry_until is not None or bool(self.tags) or self.is_unique
+        return self.retry_until is not None or bool(self.tags) or self.is_unique or self.fair_by is not None
 
     @property
     def is_unique(self) -> bool:
@@ -201,6 +203,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "silenced": ("True or False", lambda value: isinstance(value, bool)),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),
+    "fair_by": ("a list of names of arguments or a callable that gets the arguments", _are_tags),
     "on_conflict": ("'keep' or 'replace'", lambda value: value in ("keep", "replace")),
     "debounce": ("a positive number of seconds", _is_duration),
     "debounce_max": ("a positive number of seconds", _is_duration),

@@ -33,7 +33,8 @@ class Baton:
     that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
     `override`: the options given at the dispatch. `tags`: None when nobody has worked them out. `errors`: what went
     wrong so far, attempt by attempt. `origin`: the number of the failed job that this one is a retry of.
-    `unique`: the key that no other job may have as long as this one has it (relevo/job/unique.py).
+    `unique`: the key that no other job may have as long as this one has it (relevo/job/unique.py). `fair`: whose turn
+    it takes in its queue.
     """
 
     deadline: float | None = None
@@ -45,6 +46,7 @@ class Baton:
     errors: Sequence[Mapping[str, Any]] = ()
     origin: int = 0
     unique: Mapping[str, Any] | None = None
+    fair: str | None = None
 
     def after(self, error: BaseException) -> Baton:
         """The baton after an attempt that ended in `error`."""
@@ -81,6 +83,7 @@ _SHAPES: dict[str, Any] = {
     "errors": (list, tuple),
     "origin": int,
     "unique": dict,
+    "fair": str,
 }
 
 

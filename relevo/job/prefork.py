@@ -18,16 +18,15 @@ child, the job it has last taken from the pipe.
     child:   started[me] = job; reads `recalled`;  job <= recalled?  refuse, and say so : run
     parent:  recalled = the last job handed over; reads `started`;  a job no child has taken is free at once
 
-Whichever writes first, the other sees it: a job is either refused by its child or left to run by the parent. A child
-that refuses says so, and the parent then frees the job (a second time does nothing).
+Whichever writes first, the other sees it: a job is either refused by its child, which the parent then frees, or run.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from billiard import get_start_method
@@ -39,6 +38,7 @@ from celery.worker import state
 
 from relevo.drivers import qos, safepoint
 from relevo.job import stopping
+from relevo.job.child import REFUSED, Worker
 from relevo.job.pipes import PipeLock, TaskQueue, keep_apart
 from relevo.job.watchers import Supervisor, TimeoutHandler
 
@@ -46,7 +46,6 @@ logger = get_logger(__name__)
 
 # Shared memory: one number for what is recalled, and one for each child.
 MOST_CHILDREN = 1023
-REFUSED = "relevo: refused"
 # So many jobs may wait in the pipe for each child.
 PER_CHILD = 4
 # So long (seconds) the word of a child may be on its way before its job counts as lost with a child that was killed.
@@ -57,42 +56,6 @@ def install() -> None:
     """Make this the pool of `-P prefork`, which is the default."""
     for name in ("prefork", "processes"):
         ALIASES[name] = f"{__name__}:TaskPool"
-
-
-class Worker(billiard_pool.Worker):
-    """A child. `slot` is its place in `shared`; both are None in a child that was not forked."""
-
-    slot: int | None = None
-    shared: memoryview | None = None
-
-    def _make_child_methods(self, *args: Any, **options: Any) -> None:
-        super()._make_child_methods(*args, **options)
-        if self.slot is not None and self.shared is not None:
-            self.wait_for_job: Any = self._refusing(self.wait_for_job, self.shared, self.slot)
-
-    def _refusing(self, wait_for_job: Any, shared: memoryview, slot: int) -> Any:
-        def wait() -> Any:
-            request = wait_for_job()
-            if not request:
-                return request
-            job, index = request[1][:2]
-            shared[slot] = job + 1
-            if job >= shared[0]:
-                return request
-            self.outq.put((billiard_pool.READY, (job, index, (False, REFUSED), self.inqW_fd)))
-            return None
-
-        return wait
-
-    def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
-        """Exit at once. billiard tells the parent first, which then kills a process that is ending, and sleeps 1 s."""
-        if exitcode is None:
-            exitcode = billiard_pool.EX_FAILURE if exc else billiard_pool.EX_OK
-        try:
-            if self.on_exit is not None:
-                self.on_exit(pid, exitcode)
-        finally:
-            os._exit(exitcode)
 
 
 class Pool(billiard_pool.Pool):
@@ -137,7 +100,12 @@ class Pool(billiard_pool.Pool):
             self.shared[self._slot] = 0
         process = super().WorkerProcess(worker)
         process.slot = worker.slot
+        if self.forked:
+            process.terminate = partial(stopping.end, process)
         return process
+
+    def terminate_job(self, pid: int, sig: int | None = None) -> None:
+        super().terminate_job(pid, stopping.ending(sig))
 
     def process_flush_queues(self, worker: Any) -> None:
         """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
@@ -237,7 +205,7 @@ class TaskPool(celerys.TaskPool):
         """How many jobs may wait in the pipe."""
         waiting = PER_CHILD * self.num_processes
         packets = self._pool.packets if isinstance(self._pool, Pool) else 0
-        # With one more for each child: a pipe that is full would make the consumer wait for a reader.
+        # With one more for each child: a full pipe would make the consumer wait.
         return min(waiting, max(packets - self.num_processes, 0)) if packets else waiting
 
     def recall(self) -> int:

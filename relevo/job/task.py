@@ -81,6 +81,7 @@ class Task(dispatch.Dispatching, Replacing):
         task = super().__new__(cls)
         cls.options = cls.options_in_project()
         unique.check(task, cls.options.unique_by)
+        unique.check(task, cls.options.fair_by, "fair_by")
         app = cls.__dict__.get("app") or cls._app
         is_own = not cls.__module__.startswith("celery.")
         if cls.options.wraps or (is_own and getattr(app, "models", None) is not None):

@@ -98,29 +98,44 @@ def check_followers(task: Task, options: Mapping[str, Any]) -> None:
 
 def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The key of a job with these arguments. Raises OptionError when it can't be made of them."""
-    try:
-        if task._dump_pydantic_arguments is not None:  # noqa: SLF001  Celery's own; models are told apart as they travel
-            args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
-        values = unique_by(*args, **kwargs) if callable(unique_by) else _values(task, unique_by, args, kwargs)
-        text = dumps(values, sort_keys=True)
-    except Exception as error:  # the callable is the user's, and so are the arguments
-        raise OptionError(f"the unique key of task {task.name!r} can't be made: {error!r}") from error
+    text = _text(task, "unique", unique_by, args, kwargs)
     return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
 
 
-def check(task: Task, names: Any) -> None:
+def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when it can't be said."""
+    text = _text(task, "fair", fair_by, args, kwargs)
+    return text if len(text) <= SHOWN else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(task: Task, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """What names or a callable say of these arguments, as JSON. Raises OptionError."""
+    try:
+        if task._dump_pydantic_arguments is not None:  # noqa: SLF001  Celery's own; models are told apart as they travel
+            args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
+        values = by(*args, **kwargs) if callable(by) else _values(task, by, args, kwargs)
+        if what == "fair" and isinstance(values, list) and len(values) == 1:
+            values = values[0]
+        return str(dumps(values, sort_keys=True))
+    except Exception as error:  # the callable is the user's, and so are the arguments
+        raise OptionError(f"the {what} key of task {task.name!r} can't be made: {error!r}") from error
+
+
+def check(task: Task, names: Any, option: str = "unique_by") -> None:
     """Raise OptionError for names that are no arguments of the task."""
     if isinstance(names, (list, tuple)):
-        _check(task.name, names, _signature(task))
+        _check(task.name, names, _signature(task), option)
 
 
-def check_names(task: str, names: Any, body: Callable[..., Any], *, bound: bool) -> None:
+def check_names(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
     """The same for a task that is just being defined, whose function gets the task itself first if `bound`."""
-    if isinstance(names, (list, tuple)):
-        _check(task, names, _without_task(inspect.signature(body)) if bound else inspect.signature(body))
+    for option in ("unique_by", "fair_by"):
+        names = getattr(rules, option)
+        if isinstance(names, (list, tuple)):
+            _check(task, names, _without_task(inspect.signature(body)) if bound else inspect.signature(body), option)
 
 
-def _check(task: str, names: Any, signature: inspect.Signature) -> None:
+def _check(task: str, names: Any, signature: inspect.Signature, option: str) -> None:
     takes = signature.parameters.values()
     if any(each.kind is each.VAR_KEYWORD for each in takes):
         return
@@ -128,7 +143,7 @@ def _check(task: str, names: Any, signature: inspect.Signature) -> None:
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f", which takes {', '.join(known) or 'none'}"
-            raise OptionError(f"expected unique_by to name arguments of task {task!r}{hint}, got {name!r}")
+            raise OptionError(f"expected {option} to name arguments of task {task!r}{hint}, got {name!r}")
 
 
 def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:

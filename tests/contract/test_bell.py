@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import select
 import time
 
 import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
 from tests.contract.given import LEASE, put, take_one
+from tests.waiting import readable
 
 PATIENCE = 10.0
 
@@ -27,7 +27,7 @@ def rings(bell, *mailboxes):
     while time.monotonic() < deadline:
         bell.listen(True, mailboxes)
         descriptor = bell.fileno()
-        select.select([descriptor] if descriptor is not None else [], [], [], bell.interval)
+        readable(*[] if descriptor is None else [descriptor], within=bell.interval)
         if bell.hear():
             return True
     return False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import select
-
 import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
 from tests.contract.given import put, take, take_one
-from tests.waiting import eventually
+from tests.waiting import eventually, readable
 
 MANY = 20
 
@@ -32,7 +30,7 @@ def listen(bell, *, room=True, mailboxes=()):
 
 def rung(bells, within=0.3):
     """Those of them that are called within a short while; the longest pop is longer."""
-    found = select.select([bell.fileno() for bell in bells], [], [], within)[0]
+    found = readable(*(bell.fileno() for bell in bells), within=within)
     return [bell for bell in bells if bell.fileno() in found]
 
 

@@ -18,6 +18,7 @@ from tests import servers
 from tests.contract.given import ids, put, take
 from tests.drivers.redis_servers import Sentinel, Server
 from tests.faults.workers import Site
+from tests.waiting import readable
 
 
 @dataclass
@@ -109,11 +110,10 @@ def test_a_bell_rings_on_each(way):
 
 
 def rings_after(bell, act):
-    import select  # noqa: PLC0415
 
     bell.listen(True)
     act()
-    assert select.select([bell.fileno()], [], [], 10)[0]
+    assert readable(bell.fileno(), within=10)
     bell.hear()
     assert bell._token
 

@@ -9,12 +9,14 @@ proxy.cut()    # every connection is closed, and so is every new one: the server
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import threading
 from typing import Self
 
 from tests import servers
+from tests.waiting import readable
+
+FOREVER = 3600.0
 
 
 class Proxy:
@@ -60,10 +62,11 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._closed:
-            ready, _, _ = select.select([self._listener, self._woken, *self._peers], [], [])
+            known = {one.fileno(): one for one in (self._listener, self._woken, *self._peers)}
+            ready = readable(*known, within=FOREVER)
             with self._lock:
-                for one in ready:
-                    self._serve(one)
+                for descriptor in ready:
+                    self._serve(known[descriptor])
 
     def _serve(self, one: socket.socket) -> None:
         if one is self._woken:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import threading
 import time
 
@@ -16,6 +15,7 @@ from relevo.drivers.contract import Binding, Broadcast, NewJob, State
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.errors import DriverUnavailableError
 from tests import servers
+from tests.waiting import readable
 
 SERVERS = ["postgresql", "mariadb"]
 LEASE = 600.0
@@ -69,7 +69,7 @@ def cut_off(driver: DatabaseDriver, url: str) -> None:
     socket = connection if hasattr(connection, "fileno") else connection._sock
     idle.close()
     assert cut(url) > 0
-    assert select.select([socket.fileno()], [], [], PATIENCE)[0]
+    assert readable(socket.fileno(), within=PATIENCE)
 
 
 VERBS = {
@@ -141,16 +141,16 @@ def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
     driver.create_schema()
     bell = driver.bell(["default"])
     assert cut(postgresql_url) > 0
-    assert select.select([bell.fileno()], [], [], PATIENCE)[0]
+    assert readable(bell.fileno(), within=PATIENCE)
 
     # When it hears of that and looks at the next interval, I expect it to listen again
     # (The server's goodbye may come in two pieces, and it may need a moment to take the bell back.)
     deadline = time.monotonic() + PATIENCE
     bell.hear()
-    while (bell.fileno() is None or select.select([bell.fileno()], [], [], 0)[0]) and time.monotonic() < deadline:
+    while (bell.fileno() is None or readable(bell.fileno(), within=0)) and time.monotonic() < deadline:
         bell.hear()
     client.put([job("a")])
-    assert select.select([bell.fileno()], [], [], PATIENCE)[0]
+    assert readable(bell.fileno(), within=PATIENCE)
     bell.close()
     client.delete(["a"])
 

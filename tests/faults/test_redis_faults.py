@@ -134,7 +134,7 @@ def test_a_full_server_takes_no_jobs_and_loses_none(server, client, scene):
     try:
         # When it is full, I expect a publisher to be told
         with pytest.raises(DriverError, match="redis is full"):
-            scene.site.driver.put([scene.site._job("work", 2, ())])
+            scene.site.driver.put([scene.site._job("work", 2, (), None)])
         with pytest.raises(Exception, match="redis is full"):
             client.send_task("work", (99,), queue=scene.site.queue)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -105,6 +106,33 @@ def send(worker: Worker, signals: list[signal.Signals]) -> None:
     for signum in others:
         worker.until_noted("stopping")
         worker.signal(signum)
+
+
+def test_a_stop_of_the_whole_process_group_lets_running_jobs_finish(site: Site):
+    """As supervisor does it with `stopasgroup`, and systemd: every process gets the signal."""
+    gate = site.folder / "gate"
+    site.dispatch("hold", range(2), str(gate))
+    with site.worker("-c", "3") as worker:
+        site.until(lambda: site.running() == {0, 1})
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.until_noted("stopping")
+        assert site.running() == {0, 1}
+        gate.touch()
+        assert worker.ended() == 0
+    assert site.ended == {0, 1}
+    assert not site.twice()
+    assert site.empty()
+
+
+def test_sigterm_to_a_pool_process_alone_kills_it(site: Site):
+    site.dispatch("hold", [0], str(site.folder / "gate"))
+    with site.worker("-c", "1") as worker:
+        site.until(lambda: site.running() == {0})
+        [child] = worker.children()
+        child.send_signal(signal.SIGTERM)
+        [job] = site.until(site.failed)
+        assert job.exception.endswith("WorkerLostError")
+        assert worker.stop() == 0
 
 
 def test_a_stop_at_any_moment_of_the_start_ends_the_worker_and_loses_nothing(site: Site):

@@ -84,12 +84,10 @@ class SqliteBell(TimedBell):
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
         super().__init__(until_due)
-        self._engine = engine
-        self._connection: Any = None
-        self._version: int | None = None
+        self._commits = _Commits(engine)
+        self._version: tuple[int, int] | None = None
         self._watch = FileWatch(f"{engine.url.database}-wal")
         self._step: float | None = None
-        close_before_fork(self)
 
     @property
     def longest(self) -> float:  # type: ignore[override]  # see `interval`
@@ -101,7 +99,8 @@ class SqliteBell(TimedBell):
         return self._watch.fileno() if self._step is None else None
 
     def hear(self) -> bool:
-        before, self._version = self._version, self._ask()
+        before, self._version = self._version, self._commits.count()
+        self._watch.open()  # there is a WAL now
         changed = before is None or before != self._version
         self._pace(self._watch.read() or changed)
         return changed or self._until_due() <= 0
@@ -114,19 +113,33 @@ class SqliteBell(TimedBell):
         else:
             self._step = None
 
-    def _ask(self) -> int | None:
-        with sqlite_turn, contextlib.suppress(Exception):  # a file that is away: look, and let the look say so
+    def close(self) -> None:
+        self._commits.close()
+        self._watch.close()
+
+
+class _Commits:
+    """A connection that is asked for the commits of all others. Any thread that forks closes it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+        self._opened = 0
+        close_before_fork(self)
+
+    def count(self) -> tuple[int, int] | None:
+        """Another value than before after a commit; None when it can't be known: look, and let the look say why."""
+        with sqlite_turn, contextlib.suppress(Exception):
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
-                self._watch.open()  # there is a WAL from now on
+                self._opened += 1
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            return version
+            return self._opened, version
         return None
 
     def close(self) -> None:
         with sqlite_turn:
-            connection, self._connection, self._version = self._connection, None, None
-            self._watch.close()
+            connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
 

@@ -71,8 +71,8 @@ class DatabaseDriver(Pausing):
         if not jobs_:
             return []
         now = self.now()
-        plain = all(job.unique_key is None for job in jobs_)
-        plain = plain or (len(jobs_) == 1 and jobs_[0].on_conflict is Conflict.KEEP)
+        plain = all(job.unique_key is None and job.fair_key is None for job in jobs_)
+        plain = plain or (len(jobs_) == 1 and jobs_[0].on_conflict is Conflict.KEEP and jobs_[0].fair_key is None)
         work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
         placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
         self.ringer.ring()
@@ -96,6 +96,8 @@ class DatabaseDriver(Pausing):
         taken = self._claim(queues, limit, now, now + lease, by, done)
         if not taken and not looks_first:
             self.connections.read(lambda connection: self._dues.ask(connection, now))
+            if self._dues.next <= now:  # something is due and not moved yet
+                return self._claim(queues, limit, now, now + lease, by, ())
         return taken
 
     def _claim(

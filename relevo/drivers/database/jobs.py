@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, delete, select, text, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, text, update
 
 from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, ReservedJob
+from relevo.drivers.database import fair
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
 from relevo.drivers.database.leases import FREE, chunks
 from relevo.drivers.database.statements import insert_if_new, statement
@@ -31,8 +32,19 @@ def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Place
     if any(job.unique_key is not None for job in new):
         return _put_unique(connection, new, now)
     dialect = DIALECTS[connection.dialect.name]
+    if any(job.fair_key is not None for job in new):
+        return _put_fairly(connection, new, now)
     for start in range(0, len(new), MOST_INSERTED):
         dialect.insert(connection, [_row(job, now) for job in new[start : start + MOST_INSERTED]])
+    return [Placed(job.id, created=True) for job in new]
+
+
+def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
+    for start in range(0, len(new), MOST_INSERTED):
+        rows = [_row(job, now) for job in new[start : start + MOST_INSERTED]]
+        keyed = [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
+        fair.put(connection, keyed)
+        connection.execute(insert(jobs), keyed)
     return [Placed(job.id, created=True) for job in new]
 
 
@@ -50,7 +62,10 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     if job.unique_for is not None:
         old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
         connection.execute(update(jobs).where(old).values(unique_key=None))
-    while not insert_if_new(connection, jobs, _row(job, now)):
+    row = _row(job, now)
+    if job.fair_key is not None and connection.execute(holder).scalar() is None:
+        fair.put(connection, [row])  # a turn is for who is put
+    while not insert_if_new(connection, jobs, row):
         if job.on_conflict is not Conflict.KEEP and (replaced := _replace(connection, job, now)) is not None:
             return Placed(replaced, created=False, replaced=True)
         living = connection.execute(holder).scalar()
@@ -61,7 +76,7 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
 
 def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
     """Let the one that has the key be this job, if it has not started. Returns its id."""
-    theirs = select(jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at)
+    theirs = select(jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at, jobs.c.fair_key)
     row = connection.execute(theirs.where(jobs.c.unique_key == job.unique_key).with_for_update()).first()
     if row is None:
         return None
@@ -71,7 +86,8 @@ def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
         return None
     changes: dict[str, Any] = {"payload": job.payload}
     if (moved := job.moved_to(row.created_at, now)) is not None:
-        changes |= {"available_at": moved, "state": "delayed" if moved > now else "pending"}
+        waits = moved > now or row.fair_key is not None
+        changes |= {"available_at": moved, "state": "delayed" if waits else "pending"}
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(changes))
     return str(row.job_id)
 
@@ -82,6 +98,7 @@ def _row(job: NewJob, now: float) -> dict[str, Any]:
         "job_id": job.id, "queue": job.queue, "payload": job.payload, "priority": job.priority,
         "unique_key": job.unique_key, "created_at": now, "state": "delayed" if later else "pending",
         "available_at": job.available_at if later else now,
+        **({} if job.fair_key is None else {"fair_key": job.fair_key}),
     }  # fmt: skip
 
 
@@ -107,10 +124,14 @@ def _reserved(row: Row[Any], token: str) -> ReservedJob:
 
 def mature(connection: Connection, dialect: Dialect, now: float) -> int:
     """Delayed jobs that are due become pending. Returns how many (at most BATCH)."""
-    ids = _first(connection, dialect, "due", now)
+    due = connection.execute(dialect.locking("due"), {"now": now, "limit": BATCH}).all()
+    ids = [row.id for row in due if row.fair_key is None]
     if ids:
         connection.execute(update(jobs).where(jobs.c.id.in_(ids), jobs.c.state == "delayed").values(state="pending"))
-    return len(ids)
+    if len(ids) < len(due):
+        fair.mature(connection, [row for row in due if row.fair_key is not None])
+    fair.adopt(connection)
+    return len(due)
 
 
 def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
@@ -144,7 +165,7 @@ def drop(connection: Connection, ids: Iterable[str]) -> int:
 
 def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
     delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
-    due_now = update(jobs).where(delayed).values(state="pending", available_at=now)
+    due_now = update(jobs).where(delayed).values(state=fair.DUE, available_at=now)
     return sum(connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount for portion in chunks(ids))
 
 

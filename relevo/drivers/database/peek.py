@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, union_all
 
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobView, Sizes, State
+from relevo.drivers.database import fair
 from relevo.drivers.database.leases import chunks
 from relevo.drivers.database.statements import statement
 from relevo.drivers.database.table import jobs
@@ -47,7 +48,8 @@ def _oldest(connection: Connection, queue: str) -> float | None:
         select(func.min(jobs.c.available_at).label("at")).where(_in(queue, "pending"), jobs.c.priority == priority)
         for priority in _PRIORITIES
     )).subquery()  # fmt: skip
-    return connection.execute(select(func.min(firsts.c.at))).scalar()
+    first: float | None = connection.execute(select(func.min(firsts.c.at))).scalar()
+    return fair.oldest(connection, queue) if first is not None and first < fair.TURNS else first
 
 
 def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
@@ -118,8 +120,9 @@ def _by_priority(rows: Select[Any], limit: int) -> Any:
 
 
 def _view(row: Row[Any], state: State) -> JobView:
+    since = row.fair_since if row.available_at < fair.TURNS else row.available_at
     return JobView(
         id=row.job_id, queue=row.queue, state=state, payload=row.payload, priority=row.priority,
-        attempts=row.attempts, rescues=row.rescues, available_at=row.available_at, reserved_until=row.reserved_until,
+        attempts=row.attempts, rescues=row.rescues, available_at=since, reserved_until=row.reserved_until,
         reserved_by=row.reserved_by, created_at=row.created_at,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from itertools import groupby
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from relevo.drivers.contract import Lease
-from relevo.drivers.database import leases
+from relevo.drivers.database import fair, leases
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.table import jobs, parked, suspensions
 from relevo.drivers.values import UNTIL_LIFTED
@@ -61,7 +61,7 @@ def unpark(connection: Connection, what: str, but: float | None, now: float) -> 
     for until, group in groupby(rows, key=lambda row: row.until):
         still = and_(jobs.c.id.in_([row.job_key for row in group]), jobs.c.state == "delayed")
         due = update(jobs).where(still, jobs.c.available_at == until, jobs.c.available_at > now)
-        connection.execute(due.values(state="pending", available_at=now))
+        connection.execute(due.values(state=fair.DUE, available_at=now))
     if rows:
         connection.execute(delete(parked).where(parked.c.job_key.in_([row.job_key for row in rows])))
     return len(rows)

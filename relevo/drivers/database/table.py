@@ -50,6 +50,9 @@ jobs = Table(
     Column("reserved_by", Name),
     Column("token", String(64)),
     Column("created_at", Double, nullable=False),
+    # Of a job that takes turns (fair.py): whose, and since when it could have run; available_at is its turn then.
+    Column("fair_key", Name),
+    Column("fair_since", Double),
     CheckConstraint("state IN ('delayed', 'pending', 'reserved')", name="relevo_jobs_state"),
     CheckConstraint(
         "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)", name="relevo_jobs_lease"
@@ -68,6 +71,16 @@ pauses = Table(
     metadata,
     Column("queue", Name, primary_key=True),
     Column("until", Double),
+)
+
+turns = Table(
+    "relevo_turns",
+    metadata,
+    Column("fair_key", Name, primary_key=True),
+    Column("queue", Name, primary_key=True),
+    Column("priority", SmallInteger, primary_key=True, autoincrement=False),
+    Column("finish", Double, nullable=False),
+    Index("relevo_turns_last", "queue", "priority", "finish"),
 )
 
 suspensions = Table(

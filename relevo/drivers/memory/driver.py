@@ -107,7 +107,8 @@ class MemoryDriver(Pausing):
             jobs = self._jobs.held(leases)
             for job in jobs:
                 job.let_go()
-                job.available_at = self.now() + delay if delay else job.available_at
+                if delay:
+                    job.available_at, job.turn = self.now() + delay, None
                 job.payload = job.payload if payload is None else payload
                 job.attempts = job.attempts - 1 if attempts is None else attempts
             return len(jobs)

@@ -26,6 +26,8 @@ class Job:
     token: str | None = None
     reserved_until: float | None = None
     reserved_by: str | None = None
+    fair_key: str | None = None
+    turn: float | None = None
 
     def state(self, now: float) -> State:
         if self.token is not None:
@@ -40,7 +42,8 @@ class Job:
         """Let it be the new one from now on, under its own name."""
         self.payload = new.payload
         moved = new.moved_to(self.created_at, now)
-        self.available_at = self.available_at if moved is None else moved
+        if moved is not None:
+            self.available_at, self.turn = moved, None
 
     def lease_is_over(self, now: float) -> bool:
         return self.reserved_until is not None and self.reserved_until <= now
@@ -63,7 +66,7 @@ class Job:
 
 def turn(job: Job) -> tuple[float, ...]:
     """The order in which the pending jobs of one queue are taken."""
-    return (job.priority, job.available_at, job.key)
+    return (job.priority, job.available_at if job.turn is None else job.turn, job.key)
 
 
 # The order in which the jobs of one queue run, or come free, in each state.

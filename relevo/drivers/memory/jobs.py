@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, Sizes, State
 from relevo.drivers.memory.job import ORDER, Job, turn
+from relevo.drivers.memory.turns import Turns
 from relevo.drivers.values import UNTIL_LIFTED
 
 
@@ -20,6 +21,7 @@ class Jobs:
         self._unique: dict[str, Job] = {}
         self._pauses: dict[str, float | None] = {}
         self.suspended: dict[str, float | None] = {}
+        self._turns = Turns()
         self._parked: dict[str, dict[int, float]] = {}
 
     def put(self, new: NewJob, now: float) -> Placed:
@@ -38,8 +40,10 @@ class Jobs:
             return Placed(holder.id, created=False)
         available_at = max(now, new.available_at or 0)
         key = next(self._keys)
-        job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now)
+        job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now,
+                  fair_key=new.fair_key)  # fmt: skip
         self._living[key] = job
+        self._turns.give(self._in(new.queue, State.PENDING, now) if new.fair_key is not None else ())
         if job.unique_key is not None:
             self._unique[job.unique_key] = job
         return Placed(job.id, created=True)
@@ -49,6 +53,7 @@ class Jobs:
         paused = self.paused(now)
         rank = {queue: place for place, queue in reversed(list(enumerate(queues))) if queue not in paused}
         waiting = [job for queue in rank for job in self._in(queue, State.PENDING, now)]
+        self._turns.give(waiting)
         return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *turn(job)))
 
     def held(self, leases: Iterable[Lease]) -> list[Job]:
@@ -91,7 +96,7 @@ class Jobs:
     def hasten(self, ids: Collection[str], now: float) -> int:
         delayed = [job for job in self.named(ids) if job.state(now) is State.DELAYED]
         for job in delayed:
-            job.available_at = now
+            job.available_at, job.turn = now, None
         return len(delayed)
 
     def free(self, queue: str) -> list[Job]:
@@ -112,6 +117,7 @@ class Jobs:
         return any(since < (job.reserved_until or job.available_at) <= now for job in self._living.values())
 
     def first(self, queue: str, state: State, limit: int, now: float) -> list[Job]:
+        self._turns.give(self._in(queue, State.PENDING, now))
         return heapq.nsmallest(limit, self._in(queue, state, now), key=ORDER[state])
 
     def pause(self, queue: str, until: float | None) -> None:
@@ -132,6 +138,7 @@ class Jobs:
             job.let_go()
             job.attempts -= 1
             if until > now:
+                job.turn = None
                 job.available_at = self._parked.setdefault(what, {})[job.key] = until
         return len(jobs)
 

@@ -34,7 +34,7 @@ from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.requests import Puts, Reservations
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
-# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is nine.
+# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is ten.
 PUT_PORTION = 50_000
 # How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
 CLOCK_CHECK = 60.0
@@ -206,6 +206,6 @@ def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
             b"" if job.available_at is None else number(job.available_at), job.unique_key or b"",
             b"" if job.unique_for is None else number(job.unique_for),
             b"" if job.on_conflict is Conflict.KEEP else job.on_conflict.value,
-            b"" if job.longest is None else number(job.longest),
+            b"" if job.longest is None else number(job.longest), job.fair_key or b"",
         )
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 | key | type | holds |
 |---|---|---|
 | `sequence` | counter | a job's number: sixteen digits, so that the order of the texts is the order of putting |
-| `jobs` | hash | number -> record (msgpack: id, queue, priority, attempts, rescues, times, unique key, token, worker) |
+| `jobs` | hash | number -> its record (msgpack); common.lua has its fields |
 | `payloads` | hash | number -> payload, apart from the record, because it is seldom written and the record often |
 | `ids` | hash | job id -> its numbers, comma-joined (two living jobs may have one id: a Celery retry) |
 | `unique` | hash | unique key -> number of the living job that has it |
@@ -12,7 +12,8 @@
 | `suspended` | hash | what is suspended -> its end, or an empty text |
 | `parked:<what>` | sorted set | numbers of the jobs that are parked for it by the instant to which they were delayed |
 | `swept` | text | when the leases of all queues were last looked through for ended ones |
-| `pending:<queue>:<priority>` | sorted set | numbers by the instant since which the job could have run |
+| `pending:<queue>:<priority>` | sorted set | numbers by the instant since which the job could have run, or its turn |
+| `turns:<queue>:<priority>` | hash | `k` and a fair key -> the end of its last turn; `last`: that of the last one |
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
 | `reserved:<queue>` | sorted set | numbers by the end of the lease |
 | `bell:<queue>` | list | a token for each job just put, CAP at most: one token wakes one idle worker |
@@ -35,7 +36,7 @@ from typing import Any
 
 ROOT = "relevo:"
 PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "suspended", "swept", "boxes")
-NAMED = ("pending", "delayed", "reserved", "parked", "bell", "put", "box", "bindings", "mail", "ring")
+NAMED = ("pending", "delayed", "reserved", "turns", "parked", "bell", "put", "box", "bindings", "mail", "ring")
 # kombu's priority steps, and what it puts between a queue's name and the step: its transport options may say otherwise.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"
 

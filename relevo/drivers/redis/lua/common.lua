@@ -13,7 +13,10 @@ end
 
 -- A job's record, by position.
 local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES, AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local FAIR, TURN = 11, 12 -- a record that is older than these has none
 local BELL_CAP = 100
+-- Whatever is larger is a turn, and no instant.
+local TURNS = 1e10
 
 -- The record of a job, or nil where there is none: only a Redis that evicts keys can have lost it, and a number without
 -- a record is then passed over, so that it doesn't stop its queue for ever.
@@ -69,16 +72,59 @@ local function free(job)
     job[TOKEN], job[BY] = '', ''
 end
 
+-- Keys (tenants) take turns in a queue in which jobs have one: the turn of the first that waits, or the end of the key's
+-- last, whatever is later. Jobs without a key are one among them. (The database driver's fair.py says more.)
+local is_fair = {}
+local function takes_turns(job)
+    if job[FAIR] and job[FAIR] ~= '' then return true end
+    local key = turns_key(job[QUEUE], job[PRIORITY])
+    if is_fair[key] == nil then is_fair[key] = redis.call('EXISTS', key) == 1 end
+    return is_fair[key]
+end
+
+local function next_turn(job)
+    local key, whose = turns_key(job[QUEUE], job[PRIORITY]), 'k' .. (job[FAIR] or '')
+    local waiting = redis.call('ZRANGEBYSCORE', pending_key(job[QUEUE], job[PRIORITY]), TURNS, '+inf',
+                               'WITHSCORES', 'LIMIT', 0, 1)
+    local last = tonumber(redis.call('HGET', key, 'last') or TURNS)
+    local first = tonumber(waiting[2])
+    if not first then -- nobody waits: all begin at the end of the last turn
+        redis.call('DEL', key)
+        first = last
+    end
+    local turn = math.max(first, tonumber(redis.call('HGET', key, whose) or 0))
+    redis.call('HSET', key, whose, string.format('%.17g', turn + 1))
+    redis.call('HSET', key, 'last', string.format('%.17g', math.max(last, turn + 1)))
+    is_fair[key] = true
+    return turn
+end
+
 -- Back into its queue, where it stood.
 local function to_pending(number, job)
+    local score = job[AVAILABLE]
+    if takes_turns(job) then
+        if (job[TURN] or 0) == 0 then
+            job[FAIR] = job[FAIR] or ''
+            job[TURN] = next_turn(job)
+        end
+        score = job[TURN]
+    end
     save(number, job)
-    redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), job[AVAILABLE], number)
+    redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), string.format('%.17g', score), number)
+end
+
+-- Out of its turn, to wait for an instant.
+local function to_delayed(number, job, till)
+    job[AVAILABLE] = till
+    if job[TURN] then job[TURN] = 0 end
+    save(number, job)
+    redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
 end
 
 local listed = {}
 
 -- A new job, now (`later` is nil) or for later; its worker died in `lost` attempts. Returns whether it is pending.
-local function create(queue, id, payload, priority, later, unique, lost)
+local function create(queue, id, payload, priority, later, unique, lost, fair)
     local number = string.format('%016d', redis.call('INCR', sequence_key))
     redis.call('HSET', payloads_key, number, payload)
     if unique ~= '' then redis.call('HSET', unique_key, unique, number) end
@@ -90,6 +136,7 @@ local function create(queue, id, payload, priority, later, unique, lost)
     local is_delayed = later and later > now
     local available = is_delayed and later or now
     local job = {id, queue, priority, lost, lost, available, now, unique, '', ''}
+    if fair and fair ~= '' then job[FAIR], job[TURN] = fair, 0 end
     if is_delayed then
         save(number, job)
         redis.call('ZADD', delayed_key(queue), available, number)
@@ -105,7 +152,7 @@ local function mature(queue, limit)
     for _, number in ipairs(due) do
         redis.call('ZREM', delayed_key(queue), number)
         local job = load(number)
-        if job then redis.call('ZADD', pending_key(queue, job[PRIORITY]), job[AVAILABLE], number) end
+        if job then to_pending(number, job) end
     end
     return #due
 end

@@ -13,9 +13,7 @@ for at = 4, #ARGV, 2 do
         free(job)
         job[ATTEMPTS] = job[ATTEMPTS] - 1
         if till and till > now then
-            job[AVAILABLE] = till
-            save(number, job)
-            redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
+            to_delayed(number, job, till)
             redis.call('ZADD', parked_key(what), till, number)
         else
             to_pending(number, job)

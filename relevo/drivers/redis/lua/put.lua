@@ -1,7 +1,7 @@
 -- Put jobs, now or for later, all of them or (out of memory) none.
 -- ARGV: time, the thread that puts them, the number of this put of it, then for each job:
 --       queue, id, payload, priority, available_at or '', unique key or '', unique for or '', what becomes of one whose key
---       another has ('', replace, latest), how long that may be put off or ''.
+--       another has ('', replace, latest), how long that may be put off or '', its fair key or ''.
 -- Returns for each job: its id (or that of the living job which has its unique key), and 1 for created, 2 for replaced or 0.
 -- Atomic, because a unique key must be taken with the job that it belongs to, and because a put that comes a second time
 -- (its answer was lost) must find that it has been done.
@@ -20,18 +20,18 @@ local function replace(number, job, payload, later, longest)
     local till = math.max(now, longest and math.min(later, job[CREATED] + longest) or later)
     redis.call('ZREM', pending_key(job[QUEUE], job[PRIORITY]), number)
     redis.call('ZREM', delayed_key(job[QUEUE]), number)
-    job[AVAILABLE] = till
     if till > now then
-        save(number, job)
-        redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
+        to_delayed(number, job, till)
     else
+        job[AVAILABLE] = till
+        if job[TURN] then job[TURN] = 0 end
         to_pending(number, job)
         rung[job[QUEUE]] = (rung[job[QUEUE]] or 0) + 1
     end
 end
 
-for at = 4, #ARGV, 9 do
-    local queue, id, payload, priority, later, unique, lasting, conflict, longest = unpack(ARGV, at, at + 8)
+for at = 4, #ARGV, 10 do
+    local queue, id, payload, priority, later, unique, lasting, conflict, longest, fair = unpack(ARGV, at, at + 9)
     local holder = unique ~= '' and redis.call('HGET', unique_key, unique)
     local living = holder and load(holder)
     if living and lasting ~= '' and living[CREATED] + tonumber(lasting) <= now then
@@ -51,7 +51,7 @@ for at = 4, #ARGV, 9 do
     elseif living then
         placed[#placed + 1], placed[#placed + 2] = living[ID], 0
     else
-        if create(queue, id, payload, tonumber(priority), tonumber(later), unique, 0) then
+        if create(queue, id, payload, tonumber(priority), tonumber(later), unique, 0, fair) then
             rung[queue] = (rung[queue] or 0) + 1
         end
         placed[#placed + 1], placed[#placed + 2] = id, 1

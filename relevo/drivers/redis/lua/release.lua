@@ -12,9 +12,7 @@ for at = 6, #ARGV, 2 do
         free(job)
         job[ATTEMPTS] = attempts or (job[ATTEMPTS] - 1)
         if delay > 0 then
-            job[AVAILABLE] = now + delay
-            save(number, job)
-            redis.call('ZADD', delayed_key(job[QUEUE]), job[AVAILABLE], number)
+            to_delayed(number, job, now + delay)
         else
             to_pending(number, job)
             ring(job[QUEUE], 1)

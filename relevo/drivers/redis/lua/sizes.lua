@@ -5,11 +5,21 @@ local pending, oldest = redis.call('ZCOUNT', delayed_key(queue), '-inf', now), n
 local delayed = redis.call('ZCARD', delayed_key(queue)) - pending
 local function look(key)
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if first[2] and (not oldest or tonumber(first[2]) < oldest) then oldest = tonumber(first[2]) end
+    if first[2] and tonumber(first[2]) < TURNS and (not oldest or tonumber(first[2]) < oldest) then
+        oldest = tonumber(first[2])
+    end
+end
+-- Among those that take turns: of the first thousand, where each key has its first.
+local function look_at_turns(key)
+    for _, number in ipairs(redis.call('ZRANGEBYSCORE', key, TURNS, '+inf', 'LIMIT', 0, 1000)) do
+        local job = load(number)
+        if job and (not oldest or job[AVAILABLE] < oldest) then oldest = job[AVAILABLE] end
+    end
 end
 for priority = 0, 9 do
     pending = pending + redis.call('ZCARD', pending_key(queue, priority))
     look(pending_key(queue, priority))
+    if redis.call('EXISTS', turns_key(queue, priority)) == 1 then look_at_turns(pending_key(queue, priority)) end
 end
 if pending > 0 then look(delayed_key(queue)) end
 for at = 3, #ARGV do pending = pending + redis.call('LLEN', ARGV[at]) end

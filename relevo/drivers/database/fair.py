@@ -1,0 +1,140 @@
+"""Fair queues: keys (tenants) take turns. Each function runs inside a transaction of its caller.
+
+    turn = max(the turn of the first that waits, the end of the key's last turn)      that end = turn + 1
+
+This is start-time fair queueing. A turn is a number far below any instant, and stands in `available_at`: so the claims,
+their index and their plans are those of every queue, and a queue without keys pays nothing. `fair_since` says since
+when such a job could really have run. A key that has a hundred thousand jobs waiting is a hundred thousand turns ahead;
+the next one's first job takes the turn that is just being served.
+
+Jobs without a key in such a queue are given turns by whoever moves what is due, as one key ("") among the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, func, select, update
+
+from relevo.drivers.database.statements import insert_if_new
+from relevo.drivers.database.table import jobs, turns
+
+#: Whatever is smaller is a turn, and no instant.
+TURNS = 1e9
+#: The key of jobs that have none.
+NOBODY = ""
+# So many jobs without a key are given turns at once; so many are looked at for the oldest.
+BATCH = 1000
+
+#: The state of a job that is due now: one that has a key gets its turn first.
+DUE = case((jobs.c.fair_key.is_(None), "pending"), else_="delayed")
+#: Since when a pending job could have run.
+SINCE = case((jobs.c.available_at < TURNS, jobs.c.fair_since), else_=jobs.c.available_at)
+
+_GIVE = update(jobs).where(jobs.c.id == bindparam("job")).values(
+    state="pending", available_at=bindparam("turn"), fair_key=bindparam("whose"), fair_since=bindparam("since"),
+)  # fmt: skip
+_Place = tuple[str, int]
+
+# Built once: building them costs more than SQLite takes to do them.
+_WAITING = and_(jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p"))
+_FIRST = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
+_UNKEYED = (
+    select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NOBODY).label("fair_key"))
+    .where(_WAITING, jobs.c.available_at >= TURNS)
+    .order_by(jobs.c.available_at, jobs.c.id).limit(BATCH).with_for_update(skip_locked=True)
+)  # fmt: skip
+_KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NOBODY)
+_PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
+_LAST = select(func.max(turns.c.finish)).where(_PLACE)
+_THEIRS = select(turns.c.fair_key, turns.c.finish).where(
+    _PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True))
+).with_for_update()  # fmt: skip
+_END = update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
+
+
+def put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Give turns to rows about to be inserted, those that are pending and have a key."""
+    ready = [row for row in rows if row["fair_key"] is not None and row["state"] == "pending"]
+    wanted = [(row["queue"], row["priority"], row["fair_key"]) for row in ready]
+    for row, turn in zip(ready, _turns(connection, wanted), strict=True):
+        row["fair_since"], row["available_at"] = row["available_at"], turn
+
+
+def mature(connection: Connection, rows: Sequence[Any]) -> None:
+    """Delayed jobs with a key are due, in this order: they get their turns."""
+    given = _turns(connection, [(row.queue, row.priority, row.fair_key) for row in rows])
+    _give(connection, rows, given)
+
+
+def adopt(connection: Connection) -> None:
+    """Give turns to jobs without a key that wait in a queue of those who have one."""
+    for queue, priority in connection.execute(_KNOWN).all():
+        if _first(connection, (queue, priority)) is not None:
+            rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
+            _give(connection, rows, _turns(connection, [(queue, priority, row.fair_key) for row in rows]))
+
+
+def oldest(connection: Connection, queue: str) -> float | None:
+    """Since when the oldest pending job could have run: of the first thousand, where each key has its first."""
+    first = (
+        select(SINCE.label("since")).where(jobs.c.queue == queue, jobs.c.state == "pending")
+        .order_by(jobs.c.priority, jobs.c.available_at, jobs.c.id).limit(BATCH).subquery()
+    )  # fmt: skip
+    return connection.execute(select(func.min(first.c.since))).scalar()
+
+
+def _give(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -> None:
+    if rows:
+        connection.execute(_GIVE, [
+            {"job": row.id, "turn": turn, "whose": row.fair_key, "since": row.available_at}
+            for row, turn in zip(rows, given, strict=True)
+        ])  # fmt: skip
+
+
+def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
+    """A turn for each (queue, priority, key), in this order."""
+    keys: dict[_Place, set[str]] = defaultdict(set)
+    for queue, priority, key in wanted:
+        keys[queue, priority].add(key)
+    ends: dict[tuple[str, int, str], float] = {}
+    for place in sorted(keys):
+        known = _ends(connection, place, sorted(keys[place] | {NOBODY}))
+        first = _first(connection, place)
+        start = _last(connection, place) if first is None else first
+        ends |= {(*place, key): max(start, known[key]) for key in keys[place]}
+    given = []
+    for each in wanted:
+        given.append(ends[each])
+        ends[each] += 1
+    if ends:
+        connection.execute(_END, [
+            {"q": queue, "p": priority, "k": key, "end": end} for (queue, priority, key), end in sorted(ends.items())
+        ])  # fmt: skip
+    return given
+
+
+def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
+    """Where the last turns of these keys end; their rows are held until the commit."""
+    queue, priority = place
+    found: dict[str, float] = {}
+    while len(found) < len(keys):
+        rows = connection.execute(_THEIRS, {"q": queue, "p": priority, "keys": keys})
+        found = {row.fair_key: row.finish for row in rows}
+        for key in keys:
+            if key not in found:
+                row = {"queue": queue, "priority": priority, "fair_key": key, "finish": 0.0}
+                insert_if_new(connection, turns, row)
+    return found
+
+
+def _first(connection: Connection, place: _Place) -> float | None:
+    """The turn of the first that waits."""
+    return connection.execute(_FIRST, {"q": place[0], "p": place[1]}).scalar()
+
+
+def _last(connection: Connection, place: _Place) -> float:
+    """The end of the last turn that was given: where nobody waits, all begin there."""
+    return float(connection.execute(_LAST, {"q": place[0], "p": place[1]}).scalar() or 0)

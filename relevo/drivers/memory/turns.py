@@ -1,0 +1,27 @@
+"""Fair queues in memory: keys take turns. What a turn is, the database driver's fair.py says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from relevo.drivers.memory.job import Job
+
+
+class Turns:
+    """Where the turns of each key end, by queue and priority."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+
+    def give(self, pending: Iterable[Job]) -> None:
+        """Give a turn to each of these pending jobs that has none, where somebody takes turns."""
+        waiting = list(pending)
+        for job in sorted(waiting, key=lambda job: (job.available_at, job.key)):
+            place = (job.queue, job.priority)
+            if job.turn is None and (job.fair_key is not None or place in self._ends):
+                ends, key = self._ends[place], job.fair_key or ""
+                given = [one.turn for one in waiting if (one.queue, one.priority) == place and one.turn is not None]
+                start = min(given, default=max(ends.values(), default=0.0))
+                job.turn = max(start, ends.get(key, 0.0))
+                ends[key] = job.turn + 1

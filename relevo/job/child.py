@@ -1,0 +1,54 @@
+"""What a child of the prefork pool does: take a job from the pipe, or refuse it; see `prefork`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from billiard import pool as billiard_pool
+
+from relevo.job import stopping
+
+#: The word of a child that has taken a job which its parent has called back.
+REFUSED = "relevo: refused"
+
+
+class Worker(billiard_pool.Worker):
+    """A child. `slot` is its place in `shared`; both are None in a child that was not forked."""
+
+    slot: int | None = None
+    shared: memoryview | None = None
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        if self.slot is not None:
+            stopping.outlive_the_group()
+
+    def _make_child_methods(self, *args: Any, **options: Any) -> None:
+        super()._make_child_methods(*args, **options)
+        if self.slot is not None and self.shared is not None:
+            self.wait_for_job: Any = self._refusing(self.wait_for_job, self.shared, self.slot)
+
+    def _refusing(self, wait_for_job: Any, shared: memoryview, slot: int) -> Any:
+        def wait() -> Any:
+            request = wait_for_job()
+            if not request:
+                return request
+            job, index = request[1][:2]
+            shared[slot] = job + 1
+            if job >= shared[0]:
+                return request
+            self.outq.put((billiard_pool.READY, (job, index, (False, REFUSED), self.inqW_fd)))
+            return None
+
+        return wait
+
+    def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
+        """Exit at once. billiard tells the parent first, which then kills a process that is ending, and sleeps 1 s."""
+        if exitcode is None:
+            exitcode = billiard_pool.EX_FAILURE if exc else billiard_pool.EX_OK
+        try:
+            if self.on_exit is not None:
+                self.on_exit(pid, exitcode)
+        finally:
+            os._exit(exitcode)

@@ -1,0 +1,102 @@
+"""Whose turn a job takes: what `fair_by` says of its arguments, on its way to the broker and back into it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from relevo import config, drivers
+from relevo.app import create_app
+from relevo.drivers import messages
+from relevo.drivers.contract import State
+from relevo.errors import OptionError
+from relevo.job.delivery import _new_job, sending_of
+
+
+@pytest.fixture
+def shop():
+    """An app on a broker in memory."""
+    url = f"relevo://memory/{uuid.uuid4()}"
+    app = create_app("shop", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=url)
+    drivers.register()
+    app.driver = drivers.driver_for(url)
+    yield app
+    app.close()
+
+
+def report(app, **options):
+    @app.task(name=f"report-{uuid.uuid4().hex[:6]}", shared=False, **{"fair_by": ["tenant"], **options})
+    def generate(tenant, number=0): ...
+
+    return generate
+
+
+def order(app):
+    views = app.driver.peek(app.conf.task_default_queue, State.PENDING)
+    return [json.loads(json.loads(view.payload)["body"])[0] for view in views]
+
+
+def test_tenants_take_turns_over_all_tasks_that_say_the_same(shop):
+    one, other = report(shop), report(shop, fair_by=lambda tenant, **_: tenant)
+    for number in range(3):
+        one.dispatch("a", number)
+    other.dispatch("b")
+    other.dispatch("a")
+    assert order(shop) == [["a", 0], ["b"], ["a", 1], ["a", 2], ["a"]]
+
+
+def test_one_dispatch_may_be_somebody_elses(shop):
+    generate = report(shop)
+    generate.dispatch("a", 1)
+    generate.dispatch("a", 2)
+    generate.with_options(fair_by=["number"]).dispatch("a", 3)
+    assert order(shop) == [["a", 1], ["a", 3], ["a", 2]]
+
+
+def test_a_long_key_is_kept_short_and_keys_of_all_kinds_are_apart(shop):
+    generate = report(shop)
+    for tenant in ("x" * 1000, "y" * 1000, 1, "1", None, {"a": 1}):
+        for number in (1, 2):
+            generate.dispatch(tenant, number)
+    assert [arguments[1] for arguments in order(shop)] == [1] * 6 + [2] * 6
+
+
+def test_it_is_known_again_when_the_job_went_another_way(shop):
+    report(shop).dispatch("a")
+    [view] = shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
+    made = messages.new_job("q", json.loads(view.payload))
+    assert made.fair_key == '"a"'
+    assert _new_job(sending_of(made, "database")).fair_key == '"a"'
+    again = messages.again(view.payload, {"retries": 1})
+    assert messages.fair_key_of(messages.headers_of(again)) == '"a"'
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fair_by": "tenant"}, "expected fair_by to be a list of names of arguments or a callable"),
+        ({"fair_by": 7}, "got 7"),
+        ({"fair_by": ["tenat"]}, "expected fair_by to name arguments of task 'strict'; did you mean 'tenant'?"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message):
+    def body(tenant): ...
+
+    with pytest.raises(OptionError) as refused:
+        shop.task(name="strict", shared=False, **options)(body).run("a")
+    assert message in str(refused.value)
+
+
+def test_a_callable_that_fails_is_an_error_of_the_dispatch(shop):
+    generate = report(shop, fair_by=lambda tenant, **_: tenant["id"])
+    with pytest.raises(OptionError, match=r"the fair key of task 'report-\w+' can't be made: KeyError\('id'\)"):
+        generate.dispatch({})
+    assert order(shop) == []
+
+
+@pytest.mark.parametrize("said", [7, "", "x" * 256, None, ["a"]])
+def test_what_a_stranger_says_of_it_counts_as_not_said(said):
+    message = {"headers": {"id": "1", "relevo": {"fair": said}}, "properties": {}}
+    assert messages.new_job("q", message).fair_key is None
