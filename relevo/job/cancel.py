@@ -109,9 +109,11 @@ def _put_back(driver: Driver, jobs: Sequence[JobView]) -> None:
 
 
 def _as_it_was(job: JobView) -> NewJob:
-    back = NewJob(job.queue, job.payload, job.id, job.priority, job.available_at)
-    said = (messages.headers_of(job.payload).get(messages.HEADER) or {}).get("unique") or {}
-    begun = job.attempts or _whole(messages.headers_of(job.payload).get("retries"))
+    headers = messages.headers_of(job.payload)
+    back = NewJob(job.queue, job.payload, job.id, job.priority, job.available_at,
+                  fair_key=messages.fair_key_of(headers))  # fmt: skip
+    said = (headers.get(messages.HEADER) or {}).get("unique") or {}
+    begun = job.attempts or _whole(headers.get("retries"))
     if not said.get("key") or (begun and said.get("until") == messages.START):
         return back
     lasting = said.get("for")
