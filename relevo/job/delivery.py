@@ -10,6 +10,7 @@ So a job exists if and only if its transaction was committed, and it is put once
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -164,6 +165,7 @@ def delivery_of(app: Any) -> Delivery:
     return found
 
 
+@functools.lru_cache(maxsize=64)
 def is_same(one: URL, other: URL) -> bool:
     """Whether two urls are of one database."""
     if one.get_backend_name() == other.get_backend_name() == "sqlite":

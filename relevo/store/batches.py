@@ -112,6 +112,12 @@ def page(store: Store, *, before: tuple[float, str] | None = None, limit: int = 
     return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
+def batch_of(store: Store, uuid: str) -> str | None:
+    """The batch of which a job has ended as a member."""
+    query = select(members.c.batch).where(members.c.uuid == texts.name(uuid)).limit(1)
+    return store.read(lambda connection: connection.execute(query).scalars().first())
+
+
 def count_open(store: Store, most: int) -> int:
     """How many batches have not finished, counted up to `most`."""
     some = select(batches.c.id).where(batches.c.finished_at.is_(None)).limit(most).subquery()

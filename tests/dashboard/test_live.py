@@ -88,6 +88,11 @@ def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser
     assert browser.complaints == []
 
 
+def test_a_running_job_says_how_far_it_is(shop):
+    (view,) = shop.source.driver.peek("default", State.RESERVED)
+    shop.until(lambda: "25 %: 1 of 4" in shop.site.get(f"/job/{view.id}"))
+
+
 def do(browser, button: str, said: str, before: str = "") -> None:
     """Click, answer yes if there is a question, and wait for what has come of it."""
     browser.run("document.querySelector('#rl-notice').replaceChildren()")
@@ -97,7 +102,7 @@ def do(browser, button: str, said: str, before: str = "") -> None:
     browser.until(f"document.querySelector('#rl-notice').innerText.includes({json.dumps(said)})")
 
 
-def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
+def test_every_action_does_what_it_says(browser, shop):
     driver, store = shop.source.driver, shop.source.store
     browser.size(1280, 900)
     pick = "document.querySelector('[data-pick]').click()"
@@ -133,6 +138,7 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
     at(f"batch/{held.id}")
     do(browser, "form[action$='/cancel'] button", "held is cancelled")
     at("limits")
+    do(browser, "#rate-mail button", "mail: 9/hour", "document.querySelector('[name=rate]').value = '9/hour'")
     do(browser, "form[action='/limits/clear'] button", "is cleared")
     at("jobs?queue=default")
     do(browser, "[form='clear-form']", "of default deleted")
@@ -153,10 +159,12 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
     do(browser, "button[name=all][formaction='/failed/forget']", "forgotten")
     assert browser.complaints == []
 
+
+def test_every_action_is_written_down(shop):
     log = shop.site.get("/audit")
     for action in ("pause queue", "resume queue", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
-                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "clear queue",
-                   "retry batch"):  # fmt: skip
+                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "set rate",
+                   "clear queue", "retry batch"):  # fmt: skip
         assert f'<td data-label="Action">{action}</td>' in log, action
 
 
