@@ -62,10 +62,10 @@ def member(number: int) -> None:
     """Do nothing, as a member of a batch."""
 
 
-@app.task(name="bench.told", ignore_result=True)
-def told(batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
-    """Say that a callback was called."""
-    note("told", number)
+@app.task(name="bench.told", ignore_result=True, bind=True)
+def told(self: Any, batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
+    """Say that a callback was called, and whether it is the same job, delivered again after a kill."""
+    note("again" if (self.request.delivery_info or {}).get("redelivered") else "told", number)
 
 
 @app.task(name="bench.mark", ignore_result=True)
