@@ -125,6 +125,14 @@ class Delivery:
         else:
             broker.put([_new_job(each) for each in sendings])
 
+    def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
+        """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""
+        broker = self.broker_of(name)
+        if isinstance(broker, str):
+            self.put(broker, [sending_of(job, name) for job in jobs])
+        else:
+            broker.put(jobs)
+
     def put_or_fail(self, broker: Any, sendings: Sequence[Sending]) -> None:
         """Put jobs; those that the broker refuses have failed."""
         try:

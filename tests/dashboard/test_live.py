@@ -20,7 +20,8 @@ from tests.dashboard.hostile import HOSTILE
 from tests.dashboard.live import live
 
 OURS = ("overview", "jobs", "jobs?state=delayed", "jobs?state=running", "jobs?state=completed", "jobs?state=cancelled",
-        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "audit")  # fmt: skip
+        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "schedule",
+        f"schedule/entry?entry={quote(HOSTILE)}", "audit")  # fmt: skip
 FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
 NARROW = 360
 
@@ -166,6 +167,20 @@ def test_every_action_is_written_down(shop):
                    "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "set rate",
                    "clear queue", "retry batch"):  # fmt: skip
         assert f'<td data-label="Action">{action}</td>' in log, action
+
+
+def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
+    browser.size(1280, 900)
+    browser.open(f"{shop.url}/schedule")
+    do(browser, "form[action='/schedule/run'] button", "runs as job")
+    browser.until("document.querySelector('.rl-table').innerText.includes('failed')")  # as that task's jobs do
+    do(browser, "form[action='/schedule/pause'] button[value='3600']", "is paused for 1 hour")
+    browser.open(f"{shop.url}/schedule/entry?entry={quote(HOSTILE)}")
+    do(browser, "form[action='/schedule/resume'] button", "goes on")
+    assert browser.run("document.querySelectorAll('[id^=run-]').length") == 1
+    assert browser.complaints == []
+    log = shop.site.get("/audit")
+    assert [action for action in ("run entry", "pause entry", "resume entry") if f">{action}</td>" not in log] == []
 
 
 def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):
