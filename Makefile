@@ -25,7 +25,7 @@ setup:  ## Make .venv and install what the tests and checks need
 runtime:  ## Make .venv and install what Relevo runs on, no more (demo does it)
 	@.ci/install requirements.txt
 
-demo: runtime  ## Turn pictures into thumbnails through a real queue (IMAGES="folder": yours)
+demo: runtime  ## The tour of the application, through a real queue (IMAGES="folder": your pictures)
 	@$(BIN)/python -m tasks.demo $${IMAGES:+--images "$$IMAGES"} $(ARGS)
 
 dev: runtime  ## Workers, beat, dashboard and API in one terminal, started again when the code changes

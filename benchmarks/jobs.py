@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 
 from relevo import config
 from relevo.app import create_app
+from relevo.job.middleware import WithoutOverlapping
 
 BROKER, JOURNAL = os.environ["BENCH_BROKER"], os.environ["BENCH_JOURNAL"]
 QUEUE = "bench"
@@ -49,15 +50,22 @@ def noop() -> None:
     """Do nothing."""
 
 
+if not os.environ.get("BENCH_STOCK"):
+
+    @app.task(name="bench.limited", ignore_result=True, middleware=[WithoutOverlapping(at_most=100)])
+    def limited() -> None:
+        """Do nothing, under a permit that is always there."""
+
+
 @app.task(name="bench.member", ignore_result=True)
 def member(number: int) -> None:
     """Do nothing, as a member of a batch."""
 
 
-@app.task(name="bench.told", ignore_result=True)
-def told(batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
-    """Say that a callback was called."""
-    note("told", number)
+@app.task(name="bench.told", ignore_result=True, bind=True)
+def told(self: Any, batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
+    """Say that a callback was called, and whether it is the same job, delivered again after a kill."""
+    note("again" if (self.request.delivery_info or {}).get("redelivered") else "told", number)
 
 
 @app.task(name="bench.mark", ignore_result=True)

@@ -1,6 +1,6 @@
 """How long a POST takes that writes a row and dispatches a job, while workers are busy.
 
-    python -m benchmarks.posts        BENCH_POSTS=300
+    python -m benchmarks.posts        BENCH_POSTS=300 BENCH_NICE=0
 
 A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks one request after the
 other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker. What is dispatched goes to queues that this
@@ -19,12 +19,15 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.stage import table
 from tests import servers
 from tests.flow.company import Company, company, own_database
 from tests.pictures import saved, scene
 
 POSTS = int(os.environ.get("BENCH_POSTS", "300"))
+NICE = int(os.environ.get("BENCH_NICE", "0"))  # of the worker
 WARM, BATCH, BATCHES = 10, 50, 12
 PERCENT = 100
 HOOK = "http://example.com"
@@ -48,6 +51,9 @@ def main() -> None:
 
 
 def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
+    worker = psutil.Process(firm.workers[0].pid)
+    for process in (worker, *worker.children(recursive=True)):
+        process.nice(NICE)
     picture = saved(scene(1600, 1200)).getvalue()
     ids = [firm.upload(f"{number}.jpg", picture) for number in range(BATCH)]
     event = firm.post("/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1})["id"]
@@ -71,7 +77,7 @@ def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
             ask()
             took[post].append((time.perf_counter() - began) * 1000)
     status = firm.client.get(f"/api/batch/{batches[-1]}/status").json()
-    print(f"{name}: the worker {'was idle in the end' if status['finished'] else 'was busy to the end'}")
+    print(f"{name}: the worker (nice {NICE}) was {'idle in the end' if status['finished'] else 'busy to the end'}")
     took["all"] = list(chain.from_iterable(took.values()))
     return [(name, post, *told(times)) for post, times in took.items()]
 

@@ -29,13 +29,16 @@ drivers.register()
 
 @contextlib.contextmanager
 def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone afterwards."""
+    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone afterwards.
+
+    A name alone, like `mariadb`, is a server of the benchmark's own, too.
+    """
     with contextlib.ExitStack() as stack:
-        found = {url.partition(":")[0]: url for url in urls}
-        if not found:
+        found = {url.partition(":")[0]: url for url in urls or ("sqlite", "postgresql", "redis")}
+        for name in [name for name, url in found.items() if name == url]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-bench-"))
-            found = {"sqlite": f"sqlite:///{folder}/broker.db", "postgresql": stack.enter_context(servers.postgresql()),
-                     "redis": stack.enter_context(servers.redis())}  # fmt: skip
+            sqlite = name == "sqlite"
+            found[name] = f"sqlite:///{folder}/broker.db" if sqlite else stack.enter_context(getattr(servers, name)())
         for url in found.values():
             driver = drivers.driver_for(url)
             if hasattr(driver, "create_schema"):

@@ -48,6 +48,8 @@ def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
     while True:
         copied, more = _copy_page(store_id)
         self.progress(min(copied, total), total)
+        if more and self.should_stop:  # the worker waits for this job; the next one goes on with the next page
+            self.release()
         if not more:
             return {"store": store_id, "products": copied}
 

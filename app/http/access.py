@@ -21,6 +21,7 @@ from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app import settings
 from app.models import RequestCount, Token, User, session
@@ -62,27 +63,45 @@ def caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | Non
     if given is None:
         counted(f"address:{address(request)}", settings.application().requests_a_minute)
         raise _unknown("a bearer token is needed")
-    found = find(given.credentials)
+    found, requests = _found_and_counted(given.credentials, _minute())
     if found is None:
         counted(f"address:{address(request)}", settings.application().requests_a_minute)
         raise _unknown("the token is unknown, was revoked, or has expired")
-    counted(f"token:{found.token.id}", settings.application().requests_a_minute)
+    _check(requests, settings.application().requests_a_minute)
     return found
 
 
 def find(token: str) -> Caller | None:
     """The caller whose token this is, if it is good."""
     with session() as db:
-        query = select(Token, User).join(User, User.id == Token.user_id)
-        row = db.execute(query.where(Token.hash == hashed(token), Token.expires_at > now())).one_or_none()
+        return _find(db, token)
+
+
+def _find(db: Session, token: str) -> Caller | None:
+    query = select(Token, User).join(User, User.id == Token.user_id)
+    row = db.execute(query.where(Token.hash == hashed(token), Token.expires_at > now())).one_or_none()
     return Caller(row.User, row.Token) if row is not None else None
+
+
+def _found_and_counted(token: str, minute: int) -> tuple[Caller | None, int]:
+    """The caller, and how often they have asked in this minute: one transaction for each request, not two."""
+    try:
+        with session() as db:
+            found = _find(db, token)
+            return found, _count(db, f"token:{found.token.id}", minute) if found else 0
+    except IntegrityError:  # somebody else wrote the minute's first
+        return _found_and_counted(token, minute)
 
 
 @cache
 def able(ability: str) -> Callable[..., Caller]:
     """A dependency: the caller, whose token has this ability."""
 
-    def allowed(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+    # Called, not depended on: each dependency is a way to another thread and back.
+    def allowed(
+        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    ) -> Caller:
+        asking = caller(request, given)
         if not asking.may(ability):
             raise HTTPException(403, f"the token lacks the ability {ability!r}")
         return asking
@@ -132,23 +151,34 @@ def _nobody() -> str:
 
 def counted(subject: str, most: int) -> None:
     """Count a request. 429 when there were more than `most` in this minute."""
-    minute = int(clock.now()) // 60
-    if _counted(subject, minute) > most:
+    _check(_counted(subject, _minute()), most)
+
+
+def _minute() -> int:
+    return int(clock.now()) // 60
+
+
+def _check(requests: int, most: int) -> None:
+    if requests > most:
         wait = 60 - int(clock.now()) % 60
         raise HTTPException(429, f"more than {most} requests a minute", {"Retry-After": str(wait)})
 
 
 def _counted(subject: str, minute: int) -> int:
-    row = update(RequestCount).where(RequestCount.subject == subject, RequestCount.minute == minute)
     try:
         with session() as db:
-            if not db.execute(row.values(requests=RequestCount.requests + 1)).rowcount:
-                db.add(RequestCount(subject=subject, minute=minute, requests=1))
-            db.flush()
-            found = select(RequestCount.requests).filter_by(subject=subject, minute=minute)
-            return db.scalar(found) or 1
+            return _count(db, subject, minute)
     except IntegrityError:  # somebody else wrote the minute's first
         return _counted(subject, minute)
+
+
+def _count(db: Session, subject: str, minute: int) -> int:
+    mine = RequestCount.subject == subject, RequestCount.minute == minute
+    if not db.execute(update(RequestCount).where(*mine).values(requests=RequestCount.requests + 1)).rowcount:
+        db.add(RequestCount(subject=subject, minute=minute, requests=1))
+        db.flush()
+        return 1
+    return db.scalar(select(RequestCount.requests).where(*mine)) or 1
 
 
 def address(request: Request) -> str:

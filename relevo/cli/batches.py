@@ -40,7 +40,7 @@ def batches() -> None:
 @one_line_errors
 def list_batches(context: click.Context, before: str | None, limit: int, as_json: bool) -> None:
     """Batches, newest first."""
-    edge = _found(context, before).created_at if before else None
+    edge = _found(context, before) if before else None
     found = Batches(_app(context)).page(before=edge, limit=limit)
     show([_row(batch, as_json) for batch in found], as_json, empty="No batches.")
     if len(found) == limit and not as_json:

@@ -75,6 +75,7 @@ def delete(
     if wanted:
         confirm(f"Delete {some(len(set(wanted)), 'job')} without a trace?", yes)
     gone, forgotten = driver.delete(wanted), history.forget(store, wanted)
+    cancelling.counted(context.obj.app, store, found)
     say(f"{gone} deleted from the broker, {forgotten} from history.", as_json, broker=gone, history=forgotten,
         missing=missing)  # fmt: skip
     _end(missing)

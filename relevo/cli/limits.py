@@ -20,13 +20,11 @@ from relevo.cli.output import (
     some,
     yes_option,
 )
-from relevo.errors import OptionError, UndefinedLimitError
+from relevo.errors import OptionError
+from relevo.job import limiting
 from relevo.job.limiting import limits_for
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Held, Limits, LimitView
-from relevo.limits.definitions import check_name
 from relevo.limits.rates import KINDS, Rate
-
-DEFAULT = "default"
 
 
 @click.group("limits")
@@ -100,18 +98,9 @@ def set_rate(
     context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
 ) -> None:  # fmt: skip
     """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for that of the code."""
-    check_name(name)
-    code = _defined(context).get(name)
-    if rate == DEFAULT:
-        _limits(context).redefine(name, None)
-        say(f"{name}: {code or 'no rate in the code'}.", as_json, name=name, rate=code and str(code))
-        return
-    if code is None:
-        known = ", ".join(sorted(_defined(context))) or "none"
-        raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
-    new = Rate.of(rate, kind or code.kind, burst)
-    _limits(context).redefine(name, new)
-    say(f"{name}: {new} from now on.", as_json, name=name, rate=str(new))
+    new = limiting.set_rate(context.obj.app, _limits(context), name, rate, kind, burst)
+    said = f"{new or 'no rate in the code'}." if rate == limiting.DEFAULT else f"{new} from now on."
+    say(f"{name}: {said}", as_json, name=name, rate=new and str(new))
 
 
 @limits.command("clear")

@@ -7,6 +7,7 @@ from typing import Any
 from relevo.dashboard import looks
 from relevo.dashboard.pages import Action, Page
 from relevo.errors import OptionError
+from relevo.job import limiting
 from relevo.job.limiting import limits_for
 
 MOST = 200
@@ -30,6 +31,20 @@ class LimitsPage(Page):
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"limits": values["rows"], "rates": dict(values["named"])}
+
+
+class SetRate(Action):
+    """Let another rate count for a name, for all workers; `default`: the one in the code."""
+
+    name = "set rate"
+
+    def target(self, *_arguments: str) -> str:
+        return f"{self.field('name')} {self.field('rate')}"
+
+    def act(self, *_arguments: str) -> str:
+        source, name = self.application.source, self.field("name")
+        rate = limiting.set_rate(source.app, limits_for(source.driver), name, self.field("rate"))
+        return f"{name}: {rate or 'no rate in the code'} from now on."
 
 
 class ClearLimit(Action):

@@ -35,13 +35,15 @@ class BatchesPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         given = self.field("before")
+        at, _, id_ = given.partition(" ")
         try:
-            before = float(given) if given else None
+            before = (float(at), id_) if given else None
         except ValueError as error:
             raise HTTPError(BAD, "expected before to be what the link to the next page says") from error
         found = self.application.capp.batches.page(before=before, limit=ROWS + 1)
         rows = [(batch, state_of(batch)) for batch in found[:ROWS]]
-        more = repr(found[ROWS - 1].created_at) if len(found) > ROWS else None
+        last = found[ROWS - 1] if len(found) > ROWS else None
+        more = f"{last.created_at!r} {last.id}" if last is not None else None
         return {"rows": rows, "before": before, "more": more}
 
 

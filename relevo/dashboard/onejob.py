@@ -9,7 +9,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import looks, waiting
+from relevo.dashboard import around, looks, waiting
 from relevo.dashboard.failures import told_of
 from relevo.dashboard.pages import Page
 from relevo.dashboard.waiting import Waiting
@@ -60,7 +60,8 @@ class JobPage(Page):
             "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
             "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
             "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
-            "batch": next((job.batch for job in failures if job.batch), None),
+            "batch": around.batch_of(source, uuid, _batch(failures, live)), "neighbours": around.neighbours(payload),
+            "progress": around.progress(source.app, uuid) if live and live.view.state == "reserved" else None,
             **_arguments(source.app, _named(failures, ended, live), payload, ended),
         }  # fmt: skip
 
@@ -71,6 +72,7 @@ class JobPage(Page):
                 "args": json.loads(values["args"] or "null"), "kwargs": json.loads(values["kwargs"] or "null"),
                 "arguments": values["said"], "waiting": live.told() if live else None, "ended": values["ended"],
                 "failures": [told_of(job) for job in values["failures"]], "batch": values["batch"],
+                "neighbours": values["neighbours"], "progress": values["progress"],
                 "steps": values["steps"], "problems": [values["trouble"]] if values["trouble"] else []}  # fmt: skip
 
 
@@ -80,6 +82,10 @@ def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
 
 def _named(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str | None:
     return live.task if live else failures[0].task if failures else ended.task if ended else None
+
+
+def _batch(failures: list[FailedJob], live: Waiting | None) -> str | None:
+    return live.batch if live and live.batch else next((job.batch for job in failures if job.batch), None)
 
 
 def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:

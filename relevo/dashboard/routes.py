@@ -8,7 +8,7 @@ from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
 from relevo.dashboard.alljobs import CancelJobs, ClearQueue, HastenJobs, JobsPage, StopJobs
-from relevo.dashboard.ceilings import ClearLimit, LimitsPage
+from relevo.dashboard.ceilings import ClearLimit, LimitsPage, SetRate
 from relevo.dashboard.failures import EditFailed, FailedPage, ForgetFailed, RetryFailed
 from relevo.dashboard.groups import BatchesPage, BatchPage, CancelBatch, RetryBatch
 from relevo.dashboard.guard import guarded
@@ -41,6 +41,7 @@ PAGES: list[Route] = [
     ("/batch/([^/]+)/cancel", CancelBatch, "cancel_batch"),
     ("/batch/([^/]+)/retry", RetryBatch, "retry_batch"),
     ("/limits", LimitsPage, "limits"),
+    ("/limits/rate", SetRate, "set_rate"),
     ("/limits/clear", ClearLimit, "clear_limit"),
     ("/charts", MetricsPage, "metrics_page"),
     ("/tags", TagsPage, "tags"),

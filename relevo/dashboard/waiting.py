@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
-from relevo.job import redaction
+from relevo.job import members, redaction
 from relevo.job.payload import HEADER
 from relevo.store.search import Search
 from relevo.store.texts import storable
@@ -30,6 +30,7 @@ class Waiting:
     arguments: str
     tags: tuple[str, ...]
     attempt: int
+    batch: str | None = None
 
     @property
     def id(self) -> str:
@@ -60,7 +61,8 @@ def read(app: Any, view: JobView) -> Waiting:
     except Exception:  # noqa: BLE001  it will fail when it is run, and say why
         return Waiting(view, "?", storable(redaction.raw(app, view.payload)[:LONGEST_ARGUMENTS]), (), view.attempts)
     named = tuple(map(storable, tags)) if isinstance(tags, (list, tuple)) else ()
-    return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt)
+    places = members.read(headers)
+    return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt, places[0].batch if places else None)
 
 
 def listed(app: Any, driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int) -> list[Waiting]:

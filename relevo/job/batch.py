@@ -173,8 +173,9 @@ class Batches:
         row = batches.find(delivery_of(self.app).store, id)
         return Batch(self.app, row) if row is not None else None
 
-    def page(self, *, before: float | None = None, limit: int = batches.PAGE) -> list[Batch]:
-        """Batches, newest first; the next page is the one `before` the last one's `created_at`."""
+    def page(self, *, before: Batch | tuple[float, str] | None = None, limit: int = batches.PAGE) -> list[Batch]:
+        """Batches, newest first; the next page is the one `before` the last one (or its `created_at` and `id`)."""
+        before = (before.created_at, before.id) if isinstance(before, Batch) else before
         rows = batches.page(delivery_of(self.app).store, before=before, limit=limit)
         return [Batch(self.app, row) for row in rows]
 

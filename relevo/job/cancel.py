@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celery.app.task import Context
 
+from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver
 from relevo.drivers.values import JobView, NewJob, State
-from relevo.job import endings
+from relevo.job import endings, members
 from relevo.job.delivery import delivery_of
-from relevo.store import history, outcomes
+from relevo.store import history, outcomes, tally
+from relevo.store.outcomes import Ending
 from relevo.store.session import Store
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], termina
     try:
         _record(app, store, withdrawn)
     except BaseException:  # the store is away: they are there again, and nothing has happened
-        driver.put([_as_it_was(job) for job in withdrawn])
+        _put_back(driver, withdrawn)
         raise
     done.withdrawn.extend(withdrawn)
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
@@ -77,9 +79,7 @@ def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
     waiting = [Waiting(app, job) for job in jobs]
     ended = [ending for each in waiting if (ending := endings.cancelled(each, REASON)) is not None]
     if ended:
-        delivery = delivery_of(app)
-        outcomes.write(store, ended, delivery)  # with the callbacks of the batches that end with these
-        delivery.after_commit(app.settings.queue_connection)
+        _written(app, store, ended)
     for each in waiting:
         each.tell_backend()
 
@@ -102,8 +102,38 @@ def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
     return {str(id_) for answer in said for id_ in answer.get("killed") or ()}
 
 
+def _put_back(driver: Driver, jobs: Sequence[JobView]) -> None:
+    placed = driver.put([_as_it_was(job) for job in jobs])
+    taken = [job for job, place in zip(jobs, placed, strict=True) if not place.created]
+    driver.put([replace(_as_it_was(job), unique_key=None) for job in taken])  # rather twice than never
+
+
 def _as_it_was(job: JobView) -> NewJob:
-    return NewJob(job.queue, job.payload, job.id, job.priority, job.available_at)
+    headers = messages.headers_of(job.payload)
+    back = NewJob(job.queue, job.payload, job.id, job.priority, job.available_at,
+                  fair_key=messages.fair_key_of(headers))  # fmt: skip
+    said = (headers.get(messages.HEADER) or {}).get("unique") or {}
+    begun = job.attempts or _whole(headers.get("retries"))
+    if not said.get("key") or (begun and said.get("until") == messages.START):
+        return back
+    lasting = said.get("for")
+    left = lasting and max(job.created_at + lasting - clock.now(), 0.001)
+    return replace(back, unique_key=said["key"], unique_for=left)
+
+
+def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
+    """Jobs were deleted without a trace: for the batches and chords that they were members of they were cancelled."""
+    ended = [Ending(listed=False, members=ends, sent=members.sent_uuid(each))
+             for each in (Waiting(app, job) for job in jobs)
+             if (ends := members.ends_of(each, tally.CANCELLED)) or members.sent_uuid(each)]  # fmt: skip
+    if ended:
+        _written(app, store, ended)
+
+
+def _written(app: Any, store: Store, ended: Sequence[Ending]) -> None:
+    delivery = delivery_of(app)
+    outcomes.write(store, ended, delivery)  # with the callbacks of the batches that end with these
+    delivery.after_commit(app.settings.queue_connection)
 
 
 class Waiting:

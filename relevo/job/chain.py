@@ -103,7 +103,8 @@ def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
     if new.app.conf.task_always_eager:
         return transactions.in_turn(session, row, lambda: in_place.launch_chain(way, row, links))
     chain = making.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
-                              new.queue)  # fmt: skip
+                              making.options_of(new.app, row.queue, row.connection))  # fmt: skip
+    making.check_connection(chain, row.connection)
     [first] = collected(new.app, chain)
 
     def open_(connection: Connection) -> None:

@@ -138,7 +138,8 @@ def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
     first = _first(chord.body)
     join = app.signature(JOIN, args=(chord.id, chord.body, chord.tree(jobs)), immutable=True)
     name = app.settings.queue_connection
-    [job] = collected(app, join, task_id=f"{chord.id}.joined", **_way_of(app, first))
+    told = repr((chord.id,))  # and not the body, whose arguments may be nobody else's business
+    [job] = collected(app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_way_of(app, first))
     return BatchRow(
         id=chord.id, name=str(first.get("task") or "chord"), connection=name, queue=None,
         callbacks={Callback.FINALLY.value: [sending_of(job, name).written()]}, created_at=clock.now(),

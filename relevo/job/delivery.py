@@ -10,6 +10,7 @@ So a job exists if and only if its transaction was committed, and it is put once
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -124,6 +125,14 @@ class Delivery:
         else:
             broker.put([_new_job(each) for each in sendings])
 
+    def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
+        """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""
+        broker = self.broker_of(name)
+        if isinstance(broker, str):
+            self.put(broker, [sending_of(job, name) for job in jobs])
+        else:
+            broker.put(jobs)
+
     def put_or_fail(self, broker: Any, sendings: Sequence[Sending]) -> None:
         """Put jobs; those that the broker refuses have failed."""
         try:
@@ -156,6 +165,7 @@ def delivery_of(app: Any) -> Delivery:
     return found
 
 
+@functools.lru_cache(maxsize=64)
 def is_same(one: URL, other: URL) -> bool:
     """Whether two urls are of one database."""
     if one.get_backend_name() == other.get_backend_name() == "sqlite":

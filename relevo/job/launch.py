@@ -131,10 +131,11 @@ def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature
     """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
     call = signature.clone(args=(id_,))
     delay = float(call.options.pop("countdown", None) or 0)
-    if new.queue and not call.options.get("queue"):
-        call.options["queue"] = new.queue
-    uuid = f"{id_}.{callback.value}" + (f".{number}" if number else "")
     connection = new.connection or new.app.settings.queue_connection
+    making.check_connection(call, connection)
+    options = making.options_of(new.app, new.queue, connection)
+    call.options |= {name: value for name, value in options.items() if not call.options.get(name)}
+    uuid = f"{id_}.{callback.value}" + (f".{number}" if number else "")
     jobs = collected(new.app, call, **({} if isinstance(call, _chain) else {"task_id": uuid}))
     if len(jobs) != 1:
         raise OptionError(f"expected {callback.value} to be one job or a chain, got {signature!r}")
@@ -179,7 +180,7 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
 def _put(way: Delivery, row: BatchRow, page: list[NewJob]) -> BatchRow | None:
     driver = way.sharing(row.connection)
     if driver is None:
-        way.put(way.broker_of(row.connection), [sending_of(job, row.connection) for job in page])
+        way.put_new(row.connection, page)
         return way.store.write(lambda connection: _grow(connection, way, row, len(page)))
     found = way.store.write(lambda connection: _put_and_grow(connection, way, row, page, driver))
     driver.ringer.ring()

@@ -17,8 +17,9 @@ from celery.exceptions import TaskPredicate
 
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.drivers.contract import Driver
-from relevo.errors import OptionError
+from relevo.errors import OptionError, UndefinedLimitError
 from relevo.limits.contract import Limits
+from relevo.limits.definitions import check_name
 from relevo.limits.rates import Rate
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ By = str | Sequence[str] | Callable[..., Any] | None
 
 # No wait and no cost is larger: a year, in seconds.
 LONGEST = 365 * 86_400.0
+#: Said in the place of a rate: the one in the code.
+DEFAULT = "default"
 
 
 class Ground(NamedTuple):
@@ -88,6 +91,23 @@ def defined(app: Any) -> Mapping[str, Rate]:
         raise OptionError("an app that create_app has not made has no named limits; make it with create_app(limits=…)")
     limits: Mapping[str, Rate] = app.limits
     return limits
+
+
+def set_rate(app: Any, limits: Limits, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
+    Rate | None
+):
+    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it."""
+    check_name(name)
+    code = dict(defined(app)).get(name)
+    if rate.strip() == DEFAULT:
+        limits.redefine(name, None)
+        return code
+    if code is None:
+        known = ", ".join(sorted(defined(app))) or "none"
+        raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
+    new = Rate.of(rate, kind or code.kind, burst)
+    limits.redefine(name, new)
+    return new
 
 
 def is_celerys(error: BaseException) -> bool:

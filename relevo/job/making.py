@@ -24,7 +24,7 @@ PAGE = 1000
 
 def pages(app: Any, row: BatchRow, given: Iterable[Any], start: int) -> Iterator[list[NewJob]]:
     """The jobs of members from number `start` on, in pages."""
-    press = Press(app, {"queue": row.queue} if row.queue else {})
+    press = Press(app, options_of(app, row.queue, row.connection))
     numbered = (job_of(press, app, row, member, start + number) for number, member in enumerate(given))
     return batched(numbered, PAGE)
 
@@ -33,9 +33,11 @@ def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> N
     """The job of a member: of its first link, if it is a chain."""
     place, uuid = Membership(row.id, number), f"{row.id}.{number}"
     signature = member_of(app, member)
+    check_connection(signature, row.connection)
     if not isinstance(signature, _chain):
         return press.job(signature, uuid, place)
-    [job] = collected(app, with_links(signature, [place] * len(signature.tasks), row.queue))
+    options = options_of(app, row.queue, row.connection)
+    [job] = collected(app, with_links(signature, [place] * len(signature.tasks), options))
     return replace(job, unique_key=None)
 
 
@@ -49,16 +51,29 @@ def member_of(app: Any, member: Any) -> Signature:
     raise OptionError(f"expected a member of a batch to be a signature or a chain, got {member!r}{hint}")
 
 
-def with_links(chain: Any, places: Sequence[Membership], queue: str | None) -> Any:
-    """A chain whose links know their places."""
+def options_of(app: Any, queue: str | None, connection: str) -> dict[str, Any]:
+    """What a batch says of where its jobs go; what a job says for itself comes first."""
+    options = {"queue": queue} if queue else {}
+    return options if connection == app.settings.queue_connection else {**options, "connection": connection}
+
+
+def check_connection(signature: Any, connection: str) -> None:
+    """Raise OptionError for a job that wants to go to another broker than its batch."""
+    for each in signature.tasks if isinstance(signature, _chain) else [signature]:
+        wanted = each["options"].get("connection")
+        if wanted is not None and wanted != connection:
+            raise OptionError(f"expected a job for the connection of its batch, {connection!r}, got one for {wanted!r}")
+
+
+def with_links(chain: Any, places: Sequence[Membership], options: dict[str, Any]) -> Any:
+    """A chain whose links know their places, with the options that they don't have themselves."""
     links = []
     for link, place in zip(chain.tasks, places, strict=True):
         if link.subtask_type is not None:
             raise OptionError(f"expected the links of a chain in a batch to be single jobs, got {link!r}")
         copy = link.clone()
         copy.options["headers"] = members.with_places(copy.options.get("headers"), place)
-        if queue and not copy.options.get("queue"):
-            copy.options["queue"] = queue
+        copy.options |= {name: value for name, value in options.items() if not copy.options.get(name)}
         links.append(copy)
     return _chain(*links, app=chain.app, **chain.options)
 

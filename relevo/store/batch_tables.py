@@ -46,6 +46,7 @@ members = Table(
     Column("ended_at", Double, nullable=False),
     CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_members_state"),
     Index("relevo_members_by_uuid", "batch", "uuid"),
+    Index("relevo_members_by_job", "uuid"),
 )
 
 # Jobs that are to be put into a broker which is not this database.

@@ -102,12 +102,20 @@ def find_in(connection: Connection, id_: str) -> bool:
     return connection.execute(select(batches.c.id).where(batches.c.id == texts.name(id_))).first() is not None
 
 
-def page(store: Store, *, before: float | None = None, limit: int = PAGE) -> list[BatchRow]:
-    """Batches, newest first. The next page is the one `before` the `created_at` of the last of this."""
+def page(store: Store, *, before: tuple[float, str] | None = None, limit: int = PAGE) -> list[BatchRow]:
+    """Batches, newest first. The next page is the one `before` the `created_at` and the `id` of the last of this."""
     query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
     if before is not None:
-        query = query.where(batches.c.created_at < before)
+        at, id_ = before
+        older = (batches.c.created_at < at) | (batches.c.id < texts.name(id_))
+        query = query.where(batches.c.created_at <= at, older)
     return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
+
+
+def batch_of(store: Store, uuid: str) -> str | None:
+    """The batch of which a job has ended as a member."""
+    query = select(members.c.batch).where(members.c.uuid == texts.name(uuid)).limit(1)
+    return store.read(lambda connection: connection.execute(query).scalars().first())
 
 
 def count_open(store: Store, most: int) -> int:

@@ -1,4 +1,6 @@
-"""python -m tasks.demo [--images FOLDER]
+"""python -m tasks.demo [--images FOLDER] [--tour]
+
+Pictures to thumbnails; and, unless a folder of one's own was given, the rest of the tour (`tour.py`).
 
 Exit code 0: every picture has come to its end, as versions or as an error in its row. 1: it could not go on, and says
 why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
@@ -22,6 +24,7 @@ from tasks import app
 from tasks.demo import pictures, uploads, watching
 from tasks.demo.interrupt import Interrupt, InterruptedDemoError
 from tasks.demo.screen import Line, Screen
+from tasks.demo.tour import Tour
 from tasks.demo.watching import DemoError
 from tasks.demo.worker import QUEUES, NoWorker, Worker
 
@@ -34,8 +37,8 @@ Pictures = list[tuple[str, pictures.Opener]]
 class Demo:
     """One run: what it is to process, and what it knows by now."""
 
-    def __init__(self, chosen: Pictures, interrupt: Interrupt) -> None:
-        self.chosen = chosen
+    def __init__(self, chosen: Pictures, tour: bool, interrupt: Interrupt) -> None:
+        self.chosen, self.tour = chosen, tour
         self.interrupt = interrupt
         self.names: dict[int, str] = {}
         self.results: dict[int, Any] = {}
@@ -52,6 +55,8 @@ class Demo:
                 self.screen.doing("at work")
                 if self.names:
                     watching.watch(self.names, worker, self.interrupt, self.screen)
+                if self.tour:
+                    Tour().run(worker, self.interrupt, self.screen)
                 self.screen.doing("stopping the worker")
         except DemoError as error:
             said = worker.last_words() if isinstance(worker, Worker) else ""
@@ -104,7 +109,7 @@ def prepare() -> None:
 
 def main() -> int:
     interrupt = Interrupt()
-    demo = Demo(choose(), interrupt)
+    demo = Demo(*choose(), interrupt)
     try:
         demo.run()
         demo.tell()
@@ -117,15 +122,19 @@ def main() -> int:
     return 0
 
 
-def choose() -> Pictures:
+def choose() -> tuple[Pictures, bool]:
+    """The pictures, and whether the tour is wanted: it needs a worker, and sends no mail to the world."""
     parser = argparse.ArgumentParser("python -m tasks.demo", description="Pictures to thumbnails, by a real queue.")
     parser.add_argument("--images", metavar="FOLDER", help="your pictures, with those of its folders")
-    folder = parser.parse_args().images
+    parser.add_argument("--tour", action="store_true", help="the rest of the tour, with pictures of your own, too")
+    given = parser.parse_args()
+    folder, tour = given.images, (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host
     if folder is None:
-        return list(pictures.drawn())
+        return list(pictures.drawn()), tour
     if not folder or not Path(folder).is_dir():  # an empty path would be the current folder
         parser.error(f"expected --images to be a folder, got {folder!r}")
-    return list(pictures.in_folder(Path(folder))) or parser.error(f"expected pictures in {folder!r}, found no file")
+    found = list(pictures.in_folder(Path(folder)))
+    return (found, tour) if found else parser.error(f"expected pictures in {folder!r}, found no file")
 
 
 if __name__ == "__main__":

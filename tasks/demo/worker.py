@@ -1,4 +1,4 @@
-"""The demo's worker: `celery -A tasks worker -Q high,default`, as anybody starts it, in a process group of its own.
+"""The demo's worker: `celery -A tasks worker -Q …`, as anybody starts it, in a process group of its own.
 
 Its own group, because a Ctrl-C in the terminal goes to every process of the foreground group: the worker's children
 would be hit in the middle of a picture, and the worker could not end warmly. And because when it is gone, whatever is
@@ -19,7 +19,7 @@ from typing import Self
 from tasks.demo.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[2]
-QUEUES = "high,default"
+QUEUES = "high,transactional,default,webhooks,imports,long"
 PATIENCE = 30.0  # for the pictures in hand, at a warm stop
 LOG_LINES = 15
 
@@ -38,7 +38,7 @@ class Worker:
         with self.log.open("ab") as log:  # appended to: another demo may be writing it too
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and fixed arguments
                 self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+                env={**os.environ, "PYTHONPATH": path, "APP_PRIVATE_WEBHOOKS": "yes"})  # fmt: skip
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -18,6 +18,7 @@ from app.models import (
     Variant,
     session,
 )
+from relevo.job import stopping
 from tasks import catalog
 
 
@@ -51,6 +52,18 @@ def stocked(distributor, products, variants=1):
                 insert(Variant),
                 [{"product_id": product, "name": f"V{n}", "extra": n} for product in of for n in range(variants)],
             )
+
+
+def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(shop, distributor, monkeypatch):
+    monkeypatch.setattr(catalog, "PAGE", 2)
+    stocked(distributor, 5)
+    number = store(shop, distributor)
+    monkeypatch.setattr(stopping, "asked", lambda: True)
+    shop.queue.run(catalog.copy_to_store, number).assert_released(0)
+    assert shop.row(Store, number).copied == 2
+    monkeypatch.setattr(stopping, "asked", lambda: False)
+    shop.queue.run(catalog.copy_to_store, number).assert_completed()
+    assert shop.row(Store, number).copied == 5
 
 
 def store(shop, distributor):

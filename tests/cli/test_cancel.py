@@ -19,6 +19,11 @@ from tests.faults.workers import payload_of
 
 
 @pytest.fixture
+def delete(run):
+    return partial(run.func, jobs, "delete")
+
+
+@pytest.fixture
 def run(run):
     return partial(run, jobs, "cancel")
 
@@ -132,3 +137,30 @@ def test_a_batch_counts_its_cancelled_members_and_comes_to_its_end(run, app, dri
     run("--task", "shop.work", "--yes")
     assert (batch.refresh().dropped, batch.pending, batch.finished) == (3, 0, True)
     assert [view.id for view in driver.scan()[0] if task_of(view.payload) == "shop.say"], "its callback is sent"
+
+
+def test_a_deleted_member_of_a_batch_counts_as_cancelled(delete, app):
+    @app.task(name="shop.part", shared=False)
+    def part(number): ...
+
+    batch = app.batch([part.s(1), part.s(2)]).dispatch()
+    assert delete(f"{batch.id}.0", "--yes").exit_code == 0
+    assert (batch.refresh().dropped, batch.finished) == (1, False)
+    assert delete(f"{batch.id}.1", "--yes").exit_code == 0
+    assert (batch.refresh().dropped, batch.finished) == (2, True)
+
+
+def test_a_unique_job_that_could_not_be_cancelled_keeps_its_key(run, app, driver, monkeypatch):
+    @app.task(name="shop.one", shared=False, unique_by=[])
+    def one(): ...
+
+    first = one.dispatch()
+
+    def away(*_given):
+        raise DriverUnavailableError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outcomes, "write", away)
+        assert run(first.id, "--yes").exit_code == 1
+    assert [job.id for job in driver.find([first.id])] == [first.id]
+    assert one.dispatch().is_duplicate

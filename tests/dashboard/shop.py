@@ -11,7 +11,10 @@ from relevo.app import create_app
 from relevo.job.middleware import RateLimited, WithoutOverlapping
 from tests.dashboard.hostile import HOSTILE
 
-app = create_app("shop", limits={"mail": "2/hour"}, worker_lost_wait=0.1)
+app = create_app(
+    "shop", limits={"mail": "2/hour"}, worker_lost_wait=0.1,
+    beat_schedule={HOSTILE: {"task": "reports.generate", "args": [HOSTILE], "schedule": 3600}},
+)  # fmt: skip
 
 
 @app.task(name="images.process" + HOSTILE, tags=lambda name, **_: [name, "all"], shared=False)

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.drivers.contract import NewJob
+from relevo.drivers.contract import NewJob, State
 from relevo.job.limiting import limits_for
 from relevo.limits.contract import Holder
 from relevo.store import outcomes
+from relevo.store.batches import MemberEnd
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 from tests.faults.workers import payload_of
@@ -71,3 +72,43 @@ def test_a_job_of_history_is_there_when_its_batch_is_gone(site, source):
     job = EndedJob("x", "images.process", "database", "default", Ended.COMPLETED, 1, clock.now())
     outcomes.write(source.store, [Ending(job)])
     assert "completed" in site.get("/job/x")
+
+
+def test_a_job_leads_to_its_batch_while_it_waits_and_when_it_has_ended(site, source, batch):
+    (view, *_) = source.driver.peek("default", State.PENDING)
+    link = f'href="/batch/{batch.id}"'
+    assert link in site.get(f"/job/{view.id}")
+    source.driver.delete([view.id])
+    job = EndedJob(view.id, "images.process", "database", "default", Ended.COMPLETED, 1, clock.now())
+    outcomes.write(source.store, [Ending(job, members=(MemberEnd(batch.id, 0, "completed", view.id),))])
+    assert link in site.get(f"/job/{view.id}")
+
+
+def test_a_link_of_a_chain_leads_to_those_that_follow(app, site, source):
+    task = app.tasks["images.process"]
+    app.chain(task.si(1), task.si(2)).name("an order").dispatch()
+    (view,) = source.driver.peek("default", State.PENDING)
+    assert re.search(r"<dt>Then</dt><dd>.*images.process", site.get(f"/job/{view.id}"))
+    assert "<dt>Then</dt>" not in site.get(f"/job/{view.id}").partition("<dt>Then</dt>")[2]
+
+
+def test_a_rate_is_set_from_the_page_and_taken_back(app, site):
+    app.limits.define("mail", "10/hour")
+    assert "10/hour fixed" in site.get("/limits")
+    assert "mail: 20/hour fixed from now on." in site.act("/limits/rate", name="mail", rate="20/hour", back="/limits")
+    assert "20/hour fixed (set by hand)" in site.get("/limits")
+    assert "mail: 10/hour fixed from now on." in site.act("/limits/rate", name="mail", rate="default", back="/limits")
+    for name, rate, said in (("mail", "often", "expected a rate like"), ("nobody", "1/hour", "no limit named"),
+                             ("", "1/hour", "Not done")):  # fmt: skip
+        assert said in site.act("/limits/rate", name=name, rate=rate, back="/limits")
+
+
+def test_who_holds_a_permit_until_when_and_who_waits_is_shown(site, source):
+    for name in ("a", "b"):
+        source.driver.put([NewJob("default", payload_of("x", name, [], "default"), name)])
+    limits = limits_for(source.driver)
+    for job in source.driver.reserve(["default"], 2, 60, "main@here"):
+        limits.take("overlap/x", 1, Holder(job.lease.token, job.id, "x"))
+    row = site.get("/limits").partition('id="limit-overlap/x"')[2].partition("</tr>")[0]
+    assert re.search(r'held by <a href="/job/a">.* its lease ends <time', row)
+    assert 'aria-label="Number 1 in line, job b"' in row

@@ -20,7 +20,8 @@ from tests.dashboard.hostile import HOSTILE
 from tests.dashboard.live import live
 
 OURS = ("overview", "jobs", "jobs?state=delayed", "jobs?state=running", "jobs?state=completed", "jobs?state=cancelled",
-        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "audit")  # fmt: skip
+        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "schedule",
+        f"schedule/entry?entry={quote(HOSTILE)}", "audit")  # fmt: skip
 FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
 NARROW = 360
 
@@ -88,6 +89,11 @@ def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser
     assert browser.complaints == []
 
 
+def test_a_running_job_says_how_far_it_is(shop):
+    (view,) = shop.source.driver.peek("default", State.RESERVED)
+    shop.until(lambda: "25 %: 1 of 4" in shop.site.get(f"/job/{view.id}"))
+
+
 def do(browser, button: str, said: str, before: str = "") -> None:
     """Click, answer yes if there is a question, and wait for what has come of it."""
     browser.run("document.querySelector('#rl-notice').replaceChildren()")
@@ -97,7 +103,7 @@ def do(browser, button: str, said: str, before: str = "") -> None:
     browser.until(f"document.querySelector('#rl-notice').innerText.includes({json.dumps(said)})")
 
 
-def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
+def test_every_action_does_what_it_says(browser, shop):
     driver, store = shop.source.driver, shop.source.store
     browser.size(1280, 900)
     pick = "document.querySelector('[data-pick]').click()"
@@ -133,6 +139,7 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
     at(f"batch/{held.id}")
     do(browser, "form[action$='/cancel'] button", "held is cancelled")
     at("limits")
+    do(browser, "#rate-mail button", "mail: 9/hour", "document.querySelector('[name=rate]').value = '9/hour'")
     do(browser, "form[action='/limits/clear'] button", "is cleared")
     at("jobs?queue=default")
     do(browser, "[form='clear-form']", "of default deleted")
@@ -153,11 +160,27 @@ def test_every_action_does_what_it_says_and_is_written_down(browser, shop):
     do(browser, "button[name=all][formaction='/failed/forget']", "forgotten")
     assert browser.complaints == []
 
+
+def test_every_action_is_written_down(shop):
     log = shop.site.get("/audit")
     for action in ("pause queue", "resume queue", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
-                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "clear queue",
-                   "retry batch"):  # fmt: skip
+                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "set rate",
+                   "clear queue", "retry batch"):  # fmt: skip
         assert f'<td data-label="Action">{action}</td>' in log, action
+
+
+def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
+    browser.size(1280, 900)
+    browser.open(f"{shop.url}/schedule")
+    do(browser, "form[action='/schedule/run'] button", "runs as job")
+    browser.until("document.querySelector('.rl-table').innerText.includes('failed')")  # as that task's jobs do
+    do(browser, "form[action='/schedule/pause'] button[value='3600']", "is paused for 1 hour")
+    browser.open(f"{shop.url}/schedule/entry?entry={quote(HOSTILE)}")
+    do(browser, "form[action='/schedule/resume'] button", "goes on")
+    assert browser.run("document.querySelectorAll('[id^=run-]').length") == 1
+    assert browser.complaints == []
+    log = shop.site.get("/audit")
+    assert [action for action in ("run entry", "pause entry", "resume entry") if f">{action}</td>" not in log] == []
 
 
 def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):

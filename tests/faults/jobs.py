@@ -24,7 +24,8 @@ QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]
 
 app = create_app(
     "faults",
-    config.load({"QUEUE_RESULTS": "none", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None),
+    config.load({"QUEUE_RESULTS": "database", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None),
+    task_ignore_result=True,  # but for the members of chords
     broker_url=BROKER,
     broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
     broker_use_ssl=json.loads(os.environ.get("FAULTS_SSL", "null")),
@@ -137,6 +138,19 @@ def kill_worker(number: int) -> None:
 def member(number: int) -> None:
     """A member of a batch."""
     note("end", number)
+
+
+@app.task(name="joined")
+def joined(numbers: list[int]) -> None:
+    """The body of a chord."""
+    note("joined", numbers)
+
+
+@app.task(name="part")
+def part(number: int) -> int:
+    """A member of a chord."""
+    note("part", number)
+    return number
 
 
 @app.task(name="told", ignore_result=True)

@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from app.models import File, FileVersion, session
+from app.models import File, FileVersion, User, session
 from relevo.errors import ImageError
 from tasks.demo.__main__ import choose
 from tasks.demo.pictures import drawn, in_folder
+from tasks.demo.uploads import EMAIL
 from tasks.pictures import checked_sizes, make_versions
 from tests.pictures import moving, saved, scene
 from tests.waiting import eventually
@@ -65,7 +66,8 @@ class Place:
 
     def files(self):
         with self.session() as db:
-            return {file.original_name: file for file in db.scalars(select(File))}
+            own = select(File).join(User, User.id == File.user_id).where(User.email == EMAIL)
+            return {file.original_name: file for file in db.scalars(own)}
 
     def check(self):
         """Nothing runs, nothing is half written, each row has its file and each file its row."""
@@ -120,10 +122,18 @@ def many(tmp_path):
     return folder
 
 
-def test_a_folder_of_pictures_becomes_thumbnails_and_nothing_is_left_running(place, mine):
-    code, said = place.run("--images", str(mine))
+def test_a_folder_of_pictures_becomes_thumbnails_the_tour_follows_and_nothing_is_left_running(place, mine):
+    code, said = place.run("--images", str(mine), "--tour")
     assert code == 0, said
     place.check()
+    assert "a batch: 5 of 5 pictures as a batch, 0 failed" in said
+    assert "an import: 3 users imported, 2 rows bad\n  row 4: expected an address" in said
+    assert re.search(r'a webhook: \{"tour":"\w+"\} delivered to http://127.0.0.1:\d+/hook, signed v1,', said)
+    assert Path(re.search(r"a report: (.*\.pdf)", said)[1]).read_bytes().startswith(b"%PDF-")
+    assert "/files/reports/1/system-health.pdf?expires=" in said
+    mailed = re.search(r"mails: (.*); in (.*)", said)
+    assert "Import guests.csv: 3 good, 2 bad" in mailed[1]
+    assert len(list(Path(mailed[2]).glob("*.eml"))) == 6, "the tour's three, and three guests are welcomed"
     files = place.files()
     assert set(files) == {"b.jpg", "a.png", "moving.gif", "deeper/[red]Größe.webp", "broken.jpg", "notes.txt"}
     assert {name for name, file in files.items() if file.error} == {"broken.jpg", "notes.txt"}
@@ -161,9 +171,14 @@ def at_work(_place, demo):
     wait_for_line(demo, "[3/16]")
 
 
-@pytest.mark.parametrize(("moment", "number"), [(forked, signal.SIGTERM), (at_work, signal.SIGINT)])
+def on_the_tour(_place, demo):
+    wait_for_line(demo, "[16/16]")
+
+
+@pytest.mark.parametrize(("moment", "number"), [
+    (forked, signal.SIGTERM), (at_work, signal.SIGINT), (on_the_tour, signal.SIGINT)])  # fmt: skip
 def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, moment, number):
-    demo = place.start("--images", str(many))
+    demo = place.start("--images", str(many), "--tour")
     moment(place, demo)
     os.killpg(demo.pid, number)  # as a terminal does it: to the whole group
     said, _ = demo.communicate(timeout=WITHIN)

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 
+import celery
 import pytest
 from celery.contrib.testing.worker import start_worker
 
@@ -61,6 +62,11 @@ def tasks(app):
     @app.task(name="shop.more", shared=False, bind=True)
     def more(self, numbers):
         self.batch.add(work.s(number) for number in numbers)
+
+    @app.task(name="shop.goes_on", shared=False, bind=True)
+    def goes_on(self, how):
+        one = work.si(1)
+        raise self.replace({"job": one, "chain": celery.chain(one, work.si(2)), "fails": work.si(1, fails=True)}[how])
 
     gate.clear()
     mended.clear()
@@ -226,3 +232,18 @@ def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
         app.batch([]).dispatch(id="x" * 200)
     with pytest.raises(TypeError):
         app.batch([work.s()]).dispatch()
+
+
+@pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])
+def test_what_replaces_a_member_has_its_place(app, told, how, ran):
+    goes_on, say = t(app, "goes_on"), t(app, "say")
+    with working(app):
+        batch = finished(callbacks(app.batch([goes_on.s(how)]), say).dispatch())
+        eventually(lambda: told_of("finally"))
+        chain = finished(callbacks(app.chain(goes_on.si(how), say.si(0, "link")), say).dispatch())
+        eventually(lambda: len(told_of("finally")) == 2)
+    assert (batch.total, batch.completed, batch.failed) == (1, how != "fails", how == "fails")
+    assert told_of("work") == ran * 2
+    assert told_of("link") == ([] if how == "fails" else [0])
+    assert chain.processed == (1 if how == "fails" else 2)
+    assert len(told_of("then")) == (0 if how == "fails" else 2)

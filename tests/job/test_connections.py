@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.drivers.contract import State
+from relevo.engine import make_engine
 from relevo.errors import OptionError, SettingsError
+from relevo.job.delivery import delivery_of
 
 
 @pytest.fixture
@@ -122,3 +125,35 @@ def test_a_connection_there_is_not_is_refused_with_the_likely_one(process):
         process.on_connection("reids")
     with pytest.raises(OptionError, match=r"expected the name of a connection of the settings, got 7"):
         process.on_connection(7)
+
+
+def test_a_job_of_a_transaction_goes_to_its_connection_when_that_commits(shop, process):
+    engine = make_engine(shop.settings.database_url)
+    delivery_of(shop).store.read(lambda connection: None)
+    with Session(engine) as session:
+        result = process.on_connection("redis").in_session(session).dispatch(1)
+        assert where(shop) == {}
+        session.commit()
+    engine.dispose()
+    assert where(shop) == {("redis", "default"): [result.id]}
+
+
+@pytest.mark.parametrize("words", [lambda app, sig: app.batch([sig]), lambda app, sig: app.batch([[sig, sig]]),
+                                   lambda app, sig: app.chain(sig, sig)])  # fmt: skip
+def test_a_batch_or_chain_goes_to_its_connection_as_a_job_would(shop, process, words):
+    made = words(shop, process.si(1)).on_connection("redis").dispatch()
+    assert made.connection == "redis"
+    [(place, ids)] = where(shop).items()
+    assert (place, len(ids)) == (("redis", "default"), 1)
+
+
+def test_a_member_for_another_broker_than_its_batch_is_refused(shop, process):
+    with pytest.raises(OptionError, match="expected a job for the connection of its batch, 'database', got one for"):
+        shop.batch([process.si(1).set(connection="redis")]).dispatch()
+
+
+def test_what_runs_in_place_is_no_part_of_a_transaction(shop, process):
+    engine = make_engine(shop.settings.database_url)
+    with Session(engine) as session, pytest.raises(OptionError, match="runs jobs in place"):
+        process.on_connection("sync").in_session(session).dispatch(1)
+    engine.dispose()

@@ -293,6 +293,9 @@ def test_a_clock_that_jumps_ahead_and_back_runs_no_tick_twice_and_goes_on(work):
     work.to("03-01 13:59:58", beat, other)
     work.to("03-01 14:00:00", beat, other)
     assert work.ticks() == ["00:00:00", "13:00:00", "14:00:00"]
+    work.to("06-01 00:00", beat, other)  # now it is right, and that tick has been run
+    assert work.ticks() == ["00:00:00", "13:00:00", "14:00:00"]
+    assert work.jobs() == sorted(run.job_id for run in work.runs())
 
 
 def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):

@@ -196,16 +196,16 @@ class RedisDriver(Pausing):
         self.pool.disconnect()
 
 
-def _fields(jobs: Sequence[NewJob]) -> list[str | int]:
-    """Jobs as `put.lua` takes them."""
+def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
+    """Jobs as `put.lua` takes them. What is bytes already is passed on by the client as it is: a fifth of a put."""
     return [
         field
         for job in jobs
         for field in (
-            job.queue, job.id, job.payload, job.priority,
-            "" if job.available_at is None else number(job.available_at), job.unique_key or "",
-            "" if job.unique_for is None else number(job.unique_for),
-            "" if job.on_conflict is Conflict.KEEP else job.on_conflict.value,
-            "" if job.longest is None else number(job.longest), job.fair_key or "",
+            job.queue.encode(), job.id.encode(), job.payload.encode(), job.priority,
+            b"" if job.available_at is None else number(job.available_at), job.unique_key or b"",
+            b"" if job.unique_for is None else number(job.unique_for),
+            b"" if job.on_conflict is Conflict.KEEP else job.on_conflict.value,
+            b"" if job.longest is None else number(job.longest), job.fair_key or b"",
         )
     ]  # fmt: skip

@@ -37,11 +37,11 @@ class Scripts:
         self._pool, self._root, self._clock, self._library = pool, keys.root, clock, library
         self._client = Redis(connection_pool=pool)
 
-    def run(self, name: str, *arguments: str | float) -> Any:
+    def run(self, name: str, *arguments: str | float | bytes) -> Any:
         """Run `lua/<name>.lua` once. Raises `DriverUnavailableError` when it isn't known what became of it."""
         return self.guarded(self._run, name, arguments)
 
-    def run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
+    def run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
         """Run a script with each of these arguments, all or none, and nobody's command between them."""
         return self.guarded(self._run_all, name, portions)
 
@@ -59,14 +59,14 @@ class Scripts:
                 self._pool.disconnect(inuse_connections=False)
             raise
 
-    def _run(self, name: str, arguments: Sequence[str | float]) -> Any:
+    def _run(self, name: str, arguments: Sequence[str | float | bytes]) -> Any:
         given = (self._root, self._now(), *arguments)
         try:
             return self._client.evalsha(digest(name, self._library), 1, *given)
         except NoScriptError:  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
             return self._client.eval(source(name, self._library), 1, *given)
 
-    def _run_all(self, name: str, portions: Sequence[Sequence[str | float]]) -> list[Any]:
+    def _run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipeline:
             for arguments in portions:  # by its text: none may be unknown
                 pipeline.eval(source(name, self._library), 1, self._root, self._now(), *arguments)

@@ -1,0 +1,64 @@
+"""What stands around a job: how far it says it is, its batch, and the jobs before and after it in a chain."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from relevo.dashboard.source import Source
+from relevo.drivers import messages
+from relevo.job.task import PROGRESS
+from relevo.store import batches
+from relevo.store.texts import storable
+
+logger = logging.getLogger(__name__)
+
+LONGEST_CHAIN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A job before or after another one. Without an `id` it will get one when it is sent."""
+
+    where: str
+    id: str | None
+    task: str | None = None
+
+
+def progress(app: Any, uuid: str) -> tuple[float, float] | None:
+    """How much of how much a running job has said to be done. It stands in the result backend, which may be away."""
+    if getattr(app, "settings", None) is None or app.settings.result_backend is None:
+        return None
+    try:
+        meta = app.backend.get_task_meta(uuid)
+        if meta.get("status") != PROGRESS:
+            return None
+        done, total = float(meta["result"]["done"]), float(meta["result"]["total"])
+    except Exception:  # a bar is not worth the page
+        logger.info("no progress of job %s can be read", uuid, exc_info=True)
+        return None
+    return (done, total) if 0 <= done <= total and total > 0 else None
+
+
+def batch_of(source: Source, uuid: str, said: str | None) -> str | None:
+    """The batch of a job: that of its message, or of which it has ended as a member."""
+    return said or batches.batch_of(source.store, uuid)
+
+
+def neighbours(payload: str) -> list[Neighbour]:
+    """The job that has sent this one, and those that follow it, by its message. It may be a stranger's."""
+    try:
+        message = messages.loads(payload)
+        parent = (message.get("headers") or {}).get("parent_id")
+        chain = (json.loads(message["body"])[2].get("chain") or [])[::-1]
+        after = [Neighbour("then", _text(link["options"].get("task_id")), _text(link.get("task")))
+                 for link in chain[:LONGEST_CHAIN]]  # fmt: skip
+    except Exception:  # noqa: BLE001
+        return []
+    return [*([Neighbour("sent by", _text(parent))] if parent else []), *after]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else storable(value)

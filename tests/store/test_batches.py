@@ -1,0 +1,75 @@
+"""Counting members, on every database: batches by their numbers, chords by their jobs; pages; dispatches that died."""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.store import batches, dispatching, outbox
+from relevo.store.batches import BatchRow, MemberEnd
+from relevo.store.outbox import Sending
+from relevo.store.tally import Kind, Tally
+
+CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").written()
+
+
+def opened(store, id_="b", kind=Kind.BATCH, total=3, streams=0, at=1_000_000.0):
+    row = BatchRow(id=id_, name=id_, connection="redis", queue=None, callbacks={"finally": [CALL]}, created_at=at,
+                   tally=Tally(kind=kind, total=total, streams=streams, allow_failures=True))  # fmt: skip
+    store.write(lambda connection: batches.open_(connection, row))
+
+
+def end(store, *ends):
+    store.write(batches.prepared([MemberEnd("b", number, state, uuid) for number, state, uuid in ends], outbox.add))
+
+
+def counts(store):
+    found = batches.find(store, "b").tally
+    return found.total, found.completed, found.failed, found.cancelled, found.finished_at is not None
+
+
+@pytest.mark.parametrize("kind", [Kind.BATCH, Kind.CHORD])
+def test_each_member_counts_once_whatever_is_told_and_how_often(store, now, kind):
+    opened(store, kind=kind)
+    end(store, (0, "completed", "x"), (1, "failed", "y"), (0, "completed", "x"))
+    end(store, (1, "failed", "y"), (0, "failed", "x"))
+    assert counts(store) == (3, 1, 1, 0, False)
+    end(store, (2, "cancelled", "z"), (1, "completed", "y"))
+    assert counts(store) == (3, 2, 0, 1, True)
+    end(store, (2, "completed", "z"))
+    assert counts(store) == (3, 3, 0, 0, True)
+    # A batch is told when all have ended; a chord again, when all have completed after all.
+    assert [waits.jobs for waits in outbox.status(store)] == [1 if kind is Kind.BATCH else 2]
+
+
+def test_members_of_a_chord_that_ask_for_one_place_are_told_apart_by_their_jobs(store, now):
+    opened(store, kind=Kind.CHORD, total=4)
+    end(store, (0, "completed", "x"), (0, "completed", "y"))
+    end(store, (0, "completed", "z"), (1, "completed", "w"), (0, "completed", "y"))
+    assert counts(store) == (4, 4, 0, 0, True)
+    placed = {each.uuid: each.member for each in batches.ended_members(store, "b")}
+    assert (placed["x"], placed["w"]) == (0, 1)
+    assert len(set(placed.values())) == 4
+
+
+def test_pages_lose_none_of_those_made_at_the_same_moment(store, now):
+    names = [f"b{number}" for number in range(7)]
+    for name in names:
+        opened(store, name, at=1_000_000.0 if name < "b4" else 1_000_001.0)
+    found, edge = [], None
+    while page := batches.page(store, before=edge, limit=2):
+        found += [row.id for row in page]
+        edge = page[-1].created_at, page[-1].id
+    assert found == sorted(names, reverse=True)
+
+
+def test_a_dispatch_that_fell_silent_is_ended_once(store, now):
+    opened(store, total=1, streams=1)
+    store.write(lambda connection: dispatching.says(connection, "b"))
+    end(store, (0, "completed", "x"))
+    now(1_000_000.0 + dispatching.SILENT)
+    assert dispatching.abandon(store, outbox.add) == []
+    now(1_000_001.0 + dispatching.SILENT)
+    [row] = dispatching.abandon(store, outbox.add)
+    assert dispatching.abandon(store, outbox.add) == []
+    assert row.id == "b"
+    assert counts(store) == (2, 1, 1, 0, True)
