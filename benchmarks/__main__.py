@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("drain", "recording", "latency", "recovery", "stop", "images")
+ALL = ("drain", "recording", "limits", "latency", "recovery", "stop", "images")
 
 
 def main() -> int:

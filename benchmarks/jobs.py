@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 
 from relevo import config
 from relevo.app import create_app
+from relevo.job.middleware import WithoutOverlapping
 
 BROKER, JOURNAL = os.environ["BENCH_BROKER"], os.environ["BENCH_JOURNAL"]
 QUEUE = "bench"
@@ -47,6 +48,13 @@ def _ready(**_) -> None:
 @app.task(name="bench.noop", ignore_result=True)
 def noop() -> None:
     """Do nothing."""
+
+
+if not os.environ.get("BENCH_STOCK"):
+
+    @app.task(name="bench.limited", ignore_result=True, middleware=[WithoutOverlapping(at_most=100)])
+    def limited() -> None:
+        """Do nothing, under a permit that is always there."""
 
 
 @app.task(name="bench.member", ignore_result=True)

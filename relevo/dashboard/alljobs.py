@@ -19,6 +19,8 @@ from relevo.store.history import Ended, EndedJob
 from relevo.store.search import Search
 
 ROWS = 50
+#: Seconds for which is looked, about, before the page says how far back it has come.
+LOOKS_FOR = 0.15
 MOST_PICKED = 1000
 #: Name in the url -> state in the broker.
 TO_DO = {"pending": State.PENDING, "delayed": State.DELAYED, "running": State.RESERVED}
@@ -40,7 +42,8 @@ class JobsPage(Page):
         if queue:
             search = Search((*search.terms, ("queue", queue)), search.words, search.since, search.until)
         values = {"state": state, "q": text, "queue": queue, "wrong": wrong, "states": [*TO_DO, *ENDED], "rows": [],
-                  "ended": state in ENDED, "more": None, "before": self.field("before"), "now": 0.0}  # fmt: skip
+                  "ended": state in ENDED, "more": None, "before": self.field("before"), "now": 0.0,
+                  "further": None}  # fmt: skip
         if wrong:
             return values
         self.looks_at = "The store" if state in ENDED else "The broker"
@@ -66,10 +69,15 @@ class JobsPage(Page):
         store = self.application.source.store
         common = watched.are_common(store, [value for name, value in search.terms if name == "tag"])
         conditions = searching.of_history(search, common)
-        rows = history.page(store, ENDED[state], before=self._before(), limit=ROWS + 1, also=conditions,
-                            silenced=SILENCED.get(state))  # fmt: skip
-        last = rows[ROWS - 1] if len(rows) > ROWS else None
-        return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}"}
+        before, silenced, further = self._before(), SILENCED.get(state), None
+        if search.reads_all:
+            rows, further = history.walk(store, ENDED[state], conditions, before=before, limit=ROWS + 1,
+                                         silenced=silenced, seconds=LOOKS_FOR)  # fmt: skip
+        else:
+            rows = history.page(store, ENDED[state], before=before, limit=ROWS + 1, also=conditions, silenced=silenced)
+        last = rows[ROWS - 1] if len(rows) > ROWS else further
+        return {"rows": rows[:ROWS], "more": last and f"{last.ended_at!r}:{last.id}",
+                "further": further.ended_at if further else None}  # fmt: skip
 
     def _before(self) -> EndedJob | None:
         """The last job of the page before: only when it ended, and its number."""

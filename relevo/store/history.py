@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,8 @@ from relevo.store.tables import history, tags
 
 # So many rows are deleted in one step.
 PAGE = 1000
+#: So many are looked through at a time for what no index finds.
+WINDOW = 20_000
 
 
 class Ended(StrEnum):
@@ -86,7 +89,11 @@ def page(
     Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search` makes them.
     `silenced`: only those that are listed apart, or only the others; None: both.
     """
-    query = select(history).where(history.c.state == state, _which(silenced), *also)
+    if state is Ended.COMPLETED and silenced is None:  # two walks of the index: one over both would sort
+        shown, apart = (page(store, state, tag=tag, before=before, limit=limit, also=also, silenced=each)
+                        for each in (False, True))  # fmt: skip
+        return sorted(shown + apart, key=lambda job: (job.ended_at, job.id), reverse=True)[:limit]
+    query = select(history).where(history.c.state == state, history.c.silenced == int(bool(silenced)), *also)
     if tag is not None:
         query = query.where(exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid))
     if before is not None:
@@ -95,8 +102,36 @@ def page(
     return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
-def _which(silenced: bool | None) -> ColumnElement[bool]:
-    return history.c.silenced.in_((0, 1) if silenced is None else (int(silenced),))
+def walk(
+    store: Store, state: Ended, also: Sequence[ColumnElement[bool]], *, before: EndedJob | None, limit: int,
+    silenced: bool | None, seconds: float,
+) -> tuple[list[EndedJob], EndedJob | None]:
+    """As `page`, for conditions that no index helps: a window of rows after the other, for about so many seconds.
+
+    Returns the jobs, and where to go on if that was not the end: of it only `ended_at` and `id` matter.
+    """
+    began, found = time.monotonic(), list[EndedJob]()
+    while True:
+        edge = _edge(store, state, before, bool(silenced))
+        inside = [] if edge is None else [tuple_(history.c.ended_at, history.c.id) >= tuple_(edge.ended_at, edge.id)]
+        found += page(store, state, before=before, limit=limit - len(found), also=[*also, *inside],
+                      silenced=bool(silenced))  # fmt: skip
+        if edge is None or len(found) >= limit:
+            return found, None
+        before = edge
+        if time.monotonic() - began > seconds:
+            return found, edge
+
+
+def _edge(store: Store, state: Ended, before: EndedJob | None, silenced: bool) -> EndedJob | None:
+    """The last row of the next window, by the index alone; None when the window has everything that is left."""
+    query = select(history.c.ended_at, history.c.id).where(history.c.state == state,
+                                                           history.c.silenced == int(silenced))  # fmt: skip
+    if before is not None:
+        query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
+    query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).offset(WINDOW - 1).limit(1)
+    row = store.read(lambda connection: connection.execute(query).first())
+    return None if row is None else EndedJob("", "", "", "", state, 0, row.ended_at, id=row.id)
 
 
 def forget(store: Store, uuids: Sequence[str]) -> int:
@@ -113,7 +148,8 @@ def forget(store: Store, uuids: Sequence[str]) -> int:
 
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
     """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns how many."""
-    oldest = select(history.c.id).where(history.c.state == state, _which(None), history.c.ended_at < before).limit(most)
+    oldest = select(history.c.id).where(history.c.state == state, history.c.silenced.in_((0, 1)),
+                                        history.c.ended_at < before).limit(most)  # fmt: skip
     numbers = store.read(lambda connection: list(connection.execute(oldest).scalars()))
     if numbers:
         store.write(lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers))))

@@ -37,6 +37,11 @@ class Search:
     until: float | None = None
     text: str = field(default="", compare=False)
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether it may have to look through every job: for words in texts, or for a pattern."""
+        return bool(self.words) or any(name in ("args", "error") or "*" in value for name, value in self.terms)
+
     def __bool__(self) -> bool:
         return bool(self.terms or self.words or self.since is not None or self.until is not None)
 

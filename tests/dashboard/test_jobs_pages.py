@@ -8,6 +8,7 @@ import re
 import pytest
 
 from relevo import clock
+from relevo.dashboard import alljobs
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
@@ -161,3 +162,22 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
     again = next(view for view in source.driver.peek("default", State.PENDING) if view.id == "f")
     assert json.loads(messages.loads(again.payload)["body"])[0] == [2, {"password": secret, "user": {"api_key": "new"}}]
     assert secret not in site.get("/audit")
+
+
+def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, monkeypatch):
+    for number in range(28):
+        ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
+    monkeypatch.setattr(history, "WINDOW", 10)
+    monkeypatch.setattr(alljobs, "LOOKS_FOR", 60.0)
+    assert rows(site.get("/jobs?state=completed&q=error:one")) == ["j25"]
+    monkeypatch.setattr(alljobs, "LOOKS_FOR", -1.0)
+    found, path = [], "/jobs?state=completed&q=error:one"
+    for looked in range(3):
+        page = site.get(path)
+        found.append(rows(page))
+        link = re.search(r'rel="next" href="([^"]+)"', page)
+        assert (link is not None) == (looked < 2)
+        assert ("Search further back" in page) == (looked < 2)
+        path = link and link[1].replace("&amp;", "&")
+    assert found == [[], [], ["j25"]]
+    assert "No completed job fits" in site.get("/jobs?state=completed&q=task:nothing")

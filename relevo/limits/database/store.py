@@ -33,7 +33,7 @@ _KEY = limits.c.limit_key == bindparam("key")
 _STATE = select(limits.c.state).where(_KEY)
 # All that one look can tell, for the round trips: the state, a rate of the key's name, whether anybody is in line.
 _LOOK = select(
-    limits.c.state, limits.c.at_most,
+    limits.c.state, limits.c.at_most, limits.c.keep_until,
     select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
     exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
 ).where(_KEY)  # fmt: skip
@@ -45,7 +45,9 @@ class DatabaseLimits(Limits):
 
     def __init__(self, url: str, now: Callable[[], float], rescue: Callable[[], int]) -> None:
         self._connections = Connections(url)
-        if self._connections.dialect == "sqlite":
+        #: SQLite: whoever has begun to write is alone.
+        self._has_one_writer = self._connections.dialect == "sqlite"
+        if self._has_one_writer:
             event.listen(self._connections.engine, "connect", _lightly)
         self._now, self._rescue = now, rescue
         self._tidied = time.monotonic()
@@ -67,10 +69,12 @@ class DatabaseLimits(Limits):
         check_key(key)
 
         def give_back(connection: Connection) -> list[str]:
-            if not connection.execute(_LOCK, {"key": key}).first():
+            if not self._has_one_writer and not connection.execute(_LOCK, {"key": key}).first():
                 return []
             # In a statement of its own: what waits for a lock looks with the eyes of the moment before.
-            row = connection.execute(_LOOK, {"key": key, "name": ""}).one()
+            row = connection.execute(_LOOK, {"key": key, "name": ""}).first()
+            if row is None:
+                return []
             record = DatabaseRecord(connection, key, row, self._now())
             return steps.give_back(record, record.at_most, holder, record.now)
 
@@ -136,9 +140,13 @@ class DatabaseLimits(Limits):
         check_key(key)
 
         def locked(connection: Connection) -> Result:
-            now = self._now()
-            lock(connection, key, now + UNUSED + keep, at_most)
-            row = connection.execute(_LOOK, {"key": key, "name": name_of(key)}).one()
+            now, asked = self._now(), {"key": key, "name": name_of(key)}
+            row = connection.execute(_LOOK, asked).first() if self._has_one_writer else None
+            # Where the transaction is the lock, a row that is as it should be needs no writing.
+            fresh = row is not None and row.keep_until > now + keep + UNUSED / 2
+            if row is None or not fresh or at_most not in (None, row.at_most):
+                lock(connection, key, now + UNUSED + keep, at_most)
+                row = connection.execute(_LOOK, asked).one()
             return work(connection, DatabaseRecord(connection, key, row, now))
 
         return self._connections.write(locked)

@@ -1,0 +1,59 @@
+"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under a permit, in turns.
+
+    python -m benchmarks.limits [URL …]         BENCH_JOBS=1000 BENCH_ROUNDS=3
+
+The fair queue holds the jobs of ten tenants; the permit is always there, so what is measured is asking for it and
+giving it back. Ratios are of the plain rate of the same round.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks.drain import Side
+from benchmarks.stage import Stage, brokers, new_job, table
+
+JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "1000")), int(os.environ.get("BENCH_ROUNDS", "3"))
+
+
+def filled(name: str, tenants: int = 0) -> Callable[[Stage, int], None]:
+    """How a stage is filled with jobs of this task."""
+
+    def fill(stage: Stage, jobs: int) -> None:
+        stage.clear()
+        rows = [new_job("bench.mark", [1]), *(new_job(name, []) for _ in range(jobs)), new_job("bench.mark", [2])]
+        if tenants:
+            # The last one must come last: it is of a tenant whose turns are all given by then.
+            rows = [replace(row, fair_key=str(at % tenants if at <= jobs else 0)) for at, row in enumerate(rows)]
+            rows[-1] = replace(rows[-1], priority=9)
+        for start in range(0, len(rows), 1000):
+            stage.driver.put(rows[start : start + 1000])
+
+    return fill
+
+
+def main(urls: list[str]) -> None:
+    with brokers(urls) as found:
+        for broker, url in found.items():
+            stage = Stage(url)
+            sides = [Side("plain", stage, filled("bench.noop"), JOBS),
+                     Side("fair", stage, filled("bench.noop", tenants=10), JOBS),
+                     Side("permit", stage, filled("bench.limited"), JOBS)]  # fmt: skip
+            for _ in range(ROUNDS):
+                for side in sides:
+                    side.run()
+            plain = sides[0]
+            table(f"{broker}: {ROUNDS} rounds of {JOBS} jobs, medians", ["side", "jobs/s", "of plain", "CPU ms/job"], [
+                [side.name, f"{statistics.median(side.rates):.0f}",
+                 f"{statistics.median(one / other for one, other in zip(side.rates, plain.rates, strict=True)):.2f}",
+                 f"{statistics.median(side.cpu):.2f}"]
+                for side in sides
+            ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
