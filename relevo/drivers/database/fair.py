@@ -12,11 +12,12 @@ Jobs without a key in such a queue are given turns by whoever moves what is due,
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, update
 
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.table import jobs, turns
@@ -25,6 +26,8 @@ from relevo.drivers.database.table import jobs, turns
 TURNS = 1e9
 #: The key of jobs that have none.
 NOBODY = ""
+# In so large a part of all puts the turns of keys that have none left are dropped.
+TIDY = 0.01
 # So many jobs without a key are given turns at once; so many are looked at for the oldest.
 BATCH = 1000
 
@@ -52,6 +55,12 @@ _LAST = select(func.max(turns.c.finish)).where(_PLACE)
 _THEIRS = select(turns.c.fair_key, turns.c.finish).where(
     _PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True))
 ).with_for_update()  # fmt: skip
+_OVER = select(turns.c.fair_key).where(
+    _PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NOBODY
+).limit(BATCH).with_for_update(skip_locked=True)  # fmt: skip
+_BEGIN = update(turns).where(
+    _PLACE, turns.c.fair_key == bindparam("k"), turns.c.finish < bindparam("end")
+).values(finish=bindparam("end"))  # fmt: skip
 _END = update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
 
 
@@ -104,6 +113,8 @@ def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> li
         known = _ends(connection, place, sorted(keys[place] | {NOBODY}))
         first = _first(connection, place)
         start = _last(connection, place) if first is None else first
+        if random.random() < TIDY:  # noqa: S311  now and then is enough
+            _forget(connection, place, start, keys[place])
         ends |= {(*place, key): max(start, known[key]) for key in keys[place]}
     given = []
     for each in wanted:
@@ -114,6 +125,15 @@ def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> li
             {"q": queue, "p": priority, "k": key, "end": end} for (queue, priority, key), end in sorted(ends.items())
         ])  # fmt: skip
     return given
+
+
+def _forget(connection: Connection, place: _Place, start: float, keys: Collection[str]) -> None:
+    """Drop the rows of keys whose last turn ended before the next begins: they say no more than no row does."""
+    queue, priority = place
+    connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NOBODY, "end": start})
+    over = connection.execute(_OVER, {"q": queue, "p": priority, "end": start}).scalars()
+    if idle := [key for key in over if key not in keys]:
+        connection.execute(delete(turns).where(_PLACE, turns.c.fair_key.in_(idle)), {"q": queue, "p": priority})
 
 
 def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
