@@ -32,7 +32,7 @@ dev: runtime  ## Workers, beat, dashboard and API in one terminal, started again
 	@$(BIN)/python -m tasks.dev $(ARGS)
 
 test: setup  ## Run every test
-	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup  ## ruff, mypy and the order of the packages
 	$(BIN)/python -m ruff check .

@@ -25,6 +25,10 @@ from sqlalchemy.engine import URL, make_url
 
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
 SQLITE_BUSY_TIMEOUT = 60
+# SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever longer: after so many
+# milliseconds it begins with 1 again.
+SQLITE_LOOK_AGAIN = 20
+BEGIN = "BEGIN IMMEDIATE"
 # How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer than any step.
 FORK_PATIENCE = SQLITE_BUSY_TIMEOUT + 10
 # Who executes with this option gets no BEGIN: each statement is a transaction of its own.
@@ -122,8 +126,28 @@ def _into_wal(connection: Any) -> None:
 
 
 def _on_begin(connection: Any) -> None:
-    if not connection.get_execution_options().get(ALONE):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if connection.get_execution_options().get(ALONE):
+        return
+    raw = connection.connection.driver_connection
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
+    raw.execute(f"PRAGMA busy_timeout = {SQLITE_LOOK_AGAIN}")
+    try:
+        while not _is_begun(raw, deadline):
+            pass
+    except sqlite3.Error:
+        connection.exec_driver_sql(BEGIN)  # fails again, as SQLAlchemy tells of it
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
+
+
+def _is_begun(connection: Any, deadline: float) -> bool:
+    try:
+        connection.execute(BEGIN)
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) and time.monotonic() < deadline:
+            return False
+        raise
+    return True
 
 
 # --- forks ----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# The slowest first.
+SLOW = ("tests/flow/", "tests/application/test_dev", "test_live.py", "test_killed.py", "tests/faults/",
+        "tests/application/", "tests/properties/", "test_browser.py", "test_chords.py", "tests/drivers/")  # fmt: skip
+
 CELERYS_OWN = frozenset(_state._on_app_finalizers)
 
 
@@ -57,6 +61,11 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     opened = Broker(request.param, opener(request.param, request))
     yield opened
     opened.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for real processes first: at the end it would leave all but one of those that run tests idle."""
+    items.sort(key=lambda item: SLOW.index(found[0]) if (found := [s for s in SLOW if s in item.nodeid]) else len(SLOW))
 
 
 def pytest_collection_finish() -> None:

@@ -162,7 +162,10 @@ class Driver(ABC):
 
     @abstractmethod
     def clear(self, queue: str) -> int:
-        """Delete the pending and delayed jobs of a queue; reserved ones are left to their workers. Returns how many."""
+        """Delete the pending and delayed jobs of a queue; reserved ones are left to their workers. Returns how many.
+
+        In a fair queue all keys begin anew, and it is one again only when the next key comes.
+        """
 
     @abstractmethod
     def pause(self, queue: str, until: float | None = None) -> None:

@@ -137,6 +137,19 @@ def test_deleted_withdrawn_cleared_and_acked_jobs_are_gone(driver):
     assert in_turn(driver) == ["b1"]
 
 
+def test_in_a_queue_that_was_cleared_all_begin_anew(driver, clock):
+    put_many(driver, "a", 3)
+    driver.clear("default")
+    put_many(driver, "b", 1)
+    put_many(driver, "a", 1)
+    assert in_turn(driver) == ["b1", "a1"]
+    driver.clear("default")
+    driver.put([job(id="second", available_at=clock() + 1)])
+    clock.forward(1)
+    put(driver, "third")
+    assert in_turn(driver) == ["second", "third"]
+
+
 def test_a_paused_fair_queue_waits(driver):
     put_many(driver, "a", 2)
     driver.pause("default")

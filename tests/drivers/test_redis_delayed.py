@@ -39,7 +39,7 @@ def test_reserving_takes_as_many_commands_as_without_them(server, driver, many):
 def test_they_are_counted_and_listed_in_the_order_in_which_they_come_due(server, driver, many):
     assert counts(driver) == (0, MANY, 0)
     assert ids(driver.peek("default", State.DELAYED, 3)) == ["0", "1", "2"]
-    assert commands(server, lambda: counts(driver)) < 40
+    assert commands(server, lambda: counts(driver)) < 100  # a few for each priority, whatever waits
 
 
 def test_they_are_deleted_by_id_and_cleared(server, driver, many):

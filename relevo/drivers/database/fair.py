@@ -86,6 +86,11 @@ def adopt(connection: Connection) -> None:
             _give(connection, rows, _turns(connection, [(queue, priority, row.fair_key) for row in rows]))
 
 
+def forget(connection: Connection, queue: str) -> None:
+    """Nobody has had a turn any more."""
+    connection.execute(delete(turns).where(turns.c.queue == queue))
+
+
 def oldest(connection: Connection, queue: str) -> float | None:
     """Since when the oldest pending job could have run: of the first thousand, where each key has its first."""
     first = (

@@ -171,6 +171,7 @@ def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
 
 def clear(connection: Connection, queue: str) -> int:
     free = and_(jobs.c.queue == queue, jobs.c.state.in_(["pending", "delayed"]))
+    fair.forget(connection, queue)
     return connection.execute(delete(jobs).where(free)).rowcount
 
 

@@ -182,7 +182,7 @@ class MemoryDriver(Pausing):
     def clear(self, queue: str) -> int:
         checks.queues([queue])
         with self._lock:
-            return self._jobs.forget(self._jobs.free(queue))
+            return self._jobs.clear(queue)
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

@@ -99,6 +99,11 @@ class Jobs:
             job.available_at, job.turn = now, None
         return len(delayed)
 
+    def clear(self, queue: str) -> int:
+        """Forget the jobs of a queue that nobody holds. Returns how many."""
+        self._turns.forget(queue)
+        return self.forget(self.free(queue))
+
     def free(self, queue: str) -> list[Job]:
         """The jobs of a queue that nobody holds."""
         return [job for job in self._living.values() if job.queue == queue and job.token is None]

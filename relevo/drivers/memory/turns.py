@@ -14,6 +14,11 @@ class Turns:
     def __init__(self) -> None:
         self._ends: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
 
+    def forget(self, queue: str) -> None:
+        """Nobody has had a turn any more."""
+        for place in [place for place in self._ends if place[0] == queue]:
+            del self._ends[place]
+
     def give(self, pending: Iterable[Job]) -> None:
         """Give a turn to each of these pending jobs that has none, where somebody takes turns."""
         waiting = list(pending)

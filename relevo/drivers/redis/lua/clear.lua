@@ -16,7 +16,10 @@ for at = 4, #ARGV do
     cleared = cleared + redis.call('LLEN', ARGV[at])
     redis.call('UNLINK', ARGV[at])
 end
-for priority = 0, 9 do empty(pending_key(queue, priority)) end
+for priority = 0, 9 do
+    empty(pending_key(queue, priority))
+    redis.call('DEL', turns_key(queue, priority)) -- nobody has had a turn any more
+end
 empty(delayed_key(queue))
 redis.call('DEL', bell_key(queue))
 return cleared
