@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import pytest
 import redis
@@ -31,6 +32,21 @@ def lose(driver, monkeypatch):
     put(driver, "warm", queue="warm")  # Redis knows the scripts
     take(driver, "warm")
     return lose
+
+
+def test_a_process_that_was_forked_puts_in_its_own_name(driver):
+    """As under a web server that forks after it has dispatched: each would get the answer to the other's put."""
+    put(driver, "before")
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            put(driver, "child")
+            code = 0
+        os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    put(driver, "parent")
+    assert ids(take(driver)) == ["before", "child", "parent"]
 
 
 def test_a_put_that_got_no_answer_is_done_once_however_often_it_is_tried(driver, lose):

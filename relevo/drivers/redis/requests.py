@@ -12,6 +12,7 @@ All the others may be done twice: a second ack, release or extension of a lease 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +27,18 @@ class Puts(threading.local):
     """The puts of one thread."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self.thread = uuid4().hex[:16]
+        self._pid = os.getpid()
         self._number = 0
         self._lost: list[tuple[str, str]] = []
 
     def number_of(self, jobs: list[tuple[str, str]]) -> int:
         """The number under which these jobs (queue, id) are put: the last put's if they are its and got no answer."""
+        if self._pid != os.getpid():  # a fork's: under its parent's name it would get the answers to its parent's puts
+            self._begin()
         if not self._lost or self._lost != jobs:
             self._number += 1
         self._lost = jobs
