@@ -78,7 +78,9 @@ def mariadb() -> Iterator[str]:
     me = pwd.getpwuid(os.getuid()).pw_name
     with folder() as home:
         port = free_port()
-        common = ["--no-defaults", f"--user={me}", f"--datadir={home}/data"]
+        # A server that starts clears its folder of temporary files: two must not have the same one.
+        Path(home, "tmp").mkdir()
+        common = ["--no-defaults", f"--user={me}", f"--datadir={home}/data", f"--tmpdir={home}/tmp"]
         install([installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], home)
         command = [program, *common, f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/socket"]
         command += ["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--max-connections=300"]
