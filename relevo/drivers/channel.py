@@ -168,13 +168,13 @@ class Channel(virtual.Channel):
         return delivered
 
     def deliver_jobs(self, heard: bool) -> bool:
-        """Hand over as many jobs as there is room for; write acks that wait. Returns whether there was any job."""
+        """Hand over as many jobs as there is room for; write acks that wait. Returns whether to come again."""
         delivered = False
         if queues := self.job_queues():
             for job in self.intake.jobs(queues, self.qos, heard):
                 self._start(job)
                 delivered = True
-        return delivered or self.intake.parks
+        return delivered or (self.intake.parks and self.has_room())
 
     def _start(self, job: ReservedJob) -> None:
         message = self._message(job)

@@ -41,7 +41,7 @@ class Intake:
         self._handed = 0
         self._exhausted = False
         self._suspensions = Suspensions(driver)
-        #: Whether all that the last reservation brought had to be parked: there may be more of the same behind.
+        #: Whether all that the last reservation brought had to be parked, and there may be more of the same behind.
         self.parks = False
 
     def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
@@ -74,7 +74,7 @@ class Intake:
             raise
         self._exhausted = len(jobs) < asked
         free = self._suspensions.park(jobs)
-        self.parks = bool(jobs) and not free
+        self.parks = bool(jobs) and not free and not self._exhausted
         taken, too_many = self._ledger.take(free[:limit]), self._ledger.take(free[limit:])
         if too_many:  # they were asked for to be parked, and needn't be
             self._exhausted = False

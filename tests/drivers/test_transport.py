@@ -10,9 +10,10 @@ from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
-from relevo.drivers import channel, shift, transport
+from relevo.drivers import channel, intake, shift, transport
 from relevo.drivers.database.bells import SqliteBell
 from relevo.job import events
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,34 @@ def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connect
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=60)
     assert turns == [transport.YIELD]
+
+
+@pytest.mark.parametrize("parked", [1, intake.MOST + 1])
+def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, parked):
+    """It went round and round instead, deaf to the bell, and took no job any more."""
+    # Given a worker that hears of jobs of which none may start
+    driver, jobs, started = connection.transport.driver, Queue("jobs", durable=True), []
+    driver.suspend("task:mail")
+    with Consumer(connection, [jobs], callbacks=[lambda _body, message: started.append(message)]) as consumer:
+        consumer.qos(prefetch_count=2)
+        with Connection(connection.as_uri()) as client:
+            for task in ["mail"] * parked:
+                Producer(client).publish({}, routing_key="jobs", headers={"task": task})
+            eventually(lambda: passed(connection) and driver.parked("task:mail") == parked)
+
+            # When one comes that may, I expect it to be started
+            Producer(client).publish({}, routing_key="jobs", headers={"task": "other"})
+            eventually(lambda: passed(connection) and started)
+    assert [message.headers["task"] for message in started] == ["other"]
+
+
+def passed(connection: Connection) -> bool:
+    """One round of a worker's loop. Returns whether it found nothing to do in it, and so waited."""
+    try:
+        connection.drain_events(timeout=0.001)
+    except TimeoutError:
+        return True
+    return False
 
 
 class TestEventsThatNobodyHears:
