@@ -68,17 +68,33 @@ def test_every_target_is_phony_so_that_a_file_of_its_name_changes_nothing():
     ids=["an old Python", "a Debian without python3-venv"],
 )
 def test_setup_says_what_is_missing_and_leaves_nothing_half_made(tmp_path, python, said):
-    checkout = tmp_path / "a folder with spaces"
-    (checkout / ".ci").mkdir(parents=True)
-    for name in ("Makefile", ".ci/install", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
-        shutil.copy(ROOT / name, checkout / name)
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\n{python}\n")
-    fake.chmod(0o755)
-    ran = subprocess.run(["make", "setup", f"PYTHON={fake}"], cwd=checkout, capture_output=True, text=True, check=False)
+    ran, checkout = set_up_with(python, tmp_path)
     assert ran.returncode != 0
     assert said in ran.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_setup_never_empties_what_a_link_leads_to(tmp_path):
+    somebodys = tmp_path / "somebody's"
+    (somebodys / "bin").mkdir(parents=True)
+    _, checkout = set_up_with("exit 0", tmp_path, linked=somebodys)
+    assert (somebodys / "bin").is_dir()
+    assert not (checkout / ".venv").is_symlink()
+
+
+def set_up_with(python: str, folder: Path, linked: Path | None = None) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """`make setup` in a checkout whose Python is this script, and whose `.venv` may be a link. Returns how it went."""
+    checkout = folder / "a folder with spaces"
+    (checkout / ".ci").mkdir(parents=True)
+    for name in ("Makefile", ".ci/install", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, checkout / name)
+    if linked:
+        (checkout / ".venv").symlink_to(linked)
+    fake = folder / "python"
+    fake.write_text(f"#!/bin/sh\n{python}\n")
+    fake.chmod(0o755)
+    command = ["make", "setup", f"PYTHON={fake}"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False), checkout
 
 
 # --- papers ---------------------------------------------------------------------------------------------------------

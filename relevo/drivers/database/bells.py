@@ -1,7 +1,8 @@
 """What an idle worker listens to, so that it need not ask the table again and again.
 
 * SQLite: `PRAGMA data_version` says whether another connection has committed anything. It costs microseconds and no
-  lock, so it may be asked every `interval`; the table is read only when it changed.
+  lock; the table is read only when it changed. Linux tells of each write to the WAL (`filewatch.py`), so it is asked
+  then, and elsewhere every `interval`.
 * PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. Where LISTEN can't work (PgBouncer in
   transaction mode) the look every `interval` is enough by itself.
 * MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
@@ -22,6 +23,7 @@ from sqlalchemy import Engine, text
 from relevo.database import servers
 from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
+from relevo.drivers.database.filewatch import FileWatch
 from relevo.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 
@@ -29,6 +31,8 @@ CHANNEL = "relevo"
 
 # Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net under NOTIFY.
 SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.08, 1.0, 0.1
+# SQLite's net under the file's watch, and the first wait after a write: it is seen before its commit is complete.
+SQLITE_NET, SQLITE_FIRST = 1.0, 0.005
 # No interval is shorter than this: what is due already and still not taken waits for something else.
 SHORTEST_INTERVAL = 0.02
 
@@ -72,32 +76,70 @@ class TimedBell(Bell):
 
 
 class SqliteBell(TimedBell):
-    """Hears every commit of another connection, and the instant at which the next job comes due."""
+    """Hears every commit of another connection, and the instant at which the next job comes due.
 
-    longest = SQLITE_INTERVAL
+    After a write it looks by the clock, in growing steps, until there are no more: a commit becomes visible only after
+    its last write, and a file that others write to all the time must not wake its idle workers at each commit.
+    """
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
         super().__init__(until_due)
-        self._engine = engine
-        self._connection: Any = None
-        self._version: int | None = None
-        close_before_fork(self)
+        self._commits = _Commits(engine)
+        self._version: tuple[int, int] | None = None
+        self._watch = FileWatch(f"{engine.url.database}-wal")
+        self._step: float | None = None
+
+    @property
+    def longest(self) -> float:  # type: ignore[override]  # see `interval`
+        if self._step is not None:
+            return self._step
+        return SQLITE_INTERVAL if self._watch.fileno() is None else SQLITE_NET
+
+    def fileno(self) -> int | None:
+        return self._watch.fileno() if self._step is None else None
 
     def hear(self) -> bool:
-        before, self._version = self._version, self._ask()
-        return before is None or before != self._version or self._until_due() <= 0
+        before, self._version = self._version, self._commits.count()
+        self._watch.open()  # there is a WAL now
+        changed = before is None or before != self._version
+        self._pace(self._watch.read() or changed)
+        return changed or self._until_due() <= 0
 
-    def _ask(self) -> int | None:
-        with sqlite_turn, contextlib.suppress(Exception):  # a file that is away: look, and let the look say so
+    def _pace(self, written: bool) -> None:
+        if self._step is None:
+            self._step = SQLITE_FIRST if written else None
+        elif written or self._step < SQLITE_INTERVAL:
+            self._step = min(2 * self._step, SQLITE_INTERVAL)
+        else:
+            self._step = None
+
+    def close(self) -> None:
+        self._commits.close()
+        self._watch.close()
+
+
+class _Commits:
+    """A connection that is asked for the commits of all others. Any thread that forks closes it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None
+        self._opened = 0
+        close_before_fork(self)
+
+    def count(self) -> tuple[int, int] | None:
+        """Another value than before after a commit; None when it can't be known: look, and let the look say why."""
+        with sqlite_turn, contextlib.suppress(Exception):
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
+                self._opened += 1
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            return version
+            return self._opened, version
         return None
 
     def close(self) -> None:
         with sqlite_turn:
-            connection, self._connection, self._version = self._connection, None, None
+            connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
 
