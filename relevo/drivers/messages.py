@@ -25,6 +25,8 @@ Message = dict[str, Any]
 
 #: The property that a message has while its job is reserved: whoever holds it may put it back changed.
 LEASED = "leased"
+#: The property that says which permit the worker holds for the job: the key of a limit.
+PERMIT = "permit"
 #: The header in which the engine says what Celery has no word for; `unique` in it is for the broker.
 HEADER = "relevo"
 #: The property that says since when a job could have run, in POSIX seconds, by the clock of who put it.
@@ -100,8 +102,11 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
     return HEADER in headers and unique_of(headers).get("until") == START
 
 
-def message_of(job: ReservedJob) -> Message:
-    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
+def message_of(job: ReservedJob, permit: str | None = None) -> Message:
+    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable.
+
+    `permit`: what the worker holds for it, whatever the message itself says.
+    """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}
     properties = fields.get("properties")
@@ -115,6 +120,9 @@ def message_of(job: ReservedJob) -> Message:
         headers["id"] = properties["correlation_id"] = job.id
     properties["delivery_tag"] = job.lease.token
     properties[LEASED] = True
+    properties.pop(PERMIT, None)
+    if permit is not None:
+        properties[PERMIT] = permit
     info = properties.setdefault("delivery_info", {})
     if job.rescues:
         info["redelivered"] = True
@@ -168,6 +176,11 @@ def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
     except Exception:  # noqa: BLE001  it may be anybody's
         return (), {}, {}
     return args, kwargs, embed if isinstance(embed, dict) else {}
+
+
+def is_plain(payload: str) -> bool:
+    """Whether it holds nothing but JSON's own values, as they are."""
+    return _MARK not in payload and "__type__" not in payload
 
 
 def _priority(given: Any) -> int:

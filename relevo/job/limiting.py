@@ -10,8 +10,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from celery.exceptions import TaskPredicate
 
@@ -36,6 +36,22 @@ LONGEST = 365 * 86_400.0
 DEFAULT = "default"
 
 
+class Known(Protocol):
+    """What of a job tells whose it is."""
+
+    @property
+    def app(self) -> Any: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...
+
+
 class Ground(NamedTuple):
     """Where a job came from: its broker's driver, and the limits beside it."""
 
@@ -56,7 +72,7 @@ def ground_of(job: RunningJob) -> Ground | None:
     return Ground(driver, limits_for(driver))
 
 
-def whose(by: By, job: RunningJob) -> str | None:
+def whose(by: By, job: Known) -> str | None:
     """What `by` says of a job. Raises OptionError when it can't be said."""
     if by is None:
         return None
@@ -71,10 +87,10 @@ def whose(by: By, job: RunningJob) -> str | None:
     return values[0] if len(values) == 1 else repr(values)
 
 
-def _arguments(job: RunningJob) -> dict[str, Any]:
+def _arguments(job: Known) -> dict[str, Any]:
     """The arguments of a job by their names, defaults too."""
     try:
-        bound = inspect.signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
+        bound = _signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
     except TypeError as error:
         raise OptionError(f"the arguments of task {job.task!r} don't fit: {error}") from error
     bound.apply_defaults()
@@ -83,6 +99,11 @@ def _arguments(job: RunningJob) -> dict[str, Any]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             named |= named.pop(parameter.name)
     return named
+
+
+@lru_cache(maxsize=4096)
+def _signature(body: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(body)
 
 
 def defined(app: Any) -> Mapping[str, Rate]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.limits import steps
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
 from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
@@ -95,6 +95,23 @@ class MemoryLimits(Limits):
         with self._lock:
             record = self._record(key)
             return steps.give_back(record, record.at_most, holder, self._now())
+
+    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+        taken: set[str] = set()
+        with self._lock:
+            for key, those in steps.by_key(wanted, lambda each: each.key):
+                record = self._record(key)
+                record.at_most = those[-1].at_most
+                taken |= steps.take_free(record, those, self._now())
+        return taken
+
+    def pass_on(self, left: Sequence[Left]) -> Passed:
+        passed = Passed()
+        with self._lock:
+            for key, those in steps.by_key(left, lambda each: each.wanted.key):
+                record = self._record(key)
+                passed.add(steps.pass_on(record, record.at_most, those, self._now()))
+        return passed
 
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         with self._lock:
