@@ -30,7 +30,7 @@ from tests.faults.workers import payload_of
 if TYPE_CHECKING:
     from tests.brokers import Broker
 
-DEPTH = {"memory": (60, 50), "sqlite": (6, 40)}
+DEPTH = {"memory": (80, 40), "sqlite": (6, 40)}
 DEPTH_OF_A_SERVER = (3, 30)
 LEASE, QUEUE = 30.0, "permits"
 MOST = {"one": 1, "two": 2}
@@ -47,6 +47,7 @@ for name, most in MOST.items():
 
 workers = st.sampled_from([0, 1])
 picks = st.integers(0, 10_000)
+ENDS = st.sampled_from(["done", "done", "again", "rejected", "killed"])
 
 
 @dataclass
@@ -144,7 +145,8 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.put(["one", "two", "two", "one", "two"])
+        self.put(["two", "two", "two", "one", "one", "two"] * 2)
+        self.reserve(0, 6)
 
     @rule(names=st.lists(st.sampled_from(sorted(MOST)), max_size=4))
     def put(self, names):
@@ -155,21 +157,22 @@ class Histories(RuleBasedStateMachine):
     def reserve(self, worker, most):
         self.workers[worker].reserve(most)
 
-    @rule(worker=workers, idle=st.booleans())
+    @rule(worker=workers, idle=st.sampled_from([False, False, False, True]))
     def start(self, worker, idle):
         self.workers[worker].start(idle)
 
-    @rule(worker=workers, pick=picks, ends=st.sampled_from(["done", "done", "again", "rejected", "killed"]))
+    @rule(worker=workers, pick=picks, ends=ENDS)
     def finish(self, worker, pick, ends):
         self.workers[worker].finish(pick, ends)
 
-    @rule(worker=workers, ends=st.sampled_from(["done", "again", "rejected"]))
+    @rule(worker=workers, ends=ENDS)
     def run_on(self, worker, ends):
         """A pool that is busy: one ends, the next begins, as the loop comes by."""
         worker = self.workers[worker]
-        worker.start(idle=False)
-        worker.finish(0, ends)
-        worker.start(idle=False)
+        for _ in range(3):
+            worker.start(idle=False)
+            worker.finish(0, ends)
+            worker.start(idle=False)
 
     @rule(worker=workers)
     def look(self, worker):
@@ -189,7 +192,7 @@ class Histories(RuleBasedStateMachine):
         self.workers[worker].ledger._stop.set()
         self.workers[worker] = Worker(*self.sides[worker])
 
-    @rule(seconds=st.sampled_from([0.1, 1.1, 9.8, LEASE + 1]))
+    @rule(seconds=st.sampled_from([0.1, 1.1, LEASE + 1, 70.0]))
     def pass_time(self, seconds):
         """The living renew before their leases end."""
         self.clock.forward(seconds)
