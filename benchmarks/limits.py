@@ -26,7 +26,8 @@ def filled(name: str, tenants: int = 0, keys: int = 0) -> Callable[[Stage, int],
 
     def fill(stage: Stage, jobs: int) -> None:
         stage.clear()
-        rows = [new_job("bench.mark", [1]), *(new_job(name, [at % keys] if keys else []) for at in range(jobs)), new_job("bench.mark", [2])]
+        work = [new_job(name, [at % keys] if keys else []) for at in range(jobs)]
+        rows = [new_job("bench.mark", [1]), *work, new_job("bench.mark", [2])]
         if tenants:
             # The last one must come last: it is of a tenant whose turns are all given by then.
             rows = [replace(row, fair_key=str(at % tenants if at <= jobs else 0)) for at, row in enumerate(rows)]

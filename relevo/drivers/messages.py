@@ -37,7 +37,8 @@ START = "start"
 LONGEST_KEY = 255
 _CONFLICTS = tuple(Conflict)  # not a set: a stranger may ask for a list
 _JSON = {"application/json"}
-_MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
+#: What kombu's encoder leaves where a value is not JSON's own (a date in a header).
+MARK = '"__type__"'
 
 
 def new_job(queue: str, message: Message) -> NewJob:
@@ -157,7 +158,7 @@ def dumps(message: Message) -> str:
 
 
 def loads(payload: str) -> Any:
-    return kombu_loads(payload) if _MARK in payload else json.loads(payload)
+    return kombu_loads(payload) if MARK in payload else json.loads(payload)
 
 
 def headers_of(payload: str) -> dict[str, Any]:
@@ -176,11 +177,6 @@ def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
     except Exception:  # noqa: BLE001  it may be anybody's
         return (), {}, {}
     return args, kwargs, embed if isinstance(embed, dict) else {}
-
-
-def is_plain(payload: str) -> bool:
-    """Whether it holds nothing but JSON's own values, as they are."""
-    return _MARK not in payload and "__type__" not in payload
 
 
 def _priority(given: Any) -> int:

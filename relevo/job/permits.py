@@ -30,6 +30,7 @@ here, and nothing passed on.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import Counter, defaultdict, deque
@@ -39,7 +40,7 @@ from typing import Any, NamedTuple
 from relevo import clock
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
-from relevo.drivers.messages import HEADER, body_of, headers_of, is_plain
+from relevo.drivers.messages import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.job import limiting
 from relevo.job.middleware.limited import WithoutOverlapping
@@ -191,22 +192,22 @@ class Permits(Gate):
     # --- what a job wants -------------------------------------------------------------------------------------------
     def _wanted(self, job: ReservedJob) -> Wanted | None:
         """The permit that a job will ask for first, if that can be said here."""
-        headers = headers_of(job.payload)
-        task = self._app.tasks.get(headers.get("task"))
-        middleware = _middleware(task)
-        if middleware is None or _is_different(headers.get(HEADER)):
-            return None
-        asking = Asking(self._app, task.name, (), {})
-        if middleware.by is not None:
-            if not is_plain(job.payload):
-                return None
-            args, kwargs, _ = body_of(job.payload)
-            asking = asking._replace(args=tuple(args), kwargs=dict(kwargs))
         try:
-            key = middleware.key_for(asking)
-        except Exception:  # noqa: BLE001  whatever is wrong with its arguments, the job itself says it better
+            message = loads(job.payload)
+            headers = message["headers"]
+            task = self._app.tasks[headers["task"]]
+            middleware = _middleware(task)
+            if middleware is None or _is_different(headers.get(HEADER)):
+                return None
+            asking = Asking(self._app, task.name, (), {})
+            if middleware.by is not None:
+                if MARK in message["body"]:  # it is read as something else there
+                    return None
+                args, kwargs, _ = json.loads(message["body"])
+                asking = asking._replace(args=tuple(args), kwargs=kwargs)
+            return Wanted(middleware.key_for(asking), middleware.at_most, Holder(job.lease.token, job.id, task.name))
+        except Exception:  # noqa: BLE001  whatever is wrong with it, others say it better
             return None
-        return Wanted(key, middleware.at_most, Holder(job.lease.token, job.id, task.name))
 
 
 def _middleware(task: Any) -> WithoutOverlapping | None:

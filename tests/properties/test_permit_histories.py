@@ -112,7 +112,8 @@ class Worker:
         self.own.discard(token)
         if ends == "again":
             self.ledger.put_back(token, 0.001, payload_of(task, holder.job_id, [], QUEUE), 1)
-        elif ends == "rejected":
+        elif ends == "rejected":  # by the thread that hears of it, while the loop goes on
+            self.start(idle=False)
             self.ledger.release([token])
         else:
             self.ledger.done(token)
@@ -176,8 +177,11 @@ class Histories(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def look(self, worker):
-        self.workers[worker].ledger.write_back()
         self.workers[worker].ledger.flush()
+
+    @rule(worker=workers)
+    def write_back(self, worker):
+        self.workers[worker].ledger.write_back()
 
     @rule(worker=workers)
     def put_back(self, worker):

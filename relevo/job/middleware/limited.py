@@ -46,14 +46,14 @@ class WithoutOverlapping(Middleware):
         self.by, self.at_most, self.key, self.otherwise = _checked(by, key), at_most, key, _one_of_two(otherwise)
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
+        if job.permit is not None and job.permit == self.key_for(job):
+            return call_next()  # the worker's main process has taken it, and gives it back
         ground = limiting.ground_of(job)
         if ground is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
             raise OptionError(f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps")
         key = self.key_for(job)
-        if job.permit == key:  # the worker's main process has taken it, and gives it back
-            return call_next()
         holder = Holder(job.lease or "", job.id, job.task)
         with _asked(job):
             wait = ground.limits.take(key, self.at_most, holder)
