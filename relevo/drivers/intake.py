@@ -103,6 +103,10 @@ class Intake:
             self._reserved.appendleft(job)
             raise
 
+    def message_of(self, job: ReservedJob) -> messages.Message:
+        """The message of a job, with the permit that it has been given. Raises ValueError if unreadable."""
+        return messages.message_of(job, self._gate.permit_of(job.lease.token))
+
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""
         tokens = [job.lease.token for job in self._reserved]

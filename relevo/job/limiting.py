@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from celery.exceptions import TaskPredicate
@@ -18,6 +19,7 @@ from celery.exceptions import TaskPredicate
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, UndefinedLimitError
+from relevo.job import redaction
 from relevo.limits.contract import Limits
 from relevo.limits.definitions import check_name
 from relevo.limits.rates import Rate
@@ -32,6 +34,8 @@ By = str | Sequence[str] | Callable[..., Any] | None
 
 # No wait and no cost is larger: a year, in seconds.
 LONGEST = 365 * 86_400.0
+# So much is left of a digest.
+_DIGEST = 20
 #: Said in the place of a rate: the one in the code.
 DEFAULT = "default"
 
@@ -73,18 +77,25 @@ def ground_of(job: RunningJob) -> Ground | None:
 
 
 def whose(by: By, job: Known) -> str | None:
-    """What `by` says of a job. Raises OptionError when it can't be said."""
+    """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it can't be said."""
     if by is None:
         return None
     if callable(by):
-        return str(by(*job.args, **job.kwargs))
+        return _shown(str(by(*job.args, **job.kwargs)), redaction.hides(job.app, job.task, job.args, job.kwargs))
     names = [by] if isinstance(by, str) else list(by)
     given = _arguments(job)
     missing = [name for name in names if name not in given]
     if missing:
         raise OptionError(f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}")
     values = [str(given[name]) for name in names]
-    return values[0] if len(values) == 1 else repr(values)
+    hidden = redaction.hides(job.app, job.task, (), {name: given[name] for name in names})
+    return _shown(values[0] if len(values) == 1 else repr(values), hidden)
+
+
+def _shown(text: str, hidden: bool) -> str:
+    if not hidden:
+        return text
+    return f"redacted:{sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:_DIGEST]}"
 
 
 def _arguments(job: Known) -> dict[str, Any]:
