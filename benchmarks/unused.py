@@ -1,11 +1,12 @@
 """What a queue pays for limits, fair queues and pauses that it doesn't use: the same loop on two trees, in turns.
 
-    python -m benchmarks.unused OTHER_TREE [BROKER …]      BENCH_JOBS=2000 BENCH_ROUNDS=15
+    python -m benchmarks.unused OTHER_TREE [BROKER …]      BENCH_JOBS=100 BENCH_ROUNDS=200
 
-The other tree is a worktree of this repository without them (of a commit before them, or with their lines taken out). A
-round is one process on each tree: it puts plain jobs one by one, then takes them as a worker's main process does
-(reserved ahead, made messages of, acked in groups). Told is the CPU of a job, in the process and in the Redis server,
-and the ratio of the two trees: the median of the rounds, and how far apart the middle half of them lies.
+The other tree is a worktree of this repository without them (of a commit before them, or with their lines taken out).
+Each tree has one process, and they take turns of a few hundredths of a second, so that whatever else happens on the
+machine happens to both: one puts plain jobs, one by one, then takes them as a worker's main process does (reserved
+ahead, made messages of, acked in groups). Told is the CPU of a job, in the process and in the Redis server, and the
+ratio of the two trees: of the sums without the dearest tenth of the turns, and of the medians.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.stage import QUEUE, ROOT, brokers, new_job, table
@@ -23,7 +25,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.intake import Intake
 from relevo.drivers.ledger import Ledger
 
-JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "2000")), int(os.environ.get("BENCH_ROUNDS", "15"))
+JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BENCH_ROUNDS", "200"))
 
 
 class Pool:
@@ -39,26 +41,27 @@ class Pool:
     def recall_if_stuck(self, seconds: float) -> None: ...
 
 
-def once(url: str) -> None:
-    """One round of one tree, its figures to stdout."""
+def turns(url: str) -> None:
+    """One tree: a turn for each line of stdin, its figures to stdout."""
     driver: Any = driver_for(url)
-    driver.clear(QUEUE)
-    jobs = [new_job("bench.noop", []) for _ in range(JOBS)]
-    begun = spent(driver)
-    for job in jobs:
-        driver.put([job])
-    put = spent(driver)
+    queue = f"{QUEUE}-{os.getpid()}"
     ledger = Ledger(driver, 30)
-    intake, left = Intake(driver, ledger), JOBS
-    while left:
-        for job in intake.jobs([QUEUE], Pool(), heard=True):  # type: ignore[arg-type]
-            message = intake.message_of(job)
-            ledger.done(message["properties"]["delivery_tag"])
-            left -= 1
+    intake = Intake(driver, ledger)
+    for _ in sys.stdin:
+        jobs, left = [replace(new_job("bench.noop", []), queue=queue) for _ in range(JOBS)], JOBS
+        begun = spent(driver)
+        for job in jobs:
+            driver.put([job])
+        put = spent(driver)
+        while left:
+            for job in intake.jobs([queue], Pool(), heard=True):  # type: ignore[arg-type]
+                message = intake.message_of(job)
+                ledger.done(message["properties"]["delivery_tag"])
+                left -= 1
+        ledger.flush()
+        steps = {"put": put - begun, "take": spent(driver) - put}
+        print(json.dumps({name: used / JOBS * 1e6 for name, used in steps.items()}), flush=True)
     ledger.close()
-    taken = spent(driver)
-    steps = {"put": (begun, put), "take": (put, taken)}
-    print(json.dumps({name: (after - before) / JOBS * 1e6 for name, (before, after) in steps.items()}))
 
 
 def spent(driver: Any) -> float:
@@ -70,31 +73,51 @@ def spent(driver: Any) -> float:
     return mine + float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
-def measured(tree: str, url: str) -> dict[str, float]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "unused.py"), "once", url]
-    environ = {**os.environ, "PYTHONPATH": f"{tree}:{ROOT}"}
-    answer = subprocess.run(command, env=environ, cwd=tree, capture_output=True, text=True, check=True).stdout
-    figures: dict[str, float] = json.loads(answer)
-    return figures
+class Tree:
+    """The process of one tree."""
+
+    def __init__(self, tree: str, url: str) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks" / "unused.py"), "turns", url]
+        environ = {**os.environ, "PYTHONPATH": f"{tree}:{ROOT}"}
+        self.process = subprocess.Popen(
+            command, env=environ, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.figures: list[dict[str, float]] = []
+
+    def turn(self) -> None:
+        assert self.process.stdin and self.process.stdout  # noqa: S101
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.figures.append(json.loads(self.process.stdout.readline()))
+
+    def spent(self, step: str) -> list[float]:
+        """The turns, the cheapest first; the first ones warm up."""
+        return sorted(each[step] for each in self.figures[5:])
 
 
 def main(other: str, urls: list[str]) -> None:
     with brokers(urls or ["redis", "sqlite"]) as found:
         for broker, url in found.items():
-            rounds = [(measured(str(ROOT), url), measured(other, url)) for _ in range(ROUNDS)]
-            rows = []
-            for step in ("put", "take"):
-                ratios = [without[step] / ours[step] for ours, without in rounds]
-                low, _, high = statistics.quantiles(ratios, n=4)
-                rows.append([step, f"{statistics.median(without[step] for _, without in rounds):.0f}",
-                             f"{statistics.median(ours[step] for ours, _ in rounds):.0f}",
-                             f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}"])  # fmt: skip
-            heads = ["step", "without", "with", "ratio", "half"]
-            table(f"{broker}: {ROUNDS} rounds of {JOBS} jobs, us of CPU a job", heads, rows)
+            ours, without = trees = Tree(str(ROOT), url), Tree(other, url)
+            for at in range(ROUNDS + 5):
+                for tree in trees if at % 2 else trees[::-1]:
+                    tree.turn()
+            for tree in trees:
+                tree.process.communicate()
+            rows = [row(step, without.spent(step), ours.spent(step)) for step in ("put", "take")]
+            heads = ["step", "without", "with", "ratio", "of medians"]
+            table(f"{broker}: {ROUNDS} turns of {JOBS} jobs, us of CPU a job", heads, rows)
+
+
+def row(step: str, without: list[float], ours: list[float]) -> list[str]:
+    most = len(ours) * 9 // 10
+    means = [statistics.mean(each[:most]) for each in (without, ours)]
+    medians = statistics.median(without) / statistics.median(ours)
+    return [step, f"{means[0]:.0f}", f"{means[1]:.0f}", f"{means[0] / means[1]:.3f}", f"{medians:.3f}"]
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "once":
-        once(sys.argv[2])
+    if sys.argv[1] == "turns":
+        turns(sys.argv[2])
     else:
         main(os.path.abspath(sys.argv[1]), sys.argv[2:])  # noqa: PTH100

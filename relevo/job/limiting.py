@@ -36,6 +36,8 @@ By = str | Sequence[str] | Callable[..., Any] | None
 LONGEST = 365 * 86_400.0
 # So much is left of a digest.
 _DIGEST = 20
+# So many jobs are called in one step.
+_CALLED = 1000
 #: Said in the place of a rate: the one in the code.
 DEFAULT = "default"
 
@@ -125,20 +127,25 @@ def defined(app: Any) -> Mapping[str, Rate]:
     return limits
 
 
-def set_rate(app: Any, limits: Limits, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
+def set_rate(app: Any, driver: Driver, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
     Rate | None
 ):
-    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it."""
+    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it.
+
+    The jobs that wait for it look at once: by the old rate it may be a day until their turn.
+    """
     check_name(name)
     code = dict(defined(app)).get(name)
     if rate.strip() == DEFAULT:
-        limits.redefine(name, None)
-        return code
-    if code is None:
+        new, set_to = code, None
+    elif code is None:
         known = ", ".join(sorted(defined(app))) or "none"
         raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
-    new = Rate.of(rate, kind or code.kind, burst)
-    limits.redefine(name, new)
+    else:
+        new = set_to = Rate.of(rate, kind or code.kind, burst)
+    waiting = limits_for(driver).redefine(name, set_to)
+    for start in range(0, len(waiting), _CALLED):
+        driver.hasten(waiting[start : start + _CALLED])
     return new
 
 

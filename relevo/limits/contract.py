@@ -104,6 +104,11 @@ def key_of(kind: str, name: str, by: object) -> str:
     return f"{safe[: LONGEST_KEY - _DIGEST - 1]}#{digest}"
 
 
+def is_of_rate(key: str, name: str) -> bool:
+    """Whether this is a key of the rate that is called so."""
+    return f"{key}/".startswith(f"{RATE}/{name}/")
+
+
 def name_of(key: str) -> str:
     """What the limit of a key is called."""
     return key.split("/", 2)[1] if "/" in key else ""
@@ -154,8 +159,11 @@ class Limits(ABC):
         """
 
     @abstractmethod
-    def redefine(self, name: str, rate: Rate | None) -> None:
-        """Let another rate count from now on, everywhere, for this name; None: the one in the code again."""
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
+        """Let another rate count from now on, everywhere, for this name; None: the one in the code again.
+
+        Returns the ids of the jobs that wait at keys of this name, for as long as the old rate said: hasten them.
+        """
 
     @abstractmethod
     def redefined(self) -> dict[str, Rate]:

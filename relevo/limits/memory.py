@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.limits import steps
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
+from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, is_of_rate, name_of
 from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
@@ -118,11 +118,14 @@ class MemoryLimits(Limits):
             rate = self._rates.get(name_of(key), rate)
             return steps.hit(self._record(key), rate, cost, job_id, self._now())
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
         with self._lock:
             self._rates = {each: it for each, it in self._rates.items() if each != name}
             if rate is not None:
                 self._rates[name] = rate
+            waiting = [one for key, record in self._records.items() if is_of_rate(key, name)
+                       for one in record.line.values()]  # fmt: skip
+            return [one.job_id for one in sorted(waiting, key=lambda one: (one.since, one.job_id))]
 
     def redefined(self) -> dict[str, Rate]:
         with self._lock:

@@ -101,13 +101,15 @@ class DatabaseLimits(Limits):
         self._tidy()
         return wait
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
         def redefine(connection: Connection) -> None:
             connection.execute(delete(rates).where(rates.c.name == name))
             if rate is not None:
                 connection.execute(insert(rates), {"name": name, "rate": json.dumps(rate.fields())})
 
         self._connections.write(redefine)
+        # Behind the commit: whoever comes from now on is told by the new one.
+        return self._connections.read(lambda connection: looks.waiting(connection, name))
 
     def redefined(self) -> dict[str, Rate]:
         rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())

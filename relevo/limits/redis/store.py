@@ -52,8 +52,9 @@ class RedisLimits(Limits):
         check_key(key)
         return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
-        self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
+        waiting = self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
+        return [job_id.decode() for job_id in waiting]
 
     def redefined(self) -> dict[str, Rate]:
         found = self._run("redefined")
