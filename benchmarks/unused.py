@@ -85,7 +85,8 @@ class Tree:
         self.figures: list[dict[str, float]] = []
 
     def turn(self) -> None:
-        assert self.process.stdin and self.process.stdout  # noqa: S101
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         self.figures.append(json.loads(self.process.stdout.readline()))
