@@ -57,6 +57,18 @@ def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, termin
     return done
 
 
+def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
+    """Delete jobs that wait, without a trace; none that somebody holds. Returns how many. Raises DriverError."""
+    gone = driver.withdraw(ids)
+    try:
+        history.forget(store, [job.id for job in gone])
+        counted(app, store, gone)
+    except BaseException:  # the store is away: they are there again
+        _put_back(driver, gone)
+        raise
+    return len(gone)
+
+
 def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
     withdrawn = driver.withdraw(ids)
     try:

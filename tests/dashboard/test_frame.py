@@ -113,6 +113,21 @@ def test_the_pause_of_a_task_is_shown_and_lifted(site):
     assert "expected something that is paused" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
 
 
+def test_a_queue_a_task_and_a_tag_are_paused_by_the_form(site):
+    driver = site.dashboard.source.driver
+    page = site.act("/pauses/add", kind="task", name="images.process", back="/pauses", **{"for": "900"})
+    assert "task images.process is paused for 15 minutes." in page
+    assert "task <bdi>images.process</bdi>" in page
+    site.act("/pauses/add", kind="tag", name="<user>:7", **{"for": ""})
+    site.act("/pauses/add", kind="queue", name="low", **{"for": ""})
+    assert (set(driver.suspended()), set(driver.paused())) == ({"task:images.process", "tag:<user>:7"}, {"low"})
+    assert driver.suspended()["tag:<user>:7"] is None
+    for kind, name, said in (("task", "images.proces", "did you mean"), ("job", "x", "expected one of queue, task"),
+                             ("tag", " ", "expected the name of a tag"), ("queue", "x" * 256, "255 characters")):
+        assert said in site.act("/pauses/add", kind=kind, name=name, **{"for": ""}), (kind, name)
+    assert len(driver.suspended()) == 2
+
+
 def test_an_action_can_not_be_a_get(site):
     assert site.ask("/queues/pause?queue=default&for=").code == 405
 

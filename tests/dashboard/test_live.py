@@ -145,10 +145,20 @@ def test_every_action_does_what_it_says(browser, shop):
     do(browser, "[form='clear-form']", "of default deleted")
     assert driver.sizes("default").delayed == 0
 
+    shop.task("images").apply_async((HOSTILE,), queue="low", countdown=3600)
+    shop.task("images").apply_async((HOSTILE,), queue="low")
+    at("jobs?state=delayed&q=queue:low+args:onerror")
+    do(browser, "[name=all][formaction='/jobs/hasten']", "1 delayed job may run now")
+    at("jobs?state=pending&queue=low")
+    do(browser, "[name=all].danger:not([formaction])", "2 jobs cancelled")
+    shop.task("images").apply_async((HOSTILE,), queue="low")
+    at("jobs?state=pending&q=queue:low")
+    do(browser, "[name=all][formaction='/jobs/delete']", "1 job deleted")
+
     at("pauses")
     do(browser, "[id='pause-row-default'] form[action='/queues/resume'] button", "default goes on")
-    driver.suspend("tag:reports")
-    at("pauses")
+    do(browser, "form[action='/pauses/add'] button", "tag reports is paused for 15 minutes",
+       "document.querySelector('[name=kind]').value = 'tag'; document.querySelector('[name=name]').value = 'reports'")
     do(browser, "form[action='/pauses/lift'] button", "tag reports goes on")
     task = shop.task("reports")
     other = shop.shop.app.batch([task.s(HOSTILE)]).name("again").allow_failures().dispatch()
@@ -163,8 +173,8 @@ def test_every_action_does_what_it_says(browser, shop):
 
 def test_every_action_is_written_down(shop):
     log = shop.site.get("/audit")
-    for action in ("pause queue", "resume queue", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
-                   "edit and retry", "run now", "cancel", "stop", "cancel batch", "clear limit", "set rate",
+    for action in ("pause queue", "resume queue", "add pause", "lift pause", "watch tag", "unwatch tag", "retry", "forget",
+                   "edit and retry", "run now", "cancel", "delete", "stop", "cancel batch", "clear limit", "set rate",
                    "clear queue", "retry batch"):  # fmt: skip
         assert f'<td data-label="Action">{action}</td>' in log, action
 
@@ -186,8 +196,8 @@ def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
 def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):
     browser.open(f"{shop.url}/pauses")
     browser.call("Network.clearBrowserCookies")
-    browser.run("document.querySelector('form[action=\"/queues/pause\"] [name=queue]').value = 'high'")
-    browser.click("form[action='/queues/pause'] button")
+    browser.run("document.querySelector('form[action=\"/pauses/add\"] [name=name]').value = 'high'")
+    browser.click("form[action='/pauses/add'] button")
     browser.until("document.querySelector('#rl-notice').innerText.includes('Reload the page')")
     assert "high" not in shop.source.driver.paused()
 
