@@ -26,21 +26,28 @@ FAILED_WINDOW, HISTORY_WINDOW = 2000, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is looked for in a table. `few`: an index finds all there can be, so nothing is walked."""
+    """What is looked for in a table: rows that fit, in a time. `few`: an index finds all there can be: no walk."""
 
     table: Any
     way: Way
-    conditions: tuple[ColumnElement[bool], ...]
+    fitting: tuple[ColumnElement[bool], ...]
+    times: tuple[ColumnElement[bool], ...]
     few: bool
+
+    @property
+    def conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """All that it says."""
+        return (*self.fitting, *self.times)
 
     def page(
         self, store: Store, *, before: Place | None, limit: int, seconds: float
     ) -> tuple[list[Row[Any]], Place | None]:
         """Rows, newest first, and where to go on when the time was over before the end."""
-        query = select(self.table).where(*self.conditions)
+        query = select(self.table)
         if not self.few:
-            return walking.rows(store, self.way, query, before=before, limit=limit, seconds=seconds)
-        wanted = self.way.sorted(query.where(*([] if before is None else [self.way.older(before)]))).limit(limit)
+            fitting = query.where(*self.fitting)
+            return walking.rows(store, self.way, fitting, before=before, limit=limit, seconds=seconds)
+        wanted = self.way.sorted(query.where(*self.conditions, *self.way.below(before))).limit(limit)
         return list(store.read(lambda connection: connection.execute(wanted).all())), None
 
     def count(self, store: Store, *, most: int, seconds: float) -> tuple[int, bool]:
@@ -48,27 +55,29 @@ class Question:
         if self.few:
             total = walking.up_to(store, select(self.table.c.id).where(*self.conditions), most)
             return total, total < most
-        return walking.count(store, self.way, self.conditions, most=most, seconds=seconds)
+        return walking.count(store, self.way, self.fitting, most=most, seconds=seconds)
 
 
 def in_failed(store: Store, search: Search) -> Question:
     """Of the failed jobs that were not retried."""
     common, few = _sized(store, search, failed)
-    open_ = failed.c.retried_at.is_(None)
-    timed = tuple(searching.times(search, failed.c.failed_at))
+    times = tuple(searching.times(search, failed.c.failed_at))
     # One index knows the order of one queue or one task.
     named = [failed.c[name] == value for name in ("task", "queue") for value in search.said(name) if "*" not in value]
-    way = Way(failed.c.failed_at, failed.c.id, FAILED_WINDOW, timed or tuple(named[:1]), by_time=bool(timed))
-    return Question(failed, way, (open_, *searching.of_failed(search, common)), few)
+    way = Way(failed.c.failed_at, failed.c.id, FAILED_WINDOW, () if times else tuple(named[:1]), by_time=bool(times),
+              since=search.since, until=search.until)  # fmt: skip
+    return Question(failed, way, (failed.c.retried_at.is_(None), *searching.of_failed(search, common)), times, few)
 
 
 def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Question:
     """Of the jobs that ended in this state; `silenced`: those that are listed apart, or the others."""
     common, few = _sized(store, search, history)
-    kind = (history.c.state == state, history.c.silenced == int(silenced))
-    narrow = (*kind, *searching.times(search, history.c.ended_at))
-    way = Way(history.c.ended_at, history.c.id, HISTORY_WINDOW, narrow)
-    return Question(history, way, (*kind, *searching.of_history(search, common)), few)
+    kind = (history.c.state == state.value, history.c.silenced == int(silenced))
+    # Where few are meant, no database shall take the index of this kind for the better one.
+    veiled = (history.c.state + "" == state.value, history.c.silenced + 0 == int(silenced))
+    way = Way(history.c.ended_at, history.c.id, HISTORY_WINDOW, kind, since=search.since, until=search.until)
+    times = tuple(searching.times(search, history.c.ended_at))
+    return Question(history, way, (*(veiled if few else kind), *searching.of_history(search, common)), times, few)
 
 
 def _sized(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:

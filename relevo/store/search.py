@@ -83,10 +83,10 @@ def _instant(name: str, value: str) -> float:
 
 
 def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a failed job. `common`: tags that so many jobs have that a walk soon meets them."""
+    """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk soon meets them."""
     # Not in the payload: who may not see a password could find it there, letter by letter.
     timed = search.since is not None or search.until is not None
-    return _conditions(search, failed, failed.c.failed_at, common, {
+    return _conditions(search, failed, common, {
         # A time has an index of its own, and no database shall take another one for the sake of a queue.
         "task": lambda value: _is(failed.c.task + "" if timed else failed.c.task, value),
         "queue": lambda value: _is(failed.c.queue + "" if timed else failed.c.queue, value),
@@ -96,8 +96,8 @@ def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElemen
 
 
 def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a job that has ended. `common`: as above."""
-    return _conditions(search, history, history.c.ended_at, common, {
+    """The conditions on a job that has ended but for its time. `common`: as above."""
+    return _conditions(search, history, common, {
         "task": lambda value: _is(history.c.task, value),
         "queue": lambda value: _is(history.c.queue, value),
         "args": lambda value: _has(history.c.arguments, value),
@@ -120,9 +120,8 @@ def of_id(column: Any, value: str) -> ColumnElement[bool]:
 
 
 def _conditions(
-    search: Search, table: Any, at: Column[Any], common: Collection[str],
-    own: Mapping[str, Callable[[str], ColumnElement[bool]]],
-) -> list[ColumnElement[bool]]:  # fmt: skip
+    search: Search, table: Any, common: Collection[str], own: Mapping[str, Callable[[str], ColumnElement[bool]]]
+) -> list[ColumnElement[bool]]:
     known: dict[str, Callable[[str], ColumnElement[bool]]] = {
         **own,
         "tag": lambda value: _tagged(table, value, common),
@@ -132,7 +131,6 @@ def _conditions(
     # An id is looked for from its beginning: half of one, copied from a log, is enough.
     found += [or_(table.c.uuid.startswith(word, autoescape=True), _has(table.c.task, word), own["args"](word),
                   own["error"](word)) for word in search.words]  # fmt: skip
-    found += times(search, at)
     return [and_(*found)] if found else []
 
 

@@ -27,7 +27,9 @@ Conditions = Sequence[ColumnElement[bool]]
 class Way:
     """What is walked: `by` time and number of a row, or by its number alone, whose order is nearly the same.
 
-    `at` and `number` are its columns; `narrow` are conditions that the index of this order knows the answer of.
+    `at` and `number` are its columns; `narrow` are conditions that the index of this order knows the answer of. `since`
+    and `until` are where it ends and begins: every window has at most one bound to each side, because SQLite seeks by
+    the first that it is told, not by the nearest.
     """
 
     at: Any
@@ -35,6 +37,8 @@ class Way:
     window: int
     narrow: tuple[ColumnElement[bool], ...] = ()
     by_time: bool = True
+    since: float | None = None
+    until: float | None = None
 
     def older(self, place: Place) -> ColumnElement[bool]:
         """What comes after this place. (Not as a comparison of tuples: MySQL has no index for one.)"""
@@ -49,6 +53,18 @@ class Way:
         if not self.by_time:
             return self.number >= number
         return and_(self.at >= at, or_(self.at > at, self.number >= number))
+
+    def below(self, place: Place | None) -> list[ColumnElement[bool]]:
+        """What comes after this place, or all there is."""
+        if self.until is not None and (place is None or place[0] >= self.until):
+            return [self.at < self.until]
+        return [] if place is None else [self.older(place)]
+
+    def above(self, edge: Place | None) -> list[ColumnElement[bool]]:
+        """What comes before an edge, and what stands there, or all there is."""
+        if edge is not None:
+            return [self.up_to(edge)]
+        return [] if self.since is None else [self.at >= self.since]
 
     def ordered(self, query: Select[Any]) -> Select[Any]:
         return query.order_by(*([self.at.desc()] if self.by_time else []), self.number.desc())
@@ -94,11 +110,12 @@ def up_to(store: Store, query: Select[Any], most: int) -> int:
 def _windows(store: Store, way: Way, before: Place | None) -> Iterator[tuple[list[ColumnElement[bool]], Place | None]]:
     """The conditions on the rows of each window, and its edge; None: it has everything that is left."""
     while True:
-        since = [*way.narrow, *([] if before is None else [way.older(before)])]
-        query = way.ordered(select(way.at, way.number).where(*since)).offset(way.window - 1).limit(1)
+        rest = [*way.narrow, *way.below(before)]
+        all_ = select(way.at, way.number).where(*rest, *way.above(None))
+        query = way.ordered(all_).offset(way.window - 1).limit(1)
         last = store.read(lambda connection, query=query: connection.execute(query).first())  # type: ignore[misc]
         edge = None if last is None else (float(last[0]), int(last[1]))
-        yield [*since, *([] if edge is None else [way.up_to(edge)])], edge
+        yield [*rest, *way.above(edge)], edge
         if edge is None:
             return
         before = edge
