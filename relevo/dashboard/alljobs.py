@@ -11,7 +11,6 @@ from relevo.dashboard.failures import LOOKS_FOR, sought
 from relevo.dashboard.livejobs import BULK, TO_DO, in_queue
 from relevo.dashboard.pages import BAD, Page, cursor
 from relevo.drivers.contract import State
-from relevo.errors import OptionError
 from relevo.store import finding, history
 from relevo.store.history import Ended
 from relevo.store.search import Search
@@ -23,14 +22,12 @@ SILENCED = {"completed": False, "silenced": True}
 
 
 class JobsPage(Page):
-    """/jobs?state=…&queue=…&q=…"""
+    """Jobs in a state: those to do from the broker, those that have ended from history."""
 
     template, title, tab = "relevo/jobs.html", "Jobs", "jobs"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
-        state, text, queue = self.field("state") or "pending", self.field("q").strip(), self.field("queue")
-        if state not in {**TO_DO, **ENDED}:
-            raise HTTPError(BAD, f"expected state to be one of {', '.join({**TO_DO, **ENDED})}")
+        state, text, queue = self.choice("state", (*TO_DO, *ENDED)), self.field("q").strip(), self.field("queue")
         search, wrong = sought(text)
         search = in_queue(search, queue)
         values = {"state": state, "q": text, "queue": queue, "wrong": wrong, "states": [*TO_DO, *ENDED], "rows": [],
@@ -44,7 +41,7 @@ class JobsPage(Page):
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
-            raise OptionError(values["wrong"])
+            raise HTTPError(BAD, values["wrong"])
         next_ = {"before": values["more"]} if values["ended"] else {"n": values["more"]}
         return {"state": values["state"], "jobs": [row if values["ended"] else row.told() for row in values["rows"]],
                 "next": next_ if values["more"] else None}  # fmt: skip

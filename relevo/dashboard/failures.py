@@ -8,9 +8,10 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row
+from tornado.web import HTTPError
 
 from relevo.dashboard import looks
-from relevo.dashboard.pages import Action, Page, cursor
+from relevo.dashboard.pages import BAD, Action, Page, cursor
 from relevo.errors import OptionError
 from relevo.job import again, edited
 from relevo.store import failed, finding
@@ -29,7 +30,7 @@ MOST_DIGITS = 18
 
 
 class FailedPage(Page):
-    """/failed?q=…&before=…"""
+    """Failed jobs that nobody has retried, newest first."""
 
     template, title, tab = "relevo/failed.html", "Failed jobs", "failed"
 
@@ -54,7 +55,7 @@ class FailedPage(Page):
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
-            raise OptionError(values["wrong"])
+            raise HTTPError(BAD, values["wrong"])
         return {"jobs": [told_of(job) for job in values["rows"]], "count": values["count"], "more": values["many"],
                 "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
 

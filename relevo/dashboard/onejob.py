@@ -36,7 +36,7 @@ class Step:
 
 
 class JobPage(Page):
-    """/job/<id>"""
+    """All that is known of a job."""
 
     template, title, tab = "relevo/job.html", "Job", "jobs"
 

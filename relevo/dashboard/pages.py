@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler, authenticated
@@ -63,6 +64,13 @@ class Ours(Guard):
         if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004  more digits than any row has
             raise HTTPError(BAD, f"expected {name} to be a whole number, got {looks.cut(value, 60)!r}")
         return int(value)
+
+    def choice(self, name: str, options: Collection[str]) -> str:
+        """One of these; the first of them when nothing is said."""
+        value = self.field(name) or next(iter(options))
+        if value not in options:
+            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {looks.cut(value, 60)!r}")
+        return value
 
     def place(self) -> Place | None:
         """Where a list goes on: when the last row of the page before was written, and its number."""

@@ -12,7 +12,7 @@ from relevo.job.pauses import LONGEST_NAME
 
 
 class PausesPage(Page):
-    """/pauses."""
+    """What is paused, and until when."""
 
     template, title, tab = "relevo/pauses.html", "Pauses", "more"
     looks_at = "The broker"

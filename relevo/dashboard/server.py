@@ -24,6 +24,8 @@ from relevo.dashboard.prometheus import Exposition
 from relevo.dashboard.source import Source
 
 logger = logging.getLogger(__name__)
+# Flower logs what its libraries say; these say how they were made, when a SQLite file gets its tables.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 people.define_options()
 

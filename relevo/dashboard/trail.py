@@ -12,7 +12,7 @@ ROWS = 50
 
 
 class AuditPage(Page):
-    """/audit."""
+    """Who did what, when, on which jobs, and what came of it."""
 
     template, title, tab = "relevo/audit.html", "Audit log", "more"
 

@@ -77,7 +77,8 @@ def faults(browser: Browser, *, only: tuple[str, ...] = ()) -> list[str]:
 
 
 def dress(browser: Browser, theme: str) -> None:
-    """Light or dark."""
+    """Light or dark, at once."""
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
     browser.run(f"document.documentElement.setAttribute('data-bs-theme', '{theme}')")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relevo import clock
+from relevo.dashboard import failures
 from relevo.drivers.contract import State
-from relevo.store import failed
+from relevo.store import failed, finding
 from relevo.store.failed import FailedJob
 from tests.dashboard.browser import chromium
 from tests.dashboard.conftest import PASSWORDS
@@ -60,3 +61,16 @@ def test_an_open_page_shows_what_has_changed_and_keeps_what_the_reader_does(brow
     source.driver.pause("default")
     browser.until("document.body.innerText.includes('it is resumed')")
     assert browser.run("document.querySelector('input[list]').value") == "half a na"
+
+
+def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(browser, site, source, hostile, monkeypatch):
+    monkeypatch.setattr(finding, "FAILED_WINDOW", 2)
+    monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
+    others = [FailedJob(uuid=f"{n}", queue="low", connection="database", payload="{}", exception="E", message="",
+                        failed_at=clock.now(), task="work") for n in range(9)]  # fmt: skip
+    source.store.write(lambda connection: failed.record(connection, others))
+    browser.log_in(PASSWORDS[0])
+    browser.open(f"http://127.0.0.1:{site.port}/failed?q=onerror")
+    browser.until(f"document.getElementById('failed-{hostile.id}')")
+    assert "before=" in browser.run("location.search")
+    assert browser.complaints == []

@@ -143,6 +143,22 @@
         }).catch(function () { say("bad", "The dashboard doesn't answer"); }).then(function () { busy = false; });
     }
 
+    /* A search that has found nothing so far goes on by itself, until it finds something or updates are paused. */
+    function further() {
+        var link = main.querySelector("[data-onward]"), there = link && link.href;
+        if (!there || stored(PAUSED) === "1") { return; }
+        if (busy || document.hidden || reading()) { window.setTimeout(further, 500); return; }
+        busy = true;
+        fetch(there, {headers: LOOKED, credentials: "same-origin"}).then(function (answer) {
+            return answer.ok ? answer.text() : Promise.reject(new Error(answer.status));
+        }).then(function (text) {
+            window.history.replaceState(null, "", there);
+            morph(main, parsed(text).getElementById("main-content"), false);
+            localize(main);
+            window.setTimeout(further, 20);
+        }).catch(function () { say("bad", "Out of reach, trying again"); }).then(function () { busy = false; });
+    }
+
     function toggle() {
         var paused = stored(PAUSED) === "1", button = document.querySelector("[data-live-toggle]");
         button.textContent = paused ? "Resume updates" : "Pause updates";
@@ -231,6 +247,7 @@
         if (event.target.matches("[data-live-toggle]")) {
             store(PAUSED, stored(PAUSED) === "1" ? "0" : "1");
             toggle();
+            further();
         }
         if (event.target.matches("[data-copy]") && navigator.clipboard) {
             navigator.clipboard.writeText(event.target.dataset.copy);
@@ -270,6 +287,7 @@
         localize(document);
         toggle();
         picked();
+        further();
         window.setInterval(look, refresh);
         document.addEventListener("visibilitychange", look);
     }
