@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert
 
 from relevo import clock
+from relevo.dashboard import labels
 from relevo.dashboard.failures import COUNTED, COUNTS_FOR, LOOKS_FOR
 from relevo.database.schema import create_schema
 from relevo.store import audit, failed, finding, metrics, rollups, search, watched
@@ -75,6 +77,19 @@ def fill(store: Store, jobs: int) -> None:
         store.write(lambda connection, part=part: connection.execute(insert(metrics_table), part))
 
 
+@dataclass
+class Forgetful:
+    """The dashboard's source as it is at the first look."""
+
+    store: Store
+
+    def remembers(self, _key: object) -> bool:
+        return False
+
+    def remembered(self, _key: object, _seconds: float, make: Callable[[], Any]) -> Any:
+        return make()
+
+
 def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
     """What the pages ask for: each says where to go on, if it was not the end."""
     now = clock.now()
@@ -117,7 +132,7 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
         "audit": lambda: audit.look(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
         "chart of 7 days": lambda: rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None,
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
-        "tags": lambda: watched.failures(store, list(watched.counts(store, watched.recent(store)))) and None,
+        "tags": lambda: labels.count(Forgetful(store), watched.recent(store)) and None,  # type: ignore[arg-type]
     }  # fmt: skip
 
 

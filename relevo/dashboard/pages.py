@@ -117,6 +117,15 @@ class Ours(Guard):
         return {"kind": str(said["kind"]), "text": str(said["text"])}
 
 
+class Nowhere(Ours):
+    """Any address that there isn't."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if not self._finished:
+            raise HTTPError(404)
+
+
 def cursor(place: Place) -> str:
     """A place in a list, for a link to what comes after it."""
     return f"{place[0]!r}:{place[1]}"

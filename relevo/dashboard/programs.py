@@ -12,7 +12,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard.pages import BAD, Action, Ours, Page, status_of
+from relevo.dashboard.pages import BAD, Action, Nowhere, Ours, Page, status_of
 from relevo.errors import RelevoError
 
 ROOT = "/api/relevo"
@@ -81,12 +81,8 @@ class Index(Spoken):
                              for method, path, does in self.application.told_routes]})  # fmt: skip
 
 
-class Nowhere(Spoken):
+class SpokenNowhere(Spoken, Nowhere):
     """Any other address below /api/relevo."""
-
-    async def prepare(self) -> None:
-        await super().prepare()
-        raise HTTPError(404)
 
 
 def spoken(handler: type) -> type:
@@ -99,7 +95,7 @@ def routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, Any, str
     """The addresses of these pages for programs."""
     ours = [(pattern, handler) for pattern, handler, _ in pages if issubclass(handler, (Page, Action))]
     said = [(ROOT + pattern, spoken(handler), None) for pattern, handler in ours]
-    return [(ROOT, Index, None), *said, (f"{ROOT}/.*", Nowhere, None)]
+    return [(ROOT, Index, None), *said, (f"{ROOT}/.*", SpokenNowhere, None)]
 
 
 def told(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]:

@@ -35,20 +35,21 @@ def listed(store: Store) -> list[str]:
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
-def counts(store: Store, names: Sequence[str], most: int = MANY) -> dict[str, int]:
-    """How many jobs that are kept have each of these tags, counted up to `most`. By an index, without reading a job."""
-    return {tag: walking.up_to(store, select(tags.c.uuid).where(tags.c.tag == tag).distinct(), most) for tag in names}
+def counts(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+    """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an index: no job is read."""
+    some = select(tags.c.uuid).distinct()
+    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
-def failures(store: Store, names: Sequence[str], most: int = MANY) -> dict[str, int]:
-    """How many failed jobs that were not retried have each of these tags, counted up to `most`."""
+def failures(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+    """How many failed jobs that were not retried have each of these tags, counted up to `most` (MANY)."""
     some = select(failed.c.id).join(tags, failed.c.uuid == tags.c.uuid).where(failed.c.retried_at.is_(None)).distinct()
-    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most) for tag in names}
+    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
 def are_common(store: Store, names: Sequence[str]) -> set[str]:
     """Those of these tags that many jobs have."""
-    return {tag for tag, jobs in counts(store, names, MANY).items() if jobs >= MANY}
+    return {tag for tag, jobs in counts(store, names).items() if jobs >= MANY}
 
 
 def recent(store: Store, most: int = 50) -> list[str]:

@@ -25,6 +25,8 @@ OURS = ("overview", "jobs", "jobs?state=delayed", "jobs?state=running", "jobs?st
         f"schedule/entry?entry={quote(HOSTILE)}", "audit")  # fmt: skip
 FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
 NARROW = 360
+#: What the tables of Flower's pages say wrong (DataTables).
+FLOWERS_OWN = "aria-valid-attr"
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +93,13 @@ def test_every_page_is_for_everybody_and_runs_nothing_hostile(browser, shop):
         assert browser.run("document.title") != "pwned", path
         assert browser.run("document.querySelectorAll('img').length") == 0, path
         assert browser.run("document.querySelector('[data-trouble]') === null"), path
-        if not ours:
-            continue
-        if browser.run("document.documentElement.scrollWidth") > NARROW:
+        if ours and browser.run("document.documentElement.scrollWidth") > NARROW:
             faults.append(f"{path} is wider than a phone")
         browser.size(1280, 900)
         found = judge.faults(browser) + [f"the focus can't be seen: {each}" for each in judge.unseen(browser)]
         judge.dress(browser, "dark")
         found += [f"dark: {each}" for each in judge.faults(browser, only=("color-contrast",))]
-        faults += [f"{path}: {each}" for each in found]
+        faults += [f"{path}: {each}" for each in found if ours or FLOWERS_OWN not in each]
     assert faults == [], "\n".join(faults)
     assert browser.complaints == []
 

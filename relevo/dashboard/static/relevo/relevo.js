@@ -281,6 +281,19 @@
     var here = document.querySelector(".rl-tabs > [aria-current]");
     if (here) { here.parentNode.scrollLeft = here.offsetLeft - 60; }
 
+    /* Flower's pages have no heading, and tables that scroll but not by the keyboard. */
+    if (document.body.classList.contains("app-body")) {
+        if (!document.querySelector("h1")) {
+            var heading = document.createElement("h1");
+            heading.className = "visually-hidden";
+            heading.textContent = (document.querySelector(".rl-nav [aria-current]") || {}).textContent || document.title;
+            document.getElementById("main-content").prepend(heading);
+        }
+        window.addEventListener("load", function () {
+            all(".dataTables_scrollBody").forEach(function (each) { each.tabIndex = 0; });
+        });
+    }
+
     refresh = Number(document.body.dataset.refresh);
     if (refresh) {
         main = document.getElementById("main-content");
