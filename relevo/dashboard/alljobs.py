@@ -32,7 +32,7 @@ class JobsPage(Page):
         search = in_queue(search, queue)
         values = {"state": state, "q": text, "queue": queue, "wrong": wrong, "states": [*TO_DO, *ENDED], "rows": [],
                   "ended": state in ENDED, "more": None, "before": self.field("before"), "now": 0.0,
-                  "further": None, "whole": True, "bulk": state in BULK and not wrong}  # fmt: skip
+                  "further": None, "whole": True, "total": None, "bulk": state in BULK and not wrong}  # fmt: skip
         if wrong:
             return values
         self.looks_at = "The store" if state in ENDED else "The broker"
@@ -52,8 +52,10 @@ class JobsPage(Page):
         queues = [queue] if queue else source.queues()
         rows, whole = waiting.listed(source.app, source.driver, queues, state, search, shown + 1, LOOKS_FOR)
         more = shown + ROWS if len(rows) > shown and shown < waiting.DEEPEST else None
+        counted = more and not self.field("q").strip()
+        total = sum(getattr(source.driver.sizes(name), state.value) for name in queues) if counted else None
         return {"rows": rows[:shown], "more": more, "now": source.driver.now(), "whole": whole or not search,
-                "deepest": waiting.DEEPEST}  # fmt: skip
+                "deepest": waiting.DEEPEST, "total": total}  # fmt: skip
 
     def _ended(self, state: str, search: Search) -> dict[str, Any]:
         store = self.application.source.store

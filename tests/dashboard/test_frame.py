@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 
@@ -80,6 +81,23 @@ def test_those_act_whom_the_operators_name(opened, operators, acts):
     assert ("default" in site.dashboard.source.driver.paused()) is acts
     flowers = site.ask("/api/task/revoke/1", "POST", "", Sec_Fetch_Site="same-origin").code
     assert flowers == (200 if acts else 403)
+
+
+def test_who_may_only_look_sees_flowers_live_events_and_asking_is_no_action(opened):
+    site = opened(basic_auth=PASSWORDS, operators="bob").log_in(PASSWORDS[0])
+    form = urlencode({"_xsrf": site.token(), "draw": 1, "start": 0, "length": 10, "search[value]": "",
+                      "order[0][column]": 0, "columns[0][data]": "name", "order[0][dir]": "asc"})  # fmt: skip
+    assert site.ask("/tasks/datatable", "POST", form).code == 200
+    assert "datatable" not in site.get("/audit")
+
+
+def test_what_there_is_not_is_told_in_our_words(site):
+    for path in ("/nothing", "/jobs/nothing", "/statics"):
+        answer = site.ask(path)
+        assert (answer.code, "<h1>Nothing here</h1>" in answer.body) == (404, True), path
+    site.headers.clear()
+    assert site.ask("/nothing").code == 401
+    assert site.ask("/healthcheck").code == 200
 
 
 def test_nobody_acts_when_it_is_read_only(opened):

@@ -75,6 +75,7 @@ def test_more_of_a_long_queue_is_shown_when_asked_for(site, source):
     source.driver.put([NewJob("default", payload_of("work", name, [], "default"), name) for name in names])
     page = site.get("/jobs")
     assert rows(page) == names[:50]
+    assert "The first 50 of 70, in the order" in page
     more = re.search(r'href="(/jobs\?[^"]*n=100)"', page)[1].replace("&amp;", "&")
     assert len(rows(site.get(more))) == 70
 

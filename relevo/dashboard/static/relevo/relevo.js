@@ -16,16 +16,22 @@
     var day = new Intl.DateTimeFormat(undefined, {weekday: "short", day: "numeric", month: "short"});
     var clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
     var full = new Intl.DateTimeFormat(undefined, {dateStyle: "short", timeStyle: "medium"});
-    var ago = new Intl.RelativeTimeFormat("en", {numeric: "always", style: "short"});
 
+    /* As the pages say durations themselves: 12 s, 5 min, 1 h 11 min, 3 d 4 h. */
     function relative(date) {
-        var seconds = (date - Date.now()) / 1000, size = Math.abs(seconds);
+        var seconds = Math.round((date - Date.now()) / 1000), size = Math.abs(seconds), said;
         if (size < 5) { return "now"; }
-        if (size < 60) { return ago.format(Math.round(seconds), "second"); }
-        if (size < 3600) { return ago.format(Math.round(seconds / 60), "minute"); }
-        if (size < 86400) { return ago.format(Math.round(seconds / 3600), "hour"); }
-        if (size < 86400 * 14) { return ago.format(Math.round(seconds / 86400), "day"); }
-        return full.format(date);
+        if (size >= 86400 * 14) { return full.format(date); }
+        if (size < 60) { said = size + " s"; }
+        else if (size < 3600) { said = Math.floor(size / 60) + " min"; }
+        else if (size < 86400) { said = both(size, 3600, "h", 60, "min"); }
+        else { said = both(size, 86400, "d", 3600, "h"); }
+        return seconds < 0 ? said + " ago" : "in " + said;
+    }
+
+    function both(size, large, called, small, less) {
+        var rest = Math.floor(size % large / small);
+        return Math.floor(size / large) + " " + called + (rest ? " " + rest + " " + less : "");
     }
 
     function localize(root) {
@@ -278,8 +284,8 @@
     });
     window.addEventListener("popstate", function () { if (main) { window.location.reload(); } });
 
-    var here = document.querySelector(".rl-tabs > [aria-current]");
-    if (here) { here.parentNode.scrollLeft = here.offsetLeft - 60; }
+    var here = document.querySelector(".rl-tabs [aria-current]");
+    if (here) { here = here.closest(".rl-menu") || here; here.parentNode.scrollLeft = here.offsetLeft - 60; }
 
     /* Flower's pages have no heading, and tables that scroll but not by the keyboard. */
     if (document.body.classList.contains("app-body")) {
