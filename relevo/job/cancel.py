@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from celery.app.task import Context
+from sqlalchemy import Connection
 
 from relevo import clock
 from relevo.drivers import messages
@@ -25,6 +26,7 @@ from relevo.drivers.values import JobView, NewJob, State
 from relevo.job import endings, members
 from relevo.job.delivery import delivery_of
 from relevo.store import history, outcomes, tally
+from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending
 from relevo.store.session import Store
 
@@ -121,19 +123,27 @@ def _as_it_was(job: JobView) -> NewJob:
     return replace(back, unique_key=said["key"], unique_for=left)
 
 
-def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
-    """Jobs were deleted without a trace: for the batches and chords that they were members of they were cancelled."""
+def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
+    """Jobs are deleted without a trace: for the batches and chords that they are members of they were cancelled.
+
+    Returns the ids of the jobs that were handed in for it: callbacks.
+    """
     ended = [Ending(listed=False, members=ends, sent=members.sent_uuid(each))
              for each in (Waiting(app, job) for job in jobs)
              if (ends := members.ends_of(each, tally.CANCELLED)) or members.sent_uuid(each)]  # fmt: skip
-    if ended:
-        _written(app, store, ended)
+    return _written(app, store, ended) if ended else set()
 
 
-def _written(app: Any, store: Store, ended: Sequence[Ending]) -> None:
-    delivery = delivery_of(app)
-    outcomes.write(store, ended, delivery)  # with the callbacks of the batches that end with these
+def _written(app: Any, store: Store, ended: Sequence[Ending]) -> set[str]:
+    delivery, handed_in = delivery_of(app), set[str]()
+
+    def deliver(connection: Connection, sendings: Sequence[Sending]) -> None:
+        handed_in.update(each.uuid for each in sendings)
+        delivery(connection, sendings)
+
+    outcomes.write(store, ended, deliver)  # with the callbacks of the batches that end with these
     delivery.after_commit(app.settings.queue_connection)
+    return handed_in
 
 
 class Waiting:

@@ -27,7 +27,7 @@ from relevo.drivers import messages
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
-from relevo.errors import DriverError, DriverUnavailableError, SettingsError, did_you_mean
+from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
 from relevo.job.members import SENT
 from relevo.store import failed, outbox
 from relevo.store.failed import FailedJob
@@ -109,7 +109,7 @@ class Delivery:
                 sent = outbox.forward(self.store, name, lambda rows: self.put(broker, rows))
             except DriverUnavailableError:
                 raise
-            except DriverError:
+            except (DriverError, OptionError):
                 logger.exception("jobs of the outbox were refused together, each is tried alone")
                 sent = outbox.forward(self.store, name, lambda rows: self.put_or_fail(broker, rows), 1)
                 sent = outbox.PAGE if sent else 0
@@ -139,7 +139,7 @@ class Delivery:
             self.put(broker, sendings)
         except DriverUnavailableError:
             raise
-        except DriverError as error:
+        except (DriverError, OptionError) as error:
             refused = [_refused(each, error) for each in sendings]
             self.store.write(lambda connection: failed.record(connection, refused))
 
@@ -148,8 +148,7 @@ class Delivery:
         key = (os.getpid(), name)
         if key not in self._drivers:
             url = self.url_of(name)
-            scheme = url.partition(":")[0].partition("+")[0]
-            if scheme in (*drivers.DATABASES, *drivers.REDIS, "relevo"):
+            if drivers.is_ours(url):
                 with self.app.connection_for_write(url) as connection:
                     self._drivers[key] = connection.default_channel.driver
             else:
@@ -205,7 +204,7 @@ def _marked(each: Sending) -> Sending:
     return replace(each, payload=messages.dumps(message))
 
 
-def _refused(each: Sending, error: DriverError) -> FailedJob:
+def _refused(each: Sending, error: Exception) -> FailedJob:
     headers = messages.loads(each.payload).get("headers") or {}
     return FailedJob(uuid=each.uuid, queue=each.queue, connection=each.connection, payload=each.payload,
                      task=headers.get("task"), exception=type(error).__name__, message=str(error),
