@@ -14,7 +14,8 @@ is started later runs it, and one that heard it refuses the id for three hours, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -64,14 +65,9 @@ def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, termin
 
 
 def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
-    waiting = driver.hold(ids, HELD, BY)
-    try:
-        _record(app, store, [job.was for job in waiting])
-    except BaseException:  # the store is away, or somebody has had enough: they wait again
-        _let_go(driver, waiting)
-        raise
-    driver.ack([job.lease for job in waiting])
-    done.withdrawn.extend(job.was for job in waiting)
+    with held_back(driver, ids) as waiting:
+        _record(app, store, waiting)
+    done.withdrawn.extend(waiting)
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
     if held:
         driver.delete([job.id for job in held])
@@ -107,6 +103,18 @@ def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
         return set()
     said = [answer for each in answers for answer in each.values() if isinstance(answer, Mapping)]
     return {str(id_) for answer in said for id_ in answer.get("killed") or ()}
+
+
+@contextmanager
+def held_back(driver: Driver, ids: Iterable[str]) -> Iterator[list[JobView]]:
+    """Within the block nobody starts those of these jobs that wait; behind it they are gone, unless it raised."""
+    waiting = driver.hold(ids, HELD, BY)
+    try:
+        yield [job.was for job in waiting]
+    except BaseException:  # the store is away, or somebody has had enough: they wait again
+        _let_go(driver, waiting)
+        raise
+    driver.ack([job.lease for job in waiting])
 
 
 def _let_go(driver: Driver, jobs: Sequence[HeldJob]) -> None:

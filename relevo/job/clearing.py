@@ -1,11 +1,11 @@
 """Clear a queue so that the batches, chains and chords of what goes hear of it: for them it was cancelled.
 
     what belongs to nothing                -> deleted by the driver, as quickly as it can
-    members, and what came by the outbox   -> a page at a time: counted as cancelled, then withdrawn
+    members, and what came by the outbox   -> a page at a time: held, so that no worker starts it; counted as cancelled;
+                                              and only then forgotten
 
-Members are counted first, so a crash in between leaves jobs that were counted and are still there: the next clear takes
-them, and one that runs after all counts as completed instead. The other way round nobody would know of them any more,
-and their batch would wait for ever. Callbacks that are handed in because of it stay.
+Whoever clears may die at any point: what he held comes back as it was, and the next clear counts nothing twice.
+Callbacks that are handed in because of it stay.
 
 `install` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`, kombu's `queue_delete`.
 """
@@ -32,11 +32,12 @@ def clear(app: Any, driver: Driver, queue: str) -> int:
     """Delete the pending and delayed jobs of a queue. Returns how many. Raises DriverError; done again, it goes on."""
     if getattr(app, "settings", None) is None:
         return driver.clear(queue)
-    total, callbacks = driver.clear(queue, MARKS), set[str]()
-    while page := _page(driver, queue, callbacks):
-        if matter := [job for job in page if any(mark in job.payload for mark in MARKS)]:
-            callbacks |= cancel.counted(app, delivery_of(app).store, matter)
-        total += len(driver.withdraw([job.id for job in page]))
+    total, callbacks, before = driver.clear(queue, MARKS), set[str](), list[JobView]()
+    while (page := _page(driver, queue, callbacks)) and page != before:  # the same again can't be had by its id
+        with cancel.held_back(driver, [job.id for job in page]) as held:
+            if matter := [job for job in held if any(mark in job.payload for mark in MARKS)]:
+                callbacks |= cancel.counted(app, delivery_of(app).store, matter)
+        total, before = total + len(held), page
     return total
 
 

@@ -28,8 +28,9 @@ from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
-from relevo.job.members import SENT
-from relevo.store import failed, outbox
+from relevo.job import members
+from relevo.store import batches, failed, outbox, tally
+from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.outbox import Sending
 from relevo.store.session import Store, store_for
@@ -106,12 +107,12 @@ class Delivery:
         broker = self.broker_of(name)
         while sent == outbox.PAGE:
             try:
-                sent = outbox.forward(self.store, name, lambda rows: self.put(broker, rows))
+                sent = outbox.forward(self.store, name, lambda _, rows: self.put(broker, rows))
             except DriverUnavailableError:
                 raise
             except (DriverError, OptionError):
                 logger.exception("jobs of the outbox were refused together, each is tried alone")
-                sent = outbox.forward(self.store, name, lambda rows: self.put_or_fail(broker, rows), 1)
+                sent = outbox.forward(self.store, name, functools.partial(self.put_or_fail, broker), 1)
                 sent = outbox.PAGE if sent else 0
             total += sent
         return total
@@ -133,15 +134,15 @@ class Delivery:
         else:
             broker.put(jobs)
 
-    def put_or_fail(self, broker: Any, sendings: Sequence[Sending]) -> None:
-        """Put jobs; those that the broker refuses have failed."""
+    def put_or_fail(self, broker: Any, connection: Connection, sendings: Sequence[Sending]) -> None:
+        """Put jobs; those that the broker refuses have failed, in a transaction of the caller's."""
         try:
             self.put(broker, sendings)
         except DriverUnavailableError:
             raise
         except (DriverError, OptionError) as error:
-            refused = [_refused(each, error) for each in sendings]
-            self.store.write(lambda connection: failed.record(connection, refused))
+            failed.record(connection, [_refused(each, error) for each in sendings])
+            batches.prepared([end for each in sendings for end in _ends(each)], self)(connection)
 
     def broker_of(self, name: str) -> Any:
         """The driver of a connection, or its url where the broker is none of ours. Raises DriverUnavailableError."""
@@ -200,8 +201,14 @@ def _new_job(each: Sending) -> NewJob:
 def _marked(each: Sending) -> Sending:
     """With the header that makes its end a receipt."""
     message = json.loads(each.payload)
-    message["headers"] = {**(message.get("headers") or {}), SENT: True}
+    message["headers"] = {**(message.get("headers") or {}), members.SENT: True}
     return replace(each, payload=messages.dumps(message))
+
+
+def _ends(each: Sending) -> tuple[MemberEnd, ...]:
+    """What it means to batches that a job has failed before it was put."""
+    headers, (_, _, embed) = messages.headers_of(each.payload), messages.body_of(each.payload)
+    return members.ends_of_message(headers, embed, each.uuid, tally.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:

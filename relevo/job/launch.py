@@ -80,10 +80,15 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
 
 
 def cancel(app: Any, id_: str) -> BatchRow:
-    """Cancel a batch; one whose dispatcher has died is closed. Raises BatchError when there is none."""
+    """Cancel a batch; one whose dispatcher has died is closed, one that has finished stays as it is.
+
+    Raises BatchError when there is none.
+    """
     way = delivery_of(app)
 
-    def cancelled(row: BatchRow) -> Tally:
+    def cancelled(row: BatchRow) -> Tally | None:
+        if row.tally.finished_at is not None:
+            return None
         return replace(row.tally, streams=0, cancelled_at=row.tally.cancelled_at or clock.now())
 
     row = way.store.write(lambda connection: batches.change(connection, id_, way, cancelled))

@@ -7,20 +7,18 @@ the chain's id, as in production. Nothing is counted: no store is asked.
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from celery.canvas import Signature, _chain
 
-from relevo import clock
-from relevo.job import making, transactions
+from relevo.job import making
 from relevo.job.chain import NewChain
 from relevo.job.outcome import Cancelled, Completed, Failed
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
 from relevo.testing.attempt import Attempt
-from relevo.testing.batched import BatchAssertions
+from relevo.testing.batched import BatchAssertions, callbacks_of, note, row_of, with_callbacks
 from relevo.testing.dispatched import CHAIN, Dispatched
 from relevo.testing.steps import Steps, shown, steps
 
@@ -39,8 +37,7 @@ class DispatchedChain:
     connection: str | None
 
     def __str__(self) -> str:
-        said = f"{self.name or 'a chain'} of {shown(self.links)}"
-        return said + "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in self.callbacks.items())
+        return f"{self.name or 'a chain'} of {shown(self.links)}{with_callbacks(self.callbacks)}"
 
 
 class ChainAssertions(BatchAssertions, ABC):
@@ -58,18 +55,10 @@ class ChainAssertions(BatchAssertions, ABC):
 
     def keep_chain(self, new: NewChain, links: list[Signature], id_: str, session: Any = None) -> BatchRow:
         """Note a chain (with a session, when that commits). Returns it as it would be once it is sent."""
-        calls = {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
-        chain = DispatchedChain(id_, new.called, steps(links), calls, new.queue, new.connection)
+        chain = DispatchedChain(id_, new.called, steps(links), callbacks_of(new), new.queue, new.connection)
         self._calls |= {(id_, callback): _calls(new, id_, callback) for callback in new.callbacks}
-        note: Callable[[], None] = lambda: self._chains.append(chain)  # noqa: E731  now or later
-        if session is None:
-            note()
-        else:
-            transactions.after_commit(session, note)
-        return BatchRow(
-            id=id_, name=new.called or "chain", connection=new.connection or "", queue=new.queue, callbacks={},
-            created_at=clock.now(), tally=Tally(kind=Kind.CHAIN, total=len(links)),
-        )  # fmt: skip
+        note(self._chains, chain, session)
+        return row_of(new, id_, Tally(kind=Kind.CHAIN, total=len(links)))
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt has ended: hand in what a chain of ours wants to have then, each once."""

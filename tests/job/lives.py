@@ -191,7 +191,8 @@ class Life:
         assert {each for each, count in times.items() if count > 1} <= again
         assert max(times.values(), default=0) <= 2
         assert outbox.status(self.way.store) == []
-        assert self.driver.queues() == []
+        sizes = self.driver.sizes(QUEUE)
+        assert (sizes.pending, sizes.delayed, sizes.reserved) == (0, 0, 0)
 
 
 class OfBatch:

@@ -63,7 +63,6 @@ def crash_at_every_step(life, fate, shape, part, failing):
         if (shape, part) == ("batch", "dispatch"):  # for a broker apart its page is put again, and counts once
             killed_in = {f"b.{member}" for member in range(MEMBERS)}
         made.is_exact(killed_in)
-    print('STEPS', shape, part, number)
     return number
 
 
