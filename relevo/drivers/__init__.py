@@ -43,9 +43,9 @@ def register() -> None:
     signals.worker_shutdown.connect(transport.worker_ended)
 
 
-def is_ours(url: str | None) -> bool:
-    """Whether the broker at this url is one that we have a driver for."""
-    return _scheme(url or "") in (*DATABASES, *REDIS, "relevo")
+def is_ours(url: Any) -> bool:
+    """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we have a driver for."""
+    return isinstance(url, str) and _scheme(url) in (*DATABASES, *REDIS, "relevo")
 
 
 def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:
