@@ -203,9 +203,10 @@ def shapes_of(shop):
 
 
 def test_shapes(shop):
-    """All at once: none waits for another."""
-    results = {what: shape().apply_async() for what, shape in shapes_of(shop).items()}
-    assert {what: get(result) for what, result in results.items()} == EXPECTED
+    """All at once: none waits for another. (Of a shop that is slow, some.)"""
+    wanted = getattr(shop, "shapes", EXPECTED)
+    results = {what: shape().apply_async() for what, shape in shapes_of(shop).items() if what in wanted}
+    assert {what: get(result) for what, result in results.items()} == {what: EXPECTED[what] for what in wanted}
 
 
 def test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never(shop):
