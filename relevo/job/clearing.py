@@ -12,6 +12,7 @@ Callbacks that are handed in because of it stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -34,11 +35,15 @@ def clear(app: Any, driver: Driver, queue: str) -> int:
         return driver.clear(queue)
     total, callbacks, before = driver.clear(queue, MARKS), set[str](), list[JobView]()
     while (page := _page(driver, queue, callbacks)) and page != before:  # the same again can't be had by its id
-        with cancel.held_back(driver, [job.id for job in page]) as held:
-            if matter := [job for job in held if any(mark in job.payload for mark in MARKS)]:
-                callbacks |= cancel.counted(app, delivery_of(app).store, matter)
-        total, before = total + len(held), page
+        gone = cancel.taken_out(driver, [job.id for job in page], lambda jobs: callbacks.update(_counted(app, jobs)))
+        total, before = total + len(gone), page
     return total
+
+
+def _counted(app: Any, jobs: Sequence[JobView]) -> set[str]:
+    """The callbacks that are handed in because these jobs go."""
+    matter = [job for job in jobs if any(mark in job.payload for mark in MARKS)]
+    return cancel.counted(app, delivery_of(app).store, matter) if matter else set()
 
 
 def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:

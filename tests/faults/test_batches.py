@@ -79,9 +79,11 @@ def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and
         workers += 1
         with site.worker("-c", "1") as worker:
             site.until(lambda worker=worker: _all_was_told(site) or not worker.alive(), "for its end, or for all of it")
-    ran = sorted(site.facts("told"))
-    assert ran == [["finally", f"{batch.id}.finally"], ["then", f"{batch.id}.then"], ["then", f"{batch.id}.then"]]
-    assert workers == 3
+    ran = Counter(map(tuple, site.facts("told")))
+    assert set(ran) == {("then", f"{batch.id}.then"), ("finally", f"{batch.id}.finally")}
+    assert ran["finally", f"{batch.id}.finally"] == 1
+    assert ran["then", f"{batch.id}.then"] >= 2  # three times, if the other one takes its worker with it, too
+    assert workers >= 3
     assert (batch.refresh().completed, sorted(site.facts("end"))) == (5, list(range(5)))
 
 
