@@ -48,7 +48,9 @@ def engine_for(url: str) -> Engine:
     """The engine of this process for `url`, made at the first call."""
     key = (os.getpid(), url)
     if key not in _engines:
-        _engines[key] = make_engine(url)
+        from relevo.database import servers  # noqa: PLC0415 - it stands on this module
+
+        _engines[key] = servers.engine(url)
     return _engines[key]
 
 

@@ -37,8 +37,7 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
-        self.engine: Engine = engines.make_engine(url, **servers.options(self.url.get_backend_name()))
-        servers.prepare(self.engine)
+        self.engine: Engine = servers.engine(url)
         self._alone = self.engine.execution_options(**{engines.ALONE: True})
         self._turn = engines.sqlite_turn if self.dialect == "sqlite" else contextlib.nullcontext()
         self._ready = self.dialect != "sqlite"  # a file gets its tables at first use, a server by a migration

@@ -19,7 +19,7 @@ import uvicorn
 
 import tasks
 from app import settings
-from app.http import create
+from app.http import counting, create
 from app.models import User, schema, session
 from relevo import config
 from relevo.engine import engine_for
@@ -98,6 +98,7 @@ def shop(tmp_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) ->
     settings.application.cache_clear()
     with fake(app=tasks.app) as queue:
         yield Shop(tmp_path, queue, monkeypatch)
+    counting.flush()  # nobody writes to it later, when it is gone
     engine_for(own.database_url).dispose()
     settings.engine.cache_clear()
     settings.application.cache_clear()
