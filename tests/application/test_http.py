@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app.http import access
+from app.http import access, counting
 from app.http.access import new_token
 from app.models import (
     Answer,
@@ -23,6 +22,7 @@ from app.models import (
     File,
     Import,
     Order,
+    RequestCount,
     Store,
     StoreProduct,
     Token,
@@ -35,15 +35,9 @@ from tests.pictures import saved, scene
 PNG = saved(scene(40, 30), "PNG").getvalue()
 
 
-@functools.cache
-def hashed(password):
-    """Argon2 takes its time on purpose."""
-    return access.password_hash(password)
-
-
 @pytest.fixture
 def ada(shop):
-    return shop.user("Ada", password=hashed("correct horse battery"))
+    return shop.user("Ada", password=access.password_hash("correct horse battery"))
 
 
 def client_of(server, user, abilities=("*",), days=30):
@@ -149,6 +143,22 @@ def test_a_token_has_so_many_requests_a_minute(shop, api, one_minute):
     assert 0 < int(answers[3].headers["retry-after"]) <= 60
 
 
+def test_requests_are_counted_for_all_processes_without_a_write_of_each(shop, api, one_minute):
+    shop.set(APP_REQUESTS_A_MINUTE="5")
+    for _ in range(2):
+        assert api.get("/api/files").status_code == 200
+    counting.flush()
+    with session() as db:
+        row = db.scalars(select(RequestCount)).one()
+        assert row.requests == 2
+        row.requests += 2  # another process's
+    assert api.get("/api/files").status_code == 200
+    counting.flush()
+    with session() as db:
+        assert db.scalars(select(RequestCount.requests)).one() == 5
+    problem(api.get("/api/files"), 429)
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 def test_a_picture_is_uploaded_processed_and_fetched(shop, api):
     number = uploaded(api)
@@ -166,6 +176,36 @@ def test_a_picture_is_uploaded_processed_and_fetched(shop, api):
     problem(httpx.get(str(api.base_url) + link.replace("icon", "large")), 403, "changed")
     problem(api.post(f"/api/process-image/{number}"), 400, "processed already")
     problem(api.get(f"/api/files/{number}/versions/none"), 404)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part", "said"),
+    [("bytes=0-9", 206, slice(0, 10), "bytes 0-9/{size}"),
+     ("bytes=10-", 206, slice(10, None), "bytes 10-{last}/{size}"),
+     ("bytes=-5", 206, slice(-5, None), None), ("bytes=5-99999999", 206, slice(5, None), None),
+     ("bytes=-99999999", 206, slice(0, None), "bytes 0-{last}/{size}"),
+     ("bytes=0-1,5-6", 200, slice(0, None), None), ("lines=0-1", 200, slice(0, None), None),
+     ("bytes=9-5", 200, slice(0, None), None), ("bytes=-", 200, slice(0, None), None)],
+)  # fmt: skip
+def test_a_download_is_gone_on_with(api, asked, status, part, said):
+    number = uploaded(api)
+    answer = api.get(f"/api/files/{number}/versions/original", headers={"Range": asked})
+    assert (answer.status_code, answer.content, answer.headers["accept-ranges"]) == (status, PNG[part], "bytes")
+    assert int(answer.headers["content-length"]) == len(PNG[part])
+    if said:
+        assert answer.headers["content-range"] == said.format(size=len(PNG), last=len(PNG) - 1)
+
+
+def test_a_part_that_is_not_there_is_refused_and_one_of_another_file_comes_whole(api):
+    path = f"/api/files/{uploaded(api)}/versions/original"
+    for asked in (f"bytes={len(PNG)}-", "bytes=-0", "bytes=99999999-999999999"):
+        answer = api.get(path, headers={"Range": asked})
+        problem(answer, 416, f"{len(PNG):,} bytes")
+        assert answer.headers["content-range"] == f"bytes */{len(PNG)}"
+    tag = api.head(path).headers["etag"]
+    assert api.head(path).headers["content-length"] == str(len(PNG))
+    assert api.get(path, headers={"Range": "bytes=1-2", "If-Range": tag}).content == PNG[1:3]
+    assert api.get(path, headers={"Range": "bytes=1-2", "If-Range": '"other"'}).content == PNG
 
 
 def test_what_can_not_be_processed_is_refused(server, shop, api):
@@ -236,6 +276,16 @@ def test_a_notification_now_and_later(shop, api):
 def test_a_field_that_does_not_fit_is_named(shop, api, changed, field):
     told = problem(api.post("/api/send-notification", json={"subject": "s", "message": "m", **changed}), 422)
     assert [error["field"] for error in told["errors"]] == [field]
+    shop.queue.assert_nothing_dispatched()
+
+
+def test_a_body_that_is_huge_or_nested_without_end_or_no_number_is_refused(shop, api):
+    json_ = {"Content-Type": "application/json"}
+    problem(api.post("/api/cases", content=b'{"number": "' + b"x" * 1_100_000, headers=json_), 413, "at most 1,048,576")
+    for body in (b"[" * 100_000, b'{"number": ' + b"9" * 5000 + b"}"):
+        problem(api.post("/api/cases", content=body, headers=json_), 400)
+    hook = b'{"url": "http://example.com", "body": {"a": NaN}}'
+    problem(api.post("/api/webhooks", content=hook, headers=json_), 422)
     shop.queue.assert_nothing_dispatched()
 
 
