@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from app import settings
 from app.models import schema
-from relevo.engine import ALONE, engine_for
+from relevo.engine import engine_for
+from relevo.servers import ALONE
 
 _unit: ContextVar[Unit | None] = ContextVar("unit", default=None)
 

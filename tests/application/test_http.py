@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from sqlalchemy import func, select
 
 from app.http import access, counting
 from app.http.access import new_token
+from app.http.shapes import Given
 from app.models import (
     Answer,
     Case,
@@ -221,6 +223,29 @@ def test_what_can_not_be_processed_is_refused(server, shop, api):
     shop.queue.assert_nothing_dispatched()
 
 
+def test_an_upload_that_is_cut_off_leaves_nothing(shop, api):
+    head = f"POST /api/files?name=cut.png HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['authorization']}\r\n"
+    for rest in ("Content-Length: 5000000\r\n\r\n" + "x" * 1_500_000,
+                 "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"):  # fmt: skip
+        with socket.create_connection((api.base_url.host, api.base_url.port)) as cut:
+            cut.sendall((head + rest).encode())
+    uploaded(api)  # behind them
+    assert [item["original_name"] for item in api.get("/api/files").json()["items"]] == ["cat.png"]
+    assert len([path for path in (shop.folder / "files").rglob("*") if path.is_file()]) == 1
+
+
+def test_an_original_is_saved_under_its_own_name(api):
+    number = uploaded(api, name="../Größe\n.png")
+    told = api.get(f"/api/files/{number}/versions/original").headers["content-disposition"]
+    assert told == "attachment; filename*=UTF-8''..%2FGr%C3%B6%C3%9Fe.png"
+
+
+def test_every_body_has_an_example_and_each_is_a_good_one():
+    for model in Given.__subclasses__():
+        (said,) = model.model_json_schema()["examples"]
+        model.model_validate(said)
+
+
 def test_an_upload_that_is_too_large_empty_or_nameless_leaves_nothing(shop, api):
     shop.set(APP_UPLOAD_LIMIT="1000")
     problem(api.post("/api/files", params={"name": "x"}, content=b"x" * 1001), 413, "at most 1,000 bytes")
@@ -372,6 +397,8 @@ def test_an_event_from_its_beginning_to_its_export(shop, api):
     assert api.get(f"/api/exports/{said['id']}").json()["link"]
     assert shop.row(Export, said["id"]).event_id == shop.row(Event, event).id
     problem(api.post("/api/events", json={"name": "x", "starts_at": "soon", "capacity": 0}), 422)
+    for edge in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+        problem(api.post("/api/events", json={"name": "x", "starts_at": edge, "capacity": 1}), 422, "a date in UTC")
 
 
 def test_a_store_gets_its_catalogue_and_takes_orders(shop, api):

@@ -130,7 +130,9 @@ def download(file_id: Id, name: str, request: Request, asking: Asking) -> Respon
         version = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=name[:40])).one_or_none()
     if version is None and name != "original":
         raise HTTPException(404, f"the file {file_id} has no version {name!r}")
-    return streamed(request, file.disk, version.path if version else file.path)
+    if version is None:
+        return streamed(request, file.disk, file.path, file.original_name)
+    return streamed(request, file.disk, version.path)
 
 
 @router.post("/api/process-image/{file_id}", status_code=202)

@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from relevo.engine import ALONE, make_engine, resolve
+# Who executes with this option gets no BEGIN: each statement is a transaction of its own.
+ALONE = "relevo_alone"
 
 _POSTGRESQL = {
     "autocommit": True, "connect_timeout": 5,
@@ -48,13 +49,6 @@ def prepare(engine: Engine) -> None:
         event.listen(engine, "do_connect", _connect_to_mysql)
     event.listen(engine, "begin", _begin)
     event.listen(engine, "checkout", _refuse_the_dead)
-
-
-def engine(url: str) -> Engine:
-    """A new engine for `url`, set up."""
-    made = make_engine(url, **options(resolve(url).get_backend_name()))
-    prepare(made)
-    return made
 
 
 def _begin(connection: Connection) -> None:
