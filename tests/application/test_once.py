@@ -103,7 +103,7 @@ def test_killed_around_any_commit_and_asked_again_it_is_done_once(mortal):
         while died:
             moment += 1
             assert moment < MANY
-            died = killed(mortal, f"moment {moment} of {left}", *route(moment), moment, left)
+            died = killed(mortal, f"{len(left)} {left[0]} {moment}"[-64:], *route(moment), moment, left)
         assert moment > 4, "it was not killed around the two commits that there are"
 
 
