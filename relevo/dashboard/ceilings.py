@@ -15,7 +15,7 @@ LONGEST_KEY = 1000
 
 
 class LimitsPage(Page):
-    """/limits?q=…"""
+    """Limits in use, who holds them and who waits; the named rates."""
 
     template, title, tab = "relevo/limits.html", "Limits", "more"
     looks_at = "The broker"
