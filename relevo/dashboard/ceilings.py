@@ -43,7 +43,7 @@ class SetRate(Action):
 
     def act(self, *_arguments: str) -> str:
         source, name = self.application.source, self.field("name")
-        rate = limiting.set_rate(source.app, limits_for(source.driver), name, self.field("rate"))
+        rate = limiting.set_rate(source.app, source.driver, name, self.field("rate"))
         return f"{name}: {rate or 'no rate in the code'} from now on."
 
 

@@ -82,7 +82,7 @@ def dress(browser: Browser, theme: str) -> None:
     browser.run(f"document.documentElement.setAttribute('data-bs-theme', '{theme}')")
 
 
-def unseen(browser: Browser, most: int = 60) -> list[str]:
+def unseen(browser: Browser, most: int = 30) -> list[str]:
     """What the tab key comes to on this page without one seeing where it is."""
     browser.run("document.activeElement.blur()")
     found = []
