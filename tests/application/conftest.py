@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
 import tasks
 from app import settings
-from app.http import create
+from app.http import access, counting, create
 from app.models import User, schema, session
 from relevo import config
 from relevo.engine import engine_for
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from relevo.testing.fakes import Fake
+
+
+#: Argon2 takes its time on purpose; here it need not.
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass
@@ -96,8 +101,10 @@ def shop(tmp_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(own, secret=b"s" * 32))
     settings.engine.cache_clear()
     settings.application.cache_clear()
+    monkeypatch.setattr(access, "_passwords", CHEAP)
     with fake(app=tasks.app) as queue:
         yield Shop(tmp_path, queue, monkeypatch)
+    counting.flush()  # nobody writes to it later, when it is gone
     engine_for(own.database_url).dispose()
     settings.engine.cache_clear()
     settings.application.cache_clear()
