@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import random
-import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from relevo.engine import engine_for
 from relevo.store import failed, history
 from relevo.store.session import store_for
 from tests.faults.workers import payload_of
+from tests.starting import start
 from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class Live:
         self.jobs: dict[str, Any] = {}
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "tests.job.live", "worker", "-c", "4", "-l", "INFO"]
+        command = ["-m", "celery", "-A", "tests.job.live", "worker", "-c", "4", "-l", "INFO"]
         self.log = (self.folder / "log").open("wb")
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.process = start(*command, environ=os.environ, output=self.log)
 
     def end(self) -> None:
         self.process.kill()
