@@ -141,7 +141,8 @@ def become(request: dict[str, Any], output: int, errors: int) -> None:
         sys.stdout.reconfigure(write_through=True)
     ours = sys.path[0]
     added = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [os.getcwd(), *added, *(path for path in sys.path if path not in {*added, ours})]  # noqa: PTH109
+    first = os.getcwd() if request["arguments"][0] == "-m" else ""  # noqa: PTH109
+    sys.path[:] = [first, *added, *(path for path in sys.path if path not in {*added, ours})]
     sys.orig_argv = [sys.executable, *request["arguments"]]
 
 

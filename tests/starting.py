@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -25,13 +26,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.starter import LENGTH
+from tests.starter import LENGTH, PRELOADED
 from tests.waiting import WITHIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Processes for functions of a test's own, each as fresh as a spawned one.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload([*PRELOADED, "pytest"])
 
 # What the programs of the application import, beside what a worker does.
 APPLICATION = (

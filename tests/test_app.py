@@ -1,6 +1,5 @@
 """create_app: what an app of ours has that Celery's has not, and how a wrong one ends."""
 
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -18,6 +17,7 @@ from relevo import config
 from relevo.app import App, create_app, share_results
 from relevo.engine import make_engine
 from relevo.errors import SettingsError
+from tests.starting import FRESH
 
 ROOT = Path(__file__).resolve().parent.parent
 CELERY = Path(sys.executable).with_name("celery")
@@ -219,8 +219,7 @@ def store_results(path: str, who: int, count: int) -> None:
 
 def test_processes_share_one_sqlite_file_for_their_results(tmp_path):
     path = str(tmp_path / "new" / "results.db")
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=store_results, args=(path, who, 15)) for who in range(4)]
+    processes = [FRESH.Process(target=store_results, args=(path, who, 15)) for who in range(4)]
     for process in processes:
         process.start()
     for process in processes:
