@@ -53,6 +53,13 @@ def suspension(what: str, until: float | None = None) -> None:
     instant("until", until or 0)
 
 
+def holding(ids: Iterable[str], lease: float, by: str) -> None:
+    """Jobs about to be taken by id."""
+    names("id", ids)
+    lasting("lease", lease)
+    name("by", by)
+
+
 def names(what: str, values: Iterable[str]) -> None:
     """Several names of one kind."""
     for value in values:

@@ -10,8 +10,8 @@
                                              +---- release(0) --------------+-- release(later) ---> delayed
 
 A job is in exactly one of three states: *delayed* (not before its time), *pending* (waiting for a worker) or *reserved*
-(taken by a worker, for one lease). Every arrow is one atomic step, so a crash between any two calls loses nothing and
-leaves nothing held by two.
+(taken by a worker, or by its id with `hold`, for one lease). Every arrow is one atomic step, so a crash between any two
+calls loses nothing and leaves nothing held by two.
 
 * **A lease** is a taking for a while. It is named by a fresh token, so what a worker does with a lease that has ended
   (ack, extend, release) changes nothing. Whoever lives extends; who dies is rescued from. Time alone takes nothing
@@ -44,6 +44,7 @@ from relevo.drivers.values import (
     Binding,
     Broadcast,
     Conflict,
+    HeldJob,
     JobView,
     Lease,
     NewJob,
@@ -61,6 +62,7 @@ __all__ = [
     "Broadcast",
     "Conflict",
     "Driver",
+    "HeldJob",
     "JobView",
     "Lease",
     "NewJob",
@@ -111,7 +113,7 @@ class Driver(ABC):
     def release(
         self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
-        """Put jobs back, to run after `delay` seconds (0: where they stood). Returns how many were still held.
+        """Put jobs back, to run after `delay` seconds (0: as they stood). Returns how many were still held.
 
         `payload` replaces theirs. `attempts` sets their count; by default the attempt is given back (not burned).
         """
@@ -122,7 +124,7 @@ class Driver(ABC):
 
     @abstractmethod
     def rescue(self) -> int:
-        """Bring back the jobs whose lease has ended, to where they stood in their queue. Returns how many."""
+        """Bring back the jobs whose lease has ended, as they stood in their queue. Returns how many."""
 
     # --- looking and mending ----------------------------------------------------------------------------------------
     @abstractmethod
@@ -149,8 +151,11 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
-        """Delete jobs by id, but none that somebody holds. Returns them, as they were."""
+    def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
+        """Take jobs by id, also delayed ones, but none that somebody holds, for `lease` seconds. No attempt is counted.
+
+        For who does something about jobs and then acks them: what he holds nobody starts, and if he dies it comes back.
+        """
 
     @abstractmethod
     def delete(self, ids: Iterable[str]) -> int:

@@ -95,6 +95,14 @@ class ReservedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job taken by `hold`. `was`: as it was before."""
+
+    lease: Lease
+    was: JobView
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """How many jobs a queue holds in each state, and for how many seconds its oldest pending one could have run."""
 

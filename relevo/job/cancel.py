@@ -1,9 +1,11 @@
 """Cancel jobs, wherever they are. A worker that starts tomorrow obeys: what was cancelled is in the broker no more.
 
-    waiting (pending, delayed)  -> withdrawn from the broker in one step, recorded as cancelled
+    waiting (pending, delayed)  -> held, so that no worker starts it; recorded as cancelled; and only then forgotten
     reserved                    -> taken out of the broker under its worker: whatever comes of this attempt, there is no
                                    other, its worker may die or ask for a retry. The workers are told: what has not
                                    started doesn't; what runs goes on to its end, or is killed if that is asked for
+
+Whoever cancels may die at any point: what he held comes back as it was, and is cancelled by who asks again.
 
 Celery's own `revoke` leaves the job where it is and puts its id into the memory of the workers that hear it: one that
 is started later runs it, and one that heard it refuses the id for three hours, also when it is retried on purpose.
@@ -13,15 +15,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from celery.app.task import Context
 
-from relevo import clock
 from relevo.drivers import messages
-from relevo.drivers.contract import Driver
-from relevo.drivers.values import JobView, NewJob, State
+from relevo.drivers.contract import Driver, HeldJob
+from relevo.drivers.values import JobView, State
 from relevo.job import endings, members
 from relevo.job.delivery import delivery_of
 from relevo.store import history, outcomes, tally
@@ -33,8 +35,10 @@ logger = logging.getLogger(__name__)
 #: What the workers are told by, and for how many seconds their answers are waited for.
 COMMAND, PATIENCE = "cancel_jobs", 1.0
 REASON = "cancelled"
-# So many at a time: each portion is one step in the broker, one transaction in the store.
+# So many at a time: each portion is held, is one transaction in the store, and goes.
 PORTION = 500
+# For so long (seconds) what waits is held while its end is recorded; what the worker pages show as its worker.
+HELD, BY = 60.0, "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,14 @@ def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, termin
 
 
 def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
-    withdrawn = driver.withdraw(ids)
+    waiting = driver.hold(ids, HELD, BY)
     try:
-        _record(app, store, withdrawn)
-    except BaseException:  # the store is away: they are there again, and nothing has happened
-        _put_back(driver, withdrawn)
+        _record(app, store, [job.was for job in waiting])
+    except BaseException:  # the store is away, or somebody has had enough: they wait again
+        _let_go(driver, waiting)
         raise
-    done.withdrawn.extend(withdrawn)
+    driver.ack([job.lease for job in waiting])
+    done.withdrawn.extend(job.was for job in waiting)
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
     if held:
         driver.delete([job.id for job in held])
@@ -102,23 +107,13 @@ def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
     return {str(id_) for answer in said for id_ in answer.get("killed") or ()}
 
 
-def _put_back(driver: Driver, jobs: Sequence[JobView]) -> None:
-    placed = driver.put([_as_it_was(job) for job in jobs])
-    taken = [job for job, place in zip(jobs, placed, strict=True) if not place.created]
-    driver.put([replace(_as_it_was(job), unique_key=None) for job in taken])  # rather twice than never
+def _let_go(driver: Driver, jobs: Sequence[HeldJob]) -> None:
+    for attempts, each in groupby(sorted(jobs, key=_attempts), key=_attempts):
+        driver.release([job.lease for job in each], attempts=attempts)
 
 
-def _as_it_was(job: JobView) -> NewJob:
-    headers = messages.headers_of(job.payload)
-    back = NewJob(job.queue, job.payload, job.id, job.priority, job.available_at,
-                  fair_key=messages.fair_key_of(headers))  # fmt: skip
-    said = (headers.get(messages.HEADER) or {}).get("unique") or {}
-    begun = job.attempts or _whole(headers.get("retries"))
-    if not said.get("key") or (begun and said.get("until") == messages.START):
-        return back
-    lasting = said.get("for")
-    left = lasting and max(job.created_at + lasting - clock.now(), 0.001)
-    return replace(back, unique_key=said["key"], unique_for=left)
+def _attempts(job: HeldJob) -> int:
+    return job.was.attempts
 
 
 def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> None:

@@ -15,8 +15,6 @@ from celery.worker import state
 from relevo.drivers import qos, safepoint
 from relevo.job import stopping
 
-_asked = False
-
 
 def install() -> None:
     """Take the place of Celery's own in the handler that it installs for its signals. May be called again."""
@@ -29,7 +27,7 @@ def install() -> None:
 
 def is_asked() -> bool:
     """Whether this worker is in its cold stop: nothing is to start any more."""
-    return _asked or bool(state.should_terminate)
+    return stopping.is_cold() or bool(state.should_terminate)
 
 
 def on_cold_shutdown(worker: Any) -> None:
@@ -40,11 +38,11 @@ def on_cold_shutdown(worker: Any) -> None:
 def _stop(worker: Any) -> None:
     # The handler has said "terminate" by now if this was put off; Celery's own callback runs before that, and a soft
     # stop waits for running jobs as long as it isn't said.
-    global _asked  # noqa: PLW0603  one worker a process
     state.should_terminate = None
-    if not worker.app.conf.worker_soft_shutdown_timeout:
-        _asked = True
-    stopping.ask_coldly()
+    if worker.app.conf.worker_soft_shutdown_timeout:
+        stopping.ask()
+    else:
+        stopping.ask_coldly()
     if qos.pool is not None:
         qos.pool.recall()
     celery_worker.on_cold_shutdown(worker)

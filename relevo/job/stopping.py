@@ -49,6 +49,11 @@ def asked() -> bool:
     return _asked[0] != 0 or shift.stop_asked()
 
 
+def is_cold() -> bool:
+    """Whether it is to stop without waiting for any."""
+    return _asked[0] == COLD
+
+
 def _begin(**_signal: Any) -> None:
     global _asked  # noqa: PLW0603  shared with the children of this worker, and not with those of the last one
     _asked = mmap.mmap(-1, 1)

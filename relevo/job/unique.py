@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.result import AsyncResult
 from kombu.utils.json import dumps
+from vine import barrier
 
 from relevo.drivers.receipts import Receipt
 from relevo.drivers.values import Conflict
@@ -53,6 +54,13 @@ class Dispatched(AsyncResult):
     def has_replaced(self) -> bool:
         """Whether that job, which had not started, has the arguments of this dispatch now."""
         return self.receipt is not None and self.receipt.replaced
+
+    def then(self, callback: Any, on_error: Any = None, weak: bool = False) -> Any:
+        """Call back when the result is there, also if it has come before anybody listened."""
+        promised = super().then(callback, on_error, weak)
+        if not isinstance(callback, barrier):  # a group looks for all of its results when it is waited for
+            self._get_task_meta()
+        return promised
 
     def _given_id(self) -> str:
         own: str = self.__dict__["id"]

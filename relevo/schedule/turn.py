@@ -10,11 +10,9 @@ beats take their turn at the same time.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery import _state
 from sqlalchemy import Connection
 
 from relevo import clock
@@ -106,7 +104,7 @@ def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, An
     if task is not None and not connections.is_own(app, connection):
         queue = connections.queue_for(task, connection, args, kwargs, options)
         options |= {"queue": queue} if queue else {}
-    with collecting() as sheet, _nobody_waits():
+    with collecting() as sheet:
         if task is None:
             app.send_task(entry.task, args, kwargs, **options)
         else:
@@ -122,13 +120,3 @@ def _tick(entry: Entry, due: float, now: float) -> Run:
     tick = clock.utc(due).isoformat(timespec="milliseconds")
     return Run(entry.name, tick, due, now, str(uuid.uuid5(_JOBS, f"{entry.app.main} {entry.name} {tick}")))
 
-
-@contextmanager
-def _nobody_waits() -> Iterator[None]:
-    """Celery's Redis backend would subscribe to the result, and wait for a Redis that is away, in the transaction."""
-    before = _state.task_join_will_block()
-    _state._set_task_join_will_block(True)  # noqa: SLF001
-    try:
-        yield
-    finally:
-        _state._set_task_join_will_block(before)  # noqa: SLF001

@@ -48,7 +48,7 @@ def ada(shop):
 
 def client_of(server, user, abilities=("*",), days=30):
     token, _ = new_token(user.id, "test", list(abilities), days)
-    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, verify=False)
+    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=False)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def admin(server, shop):
 
 @pytest.fixture
 def nobody(server, shop):
-    with httpx.Client(base_url=server, verify=False) as client:
+    with httpx.Client(base_url=server, timeout=60, verify=False) as client:
         yield client
 
 

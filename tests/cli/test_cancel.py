@@ -113,6 +113,30 @@ def test_a_store_that_goes_away_leaves_every_job_where_it_was(app, driver, store
     assert (after.payload, after.priority, after.state) == (before[0].payload, 4, State.PENDING)
 
 
+def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_batch(app, driver, store, monkeypatch):
+    @app.task(name="shop.half", shared=False)
+    def half(number): ...
+
+    def dies(*_arguments, **_named):
+        raise SystemExit
+
+    # Given somebody who dies with the jobs in his hands, before anything is written about them
+    batch = app.batch([half.s(1), half.s(2)]).dispatch()
+    ids = [f"{batch.id}.0", f"{batch.id}.1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(outcomes, "write", dies)
+        patch.setattr(driver, "release", dies)
+        patch.setattr(cancelling, "HELD", 0.001)
+        with pytest.raises(SystemExit):
+            cancelling.cancel(app, driver, store, ids)
+
+    # When his lease is over and somebody cancels them again, I expect their batch to have counted them once
+    driver.rescue()
+    assert [(job.state, job.attempts) for job in driver.find(ids)] == [(State.PENDING, 0)] * 2
+    assert len(cancelling.cancel(app, driver, store, ids).withdrawn) == 2
+    assert (batch.refresh().dropped, batch.finished) == (2, True)
+
+
 def test_a_message_nobody_can_read_can_be_cancelled(run, driver, store):
     driver.put([NewJob("default", payload, f"job-{at}") for at, payload in enumerate(["", "[]", '{"body": "[1]"}'])])
     assert run("--queue", "default", "--yes").exit_code == 0

@@ -125,9 +125,10 @@ def test_looking_shows_when_they_could_have_run(driver, other, clock):
     assert (driver.sizes("default").oldest, counts(driver)) == (10, (2, 0, 1))
 
 
-def test_deleted_withdrawn_cleared_and_acked_jobs_are_gone(driver):
+def test_deleted_held_cleared_and_acked_jobs_are_gone(driver):
     put_many(driver, "a", 6)
-    assert ids(driver.withdraw(["a2"])) == ["a2"]
+    (held,) = driver.hold(["a2"], 30, by="mender")
+    assert driver.ack([held.lease]) == 1
     assert driver.delete(["a1"]) == 1
     lease = take(driver, limit=1)[0].lease
     assert driver.ack([lease]) == 1

@@ -1,4 +1,4 @@
-"""find, scan, withdraw: a job by its id, every job there is, and taking out what nobody holds."""
+"""find, scan, hold: a job by its id, every job there is, and taking what nobody holds."""
 
 from __future__ import annotations
 
@@ -97,47 +97,98 @@ def test_a_page_has_at_least_one_job(driver, limit):
         driver.scan("", limit)
 
 
-# --- withdraw -------------------------------------------------------------------------------------------------------
-def test_what_nobody_holds_is_withdrawn_and_what_runs_is_left(driver, other, three):
+# --- hold -----------------------------------------------------------------------------------------------------------
+def hold(driver, *ids_):
+    return driver.hold(ids_, LEASE, by="mender")
+
+
+def leases(held):
+    return [each.lease for each in held]
+
+
+def test_what_nobody_holds_is_held_and_what_runs_is_left(driver, other, three):
     before = driver.find(["pending", "delayed"])
-    gone = other.withdraw(["pending", "delayed", "reserved", "nobody"])
-    assert sorted(gone, key=lambda found: found.id) == sorted(before, key=lambda found: found.id)
-    assert ids(driver.scan()[0]) == ["reserved"]
-    assert other.withdraw(["pending", "delayed"]) == []
+    held = hold(other, "pending", "delayed", "reserved", "nobody")
+    assert sorted((each.was for each in held), key=lambda was: was.id) == sorted(before, key=lambda was: was.id)
+    found = driver.find(["pending", "delayed"])
+    assert {(each.state, each.reserved_by, each.attempts) for each in found} == {(State.RESERVED, "mender", 0)}
+    assert hold(driver, "pending", "delayed") == []
 
 
-def test_a_withdrawn_job_is_never_reserved(driver, clock, three):
-    driver.withdraw(["delayed"])
-    clock.forward(3600 + LEASE)
+def test_a_held_job_is_never_reserved_and_gone_when_it_is_acked(driver, other, clock, three):
+    held = hold(driver, "delayed", "pending")
+    clock.forward(LEASE - 1)
+    assert ids(other.reserve(["default", "other"], 10, LEASE, by="worker")) == []
+    assert other.ack(leases(held)) == 2
+    clock.forward(3600)
     driver.rescue()
-    assert ids(driver.reserve(["default"], 10, LEASE, by="worker")) == ["reserved"]
+    assert ids(driver.reserve(["default", "other"], 10, LEASE, by="worker")) == ["reserved"]
 
 
-def test_its_unique_key_is_free_again(driver):
+@pytest.mark.parametrize("how", ["let go", "left by the dead"])
+def test_what_is_not_acked_comes_back_as_it_stood(driver, other, clock, how):
+    # Given jobs of each kind, one of which was tried before
+    driver.put([job(id="delayed", available_at=clock() + 3600), job(id="tried")])
+    driver.release([take_one(driver).lease], attempts=3)
+    put(driver, "fresh")
+    before = {each.id: each for each in driver.find(["delayed", "tried", "fresh"])}
+
+    # When somebody holds them, and does nothing, I expect them to be where and what they were
+    for each in hold(driver, "delayed", "tried", "fresh"):
+        if how == "let go":
+            assert other.release([each.lease], attempts=each.was.attempts) == 1
+    if how != "let go":
+        clock.forward(LEASE)
+        assert other.rescue() == 3
+        before = {name: dataclasses.replace(view, rescues=1) for name, view in before.items()}
+    assert {each.id: each for each in driver.find(["delayed", "tried", "fresh"])} == before
+    assert [view.id for view in driver.peek("default", State.PENDING)] == ["tried", "fresh"]
+    clock.forward(3600)
+    assert sorted(ids(driver.reserve(["default"], 10, LEASE, by="worker"))) == ["delayed", "fresh", "tried"]
+
+
+def test_what_was_parked_and_is_held_while_that_is_lifted_is_due_afterwards(driver, other):
+    put(driver, "a")
+    driver.suspend("task:mail")
+    driver.park([take_one(driver).lease], "task:mail")
+    (held,) = hold(driver, "a")
+    other.lift("task:mail")
+    driver.release([held.lease], attempts=0)
+    assert ids(driver.reserve(["default"], 10, LEASE, by="worker")) == ["a"]
+
+
+def test_its_unique_key_is_free_when_it_has_gone(driver):
     driver.put([job(id="a", unique_key="k")])
-    driver.withdraw(["a"])
+    held = hold(driver, "a")
+    (placed,) = driver.put([job(id="b", unique_key="k")])
+    assert (placed.created, placed.id) == (False, "a")
+    driver.ack(leases(held))
     (placed,) = driver.put([job(id="b", unique_key="k")])
     assert placed.created
 
 
-def test_it_can_be_put_again_as_it_was(driver, clock):
-    driver.put([job("images", id="a", payload='{"a": 1}', priority=4, available_at=clock() + 50)])
-    (gone,) = driver.withdraw(["a"])
-    driver.put([job(gone.queue, id=gone.id, payload=gone.payload, priority=gone.priority,
-                    available_at=gone.available_at)])  # fmt: skip
-    assert driver.find(["a"]) == [dataclasses.replace(gone)]
-
-
-def test_a_job_of_several_with_its_id_is_held_and_the_others_go(driver):
+def test_a_job_of_several_with_its_id_is_reserved_and_the_others_are_held(driver):
     put(driver, "a", "a", "a")
     driver.reserve(["default"], 1, LEASE, by="worker")
-    assert ids(driver.withdraw(["a"])) == ["a", "a"]
-    assert counts(driver) == (0, 0, 1)
+    assert [each.was.id for each in hold(driver, "a")] == ["a", "a"]
+    assert counts(driver) == (0, 0, 3)
 
 
-def test_thousands_can_be_found_and_withdrawn_in_one_call(driver):
+def test_thousands_can_be_found_and_held_in_one_call(driver):
     names = [f"job-{number}" for number in range(2500)]
     driver.put([job(id=name) for name in names])
     assert len(driver.find(names)) == 2500
-    assert len(driver.withdraw(names)) == 2500
+    held = hold(driver, *names)
+    assert len(held) == 2500
+    assert driver.ack(leases(held)) == 2500
     assert counts(driver) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"ids": [""]}, "id"), ({"lease": 0}, "lease"), ({"lease": float("nan")}, "lease"), ({"by": ""}, "by"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused(driver, given, said):
+    put(driver, "a")
+    with pytest.raises(OptionError, match=f"expected {said} to"):
+        driver.hold(**{"ids": ["a"], "lease": LEASE, "by": "mender"} | given)
+    assert counts(driver) == (1, 0, 0)

@@ -86,7 +86,7 @@ class Model:
         """Those parked to another instant are due, if they still wait for it."""
         for job in self.jobs.values():
             if job.parked is not None and job.parked != but:
-                if not job.lease and job.available_at == job.parked > now:
+                if job.available_at == job.parked > now:
                     job.available_at = now
                 job.parked = None
 

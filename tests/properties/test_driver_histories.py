@@ -38,7 +38,7 @@ workers = st.sampled_from([0, 1])
 delays = st.sampled_from([0, 0, 5, 40])
 lengths = st.sampled_from([10, 30])
 some = st.integers(1, 4)
-meddling = st.sampled_from(["delete", "delete", "withdraw", "clear", "pause", "resume"])
+meddling = st.sampled_from(["delete", "delete", "hold", "hold", "clear", "pause", "resume"])
 picks = st.integers(0, 10_000)
 new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]),
                      st.sampled_from(["keep", "keep", "replace", "latest"]))  # fmt: skip
@@ -170,8 +170,8 @@ class Histories(RuleBasedStateMachine):
         driver = self.driver(worker)
         if verb == "delete":
             self._delete(driver, pick)
-        elif verb == "withdraw":
-            self._withdraw(driver, pick)
+        elif verb == "hold":
+            self._hold(driver, pick)
         elif verb == "clear":
             free = [job for job in self.model.jobs.values() if job.queue == queue and not job.lease]
             assert driver.clear(queue) == self.model.forget(free)
@@ -244,11 +244,20 @@ class Histories(RuleBasedStateMachine):
         id_ = ids[pick % len(ids)]
         assert driver.delete([id_]) == self.model.forget([self.model.jobs[id_]] if id_ in self.model.jobs else [])
 
-    def _withdraw(self, driver, pick):
+    def _hold(self, driver, pick):
+        """Take one by its id; then it goes, is put back as it was, or whoever took it dies."""
         ids = [*self.model.jobs, "never-was"]
-        id_ = ids[pick % len(ids)]
-        free = [job for job in self.model.jobs.values() if job.id == id_ and not job.lease]
-        assert len(driver.withdraw([id_])) == self.model.forget(free)
+        free = [job for job in self.model.jobs.values() if job.id == ids[pick % len(ids)] and not job.lease]
+        taken = driver.hold([ids[pick % len(ids)]], 10, "mender")
+        assert [_told(each.was) for each in taken] == [_told(job) for job in free]
+        self._expect_fresh_tokens([each.lease.token for each in taken])
+        for each, job in zip(taken, free, strict=True):
+            job.lease, job.until = each.lease, self.clock() + 10
+            end = pick % 3
+            if end == 0:
+                self._ack(0, [each.lease])
+            elif end == 1:
+                self._release(0, [each.lease], 0, None, job.attempts)
 
     def _resume(self, driver, queue):
         self.model.pauses.pop(queue, None)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, text, update
 
-from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, ReservedJob
+from relevo.drivers.contract import Conflict, HeldJob, Lease, NewJob, Placed, ReservedJob
 from relevo.drivers.database import fair
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
-from relevo.drivers.database.leases import FREE, chunks
+from relevo.drivers.database.leases import FREE, as_it_stood, chunks
+from relevo.drivers.database.peek import state_of, view
 from relevo.drivers.database.statements import insert_if_new, statement
 from relevo.drivers.database.table import jobs
 
@@ -26,6 +27,10 @@ MOST_INSERTED = 5000
 # Two batches of the same keys in different orders would wait for each other until PostgreSQL sees it, a second later.
 # (MySQL sees it at once, and the step is begun again; SQLite has one writer.)
 _TURN_OF_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
+
+_HOLD = update(jobs).where(jobs.c.id == bindparam("job")).values(
+    state="reserved", token=bindparam("given"), reserved_until=bindparam("until"), reserved_by=bindparam("by"),
+)  # fmt: skip
 
 
 def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
@@ -122,6 +127,20 @@ def _reserved(row: Row[Any], token: str) -> ReservedJob:
     )  # fmt: skip
 
 
+def hold(connection: Connection, ids: Sequence[str], now: float, until: float, by: str) -> list[HeldJob]:
+    """Take what nobody holds, by id; the rows are locked first, so that what is returned is what was there."""
+    token, held = uuid4().hex[:20] + ".", []
+    for part in chunks(ids):
+        free = select(jobs).where(jobs.c.job_id.in_(part), jobs.c.state != "reserved").order_by(jobs.c.id)
+        rows = connection.execute(free.with_for_update()).all()
+        found = [HeldJob(Lease(row.id, f"{token}{row.id}"), view(row, state_of(row, now))) for row in rows]
+        if found:
+            taken = [{"job": each.lease.key, "given": each.lease.token, "until": until, "by": by} for each in found]
+            connection.execute(_HOLD, taken)
+        held += found
+    return held
+
+
 def mature(connection: Connection, dialect: Dialect, now: float) -> int:
     """Delayed jobs that are due become pending. Returns how many (at most BATCH)."""
     due = connection.execute(dialect.locking("due"), {"now": now, "limit": BATCH}).all()
@@ -135,11 +154,12 @@ def mature(connection: Connection, dialect: Dialect, now: float) -> int:
 
 
 def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
-    """Jobs whose lease has ended become pending again, where they stood. Returns how many (at most BATCH)."""
+    """Jobs whose lease has ended are as they stood before. Returns how many (at most BATCH)."""
     ids = _first(connection, dialect, "ended", now)
     if ids:
         ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
-        connection.execute(update(jobs).where(ended).values(state="pending", rescues=jobs.c.rescues + 1, **FREE))
+        back = {"state": as_it_stood(now), "rescues": jobs.c.rescues + 1, **FREE}
+        connection.execute(update(jobs).where(ended).values(back))
     return len(ids)
 
 

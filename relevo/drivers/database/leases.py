@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, select, update
 
 from relevo.drivers.contract import Lease
 from relevo.drivers.database.table import jobs
@@ -54,7 +54,7 @@ def release(
 ) -> int:
     changes: dict[str, Any] = {
         **FREE,
-        "state": "delayed" if delay > 0 else "pending",
+        "state": "delayed" if delay > 0 else as_it_stood(now),
         "attempts": jobs.c.attempts - 1 if attempts is None else attempts,
     }
     if delay > 0:  # without one the job keeps its place in the queue
@@ -62,6 +62,11 @@ def release(
     if payload is not None:
         changes["payload"] = payload
     return put_back(connection, leases, changes)
+
+
+def as_it_stood(now: float) -> ColumnElement[str]:
+    """The state of a job that nobody holds any more: one that was held by its id may not be due."""
+    return case((jobs.c.available_at > now, "delayed"), else_="pending")
 
 
 def put_back(connection: Connection, leases: Sequence[Lease], changes: dict[str, Any]) -> int:

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from relevo.database.connections import Connections
 from relevo.drivers import checks
-from relevo.drivers.contract import Driver, JobView, Sizes, State
-from relevo.drivers.database import peek
+from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
+from relevo.drivers.database import jobs, peek
 
 # The highest number a row can have.
 HIGHEST = 2**63 - 1
 
 
 class Looking(Driver):
-    """A part of the driver; the steps are in `peek.py`."""
+    """A part of the driver; the steps are in `peek.py` and `jobs.py`."""
 
     connections: Connections
 
@@ -43,7 +43,7 @@ class Looking(Driver):
         now, number = self.now(), min(int(after or 0), HIGHEST)
         return self.connections.read(lambda connection: peek.scan(connection, number, limit, now))
 
-    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+    def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
-        checks.names("id", wanted)
-        return self.connections.write(lambda connection: peek.withdraw(connection, wanted, now))
+        checks.holding(wanted, lease, by)
+        return self.connections.write(lambda connection: jobs.hold(connection, wanted, now, now + lease, by))

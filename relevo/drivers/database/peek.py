@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, union_all
 
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobView, Sizes, State
 from relevo.drivers.database import fair
@@ -54,7 +54,7 @@ def _oldest(connection: Connection, queue: str) -> float | None:
 
 def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
     rows = _READERS[state](connection, queue, limit, now)
-    return [_view(row, state) for row in rows[:limit]]
+    return [view(row, state) for row in rows[:limit]]
 
 
 def _pending(connection: Connection, queue: str, limit: int, now: float) -> list[Row[Any]]:
@@ -80,24 +80,12 @@ _READERS = {State.PENDING: _pending, State.DELAYED: _delayed, State.RESERVED: _r
 
 def find(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
     rows = (connection.execute(select(jobs).where(jobs.c.job_id.in_(part)).order_by(jobs.c.id)) for part in chunks(ids))
-    return [_view(row, state_of(row, now)) for part in rows for row in part]
+    return [view(row, state_of(row, now)) for part in rows for row in part]
 
 
 def scan(connection: Connection, after: int, limit: int, now: float) -> tuple[list[JobView], str]:
     rows = connection.execute(select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)).all()
-    return [_view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(rows) == limit else ""
-
-
-def withdraw(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
-    """Delete what nobody holds; the rows are locked first, so that what is returned is what goes."""
-    gone = []
-    for part in chunks(ids):
-        free = select(jobs).where(jobs.c.job_id.in_(part), jobs.c.state != "reserved").order_by(jobs.c.id)
-        rows = connection.execute(free.with_for_update()).all()
-        if rows:
-            connection.execute(delete(jobs).where(jobs.c.id.in_([row.id for row in rows])))
-        gone += [_view(row, state_of(row, now)) for row in rows]
-    return gone
+    return [view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(rows) == limit else ""
 
 
 def state_of(row: Row[Any], now: float) -> State:
@@ -119,7 +107,8 @@ def _by_priority(rows: Select[Any], limit: int) -> Any:
     return union_all(*(select(first) for first in firsts))
 
 
-def _view(row: Row[Any], state: State) -> JobView:
+def view(row: Row[Any], state: State) -> JobView:
+    """A row as the contract shows it."""
     since = row.fair_since if row.available_at < fair.TURNS else row.available_at
     return JobView(
         id=row.job_id, queue=row.queue, state=state, payload=row.payload, priority=row.priority,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
 
 from relevo.drivers.contract import Lease
 from relevo.drivers.database import fair, leases
@@ -59,9 +59,11 @@ def unpark(connection: Connection, what: str, but: float | None, now: float) -> 
         theirs = theirs.where(parked.c.until != but)
     rows = connection.execute(theirs.limit(BATCH)).all()
     for until, group in groupby(rows, key=lambda row: row.until):
-        still = and_(jobs.c.id.in_([row.job_key for row in group]), jobs.c.state == "delayed")
-        due = update(jobs).where(still, jobs.c.available_at == until, jobs.c.available_at > now)
-        connection.execute(due.values(state=fair.DUE, available_at=now))
+        still = and_(jobs.c.id.in_([row.job_key for row in group]), jobs.c.available_at == until)
+        due = update(jobs).where(still, jobs.c.available_at > now)
+        # One that somebody holds by its id is due when it is let go.
+        connection.execute(due.values(state=case((jobs.c.state == "reserved", "reserved"), else_=fair.DUE),
+                                      available_at=now))  # fmt: skip
     if rows:
         connection.execute(delete(parked).where(parked.c.job_key.in_([row.job_key for row in rows])))
     return len(rows)

@@ -12,6 +12,7 @@ from relevo.drivers.contract import (
     Bell,
     Binding,
     Broadcast,
+    HeldJob,
     JobView,
     Lease,
     NewJob,
@@ -157,14 +158,13 @@ class MemoryDriver(Pausing):
             now, page = self.now(), self._jobs.after(int(after or 0), limit)
             return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(page) == limit else ""
 
-    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
+    def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted = set(ids)
-        checks.names("id", wanted)
+        checks.holding(wanted, lease, by)
         with self._lock:
             now = self.now()
-            free = [job for job in self._jobs.named(wanted) if job.token is None]
-            self._jobs.forget(free)
-            return [job.view(job.state(now)) for job in free]
+            free = [(job, job.view(job.state(now))) for job in self._jobs.named(wanted) if job.token is None]
+            return [HeldJob(job.hold(now + lease, by), view) for job, view in free]
 
     def delete(self, ids: Iterable[str]) -> int:
         wanted = set(ids)

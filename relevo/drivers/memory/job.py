@@ -49,10 +49,13 @@ class Job:
         return self.reserved_until is not None and self.reserved_until <= now
 
     def take(self, until: float, by: str) -> ReservedJob:
-        self.token, self.reserved_until, self.reserved_by = uuid.uuid4().hex, until, by
+        lease = self.hold(until, by)
         self.attempts += 1
-        lease = Lease(self.key, self.token)
         return ReservedJob(lease, self.id, self.queue, self.payload, self.priority, self.attempts, self.rescues)
+
+    def hold(self, until: float, by: str) -> Lease:
+        self.token, self.reserved_until, self.reserved_by = uuid.uuid4().hex, until, by
+        return Lease(self.key, self.token)
 
     def let_go(self) -> None:
         self.token = self.reserved_until = self.reserved_by = None

@@ -150,7 +150,7 @@ class Jobs:
     def parked(self, what: str) -> list[Job]:
         """The jobs that are still delayed to the instant to which they were parked."""
         known = [(self._living.get(key), until) for key, until in self._parked.get(what, {}).items()]
-        return [job for job, until in known if job is not None and job.token is None and job.available_at == until]
+        return [job for job, until in known if job is not None and job.available_at == until]
 
     def unpark(self, what: str, but: float | None, now: float) -> None:
         """Make jobs due that were parked, other than until the instant `but`."""

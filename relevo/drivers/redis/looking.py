@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 from relevo.drivers import checks
-from relevo.drivers.contract import Driver, JobView, Sizes, State
+from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
 from relevo.drivers.redis import views
 from relevo.drivers.redis.keys import Keys
+from relevo.drivers.redis.scripts import number
 
 # How many jobs one script call rescues, finds, deletes or clears: about 10 ms of Redis's time.
 PORTION = 1000
@@ -37,7 +39,9 @@ class Looking(Driver):
         return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
-        return self._views("find", ids)
+        wanted = list(dict.fromkeys(ids))
+        checks.names("id", wanted)
+        return [view for portion in _portions(wanted) for view in views.every(self._run("find", *portion))]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         checks.cursor(after)
@@ -45,11 +49,12 @@ class Looking(Driver):
         following, *answer = self._run("scan", after or "0", limit)
         return views.every(answer), "" if following == b"0" else following.decode()
 
-    def withdraw(self, ids: Iterable[str]) -> list[JobView]:
-        return self._views("withdraw", ids)
+    def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
+        wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
+        checks.holding(wanted, lease, by)
+        answers = (self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted))
+        return [job for answer in answers for job in views.held(answer, token)]
 
-    def _views(self, script: str, ids: Iterable[str]) -> list[JobView]:
-        wanted = list(dict.fromkeys(ids))
-        checks.names("id", wanted)
-        portions = (wanted[at : at + PORTION] for at in range(0, len(wanted), PORTION))
-        return [view for portion in portions for view in views.every(self._run(script, *portion))]
+
+def _portions(wanted: list[str]) -> Iterator[list[str]]:
+    return (wanted[at : at + PORTION] for at in range(0, len(wanted), PORTION))

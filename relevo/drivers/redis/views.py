@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.drivers.contract import JobView, Lease, Placed, ReservedJob, State
+from relevo.drivers.contract import HeldJob, JobView, Lease, Placed, ReservedJob, State
 
 # How many values `describe` in `common.lua` gives per job.
 _DESCRIBED = 11
@@ -42,6 +42,13 @@ def every(answer: list[Any]) -> list[JobView]:
     """Jobs as `describe` in `common.lua` gives them: queue, state, then the fields of `view`."""
     jobs = (answer[at : at + _DESCRIBED] for at in range(0, len(answer), _DESCRIBED))
     return [view(queue.decode(), State(state.decode()), fields) for queue, state, *fields in jobs]
+
+
+def held(answer: list[Any], token: str) -> list[HeldJob]:
+    """Jobs as `hold.lua` gives them: their numbers, and as they were."""
+    numbers, were = answer
+    leases = (Lease(number.decode(), token + number.decode()) for number in numbers)
+    return [HeldJob(lease, was) for lease, was in zip(leases, every(were), strict=True)]
 
 
 def text(payload: bytes) -> str:

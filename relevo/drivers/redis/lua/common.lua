@@ -121,6 +121,16 @@ local function to_delayed(number, job, till)
     redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
 end
 
+-- Back as it stood: one that was held by its id may not be due.
+local function back(number, job)
+    free(job)
+    if job[AVAILABLE] > now then
+        to_delayed(number, job, job[AVAILABLE])
+    else
+        to_pending(number, job)
+    end
+end
+
 local listed = {}
 
 -- A new job, now (`later` is nil) or for later; its worker died in `lost` attempts. Returns whether it is pending.
@@ -164,9 +174,8 @@ local function rescue(queue, limit)
         redis.call('ZREM', reserved_key(queue), number)
         local job = load(number)
         if job then
-            free(job)
             job[RESCUES] = job[RESCUES] + 1
-            to_pending(number, job)
+            back(number, job)
         end
     end
     return #ended
@@ -177,9 +186,15 @@ local function unpark(what, number)
     local till = redis.call('ZSCORE', parked_key(what), number)
     redis.call('ZREM', parked_key(what), number)
     local job = load(number)
-    if not job or redis.call('ZSCORE', delayed_key(job[QUEUE]), number) ~= till or tonumber(till) <= now then return end
-    redis.call('ZREM', delayed_key(job[QUEUE]), number)
+    if not job or job[AVAILABLE] <= now or string.format('%.14g', job[AVAILABLE]) ~= string.format('%.14g', till) then
+        return
+    end
     job[AVAILABLE] = now
+    if job[TOKEN] ~= '' then -- somebody holds it by its id: it is due when it is let go
+        save(number, job)
+        return
+    end
+    redis.call('ZREM', delayed_key(job[QUEUE]), number)
     to_pending(number, job)
     ring(job[QUEUE], 1)
 end

@@ -10,13 +10,13 @@ for at = 4, #ARGV, 2 do
     local job = held(number, ARGV[at + 1])
     if job then
         redis.call('ZREM', reserved_key(job[QUEUE]), number)
-        free(job)
         job[ATTEMPTS] = job[ATTEMPTS] - 1
         if till and till > now then
+            free(job)
             to_delayed(number, job, till)
             redis.call('ZADD', parked_key(what), till, number)
         else
-            to_pending(number, job)
+            back(number, job)
             ring(job[QUEUE], 1)
         end
         parked = parked + 1

@@ -9,12 +9,12 @@ for at = 6, #ARGV, 2 do
     if job then
         redis.call('ZREM', reserved_key(job[QUEUE]), number)
         if renew == '1' then redis.call('HSET', payloads_key, number, payload) end
-        free(job)
         job[ATTEMPTS] = attempts or (job[ATTEMPTS] - 1)
         if delay > 0 then
+            free(job)
             to_delayed(number, job, now + delay)
         else
-            to_pending(number, job)
+            back(number, job)
             ring(job[QUEUE], 1)
         end
         released = released + 1

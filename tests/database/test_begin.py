@@ -1,0 +1,56 @@
+"""How a transaction on SQLite begins beside others: it waits for the file's one write lock, and not for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from relevo import engine as engines
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = engines.make_engine(f"sqlite:///{tmp_path}/shared.db")
+    engine.connect().close()
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def holder(engine):
+    """Somebody else, who holds the lock."""
+    holder = sqlite3.connect(engine.url.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    yield holder
+    holder.close()
+
+
+def busy_timeout(connection):
+    return connection.connection.driver_connection.execute("PRAGMA busy_timeout").fetchone()[0]
+
+
+def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
+    looks = []
+    real = engines._is_begun
+
+    def look(*args):
+        looks.append(real(*args))
+        if len(looks) == 2:
+            holder.rollback()
+        return looks[-1]
+
+    monkeypatch.setattr(engines, "_is_begun", look)
+    with engine.begin() as connection:
+        assert looks == [False, False, True]
+        assert busy_timeout(connection) == engines.SQLITE_BUSY_TIMEOUT * 1000
+
+
+@pytest.mark.usefixtures("holder")
+def test_who_waited_long_enough_gets_an_error_and_a_connection_that_waits_as_before(engine, monkeypatch):
+    monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT", 0)
+    with engine.connect() as connection:
+        with pytest.raises(OperationalError, match="database is locked"):
+            connection.begin()
+        assert busy_timeout(connection) == 0
