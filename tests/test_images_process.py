@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shutil
 import signal
 import threading
 
@@ -27,8 +28,9 @@ from tests.starting import APPLICATION, ROOT
 
 
 @pytest.fixture
-def disk(tmp_path, monkeypatch):
+def disk(tmp_path, new_database, monkeypatch):
     """A disk and a database of the test's own, for the tasks too."""
+    shutil.copy(new_database, tmp_path / "app.sqlite3")
     for name in ("REDIS_URL", "REDIS_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
