@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
 import tasks
 from app import settings
-from app.http import create
+from app.http import access, create
 from app.models import User, session
 from relevo import config
 from relevo.engine import engine_for
@@ -66,6 +67,14 @@ class Shop:
     @property
     def subjects(self) -> list[str]:
         return [mail["Subject"] for mail in self.mails]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Argon2 as everywhere, but without the work that makes guessing dear: a tenth of a second for each login."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access, "_passwords", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture
