@@ -6,6 +6,7 @@ file of its own makes it in `tmp_path`.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -91,6 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     _forget_tasks()  # of the modules that were imported for it
+    gc.collect()
+    gc.freeze()  # what is imported stays: each full collection would look at all of it again
 
 
 def _forget_tasks() -> None:
