@@ -1,11 +1,13 @@
-"""What lies between the prefork pool and its children: the way into the pipe, the pipe, and the lock at its other end.
+"""What lies between the prefork pool and its children: the way into the pipe, the pipes, and the locks at their ends.
 
-The pipe keeps jobs apart from each other where it can (Linux). billiard's is a stream of bytes, of which a child that
-is killed just then may have read the first four: the next child takes what follows for the length of a job, waits for
-millions of bytes, and no job runs ever again. In a pipe of packets a child has read a job wholly or not at all.
+The pipes keep messages apart from each other where they can (Linux). billiard's are streams of bytes. A child that is
+killed just when it reads a job may have read the first four: the next child takes what follows for the length of a
+job, waits for millions of bytes, and no job runs ever again. One that is killed while it writes a large result leaves
+half of it, and the worker takes the results of all others for the rest. In a pipe of packets each says of which message
+it is and where in it: what the dead have left is skipped.
 
-The lock is safe against the death of who holds it. billiard's own is a semaphore, which stays taken when its holder is
-killed: an idle child may be waiting for its job inside the lock, and one `kill -9` of it left the worker taking jobs
+The locks are safe against the death of who holds them. billiard's own is a semaphore, which stays taken when its holder
+is killed: an idle child may be waiting for its job inside the lock, and one `kill -9` of it left the worker taking jobs
 and running none, for ever. The kernel gives a record lock back when its holder is gone, however it went.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import itertools
 import os
 import struct
 import tempfile
@@ -22,10 +25,14 @@ from typing import Any
 
 from billiard.reduction import ForkingPickler
 
-# A write of this size (bytes) into a pipe is atomic and doesn't wait for a reader; it is the largest packet, too.
-SMALL = 4096
+# A write of this size (bytes) into a pipe is atomic; it is the largest packet, too.
+PACKET = 4096
 # So many packets a pipe is asked to hold: the most that a user who isn't root may have.
 PACKETS = 256
+# Before the bytes of each packet: who sends the message and its number there, its size, where in it they belong.
+_HEAD = struct.Struct("!IIII")
+#: A message of so many bytes is one packet, and is read wholly or not at all.
+SMALL = PACKET - _HEAD.size
 
 
 def keep_apart(reader: Any, writer: Any) -> int:
@@ -35,27 +42,34 @@ def keep_apart(reader: Any, writer: Any) -> int:
     except (AttributeError, OSError):
         return 0
     with contextlib.suppress(OSError):
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PACKETS * SMALL)
-    reader._recv_bytes = lambda maxsize=None: _message(reader.fileno())  # noqa: ARG005, SLF001  billiard's way to read
-    return int(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)) // SMALL
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PACKETS * PACKET)
+    numbers = itertools.count()
+    writer._send_bytes = lambda data: send(writer.fileno(), data, next(numbers))  # noqa: SLF001  billiard's way to write
+    reader._recv_bytes = lambda maxsize=None: receive(reader.fileno())  # noqa: ARG005, SLF001  and to read
+    return int(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)) // PACKET
 
 
-def _message(pipe: int) -> io.BytesIO:
-    """The next message: as it is sent, four bytes for its length go before it, in its first packet."""
-    packet = _packet(pipe)
-    (size,) = struct.unpack("!i", packet[:4])
-    message = io.BytesIO()
-    missing = size - message.write(packet[4:])
-    while missing > 0:
-        missing -= message.write(_packet(pipe))
+def send(pipe: int, data: Any, number: int) -> None:
+    """Write a message, packet by packet. Nobody else may write between these."""
+    whole, sender = memoryview(data), os.getpid()
+    for offset in range(0, max(len(whole), 1), SMALL):
+        head = _HEAD.pack(sender, number & 0xFFFFFFFF, len(whole), offset)
+        os.write(pipe, head + whole[offset : offset + SMALL])
+
+
+def receive(pipe: int) -> io.BytesIO:
+    """Read the next message that is whole. Raises EOFError at the pipe's end."""
+    message, name, size = io.BytesIO(), None, 1
+    while name is None or message.tell() < size:
+        packet = os.read(pipe, PACKET)
+        if not packet:
+            raise EOFError
+        sender, number, whole, offset = _HEAD.unpack_from(packet)
+        if offset == 0:  # whatever came before it has no end: its sender was killed
+            message, name, size = io.BytesIO(), (sender, number), whole
+        if (sender, number) == name and offset == message.tell():  # or it is the rest of what a dead child has read
+            message.write(packet[_HEAD.size :])
     return message
-
-
-def _packet(pipe: int) -> bytes:
-    packet = os.read(pipe, SMALL)
-    if not packet:
-        raise EOFError
-    return packet
 
 
 class PipeLock:

@@ -78,8 +78,10 @@ class Pool(billiard_pool.Pool):
 
     def _setup_queues(self) -> None:
         super()._setup_queues()
-        self.packets = keep_apart(self._inqueue._reader, self._inqueue._writer) if self.forked else 0  # noqa: SLF001
+        self.packets = 0
         if self.forked:
+            self.packets = keep_apart(self._inqueue._reader, self._inqueue._writer)  # noqa: SLF001
+            keep_apart(self._outqueue._reader, self._outqueue._writer)  # noqa: SLF001
             self._inqueue._rlock, self._outqueue._wlock = PipeLock(), PipeLock()  # noqa: SLF001
         send = self._inqueue._writer.send  # noqa: SLF001
 

@@ -84,6 +84,13 @@ def hold(number: int, gate: str) -> None:
     note("end", number)
 
 
+@app.task(name="large")
+def large(number: int, gate: str, size: int) -> None:
+    """As `hold`, with an error of so many characters."""
+    hold(number, gate)
+    raise ValueError("x" * size)
+
+
 # Permits of this test's own, on a server that others use, too.
 @app.task(name="limited.work", tries=1, middleware=[WithoutOverlapping(at_most=3, key=f"work {QUEUE}")])
 def limited_work(number: int, seconds: float = 0.0) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from relevo.drivers.channel import MOST_RESCUES
 
@@ -45,6 +49,28 @@ def test_a_worker_whose_idle_children_are_killed_still_runs_jobs(site: Site):
         site.until(site.empty)
         assert worker.alive()
     assert site.twice() == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of packets")
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_child_that_is_killed_while_it_hands_over_a_large_error_spoils_no_other_jobs(site: Site):
+    gate = site.folder / "gate"
+    site.dispatch("large", [0], str(gate), 8_000_000)
+    with site.worker("-c", "2") as worker:
+        # Given a child whose main process, which stands still, has not read all of its error
+        site.until(lambda: site.running() == {0})
+        (pid,) = (pid for fact, _, pid, _ in site.lines() if fact == "start")
+        worker.signal(signal.SIGSTOP)
+        gate.touch()
+        site.until(lambda: "pipe_write" in Path(f"/proc/{pid}/wchan").read_text())
+
+        # When it is killed, I expect it to be missed, and the others to run on
+        os.kill(pid, signal.SIGKILL)
+        worker.signal(signal.SIGCONT)
+        site.dispatch("work", range(1, 20))
+        site.until(lambda: site.ended >= set(range(1, 20)) and site.empty())
+        assert worker.alive()
+    assert [job.exception for job in site.failed()] == ["billiard.exceptions.WorkerLostError"]
 
 
 def test_a_job_whose_child_is_killed_is_lost_for_plain_celery_and_tried_again_with_tries(site: Site):

@@ -1,0 +1,88 @@
+"""The pool's pipes: a message arrives whole, whatever who read or wrote before was killed in the midst of."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+from billiard import connection, get_context
+
+from relevo.job import pipes
+from relevo.job.pipes import PACKET, SMALL, keep_apart
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of packets")
+
+SIZES = [0, 1, SMALL - 1, SMALL, SMALL + 1, 2 * SMALL, 3_000_000]
+
+
+@pytest.fixture
+def ends():
+    reader, writer = connection.Pipe(duplex=False)
+    assert keep_apart(reader, writer)
+    yield reader, writer
+    reader.close()
+    writer.close()
+
+
+def written(writer, *messages):
+    """Somebody writes: more than a pipe holds, it may be."""
+    thread = threading.Thread(target=lambda: [writer.send(message) for message in messages], daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_message_arrives_as_it_was_sent(ends, size):
+    reader, writer = ends
+    thread = written(writer, b"x" * size, "the next")
+    assert (reader.recv(), reader.recv()) == (b"x" * size, "the next")
+    thread.join()
+    writer.send_bytes(b"as bytes")
+    assert reader.recv_bytes() == b"as bytes"
+    assert not reader.poll()
+
+
+def test_the_rest_of_what_a_killed_child_began_to_read_is_skipped(ends):
+    reader, writer = ends
+    thread = written(writer, b"x" * 5 * SMALL, "the next", b"y" * 5 * SMALL)
+    os.read(reader.fileno(), PACKET)
+    os.read(reader.fileno(), PACKET)
+    assert (reader.recv(), reader.recv()) == ("the next", b"y" * 5 * SMALL)
+    thread.join()
+
+
+@pytest.mark.parametrize("size", [1, 3 * SMALL])
+def test_half_of_what_a_killed_child_wrote_is_forgotten(ends, size, monkeypatch):
+    reader, writer = ends
+    rest = [2]
+
+    def dies(pipe, packet):
+        rest[0] -= 1
+        if rest[0] < 0:
+            raise SystemExit
+        return real(pipe, packet)
+
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(pipes.os, "write", dies)
+        with pytest.raises(SystemExit):
+            writer.send(b"x" * 5 * SMALL)
+    writer.send(b"y" * size)
+    assert reader.recv() == b"y" * size
+
+
+def test_the_end_of_the_pipe_is_said(ends):
+    reader, writer = ends
+    writer.close()
+    with pytest.raises(EOFError):
+        reader.recv()
+
+
+def test_a_system_without_such_pipes_keeps_billiards(monkeypatch):
+    monkeypatch.delattr(os, "O_DIRECT")
+    queue = get_context().SimpleQueue()
+    assert keep_apart(queue._reader, queue._writer) == 0
+    queue.put("as ever")
+    assert queue.get() == "as ever"
