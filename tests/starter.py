@@ -49,6 +49,7 @@ LENGTH = 8
 
 def main() -> None:
     """Serve until nobody can ask any more. Every return from `serve` but the last is one of a forked process."""
+    answer_signals()
     load(PRELOADED)
     for name in COMMANDS:  # whatever the version is that is installed
         command = getattr(importlib.import_module(f"relevo.cli.{name}"), name)
@@ -58,6 +59,13 @@ def main() -> None:
         program = serve(asked)
     if program is not None:
         finish(program)
+
+
+def answer_signals() -> None:
+    """As a program in a terminal does. A shell's `&`, and nohup, have what they start ignore some."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load(names: list[str] | tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.starter import answer_signals
 from tests.starting import ROOT, run, start
 from tests.waiting import WITHIN, eventually
 
@@ -35,7 +36,8 @@ ENDS = {
 
 def fresh(*arguments, environ, folder):
     return subprocess.run([sys.executable, *arguments], env=environ, cwd=folder, stdin=subprocess.DEVNULL, text=True,
-                          capture_output=True, start_new_session=True, check=False)  # fmt: skip
+                          capture_output=True, start_new_session=True, check=False,
+                          preexec_fn=answer_signals)  # fmt: skip
 
 
 @pytest.fixture
