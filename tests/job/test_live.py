@@ -94,7 +94,7 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for how in HOWS:
         for at in (1, 2, 3):
             # A lost child that a slow machine notices late must not have run into the timeout meanwhile.
-            live.sent(f"fall {how} {at}", "fall", how, at, timeout=2 if how == "timeout" else TIMEOUT)
+            live.sent(f"fall {how} {at}", "fall", how, at, time_limit=2 if how == "timeout" else TIMEOUT)
     live.sent("tries", "tries", 2)
     live.sent("tries less", "tries", 2, tries=2)
     for case in ("exceptions", "deadline", "timeout.once", "released", "failed", "held.back", "skipped", "autoretry",
