@@ -56,6 +56,14 @@ if not os.environ.get("BENCH_STOCK"):
     def limited() -> None:
         """Do nothing, under a permit that is always there."""
 
+    @app.task(name="bench.few", ignore_result=True, middleware=[WithoutOverlapping(at_most=4)])
+    def few() -> None:
+        """Do nothing, under one of four permits."""
+
+    @app.task(name="bench.alone", ignore_result=True, middleware=[WithoutOverlapping(by="whose")])
+    def alone(whose: int) -> None:
+        """Do nothing, with no other of the same beside it."""
+
 
 @app.task(name="bench.member", ignore_result=True)
 def member(number: int) -> None:

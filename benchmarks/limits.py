@@ -1,9 +1,10 @@
-"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under a permit, in turns.
+"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under permits, in turns.
 
     python -m benchmarks.limits [URL …]         BENCH_JOBS=1000 BENCH_ROUNDS=3
 
-The fair queue holds the jobs of ten tenants; the permit is always there, so what is measured is asking for it and
-giving it back. Ratios are of the plain rate of the same round.
+The fair queue holds the jobs of ten tenants. Permits: one of a hundred, which is always there, so that what is measured
+is asking for it and giving it back; one of four, which is as many as two pool processes can make use of; and one alone
+for each of a thousand keys. Ratios are of the plain rate of the same round.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from benchmarks.stage import Stage, brokers, new_job, table
 JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "1000")), int(os.environ.get("BENCH_ROUNDS", "3"))
 
 
-def filled(name: str, tenants: int = 0) -> Callable[[Stage, int], None]:
+def filled(name: str, tenants: int = 0, keys: int = 0) -> Callable[[Stage, int], None]:
     """How a stage is filled with jobs of this task."""
 
     def fill(stage: Stage, jobs: int) -> None:
         stage.clear()
-        rows = [new_job("bench.mark", [1]), *(new_job(name, []) for _ in range(jobs)), new_job("bench.mark", [2])]
+        work = [new_job(name, [at % keys] if keys else []) for at in range(jobs)]
+        rows = [new_job("bench.mark", [1]), *work, new_job("bench.mark", [2])]
         if tenants:
             # The last one must come last: it is of a tenant whose turns are all given by then.
             rows = [replace(row, fair_key=str(at % tenants if at <= jobs else 0)) for at, row in enumerate(rows)]
@@ -42,7 +44,9 @@ def main(urls: list[str]) -> None:
             stage = Stage(url)
             sides = [Side("plain", stage, filled("bench.noop"), JOBS),
                      Side("fair", stage, filled("bench.noop", tenants=10), JOBS),
-                     Side("permit", stage, filled("bench.limited"), JOBS)]  # fmt: skip
+                     Side("permit of 100", stage, filled("bench.limited"), JOBS),
+                     Side("permit of 4", stage, filled("bench.few"), JOBS),
+                     Side("1000 keys", stage, filled("bench.alone", keys=1000), JOBS)]  # fmt: skip
             for _ in range(ROUNDS):
                 for side in sides:
                     side.run()

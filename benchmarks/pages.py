@@ -1,8 +1,9 @@
-"""How long a page of the dashboard takes with a million jobs in history and in the failed store.
+"""How long a list or a search of the dashboard takes with a million jobs in history and a million in the failed store.
 
-    python -m benchmarks.pages [jobs]
+    python -m benchmarks.pages [jobs] [url]
 
-SQLite, in a file of its own. Each page is asked for several times; the median is shown, in milliseconds.
+SQLite in a file of its own, or the empty database at `url`. Each page is asked for several times, as the dashboard
+does; the median and the longest are shown, in milliseconds. "more": it has not come to the end, and says how far.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import insert
 
 from relevo import clock
+from relevo.dashboard import labels
+from relevo.dashboard.failures import COUNTED, COUNTS_FOR, LOOKS_FOR
 from relevo.database.schema import create_schema
-from relevo.store import failed, history, metrics, rollups, search, watched
+from relevo.store import audit, failed, finding, metrics, rollups, search, watched
 from relevo.store.failed import Filter
 from relevo.store.history import Ended
 from relevo.store.session import Store
+from relevo.store.tables import audit as audit_table
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import metrics as metrics_table
 from relevo.store.tables import tags as tags_table
+from relevo.store.walking import Place
 
 ROUNDS, PORTION = 5, 20_000
 TASKS = ("images.process", "email.send", "reports.generate", "webhooks.deliver")
@@ -35,29 +42,33 @@ QUEUES = ("high", "default", "low", "long")
 
 
 def fill(store: Store, jobs: int) -> None:
-    """So many jobs in history, a tenth of them in the failed store, two tags each; a week of metrics."""
+    """So many jobs in history and in the failed store, two tags each; a week of metrics."""
     now, chance = clock.now(), random.Random(7)
     for start in range(0, jobs, PORTION):
         ended, marks, failures = [], [], []
         for number in range(start, min(jobs, start + PORTION)):
-            uuid, task, at = f"{number:08x}-0000-4000-8000-000000000000", chance.choice(TASKS), now - jobs + number
+            uuid, task, at = f"{chance.getrandbits(32):08x}-{number:012d}", chance.choice(TASKS), now - jobs + number
             tags = [f"user:{number % 5000}", "all"]
             queue, said = chance.choice(QUEUES), f"({number},) {{'size': {number % 999}}}"
             ended.append({
                 "uuid": uuid, "task": task, "connection": "database", "queue": queue, "attempts": 1, "waited": 0.1,
-                "state": "failed" if number % 10 == 0 else "completed", "tags": json.dumps(tags), "arguments": said,
+                "state": "cancelled" if number % 10 == 0 else "completed", "tags": json.dumps(tags), "arguments": said,
                 "message": "", "ran": 0.2, "ended_at": at,
             })  # fmt: skip
             marks += [{"tag": tag, "uuid": uuid, "at": at} for tag in tags]
-            if number % 10 == 0:
-                failures.append({
-                    "uuid": uuid, "origin": 0, "task": task, "connection": "database", "queue": queue, "attempts": 1,
-                    "payload": json.dumps({"body": said * 5}), "tags": json.dumps(tags), "errors": "[]",
-                    "exception": "ValueError", "message": f"number {number} is wrong", "failed_at": at,
-                })  # fmt: skip
+            failures.append({
+                "uuid": uuid, "origin": 0, "task": task, "connection": "database", "queue": queue, "attempts": 1,
+                "payload": json.dumps({"body": said, "headers": "x" * 700}), "tags": json.dumps(tags),
+                "errors": json.dumps([{"traceback": "line\n" * 160}]), "exception": "ValueError", "failed_at": at,
+                "message": f"number {number} is wrong", "arguments": said,
+                "retried_at": at if number % 3 == 0 else None,
+            })  # fmt: skip
         store.write(lambda connection, e=ended, m=marks, f=failures: (
             connection.execute(insert(history_table), e), connection.execute(insert(tags_table), m),
             connection.execute(insert(failed_table), f)))  # fmt: skip
+        done = [{"at": now, "who": "ann", "action": "retry", "target": f"failed jobs {number}", "outcome": "1 job."}
+                for number in range(PORTION // 10)]  # fmt: skip
+        store.write(lambda connection, done=done: connection.execute(insert(audit_table), done))
     minutes = [{"minute": int(now) // 60 * 60 - 60 * back, "kind": "queue", "name": queue, "measure": measure,
                 "bucket": bucket, "jobs": 3, "seconds": 1.0}
                for back in range(7 * 1440) for queue in QUEUES for measure, bucket in MEASURES]  # fmt: skip
@@ -66,53 +77,80 @@ def fill(store: Store, jobs: int) -> None:
         store.write(lambda connection, part=part: connection.execute(insert(metrics_table), part))
 
 
-def pages(store: Store) -> dict[str, Callable[[], object]]:
-    """What the pages ask for."""
+@dataclass
+class Forgetful:
+    """The dashboard's source as it is at the first look."""
+
+    store: Store
+
+    def remembers(self, _key: object) -> bool:
+        return False
+
+    def remembered(self, _key: object, _seconds: float, make: Callable[[], Any]) -> Any:
+        return make()
+
+
+def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
+    """What the pages ask for: each says where to go on, if it was not the end."""
     now = clock.now()
-    last = history.page(store, Ended.COMPLETED, limit=50)[-1]
 
-    def ended(text: str, before=None) -> Callable[[], object]:
-        typed = search.parse(text)
-
-        def ask() -> object:
-            common = watched.are_common(store, [value for name, value in typed.terms if name == "tag"])
-            conditions = search.of_history(typed, common)
-            return history.page(store, Ended.COMPLETED, before=before, limit=51, also=conditions)
+    def ended(text: str, before: Place | None = None) -> Callable[[], Any]:
+        def ask() -> Any:
+            question = finding.in_history(store, search.parse(text), Ended.COMPLETED, False)
+            return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
         return ask
 
-    def failing(text: str) -> Callable[[], object]:
-        which = Filter(also=search.of_failed(search.parse(text)))
-        return lambda: (failed.page(store, which, limit=51), failed.count_up_to(store, 10_001, which))
+    def failing(text: str, before: Place | None = None) -> Callable[[], Any]:
+        def ask() -> Any:
+            question = finding.in_failed(store, search.parse(text))
+            question.count(store, most=COUNTED, seconds=COUNTS_FOR)
+            return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
+        return ask
+
+    middle = (now - jobs / 2, jobs // 2)
+    one = failed.page(store, limit=1)[0].uuid
+    said = {
+        "first page": "", "task:": "task:email.send", "task: of none": "task:nothing", "task: a pattern": "task:*.none",
+        "queue: of none": "queue:nothing", "queue: and task:": "queue:low task:email.send", "tag: of 200":
+        "tag:user:77",
+        "tag: of all": "tag:all", "tag: of none": "tag:nothing", "tag: a pattern": "tag:user:7*",
+        "tag: a pattern of none": "tag:nobody*", "tag: and words of none": "tag:all nothing",
+        "id:": f"id:{one}", "id: its beginning": f"id:{one[:5]}*", "id: of half": "id:*-00000", "args: of few":
+        "args:(777777,)", "args: of none": "args:nothing", "error: of few": 'error:"number 77770 is"',
+        "words of none": "nothing at all", "since: and words": "since:7d nothing", "until:": f"until:{jobs // 2}s",
+        "until: and queue:": f"until:{jobs // 2}s queue:low", "since: and queue:": "since:1h queue:low",
+        "since: and queue: of none": "since:30d queue:nothing",
+    }  # fmt: skip
+    asked: dict[str, Callable[[], Any]] = {}
+    for where, ask in (("failed", failing), ("completed", ended)):
+        asked |= {f"{where}, {name}": ask(text) for name, text in said.items()}
+        asked[f"{where}, from the middle"] = ask("", middle)
     return {
-        "completed, first page": ended(""), "completed, second page": ended("", last),
-        "completed, task:": ended("task:email.send"), "completed, tag: of few": ended("tag:user:77"),
-        "completed, tag: of all": ended("tag:all"), "completed, id:": ended("id:000f4000-0000-4000-8000-000000000000"),
-        "completed, args: of few": ended("args:(777777,)"), "completed, args: of none": ended("args:nothing"),
-        "failed, first page": failing(""), "failed, queue:": failing("queue:low"), "failed, error: of few":
-        failing('error:"number 77770 is"'), "failed, words of none": failing("nothing"),
-        "chart of 7 days": lambda: rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200),
-        "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)),
-        "tags": lambda: (watched.counts(store, names := watched.recent(store)), watched.failures(store, names)),
+        **asked,
+        "audit": lambda: audit.look(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
+        "chart of 7 days": lambda: rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None,
+        "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
+        "tags": lambda: labels.count(Forgetful(store), watched.recent(store)) and None,  # type: ignore[arg-type]
     }  # fmt: skip
 
 
-def main(jobs: int) -> None:
+def main(jobs: int, url: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(f"sqlite:///{folder}/store.db")
+        store = Store(url or f"sqlite:///{folder}/store.db")
         store.administer(create_schema)
         began = time.perf_counter()
         fill(store, jobs)
         print(f"{jobs:,} jobs written in {time.perf_counter() - began:.0f} s")
-        for name, ask in pages(store).items():
-            taken = []
+        for name, ask in pages(store, jobs).items():
+            taken, further = [], None
             for _ in range(ROUNDS):
                 start = time.perf_counter()
-                ask()
+                further = ask()
                 taken.append(1000 * (time.perf_counter() - start))
-            print(f"{name:28} {statistics.median(taken):8.1f} ms")
+            print(f"{name:38} {statistics.median(taken):8.1f} {max(taken):8.1f} {'more' if further else ''}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, sys.argv[2] if len(sys.argv) > 2 else None)

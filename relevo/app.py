@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from sqlalchemy import Engine
 from relevo import commands, drivers
 from relevo import config as configuration
 from relevo.config import Settings
+from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import coldstop, joining, listeners, opener, prefork, recording, renewal, results, stopping
+from relevo.job import coldstop, joining, listeners, opener, permits, prefork, recording, renewal, results, stopping
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
@@ -206,6 +208,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         return
     try:
         check_rates(app)
+        gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         recording.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
         commands.end(str(error))

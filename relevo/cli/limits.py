@@ -98,7 +98,7 @@ def set_rate(
     context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
 ) -> None:  # fmt: skip
     """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for that of the code."""
-    new = limiting.set_rate(context.obj.app, _limits(context), name, rate, kind, burst)
+    new = limiting.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
     said = f"{new or 'no rate in the code'}." if rate == limiting.DEFAULT else f"{new} from now on."
     say(f"{name}: {said}", as_json, name=name, rate=new and str(new))
 

@@ -9,12 +9,10 @@ import click
 from relevo.cli.broker import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import json_option, moment, one_line_errors, show
-from relevo.drivers import suspensions
 from relevo.drivers.contract import Driver
-from relevo.errors import OptionError, did_you_mean
-
-QUEUE = "queue"
-KINDS = (QUEUE, suspensions.TASK, suspensions.TAG)
+from relevo.errors import OptionError
+from relevo.job import pauses as job_pauses
+from relevo.job.pauses import KINDS, QUEUE
 
 
 @click.group("pauses")
@@ -51,13 +49,12 @@ def rows(driver: Driver) -> list[dict[str, Any]]:
 def add(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
     """Let no worker start a job of these (`task:emails.send`, `tag:user:7`, `queue:low`); what runs goes on."""
     driver = driver_of(context)
-    meant = [_parsed(context, name) for name in names]
+    meant = [_split(name) for name in names]
+    for kind, name in meant:
+        job_pauses.check(context.obj.app, kind, name)
     until = None if duration is None else driver.now() + duration
     for kind, name in meant:
-        if kind == QUEUE:
-            driver.pause(name, until)
-        else:
-            driver.suspend(suspensions.of(kind, name), until)
+        job_pauses.add(driver, kind, name, until)
         click.echo(f"{kind} {name}: paused {'until lifted' if until is None else f'until {moment(until)}'}.")
 
 
@@ -69,10 +66,7 @@ def lift(context: click.Context, names: tuple[str, ...]) -> None:
     """End pauses: the jobs that wait for it are due."""
     driver = driver_of(context)
     for kind, name in [_split(name) for name in names]:
-        if kind == QUEUE:
-            driver.resume(name)
-        else:
-            driver.lift(suspensions.of(kind, name))
+        job_pauses.lift(driver, kind, name)
         click.echo(f"{kind} {name}: goes on.")
 
 
@@ -82,13 +76,3 @@ def _split(given: str) -> tuple[str, str]:
         raise OptionError(f"expected queue:NAME, task:NAME or tag:TEXT, got {given!r:.80}")
     return kind, name
 
-
-def _parsed(context: click.Context, given: str) -> tuple[str, str]:
-    """What is to be paused. Raises OptionError for a task that there isn't: its pause would stop nothing."""
-    kind, name = _split(given)
-    if kind == suspensions.TASK:
-        app = context.obj.app
-        app.loader.import_default_modules()
-        if name not in app.tasks:
-            raise OptionError(f"no task named {name!r}{did_you_mean(name, app.tasks)}")
-    return kind, name

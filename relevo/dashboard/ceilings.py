@@ -15,7 +15,7 @@ LONGEST_KEY = 1000
 
 
 class LimitsPage(Page):
-    """/limits?q=…"""
+    """Limits in use, who holds them and who waits; the named rates."""
 
     template, title, tab = "relevo/limits.html", "Limits", "more"
     looks_at = "The broker"
@@ -43,7 +43,7 @@ class SetRate(Action):
 
     def act(self, *_arguments: str) -> str:
         source, name = self.application.source, self.field("name")
-        rate = limiting.set_rate(source.app, limits_for(source.driver), name, self.field("rate"))
+        rate = limiting.set_rate(source.app, source.driver, name, self.field("rate"))
         return f"{name}: {rate or 'no rate in the code'} from now on."
 
 

@@ -3,51 +3,60 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
+from sqlalchemy import Row
+from tornado.web import HTTPError
+
 from relevo.dashboard import looks
-from relevo.dashboard.pages import Action, Page
+from relevo.dashboard.pages import BAD, Action, Page, cursor
 from relevo.errors import OptionError
 from relevo.job import again, edited
-from relevo.store import failed
+from relevo.store import failed, finding
 from relevo.store import search as searching
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.search import Search
-from relevo.store.tables import failed as table
 
 ROWS = 50
 #: Counted exactly up to so many.
 COUNTED = 10_000
+#: Seconds for which is looked, and counted, about, before the page says how far back it has come.
+LOOKS_FOR, COUNTS_FOR = 0.12, 0.06
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_PICKED = 1000
 MOST_DIGITS = 18
 
 
 class FailedPage(Page):
-    """/failed?q=…&before=…"""
+    """Failed jobs that nobody has retried, newest first."""
 
     template, title, tab = "relevo/failed.html", "Failed jobs", "failed"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
-        source, text = self.application.source, self.field("q").strip()
+        store, text = self.application.source.store, self.field("q").strip()
         search, wrong = sought(text)
-        before = self.whole("before")
-        which = Filter(also=searching.of_failed(search))
-        rows: list[FailedJob] = []
-        count = 0
+        before, further, count, whole = self.place(), None, 0, True
+        rows: list[Row[Any]] = []
         if not wrong:
-            rows = failed.page(source.store, which, before=before, limit=ROWS + 1)
-            count = source.remembered(("failed", text), 2, lambda: failed.count_up_to(source.store, COUNTED + 1, which))
+            question = finding.in_failed(store, search)
+            rows, further = question.page(store, before=before, limit=ROWS + 1, seconds=LOOKS_FOR)
+            count, whole = self.application.source.remembered(
+                ("failed", text), 2, lambda: question.count(store, most=COUNTED, seconds=COUNTS_FOR)
+            )  # fmt: skip
+        last = (rows[ROWS - 1].failed_at, rows[ROWS - 1].id) if len(rows) > ROWS else further
+        jobs = [failed.job_of(row) for row in rows[:ROWS]]
         return {
-            "rows": rows[:ROWS], "more": rows[ROWS - 1].id if len(rows) > ROWS else None, "before": before, "q": text,
-            "wrong": wrong, "count": count, "many": count > COUNTED, "searching": bool(search),
+            "rows": jobs, "more": last and cursor(last), "further": further and further[0], "before": before, "q": text,
+            "wrong": wrong, "count": max(count, len(jobs)), "many": not whole, "searching": bool(search),
+            "is_id": _UUID.fullmatch(text) is not None,
         }  # fmt: skip
-
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
-            raise OptionError(values["wrong"])
-        return {"jobs": [told_of(job) for job in values["rows"]], "count": values["count"],
+            raise HTTPError(BAD, values["wrong"])
+        return {"jobs": [told_of(job) for job in values["rows"]], "count": values["count"], "more": values["many"],
                 "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
 
 
@@ -70,7 +79,8 @@ class OfFailed(Action):
     def which(self) -> Filter:
         """The jobs that are meant. Raises OptionError."""
         if self.field("all"):
-            return Filter(also=[*searching.of_failed(searching.parse(self.field("q"))), table.c.retried_at.is_(None)])
+            question = finding.in_failed(self.application.source.store, searching.parse(self.field("q")))
+            return Filter(also=question.conditions)
         picked = self.get_arguments("id")
         if not picked or len(picked) > MOST_PICKED:
             raise OptionError(f"expected 1 to {MOST_PICKED} jobs to be picked, got {len(picked)}")

@@ -29,7 +29,7 @@ def state_of(batch: Batch) -> tuple[str, str]:
 
 
 class BatchesPage(Page):
-    """/batches?before=…"""
+    """Batches, chains and chords, newest first."""
 
     template, title, tab = "relevo/batches.html", "Batches", "batches"
 
@@ -53,7 +53,7 @@ class BatchesPage(Page):
 
 
 class BatchPage(Page):
-    """/batch/<id>"""
+    """A batch: its counts, its failed members and those that have ended."""
 
     template, title, tab = "relevo/batch.html", "Batch", "batches"
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flower.views import BaseHandler
+from flower.views.tasks import TasksDataTable
 from tornado.web import HTTPError, OutputTransform
 
 from relevo.dashboard import people
@@ -57,6 +58,8 @@ class Guard(BaseHandler):
     """A handler behind the door."""
 
     application: Any
+    #: Whether a POST only asks, too: its parameters are too long for an address.
+    only_reads = False
 
     @property
     def credentials(self) -> str:
@@ -79,7 +82,7 @@ class Guard(BaseHandler):
         if not self.current_user:  # without the right password there is no getting here: this is who has no cookie yet
             self.ask_to_log_in()
             return
-        if self.request.method not in READING:
+        if self.request.method not in READING and not self.only_reads:
             await self.check_may_act()
 
     def ask_to_log_in(self) -> None:
@@ -135,4 +138,4 @@ class Guard(BaseHandler):
 
 def guarded(handler: type) -> type:
     """A handler of Flower's behind the door."""
-    return type(handler.__name__, (Guard, handler), {})
+    return type(handler.__name__, (Guard, handler), {"only_reads": handler is TasksDataTable})

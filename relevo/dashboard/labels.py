@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from relevo.dashboard.pages import Action, Page
+from relevo.dashboard.source import Source
 from relevo.errors import OptionError
 from relevo.store import watched
 
 LONGEST = 255
+#: More is not counted: a row is read for each.
+MANY = 1000
+#: Seconds for which tags are counted for one answer, about, and for which a count is good.
+COUNTS_FOR, FRESH = 0.12, 30.0
 
 
 class TagsPage(Page):
-    """/tags"""
+    """Tags that are watched, and those that jobs had lately."""
 
     template, title, tab = "relevo/tags_page.html", "Tags", "tags"
 
@@ -22,18 +29,27 @@ class TagsPage(Page):
         lately = source.remembered(("tags",), 5, lambda: watched.recent(source.store))
         others = [tag for tag in lately if tag not in mine]
         names = (*mine, *others)
-        jobs, failures = source.remembered(
-            ("tag counts", names), 3,
-            lambda: (watched.counts(source.store, names), watched.failures(source.store, names)) if names else ({}, {}),
-        )  # fmt: skip
-        return {"watched": mine, "others": others, "jobs": jobs, "failures": failures,
-                "most": watched.MANY}  # fmt: skip
-
+        counted = count(source, names)
+        return {"watched": mine, "others": others, "most": MANY, "jobs": {tag: two[0] for tag, two in counted.items()},
+                "failures": {tag: two[1] for tag, two in counted.items()}}  # fmt: skip
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         names = [*values["watched"], *values["others"]]
-        return {"tags": [{"tag": tag, "watched": tag in values["watched"], "jobs": values["jobs"].get(tag, 0),
-                          "failed": values["failures"].get(tag, 0)} for tag in names]}  # fmt: skip
+        return {"tags": [{"tag": tag, "watched": tag in values["watched"], "jobs": values["jobs"].get(tag),
+                          "failed": values["failures"].get(tag)} for tag in names]}  # fmt: skip
+
+
+def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """How many jobs and failed jobs tags have, as far as they can be counted in a moment: the rest at the next look."""
+    until, counted = time.monotonic() + COUNTS_FOR, dict[str, tuple[int, int]]()
+    for tag in names:
+        if not counted or source.remembers(("tag", tag)) or time.monotonic() < until:
+            counted[tag] = source.remembered(("tag", tag), FRESH, lambda tag=tag: _two(source, tag))  # type: ignore[misc]
+    return counted
+
+
+def _two(source: Source, tag: str) -> tuple[int, int]:
+    return (watched.counts(source.store, [tag], MANY)[tag], watched.failures(source.store, [tag], MANY)[tag])
 
 
 class OfTag(Action):

@@ -40,15 +40,13 @@ ORDERS = {
 
 
 class MetricsPage(Page):
-    """/charts?by=tasks&range=1h&name=…"""
+    """Jobs, failures, wait and run time of each task or queue."""
 
     template, title, tab = "relevo/metrics.html", "Metrics", "metrics_page"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source, now = self.application.source, clock.now()
-        by = self.field("by") if self.field("by") in KINDS else "tasks"
-        chosen = self.field("range") if self.field("range") in charts.RANGES else "1h"
-        order = self.field("sort") if self.field("sort") in ORDERS else "jobs"
+        by, chosen, order = self.choice("by", KINDS), self.choice("range", charts.RANGES), self.choice("sort", ORDERS)
         name = self.field("name")
         rows = sorted(rows_of(source, KINDS[by], chosen, now), key=ORDERS[order])
         drawn = drawings(source, KINDS[by], name, chosen, now) if name else []

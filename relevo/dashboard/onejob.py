@@ -36,7 +36,7 @@ class Step:
 
 
 class JobPage(Page):
-    """/job/<id>"""
+    """All that is known of a job."""
 
     template, title, tab = "relevo/job.html", "Job", "jobs"
 
@@ -111,7 +111,7 @@ def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
         said += [("Put", view.created_at)]
         said += [("Runs at", view.available_at)] if view.state == "delayed" else []
         said += [("Held by", view.reserved_by), ("Its lease ends", view.reserved_until)] if view.reserved_by else []
-        said += [("Rescued", f"{view.rescues} times")] if view.rescues else []
+        said += [("Rescued", looks.counted(view.rescues, "time"))] if view.rescues else []
     elif ended is not None:
         said += [("Queue", ended.queue), ("Connection", ended.connection), ("Attempts", ended.attempts),
                  ("Waited", looks.seconds(ended.waited)), ("Ran", looks.seconds(ended.ran)),

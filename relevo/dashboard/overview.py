@@ -39,7 +39,7 @@ class Load:
 
 
 class OverviewPage(Page):
-    """/overview."""
+    """Status, figures of the past hour, queues, workers."""
 
     template, title, tab = "relevo/overview.html", "Overview", "overview"
 
@@ -49,8 +49,7 @@ class OverviewPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source, now = self.application.source, clock.now()
-        chosen = self.field("range", "1h")
-        chosen = chosen if chosen in charts.RANGES else "1h"
+        chosen = self.choice("range", charts.RANGES)
         crew = workers(self.application.workers, now)
         problems: list[str] = []
         hour = _tried(problems, "The store", lambda: Hour(source, now))

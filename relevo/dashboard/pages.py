@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler, authenticated
@@ -18,6 +20,7 @@ from relevo.dashboard import looks, people
 from relevo.dashboard.guard import LONGEST_TARGET, POLICY, Guard
 from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
+from relevo.store.walking import Place
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ NOTICE = "relevo_notice"
 LONGEST_NOTICE = 500
 LONGEST_FIELD = 1_000_000
 AWAY, BAD, CONFLICT = 503, 400, 409
+_PLACE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?):(\d{1,18})", re.ASCII)
 
 
 class Ours(Guard):
@@ -60,6 +64,21 @@ class Ours(Guard):
         if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004  more digits than any row has
             raise HTTPError(BAD, f"expected {name} to be a whole number, got {looks.cut(value, 60)!r}")
         return int(value)
+
+    def choice(self, name: str, options: Collection[str]) -> str:
+        """One of these; the first of them when nothing is said."""
+        value = self.field(name) or next(iter(options))
+        if value not in options:
+            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {looks.cut(value, 60)!r}")
+        return value
+
+    def place(self) -> Place | None:
+        """Where a list goes on: when the last row of the page before was written, and its number."""
+        given = self.field("before")
+        found = _PLACE.fullmatch(given)
+        if given and found is None:
+            raise HTTPError(BAD, "expected before to be what the link to the next page says")
+        return (float(found[1]), int(found[2])) if found else None
 
     def path(self, name: str, *arguments: Any) -> str:
         return self.reverse_url(name, *arguments)
@@ -96,6 +115,20 @@ class Ours(Guard):
         self.clear_cookie(NOTICE)
         said = json.loads(sent)
         return {"kind": str(said["kind"]), "text": str(said["text"])}
+
+
+class Nowhere(Ours):
+    """Any address that there isn't."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if not self._finished:
+            raise HTTPError(404)
+
+
+def cursor(place: Place) -> str:
+    """A place in a list, for a link to what comes after it."""
+    return f"{place[0]!r}:{place[1]}"
 
 
 def status_of(status: int, error: Any) -> tuple[int, str]:

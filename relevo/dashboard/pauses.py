@@ -7,12 +7,12 @@ from typing import Any
 from relevo.dashboard.overview import PAUSES
 from relevo.dashboard.pages import Action, Page
 from relevo.errors import OptionError
-
-LONGEST_NAME = 255
+from relevo.job import pauses as pausing
+from relevo.job.pauses import LONGEST_NAME
 
 
 class PausesPage(Page):
-    """/pauses."""
+    """What is paused, and until when."""
 
     template, title, tab = "relevo/pauses.html", "Pauses", "more"
     looks_at = "The broker"
@@ -21,7 +21,9 @@ class PausesPage(Page):
         source = self.application.source
         paused = source.driver.paused()
         rows = [(queue, paused[queue], source.driver.sizes(queue)) for queue in sorted(paused)]
-        return {"rows": rows, "queues": [name for name in source.queues() if name not in paused], "pauses": PAUSES,
+        tasks = sorted(name for name in self.application.capp.tasks if not name.startswith("celery."))
+        return {"rows": rows, "pauses": PAUSES, "kinds": pausing.KINDS,
+                "names": [(name, "queue") for name in source.queues()] + [(name, "task") for name in tasks],
                 "suspended": [(what, *what.split(":", 1), until, source.driver.parked(what))
                               for what, until in sorted(source.driver.suspended().items())]}  # fmt: skip
 
@@ -30,6 +32,22 @@ class PausesPage(Page):
         return {"queues": [{"queue": queue, "until": until, "sizes": sizes} for queue, until, sizes in values["rows"]],
                 "suspended": [{"what": what, "until": until, "parked": parked}
                               for what, _, _, until, parked in values["suspended"]]}  # fmt: skip
+
+
+class AddPause(Action):
+    """Let no worker start a job of a queue, a task or a tag, for some seconds or until it is lifted."""
+
+    name = "add pause"
+
+    def target(self, *_arguments: str) -> str:
+        return f"{self.field('kind')} {self.field('name')}"
+
+    def act(self, *_arguments: str) -> str:
+        kind, name, driver = self.field("kind"), self.field("name"), self.application.source.driver
+        seconds, said = length_of(self.field("for"))
+        pausing.check(self.application.capp, kind, name)
+        pausing.add(driver, kind, name, None if seconds is None else driver.now() + seconds)
+        return f"{kind} {name} is paused {said}."
 
 
 class Lift(Action):

@@ -12,10 +12,12 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard.pages import BAD, Action, Ours, Page, status_of
+from relevo.dashboard.pages import BAD, Action, Nowhere, Ours, Page, status_of
 from relevo.errors import RelevoError
 
 ROOT = "/api/relevo"
+_UNSAID = {401: "expected Authorization: Bearer and a token of FLOWER_API_TOKENS, or a password",
+           404: f"there is no such thing here; GET {ROOT} lists the routes", 405: "this route has another method"}
 #: Fields whose value is JSON itself.
 NESTED = ("args", "kwargs")
 
@@ -25,6 +27,13 @@ class Spoken(Ours):
 
     def ask_to_log_in(self) -> None:
         raise HTTPError(401)
+
+    def check_xsrf_cookie(self) -> None:
+        try:
+            super().check_xsrf_cookie()
+        except HTTPError as error:
+            raise HTTPError(403, "expected Authorization: Bearer and a token of FLOWER_API_TOKENS,"
+                                 " or the token of a page as X-XSRFToken") from error  # fmt: skip
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -40,7 +49,7 @@ class Spoken(Ours):
         self.set_status(status)
         if status == 401:  # noqa: PLR2004
             self.set_header("WWW-Authenticate", "Bearer")
-        self.say({"error": message or self._reason, "status": status})
+        self.say({"error": message or _UNSAID.get(status, self._reason), "status": status})
         self.finish()
 
 
@@ -72,6 +81,10 @@ class Index(Spoken):
                              for method, path, does in self.application.told_routes]})  # fmt: skip
 
 
+class SpokenNowhere(Spoken, Nowhere):
+    """Any other address below /api/relevo."""
+
+
 def spoken(handler: type) -> type:
     """A page or an action with this voice."""
     voice = SpokenPage if issubclass(handler, Page) else SpokenAction
@@ -81,7 +94,8 @@ def spoken(handler: type) -> type:
 def routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, Any, str | None]]:
     """The addresses of these pages for programs."""
     ours = [(pattern, handler) for pattern, handler, _ in pages if issubclass(handler, (Page, Action))]
-    return [(ROOT, Index, None), *((ROOT + pattern, spoken(handler), None) for pattern, handler in ours)]
+    said = [(ROOT + pattern, spoken(handler), None) for pattern, handler in ours]
+    return [(ROOT, Index, None), *said, (f"{ROOT}/.*", SpokenNowhere, None)]
 
 
 def told(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]:

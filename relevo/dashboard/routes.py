@@ -7,16 +7,17 @@ from typing import Any
 from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
-from relevo.dashboard.alljobs import CancelJobs, ClearQueue, HastenJobs, JobsPage, StopJobs
+from relevo.dashboard.alljobs import JobsPage
 from relevo.dashboard.ceilings import ClearLimit, LimitsPage, SetRate
 from relevo.dashboard.failures import EditFailed, FailedPage, ForgetFailed, RetryFailed
 from relevo.dashboard.groups import BatchesPage, BatchPage, CancelBatch, RetryBatch
 from relevo.dashboard.guard import guarded
 from relevo.dashboard.labels import TagsPage, Unwatch, Watch
+from relevo.dashboard.livejobs import CancelJobs, ClearQueue, DeleteJobs, HastenJobs, StopJobs
 from relevo.dashboard.measures import MetricsPage
 from relevo.dashboard.onejob import JobPage
 from relevo.dashboard.overview import OverviewPage
-from relevo.dashboard.pauses import Lift, Pause, PausesPage, Resume
+from relevo.dashboard.pauses import AddPause, Lift, Pause, PausesPage, Resume
 from relevo.dashboard.prometheus import PrometheusPage
 from relevo.dashboard.queues import Broker, is_ours
 from relevo.dashboard.schedule import EntryPage, PauseEntry, ResumeEntry, RunEntry, SchedulePage
@@ -28,6 +29,7 @@ PAGES: list[Route] = [
     ("/overview", OverviewPage, "overview"),
     ("/jobs", JobsPage, "jobs"),
     ("/jobs/cancel", CancelJobs, "cancel"),
+    ("/jobs/delete", DeleteJobs, "delete"),
     ("/jobs/hasten", HastenJobs, "hasten"),
     ("/jobs/stop", StopJobs, "stop"),
     ("/job/(.+)", JobPage, "job"),
@@ -50,6 +52,7 @@ PAGES: list[Route] = [
     ("/pauses", PausesPage, "pauses"),
     ("/queues/pause", Pause, "pause"),
     ("/queues/resume", Resume, "resume"),
+    ("/pauses/add", AddPause, "add_pause"),
     ("/pauses/lift", Lift, "lift"),
     ("/schedule", SchedulePage, "schedule"),
     ("/schedule/entry", EntryPage, "entry"),

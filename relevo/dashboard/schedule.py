@@ -19,7 +19,7 @@ _LOOKS = {"completed": "good", "failed": "bad", "cancelled": "warn"}
 
 
 class SchedulePage(Page):
-    """/schedule"""
+    """Each entry of the schedule with its next and its last run."""
 
     template, title, tab = "relevo/schedule.html", "Schedule", "more"
 
@@ -47,7 +47,7 @@ def told_of(view: control.View) -> dict[str, Any]:
 
 
 class EntryPage(Page):
-    """/schedule/entry?entry=…&before=…"""
+    """An entry of the schedule and its runs."""
 
     template, title, tab = "relevo/entry.html", "Schedule", "more"
 

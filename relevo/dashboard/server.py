@@ -20,10 +20,13 @@ from tornado.web import RedirectHandler, StaticFileHandler, url
 
 from relevo.dashboard import guard, people, programs, routes
 from relevo.dashboard.overlay import TEMPLATES, Overlay, Static
+from relevo.dashboard.pages import Nowhere
 from relevo.dashboard.prometheus import Exposition
 from relevo.dashboard.source import Source
 
 logger = logging.getLogger(__name__)
+# Flower logs what its libraries say; these say how they were made, when a SQLite file gets its tables.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 people.define_options()
 
@@ -32,6 +35,8 @@ BETWEEN_LOOKS = 15.0
 FLOWERS_TEMPLATES = Path(flower.app.__file__).parent / "templates"
 # Of Flower's handlers, those that anybody may ask: they say nothing.
 _OPEN = ("/healthcheck", "/login/?")
+# What Flower itself still answers below our prefix.
+_OTHERS = ("healthcheck", "login", "static/")
 
 
 class Dashboard(Flower):
@@ -86,7 +91,8 @@ def _routes(prefix: str, app: Any) -> list[Any]:
     to_overview = {"url": f"{prefix}/overview", "permanent": False}
     home = [url(f"{prefix}/", RedirectHandler, to_overview, name="main")]
     home += [url(prefix, RedirectHandler, to_overview)] if prefix else []
-    return [*home, *(url(prefix + pattern, handler, name=name) for pattern, handler, name in (*ours, *behind))]
+    rest = (f"/(?!{'|'.join(_OTHERS)}).*", Nowhere, None)
+    return [*home, *(url(prefix + pattern, handler, name=name) for pattern, handler, name in (*ours, *behind, rest))]
 
 
 def _spec(route: Any) -> Any:

@@ -57,6 +57,11 @@ class Source:
         driver = self.driver
         return list(dict.fromkeys([*known, *sorted({*driver.queues(), *driver.paused(), *(others or [])})]))
 
+    def remembers(self, key: Hashable) -> bool:
+        """Whether there is an answer that is not too old."""
+        with self._lock:
+            return self._remembered.get(key, (0.0, None))[0] > time.monotonic()
+
     def remembered(self, key: Hashable, seconds: float, make: Callable[[], Result]) -> Result:
         """What `make` said at most so many seconds ago: ten open pages ask the database once."""
         with self._lock:

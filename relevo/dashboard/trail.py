@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard.pages import Page
+from relevo.dashboard.failures import LOOKS_FOR
+from relevo.dashboard.pages import Page, cursor
 from relevo.store import audit
 
 ROWS = 50
 
 
 class AuditPage(Page):
-    """/audit."""
+    """Who did what, when, on which jobs, and what came of it."""
 
     template, title, tab = "relevo/audit.html", "Audit log", "more"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
-        words, before = self.field("q").strip(), self.whole("before")
-        found = audit.page(self.application.source.store, words, before=before, limit=ROWS + 1)
-        return {"rows": found[:ROWS], "more": found[ROWS - 1].id if len(found) > ROWS else None, "q": words,
+        words, before = self.field("q").strip(), self.place()
+        found, further = audit.look(self.application.source.store, words, before=before, limit=ROWS + 1,
+                                    seconds=LOOKS_FOR)  # fmt: skip
+        last = (found[ROWS - 1].at, found[ROWS - 1].id) if len(found) > ROWS else further
+        return {"rows": found[:ROWS], "more": last and cursor(last), "further": further and further[0], "q": words,
                 "before": before}  # fmt: skip
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from relevo.dashboard.source import Source
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import members, redaction
@@ -65,20 +67,44 @@ def read(app: Any, view: JobView) -> Waiting:
     return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt, places[0].batch if places else None)
 
 
-def listed(app: Any, driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int) -> list[Waiting]:
-    """The first jobs of these queues in a state, in the order in which they will run."""
-    found: list[Waiting] = []
+def listed(
+    app: Any, driver: Driver, queues: Sequence[str], state: State, search: Search, limit: int, seconds: float
+) -> tuple[list[Waiting], bool]:
+    """The first jobs of these queues in a state, in the order in which they will run, and whether all were looked at.
+
+    A search looks DEEPEST far into each queue, for about so many seconds.
+    """
+    found, whole, began = list[Waiting](), True, time.monotonic()
     deep = DEEPEST if search else limit
+    ids = [value for value in search.said("id") if "*" not in value]
+    known = driver.find(ids) if ids else []
     for queue in queues:
-        for view in driver.peek(queue, state, deep):
-            job = read(app, view)
-            if fits(job, search):
-                found.append(job)
+        views = [view for view in known if (view.queue, view.state) == (queue, state)] if ids else (
+            driver.peek(queue, state, deep))  # fmt: skip
+        whole = whole and len(views) < deep
+        found += [job for job in (read(app, view) for view in views) if fits(job, search)]
         if state is State.PENDING and len(found) >= limit:
+            break
+        if search and time.monotonic() - began > seconds:
+            whole = whole and queue == queues[-1]
             break
     if state is not State.PENDING:
         found.sort(key=lambda job: job.view.available_at)
-    return found[:limit]
+    return found[:limit], whole
+
+
+def every(source: Source, state: State, search: Search) -> Iterator[list[str]]:
+    """The ids of all jobs in a state that a search finds, however deep they lie, some at a time and in no order.
+
+    What is done to some of them meanwhile is in nobody's way; one that comes meanwhile may be among them or not.
+    """
+    after, more = "", True
+    while more:
+        views, after = source.driver.scan(after)
+        ids = [view.id for view in views if view.state is state and fits(read(source.app, view), search)]
+        if ids:
+            yield ids
+        more = after != ""
 
 
 def fits(job: Waiting, search: Search) -> bool:

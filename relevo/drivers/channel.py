@@ -191,7 +191,7 @@ class Channel(virtual.Channel):
         if job.rescues >= MOST_RESCUES:
             return put_aside(self.ledger, job, f"its worker died with it {job.rescues} times")
         try:
-            message: Any = self.Message(messages.message_of(job), channel=self)
+            message: Any = self.Message(self.intake.message_of(job), channel=self)
             messages.decode(message)
         except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
             return put_aside(self.ledger, job, f"it can't be read: {error}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from relevo.drivers import messages, shift
 from relevo.drivers.contract import Driver, ReservedJob
+from relevo.drivers.gate import Gate
 from relevo.drivers.ledger import Ledger
 from relevo.drivers.suspensions import Suspensions
 
@@ -51,13 +52,18 @@ class Intake:
         room = qos.room()
         if room > 0 and not self._reserved and not self._exhausted:
             self._fill(queues, room, qos)
-        if not self._reserved or room <= 0:
-            self._tidy(qos)
-            return
-        for _ in range(min(room, len(self._reserved))):
+        handed = 0
+        while handed < room and (job := self._gate.next(self._reserved, idle=room - handed > qos.waiting)):
+            handed += 1
             self._handed += 1
             shift.took()
-            yield self._reserved.popleft()
+            yield job
+        if not handed:
+            self._tidy(qos)
+
+    @property
+    def _gate(self) -> Gate:
+        return self._ledger.gate
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
         """Take up to `limit` jobs, and write the acks that wait, in one step."""
@@ -76,6 +82,7 @@ class Intake:
         free = self._suspensions.park(jobs)
         self.parks = bool(jobs) and not free and not self._exhausted
         taken, too_many = self._ledger.take(free[:limit]), self._ledger.take(free[limit:])
+        self._gate.enter(taken)
         if too_many:  # they were asked for to be parked, and needn't be
             self._exhausted = False
             self._ledger.release([job.lease.token for job in too_many])
@@ -95,6 +102,10 @@ class Intake:
         except BaseException:
             self._reserved.appendleft(job)
             raise
+
+    def message_of(self, job: ReservedJob) -> messages.Message:
+        """The message of a job, with the permit that it has been given. Raises ValueError if unreadable."""
+        return messages.message_of(job, self._gate.permit_of(job.lease.token))
 
     def put_back(self) -> None:
         """Nothing more is handed over: what was reserved ahead is free again."""

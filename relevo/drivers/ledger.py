@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
+from relevo.drivers.gate import Gate
 from relevo.drivers.roster import Roster
 from relevo.errors import DriverError, DriverUnavailableError
 
@@ -50,6 +51,8 @@ class Ledger:
         self.driver = driver
         self.lease = lease
         self.write_through = False
+        #: Told of every job that leaves; it writes what it has to say before a lease is ended.
+        self.gate = Gate()
         self._held: dict[str, Lease] = {}
         self._roster = Roster()
         self._renewed = time.monotonic()
@@ -76,6 +79,7 @@ class Ledger:
         token = self._roster.enter(job)
         self._held[token or job.lease.token] = job.lease
         if token is not None:
+            self.gate.left(token)
             logger.warning("job %s came back after its lease had ended: it still runs here, and goes on", job.id)
         return token is None
 
@@ -87,6 +91,7 @@ class Ledger:
         """Jobs are done; their acks are written with the next reservation."""
         with self._lock:
             for token in tokens:
+                self.gate.left(token)
                 if lease := self._held.pop(token, None):
                     self._roster.leave(token)
                     self._done.append(lease)
@@ -99,7 +104,10 @@ class Ledger:
         """The acks to be written now. Who can't write them hands them back with `uncollect`."""
         with self._lock:
             done, self._done = self._done, []
-        return done
+        if self.gate.write():
+            return done
+        self.uncollect(done)
+        return []
 
     def uncollect(self, leases: list[Lease]) -> None:
         with self._lock:
@@ -122,6 +130,7 @@ class Ledger:
             leases = [lease for token in tokens if (lease := self._pop(token))]
         if not leases:
             return
+        self.gate.write()
         try:
             self.driver.release(leases, delay)
         except DriverUnavailableError as error:
@@ -145,6 +154,7 @@ class Ledger:
 
     def _written_back(self, token: str, lease: Lease, job: Changed) -> bool:
         delay = max(job.due - time.monotonic(), 0)
+        self.gate.write()
         try:
             self.driver.release([lease], delay, job.payload, job.attempts)
         except DriverUnavailableError as error:
@@ -161,6 +171,7 @@ class Ledger:
 
     def _pop(self, token: str) -> Lease | None:
         """The job has left this process, with its lease or without."""
+        self.gate.left(token)
         self._roster.leave(token)
         return self._held.pop(token, None)
 
@@ -170,11 +181,13 @@ class Ledger:
         self.write_back()
         self.flush()
         self.release(list(self._held))
+        self.gate.write()
 
     def drop(self, tokens: Iterable[str]) -> None:
         """These jobs were cancelled: what becomes of them here is nobody's business there any more."""
         with self._lock:
             for token in tokens:
+                self.gate.left(token)
                 self._held.pop(token, None)
                 self._back.pop(token, None)
 
@@ -227,6 +240,7 @@ class Ledger:
         with self._lock:
             gone = [token for token, lease in held.items() if lease.token in lost and self._held.get(token) == lease]
             for token in gone:
+                self.gate.left(token)
                 del self._held[token]
         if gone:
             logger.warning("%d leases had ended, their jobs may run again (the renewal took %.1f s)", len(gone), took)

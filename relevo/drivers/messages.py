@@ -25,6 +25,8 @@ Message = dict[str, Any]
 
 #: The property that a message has while its job is reserved: whoever holds it may put it back changed.
 LEASED = "leased"
+#: The property that says which permit the worker holds for the job: the key of a limit.
+PERMIT = "permit"
 #: The header in which the engine says what Celery has no word for; `unique` in it is for the broker.
 HEADER = "relevo"
 #: The property that says since when a job could have run, in POSIX seconds, by the clock of who put it.
@@ -35,7 +37,8 @@ START = "start"
 LONGEST_KEY = 255
 _CONFLICTS = tuple(Conflict)  # not a set: a stranger may ask for a list
 _JSON = {"application/json"}
-_MARK = '"__type__"'  # what kombu's encoder leaves where a value is not JSON's own (a date in a header)
+#: What kombu's encoder leaves where a value is not JSON's own (a date in a header).
+MARK = '"__type__"'
 
 
 def new_job(queue: str, message: Message) -> NewJob:
@@ -100,8 +103,11 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
     return HEADER in headers and unique_of(headers).get("until") == START
 
 
-def message_of(job: ReservedJob) -> Message:
-    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable."""
+def message_of(job: ReservedJob, permit: str | None = None) -> Message:
+    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable.
+
+    `permit`: what the worker holds for it, whatever the message itself says.
+    """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}
     properties = fields.get("properties")
@@ -115,6 +121,9 @@ def message_of(job: ReservedJob) -> Message:
         headers["id"] = properties["correlation_id"] = job.id
     properties["delivery_tag"] = job.lease.token
     properties[LEASED] = True
+    properties.pop(PERMIT, None)
+    if permit is not None:
+        properties[PERMIT] = permit
     info = properties.setdefault("delivery_info", {})
     if job.rescues:
         info["redelivered"] = True
@@ -149,7 +158,7 @@ def dumps(message: Message) -> str:
 
 
 def loads(payload: str) -> Any:
-    return kombu_loads(payload) if _MARK in payload else json.loads(payload)
+    return kombu_loads(payload) if MARK in payload else json.loads(payload)
 
 
 def headers_of(payload: str) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from hashlib import sha256
 
 from relevo.drivers import messages
+from relevo.drivers.checks import LONGEST_NAME
 from relevo.drivers.contract import Driver, Lease, ReservedJob
 from relevo.errors import DriverUnavailableError
 
@@ -25,8 +27,12 @@ LOOK = 0.5
 
 
 def of(kind: str, name: str) -> str:
-    """What a pause of all jobs of a task, or with a tag, is called in the broker."""
-    return f"{kind}:{name}"
+    """What a pause of all jobs of a task, or with a tag, is called in the broker: a long name is cut, with a digest."""
+    what = f"{kind}:{name}"
+    if len(what) <= LONGEST_NAME:
+        return what
+    digest = sha256(what.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{what[: LONGEST_NAME - len(digest) - 1]}#{digest}"
 
 
 class Suspensions:

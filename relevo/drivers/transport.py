@@ -23,7 +23,7 @@ from typing import Any
 
 from kombu.transport import base, virtual
 
-from relevo.drivers import driver_for, safepoint, shift
+from relevo.drivers import driver_for, gate, safepoint, shift
 from relevo.drivers.channel import Channel
 from relevo.drivers.contract import Bell, Driver
 from relevo.drivers.ledger import Ledger
@@ -216,6 +216,8 @@ def ledger_for(driver: Driver, lease: float) -> Ledger:
     key = (os.getpid(), id(driver))
     if key not in _ledgers:
         _ledgers[key] = Ledger(driver, lease)
+    if gate.maker is not None and type(_ledgers[key].gate) is gate.Gate:
+        _ledgers[key].gate = gate.maker(driver)
     return _ledgers[key]
 
 

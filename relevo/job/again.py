@@ -23,19 +23,17 @@ from relevo.store.session import Store
 def retry(app: Any, store: Store, which: Filter) -> int:
     """Put back every failed job that fits and was not retried yet. Returns how many this call has sent."""
     which = replace(which, newest=claims.newest(store))  # one that fails again meanwhile isn't retried again
-    total, refused = 0, []
-    try:
-        while True:
-            name, jobs = claims.claim(store, which)
-            if not jobs:
-                return total
-            refused.append(name)  # until the end, or they would be claimed again and again
+    total, after = 0, 0
+    while True:
+        name, jobs = claims.claim(store, which, after=after)
+        if not jobs:
+            return total
+        try:
             sent = put(app, jobs)
             claims.settle(store, name, sent)
-            total += len(sent)
-    finally:
-        for name in refused:
-            claims.give_up(store, name)
+        finally:
+            claims.give_up(store, name)  # those that were refused
+        total, after = total + len(sent), jobs[-1].id
 
 
 def put(app: Any, jobs: Sequence[FailedJob]) -> list[int]:

@@ -14,7 +14,7 @@ is started later runs it, and one that heard it refuses the id for three hours, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -61,15 +61,18 @@ def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, termin
     return done
 
 
+def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
+    """Delete jobs that wait, without a trace; none that somebody holds. Returns how many. Raises DriverError."""
+
+    def forget(jobs: Sequence[JobView]) -> None:
+        history.forget(store, [job.id for job in jobs])
+        counted(app, store, jobs)
+
+    return len(_taken_out(driver, list(ids), forget))
+
+
 def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
-    waiting = driver.hold(ids, HELD, BY)
-    try:
-        _record(app, store, [job.was for job in waiting])
-    except BaseException:  # the store is away, or somebody has had enough: they wait again
-        _let_go(driver, waiting)
-        raise
-    driver.ack([job.lease for job in waiting])
-    done.withdrawn.extend(job.was for job in waiting)
+    done.withdrawn.extend(_taken_out(driver, ids, lambda jobs: _record(app, store, jobs)))
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
     if held:
         driver.delete([job.id for job in held])
@@ -78,6 +81,19 @@ def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], termina
         running = [job for job in held if job.id not in killed]
         done.running.extend(running)
         _record(app, store, [job for job in running if not _has_ended(store, job)])
+
+
+def _taken_out(driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]) -> list[JobView]:
+    """Take what waits out of the broker, once it is recorded. Returns it, as it was."""
+    waiting = driver.hold(ids, HELD, BY)
+    jobs = [job.was for job in waiting]
+    try:
+        record(jobs)
+    except BaseException:  # the store is away, or somebody has had enough: they wait again
+        _let_go(driver, waiting)
+        raise
+    driver.ack([job.lease for job in waiting])
+    return jobs
 
 
 def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:

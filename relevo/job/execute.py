@@ -24,7 +24,7 @@ from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
-from relevo.drivers.messages import LEASED
+from relevo.drivers.messages import LEASED, PERMIT
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.job import hooks, models, payload, putback
 from relevo.job.interrupts import Cancelling, Failing
@@ -149,6 +149,7 @@ def running(task: Task, baton: Baton, options: Options) -> RunningJob:
         options=options,
         lease=request.properties.get("delivery_tag") if held else None,
         app=task.app,
+        permit=request.properties.get(PERMIT) if held else None,
     )
 
 

@@ -10,14 +10,16 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cache, lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from celery.exceptions import TaskPredicate
 
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, UndefinedLimitError
+from relevo.job import redaction
 from relevo.limits.contract import Limits
 from relevo.limits.definitions import check_name
 from relevo.limits.rates import Rate
@@ -32,8 +34,28 @@ By = str | Sequence[str] | Callable[..., Any] | None
 
 # No wait and no cost is larger: a year, in seconds.
 LONGEST = 365 * 86_400.0
+# So much is left of a digest.
+_DIGEST = 20
+# So many jobs are called in one step.
+_CALLED = 1000
 #: Said in the place of a rate: the one in the code.
 DEFAULT = "default"
+
+
+class Known(Protocol):
+    """What of a job tells whose it is."""
+
+    @property
+    def app(self) -> Any: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]: ...
 
 
 class Ground(NamedTuple):
@@ -56,25 +78,32 @@ def ground_of(job: RunningJob) -> Ground | None:
     return Ground(driver, limits_for(driver))
 
 
-def whose(by: By, job: RunningJob) -> str | None:
-    """What `by` says of a job. Raises OptionError when it can't be said."""
+def whose(by: By, job: Known) -> str | None:
+    """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it can't be said."""
     if by is None:
         return None
     if callable(by):
-        return str(by(*job.args, **job.kwargs))
+        return _shown(str(by(*job.args, **job.kwargs)), redaction.hides(job.app, job.task, job.args, job.kwargs))
     names = [by] if isinstance(by, str) else list(by)
     given = _arguments(job)
     missing = [name for name in names if name not in given]
     if missing:
         raise OptionError(f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}")
     values = [str(given[name]) for name in names]
-    return values[0] if len(values) == 1 else repr(values)
+    hidden = redaction.hides(job.app, job.task, (), {name: given[name] for name in names})
+    return _shown(values[0] if len(values) == 1 else repr(values), hidden)
 
 
-def _arguments(job: RunningJob) -> dict[str, Any]:
+def _shown(text: str, hidden: bool) -> str:
+    if not hidden:
+        return text
+    return f"redacted:{sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:_DIGEST]}"
+
+
+def _arguments(job: Known) -> dict[str, Any]:
     """The arguments of a job by their names, defaults too."""
     try:
-        bound = inspect.signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
+        bound = _signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
     except TypeError as error:
         raise OptionError(f"the arguments of task {job.task!r} don't fit: {error}") from error
     bound.apply_defaults()
@@ -85,6 +114,11 @@ def _arguments(job: RunningJob) -> dict[str, Any]:
     return named
 
 
+@lru_cache(maxsize=4096)
+def _signature(body: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(body)
+
+
 def defined(app: Any) -> Mapping[str, Rate]:
     """The named rates of an app."""
     if not hasattr(app, "limits"):
@@ -93,20 +127,25 @@ def defined(app: Any) -> Mapping[str, Rate]:
     return limits
 
 
-def set_rate(app: Any, limits: Limits, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
+def set_rate(app: Any, driver: Driver, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
     Rate | None
 ):
-    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it."""
+    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it.
+
+    The jobs that wait for it look at once: by the old rate it may be a day until their turn.
+    """
     check_name(name)
     code = dict(defined(app)).get(name)
     if rate.strip() == DEFAULT:
-        limits.redefine(name, None)
-        return code
-    if code is None:
+        new, set_to = code, None
+    elif code is None:
         known = ", ".join(sorted(defined(app))) or "none"
         raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
-    new = Rate.of(rate, kind or code.kind, burst)
-    limits.redefine(name, new)
+    else:
+        new = set_to = Rate.of(rate, kind or code.kind, burst)
+    waiting = limits_for(driver).redefine(name, set_to)
+    for start in range(0, len(waiting), _CALLED):
+        driver.hasten(waiting[start : start + _CALLED])
     return new
 
 

@@ -128,6 +128,9 @@ class Recorded(celery_request.Request):
 
 def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
     def noting(self: Recorded, outcome: tuple[bool, Any, float | None], **options: Any) -> Any:
+        message = self._message
+        if hasattr(message, "job"):
+            message.channel.ledger.gate.ended(message.delivery_tag)
         if not outcome[0]:
             if recorder.current() is not None:
                 self.ending = endings.returned(self, outcome[1], outcome[2])

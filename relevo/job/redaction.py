@@ -52,6 +52,11 @@ def arguments(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[s
     )  # fmt: skip
 
 
+def hides(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether anything of these arguments of a task is not to be seen: nor is what is made of them, then."""
+    return arguments(app, name, args, kwargs) != (list(args), dict(kwargs))
+
+
 def texts(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
     """What a message says of its arguments for people. What can't be read, and may hold something, is hidden whole."""
     said = f"{argsrepr or ''} {kwargsrepr or ''}"

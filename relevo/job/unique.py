@@ -29,6 +29,7 @@ from vine import barrier
 from relevo.drivers.receipts import Receipt
 from relevo.drivers.values import Conflict
 from relevo.errors import OptionError, did_you_mean
+from relevo.job import redaction
 
 if TYPE_CHECKING:
     from relevo.job.options import Options
@@ -111,9 +112,16 @@ def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when it can't be said."""
+    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when it can't be said.
+
+    People see it beside the arguments: what is not shown there is a digest here.
+    """
     text = _text(task, "fair", fair_by, args, kwargs)
-    return text if len(text) <= SHOWN else hashlib.sha256(text.encode()).hexdigest()
+    looked_at = (args, kwargs)
+    if not callable(fair_by):
+        looked_at = (), dict(zip(fair_by, _values(task, fair_by, args, kwargs), strict=True))
+    is_shown = len(text) <= SHOWN and not redaction.hides(task.app, task.name, *looked_at)
+    return text if is_shown else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _text(task: Task, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ A key is a text that says what kind it is, what it belongs to, and whose it is: 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -32,6 +33,38 @@ class Holder:
     token: str
     job_id: str
     task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A permit for a job: of which key, and how many there are."""
+
+    key: str
+    at_most: int
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A permit that a job has no use for any more. `to`: the job of the same worker that has begun under it."""
+
+    wanted: Wanted
+    to: Holder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What became of permits that were left: whom it calls, the keys that somebody waits at, who has none after all."""
+
+    called: list[str] = field(default_factory=list)
+    crowded: set[str] = field(default_factory=set)
+    without: set[str] = field(default_factory=set)
+
+    def add(self, other: Passed) -> None:
+        """What became of others, too."""
+        self.called.extend(other.called)
+        self.crowded.update(other.crowded)
+        self.without.update(other.without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,11 @@ def key_of(kind: str, name: str, by: object) -> str:
     return f"{safe[: LONGEST_KEY - _DIGEST - 1]}#{digest}"
 
 
+def is_of_rate(key: str, name: str) -> bool:
+    """Whether this is a key of the rate that is called so."""
+    return f"{key}/".startswith(f"{RATE}/{name}/")
+
+
 def name_of(key: str) -> str:
     """What the limit of a key is called."""
     return key.split("/", 2)[1] if "/" in key else ""
@@ -97,6 +135,21 @@ class Limits(ABC):
     def give_back(self, key: str, holder: Holder) -> list[str]:
         """Give a permit back, if it is held. Returns the ids of the jobs whose turn it is now: hasten them."""
 
+    @abstractmethod
+    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+        """Take permits for many jobs, where there is room and nobody waits. Returns the tokens that have one.
+
+        Who gets none stands in no line: nothing has happened to it.
+        """
+
+    @abstractmethod
+    def pass_on(self, left: Sequence[Left]) -> Passed:
+        """Give many permits back, or to another job, one after the other.
+
+        Of what is not held any more (its lease has ended, its key was cleared) nothing can be passed on: the other job
+        then takes one where there is room.
+        """
+
     # --- rates ------------------------------------------------------------------------------------------------------
     @abstractmethod
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
@@ -106,8 +159,11 @@ class Limits(ABC):
         """
 
     @abstractmethod
-    def redefine(self, name: str, rate: Rate | None) -> None:
-        """Let another rate count from now on, everywhere, for this name; None: the one in the code again."""
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
+        """Let another rate count from now on, everywhere, for this name; None: the one in the code again.
+
+        Returns the ids of the jobs that wait at keys of this name, for as long as the old rate said: hasten them.
+        """
 
     @abstractmethod
     def redefined(self) -> dict[str, Rate]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.limits import steps
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, is_of_rate, name_of
 from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
@@ -96,16 +96,36 @@ class MemoryLimits(Limits):
             record = self._record(key)
             return steps.give_back(record, record.at_most, holder, self._now())
 
+    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+        taken: set[str] = set()
+        with self._lock:
+            for key, those in steps.by_key(wanted, lambda each: each.key):
+                record = self._record(key)
+                record.at_most = those[-1].at_most
+                taken |= steps.take_free(record, those, self._now())
+        return taken
+
+    def pass_on(self, left: Sequence[Left]) -> Passed:
+        passed = Passed()
+        with self._lock:
+            for key, those in steps.by_key(left, lambda each: each.wanted.key):
+                record = self._record(key)
+                passed.add(steps.pass_on(record, record.at_most, those, self._now()))
+        return passed
+
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         with self._lock:
             rate = self._rates.get(name_of(key), rate)
             return steps.hit(self._record(key), rate, cost, job_id, self._now())
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
         with self._lock:
             self._rates = {each: it for each, it in self._rates.items() if each != name}
             if rate is not None:
                 self._rates[name] = rate
+            waiting = [one for key, record in self._records.items() if is_of_rate(key, name)
+                       for one in record.line.values()]  # fmt: skip
+            return [one.job_id for one in sorted(waiting, key=lambda one: (one.since, one.job_id))]
 
     def redefined(self) -> dict[str, Rate]:
         with self._lock:

@@ -5,14 +5,16 @@ A store hands in the record of one key while it holds the key's lock. `redis/lua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from relevo.limits import breakers, line, rates
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Holder
+from relevo.limits.contract import Holder, Left, Passed, Wanted, check_key
 from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
+
+Item = TypeVar("Item")
 
 
 class Record(Protocol):
@@ -76,6 +78,11 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
 def give_back(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
     """Give a permit back; who is next in line is due now."""
     record.let_go(holder.token)
+    return call(record, at_most, now)
+
+
+def call(record: Record, at_most: int, now: float) -> list[str]:
+    """As many of the line as there is room for are due now."""
     if not record.in_line():
         return []
     room = at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now))
@@ -84,6 +91,49 @@ def give_back(record: Record, at_most: int, holder: Holder, now: float) -> list[
         waiting = record.waiting(job_id)
         record.put(Waiting(job_id, waiting.since if waiting else now, now))
     return called
+
+
+def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:
+    """Take what is free of one key, if nobody waits. Returns the tokens that have a permit."""
+    if record.in_line():
+        return set()
+    held, taken = set(record.holders()), set()
+    for each in wanted:
+        token = each.holder.token
+        if token not in held and len(held) < each.at_most:
+            record.hold(each.holder, now)
+            held.add(token)
+        if token in held:
+            taken.add(token)
+    return taken
+
+
+def pass_on(record: Record, at_most: int, left: Sequence[Left], now: float) -> Passed:
+    """Give permits of one key back, or to others."""
+    held, without = set(record.holders()), set()
+    for each in left:
+        token = each.wanted.holder.token
+        was_held = token in held
+        if was_held:
+            record.let_go(token)
+            held.discard(token)
+        if each.to is not None:
+            if was_held or (len(held) < each.wanted.at_most and not record.in_line()):
+                record.hold(each.to, now)
+                held.add(each.to.token)
+            else:
+                without.add(each.to.token)
+    crowded = {left[0].wanted.key} if record.in_line() else set()
+    return Passed(call(record, at_most, now), crowded, without)
+
+
+def by_key(items: Iterable[Item], key: Callable[[Item], str]) -> list[tuple[str, list[Item]]]:
+    """Items by their keys, in the order in which all lock keys."""
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        check_key(key(item))
+        found.setdefault(key(item), []).append(item)
+    return sorted(found.items())
 
 
 def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> float:

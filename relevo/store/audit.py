@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, or_, select, update
 
 from relevo import clock
-from relevo.store import texts
+from relevo.store import texts, walking
 from relevo.store.session import Store
 from relevo.store.tables import audit
+from relevo.store.walking import Place, Way
+
+#: So many are looked through at a time.
+WINDOW = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,18 @@ def prune(store: Store, before: float) -> None:
 
 def page(store: Store, words: str = "", *, before: int | None = None, limit: int = 50) -> list[Entry]:
     """Actions, newest first, whose person, action, target or outcome has these words in it."""
+    place = None if before is None else (0.0, before)
+    return look(store, words, before=place, limit=limit, seconds=float("inf"))[0]
+
+
+def look(
+    store: Store, words: str, *, before: Place | None, limit: int, seconds: float
+) -> tuple[list[Entry], Place | None]:
+    """The same, for about so many seconds; and where to go on when they were over before the end."""
     query = select(audit)
     if words:
         columns = (audit.c.who, audit.c.action, audit.c.target, audit.c.outcome)
         query = query.where(or_(*(column.icontains(words, autoescape=True) for column in columns)))
-    if before is not None:
-        query = query.where(audit.c.id < before)
-    query = query.order_by(audit.c.id.desc()).limit(limit)
-    return [Entry(**row._mapping) for row in store.read(lambda connection: connection.execute(query).all())]  # noqa: SLF001
+    way = Way(audit.c.at, audit.c.id, WINDOW, by_time=False)
+    rows, further = walking.rows(store, way, query, before=before, limit=limit, seconds=seconds)
+    return [Entry(**row._mapping) for row in rows], further  # noqa: SLF001

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
 from relevo import clock
-from relevo.store.failed import PAGE, FailedJob, Filter, job_of
+from relevo.store.failed import PAGE, FailedJob, Filter, job_of, numbers_of
 from relevo.store.session import Store
 from relevo.store.tables import failed
 
@@ -28,20 +29,25 @@ def newest(store: Store) -> int:
     return store.read(lambda connection: int(connection.execute(select(func.max(failed.c.id))).scalar() or 0))
 
 
-def claim(store: Store, which: Filter, limit: int = PAGE) -> tuple[str, list[FailedJob]]:
-    """Take some of the failed jobs that were not retried, oldest first. Returns the claim's name and the jobs."""
+def claim(store: Store, which: Filter, limit: int = PAGE, after: int = 0) -> tuple[str, list[FailedJob]]:
+    """Take some of the failed jobs that were not retried, oldest first, of those with a number above `after`.
+
+    Returns the claim's name and the jobs. They are looked for first: a search may take a while, and the lock is short.
+    """
     name, now = uuid.uuid4().hex, clock.now()
     free = [failed.c.retried_at.is_(None), or_(failed.c.claim.is_(None), failed.c.claimed_at < now - CLAIM)]
 
     def take(connection: Connection) -> list[FailedJob]:
-        wanted = select(failed.c.id).where(*free, *which.conditions()).order_by(failed.c.id).limit(limit)
-        numbers = list(connection.execute(wanted).scalars())
         mine = update(failed).where(failed.c.id.in_(numbers), *free).values(claim=name, claimed_at=now)
         connection.execute(mine)
         rows = connection.execute(select(failed).where(failed.c.claim == name).order_by(failed.c.id))
         return [job_of(row) for row in rows]
 
-    return name, store.write(take)
+    while numbers := numbers_of(store, replace(which, also=[*free, *which.also]), after, limit):
+        if jobs := store.write(take):
+            return name, jobs
+        after = numbers[-1]  # others were quicker with all of these
+    return name, []
 
 
 def settle(store: Store, name: str, numbers: Sequence[int] | None = None) -> None:

@@ -18,12 +18,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts
+from relevo.store import texts, upserts, walking
 from relevo.store.session import Store
 from relevo.store.tables import failed, tags
 
 # So many rows are looked at, put back or deleted in one step.
 PAGE = 100
+# So many of which only the numbers are read.
+NUMBERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +135,7 @@ def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
 
 def count_up_to(store: Store, most: int, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried, or `most` if there are more: a count of millions takes its time."""
-    some = select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()).limit(most).subquery()
-    query = select(func.count()).select_from(some)
-    return store.read(lambda connection: int(connection.execute(query).scalar_one()))
+    return walking.up_to(store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most)
 
 
 def count(store: Store, which: Filter = EVERY) -> int:
@@ -151,8 +151,18 @@ def count_all(store: Store, which: Filter = EVERY) -> int:
 
 
 def forget(store: Store, which: Filter) -> int:
-    """Delete failed jobs, retried or not. Returns how many."""
-    return store.write(lambda connection: _delete(connection, which.conditions()))
+    """Delete failed jobs, retried or not, a portion at a time: others write in between. Returns how many."""
+    total, after = 0, 0
+    while numbers := numbers_of(store, which, after, NUMBERS):
+        after = numbers[-1]
+        total += store.write(lambda connection, numbers=numbers: _delete(connection, [failed.c.id.in_(numbers)]))  # type: ignore[misc]
+    return total
+
+
+def numbers_of(store: Store, which: Filter, after: int, limit: int) -> list[int]:
+    """The numbers above one of failed jobs, retried or not, the oldest first. No lock is held while it looks."""
+    query = select(failed.c.id).where(failed.c.id > after, *which.conditions()).order_by(failed.c.id).limit(limit)
+    return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 def flush(store: Store, hours: float = 0) -> int:

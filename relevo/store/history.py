@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +16,6 @@ from relevo.store.tables import history, tags
 
 # So many rows are deleted in one step.
 PAGE = 1000
-#: So many are looked through at a time for what no index finds.
-WINDOW = 20_000
 
 
 class Ended(StrEnum):
@@ -77,7 +74,7 @@ def find(store: Store, uuid: str) -> EndedJob | None:
     """The end of the job with this id."""
     query = select(history).where(history.c.uuid == texts.name(uuid))
     row = store.read(lambda connection: connection.execute(query).first())
-    return _job(row) if row is not None else None
+    return job_of(row) if row is not None else None
 
 
 def page(
@@ -99,39 +96,7 @@ def page(
     if before is not None:
         query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
     query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).limit(limit)
-    return [_job(row) for row in store.read(lambda connection: connection.execute(query).all())]
-
-
-def walk(
-    store: Store, state: Ended, also: Sequence[ColumnElement[bool]], *, before: EndedJob | None, limit: int,
-    silenced: bool | None, seconds: float,
-) -> tuple[list[EndedJob], EndedJob | None]:
-    """As `page`, for conditions that no index helps: a window of rows after the other, for about so many seconds.
-
-    Returns the jobs, and where to go on if that was not the end: of it only `ended_at` and `id` matter.
-    """
-    began, found = time.monotonic(), list[EndedJob]()
-    while True:
-        edge = _edge(store, state, before, bool(silenced))
-        inside = [] if edge is None else [tuple_(history.c.ended_at, history.c.id) >= tuple_(edge.ended_at, edge.id)]
-        found += page(store, state, before=before, limit=limit - len(found), also=[*also, *inside],
-                      silenced=bool(silenced))  # fmt: skip
-        if edge is None or len(found) >= limit:
-            return found, None
-        before = edge
-        if time.monotonic() - began > seconds:
-            return found, edge
-
-
-def _edge(store: Store, state: Ended, before: EndedJob | None, silenced: bool) -> EndedJob | None:
-    """The last row of the next window, by the index alone; None when the window has everything that is left."""
-    query = select(history.c.ended_at, history.c.id).where(history.c.state == state,
-                                                           history.c.silenced == int(silenced))  # fmt: skip
-    if before is not None:
-        query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
-    query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).offset(WINDOW - 1).limit(1)
-    row = store.read(lambda connection: connection.execute(query).first())
-    return None if row is None else EndedJob("", "", "", "", state, 0, row.ended_at, id=row.id)
+    return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
 def forget(store: Store, uuids: Sequence[str]) -> int:
@@ -170,7 +135,8 @@ def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
     return {"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.ended_at}
 
 
-def _job(row: Row[Any]) -> EndedJob:
+def job_of(row: Row[Any]) -> EndedJob:
+    """The job of a row of the table."""
     said = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
     return EndedJob(**{**said, "tags": tuple(json.loads(row.tags)), "state": Ended(row.state),
                        "silenced": bool(row.silenced)})  # fmt: skip

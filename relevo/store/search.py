@@ -8,9 +8,10 @@ in the id, the arguments and the error. What can't be understood is said, not gu
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,8 @@ TERMS = ("task", "queue", "tag", "id", "args", "error", "since", "until")
 LONGEST, MOST = 1000, 20
 _PART = re.compile(r'(?:([A-Za-z]+):)?(?:"([^"]*)"|(\S+))')
 _AGO = re.compile(r"(\d{1,6})([smhd])")
+# No id has a letter that comes after it.
+_LAST = "\U0010ffff"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -37,10 +40,9 @@ class Search:
     until: float | None = None
     text: str = field(default="", compare=False)
 
-    @property
-    def reads_all(self) -> bool:
-        """Whether it may have to look through every job: for words in texts, or for a pattern."""
-        return bool(self.words) or any(name in ("args", "error") or "*" in value for name, value in self.terms)
+    def said(self, name: str) -> list[str]:
+        """The values of a term."""
+        return [value for called, value in self.terms if called == name]
 
     def __bool__(self) -> bool:
         return bool(self.terms or self.words or self.since is not None or self.until is not None)
@@ -80,43 +82,68 @@ def _instant(name: str, value: str) -> float:
         raise OptionError(f"expected {name}: to be like 15m, 2h, 7d or 2026-01-31T12:00, got {value!r}") from error
 
 
-def of_failed(search: Search) -> list[ColumnElement[bool]]:
-    """The conditions on a failed job."""
+def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
+    """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk soon meets them."""
     # Not in the payload: who may not see a password could find it there, letter by letter.
-    return _conditions(search, failed, failed.c.failed_at, {
+    timed = search.since is not None or search.until is not None
+    return _conditions(search, failed, common, {
+        # A time has an index of its own, and no database shall take another one for the sake of a queue.
+        "task": lambda value: _is(failed.c.task + "" if timed else failed.c.task, value),
+        "queue": lambda value: _is(failed.c.queue + "" if timed else failed.c.queue, value),
         "args": lambda value: _has(failed.c.arguments, value),
         "error": lambda value: or_(_has(failed.c.exception, value), _has(failed.c.message, value)),
     })  # fmt: skip
 
 
 def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a job that has ended. `common`: tags that so many jobs have that a walk soon meets them."""
-    walked = [value for name, value in search.terms if name == "tag" and value in common]
-    has_it = [exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid) for tag in walked]
-    rest = tuple(term for term in search.terms if term not in {("tag", tag) for tag in walked})
-    return has_it + _conditions(replace(search, terms=rest), history, history.c.ended_at, {
+    """The conditions on a job that has ended but for its time. `common`: as above."""
+    return _conditions(search, history, common, {
+        "task": lambda value: _is(history.c.task, value),
+        "queue": lambda value: _is(history.c.queue, value),
         "args": lambda value: _has(history.c.arguments, value),
         "error": lambda value: _has(history.c.message, value),
     })  # fmt: skip
 
 
+def times(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
+    """The conditions of a search on an instant."""
+    found = [at >= search.since] if search.since is not None else []
+    return found + ([at < search.until] if search.until is not None else [])
+
+
+def of_id(column: Any, value: str) -> ColumnElement[bool]:
+    """The condition on an id; the beginning of one is a range, which every database has an index for."""
+    start, star, rest = value.partition("*")
+    if not star or rest or not start:
+        return _is(column, value)
+    return and_(column >= start, column < start + _LAST)
+
+
 def _conditions(
-    search: Search, table: Any, at: Column[Any], own: Mapping[str, Callable[[str], ColumnElement[bool]]]
+    search: Search, table: Any, common: Collection[str], own: Mapping[str, Callable[[str], ColumnElement[bool]]]
 ) -> list[ColumnElement[bool]]:
     known: dict[str, Callable[[str], ColumnElement[bool]]] = {
         **own,
-        "task": lambda value: _is(table.c.task, value),
-        "queue": lambda value: _is(table.c.queue, value),
-        "tag": lambda value: table.c.uuid.in_(select(tags.c.uuid).where(_is(tags.c.tag, value))),
-        "id": lambda value: _is(table.c.uuid, value),
+        "tag": lambda value: _tagged(table, value, common),
+        "id": lambda value: of_id(table.c.uuid, value),
     }
     found = [known[name](value) for name, value in search.terms]
     # An id is looked for from its beginning: half of one, copied from a log, is enough.
     found += [or_(table.c.uuid.startswith(word, autoescape=True), _has(table.c.task, word), own["args"](word),
                   own["error"](word)) for word in search.words]  # fmt: skip
-    found += [at >= search.since] if search.since is not None else []
-    found += [at < search.until] if search.until is not None else []
     return [and_(*found)] if found else []
+
+
+def _tagged(table: Any, value: str, common: Collection[str]) -> ColumnElement[bool]:
+    if "*" in value:  # the row's own list: the tags of all jobs would be read for every window of a walk
+        said = json.dumps(value, ensure_ascii=False)[1:-1]
+        listed = table.c.tags.like(f'%"{_pattern(said)}"%', escape="/")
+        rest = value.partition("*")[2]
+        # What the list says of the beginning of a tag is exact; of more it may mean two tags that stand side by side.
+        return and_(listed, *([table.c.uuid.in_(select(tags.c.uuid).where(_is(tags.c.tag, value)))] if rest else []))
+    if value in common:
+        return exists().where(tags.c.tag == value, tags.c.uuid == table.c.uuid)
+    return table.c.uuid.in_(select(tags.c.uuid).where(tags.c.tag == value))
 
 
 def _is(column: Any, value: str) -> ColumnElement[bool]:

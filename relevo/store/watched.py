@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import delete, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts
+from relevo.store import texts, upserts, walking
 from relevo.store.session import Store
 from relevo.store.tables import failed, tags, watched
 
@@ -36,25 +35,21 @@ def listed(store: Store) -> list[str]:
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
-def counts(store: Store, names: Sequence[str]) -> dict[str, int]:
-    """How many jobs that are kept have each of these tags, counted up to MANY. By an index, without reading a job."""
-    return {tag: _count(store, select(tags.c.uuid).where(tags.c.tag == tag).distinct()) for tag in names}
+def counts(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+    """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an index: no job is read."""
+    some = select(tags.c.uuid).distinct()
+    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
-def failures(store: Store, names: Sequence[str]) -> dict[str, int]:
-    """How many failed jobs that were not retried have each of these tags, counted up to MANY."""
+def failures(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+    """How many failed jobs that were not retried have each of these tags, counted up to `most` (MANY)."""
     some = select(failed.c.id).join(tags, failed.c.uuid == tags.c.uuid).where(failed.c.retried_at.is_(None)).distinct()
-    return {tag: _count(store, some.where(tags.c.tag == tag)) for tag in names}
+    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
 def are_common(store: Store, names: Sequence[str]) -> set[str]:
     """Those of these tags that many jobs have."""
     return {tag for tag, jobs in counts(store, names).items() if jobs >= MANY}
-
-
-def _count(store: Store, query: Select[Any]) -> int:
-    counted = select(func.count()).select_from(query.limit(MANY).subquery())
-    return store.read(lambda connection: int(connection.execute(counted).scalar_one()))
 
 
 def recent(store: Store, most: int = 50) -> list[str]:

@@ -83,6 +83,15 @@ def test_a_rate_is_set_for_all_and_set_back(run, limits):
     assert limits.redefined() == {}
 
 
+def test_jobs_that_wait_by_the_old_rate_look_at_once_when_it_is_set(run, limits, driver):
+    for job_id in "cd":
+        wait = limits.hit("rate/mail/9", Rate.of("1/day"), 1, job_id)
+        driver.put([NewJob("mails", "{}", job_id, available_at=driver.now() + wait)])
+    assert driver.sizes("mails").delayed == 1
+    assert run("set", "mail", "20/second").exit_code == 0
+    assert driver.sizes("mails").pending == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

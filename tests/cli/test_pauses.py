@@ -7,6 +7,8 @@ import json
 from relevo import clock
 from relevo.cli.pauses import pauses
 from relevo.drivers.contract import NewJob
+from relevo.drivers.messages import HEADER
+from relevo.drivers.suspensions import Suspensions
 
 
 def test_every_pause_is_there_with_its_end(run, driver):
@@ -42,4 +44,31 @@ def test_queues_tasks_and_tags_are_paused_and_go_on(run, driver):
 def test_what_is_no_pause_is_refused(run, driver):
     for given in ("low", "queue:", "job:1"):
         assert "expected queue:NAME, task:NAME or tag:TEXT" in run(pauses, "add", given).output
+    assert driver.suspended() == {}
+
+
+def test_a_tag_of_any_length_is_paused_obeyed_and_lifted(run, driver):
+    # Given two tags that differ behind what the broker keeps of a name, one of them paused
+    tag, other = "x" * 300 + "1", "x" * 300 + "2"
+    assert run(pauses, "add", f"tag:{tag}").exit_code == 0
+    for name in (tag, other):
+        driver.put([NewJob("low", json.dumps({"headers": {"task": "t", HEADER: {"tags": [name]}}}), name[-1])])
+
+    # When a worker reserves jobs with them
+    worker = Suspensions(driver)
+    worker.look()
+    free = worker.park(driver.reserve(["low"], 2, 30, "worker"))
+
+    # I expect the one to be parked, and to be due when the pause is lifted
+    assert [job.id for job in free] == ["2"]
+    assert json.loads(run(pauses, "list", "--json").stdout)[0]["waiting"] == 1
+    assert run(pauses, "lift", f"tag:{tag}").exit_code == 0
+    assert [job.id for job in driver.reserve(["low"], 2, 30, "worker")] == ["1"]
+    assert driver.suspended() == {}
+
+
+def test_a_name_that_no_broker_keeps_is_refused_in_one_line(run, driver):
+    for name in ("tag:a\0b", "tag:\ud800"):
+        said = run(pauses, "add", name)
+        assert (said.exit_code, "Traceback" in said.output) == (1, False)
     assert driver.suspended() == {}

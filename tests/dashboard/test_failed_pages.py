@@ -9,10 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from relevo import clock
+from relevo.dashboard import failures
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import DriverUnavailableError
-from relevo.store import audit, failed
+from relevo.store import audit, failed, finding
 from relevo.store.failed import FailedJob
 from tests.faults.workers import payload_of
 
@@ -180,3 +181,28 @@ def test_an_action_of_which_the_audit_log_can_not_be_written_is_not_done(site, s
 def test_a_job_that_nobody_knows_is_not_there(site):
     assert site.ask("/job/no-such-job").code == 404
     assert site.ask("/job/" + "x" * 300).code == 404
+
+
+def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_the_end(site, source, fail, monkeypatch):
+    for number in range(25):
+        fail(number, message="the one" if number in {1, 2} else "no")
+    monkeypatch.setattr(finding, "FAILED_WINDOW", 10)
+    monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
+    monkeypatch.setattr(failures, "COUNTS_FOR", -1.0)
+    found, path = [], "/failed?q=error:one"
+    while path:
+        page = site.get(path)
+        found.append(len(listed(page)))
+        link = re.search(r'rel="next" href="([^"]+)"', page)
+        path = link and link[1].replace("&amp;", "&")
+        assert ("Search further back" in page) == bool(path)
+    assert found == [0, 0, 2]
+    assert "At least 2 jobs" in page
+    assert "2 failed jobs forgotten" in site.act("/failed/forget", all="1", q="error:one")
+    assert failed.count(source.store) == 23
+
+
+@pytest.mark.parametrize("before", ["x", "1", "1:", ":1", "1:x", "nan:1", "1e9:1", "1:" + "9" * 19, "1:1:1"])
+def test_a_place_that_is_none_is_told_so(site, before):
+    for path in ("failed", "audit", "jobs?state=completed"):
+        assert site.ask(f"/{path}{'&' if '?' in path else '?'}before={before}").code == 400, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 
@@ -82,6 +83,23 @@ def test_those_act_whom_the_operators_name(opened, operators, acts):
     assert flowers == (200 if acts else 403)
 
 
+def test_who_may_only_look_sees_flowers_live_events_and_asking_is_no_action(opened):
+    site = opened(basic_auth=PASSWORDS, operators="bob").log_in(PASSWORDS[0])
+    form = urlencode({"_xsrf": site.token(), "draw": 1, "start": 0, "length": 10, "search[value]": "",
+                      "order[0][column]": 0, "columns[0][data]": "name", "order[0][dir]": "asc"})  # fmt: skip
+    assert site.ask("/tasks/datatable", "POST", form).code == 200
+    assert "datatable" not in site.get("/audit")
+
+
+def test_what_there_is_not_is_told_in_our_words(site):
+    for path in ("/nothing", "/jobs/nothing", "/statics"):
+        answer = site.ask(path)
+        assert (answer.code, "<h1>Nothing here</h1>" in answer.body) == (404, True), path
+    site.headers.clear()
+    assert site.ask("/nothing").code == 401
+    assert site.ask("/healthcheck").code == 200
+
+
 def test_nobody_acts_when_it_is_read_only(opened):
     site = opened(basic_auth=PASSWORDS, read_only=True).log_in(PASSWORDS[0])
     site.get("/overview")
@@ -111,6 +129,21 @@ def test_the_pause_of_a_task_is_shown_and_lifted(site):
     assert "goes on" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
     assert driver.suspended() == {}
     assert "expected something that is paused" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
+
+
+def test_a_queue_a_task_and_a_tag_are_paused_by_the_form(site):
+    driver = site.dashboard.source.driver
+    page = site.act("/pauses/add", kind="task", name="images.process", back="/pauses", **{"for": "900"})
+    assert "task images.process is paused for 15 minutes." in page
+    assert "task <bdi>images.process</bdi>" in page
+    site.act("/pauses/add", kind="tag", name="<user>:7", **{"for": ""})
+    site.act("/pauses/add", kind="queue", name="low", **{"for": ""})
+    assert (set(driver.suspended()), set(driver.paused())) == ({"task:images.process", "tag:<user>:7"}, {"low"})
+    assert driver.suspended()["tag:<user>:7"] is None
+    for kind, name, said in (("task", "images.proces", "did you mean"), ("job", "x", "expected one of queue, task"),
+                             ("tag", " ", "expected the name of a tag"), ("queue", "x" * 256, "255 characters")):
+        assert said in site.act("/pauses/add", kind=kind, name=name, **{"for": ""}), (kind, name)
+    assert len(driver.suspended()) == 2
 
 
 def test_an_action_can_not_be_a_get(site):

@@ -8,11 +8,11 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.dashboard import alljobs
+from relevo.dashboard import alljobs, waiting
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.store import failed, history, outcomes
+from relevo.store import audit, failed, finding, history, outcomes
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -75,6 +75,7 @@ def test_more_of_a_long_queue_is_shown_when_asked_for(site, source):
     source.driver.put([NewJob("default", payload_of("work", name, [], "default"), name) for name in names])
     page = site.get("/jobs")
     assert rows(page) == names[:50]
+    assert "The first 50 of 70, in the order" in page
     more = re.search(r'href="(/jobs\?[^"]*n=100)"', page)[1].replace("&amp;", "&")
     assert len(rows(site.get(more))) == 70
 
@@ -167,7 +168,7 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
 def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, monkeypatch):
     for number in range(28):
         ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
-    monkeypatch.setattr(history, "WINDOW", 10)
+    monkeypatch.setattr(finding, "HISTORY_WINDOW", 10)
     monkeypatch.setattr(alljobs, "LOOKS_FOR", 60.0)
     assert rows(site.get("/jobs?state=completed&q=error:one")) == ["j25"]
     monkeypatch.setattr(alljobs, "LOOKS_FOR", -1.0)
@@ -180,4 +181,71 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
         assert ("Search further back" in page) == (looked < 2)
         path = link and link[1].replace("&amp;", "&")
     assert found == [[], [], ["j25"]]
+    monkeypatch.setattr(alljobs, "LOOKS_FOR", 60.0)
     assert "No completed job fits" in site.get("/jobs?state=completed&q=task:nothing")
+
+
+@pytest.fixture
+def deep(source, put, monkeypatch):
+    """Jobs of two kinds, pending and delayed, more than a search looks through, and one that runs."""
+    monkeypatch.setattr(waiting, "DEEPEST", 3)
+    put("running", task="email.send")
+    source.driver.reserve(["default"], 1, 30, "main@here")
+    for number in range(8):
+        put(f"p{number}", task="email.send" if number % 2 else "images.process")
+        put(f"d{number}", delay=600, queue="high" if number % 2 else "default")
+
+    def left(queue="default", state=State.PENDING):
+        return [view.id for view in source.driver.peek(queue, state)]
+
+    return left
+
+
+def test_all_that_a_search_finds_are_cancelled_also_those_that_are_not_shown(site, source, deep):
+    page = site.get("/jobs?q=task:email.send")
+    assert rows(page) == ["p1"]
+    assert "Looked through the first 3 of each queue" in page
+    assert "Cancel every pending job that fits, also those that are not shown?" in page
+    assert "4 jobs cancelled." in site.act("/jobs/cancel", all="1", state="pending", q="task:email.send")
+    assert deep() == ["p0", "p2", "p4", "p6"]
+    assert [view.id for view in source.driver.find(["running"])] == ["running"]
+    assert history.find(source.store, "p7").state is Ended.CANCELLED
+    [entry] = audit.page(source.store)
+    told = ("cancel", "all pending jobs that fit: task:email.send", "4 jobs cancelled.")
+    assert (entry.action, entry.target, entry.outcome) == told
+
+
+def test_all_delayed_jobs_of_a_queue_run_now_or_are_deleted_without_a_trace(site, source, deep):
+    assert "Run all now" in site.get("/jobs?state=delayed&queue=high")
+    assert "4 delayed jobs may run now." in site.act("/jobs/hasten", all="1", state="delayed", queue="high", q="")
+    assert sorted(deep("high")) == ["d1", "d3", "d5", "d7"]
+    assert "4 jobs deleted." in site.act("/jobs/delete", all="1", state="delayed", q="")
+    assert deep(state=State.DELAYED) == []
+    assert history.find(source.store, "d0") is None
+    assert "8 jobs deleted." in site.act("/jobs/delete", all="1", state="pending", queue="default", q="")
+
+
+@pytest.mark.parametrize(("path", "fields", "said"), [
+    ("stop", {"state": "pending"}, "expected state to be"),
+    ("cancel", {"state": "running"}, "expected state to be pending or delayed"),
+    ("hasten", {"state": "pending"}, "expected state to be delayed"),
+    ("delete", {}, "expected state to be pending or delayed"),
+    ("delete", {"state": "pending", "q": "tsak:x"}, "did you mean"),
+])  # fmt: skip
+def test_what_does_not_say_which_jobs_does_nothing(site, deep, path, fields, said):
+    assert said in site.act(f"/jobs/{path}", all="1", **fields)
+    assert (len(deep()), len(deep(state=State.DELAYED))) == (8, 4)
+
+
+def test_jobs_that_could_not_be_counted_as_deleted_are_there_again(site, source, deep, monkeypatch):
+    def away(*_):
+        raise DriverUnavailableError("the database is away")
+
+    monkeypatch.setattr(history, "forget", away)
+    assert "the database is away" in site.act("/jobs/delete", all="1", state="pending", q="")
+    assert sorted(deep()) == [f"p{number}" for number in range(8)]
+
+
+def test_an_id_is_found_however_deep_its_job_lies(site, deep):
+    assert rows(site.get("/jobs?q=id:p7")) == ["p7"]
+    assert rows(site.get("/jobs?q=id:d7")) == []

@@ -102,6 +102,14 @@ def limited_hold(number: int, gate: str) -> None:
     hold(number, gate)
 
 
+@app.task(name="limited.kill", tries=1, middleware=[WithoutOverlapping(key=f"kill {QUEUE}")])
+def limited_kill(number: int, deadly: bool = False) -> None:
+    note("start", number)
+    if deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note("end", number)
+
+
 # Every kind of limit at once.
 @app.task(name="limited.every", tries=1, middleware=[
     WithoutOverlapping(key=f"every {QUEUE}"), RateLimited("five", by=lambda *_: f"every {QUEUE}"),

@@ -55,6 +55,17 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
     assert site.failed() == []
 
 
+def test_a_process_of_the_pool_that_is_killed_under_a_permit_gives_it_back(site: Site):
+    with site.worker("-c", "1"):
+        site.dispatch("limited.kill", [0], True)
+        site.dispatch("limited.kill", range(1, 6))
+        site.until(lambda: site.ended == {1, 2, 3, 4, 5})
+        site.until(site.empty)
+    assert set(site.started.values()) == {1}
+    assert most_at_once(site) <= 2  # the killed one has no end
+    assert [view for view in beside(site.driver).views(f"overlap/kill {site.queue}") if view.holders or view.line] == []
+
+
 def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     site = Site(url, tmp_path, lease=30)
     site.dispatch("limited.rate", range(9))

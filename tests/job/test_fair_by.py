@@ -100,3 +100,15 @@ def test_a_callable_that_fails_is_an_error_of_the_dispatch(shop):
 def test_what_a_stranger_says_of_it_counts_as_not_said(said):
     message = {"headers": {"id": "1", "relevo": {"fair": said}}, "properties": {}}
     assert messages.new_job("q", message).fair_key is None
+
+
+def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(shop):
+    hidden, seen = report(shop, fair_by=["tenant"], redact=["tenant"]), report(shop)
+    called = report(shop, fair_by=lambda tenant, **_: tenant, redact=True)
+    for task in (hidden, called, seen):
+        task.delay("acme")
+        task.delay("acme")
+    keys = [json.loads(view.payload)["headers"]["relevo"]["fair"]
+            for view in shop.driver.peek(shop.conf.task_default_queue, State.PENDING)]  # fmt: skip
+    assert sum("acme" in key for key in keys) == 2
+    assert len(set(keys)) == 2

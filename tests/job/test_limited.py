@@ -105,6 +105,15 @@ def test_whose_a_job_is(app, job, by, key):
     assert limits.views() == []
 
 
+@pytest.mark.parametrize("by", ["password", ["event_id", "password"], lambda event_id, **_: event_id])
+def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(app, job, by):
+    one, other = (limiting.whose(by, job(7, password=word)) for word in ("hunter2", "hunter3"))
+    assert one.startswith("redacted:")
+    assert "hunter" not in one + other
+    assert (one == other) == callable(by)
+    assert limiting.whose("event_id", job(7, password="hunter2")) == "7"
+
+
 def test_tasks_that_share_a_key_exclude_each_other(job):
     one, other = WithoutOverlapping(key="disk"), WithoutOverlapping(key="disk")
     assert run(one, job(1), lambda: over(other, job(2))) > 1

@@ -133,6 +133,19 @@ def test_a_rate_is_changed_while_it_runs_for_all_and_back_again(limits, other, g
     assert limits.hit(KEY, rate, 1, "c") > 0
 
 
+def test_whoever_waits_by_the_old_rate_is_named_when_it_is_changed(limits, other, ground, clock):
+    day = Rate.of("1/day")
+    for key in ("rate/mail", "rate/mail/7", "rate/mailing/7"):
+        for number in range(3):
+            limits.hit(key, day, 1, f"{key}-{number}")
+            clock.forward(0.1)
+    called = other.redefine("mail", Rate.of("9/second"))
+    assert sorted(called) == ["rate/mail-1", "rate/mail-2", "rate/mail/7-1", "rate/mail/7-2"]
+    assert called.index("rate/mail-1") < called.index("rate/mail-2")
+    assert [limits.hit("rate/mail", day, 1, name) for name in ("rate/mail-1", "rate/mail-2")] == [0, 0]
+    assert other.redefine("nobody", None) == []
+
+
 def test_another_kind_or_period_begins_anew(limits, ground):
     assert limits.hit(KEY, Rate.of("1/hour"), 1, "a") == 0
     assert limits.hit(KEY, Rate.of("1/minute"), 1, "b") == 0

@@ -34,11 +34,13 @@ class RunningJob(Job):
 
     `options`: those of the task, with those of the dispatch over them. `lease`: the token of the lease that the worker
     holds the job by, fresh at every taking; None where there is none (run in place, or on a broker that isn't ours).
+    `permit`: the key of the limit whose permit the worker holds for it already.
     """
 
     options: Options
     lease: str | None
     app: Any
+    permit: str | None = None
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""

@@ -46,12 +46,14 @@ class WithoutOverlapping(Middleware):
         self.by, self.at_most, self.key, self.otherwise = _checked(by, key), at_most, key, _one_of_two(otherwise)
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
+        if job.permit is not None and job.permit == self.key_for(job):
+            return call_next()  # the worker's main process has taken it, and gives it back
         ground = limiting.ground_of(job)
         if ground is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
             raise OptionError(f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps")
-        key = key_of(OVERLAP, self.key or job.task, limiting.whose(self.by, job))
+        key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
         with _asked(job):
             wait = ground.limits.take(key, self.at_most, holder)
@@ -63,6 +65,11 @@ class WithoutOverlapping(Middleware):
             return call_next()
         finally:
             give_back(ground, key, holder)
+
+
+    def key_for(self, job: limiting.Known) -> str:
+        """The key of the permit that a job needs. Raises OptionError when it can't be said."""
+        return key_of(OVERLAP, self.key or job.task, limiting.whose(self.by, job))
 
 
 def give_back(ground: Ground, key: str, holder: Holder) -> None:

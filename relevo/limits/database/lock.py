@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Connection, and_, bindparam, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from relevo.limits.database.tables import limits
@@ -15,6 +16,19 @@ def lock(connection: Connection, key: str, keep_until: float, at_most: int | Non
     """Wait for the row of `key` and hold it. It is kept until that instant if nobody uses it meanwhile."""
     row = {"limit_key": key, "keep_until": keep_until, **({} if at_most is None else {"at_most": at_most})}
     connection.execute(_statement(connection.dialect.name, at_most is not None), row)
+
+
+def lock_all(connection: Connection, keys: Mapping[str, int], now: float, keep_until: float) -> None:
+    """The same for many keys, of which so many permits there are. Whoever locks several does so in this order."""
+    missing = dict(sorted(keys.items()))
+    if connection.dialect.name == "sqlite":  # where the transaction is the lock, a row that is right needs no writing
+        fresh = and_(limits.c.limit_key.in_(keys), limits.c.keep_until > (now + keep_until) / 2)
+        for row in connection.execute(select(limits.c.limit_key, limits.c.at_most).where(fresh)):
+            if row.at_most == keys[row.limit_key]:
+                del missing[row.limit_key]
+    if missing:
+        rows = [{"limit_key": key, "keep_until": keep_until, "at_most": most} for key, most in missing.items()]
+        connection.execute(_statement(connection.dialect.name, True), rows)
 
 
 @cache

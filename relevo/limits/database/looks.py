@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
 
-from relevo.limits.contract import Held, LimitView
+from relevo.limits.contract import RATE, Held, LimitView
 from relevo.limits.database.tables import jobs, limits, line, permits
 from relevo.limits.line import FORGET
 from relevo.limits.views import NAMED, view_of
@@ -41,6 +41,13 @@ def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
         ).scalars().all()  # fmt: skip
     state = json.loads(row.state) if row.state else None
     return view_of(row.limit_key, state, row.at_most, holders, waiting, list(first), now)
+
+
+def waiting(connection: Connection, name: str) -> list[str]:
+    """The ids of those who wait at keys of a rate, first come first."""
+    key = f"{RATE}/{name}"
+    theirs = or_(line.c.limit_key == key, line.c.limit_key.startswith(f"{key}/", autoescape=True))
+    return list(connection.execute(select(line.c.job_id).where(theirs).order_by(line.c.since)).scalars())
 
 
 def forget_unused(connection: Connection, now: float) -> None:

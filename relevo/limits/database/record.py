@@ -14,12 +14,12 @@ from relevo.limits.line import Waiting
 from relevo.limits.rates import Rate
 
 _KEY: Any = bindparam("key")
-_held = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
+HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
 
 # Built once: building a statement costs more than SQLite takes to do it.
 _HOLDERS = (
     select(permits.c.token, jobs.c.reserved_until)
-    .select_from(permits.outerjoin(jobs, _held))
+    .select_from(permits.outerjoin(jobs, HELD))
     .where(permits.c.limit_key == _KEY)
 )
 _MINE = and_(line.c.limit_key == _KEY, line.c.job_id == bindparam("job"))
@@ -49,9 +49,9 @@ class DatabaseRecord:
     """
 
     def __init__(self, connection: Connection, key: str, row: Row[Any], now: float) -> None:
-        self._connection, self._key, self.now = connection, key, now
-        self.state: Any = json.loads(row.state) if row.state else None
-        self.rate = Rate(*json.loads(row.rate)) if row.rate else None
+        self._connection, self.key, self.now = connection, key, now
+        self.state: Any = json.loads(row.state) if getattr(row, "state", None) else None
+        self.rate = Rate(*json.loads(row.rate)) if getattr(row, "rate", None) else None
         self.at_most: int = row.at_most
         self._line = bool(row.in_line)
         self.ended = False
@@ -69,13 +69,10 @@ class DatabaseRecord:
         return [row.token for row in held]
 
     def hold(self, holder: Holder, now: float) -> None:
-        key = int(holder.token.rpartition(".")[2])
-        row = {"limit_key": self._key, "token": holder.token, "job_key": key, "job_id": holder.job_id,
-               "task": holder.task, "since": now}  # fmt: skip
-        self._connection.execute(insert(permits), row)
+        self._connection.execute(insert(permits), permit_row(self.key, holder, now))
 
     def let_go(self, token: str) -> None:
-        self._connection.execute(_LET_GO, {"key": self._key, "token_": token})
+        self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
 
     # --- the line: mostly there is none, and then nothing is asked of it ---------------------------------------------
     def waiting(self, job_id: str) -> Waiting | None:
@@ -95,28 +92,35 @@ class DatabaseRecord:
         return [row.job_id for row in self._rows(_NEXT, after=now, most=most)] if self._line else []
 
     def put(self, waiting: Waiting) -> None:
-        moved = {"key": self._key, "job": waiting.job_id, "since_": waiting.since, "due_": waiting.due}
+        moved = {"key": self.key, "job": waiting.job_id, "since_": waiting.since, "due_": waiting.due}
         if self.waiting(waiting.job_id) is None:
-            row = {"limit_key": self._key, "job_id": waiting.job_id, "since": waiting.since, "due": waiting.due}
+            row = {"limit_key": self.key, "job_id": waiting.job_id, "since": waiting.since, "due": waiting.due}
             self._connection.execute(insert(line), row)
             self._line = True
         else:
             self._connection.execute(_MOVE, moved)
 
     def leave(self, job_id: str) -> None:
-        self._connection.execute(_LEAVE, {"key": self._key, "job": job_id})
+        self._connection.execute(_LEAVE, {"key": self.key, "job": job_id})
 
     def forget(self, before: float) -> None:
         if self._line:
-            self._connection.execute(_FORGET, {"key": self._key, "before": before})
+            self._connection.execute(_FORGET, {"key": self.key, "before": before})
 
     def save(self) -> None:
         """Write the state back."""
         text = None if self.state is None else json.dumps(self.state, separators=(",", ":"))
-        self._connection.execute(update(limits).where(limits.c.limit_key == self._key).values(state=text))
+        self._connection.execute(update(limits).where(limits.c.limit_key == self.key).values(state=text))
 
     def _rows(self, statement: Any, **values: Any) -> Sequence[Row[Any]]:
-        return self._connection.execute(statement, {"key": self._key, **values}).all()
+        return self._connection.execute(statement, {"key": self.key, **values}).all()
+
+
+def permit_row(key: str, holder: Holder, now: float) -> dict[str, Any]:
+    """A permit as the table has it."""
+    job_key = int(holder.token.rpartition(".")[2])
+    return {"limit_key": key, "token": holder.token, "job_key": job_key, "job_id": holder.job_id,
+            "task": holder.task, "since": now}  # fmt: skip
 
 
 def _waiting(row: Row[Any]) -> Waiting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, event, exists, insert, select
@@ -17,8 +17,8 @@ from relevo.database.connections import Connections
 from relevo.limits import breakers, steps
 from relevo.limits import line as lines
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Holder, Limits, LimitView, check_key, name_of
-from relevo.limits.database import looks
+from relevo.limits.contract import Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
+from relevo.limits.database import looks, together
 from relevo.limits.database.lock import lock
 from relevo.limits.database.record import DatabaseRecord
 from relevo.limits.database.tables import limits, line, permits, rates
@@ -80,6 +80,15 @@ class DatabaseLimits(Limits):
 
         return self._connections.write(give_back)
 
+    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+        now = self._now()
+        taken = self._connections.write(lambda connection: together.take_free(connection, wanted, now, now + UNUSED))
+        self._tidy()
+        return taken
+
+    def pass_on(self, left: Sequence[Left]) -> Passed:
+        return self._connections.write(lambda connection: together.pass_on(connection, left, self._now()))
+
     # --- rates and breakers -----------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         def hit(_connection: Connection, record: DatabaseRecord) -> float:
@@ -92,13 +101,15 @@ class DatabaseLimits(Limits):
         self._tidy()
         return wait
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
         def redefine(connection: Connection) -> None:
             connection.execute(delete(rates).where(rates.c.name == name))
             if rate is not None:
                 connection.execute(insert(rates), {"name": name, "rate": json.dumps(rate.fields())})
 
         self._connections.write(redefine)
+        # Behind the commit: whoever comes from now on is told by the new one.
+        return self._connections.read(lambda connection: looks.waiting(connection, name))
 
     def redefined(self) -> dict[str, Rate]:
         rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Limits, LimitView, check_key, name_of
+from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
 from relevo.limits.rates import Rate
 from relevo.limits.views import NAMED, view_of
 
 # How many values `views.lua` and `redefined.lua` answer for each.
 _SHOWN, _REDEFINED = 8, 5
+# In the place of a holder.
+_NOBODY = ["", "", ""]
 
 
 class RedisLimits(Limits):
@@ -29,13 +31,30 @@ class RedisLimits(Limits):
         check_key(key)
         return [job_id.decode() for job_id in self._run("give_back", key, holder.token)]
 
+    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+        given: list[Any] = []
+        for each in wanted:
+            check_key(each.key)
+            given += [each.key, each.at_most, *_holder(each.holder)]
+        return {token.decode() for token in self._run("take_free", *given)}
+
+    def pass_on(self, left: Sequence[Left]) -> Passed:
+        given: list[Any] = []
+        for each in left:
+            check_key(each.wanted.key)
+            wanted = each.wanted
+            given += [wanted.key, wanted.at_most, wanted.holder.token, *(_holder(each.to) if each.to else _NOBODY)]
+        called, crowded, without = ([text.decode() for text in texts] for texts in self._run("pass_on", *given))
+        return Passed(called, set(crowded), set(without))
+
     # --- rates ------------------------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         check_key(key)
         return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
-    def redefine(self, name: str, rate: Rate | None) -> None:
-        self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
+    def redefine(self, name: str, rate: Rate | None) -> list[str]:
+        waiting = self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
+        return [job_id.decode() for job_id in waiting]
 
     def redefined(self) -> dict[str, Rate]:
         found = self._run("redefined")
@@ -61,6 +80,10 @@ class RedisLimits(Limits):
     def clear(self, key: str) -> list[str]:
         check_key(key)
         return [job_id.decode() for job_id in self._run("clear", key)]
+
+
+def _holder(holder: Holder) -> list[str]:
+    return [holder.token, holder.job_id, holder.task]
 
 
 def _fields(rate: Rate) -> list[str | int]:

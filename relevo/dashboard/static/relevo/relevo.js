@@ -16,16 +16,22 @@
     var day = new Intl.DateTimeFormat(undefined, {weekday: "short", day: "numeric", month: "short"});
     var clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
     var full = new Intl.DateTimeFormat(undefined, {dateStyle: "short", timeStyle: "medium"});
-    var ago = new Intl.RelativeTimeFormat("en", {numeric: "always", style: "short"});
 
+    /* As the pages say durations themselves: 12 s, 5 min, 1 h 11 min, 3 d 4 h. */
     function relative(date) {
-        var seconds = (date - Date.now()) / 1000, size = Math.abs(seconds);
+        var seconds = Math.round((date - Date.now()) / 1000), size = Math.abs(seconds), said;
         if (size < 5) { return "now"; }
-        if (size < 60) { return ago.format(Math.round(seconds), "second"); }
-        if (size < 3600) { return ago.format(Math.round(seconds / 60), "minute"); }
-        if (size < 86400) { return ago.format(Math.round(seconds / 3600), "hour"); }
-        if (size < 86400 * 14) { return ago.format(Math.round(seconds / 86400), "day"); }
-        return full.format(date);
+        if (size >= 86400 * 14) { return full.format(date); }
+        if (size < 60) { said = size + " s"; }
+        else if (size < 3600) { said = Math.floor(size / 60) + " min"; }
+        else if (size < 86400) { said = both(size, 3600, "h", 60, "min"); }
+        else { said = both(size, 86400, "d", 3600, "h"); }
+        return seconds < 0 ? said + " ago" : "in " + said;
+    }
+
+    function both(size, large, called, small, less) {
+        var rest = Math.floor(size % large / small);
+        return Math.floor(size / large) + " " + called + (rest ? " " + rest + " " + less : "");
     }
 
     function localize(root) {
@@ -143,6 +149,22 @@
         }).catch(function () { say("bad", "The dashboard doesn't answer"); }).then(function () { busy = false; });
     }
 
+    /* A search that has found nothing so far goes on by itself, until it finds something or updates are paused. */
+    function further() {
+        var link = main.querySelector("[data-onward]"), there = link && link.href;
+        if (!there || stored(PAUSED) === "1") { return; }
+        if (busy || document.hidden || reading()) { window.setTimeout(further, 500); return; }
+        busy = true;
+        fetch(there, {headers: LOOKED, credentials: "same-origin"}).then(function (answer) {
+            return answer.ok ? answer.text() : Promise.reject(new Error(answer.status));
+        }).then(function (text) {
+            window.history.replaceState(null, "", there);
+            morph(main, parsed(text).getElementById("main-content"), false);
+            localize(main);
+            window.setTimeout(further, 20);
+        }).catch(function () { say("bad", "Out of reach, trying again"); }).then(function () { busy = false; });
+    }
+
     function toggle() {
         var paused = stored(PAUSED) === "1", button = document.querySelector("[data-live-toggle]");
         button.textContent = paused ? "Resume updates" : "Pause updates";
@@ -231,6 +253,7 @@
         if (event.target.matches("[data-live-toggle]")) {
             store(PAUSED, stored(PAUSED) === "1" ? "0" : "1");
             toggle();
+            further();
         }
         if (event.target.matches("[data-copy]") && navigator.clipboard) {
             navigator.clipboard.writeText(event.target.dataset.copy);
@@ -261,8 +284,21 @@
     });
     window.addEventListener("popstate", function () { if (main) { window.location.reload(); } });
 
-    var here = document.querySelector(".rl-tabs > [aria-current]");
-    if (here) { here.parentNode.scrollLeft = here.offsetLeft - 60; }
+    var here = document.querySelector(".rl-tabs [aria-current]");
+    if (here) { here = here.closest(".rl-menu") || here; here.parentNode.scrollLeft = here.offsetLeft - 60; }
+
+    /* Flower's pages have no heading, and tables that scroll but not by the keyboard. */
+    if (document.body.classList.contains("app-body")) {
+        if (!document.querySelector("h1")) {
+            var heading = document.createElement("h1");
+            heading.className = "visually-hidden";
+            heading.textContent = (document.querySelector(".rl-nav [aria-current]") || {}).textContent || document.title;
+            document.getElementById("main-content").prepend(heading);
+        }
+        window.addEventListener("load", function () {
+            all(".dataTables_scrollBody").forEach(function (each) { each.tabIndex = 0; });
+        });
+    }
 
     refresh = Number(document.body.dataset.refresh);
     if (refresh) {
@@ -270,6 +306,7 @@
         localize(document);
         toggle();
         picked();
+        further();
         window.setInterval(look, refresh);
         document.addEventListener("visibilitychange", look);
     }

@@ -83,6 +83,38 @@ local function forget_late(key)
     for _, id in ipairs(late) do leave(key, id) end
 end
 
+local function hold(key, token, id, task)
+    redis.call('HSET', limit_permits_key(key), token, cmsgpack.pack({id, task, now}))
+end
+
+local function is_crowded(key) return redis.call('EXISTS', limit_since_key(key)) == 1 end
+
+-- As many of the line as there is room for are due now. Returns their ids.
+local function call_next(key)
+    local called, at = {}, 0
+    if not is_crowded(key) then return called end
+    local room = (tonumber(redis.call('GET', limit_most_key(key)) or '0')) - #holders(key) - ahead(key, '', nil, GRACE)
+    while #called < room do
+        local next = redis.call('ZRANGE', limit_since_key(key), at, at + 99)
+        if #next == 0 then break end
+        for _, id in ipairs(next) do
+            local due = tonumber(redis.call('ZSCORE', limit_due_key(key), id) or '')
+            if #called < room and due and due > now then called[#called + 1] = id end
+        end
+        at = at + 100
+    end
+    for _, id in ipairs(called) do redis.call('ZADD', limit_due_key(key), string.format('%.17g', now), id) end
+    return called
+end
+
+-- The tokens of those who hold, as a set with its size.
+local function book(key)
+    local held = holders(key)
+    local set = {size = #held}
+    for _, token in ipairs(held) do set[token] = true end
+    return set
+end
+
 -- --- rates: a state is {fields, first, second} ---------------------------------------------------------------------------
 local function fresh(rate)
     if rate[KIND] == 'fixed' then return {rate, now, 0} end

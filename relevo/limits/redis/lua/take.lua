@@ -11,7 +11,7 @@ for _, each in ipairs(held) do
 end
 local since, room = since_of(key, id), at_most - #held
 if room > 0 and room > ahead(key, id, since, GRACE) then
-    redis.call('HSET', limit_permits_key(key), token, cmsgpack.pack({id, ARGV[6], now}))
+    hold(key, token, id, ARGV[6])
     if since then leave(key, id) end
     return '0'
 end

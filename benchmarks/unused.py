@@ -1,0 +1,124 @@
+"""What a queue pays for limits, fair queues and pauses that it doesn't use: the same loop on two trees, in turns.
+
+    python -m benchmarks.unused OTHER_TREE [BROKER …]      BENCH_JOBS=100 BENCH_ROUNDS=200
+
+The other tree is a worktree of this repository without them (of a commit before them, or with their lines taken out).
+Each tree has one process, and they take turns of a few hundredths of a second, so that whatever else happens on the
+machine happens to both: one puts plain jobs, one by one, then takes them as a worker's main process does (reserved
+ahead, made messages of, acked in groups). Told is the CPU of a job, in the process and in the Redis server, and the
+ratio of the two trees: of the sums without the dearest tenth of the turns, and of the medians.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.stage import QUEUE, ROOT, brokers, new_job, table
+from relevo.drivers import driver_for
+from relevo.drivers.intake import Intake
+from relevo.drivers.ledger import Ledger
+
+JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BENCH_ROUNDS", "200"))
+
+
+class Pool:
+    """A pool of two places with eight jobs in its pipe, which are always free again."""
+
+    waiting = 8
+
+    def room(self) -> int:
+        return 10
+
+    def allow_waiting(self, jobs: int) -> None: ...
+
+    def recall_if_stuck(self, seconds: float) -> None: ...
+
+
+def turns(url: str) -> None:
+    """One tree: a turn for each line of stdin, its figures to stdout."""
+    driver: Any = driver_for(url)
+    queue = f"{QUEUE}-{os.getpid()}"
+    ledger = Ledger(driver, 30)
+    intake = Intake(driver, ledger)
+    for _ in sys.stdin:
+        jobs, left = [replace(new_job("bench.noop", []), queue=queue) for _ in range(JOBS)], JOBS
+        begun = spent(driver)
+        for job in jobs:
+            driver.put([job])
+        put = spent(driver)
+        while left:
+            for job in intake.jobs([queue], Pool(), heard=True):  # type: ignore[arg-type]
+                message = intake.message_of(job)
+                ledger.done(message["properties"]["delivery_tag"])
+                left -= 1
+        ledger.flush()
+        steps = {"put": put - begun, "take": spent(driver) - put}
+        print(json.dumps({name: used / JOBS * 1e6 for name, used in steps.items()}), flush=True)
+    ledger.close()
+
+
+def spent(driver: Any) -> float:
+    """CPU seconds of this process, and of its Redis."""
+    mine = time.process_time()
+    if driver.name != "redis":
+        return mine
+    cpu = driver.client.info("cpu")
+    return mine + float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+
+
+class Tree:
+    """The process of one tree."""
+
+    def __init__(self, tree: str, url: str) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks" / "unused.py"), "turns", url]
+        environ = {**os.environ, "PYTHONPATH": f"{tree}:{ROOT}"}
+        self.process = subprocess.Popen(
+            command, env=environ, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.figures: list[dict[str, float]] = []
+
+    def turn(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.figures.append(json.loads(self.process.stdout.readline()))
+
+    def spent(self, step: str) -> list[float]:
+        """The turns, the cheapest first; the first ones warm up."""
+        return sorted(each[step] for each in self.figures[5:])
+
+
+def main(other: str, urls: list[str]) -> None:
+    with brokers(urls or ["redis", "sqlite"]) as found:
+        for broker, url in found.items():
+            ours, without = trees = Tree(str(ROOT), url), Tree(other, url)
+            for at in range(ROUNDS + 5):
+                for tree in trees if at % 2 else trees[::-1]:
+                    tree.turn()
+            for tree in trees:
+                tree.process.communicate()
+            rows = [row(step, without.spent(step), ours.spent(step)) for step in ("put", "take")]
+            heads = ["step", "without", "with", "ratio", "of medians"]
+            table(f"{broker}: {ROUNDS} turns of {JOBS} jobs, us of CPU a job", heads, rows)
+
+
+def row(step: str, without: list[float], ours: list[float]) -> list[str]:
+    most = len(ours) * 9 // 10
+    means = [statistics.mean(each[:most]) for each in (without, ours)]
+    medians = statistics.median(without) / statistics.median(ours)
+    return [step, f"{means[0]:.0f}", f"{means[1]:.0f}", f"{means[0] / means[1]:.3f}", f"{medians:.3f}"]
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "turns":
+        turns(sys.argv[2])
+    else:
+        main(os.path.abspath(sys.argv[1]), sys.argv[2:])  # noqa: PTH100

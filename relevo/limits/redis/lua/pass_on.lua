@@ -1,0 +1,29 @@
+-- Give many permits back, or to another job, one after the other.
+-- ARGV: time, then for each: key, how many there are, token, and of the other job: token ('' for nobody), id, task.
+-- Returns the ids of those who are called, the keys that somebody waits at, the tokens of others that have none.
+-- Atomic, because nobody may take a permit while it is on its way, and who is called must find the room that was counted.
+begin()
+local books, order, called, crowded, without = {}, {}, {}, {}, {}
+for at = 2, #ARGV, 6 do
+    local key, at_most, token, other = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
+    if books[key] == nil then books[key], order[#order + 1] = book(key), key end
+    local held = books[key]
+    local was_held = held[token]
+    if was_held then
+        redis.call('HDEL', limit_permits_key(key), token)
+        held[token], held.size = nil, held.size - 1
+    end
+    if other ~= '' then
+        if was_held or (held.size < at_most and not is_crowded(key)) then
+            hold(key, other, ARGV[at + 4], ARGV[at + 5])
+            held[other], held.size = true, held.size + 1
+        else
+            without[#without + 1] = other
+        end
+    end
+end
+for _, key in ipairs(order) do
+    if is_crowded(key) then crowded[#crowded + 1] = key end
+    for _, id in ipairs(call_next(key)) do called[#called + 1] = id end
+end
+return {called, crowded, without}

@@ -1,0 +1,94 @@
+"""A search, put to the failed store or to history: by an index where few jobs can be meant, else by a walk.
+
+search.parse -> Search -> in_failed, in_history -> Question
+page    the jobs, and how far back it has looked
+count   how many there are, as far as it has looked
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, select
+
+from relevo.store import search as searching
+from relevo.store import walking, watched
+from relevo.store.history import Ended
+from relevo.store.search import Search
+from relevo.store.session import Store
+from relevo.store.tables import failed, history
+from relevo.store.walking import Place, Way
+
+#: Rows of a window: those of the failed store are long, with a message and tracebacks.
+FAILED_WINDOW, HISTORY_WINDOW = 2000, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for in a table: rows that fit, in a time. `few`: an index finds all there can be: no walk."""
+
+    table: Any
+    way: Way
+    fitting: tuple[ColumnElement[bool], ...]
+    times: tuple[ColumnElement[bool], ...]
+    few: bool
+
+    @property
+    def conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """All that it says."""
+        return (*self.fitting, *self.times)
+
+    def page(
+        self, store: Store, *, before: Place | None, limit: int, seconds: float
+    ) -> tuple[list[Row[Any]], Place | None]:
+        """Rows, newest first, and where to go on when the time was over before the end."""
+        query = select(self.table)
+        if not self.few:
+            fitting = query.where(*self.fitting)
+            return walking.rows(store, self.way, fitting, before=before, limit=limit, seconds=seconds)
+        wanted = self.way.sorted(query.where(*self.conditions, *self.way.below(before))).limit(limit)
+        return list(store.read(lambda connection: connection.execute(wanted).all())), None
+
+    def count(self, store: Store, *, most: int, seconds: float) -> tuple[int, bool]:
+        """How many there are, up to `most`, and whether these are all."""
+        if self.few:
+            total = walking.up_to(store, select(self.table.c.id).where(*self.conditions), most)
+            return total, total < most
+        return walking.count(store, self.way, self.fitting, most=most, seconds=seconds)
+
+
+def in_failed(store: Store, search: Search) -> Question:
+    """Of the failed jobs that were not retried."""
+    common, few = _sized(store, search, failed)
+    times = tuple(searching.times(search, failed.c.failed_at))
+    # One index knows the order of one queue or one task.
+    named = [failed.c[name] == value for name in ("task", "queue") for value in search.said(name) if "*" not in value]
+    way = Way(failed.c.failed_at, failed.c.id, FAILED_WINDOW, () if times else tuple(named[:1]), by_time=bool(times),
+              since=search.since, until=search.until)  # fmt: skip
+    return Question(failed, way, (failed.c.retried_at.is_(None), *searching.of_failed(search, common)), times, few)
+
+
+def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Question:
+    """Of the jobs that ended in this state; `silenced`: those that are listed apart, or the others."""
+    common, few = _sized(store, search, history)
+    kind = (history.c.state == state.value, history.c.silenced == int(silenced))
+    # Where few are meant, no database shall take the index of this kind for the better one.
+    veiled = (history.c.state + "" == state.value, history.c.silenced + 0 == int(silenced))
+    way = Way(history.c.ended_at, history.c.id, HISTORY_WINDOW, kind, since=search.since, until=search.until)
+    times = tuple(searching.times(search, history.c.ended_at))
+    return Question(history, way, (*(veiled if few else kind), *searching.of_history(search, common)), times, few)
+
+
+def _sized(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:
+    """The tags that many jobs have, and whether a tag or an id is said that few have."""
+    named = [tag for tag in search.said("tag") if "*" not in tag]
+    common = watched.are_common(store, named)
+    ids = [value for value in search.said("id") if "*" not in value.removesuffix("*")]
+    few = bool(set(named) - common) or any(_has_few(store, table, value) for value in ids)
+    return common, few
+
+
+def _has_few(store: Store, table: Any, id_: str) -> bool:
+    query = select(table.c.id).where(searching.of_id(table.c.uuid, id_))
+    return "*" not in id_ or walking.up_to(store, query, watched.MANY) < watched.MANY

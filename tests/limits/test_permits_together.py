@@ -1,0 +1,142 @@
+"""Many permits in one step: what a worker's main process takes for jobs it has reserved, passes on, and gives back."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from relevo.errors import OptionError
+from relevo.limits.contract import Left, Wanted
+from tests.limits.conftest import LEASE
+
+KEY, OTHER = "overlap/a.task/1", "overlap/a.task/2"
+
+
+@pytest.fixture
+def want(ground):
+    def want(job_id, key=KEY, at_most=2):
+        return Wanted(key, at_most, ground.job(job_id, lease=1000))
+
+    return want
+
+
+def held(limits, key=KEY):
+    return sorted(one.job_id for view in limits.views(key) for one in view.holders)
+
+
+def test_what_is_free_is_taken_in_order_and_who_gets_none_stands_in_no_line(limits, other, want):
+    jobs = [want(name) for name in "abc"] + [want("d", OTHER, 1)]
+    assert limits.take_free(jobs) == {jobs[0].holder.token, jobs[1].holder.token, jobs[3].holder.token}
+    assert held(other) == ["a", "b"]
+    assert [view.waiting for view in other.views()] == [0, 0]
+
+
+def test_who_has_one_has_it_also_when_it_asks_for_itself(limits, want):
+    job = want("a", at_most=1)
+    assert limits.take_free([job]) == {job.holder.token}
+    assert limits.take_free([job, want("b", at_most=1)]) == {job.holder.token}
+    assert limits.take(KEY, 1, job.holder) == 0
+
+
+def test_where_somebody_waits_nothing_is_taken(limits, other, want):
+    first, waits = want("a", at_most=1), want("b")
+    limits.take_free([first])
+    assert limits.take(KEY, 1, waits.holder) > 0
+    assert other.take_free([want("c")]) == set()
+    assert other.take_free([want("d", OTHER)]) != set()
+
+
+def test_one_that_is_passed_on_is_never_free(limits, other, want):
+    jobs = [want(name, at_most=1) for name in "abcd"]
+    limits.take_free(jobs[:1])
+    passed = limits.pass_on([Left(jobs[0], jobs[1].holder), Left(jobs[1], jobs[2].holder)])
+    assert (passed.called, passed.crowded, passed.without) == ([], set(), set())
+    assert held(other) == ["c"]
+    assert other.take_free([jobs[3]]) == set()
+    limits.pass_on([Left(jobs[2])])
+    assert other.take_free([jobs[3]]) == {jobs[3].holder.token}
+
+
+def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_waits(limits, other, want):
+    jobs, waiting = [want(name) for name in "ab"], [want(name) for name in "cde"]
+    limits.take_free(jobs)
+    for each in waiting:
+        limits.take(KEY, 2, each.holder)
+    passed = other.pass_on([Left(each) for each in jobs])
+    assert (sorted(passed.called), passed.crowded) == (["c", "d"], {KEY})
+    assert limits.take(KEY, 2, waiting[0].holder) == 0
+
+
+def test_what_was_passed_on_is_not_called_for(limits, want):
+    first, second, waits = (want(name, at_most=1) for name in "abc")
+    limits.take_free([first])
+    limits.take(KEY, 1, waits.holder)
+    passed = limits.pass_on([Left(first, second.holder)])
+    assert (passed.called, passed.crowded, passed.without) == ([], {KEY}, set())
+    assert limits.pass_on([Left(second)]).called == ["c"]
+
+
+def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(ground, limits, other, want, clock):
+    jobs = [want(name, at_most=1) for name in "abcd"]
+    limits.take_free(jobs[:1])
+    ground.driver.ack([ground.reserved["a"].lease])
+    assert limits.pass_on([Left(jobs[0], jobs[1].holder)]).without == set()
+    assert held(other) == ["b"]
+
+    # And when it is another's by now, I expect to be told who has none
+    assert limits.pass_on([Left(jobs[0], jobs[2].holder)]).without == {jobs[2].holder.token}
+    assert held(other) == ["b"]
+
+
+def test_what_is_written_twice_because_the_answer_was_lost_changes_nothing(limits, other, want):
+    jobs = [want(name, at_most=1) for name in "abc"]
+    limits.take_free(jobs[:1])
+    left = [Left(jobs[0], jobs[1].holder), Left(jobs[1], jobs[2].holder)]
+    limits.pass_on(left)
+    assert limits.pass_on(left).without <= {jobs[1].holder.token, jobs[2].holder.token}
+    assert held(other) == ["c"]
+    limits.pass_on([Left(jobs[2])])
+    limits.pass_on([Left(jobs[2])])
+    assert held(other) == []
+
+
+def test_one_of_a_key_that_was_cleared_is_nobodys(limits, want):
+    first, second = want("a", at_most=1), want("b", at_most=1)
+    limits.take_free([first])
+    limits.clear(KEY)
+    limits.pass_on([Left(first, second.holder)])
+    assert len(held(limits)) <= 1
+    limits.pass_on([Left(second)])
+    assert held(limits) == []
+
+
+def test_they_end_with_the_lease_as_all_permits_do(ground, limits, other, clock):
+    job = Wanted(KEY, 1, ground.job("a"))
+    limits.take_free([job])
+    clock.forward(LEASE + 1)
+    ground.driver.rescue()
+    last = Wanted(KEY, 1, ground.job("b"))
+    assert other.take_free([last]) == {last.holder.token}
+
+
+def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want):
+    jobs = [[want(f"{side}{number}", f"overlap/t/{number % 7}", 2) for number in range(14)] for side in "xy"]
+    with ThreadPoolExecutor(2) as pool:
+        taken = list(pool.map(lambda side: (limits, other)[side].take_free(jobs[side]), range(2)))
+    assert sum(map(len, taken)) == 14
+    assert {view.used for view in limits.views("overlap/t/")} == {2}
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda side: (limits, other)[side].pass_on([Left(job) for job in jobs[side]]), range(2)))
+    assert limits.views("overlap/t/") == []
+
+
+def test_nothing_is_asked_for_nothing(limits):
+    assert limits.take_free([]) == set()
+    assert limits.pass_on([]).called == []
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
+def test_a_key_that_none_keeps_is_refused(limits, want, key):
+    with pytest.raises(OptionError, match="limit's key"):
+        limits.take_free([want("a", key)])

@@ -1,0 +1,247 @@
+"""Random histories of two workers that take permits for many jobs in one step, pass them on, and crash at any step.
+
+A worker is its ledger and its gate, as in a real one, with the pool played here: a job starts under the permit it was
+handed over with, or asks for itself. Answers get lost after their step was done; processes of the pool are killed;
+workers die and others come. Never do more than n of a key run, and at the end everything is free again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from relevo import config
+from relevo.app import create_app
+from relevo.drivers.contract import NewJob, ReservedJob
+from relevo.drivers.ledger import Ledger
+from relevo.errors import DriverUnavailableError
+from relevo.job.limiting import beside
+from relevo.job.middleware import WithoutOverlapping
+from relevo.job.permits import Permits
+from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
+from tests.faults.workers import payload_of
+
+if TYPE_CHECKING:
+    from tests.brokers import Broker
+
+DEPTH = {"memory": (80, 40), "sqlite": (6, 40)}
+DEPTH_OF_A_SERVER = (3, 30)
+LEASE, QUEUE = 30.0, "permits"
+MOST = {"one": 1, "two": 2}
+
+app = create_app("histories", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url="relevo://histories")
+
+
+def nothing():
+    """Nothing is run here."""
+
+
+for name, most in MOST.items():
+    app.task(name=name, middleware=[WithoutOverlapping(at_most=most)])(nothing)
+
+workers = st.sampled_from([0, 1])
+picks = st.integers(0, 10_000)
+ENDS = st.sampled_from(["done", "done", "again", "rejected", "killed"])
+
+
+@dataclass
+class Losing:
+    """Limits whose next answer may get lost."""
+
+    limits: Any
+    loses: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            answer = getattr(self.limits, name)(*arguments)
+            if self.loses:
+                self.loses = False
+                raise DriverUnavailableError("the answer was lost")
+            return answer
+
+        return call
+
+
+class Worker:
+    """One process: `ahead` was reserved, `running` has started; of these `own` asked for themselves."""
+
+    def __init__(self, driver: Any, limits: Any) -> None:
+        self.driver, self.limits = driver, limits
+        self.ledger = Ledger(driver, 3600)  # renewed by the test
+        self.gate = self.ledger.gate = Permits(app, driver)
+        self.gate._limits = self.losing = Losing(limits)
+        self.ahead: deque[ReservedJob] = deque()
+        self.running: dict[str, tuple[str, Holder]] = {}
+        self.own: set[str] = set()
+
+    def reserve(self, most: int) -> None:
+        done = self.ledger.collect()
+        taken = self.ledger.take(self.driver.reserve([QUEUE], most, LEASE, "worker", done))
+        self.gate.enter(taken)
+        self.ahead.extend(taken)
+
+    def start(self, idle: bool) -> None:
+        job = self.gate.next(self.ahead, idle)
+        if job is None:
+            return
+        token, task = job.lease.token, "one" if '"one"' in job.payload else "two"
+        key, holder = key_of(OVERLAP, task, None), Holder(token, job.id, task)
+        if self.gate.permit_of(token) != key:
+            wait = self.limits.take(key, MOST[task], holder)
+            if wait:
+                self.ledger.release([token], wait)
+                return
+            self.own.add(token)
+        self.running[token] = (task, holder)
+
+    def finish(self, pick: int, ends: str) -> None:
+        if not self.running:
+            return
+        token = list(self.running)[pick % len(self.running)]
+        task, holder = self.running.pop(token)
+        if ends != "killed":
+            self.gate.ended(token)
+            if token in self.own:
+                self.driver.hasten(self.limits.give_back(key_of(OVERLAP, task, None), holder))
+        self.own.discard(token)
+        if ends == "again":
+            self.ledger.put_back(token, 0.001, payload_of(task, holder.job_id, [], QUEUE), 1)
+        elif ends == "rejected":  # by the thread that hears of it, while the loop goes on
+            self.start(idle=False)
+            self.ledger.release([token])
+        else:
+            self.ledger.done(token)
+
+    def renew(self) -> None:
+        self.ledger.lease = LEASE
+        assert self.ledger.renew()
+
+    def put_back(self) -> None:
+        self.ledger.release([job.lease.token for job in self.ahead])
+        self.ahead.clear()
+
+
+class Histories(RuleBasedStateMachine):
+    """One history. Who has died runs nothing any more, but its leases are there until they end."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        broker.empty()
+        self.broker, self.clock = broker, broker.clock
+        self.clock.time = 1000 * (1 + self.clock() // 1000)  # every history begins alike
+        mine = beside(broker.driver)
+        self.sides = [(broker.driver, mine), (broker.other, mine if broker.name == "memory" else beside(broker.other))]
+        if broker.name == "memory":
+            self.sides[1] = self.sides[0]
+        for view in mine.views():
+            mine.clear(view.key)
+        self.workers = [Worker(*side) for side in self.sides]
+        self.ids = itertools.count(1)
+
+    @initialize()
+    def begin(self):
+        self.put(["two", "two", "two", "one", "one", "two"] * 2)
+        self.reserve(0, 6)
+
+    @rule(names=st.lists(st.sampled_from(sorted(MOST)), max_size=4))
+    def put(self, names):
+        jobs = [(name, f"job-{next(self.ids)}") for name in names]
+        self.broker.driver.put([NewJob(QUEUE, payload_of(name, job_id, [], QUEUE), job_id) for name, job_id in jobs])
+
+    @rule(worker=workers, most=st.integers(1, 6))
+    def reserve(self, worker, most):
+        self.workers[worker].reserve(most)
+
+    @rule(worker=workers, idle=st.sampled_from([False, False, False, True]))
+    def start(self, worker, idle):
+        self.workers[worker].start(idle)
+
+    @rule(worker=workers, pick=picks, ends=ENDS)
+    def finish(self, worker, pick, ends):
+        self.workers[worker].finish(pick, ends)
+
+    @rule(worker=workers, ends=ENDS)
+    def run_on(self, worker, ends):
+        """A pool that is busy: one ends, the next begins, as the loop comes by."""
+        worker = self.workers[worker]
+        for _ in range(3):
+            worker.start(idle=False)
+            worker.finish(0, ends)
+            worker.start(idle=False)
+
+    @rule(worker=workers)
+    def look(self, worker):
+        self.workers[worker].ledger.flush()
+
+    @rule(worker=workers)
+    def write_back(self, worker):
+        self.workers[worker].ledger.write_back()
+
+    @rule(worker=workers)
+    def put_back(self, worker):
+        self.workers[worker].put_back()
+
+    @rule(worker=workers)
+    def lose_the_next_answer(self, worker):
+        self.workers[worker].losing.loses = True
+
+    @rule(worker=workers)
+    def die(self, worker):
+        self.workers[worker].ledger._stop.set()
+        self.workers[worker] = Worker(*self.sides[worker])
+
+    @rule(seconds=st.sampled_from([0.1, 1.1, LEASE + 1, 70.0]))
+    def pass_time(self, seconds):
+        """The living renew before their leases end."""
+        self.clock.forward(seconds)
+        for worker in self.workers:
+            worker.renew()
+
+    @invariant()
+    def never_more_than_there_are(self):
+        running = [task for worker in self.workers for task, _ in worker.running.values()]
+        assert all(running.count(task) <= most for task, most in MOST.items())
+
+    @invariant()
+    def what_runs_has_a_permit(self):
+        """In the broker's books, or as the successor of one that has: that is still to be written."""
+        held = {one.job_id for view in self.workers[0].limits.views() for one in view.holders}
+        for worker in self.workers:
+            for left in worker.gate._left:
+                if left.to and left.wanted.holder.job_id in held:
+                    held.add(left.to.job_id)
+        running = {holder.job_id for worker in self.workers for _, holder in worker.running.values()}
+        assert running <= held
+
+    def teardown(self):
+        """Everybody dies: after one lease all is free."""
+        for worker in self.workers:
+            worker.ledger._stop.set()
+        driver, limits = self.sides[0]
+        self.clock.forward(LEASE + 61)  # and those in line are forgotten
+        driver.rescue()
+        for task, most in MOST.items():
+            queue = f"fresh-{task}"
+            driver.put([NewJob(queue, "{}", f"{queue}-{number}") for number in range(most)])
+            fresh = [Holder(job.lease.token, job.id, task) for job in driver.reserve([queue], most, LEASE, "worker")]
+            key = key_of(OVERLAP, task, None)
+            taken = limits.take_free([Wanted(key, most, one) for one in fresh])
+            assert all(one.token in taken or limits.take(key, most, one) == 0 for one in fresh)
+        self.broker.empty()
+
+
+def test_whatever_happens_never_do_more_run_than_there_are_permits_and_none_sticks(broker):
+    examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
+    run_state_machine_as_test(
+        lambda: Histories(broker),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
