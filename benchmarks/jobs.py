@@ -24,7 +24,8 @@ QUEUE = "bench"
 COMMON = {"broker_url": BROKER, "task_default_queue": QUEUE, "worker_hijack_root_logger": False}
 
 if os.environ.get("BENCH_STOCK"):
-    app = Celery("bench", set_as_current=True, changes={**COMMON, "task_acks_late": True, "task_ignore_result": True})
+    stock = {"task_acks_late": True, "task_ignore_result": True, "result_backend": os.environ.get("BENCH_RESULTS")}
+    app = Celery("bench", set_as_current=True, changes={**COMMON, **stock})
 else:
     lease = float(os.environ.get("BENCH_LEASE", "30"))
     history = os.environ.get("BENCH_HISTORY", "all")
@@ -70,8 +71,14 @@ def member(number: int) -> None:
     """Do nothing, as a member of a batch."""
 
 
+@app.task(name="bench.ending", ignore_result=True)
+def ending(number: int) -> None:
+    """Say when a member has ended."""
+    note("end", number)
+
+
 @app.task(name="bench.told", ignore_result=True, bind=True)
-def told(self: Any, batch: str, number: int) -> None:  # noqa: ARG001  as callbacks are called
+def told(self: Any, batch: Any, number: int) -> None:  # noqa: ARG001  as callbacks are called
     """Say that a callback was called, and whether it is the same job, delivered again after a kill."""
     note("again" if (self.request.delivery_info or {}).get("redelivered") else "told", number)
 

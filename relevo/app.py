@@ -24,7 +24,19 @@ from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import coldstop, joining, listeners, opener, permits, prefork, recording, renewal, results, stopping
+from relevo.job import (
+    clearing,
+    coldstop,
+    joining,
+    listeners,
+    opener,
+    permits,
+    prefork,
+    recording,
+    renewal,
+    results,
+    stopping,
+)
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
@@ -92,6 +104,7 @@ def _wire(
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     joining.install(app)
+    clearing.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")

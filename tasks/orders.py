@@ -13,8 +13,6 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from celery import chain
-from celery.canvas import Signature
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -22,6 +20,7 @@ from app import settings
 from app.models import Order, OrderLine, StoreProduct, session
 from app.models.base import now
 from relevo.errors import JobFailedError, OptionError
+from relevo.job.chain import NewChain
 from tasks import app, email, fetching, storage
 from tasks.tables import Table, write
 
@@ -46,13 +45,14 @@ def place(user_id: int, store_id: int, lines: Mapping[int, int], shipping: str |
                        for product, quantity in lines.items()]  # fmt: skip
         db.add(order)
         db.flush()
-        return order.id, steps(order).apply_async(session=db).id
+        return order.id, steps(order).dispatch(session=db).id
 
 
-def steps(order: Order) -> Signature:
+def steps(order: Order) -> NewChain:
     """The chain of an order; shipping is a link of it only where there is an address."""
-    links = [pay, reserve, confirm, *([ship] if order.shipping else []), pick]
-    return chain(*(link.si(order.id) for link in links)).on_error(fail.si(order.id))
+    links = [pay, reserve, confirm, ship if order.shipping else None, pick]
+    made = app.chain(*(link and link.si(order.id) for link in links))
+    return made.name(f"order {order.id}").catch(fail.si(order.id))
 
 
 @app.task(name="orders.pay", **_STEP)
@@ -142,7 +142,7 @@ def fail(self: Any, order_id: int) -> None:  # noqa: ARG001 - bound as every ste
 @ship.failed
 @pick.failed
 def step_failed(job: Any, error: BaseException) -> None:
-    """The first step that has failed says why; `fail` follows as the chain's errback."""
+    """The first step that has failed says why; `fail` follows, the chain's `catch`."""
     with session() as db:
         if order := db.get(Order, job.args[0] if job.args else job.kwargs["order_id"]):
             order.error = order.error or email.told(error)

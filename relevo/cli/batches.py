@@ -68,6 +68,9 @@ def show_batch(context: click.Context, which: str, as_json: bool) -> None:
 def cancel(context: click.Context, which: str, yes: bool, as_json: bool) -> None:
     """Drop the members that have not started. Those that run go on."""
     batch = _found(context, which)
+    if batch.finished:
+        say(f"{batch.name!r} has finished: there is nothing to cancel.", as_json, **_told(batch))
+        return
     confirm(f"Cancel {batch.name!r}, of which {batch.pending} of {batch.total} have not ended?", yes)
     batch.cancel()
     say(f"{batch.name!r} was cancelled: {batch.pending} have not ended yet.", as_json, **_told(batch))

@@ -74,8 +74,8 @@ def delete(
     wanted = [*(job.id for job in found), *(id_ for id_ in ids if id_ not in missing)]
     if wanted:
         confirm(f"Delete {some(len(set(wanted)), 'job')} without a trace?", yes)
+    cancelling.counted(context.obj.app, store, found)  # first: what a crash leaves can be deleted again
     gone, forgotten = driver.delete(wanted), history.forget(store, wanted)
-    cancelling.counted(context.obj.app, store, found)
     say(f"{gone} deleted from the broker, {forgotten} from history.", as_json, broker=gone, history=forgotten,
         missing=missing)  # fmt: skip
     _end(missing)

@@ -12,6 +12,7 @@ from relevo.cli.options import Duration, limit_option
 from relevo.cli.output import confirm, json_option, moment, one_line_errors, say, show, some, yes_option
 from relevo.cli.payloads import task_of
 from relevo.drivers.contract import Driver, JobView, State
+from relevo.job import clearing
 
 
 @click.group("queues")
@@ -104,11 +105,11 @@ def resume(context: click.Context, names: tuple[str, ...]) -> None:
 @click.pass_context
 @one_line_errors
 def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete the pending and delayed jobs of these queues. What runs goes on."""
-    driver = driver_of(context)
+    """Delete the pending and delayed jobs of these queues. What runs goes on. For their batches they were cancelled."""
+    app, driver = context.obj.app, driver_of(context)
     waiting = {queue: (sizes := driver.sizes(queue)).pending + sizes.delayed for queue in names}
     confirm(f"Delete {some(sum(waiting.values()), 'job')} of {', '.join(names)}?", yes)
-    deleted = {queue: driver.clear(queue) for queue in dict.fromkeys(names)}
+    deleted = {queue: clearing.clear(app, driver, queue) for queue in dict.fromkeys(names)}
     say("\n".join(f"{queue}: {some(count, 'job')} deleted." for queue, count in deleted.items()), as_json, **deleted)
 
 

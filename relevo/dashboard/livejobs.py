@@ -9,7 +9,7 @@ from relevo.dashboard.pages import Action
 from relevo.dashboard.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job import cancel
+from relevo.job import cancel, clearing
 from relevo.store import search as searching
 from relevo.store.search import Search
 
@@ -106,5 +106,5 @@ class ClearQueue(OfQueue):
     name = "clear queue"
 
     def act(self, *_arguments: str) -> str:
-        queue = self.queue()
-        return f"{looks.counted(self.application.source.driver.clear(queue), 'job')} of {queue} deleted."
+        queue, source = self.queue(), self.application.source
+        return f"{looks.counted(clearing.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."

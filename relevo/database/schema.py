@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 
-from relevo.engine import ALONE
 from relevo.errors import SchemaError
+from relevo.servers import ALONE
 
 if TYPE_CHECKING:
     from alembic.config import Config

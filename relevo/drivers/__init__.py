@@ -43,6 +43,11 @@ def register() -> None:
     signals.worker_shutdown.connect(transport.worker_ended)
 
 
+def is_ours(url: Any) -> bool:
+    """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we have a driver for."""
+    return isinstance(url, str) and _scheme(url) in (*DATABASES, *REDIS, "relevo")
+
+
 def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:
     """The driver of this process for a broker url, made at the first call. A forked child gets its own.
 

@@ -17,7 +17,7 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
-from relevo.drivers import messages, receipts
+from relevo.drivers import clearing, messages, receipts
 from relevo.drivers.bulk import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
 from relevo.drivers.intake import Intake
@@ -86,13 +86,13 @@ class Channel(virtual.Channel):
             super().queue_delete(queue, if_unused, if_empty, **options)
 
     def _delete(self, queue: str, *_args: Any, **_options: Any) -> None:
-        self.driver.clear(queue)
+        clearing.clear(self.driver, queue)
 
     def _size(self, queue: str) -> int:
         return self.driver.sizes(queue).pending
 
     def _purge(self, queue: str) -> int:
-        return self.driver.clear(queue)
+        return clearing.clear(self.driver, queue)
 
     def _has_queue(self, queue: str, **_options: Any) -> bool:  # noqa: ARG002  there is nothing to declare
         return True

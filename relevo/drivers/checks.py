@@ -108,6 +108,12 @@ def text(what: str, value: str) -> None:
         raise OptionError(f"expected {what} to be a text that UTF-8 can hold, got {_show(value)}") from None
 
 
+def texts(what: str, values: Iterable[str]) -> None:
+    """Several texts of one kind."""
+    for value in values:
+        text(what, value)
+
+
 def priority(value: int) -> None:
     """0 is taken first, 9 last."""
     if not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY:

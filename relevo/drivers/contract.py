@@ -166,9 +166,10 @@ class Driver(ABC):
         """Make delayed jobs due now, by id. Returns how many. What is pending or reserved is left as it is."""
 
     @abstractmethod
-    def clear(self, queue: str) -> int:
+    def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         """Delete the pending and delayed jobs of a queue; reserved ones are left to their workers. Returns how many.
 
+        Those in whose payload one of the texts `but` occurs are left, and perhaps some that stand behind them.
         In a fair queue all keys begin anew, and it is one again only when the next key comes.
         """
 

@@ -14,6 +14,7 @@ batch's id as their first argument (an immutable one, `.si()`, doesn't).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -175,10 +176,15 @@ class Batches:
 
     def page(self, *, before: Batch | tuple[float, str] | None = None, limit: int = batches.PAGE) -> list[Batch]:
         """Batches, newest first; the next page is the one `before` the last one (or its `created_at` and `id`)."""
+        if not isinstance(limit, int) or limit < 0:
+            raise OptionError(f"expected limit to be 0 or more, got {limit!r}")
         before = (before.created_at, before.id) if isinstance(before, Batch) else before
         rows = batches.page(delivery_of(self.app).store, before=before, limit=limit)
         return [Batch(self.app, row) for row in rows]
 
     def prune(self, *, finished: float, unfinished: float | None = None) -> int:
         """Delete those that finished before an instant, and those that began before another and did not finish."""
+        for instant in (finished, 0.0 if unfinished is None else unfinished):
+            if not isinstance(instant, (int, float)) or not math.isfinite(instant):
+                raise OptionError(f"expected an instant in POSIX seconds, got {instant!r}")
         return batches.prune(delivery_of(self.app).store, finished=finished, unfinished=unfinished)

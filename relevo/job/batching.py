@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 import celery
 
+from relevo.errors import OptionError
 from relevo.job import chain, collect, launch, redaction, transactions
 from relevo.job.batch import Batches, NewBatch
 from relevo.job.chain import NewChain
@@ -19,6 +20,8 @@ class Batching(celery.Celery):
 
     def batch(self, members: Iterable[Any]) -> NewBatch:
         """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
+        if isinstance(members, (str, Mapping)) or not isinstance(members, Iterable):  # a signature is a mapping
+            raise OptionError(f"expected the members of a batch to be a list, or any iterable of them, got {members!r}")
         return NewBatch(self, members)
 
     def chain(self, *links: Any) -> NewChain:
@@ -33,6 +36,10 @@ class Batching(celery.Celery):
     def send_batch(self, new: NewBatch, id_: str, session: Any = None) -> BatchRow:
         """The way out for every batch."""
         return launch.launch(new, id_, session)
+
+    def send_chain(self, new: NewChain, id_: str, session: Any = None) -> BatchRow:
+        """The way out for every chain of ours."""
+        return chain.launched(new, id_, session)
 
     def send_in_session(self, session: Any, send: Callable[[], Any]) -> Any:
         """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns what it returns."""

@@ -20,6 +20,7 @@ from itertools import groupby
 from typing import Any
 
 from celery.app.task import Context
+from sqlalchemy import Connection
 
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, HeldJob
@@ -27,6 +28,7 @@ from relevo.drivers.values import JobView, State
 from relevo.job import endings, members
 from relevo.job.delivery import delivery_of
 from relevo.store import history, outcomes, tally
+from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending
 from relevo.store.session import Store
 
@@ -68,11 +70,11 @@ def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
         history.forget(store, [job.id for job in jobs])
         counted(app, store, jobs)
 
-    return len(_taken_out(driver, list(ids), forget))
+    return len(taken_out(driver, list(ids), forget))
 
 
 def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
-    done.withdrawn.extend(_taken_out(driver, ids, lambda jobs: _record(app, store, jobs)))
+    done.withdrawn.extend(taken_out(driver, ids, lambda jobs: _record(app, store, jobs)))
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
     if held:
         driver.delete([job.id for job in held])
@@ -83,7 +85,7 @@ def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], termina
         _record(app, store, [job for job in running if not _has_ended(store, job)])
 
 
-def _taken_out(driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]) -> list[JobView]:
+def taken_out(driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]) -> list[JobView]:
     """Take what waits out of the broker, once it is recorded. Returns it, as it was."""
     waiting = driver.hold(ids, HELD, BY)
     jobs = [job.was for job in waiting]
@@ -132,19 +134,27 @@ def _attempts(job: HeldJob) -> int:
     return job.was.attempts
 
 
-def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
-    """Jobs were deleted without a trace: for the batches and chords that they were members of they were cancelled."""
+def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
+    """Jobs are deleted without a trace: for the batches and chords that they are members of they were cancelled.
+
+    Returns the ids of the jobs that were handed in for it: callbacks.
+    """
     ended = [Ending(listed=False, members=ends, sent=members.sent_uuid(each))
              for each in (Waiting(app, job) for job in jobs)
              if (ends := members.ends_of(each, tally.CANCELLED)) or members.sent_uuid(each)]  # fmt: skip
-    if ended:
-        _written(app, store, ended)
+    return _written(app, store, ended) if ended else set()
 
 
-def _written(app: Any, store: Store, ended: Sequence[Ending]) -> None:
-    delivery = delivery_of(app)
-    outcomes.write(store, ended, delivery)  # with the callbacks of the batches that end with these
+def _written(app: Any, store: Store, ended: Sequence[Ending]) -> set[str]:
+    delivery, handed_in = delivery_of(app), set[str]()
+
+    def deliver(connection: Connection, sendings: Sequence[Sending]) -> None:
+        handed_in.update(each.uuid for each in sendings)
+        delivery(connection, sendings)
+
+    outcomes.write(store, ended, deliver)  # with the callbacks of the batches that end with these
     delivery.after_commit(app.settings.queue_connection)
+    return handed_in
 
 
 class Waiting:

@@ -83,7 +83,7 @@ class NewChain:
         With `session` it exists if and only if that session commits. With an `id` a second dispatch does nothing.
         """
         launch.check_id(id)
-        return Batch(self.app, _launched(self, id or uuid(), session))
+        return Batch(self.app, self.app.send_chain(self, id or uuid(), session))
 
     @property
     def _batch(self) -> NewBatch:
@@ -93,11 +93,9 @@ class NewChain:
         return replace(self, called=said.called, callbacks=said.callbacks, queue=said.queue, connection=said.connection)
 
 
-def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
-    way = delivery_of(new.app)
-    links = [_link(new.app, each) for each in new.links if each is not None]
-    if not links:
-        raise OptionError("expected a chain of at least one link, got none")
+def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
+    """Send a chain. Returns it as it then is."""
+    way, links = delivery_of(new.app), links_of(new)
     row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
                   tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
     if new.app.conf.task_always_eager:
@@ -118,6 +116,14 @@ def _launched(new: NewChain, id_: str, session: Any) -> BatchRow:
     way.store.write(open_)
     way.after_commit(row.connection)
     return batches.find(way.store, id_) or row
+
+
+def links_of(new: NewChain) -> list[Signature]:
+    """The links of a chain in the making. Raises OptionError for what can't be one, or if there is none."""
+    links = [_link(new.app, each) for each in new.links if each is not None]
+    if not links:
+        raise OptionError("expected a chain of at least one link, got none")
+    return links
 
 
 def _link(app: Any, link: Any) -> Signature:

@@ -23,13 +23,14 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
-from relevo.drivers import messages
+from relevo.drivers import messages, receipts
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
-from relevo.errors import DriverError, DriverUnavailableError, SettingsError, did_you_mean
-from relevo.job.members import SENT
-from relevo.store import failed, outbox
+from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
+from relevo.job import members
+from relevo.store import batches, failed, outbox, tally
+from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.outbox import Sending
 from relevo.store.session import Store, store_for
@@ -59,7 +60,8 @@ class Delivery:
             if driver is None:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
-                database_jobs.put(connection, [_new_job(each) for each in these], driver.now())
+                jobs = [_new_job(each) for each in these]
+                receipts.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
@@ -106,12 +108,12 @@ class Delivery:
         broker = self.broker_of(name)
         while sent == outbox.PAGE:
             try:
-                sent = outbox.forward(self.store, name, lambda rows: self.put(broker, rows))
+                sent = outbox.forward(self.store, name, lambda _, rows: self.put(broker, rows))
             except DriverUnavailableError:
                 raise
-            except DriverError:
+            except (DriverError, OptionError):
                 logger.exception("jobs of the outbox were refused together, each is tried alone")
-                sent = outbox.forward(self.store, name, lambda rows: self.put_or_fail(broker, rows), 1)
+                sent = outbox.forward(self.store, name, functools.partial(self.put_or_fail, broker), 1)
                 sent = outbox.PAGE if sent else 0
             total += sent
         return total
@@ -123,7 +125,8 @@ class Delivery:
                 for each in sendings:
                     connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
         else:
-            broker.put([_new_job(each) for each in sendings])
+            jobs = [_new_job(each) for each in sendings]
+            receipts.tell(jobs, broker.put(jobs))
 
     def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""
@@ -133,23 +136,22 @@ class Delivery:
         else:
             broker.put(jobs)
 
-    def put_or_fail(self, broker: Any, sendings: Sequence[Sending]) -> None:
-        """Put jobs; those that the broker refuses have failed."""
+    def put_or_fail(self, broker: Any, connection: Connection, sendings: Sequence[Sending]) -> None:
+        """Put jobs; those that the broker refuses have failed, in a transaction of the caller's."""
         try:
             self.put(broker, sendings)
         except DriverUnavailableError:
             raise
-        except DriverError as error:
-            refused = [_refused(each, error) for each in sendings]
-            self.store.write(lambda connection: failed.record(connection, refused))
+        except (DriverError, OptionError) as error:
+            failed.record(connection, [_refused(each, error) for each in sendings])
+            batches.prepared([end for each in sendings for end in _ends(each)], self)(connection)
 
     def broker_of(self, name: str) -> Any:
         """The driver of a connection, or its url where the broker is none of ours. Raises DriverUnavailableError."""
         key = (os.getpid(), name)
         if key not in self._drivers:
             url = self.url_of(name)
-            scheme = url.partition(":")[0].partition("+")[0]
-            if scheme in (*drivers.DATABASES, *drivers.REDIS, "relevo"):
+            if drivers.is_ours(url):
                 with self.app.connection_for_write(url) as connection:
                     self._drivers[key] = connection.default_channel.driver
             else:
@@ -201,11 +203,17 @@ def _new_job(each: Sending) -> NewJob:
 def _marked(each: Sending) -> Sending:
     """With the header that makes its end a receipt."""
     message = json.loads(each.payload)
-    message["headers"] = {**(message.get("headers") or {}), SENT: True}
+    message["headers"] = {**(message.get("headers") or {}), members.SENT: True}
     return replace(each, payload=messages.dumps(message))
 
 
-def _refused(each: Sending, error: DriverError) -> FailedJob:
+def _ends(each: Sending) -> tuple[MemberEnd, ...]:
+    """What it means to batches that a job has failed before it was put."""
+    headers, (_, _, embed) = messages.headers_of(each.payload), messages.body_of(each.payload)
+    return members.ends_of_message(headers, embed, each.uuid, tally.FAILED)
+
+
+def _refused(each: Sending, error: Exception) -> FailedJob:
     headers = messages.loads(each.payload).get("headers") or {}
     return FailedJob(uuid=each.uuid, queue=each.queue, connection=each.connection, payload=each.payload,
                      task=headers.get("task"), exception=type(error).__name__, message=str(error),

@@ -19,6 +19,7 @@ from celery.canvas import Signature, _chain
 from sqlalchemy import Connection
 
 from relevo import clock
+from relevo.drivers import checks
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
@@ -79,10 +80,15 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
 
 
 def cancel(app: Any, id_: str) -> BatchRow:
-    """Cancel a batch; one whose dispatcher has died is closed. Raises BatchError when there is none."""
+    """Cancel a batch; one whose dispatcher has died is closed, one that has finished stays as it is.
+
+    Raises BatchError when there is none.
+    """
     way = delivery_of(app)
 
-    def cancelled(row: BatchRow) -> Tally:
+    def cancelled(row: BatchRow) -> Tally | None:
+        if row.tally.finished_at is not None:
+            return None
         return replace(row.tally, streams=0, cancelled_at=row.tally.cancelled_at or clock.now())
 
     row = way.store.write(lambda connection: batches.change(connection, id_, way, cancelled))
@@ -101,7 +107,8 @@ def abandon(way: Delivery) -> None:
 def check_id(id_: Any) -> None:
     """Raise OptionError for what can't be the id of a batch."""
     if id_ is not None and (not isinstance(id_, str) or not id_ or len(id_) > LONGEST_ID):
-        raise OptionError(f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r}")
+        raise OptionError(f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r:.200}")
+    checks.text("the id of a batch", id_ or "")
 
 
 def check_callback(callback: Callback, signature: Any) -> None:

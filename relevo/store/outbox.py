@@ -93,14 +93,16 @@ def connections(store: Store) -> list[str]:
     return list(store.read(lambda connection: connection.execute(query).scalars().all()))
 
 
-def forward(store: Store, name: str, put: Callable[[Sequence[Sending]], None], limit: int = PAGE) -> int:
+def forward(
+    store: Store, name: str, put: Callable[[Connection, Sequence[Sending]], None], limit: int = PAGE
+) -> int:  # fmt: skip
     """Give the first rows of a connection to `put`, and delete them. Returns how many. What `put` raises undoes it."""
     query = select(outbox).where(outbox.c.connection == name).order_by(outbox.c.id).limit(limit).with_for_update()
 
     def forwarded(connection: Connection) -> int:
         rows = connection.execute(query).all()
         if rows:
-            put([_sending(row) for row in rows])
+            put(connection, [_sending(row) for row in rows])
             connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
         return len(rows)
 

@@ -32,8 +32,7 @@ class DispatchedBatch:
     connection: str | None
 
     def __str__(self) -> str:
-        said = f"{self.name or 'a batch'} of {Fork(self.members)}"
-        return said + "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in self.callbacks.items())
+        return f"{self.name or 'a batch'} of {Fork(self.members)}{with_callbacks(self.callbacks)}"
 
 
 class BatchAssertions(GroupAssertions, ABC):
@@ -76,18 +75,10 @@ class BatchAssertions(GroupAssertions, ABC):
 
     def keep_batch(self, new: NewBatch, members: list[Any], id_: str, session: Any = None) -> BatchRow:
         """Note a batch (with a session, when that commits). Returns it as it would be once it is sent."""
-        calls = {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
-        batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), calls, new.failures_allowed, new.queue,
-                                new.connection)  # fmt: skip
-        if session is None:
-            self._batches.append(batch)
-        else:
-            transactions.after_commit(session, lambda: self._batches.append(batch))
-        tally = Tally(total=len(members), allow_failures=new.failures_allowed)
-        return BatchRow(
-            id=id_, name=new.called or "batch", connection=new.connection or "", queue=new.queue, callbacks={},
-            created_at=clock.now(), tally=tally,
-        )  # fmt: skip
+        batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), callbacks_of(new), new.failures_allowed,
+                                new.queue, new.connection)  # fmt: skip
+        note(self._batches, batch, session)
+        return row_of(new, id_, Tally(total=len(members), allow_failures=new.failures_allowed))
 
     def takes_batch(self, members: Iterable[Any]) -> bool:
         """Whether every member of a batch is one of this fake's."""
@@ -102,6 +93,30 @@ class BatchAssertions(GroupAssertions, ABC):
             listed = "".join(f"\n  {number}. {batch}" for number, batch in enumerate(self.batches(), 1))
             said = f"batches:{listed}" if listed else "no batch was dispatched"
             raise AssertionError(f"expected {expected}\n{said}")
+
+
+def callbacks_of(new: Any) -> dict[str, tuple[Steps, ...]]:
+    """The steps of each callback of a batch or a chain in the making."""
+    return {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
+
+
+def with_callbacks(callbacks: dict[str, tuple[Steps, ...]]) -> str:
+    """What is said of them behind what they belong to."""
+    return "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in callbacks.items())
+
+
+def note(where: list[Any], what: Any, session: Any) -> None:
+    """Note what was dispatched: now, or when the session commits that it was dispatched in."""
+    if session is None:
+        where.append(what)
+    else:
+        transactions.after_commit(session, lambda: where.append(what))
+
+
+def row_of(new: Any, id_: str, tally: Tally) -> BatchRow:
+    """A batch or a chain as it would be once it is sent."""
+    return BatchRow(id=id_, name=new.called or tally.kind.value, connection=new.connection or "", queue=new.queue,
+                    callbacks={}, created_at=clock.now(), tally=tally)  # fmt: skip
 
 
 def read(new: NewBatch) -> list[Any]:

@@ -20,6 +20,10 @@ from relevo.job import payload
 from relevo.job.task import Task
 from relevo.testing.steps import Leaf, Steps, call, shown, steps
 
+#: The header of a link of one of our chains: which one's.
+CHAIN = "relevo_fake_chain"
+_OURS = (payload.HEADER, CHAIN)
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
@@ -94,7 +98,7 @@ def recorded(app: Any, name: str, message: Any, asked: Mapping[str, Any], sent: 
         id=headers["id"], task=name, args=tuple(args), kwargs=dict(kwargs), queue=_queue(app, sent),
         delay=_delay(asked, headers, now), eta=asked["eta"] if isinstance(asked.get("eta"), datetime) else None,
         options=_options(app, headers, sent), tags=_tags(app, name, headers, args, kwargs),
-        headers={key: value for key, value in (sent.get("headers") or {}).items() if key != payload.HEADER},
+        headers={key: value for key, value in (sent.get("headers") or {}).items() if key not in _OURS},
         chain=steps(chain), group=headers["group"] or _first(ends, "group_id"),
         chord=steps(_first(ends, "chord") or []), links=steps(embed["callbacks"] or []),
         dispatched_at=now, expires_at=_instant(asked.get("expires") or headers["expires"], now),

@@ -18,7 +18,7 @@ from relevo.drivers import receipts
 from relevo.drivers.values import Placed
 from relevo.errors import FakeError
 from relevo.testing import interception
-from relevo.testing.batched import BatchAssertions
+from relevo.testing.chained import ChainAssertions
 from relevo.testing.dispatch_assertions import DispatchAssertions
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.work import Work
@@ -26,7 +26,7 @@ from relevo.testing.work import Work
 __tracebackhide__ = True
 
 
-class Fake(DispatchAssertions, BatchAssertions, Work):
+class Fake(DispatchAssertions, ChainAssertions, Work):
     """Takes the jobs of an app's tasks in the broker's place. See `fake`."""
 
     def __init__(self, app: Any, only: Iterable[Any] | None, except_: Iterable[Any] | None) -> None:

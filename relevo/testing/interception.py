@@ -25,7 +25,8 @@ from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
 from relevo.job import collect, transactions
-from relevo.testing import batched
+from relevo.job.chain import links_of
+from relevo.testing import batched, chained
 from relevo.testing.dispatched import Dispatched, recorded
 from relevo.testing.replaced import Replaced, task_progress
 
@@ -65,7 +66,8 @@ class Interception:
             Replaced(app.conf.changes, "task_always_eager", lambda _eager: False),
             Replaced(app, "send_task", self._sending),
             Replaced(app.amqp, "send_task_message", self._writing),
-            *([Replaced(app, "send_batch", self._batching), Replaced(app, "send_in_session", self._joining)]
+            *([Replaced(app, "send_batch", self._batching), Replaced(app, "send_chain", self._chaining),
+               Replaced(app, "send_in_session", self._joining)]
               if hasattr(app, "send_batch") else ()),
             task_progress,
         ]
@@ -102,13 +104,18 @@ class Interception:
 
     def _joining(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_in_session(session: Any, send: Callable[[], Any]) -> Any:
-            before, self._mine.session = self._session, session
-            try:
+            with self._in(session):
                 return original(session, send)
-            finally:
-                self._mine.session = before
 
         return send_in_session
+
+    @contextmanager
+    def _in(self, session: Any) -> Iterator[None]:
+        before, self._mine.session = self._session, session
+        try:
+            yield
+        finally:
+            self._mine.session = before
 
     @property
     def _session(self) -> Any:
@@ -138,6 +145,18 @@ class Interception:
             return fake.keep_batch(new, members, id_, session)
 
         return send_batch
+
+    def _chaining(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def send_chain(new: Any, id_: str, session: Any = None) -> Any:
+            links = links_of(new)
+            fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(links)), None)
+            if fake is None:
+                return original(new, id_, session)
+            with self._in(session):
+                chained.celerys(new, links, id_).apply_async()
+            return fake.keep_chain(new, links, id_, session)
+
+        return send_chain
 
     def taker(self, name: str) -> Fake | None:
         """The fake that gets jobs of this task: the innermost of those that want them."""

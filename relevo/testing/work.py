@@ -6,6 +6,7 @@ are due when the engine's clock says so, and `travel` moves it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -25,7 +26,7 @@ __tracebackhide__ = True
 MOST_ATTEMPTS = 100
 
 
-class Work(Records):
+class Work(Records, ABC):
     """What a fake does with its jobs."""
 
     def __init__(self, app: Any) -> None:
@@ -116,7 +117,12 @@ class Work(Records):
         else:
             with self._lock:
                 self._keys.free(record.id)
+            self.attempted(done)
         return done
+
+    @abstractmethod
+    def attempted(self, attempt: Attempt) -> None:
+        """An attempt of a job that was dispatched has ended, and it was the last."""
 
     def _attempt(self, record: Dispatched) -> tuple[Attempt, Any]:
         with self._lock:

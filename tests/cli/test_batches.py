@@ -50,6 +50,21 @@ def test_cancel_asks_and_drops_what_has_not_started(run, batch):
     assert batch.refresh().cancelled
 
 
+def test_cancelling_twice_is_the_same_and_what_has_finished_stays_as_it_is(run, store, batch):
+    for _ in range(2):
+        assert "was cancelled: 4 have not ended yet" in run(batches, "cancel", batch.id, "--yes").output
+    cancelled_at = batch.refresh().cancelled_at
+    end(store, batch, *["completed"] * 4)
+    assert "has finished: there is nothing to cancel" in run(batches, "cancel", batch.id).output
+    assert batch.cancel().cancelled_at == cancelled_at
+
+
+def test_what_was_never_cancelled_can_not_be_when_it_has_finished(run, store, batch):
+    end(store, batch, *["completed"] * 4)
+    assert json.loads(run(batches, "cancel", batch.id, "--json").output)["cancelled"] is False
+    assert not batch.cancel().cancelled
+
+
 def test_retry_puts_its_failed_members_back(run, store, driver, batch):
     [view, *_] = driver.peek("default", "pending")
     job = FailedJob(uuid=view.id, queue="default", connection="database", payload=view.payload, task="shop.work",

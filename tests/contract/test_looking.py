@@ -222,6 +222,17 @@ def test_clear_of_an_empty_queue_is_nothing(driver):
     assert driver.clear("unused") == 0
 
 
+def test_clear_leaves_jobs_with_a_text_that_it_is_told(driver, clock):
+    put(driver, "a", "b")
+    put(driver, "kept", "kept", payload='{"50%_x": "ÄΩ"}', priority=0)
+    driver.put([job(id="later", payload="50%_x", available_at=clock() + 60), job(id="gone", available_at=clock() + 60)])
+    put(driver, "near", payload='{"50 px": 1}')
+    assert driver.clear("default", ["not there", "50%_x"]) == 4
+    assert sorted(ids(view for state in State for view in driver.peek("default", state))) == ["kept", "kept", "later"]
+    assert driver.clear("default", ["Ω"]) == 1
+    assert driver.clear("default") == 2
+
+
 def test_a_job_that_was_reserved_during_a_clear_can_come_back(driver, clock, three):
     driver.clear("default")
     clock.forward(LEASE)

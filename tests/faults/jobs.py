@@ -16,7 +16,8 @@ from celery import signals
 
 from relevo import config
 from relevo.app import create_app
-from relevo.job.middleware import RateLimited, ThrottleErrors, WithoutOverlapping
+from relevo.job.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
+from relevo.job.transactions import after_commit
 from relevo.limits.rates import Rate
 
 BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])
@@ -166,6 +167,27 @@ def part(number: int) -> int:
     """A member of a chord."""
     note("part", number)
     return number
+
+
+@app.task(name="told.dies", bind=True, ignore_result=True)
+def told_dies(self: Any, batch: str, what: str) -> None:
+    """A callback whose worker is killed when it has run, before it can be acked; the second time it is not."""
+    note("told", [what, self.request.id])
+    _kill_worker_once(what)
+
+
+@app.task(name="told.once", bind=True, ignore_result=True, middleware=[Transaction(once=True)])
+def told_once(self: Any, batch: str, what: str) -> None:
+    """The same with a receipt: it is killed when its transaction has committed."""
+    note("told", [what, self.request.id])
+    after_commit(session(), lambda: _kill_worker_once(what))
+
+
+def _kill_worker_once(what: str) -> None:
+    gate = f"{JOURNAL}.{what}"
+    if not os.path.exists(gate):  # noqa: PTH110  as above
+        os.close(os.open(gate, os.O_CREAT | os.O_WRONLY, 0o600))
+        kill_worker(0)
 
 
 @app.task(name="told", ignore_result=True)

@@ -29,6 +29,12 @@ def app(site):
     @app.task(name="told", shared=False)
     def told(batch, what): ...
 
+    @app.task(name="told.dies", shared=False)
+    def told_dies(batch, what): ...
+
+    @app.task(name="told.once", shared=False)
+    def told_once(batch, what): ...
+
     @app.task(name="part", shared=False)
     def part(number): ...
 
@@ -60,3 +66,26 @@ def test_whoever_is_killed_the_counts_are_exact_and_each_callback_comes_once(sit
     counted = app.batches.find(parts.parent.id)
     assert (counted.kind, counted.total, counted.completed, counted.failed) == ("chord", PARTS, PARTS, 0)
     assert site.facts("joined") == [list(range(PARTS))]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and_runs_again(site, app):
+    """Delivered twice, under one id; and one with a receipt takes effect once all the same."""
+    dies, once = app.tasks["told.dies"], app.tasks["told.once"]
+    members = (app.tasks["member"].si(n) for n in range(5))
+    batch = app.batch(members).then(dies.s("then")).finally_(once.s("finally")).dispatch()
+    workers = 0
+    while not _all_was_told(site):
+        workers += 1
+        with site.worker("-c", "1") as worker:
+            site.until(lambda worker=worker: _all_was_told(site) or not worker.alive(), "for its end, or for all of it")
+    ran = Counter(map(tuple, site.facts("told")))
+    assert set(ran) == {("then", f"{batch.id}.then"), ("finally", f"{batch.id}.finally")}
+    assert ran["finally", f"{batch.id}.finally"] == 1
+    assert ran["then", f"{batch.id}.then"] >= 2  # three times, if the other one takes its worker with it, too
+    assert workers >= 3
+    assert (batch.refresh().completed, sorted(site.facts("end"))) == (5, list(range(5)))
+
+
+def _all_was_told(site):
+    return len(site.facts("told")) >= 3 and site.empty()

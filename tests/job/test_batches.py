@@ -232,6 +232,47 @@ def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
         app.batch([]).dispatch(id="x" * 200)
     with pytest.raises(TypeError):
         app.batch([work.s()]).dispatch()
+    for members in (None, 7, "abc", work.s(1), {"a": 1}):
+        with pytest.raises(OptionError, match="expected the members of a batch"):
+            app.batch(members)
+    for id_ in ("a\0b", "a\ud800b"):
+        with pytest.raises(OptionError, match="expected the id of a batch to be a text"):
+            app.batch([work.s(1)]).dispatch(id=id_)
+    for instant in ("x", float("nan"), None):
+        with pytest.raises(OptionError, match="POSIX seconds"):
+            app.batches.prune(finished=instant)
+    with pytest.raises(OptionError, match="limit"):
+        app.batches.page(limit=-1)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_queue_that_no_broker_takes_is_an_error_of_the_dispatch(app, name):
+    work, say = t(app, "work"), t(app, "say")
+    for new in (app.batch([work.s(1)]).on_queue(name), app.chain(work.s(1)).on_queue(name),
+                app.batch([work.s(1).set(queue=name)]), app.batch([]).then(say.s().set(queue=name))):  # fmt: skip
+        with pytest.raises(OptionError, match="expected queue to"):
+            new.dispatch()
+
+
+def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes_on_under_its_id(app, told):
+    work, say = t(app, "work"), t(app, "say")
+
+    def members(until):
+        for number in range(until):
+            yield work.s(number)
+        if until < 1200:
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        app.batch(members(1100)).then(say.s()).dispatch(id="half")
+    assert (app.batches.find("half").total, app.batches.find("half").finished) == (1000, False)
+    assert app.batch(members(1200)).then(say.s()).dispatch(id="half").total == 1200
+
+
+def test_names_are_whatever_people_write(app):
+    names = ["Ünïcødé \N{PARTY POPPER} 漢字", "x" * 10_000, "a\0b", "a\ud800b"]
+    made = [app.batch([]).name(name).dispatch().refresh().name for name in names]
+    assert made == [names[0], "x" * 255, "a\\x00b", "a\\ud800b"]
 
 
 @pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])

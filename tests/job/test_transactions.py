@@ -14,7 +14,8 @@ from relevo.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.job.delivery import delivery_of
 from relevo.job.middleware.transaction import Transaction
-from relevo.store import outbox, receipts
+from relevo.store import failed, outbox, receipts
+from relevo.store.outbox import Sending
 from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures
 from tests.waiting import eventually
 
@@ -103,6 +104,21 @@ def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, s
     with working(app, 1):
         eventually(lambda: told_of("work") == list(range(5)))
     assert outbox.status(way.store) == []
+
+
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
+def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, session):  # noqa: F811
+    way = delivery_of(app)
+    batch = app.batch([t(app, "work").s(0)]).dispatch()
+    payload = json.dumps({"headers": {"relevo_member": [[batch.id, 0]]}, "body": "[[], {}, {}]"})
+    bad = Sending(connection="redis", queue="x" * 300, uuid="bad", payload=payload)
+    way.store.write(lambda connection: outbox.add(connection, [bad]))
+    t(app, "work").dispatch(1, session=session)
+    session.commit()
+    assert waiting(app) == 2
+    assert outbox.status(way.store) == []
+    assert [job.uuid for job in failed.page(way.store)] == ["bad"]
+    assert batch.refresh().failed == 1
 
 
 @pytest.mark.parametrize("app", ["redis"], indirect=True)

@@ -30,7 +30,7 @@ from relevo.drivers.contract import (
     Placed,
     ReservedJob,
 )
-from relevo.drivers.database import bells, jobs, leases, mailboxes
+from relevo.drivers.database import bells, fair, jobs, leases, mailboxes
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.dues import Dues
 from relevo.drivers.database.pausing import Pausing
@@ -163,9 +163,15 @@ class DatabaseDriver(Pausing):
         self.ringer.ring()
         return hastened
 
-    def clear(self, queue: str) -> int:
+    def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         checks.queues([queue])
-        return self.connections.write(lambda connection: jobs.clear(connection, queue))
+        checks.texts("but", but)
+        self.connections.write(lambda connection: fair.forget(connection, queue))
+        total, portion = 0, jobs.BATCH
+        while portion == jobs.BATCH:
+            portion = self.connections.write(lambda connection: jobs.clear(connection, queue, but))
+            total += portion
+        return total
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

@@ -179,10 +179,11 @@ class MemoryDriver(Pausing):
             self._changes += 1
             return self._jobs.hasten(wanted, self.now())
 
-    def clear(self, queue: str) -> int:
+    def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         checks.queues([queue])
+        checks.texts("but", but)
         with self._lock:
-            return self._jobs.clear(queue)
+            return self._jobs.clear(queue, but)
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

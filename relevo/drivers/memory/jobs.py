@@ -99,10 +99,10 @@ class Jobs:
             job.available_at, job.turn = now, None
         return len(delayed)
 
-    def clear(self, queue: str) -> int:
-        """Forget the jobs of a queue that nobody holds. Returns how many."""
+    def clear(self, queue: str, but: Sequence[str]) -> int:
+        """Forget the jobs of a queue that nobody holds, if none of these texts is in them. Returns how many."""
         self._turns.forget(queue)
-        return self.forget(self.free(queue))
+        return self.forget([job for job in self.free(queue) if not any(text in job.payload for text in but)])
 
     def free(self, queue: str) -> list[Job]:
         """The jobs of a queue that nobody holds."""

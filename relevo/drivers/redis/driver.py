@@ -130,7 +130,7 @@ class RedisDriver(Pausing):
     def rescue(self) -> int:
         return sum(self._portions("rescue", queue) for queue in self.queues())
 
-    def _portions(self, name: str, queue: str, *more: str) -> int:
+    def _portions(self, name: str, queue: str, *more: str | int) -> int:
         total, portion = 0, PORTION
         while portion >= PORTION:
             portion = int(self._run(name, queue, PORTION, *more))
@@ -155,9 +155,10 @@ class RedisDriver(Pausing):
         checks.names("id", wanted)
         return sum(int(self._run("hasten", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
 
-    def clear(self, queue: str) -> int:
+    def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         checks.queues([queue])
-        return self._portions("clear", queue, *self.keys.kombu(queue))
+        checks.texts("but", but)
+        return self._portions("clear", queue, len(but), *but, *self.keys.kombu(queue))
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

@@ -1,18 +1,30 @@
--- Delete pending and delayed jobs of a queue, at most `limit`, and what lies in kombu's lists.
--- ARGV: time, queue, limit, kombu's lists. Returns how many.
+-- Delete pending and delayed jobs of a queue, and what lies in kombu's lists; looks at no more than `limit`.
+-- ARGV: time, queue, limit, a count, so many texts, kombu's lists. Returns how many are gone. A job in whose payload one
+-- of the texts occurs is left.
 -- In portions, because a million in one call would stop Redis for everybody.
 begin()
-local queue, left, cleared = ARGV[2], tonumber(ARGV[3]), 0
-local function empty(key)
-    if left <= 0 then return end
-    local popped = redis.call('ZPOPMIN', key, left)
-    for at = 1, #popped, 2 do
-        local job = load(popped[at])
-        if job then forget(popped[at], job) end
-        left, cleared = left - 1, cleared + 1
+local queue, left, cleared, texts, kept = ARGV[2], tonumber(ARGV[3]), 0, tonumber(ARGV[4]), false
+local function spared(number)
+    local payload = texts > 0 and redis.call('HGET', payloads_key, number) or ''
+    for at = 5, 4 + texts do
+        if string.find(payload, ARGV[at], 1, true) then return true end
     end
 end
-for at = 4, #ARGV do
+local function empty(key)
+    if left <= 0 then return end
+    for _, number in ipairs(redis.call('ZRANGE', key, 0, left - 1)) do
+        left = left - 1
+        if spared(number) then
+            kept = true
+        else
+            local job = load(number)
+            redis.call('ZREM', key, number)
+            if job then forget(number, job) end
+            cleared = cleared + 1
+        end
+    end
+end
+for at = 5 + texts, #ARGV do
     cleared = cleared + redis.call('LLEN', ARGV[at])
     redis.call('UNLINK', ARGV[at])
 end
@@ -21,5 +33,5 @@ for priority = 0, 9 do
     redis.call('DEL', turns_key(queue, priority)) -- nobody has had a turn any more
 end
 empty(delayed_key(queue))
-redis.call('DEL', bell_key(queue))
+if not kept then redis.call('DEL', bell_key(queue)) end
 return cleared

@@ -1,0 +1,262 @@
+"""The life of a batch, a chain, a chord, without a worker, and the death of whoever does a step of it.
+
+Jobs are taken from the broker, run by Celery's own tracer as in a pool process, and recorded as the worker's recorder
+would. `Fate` kills the thread that does all this before its k-th statement, commit or script.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+
+from celery import chord
+from celery.app.trace import build_tracer
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+
+from relevo import config
+from relevo.app import create_app
+from relevo.drivers import driver_for, messages
+from relevo.drivers.database.table import jobs as jobs_table
+from relevo.drivers.redis.scripts import Scripts
+from relevo.engine import make_engine
+from relevo.job import members
+from relevo.job.delivery import delivery_of
+from relevo.store import outbox, outcomes, tally
+from relevo.store.batches import ended_members
+from relevo.store.outcomes import Ending
+from relevo.store.tables import metadata
+
+QUEUE, MEMBERS = "crash", 3
+TABLES = (*metadata.tables.values(), jobs_table)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it is done any more, but what the database does when a connection ends."""
+
+
+class Fate:
+    """Kills this thread before the k-th of a life's steps: its statements and commits; or, where `whole`, before and
+    behind each transaction and each script of Redis, between which nothing can be half done.
+    """
+
+    def __init__(self):
+        self.whole, self.steps, self.at, self.thread, self.pools = False, 0, None, threading.get_ident(), []
+        self.struck = self.committed = False
+
+    def statement(self, connection, *_event):
+        if (not self.whole or self.committed) and connection.engine.pool in self.pools:
+            self.step(connection)
+
+    def commit(self, connection):
+        if connection.engine.pool in self.pools:  # and not Celery's, which keeps results
+            self.step(connection)
+            self.committed = True
+
+    def step(self, connection=None):
+        self.committed = False
+        if threading.get_ident() == self.thread and self.at is not None:
+            self.steps += 1
+            if self.steps == self.at:
+                self.struck = True
+                if connection is not None:
+                    connection.invalidate()
+                raise Killed
+
+    def script(self, scripts, run, *arguments):
+        self.step()
+        answer = run(scripts, *arguments)
+        self.step()
+        return answer
+
+    @contextmanager
+    def at_step(self, number):
+        """Within the block the thread is killed at this step, if it comes so far; it ends the block."""
+        self.steps, self.at, self.struck, self.committed = 0, number, False, False
+        try:
+            yield self
+        except BaseException:  # whatever was still said after its death
+            if not self.struck:
+                raise
+        finally:
+            self.at = None
+
+    @contextmanager
+    def watching(self):
+        """Within the block the steps are seen."""
+        seen = (("before_cursor_execute", self.statement), ("commit", self.commit))
+        for name, see in seen:
+            event.listen(Engine, name, see)
+        run, Scripts.run = Scripts.run, lambda *given: self.script(given[0], run, *given[1:])
+        try:
+            yield self
+        finally:
+            Scripts.run = run
+            for name, see in seen:
+                event.remove(Engine, name, see)
+
+
+class Life:
+    """What happens to jobs, as often as one likes. `failing`: the numbers of the members that fail."""
+
+    def __init__(self, folder, store=None, broker=None):
+        """Store and broker are one file, unless there are urls for them."""
+        url = store or f"sqlite:///{folder}/relevo.sqlite3"
+        said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(folder),
+                "QUEUE_RESULTS": "database"}  # fmt: skip
+        self.app = create_app("shop", config.load(said, None), task_default_queue=QUEUE, broker_url=broker or url)
+        self.way, self.failing = delivery_of(self.app), ()
+        for server in (store, broker):
+            if server and not server.startswith("redis"):
+                driver_for(server).create_schema()
+        self.driver = self.way.broker_of("database")
+        self.pools = [self.way.store.engine.pool]
+        if hasattr(self.driver, "connections"):
+            self.pools.append(self.driver.connections.engine.pool)
+        self._tasks()
+        self.app.backend.store_result("first", None, "SUCCESS")  # makes the tables
+
+    def _tasks(self):
+        def member(number):
+            if number in self.failing:
+                raise ValueError(number)
+            return number
+
+        self.app.task(member, name="member", shared=False, ignore_result=True)
+        self.app.task(member, name="part", shared=False)
+
+        @self.app.task(name="joined", shared=False, ignore_result=True)
+        def joined(numbers):
+            assert numbers == list(range(MEMBERS))
+
+        @self.app.task(name="told", shared=False, ignore_result=True)
+        def told(batch, what): ...
+
+        @self.app.task(name="alarm", shared=False, ignore_result=True)
+        def alarm(uuid): ...
+
+    def begin(self, failing=()):
+        """Nothing has been dispatched."""
+        self.failing, self.ran, self.working_on, self.held = failing, [], set(), []
+        self.way.store.write(lambda connection: [connection.execute(table.delete()) for table in TABLES])
+        self.driver.clear(QUEUE)
+
+    def work(self):
+        """What workers do until nothing is left: every job is run, recorded, acked; the outbox is relayed."""
+        while True:
+            self.way.forward_all()
+            jobs = self.driver.reserve([QUEUE], 2, 60, "test")
+            if not jobs:
+                return
+            self.held, self.working_on = [job.lease for job in jobs], {job.id for job in jobs}
+            outcomes.write(self.way.store, [self.run(job) for job in jobs], self.way)
+            self.driver.ack(self.held)
+            self.held, self.working_on = [], set()
+
+    def run(self, job):
+        headers, (args, kwargs, embed) = messages.headers_of(job.payload), messages.body_of(job.payload)
+        request = {**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {"routing_key": job.queue},
+                   "properties": {"correlation_id": job.id, messages.LEASED: True}, "correlation_id": job.id,
+                   "hostname": "test", "is_eager": False}  # fmt: skip
+        task = self.app.tasks[headers["task"]]
+        self.ran.append((headers["task"], args[-1] if headers["task"] in ("member", "part", "told") else "", job.id))
+        traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
+        state = tally.COMPLETED if traced.info is None else tally.FAILED
+        sent = job.id if headers.get(members.SENT) else None
+        return Ending(members=members.ends_of_message(headers, embed, job.id, state), sent=sent)
+
+    def dies(self):
+        """What the one who was killed held comes back."""
+        self.way._written_to.clear()
+        self.driver.release(self.held)
+
+    def in_session(self, dispatch):
+        engine = make_engine(self.app.settings.database_url)
+        self.pools.append(engine.pool)
+        try:
+            with Session(engine) as opened:
+                dispatch(session=opened)
+                opened.commit()
+        finally:
+            self.pools.remove(engine.pool)
+            engine.dispose()
+
+    def is_exact(self, killed_in, expected):
+        """Each of the `expected` has run, under one id, and once unless it was killed before its ack."""
+        again = {(task, what) for task, what, id_ in self.ran if id_ in killed_in}
+        times, ids = Counter((task, what) for task, what, _ in self.ran), {id_ for *_, id_ in self.ran}
+        assert set(times) == expected
+        assert len(ids) == len(expected)
+        assert {each for each, count in times.items() if count > 1} <= again
+        assert max(times.values(), default=0) <= 2
+        assert outbox.status(self.way.store) == []
+        sizes = self.driver.sizes(QUEUE)
+        assert (sizes.pending, sizes.delayed, sizes.reserved) == (0, 0, 0)
+
+
+class OfBatch:
+    """A batch: dispatched again, it is the same one."""
+
+    def __init__(self, life):
+        self.life, self.app = life, life.app
+
+    def new(self):
+        member, told = self.app.tasks["member"], self.app.tasks["told"]
+        new = self.app.batch(member.si(n) for n in range(MEMBERS)).allow_failures()
+        for callback in ("before", "then", "catch", "finally_"):
+            new = getattr(new, callback)(told.s(callback))
+        return new
+
+    def dispatch(self, **where):
+        return self.new().dispatch(id="b", **where)
+
+    def row(self):
+        return self.app.batches.find("b")
+
+    def is_exact(self, killed_in=()):
+        row, failed = self.row(), len(self.life.failing)
+        assert (row.total, row.completed, row.failed, row.finished) == (MEMBERS, MEMBERS - failed, failed, True)
+        assert [end.member for end in ended_members(self.life.way.store, row.id)] == list(range(MEMBERS))
+        expected = {("member", n) for n in range(MEMBERS)} | {("told", "before"), ("told", "finally_")}
+        self.life.is_exact(killed_in, expected | {("told", "catch" if failed else "then")})
+
+
+class OfChain(OfBatch):
+    """A chain of ours. A link that runs twice hands on once."""
+
+    def new(self):
+        member, told = self.app.tasks["member"], self.app.tasks["told"]
+        new = self.app.chain(*(member.si(n) for n in range(MEMBERS)))
+        return new.then(told.s("then")).catch(told.s("catch")).finally_(told.s("finally_"))
+
+    def is_exact(self, killed_in=()):
+        row, failing = self.row(), self.life.failing
+        links = range(failing[0] + 1 if failing else MEMBERS)
+        assert (row.total, row.processed, row.failed, row.finished) == (MEMBERS, len(links), len(failing), True)
+        expected = {("member", n) for n in links} | {("told", "catch" if failing else "then"), ("told", "finally_")}
+        self.life.is_exact(killed_in, expected)
+
+
+class OfChord(OfBatch):
+    """Celery's chord, frozen by hand: dispatched again, it is the same one."""
+
+    def __init__(self, life):
+        super().__init__(life)
+        tasks = self.app.tasks
+        body = tasks["joined"].s().on_error(tasks["alarm"].s())
+        self.made = chord([tasks["part"].s(n) for n in range(MEMBERS)], body)
+        self.made.freeze()
+
+    def dispatch(self):
+        self.made.apply_async()
+
+    def row(self):
+        [row] = self.app.batches.page()
+        return row
+
+    def is_exact(self, killed_in=()):
+        row, failed = self.row(), len(self.life.failing)
+        assert (row.total, row.completed, row.failed, row.finished) == (MEMBERS, MEMBERS - failed, failed, True)
+        expected = {("part", n) for n in range(MEMBERS)} | {("relevo.chord", "")}
+        self.life.is_exact(killed_in, expected | {("alarm" if failed else "joined", "")})
