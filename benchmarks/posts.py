@@ -1,6 +1,7 @@
 """How long a POST takes that writes a row and dispatches a job, while workers are busy.
 
-    python -m benchmarks.posts        BENCH_POSTS=300 BENCH_NICE=0
+    python -m benchmarks.posts        BENCH_POSTS=300 BENCH_NICE=0 (arguments: only these, of sqlite, postgresql,
+                                      "postgresql and redis")
 
 A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks one request after the
 other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker. What is dispatched goes to queues that this
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,6 +47,8 @@ def main() -> None:
         }
         heads = ["broker", "POST", "p50 ms", "p95 ms", "p99 ms", "max ms"]
         for number, (name, (url, broker)) in enumerate(places.items()):
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             (folder / str(number)).mkdir()
             with company(folder / str(number), url, "default", **broker) as firm:
                 table(f"{POSTS} of each POST, while two processes shrink pictures", heads, measured(name, firm))

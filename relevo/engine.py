@@ -23,20 +23,24 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
+from relevo import servers
+from relevo.servers import ALONE
+
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
 SQLITE_BUSY_TIMEOUT = 60
 # SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever longer: after so many
 # milliseconds it begins with 1 again.
 SQLITE_LOOK_AGAIN = 20
+# … and where somebody waits for the answer (`look_often`), each time after 1 and 2.
+SQLITE_LOOK_OFTEN = 3
 BEGIN = "BEGIN IMMEDIATE"
 # How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer than any step.
 FORK_PATIENCE = SQLITE_BUSY_TIMEOUT + 10
-# Who executes with this option gets no BEGIN: each statement is a transaction of its own.
-ALONE = "relevo_alone"
 
 #: Held during each step on a SQLite file that must not be interrupted by a fork of this process.
 sqlite_turn = threading.RLock()
 
+_look_again = SQLITE_LOOK_AGAIN
 _engines: dict[tuple[int, str], Engine] = {}
 _all: weakref.WeakSet[Engine] = weakref.WeakSet()
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -57,9 +61,8 @@ def make_engine(url: str, **options: Any) -> Engine:
     parsed = resolve(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, **options)
-    if parsed.get_backend_name() in {"mysql", "mariadb"}:
-        options.setdefault("isolation_level", "READ COMMITTED")  # no gap locks between workers that claim side by side
-    engine = create_engine(parsed, **{"pool_pre_ping": True, "pool_recycle": 3600, **options})
+    engine = create_engine(parsed, **{"pool_recycle": 3600, **servers.options(parsed.get_backend_name()), **options})
+    servers.prepare(engine)
     _all.add(engine)
     return engine
 
@@ -125,12 +128,18 @@ def _into_wal(connection: Any) -> None:
             return
 
 
+def look_often() -> None:
+    """People wait for the answers of this process: before workers, it gets the lock of a SQLite file."""
+    global _look_again  # noqa: PLW0603  one a process
+    _look_again = SQLITE_LOOK_OFTEN
+
+
 def _on_begin(connection: Any) -> None:
     if connection.get_execution_options().get(ALONE):
         return
     raw = connection.connection.driver_connection
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
-    raw.execute(f"PRAGMA busy_timeout = {SQLITE_LOOK_AGAIN}")
+    raw.execute(f"PRAGMA busy_timeout = {_look_again}")
     try:
         while not _is_begun(raw, deadline):
             pass

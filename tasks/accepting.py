@@ -17,5 +17,14 @@ def accept(db: Session, row: Any, task: Any, job_id: str | None = None) -> str:
         row.job_id = job_id
     db.add(row)
     db.flush()
-    task.apply_async((row.id,), task_id=job_id, session=db)
+    hand_in(db, task, row.id, task_id=job_id)
     return job_id
+
+
+def hand_in(db: Session, task: Any, *args: Any, task_id: str | None = None, **options: Any) -> Any:
+    """Dispatch a job with the transaction of `db`; its result. Of a unique job that is there already, that one's id
+    (once the transaction is committed, where the broker is another database).
+    """
+    task_id = task_id or str(uuid4())
+    result = task.apply_async(args, task_id=task_id, session=db, **options)
+    return result or task.AsyncResult(task_id)  # a job that runs in place has none before the commit

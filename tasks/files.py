@@ -16,7 +16,7 @@ from celery.utils.log import get_task_logger
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.models import File, FileBatch, Import, session
+from app.models import File, FileBatch, Import, session, undoing
 from relevo.errors import OptionError
 from tasks import app, email, images, storage
 
@@ -36,19 +36,20 @@ def store(user_id: int, name: str, source: BinaryIO) -> File:
 def put(user_id: int, name: str, source: BinaryIO, folder: str) -> Iterator[File]:
     """Put an upload on the default disk, under a name of its own whatever it is called; its row, not written yet.
 
-    When the block raises, the upload is deleted, unless a row names it after all (a commit that was not confirmed), or
-    nobody can say: no row without its file.
+    When the block raises, or its transaction comes to nothing, the upload is deleted, unless a row names it after all
+    (a commit that was not confirmed), or nobody can say: no row without its file.
     """
     disk, path = storage.default(), f"{folder}/{secrets.token_hex(8)}{_suffix(name)}"
     size = storage.disk(disk).put(path, source)
     shown = "".join(letter for letter in name if letter.isprintable())[-255:] or "unnamed"
     mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    try:
+    with undoing(lambda: _discard(disk, path)):
         yield File(user_id=user_id, disk=disk, path=path, original_name=shown, mime=mime, size=size)
-    except BaseException:
-        if not _is_named(path):
-            storage.disk(disk).delete(path)
-        raise
+
+
+def _discard(disk: str, path: str) -> None:
+    if not _is_named(path):
+        storage.disk(disk).delete(path)
 
 
 def _is_named(path: str) -> bool:

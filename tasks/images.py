@@ -83,13 +83,15 @@ def _make(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
 def _keep(disk: Disk, file_id: int, version: Version) -> str:
     """Write a version and its row; the path. A version of another run is replaced."""
     path = f"versions/{file_id}/{version.name}{version.suffix}"
-    with session() as db:
+    # The file is written before the lock is taken (on SQLite it is everybody's), and put in its place with it.
+    with disk.staged(path, version.data) as put_in_place, session() as db:
         _locked(db, file_id)
         row = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=version.name)).one_or_none()
         row, before = row or FileVersion(file_id=file_id, name=version.name), row and row.path
         _describe(row, path, version)
         db.add(row)
-        disk.put(path, version.data)  # in the transaction: whoever has the row's lock also writes the file
+        db.flush()
+        put_in_place()  # in the transaction: whoever has the row's lock also has the file
     if before not in {None, path}:  # the original was another kind of picture then
         disk.delete(before)
     return path

@@ -40,7 +40,7 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
     ValueError.
     """
     outgoing.checked(url)
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     if len(text.encode()) > LONGEST_BODY:
         raise ValueError(f"expected a body of at most {LONGEST_BODY:,} bytes, got {len(text.encode()):,}")
     key = hashlib.sha256(json.dumps([user_id, url, text]).encode()).hexdigest()

@@ -131,6 +131,20 @@ def test_a_file_being_written_has_the_temporary_name_beside_its_place(disk):
     assert all(name.startswith(".") and name.endswith(".part") for name in seen)
 
 
+def test_what_is_staged_is_whole_before_it_is_put_in_its_place_and_gone_if_it_is_not(disk):
+    disk.put("a/cat.jpg", b"old")
+    with disk.staged("a/cat.jpg", io.BytesIO(b"new")) as put_in_place:
+        assert disk.open("a/cat.jpg").read() == b"old"
+        assert sorted(file.read_bytes() for file in disk.path("a").iterdir()) == [b"new", b"old"]
+        put_in_place()
+        assert disk.open("a/cat.jpg").read() == b"new"
+    with pytest.raises(ZeroDivisionError), disk.staged("a/cat.jpg", b"newer"):
+        raise ZeroDivisionError
+    assert [file.read_bytes() for file in disk.path("a").iterdir()] == [b"new"]
+    with pytest.raises(DiskError), disk.staged("../out", b"x"):
+        pytest.fail("a path that climbs out")
+
+
 def test_writers_of_one_file_leave_one_of_their_files_whole(disk):
     contents = [bytes([n]) * 300_000 for n in range(8)]
     threads = [threading.Thread(target=disk.put, args=("cat", content)) for content in contents]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,16 @@ def test_the_page_for_production_serves_the_queues_that_supervisor_serves():
     waits = {seconds for path in (ROOT / "supervisor").glob("worker*.conf")
              for seconds in re.findall(r"stopwaitsecs=(\d+)", path.read_text())}  # fmt: skip
     assert waits <= set(re.findall(r"TimeoutStopSec=(\d+)", page("deploy")))
+
+
+def test_systemd_s_unit_the_container_and_the_procfile_run_the_worker_that_supervisor_runs():
+    unit, worker = ConfigParser(interpolation=None), ConfigParser(interpolation=None)
+    unit.read_string(re.search(r"```ini\n(.*?)```", page("deploy"), re.DOTALL)[1])
+    worker.read(ROOT / "supervisor/worker.conf")
+    service, program = unit["Service"], worker["program:worker"]
+    options = re.search(r"worker (-Q \S+)", program["command"])[1]
+    assert f" -A tasks worker {options} " in service["ExecStart"]
+    assert (service["TimeoutStopSec"], service["KillMode"]) == (program["stopwaitsecs"], "mixed")
+    assert f"nice -n {service['Nice']} " in program["command"]
+    assert options in next(line for line in (ROOT / "Procfile").read_text().splitlines() if line.startswith("worker:"))
+    assert f"CMD {json.dumps(['celery', '-A', 'tasks', 'worker', *options.split()])[:-1]}, " in page("deploy")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
@@ -24,14 +22,15 @@ from relevo.disks import LocalDisk
 from relevo.errors import DiskError, ImageError, OptionError
 from relevo.job.payload import Job
 from tasks import images
+from tests import starting
 from tests.pictures import saved, scene
-
-ROOT = Path(__file__).parent.parent
+from tests.starting import APPLICATION, ROOT
 
 
 @pytest.fixture
-def disk(tmp_path, monkeypatch):
+def disk(tmp_path, new_database, monkeypatch):
     """A disk and a database of the test's own, for the tasks too."""
+    shutil.copy(new_database, tmp_path / "app.sqlite3")
     for name in ("REDIS_URL", "REDIS_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
@@ -149,8 +148,7 @@ def test_runs_at_the_same_time_leave_rows_that_fit_the_files(disk, picture):
 def test_a_run_that_is_killed_half_way_and_run_again_ends_right(disk, picture, where, tmp_path):
     file_id = stored(disk, picture)
     settings = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(file_id), where], cwd=tmp_path, env=settings, timeout=60,
-                            check=False)
+    killed = starting.run("-c", KILLED, str(file_id), where, environ=settings, folder=tmp_path, modules=APPLICATION)
     assert killed.returncode == -signal.SIGKILL
     assert row(file_id).processed_at is None
     assert set(versions(file_id)) == ({"large"} if where == "between two sizes" else set())
@@ -171,9 +169,9 @@ if where == "between two sizes":
 elif where == "while a file is written":
     os.fsync = die
 else:
-    from relevo.disks import LocalDisk
-    put = LocalDisk.put
-    LocalDisk.put = lambda *args: die(put(*args))
+    from relevo.disks import local
+    rename = local._rename
+    local._rename = lambda *args: die(rename(*args))
 images.process.apply((file_id,))
 """
 
@@ -257,14 +255,14 @@ def test_a_wrong_name_does_not_matter(disk):
 
 def test_trouble_with_the_disk_is_tried_again(disk, picture, attempts, monkeypatch):
     file_id = stored(disk, picture)
-    put, troubles = LocalDisk.put, [OSError(28, "No space left on device")]
+    staged, troubles = LocalDisk.staged, [OSError(28, "No space left on device")]
 
     def full_once(self, path, source):
         if troubles:
             raise troubles.pop()
-        return put(self, path, source)
+        return staged(self, path, source)
 
-    monkeypatch.setattr(LocalDisk, "put", full_once)
+    monkeypatch.setattr(LocalDisk, "staged", full_once)
     assert run(file_id).state == "SUCCESS"
     assert len(attempts) == 2
     check(disk, file_id)
@@ -276,7 +274,7 @@ def test_after_the_second_exception_the_row_says_how_it_ended(disk, picture, att
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(LocalDisk, "put", full)
+    monkeypatch.setattr(LocalDisk, "staged", full)
     assert run(file_id).state == "FAILURE"
     assert len(attempts) == 2
     assert "No space left on device" in row(file_id).error
@@ -336,4 +334,4 @@ def test_a_file_deleted_meanwhile_gets_no_versions(disk, picture, monkeypatch):
     make = images.make_versions
     monkeypatch.setattr(images, "make_versions", deleting)
     assert run(file_id).state == "FAILURE"
-    assert not (disk.root / "versions").exists()
+    assert not [path for path in (disk.root / "versions").rglob("*") if path.is_file()]

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
 from app.http import problems
 from app.http.routes import ALL
+from relevo import engine
 
 TITLE = "Relevo"
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -24,6 +25,7 @@ def create() -> FastAPI:
         api.include_router(router)
 
     api.add_middleware(WithHeaders)
+    engine.look_often()
     return api
 
 

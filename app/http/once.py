@@ -1,9 +1,11 @@
 """A POST with an Idempotency-Key is done once: the same request again gets the same answer, and nothing is done.
 
-    first: a row -> the work -> its answer into the row          again: the answer
-    again while the first is under way: 409          the same key, another request: 422
+    begin -> the key's row -> what the route writes, and its jobs -> the answer into the key's row -> commit
+    again: the answer            again, before the first has ended: it waits for it (409 after `PATIENCE`)
+    the same key, another request: 422
 
-An answer is kept for a day. Errors aren't: the key is free again.
+All of it is one transaction (`app.models.together`), so a process that dies at any moment has left everything, the
+answer too, or nothing. An answer is kept for a day. Errors aren't: nothing of the request is there, the key is free.
 """
 
 from __future__ import annotations
@@ -11,26 +13,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from contextvars import ContextVar
 from typing import Any
 
+from anyio import CancelScope
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Message
 
-from app.http import access
-from app.models import Answer, session
-from app.models.base import now
+from app.models import Answer, Unit, own_session, together
+from relevo.database import faults
 
 LONGEST_KEY = 64
+#: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the memory with.
+LARGEST = 1024 * 1024
 LONGEST_ANSWER = 60_000
-#: A first request that is under way for longer has died with its process.
-ABANDONED = timedelta(minutes=5)
+#: Seconds that a second request waits for the first on PostgreSQL (on MySQL and MariaDB innodb_lock_wait_timeout).
+PATIENCE = 5
 _OK = 300
+UNDER_WAY = "the first request with this Idempotency-Key is under way"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+_now: ContextVar[Once | None] = ContextVar("once", default=None)
+
+
+class AnsweredError(Exception):
+    """It was answered before, with `response`."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
 
 
 class OnceRoute(APIRoute):
@@ -38,73 +54,129 @@ class OnceRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
+        most = LARGEST if self.body_field else None  # an upload is read by its route
 
         async def once(request: Request) -> Response:
-            key = request.headers.get("idempotency-key")
-            if request.method != "POST" or key is None:
+            if request.method != "POST":
                 return await handle(request)
-            return await _once(request, key, handle)
+            reading = Reading(request, most)
+            key = request.headers.get("idempotency-key")
+            if key is None:
+                return await handle(reading.request)
+            if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+                raise HTTPException(422, f"expected Idempotency-Key to be 1 to {LONGEST_KEY} characters")
+            return await Once(key, reading).answer(handle)
 
         return once
 
 
-async def _once(request: Request, key: str, handle: Handler) -> Response:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    asking = await run_in_threadpool(access.find, token.strip()) if scheme.lower() == "bearer" else None
-    if asking is None:
-        return await handle(request)  # which says 401
-    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-        raise HTTPException(422, f"expected Idempotency-Key to be 1 to {LONGEST_KEY} characters")
-    mark = hashlib.sha256(f"{request.url.path}\n".encode() + await request.body()).hexdigest()
-    kept = await run_in_threadpool(_begun, asking.id, key, mark)
-    if kept is not None:
-        return kept
-    try:
-        answer = await handle(request)
-    except BaseException:
-        await run_in_threadpool(_forget, asking.id, key)
-        raise
-    body = bytes(answer.body)
-    if answer.status_code < _OK and len(body) <= LONGEST_ANSWER:
-        await run_in_threadpool(_keep, asking.id, key, answer.status_code, body.decode())
-    else:
-        await run_in_threadpool(_forget, asking.id, key)
-    return answer
+class Reading:
+    """What is read of a request: hashed, and no more than so many bytes. What was asked, its url and body, has a
+    mark.
+    """
+
+    def __init__(self, request: Request, most: int | None) -> None:
+        self.request = Request(request.scope, self._received)
+        self._receive, self._most, self._read = request.receive, most, 0
+        self._hash = hashlib.sha256(f"{request.url.path}?{request.url.query}\n".encode())
+
+    @property
+    def mark(self) -> str:
+        return self._hash.hexdigest()
+
+    async def _received(self) -> Message:
+        message = await self._receive()
+        body = message.get("body", b"")
+        self._hash.update(body)
+        self._read += len(body)
+        if self._most is not None and self._read > self._most:
+            raise HTTPException(413, f"expected a body of at most {self._most:,} bytes")
+        return message
 
 
-def _begun(user_id: int, key: str, mark: str) -> Response | None:
-    """Begin; or the answer that was given before. 409 or 422 when the key is in use."""
-    try:
-        with session() as db:
-            db.add(Answer(user_id=user_id, key=key, fingerprint=mark))
-    except IntegrityError:
-        pass
-    else:
-        return None
-    with session() as db:
-        row = db.scalars(select(Answer).filter_by(user_id=user_id, key=key).with_for_update()).one_or_none()
+class Once:
+    """One request with a key."""
+
+    def __init__(self, key: str, reading: Reading) -> None:
+        self.key, self.reading = key, reading
+        self.user_id: int | None = None
+        self.unit = Unit(self._begun)
+        self._row: Answer | None = None
+
+    async def answer(self, handle: Handler) -> Response:
+        token = _now.set(self)
+        try:
+            with together(self.unit):
+                answer = await handle(self.reading.request)
+                await run_in_threadpool(self._keep, answer)
+        except AnsweredError as error:
+            answer = error.response
+        finally:
+            _now.reset(token)
+            with CancelScope(shield=True):  # a lock that nobody gives back would be worse than a late end
+                await run_in_threadpool(self.unit.undo)
+        return answer
+
+    def known(self) -> None:
+        """Raise AnsweredError if there is an answer already."""
+        with own_session() as db:
+            if row := self._found(db):
+                raise AnsweredError(self._again(row))
+
+    def _begun(self, db: Session) -> None:
+        """The request's transaction begins: with the key's row. Who has the same key waits for this one's end."""
+        if self.user_id is None:  # nobody's request is kept
+            return
+        if db.get_bind().dialect.name == "postgresql":
+            db.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+        row = Answer(user_id=self.user_id, key=self.key, fingerprint=self.reading.mark)
+        try:
+            with db.begin_nested():
+                db.add(row)
+        except IntegrityError:
+            raise self._taken(db) from None
+        except OperationalError as error:
+            if not faults.is_wait_over(error):
+                raise
+            raise HTTPException(409, UNDER_WAY) from error
+        self._row = row
+
+    def _taken(self, db: Session) -> Exception:
+        row = self._found(db)
         if row is None:
-            raise HTTPException(409, "the first request with this Idempotency-Key has just failed; try again")
-        if row.fingerprint != mark:
+            return HTTPException(409, "the first request with this Idempotency-Key has just failed; try again")
+        return AnsweredError(self._again(row))
+
+    def _found(self, db: Session) -> Answer | None:
+        return db.scalars(select(Answer).filter_by(user_id=self.user_id, key=self.key)).one_or_none()
+
+    def _again(self, row: Answer) -> Response:
+        """What was answered, once more."""
+        if row.fingerprint != self.reading.mark:
             raise HTTPException(422, "this Idempotency-Key was used for another request")
-        if row.status is None:
-            if row.created_at > now() - ABANDONED:
-                raise HTTPException(409, "the first request with this Idempotency-Key is under way")
-            row.created_at = now()
-            return None
+        if row.status is None:  # written by an older version of this program, which wrote the answer later
+            raise HTTPException(409, UNDER_WAY)
         body = json.dumps(json.loads(row.body or "null"))
         return Response(body, row.status, {"Idempotency-Replayed": "true"}, "application/json")
 
+    def _keep(self, answer: Response) -> None:
+        """The answer into the key's row, and commit."""
+        body = bytes(answer.body)
+        with self.unit.block() as db:
+            if self._row is not None and answer.status_code < _OK and len(body) <= LONGEST_ANSWER:
+                self._row.status, self._row.body = answer.status_code, body.decode()
+            elif self._row is not None:
+                db.delete(self._row)
+        self.unit.commit()
 
-def _keep(user_id: int, key: str, status: int, body: str) -> None:
-    with session() as db:
-        row = db.scalars(select(Answer).filter_by(user_id=user_id, key=key)).one_or_none()
-        if row is not None:
-            row.status, row.body = status, body
+
+def asked_by(user_id: int) -> None:
+    """Whose request this is: keys are a user's own."""
+    if (once := _now.get()) is not None:
+        once.user_id = user_id
 
 
-def _forget(user_id: int, key: str) -> None:
-    with session() as db:
-        row = db.scalars(select(Answer).filter_by(user_id=user_id, key=key)).one_or_none()
-        if row is not None:
-            db.delete(row)
+def check() -> None:
+    """Before what is dear and is done outside of the transaction: don't, if it was answered before."""
+    if (once := _now.get()) is not None and once.user_id is not None:
+        once.known()

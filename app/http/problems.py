@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from relevo.errors import DriverError
 
@@ -55,6 +56,10 @@ def install(api: FastAPI) -> None:
         fields = [{"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
                   for one in error.errors()]  # fmt: skip
         return told(422, f"{len(fields)} of the fields don't fit", errors=fields)
+
+    @api.exception_handler(ClientDisconnect)
+    async def _cut_off(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        return told(400, "the request was cut off")  # nobody hears it; it is no error of ours
 
     for away in (OperationalError, DriverError, SQLAlchemyError):
         api.exception_handler(away)(_away)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
 
 from app.http.access import ABILITIES, EVERYTHING
+from relevo import clock
 
 BIGGEST = 2**31 - 1
 
@@ -22,6 +23,13 @@ def _storable(text: str) -> str:
     if "\0" in text or (not text.isascii() and text != text.encode("utf-8", "replace").decode()):
         raise ValueError("expected a text without NUL and lone surrogates")
     return text
+
+
+def _datable(moment: datetime) -> datetime:
+    try:
+        return clock.utc(clock.instant(moment))
+    except (OverflowError, ValueError, OSError) as error:
+        raise ValueError("expected a moment that has a date in UTC") from error
 
 
 Id = Annotated[int, Field(ge=1, le=BIGGEST)]
@@ -40,7 +48,13 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def example(**said: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [said]})
+
+
 class Login(Given):
+    model_config = example(email="ada@example.com", password="correct horse battery", abilities=["files"], days=7)  # noqa: S106 - for the documentation
+
     email: EmailStr
     password: Annotated[str, Field(min_length=1, max_length=1000)]
     name: Line = "api"
@@ -49,16 +63,22 @@ class Login(Given):
 
 
 class NewUser(Given):
+    model_config = example(name="Zoë", email="zoe@example.com", password="long enough, really")  # noqa: S106 - for the documentation
+
     name: Line
     email: EmailStr
     password: Annotated[str, Field(min_length=12, max_length=1000)] | None = None
 
 
 class ProcessImage(Given):
+    model_config = example(sizes={"thumbnail": 150, "large": 1024})
+
     sizes: Sizes | None = None
 
 
 class Notification(Given):
+    model_config = example(subject="Hello", message="The pictures are ready.", delay_minutes=5)
+
     subject: Line
     message: Text
     template: Literal["notification", "announcement"] = "notification"
@@ -66,51 +86,71 @@ class Notification(Given):
 
 
 class NewReport(Given):
+    model_config = example(type="system-health", format="pdf")
+
     type: Literal["user-activity", "file-statistics", "system-health"]
     format: Literal["json", "csv", "pdf", "xlsx"] = "json"
 
 
 class FileBatchGiven(Given):
+    model_config = example(file_ids=[1, 2, 3], sizes={"thumbnail": 150})
+
     file_ids: Annotated[list[Id], Field(min_length=1, max_length=50, examples=[[1, 2, 3]])]
     sizes: Sizes | None = None
 
 
 class NewCase(Given):
+    model_config = example(number="AZ 7/24")
+
     number: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), Printable]
 
 
 class NewStore(Given):
+    model_config = example(distributor_id=1, name="Corner shop")
+
     distributor_id: Id
     name: Line
 
 
 class OrderLineGiven(Given):
+    model_config = example(product_id=1, quantity=2)
+
     product_id: Id
     quantity: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class NewOrder(Given):
+    model_config = example(store_id=1, lines=[{"product_id": 1, "quantity": 2}], shipping="Ada\n1 Main Street")
+
     store_id: Id
     lines: Annotated[list[OrderLineGiven], Field(min_length=1, max_length=100)]
     shipping: Text | None = None
 
 
 class NewEvent(Given):
+    model_config = example(name="July", starts_at="2030-07-01T10:00:00+02:00", capacity=100)
+
     name: Line
-    starts_at: datetime
+    starts_at: Annotated[datetime, AfterValidator(_datable)]
     capacity: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class NewAttendee(Given):
+    model_config = example(name="Ada", email="ada@example.com")
+
     name: Line
     email: EmailStr
 
 
 class NewExport(Given):
+    model_config = example(format="xlsx")
+
     format: Literal["csv", "xlsx", "pdf", "json"] = "csv"
 
 
 class NewWebhook(Given):
+    model_config = example(url="https://example.com/hook", body={"event": "order.paid", "id": 7})
+
     url: Annotated[str, StringConstraints(min_length=8, max_length=2000)]
     body: dict[str, Any] = Field(examples=[{"event": "order.paid", "id": 7}])
 

@@ -18,13 +18,13 @@ from app.models.files import File, FileBatch, FileVersion
 from app.models.mails import Mail
 from app.models.orders import Order, OrderLine
 from app.models.requests import Answer, RequestCount
-from app.models.session import session
+from app.models.session import Unit, own_session, reading, session, together, undoing
 from app.models.users import Token, User
 from app.models.webhooks import Delivery, Webhook
 
 __all__ = [
     "Answer", "Attendee", "Base", "Case", "Category", "Delivery", "Distributor", "Event", "Export", "File",
     "FileBatch", "FileVersion", "Import", "ImportRow", "Mail", "Order", "OrderLine", "Product", "Report",
-    "RequestCount", "State", "Store", "StoreCategory", "StoreProduct", "StoreVariant", "Token", "User", "Variant",
-    "Webhook", "session",
+    "RequestCount", "State", "Store", "StoreCategory", "StoreProduct", "StoreVariant", "Token", "Unit", "User",
+    "Variant", "Webhook", "own_session", "reading", "session", "together", "undoing",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from relevo.errors import SchemaError
+from relevo.servers import ALONE
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
@@ -31,7 +33,7 @@ def require(engine: Engine) -> None:
 
 
 def is_newest(engine: Engine) -> bool:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # no write lock just to look
+    with engine.connect().execution_options(**{ALONE: True}) as connection:  # no write lock just to look
         return MigrationContext.configure(connection).get_current_revision() == _newest()
 
 
@@ -41,6 +43,7 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(_config(connection), "head")
 
 
+@functools.cache
 def _newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 

@@ -7,7 +7,7 @@ did not (or nobody can know: the connection ended while the answer was on its wa
     alone   one statement, which is its own transaction: it saves the round trips of BEGIN and COMMIT
     read    statements without a transaction: each sees what is committed, and none waits for a writer
 
-How a connection to a server is made and looked after is in `servers.py`.
+How a connection to a server is made and looked after is in `relevo.servers`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from relevo import engine as engines
-from relevo.database import faults, servers
+from relevo.database import faults
 from relevo.database.schema import ensure_schema
 from relevo.errors import DriverError, DriverUnavailableError
+from relevo.servers import ALONE
 
 Result = TypeVar("Result")
 
@@ -37,9 +38,8 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
-        self.engine: Engine = engines.make_engine(url, **servers.options(self.url.get_backend_name()))
-        servers.prepare(self.engine)
-        self._alone = self.engine.execution_options(**{engines.ALONE: True})
+        self.engine: Engine = engines.make_engine(url)
+        self._alone = self.engine.execution_options(**{ALONE: True})
         self._turn = engines.sqlite_turn if self.dialect == "sqlite" else contextlib.nullcontext()
         self._ready = self.dialect != "sqlite"  # a file gets its tables at first use, a server by a migration
 

@@ -12,6 +12,7 @@ from relevo.errors import DriverError, DriverUnavailableError, SchemaError
 
 # PostgreSQL: serialization failure, deadlock. MySQL: row changed since it was read (MariaDB), lock timeout, deadlock.
 _PASSING_STATES, _PASSING_NUMBERS = {"40001", "40P01"}, {1020, 1205, 1213}
+_WAIT_OVER_STATE, _WAIT_OVER_NUMBER = "55P03", 1205
 # SQLite says the first beside a process that recovers or closes the file, the second when many open it at once.
 _PASSING_WORDS = ("database is locked", "locking protocol")
 _MISSING = ("no such table", "no such column", "has no column", "does not exist", "doesn't exist", "Unknown column")
@@ -27,6 +28,13 @@ def is_passing(error: Exception) -> bool:
         or (bool(getattr(cause, "args", ())) and cause is not None and cause.args[0] in _PASSING_NUMBERS)
         or any(words in str(cause) for words in _PASSING_WORDS)
     )
+
+
+def is_wait_over(error: Exception) -> bool:
+    """Another transaction had what was waited for, and went on for longer than this one was to wait."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    number = cause.args[0] if cause is not None and cause.args else None
+    return getattr(cause, "sqlstate", None) == _WAIT_OVER_STATE or number == _WAIT_OVER_NUMBER
 
 
 def is_lost(error: Exception) -> bool:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 
-from relevo.engine import ALONE
 from relevo.errors import SchemaError
+from relevo.servers import ALONE
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -41,7 +41,8 @@ _ready: set[URL] = set()
 def create_schema(engine: Engine) -> None:
     """Bring the engine's tables to the newest version; what exists and is newest is left alone."""
     with _in_turn(engine), engine.begin() as connection:
-        _upgrade(connection)
+        if version(connection) != NEWEST:
+            _upgrade(connection)
 
 
 def ensure_schema(engine: Engine) -> None:

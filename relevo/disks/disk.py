@@ -7,6 +7,8 @@ that the disk could not do it just now (full, gone, not permitted).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from relevo.errors import DiskError
@@ -22,6 +24,12 @@ class Disk(Protocol):
     def put(self, path: str, source: BinaryIO | bytes) -> int:
         """Write `source` whole, in place of what was there; the number of bytes. A reader sees the old file or the
         new one, never a part of it.
+        """
+        ...
+
+    def staged(self, path: str, source: BinaryIO | bytes) -> AbstractContextManager[Callable[[], object]]:
+        """Like `put`, in two steps: the block is given what puts the file in its place. What can take its time (a disk
+        that syncs) is done before the block, so that it can hold a lock. A block that doesn't put it leaves nothing.
         """
         ...
 

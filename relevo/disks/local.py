@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,13 +37,14 @@ class LocalDisk:
         self.root = Path(os.path.realpath(root))  # not Path.resolve(), which leaves an OSError where a loop is
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
-        target = self.path(path)
-        if target.is_dir():
-            raise DiskError(f"expected the path of a file, got the folder {path!r}")
-        _make_folder(target, path)
-        with _renamed_when_whole(target) as out:
-            shutil.copyfileobj(io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK)
-            return out.tell()
+        with _written(target := self._target(path), source) as (part, size):
+            _rename(part, target)
+        return size
+
+    @contextlib.contextmanager
+    def staged(self, path: str, source: BinaryIO | bytes) -> Iterator[Callable[[], object]]:
+        with _written(target := self._target(path), source) as (part, _):
+            yield lambda: _rename(part, target)
 
     def open(self, path: str) -> BinaryIO:
         return self._file(path).open("rb")
@@ -70,6 +71,14 @@ class LocalDisk:
             raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
         return target
 
+    def _target(self, path: str) -> Path:
+        """Where a file is to be written; its folder is there."""
+        target = self.path(path)
+        if target.is_dir():
+            raise DiskError(f"expected the path of a file, got the folder {path!r}")
+        _make_folder(target, path)
+        return target
+
     def _file(self, path: str) -> Path:
         """The regular file at `path`: opening a folder fails late and opening a pipe waits for ever."""
         target = self.path(path)
@@ -91,19 +100,23 @@ def _make_folder(target: Path, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _renamed_when_whole(target: Path) -> Iterator[BinaryIO]:
-    """A file beside `target` that takes its place when the block ends well, and is gone when it doesn't."""
+def _written(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int]]:
+    """A file beside `target` that is whole, and its size. It is gone after the block if it was not renamed."""
     part = target.with_name(PART.format(token=secrets.token_hex(8)))
     try:
         with part.open("xb") as out:
-            yield out
+            shutil.copyfileobj(io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK)
+            size = out.tell()
             out.flush()
             os.fsync(out.fileno())  # before the rename: else a power cut can leave the new name on an empty file
-        part.replace(target)
-        _sync(target.parent)
-    except BaseException:  # also a KeyboardInterrupt or a soft time limit
+        yield part, size
+    finally:  # also for a KeyboardInterrupt or a soft time limit
         part.unlink(missing_ok=True)
-        raise
+
+
+def _rename(part: Path, target: Path) -> None:
+    part.replace(target)
+    _sync(target.parent)
 
 
 def _sync(folder: Path) -> None:

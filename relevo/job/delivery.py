@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
-from relevo.drivers import messages
+from relevo.drivers import messages, receipts
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
@@ -60,7 +60,8 @@ class Delivery:
             if driver is None:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
-                database_jobs.put(connection, [_new_job(each) for each in these], driver.now())
+                jobs = [_new_job(each) for each in these]
+                receipts.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
@@ -124,7 +125,8 @@ class Delivery:
                 for each in sendings:
                     connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
         else:
-            broker.put([_new_job(each) for each in sendings])
+            jobs = [_new_job(each) for each in sendings]
+            receipts.tell(jobs, broker.put(jobs))
 
     def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""

@@ -1,8 +1,8 @@
 """Permits in a worker's main process: taken for many jobs in one step when they are reserved, given back in another.
 
     reserve -> enter: take_free, one step for all        -> granted: the job starts under the permit
-                                                         -> not: it waits here while all places of the pool are busy,
-                                                            then it starts all the same and asks for itself
+                                                         -> not: it waits here while all places of the pool are busy;
+                                                            then it is tried once more, and asks for itself
     a job has ended -> its permit is spare -> the next job of the key here starts under it (said in the next write)
                                            -> or it is given back, in the next write
 
@@ -17,7 +17,7 @@ any lease. So whatever happens in between, it ends as permits do, with the lease
 | the worker dies after                | the permit                                                                  |
 |--------------------------------------|-----------------------------------------------------------------------------|
 | it was taken, before the job starts  | ends with that job's lease                                                  |
-| the answer to the taking is lost     | the job asks for itself, and has it already ("who has one has it")          |
+| the answer to the taking is lost     | is taken again, here or by the job itself: "who has one has it"             |
 | its job ended, before `write`        | ends with that job's lease, which nobody renews                             |
 | it was passed on, before `write`     | the same; the job that runs under it dies at that moment, too               |
 | `write`, its answer lost             | it is written again; what was passed on is found gone, and its new holder   |
@@ -33,7 +33,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -73,8 +73,6 @@ class Permits(Gate):
         self._app, self._driver, self._limits = app, driver, limiting.limits_for(driver)
         self._wants: dict[str, Wanted] = {}
         self._has: dict[str, Wanted] = {}
-        #: How many of each key are here, with a job or spare.
-        self._mine: Counter[str] = Counter()
         self._spare: defaultdict[str, list[Wanted]] = defaultdict(list)
         self._left: list[Left] = []
         self._crowded: set[str] = set()
@@ -83,22 +81,34 @@ class Permits(Gate):
     # --- the consuming loop -----------------------------------------------------------------------------------------
     def enter(self, jobs: Sequence[ReservedJob]) -> None:
         wanted = [one for job in jobs if (one := self._wanted(job)) is not None]
+        with self._lock:
+            self._wants.update((one.holder.token, one) for one in wanted)
+        self._take(wanted)
+
+    def next(self, jobs: deque[ReservedJob], idle: bool) -> ReservedJob | None:
+        job = self._first(jobs, idle=False)
+        if job is None and idle and jobs:
+            # Not left to the job: before it asks, the next to be reserved here would have taken what it could have had.
+            self._take([one for job in jobs if (one := self._wants.get(job.lease.token))])
+            job = self._first(jobs, idle=False) or self._first(jobs, idle=True)
+        return job
+
+    def _take(self, wanted: Sequence[Wanted]) -> None:
+        """Take what is free for these, in one step."""
         if not wanted:
             return
         try:
             taken = self._limits.take_free(wanted)
         except DriverError as error:
             logger.warning("%d jobs will ask for their permits themselves: %s", len(wanted), error)
-            taken = set()
+            return
         with self._lock:
             for one in wanted:
-                token = one.holder.token
-                (self._has if token in taken else self._wants)[token] = one
-                if token in taken:
-                    self._mine[one.key] += 1
+                if one.holder.token in taken and self._wants.pop(one.holder.token, None) is not None:
+                    self._has[one.holder.token] = one
                     self._crowded.discard(one.key)
 
-    def next(self, jobs: deque[ReservedJob], idle: bool) -> ReservedJob | None:
+    def _first(self, jobs: deque[ReservedJob], idle: bool) -> ReservedJob | None:
         with self._lock:
             for at, job in enumerate(jobs):
                 if self._may_start(job.lease.token, idle):
@@ -111,7 +121,7 @@ class Permits(Gate):
         if wanted is None:
             return True
         spare = self._spare.get(wanted.key)
-        if not spare and not idle and self._mine[wanted.key] and wanted.key not in self._crowded:
+        if not spare and not idle and wanted.key not in self._crowded:
             return False
         del self._wants[token]
         if spare:
@@ -149,9 +159,6 @@ class Permits(Gate):
 
     def _leave(self, has: Wanted) -> None:
         self._left.append(Left(has))
-        self._mine[has.key] -= 1
-        if not self._mine[has.key]:
-            del self._mine[has.key]
 
     def _written(self, left: list[Left]) -> bool:
         try:

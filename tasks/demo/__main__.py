@@ -9,6 +9,7 @@ why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from relevo.database.schema import create_schema
 from relevo.engine import engine_for
 from relevo.errors import RelevoError
 from tasks import app
-from tasks.demo import pictures, uploads, watching
+from tasks.demo import pictures, tour, uploads, watching
 from tasks.demo.interrupt import Interrupt, InterruptedDemoError
 from tasks.demo.screen import Line, Screen
-from tasks.demo.tour import Tour
 from tasks.demo.watching import DemoError
 from tasks.demo.worker import QUEUES, NoWorker, Worker
 
 # Without a broker there is no worker: each job runs where it is dispatched.
 AT_ONCE = app.settings.connection.driver == "sync"
+# On SQLite a worker makes the tables that are missing, or waits for those who are at it: it can start meanwhile.
+BY_ITSELF = app.settings.database_url.startswith("sqlite")
 
 Pictures = list[tuple[str, pictures.Opener]]
 
@@ -37,8 +39,8 @@ Pictures = list[tuple[str, pictures.Opener]]
 class Demo:
     """One run: what it is to process, and what it knows by now."""
 
-    def __init__(self, chosen: Pictures, tour: bool, interrupt: Interrupt) -> None:
-        self.chosen, self.tour = chosen, tour
+    def __init__(self, chosen: Pictures, touring: bool, interrupt: Interrupt) -> None:
+        self.chosen, self.tour = chosen, touring
         self.interrupt = interrupt
         self.names: dict[int, str] = {}
         self.results: dict[int, Any] = {}
@@ -47,16 +49,20 @@ class Demo:
         self.log = app.settings.var_dir / "demo-worker.log"
 
     def run(self) -> None:
-        prepare()
+        if not BY_ITSELF:
+            prepare()
         worker = NoWorker() if AT_ONCE else Worker(self.log, self.interrupt)
         try:
-            with self.screen, worker:
+            with self.screen, worker, contextlib.ExitStack() as stack:
+                if BY_ITSELF:
+                    prepare()
                 self.hand_in()
+                steps = stack.enter_context(tour.Tour().asked()) if self.tour else []
                 self.screen.doing("at work")
                 if self.names:
                     watching.watch(self.names, worker, self.interrupt, self.screen)
-                if self.tour:
-                    Tour().run(worker, self.interrupt, self.screen)
+                tour.watch(steps, worker, self.interrupt, self.screen)
+                self.tell()
                 self.screen.doing("stopping the worker")
         except DemoError as error:
             said = worker.last_words() if isinstance(worker, Worker) else ""
@@ -112,7 +118,6 @@ def main() -> int:
     demo = Demo(*choose(), interrupt)
     try:
         demo.run()
-        demo.tell()
     except InterruptedDemoError:
         demo.tell_rest()
         return 130
@@ -128,13 +133,13 @@ def choose() -> tuple[Pictures, bool]:
     parser.add_argument("--images", metavar="FOLDER", help="your pictures, with those of its folders")
     parser.add_argument("--tour", action="store_true", help="the rest of the tour, with pictures of your own, too")
     given = parser.parse_args()
-    folder, tour = given.images, (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host
+    folder, touring = given.images, (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host
     if folder is None:
-        return list(pictures.drawn()), tour
+        return list(pictures.drawn()), touring
     if not folder or not Path(folder).is_dir():  # an empty path would be the current folder
         parser.error(f"expected --images to be a folder, got {folder!r}")
     found = list(pictures.in_folder(Path(folder)))
-    return (found, tour) if found else parser.error(f"expected pictures in {folder!r}, found no file")
+    return (found, touring) if found else parser.error(f"expected pictures in {folder!r}, found no file")
 
 
 if __name__ == "__main__":

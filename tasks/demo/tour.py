@@ -1,7 +1,7 @@
 """The rest of the tour: a batch, a report, an import with bad rows, a webhook; each with its mail, and where it lies.
 
-All four are handed in at once, by a user of this tour's own (ten mails an hour is all that one gets), and watched
-together.
+All four are handed in at once, behind the pictures, by a user of this tour's own (ten mails an hour is all that one
+gets), and watched together.
 """
 
 from __future__ import annotations
@@ -50,20 +50,11 @@ class Tour:
             db.add(user)
         self.user = user.id
 
-    def run(self, worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen) -> None:
-        """Ask for everything, and say what comes of it."""
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[Step]]:
+        """Ask for everything; what is to be watched, within the block."""
         with receiving() as (url, heard):
-            steps = [self.batch(), self.report(), self.csv(), self.webhook(url, heard), Step("mails", self.mails)]
-            since = time.monotonic()
-            while steps:
-                interrupt.check()
-                if worker.has_ended() or time.monotonic() - since > STALLED:
-                    raise DemoError(f"nothing came of {', '.join(step.name for step in steps)}")
-                screen.doing(", ".join(step.name for step in steps))
-                left = [step for step in steps if not told(step, screen)]
-                since = since if len(left) == len(steps) else time.monotonic()
-                steps = left
-                interrupt.wait(LOOK_EVERY)
+            yield [self.batch(), self.report(), self.csv(), self.webhook(url, heard), Step("mails", self.mails)]
 
     def batch(self) -> Step:
         """A few small pictures at once; the first callback to come is the mail."""
@@ -128,6 +119,20 @@ class Tour:
         with session() as db:
             sent = db.scalars(select(Mail.subject).filter_by(user_id=self.user, state="sent").order_by(Mail.id)).all()
         return f"{', '.join(sent)}; in {app.settings.mail.folder}" if len(sent) >= MAILS else None
+
+
+def watch(steps: list[Step], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen) -> None:
+    """Say what comes of each step, until something has come of all."""
+    since = time.monotonic()
+    while steps:
+        interrupt.check()
+        if worker.has_ended() or time.monotonic() - since > STALLED:
+            raise DemoError(f"nothing came of {', '.join(step.name for step in steps)}")
+        screen.doing(", ".join(step.name for step in steps))
+        left = [step for step in steps if not told(step, screen)]
+        since = since if len(left) == len(steps) else time.monotonic()
+        steps = left
+        interrupt.wait(LOOK_EVERY if steps else 0)
 
 
 def told(step: Step, screen: Screen) -> bool:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
 import tasks
 from app import settings
-from app.http import create
-from app.models import User, schema, session
+from app.http import access, counting, create
+from app.models import User, session
 from relevo import config
 from relevo.engine import engine_for
 from relevo.testing import fake
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from relevo.testing.fakes import Fake
+
+
+#: Argon2 takes its time on purpose; here it need not.
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass
@@ -68,15 +73,6 @@ class Shop:
         return [mail["Subject"] for mail in self.mails]
 
 
-@pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the tables in it, to be copied: Alembic takes a third of a second to make them."""
-    path = tmp_path_factory.mktemp("new") / "app.sqlite3"
-    schema.upgrade(engine_for(f"sqlite:///{path}"))
-    engine_for(f"sqlite:///{path}").dispose()
-    return path
-
-
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """A folder of this test, in memory where there is some: nothing turns SQLite's fsyncs off."""
@@ -96,8 +92,10 @@ def shop(tmp_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(own, secret=b"s" * 32))
     settings.engine.cache_clear()
     settings.application.cache_clear()
+    monkeypatch.setattr(access, "_passwords", CHEAP)
     with fake(app=tasks.app) as queue:
         yield Shop(tmp_path, queue, monkeypatch)
+    counting.flush()  # nobody writes to it later, when it is gone
     engine_for(own.database_url).dispose()
     settings.engine.cache_clear()
     settings.application.cache_clear()

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from relevo import mail
-from relevo.disks import LocalDisk
+from relevo.disks import LocalDisk, local
 from tasks import fetching, outgoing
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pytest
 
 #: What has an effect outside of a transaction. A process can die before each of them, and after.
-EFFECTS = ((LocalDisk, "put"), (LocalDisk, "delete"), (mail, "send"), (outgoing, "post"), (fetching, "ask"))
+EFFECTS = ((LocalDisk, "put"), (local, "_rename"), (LocalDisk, "delete"), (mail, "send"), (outgoing, "post"),
+           (fetching, "ask"))  # fmt: skip
 
 
 class Died(BaseException):

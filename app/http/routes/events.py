@@ -15,6 +15,7 @@ from app.http.paging import After, Limit, Page, page, shown
 from app.http.shapes import Accepted, Id, NewAttendee, NewEvent
 from app.models import Attendee, Event, session
 from tasks import events
+from tasks.accepting import hand_in
 
 router = APIRouter(prefix="/api/events", tags=["events"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("events"))]
@@ -64,4 +65,5 @@ def process(event_id: Id, asking: Asking) -> Accepted:
     """Give out tickets, count, and export the attendees."""
     with session() as db:
         access.own(db, Event, event_id, asking)
-    return Accepted(id=event_id, job=events.process.delay(event_id).id, queue="default")
+        result = hand_in(db, events.process, event_id)
+    return Accepted(id=event_id, job=result.id, queue="default")

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, TypeVar
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from app import settings
-from app.http import access
+from app.http import access, once
 from app.http.access import Caller
+from app.http.downloads import PARTS, streamed
 from app.http.once import OnceRoute
 from app.http.paging import After, Limit, Page, page
 from app.http.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
 from app.models import File, FileBatch, FileVersion, session
 from relevo import clock
-from relevo.disks import LinkError, MissingFileError
-from relevo.errors import DiskError
+from relevo.disks import LinkError
 from tasks import app, files, images, storage
+from tasks.accepting import hand_in
 
 router = APIRouter(tags=["files"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("files"))]
 FIELDS = ("original_name", "mime", "size", "processed_at", "error", "created_at")
 Kept = TypeVar("Kept")
-CHUNK = 256 * 1024
 IN_MEMORY = 1024 * 1024
 
 
@@ -88,6 +87,7 @@ Name = Annotated[str, Query(min_length=1, max_length=255, description="What the 
 def stored(store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO) -> Kept:
     """Have an upload stored, and closed."""
     with file:
+        once.check()
         try:
             return store(asking.id, name, file)
         except OSError as error:
@@ -121,15 +121,18 @@ def show_file(file_id: Id, asking: Asking) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/api/files/{file_id}/versions/{name}", response_class=StreamingResponse)
-def download(file_id: Id, name: str, asking: Asking) -> StreamingResponse:
-    """The bytes of a version; `original` is the file itself."""
+@router.head("/api/files/{file_id}/versions/{name}", include_in_schema=False)
+@router.get("/api/files/{file_id}/versions/{name}", response_class=StreamingResponse, responses=PARTS)
+def download(file_id: Id, name: str, request: Request, asking: Asking) -> Response:
+    """The bytes of a version; `original` is the file itself. A `Range` gets a part of it."""
     with session() as db:
         file = access.own(db, File, file_id, asking)
         version = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=name[:40])).one_or_none()
     if version is None and name != "original":
         raise HTTPException(404, f"the file {file_id} has no version {name!r}")
-    return streamed(file.disk, version.path if version else file.path, None)
+    if version is None:
+        return streamed(request, file.disk, file.path, file.original_name)
+    return streamed(request, file.disk, version.path)
 
 
 @router.post("/api/process-image/{file_id}", status_code=202)
@@ -137,11 +140,12 @@ def process_image(file_id: Id, asking: Asking, given: ProcessImage | None = None
     """Make the sizes of a picture."""
     with session() as db:
         file = access.own(db, File, file_id, asking)
-    if not file.mime.startswith("image/"):
-        raise HTTPException(400, f"the file {file_id} is no image but {file.mime}")
-    if file.processed_at is not None:
-        raise HTTPException(400, f"the file {file_id} was processed already")
-    result = images.process.delay(file_id, given.sizes if given else None, user_id=file.user_id)
+        if not file.mime.startswith("image/"):
+            raise HTTPException(400, f"the file {file_id} is no image but {file.mime}")
+        if file.processed_at is not None:
+            raise HTTPException(400, f"the file {file_id} was processed already")
+        sizes = given.sizes if given else None
+        result = hand_in(db, images.process, file_id, sizes, file.user_id)
     return Dispatched(file=file_id, job=result.id, queue="default")
 
 
@@ -165,7 +169,7 @@ def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
     batch = app.batches.find(row.id) if row is not None else None
     if row is None or batch is None:
         raise HTTPException(404, f"there is no batch {batch_id!r}")
-    if row.user_id != asking.id and not asking.user.admin:
+    if row.user_id != asking.id and not asking.admin:
         raise HTTPException(403, "the batch is another user's")
     return BatchStatus(
         id=batch.id, name=batch.name, total=batch.total, processed=batch.processed, pending=batch.pending,
@@ -175,31 +179,12 @@ def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
     )  # fmt: skip
 
 
-@router.get("/files/{path:path}", response_class=StreamingResponse)
-def fetch(path: str, request: Request) -> StreamingResponse:
+@router.head("/files/{path:path}", include_in_schema=False)
+@router.get("/files/{path:path}", response_class=StreamingResponse, responses=PARTS)
+def fetch(path: str, request: Request) -> Response:
     """What a link leads to: no token is needed, the link's signature is enough, until it ends."""
     try:
         name = storage.links().checked(path, dict(request.query_params))
     except (LinkError, ValueError) as error:
         raise HTTPException(403, str(error)) from error
-    return streamed(storage.LOCAL, path, name)
-
-
-def streamed(disk: str, path: str, name: str | None) -> StreamingResponse:
-    """A file of a disk, a piece at a time, always to be saved: what a user uploaded is not to be run in our name."""
-    try:
-        file = storage.disk(disk).open(path)
-        size = storage.disk(disk).size(path)
-    except MissingFileError as error:
-        raise HTTPException(404, "the file is gone") from error
-    except DiskError as error:
-        raise HTTPException(400, str(error)) from error
-    shown = quote(name or path.rpartition("/")[2], safe="")
-    return StreamingResponse(_pieces(file), media_type="application/octet-stream", headers={
-        "Content-Disposition": f"attachment; filename*=UTF-8''{shown}", "Content-Length": str(size)})  # fmt: skip
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(CHUNK):
-            yield piece
+    return streamed(request, storage.LOCAL, path, name)

@@ -14,6 +14,7 @@ from app.http.paging import After, Limit, Page, page
 from app.http.shapes import Accepted, Id, NewWebhook, Notification
 from app.models import Delivery, Webhook, session
 from tasks import email, webhooks
+from tasks.accepting import hand_in
 from tasks.outgoing import RefusedUrlError
 
 router = APIRouter(prefix="/api", tags=["mail and webhooks"], route_class=OnceRoute)
@@ -24,8 +25,11 @@ Asking = Annotated[Caller, Depends(access.able("webhooks"))]
 def notify(given: Notification, asking: Annotated[Caller, Depends(access.able("notifications"))]) -> Accepted:
     """Mail oneself something, now or later."""
     marketing = given.template == "announcement"
-    task = (email.send_marketing if marketing else email.send).delay_for(given.delay_minutes * 60)
-    result = task.dispatch(given.template, asking.id, {"subject": given.subject, "message": given.message})
+    task = email.send_marketing if marketing else email.send
+    said = {"subject": given.subject, "message": given.message}
+    with session() as db:
+        wait = given.delay_minutes * 60 or None
+        result = hand_in(db, task, given.template, asking.id, said, countdown=wait)
     return Accepted(id=result.id, job=result.id, queue=email.MARKETING if marketing else email.TRANSACTIONAL)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from relevo.database import servers
+from relevo import servers
 from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
 from relevo.drivers.database.filewatch import FileWatch

@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from relevo.engine import ALONE
+# Who executes with this option gets no BEGIN: each statement is a transaction of its own.
+ALONE = "relevo_alone"
 
 _POSTGRESQL = {
     "autocommit": True, "connect_timeout": 5,

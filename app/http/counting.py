@@ -1,0 +1,111 @@
+"""How often somebody (a token, an address) asks in a minute: counted here, and in the database for all processes.
+
+    a request -> one more here, and what the others had when they were last looked at -> the number to be judged
+    a thread, once a second, as long as anybody asks: what came here is written, what the others have is read
+
+So no request waits for a write: on SQLite each would wait for the one lock, and GETs too. Several processes may let the
+requests of a second more through than are allowed; one that dies takes those of its last second with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from app import settings
+from app.models import RequestCount, own_session, reading
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+EVERY = 1.0
+#: Database, subject, minute.
+Key = tuple[str, str, int]
+
+_MINE = RequestCount.subject == bindparam("of"), RequestCount.minute == bindparam("at")
+_READ = select(RequestCount.requests).where(*_MINE)
+
+
+@dataclass(slots=True)
+class Count:
+    """Requests: that came here, those of them that were written, and those of the other processes."""
+
+    here: int = 0
+    written: int = 0
+    others: int = 0
+
+
+_counts: dict[Key, Count] = {}
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+_flushing = threading.Lock()
+
+
+def count(subject: str, minute: int) -> int:
+    """One more request of this subject; how many there were in this minute."""
+    key = (settings.engine().database_url, subject, minute)
+    if key not in _counts:
+        with reading() as db:
+            others = db.execute(_READ, {"of": subject, "at": minute}).scalar() or 0
+        with _lock:
+            _counts.setdefault(key, Count(others=others))
+    with _lock:
+        mine = _counts.setdefault(key, Count())
+        mine.here += 1
+        _start()
+        return mine.here + mine.others
+
+
+def flush() -> bool:
+    """Write what was counted here, and look at what others have. Returns whether there was anything."""
+    with _flushing:
+        with _lock:
+            due = [(key, kept, kept.here) for key, kept in _counts.items() if kept.here > kept.written]
+            newest = max((key[2] for key in _counts), default=0)
+            for key in [key for key, kept in _counts.items() if key[2] < newest - 1 and kept.here == kept.written]:
+                del _counts[key]
+        for (url, subject, minute), kept, here in due:
+            kept.others = _written(url, subject, minute, here - kept.written) - here
+            kept.written = here
+    return bool(due)
+
+
+def _start() -> None:
+    global _thread  # noqa: PLW0603 - one a process
+    if _thread is None or not _thread.is_alive():  # a fork has none
+        _thread = threading.Thread(target=_run, name="request-counts", daemon=True)
+        _thread.start()
+
+
+def _run() -> None:
+    global _thread  # noqa: PLW0603 - see above
+    while True:
+        time.sleep(EVERY)
+        try:
+            busy = flush()
+        except SQLAlchemyError as error:
+            logger.warning("requests can't be counted for the other processes just now: %s", error)
+            busy = True
+        with _lock:
+            if not busy and all(kept.here == kept.written for kept in _counts.values()):
+                _thread = None
+                return
+
+
+def _written(url: str, subject: str, minute: int, more: int) -> int:
+    """Add to the number in the database; what it is then."""
+    mine = RequestCount.subject == subject, RequestCount.minute == minute
+    try:
+        with own_session(url) as db:
+            found = db.execute(update(RequestCount).where(*mine).values(requests=RequestCount.requests + more))
+            if not found.rowcount:
+                db.add(RequestCount(subject=subject, minute=minute, requests=more))
+                return more
+            return db.scalar(select(RequestCount.requests).where(*mine)) or more
+    except IntegrityError:  # another process wrote the minute's first
+        return _written(url, subject, minute, more)

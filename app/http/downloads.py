@@ -1,0 +1,95 @@
+"""Files of a disk as answers: a piece at a time, from where a download broke off, always to be saved.
+
+A whole file is 200, one range of it 206, a range beyond its end 416 (RFC 9110). Several ranges, or a range of what has
+changed meanwhile (`If-Range`), get the whole file. What a user uploaded is not to be run in our name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from fastapi import HTTPException, Request
+from fastapi.responses import Response, StreamingResponse
+
+from relevo.disks import MissingFileError
+from relevo.errors import DiskError
+from tasks import storage
+
+CHUNK = 256 * 1024
+#: What a download may answer besides, for OpenAPI.
+PARTS: dict[int | str, dict[str, Any]] = {206: {"description": "A part of the file"},
+                                          416: {"description": "There is no such part"}}  # fmt: skip
+#: So many bytes have their digits looked at: nothing is larger than that.
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def streamed(request: Request, disk: str, path: str, name: str | None = None) -> Response:
+    """The answer to a request for a file; `name` is what it is saved as."""
+    try:
+        file = storage.disk(disk).open(path)
+    except MissingFileError as error:
+        raise HTTPException(404, "the file is gone") from error
+    except DiskError as error:
+        raise HTTPException(400, str(error)) from error
+    except OSError as error:
+        raise HTTPException(503, "the disk can't be reached just now; try again", {"Retry-After": "5"}) from error
+    size = file.seek(0, io.SEEK_END)
+    shown = quote(name or path.rpartition("/")[2], safe="")
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{shown}", "Accept-Ranges": "bytes",
+               "ETag": etag(file, size)}  # fmt: skip
+    try:
+        part = wanted(request, size, headers["ETag"])
+    except ValueError as error:
+        file.close()
+        raise HTTPException(416, f"expected a range of the file's {size:,} bytes",
+                            {"Content-Range": f"bytes */{size}"}) from error  # fmt: skip
+    first, length = part or (0, size)
+    headers["Content-Length"] = str(length)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{size}"
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        file.close()
+        return Response(None, status, headers, "application/octet-stream")
+    return StreamingResponse(_pieces(file, first, length), status, headers, "application/octet-stream")
+
+
+def wanted(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+    """The first byte that is asked for, and how many; None: all of them. Raises ValueError for a range there isn't."""
+    if request.headers.get("if-range", tag) != tag:
+        return None
+    found = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    if found is None or not any(found.groups()):  # not understood, which is to be overlooked
+        return None
+    first, last = found.groups()
+    if not first:  # the last so many
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < int(first):
+            return None
+    if start >= end:
+        raise ValueError(first)
+    return start, end - start
+
+
+def etag(file: BinaryIO, size: int) -> str:
+    """What differs when the file does: its size, and its first and last bytes (it is written as a whole)."""
+    file.seek(0)
+    told = hashlib.sha256(f"{size}\n".encode() + file.read(CHUNK))
+    file.seek(max(size - CHUNK, 0))
+    told.update(file.read(CHUNK))
+    return f'"{told.hexdigest()[:32]}"'
+
+
+def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
+    with file:
+        file.seek(first)
+        while piece := file.read(min(CHUNK, length)):
+            length -= len(piece)
+            yield piece

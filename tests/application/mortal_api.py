@@ -1,0 +1,53 @@
+"""An API whose process dies, as by kill -9, where a request says so; and another one takes its place.
+
+    python -m tests.application.mortal_api        prints its port
+
+`Dies-At: 3` is the third of the moments before and after each commit of this request.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import uvicorn
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from app.http import create, once
+from app.models import schema
+
+#: Seconds that a second request with a key waits for the first.
+PATIENCE = 3
+
+
+def moment(_db: object) -> None:
+    """Of a request with a key; it counts its moments."""
+    now = once._now.get()
+    if now is None:
+        return
+    now.moments = getattr(now, "moments", 0) + 1
+    if now.moments == int(now.reading.request.headers.get("dies-at", 0)):
+        os._exit(1)
+
+
+def main() -> None:
+    once.PATIENCE = PATIENCE
+    schema.require = lambda _engine: None  # each process would look, and that takes longer than all the rest
+    event.listen(Session, "before_commit", moment)
+    event.listen(Session, "after_commit", moment)
+    api = create()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sys.stdout.write(f"{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        while True:
+            if not os.fork():
+                config = uvicorn.Config(api, log_level="critical", lifespan="off")
+                uvicorn.Server(config).run(sockets=[listening])
+                os._exit(0)
+            os.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
