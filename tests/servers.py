@@ -6,10 +6,8 @@ where CI=true, so that nothing is ever left out unseen.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
-import functools
 import importlib.util
 import os
 import pwd
@@ -26,8 +24,7 @@ import psycopg
 import pymysql
 import pytest
 
-from relevo.database.schema import create_schema
-from relevo.engine import make_engine
+from tests import tables
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -106,18 +103,8 @@ def sqlite_file(path: Path) -> str:
     What is there already is left as it is.
     """
     if not path.exists():
-        shutil.copyfile(_template(), path)
+        shutil.copyfile(tables.migrated(), path)
     return f"sqlite:///{path}"
-
-
-@functools.cache
-def _template() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="relevo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    engine = make_engine(f"sqlite:///{folder}/template.db")
-    create_schema(engine)
-    engine.dispose()
-    return folder / "template.db"
 
 
 # --- what the servers share -------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """create_app: what an app of ours has that Celery's has not, and how a wrong one ends."""
 
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -18,8 +17,8 @@ from relevo import config
 from relevo.app import App, create_app, share_results
 from relevo.engine import make_engine
 from relevo.errors import SettingsError
+from tests.starting import APPLICATION, FRESH, ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
 CELERY = Path(sys.executable).with_name("celery")
 
 
@@ -219,8 +218,7 @@ def store_results(path: str, who: int, count: int) -> None:
 
 def test_processes_share_one_sqlite_file_for_their_results(tmp_path):
     path = str(tmp_path / "new" / "results.db")
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=store_results, args=(path, who, 15)) for who in range(4)]
+    processes = [FRESH.Process(target=store_results, args=(path, who, 15)) for who in range(4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -260,12 +258,8 @@ def test_a_setting_celery_does_not_have_is_refused_with_the_likely_name():
         app_with({"task_ack_late": True})
 
 
-def celery_command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("QUEUE_", "REDIS_"))}
-    return subprocess.run(
-        [CELERY, "-A", "tasks", *arguments], cwd=ROOT, env={**clean, **environ}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+def clean(**environ: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("QUEUE_", "REDIS_"))} | environ
 
 
 @pytest.mark.parametrize(
@@ -281,7 +275,7 @@ def celery_command(*arguments: str, **environ: str) -> subprocess.CompletedProce
     ],
 )  # fmt: skip
 def test_a_command_ends_with_one_line_and_exit_code_2(arguments, environ, line):
-    ended = celery_command(*arguments, **environ)
+    ended = run("-m", "celery", "-A", "tasks", *arguments, environ=clean(**environ), modules=APPLICATION)
     assert (ended.returncode, ended.stdout.strip(), ended.stderr.strip()) == (2, "", line)
 
 
@@ -291,7 +285,9 @@ def test_outside_of_a_command_it_is_an_exception():
 
 
 def test_the_application_loads_from_a_clone_and_knows_its_tasks():
-    listed = celery_command("report", QUEUE_CONNECTION="sync")
+    command = [CELERY, "-A", "tasks", "report"]
+    listed = subprocess.run(command, cwd=ROOT, env=clean(QUEUE_CONNECTION="sync"), capture_output=True, text=True,
+                            check=False)  # fmt: skip
     assert listed.returncode == 0, listed.stderr
     assert "tasks.cleanup" in listed.stdout
     assert "Traceback" not in listed.stderr

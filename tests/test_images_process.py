@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
@@ -24,14 +22,15 @@ from relevo.disks import LocalDisk
 from relevo.errors import DiskError, ImageError, OptionError
 from relevo.job.payload import Job
 from tasks import images
+from tests import starting
 from tests.pictures import saved, scene
-
-ROOT = Path(__file__).parent.parent
+from tests.starting import APPLICATION, ROOT
 
 
 @pytest.fixture
-def disk(tmp_path, monkeypatch):
+def disk(tmp_path, new_database, monkeypatch):
     """A disk and a database of the test's own, for the tasks too."""
+    shutil.copy(new_database, tmp_path / "app.sqlite3")
     for name in ("REDIS_URL", "REDIS_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
@@ -149,8 +148,7 @@ def test_runs_at_the_same_time_leave_rows_that_fit_the_files(disk, picture):
 def test_a_run_that_is_killed_half_way_and_run_again_ends_right(disk, picture, where, tmp_path):
     file_id = stored(disk, picture)
     settings = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(file_id), where], cwd=tmp_path, env=settings, timeout=60,
-                            check=False)
+    killed = starting.run("-c", KILLED, str(file_id), where, environ=settings, folder=tmp_path, modules=APPLICATION)
     assert killed.returncode == -signal.SIGKILL
     assert row(file_id).processed_at is None
     assert set(versions(file_id)) == ({"large"} if where == "between two sizes" else set())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -16,8 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from app.models import Base, File, FileVersion, User, schema, session
 from relevo.engine import engine_for, resolve
 from relevo.errors import SchemaError
-
-ROOT = Path(__file__).parent.parent
+from tests.starting import ROOT, run, start
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -166,8 +162,9 @@ def test_processes_that_use_a_new_sqlite_file_at_once_all_find_the_tables(tmp_pa
     program = ("import sys; from app.models import User, session\n"
                "with session() as db: db.add(User(name='x', email=sys.argv[1]))")
     settings = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3", "PYTHONPATH": str(ROOT)}
-    started = [subprocess.Popen([sys.executable, "-c", program, f"{n}@example.com"], env=settings, cwd=tmp_path)
-               for n in range(4)]
+    with (tmp_path / "log").open("wb") as log:
+        started = [start("-c", program, f"{n}@example.com", environ=settings, output=log, folder=tmp_path)
+                   for n in range(4)]  # fmt: skip
     assert [process.wait(60) for process in started] == [0] * 4
     with session(f"sqlite:///{tmp_path}/new.sqlite3") as db:
         assert len(db.scalars(select(User)).all()) == 4
@@ -175,7 +172,8 @@ def test_processes_that_use_a_new_sqlite_file_at_once_all_find_the_tables(tmp_pa
 
 def test_the_alembic_command_finds_the_database_of_the_settings(tmp_path):
     settings = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/var/app.sqlite3"}
-    alembic = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini")]
-    subprocess.run([*alembic, "upgrade", "head"], env=settings, cwd=tmp_path, check=True)
-    checked = subprocess.check_output([*alembic, "check"], env=settings, cwd=tmp_path, text=True)
-    assert "No new upgrade operations" in checked
+    alembic = ["-m", "alembic", "-c", str(ROOT / "alembic.ini")]
+    upgraded, checked = (run(*alembic, *words, environ=settings, folder=tmp_path)
+                         for words in (["upgrade", "head"], ["check"]))  # fmt: skip
+    assert (upgraded.returncode, checked.returncode) == (0, 0), upgraded.stderr + checked.stderr
+    assert "No new upgrade operations" in checked.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(_config(connection), "head")
 
 
+@functools.cache
 def _newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 

@@ -41,7 +41,8 @@ _ready: set[URL] = set()
 def create_schema(engine: Engine) -> None:
     """Bring the engine's tables to the newest version; what exists and is newest is left alone."""
     with _in_turn(engine), engine.begin() as connection:
-        _upgrade(connection)
+        if version(connection) != NEWEST:
+            _upgrade(connection)
 
 
 def ensure_schema(engine: Engine) -> None:

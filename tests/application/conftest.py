@@ -21,7 +21,7 @@ from argon2 import PasswordHasher
 import tasks
 from app import settings
 from app.http import access, counting, create
-from app.models import User, schema, session
+from app.models import User, session
 from relevo import config
 from relevo.engine import engine_for
 from relevo.testing import fake
@@ -71,15 +71,6 @@ class Shop:
     @property
     def subjects(self) -> list[str]:
         return [mail["Subject"] for mail in self.mails]
-
-
-@pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the tables in it, to be copied: Alembic takes a third of a second to make them."""
-    path = tmp_path_factory.mktemp("new") / "app.sqlite3"
-    schema.upgrade(engine_for(f"sqlite:///{path}"))
-    engine_for(f"sqlite:///{path}").dispose()
-    return path
 
 
 @pytest.fixture

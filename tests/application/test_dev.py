@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import psutil
@@ -14,6 +12,8 @@ import pytest
 from tasks.dev import program
 from tasks.dev.__main__ import ROOT, lines
 from tasks.dev.program import Program
+from tests import starting
+from tests.starting import APPLICATION, start
 from tests.waiting import eventually
 
 
@@ -75,9 +75,7 @@ def test_the_command_runs_a_program_starts_it_again_when_it_is_killed_and_ends_w
     environment = {**os.environ, "PORT": "0", "RELEVO_VAR_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/dev.db",
                    "PYTHONPATH": str(ROOT)}  # fmt: skip
     with log.open("wb") as output:
-        dev = subprocess.Popen([sys.executable, "-m", "tasks.dev", "api"], cwd=ROOT, env=environment,
-        stdin=subprocess.DEVNULL,
-                               stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
+        dev = start("-m", "tasks.dev", "api", environ=environment, output=output, modules=APPLICATION)
     try:
         eventually(lambda: "running on" in log.read_text(), log.read_text)
         (api,) = psutil.Process(dev.pid).children()
@@ -92,7 +90,5 @@ def test_the_command_runs_a_program_starts_it_again_when_it_is_killed_and_ends_w
 
 
 def test_a_name_that_is_not_there_is_a_usage_error():
-    ran = subprocess.run(
-        [sys.executable, "-m", "tasks.dev", "wroker"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    ran = starting.run("-m", "tasks.dev", "wroker", environ=os.environ, modules=APPLICATION)
     assert (ran.returncode, "got wroker" in ran.stderr) == (2, True)

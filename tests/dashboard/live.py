@@ -15,12 +15,12 @@ from relevo.store.session import store_for
 from tests.dashboard.conftest import PASSWORDS, Site
 from tests.faults.proxy import Proxy
 from tests.flow.project import Project, project
+from tests.starting import Process
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from subprocess import Popen
 
     import pytest
 
@@ -33,7 +33,7 @@ class Live:
 
     shop: Project
     site: Site
-    worker: Popen[bytes]
+    worker: Process
     #: "broker" and "store" where each is a server of its own.
     wires: dict[str, Proxy] = field(default_factory=dict)
 

@@ -16,8 +16,16 @@ from relevo.database import schema
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.table import metadata
+from relevo.engine import make_engine
 from relevo.errors import SchemaError
 from relevo.limits.database.tables import metadata as limits
+from tests import tables
+
+
+@pytest.fixture(autouse=True)
+def _migrations(monkeypatch):
+    """The real ones."""
+    monkeypatch.setattr(schema, "_upgrade", tables.migrate)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -99,3 +107,16 @@ def test_a_process_that_finds_its_tables_does_not_import_alembic(tmp_path):
         f"DatabaseDriver({url!r}).queues(); sys.exit('alembic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_quick_tables_of_other_tests_are_those_of_the_migrations(tmp_path):
+    asked = text("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+    told = []
+    for name, make in {"quick": tables.quickly, "migrated": tables.migrate}.items():
+        engine = make_engine(f"sqlite:///{tmp_path}/{name}.db")
+        with engine.begin() as connection:
+            make(connection)
+            told.append((schema.version(connection), connection.execute(asked).all()))
+        engine.dispose()
+    assert told[0] == told[1]
+    assert len(told[0][1]) > 50

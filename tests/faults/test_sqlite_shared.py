@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 
 from relevo.drivers.contract import Binding, Broadcast, NewJob
 from relevo.drivers.database.driver import DatabaseDriver
+from tests.starting import FRESH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,13 +19,12 @@ PROCESSES = 8
 JOBS, MESSAGES, NEW_FILES = 25, 4, 4
 # Longer than anything here takes: a process that died must not leave the others waiting at a barrier.
 PATIENCE = 120
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture(scope="module")
 def in_every_process():
     """Call `work(number, barrier, *arguments)` in every process at the same moment; what each returned."""
-    with _SPAWN.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=_SPAWN) as pool:
+    with FRESH.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=FRESH) as pool:
         barrier = manager.Barrier(PROCESSES)
 
         def call(work: Callable[..., Any], *arguments: Any) -> list[Any]:

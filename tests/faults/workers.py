@@ -10,9 +10,7 @@ Nothing here waits for a time: `until` looks at a condition until it holds, and 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -29,7 +27,7 @@ from relevo.store import failed
 from relevo.store.failed import FailedJob
 from relevo.store.session import store_for
 from tests import servers
-from tests.faults.starter import Starter
+from tests.starting import start
 from tests.waiting import eventually, stacks
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 LEASE = 1.0
 EVERYTHING = 100_000
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Site:
@@ -145,7 +142,7 @@ class Worker:
     def __init__(self, site: Site, options: tuple[str, ...], verb: str = "worker") -> None:
         self.site = site
         name = uuid.uuid4().hex[:8]
-        self.log, self._exit = site.folder / f"worker-{name}.log", site.folder / f"worker-{name}.exit"
+        self.log = site.folder / f"worker-{name}.log"
         environ = {
             "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
             "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
@@ -154,7 +151,9 @@ class Worker:
         }  # fmt: skip
         command = ["-A", "tests.faults.jobs", verb, "-l", "INFO", "-n", f"{name}@localhost"]
         command += ["-Q", site.queue] if verb != "beat" else []
-        self.pid = starter().start([*command, *options], environ, self.log, self._exit)
+        with self.log.open("ab") as log:
+            self.process = start("-m", "celery", *command, *options, environ=os.environ | environ, output=log)
+        self.pid = self.process.pid
 
     def until_noted(self, fact: str) -> None:
         self.site.until(lambda: self._noted(fact) or not self.alive(), f"for {fact!r} of {self.pid}")
@@ -164,7 +163,7 @@ class Worker:
         return any(kind == fact and pid == self.pid for kind, _, pid, _ in self.site.lines())
 
     def alive(self) -> bool:
-        return not self._exit.exists()
+        return self.process.poll() is None
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
@@ -175,7 +174,7 @@ class Worker:
     def ended(self) -> int:
         """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
         eventually(lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log))
-        return int(self._exit.read_text())
+        return self.process.wait()
 
     def stop(self) -> int:
         """A warm stop, to its end."""
@@ -187,14 +186,6 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.ended()
-
-
-@functools.cache
-def starter() -> Starter:
-    """The one of this test run."""
-    made = Starter(ROOT)
-    atexit.register(made.close)
-    return made
 
 
 def session(leader: int) -> list[int]:

@@ -11,8 +11,6 @@ import email.policy
 import os
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ from relevo.drivers.database.driver import DatabaseDriver
 from relevo.engine import engine_for
 from tests import servers
 from tests.application.receiver import Receiver, receiving
-from tests.flow.project import ROOT
+from tests.starting import APPLICATION, ROOT, Process, run, start
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ class Company:
     outside: Receiver
     client: httpx.Client
     queues: str = QUEUES
-    workers: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
+    workers: list[Process] = dataclasses.field(default_factory=list)
 
     # --- asking -----------------------------------------------------------------------------------------------------
     def post(self, path: str, **said: Any) -> dict[str, Any]:
@@ -110,12 +108,9 @@ class Company:
         self.workers[-1].wait()
         self.start_worker()
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *command: str) -> Process:
         with (self.folder / f"{name}.log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+            return start(*command, environ=self.environment, output=log, modules=APPLICATION)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -144,8 +139,9 @@ def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) ->
             api = opened.start("api", "-m", "uvicorn", "app.http:create", "--factory", "--port", str(port))
             opened.start_worker()
             try:
-                command = [sys.executable, "-m", "app.user", "Root", "root@example.com", "--admin"]
-                made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+                command = ["-m", "app.user", "Root", "root@example.com", "--admin"]
+                made = run(*command, environ=environment, modules=APPLICATION)
+                assert made.returncode == 0, made.stderr
                 client.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
                 eventually(lambda: _answers(client), lambda: opened.log("api"))
                 opened.wait_ready()

@@ -24,14 +24,13 @@ from click.testing import CliRunner
 
 from relevo import drivers
 from relevo.drivers.contract import Driver
+from tests.starting import FLOWER, Process, run, start
 from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-ROOT = Path(__file__).resolve().parents[2]
-# How long anything here is waited for, in seconds. It is never slept for.
 
 
 @dataclass
@@ -57,28 +56,27 @@ class Project:
 
     # --- processes --------------------------------------------------------------------------------------------------
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "celery", "-A", self.module, *arguments]
+        return ["-m", "celery", "-A", self.module, *arguments]
 
-    def start(self, *arguments: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, name: str, **environment: str) -> Process:
         """A celery command that goes on; what it says goes to `log(name)`."""
         with self.folder.joinpath(f"{name}.log").open("wb") as output:
-            return subprocess.Popen(
-                self.command(*arguments), cwd=ROOT, env={**os.environ, **self.environment, **environment},
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            environ = {**os.environ, **self.environment, **environment}
+            modules = FLOWER if arguments[0] == "flower" else ()
+            return start(*self.command(*arguments), environ=environ, output=output, modules=modules)
 
     def log(self, name: str) -> str:
         return self.folder.joinpath(f"{name}.log").read_text(errors="replace")
 
-    def start_worker(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, name: str, *arguments: str) -> Process:
         return self.start("worker", "-n", f"{name}@here", "-l", "INFO", *arguments, name=name)
 
-    def wait_ready(self, name: str, process: subprocess.Popen[bytes], sign: str = " ready.") -> None:
+    def wait_ready(self, name: str, process: Process, sign: str = " ready.") -> None:
         eventually(lambda: sign in self.log(name) or process.poll() is not None, lambda: self.log(name))
         assert process.poll() is None, self.log(name)
 
     @contextlib.contextmanager
-    def worker(self, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, name: str, *arguments: str) -> Iterator[Process]:
         """A worker that is ready, and stopped warmly after the block; it must end by itself."""
         process = self.start_worker(name, *arguments)
         try:
@@ -89,10 +87,7 @@ class Project:
 
     def run(self, *arguments: str) -> str:
         """What a celery command says that ends by itself, and well."""
-        ended = subprocess.run(
-            self.command(*arguments), cwd=ROOT, env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WITHIN, check=False,
-        )  # fmt: skip
+        ended = run(*self.command(*arguments), environ={**os.environ, **self.environment})
         assert (ended.returncode, ended.stderr) == (0, ""), ended
         return ended.stdout
 
@@ -156,7 +151,7 @@ def keeping_current_app() -> Iterator[None]:
         before.set_current()
 
 
-def stop(*processes: subprocess.Popen[bytes]) -> None:
+def stop(*processes: Process) -> None:
     """Stop them warmly, all at once. One that doesn't end by itself is killed and fails the test."""
     for process in processes:
         process.terminate()
@@ -168,7 +163,7 @@ def stop(*processes: subprocess.Popen[bytes]) -> None:
         pytest.fail(f"did not end within {WITHIN:.0f} s: {[process.args for process in left]}")
 
 
-def _ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
+def _ended(process: Process, deadline: float) -> bool:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(0.0, deadline - time.monotonic()))
     return process.poll() is not None

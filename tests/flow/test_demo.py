@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -24,11 +23,31 @@ from tasks.demo.pictures import drawn, in_folder
 from tasks.demo.uploads import EMAIL
 from tasks.pictures import checked_sizes, make_versions
 from tests.pictures import moving, saved, scene
+from tests.starting import APPLICATION, ROOT, start
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 WITHIN = 120.0
 DATABASE = "var/relevo.sqlite3"
+
+
+class Demo:
+    """One that was started, and what it says. The worker that it starts itself is a fresh Python, as a user's is."""
+
+    def __init__(self, arguments, environ, folder):
+        self.output = folder.with_name(f"demo-{secrets.token_hex(4)}.log")
+        with self.output.open("wb") as output:
+            command = ["-m", "tasks.demo", *arguments]
+            self.process = start(*command, environ=environ, output=output, folder=folder, modules=APPLICATION)
+        self.pid = self.process.pid
+
+    def until(self, line):
+        """Wait until it says so."""
+        eventually(lambda: line in self.output.read_text() or self.process.poll() is not None, self.output.read_text)
+        assert line in self.output.read_text()
+
+    def end(self, within=WITHIN):
+        """Wait for its end; its exit code, and what it has said."""
+        return self.process.wait(within), self.output.read_text()
 
 
 class Place:
@@ -36,6 +55,7 @@ class Place:
 
     def __init__(self, folder):
         self.folder = folder
+        self.demos = []
         self.mark = secrets.token_hex(8)
         ours = ("QUEUE_", "REDIS_", "RELEVO_", "FILES_DISK_", "DATABASE_URL")
         self.settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -43,18 +63,15 @@ class Place:
 
     def start(self, *arguments, **settings):
         """The demo in a session of its own, as a terminal would have it."""
-        command = [sys.executable, "-m", "tasks.demo", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=self.settings | settings, start_new_session=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        self.demos.append(Demo(arguments, self.settings | settings, self.folder))
+        return self.demos[-1]
 
     def run(self, *arguments, **settings):
-        demo = self.start(*arguments, **settings)
-        said, _ = demo.communicate(timeout=WITHIN)
-        return demo.returncode, said
+        return self.start(*arguments, **settings).end()
 
     def running(self):
         """Every process that was started here and still is."""
-        found = []
+        found = [psutil.Process(demo.pid) for demo in self.demos if demo.process.poll() is None]
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get("DEMO_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
@@ -146,21 +163,11 @@ def test_a_folder_of_pictures_becomes_thumbnails_the_tour_follows_and_nothing_is
 
 def test_two_at_the_same_time_both_come_to_their_end(place, mine):
     demos = [place.start("--images", str(mine)) for _ in range(2)]
-    endings = [(demo.communicate(timeout=WITHIN)[0], demo.returncode) for demo in demos]
-    assert [code for _, code in endings] == [0, 0], endings
+    endings = [demo.end() for demo in demos]
+    assert [code for code, _ in endings] == [0, 0], endings
     place.check()
     with place.session() as db:
         assert len(db.scalars(select(File)).all()) == 12
-
-
-def wait_for_line(demo, wanted):
-    """Read on until a line says so; what was read."""
-    lines = []
-    for line in demo.stdout:
-        lines.append(line)
-        if wanted in line:
-            return
-    raise AssertionError(f"it ended without saying {wanted!r}: {''.join(lines)}")
 
 
 def forked(place, _demo):
@@ -168,21 +175,23 @@ def forked(place, _demo):
 
 
 def at_work(_place, demo):
-    wait_for_line(demo, "[3/16]")
+    demo.until("[3/16]")
 
 
 def on_the_tour(_place, demo):
-    wait_for_line(demo, "[16/16]")
+    demo.until("[4/4]")
 
 
-@pytest.mark.parametrize(("moment", "number"), [
-    (forked, signal.SIGTERM), (at_work, signal.SIGINT), (on_the_tour, signal.SIGINT)])  # fmt: skip
-def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, moment, number):
+@pytest.mark.parametrize(("moment", "number", "pictures"), [
+    (forked, signal.SIGTERM, 4), (at_work, signal.SIGINT, 16), (on_the_tour, signal.SIGINT, 4)])  # fmt: skip
+def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, moment, number, pictures):
+    for path in sorted(many.iterdir())[pictures:]:
+        path.unlink()
     demo = place.start("--images", str(many), "--tour")
     moment(place, demo)
     os.killpg(demo.pid, number)  # as a terminal does it: to the whole group
-    said, _ = demo.communicate(timeout=WITHIN)
-    assert (demo.returncode, "Stopped" in said) == (130, True), said
+    code, said = demo.end()
+    assert (code, "Stopped" in said) == (130, True), said
     place.check()
     assert not any(file.error for file in place.files().values())
     assert place.run("--images", str(mine))[0] == 0
@@ -192,26 +201,25 @@ def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, mom
 
 def test_an_impatient_second_ctrl_c_ends_it_at_once(place, many):
     demo = place.start("--images", str(many))
-    wait_for_line(demo, "[1/16]")
+    demo.until("[1/16]")
     workers = place.running()
     for process in workers:  # a worker that can't end
         if process.pid != demo.pid:
             process.suspend()
-    demo.send_signal(signal.SIGINT)
+    demo.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=10)
-    assert demo.returncode == 130
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.end(10)[0] == 130
     assert place.running() == []
 
 
 def test_a_worker_that_dies_is_told_with_its_last_words(place, many):
     demo = place.start("--images", str(many))
-    wait_for_line(demo, "[1/16]")
+    demo.until("[1/16]")
     worker = min(psutil.Process(demo.pid).children(), key=lambda process: process.create_time())
     worker.kill()
-    said, _ = demo.communicate(timeout=WITHIN)
-    assert demo.returncode == 1
+    code, said = demo.end()
+    assert code == 1
     assert "the worker ended before the pictures were done" in said
     assert "images.process" in said
     assert place.running() == []

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from click.testing import CliRunner
 from relevo import config
 from relevo.app import create_app
 from relevo.cli.restart import restart
-from tests.flow.project import ROOT
+from tests.starting import ROOT, Process, start
 from tests.waiting import WITHIN, eventually
 
 if TYPE_CHECKING:
@@ -72,15 +70,13 @@ class Shop:
         return (self.folder / f"{name}.log").read_text()
 
     @contextlib.contextmanager
-    def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, name: str) -> Iterator[Process]:
         options = ["-Q", "restart", "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
         # Of a module that is changed twice in a second, what was compiled first would be taken for the newest.
         environment = {**os.environ, **self.settings, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "tasks", "worker", *options], cwd=self.folder, env=environment,
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            command = ["-m", "celery", "-A", "tasks", "worker", *options]
+            process = start(*command, environ=environment, output=log, folder=self.folder)
         try:
             eventually(lambda: self.log(name).count(" ready.") or process.poll() is not None, lambda: self.log(name))
             yield process

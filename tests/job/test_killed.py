@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +11,7 @@ from celery.exceptions import TimeoutError  # noqa: A004
 from relevo import drivers
 from relevo.store import failed
 from relevo.store.session import store_for
+from tests.starting import Process, start
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -46,10 +45,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def worker(killed: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "celery", "-A", "tests.job.killed", "worker", "-c", "6", "-l", "INFO"]
+def worker(killed: ModuleType) -> Iterator[Process]:
+    command = ["-m", "celery", "-A", "tests.job.killed", "worker", "-c", "6", "-l", "INFO"]
     with (killed.folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = start(*command, environ=os.environ, output=log)
         try:
             yield process
             process.terminate()
@@ -59,7 +58,7 @@ def worker(killed: ModuleType) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture(scope="module")
-def ended(killed: ModuleType, worker: subprocess.Popen[bytes]) -> dict[str, Any]:
+def ended(killed: ModuleType, worker: Process) -> dict[str, Any]:
     """All jobs, dispatched together and waited for: name -> result."""
     results = {name: killed.app.tasks[name].dispatch() for name in ENDS}
     for name, result in results.items():

@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 
 from relevo.testing import Attempt, Fake, FakeDisk, FakeMail
+from tests import starting
+from tests.starting import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/testing.md").read_text()
 EXAMPLES = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environ, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def run(arguments: list[str], folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return starting.run(*arguments, environ=ENVIRON | environ, folder=folder, modules=("pytest",))
 
 
 def test_every_example_of_the_page_holds(tmp_path):
@@ -34,7 +36,8 @@ def test_every_example_of_the_page_holds(tmp_path):
 def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
     (tmp_path / "test_page.py").write_text(EXAMPLES)
     options = ["-q", "-p", "relevo.testing.plugin", "-p", "no:cacheprovider", "-k", "not some and not but"]
-    assert run(["-B", "-m", "pytest", *options, "test_page.py"], tmp_path).returncode == 0
+    ran = run(["-m", "pytest", *options, "test_page.py"], tmp_path, PYTHONDONTWRITEBYTECODE="1")
+    assert ran.returncode == 0, ran.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["test_page.py"]
 
 
@@ -53,7 +56,9 @@ def test_the_entry_point_of_pytest_is_the_plugin():
 
 def test_the_plugin_loads_no_celery_into_every_pytest(tmp_path):
     asked = "import sys, relevo.testing.plugin; print([name for name in ('celery', 'redis') if name in sys.modules])"
-    assert run(["-c", asked], tmp_path).stdout == "[]\n"
+    command = [sys.executable, "-c", asked]
+    ran = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 def test_a_failed_assertion_shows_the_line_of_the_test_and_the_list(tmp_path):
