@@ -21,8 +21,10 @@ def check(app: Any, kind: str, name: str) -> None:
     """Raise OptionError for what can't be paused; a task that there isn't among them: its pause would stop nothing."""
     if kind not in KINDS:
         raise OptionError(f"expected one of {', '.join(KINDS)}, got {kind[:60]!r}")
-    if not name.strip() or len(name) > LONGEST_NAME:
-        raise OptionError(f"expected the name of a {kind}, of 1 to {LONGEST_NAME} characters, got {name[:60]!r}")
+    longest = None if kind == suspensions.TAG else LONGEST_NAME
+    if not name.strip() or len(name[:longest]) < len(name):
+        size = f"of 1 to {longest} characters" if longest else "that is not empty"
+        raise OptionError(f"expected the name of a {kind}, {size}, got {name[:60]!r}")
     if kind == suspensions.TASK:
         app.loader.import_default_modules()
         if name not in app.tasks:

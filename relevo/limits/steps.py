@@ -117,7 +117,7 @@ def pass_on(record: Record, at_most: int, left: Sequence[Left], now: float) -> P
         if was_held:
             record.let_go(token)
             held.discard(token)
-        if each.to is not None:
+        if each.to is not None and each.to.token not in held:  # or it was passed on, and the answer was lost
             if was_held or (len(held) < each.wanted.at_most and not record.in_line()):
                 record.hold(each.to, now)
                 held.add(each.to.token)

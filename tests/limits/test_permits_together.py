@@ -58,6 +58,17 @@ def test_one_that_is_passed_on_is_never_free(limits, other, want):
     assert other.take_free([jobs[3]]) == {jobs[3].holder.token}
 
 
+@pytest.mark.parametrize("at_most", [1, 2])
+def test_what_is_said_twice_because_the_answer_was_lost_is_done_once(limits, other, want, at_most):
+    jobs = [want(name, at_most=at_most) for name in "abc"]
+    limits.take_free(jobs[:1])
+    for _ in range(2):
+        passed = limits.pass_on([Left(jobs[0], jobs[1].holder)])
+        assert (passed.called, passed.crowded, passed.without) == ([], set(), set())
+        assert held(other) == ["b"]
+    assert (other.take_free([jobs[2]]) != set()) == (at_most > 1)
+
+
 def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_waits(limits, other, want):
     jobs, waiting = [want(name) for name in "ab"], [want(name) for name in "cde"]
     limits.take_free(jobs)

@@ -45,7 +45,7 @@ def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
 def test_every_word_is_on_the_page(kind):
     words = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
     inherited = {"keep", "takes", "expect", "name_of", "groups", "exists", "delete", "size", "path", "open", "put",
-                 "link", "keep_batch", "takes_batch", "keep_chain", "attempted", "take"}  # fmt: skip
+                 "staged", "link", "keep_batch", "takes_batch", "keep_chain", "attempted", "take"}  # fmt: skip
     assert {word for word in words - inherited if f".{word}(" not in PAGE} == set()
 
 

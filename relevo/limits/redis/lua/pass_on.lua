@@ -13,7 +13,7 @@ for at = 2, #ARGV, 6 do
         redis.call('HDEL', limit_permits_key(key), token)
         held[token], held.size = nil, held.size - 1
     end
-    if other ~= '' then
+    if other ~= '' and not held[other] then -- or it was passed on, and the answer was lost
         if was_held or (held.size < at_most and not is_crowded(key)) then
             hold(key, other, ARGV[at + 4], ARGV[at + 5])
             held[other], held.size = true, held.size + 1
