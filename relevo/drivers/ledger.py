@@ -221,6 +221,7 @@ class Ledger:
             held = dict(self._held)
         leases = list(held.values())
         started = time.monotonic()
+        self.gate.write()  # what ended is not renewed: nothing may depend on its lease for longer
         try:
             lost = self.driver.extend(leases, self.lease)
             if self.write_through:
