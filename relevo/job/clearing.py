@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
+from celery import current_app
+
 from relevo.drivers import clearing, driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import cancel, chord_members, members
@@ -62,7 +64,10 @@ def install(app: Any) -> None:
 
 
 def _clear(driver: Driver, queue: str) -> int | None:
-    found = next((app for app in tuple(_apps) if driver in _drivers_of(app)), None)
+    # Who clears by kombu doesn't say for which app: of several on one broker it is Celery's current one.
+    current = current_app._get_current_object()  # noqa: SLF001  Celery's own way
+    apps = sorted(_apps, key=lambda app: app is not current)
+    found = next((app for app in apps if driver in _drivers_of(app)), None)
     return None if found is None else clear(found, driver, queue)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from celery import chord
+from celery import chord, current_app
 from click.testing import CliRunner
 
 from relevo import config
@@ -39,6 +39,15 @@ def app(request, tmp_path_factory):
     if request.param in ("postgresql", "mariadb"):
         driver_for(broker).create_schema()
     return app
+
+
+@pytest.fixture(autouse=True)
+def current(app):
+    """Apps of other tests are on this broker, too."""
+    before = current_app._get_current_object()
+    app.set_current()
+    yield
+    before.set_current()
 
 
 @pytest.fixture
@@ -107,6 +116,17 @@ def test_what_celery_and_kombu_clear_is_counted_too(app, driver, groups):
     again = app.batch([app.tasks["work"].si(1)]).dispatch()
     assert app.control.purge() == 1
     assert again.refresh().dropped == 1
+
+
+def test_of_several_apps_on_one_broker_the_current_one_counts(app, driver, groups, tmp_path):
+    said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{tmp_path}/other.db",
+            "RELEVO_VAR_DIR": str(tmp_path)}  # fmt: skip
+    others = [create_app("other", config.load(said, None), broker_url=app.conf.broker_url) for _ in range(8)]
+    app.set_current()
+    assert app.control.purge() == 10
+    assert hear_of_it(groups) == ALL_DROPPED
+    for other in others:
+        other.close()
 
 
 def test_what_runs_goes_on(app, driver, groups):
