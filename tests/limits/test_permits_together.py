@@ -29,7 +29,7 @@ def test_what_is_free_is_taken_in_order_and_who_gets_none_stands_in_no_line(limi
     jobs = [want(name) for name in "abc"] + [want("d", OTHER, 1)]
     assert limits.take_free(jobs) == {jobs[0].holder.token, jobs[1].holder.token, jobs[3].holder.token}
     assert held(other) == ["a", "b"]
-    assert [view.waiting for view in other.views()] == [0, 0]
+    assert [view.waiting for key in (KEY, OTHER) for view in other.views(key)] == [0, 0]
 
 
 def test_who_has_one_has_it_also_when_it_asks_for_itself(limits, want):
