@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 from typing import Any
 
@@ -23,9 +24,7 @@ class FileWatch:
         if self._inotify is not None or sys.platform != "linux":
             return
         with contextlib.suppress(OSError):  # no file yet; or the user's watches are used up, and we look by the clock
-            from inotify_simple import INotify  # noqa: PLC0415  Linux only
-
-            inotify = INotify()
+            inotify = _inotify()
             try:
                 inotify.add_watch(self._path, MODIFY)
             except BaseException:
@@ -52,3 +51,16 @@ class FileWatch:
         inotify, self._inotify = self._inotify, None
         if inotify is not None:
             inotify.close()
+
+
+def _inotify() -> Any:
+    """An inotify instance, made without starting a program.
+
+    To find the C library inotify_simple asks `ldconfig`. A child of the pool that another thread forks just then
+    inherits the pipe through which Python hears that the program has begun, so that it never hears its end: the worker
+    took no more jobs. The library is loaded anyway.
+    """
+    import inotify_simple  # noqa: PLC0415  Linux only
+
+    inotify_simple._libc = inotify_simple._libc or ctypes.CDLL(None, use_errno=True)  # noqa: SLF001  no public way
+    return inotify_simple.INotify()
