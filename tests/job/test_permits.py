@@ -12,6 +12,7 @@ from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob
+from relevo.drivers.ledger import Ledger
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.job import limiting, permits
@@ -121,6 +122,18 @@ def test_one_that_found_none_waits_while_the_pool_is_busy_and_the_others_go_ahea
     side.gate.ended(first)
     assert side.next() == second
     assert side.gate.permit_of(second) == "overlap/alone"
+
+
+def test_when_leases_are_renewed_the_broker_hears_who_has_what_was_passed_on(side):
+    first, second = side.reserve(("alone",), ("alone",))
+    side.next()
+    side.gate.ended(first)
+    assert side.next() == second
+    ledger = Ledger(side.driver, 30)
+    ledger.gate = side.gate
+    assert ledger.renew()
+    [view] = side.limits.views()
+    assert [holder.job_id.rpartition("-")[2] for holder in view.holders] == ["1"]
 
 
 def test_it_asks_for_itself_when_a_place_is_free(side):

@@ -9,22 +9,15 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relevo.drivers.contract import NewJob
 from relevo.job.limiting import beside
 from relevo.limits.contract import Holder
 from relevo.limits.line import GRACE
 from relevo.limits.rates import Rate
+from tests.properties.running import run_histories
 
 if TYPE_CHECKING:
     from relevo.drivers.contract import Lease
@@ -166,10 +159,4 @@ class Histories(RuleBasedStateMachine):
 
 def test_whatever_happens_there_is_never_too_much_and_nothing_sticks(broker):
     examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
-    run_state_machine_as_test(
-        lambda: Histories(broker),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )  # fmt: skip
+    run_histories(lambda: Histories(broker), examples, steps)

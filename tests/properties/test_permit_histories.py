@@ -12,9 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from relevo import config
 from relevo.app import create_app
@@ -26,6 +25,7 @@ from relevo.job.middleware import WithoutOverlapping
 from relevo.job.permits import Permits
 from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
 from tests.faults.workers import payload_of
+from tests.properties.running import run_histories
 
 if TYPE_CHECKING:
     from tests.brokers import Broker
@@ -238,10 +238,4 @@ class Histories(RuleBasedStateMachine):
 
 def test_whatever_happens_never_do_more_run_than_there_are_permits_and_none_sticks(broker):
     examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
-    run_state_machine_as_test(
-        lambda: Histories(broker),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )  # fmt: skip
+    run_histories(lambda: Histories(broker), examples, steps)

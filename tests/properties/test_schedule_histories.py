@@ -5,12 +5,12 @@ The entry makes up for everything (`all`), so that a tick that was left out is s
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relevo.schedule import turn
 from relevo.store import schedules
+from tests.properties.running import run_histories
 from tests.schedule.conftest import Clockwork
 
 EVERY = 60.0
@@ -115,11 +115,5 @@ class Histories(RuleBasedStateMachine):
 
 def test_whatever_becomes_of_beats_each_tick_is_run_once(sqlite_url, tmp_path):
     work = Clockwork(sqlite_url, tmp_path)
-    run_state_machine_as_test(
-        lambda: Histories(work),
-        settings=settings(
-            max_examples=8, stateful_step_count=20, deadline=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )  # fmt: skip
+    run_histories(lambda: Histories(work), examples=8, steps=20)
     work.empty()

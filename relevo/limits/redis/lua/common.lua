@@ -38,9 +38,8 @@ local function holders(key)
             local ends = redis.call('ZSCORE', reserved_key(job[QUEUE]), number)
             if ends and tonumber(ends) <= now then
                 redis.call('ZREM', reserved_key(job[QUEUE]), number)
-                free(job)
                 job[RESCUES] = job[RESCUES] + 1
-                to_pending(number, job)
+                back(number, job)
                 ring(job[QUEUE], 1)
                 job = nil
             end
