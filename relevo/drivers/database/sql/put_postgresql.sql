@@ -1,8 +1,12 @@
--- Put jobs, one or thousands, in one statement. The ids are given in the order of the arrays.
+-- Put jobs, one or thousands, in one statement. The ids are given in the order of the rows.
+-- One JSON text, not an array a column: psycopg writes those in Python, with two regular expressions for each text, which
+-- was four fifths of the time of a large put.
 INSERT INTO relevo_jobs (job_id, queue, payload, priority, unique_key, created_at, state, available_at)
 SELECT job_id, queue, payload, priority, unique_key, created_at, state, available_at
-FROM unnest(
-    CAST(:job_id AS text[]), CAST(:queue AS text[]), CAST(:payload AS text[]), CAST(:priority AS smallint[]),
-    CAST(:unique_key AS text[]), CAST(:created_at AS float8[]), CAST(:state AS text[]), CAST(:available_at AS float8[])
+FROM ROWS FROM (
+    json_to_recordset(CAST(:rows AS json)) AS (
+        job_id text, queue text, payload text, priority smallint, unique_key text, created_at float8, state text,
+        available_at float8
+    )
 ) WITH ORDINALITY AS new(job_id, queue, payload, priority, unique_key, created_at, state, available_at, place)
 ORDER BY place
