@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -139,9 +139,10 @@ class Channel(virtual.Channel):
         self.ledger.write_through = False
 
     def basic_cancel(self, consumer_tag: str) -> None:
+        queue = self._tag_to_queue.get(consumer_tag)
         super().basic_cancel(consumer_tag)
+        self.intake.put_back(queue)  # nobody is there any more to hand them to
         if not self.job_queues():
-            self.intake.put_back()
             self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
             self.ledger.write_back()
             self.ledger.flush()
@@ -221,8 +222,7 @@ class Channel(virtual.Channel):
         put_aside(self.ledger, message.job, "it was rejected")
 
     def _hand_over(self, queue: str, message: Any) -> None:
-        callback: Callable[[Any], None] | None = self.connection._callbacks.get(queue)  # noqa: SLF001  kombu's own table
-        if callback is not None:
+        if callback := self.connection._callbacks.get(queue):  # noqa: SLF001  kombu's own table
             callback(message)
 
     def _hand_over_job(self, job: ReservedJob, message: Any) -> None:

@@ -107,11 +107,11 @@ class Intake:
         """The message of a job, with the permit that it has been given. Raises ValueError if unreadable."""
         return messages.message_of(job, self._gate.permit_of(job.lease.token))
 
-    def put_back(self) -> None:
-        """Nothing more is handed over: what was reserved ahead is free again."""
-        tokens = [job.lease.token for job in self._reserved]
-        self._reserved.clear()
-        self._ledger.release(tokens)
+    def put_back(self, queue: str | None = None) -> None:
+        """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free again."""
+        going = [job for job in self._reserved if queue in {None, job.queue}]
+        self._reserved = deque(job for job in self._reserved if queue not in {None, job.queue})
+        self._ledger.release([job.lease.token for job in going])
 
     def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
         room = min(room, MOST)  # it is without end where nobody set a prefetch count

@@ -72,6 +72,24 @@ def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, par
     assert [message.headers["task"] for message in started] == ["other"]
 
 
+def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connection, monkeypatch):
+    """It was held for as long as the worker lived, and never started."""
+    monkeypatch.setattr(intake.Intake, "_ahead", lambda *_: 2)
+    driver, queues, started = connection.transport.driver, [Queue("kept"), Queue("left")], []
+    with Consumer(connection, queues, callbacks=[lambda _body, message: started.append(message)]) as consumer:
+        consumer.qos(prefetch_count=1)
+        with Connection(connection.as_uri()) as client:
+            for name in ("kept", "left", "left"):
+                Producer(client).publish({}, routing_key=name)
+        eventually(lambda: passed(connection) or started)
+        assert driver.sizes("left").reserved == 2
+        consumer.cancel_by_queue("left")
+        assert (driver.sizes("left").pending, driver.sizes("left").reserved) == (2, 0)
+        started[0].ack()
+        eventually(lambda: passed(connection))
+    assert [message.delivery_info["routing_key"] for message in started] == ["kept"]
+
+
 def passed(connection: Connection) -> bool:
     """One round of a worker's loop. Returns whether it found nothing to do in it, and so waited."""
     try:
