@@ -106,7 +106,8 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
 def message_of(job: ReservedJob, permit: str | None = None) -> Message:
     """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable.
 
-    `permit`: what the worker holds for it, whatever the message itself says.
+    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still to come is left out:
+    the broker says when a job is due, and an operator may have hastened this one. Celery would keep it until then.
     """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}
@@ -119,6 +120,8 @@ def message_of(job: ReservedJob, permit: str | None = None) -> Message:
     if headers.get("id") not in (None, job.id):  # it has taken the place of this one, and goes by its name
         headers["root_id"] = job.id if headers.get("root_id") == headers["id"] else headers.get("root_id")
         headers["id"] = properties["correlation_id"] = job.id
+    if (due := _instant(headers.get("eta"))) is not None and due > clock.now():
+        headers["eta"] = None
     properties["delivery_tag"] = job.lease.token
     properties[LEASED] = True
     properties.pop(PERMIT, None)

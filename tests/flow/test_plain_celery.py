@@ -261,6 +261,14 @@ def children(shop: Project) -> set[int]:
 
 
 @everywhere
+def test_a_job_whose_time_has_not_come_runs_when_it_is_hastened(shop, tasks):
+    """Celery's worker would hold it for the hour that its message still names."""
+    later = tasks.add.apply_async((1, 2), countdown=3600)
+    assert shop.driver.hasten([later.id]) == 1
+    assert value(later) == 3
+
+
+@everywhere
 def test_revoke(shop, tasks):
     assert eventually(lambda: shop.app.control.revoke("unwanted", destination=[MAIN], reply=True))
     revoked = tasks.note.apply_async(("revoked",), task_id="unwanted")
