@@ -162,6 +162,30 @@ def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
     assert run(limited, job(1, user="b")) == "done"
 
 
+@pytest.mark.parametrize("behind", [WithoutOverlapping(), WithoutOverlapping(otherwise="skip"), ThrottleErrors(1, 60)],
+                         ids=["waits", "is skipped", "breaker"])  # fmt: skip
+def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, job, behind):
+    limited = RateLimited("mail")
+
+    def taken():
+        return sum(view.used for view in limiting.limits_for(limiting.driver_of(app)).views("rate/"))
+
+    def body():
+        with pytest.raises((Releasing, Cancelling)):
+            run(limited, two := job(2), lambda: run(behind, two, lambda: pytest.fail("it ran")))
+        return taken()
+
+    if isinstance(behind, ThrottleErrors):
+        with pytest.raises(ValueError, match="down"):
+            run(behind, job(1), broken)
+        assert body() == 0
+    else:
+        assert run(behind, job(1), body) == 0
+    with pytest.raises(Releasing):  # the job's own word: it ran
+        run(limited, one := job(3), lambda: one.release(1))
+    assert taken() == 1
+
+
 def test_what_a_job_costs_is_counted(job):
     limited = RateLimited("mail", cost=lambda event_id, **_: event_id)
     assert run(limited, job(0)) == "done"
@@ -221,6 +245,17 @@ def test_after_so_many_errors_all_jobs_of_the_key_wait(job):
             run(throttled, job(1, user="a"), broken)
     assert 29 < over(throttled, job(1, user="a")) <= 30
     assert run(throttled, job(1, user="b")) == "done"
+
+
+def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
+    throttled, driver, waiting = ThrottleErrors(1, per=600), limiting.driver_of(app), job(2)
+    with pytest.raises(ValueError, match="down"):
+        run(throttled, job(1), broken)
+    wait = over(throttled, waiting)
+    [held] = driver._jobs.named([waiting.id])
+    driver.release([Lease(held.key, held.token)], wait)
+    assert limiting.clear(driver, "errors/events.process") == 1
+    assert driver.sizes(waiting.queue).pending == 1
 
 
 def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
