@@ -169,6 +169,7 @@ _RESULTS = {
 }
 
 _WORKER = {
+    "worker_consumer": "relevo.job.consumer:Consumer",
     "enable_utc": True,
     "timezone": "UTC",
     "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever

@@ -27,6 +27,9 @@ def cancel_jobs(state: Any, ids: Iterable[str], terminate: bool = False, **_opti
     channel = state.consumer.task_consumer.channel
     if hasattr(channel, "intake"):
         channel.intake.drop(wanted)
+        for request in state.consumer.let_go(wanted) if hasattr(state.consumer, "let_go") else ():
+            forget(request)
+            channel.qos.forget(request.message.delivery_tag)  # its place is free
     requests = [request for request in list(celery_state.reserved_requests) if request.id in wanted]
     if not requests:
         return {"killed": [], "running": []}
