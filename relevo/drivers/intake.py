@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relevo.drivers import messages, shift
+from relevo.drivers import gate, messages, shift
 from relevo.drivers import qos as qos_
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
@@ -96,7 +96,7 @@ class Intake:
 
     def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
         """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
-        if not messages.frees_key_at_start(headers):
+        if not messages.frees_key_at_start(headers) or headers.get("task") in gate.late:
             return
         try:
             self._driver.unlock([job.lease])

@@ -16,9 +16,18 @@ from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
 from relevo.job.interrupts import Cancelling, Failing, Releasing
-from relevo.job.middleware import RateLimited, RunningJob, ThrottleErrors, WithoutOverlapping
+from relevo.job.middleware import (
+    Around,
+    RateLimited,
+    RunningJob,
+    ThrottleErrors,
+    Transaction,
+    WithoutOverlapping,
+    starts,
+)
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import Options
+from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
 from relevo.testing import fake
 
@@ -273,6 +282,25 @@ def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
     with pytest.raises(ValueError, match="down"):
         run(throttled, job(1), broken)
     assert run(throttled, job(1)) == "done"
+
+
+# --- a key that is free at the start ----------------------------------------------------------------------------------
+def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
+    around = [Transaction(), RateLimited("mail"), ThrottleErrors(1, 60), Around(lambda _, call_next: call_next())]
+
+    def placed(**options):
+        @app.task(name=f"task-{next(numbers)}", **options)
+        def task(): ...
+
+        task.push_request(retries=0)
+        baton = Baton(unique={"until": "start"})
+        names = [each.name for each in starts.with_start(task, baton, task.options.middleware)]
+        return names.index("_Starts") if "_Starts" in names else None
+
+    assert placed(middleware=around) == 3
+    assert placed(middleware=around, acks_late=False) is None
+    assert placed(middleware=around[:1]) is None
+    assert len(starts.late(app)) == 1
 
 
 # --- around them ------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class WithoutOverlapping(Middleware):
             raise OptionError(f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps")
         key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
-        with _asked(job):
+        with asked(job):
             wait = ground.limits.take(key, self.at_most, holder)
         if wait and self.otherwise == SKIP:
             raise Dropped(f"{self.at_most} of {key} are running")
@@ -105,7 +105,7 @@ class RateLimited(Middleware):
         rate = limiting.defined(job.app)[self.limit]
         cost = _units(self.cost(*job.args, **job.kwargs) if callable(self.cost) else self.cost)
         key = key_of(RATE, self.limit, limiting.whose(self.by, job))
-        with _asked(job):
+        with asked(job):
             wait = ground.limits.hit(key, rate, cost, job.id) if cost else 0.0
         if wait and self.otherwise == SKIP:
             raise Dropped(f"{key} is over its rate")
@@ -157,7 +157,7 @@ class ThrottleErrors(Middleware):
         if ground is None:
             return call_next()
         key = key_of(ERRORS, self.key or job.task, limiting.whose(self.by, job))
-        with _asked(job):
+        with asked(job):
             wait, remembered = ground.limits.shut(key, job.id)
         if wait:
             raise Refused(wait)
@@ -183,7 +183,7 @@ class ThrottleErrors(Middleware):
 
 
 @contextmanager
-def _asked(job: RunningJob) -> Iterator[None]:
+def asked(job: RunningJob) -> Iterator[None]:
     """The limits are asked; while they are away the job goes back."""
     try:
         yield
