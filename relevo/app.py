@@ -40,6 +40,7 @@ from relevo.job import (
 from relevo.job.batching import Batching
 from relevo.job.definition import Defining
 from relevo.job.listeners import Event
+from relevo.job.middleware import starts
 from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
@@ -168,6 +169,7 @@ _RESULTS = {
 }
 
 _WORKER = {
+    "worker_consumer": "relevo.job.consumer:Consumer",
     "enable_utc": True,
     "timezone": "UTC",
     "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever
@@ -221,6 +223,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         return
     try:
         check_rates(app)
+        gate.late = starts.late(app)
         gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         recording.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:

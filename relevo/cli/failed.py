@@ -130,7 +130,10 @@ def retry(
     wanted, missing = _wanted(store, which, Filter(queue, task, tag))
     sent = again.retry(context.obj.app, store, wanted) if wanted.ids != [] else 0
     say(f"{some(sent, 'job')} put back.", as_json, retried=sent, missing=missing)
-    _end(missing)
+    kept = len(wanted.ids or ()) - sent
+    if kept > 0:
+        complain(f"{some(kept, 'failed job')} not put back: retried just now, or another job has the unique key")
+    _end(missing, kept > 0)
 
 
 @failed.command("forget")
@@ -205,9 +208,9 @@ def _find(store: Store, which: str) -> FailedJob | None:
     return store_failed.find_by_uuid(store, which)
 
 
-def _end(missing: list[str]) -> None:
-    """Exit code 1 when some of what was asked for isn't there."""
+def _end(missing: list[str], kept: bool = False) -> None:
+    """Exit code 1 when some of what was asked for isn't there, or was `kept`."""
     for each in missing:
         complain(f"there is no failed job {each}, or it was retried already")
-    if missing:
+    if missing or kept:
         raise click.exceptions.Exit(1)

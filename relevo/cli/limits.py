@@ -118,10 +118,9 @@ def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: boo
         raise OptionError(f"no limit {missing[0]!r} is in use")
     holders = sum(len(view.holders) for view in known.values() if view)
     confirm(f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.", yes)
-    woken = [job_id for key in keys for job_id in limits_for(driver).clear(key)]
-    driver.hasten(woken)
-    said = f"{some(len(keys), 'limit')} cleared, {some(len(woken), 'job')} called."
-    say(said, as_json, cleared=list(keys), called=len(woken))
+    called = sum(limiting.clear(driver, key) for key in keys)
+    said = f"{some(len(keys), 'limit')} cleared, {some(called, 'job')} called."
+    say(said, as_json, cleared=list(keys), called=called)
 
 
 def _limits(context: click.Context) -> Limits:

@@ -59,6 +59,4 @@ class ClearLimit(Action):
         key, driver = self.field("key"), self.application.source.driver
         if not key or len(key) > LONGEST_KEY:
             raise OptionError(f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}")
-        woken = limits_for(driver).clear(key)
-        driver.hasten(woken)
-        return f"{key} is cleared, {looks.counted(len(woken), 'waiting job')} called."
+        return f"{key} is cleared, {looks.counted(limiting.clear(driver, key), 'waiting job')} called."

@@ -27,6 +27,8 @@ LOOKS_FOR, COUNTS_FOR = 0.12, 0.06
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_PICKED = 1000
 MOST_DIGITS = 18
+#: Why a failed job isn't put back.
+NOT_SENT = "retried already, forgotten, or another job has the unique key"
 
 
 class FailedPage(Page):
@@ -101,7 +103,7 @@ class RetryFailed(OfFailed):
 
     def act(self, *_arguments: str) -> str:
         count = again.retry(self.application.capp, self.application.source.store, self.which())
-        return f"{looks.counted(count, 'job')} put back." if count else "No job put back: they were retried already."
+        return f"{looks.counted(count, 'job')} put back." if count else f"No job put back: {NOT_SENT}."
 
 
 class ForgetFailed(OfFailed):
@@ -129,7 +131,7 @@ class EditFailed(Action):
         kwargs = _json("keyword arguments", self.field("kwargs") or "{}", dict)
         source = self.application.source
         if not edited.retry(self.application.capp, source.store, int(arguments[0]), args, kwargs):
-            return "Not put back: it was retried or forgotten already."
+            return f"Not put back: {NOT_SENT}."
         return "Put back with the new arguments."
 
 

@@ -8,7 +8,7 @@ nothing. `relevo/job/permits.py` has the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from relevo.drivers.contract import Driver, ReservedJob
 
@@ -38,5 +38,7 @@ class Gate:
         return True
 
 
+#: The tasks whose jobs give back a key that they hold until they start by themselves, behind their limits.
+late: Collection[str] = frozenset()
 #: Makes the gates of this process, if it is a worker that needs any.
 maker: Callable[[Driver], Gate] | None = None

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relevo.drivers import messages, shift
+from relevo.drivers import gate, messages, shift
+from relevo.drivers import qos as qos_
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
 from relevo.drivers.ledger import Ledger
@@ -95,7 +96,7 @@ class Intake:
 
     def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
         """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
-        if not messages.frees_key_at_start(headers):
+        if not messages.frees_key_at_start(headers) or headers.get("task") in gate.late:
             return
         try:
             self._driver.unlock([job.lease])
@@ -124,7 +125,7 @@ class Intake:
         rate = self._handed / max(now - self._reserved_at, 1e-6)
         self._reserved_at, self._handed = now, 0
         qos.allow_waiting(int(IN_PIPE * rate))
-        return min(MOST, int(AHEAD * rate))
+        return 0 if qos_.serial else min(MOST, int(AHEAD * rate))
 
     def _tidy(self, qos: QoS) -> None:
         now = time.monotonic()

@@ -106,8 +106,8 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
 def message_of(job: ReservedJob, permit: str | None = None) -> Message:
     """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable.
 
-    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still to come is left out:
-    the broker says when a job is due, and an operator may have hastened this one. Celery would keep it until then.
+    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still to come is left
+    out: the broker says when a job is due, and an operator may have hastened this one. Celery would keep it until then.
     """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}

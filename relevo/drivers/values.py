@@ -80,6 +80,11 @@ class Lease:
     key: int | str
     token: str
 
+    @classmethod
+    def of(cls, token: str) -> Lease:
+        """The lease of a token, for who has only that: behind its last dot stands the handle, as a text."""
+        return cls(token.rpartition(".")[2], token)
+
 
 @dataclass(frozen=True, slots=True)
 class ReservedJob:

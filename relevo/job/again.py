@@ -58,7 +58,7 @@ def _new_job(job: FailedJob) -> NewJob:
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
         said = messages.new_job(job.queue, messages.loads(payload))
-        key = said.unique_key or new.unique_key
+        key = (said.unique_key if job.batch is None else None) or new.unique_key  # no member is left out as a duplicate
         # It replaces nothing.
         return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for, fair_key=said.fair_key)
     except Exception:  # noqa: BLE001  it can't be read, and goes back all the same

@@ -1,22 +1,25 @@
 """A failed job put back with other arguments: the message stays what it was, but for them.
 
-What was worked out from the old arguments (what people read of them, the tags) is worked out again.
+What was worked out from the old arguments (what people read of them, the tags, the unique key, whose turn it takes) is
+worked out again; what was given at the dispatch instead stays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from relevo.drivers import messages
 from relevo.errors import OptionError
-from relevo.job import again, payload, redaction
+from relevo.job import again, payload, redaction, unique
 from relevo.job.payload import HEADER
 from relevo.store import claims
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.session import Store
+
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 LONGEST_REPR = 1024
 _PARTS = 3
@@ -29,17 +32,17 @@ def arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def retry(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Put the failed job with this number back with these arguments. False: somebody has put it back already."""
+    """Put the failed job with this number back with these arguments.
+
+    False: somebody has put it back already, or another job has its unique key by now, and it stays as it is.
+    """
     name, jobs = claims.claim(store, Filter(ids=[number]))
-    if not jobs:
-        return False
     try:
-        again.put(app, [changed(app, jobs[0], args, kwargs)])
-    except BaseException:
+        sent = again.put(app, [changed(app, job, args, kwargs) for job in jobs])
+        claims.settle(store, name, sent)
+    finally:
         claims.give_up(store, name)
-        raise
-    claims.settle(store, name)
-    return True
+    return bool(sent)
 
 
 def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FailedJob:
@@ -51,7 +54,7 @@ def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, 
     seen = redaction.arguments(app, job.task, args, kwargs)
     headers |= {"argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR], "kwargsrepr": repr(seen[1])[:LONGEST_REPR]}
     if isinstance(headers.get(HEADER), dict):
-        headers[HEADER] = {**headers[HEADER], "tags": _tags(app, job, args, kwargs)}
+        headers[HEADER] = _worked_out(app, job, headers[HEADER], (tuple(before[0]), before[1]), (tuple(args), kwargs))
     message |= {"headers": headers, "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False)}
     message["properties"] = {**message["properties"], "body_encoding": "utf-8"}
     message |= {"content-type": "application/json", "content-encoding": "utf-8"}
@@ -68,8 +71,25 @@ def _body(text: str) -> tuple[Any, Any, Any]:
     return body[0], body[1], body[2]
 
 
-def _tags(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+def _worked_out(app: Any, job: FailedJob, said: Mapping[str, Any], before: Arguments, now: Arguments) -> dict[str, Any]:
+    """What a message says of the arguments it had, said of those it has now."""
     task = app.tasks.get(job.task)
     if task is None or getattr(task, "options", None) is None:
-        return list(job.tags)
-    return list(payload.tags(task, tuple(args), kwargs))
+        return dict(said)
+    by, turns = task.options.unique_by, task.options.fair_by
+    anew = {**said, "tags": _again(list(said.get("tags") or ()), lambda *a: list(payload.tags(task, *a)), before, now)}
+    if by not in (None, False) and isinstance(said.get("unique"), dict):
+        key = _again(said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now)
+        anew["unique"] = {**said["unique"], "key": key}
+    if turns is not None and "fair" in said:
+        anew["fair"] = _again(said["fair"], lambda *a: unique.fair_key(task, turns, *a), before, now)
+    return anew
+
+
+def _again(was: Any, make: Callable[..., Any], before: Arguments, now: Arguments) -> Any:
+    """What is made of arguments, made anew; what wasn't made of them, or can't be seen to be, stays."""
+    try:
+        mine = make(*before) == was
+    except OptionError:
+        return was
+    return make(*now) if mine else was

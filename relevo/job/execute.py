@@ -29,6 +29,7 @@ from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.job import hooks, models, payload, putback
 from relevo.job.interrupts import Cancelling, Failing
 from relevo.job.middleware.base import RunningJob, around, named
+from relevo.job.middleware.starts import with_start
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
     Cancelled,
@@ -129,9 +130,9 @@ def run_once(
     """The body, with its middlewares around it."""
     if task.app_models is not None:
         body = partial(with_rows, task, body)
-    if not options.middleware:
+    if not (middlewares := with_start(task, baton, options.middleware)):
         return body(*args, **kwargs)
-    return around(options.middleware, running(task, baton, options), partial(body, *args, **kwargs))
+    return around(middlewares, running(task, baton, options), partial(body, *args, **kwargs))
 
 
 def with_rows(task: Task, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

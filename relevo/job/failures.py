@@ -119,7 +119,7 @@ def fresh(job: FailedJob) -> str:
     """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
     try:
         sent = _baton(messages.headers_of(job.payload))
-        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id, unique=sent.unique)
+        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id, unique=sent.unique, fair=sent.fair)
         return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: baton.header()})
     except Exception:  # noqa: BLE001  what can't be read goes back as it is
         return job.payload

@@ -16,6 +16,10 @@ class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, n
         self.seconds = seconds
 
 
+class Refused(Releasing):
+    """Said by a limit that the job is over: nothing of it has run."""
+
+
 class Failing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
     """Raised by `fail`: the job has failed for good, with `error`."""
 
@@ -30,6 +34,10 @@ class Cancelling(Exception):  # noqa: N818 - a word from a middleware to the eng
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Dropped(Cancelling):
+    """Said by a limit whose jobs are skipped when they are over: nothing of it has run."""
 
 
 class Replaced(Ignore):

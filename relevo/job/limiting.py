@@ -143,10 +143,20 @@ def set_rate(app: Any, driver: Driver, name: str, rate: str, kind: str | None = 
         raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
     else:
         new = set_to = Rate.of(rate, kind or code.kind, burst)
-    waiting = limits_for(driver).redefine(name, set_to)
+    call(driver, limits_for(driver).redefine(name, set_to))
+    return new
+
+
+def clear(driver: Driver, key: str) -> int:
+    """Forget all about a key, and call who waits at it. Returns how many that were."""
+    return call(driver, limits_for(driver).clear(key))
+
+
+def call(driver: Driver, waiting: Sequence[str]) -> int:
+    """Jobs that wait at a limit look at once. Returns how many."""
     for start in range(0, len(waiting), _CALLED):
         driver.hasten(waiting[start : start + _CALLED])
-    return new
+    return len(waiting)
 
 
 def is_celerys(error: BaseException) -> bool:

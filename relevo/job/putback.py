@@ -14,6 +14,7 @@ the place of is acked afterwards: a crash between the two leaves two copies, nev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -86,8 +87,10 @@ def send(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton
     """Publish the job again. Raises Reject when the broker won't have it.
 
     Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and comes back.
+
+    It asks for no unique key: while what it takes the place of is still there it would be its own duplicate, and gone.
     """
-    job = signature(task, request, seconds=seconds, retries=retries, baton=baton)
+    job = signature(task, request, seconds=seconds, retries=retries, baton=replace(baton, unique=None))
     try:
         job.apply_async()
     except Exception as error:  # whatever kept it from being sent, the job must not be acked

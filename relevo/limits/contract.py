@@ -159,6 +159,10 @@ class Limits(ABC):
         """
 
     @abstractmethod
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:
+        """Give units of a rate back: the job has not run after all. Returns the ids of those whose turn it is now."""
+
+    @abstractmethod
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
         """Let another rate count from now on, everywhere, for this name; None: the one in the code again.
 
@@ -171,8 +175,8 @@ class Limits(ABC):
 
     # --- breakers ---------------------------------------------------------------------------------------------------
     @abstractmethod
-    def shut(self, key: str) -> tuple[float, bool]:
-        """For how many seconds the jobs of a key wait (0: they run), and whether errors of it are remembered."""
+    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
+        """For how many seconds a job of the key is to stay away (0: it runs), and whether errors are remembered."""
 
     @abstractmethod
     def erred(self, key: str, breaker: Breaker) -> float:

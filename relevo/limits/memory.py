@@ -118,6 +118,10 @@ class MemoryLimits(Limits):
             rate = self._rates.get(name_of(key), rate)
             return steps.hit(self._record(key), rate, cost, job_id, self._now())
 
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002  kept for as long as it counts
+        with self._lock:
+            return steps.refund(self._record(key), cost, self._now())
+
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
         with self._lock:
             self._rates = {each: it for each, it in self._rates.items() if each != name}
@@ -131,9 +135,9 @@ class MemoryLimits(Limits):
         with self._lock:
             return dict(self._rates)
 
-    def shut(self, key: str) -> tuple[float, bool]:
+    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         with self._lock:
-            return steps.shut(self._record(key), self._now())
+            return steps.shut(self._record(key), job_id, self._now())
 
     def erred(self, key: str, breaker: Breaker) -> float:
         with self._lock:

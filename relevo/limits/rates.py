@@ -130,6 +130,22 @@ def opens(state: State, rate: Rate, cost: float, now: float) -> float:
             return now + missing * rate.per / rate.amount
 
 
+def refunded(state: State, rate: Rate, cost: float) -> State:
+    """A current state after `cost` units, taken just now, were given back."""
+    fields, first, second = state
+    match rate.kind:
+        case "fixed":
+            return [fields, first, max(0, second - cost)]
+        case "moving":
+            left = dict(first)
+            for index in sorted(first, key=int, reverse=True):
+                back = min(left[index], cost)
+                left[index], cost = left[index] - back, cost - back
+            return [fields, {index: used for index, used in left.items() if used}, 0]
+        case _:
+            return [fields, min(float(rate.burst), first + cost), second]
+
+
 def spent(state: State, rate: Rate, cost: float, now: float) -> State:
     """A current state after `cost` units were taken."""
     fields, first, second = state

@@ -85,7 +85,10 @@ def call(record: Record, at_most: int, now: float) -> list[str]:
     """As many of the line as there is room for are due now."""
     if not record.in_line():
         return []
-    room = at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now))
+    return _call(record, at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now)), now)
+
+
+def _call(record: Record, room: int, now: float) -> list[str]:
     called = list(record.next(now, room)) if room > 0 else []
     for job_id in called:
         waiting = record.waiting(job_id)
@@ -155,9 +158,26 @@ def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> flo
     return wait
 
 
-def shut(record: Record, now: float) -> tuple[float, bool]:
-    """For how long jobs wait, and whether errors are remembered."""
-    return breakers.wait(record.state, now), record.state is not None
+def refund(record: Record, cost: float, now: float) -> list[str]:
+    """Give units of a rate back; as many of the line as they are for are due now."""
+    if not record.state:
+        return []
+    rate = Rate(*record.state[0])
+    cost = min(cost, rate.most)
+    record.state = rates.refunded(rates.current(record.state, rate, now), rate, cost)
+    room = int(rates.free(record.state, rate) / cost) - len(record.expected(now - line.grace(rate), now))
+    return _call(record, room, now)
+
+
+def shut(record: Record, job_id: str, now: float) -> tuple[float, bool]:
+    """For how long a job waits, in line, and whether errors are remembered."""
+    wait, mine = breakers.wait(record.state, now), record.waiting(job_id)
+    if wait:
+        record.forget(now - line.FORGET)
+        record.put(Waiting(job_id, mine.since if mine else now, now + wait))
+    elif mine:
+        record.leave(job_id)
+    return wait, record.state is not None
 
 
 def erred(record: Record, breaker: Breaker, now: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from relevo import clock
 from relevo.cli.failed import failed
-from relevo.drivers.contract import State
+from relevo.drivers.contract import NewJob, State
 from relevo.store import failed as store_failed
 from relevo.store.failed import FailedJob
 from tests.faults.workers import payload_of
@@ -114,6 +114,14 @@ def test_retry_puts_each_back_once_and_says_which_it_could_not(run, fail, driver
     assert again.exit_code == 1
     assert "retried already" in again.stderr
     assert driver.sizes("high").pending == 1
+
+
+def test_retry_says_when_another_job_has_the_key(run, fail, driver):
+    number = fail("one", queue="high")
+    driver.put([NewJob("high", "{}", "living", unique_key=f"failed:{number}")])
+    result = run("retry", number)
+    assert (result.exit_code, result.stdout) == (1, "0 jobs put back.\n")
+    assert "another job has the unique key" in result.stderr
 
 
 @pytest.mark.parametrize(

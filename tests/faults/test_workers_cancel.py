@@ -10,13 +10,18 @@ from relevo import config
 from relevo.app import create_app
 from relevo.job import cancel as cancelling
 from relevo.store.session import store_for
+from tests.waiting import WITHIN
 
 
 @pytest.fixture
-def cancel(site):
-    """Cancel a job of the site."""
+def app(site):
     settings = config.load({"QUEUE_RESULTS": "none", "DATABASE_URL": site.store_url}, env_file=None)
-    app = create_app("faults", settings, broker_url=site.url)
+    return create_app("faults", settings, broker_url=site.url)
+
+
+@pytest.fixture
+def cancel(site, app):
+    """Cancel a job of the site."""
 
     def cancel(number, **options):
         return cancelling.cancel(app, site.driver, store_for(site.store_url), [site.ids[number]], **options)
@@ -59,3 +64,18 @@ def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
         assert worker.ended() == 0
     assert site.started == {1: 1, 2: 1}
     assert site.empty()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_waits_for_a_rate_limit_of_celerys_can_be_cancelled_and_runs_when_the_limit_is_lifted(site, app, cancel):
+    def limit(rate):
+        assert app.control.rate_limit("work", rate, reply=True, limit=1, timeout=WITHIN)
+
+    with site.worker("-c", "2"):
+        limit("1/h")
+        site.dispatch("work", [1, 2, 3, 4])
+        site.until(lambda: site.ended == {1} and site.sizes() == (1, 0, 2))
+        assert [job.id for job in cancel(2).running] == [site.ids[2]]
+        limit("0")
+        site.until(lambda: site.ended == {1, 3, 4} and site.empty())
+    assert site.started == {1: 1, 3: 1, 4: 1}

@@ -55,6 +55,29 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
     assert site.failed() == []
 
 
+def test_a_job_that_waits_for_its_limits_has_not_started_and_keeps_its_key(site: Site, tmp_path: Path):
+    gate, start = tmp_path / "gate", {"key": f"start {site.queue}", "until": "start"}
+
+    def dispatched(number: int) -> bool:
+        return site.dispatch("limited.hold", [number], str(gate), **start)[0].created
+
+    with site.worker("-c", "2"):
+        # Given a job that runs, so that its key is free, and one that has to wait for the permit
+        assert dispatched(0)
+        site.until(lambda: site.running() == {0})
+        assert dispatched(1)
+        site.until(lambda: [view.waiting for view in beside(site.driver).views(f"overlap/hold {site.queue}")] == [1])
+        site.until(lambda: site.sizes() == (0, 1, 1))
+
+        # I expect others to be kept out until that one starts, too
+        assert not dispatched(2)
+        gate.touch()
+        site.until(lambda: site.ended == {0, 1})
+        assert dispatched(3)
+        site.until(lambda: site.ended == {0, 1, 3})
+    assert set(site.started.values()) == {1}
+
+
 def test_a_process_of_the_pool_that_is_killed_under_a_permit_gives_it_back(site: Site):
     with site.worker("-c", "1"):
         site.dispatch("limited.kill", [0], True)

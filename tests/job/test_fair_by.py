@@ -12,7 +12,9 @@ from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
+from relevo.job import again
 from relevo.job.delivery import _new_job, sending_of
+from relevo.store.failed import FailedJob
 
 
 @pytest.fixture
@@ -53,6 +55,19 @@ def test_one_dispatch_may_be_somebody_elses(shop):
     generate.dispatch("a", 2)
     generate.with_options(fair_by=["number"]).dispatch("a", 3)
     assert order(shop) == [["a", 1], ["a", 3], ["a", 2]]
+
+
+def test_a_failed_job_that_is_put_back_takes_its_tenants_turn(shop):
+    generate = report(shop)
+    generate.dispatch("b")
+    [job] = shop.driver.reserve([shop.conf.task_default_queue], 1, 30, "worker")
+    shop.driver.ack([job.lease])
+    for number in range(2):
+        generate.dispatch("a", number)
+    again.put(shop, [FailedJob(uuid=job.id, task=generate.name, connection="its own", queue=job.queue, exception="E",
+                               payload=job.payload, message="m", failed_at=1.0)])  # fmt: skip
+    assert shop.driver.find([job.id])[0].payload.count('"fair"') == 1
+    assert order(shop) == [["a", 0], ["b"], ["a", 1]]
 
 
 def test_a_long_key_is_kept_short_and_keys_of_all_kinds_are_apart(shop):

@@ -16,9 +16,18 @@ from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
 from relevo.job.interrupts import Cancelling, Failing, Releasing
-from relevo.job.middleware import RateLimited, RunningJob, ThrottleErrors, WithoutOverlapping
+from relevo.job.middleware import (
+    Around,
+    RateLimited,
+    RunningJob,
+    ThrottleErrors,
+    Transaction,
+    WithoutOverlapping,
+    starts,
+)
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import Options
+from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
 from relevo.testing import fake
 
@@ -162,6 +171,30 @@ def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
     assert run(limited, job(1, user="b")) == "done"
 
 
+@pytest.mark.parametrize("behind", [WithoutOverlapping(), WithoutOverlapping(otherwise="skip"), ThrottleErrors(1, 60)],
+                         ids=["waits", "is skipped", "breaker"])  # fmt: skip
+def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, job, behind):
+    limited = RateLimited("mail")
+
+    def taken():
+        return sum(view.used for view in limiting.limits_for(limiting.driver_of(app)).views("rate/"))
+
+    def body():
+        with pytest.raises((Releasing, Cancelling)):
+            run(limited, two := job(2), lambda: run(behind, two, lambda: pytest.fail("it ran")))
+        return taken()
+
+    if isinstance(behind, ThrottleErrors):
+        with pytest.raises(ValueError, match="down"):
+            run(behind, job(1), broken)
+        assert body() == 0
+    else:
+        assert run(behind, job(1), body) == 0
+    with pytest.raises(Releasing):  # the job's own word: it ran
+        run(limited, one := job(3), lambda: one.release(1))
+    assert taken() == 1
+
+
 def test_what_a_job_costs_is_counted(job):
     limited = RateLimited("mail", cost=lambda event_id, **_: event_id)
     assert run(limited, job(0)) == "done"
@@ -223,6 +256,17 @@ def test_after_so_many_errors_all_jobs_of_the_key_wait(job):
     assert run(throttled, job(1, user="b")) == "done"
 
 
+def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
+    throttled, driver, waiting = ThrottleErrors(1, per=600), limiting.driver_of(app), job(2)
+    with pytest.raises(ValueError, match="down"):
+        run(throttled, job(1), broken)
+    wait = over(throttled, waiting)
+    [held] = driver._jobs.named([waiting.id])
+    driver.release([Lease(held.key, held.token)], wait)
+    assert limiting.clear(driver, "errors/events.process") == 1
+    assert driver.sizes(waiting.queue).pending == 1
+
+
 def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
     throttled = ThrottleErrors(2, per=60, only=ValueError)
 
@@ -238,6 +282,25 @@ def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
     with pytest.raises(ValueError, match="down"):
         run(throttled, job(1), broken)
     assert run(throttled, job(1)) == "done"
+
+
+# --- a key that is free at the start ----------------------------------------------------------------------------------
+def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
+    around = [Transaction(), RateLimited("mail"), ThrottleErrors(1, 60), Around(lambda _, call_next: call_next())]
+
+    def placed(**options):
+        @app.task(name=f"task-{next(numbers)}", **options)
+        def task(): ...
+
+        task.push_request(retries=0)
+        baton = Baton(unique={"until": "start"})
+        names = [each.name for each in starts.with_start(task, baton, task.options.middleware)]
+        return names.index("_Starts") if "_Starts" in names else None
+
+    assert placed(middleware=around) == 3
+    assert placed(middleware=around, acks_late=False) is None
+    assert placed(middleware=around[:1]) is None
+    assert len(starts.late(app)) == 1
 
 
 # --- around them ------------------------------------------------------------------------------------------------------

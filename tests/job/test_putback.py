@@ -173,6 +173,21 @@ def test_a_task_that_acks_early_holds_nothing_so_it_is_published(app, worker, pu
     assert put == [result.id, result.id]
 
 
+def test_one_that_is_unique_is_not_its_own_duplicate_then(app, worker, put):
+    attempts = []
+
+    @app.task(bind=True, acks_late=False, unique_by=["number"])
+    def process(self, number):
+        attempts.append(number)
+        if len(attempts) == 1:
+            self.release()  # its ack is still to be written
+
+    with worker():
+        result = process.delay(7)
+        assert ends(result) == "SUCCESS"
+    assert attempts == [7, 7]
+
+
 def test_a_compressed_body_comes_back_whole(app, worker, put):
     @app.task(bind=True, tries=2)
     def process(self, text):

@@ -14,7 +14,7 @@ from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job import again, listeners
+from relevo.job import again, edited, listeners
 from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
@@ -140,11 +140,56 @@ def test_a_failed_job_is_retried_unless_another_has_its_key(shop, deliver):
     assert again.retry(shop, store, EVERY) == 1
 
 
-def failure_of(app, job):
+def failure_of(app, job, task="t", **more):
     return failed.FailedJob(
-        uuid=job.id, task="t", connection="its own", queue=job.queue, payload=job.payload,
-        exception="E", message="m", failed_at=1.0,
+        uuid=job.id, task=task, connection="its own", queue=job.queue, payload=job.payload,
+        exception="E", message="m", failed_at=1.0, **more,
     )  # fmt: skip
+
+
+def fails(app, task, **more):
+    """The next job fails. Returns the number of the failed job."""
+    job, store = take(app), store_for(app.settings.database_url)
+    write(store, [Ending(failure=failure_of(app, job, task.name, **more), listed=False)])
+    app.driver.ack([job.lease])
+    return failed.page(store)[0].id
+
+
+def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
+    task, store = defined(quick, fair_by=["body"]), store_for(quick.settings.database_url)
+    task.dispatch("a", "one")
+    assert edited.retry(quick, store, fails(quick, task), ["b", "two"], {})
+    assert (task.dispatch("a").is_duplicate, task.dispatch("b").is_duplicate) == (False, True)
+    assert messages.fair_key_of(messages.headers_of(take(quick).payload)) == '"two"'
+
+
+def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
+    task, store = defined(quick, tags=lambda url, *_: [url]), store_for(quick.settings.database_url)
+    task.with_options(tags=["mine"], unique_by=["body"]).dispatch("a", 1)
+    key = messages.unique_of(messages.headers_of(quick.driver.find(waiting(quick))[0].payload))["key"]
+    assert edited.retry(quick, store, fails(quick, task), ["b", 2], {})
+    headers = messages.headers_of(take(quick).payload)
+    assert (headers["relevo"]["tags"], headers["relevo"]["unique"]["key"]) == (["mine"], key)
+
+
+def test_one_whose_new_key_another_has_stays_where_it_is(quick):
+    task, store = defined(quick), store_for(quick.settings.database_url)
+    task.dispatch("a")
+    number, living = fails(quick, task), task.dispatch("b")
+    assert not edited.retry(quick, store, number, ["b"], {})
+    quick.driver.delete([living.id])
+    assert edited.retry(quick, store, number, ["b"], {})
+
+
+def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
+    task, store = defined(quick), store_for(quick.settings.database_url)
+    made = quick.batch([task.s("a"), task.s("a")]).allow_failures().dispatch()
+    for _ in range(2):
+        fails(quick, task, batch=made.id)
+    task.dispatch("a")
+    assert made.retry_failed() == 2
+    assert len(waiting(quick)) == 3
+    assert again.retry(quick, store, EVERY) == 0
 
 
 class TestTheKey:

@@ -62,6 +62,35 @@ def test_costs_are_counted_and_what_is_refused_costs_nothing(limits, ground, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_given_back_is_there_for_the_first_who_waits(limits, other, ground, clock, kind):
+    # Given a rate that is used up, and some who wait for it until their window opens
+    rate = Rate.of("4/hour", kind)
+    assert [limits.hit(KEY, rate, 2, job) for job in ("a", "b")] == [0, 0]
+    for job in ("c", "d"):
+        assert limits.hit(KEY, rate, 1, job) > 60
+        clock.forward(0.1)
+
+    # When a job gives its units back, because it didn't run, I expect as many to be called as they are for, once
+    assert other.refund(KEY, rate, 1) == ["c"]
+    assert limits.hit(KEY, rate, 1, "new") > 60
+    assert limits.hit(KEY, rate, 1, "c") == 0
+    assert other.refund(KEY, rate, 1) == ["d"]
+    assert other.refund(KEY, rate, 1) == ["new"]
+    assert [other.hit(KEY, rate, 1, job) for job in ("d", "new")] == [0, 0]
+    assert limits.hit(KEY, rate, 1, "late") > 60
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_more_is_given_back_than_was_taken(limits, ground, kind):
+    rate = Rate.of("2/hour", kind)
+    assert limits.refund(KEY, rate, 1) == []
+    limits.hit(KEY, rate, 1000, "a")
+    limits.refund(KEY, rate, 1000)
+    limits.refund(KEY, rate, 5)
+    assert [limits.hit(KEY, rate, 1, job) > 0 for job in ("a", "b", "c")] == [False, False, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_costs_more_than_there_is_takes_all_and_does_not_wait_for_ever(limits, ground, kind):
     rate = Rate.of("10/minute", kind)
     assert limits.hit(KEY, rate, 1000, "a") == 0
@@ -173,15 +202,25 @@ ERRORS = "errors/api"
 
 def test_after_n_errors_all_jobs_of_the_key_wait_and_then_they_run(limits, other, ground, clock):
     breaker = Breaker(3, 60, 20)
-    assert limits.shut(ERRORS) == (0, False)
+    assert limits.shut(ERRORS, "a") == (0, False)
     assert [limits.erred(ERRORS, breaker), other.erred(ERRORS, breaker)] == [0, 0]
-    assert limits.shut(ERRORS) == (0, True)
+    assert limits.shut(ERRORS, "a") == (0, True)
     assert limits.erred(ERRORS, breaker) == pytest.approx(20)
-    assert other.shut(ERRORS) == (pytest.approx(20), True)
+    assert other.shut(ERRORS, "a") == (pytest.approx(20), True)
     [view] = limits.views()
-    assert (view.used, view.until) == (3, pytest.approx(clock() + 20))
+    assert (view.used, view.until, view.line) == (3, pytest.approx(clock() + 20), ["a"])
     clock.forward(20)
-    assert other.shut(ERRORS)[0] == 0
+    assert other.shut(ERRORS, "a")[0] == 0
+    assert limits.views()[0].line == []
+
+
+def test_who_waits_for_a_breaker_is_named_when_it_is_cleared_and_runs(limits, other, ground, clock):
+    limits.erred(ERRORS, Breaker(1, 60, 600))
+    for job in ("a", "b", "a"):
+        assert limits.shut(ERRORS, job)[0] > 590
+        clock.forward(1)
+    assert sorted(other.clear(ERRORS)) == ["a", "b"]
+    assert limits.shut(ERRORS, "a") == (0, False)
 
 
 def test_after_the_wait_one_more_error_shuts_it_again_and_a_success_forgets(limits, ground, clock):

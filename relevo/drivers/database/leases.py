@@ -80,4 +80,4 @@ def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 
 
 def _named(leases: Sequence[Lease]) -> dict[str, Any]:
-    return {"keys": [lease.key for lease in leases], "tokens": [lease.token for lease in leases]}
+    return {"keys": [int(lease.key) for lease in leases], "tokens": [lease.token for lease in leases]}

@@ -54,7 +54,7 @@ class Job:
         return ReservedJob(lease, self.id, self.queue, self.payload, self.priority, self.attempts, self.rescues)
 
     def hold(self, until: float, by: str) -> Lease:
-        self.token, self.reserved_until, self.reserved_by = uuid.uuid4().hex, until, by
+        self.token, self.reserved_until, self.reserved_by = f"{uuid.uuid4().hex}.{self.key}", until, by
         return Lease(self.key, self.token)
 
     def let_go(self) -> None:

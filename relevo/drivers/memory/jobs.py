@@ -58,7 +58,7 @@ class Jobs:
 
     def held(self, leases: Iterable[Lease]) -> list[Job]:
         """The jobs that these leases still hold, each once."""
-        found = ((lease, self._living.get(lease.key)) for lease in set(leases))
+        found = ((lease, self._living.get(int(lease.key))) for lease in set(leases))
         return [job for lease, job in found if job is not None and job.token == lease.token]
 
     def lease_ends(self, token: str) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 from relevo import clock
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
-from relevo.job.interrupts import Cancelling, Failing, Releasing
+from relevo.job.interrupts import Cancelling, Dropped, Failing, Refused, Releasing
 from relevo.job.limiting import By, Ground
 from relevo.job.middleware.base import CallNext, Middleware, RunningJob
 from relevo.limits.breakers import Breaker
@@ -55,12 +55,12 @@ class WithoutOverlapping(Middleware):
             raise OptionError(f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps")
         key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
-        with _asked(job):
+        with asked(job):
             wait = ground.limits.take(key, self.at_most, holder)
         if wait and self.otherwise == SKIP:
-            job.skip(f"{self.at_most} of {key} are running")
+            raise Dropped(f"{self.at_most} of {key} are running")
         if wait:
-            job.release(_before_deadline(job, wait))
+            raise Refused(_before_deadline(job, wait))
         try:
             return call_next()
         finally:
@@ -75,9 +75,7 @@ class WithoutOverlapping(Middleware):
 def give_back(ground: Ground, key: str, holder: Holder) -> None:
     """Give a permit back and call who is next. What goes wrong here costs time: it ends with the lease anyway."""
     try:
-        called = ground.limits.give_back(key, holder)
-        if called:
-            ground.driver.hasten(called)
+        limiting.call(ground.driver, ground.limits.give_back(key, holder))
     except DriverError as error:
         logger.warning("the permit of %s[%s] could not be given back, it ends with its lease: %s",
                        holder.task, holder.job_id, error)  # fmt: skip
@@ -107,13 +105,19 @@ class RateLimited(Middleware):
         rate = limiting.defined(job.app)[self.limit]
         cost = _units(self.cost(*job.args, **job.kwargs) if callable(self.cost) else self.cost)
         key = key_of(RATE, self.limit, limiting.whose(self.by, job))
-        with _asked(job):
+        with asked(job):
             wait = ground.limits.hit(key, rate, cost, job.id) if cost else 0.0
         if wait and self.otherwise == SKIP:
-            job.skip(f"{key} is over its rate")
+            raise Dropped(f"{key} is over its rate")
         if wait:
-            job.release(wait)
-        return call_next()
+            raise Refused(wait)
+        try:
+            return call_next()
+        except (Refused, Dropped):  # a limit behind this one: the job has not run
+            if cost:
+                with suppress(DriverError):  # they come back with the period
+                    limiting.call(ground.driver, ground.limits.refund(key, rate, cost))
+            raise
 
 
 def check_rates(app: Any) -> None:
@@ -153,10 +157,10 @@ class ThrottleErrors(Middleware):
         if ground is None:
             return call_next()
         key = key_of(ERRORS, self.key or job.task, limiting.whose(self.by, job))
-        with _asked(job):
-            wait, remembered = ground.limits.shut(key)
+        with asked(job):
+            wait, remembered = ground.limits.shut(key, job.id)
         if wait:
-            job.release(wait)
+            raise Refused(wait)
         try:
             result = call_next()
         except (Releasing, Cancelling):
@@ -169,7 +173,7 @@ class ThrottleErrors(Middleware):
             raise
         if remembered:
             with suppress(DriverError):
-                ground.limits.clear(key)
+                limiting.clear(ground.driver, key)
         return result
 
     def _count(self, ground: Ground, key: str, error: BaseException) -> None:
@@ -179,13 +183,13 @@ class ThrottleErrors(Middleware):
 
 
 @contextmanager
-def _asked(job: RunningJob) -> Iterator[None]:
+def asked(job: RunningJob) -> Iterator[None]:
     """The limits are asked; while they are away the job goes back."""
     try:
         yield
     except DriverUnavailableError as error:
         logger.warning("%s[%s] waits for its limits: %s", job.task, job.id, error)
-        job.release(AWAY)
+        raise Refused(AWAY) from error
 
 
 def _before_deadline(job: RunningJob, wait: float) -> float:

@@ -30,7 +30,6 @@ Result = TypeVar("Result")
 TIDY, UNUSED = 60.0, 3600.0
 
 _KEY = limits.c.limit_key == bindparam("key")
-_STATE = select(limits.c.state).where(_KEY)
 # All that one look can tell, for the round trips: the state, a rate of the key's name, whether anybody is in line.
 _LOOK = select(
     limits.c.state, limits.c.at_most, limits.c.keep_until,
@@ -101,6 +100,14 @@ class DatabaseLimits(Limits):
         self._tidy()
         return wait
 
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:
+        def refund(_connection: Connection, record: DatabaseRecord) -> list[str]:
+            called = steps.refund(record, cost, record.now)
+            record.save()
+            return called
+
+        return self._locked(key, refund, keep=rate.per)
+
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
         def redefine(connection: Connection) -> None:
             connection.execute(delete(rates).where(rates.c.name == name))
@@ -115,10 +122,14 @@ class DatabaseLimits(Limits):
         rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())
         return {row.name: Rate(*json.loads(row.rate)) for row in rows}
 
-    def shut(self, key: str) -> tuple[float, bool]:
+    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
-        state = self._connections.read(lambda connection: connection.execute(_STATE, {"key": key}).scalar())
-        return (breakers.wait(json.loads(state), self._now()), True) if state else (0.0, False)
+        row = self._connections.read(lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first())
+        if row is None or not (row.in_line or (row.state and breakers.wait(json.loads(row.state), self._now()))):
+            return 0.0, bool(row and row.state)
+        # It stands in line, or is about to: that is written. The errors are kept for as long as they were to be.
+        keep = max(0.0, row.keep_until - self._now() - UNUSED)
+        return self._locked(key, lambda _connection, record: steps.shut(record, job_id, record.now), keep=keep)
 
     def erred(self, key: str, breaker: Breaker) -> float:
         def erred(_connection: Connection, record: DatabaseRecord) -> float:

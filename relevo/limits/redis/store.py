@@ -52,6 +52,10 @@ class RedisLimits(Limits):
         check_key(key)
         return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002  its state knows
+        check_key(key)
+        return [job_id.decode() for job_id in self._run("refund", key, repr(float(cost)))]
+
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
         waiting = self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
         return [job_id.decode() for job_id in waiting]
@@ -63,9 +67,9 @@ class RedisLimits(Limits):
                 for name, amount, per, kind, burst in rows}  # fmt: skip
 
     # --- breakers ---------------------------------------------------------------------------------------------------
-    def shut(self, key: str) -> tuple[float, bool]:
+    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
-        seconds, remembered = self._run("shut", key)
+        seconds, remembered = self._run("shut", key, job_id)
         return float(seconds), bool(remembered)
 
     def erred(self, key: str, breaker: Breaker) -> float:

@@ -88,11 +88,9 @@ end
 
 local function is_crowded(key) return redis.call('EXISTS', limit_since_key(key)) == 1 end
 
--- As many of the line as there is room for are due now. Returns their ids.
-local function call_next(key)
+-- The first `room` of the line who are not due yet are due now. Returns their ids.
+local function call(key, room)
     local called, at = {}, 0
-    if not is_crowded(key) then return called end
-    local room = (tonumber(redis.call('GET', limit_most_key(key)) or '0')) - #holders(key) - ahead(key, '', nil, GRACE)
     while #called < room do
         local next = redis.call('ZRANGE', limit_since_key(key), at, at + 99)
         if #next == 0 then break end
@@ -106,6 +104,12 @@ local function call_next(key)
     return called
 end
 
+-- As many of the line as there is room for.
+local function call_next(key)
+    if not is_crowded(key) then return {} end
+    return call(key, tonumber(redis.call('GET', limit_most_key(key)) or '0') - #holders(key) - ahead(key, '', nil, GRACE))
+end
+
 -- The tokens of those who hold, as a set with its size.
 local function book(key)
     local held = holders(key)
@@ -115,6 +119,10 @@ local function book(key)
 end
 
 -- --- rates: a state is {fields, first, second} ---------------------------------------------------------------------------
+local function most_of(rate) return rate[KIND] == 'bucket' and rate[BURST] or rate[AMOUNT] end
+
+local function grace_of(rate) return math.min(GRACE, rate[PER] / 2) end
+
 local function fresh(rate)
     if rate[KIND] == 'fixed' then return {rate, now, 0} end
     if rate[KIND] == 'moving' then return {rate, {}, 0} end
@@ -180,4 +188,11 @@ end
 
 local function store(key, state, seconds)
     redis.call('SET', limit_state_key(key), cmsgpack.pack(state), 'PX', math.ceil(seconds * 1000) + 1000)
+end
+
+-- The state of a rate is stored while it means something: a bucket is full again, and a window over, after that.
+local function keep_state(key, state)
+    local rate = state[1]
+    local full = rate[PER] * rate[BURST] / rate[AMOUNT]
+    store(key, state, rate[KIND] == 'bucket' and full or rate[PER] * (1 + 1 / SLICES))
 end

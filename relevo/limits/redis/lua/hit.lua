@@ -5,15 +5,13 @@ begin()
 local key, id, cost = ARGV[2], ARGV[9], tonumber(ARGV[8])
 local redefined = redis.call('HGET', limit_rates_key, ARGV[3])
 local rate = redefined and cmsgpack.unpack(redefined) or {tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])}
-local most = rate[KIND] == 'bucket' and rate[BURST] or rate[AMOUNT]
+local most = most_of(rate)
 cost = math.min(cost, most)
 touch(key, rate[PER])
 local state, since = current(stored(key), rate), since_of(key, id)
-local before = ahead(key, id, since, math.min(GRACE, rate[PER] / 2))
+local before = ahead(key, id, since, grace_of(rate))
 if free_units(state) >= cost * (1 + before) then
-    -- A bucket is full again, and a window over, after that.
-    local keep = rate[KIND] == 'bucket' and rate[PER] * rate[BURST] / rate[AMOUNT] or rate[PER] * (1 + 1 / SLICES)
-    store(key, spent(state, cost), keep)
+    keep_state(key, spent(state, cost))
     if since then leave(key, id) end
     return '0'
 end

@@ -1,5 +1,13 @@
--- For how long the jobs of a key wait. ARGV: time, key. Returns the seconds (a text), and 1 or 0 for errors remembered.
--- Atomic, because it reads one thing by one clock.
-local state = stored(ARGV[2])
-if not state then return {'0', 0} end
-return {string.format('%.6f', math.max(0, state[3] - now)), 1}
+-- For how long a job waits: it stands in line then. ARGV: time, key, job id. Returns the seconds (a text), and 1 or 0
+-- for errors remembered. Atomic, so that who clears the key finds all that wait in its line.
+begin()
+local key, id = ARGV[2], ARGV[3]
+local state, since = stored(key), since_of(key, id)
+local wait = state and math.max(0, state[3] - now) or 0
+if wait > 0 then
+    forget_late(key)
+    wait_until(key, id, since or now, now + wait)
+elseif since then
+    leave(key, id)
+end
+return {string.format('%.6f', wait), state and 1 or 0}
