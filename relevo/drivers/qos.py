@@ -24,6 +24,8 @@ class Pool(Protocol):
 
 #: The pool of this process, where it is one that can.
 pool: Pool | None = None
+#: Whether this process's pool runs a job where it is handed over (solo): what is reserved behind it waits for its end.
+serial = False
 
 
 class QoS:
@@ -41,7 +43,8 @@ class QoS:
         """How many more messages may be handed over."""
         if not self.prefetch_count:
             return shift.left()
-        return min(self.prefetch_count + self.waiting - max(len(self._out), places_taken()), shift.left())
+        places = 1 if serial else self.prefetch_count + self.waiting
+        return min(places - max(len(self._out), places_taken()), shift.left())
 
     def allow_waiting(self, jobs: int) -> None:
         """While jobs are short: let so many more be handed over than there are places, if the pool can bear it."""

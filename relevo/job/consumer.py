@@ -1,8 +1,12 @@
-"""Celery's consumer. What waits for a rate limit of Celery's (`rate_limit`) in it can be reached.
+"""Celery's consumer, with two things in order that an operator would trip over.
 
-Such jobs lie in the worker's memory, each in a place of its pool, in the bucket of their task. Celery makes new buckets
-when somebody sets another limit, and leaves what lies in the old ones to the old limit: at one an hour a worker of two
-places did nothing for two hours after the limit was lifted. And nobody found there what was cancelled: it ran.
+A pool of one place (solo) has one, whatever its concurrency says: `celery worker -P solo` on a machine of 16 cores kept
+15 jobs behind the one that ran, away from other workers.
+
+Jobs that wait for a rate limit of Celery's (`rate_limit`) lie in the worker's memory, each in a place of its pool, in
+the bucket of their task. Celery makes new buckets when somebody sets another limit, and leaves what lies in the old
+ones to the old limit: at one an hour a worker of two places did nothing for two hours after the limit was lifted. And
+nobody found there what was cancelled: it ran.
 """
 
 from __future__ import annotations
@@ -11,13 +15,20 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
+from celery.concurrency import solo
 from celery.worker import consumer
+
+from relevo.drivers import qos
 
 
 class Consumer(consumer.Consumer):
     """Celery's, with its buckets in order."""
 
     task_buckets: dict[str, Any]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        qos.serial = isinstance(options.get("pool"), solo.TaskPool)
+        super().__init__(*args, **options)
 
     def reset_rate_limits(self) -> None:
         """The limits have changed: what waited for the old ones waits for the new ones, or for none."""

@@ -7,12 +7,13 @@ Celery's worker, which a program that only dispatches doesn't.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 from celery.utils.log import get_logger
 from celery.worker import state as celery_state
-from celery.worker.control import control_command
+from celery.worker.control import Panel, control_command
 
 from relevo.drivers import qos
 from relevo.job import renewal
@@ -45,6 +46,7 @@ def cancel_jobs(state: Any, ids: Iterable[str], terminate: bool = False, **_opti
 def forget(request: Any) -> None:
     """The job of a request is no longer in the broker: nothing is to be said about it there."""
     message = request.message
+    request.withdrawn = True
     if hasattr(message, "job"):
         message.channel.ledger.drop([message.delivery_tag])
 
@@ -57,6 +59,22 @@ def _killed(request: Any, pool: Any) -> bool:
         return False
     logger.warning("%s[%s] was cancelled and killed", request.name, request.id)
     return True
+
+
+def _recalling(revoke: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's own `revoke` looks at a job when it is handed to the pool: what waits in its pipe has to come back."""
+
+    @wraps(revoke)
+    def revoke_and_recall(*args: Any, **options: Any) -> Any:
+        answer = revoke(*args, **options)
+        if qos.pool is not None:
+            qos.pool.recall()
+        return answer
+
+    return revoke_and_recall
+
+
+Panel.data["revoke"] = _recalling(Panel.data["revoke"])
 
 
 @control_command()  # type: ignore[untyped-decorator,unused-ignore]

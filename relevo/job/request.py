@@ -20,8 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 from celery import signals
-from celery.exceptions import Reject, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Retry as CeleryRetry
+from celery.states import REVOKED
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 from celery.worker import state
@@ -30,6 +31,7 @@ from kombu.utils.encoding import safe_repr
 from relevo import clock
 from relevo.engine import sqlite_turn
 from relevo.job import execute, hooks, listeners, putback
+from relevo.job.cancel import REASON
 from relevo.job.listeners import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
@@ -43,6 +45,8 @@ class Request(Recorded):
 
     #: The job has been put back: nothing that is still to come may record an end of it.
     settled = False
+    #: The job was cancelled while it ran: no attempt follows this one.
+    withdrawn = False
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
@@ -141,6 +145,9 @@ class Request(Recorded):
             self.acknowledged = True
             message = self._message
             message.channel.put_back(message, putback.changes(retries, baton), seconds, retries)
+            if self.withdrawn and not self._context.ignore_result:  # or whoever waits for the result waits for ever
+                with sqlite_turn:
+                    self.task.backend.store_result(self.id, TaskRevokedError(REASON), REVOKED, request=self._context)
 
     def put_back(self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton) -> None:
         """Put the job of a killed attempt back; when it has to be sent and can't be, this delivery itself goes back."""

@@ -6,16 +6,20 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject
+from celery.worker import state
+from celery.worker.control import Panel
 
 from relevo import config, drivers
 from relevo.app import App, create_app
+from relevo.drivers import qos
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.job import again, recorder
+from relevo.job import again, cancel, recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
 from relevo.store.session import store_for
@@ -233,3 +237,53 @@ def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, proces
             again.retry(app, store, EVERY)
     assert again.retry(app, store, Filter(queue="default")) == 1
     assert driver.peek("default", State.PENDING)[0].payload == "no"
+
+
+def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is_no_next_attempt(app, driver, store):
+    """Its attempt failed after that and wrote RETRY over the REVOKED: nothing ever came."""
+    runs, goes = threading.Event(), threading.Event()
+
+    @app.task(name="fails", tries=3)
+    def fails():
+        runs.set()
+        goes.wait(TIMEOUT)
+        raise ValueError
+
+    @app.task(name="next")
+    def following(): ...
+
+    with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        job = fails.delay()
+        assert runs.wait(TIMEOUT)
+        assert [each.id for each in cancel.cancel(app, driver, store, [job.id]).running] == [job.id]
+        goes.set()
+        following.delay().get(timeout=TIMEOUT, disable_sync_subtasks=False)
+        eventually(lambda: not held(driver))
+    assert (job.state, str(job.result)) == ("REVOKED", "cancelled")
+
+
+def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
+    """It was started all the same: Celery looks at a job when it is handed to the pool."""
+    recalled = []
+    monkeypatch.setattr(qos, "pool", SimpleNamespace(recall=lambda: recalled.append(True)))
+    from relevo.job import remote  # noqa: F401, PLC0415  as a worker does when it starts
+
+    Panel.data["revoke"](SimpleNamespace(app=app), "unwanted")
+    state.revoked.discard("unwanted")
+    assert recalled == [True]
+
+
+def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserves_none_ahead(app, driver):
+    """With more, a solo worker kept jobs from others for as long as the one that it ran."""
+    seen = []
+
+    @app.task(name="looks")
+    def looks():
+        seen.append(driver.sizes("default").pending)
+
+    with app.producer_or_acquire() as producer, producer.batch():
+        for _ in range(9):
+            looks.apply_async(producer=producer)
+    with start_worker(app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        eventually(lambda: len(seen) == 9)
+    assert seen == [8, 7, 6, 5, 4, 3, 2, 1, 0]
