@@ -74,7 +74,20 @@ def _recalling(revoke: Callable[..., Any]) -> Callable[..., Any]:
     return revoke_and_recall
 
 
+def _renewing(time_limit: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's own `time_limit` changes the task; the worker goes by what it has made of the task when it started."""
+
+    @wraps(time_limit)
+    def limit_and_renew(state: Any, *args: Any, **options: Any) -> Any:
+        answer = time_limit(state, *args, **options)
+        state.consumer.update_strategies()
+        return answer
+
+    return limit_and_renew
+
+
 Panel.data["revoke"] = _recalling(Panel.data["revoke"])
+Panel.data["time_limit"] = _renewing(Panel.data["time_limit"])
 
 
 @control_command()  # type: ignore[untyped-decorator,unused-ignore]

@@ -54,6 +54,10 @@ class MemoryRecord:
         first = sorted((one.since, one.job_id) for one in self.line.values() if one.due > now)
         return [job_id for _, job_id in first[:most]]
 
+    def missed(self, before: float, most: int) -> Sequence[str]:
+        first = sorted((one.since, one.job_id) for one in self.line.values() if one.due < before)
+        return [job_id for _, job_id in first[:most]]
+
     def put(self, waiting: Waiting) -> None:
         self.line[waiting.job_id] = waiting
 

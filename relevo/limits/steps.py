@@ -47,6 +47,9 @@ class Record(Protocol):
     def next(self, now: float, most: int) -> Sequence[str]:
         """The first in line who are due later than now."""
 
+    def missed(self, before: float, most: int) -> Sequence[str]:
+        """The first in line who were due before that, and haven't come."""
+
     def put(self, waiting: Waiting) -> None:
         """Into the line, or to another time."""
 
@@ -93,7 +96,8 @@ def _call(record: Record, room: int, now: float) -> list[str]:
     for job_id in called:
         waiting = record.waiting(job_id)
         record.put(Waiting(job_id, waiting.since if waiting else now, now))
-    return called
+    # Where there is room for more: who was called once and hasn't come. The call was lost, or there is no such job now.
+    return called + list(record.missed(now - line.GRACE, room - len(called))) if room > len(called) else called
 
 
 def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:

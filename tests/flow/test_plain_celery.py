@@ -225,6 +225,14 @@ def test_control_rate_limit(shop, tasks):
     shop.celery("control", "-d", MAIN, "rate_limit", "add", "0")
 
 
+def test_control_time_limit(shop, tasks):
+    """In stock Celery it says that it is set, and no job ever feels it."""
+    assert "time limits set" in shop.celery("control", "-d", MAIN, "time_limit", "wait", "0", "0.5")
+    with pytest.raises(TimeLimitExceeded):
+        value(tasks.wait.delay())
+    assert "time limits set" in shop.celery("control", "-d", MAIN, "time_limit", "wait", "0", "0")
+
+
 @everywhere
 def test_add_consumer_cancel_consumer_and_purge(shop, tasks):
     waiting = tasks.add.apply_async((1, 1), queue="idle")

@@ -118,6 +118,24 @@ def test_who_was_called_keeps_the_turn_for_a_second_and_no_longer(ground, limits
     assert limits.take(KEY, 1, late) == 0
 
 
+def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits, clock):
+    # Given one whose call was lost: it was just on its way back to its queue
+    holder, missed = ground.job("a"), ground.job("b")
+    limits.take(KEY, 1, holder)
+    limits.take(KEY, 1, missed)
+    assert limits.give_back(KEY, holder) == ["b"]
+    clock.forward(1.01)
+    late = ground.job("c")
+    assert limits.take(KEY, 1, late) == 0
+
+    # I expect the next permit that is given back to call it again, behind those who were not called yet
+    assert limits.take(KEY, 1, ground.job("d")) > 0
+    assert limits.give_back(KEY, late) == ["d"]
+    clock.forward(1.01)
+    limits.take(KEY, 1, late)
+    assert limits.give_back(KEY, late) == ["b"]
+
+
 def test_as_many_are_called_as_there_is_room(ground, limits):
     holders = [ground.job(name) for name in "ab"]
     for holder in holders:

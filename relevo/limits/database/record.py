@@ -35,6 +35,12 @@ _NEXT = (
     .order_by(line.c.since, line.c.job_id)
     .limit(bindparam("most"))
 )
+_MISSED = (
+    select(line.c.job_id)
+    .where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
+    .order_by(line.c.since, line.c.job_id)
+    .limit(bindparam("most"))
+)
 _MOVE = update(line).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
 _FORGET = delete(line).where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
 _LEAVE = delete(line).where(_MINE)
@@ -90,6 +96,9 @@ class DatabaseRecord:
 
     def next(self, now: float, most: int) -> Sequence[str]:
         return [row.job_id for row in self._rows(_NEXT, after=now, most=most)] if self._line else []
+
+    def missed(self, before: float, most: int) -> Sequence[str]:
+        return [row.job_id for row in self._rows(_MISSED, before=before, most=most)] if self._line else []
 
     def put(self, waiting: Waiting) -> None:
         moved = {"key": self.key, "job": waiting.job_id, "since_": waiting.since, "due_": waiting.due}

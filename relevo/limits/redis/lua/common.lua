@@ -101,6 +101,13 @@ local function call(key, room)
         at = at + 100
     end
     for _, id in ipairs(called) do redis.call('ZADD', limit_due_key(key), string.format('%.17g', now), id) end
+    -- Where there is room for more: who was called once and hasn't come.
+    if #called < room then
+        local before = string.format('(%.17g', now - GRACE)
+        for _, id in ipairs(redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', before, 'LIMIT', 0, room - #called)) do
+            called[#called + 1] = id
+        end
+    end
     return called
 end
 
