@@ -70,9 +70,9 @@ def ignored(request: Any) -> Ending | None:
 
 def replaced(request: Any) -> Ending | None:
     """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
-    sent, scheduled = members.sent_uuid(request), members.SCHEDULED in request.request_dict
-    run = RunEnd(str(request.id), tally.COMPLETED, clock.now()) if scheduled else None
-    return Ending(listed=False, sent=sent, run=run) if sent or run else None
+    if members.SCHEDULED not in request.request_dict:
+        return None
+    return Ending(listed=False, run=RunEnd(str(request.id), tally.COMPLETED, clock.now()))
 
 
 def _counted(request: Any, state: str) -> Ending | None:

@@ -13,8 +13,10 @@ import celery
 from celery.canvas import Signature, _chain, _chord, group
 
 from relevo.job import chord_members, members
+from relevo.job.delivery import delivery_of
 from relevo.job.interrupts import Replaced
 from relevo.job.members import Membership
+from relevo.store import outbox
 
 if TYPE_CHECKING:
     from relevo.job.batch import Batch
@@ -42,6 +44,10 @@ class Replacing(celery.Task):
     def on_replace(self, sig: Any) -> Any:
         if self.request.is_eager:
             return super().on_replace(sig)
+        if (self.request.headers or {}).get(members.SENT):
+            # It has come, so its row can go. Not with its end: by then what goes on under its id may have such a row.
+            uuid = str(self.request.id)
+            delivery_of(self.app).store.write(lambda connection: outbox.came(connection, [uuid]))
         sig.delay()
         raise Replaced("Replaced by new task")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import celery
 import pytest
@@ -13,8 +14,9 @@ from celery.contrib.testing.worker import start_worker
 from relevo import config
 from relevo.app import create_app
 from relevo.errors import BatchError, OptionError
-from relevo.job import dropping
-from relevo.store import failed
+from relevo.job import dropping, endings
+from relevo.job.members import SENT
+from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
 from tests.waiting import eventually
 
@@ -273,6 +275,18 @@ def test_names_are_whatever_people_write(app):
     names = ["Ünïcødé \N{PARTY POPPER} 漢字", "x" * 10_000, "a\0b", "a\ud800b"]
     made = [app.batch([]).name(name).dispatch().refresh().name for name in names]
     assert made == [names[0], "x" * 255, "a\\x00b", "a\\ud800b"]
+
+
+def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, told, monkeypatch):
+    """With its record went the next link's row in the outbox, too, which has the same id: it was lost."""
+    rows, came = [], outbox.came
+    monkeypatch.setattr(outbox, "came", lambda connection, ids: rows.append(list(ids)) or came(connection, ids))
+    monkeypatch.setattr(outcomes, "write", lambda *_: None)  # no record is made, and so no row goes with one
+    with working(app):
+        app.chain(t(app, "goes_on").si("chain"), t(app, "say").si(0, "link")).dispatch()
+        eventually(lambda: told_of("link"))
+    assert len(rows) == (app.settings.queue_connection == "redis")
+    assert endings.replaced(SimpleNamespace(id="a", request_dict={SENT: True})) is None
 
 
 @pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])
