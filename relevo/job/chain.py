@@ -8,7 +8,7 @@ Every link is a member that counts for itself. A link that fails, or is cancelle
 A batch may be a link: it opens when its turn comes, and the next link gets its id when it has completed.
 
     open: row, receipt and first job in one transaction
-    a link has completed -> `handed_on`, in the pool's process: the next one, once under its id, however often it runs
+    a link has completed -> `handed_on`, in the pool's process: the next one, once, however often this one runs
 """
 
 from __future__ import annotations
@@ -149,16 +149,18 @@ def is_handing_on(options: Mapping[str, Any]) -> bool:
 
 
 def handed_on(app: Any, send: Callable[[], Any]) -> Any:
-    """Send the next link, once: a link that is delivered twice hands on under the same id.
+    """Send the next link, once: a link that is delivered twice hands on the same one.
 
+    Each link once, that is, not each id: what replaces a link ends under its id, and that has been handed on before.
     While the store is away it is tried again; a link that can't hand on has failed, and goes on when it is put back.
     """
     with collecting() as sheet:
         result = send()
         jobs, bound = sheet.take(), sheet.bound
     way, own = delivery_of(app), app.settings.queue_connection
+    link = celery.current_task.request.id
     sendings = [
-        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}", unique_key=None) for job in jobs
+        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None) for job in jobs
     ]  # fmt: skip
     try:
         retry_over_time(

@@ -71,3 +71,11 @@ class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
             for _ in self.handle_timeouts():
                 if self._wake.wait(TIMEOUT_CHECK):
                     break
+
+    def _trywaitkill(self, worker: Any) -> None:
+        """End a child. The thread that replaces children may have closed what this one waits for: it has ended, then.
+
+        billiard lets that error end the whole worker, as it does with every one of its threads.
+        """
+        with contextlib.suppress(ValueError, TypeError):
+            super()._trywaitkill(worker)

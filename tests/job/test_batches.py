@@ -297,8 +297,10 @@ def test_what_replaces_a_member_has_its_place(app, told, how, ran):
         eventually(lambda: told_of("finally"))
         chain = finished(callbacks(app.chain(goes_on.si(how), say.si(0, "link")), say).dispatch())
         eventually(lambda: len(told_of("finally")) == 2)
+        later = finished(callbacks(app.chain(say.si(0, "before"), goes_on.si(how), say.si(0, "link")), say).dispatch())
+        eventually(lambda: len(told_of("finally")) == 3)
     assert (batch.total, batch.completed, batch.failed) == (1, how != "fails", how == "fails")
-    assert told_of("work") == ran * 2
-    assert told_of("link") == ([] if how == "fails" else [0])
-    assert chain.processed == (1 if how == "fails" else 2)
-    assert len(told_of("then")) == (0 if how == "fails" else 2)
+    assert told_of("work") == ran * 3
+    assert (told_of("before"), told_of("link")) == ([0], [] if how == "fails" else [0, 0])
+    assert (chain.processed, later.processed) == ((1, 2) if how == "fails" else (2, 3))
+    assert len(told_of("then")) == (0 if how == "fails" else 3)
