@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from relevo.drivers import gate, messages, shift
-from relevo.drivers import qos as qos_
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
 from relevo.drivers.ledger import Ledger
@@ -125,7 +124,7 @@ class Intake:
         rate = self._handed / max(now - self._reserved_at, 1e-6)
         self._reserved_at, self._handed = now, 0
         qos.allow_waiting(int(IN_PIPE * rate))
-        return 0 if qos_.serial else min(MOST, int(AHEAD * rate))
+        return 0 if qos.is_serial else min(MOST, int(AHEAD * rate))
 
     def _tidy(self, qos: QoS) -> None:
         now = time.monotonic()

@@ -24,7 +24,7 @@ class Pool(Protocol):
 
 #: The pool of this process, where it is one that can.
 pool: Pool | None = None
-#: Whether this process's pool runs a job where it is handed over (solo): what is reserved behind it waits for its end.
+#: Whether this process's pool runs a job where it is handed over (solo).
 serial = False
 
 
@@ -45,6 +45,11 @@ class QoS:
             return shift.left()
         places = 1 if serial else self.prefetch_count + self.waiting
         return min(places - max(len(self._out), places_taken()), shift.left())
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether a job runs where it is handed over: what is reserved behind it waits for its end."""
+        return serial
 
     def allow_waiting(self, jobs: int) -> None:
         """While jobs are short: let so many more be handed over than there are places, if the pool can bear it."""

@@ -21,7 +21,6 @@ import celery
 from celery.canvas import Signature, _chain
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
-from kombu.utils.functional import retry_over_time
 from sqlalchemy import Connection
 
 from relevo.errors import DriverUnavailableError, OptionError
@@ -33,9 +32,6 @@ from relevo.job.members import Membership
 from relevo.store import batches
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
-
-# A link that has completed tries so often to hand on while the store is away, and so many seconds apart.
-TRIES, PAUSE = 30, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +159,7 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
         sending_of(job, bound.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None) for job in jobs
     ]  # fmt: skip
     try:
-        retry_over_time(
-            way.store.write, DriverUnavailableError, [lambda connection: way(connection, sendings)],
-            max_retries=TRIES, interval_start=PAUSE, interval_step=0, interval_max=PAUSE,
-        )  # fmt: skip
+        way.write_patiently(lambda connection: way(connection, sendings))
     except DriverUnavailableError as error:
         raise OperationalError(f"the next link could not be handed in: {error}") from error
     way.after_commit(*(each.connection for each in sendings))

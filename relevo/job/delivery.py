@@ -14,11 +14,12 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kombu.utils.functional import retry_over_time
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
@@ -36,6 +37,9 @@ from relevo.store.outbox import Sending
 from relevo.store.session import Store, store_for
 
 logger = logging.getLogger(__name__)
+
+# What a running job does beside its own work is tried so often while the store is away, and so many seconds apart.
+TRIES, PAUSE = 30, 2.0
 
 
 class Delivery:
@@ -63,6 +67,13 @@ class Delivery:
                 jobs = [_new_job(each) for each in these]
                 receipts.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
+
+    def write_patiently(self, step: Callable[[Connection], Any]) -> None:
+        """Do a step in a transaction of the store, again and again while the store is away: a minute at most."""
+        retry_over_time(
+            self.store.write, DriverUnavailableError, [step],
+            max_retries=TRIES, interval_start=PAUSE, interval_step=0, interval_max=PAUSE,
+        )  # fmt: skip
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
         """The driver of a connection whose broker is this database (the store's); None for another broker."""

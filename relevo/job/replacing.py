@@ -47,7 +47,7 @@ class Replacing(celery.Task):
         if (self.request.headers or {}).get(members.SENT):
             # It has come, so its row can go. Not with its end: by then what goes on under its id may have such a row.
             uuid = str(self.request.id)
-            delivery_of(self.app).store.write(lambda connection: outbox.came(connection, [uuid]))
+            delivery_of(self.app).write_patiently(lambda connection: outbox.came(connection, [uuid]))
         sig.delay()
         raise Replaced("Replaced by new task")
 

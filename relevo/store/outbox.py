@@ -6,6 +6,7 @@
 Rows go in the order in which they came, a connection at a time; who forwards holds the first rows locked, so another
 waits and the order stays. One that dies between the put and the commit leaves rows that are put again: the broker has a
 job with their unique key until it has been recorded as ended, and with that record the row goes. So none is put twice.
+A job that is replaced (`self.replace`) ends without a record: its row goes before another is sent under its id.
 """
 
 from __future__ import annotations

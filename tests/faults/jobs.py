@@ -33,7 +33,7 @@ app = create_app(
     task_default_queue=QUEUE,
     worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
     worker_hijack_root_logger=True,
-    limits={"five": Rate.of("5/second", "moving")},
+    limits={"five": Rate.of("5/second", "moving"), "daily": Rate.of("5/day", "moving")},
     beat_schedule=json.loads(os.environ.get("FAULTS_SCHEDULE", "{}")),
 )
 
@@ -122,6 +122,11 @@ def limited_every(number: int, gate: str) -> None:
 
 @app.task(name="limited.rate", tries=1, middleware=[RateLimited("five", by=lambda *_: QUEUE)])
 def limited_rate(number: int) -> None:
+    work(number)
+
+
+@app.task(name="limited.daily", tries=1, middleware=[RateLimited("daily", by=lambda *_: QUEUE)])
+def limited_daily(number: int) -> None:
     work(number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from relevo.job.limiting import beside
+from relevo.job.limiting import beside, clear
 from tests.faults.workers import Site
 
 
@@ -91,17 +91,22 @@ def test_a_process_of_the_pool_that_is_killed_under_a_permit_gives_it_back(site:
 
 def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     site = Site(url, tmp_path, lease=30)
-    site.dispatch("limited.rate", range(9))
-    limits, seen = beside(site.driver), []
+    daily, limits = f"rate/daily/{site.queue}", beside(site.driver)
     with site.worker("-c", "4"), site.worker("-c", "4"):
+        # Given nine jobs of which five may run in a day, I expect that five run, and that four wait in the broker
+        site.dispatch("limited.daily", range(9))
+        site.until(lambda: len(site.ended) >= 5 and site.sizes() == (0, 4, 0))
+        assert len(site.started) == 5
+        assert [(view.used, view.waiting) for view in limits.views(daily)] == [(5, 4)]
 
-        def looked():
-            seen.extend(view.used for view in limits.views(f"rate/five/{site.queue}"))
-            return len(site.ended) == 9
+        # When the day is over, or an operator says so, I expect the rest to run
+        clear(site.driver, daily)
+        site.until(lambda: len(site.ended) == 9)
 
-        site.until(looked)
+        # I expect those of a rate that opens again by itself to need nobody
+        site.dispatch("limited.rate", range(9, 18))
+        site.until(lambda: len(site.ended) == 18)
     assert set(site.started.values()) == {1}
-    assert max(seen) <= 5
     assert site.failed() == []
 
 

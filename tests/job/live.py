@@ -77,7 +77,7 @@ def grab_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@task("fall", tries=3, backoff=0, timeout=60)
+@task("fall", tries=3, backoff=0)
 def fall(self, how, at):
     """Fall at attempt `at`; before that there is an ordinary error, after it all is well."""
     note("fall", how, at, self.attempt)

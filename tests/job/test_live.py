@@ -93,7 +93,8 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     live = Live(url, folder)
     for how in HOWS:
         for at in (1, 2, 3):
-            live.sent(f"fall {how} {at}", "fall", how, at, **({"time_limit": 2} if how == "timeout" else {}))
+            late = {"timeout": 5} if how == "timeout" else {}
+            live.jobs[f"fall {how} {at}"] = live.app.tasks["fall"].with_options(**late).dispatch(how, at)
     live.sent("tries", "tries", 2)
     live.sent("tries less", "tries", 2, tries=2)
     for case in ("exceptions", "deadline", "timeout.once", "released", "failed", "held.back", "skipped", "autoretry",
