@@ -12,7 +12,6 @@ from relevo.store import texts, upserts
 from relevo.store.batch_tables import receipts
 from relevo.store.session import Store
 
-
 # Of a name that is too long for its column so much is kept, and a digest of all of it stands behind.
 KEPT = 180
 

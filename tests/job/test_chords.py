@@ -255,8 +255,8 @@ def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until
 def test_a_unique_job_in_a_header_or_behind_it_is_never_left_out_as_a_duplicate(shop):
     first = shop.alone.apply_async((1,), countdown=3600)
     assert shop.alone.apply_async((1,), countdown=3600).is_duplicate
-    result = chord([chain(shop.add.s(1), shop.alone.s(2), shop.add.s(3)), shop.alone.s(4)], shop.total.s()).apply_async()
-    assert get(result) == 10
+    behind = chain(shop.add.s(1), shop.alone.s(2), shop.add.s(3))
+    assert get(chord([behind, shop.alone.s(4)], shop.total.s()).apply_async()) == 10
     driver_of(shop.app).delete([first.id])
 
 
