@@ -18,9 +18,7 @@ from relevo.job import dropping, endings, making
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
-from tests.waiting import eventually
-
-TIMEOUT = 30
+from tests.waiting import LONG, eventually
 
 
 @pytest.fixture(params=["database", "redis"])
@@ -59,7 +57,7 @@ def tasks(app):
     @app.task(name="shop.wait", shared=False)
     def wait(number):
         said.append(("wait", number))
-        assert gate.wait(TIMEOUT)
+        assert gate.wait(LONG)
 
     @app.task(name="shop.more", shared=False, bind=True)
     def more(self, numbers):
@@ -81,7 +79,7 @@ def tasks(app):
 
 @contextmanager
 def working(app, concurrency=2):
-    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=LONG):
         yield
 
 

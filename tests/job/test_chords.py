@@ -22,9 +22,7 @@ from relevo.job.redis_results import RedisResults
 from relevo.store import batches
 from relevo.store.session import store_for
 from tests.job.test_batches import working
-from tests.waiting import eventually
-
-TIMEOUT = 60
+from tests.waiting import LONG, eventually
 
 told: list[tuple] = []
 published: Counter = Counter()
@@ -136,7 +134,7 @@ def fresh():
 
 
 def get(result):
-    return result.get(timeout=TIMEOUT, disable_sync_subtasks=False)
+    return result.get(timeout=LONG, disable_sync_subtasks=False)
 
 
 def error_of(shop, result):
@@ -284,11 +282,11 @@ def test_results_are_celerys(shop):
     body.options["queue"] = shop.app.conf.task_default_queue
     result = chord([shop.add.s(1), shop.add.s(2)], body).apply_async(countdown=0.1, link_error=shop.alarm.s())
     assert isinstance(result.parent, GroupResult)
-    assert result.parent.get(timeout=TIMEOUT, disable_sync_subtasks=False) == [1, 2]
+    assert result.parent.get(timeout=LONG, disable_sync_subtasks=False) == [1, 2]
     assert get(result) == 3
     result.parent.save()
     restored = GroupResult.restore(result.parent.id, app=shop.app)
-    assert restored.get(timeout=TIMEOUT) == [1, 2]
+    assert restored.get(timeout=LONG) == [1, 2]
     restored.delete()
     result.forget()
     assert shop.app.AsyncResult(result.id).state == "PENDING"
