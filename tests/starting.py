@@ -2,7 +2,7 @@
 
 >>> worker = start("-m", "celery", "-A", "tests.shop", "worker", environ=environ, output=log)
 >>> worker.terminate()
->>> worker.wait(WITHIN)
+>>> worker.wait(LONG)
 0
 
 What it returns is used like a `Popen`. Where a test is about the start of a program itself, or about what it does to a
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.starter import LENGTH, PRELOADED
-from tests.waiting import WITHIN
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +116,7 @@ def start(
 
 
 def run(*arguments: str, environ: Mapping[str, str], folder: Path = ROOT, modules: tuple[str, ...] = (),
-        within: float = WITHIN) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        within: float = LONG) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """The same for a program that ends by itself; what it said."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = start(*arguments, environ=environ, output=output, errors=errors, folder=folder, modules=modules)

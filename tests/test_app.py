@@ -18,6 +18,7 @@ from relevo.app import App, create_app, share_results
 from relevo.engine import make_engine
 from relevo.errors import SettingsError
 from tests.starting import APPLICATION, FRESH, ROOT, run
+from tests.waiting import LONG
 
 CELERY = Path(sys.executable).with_name("celery")
 
@@ -222,7 +223,7 @@ def test_processes_share_one_sqlite_file_for_their_results(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(LONG)
     assert [process.exitcode for process in processes] == [0] * 4
     app = app_with(DATABASE_URL=f"sqlite:///{path}")
     found = {f"{who}-{n}": app.AsyncResult(f"{who}-{n}").result for who in range(4) for n in range(15)}
@@ -234,7 +235,7 @@ def test_results_are_kept_on_a_database_server(database, request):
     app = app_with(DATABASE_URL=request.getfixturevalue(database))
     job = uuid.uuid4().hex
     app.backend.store_result(job, {"sizes": [150, 500]}, "SUCCESS")
-    assert app.AsyncResult(job).get(timeout=5) == {"sizes": [150, 500]}
+    assert app.AsyncResult(job).get(timeout=LONG) == {"sizes": [150, 500]}
 
 
 def test_the_engine_of_the_results_is_in_wal_mode_and_waits(tmp_path):

@@ -14,6 +14,7 @@ from app.models import Base, File, FileVersion, User, schema, session
 from relevo.engine import engine_for, resolve
 from relevo.errors import SchemaError
 from tests.starting import ROOT, run, start
+from tests.waiting import LONG
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -165,7 +166,7 @@ def test_processes_that_use_a_new_sqlite_file_at_once_all_find_the_tables(tmp_pa
     with (tmp_path / "log").open("wb") as log:
         started = [start("-c", program, f"{n}@example.com", environ=settings, output=log, folder=tmp_path)
                    for n in range(4)]  # fmt: skip
-    assert [process.wait(60) for process in started] == [0] * 4
+    assert [process.wait(LONG) for process in started] == [0] * 4
     with session(f"sqlite:///{tmp_path}/new.sqlite3") as db:
         assert len(db.scalars(select(User)).all()) == 4
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.starter import answer_signals
 from tests.starting import ROOT, run, start
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 ABOUT = """
 import json, os, signal, sys, threading
@@ -70,7 +70,7 @@ def test_it_is_signalled_and_waited_for_like_a_popen(environ, tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.01)
         process.terminate()
-        assert process.wait(WITHIN) == process.returncode == process.poll() == -signal.SIGTERM
+        assert process.wait(LONG) == process.returncode == process.poll() == -signal.SIGTERM
         process.kill()  # of one that has ended: nothing
 
 
@@ -78,7 +78,7 @@ def test_many_run_side_by_side_and_each_tells_its_own_end(environ, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         code = "import sys; sys.exit(int(sys.argv[1]))"
         started = [start("-c", code, str(number), environ=environ, output=log) for number in range(8)]
-    assert [process.wait(WITHIN) for process in started] == list(range(8))
+    assert [process.wait(LONG) for process in started] == list(range(8))
 
 
 def test_when_the_test_run_is_killed_nothing_is_left(environ, tmp_path):

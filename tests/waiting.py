@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Seconds: far more than a slow machine that does much else needs, since only a failing test waits so long.
 WITHIN = 90.0
+# Seconds for what is waited for without looks (an end, an answer): a machine may stand still for a part of them.
+LONG = 300.0
 # Seconds between two looks, and the most that one may count for: a machine that stands still lets nobody work.
 EVERY, MOST = 0.02, 0.2
 

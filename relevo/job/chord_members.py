@@ -54,6 +54,12 @@ def never(signature: Any, state: str) -> Iterator[MemberEnd]:
         yield from never(each, state)
 
 
+def is_awaited(options: Mapping[str, Any]) -> bool:
+    """Whether a chord waits for a job that is dispatched with these options, or for a link behind it."""
+    links = options.get("chain") or ()
+    return is_marked(options.get("chord")) or any(True for link in links for _ in never(link, tally.CANCELLED))
+
+
 def _index(said: Mapping[str, Any]) -> int:
     index = said.get("group_index")
     return index if isinstance(index, int) and index >= 0 else 0

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff, connections, transactions, unique
+from relevo.job import backoff, connections, members, transactions, unique
 from relevo.job.middleware.base import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
@@ -182,7 +182,8 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         deadline=deadline(task, rules.retry_until, options),
         override={name: value for name, value in override.items() if name not in AT_DISPATCH},
         tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
-        unique=unique.of(task, rules, args, kwargs),
+        # One that is left out as a duplicate never ends, so a batch or a chord would wait for it for ever.
+        unique=None if members.is_awaited(options) else unique.of(task, rules, args, kwargs),
         fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
     if said := baton.header():

@@ -65,9 +65,7 @@ def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
             raise error
         except ChordError:
             way.app.backend.chord_error_from_stack(body, error)
-    options = body.options
-    ends = members.ends(options.get("headers") or {}, str(options.get("task_id")), tally.FAILED, None)
-    _hand_in(way, f"chord-failed:{id_}", found, (*ends, *chord_members.never(body, tally.FAILED)))
+    _hand_in(way, f"chord-failed:{id_}", found, tuple(members.never(body, tally.FAILED)))
 
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:

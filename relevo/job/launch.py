@@ -23,7 +23,7 @@ from relevo.drivers import checks
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job import in_place, making, transactions
+from relevo.job import in_place, making, members, transactions
 from relevo.job.collect import collected
 from relevo.job.delivery import Delivery, delivery_of, sending_of
 from relevo.store import batches, dispatching, receipts
@@ -69,8 +69,8 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
         raise BatchError(f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)")
     if app.conf.task_always_eager:
         return in_place.add(way, row, new)
-    job = celery.current_task.request.id if celery.current_task else None
-    name = f"added:{row.id}:{job}:{_nth_time(row.id)}" if job else None
+    request = celery.current_task.request if celery.current_task else None
+    name = f"added:{row.id}:{members.run_of(request)}:{_nth_time(row.id)}" if request and request.id else None
     for number, page in enumerate(making.batched(new, making.PAGE)):
         receipt = f"{name}:{number}" if name else None
         found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023  at once

@@ -7,7 +7,7 @@ It comes from outside, so it is read forgivingly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +67,26 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
     )
 
 
+def never(signature: Any, state: str) -> Iterator[MemberEnd]:
+    """What it means to batches and chords that this signature will never run: its places end like what it waited for.
+
+    Of a chain those of the first link: the others would have come after it. Of a chord those of its body.
+    """
+    yield from chord_members.never(signature, state)
+    yield from _places(signature, state)
+
+
+def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
+    if not isinstance(signature, Mapping):
+        return
+    options, kwargs, kind = signature.get("options") or {}, signature.get("kwargs") or {}, signature.get("subtask_type")
+    yield from ends(options.get("headers") or {}, str(options.get("task_id")), state, None)
+    tasks = list(kwargs.get("tasks") or ())
+    inner = {"chord": [kwargs.get("body")], "group": tasks, "chain": tasks[:1]}.get(str(kind), [])
+    for each in inner:
+        yield from _places(each, state)
+
+
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a request's job (of the worker's main process) says about its batches and chords."""
     headers = request.request_dict
@@ -96,6 +116,16 @@ def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str
     """The batches and the chord that a job belongs to."""
     chord = chord_members.chord_of(headers, embed)
     return (*(place.batch for place in read(headers)), *((chord,) if chord else ()))
+
+
+def run_of(request: Any) -> str:
+    """A name for a running job that is the same at each delivery, and another for what replaces it under its id."""
+    return f"{request.id}:{request.parent_id or ''}:{request.get('replaced_task_nesting') or 0}"
+
+
+def is_awaited(options: Mapping[str, Any]) -> bool:
+    """Whether a batch or a chord waits for a job that is dispatched with these options of `apply_async`."""
+    return bool(read(options.get("headers"))) or chord_members.is_awaited(options)
 
 
 def sent_uuid(request: Any) -> str | None:

@@ -2,6 +2,7 @@
 
     link k-1 -> relevo.open_batch -> members ...  -> all have completed: relevo.batch_done   (link k) -> link k+1
                                                   -> one has failed:     relevo.batch_broke  (link k has failed)
+                                                  -> neither, at the end: relevo.batch_fell  (link k was cancelled)
 
 The job that opens it takes what follows in the chain out of its own message and gives it to the callback. It may run
 twice: the batch's id is its own.
@@ -15,12 +16,14 @@ from celery.canvas import Signature, _chain, maybe_signature
 
 from relevo.errors import JobFailedError
 from relevo.job import making, members
+from relevo.job.delivery import delivery_of
+from relevo.store import batches, tally
 from relevo.store.tally import Callback
 
 if TYPE_CHECKING:
     from relevo.job.batch import NewBatch
 
-DONE, BROKE = "relevo.batch_done", "relevo.batch_broke"
+DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fell"
 
 
 def install(app: Any) -> None:
@@ -29,6 +32,7 @@ def install(app: Any) -> None:
     app.task(name=members.OPENER, bind=True, **options)(open_batch)
     app.task(name=DONE, **options)(batch_done)
     app.task(name=BROKE, **options)(batch_broke)
+    app.task(name=FELL, bind=True, **options)(batch_fell)
 
 
 def signature(app: Any, batch: NewBatch) -> Signature:
@@ -64,6 +68,8 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
     calls[goes_on] = (*calls.get(goes_on, ()), _chain(done, *rest, app=app) if rest else done)
     if not spec["failures_allowed"]:
         calls[Callback.CATCH] = (*calls.get(Callback.CATCH, ()), broke)
+        fell = app.signature(FELL, args=(request.id, [each.header() for each in place]), immutable=True)
+        calls[Callback.FINALLY] = (*calls.get(Callback.FINALLY, ()), fell)
     new = NewBatch(app, [maybe_signature(each, app=app) for each in spec["members"]], spec["called"],
                    spec["failures_allowed"], calls, spec["queue"], spec["connection"])  # fmt: skip
     new.dispatch(id=request.id)
@@ -77,3 +83,14 @@ def batch_done(batch: str) -> str:
 def batch_broke(batch: str) -> None:
     """A member of the link's batch has failed, and so has the link."""
     raise JobFailedError(f"a member of batch {batch!r} has failed")
+
+
+def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
+    """The link's batch has ended. If it was cancelled, or members have expired, so was the link: nothing follows."""
+    way = delivery_of(self.app)
+    row = batches.find(way.store, batch)
+    if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
+        return
+    ends = members.ends({members.HEADER: places}, batch, tally.CANCELLED, None)
+    way.write_patiently(batches.prepared(ends, way))
+    way.after_commit(*{found.connection for end in ends if (found := batches.find(way.store, end.batch))})

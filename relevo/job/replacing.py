@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
 
 import celery
 from celery.canvas import Signature, _chain, _chord, group
@@ -55,7 +56,7 @@ class Replacing(celery.Task):
         """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same member."""
         if chord_members.is_marked(self.request.chord) and "task_id" not in sig.options:
             added = self.request.__dict__.setdefault("_relevo_added", [])
-            sig.options["task_id"] = f"{self.request.id}.added.{len(added)}"
+            sig.options["task_id"] = str(uuid5(NAMESPACE_OID, f"{members.run_of(self.request)}.{len(added)}"))
             added.append(sig.options["task_id"])
         return super().add_to_chord(sig, lazy)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from relevo.database import schema
 from relevo.errors import OptionError
@@ -83,19 +83,32 @@ def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
 def _committed(session: Session) -> None:
     if WAITING not in session.info or session.in_nested_transaction():  # a savepoint: nothing is committed yet
         return
-    for _, do in session.info.pop(WAITING):
-        try:
-            do()
-        except Exception:
-            logger.exception("what was to be done after the commit could not be done")
+    while waiting := session.info.pop(WAITING, None):  # what is asked for meanwhile has been committed, too
+        for _, do in waiting:
+            try:
+                do()
+            except Exception:
+                logger.exception("what was to be done after the commit could not be done")
 
 
-def _rolled_back(session: Session, undone: Any) -> None:
+def _undone(session: Session, undone: SessionTransaction) -> None:
     if WAITING in session.info:
-        session.info[WAITING] = [
-            (begun, do) for begun, do in session.info[WAITING] if undone not in (begun, begun.parent) and undone.parent
-        ]
+        session.info[WAITING] = [(begun, do) for begun, do in session.info[WAITING] if not _is_in(begun, undone)]
+
+
+def _ended(session: Session, ended: SessionTransaction) -> None:
+    """A session that is closed undoes its transaction, and tells of no rollback."""
+    if ended.parent is None:
+        _undone(session, ended)
+
+
+def _is_in(begun: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    """Whether a transaction is this one or lies in it, however deep."""
+    while begun is not None and begun is not outer:
+        begun = begun.parent
+    return begun is not None
 
 
 event.listen(Session, "after_commit", _committed)
-event.listen(Session, "after_soft_rollback", _rolled_back)
+event.listen(Session, "after_soft_rollback", _undone)
+event.listen(Session, "after_transaction_end", _ended)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import Connection, delete, select
 
 from relevo import clock
+from relevo.database.columns import LONGEST_NAME
 from relevo.store import texts, upserts
 from relevo.store.batch_tables import receipts
 from relevo.store.session import Store
+
+# Of a name that is too long for its column so much is kept, and a digest of all of it stands behind.
+KEPT = 180
 
 
 def is_first(connection: Connection, name: str, at: float | None = None) -> bool:
@@ -15,7 +21,7 @@ def is_first(connection: Connection, name: str, at: float | None = None) -> bool
 
     Whoever writes the same one at the same time is waited for.
     """
-    return upserts.is_new(connection, receipts, {"name": texts.name(name), "at": clock.now() if at is None else at})
+    return upserts.is_new(connection, receipts, {"name": _name(name), "at": clock.now() if at is None else at})
 
 
 def prune(store: Store, before: float) -> int:
@@ -25,4 +31,10 @@ def prune(store: Store, before: float) -> int:
 
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a receipt."""
-    return connection.execute(select(receipts.c.name).where(receipts.c.name == texts.name(name))).first() is not None
+    return connection.execute(select(receipts.c.name).where(receipts.c.name == _name(name))).first() is not None
+
+
+def _name(name: str) -> str:
+    """What is cut off says which page of members it was, or which link: two such must not be taken for one."""
+    whole = texts.storable(name)
+    return whole if len(whole) <= LONGEST_NAME else f"{whole[:KEPT]}:{hashlib.sha256(whole.encode()).hexdigest()}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from tests.waiting import WITHIN
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.asked.append(Asked(self.command, self.path, headers, body))
-            receiver.open.wait(WITHIN)
+            receiver.open.wait(LONG)
             status, told, others = receiver.next()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(told)), **others}.items():

@@ -14,7 +14,7 @@ from tasks.dev.__main__ import ROOT, lines
 from tasks.dev.program import Program
 from tests import starting
 from tests.starting import APPLICATION, start
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_stop_leaves_nothing_of_the_group(run, said, monkeypatch):
     eventually(lambda: said)
     stopping = threading.Thread(target=one.stop)
     stopping.start()
-    stopping.join(20)
+    stopping.join(LONG)
     assert not stopping.is_alive()
     child = int(said[0][1])
     eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
@@ -84,7 +84,7 @@ def test_the_command_runs_a_program_starts_it_again_when_it_is_killed_and_ends_w
         assert "ended with -9; started again in 1 s" in log.read_text()
     finally:
         dev.send_signal(signal.SIGTERM)
-        ended = dev.wait(60)
+        ended = dev.wait(LONG)
     assert ended == 0, log.read_text()
     assert "Finished server process" in log.read_text()
 

@@ -33,6 +33,7 @@ from app.models import (
 from app.models.base import now
 from tasks import cases, catalog, email, events, exports, images, imports, orders, reports, webhooks
 from tests.pictures import saved, scene
+from tests.waiting import LONG
 
 PNG = saved(scene(40, 30), "PNG").getvalue()
 
@@ -44,7 +45,7 @@ def ada(shop):
 
 def client_of(server, user, abilities=("*",), days=30):
     token, _ = new_token(user.id, "test", list(abilities), days)
-    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=60, verify=False)
+    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=LONG, verify=False)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def admin(server, shop):
 
 @pytest.fixture
 def nobody(server, shop):
-    with httpx.Client(base_url=server, timeout=60, verify=False) as client:
+    with httpx.Client(base_url=server, timeout=LONG, verify=False) as client:
         yield client
 
 

@@ -25,6 +25,7 @@ from relevo.drivers.database.driver import DatabaseDriver
 from relevo.engine import engine_for
 from tests.flow.company import own_database
 from tests.pictures import saved, scene
+from tests.waiting import LONG
 
 ROOT = Path(__file__).parents[2]
 #: More moments than a request has.
@@ -74,7 +75,7 @@ def mortal(database, tmp_path_factory):
 def ask(mortal, path, key, body, **headers):
     """A request on a connection of its own: the last one's process may be dead."""
     given = {"content": body} if isinstance(body, bytes) else {"json": body}
-    return httpx.post(f"{mortal.url}/{path}", headers={**mortal.auth, "Idempotency-Key": key, **headers}, timeout=60,
+    return httpx.post(f"{mortal.url}/{path}", headers={**mortal.auth, "Idempotency-Key": key, **headers}, timeout=LONG,
                       verify=False, **given)  # fmt: skip
 
 

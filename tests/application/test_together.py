@@ -33,6 +33,7 @@ from app.models import (
 from app.models.base import now
 from tasks import reports
 from tests.application.dying import committing
+from tests.waiting import LONG
 
 #: The route, what it is asked, the row it writes.
 ROUTES = [
@@ -59,7 +60,7 @@ def world(server, shop):
     shop.add(Event(user_id=root.id, name="July", starts_at=now(), capacity=1))
     shop.add(File(user_id=root.id, disk="local", path="a", original_name="a", mime="image/png", size=1))
     headers = {"Authorization": f"Bearer {new_token(root.id, 't', ['*'], 1)[0]}"}
-    with httpx.Client(base_url=f"{server}/api", headers=headers, timeout=60, verify=False) as client:
+    with httpx.Client(base_url=f"{server}/api", headers=headers, timeout=LONG, verify=False) as client:
 
         def ask(path, body):
             return client.post(path, **({"content": body} if isinstance(body, bytes) else {"json": body}))

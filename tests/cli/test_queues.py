@@ -17,6 +17,7 @@ from relevo.cli.queues import queues
 from relevo.cli.schema import schema
 from relevo.database.schema import NEWEST
 from relevo.drivers.contract import NewJob, State
+from tests.waiting import LONG
 
 
 @pytest.fixture
@@ -123,6 +124,6 @@ def test_schema_says_which_version_is_there(run):
 
 def test_celery_finds_the_commands():
     listed = subprocess.run(
-        [sys.executable, "-m", "celery", "--help"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "celery", "--help"], capture_output=True, text=True, check=True, timeout=LONG
     )
     assert {"queues", "schema"} <= set(listed.stdout.split())

@@ -8,9 +8,7 @@ import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
 from tests.contract.given import LEASE, put, take_one
-from tests.waiting import readable
-
-PATIENCE = 10.0
+from tests.waiting import LONG, readable
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def bell(driver):
 
 def rings(bell, *mailboxes):
     """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's interval at a time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:
         bell.listen(True, mailboxes)
         descriptor = bell.fileno()
@@ -68,7 +66,7 @@ def test_what_is_put_before_it_is_waited_for_is_heard(other, bell):
 
 
 def test_a_consumer_never_waits_long(driver, bell):
-    assert 0 < bell.interval <= PATIENCE
+    assert 0 < bell.interval <= 10
 
 
 def test_a_bell_may_be_closed_twice_and_its_driver_used_on(driver, bell):

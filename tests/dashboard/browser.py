@@ -25,11 +25,11 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.servers import find, missing
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WITHIN = 60.0
 #: What a script's promise ends with when its page goes.
 GONE = ("navigated", "destroyed", "Cannot find context")
 LARGEST = 50_000_000
@@ -71,7 +71,7 @@ class Browser:
         await self._socket.write_message(json.dumps(message))
 
     async def _receive(self) -> Any:
-        return await asyncio.wait_for(self._socket.read_message(), WITHIN)
+        return await asyncio.wait_for(self._socket.read_message(), LONG)
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
         self._loaded = self._loaded or method == "Page.loadEventFired"
@@ -101,7 +101,7 @@ class Browser:
     def until(self, condition: str) -> None:
         """Wait in the page until a script says something true."""
         frame = f"""new Promise((resolve, reject) => {{
-            const until = performance.now() + {1000 * WITHIN - 5000};
+            const until = performance.now() + {1000 * LONG - 5000};
             (function look() {{
                 if ({condition}) {{ resolve(true); }}
                 else if (performance.now() > until) {{ reject(document.body.innerText.slice(0, 3000)); }}

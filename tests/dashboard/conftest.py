@@ -24,6 +24,7 @@ from relevo.app import create_app
 from relevo.dashboard.server import Dashboard
 from relevo.database.schema import create_schema
 from relevo.store.session import Store
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Site:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(workers or {},), daemon=True)
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(LONG)
 
     def _serve(self, workers: dict[str, Any]) -> None:
         async def serve() -> None:
@@ -81,7 +82,7 @@ class Site:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
+        self._thread.join(LONG)
 
     # --- asking -----------------------------------------------------------------------------------------------------
     def log_in(self, credentials: str) -> Site:
@@ -94,7 +95,7 @@ class Site:
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
             sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG)
         if body is not None:
             sent["Content-Type"] = kind
         connection.request(method, self.prefix + path, body, sent)

@@ -88,7 +88,7 @@ def live(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Li
     """The shop on these servers, at work."""
     with servers(kind, request, folder) as (environment, wires):
         url = environment.pop("DATABASE_URL")
-        with project(SHOP, url, folder, QUEUE_RETRY_AFTER="5", **environment) as shop:
+        with project(SHOP, url, folder, QUEUE_RETRY_AFTER="60", **environment) as shop:
             worker = shop.start_worker("main", "-c", "2")
             site = Site(shop.app, asking=True, basic_auth=PASSWORDS).log_in(PASSWORDS[0])
             opened = Live(shop, site, worker, wires)

@@ -15,6 +15,7 @@ from relevo.app import share_results
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.job import results
+from tests.waiting import LONG
 
 WHO = {
     "sqlite": "SELECT 1",
@@ -117,12 +118,12 @@ def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
         update(*args, **kwargs)
         if os.getpid() == parent:
             writing.set()
-            forking.wait(60)
+            forking.wait(LONG)
 
     monkeypatch.setattr(backend, "_update_result", slowly)
     writer = threading.Thread(target=backend.store_result, args=("parent", 1, "SUCCESS"))
     writer.start()
-    assert writing.wait(60)
+    assert writing.wait(LONG)
     assert in_a_child(lambda: backend.store_result("child", 2, "SUCCESS")) == 0
     writer.join()
     assert [backend.get_result(name) for name in ("parent", "child")] == [1, 2]

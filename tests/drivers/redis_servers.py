@@ -21,7 +21,7 @@ import pytest
 import redis
 
 from tests import servers
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Server:
         self.home = Path(self._folder.name)
         self.options = {"save": "", "appendonly": "no"}
         self.options |= {key.replace("_", "-"): value for key, value in options.items()}
-        self.client = redis.Redis(port=self.port, socket_timeout=5, retry=None)
+        self.client = redis.Redis(port=self.port, socket_timeout=LONG, retry=None)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
+from relevo.drivers.redis import bell as redis_bell
 from tests.contract.given import put, take, take_one
 from tests.waiting import eventually, readable
 
@@ -12,8 +13,9 @@ MANY = 20
 
 
 @pytest.fixture
-def bells(driver):
+def bells(driver, monkeypatch):
     """Consumers that wait for jobs of two queues."""
+    monkeypatch.setattr(redis_bell, "POP", 60)
     made = [driver.bell(["default", "high"]) for _ in range(MANY)]
     for bell in made:
         listen(bell)
@@ -29,7 +31,7 @@ def listen(bell, *, room=True, mailboxes=()):
 
 
 def rung(bells, within=0.3):
-    """Those of them that are called within a short while; the longest pop is longer."""
+    """Those of them that are called within a short while."""
     found = readable(*(bell.fileno() for bell in bells), within=within)
     return [bell for bell in bells if bell.fileno() in found]
 

@@ -18,7 +18,7 @@ from tests import servers
 from tests.contract.given import ids, put, take
 from tests.drivers.redis_servers import Sentinel, Server
 from tests.faults.workers import Site
-from tests.waiting import eventually, readable
+from tests.waiting import LONG, eventually, readable
 
 
 @dataclass
@@ -94,7 +94,7 @@ def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
         app.send_task("work", (2,), queue=site.queue, countdown=0.2)
         site.until(lambda: site.ended == {1, 2})
         site.until(site.empty)
-        assert list(app.control.inspect(timeout=10, limit=1).ping().values()) == [{"ok": "pong"}]
+        assert list(app.control.inspect(timeout=LONG, limit=1).ping().values()) == [{"ok": "pong"}]
         assert worker.stop() == 0
     app.close()
 
@@ -112,7 +112,7 @@ def test_a_bell_rings_on_each(way):
 def rings_after(bell, act):
     bell.listen(True)
     act()
-    eventually(lambda: readable(bell.fileno(), within=10) and bell.hear() and bell._token)  # TLS has words of its own
+    eventually(lambda: readable(bell.fileno(), within=LONG) and bell.hear() and bell._token)  # TLS has words of its own
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(place):

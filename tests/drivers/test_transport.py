@@ -13,7 +13,7 @@ from relevo import drivers
 from relevo.drivers import channel, intake, shift, transport
 from relevo.drivers.database.bells import SqliteBell
 from relevo.job import events
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ class TestEventsThatNobodyHears:
             for number in range(3):
                 Producer(connection).publish(number, exchange="celeryev", routing_key="task.started")
                 Producer(connection).publish(number, exchange="celeryev", routing_key="worker.heartbeat")
-            connection.drain_events(timeout=10)
+            connection.drain_events(timeout=LONG)
         assert heard == [0, 1, 2]
 
     def test_control_and_replies_are_asked_about_every_time(self, connection, asked):
@@ -172,10 +172,10 @@ class TestEventsOfAWorker:
     def test_of_jobs_go_in_groups_in_their_order_and_of_workers_at_once(self, connection, dispatcher, heard):
         for kind in ("task-received", "task-started", "worker-heartbeat", "task-succeeded"):
             dispatcher.send(kind)
-        connection.drain_events(timeout=10)
+        connection.drain_events(timeout=LONG)
         assert [event["type"] for event in heard] == ["worker-heartbeat"]
         dispatcher._send_group()
-        connection.drain_events(timeout=10)
+        connection.drain_events(timeout=LONG)
         assert [event["type"] for event in heard[1]] == ["task-received", "task-started", "task-succeeded"]
 
     def test_do_not_wait_for_others_when_the_worker_is_to_stop(self, connection, dispatcher, heard, monkeypatch):

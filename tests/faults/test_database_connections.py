@@ -15,12 +15,11 @@ from relevo.drivers.contract import Binding, Broadcast, NewJob, State
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.errors import DriverUnavailableError
 from tests import servers
-from tests.waiting import readable
+from tests.waiting import LONG, readable
 
 SERVERS = ["postgresql", "mariadb"]
 LEASE = 600.0
 JOBS = 40
-PATIENCE = 10.0
 
 
 @pytest.fixture(params=SERVERS)
@@ -69,7 +68,7 @@ def cut_off(driver: DatabaseDriver, url: str) -> None:
     socket = connection if hasattr(connection, "fileno") else connection._sock
     idle.close()
     assert cut(url) > 0
-    assert readable(socket.fileno(), within=PATIENCE)
+    assert readable(socket.fileno(), within=LONG)
 
 
 VERBS = {
@@ -141,16 +140,16 @@ def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
     driver.create_schema()
     bell = driver.bell(["default"])
     assert cut(postgresql_url) > 0
-    assert readable(bell.fileno(), within=PATIENCE)
+    assert readable(bell.fileno(), within=LONG)
 
     # When it hears of that and looks at the next interval, I expect it to listen again
     # (The server's goodbye may come in two pieces, and it may need a moment to take the bell back.)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONG
     bell.hear()
     while (bell.fileno() is None or readable(bell.fileno(), within=0)) and time.monotonic() < deadline:
         bell.hear()
     client.put([job("a")])
-    assert readable(bell.fileno(), within=PATIENCE)
+    assert readable(bell.fileno(), within=LONG)
     bell.close()
     client.delete(["a"])
 

@@ -11,6 +11,7 @@ import pytest
 from relevo.drivers.contract import Binding, Broadcast, NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from tests.starting import FRESH
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PROCESSES = 8
 JOBS, MESSAGES, NEW_FILES = 25, 4, 4
 # Longer than anything here takes: a process that died must not leave the others waiting at a barrier.
-PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def in_every_process():
 
         def call(work: Callable[..., Any], *arguments: Any) -> list[Any]:
             told = [pool.submit(_told, work, number, barrier, *arguments) for number in range(PROCESSES)]
-            return [one.result(PATIENCE) for one in told]
+            return [one.result(LONG) for one in told]
 
         yield call
 
@@ -45,7 +45,7 @@ def _told(work, number, barrier, *arguments):
 # --- what each process does -----------------------------------------------------------------------------------------
 def first_use(number, barrier, urls):
     for url in urls:
-        barrier.wait(PATIENCE)
+        barrier.wait(LONG)
         DatabaseDriver(url).put([NewJob("default", "{}", f"{number}")])
     return "done"
 
@@ -54,7 +54,7 @@ def live(number, barrier, url):
     """Put jobs, run whatever comes, say and hear something; the ids of the jobs that ran, and what was heard."""
     driver, mailbox = DatabaseDriver(url), f"box-{number}"
     driver.subscribe(mailbox, [Binding("news")], 600)
-    barrier.wait(PATIENCE)
+    barrier.wait(LONG)
     ran: list[str] = []
     heard: list[str] = []
     for turn in range(JOBS):
@@ -68,7 +68,7 @@ def live(number, barrier, url):
         assert driver.ack(leases[:1]) == len(leases[:1])
         ran += [job.id for job in jobs[:1]]
         heard += [message.payload for message in driver.receive(mailbox)]
-    barrier.wait(PATIENCE)
+    barrier.wait(LONG)
     heard += [message.payload for message in driver.receive(mailbox)]
     held = driver.reserve(["default"], 5, 600, mailbox)
     while held:

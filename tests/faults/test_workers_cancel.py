@@ -10,7 +10,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.job import cancel as cancelling
 from relevo.store.session import store_for
-from tests.waiting import WITHIN
+from tests.waiting import LONG
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_waits_for_a_rate_limit_of_celerys_can_be_cancelled_and_runs_when_the_limit_is_lifted(site, app, cancel):
     def limit(rate):
-        assert app.control.rate_limit("work", rate, reply=True, limit=1, timeout=WITHIN)
+        assert app.control.rate_limit("work", rate, reply=True, limit=1, timeout=LONG)
 
     with site.worker("-c", "2"):
         limit("1/h")

@@ -10,6 +10,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 
 from relevo.job import prefork
+from tests.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,6 @@ def pool() -> Iterator[prefork.Pool]:
 def test_a_job_taken_by_a_child_that_could_not_say_so_is_known_to_be_lost(pool: prefork.Pool):
     """Otherwise it would be held, and its lease renewed, for as long as the worker lives."""
     job = pool.apply_async(abs, (-1,))
-    job.wait(30)
+    job.wait(LONG)
     assert job.ready()
     assert job._value.type is WorkerLostError

@@ -25,7 +25,7 @@ from relevo.engine import engine_for
 from tests import servers
 from tests.application.receiver import Receiver, receiving
 from tests.starting import APPLICATION, ROOT, Process, run, start
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,7 @@ def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) ->
             "APP_CASES_URL": f"{outside.url}/cases", "APP_PAYMENTS_URL": f"{outside.url}/payments",
             "QUEUE_RETRY_AFTER": "2", **broker,
         }  # fmt: skip
-        with httpx.Client(base_url=environment["APP_URL"], timeout=30, verify=False) as client:
+        with httpx.Client(base_url=environment["APP_URL"], timeout=LONG, verify=False) as client:
             opened = Company(folder, environment, outside, client, queues)
             api = opened.start("api", "-m", "uvicorn", "app.http:create", "--factory", "--port", str(port))
             opened.start_worker()

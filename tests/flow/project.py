@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from relevo import drivers
 from relevo.drivers.contract import Driver
 from tests.starting import FLOWER, Process, run, start
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,12 +155,12 @@ def stop(*processes: Process) -> None:
     """Stop them warmly, all at once. One that doesn't end by itself is killed and fails the test."""
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + LONG
     left = [process for process in processes if not _ended(process, deadline)]
     for process in left:
         process.kill()
     if left:
-        pytest.fail(f"did not end within {WITHIN:.0f} s: {[process.args for process in left]}")
+        pytest.fail(f"did not end within {LONG:.0f} s: {[process.args for process in left]}")
 
 
 def _ended(process: Process, deadline: float) -> bool:

@@ -7,6 +7,7 @@ from kombu import Connection
 
 from relevo import drivers
 from relevo.drivers.ledger import Ledger
+from tests.waiting import LONG
 
 MESSAGES = 250
 
@@ -26,7 +27,7 @@ def test_a_consumer_without_a_prefetch_count_gets_everything_in_order(connection
     assert queue.qsize() == MESSAGES
     got = []
     for _ in range(MESSAGES):
-        message = queue.get(timeout=10)
+        message = queue.get(timeout=LONG)
         got.append(message.payload["number"])
         message.ack()
     assert got == list(range(MESSAGES))
@@ -35,8 +36,8 @@ def test_a_consumer_without_a_prefetch_count_gets_everything_in_order(connection
 def test_what_a_consumer_had_not_acked_goes_back_when_its_connection_closes(connection):
     connection.SimpleQueue("letters").put({"number": 1})
     with connection.clone() as other:
-        assert other.SimpleQueue("letters").get(timeout=10).payload == {"number": 1}
-    again = connection.SimpleQueue("letters").get(timeout=10)
+        assert other.SimpleQueue("letters").get(timeout=LONG).payload == {"number": 1}
+    again = connection.SimpleQueue("letters").get(timeout=LONG)
     assert again.payload == {"number": 1}
     again.ack()
 
@@ -44,6 +45,6 @@ def test_what_a_consumer_had_not_acked_goes_back_when_its_connection_closes(conn
 def test_a_compressed_body_arrives_as_it_was(connection):
     queue = connection.SimpleQueue("letters")
     queue.put({"text": "ñ" * 1000}, compression="zlib")
-    message = queue.get(timeout=10)
+    message = queue.get(timeout=LONG)
     assert message.payload == {"text": "ñ" * 1000}
     message.ack()

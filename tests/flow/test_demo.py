@@ -24,9 +24,8 @@ from tasks.demo.uploads import EMAIL
 from tasks.pictures import checked_sizes, make_versions
 from tests.pictures import moving, saved, scene
 from tests.starting import APPLICATION, ROOT, start
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
-WITHIN = 120.0
 DATABASE = "var/relevo.sqlite3"
 
 
@@ -45,7 +44,7 @@ class Demo:
         eventually(lambda: line in self.output.read_text() or self.process.poll() is not None, self.output.read_text)
         assert line in self.output.read_text()
 
-    def end(self, within=WITHIN):
+    def end(self, within=LONG):
         """Wait for its end; its exit code, and what it has said."""
         return self.process.wait(within), self.output.read_text()
 
@@ -209,7 +208,7 @@ def test_an_impatient_second_ctrl_c_ends_it_at_once(place, many):
     demo.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     demo.process.send_signal(signal.SIGINT)
-    assert demo.end(10)[0] == 130
+    assert demo.end()[0] == 130
     assert place.running() == []
 
 

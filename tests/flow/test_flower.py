@@ -16,7 +16,7 @@ import pytest
 from relevo import dashboard
 from tests.flow.project import project, stop
 from tests.servers import free_port
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Site:
         """Status and body."""
         request = Request(self.root + path, method=method, headers={**self.headers, **headers})
         try:
-            with urlopen(request, timeout=WITHIN) as answer:
+            with urlopen(request, timeout=LONG) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as refused:
             return refused.code, refused.read().decode()

@@ -19,7 +19,7 @@ from relevo.drivers.contract import NewJob, State
 from relevo.store import failed
 from relevo.store.session import store_for
 from tests.flow.project import Project, stop
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -31,12 +31,12 @@ HOUR = timedelta(hours=1)
 
 def value(result: AsyncResult) -> Any:
     """What a job returned; its error is raised."""
-    return result.get(timeout=WITHIN, interval=0.02)
+    return result.get(timeout=LONG, interval=0.02)
 
 
 def end(result: AsyncResult) -> str:
     """The state a job ends in."""
-    result.get(timeout=WITHIN, interval=0.02, propagate=False)
+    result.get(timeout=LONG, interval=0.02, propagate=False)
     state: str = result.state
     return state
 
@@ -203,7 +203,7 @@ def test_events_of_a_job_arrive(shop, tasks):
     """From `worker -E`. It may take a second to notice that somebody listens, so a job is sent at every heartbeat."""
     seen: dict[str, list[str]] = {}
     life = ["task-received", "task-started", "task-succeeded"]
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + LONG
 
     def see(event):
         if event["type"] == "worker-heartbeat":
@@ -213,7 +213,7 @@ def test_events_of_a_job_arrive(shop, tasks):
 
     with shop.app.connection_for_read() as connection:
         receiver = shop.app.events.Receiver(connection, handlers={"*": see})
-        receiver.capture(timeout=WITHIN)
+        receiver.capture(timeout=LONG)
     assert life in seen.values()
 
 
@@ -260,7 +260,7 @@ def test_a_worker_renews_its_processes_and_ends_when_it_is_told_to(shop, tasks):
         eventually(lambda: len(now := children(shop)) == 2 and now.isdisjoint(before))
         assert value(tasks.pid.apply_async(queue="low")) in children(shop)
         shop.celery("control", "-d", "leaving@here", "shutdown", ends=EX_UNAVAILABLE)  # it sends no reply
-        assert process.wait(WITHIN) == 0
+        assert process.wait(LONG) == 0
 
 
 def children(shop: Project) -> set[int]:

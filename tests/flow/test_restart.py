@@ -17,7 +17,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.cli.restart import restart
 from tests.starting import ROOT, Process, start
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ class Shop:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(WITHIN)
+            process.wait(LONG)
 
     def restart(self, *words: str) -> Any:
         return CliRunner().invoke(restart, list(words), obj=SimpleNamespace(app=self.app))
@@ -114,7 +114,7 @@ def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(s
         eventually(lambda: len(shop.count("end")) == 210, lambda: shop.log("one") + shop.log("two"))
         for process in (one, two):
             process.send_signal(signal.SIGTERM)
-            assert process.wait(WITHIN) == 0
+            assert process.wait(LONG) == 0
     assert set(shop.count("start").values()) == {1}
     assert {version for kind, number, version in shop.noted() if number >= 200} == {2}
 
@@ -132,7 +132,7 @@ def test_who_stops_a_worker_that_is_to_start_anew_has_the_last_word(shop):
         one.send_signal(signal.SIGTERM)
         eventually(lambda: "Warm shutdown" in shop.log("one"), lambda: shop.log("one"))
         gate.touch()
-        assert one.wait(WITHIN) == 0
+        assert one.wait(LONG) == 0
     assert shop.log("one").count(" ready.") == 1
     assert shop.count("end") == {0: 1}
 

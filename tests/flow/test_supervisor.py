@@ -24,7 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from relevo.drivers import driver_for
 from tests import servers
 from tests.starting import APPLICATION, run
-from tests.waiting import WITHIN, eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def mark(path, number):
     note(path, f"end {number} {os.getppid()}\\n")
 """
 WORKERS = ("worker:worker-00", "worker:worker-01", "worker-long:worker-long-00")
-SHORT, LONG = 200, 40
+QUICK, SLOW = 200, 40
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 def dispatch(home: Path, journal: Journal, begin: int) -> set[int]:
     """Hand in short jobs and long ones, as a program in the checkout would; their numbers."""
-    short, long = range(begin, begin + SHORT), range(begin + SHORT, begin + SHORT + LONG)
+    short, long = range(begin, begin + QUICK), range(begin + QUICK, begin + QUICK + SLOW)
     code = (
         "from tasks.marks import mark\n"
         f"for number in {short!r}: mark.delay({str(journal.path)!r}, number)\n"
@@ -199,7 +199,7 @@ def supervisord(home: Path) -> Iterator[Any]:
         yield server.supervisor
     finally:
         process.terminate()
-        process.wait(WITHIN)
+        process.wait(LONG)
 
 
 def _running_in(home: Path) -> list[str]:

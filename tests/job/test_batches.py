@@ -18,9 +18,7 @@ from relevo.job import dropping, endings
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
-from tests.waiting import eventually
-
-TIMEOUT = 30
+from tests.waiting import LONG, eventually
 
 
 @pytest.fixture(params=["database", "redis"])
@@ -59,11 +57,16 @@ def tasks(app):
     @app.task(name="shop.wait", shared=False)
     def wait(number):
         said.append(("wait", number))
-        assert gate.wait(TIMEOUT)
+        assert gate.wait(LONG)
 
     @app.task(name="shop.more", shared=False, bind=True)
     def more(self, numbers):
         self.batch.add(work.s(number) for number in numbers)
+
+    @app.task(name="shop.more_and_goes_on", shared=False, bind=True)
+    def more_and_goes_on(self, numbers):
+        self.batch.add([work.s(numbers[0])])
+        raise self.replace(more.si(numbers[1:]))
 
     @app.task(name="shop.goes_on", shared=False, bind=True)
     def goes_on(self, how):
@@ -76,7 +79,7 @@ def tasks(app):
 
 @contextmanager
 def working(app, concurrency=2):
-    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=LONG):
         yield
 
 
@@ -304,3 +307,11 @@ def test_what_replaces_a_member_has_its_place(app, told, how, ran):
     assert (told_of("before"), told_of("link")) == ([0], [] if how == "fails" else [0, 0])
     assert (chain.processed, later.processed) == ((1, 2) if how == "fails" else (2, 3))
     assert len(told_of("then")) == (0 if how == "fails" else 3)
+
+
+def test_what_replaces_a_member_may_add_to_the_batch_as_the_member_did(app, told):
+    """Both have one id: the second's members were taken for the first's, and left out."""
+    with working(app):
+        batch = finished(app.batch([t(app, "more_and_goes_on").s([1, 2, 3])]).dispatch())
+    assert sorted(told_of("work")) == [1, 2, 3]
+    assert (batch.total, batch.completed) == (4, 4)

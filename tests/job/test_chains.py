@@ -87,8 +87,20 @@ def test_a_batch_that_fails_ends_the_chain(flow, told):  # noqa: F811
         chain = flow.chain(flow.batch([work.si(1, fails=True)]), say.s("last")).catch(say.s("catch")).dispatch()
         finished(chain)
         eventually(lambda: told_of("catch"))
-    assert (chain.failed, chain.completed) == (1, 0)
+    assert (chain.failed, chain.completed, chain.dropped) == (1, 0, 0)
     assert told_of("last") == []
+
+
+def test_a_batch_that_is_cancelled_or_whose_members_expire_ends_the_chain(flow, told):  # noqa: F811
+    """Nobody has failed and not all have completed: the chain waited for ever."""
+    work, say = t(flow, "work"), t(flow, "say")
+    batch = flow.batch([work.si(1), work.si(2).set(expires=-1)])
+    with working(flow):
+        chain = flow.chain(batch, say.s("last")).catch(say.s("catch")).finally_(say.s("finally")).dispatch()
+        finished(chain)
+        eventually(lambda: told_of("finally"))
+    assert (chain.dropped, chain.failed, chain.completed, chain.total) == (1, 0, 0, 2)
+    assert told_of("last") == told_of("catch") == []
 
 
 def test_the_same_dispatch_done_twice_is_one_chain(flow, told):  # noqa: F811

@@ -11,6 +11,7 @@ from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
+from tests.waiting import LONG
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def consumed(app):
     with app.connection_for_read() as connection, app.amqp.TaskConsumer(
         connection, on_message=lambda message: (seen.append(message), message.ack())
     ):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=LONG)
     return seen[0]
 
 

@@ -23,9 +23,7 @@ from relevo.job import again, cancel, recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
 from relevo.store.session import store_for
-from tests.waiting import eventually
-
-TIMEOUT = 30
+from tests.waiting import LONG, eventually
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def worker(app, request):
     @contextmanager
     def started():
         with start_worker(
-            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=TIMEOUT
+            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=LONG
         ) as worker:
             yield worker
 
@@ -170,7 +168,7 @@ def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
     with worker():
         monkeypatch.setattr(recorder.current(), "write", refuse)
         process.delay()
-        assert tried.acquire(timeout=TIMEOUT)
+        assert tried.acquire(timeout=LONG)
         assert driver.sizes("default").reserved == 1
         recorder.stop()
     assert failed.count(store) == 0
@@ -246,18 +244,18 @@ def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is
     @app.task(name="fails", tries=3)
     def fails():
         runs.set()
-        goes.wait(TIMEOUT)
+        goes.wait(LONG)
         raise ValueError
 
     @app.task(name="next")
     def following(): ...
 
-    with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+    with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=LONG):
         job = fails.delay()
-        assert runs.wait(TIMEOUT)
+        assert runs.wait(LONG)
         assert [each.id for each in cancel.cancel(app, driver, store, [job.id]).running] == [job.id]
         goes.set()
-        following.delay().get(timeout=TIMEOUT, disable_sync_subtasks=False)
+        following.delay().get(timeout=LONG, disable_sync_subtasks=False)
         eventually(lambda: not held(driver))
     assert (job.state, str(job.result)) == ("REVOKED", "cancelled")
 
@@ -284,6 +282,6 @@ def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserv
     with app.producer_or_acquire() as producer, producer.batch():
         for _ in range(9):
             looks.apply_async(producer=producer)
-    with start_worker(app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=TIMEOUT):
+    with start_worker(app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=LONG):
         eventually(lambda: len(seen) == 9)
     assert seen == [8, 7, 6, 5, 4, 3, 2, 1, 0]

@@ -10,8 +10,6 @@ from relevo.store.history import Ended
 from tests.job.test_failed_jobs import app, driver, held, store, worker  # noqa: F401  fixtures
 from tests.waiting import eventually
 
-TIMEOUT = 30
-
 
 @pytest.fixture
 def found(store):  # noqa: F811

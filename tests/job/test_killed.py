@@ -12,13 +12,12 @@ from relevo import drivers
 from relevo.store import failed
 from relevo.store.session import store_for
 from tests.starting import Process, start
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-TIMEOUT = 60
 ENDS = {
     "sleep": ("FAILURE", "TimeLimitExceeded"),
     "sleep.once": ("FAILURE", "TimeLimitExceeded"),
@@ -52,7 +51,7 @@ def worker(killed: ModuleType) -> Iterator[Process]:
         try:
             yield process
             process.terminate()
-            process.wait(TIMEOUT)
+            process.wait(LONG)
         finally:
             process.kill()
 
@@ -63,7 +62,7 @@ def ended(killed: ModuleType, worker: Process) -> dict[str, Any]:
     results = {name: killed.app.tasks[name].dispatch() for name in ENDS}
     for name, result in results.items():
         try:
-            result.get(timeout=TIMEOUT, propagate=False, interval=0.05)
+            result.get(timeout=LONG, propagate=False, interval=0.05)
         except TimeoutError:
             pytest.fail(f"{name} {result.id} has not ended\n{(killed.folder / 'log').read_text(errors='replace')}")
     assert worker.poll() is None
@@ -136,7 +135,7 @@ def test_every_job_that_failed_for_good_is_in_the_failed_store_once_with_all_its
 def test_nothing_is_left_in_the_broker(killed, ended, worker):
     """Every delivery was acked: a warm stop gives nothing back."""
     worker.terminate()
-    worker.wait(TIMEOUT)
+    worker.wait(LONG)
     driver = drivers.driver_for(killed.app.conf.broker_url)
     sizes = driver.sizes(killed.settings.connection.queue)
     assert (sizes.pending, sizes.delayed, sizes.reserved) == (0, 0, 0)

@@ -20,12 +20,11 @@ from relevo.engine import engine_for
 from relevo.store import failed, history
 from relevo.store.session import store_for
 from tests.faults.workers import payload_of
-from tests.waiting import eventually, stacks
+from tests.waiting import LONG, eventually, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT = 60
 MALFORMED = 1000
 HOWS = {"killed": "WorkerLostError", "memory": "MemoryError", "timeout": "TimeLimitExceeded"}
 
@@ -61,7 +60,7 @@ class Live:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait(TIMEOUT)
+        self.process.wait(LONG)
         self.log.close()
         self.app.close()
         for name in self.environ:

@@ -13,9 +13,7 @@ from relevo import drivers
 from relevo.drivers.contract import State
 from relevo.job import putback
 from tests.job.conftest import App
-from tests.waiting import eventually
-
-TIMEOUT = 30
+from tests.waiting import LONG, eventually
 
 
 @pytest.fixture
@@ -54,7 +52,7 @@ def worker(app, request):
     @contextmanager
     def started():
         with start_worker(
-            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=TIMEOUT
+            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=LONG
         ) as worker:
             yield worker
 
@@ -62,7 +60,7 @@ def worker(app, request):
 
 
 def ends(result):
-    result.get(timeout=TIMEOUT, propagate=False, interval=0.01)
+    result.get(timeout=LONG, propagate=False, interval=0.01)
     return result.state
 
 
@@ -197,7 +195,7 @@ def test_a_compressed_body_comes_back_whole(app, worker, put):
 
     with worker():
         result = process.apply_async(("ñ" * 1000,), compression="zlib")
-        assert result.get(timeout=TIMEOUT, interval=0.01) == "ñ" * 1000
+        assert result.get(timeout=LONG, interval=0.01) == "ñ" * 1000
     assert put == [result.id]
 
 

@@ -10,8 +10,7 @@ from relevo.errors import DriverUnavailableError
 from relevo.job import recorder
 from relevo.job.recorded import nothing
 from relevo.job.recorder import Recorder
-
-TIMEOUT = 30
+from tests.waiting import LONG
 
 
 class Store:
@@ -26,7 +25,7 @@ class Store:
 
     def write(self, records):
         self.tried.release()
-        assert self.open.wait(TIMEOUT)
+        assert self.open.wait(LONG)
         if self.away:
             raise DriverUnavailableError("gone")
         if "bad" in records:
@@ -79,10 +78,10 @@ def test_while_the_store_is_away_nothing_is_acked_and_nothing_is_lost(store, rec
     store.away, acked = True, threading.Event()
     recording.add("a", lambda _: acked.set())
     for _ in range(3):
-        assert store.tried.acquire(timeout=TIMEOUT)
+        assert store.tried.acquire(timeout=LONG)
     assert not acked.is_set()
     store.away = False
-    assert acked.wait(TIMEOUT)
+    assert acked.wait(LONG)
     assert store.records == ["a"]
 
 

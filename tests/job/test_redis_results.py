@@ -9,8 +9,7 @@ from celery import group
 
 from relevo import config
 from relevo.app import create_app
-
-TIMEOUT = 60
+from tests.waiting import LONG
 
 
 def work(): ...
@@ -67,7 +66,7 @@ def test_who_waits_gets_a_result_whenever_it_comes(app, when):
             threading.Thread(target=done, args=(app, result, 7)).start()
 
         consumer.consume_from = listens
-    assert result.get(timeout=TIMEOUT) == 7
+    assert result.get(timeout=LONG) == 7
 
 
 @pytest.mark.parametrize("when", ["before", "afterwards"])
@@ -79,7 +78,7 @@ def test_a_callback_is_called_whenever_the_result_comes(app, when):
     if when != "before":
         assert called == []
         done(app, result, 7)
-        assert result.get(timeout=TIMEOUT) == 7
+        assert result.get(timeout=LONG) == 7
     assert called == [7]
 
 
@@ -87,4 +86,4 @@ def test_a_group_gets_all_of_its_results(app):
     result = group(app.tasks["work"].s() for _ in range(3)).apply_async()
     for number, each in enumerate(result.results):
         done(app, each, number)
-    assert result.get(timeout=TIMEOUT) == [0, 1, 2]
+    assert result.get(timeout=LONG) == [0, 1, 2]

@@ -14,6 +14,7 @@ from relevo.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.job.delivery import delivery_of
 from relevo.job.middleware.transaction import Transaction
+from relevo.job.transactions import after_commit
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending
 from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures
@@ -70,6 +71,29 @@ def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):  
     assert waiting(app) == 0
     session.commit()
     assert waiting(app) == 2
+
+
+def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
+    done = []
+    outer = session.begin_nested()
+    middle, inner = session.begin_nested(), session.begin_nested()
+    after_commit(session, lambda: done.append("undone"))
+    inner.commit()
+    middle.commit()
+    outer.rollback()
+    after_commit(session, lambda: after_commit(session, lambda: done.append("asked for after the commit")))
+    session.commit()
+    assert done == ["asked for after the commit"]
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
+def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(app, session, end):  # noqa: F811
+    t(app, "work").after_commit(session, 1)
+    t(app, "work").dispatch(2, session=session)
+    getattr(session, end)()
+    t(app, "work").after_commit(session, 3)
+    session.commit()
+    assert waiting(app) == 1
 
 
 def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, session):  # noqa: F811
@@ -221,3 +245,12 @@ def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path)
         work.dispatch(1, session=session)
         session.commit()
     assert driver_for(url).sizes("default").pending == 1
+
+
+def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):  # noqa: F811
+    store = delivery_of(app).store
+    pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
+    assert [store.write(lambda connection, page=page: receipts.is_first(connection, page)) for page in pages * 2] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert store.read(lambda connection: receipts.exists(connection, pages[1]))

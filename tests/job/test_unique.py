@@ -19,6 +19,7 @@ from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
 from relevo.store.session import store_for
+from tests.waiting import LONG
 
 BROKERS = ["memory", "sqlite", "postgresql", "mariadb", "redis"]
 
@@ -277,7 +278,7 @@ class TestUntilAndFor:
         with quick.connection_for_read() as connection, quick.amqp.TaskConsumer(
             connection, on_message=lambda message: seen.append((message.headers["id"], task.dispatch("a").is_duplicate))
         ):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=LONG)
         assert seen == [(first.id, not is_free)]
 
     def test_while_the_broker_is_away_a_job_that_must_let_its_key_go_does_not_begin(self, quick, monkeypatch):
@@ -295,7 +296,7 @@ class TestUntilAndFor:
         with quick.connection_for_read() as connection, quick.amqp.TaskConsumer(
             connection, on_message=lambda message: seen.append(task.dispatch("a").is_duplicate)
         ):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=LONG)
         assert (seen, away) == ([False], [])
 
 

@@ -10,8 +10,7 @@ from celery.exceptions import Reject
 from relevo.errors import DeadlineError
 from relevo.job.task import Task
 from tests.job.conftest import make_app
-
-TIMEOUT = 30
+from tests.waiting import LONG
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +27,13 @@ def worker(app):
         worker.consumer.update_strategies()
         yield worker
 
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=TIMEOUT) as worker:
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=LONG) as worker:
         yield entered
 
 
 def ends(result):
     """Wait until a job has ended; its state."""
-    result.get(timeout=TIMEOUT, propagate=False, interval=0.01)
+    result.get(timeout=LONG, propagate=False, interval=0.01)
     return result.state
 
 
@@ -50,7 +49,7 @@ def test_a_job_is_tried_again_until_it_succeeds(app, worker):
 
     with worker():
         result = process.dispatch(21)
-        assert result.get(timeout=TIMEOUT, interval=0.01) == 42
+        assert result.get(timeout=LONG, interval=0.01) == 42
     assert attempts == [(1, result.id), (2, result.id), (3, result.id)]
 
 
@@ -87,7 +86,7 @@ def test_a_release_burns_no_attempt_and_no_exception(app, worker):
         return "done"
 
     with worker():
-        assert process.dispatch().get(timeout=TIMEOUT, interval=0.01) == "done"
+        assert process.dispatch().get(timeout=LONG, interval=0.01) == "done"
     assert attempts == [1, 1, 1, 1, 2]
 
 
@@ -224,7 +223,7 @@ def test_progress_stands_in_the_result_backend(app, worker):
         seen.append((result.state, result.info))
 
     with worker():
-        process.dispatch().get(timeout=TIMEOUT, interval=0.01)
+        process.dispatch().get(timeout=LONG, interval=0.01)
     assert seen == [("PROGRESS", {"done": 1, "total": 3})]
 
 
@@ -236,7 +235,7 @@ def test_progress_never_fails_a_job(app, worker, monkeypatch):
         return "done"
 
     with worker():
-        assert process.dispatch().get(timeout=TIMEOUT, interval=0.01) == "done"
+        assert process.dispatch().get(timeout=LONG, interval=0.01) == "done"
 
 
 class TestPlainCelery:
@@ -323,7 +322,7 @@ class TestPlainCelery:
             return x + y
 
         with worker():
-            assert chain(add.s(1, 2), add.s(3))().get(timeout=TIMEOUT, interval=0.01) == 6
+            assert chain(add.s(1, 2), add.s(3))().get(timeout=LONG, interval=0.01) == 6
 
     def test_a_group_has_all_its_results(self, app, worker):
         @app.task(bind=True, tries=2)
@@ -333,4 +332,4 @@ class TestPlainCelery:
             return x * 2
 
         with worker():
-            assert group(double.s(n) for n in range(3))().get(timeout=TIMEOUT, interval=0.01) == [0, 2, 4]
+            assert group(double.s(n) for n in range(3))().get(timeout=LONG, interval=0.01) == [0, 2, 4]

@@ -14,7 +14,7 @@ from relevo.job.delivery import delivery_of
 from relevo.schedule import turn
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at
-from tests.waiting import eventually
+from tests.waiting import LONG, eventually
 
 EVERY_MINUTE = {"each": {"task": "shop.count", "schedule": crontab()}}
 
@@ -32,9 +32,9 @@ def test_beats_side_by_side_run_each_tick_once(work):
     def go(beat):
         try:
             for second in range(10, 130, 10):
-                first.wait(30)
+                first.wait(LONG)
                 work.clock.time = start + second
-                first.wait(30)
+                first.wait(LONG)
                 beat.tick()
         except BaseException as error:
             wrong.append(error)
@@ -45,7 +45,7 @@ def test_beats_side_by_side_run_each_tick_once(work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(LONG)
     assert wrong == []
     assert work.ticks("each") == ["12:01:00", "12:02:00"]
     assert work.ticks("rapid") == [f"12:{at // 60:02}:{at % 60:02}" for at in range(40, 160, 10)]
@@ -184,13 +184,13 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
     def freezes(entry, *rest):
         if threading.current_thread() is standing and entry.name == "hourly":
             frozen.set()
-            thaw.wait(60)
+            thaw.wait(LONG)
         return real(entry, *rest)
 
     monkeypatch.setattr(turn, "sending", freezes)
     standing = threading.Thread(target=work.to, args=("03-01 13:00", beat))
     standing.start()
-    assert frozen.wait(60)
+    assert frozen.wait(LONG)
     other.tick()
     assert work.ticks("each") == ["13:00:00"]
 
@@ -200,7 +200,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
 
     eventually(comes)  # when the server has ended the turn that says nothing
     thaw.set()
-    standing.join(60)
+    standing.join(LONG)
     assert work.ticks("hourly") == ["13:00:00"]
     assert work.jobs() == sorted(run.job_id for run in work.runs())
 

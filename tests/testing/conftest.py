@@ -7,7 +7,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from relevo import config
+from relevo import config, drivers
 from relevo.app import App
 from relevo.testing import fake
 
@@ -24,6 +24,7 @@ def make_app(**changes) -> App:
         "task_publish_retry": False,
         **changes,
     }
+    drivers.register()  # as create_app does: messages that are only collected need a transport, too
     return App("shop", settings=config.load(), set_as_current=False, changes=changes)
 
 

@@ -9,6 +9,7 @@ from celery.exceptions import Ignore, Reject
 from relevo.errors import DeadlineError, FakeError, JobFailedError, OptionError
 from relevo.testing import fake
 from tests.testing.conftest import make_app
+from tests.waiting import LONG
 
 
 @pytest.fixture
@@ -307,7 +308,7 @@ def test_a_whole_canvas_is_drained_and_its_result_is_there(queue, add, total):
     result = chord([add.s(1, 2), add.s(3, 4)], total.s()).apply_async()
     other = (add.s(1, 1) | add.s(10)).apply_async()
     queue.drain()
-    assert (result.get(timeout=1), other.get(timeout=1)) == (10, 12)
+    assert (result.get(timeout=LONG), other.get(timeout=LONG)) == (10, 12)
     queue.assert_nothing_failed()
 
 
