@@ -28,6 +28,9 @@ _MYSQL = {
     "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 }  # fmt: skip
 
+# What connections that ask for no certificate of their own are encrypted with, once there was one.
+_tls: list[Any] = []
+
 # Where a statement of MySQL's answers says whether a transaction is open.
 _IN_TRANSACTION = 1
 
@@ -77,10 +80,20 @@ def _connect_to_mysql(_dialect: Any, _record: Any, arguments: Any, named: dict[s
     from pymysql.connections import Connection as PyMySQL  # noqa: PLC0415  installed where it is used
 
     class Quiet(PyMySQL):  # type: ignore[misc,unused-ignore]
-        """Rolls back only inside a transaction: SQLAlchemy ends each reading with a rollback, which is a round trip."""
+        """Rolls back only inside a transaction: SQLAlchemy ends each reading with a rollback, which is a round trip.
+
+        And reads the machine's certificates once in a process: for each connection anew it takes 50 ms of CPU.
+        """
 
         def rollback(self) -> None:
             if self.server_status & _IN_TRANSACTION:
                 super().rollback()
+
+        def _create_ssl_ctx(self, asked: Any) -> Any:
+            if asked:
+                return super()._create_ssl_ctx(asked)
+            if not _tls:
+                _tls.append(super()._create_ssl_ctx(asked))
+            return _tls[0]
 
     return Quiet(*arguments, **named)

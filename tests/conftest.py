@@ -18,7 +18,7 @@ from celery.app import builtins as _builtins  # noqa: F401  the tasks that every
 
 from relevo.database import schema
 from relevo.engine import engine_for
-from tests import servers, tables
+from tests import servers, tables, unsynced  # noqa: F401  no fsync, in this process either
 from tests.brokers import BROKERS, Broker, opener
 
 if TYPE_CHECKING:

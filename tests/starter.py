@@ -37,7 +37,7 @@ PRELOADED = (
     "relevo.app", "relevo.job.task", "relevo.job.request", "relevo.job.prefork", "relevo.job.recording",
     "relevo.drivers.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver",
     "relevo.schedule.beat", "celery.bin.beat", "sqlalchemy.dialects.sqlite",
-    "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg", "psycopg", "tests.unsynced",
 )  # fmt: skip
 
 # Commands of ours that a test may start.

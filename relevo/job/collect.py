@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery.canvas import Signature
+from celery.canvas import Signature, _chain
 from celery.exceptions import AlwaysEagerIgnored
 from kombu.connection import Connection
 from kombu.messaging import Producer
@@ -106,7 +106,9 @@ def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> No
     """An app that runs its jobs in place makes no message of them unless they are sent by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlwaysEagerIgnored)
-        app.send_task(signature.task, signature.args, signature.kwargs, **{**signature.options, **options})
+        first, *rest = signature.tasks if isinstance(signature, _chain) else [signature]
+        follow = {"chain": rest[::-1]} if rest else {}
+        app.send_task(first.task, first.args, first.kwargs, **{**first.options, **options, **follow})
 
 
 def _pen() -> tuple[Producer, Sheet]:

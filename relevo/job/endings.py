@@ -64,8 +64,8 @@ def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Endin
 
 
 def ignored(request: Any) -> Ending | None:
-    """The end of a job that raised Celery's Ignore: for its batches it is done."""
-    return _counted(request, tally.COMPLETED)
+    """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it never come."""
+    return _counted(request, tally.CANCELLED if members.embed_of(request).get("chain") else tally.COMPLETED)
 
 
 def replaced(request: Any) -> Ending | None:

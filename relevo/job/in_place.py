@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.canvas import Signature, _chain
+from celery.canvas import Signature, _chain, maybe_signature
 from kombu import serialization
 from sqlalchemy import Connection
 
@@ -60,7 +60,7 @@ def add(way: Delivery, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     counting = Counting(way)
     found = counting.change(lambda connection: batches.change(connection, row.id, counting, launch.joined))
     if found is not None:
-        run_members(counting, row, new, found.tally.total)
+        run_members(counting, row, new, making.ADDED + found.tally.total)
         counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
 
@@ -77,21 +77,33 @@ def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: 
             return
 
 
-def run(app: Any, sending: Sending) -> Any:
-    """Run a job that was made to be sent."""
+def run(app: Any, sending: Sending) -> None:
+    """Run a job that was made to be sent, and the links that follow it."""
     message = messages.loads(sending.payload)
-    body = serialization.loads(message["body"], message["content-type"], message["content-encoding"], accept=["json"])
-    task = app.tasks[message["headers"]["task"]]
-    return task.apply(tuple(body[0]), body[1], task_id=sending.uuid, throw=False)
+    args, kwargs, embed = serialization.loads(
+        message["body"], message["content-type"], message["content-encoding"], accept=["application/json"],
+    )  # fmt: skip
+    first = app.signature(message["headers"]["task"], args=args, kwargs=kwargs, task_id=sending.uuid)
+    _in_turn([first, *(maybe_signature(each, app=app) for each in reversed(embed.get("chain") or ()))])
 
 
 def _state(member: Signature, row: BatchRow, number: int) -> str:
     links = member.tasks if isinstance(member, _chain) else [member]
+    placed = [
+        link.clone().set(
+            headers=members.with_places(link.options.get("headers"), Membership(row.id, number)),
+            task_id=f"{row.id}.{number}" + (f".{at}" if at else ""),
+        )
+        for at, link in enumerate(links)
+    ]  # fmt: skip
+    return _in_turn(placed)
+
+
+def _in_turn(links: Iterable[Signature]) -> str:
+    """Run links, each with what the one before returned, until one has not completed. Returns how the last ended."""
     handed: tuple[Any, ...] = ()
-    for at, link in enumerate(links):
-        headers = members.with_places(link.options.get("headers"), Membership(row.id, number))
-        uuid = f"{row.id}.{number}" + (f".{at}" if at else "")
-        result = link.apply(handed, task_id=uuid, headers=headers, throw=False)
+    for link in links:
+        result = link.apply(handed, throw=False)
         if result.state not in states.READY_STATES or result.state in _STATES:
             return _STATES.get(result.state, tally.COMPLETED)
         handed = (result.result,)
@@ -116,9 +128,17 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
         uuid = f"{row.id}.{number}"
         result = link.apply(handed, task_id=uuid, headers=members.with_places(link.options.get("headers"), place),
                             throw=False)  # fmt: skip
-        state = _STATES.get(result.state, tally.COMPLETED)
+        state, handed = _STATES.get(result.state, tally.COMPLETED), (result.result,)
+        if link.task == members.OPENER:  # it is done when its batch is, and hands on the batch's id
+            state, handed = _of_batch(way, uuid), (uuid,)
         counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
         if state != tally.COMPLETED:
             break
-        handed = (result.result,)
     return batches.find(way.store, row.id) or row
+
+
+def _of_batch(way: Delivery, id_: str) -> str:
+    row = batches.find(way.store, id_)
+    if row is None or row.tally.allow_failures or row.tally.completed_at is not None:
+        return tally.COMPLETED
+    return tally.FAILED if row.tally.failed else tally.CANCELLED

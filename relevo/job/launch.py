@@ -52,9 +52,10 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     if not known.tally.streams:  # the same dispatch, done before
         return known
     with dispatching.lives(way.store, id_):
-        rest = itertools.islice(new.members, known.tally.total, None)
-        for page in making.pages(new.app, row, rest, known.tally.total):
-            found = _put(way, row, page)
+        sent = dispatching.sent(way.store, known)  # by the same dispatch, done before
+        for page in making.pages(new.app, row, itertools.islice(new.members, sent, None), sent):
+            sent += len(page)
+            found = _put(way, known, page, sent)
             if found is None or found.tally.cancelled_at is not None:
                 break
             if not found.tally.streams:
@@ -136,7 +137,7 @@ def row_of(new: NewBatch, id_: str) -> BatchRow:
 
 def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature: Signature) -> Sending:
     """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
-    call = signature.clone(args=(id_,))
+    call = making.with_first(signature, id_)
     delay = float(call.options.pop("countdown", None) or 0)
     connection = new.connection or new.app.settings.queue_connection
     making.check_connection(call, connection)
@@ -168,7 +169,7 @@ def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> Ba
     if open_with(connection, way, row):
         for page in making.pages(new.app, row, new.members, 0):
             way(connection, [sending_of(job, row.connection) for job in page])
-            _grow(connection, way, row, len(page))
+            batches.change(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023  at once
         found = batches.change(connection, row.id, way, _closed)
     return found or row
 
@@ -184,27 +185,23 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
 
 
 # --- its members ----------------------------------------------------------------------------------------------------
-def _put(way: Delivery, row: BatchRow, page: list[NewJob]) -> BatchRow | None:
+def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
+    """Put a page of members, and count it. Members up to number `sent` are there then."""
     driver = way.sharing(row.connection)
     if driver is None:
         way.put_new(row.connection, page)
-        return way.store.write(lambda connection: _grow(connection, way, row, len(page)))
-    found = way.store.write(lambda connection: _put_and_grow(connection, way, row, page, driver))
-    driver.ringer.ring()
+
+    def count(connection: Connection) -> BatchRow | None:
+        first = dispatching.sends(connection, row, sent)
+        found = batches.change(connection, row.id, way, lambda found: _longer(found, len(page)) if first else None)
+        if driver is not None and first and found is not None:
+            database_jobs.put(connection, page, driver.now())
+        return found
+
+    found = way.store.write(count)
+    if driver is not None:
+        driver.ringer.ring()
     return found
-
-
-def _put_and_grow(
-    connection: Connection, way: Delivery, row: BatchRow, page: list[NewJob], driver: Any
-) -> BatchRow | None:
-    found = _grow(connection, way, row, len(page))
-    if found is not None:
-        database_jobs.put(connection, page, driver.now())
-    return found
-
-
-def _grow(connection: Connection, way: Delivery, row: BatchRow, count: int) -> BatchRow | None:
-    return batches.change(connection, row.id, way, lambda found: replace(found.tally, total=found.tally.total + count))
 
 
 def _add(
@@ -216,7 +213,7 @@ def _add(
     if found is None:
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:
-        start = found.tally.total - len(page)
+        start = making.ADDED + found.tally.total - len(page)
         for jobs in making.pages(way.app, found, page, start):
             way(connection, [sending_of(job, row.connection) for job in jobs])
     return found
@@ -232,7 +229,11 @@ def _grown(row: BatchRow, count: int) -> Tally:
     if counts.finished_at is not None or counts.cancelled_at is not None:
         what = "has finished" if counts.finished_at is not None else "was cancelled"
         raise BatchError(f"batch {row.id!r} {what}: nothing can be added to it")
-    return replace(counts, total=counts.total + count)
+    return _longer(row, count)
+
+
+def _longer(row: BatchRow, count: int) -> Tally:
+    return replace(row.tally, total=row.tally.total + count)
 
 
 def _nth_time(batch: str) -> int:

@@ -20,6 +20,8 @@ from relevo.store.batches import BatchRow
 
 # So many members are put in one step.
 PAGE = 1000
+# Members that are added are numbered from here on: the dispatch, which may be under way, goes on with its own numbers.
+ADDED = 1_000_000_000
 
 
 def pages(app: Any, row: BatchRow, given: Iterable[Any], start: int) -> Iterator[list[NewJob]]:
@@ -49,6 +51,14 @@ def member_of(app: Any, member: Any) -> Signature:
         return member
     hint = "; write task.s()" if hasattr(member, "s") else ""
     raise OptionError(f"expected a member of a batch to be a signature or a chain, got {member!r}{hint}")
+
+
+def with_first(signature: Signature, argument: Any) -> Signature:
+    """A copy that gets this as its first argument; of a chain its first link: Celery's copy forgets a chain's own."""
+    if not isinstance(signature, _chain):
+        return signature.clone(args=(argument,))
+    first, *rest = signature.tasks
+    return _chain(first.clone(args=(argument,)), *rest, app=signature.app, **signature.options)
 
 
 def options_of(app: Any, queue: str | None, connection: str) -> dict[str, Any]:

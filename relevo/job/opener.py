@@ -23,6 +23,8 @@ from relevo.store.tally import Callback
 if TYPE_CHECKING:
     from relevo.job.batch import NewBatch
 
+Calls = dict[Callback, tuple[Signature, ...]]
+
 DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fell"
 
 
@@ -54,25 +56,30 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
     from relevo.job.batch import NewBatch  # noqa: PLC0415  it imports this module's callers
 
     app, request = self.app, self.request
-    rest = [maybe_signature(each, app=app) for each in reversed(request.chain or [])]
-    request.chain = None
     calls = {
         Callback(name): tuple(maybe_signature(each, app=app) for each in given)
         for name, given in spec["callbacks"].items()
     }
-    place = members.read(request.headers)
-    options = {"headers": members.with_places(None, *place)}
-    broke = app.signature(BROKE, args=(request.id,), immutable=True, options=options)
-    done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
-    goes_on = Callback.FINALLY if spec["failures_allowed"] else Callback.THEN
-    calls[goes_on] = (*calls.get(goes_on, ()), _chain(done, *rest, app=app) if rest else done)
-    if not spec["failures_allowed"]:
-        calls[Callback.CATCH] = (*calls.get(Callback.CATCH, ()), broke)
-        fell = app.signature(FELL, args=(request.id, [each.header() for each in place]), immutable=True)
-        calls[Callback.FINALLY] = (*calls.get(Callback.FINALLY, ()), fell)
+    if not request.is_eager:  # whoever runs the chain in place sees what has become of the batch
+        calls = _with_ends(app, request, calls, spec["failures_allowed"])
     new = NewBatch(app, [maybe_signature(each, app=app) for each in spec["members"]], spec["called"],
                    spec["failures_allowed"], calls, spec["queue"], spec["connection"])  # fmt: skip
     new.dispatch(id=request.id)
+
+
+def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> Calls:
+    """The callbacks of a link's batch, and those that end the link."""
+    rest = [maybe_signature(each, app=app) for each in reversed(request.chain or [])]
+    request.chain = None
+    place = members.read(request.headers)
+    options = {"headers": members.with_places(None, *place)}
+    done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
+    ends = {Callback.FINALLY if failures_allowed else Callback.THEN: _chain(done, *rest, app=app) if rest else done}
+    if not failures_allowed:
+        ends[Callback.CATCH] = app.signature(BROKE, args=(request.id,), immutable=True, options=options)
+        places = [each.header() for each in place]
+        ends[Callback.FINALLY] = app.signature(FELL, args=(request.id, places), immutable=True)
+    return calls | {callback: (*calls.get(callback, ()), end) for callback, end in ends.items()}
 
 
 def batch_done(batch: str) -> str:

@@ -1,6 +1,7 @@
 """Dispatches of batches that are under way: each says now and then that it lives, and one that fell silent is ended.
 
     lives    a thread beside the dispatch writes its receipt anew, every EVERY seconds
+    sends    each page has its receipt, so the same dispatch, done again, goes on behind the last
     abandon  (a worker's housekeeping) what was silent for SILENT seconds: its process has died
 
 What was not sent counts as one more member, that has failed: so `catch` and `finally_` come, and `then` never does.
@@ -22,6 +23,7 @@ from relevo.store import tally, upserts
 from relevo.store.batch_tables import batches, members, receipts
 from relevo.store.batches import BatchRow, change
 from relevo.store.outbox import Deliver
+from relevo.store.receipts import is_first
 from relevo.store.session import Store
 from relevo.store.tally import Tally
 
@@ -39,6 +41,23 @@ def says(connection: Connection, id_: str) -> None:
     """The dispatch of this batch lives, in a transaction of the caller's."""
     statement = upserts.replacing(connection.dialect.name, receipts, "name", ("at",))
     connection.execute(statement, {"name": f"{_NAME}{id_}", "at": clock.now()})
+
+
+def sends(connection: Connection, row: BatchRow, upto: int) -> bool:
+    """The page of members up to this number is sent, in a transaction of the caller's. False: it was before."""
+    return is_first(connection, f"{_pages_of(row)}{upto}")
+
+
+def sent(store: Store, row: BatchRow) -> int:
+    """How many members the dispatch of this batch has sent so far, without those that were added."""
+    pages, name = _pages_of(row), receipts.c.name
+    query = select(name).where(name >= f"{pages}0", name < f"{pages}:")  # which is what comes after 9
+    names = store.read(lambda connection: connection.execute(query).scalars().all())
+    return max((int(upto) for each in names if (upto := each.removeprefix(pages)).isdigit()), default=0)
+
+
+def _pages_of(row: BatchRow) -> str:
+    return f"sent:{row.id}:{row.created_at:.0f}:"  # the id may be another batch's when this one has been pruned
 
 
 @contextmanager

@@ -8,6 +8,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from relevo import engine as engines
+from tests import unsynced
+
+FULL = 2
 
 
 @pytest.fixture
@@ -29,6 +32,12 @@ def holder(engine):
 
 def busy_timeout(connection):
     return connection.connection.driver_connection.execute("PRAGMA busy_timeout").fetchone()[0]
+
+
+def test_what_is_committed_is_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "_on_connect", unsynced.synced)  # as everywhere but in our tests
+    with engines.make_engine(f"sqlite:///{tmp_path}/shared.db").connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == FULL
 
 
 def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):

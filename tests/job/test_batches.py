@@ -14,7 +14,7 @@ from celery.contrib.testing.worker import start_worker
 from relevo import config
 from relevo.app import create_app
 from relevo.errors import BatchError, OptionError
-from relevo.job import dropping, endings
+from relevo.job import dropping, endings, making
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
@@ -200,10 +200,12 @@ def test_progress_is_told_once_a_percentage(app, told):
 
 def test_an_empty_batch_has_finished_at_once(app, told):
     with working(app):
-        batch = callbacks(app.batch([]), t(app, "say")).dispatch()
+        then = celery.chain(t(app, "say").s("chain"), t(app, "say").si(0, "its end"))
+        batch = callbacks(app.batch([]), t(app, "say")).then(then).dispatch()
         assert batch.finished
         assert batch.percent == 100
-        eventually(lambda: told_of("then") and told_of("finally"))
+        eventually(lambda: told_of("then") and told_of("finally") and told_of("its end"))
+    assert told_of("chain") == [batch.id]
 
 
 def test_the_same_dispatch_done_twice_is_one_batch(app, told):
@@ -272,6 +274,28 @@ def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes
         app.batch(members(1100)).then(say.s()).dispatch(id="half")
     assert (app.batches.find("half").total, app.batches.find("half").finished) == (1000, False)
     assert app.batch(members(1200)).then(say.s()).dispatch(id="half").total == 1200
+
+
+def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(app, told, monkeypatch):
+    """Two had one number and one id then, so the batch never ended; and a dispatch done again left members out."""
+    monkeypatch.setattr(making, "PAGE", 2)
+    work = t(app, "work")
+
+    def members(until):
+        for number in range(until):
+            if number == until - 1:
+                app.batches.find("grows").add([work.s(number + 10)])
+            yield work.s(number)
+        if until == 3:
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        app.batch(members(3)).dispatch(id="grows")
+    batch = app.batch(members(5)).then(t(app, "say").s()).dispatch(id="grows")
+    with working(app):
+        finished(batch)
+    assert (batch.total, batch.completed) == (7, 7)
+    assert sorted(told_of("work")) == [0, 1, 2, 3, 4, 12, 14]
 
 
 def test_names_are_whatever_people_write(app):

@@ -317,6 +317,16 @@ def test_a_member_without_a_result_is_an_error_and_no_endless_wait(shop):
     assert "has no result" in error_of(shop, result)
 
 
+def test_a_link_that_raises_ignore_ends_what_waits_for_the_links_behind_it(shop):
+    """They never come: the batch, the chain and the chord waited for ever."""
+    links = [shop.add.s(1), shop.ignores.si(), shop.add.si(1)]
+    batch, order = shop.app.batch([links, links[:2]]).dispatch(), shop.app.chain(*links).dispatch()
+    result = chord([chain(*links), shop.add.s(1)], shop.total.s()).apply_async()
+    assert "Dependency" in error_of(shop, result)
+    eventually(lambda: batch.refresh().finished and order.refresh().finished)
+    assert (batch.completed, batch.dropped, order.completed, order.dropped) == (1, 1, 1, 1)
+
+
 def test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once(shop):
     result = chord([shop.add.s(1), shop.add.s(2).set(countdown=3600)], shop.total.s()).apply_async()
     queue = shop.app.conf.task_default_queue

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def store(request) -> Iterator[Store]:
+@pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
+def opened(request) -> Iterator[Store]:
+    """One for all tests: to connect, and to compile each statement for a new engine, takes longer than most of them."""
     store = Store(request.getfixturevalue(f"{request.param}_url"))
     store.administer(create_schema)
     yield store
-    store.write(lambda connection: [connection.execute(table.delete()) for table in metadata.tables.values()])
     store.close()
+
+
+@pytest.fixture
+def store(opened) -> Iterator[Store]:
+    yield opened
+    opened.write(lambda connection: [connection.execute(table.delete()) for table in metadata.tables.values()])
 
 
 @pytest.fixture
