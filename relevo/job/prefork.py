@@ -50,6 +50,10 @@ MOST_CHILDREN = 1023
 PER_CHILD = 4
 # So long (seconds) the word of a child may be on its way before its job counts as lost with a child that was killed.
 DOUBT = 5.0
+# Of these a look counts for so many at most: while a machine stands still nobody reads. Looks are 0.8 seconds apart.
+LOOK = 1.0
+# So long (seconds) the words of children may be there unread, one of them that such a job has ended.
+UNREAD = 60.0
 
 
 def install() -> None:
@@ -72,6 +76,7 @@ class Pool(billiard_pool.Pool):
         self._slot = 0
         self._writing = threading.Lock()
         self._late: dict[int, float] = {}
+        self._awake, self._looked = 0.0, time.monotonic()
         self._taken = 0
         super().__init__(*args, **options)
         self._taskqueue: Any = TaskQueue(self._taskqueue, self._inqueue._writer, self._writing)  # noqa: SLF001
@@ -132,7 +137,7 @@ class Pool(billiard_pool.Pool):
         if not waiting or not self.forked:
             return 0
         self.shared[0] = 1 + max(waiting)
-        started, due = self._started(), time.monotonic() + DOUBT
+        started, due = self._started(), self._seconds_awake() + DOUBT
         for job in waiting:
             if job < self._taken and job not in started:
                 self._late.setdefault(job, due)
@@ -160,9 +165,21 @@ class Pool(billiard_pool.Pool):
         state.task_ready(request)
         return True
 
+    def _seconds_awake(self) -> float:
+        """How long this pool has been looked after: a clock that stands still with the machine."""
+        now = time.monotonic()
+        self._awake, self._looked = self._awake + min(now - self._looked, LOOK), now
+        return self._awake
+
+    def mark_as_worker_lost(self, job: Any, exitcode: int) -> None:
+        """The job's child was killed, and some time has passed. Its word that the job had ended may still be unread."""
+        since = time.monotonic() - job._worker_lost[0]  # noqa: SLF001
+        if since > UNREAD or not self._outqueue._reader.poll(0):  # noqa: SLF001
+            super().mark_as_worker_lost(job, exitcode)
+
     def _join_exited_workers(self, shutdown: bool = False) -> Any:
         """Billiard's look for children that have ended, which a stop takes, too: a time to give back what is late."""
-        now, started = time.monotonic(), self._started()
+        now, started = self._seconds_awake(), self._started()
         for job, due in list(self._late.items()):
             result = self._cache.get(job)
             if result is None or result.accepted() or (due <= now and job not in started and self._give_back(job)):

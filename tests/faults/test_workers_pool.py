@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from billiard.exceptions import WorkerLostError
 
 from relevo.job import prefork
-from tests.waiting import LONG
+from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,3 +52,50 @@ def test_a_job_taken_by_a_child_that_could_not_say_so_is_known_to_be_lost(pool: 
     job.wait(LONG)
     assert job.ready()
     assert job._value.type is WorkerLostError
+
+
+@pytest.fixture
+def deaf() -> Iterator[tuple[prefork.Pool, threading.Event]]:
+    """A pool that reads no child's word, as on a machine that stood still, until the event is set."""
+    made, hears = prefork.Pool(1, lost_worker_timeout=0.0), threading.Event()
+    made.apply_async(abs, (-1,), callback=lambda _: hears.wait(LONG))
+    yield made, hears
+    hears.set()
+    made.terminate()
+    made.join()
+
+
+def test_what_a_child_has_said_before_it_was_killed_is_read_before_its_jobs_are_given_up(
+    deaf: tuple[prefork.Pool, threading.Event], monkeypatch: pytest.MonkeyPatch
+):
+    pool, hears = deaf
+    given_up, give_up = [], pool.mark_as_worker_lost
+    monkeypatch.setattr(pool, "mark_as_worker_lost", lambda job, code: given_up.append(job) or give_up(job, code))
+    [child] = pool._pool
+    ended, lost = pool.apply_async(os.getpid), pool.apply_async(signal.pause)
+    eventually(lambda: pool.shared[1] == 1 + lost._job)  # so the word on the first is in the pipe
+    os.kill(child.pid, signal.SIGKILL)
+    eventually(lambda: len(given_up) >= 2)
+    assert not any(job.ready() for job in (ended, lost))
+    hears.set()
+    assert ended.get(LONG) == child.pid
+    lost.wait(LONG)
+    assert lost._value.type is WorkerLostError
+
+
+def test_a_machine_that_stands_still_makes_no_word_of_a_child_late(
+    deaf: tuple[prefork.Pool, threading.Event], monkeypatch: pytest.MonkeyPatch
+):
+    pool, hears = deaf
+    given_back: list[int] = []
+    monkeypatch.setattr(pool, "_give_back", given_back.append)
+    ended, last = pool.apply_async(abs, (-2,)), pool.apply_async(signal.pause)
+    eventually(lambda: pool.shared[1] == 1 + last._job)
+    pool.recall()
+    jump = time.monotonic() + 1000
+    monkeypatch.setattr(prefork, "time", SimpleNamespace(monotonic=lambda: jump))
+    pool._join_exited_workers()
+    assert given_back == []
+    monkeypatch.undo()
+    hears.set()
+    assert ended.get(LONG) == 2
