@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from email_validator import EmailNotValidError, validate_email
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.models import Import, ImportRow, State, User, session
 from app.models.base import now
-from relevo.errors import OptionError
+from relevo.errors import DiskError, OptionError
 from tasks import app, email, files, storage
 from tasks.accepting import accept
 
@@ -49,14 +50,15 @@ def take(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
 def users(self: Any, import_id: int) -> dict[str, Any]:
     """Split an import and hand its chunks in; how many rows and chunks."""
     row = _row(import_id)
-    if row.state != State.PENDING:
-        return {"import": import_id, "skipped": f"it is {row.state}"}
+    if row.state == State.COMPLETED:  # one that has failed may have been put back by hand
+        return {"import": import_id, "skipped": "it is completed"}
     try:
         chunks = list(split(storage.disk(row.disk).open(row.path)))
     except OptionError as error:
         self.fail(error)
     with session() as db:
-        db.get_one(Import, import_id).chunks = len(chunks)
+        row = db.get_one(Import, import_id)
+        row.chunks, row.state, row.error, row.finished_at = len(chunks), State.PENDING, None, None
     members = (chunk.s(import_id, *where) for where in chunks)
     if chunks:
         app.batch(members).name(f"import of users {now():%Y-%m-%d %H:%M:%S}").allow_failures().finally_(
@@ -102,10 +104,13 @@ def chunk(self: Any, import_id: int, first: int, start: int, end: int, columns: 
 
 @chunk.failed
 def chunk_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: each of its rows is reported bad, unless it was reported before."""
+    """The last try went wrong: each of its rows is reported bad, unless it was reported before.
+
+    Where the file is gone, nobody knows how many there were, and the first speaks for all.
+    """
     import_id, first, start, end, _, comma = job.args
-    row = _row(import_id)
-    with storage.disk(row.disk).open(row.path) as file:
+    row, count = _row(import_id), 1
+    with suppress(DiskError, OSError), storage.disk(row.disk).open(row.path) as file:
         file.seek(start)
         count = sum(1 for _ in csv.reader(io.StringIO(file.read(end - start).decode(), newline=""), delimiter=comma))
     with session() as db:

@@ -59,6 +59,7 @@ def steps(order: Order) -> NewChain:
 def pay(self: Any, order_id: int) -> str:
     """Have the order charged; the provider's reference, or `invoice` where there is no provider."""
     order = _order(order_id)
+    _goes_on(self, order)
     if order.paid_at is None:
         url = settings.application().payments_url
         try:
@@ -77,6 +78,7 @@ def reserve(self: Any, order_id: int) -> None:
     try:
         with session() as db:
             order = db.get_one(Order, order_id, with_for_update=True)
+            _goes_on(self, order)
             if order.reserved_at is None:
                 for line in order.lines:
                     _move(db, line, -line.quantity)
@@ -86,19 +88,21 @@ def reserve(self: Any, order_id: int) -> None:
 
 
 @app.task(name="orders.confirm", **_STEP)
-def confirm(self: Any, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
+def confirm(self: Any, order_id: int) -> None:
     """Tell the customer."""
     with session() as db:
         order = db.get_one(Order, order_id)
+        _goes_on(self, order)
         order.confirmed_at = order.confirmed_at or now()
         total = _money(order.total)
         email.once(db, f"order-{order_id}-confirmed", "order_confirmed", order.user_id, order=order_id, total=total)
 
 
 @app.task(name="orders.ship", **_STEP)
-def ship(self: Any, order_id: int) -> str:  # noqa: ARG001 - bound as every step is
+def ship(self: Any, order_id: int) -> str:
     """Make the shipping label; its path on the disk."""
     order = _order(order_id)
+    _goes_on(self, order)
     address = [[line] for line in (order.shipping or "").splitlines()]
     path = _kept(order_id, "label", "pdf", Table(f"Order {order_id}", ["Ship to"], address))
     _done(order_id, "shipped_at")
@@ -106,8 +110,9 @@ def ship(self: Any, order_id: int) -> str:  # noqa: ARG001 - bound as every step
 
 
 @app.task(name="orders.pick", **_STEP)
-def pick(self: Any, order_id: int) -> str:  # noqa: ARG001 - bound as every step is
+def pick(self: Any, order_id: int) -> str:
     """Give the warehouse its list; its path on the disk."""
+    _goes_on(self, _order(order_id))
     with session() as db:
         query = select(StoreProduct.sku, StoreProduct.name, OrderLine.quantity).join(
             OrderLine, OrderLine.store_product_id == StoreProduct.id
@@ -146,6 +151,12 @@ def step_failed(job: Any, error: BaseException) -> None:
     with session() as db:
         if order := db.get(Order, job.args[0] if job.args else job.kwargs["order_id"]):
             order.error = order.error or email.told(error)
+
+
+def _goes_on(step: Any, order: Order) -> None:
+    """End a step of an order that has failed: somebody has put it back, and stock and money have gone back by then."""
+    if order.failed_at is not None:
+        step.fail(JobFailedError(f"order {order.id} has failed and was undone; it is to be placed anew"))
 
 
 def _order(order_id: int) -> Order:

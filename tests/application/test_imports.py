@@ -100,6 +100,31 @@ def test_the_rows_of_a_chunk_that_has_failed_for_good_are_bad(shop, monkeypatch)
     assert rows(number) == {1: "division by zero", 2: "division by zero"}
 
 
+def test_a_chunk_whose_file_is_gone_is_no_import_without_a_word(shop):
+    number = uploaded(shop, "name,email\nA,a@example.com\n")
+    (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
+    storage.disk("local").delete("imports/people.csv")
+    imports.chunk.delay(number, *where)
+    shop.queue.drain(including_delayed=True)
+    shop.queue.run(imports.finish, number).assert_completed({"good": 0, "bad": 1})
+    assert "people.csv" in rows(number)[1]
+
+
+def test_an_import_that_has_failed_and_is_put_back_is_done(shop):
+    """It was skipped, and its job had completed: a retry that did nothing."""
+    number = uploaded(shop, b"")
+    imports.users.delay(number)
+    shop.queue.drain()
+    assert shop.row(Import, number).state == "failed"
+    storage.disk("local").put("imports/people.csv", b"name,email\nA,a@example.com\n")
+    shop.queue.run(imports.users, number).assert_completed({"import": number, "chunks": 1})
+    row = shop.row(Import, number)
+    assert (row.state, row.error, row.chunks) == ("pending", None, 1)
+    shop.queue.drain()
+    assert run(shop, number) == {1: None}
+    shop.queue.run(imports.users, number).assert_completed({"import": number, "skipped": "it is completed"})
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [(b"", "expected the first line to name"), (b"a,b\n1,2\n", "got 'a,b"),

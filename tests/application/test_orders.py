@@ -107,6 +107,19 @@ def test_a_step_that_runs_again_does_nothing_again(shop, store, step):
     assert len(shop.mails) == 1
 
 
+@pytest.mark.parametrize("step", ["pay", "reserve", "confirm", "ship", "pick"])
+def test_a_step_that_is_put_back_when_the_order_was_undone_does_nothing(shop, store, step):
+    """The money has gone back by then: the goods would have been sent for nothing, or money taken for nothing."""
+    user, corner, ids = store
+    number, _ = orders.place(user, corner, {ids[0]: 1, ids[1]: 4})
+    shop.queue.drain()
+    before, mails = shop.row(Order, number), len(shop.mails)
+    shop.queue.run(getattr(orders, step), number).assert_failed(with_="was undone")
+    assert moments(shop.row(Order, number)) == moments(before)
+    assert stock(shop, ids) == [3, 3]
+    assert len(shop.mails) == mails
+
+
 def test_failing_twice_gives_the_stock_back_once(shop, store):
     user, corner, ids = store
     number, _ = orders.place(user, corner, {ids[0]: 2})

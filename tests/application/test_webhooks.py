@@ -74,6 +74,18 @@ def test_five_tries_and_no_more(private, receiver):
     assert (len(receiver.asked), row.state, row.error) == (5, "failed", "the receiver answered 500")
 
 
+def test_one_that_has_failed_and_is_put_back_is_delivered(private, receiver):
+    """It was skipped, and its job had completed: a retry that did nothing."""
+    receiver.say(410, 200)
+    number, _ = webhooks.send(private.user().id, receiver.url, {})
+    private.queue.drain()
+    private.queue.run(webhooks.deliver, number).assert_completed({"webhook": number, "status": 200})
+    row = private.row(Webhook, number)
+    assert (row.state, row.error, len(receiver.asked)) == ("completed", None, 2)
+    private.queue.run(webhooks.deliver, number).assert_completed()
+    assert len(receiver.asked) == 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 429, 301, 304])
 def test_a_refusal_is_not_tried_again(private, receiver, status):
     receiver.say(status)
