@@ -32,7 +32,8 @@ sys.dont_write_bytecode = False
 
 # The slowest first.
 SLOW = ("tests/flow/", "tests/application/test_dev", "test_live.py", "test_killed.py", "tests/faults/",
-        "tests/application/", "tests/properties/", "test_browser.py", "test_chords.py", "tests/drivers/")  # fmt: skip
+        "tests/application/", "tests/properties/", "test_browser.py", "test_crash_points.py", "test_chords",
+        "tests/drivers/")  # fmt: skip
 
 CELERYS_OWN = frozenset(_state._on_app_finalizers)
 

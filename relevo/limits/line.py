@@ -7,7 +7,8 @@ job due); a rate gives each a time of its own. So nobody asks again and again.
 * In order, roughly: who is due now and hasn't come yet keeps its turn for GRACE seconds against those who came later.
   Not for longer: it may never come (its job was deleted, its queue is paused).
 * A call that doesn't arrive (its caller is killed, the job was just on its way back) costs time, never the turn: each
-  looks again by itself, after FIRST seconds, then after as long as it has waited already.
+  looks again by itself, after FIRST seconds for each turn of the permits before its own, then after as long as it has
+  waited already.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def grace(rate: Rate) -> float:
     return min(GRACE, rate.per / 2)
 
 
-def permit_wait(waited: float, place: int) -> float:
-    """How long a job stays away that waits for a permit, as the one at `place` (from 0)."""
-    return min(max(FIRST, waited), LONGEST * max(1.0, place / HEAD), MOST)
+def permit_wait(waited: float, place: int, at_most: int) -> float:
+    """How long a job stays away that waits for one of `at_most` permits, as the one at `place` (from 0)."""
+    return min(max(FIRST, waited, FIRST * place / at_most), LONGEST * max(1.0, place / HEAD), MOST)
 
 
 def rate_wait(rate: Rate, cost: float, opens_in: float, before: int) -> float:

@@ -73,7 +73,7 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
         return 0.0
     record.forget(now - line.FORGET)
     since = mine.since if mine else now
-    wait = line.permit_wait(now - since, record.place(since))
+    wait = line.permit_wait(now - since, record.place(since), at_most)
     record.put(Waiting(holder.job_id, since, now + wait))
     return wait
 

@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import socket
 import sys
 
 import uvicorn
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, configure_mappers
 
 from app.http import create, once
 from app.models import schema
+from tests.starting import APPLICATION
 
 #: Seconds that a second request with a key waits for the first.
 PATIENCE = 3
@@ -37,13 +40,18 @@ def main() -> None:
     schema.require = lambda _engine: None  # each process would look, and that takes longer than all the rest
     event.listen(Session, "before_commit", moment)
     event.listen(Session, "after_commit", moment)
-    api = create()
+    config = uvicorn.Config(create(), log_level="critical", lifespan="off")
+    # What each of the many processes would do first.
+    config.load()
+    configure_mappers()
+    for name in APPLICATION:
+        importlib.import_module(name)
+    gc.freeze()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         sys.stdout.write(f"{listening.getsockname()[1]}\n")
         sys.stdout.flush()
         while True:
             if not os.fork():
-                config = uvicorn.Config(api, log_level="critical", lifespan="off")
                 uvicorn.Server(config).run(sockets=[listening])
                 os._exit(0)
             os.wait()

@@ -12,6 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.faults.workers import Site, Worker
 
+# Short ones: enough for three stops in their midst, and each costs 4 ms of CPU.
+JOBS = 700
+
 
 def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_for_others(site: Site):
     site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
@@ -33,23 +36,24 @@ def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_f
 
 def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site: Site):
     site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
-    site.dispatch("work", range(1500), 0.005)
+    site.dispatch("work", range(JOBS), 0.005)
     for round_ in range(1, 4):
         with site.worker("-c", "2") as worker:
             site.until(lambda round_=round_: len(site.ended) > round_ * 100)
             assert worker.stop() == 0
-            assert site.sizes() == (1500 - len(site.ended), 0, 0)
+            assert site.sizes() == (JOBS - len(site.ended), 0, 0)
             assert not site.running()
     with site.worker("-c", "2"):
-        site.until(lambda: len(site.ended) == 1500)
+        site.until(lambda: len(site.ended) == JOBS)
         site.until(site.empty)
     assert set(site.started.values()) == {1}
 
 
 def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(site: Site):
     """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was handed over."""
+    site.lease = 30.0  # as above: two workers live
     gate = site.folder / "gate"
-    site.dispatch("work", range(100, 600))
+    site.dispatch("work", range(100, 350))
     site.dispatch("hold", range(8), str(gate))
     with site.worker("-c", "2") as first:
         site.until(lambda: site.running() == {0, 1})
@@ -64,7 +68,7 @@ def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(sit
 
 def test_a_warm_stop_right_behind_short_jobs_calls_back_what_waits_in_the_pipe(site: Site):
     gate = site.folder / "gate"
-    site.dispatch("work", range(100, 600))
+    site.dispatch("work", range(100, 350))
     site.dispatch("hold", range(8), str(gate))
     with site.worker("-c", "2") as worker:
         site.until(lambda: site.running() == {0, 1})

@@ -54,6 +54,8 @@ class Site:
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
         self.workers: list[Worker] = []
+        self._lines: list[tuple[str, Any, int, float]] = []
+        self._read = 0  # bytes of the journal
 
     # --- the broker -------------------------------------------------------------------------------------------------
     @property
@@ -94,8 +96,14 @@ class Site:
         return [number for kind, number, _pid, _time in self.lines() if kind == fact]
 
     def lines(self) -> list[tuple[str, Any, int, float]]:
-        text = self.journal.read_text() if self.journal.exists() else ""
-        return [tuple(json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        """What was written so far. Each line is parsed once: it is looked for fifty times a second."""
+        if self.journal.exists():
+            with self.journal.open("rb") as journal:
+                journal.seek(self._read)
+                whole = journal.read().rpartition(b"\n")[0]
+            self._lines += [tuple(json.loads(line)) for line in whole.splitlines()]
+            self._read += len(whole) + 1 if whole else 0
+        return self._lines
 
     @property
     def started(self) -> Counter[int]:

@@ -123,6 +123,8 @@ def project(module: str, database_url: str, folder: Path, **environment: str) ->
             patch.setenv(name, value)
         with keeping_current_app():
             loaded = load(module, f"{module}_in_{folder.name}")
+    if manager := getattr(loaded.app.backend, "session_manager", None):
+        manager.forked = True  # as in a pool's process: one engine for all steps, where Celery makes one for each
     yield Project(module, folder, environment, loaded)
     loaded.app.close()
 

@@ -114,7 +114,10 @@ class Life:
         self.pools = [self.way.store.engine.pool]
         if hasattr(self.driver, "connections"):
             self.pools.append(self.driver.connections.engine.pool)
+        self.caller = make_engine(self.app.settings.database_url)  # who dispatches in a session
+        self.pools.append(self.caller.pool)
         self._tasks()
+        self.app.backend.session_manager.forked = True  # as in a pool's process: one engine for all steps
         self.app.backend.store_result("first", None, "SUCCESS")  # makes the tables
 
     def _tasks(self):
@@ -172,15 +175,9 @@ class Life:
         self.driver.release(self.held)
 
     def in_session(self, dispatch):
-        engine = make_engine(self.app.settings.database_url)
-        self.pools.append(engine.pool)
-        try:
-            with Session(engine) as opened:
-                dispatch(session=opened)
-                opened.commit()
-        finally:
-            self.pools.remove(engine.pool)
-            engine.dispose()
+        with Session(self.caller) as opened:
+            dispatch(session=opened)
+            opened.commit()
 
     def is_exact(self, killed_in, expected):
         """Each of the `expected` has run, under one id, and once unless it was killed before its ack."""

@@ -96,6 +96,8 @@ def app_on(connection, folder, environ):
              for each in (goes_on, grows, is_in, cancels)}  # fmt: skip
     made["alone"] = app.task(add, name="alone", shared=False, unique_by=[])
     made["quiet"] = app.task(add, name="quiet", shared=False, ignore_result=True)
+    if connection == "database":
+        app.backend.session_manager.forked = True  # as in a pool's process: one engine for all steps
     return SimpleNamespace(app=app, store=store_for(app.settings.database_url), **made)
 
 

@@ -159,6 +159,16 @@ def test_who_waits_looks_less_than_once_a_second_and_ever_less_often(ground, lim
     assert len(waits) < 12
 
 
+def test_who_stands_far_back_stays_away_for_longer(ground, limits, clock):
+    for name in "ab":
+        limits.take(KEY, 2, ground.job(name, lease=1000))
+    waits = []
+    for name in "cdefgh":
+        waits.append(limits.take(KEY, 2, ground.job(name, lease=1000)))
+        clock.forward(0.01)
+    assert waits == pytest.approx([FIRST, FIRST, FIRST, FIRST * 1.5, FIRST * 2, FIRST * 2.5])
+
+
 def test_who_never_comes_is_forgotten(ground, limits, clock):
     limits.take(KEY, 1, ground.job("a", lease=1000))
     limits.take(KEY, 1, ground.job("b", lease=1000))

@@ -18,6 +18,6 @@ end
 forget_late(key)
 since = since or now
 local place = redis.call('ZCOUNT', limit_since_key(key), '-inf', string.format('(%.17g', since))
-local wait = math.min(math.max(FIRST, now - since), LONGEST * math.max(1, place / HEAD), MOST)
+local wait = math.min(math.max(FIRST, now - since, FIRST * place / at_most), LONGEST * math.max(1, place / HEAD), MOST)
 wait_until(key, id, since, now + wait)
 return string.format('%.6f', wait)
