@@ -92,11 +92,9 @@ class Ledger:
         with self._lock:
             for token in tokens:
                 self.gate.left(token)
+                self._roster.end(token)
                 if lease := self._held.pop(token, None):
-                    self._roster.leave(token)
                     self._done.append(lease)
-                else:
-                    self._roster.end_without_lease(token)
         if self.write_through:
             self.flush()
 

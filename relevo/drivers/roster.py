@@ -2,7 +2,9 @@
 
 A process that stood still for longer than a lease (a frozen machine, a debugger, a very long garbage collection) finds
 that its leases have ended, and its next reservation may bring it the very jobs that its pool still runs. They are not
-started a second time: the new lease goes to the run there is. A job that ended here meanwhile is acked unseen.
+started a second time: the new lease goes to the run there is. A job that ended here meanwhile is acked unseen, and so
+is one whose ack came too late without anybody noticing: a reservation had just found its lease ended, and left it to
+the next.
 
 Not thread-safe: the ledger has the lock.
 """
@@ -13,12 +15,13 @@ from relevo.drivers.contract import ReservedJob
 
 Name = tuple[int | str, str]
 
-# So many jobs that ended without a lease are remembered.
+# So many jobs that ended here are remembered. What was acked never comes back for another reason: a job that is put
+# again has another key.
 MOST_OVER = 1000
 
 
 class Roster:
-    """The jobs that were handed over and have not ended, and those whose end could not be told the broker."""
+    """The jobs that were handed over and have not ended, and those that have ended last."""
 
     def __init__(self) -> None:
         self._tokens: dict[Name, str] = {}
@@ -41,8 +44,8 @@ class Roster:
             self._tokens.pop(name, None)
         return name
 
-    def end_without_lease(self, token: str) -> None:
-        """It has ended here, and the broker can't be told: it is another's by now, or will come back."""
+    def end(self, token: str) -> None:
+        """It has ended here. Where its lease has, too, the broker can't be told: it is another's, or will come back."""
         name = self.leave(token)
         if name is not None:
             self._over[name] = None
@@ -50,6 +53,6 @@ class Roster:
                 del self._over[next(iter(self._over))]
 
     def has_ended(self, job: ReservedJob) -> bool:
-        """Whether this is a job that ended here without its lease. It is told once."""
+        """Whether this is a job that has ended here, and the broker doesn't know. It is told once."""
         name = (job.lease.key, job.id)
         return self._over.pop(name, name) is None

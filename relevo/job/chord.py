@@ -31,12 +31,10 @@ from relevo.errors import BatchError, OptionError
 from relevo.job.chord_members import MARK
 from relevo.job.collect import collected, collecting, producer_now
 from relevo.job.delivery import Delivery, delivery_of, sending_of
+from relevo.job.members import JOIN
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
-
-#: The task that ends a chord.
-JOIN = "relevo.chord"
 
 _mine = threading.local()
 

@@ -220,8 +220,8 @@ def _marked(each: Sending) -> Sending:
 
 def _ends(each: Sending) -> tuple[MemberEnd, ...]:
     """What it means to batches that a job has failed before it was put."""
-    headers, (_, _, embed) = messages.headers_of(each.payload), messages.body_of(each.payload)
-    return members.ends_of_message(headers, embed, each.uuid, tally.FAILED)
+    headers, body = messages.headers_of(each.payload), messages.body_of(each.payload)
+    return members.ends_of_message(headers, body, each.uuid, tally.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:

@@ -85,7 +85,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             return False
         failure = of_message(app, job, reason)
         headers = messages.headers_of(job.payload)
-        ends = members.ends_of_message(headers, messages.body_of(job.payload)[2], job.id, tally.FAILED)
+        ends = members.ends_of_message(headers, messages.body_of(job.payload), job.id, tally.FAILED)
         sent = job.id if headers.get(members.SENT) else None
         run = RunEnd(job.id, tally.FAILED, clock.now()) if members.SCHEDULED in headers else None
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)

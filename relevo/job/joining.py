@@ -29,7 +29,7 @@ OPTIONS = {"tries": 6, "backoff": [1, 5, 15, 60, 300]}
 
 def install(app: Any) -> None:
     """Give an app the task."""
-    app.task(name=chord.JOIN, bind=True, shared=False, ignore_result=True, **OPTIONS)(join)
+    app.task(name=members.JOIN, bind=True, shared=False, ignore_result=True, **OPTIONS)(join)
 
 
 def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = None) -> None:

@@ -58,8 +58,6 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
             found = _put(way, known, page, sent)
             if found is None or found.tally.cancelled_at is not None:
                 break
-            if not found.tally.streams:
-                raise BatchError(f"batch {id_!r} was ended: nothing was heard of its dispatch for too long")
     return _close(way, row)
 
 
@@ -188,12 +186,14 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
 def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
     """Put a page of members, and count it. Members up to number `sent` are there then."""
     driver = way.sharing(row.connection)
-    if driver is None:
+    if driver is None and not way.store.read(lambda connection: dispatching.has_sent(connection, row, sent)):
         way.put_new(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
         first = dispatching.sends(connection, row, sent)
         found = batches.change(connection, row.id, way, lambda found: _longer(found, len(page)) if first else None)
+        if first and found is not None and not found.tally.streams and found.tally.cancelled_at is None:
+            raise BatchError(f"batch {row.id!r} was ended: nothing was heard of its dispatch for too long")
         if driver is not None and first and found is not None:
             database_jobs.put(connection, page, driver.now())
         return found

@@ -23,6 +23,8 @@ SENT = "relevo_sent"
 SCHEDULED = "schedule_entry"
 #: The task that opens a batch as the link of a chain: the link is done when the batch is.
 OPENER = "relevo.open_batch"
+#: The task that ends a chord: if its job goes, the chord's body, its second argument, never comes.
+JOIN = "relevo.chord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +94,31 @@ def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     headers = request.request_dict
     if state == tally.COMPLETED and HEADER not in headers and not headers.get("group"):
         return ()  # nearly every job; the body isn't read for nothing
-    return ends_of_message(headers, embed_of(request), str(request.id), state)
+    return ends_of_message(headers, _body_of(request), str(request.id), state)
 
 
 def ends_of_message(
-    headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str
+    headers: Mapping[str, Any], body: Sequence[Any], uuid: str, state: str
 ) -> tuple[MemberEnd, ...]:  # fmt: skip
-    """The same of a message, by its headers and what lies beside the arguments in its body."""
-    opens = headers.get("task") == OPENER and state == tally.COMPLETED
-    mine = () if opens else ends(headers, uuid, state, embed.get("chain"))
-    return (*mine, *chord_members.ends(headers, embed, uuid, state))
+    """The same of a message, by its headers and its body: arguments, and what lies beside them."""
+    (args, _, embed), task, done = body, headers.get("task"), state == tally.COMPLETED
+    mine = () if task == OPENER and done else ends(headers, uuid, state, embed.get("chain"))
+    waiting = args[1:2] if task == JOIN and not done and isinstance(args, (list, tuple)) else ()
+    gone = (end for each in waiting for end in never(each, state))
+    return (*mine, *chord_members.ends(headers, embed, uuid, state), *gone)
 
 
 def embed_of(request: Any) -> Mapping[str, Any]:
     """What lies beside the arguments in the body of a request's message: callbacks, chain, chord."""
-    with suppress(Exception):  # a body that can't be read has nothing beside them
-        embed = request._payload[2]  # noqa: SLF001  Celery's own way
-        return embed if isinstance(embed, Mapping) else {}
-    return {}
+    embed: Mapping[str, Any] = _body_of(request)[2]
+    return embed
+
+
+def _body_of(request: Any) -> Sequence[Any]:
+    with suppress(Exception):  # a body that can't be read has nothing in it
+        args, kwargs, embed = request._payload  # noqa: SLF001  Celery's own way
+        return args, kwargs, embed if isinstance(embed, Mapping) else {}
+    return (), {}, {}
 
 
 def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from relevo.store import tally, upserts
 from relevo.store.batch_tables import batches, members, receipts
 from relevo.store.batches import BatchRow, change
 from relevo.store.outbox import Deliver
+from relevo.store.receipts import exists as is_written
 from relevo.store.receipts import is_first
 from relevo.store.session import Store
 from relevo.store.tally import Tally
@@ -46,6 +47,11 @@ def says(connection: Connection, id_: str) -> None:
 def sends(connection: Connection, row: BatchRow, upto: int) -> bool:
     """The page of members up to this number is sent, in a transaction of the caller's. False: it was before."""
     return is_first(connection, f"{_pages_of(row)}{upto}")
+
+
+def has_sent(connection: Connection, row: BatchRow, upto: int) -> bool:
+    """Whether that page was sent: by the same dispatch, done somewhere else just now."""
+    return is_written(connection, f"{_pages_of(row)}{upto}")
 
 
 def sent(store: Store, row: BatchRow) -> int:

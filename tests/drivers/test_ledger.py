@@ -133,6 +133,18 @@ def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, ledger, t
     assert driver.sizes("default").reserved == 0
 
 
+def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, ledger, token):
+    """Its lease had ended, it waits again, and nobody here knows: the ack finds nothing to end."""
+    clock.forward(61)
+    assert driver.rescue() == 1
+    ledger.done(token)
+    ledger.flush()
+    assert ledger.take(driver.reserve(["default"], 1, 60, "me")) == []
+    ledger.flush()
+    sizes = driver.sizes("default")
+    assert (sizes.pending, sizes.reserved) == (0, 0)
+
+
 @pytest.mark.parametrize("leaves", [
     lambda ledger, token: ledger.release([token]),
     lambda ledger, token: (ledger.put_back(token, 0, "changed", 1), ledger.write_back()),
@@ -158,12 +170,12 @@ def test_a_process_that_stood_still_is_late(ledger, token, monkeypatch):
     assert not ledger.is_late
 
 
-def test_only_so_many_jobs_that_ended_without_a_lease_are_remembered():
+def test_only_so_many_jobs_that_ended_are_remembered():
     roster = Roster()
     jobs = [ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0) for n in range(MOST_OVER + 1)]
     for job in jobs:
         roster.enter(job)
-        roster.end_without_lease(job.lease.token)
+        roster.end(job.lease.token)
     assert not roster.has_ended(jobs[0])
     assert roster.has_ended(jobs[1])
     assert not roster.has_ended(jobs[1])

@@ -7,7 +7,7 @@ import pytest
 from relevo.drivers.contract import State
 from tests.contract.given import counts, ids, job, put, take
 
-MANY, CHUNK = 20_000, 5_000
+MANY, CHUNK = 6_000, 3_000
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ class Life:
         traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
         state = tally.COMPLETED if traced.info is None else tally.FAILED
         sent = job.id if headers.get(members.SENT) else None
-        return Ending(members=members.ends_of_message(headers, embed, job.id, state), sent=sent)
+        return Ending(members=members.ends_of_message(headers, (args, kwargs, embed), job.id, state), sent=sent)
 
     def dies(self):
         """What the one who was killed held comes back."""

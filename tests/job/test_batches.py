@@ -298,6 +298,23 @@ def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_me
     assert sorted(told_of("work")) == [0, 1, 2, 3, 4, 12, 14]
 
 
+def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, told, monkeypatch):
+    monkeypatch.setattr(making, "PAGE", 2)
+    work, others = t(app, "work"), []
+
+    def members(with_another):
+        for number in range(5):
+            if with_another and number == 2:
+                others.append(app.batch(members(False)).dispatch(id="twins"))
+            yield work.s(number)
+
+    batch = app.batch(members(True)).dispatch(id="twins")
+    with working(app):
+        finished(batch)
+    assert (others[0].total, batch.total, batch.completed) == (5, 5, 5)
+    assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
+
+
 def test_names_are_whatever_people_write(app):
     names = ["Ünïcødé \N{PARTY POPPER} 漢字", "x" * 10_000, "a\0b", "a\ud800b"]
     made = [app.batch([]).name(name).dispatch().refresh().name for name in names]

@@ -17,10 +17,11 @@ from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
-from relevo.job import dropping
+from relevo.job import cancel, dropping, members
 from relevo.job.redis_results import RedisResults
 from relevo.store import batches
 from relevo.store.session import store_for
+from relevo.store.tally import CANCELLED
 from tests.job.test_batches import working
 from tests.waiting import LONG, eventually
 
@@ -245,6 +246,14 @@ def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until
     order = shop.app.chain(*follows).dispatch()
     eventually(lambda: batch.refresh().finished and order.refresh().finished)
     assert (batch.completed, batch.failed, order.completed, order.failed) == (0, 2, 0, 1)
+    # Had somebody deleted the job that ends such a chord, they would not have waited for ever, either.
+    chords = [each.row for each in shop.app.batches.page(limit=5) if each.kind == "chord"]
+    joins = [row.callbacks["finally"][0]["payload"] for row in chords]
+    views = [SimpleNamespace(id="joined", payload=payload, queue="q", state=State.PENDING) for payload in joins]
+    never = [end for view in views for end in members.ends_of(cancel.Waiting(shop.app, view), CANCELLED)]
+    assert {(end.batch, end.member, end.state) for end in never} == {
+        (batch.id, 0, CANCELLED), (batch.id, 1, CANCELLED), (order.id, 0, CANCELLED),
+    }  # fmt: skip
     mended.set()
     for row in shop.app.batches.page(limit=5):
         row.retry_failed()

@@ -9,7 +9,7 @@ from tests.job import test_chords as chords
 from tests.job.test_batches import working
 from tests.job.test_chords import app_on, fresh  # noqa: F401  a fixture
 
-# Celery's results make a connection each time, and pymysql reads all certificates of the machine for it.
+# What differs from PostgreSQL is how rows are locked and written: a few of the shapes do all of it.
 FEW = ("chain that ends in a group", "chord in it", "in a chain")
 
 
