@@ -9,8 +9,12 @@ Before the loop has begun there is no such place, and no thread to wait for: it 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Seconds between two looks whether what is done elsewhere has ended.
+LOOK = 0.01
 
 _waits = 0
 _begun = False
@@ -40,3 +44,31 @@ def run(action: Callable[[], None]) -> None:
         action()
     elif not _asked:  # who presses a second time asks for the same
         _asked.append(action)
+
+
+class Errand:
+    """Something done in another thread, while the main one waits for its end and serves signals.
+
+    A signal may have to wait for that end, too. `Thread.join` and `Event.wait` can't be used for it: what it interrupts
+    may just have taken the lock in there, and goes on only when the signal has been served.
+    """
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action, self._over = action, False
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="relevo-errand", daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait for the end. Raises what the action has raised."""
+        with wait():
+            while not self._over:
+                time.sleep(LOOK)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._action()
+        except BaseException as error:  # noqa: BLE001  it is the waiting thread's
+            self._error = error
+        self._over = True

@@ -199,15 +199,19 @@ class TaskPool(celerys.TaskPool):
     """Celery's prefork pool on ours."""
 
     BlockingPool = Pool
+    _ending: safepoint.Errand | None = None
 
     def on_start(self) -> None:
+        self._ending = None
         super().on_start()
         if isinstance(self._pool, Pool) and self._pool.forked:
             qos.pool = self
 
     def on_stop(self) -> None:
-        with safepoint.wait():
-            super().on_stop()
+        """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits for the same end."""
+        if self._ending is None:
+            self._ending = safepoint.Errand(super().on_stop)
+        self._ending.wait()
 
     def restart(self) -> None:
         """Renew every child. Celery sends one empty job, which wakes, and so renews, one child only."""

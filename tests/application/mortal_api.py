@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import os
 import socket
 import sys
 
+import httpx
 import uvicorn
 from sqlalchemy import event
 from sqlalchemy.orm import Session, configure_mappers
@@ -35,13 +37,20 @@ def moment(_db: object) -> None:
         os._exit(1)
 
 
+async def ask_for_nothing(api: object) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://here", verify=False) as client:
+        assert (await client.get("/nothing")).status_code == httpx.codes.NOT_FOUND
+
+
 def main() -> None:
     once.PATIENCE = PATIENCE
     schema.require = lambda _engine: None  # each process would look, and that takes longer than all the rest
     event.listen(Session, "before_commit", moment)
     event.listen(Session, "after_commit", moment)
-    config = uvicorn.Config(create(), log_level="critical", lifespan="off")
-    # What each of the many processes would do first.
+    api = create()
+    config = uvicorn.Config(api, log_level="critical", lifespan="off")
+    # What each of the many processes would do first. (FastAPI makes the routes when it is asked for one.)
+    asyncio.run(ask_for_nothing(api))
     config.load()
     configure_mappers()
     for name in APPLICATION:

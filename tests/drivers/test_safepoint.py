@@ -1,10 +1,13 @@
 """When the work of a signal is done."""
 
+import os
+import signal
 import threading
 
 import pytest
 
 from relevo.drivers import safepoint
+from tests.waiting import LONG
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,38 @@ def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
     thread.start()
     thread.join()
     assert done == ["other"]
+
+
+def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done):
+    made, served = threading.Event(), threading.Event()
+
+    def action():
+        assert made.wait(LONG)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert served.wait(LONG)
+        done.append("ended")
+
+    def serve(*_):
+        served.set()
+        errand.wait()
+        done.append("signal")
+
+    before = signal.signal(signal.SIGUSR1, serve)
+    try:
+        with safepoint.wait():
+            errand = safepoint.Errand(action)
+            made.set()
+            errand.wait()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert done == ["ended", "signal"]
+
+
+def test_what_goes_wrong_elsewhere_is_raised_to_who_waits():
+    def action():
+        raise OSError("gone")
+
+    errand = safepoint.Errand(action)
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            errand.wait()
