@@ -78,7 +78,7 @@ class Transport(virtual.Transport):
         self.passing: dict[str, float] = {}
         self._bell: Bell | None = None
         self._bell_queues: list[str] = []
-        self._pause = FIRST_PAUSE
+        self._pause, self._waited = FIRST_PAUSE, 0.0
         self._heard = self._mail_heard = True
         self._mail_looked_for = 0.0
         self._away_since: float | None = None
@@ -143,7 +143,7 @@ class Transport(virtual.Transport):
         mail = [channel.deliver_mail() for channel in channels] if look else []
         jobs = [channel.deliver_jobs(heard) for channel in channels]
         if any(mail) or any(jobs):
-            self._pause = FIRST_PAUSE
+            self._pause, self._waited = FIRST_PAUSE, 0.0
             if any(mail):
                 self._heard = self._mail_heard = True
             return True
@@ -169,11 +169,14 @@ class Transport(virtual.Transport):
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
         with safepoint.wait():
-            _rung, called = self.waker.wait(min(left, pause), bell.fileno())
-        if called or time.monotonic() - started >= pause:
+            _rung, called = self.waker.wait(min(left, max(pause - self._waited, 0)), bell.fileno())
+        # Summed up: who never waits for a whole pause at a time would be deaf where the bell can't call.
+        self._waited += time.monotonic() - started
+        if called or self._waited >= pause:
             self._hear(bell)
 
     def _hear(self, bell: Bell) -> None:
+        self._waited = 0.0
         self._heard, self._mail_heard = bell.hear(), bell.is_mail
         self._pause = min(self._pause * 2, bell.interval)
         if self._heard and not self._room():

@@ -72,6 +72,19 @@ def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, par
     assert [message.headers["task"] for message in started] == ["other"]
 
 
+def test_who_waits_a_moment_at_a_time_hears_where_the_bell_can_not_call(connection, monkeypatch):
+    """It was deaf as long as its time-out was shorter than the bell's interval."""
+    monkeypatch.setattr(SqliteBell, "fileno", lambda _: None)
+    started = []
+    with Consumer(connection, [Queue("jobs")], callbacks=[lambda _body, message: started.append(message)]):
+        for _ in range(20):  # it waits for longer and longer while nothing comes
+            passed(connection)
+        with Connection(connection.as_uri()) as client:
+            Producer(client).publish({}, routing_key="jobs")
+        eventually(lambda: passed(connection) and started)
+    assert len(started) == 1
+
+
 def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connection, monkeypatch):
     """It was held for as long as the worker lived, and never started."""
     monkeypatch.setattr(intake.Intake, "_ahead", lambda *_: 2)

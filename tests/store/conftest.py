@@ -24,10 +24,21 @@ def opened(request) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture(scope="module")
+def emptied(opened) -> Store:
+    """Without what tests of other folders have left in the database that they share."""
+    empty(opened)
+    return opened
+
+
 @pytest.fixture
-def store(opened) -> Iterator[Store]:
-    yield opened
-    opened.write(lambda connection: [connection.execute(table.delete()) for table in metadata.tables.values()])
+def store(emptied) -> Iterator[Store]:
+    yield emptied
+    empty(emptied)
+
+
+def empty(store: Store) -> None:
+    store.write(lambda connection: [connection.execute(table.delete()) for table in metadata.tables.values()])
 
 
 @pytest.fixture
