@@ -9,12 +9,10 @@ Before the loop has begun there is no such place, and no thread to wait for: it 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Seconds between two looks whether what is done elsewhere has ended.
-LOOK = 0.01
+from relevo.drivers.waker import Waker
 
 _waits = 0
 _begun = False
@@ -50,11 +48,11 @@ class Errand:
     """Something done in another thread, while the main one waits for its end and serves signals.
 
     A signal may have to wait for that end, too. `Thread.join` and `Event.wait` can't be used for it: what it interrupts
-    may just have taken the lock in there, and goes on only when the signal has been served.
+    may just have taken the lock in there, and goes on only when the signal has been served. A pipe has no lock.
     """
 
     def __init__(self, action: Callable[[], None]) -> None:
-        self._action, self._over = action, False
+        self._action, self._over, self._end = action, False, Waker()
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="relevo-errand", daemon=True).start()
 
@@ -62,7 +60,8 @@ class Errand:
         """Wait for the end. Raises what the action has raised."""
         with wait():
             while not self._over:
-                time.sleep(LOOK)
+                self._end.wait()
+        self._end.ring()  # for whoever this one has interrupted: the wait has taken what was in the pipe
         if self._error is not None:
             raise self._error
 
@@ -72,3 +71,4 @@ class Errand:
         except BaseException as error:  # noqa: BLE001  it is the waiting thread's
             self._error = error
         self._over = True
+        self._end.ring()

@@ -24,13 +24,13 @@ class Waker:
         with contextlib.suppress(BlockingIOError):  # a full pipe will wake its reader as well
             os.write(self._write, b"!")
 
-    def wait(self, timeout: float, also: int | None = None) -> tuple[bool, bool]:
-        """Wait at most `timeout` seconds. Returns whether it was rung, and whether `also` became readable."""
+    def wait(self, timeout: float | None = None, also: int | None = None) -> tuple[bool, bool]:
+        """Wait, at most `timeout` seconds if given. Returns whether it was rung, and whether `also` became readable."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         if also is not None:
             poll.register(also, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout) * 1000)}
+        ready = {descriptor for descriptor, _ in poll.poll(None if timeout is None else max(0.0, timeout) * 1000)}
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
         return self._read in ready, also in ready

@@ -86,14 +86,20 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done):
         errand.wait()
         done.append("signal")
 
-    before = signal.signal(signal.SIGUSR1, serve)
+    def late(*_):
+        raise TimeoutError("who was interrupted waits on")
+
+    before = signal.signal(signal.SIGUSR1, serve), signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, LONG)
     try:
         with safepoint.wait():
             errand = safepoint.Errand(action)
             made.set()
             errand.wait()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGALRM, before[1])
     assert done == ["ended", "signal"]
 
 
