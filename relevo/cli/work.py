@@ -46,8 +46,11 @@ def work(
     if max_time:
         shift.current.end_after(max_time)
     context.obj.quiet = True  # no banner: cron would mail it every minute
-    with celery_worker.make_context("worker", _options(worker_options, once), parent=context) as worker:
-        celery_worker.invoke(worker)
+    try:
+        with celery_worker.make_context("worker", _options(worker_options, once), parent=context) as worker:
+            celery_worker.invoke(worker)
+    finally:
+        shift.current.is_over()
 
 
 def _options(given: Sequence[str], once: bool) -> list[str]:

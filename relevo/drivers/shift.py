@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from relevo.drivers.contract import Driver
@@ -28,6 +28,7 @@ class Shift:
     taken: int = 0
     #: Wakes whoever waits for a job, so that a stop is seen at once.
     wake: Callable[[], None] = lambda: None
+    _timer: threading.Timer | None = field(default=None, init=False)
 
     def left(self) -> int:
         """How many more jobs may be handed over."""
@@ -40,9 +41,14 @@ class Shift:
 
     def end_after(self, seconds: float) -> None:
         """Go home after so many seconds, whatever there is to do, also while the broker is away."""
-        timer = threading.Timer(seconds, self._end)
-        timer.daemon = True
-        timer.start()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def is_over(self) -> None:
+        """Its worker has ended. What this process does from now on is not ended by it."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _end(self) -> None:
         logger.info("its time is over: what runs finishes, nothing more is taken")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,18 @@ def test_the_options_of_a_worker_pass_through(run, started):
     assert params["concurrency"] == 1, "one job needs one process"
     assert params["hostname"].startswith("work-")
     assert (shift.current.most, shift.current.when_empty) == (1, True)
+
+
+def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_later(run, started, monkeypatch):
+    """Its time ended another worker of the same process, a minute later: a test's."""
+    timers, before = [], threading.enumerate()
+
+    def works(_context):
+        timers.extend(thread for thread in threading.enumerate() if thread not in before)
+
+    monkeypatch.setattr(command.celery_worker, "invoke", works)
+    assert run("--max-time", "1m").exit_code == 0
+    assert [timer.finished.is_set() for timer in timers] == [True]
 
 
 @pytest.mark.parametrize("name", [["-n", "mine@%h"], ["-nmine@%h"], ["--hostname=mine@%h"], ["--hostname", "mine@%h"]])
