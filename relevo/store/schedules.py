@@ -163,7 +163,7 @@ def page(store: Store, name: str | None = None, *, before: int | None = None, li
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
     query = _told().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
-        query = query.where(runs.c.entry == name)
+        query = query.where(runs.c.entry == texts.name(name))
     if before is not None:
         query = query.where(runs.c.id < before)
     return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]
