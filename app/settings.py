@@ -31,7 +31,7 @@ class Application:
     url: str
     #: APP_CASES_URL: the service that has the data of cases, asked for `…/<number>`; None: there is none.
     cases_url: str | None
-    #: APP_PAYMENTS_URL: who is told to charge an order; None: orders are paid by invoice.
+    #: APP_PAYMENTS_URL: the service that takes and returns the money of orders; None: they are paid by invoice.
     payments_url: str | None
     #: APP_PRIVATE_WEBHOOKS: whether a webhook may go to a private address.
     private_webhooks: bool

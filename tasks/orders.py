@@ -1,10 +1,11 @@
 """An order, as a chain: payment, stock, confirmation, shipping where there is something to ship, the warehouse.
 
     place -> pay -> reserve -> confirm [-> ship] -> pick      each once: its moment is in the order's row
-               the first that fails for good: fail -> stock and money back, the customer told
+               the first that fails for good, or is cancelled: fail -> stock and money back, the customer told
 
-A step that was killed runs again and finds what it did: the payment provider is told the same Idempotency-Key, the
-stock is taken in the transaction that says so.
+A step that was killed runs again and finds what it did: the payment has its name in the order before money moves
+(`payments.py`), the stock is taken in the transaction that says so. `fail` writes first that the order has failed: from
+then on no step goes on, so what it finds is all there is to be undone.
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app import settings
 from app.models import Order, OrderLine, StoreProduct, session
 from app.models.base import now
 from relevo.errors import JobFailedError, OptionError
 from relevo.job.chain import NewChain
-from tasks import app, email, fetching, storage
+from tasks import app, email, payments, storage
+from tasks.accepting import hand_in
 from tasks.tables import Table, write
 
-PATIENCE = 20
 MOST_LINES = 100
 _STEP: dict[str, Any] = {"bind": True, "tries": 3, "timeout": 60, "backoff": [5, 30],
                          "tags": lambda order_id: ["order", f"order:{order_id}"]}  # fmt: skip
+#: Somebody's money waits for it: it is tried for three days before people have to look.
+_UNDOING: dict[str, Any] = {**_STEP, "tries": 80, "timeout": 120, "backoff": [5, 30, 60, 300, 900, 3600]}
 
 
 def place(user_id: int, store_id: int, lines: Mapping[int, int], shipping: str | None = None) -> tuple[int, str]:
@@ -52,7 +54,7 @@ def steps(order: Order) -> NewChain:
     """The chain of an order; shipping is a link of it only where there is an address."""
     links = [pay, reserve, confirm, ship if order.shipping else None, pick]
     made = app.chain(*(link and link.si(order.id) for link in links))
-    return made.name(f"order {order.id}").catch(fail.si(order.id))
+    return made.name(f"order {order.id}").catch(fail.si(order.id)).finally_(ended.s(order.id))
 
 
 @app.task(name="orders.pay", **_STEP)
@@ -61,14 +63,13 @@ def pay(self: Any, order_id: int) -> str:
     order = _order(order_id)
     _goes_on(self, order)
     if order.paid_at is None:
-        url = settings.application().payments_url
         try:
-            order.payment = _charged(url, order) if url else "invoice"
+            if order.payment is None:
+                order = _done(self, order_id, payment=payments.open_(order_id, order.total))
+            payments.charge(str(order.payment))
         except JobFailedError as error:
             self.fail(JobFailedError(f"the payment was declined: {error}"))
-        with session() as db:
-            row = db.get_one(Order, order_id)
-            row.payment, row.paid_at = order.payment, now()
+        _done(self, order_id, paid_at=now())
     return str(order.payment)
 
 
@@ -91,7 +92,7 @@ def reserve(self: Any, order_id: int) -> None:
 def confirm(self: Any, order_id: int) -> None:
     """Tell the customer."""
     with session() as db:
-        order = db.get_one(Order, order_id)
+        order = db.get_one(Order, order_id, with_for_update=True)
         _goes_on(self, order)
         order.confirmed_at = order.confirmed_at or now()
         total = _money(order.total)
@@ -105,7 +106,7 @@ def ship(self: Any, order_id: int) -> str:
     _goes_on(self, order)
     address = [[line] for line in (order.shipping or "").splitlines()]
     path = _kept(order_id, "label", "pdf", Table(f"Order {order_id}", ["Ship to"], address))
-    _done(order_id, "shipped_at")
+    _done(self, order_id, shipped_at=now())
     return path
 
 
@@ -119,26 +120,41 @@ def pick(self: Any, order_id: int) -> str:
         )
         rows = db.execute(query.where(OrderLine.order_id == order_id).order_by(StoreProduct.sku)).all()
     path = _kept(order_id, "pick", "csv", Table(f"Order {order_id}", ["sku", "name", "quantity"], rows))
-    _done(order_id, "picked_at")
+    _done(self, order_id, picked_at=now())
     return path
 
 
-@app.task(name="orders.fail", **_STEP)
-def fail(self: Any, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
-    """The chain has failed: what was done is undone, once, and the customer is told."""
+@app.task(name="orders.fail", **_UNDOING)
+def fail(self: Any, order_id: int) -> None:
+    """The order ends here: what was done is undone, once, and the customer is told."""
     with session() as db:
-        order = db.get_one(Order, order_id, with_for_update=True)
+        order = db.get(Order, order_id, with_for_update=True)
+        if order is None:
+            self.fail(LookupError(f"there is no order {order_id!r}; to the payment provider it is order-{order_id}"))
+        if order.picked_at is not None:  # of a step that was done, the job may have failed: its process was killed
+            return
         if order.failed_at is None:
             for line in order.lines if order.reserved_at else []:
                 _move(db, line, line.quantity)
             order.reserved_at, order.failed_at = None, now()
-    url = settings.application().payments_url
-    if order.paid_at is not None and url and order.payment != "invoice":
-        fetching.ask("POST", f"{url}/{order.payment}/refunds", PATIENCE, {"order": order_id},
-                     {"idempotency-key": f"order-{order_id}-refund"})  # fmt: skip
-    reason = order.error or "something went wrong"
+            email.once(db, f"order-{order_id}-failed", "order_failed", order.user_id, order=order_id,
+                       error=order.error or "something went wrong")  # fmt: skip
+    if order.payment is not None and order.refunded_at is None:
+        taken = order.paid_at is not None or payments.cancel(order.payment)
+        if taken and payments.refund(order.payment, order_id):
+            with session() as db:
+                db.get_one(Order, order_id).refunded_at = now()
+
+
+@app.task(name="orders.ended", **{**_STEP, "tags": lambda _, order_id: ["order", f"order:{order_id}"]})
+def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
+    """The chain has ended, however: a link that was cancelled is no failure to it, and the order was not done."""
+    chain = app.batches.find(chain_id)
     with session() as db:
-        email.once(db, f"order-{order_id}-failed", "order_failed", order.user_id, order=order_id, error=reason)
+        order = db.get(Order, order_id, with_for_update=True)
+        if order and not order.picked_at and not order.failed_at and not (chain and chain.failed):
+            order.error = order.error or "it was cancelled"
+            hand_in(db, fail, order_id, task_id=f"order-{order_id}-cancelled")
 
 
 @pay.failed
@@ -167,18 +183,14 @@ def _order(order_id: int) -> Order:
     return order
 
 
-def _done(order_id: int, moment: str) -> None:
+def _done(step: Any, order_id: int, **said: Any) -> Order:
+    """Write what a step has done into the order's row, what is there already excepted, unless it was undone by then."""
     with session() as db:
-        order = db.get_one(Order, order_id)
-        setattr(order, moment, getattr(order, moment) or now())
-
-
-def _charged(url: str, order: Order) -> str:
-    told = fetching.ask("POST", url, PATIENCE, {"order": order.id, "amount": order.total, "currency": "EUR"},
-                        {"idempotency-key": f"order-{order.id}"})  # fmt: skip
-    if not isinstance(told.get("reference"), str) or not told["reference"].isalnum():
-        raise JobFailedError("expected a reference of the payment provider")
-    return str(told["reference"])[:255]
+        order = db.get_one(Order, order_id, with_for_update=True)
+        _goes_on(step, order)
+        for name, value in said.items():
+            setattr(order, name, getattr(order, name) or value)
+    return order
 
 
 def _move(db: Session, line: OrderLine, quantity: int) -> None:

@@ -11,7 +11,9 @@ from app.models.base import UTF8, Base, now
 
 
 class Order(Base):
-    """`total` is in cents. `payment` is the provider's reference, or `invoice` where there is no provider."""
+    """`total` is in cents. `payment` is the provider's reference, or `invoice` where there is no provider: known before
+    money moves. With `failed_at`, whether it was taken is asked there; what was has gone back at `refunded_at`.
+    """
 
     __tablename__ = "orders"
     __table_args__ = (CheckConstraint("total >= 0", name="total"), UTF8)
@@ -30,6 +32,7 @@ class Order(Base):
     failed_at: Mapped[datetime | None]
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    refunded_at: Mapped[datetime | None]
 
     lines: Mapped[list[OrderLine]] = relationship(
         cascade="all, delete-orphan", passive_deletes=True, order_by=lambda: OrderLine.id

@@ -10,6 +10,8 @@ from typing import Any
 from celery.backends.base import DisabledBackend
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab
+from kombu import serialization
+from kombu.exceptions import KombuError
 
 from relevo import clock
 from relevo.database.columns import LONGEST_NAME
@@ -17,7 +19,7 @@ from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
 from relevo.job.task import Task
 from relevo.schedule import catchup, words
-from relevo.schedule.ticks import Ticks, ticks_of
+from relevo.schedule.ticks import LAST, Ticks, ticks_of
 
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
@@ -69,6 +71,7 @@ class Entry(ScheduleEntry):
 
 def entries_of(app: Any) -> dict[str, Entry]:
     """The entries, by name. Raises OptionError for one that can't be."""
+    app.finalize()  # what listens for it (`on_after_finalize`) may add entries, and not every command has done it
     given = dict(app.conf.beat_schedule or {})
     if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
         given[CLEANUP] = {"task": CLEANUP, "schedule": crontab("0", "4", "*"), "options": {"expires": 12 * 3600}}
@@ -92,7 +95,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
         _check_words(name, said)
         entry = Entry(**{**said, "name": name, "app": app})
         _check(entry)
-    except (RelevoError, TypeError, ValueError, AttributeError) as error:
+    except (RelevoError, TypeError, ValueError, ArithmeticError, AttributeError, KombuError) as error:
         raise OptionError(f"entry {name!r} of beat_schedule: {error}") from error
     return entry
 
@@ -115,7 +118,8 @@ def _check_words(name: Any, said: Any) -> None:
 
 def _check(entry: Entry) -> None:
     """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
-    if entry.ticks.after(clock.now()) is None:
+    first = entry.ticks.after(clock.now())
+    if first is None or first > LAST:
         raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
     _ = entry.rule
     if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):
@@ -132,5 +136,15 @@ def _check(entry: Entry) -> None:
         dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
     if isinstance(task, Task):
         dispatch.given(task, dispatch.overridden(task, options))
-        if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
+    if (task is None or isinstance(task, Task)) and not any(
+        isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())
+    ):
+        if task is not None:
             dispatch.check_arguments(task, entry.args, entry.kwargs)
+        _check_message(entry, task)
+
+
+def _check_message(entry: Entry, task: Task | None) -> None:
+    """Raise KombuError unless the arguments can travel: otherwise every turn of the entry would fail."""
+    serializer = entry.options.get("serializer") or getattr(task, "serializer", None)
+    serialization.dumps((entry.args, entry.kwargs), serializer or entry.app.conf.task_serializer)

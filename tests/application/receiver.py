@@ -44,21 +44,27 @@ class Receiver:
     def say(self, *answers: Any) -> None:
         self.answers = [(one, b"{}", {}) if isinstance(one, int) else (*one, {})[:3] for one in answers]
 
-    def next(self) -> tuple[int, bytes, dict[str, str]]:
+    def reply(self, _asked: Asked) -> tuple[int, bytes, dict[str, str]] | None:
+        """What is answered; None: the connection is closed without an answer."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[Receiver]:
-    receiver = Receiver()
+def receiving(kind: Any = Receiver) -> Iterator[Any]:
+    """A server that answers as a receiver of this class says."""
+    receiver = kind()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.asked.append(Asked(self.command, self.path, headers, body))
+            receiver.asked.append(asked := Asked(self.command, self.path, headers, body))
             receiver.open.wait(LONG)
-            status, told, others = receiver.next()
+            reply = receiver.reply(asked)
+            if reply is None:
+                self.close_connection = True
+                return
+            status, told, others = reply
             self.send_response(status)
             for name, value in {"Content-Length": str(len(told)), **others}.items():
                 self.send_header(name, value)

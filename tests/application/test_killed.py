@@ -56,6 +56,7 @@ from tasks import (
     webhooks,
 )
 from tests.application.dying import Died, mortal
+from tests.application.provider import Payment, Provider
 from tests.application.receiver import receiving
 from tests.pictures import saved, scene
 
@@ -67,15 +68,15 @@ MANY = 60
 @pytest.fixture(scope="module")
 def outside():
     """The services that jobs ask."""
-    with receiving() as receiver:
-        receiver.say((200, b'{"reference": "ch7", "court": "Here"}'))
+    with receiving(Provider) as receiver:
+        receiver.say((200, b'{"court": "Here"}'))
         yield receiver
 
 
 @pytest.fixture
 def world(shop, outside, monkeypatch):
-    outside.asked.clear()
-    shop.set(APP_PRIVATE_WEBHOOKS="yes", APP_CASES_URL=outside.url, APP_PAYMENTS_URL=outside.url)
+    outside.begin()
+    shop.set(APP_PRIVATE_WEBHOOKS="yes", APP_CASES_URL=outside.url, APP_PAYMENTS_URL=f"{outside.url}/payments")
     people = Alerts((outside.url.replace("http", "json"),))
     monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people))
     monkeypatch.setattr(catalog, "PAGE", 2)
@@ -312,10 +313,14 @@ class Step:
 
     def __init__(self, world):
         number, self.sold = ordered(world, **self.before)
-        self.args, self.user, self.asked = (number,), world.users, world.outside.asked
+        self.args, self.user, self.bank = (number,), world.users, world.outside
+
+    @property
+    def payment(self):
+        return self.bank.payments[f"pi-{self.args[-1]}"]
 
     def check(self):
-        assert getattr(one(Order, self.args[0]), self.moment)
+        assert getattr(one(Order, self.args[-1]), self.moment)
         assert one(StoreProduct, self.sold).stock == self.left
         if self.template:
             assert mailed(self.user, self.template) == 1
@@ -326,7 +331,7 @@ class Paid(Step):
 
     def check(self):
         super().check()
-        assert f"order-{self.args[0]}" in {asked.headers.get("idempotency-key") for asked in self.asked}
+        assert (self.payment.status, self.bank.taken) == ("succeeded", self.payment.amount * len(self.bank.payments))
 
 
 class Reserved(Step):
@@ -346,8 +351,39 @@ class Picked(Step):
 
 
 class Undone(Step):
+    """Of an order that was paid, or of which nobody knows whether it was."""
+
     task, moment, left, template = orders.fail, "failed_at", 5, "order_failed"
-    before = MappingProxyType({"paid_at": now(), "payment": "ch7", "reserved_at": now()})
+    before = MappingProxyType({"paid_at": now(), "reserved_at": now()})
+    found, leaves = "succeeded", "refunded"
+
+    def __init__(self, world):
+        super().__init__(world)
+        reference = f"pi-{self.args[-1]}"
+        with session() as db:
+            db.get_one(Order, self.args[-1]).payment = reference
+        self.bank.payments[reference] = Payment(reference, 300, self.found)
+
+    def check(self):
+        super().check()
+        assert self.payment.status == self.leaves
+        assert (one(Order, self.args[-1]).refunded_at is not None) == (self.leaves == "refunded")
+
+
+class UndoneUnknown(Undone):
+    before = MappingProxyType({"reserved_at": now()})
+
+
+class UndoneUnpaid(UndoneUnknown):
+    found, leaves = "open", "canceled"
+
+
+class Cancelled(Undone):
+    task = orders.ended
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.args = ("gone", *self.args)
 
 
 class Daily:
@@ -435,8 +471,8 @@ class OldFailures(OldBatches):
 
 
 STORIES = [Picture, Mailed, Made, Exported, Split, NoRows, Chunk, Finished, BatchDone, Delivered, Copied, Fetched,
-           Processed, Paid, Reserved, Confirmed, Shipped, Picked, Undone, Daily, Told, Expired, OldUpload, HalfWritten,
-           OldRecords, OldBatches, OldFailures]  # fmt: skip
+           Processed, Paid, Reserved, Confirmed, Shipped, Picked, Undone, UndoneUnknown, UndoneUnpaid, Cancelled, Daily,
+           Told, Expired, OldUpload, HalfWritten, OldRecords, OldBatches, OldFailures]  # fmt: skip
 #: These have no effect of their own, or only log.
 WITHOUT_EFFECT = {"files.all_processed", "files.first_failed", "email.send_marketing"}
 

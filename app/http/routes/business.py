@@ -24,7 +24,7 @@ Buyer = Annotated[Caller, Depends(access.able("orders"))]
 Clerk = Annotated[Caller, Depends(access.able("cases"))]
 STORE = ("distributor_id", "name", "copied", "copied_at", "error", "created_at")
 ORDER = ("store_id", "total", "shipping", "payment", "paid_at", "reserved_at", "confirmed_at", "shipped_at",
-         "picked_at", "failed_at", "error", "created_at")  # fmt: skip
+         "picked_at", "failed_at", "refunded_at", "error", "created_at")  # fmt: skip
 
 
 @router.post("/stores", status_code=202)
