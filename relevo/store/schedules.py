@@ -114,8 +114,10 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
     """The same without waiting: None when another has it. Whoever has it and is silent for STALLED seconds loses it."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}")
-    elif getattr(connection.dialect, "is_mariadb", False):
-        connection.exec_driver_sql(f"SET SESSION idle_transaction_timeout = {STALLED:.0f}")
+    elif connection.dialect.name != "sqlite":
+        # MySQL ends connections that are silent, in a transaction or not: the pool makes new ones.
+        limit = "idle_transaction_timeout" if getattr(connection.dialect, "is_mariadb", False) else "wait_timeout"
+        connection.exec_driver_sql(f"SET SESSION {limit} = {STALLED:.0f}")
     mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_of(name)).first() is None:
