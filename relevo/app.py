@@ -45,6 +45,7 @@ from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions
+from relevo.schedule import embedded
 
 
 class App(Defining, Batching):
@@ -98,10 +99,8 @@ def _wire(
 ) -> App:
     _check_names(config)
     drivers.register()
-    prefork.install()
-    results.install()
-    coldstop.install()
-    stopping.install()
+    for each in (prefork, results, coldstop, stopping, embedded):
+        each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     joining.install(app)

@@ -68,24 +68,34 @@ def postgresql() -> Iterator[str]:
 
 @contextlib.contextmanager
 def mariadb() -> Iterator[str]:
-    """A MariaDB with one empty database; yields its url."""
+    """A MariaDB with one empty database; yields its url. With MYSQLD, the program of that path: MySQL will do, too."""
     places = [Path("/usr/sbin"), Path("/usr/local/sbin")]
-    program = find("mariadbd", places) or find("mysqld", places) or missing("mariadbd")
-    installer = find("mariadb-install-db", places) or missing("mariadb-install-db")
-    me = pwd.getpwuid(os.getuid()).pw_name
+    names = [os.environ["MYSQLD"]] if "MYSQLD" in os.environ else ["mariadbd", "mysqld"]
+    program = next(filter(None, (find(name, places) for name in names)), None) or missing(names[0])
     with folder() as home:
         port = free_port()
         # A server that starts clears its folder of temporary files: two must not have the same one.
         Path(home, "tmp").mkdir()
-        common = ["--no-defaults", f"--user={me}", f"--datadir={home}/data", f"--tmpdir={home}/tmp"]
-        install([installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], home)
+        user = pwd.getpwuid(os.getuid()).pw_name
+        common = ["--no-defaults", f"--user={user}", f"--datadir={home}/data", f"--tmpdir={home}/tmp"]
         command = [program, *common, f"--bind-address={HOST}", f"--port={port}", f"--socket={home}/socket"]
-        command += ["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--max-connections=300"]
-        command += ["--character-set-server=utf8mb4"]
+        command += ["--innodb-flush-log-at-trx-commit=0", "--max-connections=300", "--character-set-server=utf8mb4"]
+        if _is_mysql(program):
+            install([program, *common, "--initialize-insecure"], home)
+            command += ["--mysqlx=OFF", "--skip-log-bin", "--secure-file-priv=NULL"]
+        else:
+            installer = find("mariadb-install-db", places) or missing("mariadb-install-db")
+            install([installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"], home)
+            command += ["--skip-name-resolve"]
         with running(command, home, ready="ready for connections"):
             with pymysql.connect(host=HOST, port=port, user="root") as connection:
                 connection.cursor().execute(f"CREATE DATABASE {DATABASE}")
             yield f"mysql://root@{HOST}:{port}/{DATABASE}"
+
+
+def _is_mysql(program: str) -> bool:
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    return "MariaDB" not in said
 
 
 @contextlib.contextmanager

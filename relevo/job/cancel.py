@@ -25,9 +25,9 @@ from sqlalchemy import Connection
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
-from relevo.job import endings, members
+from relevo.job import endings
 from relevo.job.delivery import delivery_of
-from relevo.store import history, outcomes, tally
+from relevo.store import history, outcomes
 from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending
 from relevo.store.session import Store
@@ -137,11 +137,12 @@ def _attempts(job: HeldJob) -> int:
 def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
     """Jobs are deleted without a trace: for the batches and chords that they are members of they were cancelled.
 
+    So they were for the schedule: the run of an entry is shown with an end.
+
     Returns the ids of the jobs that were handed in for it: callbacks.
     """
-    ended = [Ending(listed=False, members=ends, sent=members.sent_uuid(each))
-             for each in (Waiting(app, job) for job in jobs)
-             if (ends := members.ends_of(each, tally.CANCELLED)) or members.sent_uuid(each)]  # fmt: skip
+    waiting = (Waiting(app, job) for job in jobs)
+    ended = [ending for each in waiting if (ending := endings.deleted(each)) is not None]
     return _written(app, store, ended) if ended else set()
 
 

@@ -1,7 +1,7 @@
 """Clear a queue so that the batches, chains and chords of what goes hear of it: for them it was cancelled.
 
     what belongs to nothing                -> deleted by the driver, as quickly as it can
-    members, and what came by the outbox   -> a page at a time: held, so that no worker starts it; counted as cancelled;
+    members, runs, what came by the outbox -> a page at a time: held, so that no worker starts it; counted as cancelled;
                                               and only then forgotten
 
 Whoever clears may die at any point: what he held comes back as it was, and the next clear counts nothing twice.
@@ -24,7 +24,7 @@ from relevo.job import cancel, chord_members, members
 from relevo.job.delivery import delivery_of
 
 # One of these is in the payload of every job whose end matters to somebody.
-MARKS = (members.HEADER, members.SENT, chord_members.MARK)
+MARKS = (members.HEADER, members.SENT, members.SCHEDULED, chord_members.MARK)
 # So many at a time: each page is one transaction in the store, one step in the broker.
 PAGE = 500
 

@@ -10,15 +10,17 @@ So a job exists if and only if its transaction was committed, and it is put once
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kombu.exceptions import OperationalError
 from kombu.utils.functional import retry_over_time
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
@@ -30,10 +32,11 @@ from relevo.drivers.values import NewJob
 from relevo.engine import resolve
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
 from relevo.job import members
-from relevo.store import batches, failed, outbox, tally
+from relevo.store import batches, failed, outbox, schedules, tally
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.outbox import Sending
+from relevo.store.schedules import RunEnd
 from relevo.store.session import Store, store_for
 
 logger = logging.getLogger(__name__)
@@ -132,7 +135,7 @@ class Delivery:
     def put(self, broker: Any, sendings: Sequence[Sending]) -> None:
         """Put jobs into a broker: a driver of ours all together, another one by one."""
         if isinstance(broker, str):
-            with self.app.connection_for_write(broker) as connection:
+            with _connected(self.app, broker) as connection:
                 for each in sendings:
                     connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
         else:
@@ -156,6 +159,7 @@ class Delivery:
         except (DriverError, OptionError) as error:
             failed.record(connection, [_refused(each, error) for each in sendings])
             batches.prepared([end for each in sendings for end in _ends(each)], self)(connection)
+            schedules.ended(connection, [end for each in sendings if (end := _run_end(each)) is not None])
 
     def broker_of(self, name: str) -> Any:
         """The driver of a connection, or its url where the broker is none of ours. Raises DriverUnavailableError."""
@@ -163,7 +167,7 @@ class Delivery:
         if key not in self._drivers:
             url = self.url_of(name)
             if drivers.is_ours(url):
-                with self.app.connection_for_write(url) as connection:
+                with _connected(self.app, url) as connection:
                     self._drivers[key] = connection.default_channel.driver
             else:
                 self._drivers[key] = url
@@ -176,6 +180,16 @@ def delivery_of(app: Any) -> Delivery:
         app._relevo_delivery = Delivery(app)  # noqa: SLF001  the app is where it belongs
     found: Delivery = app._relevo_delivery  # noqa: SLF001
     return found
+
+
+@contextlib.contextmanager
+def _connected(app: Any, url: str) -> Iterator[Any]:
+    """A connection to a broker. One that is away is told in our words: kombu's error comes from the first use of it."""
+    try:
+        with app.connection_for_write(url) as connection:
+            yield connection
+    except OperationalError as error:
+        raise DriverUnavailableError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -222,6 +236,10 @@ def _ends(each: Sending) -> tuple[MemberEnd, ...]:
     """What it means to batches that a job has failed before it was put."""
     headers, body = messages.headers_of(each.payload), messages.body_of(each.payload)
     return members.ends_of_message(headers, body, each.uuid, tally.FAILED)
+
+
+def _run_end(each: Sending) -> RunEnd | None:
+    return members.run_end(messages.headers_of(each.payload), each.uuid, tally.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:

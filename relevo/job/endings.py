@@ -16,7 +16,6 @@ from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from relevo.store.schedules import RunEnd
 
 #: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics either).
 ALL, FAILED, NONE = "all", "failed", "none"
@@ -63,6 +62,11 @@ def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Endin
     return _of_batches(Ending(job), request, member)
 
 
+def deleted(request: Any) -> Ending | None:
+    """The end of a job that is deleted without a trace: those it matters to take it for cancelled."""
+    return _counted(request, tally.CANCELLED)
+
+
 def ignored(request: Any) -> Ending | None:
     """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it never come."""
     return _counted(request, tally.CANCELLED if members.embed_of(request).get("chain") else tally.COMPLETED)
@@ -70,9 +74,8 @@ def ignored(request: Any) -> Ending | None:
 
 def replaced(request: Any) -> Ending | None:
     """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
-    if members.SCHEDULED not in request.request_dict:
-        return None
-    return Ending(listed=False, run=RunEnd(str(request.id), tally.COMPLETED, clock.now()))
+    run = members.run_end(request.request_dict, request.id, tally.COMPLETED)
+    return None if run is None else Ending(listed=False, run=run)
 
 
 def _counted(request: Any, state: str) -> Ending | None:
@@ -83,8 +86,7 @@ def _counted(request: Any, state: str) -> Ending | None:
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
-    if members.SCHEDULED in headers:
-        ending = replace(ending, run=RunEnd(str(request.id), ending.job.state if ending.job else state, clock.now()))
+    ending = replace(ending, run=members.run_end(headers, request.id, ending.job.state if ending.job else state))
     alone = members.HEADER not in headers and members.SENT not in headers and not headers.get("group")
     if alone and state == tally.COMPLETED:
         return ending

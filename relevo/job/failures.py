@@ -17,7 +17,6 @@ from relevo.job.payload import HEADER, Baton
 from relevo.store import tally
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
-from relevo.store.schedules import RunEnd
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         headers = messages.headers_of(job.payload)
         ends = members.ends_of_message(headers, messages.body_of(job.payload), job.id, tally.FAILED)
         sent = job.id if headers.get(members.SENT) else None
-        run = RunEnd(job.id, tally.FAILED, clock.now()) if members.SCHEDULED in headers else None
+        run = members.run_end(headers, job.id, tally.FAILED)
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
         listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip

@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from relevo import clock
 from relevo.job import chord_members
 from relevo.store import tally
 from relevo.store.batches import MemberEnd
+from relevo.store.schedules import RunEnd
 
 HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
@@ -125,6 +127,11 @@ def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str
     """The batches and the chord that a job belongs to."""
     chord = chord_members.chord_of(headers, embed)
     return (*(place.batch for place in read(headers)), *((chord,) if chord else ()))
+
+
+def run_end(headers: Mapping[str, Any], uuid: str, state: str) -> RunEnd | None:
+    """What the end of a job says about the run of an entry of the schedule, if it is one."""
+    return RunEnd(str(uuid), str(state), clock.now()) if SCHEDULED in headers else None
 
 
 def run_of(request: Any) -> str:

@@ -5,6 +5,7 @@
     entry.py     the entries of an app, checked
     turn.py      an entry's turn: claim and job in one transaction of the store
     beat.py      the scheduler that `celery beat` runs
+    embedded.py  the beat in a worker, `celery worker -B`
     words.py     a schedule for people
 
 What they keep is in relevo/store/schedules.py.

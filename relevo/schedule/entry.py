@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
+from celery import Celery
+from celery.app.amqp import AMQP
 from celery.backends.base import DisabledBackend
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab
+from kombu import serialization
+from kombu.exceptions import KombuError
+from kombu.messaging import Producer
 
 from relevo import clock
 from relevo.database.columns import LONGEST_NAME
+from relevo.drivers import checks
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
+from relevo.job.options import OVERRIDES
 from relevo.job.task import Task
 from relevo.schedule import catchup, words
-from relevo.schedule.ticks import Ticks, ticks_of
+from relevo.schedule.ticks import LAST, Ticks, ticks_of
 
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
 CLEANUP = "celery.backend_cleanup"
+#: What `options` are known: those of ours, and what Celery and kombu take as they send a job.
+OPTIONS = OVERRIDES.union(
+    {"queue"}, *(signature(each).parameters for each in (Celery.send_task, AMQP.as_task_v2, Producer.publish))
+)
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("countdown", (int, float), "a number of seconds"),
+    ("expires", (int, float, datetime), "a number of seconds or a datetime"),
+    ("headers", Mapping, "a dict"),
+)
 
 
 class Entry(ScheduleEntry):
@@ -69,6 +86,7 @@ class Entry(ScheduleEntry):
 
 def entries_of(app: Any) -> dict[str, Entry]:
     """The entries, by name. Raises OptionError for one that can't be."""
+    app.finalize()  # what listens for it (`on_after_finalize`) may add entries, and not every command has done it
     given = dict(app.conf.beat_schedule or {})
     if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
         given[CLEANUP] = {"task": CLEANUP, "schedule": crontab("0", "4", "*"), "options": {"expires": 12 * 3600}}
@@ -92,7 +110,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
         _check_words(name, said)
         entry = Entry(**{**said, "name": name, "app": app})
         _check(entry)
-    except (RelevoError, TypeError, ValueError, AttributeError) as error:
+    except (RelevoError, TypeError, ValueError, ArithmeticError, AttributeError, KombuError) as error:
         raise OptionError(f"entry {name!r} of beat_schedule: {error}") from error
     return entry
 
@@ -100,6 +118,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
 def _check_words(name: Any, said: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise OptionError(f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}")
+    checks.text("its name", name)
     if not isinstance(said, Mapping):
         raise OptionError(f"expected a dict with task and schedule, got {said!r}")
     for key in said:
@@ -115,13 +134,15 @@ def _check_words(name: Any, said: Any) -> None:
 
 def _check(entry: Entry) -> None:
     """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
-    if entry.ticks.after(clock.now()) is None:
+    first = entry.ticks.after(clock.now())
+    if first is None or first > LAST:
         raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
     _ = entry.rule
     if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):
         raise OptionError(f"expected a task's name and a list of args, got {entry.task!r} and {entry.args!r}")
     if not isinstance(entry.kwargs, dict) or not isinstance(entry.options, dict):
         raise OptionError(f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}")
+    _check_options(entry.options)
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
     if "connection" in options:
@@ -132,5 +153,28 @@ def _check(entry: Entry) -> None:
         dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
     if isinstance(task, Task):
         dispatch.given(task, dispatch.overridden(task, options))
-        if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
-            dispatch.check_arguments(task, entry.args, entry.kwargs)
+    if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
+        _check_arguments(entry, task)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Those that Celery trips over as it makes the message, each time anew."""
+    for name, kind, said in _KINDS:
+        value = options.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise OptionError(f"expected the option {name} to be {said}, got {value!r}")
+    queue = getattr(options.get("queue"), "name", options.get("queue"))
+    if queue is not None:
+        checks.name("queue", str(queue))
+
+
+def _check_arguments(entry: Entry, task: Any) -> None:
+    """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn would fail."""
+    args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
+    if isinstance(task, Task):
+        dispatch.check_arguments(task, args, kwargs)
+        serializer = serializer or task.serializer
+        if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001  as Celery sends them
+            args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
+    if task is None or isinstance(task, Task):
+        serialization.dumps((args, kwargs), serializer or entry.app.conf.task_serializer)

@@ -16,7 +16,7 @@ import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from datetime import date, datetime, time, tzinfo
+from datetime import UTC, date, datetime, time, tzinfo
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from relevo.errors import OptionError
 
 #: The shortest interval, in seconds.
 SHORTEST = 0.1
+#: What comes later than this never comes: no calendar tells its day.
+LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 # Two instants nearer than this are one: what a database gives back may be a hair off.
 SAME = 0.0005
 # A 29th of February that is to be a Monday comes once in 28 years, and 40 over a century's turn.

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, select, update
 
 from relevo.store import texts, upserts
 from relevo.store.history import PAGE
@@ -23,7 +23,7 @@ from relevo.store.session import Store
 from relevo.store.tables import history
 
 # A clock that was wrong and was set right: an entry that is further than this ahead of now, in seconds, begins anew.
-AHEAD = 3600.0
+AHEAD = 60.0
 # So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't run again.
 BACK = 60.0
 # A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for so many seconds.
@@ -114,8 +114,10 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
     """The same without waiting: None when another has it. Whoever has it and is silent for STALLED seconds loses it."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}")
-    elif getattr(connection.dialect, "is_mariadb", False):
-        connection.exec_driver_sql(f"SET SESSION idle_transaction_timeout = {STALLED:.0f}")
+    elif connection.dialect.name != "sqlite":
+        # MySQL ends connections that are silent, in a transaction or not: the pool makes new ones.
+        limit = "idle_transaction_timeout" if getattr(connection.dialect, "is_mariadb", False) else "wait_timeout"
+        connection.exec_driver_sql(f"SET SESSION {limit} = {STALLED:.0f}")
     mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_of(name)).first() is None:
@@ -163,7 +165,7 @@ def page(store: Store, name: str | None = None, *, before: int | None = None, li
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
     query = _told().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
-        query = query.where(runs.c.entry == name)
+        query = query.where(runs.c.entry == texts.name(name))
     if before is not None:
         query = query.where(runs.c.id < before)
     return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]
@@ -208,10 +210,10 @@ def _delete(store: Store, numbers: Sequence[int]) -> None:
 
 
 def _told() -> Any:
-    """Runs with their ends: history knows a later one, of a job that was put back by hand."""
+    """Runs with their ends. The later one holds: history knows that of what replaced the job, and not every end."""
     columns = [each for each in runs.c if each.name not in {"state", "ended_at"}]
-    ends = (func.coalesce(history.c.state, runs.c.state).label("state"),
-            func.coalesce(history.c.ended_at, runs.c.ended_at).label("ended_at"))  # fmt: skip
+    is_later = or_(runs.c.ended_at.is_(None), history.c.ended_at > runs.c.ended_at)
+    ends = [case((is_later, history.c[name]), else_=runs.c[name]).label(name) for name in ("state", "ended_at")]
     return select(*columns, *ends).outerjoin(history, history.c.uuid == runs.c.job_id)
 
 

@@ -46,8 +46,10 @@ def plain(table: Table) -> Insert:
 def ignoring(dialect: str, table: Table) -> Any:
     """An INSERT that leaves a row as it is which is there already."""
     if dialect in _MYSQL:
-        first = next(iter(table.columns))
-        return mysql.insert(table).on_duplicate_key_update({first.name: first})
+        # A column is set to what it is. Not the number that MySQL gives: it refuses that ("conflicts with internally
+        # generated values") where a row behind this one is new.
+        kept = next(column for column in table.columns if column is not table.autoincrement_column)
+        return mysql.insert(table).on_duplicate_key_update({kept.name: kept})
     return _insert(dialect)(table).on_conflict_do_nothing()
 
 

@@ -38,3 +38,12 @@ def test_two_beats_of_which_one_is_killed_run_every_tick_once(site):
     assert dues == [dues[0] + EVERY * number for number in range(len(dues))]
     assert site.started[JOB] == len(dues)
     assert {run.state for run in runs()} == {"completed"}
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_beat_in_a_worker_whose_main_process_is_killed_ends_too(site):
+    site.schedule = {"often": {"task": "work", "schedule": EVERY, "args": [JOB]}}
+    with site.worker("-c", "1", "-B") as worker:
+        site.until(lambda: schedules.page(store_for(site.store_url)), "for a run of its beat")
+        worker.signal(signal.SIGKILL)
+        assert worker.ended() == -signal.SIGKILL  # with all of its session

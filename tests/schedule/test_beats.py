@@ -11,7 +11,7 @@ from celery.schedules import crontab
 from relevo.drivers import messages
 from relevo.errors import DriverUnavailableError
 from relevo.job.delivery import delivery_of
-from relevo.schedule import turn
+from relevo.schedule import control, turn
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at
 from tests.waiting import LONG, eventually
@@ -123,6 +123,16 @@ def test_a_job_for_another_broker_that_is_away_is_sent_when_it_is_back(on_redis,
     beat.tick()
     assert on_redis.jobs() == [on_redis.runs()[0].job_id]
     assert outbox.status(on_redis.store) == []
+
+
+def test_a_run_by_hand_whose_broker_nobody_has_reached_yet_is_committed_and_waits(tmp_path):
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    work = Clockwork(url, tmp_path, QUEUE_CONNECTION="redis", REDIS_URL="redis://127.0.0.1:1/0")
+    app = work.deployed(**hourly())
+    app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0}
+    run = control.run(app, "hourly", "ann")
+    assert [each.job_id for each in work.runs()] == [run.job_id]
+    assert [each.jobs for each in outbox.status(work.store)] == [1]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -296,6 +306,15 @@ def test_a_clock_that_jumps_ahead_and_back_runs_no_tick_twice_and_goes_on(work):
     work.to("06-01 00:00", beat, other)  # now it is right, and that tick has been run
     assert work.ticks() == ["00:00:00", "13:00:00", "14:00:00"]
     assert work.jobs() == sorted(run.job_id for run in work.runs())
+
+
+def test_a_clock_that_was_half_an_hour_ahead_and_is_set_right_holds_up_nothing(small):
+    beat, other = small.beat(**EVERY_MINUTE), small.beat(**EVERY_MINUTE)
+    small.to("03-01 12:31", beat)
+    small.to("03-01 12:01", beat, other)
+    small.to("03-01 12:02", other, beat)
+    small.to("03-01 12:31", beat, other)
+    assert small.ticks() == ["12:31:00", "12:01:00", "12:02:00"]
 
 
 def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):

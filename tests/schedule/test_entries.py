@@ -9,16 +9,19 @@ import click
 import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
+from celery.signals import celeryd_init
+from pydantic import BaseModel
 
 from relevo import config
 from relevo.app import create_app
-from relevo.errors import OptionError
-from relevo.job import endings, failures
-from relevo.schedule import control
+from relevo.drivers import driver_for
+from relevo.errors import DriverError, OptionError
+from relevo.job import cancel, clearing, endings, failures
+from relevo.schedule import control, turn
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
 from relevo.store import audit, outcomes, schedules
-from tests.schedule.conftest import at
+from tests.schedule.conftest import QUEUE, at
 
 NOON = crontab(minute=0, hour=12)
 GOOD = {"task": "shop.count", "schedule": NOON}
@@ -33,6 +36,10 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ({"task": "shop.count", "schedule": "0 12 * * *"}, r"expected schedule to be seconds, .* got '0 12 \* \* \*'"),
         ({"task": "shop.count", "schedule": object()}, "expected schedule to be seconds"),
         ({"task": "shop.count", "schedule": -5}, "expected an interval of at least 0.1 s, got -5"),
+        ({"task": "shop.count", "schedule": 1e14}, "must have magnitude"),
+        ({"task": "shop.count", "schedule": timedelta.max}, "expected a schedule that comes, 'Every .*' never does"),
+        ({**GOOD, "args": [object()]}, "Object of type object is not JSON serializable"),
+        ({**GOOD, "task": "other.count", "kwargs": {"of": {1}}, "options": {"serializer": "nosj"}}, "nosj"),
         ({**GOOD, "catchup": "one"}, "got 'catchup'; did you mean 'catch_up'"),
         ({**GOOD, "catch_up": "alll"}, "expected catch_up to be one, none, all, got 'alll'; did you mean 'all'"),
         ({**GOOD, "catch_up_limit": 0}, "expected catch_up_limit to be a whole number"),
@@ -43,6 +50,10 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ({**GOOD, "options": {"connection": "datbase"}}, "no connection named 'datbase'; did you mean 'database'"),
         ({**GOOD, "options": {"connection": "sync"}}, "expected a connection that keeps a queue, got 'sync'"),
         ({**GOOD, "options": {"tries": -1}}, "tries"),
+        ({**GOOD, "options": {"countdown": "soon"}}, "the option countdown to be a number of seconds, got 'soon'"),
+        ({**GOOD, "options": {"expires": True}}, "expires to be a number of seconds or a datetime, got True"),
+        ({**GOOD, "options": {"headers": "x"}}, "the option headers to be a dict, got 'x'"),
+        ({**GOOD, "options": {"connection": "database", "queue": "q" * 256}}, "queue to have 1 to 255 characters"),
         ({**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"}, "unexpected keyword argument 'number'"),
     ],
 )  # fmt: skip
@@ -66,10 +77,60 @@ def test_a_name_that_can_not_be_stored_is_an_error(small, name):
         entries_of(app)
 
 
+@pytest.mark.parametrize("name", ["no\0n", "\udcff"])
+def test_a_name_that_no_database_takes_is_an_error(small, name):
+    with pytest.raises(OptionError, match="expected its name to be a text"):
+        entries_of(small.deployed(**{name: GOOD}))
+    assert schedules.page(small.store, name) == []
+
+
+def test_an_option_that_is_nearly_one_is_warned_of(small, caplog):
+    caplog.set_level("WARNING", logger="relevo")
+    small.beat(noon={**GOOD, "options": {"quue": "low", "x-of-our-own": 1, "expires": 60}})
+    assert "entry 'noon': no option named 'quue'; did you mean 'queue'? It travels with the message." in caplog.text
+    assert caplog.text.count("no option named") == 1
+
+
+class Order(BaseModel):
+    number: int
+
+
+def test_models_of_pydantic_are_arguments_of_an_entry(small):
+    app = small.deployed()
+
+    @app.task(name="shop.order", pydantic=True, shared=False)
+    def order(given: Order):
+        """Takes a model."""
+
+    app.conf.beat_schedule = {"noon": {"task": "shop.order", "schedule": 60.0, "args": [Order(number=7)]}}
+    small.to("03-01 12:01", small.beat(app))
+    assert len(small.jobs()) == 1
+
+
 def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):
     with click.Context(click.Command("beat")), pytest.raises(SystemExit, match="2"):
         Scheduler(small.deployed(noon={"task": "shop.count"}))
     assert capsys.readouterr().err == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+
+
+def test_a_wrong_entry_ends_the_start_of_a_worker_that_has_a_beat(small, capsys):
+    app = small.deployed(noon={"task": "shop.count"})
+    started = {"instance": SimpleNamespace(app=app), "sender": "a@here"}
+    with click.Context(click.Command("worker")), pytest.raises(SystemExit, match="2"):
+        celeryd_init.send(**started, options={"beat": True})
+    assert capsys.readouterr().err == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+    celeryd_init.send(**started, options={"beat": False})
+    celeryd_init.send(**started, options={"beat": True, "scheduler": "another:Scheduler"})
+
+
+def test_entries_that_are_added_when_the_app_is_complete_are_found(small):
+    app = small.deployed()
+
+    def add(sender, **_signal):
+        sender.add_periodic_task(60.0, sender.tasks["shop.count"].s(), name="added")
+
+    app.on_after_finalize.connect(add)
+    assert set(entries_of(app)) == {"added"}
 
 
 def test_a_task_of_another_project_is_dispatched_by_its_name(small, caplog):
@@ -140,6 +201,37 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
     outcomes.write(small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))])
     small.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM relevo_history"))
     assert [run.state for run in small.runs()] == ["completed", "cancelled", "failed"]
+
+
+def test_a_run_whose_job_is_cleared_or_deleted_was_cancelled(small):
+    beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
+    driver = driver_for(beat.app.conf.broker_url)
+    small.to("03-01 12:01", beat)
+    assert clearing.clear(beat.app, driver, QUEUE) == 1
+    small.to("03-01 12:02", beat)
+    assert cancel.delete(beat.app, driver, small.store, small.jobs()) == 1
+    assert [(run.state, run.ended_at is None) for run in small.runs()] == [("cancelled", False)] * 2
+
+
+def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
+    beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
+    run = turn.by_hand(beat.way, beat.schedule["noon"], "ann")
+    made = turn.sending(beat.schedule["noon"], run, ([], {}))
+    refusing = SimpleNamespace(put=lambda _: (_ for _ in ()).throw(DriverError("too long")))
+    small.store.write(lambda connection: beat.way.put_or_fail(refusing, connection, [made]))
+    assert [run.state for run in small.runs()] == ["failed"]
+
+
+def test_a_run_that_was_put_back_is_shown_with_its_later_end_whatever_history_keeps(small):
+    small.environ["RELEVO_HISTORY"] = "failed"
+    beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
+    small.to("03-01 12:01", beat)
+    first = endings.cancelled(request(beat.app, small.runs()[0]), "no")
+    again = endings.completed(request(beat.app, small.runs()[0]), 0.1)
+    outcomes.write(small.store, [first])
+    assert [run.state for run in small.runs()] == ["cancelled"]
+    outcomes.write(small.store, [again])
+    assert [run.state for run in small.runs()] == ["completed"]
 
 
 # --- what people see ------------------------------------------------------------------------------------------------
