@@ -41,12 +41,14 @@ def make(row: Report | Export, name: str, what: str, title: str, tables: Iterabl
         size = storage.disk(disk).put(path, file)  # type: ignore[arg-type]
     with session() as db:
         kept = db.get(type(row), row.id)
-        if kept is not None:  # else its user is gone, and cleanup finds the file by its path
+        if kept is not None:
             kept.state, kept.disk, kept.path, kept.size, kept.error = State.COMPLETED, disk, path, size, None
             kept.finished_at = now()
             kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
             email.once(db, f"{row.__tablename__}-{row.id}-ready", "document_ready", row.user_id, what=what,
                        link=link(kept), until=f"{kept.expires_at:%Y-%m-%d %H:%M} UTC")  # fmt: skip
+    if kept is None:  # its user is gone meanwhile, and nobody would find the file
+        storage.disk(disk).delete(path)
     return size
 
 

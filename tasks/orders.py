@@ -26,6 +26,8 @@ from tasks.accepting import hand_in
 from tasks.tables import Table, write
 
 MOST_LINES = 100
+#: What a database's integer holds.
+MOST_CENTS = 2**31 - 1
 _STEP: dict[str, Any] = {"bind": True, "tries": 3, "timeout": 60, "backoff": [5, 30],
                          "tags": lambda order_id: ["order", f"order:{order_id}"]}  # fmt: skip
 #: Somebody's money waits for it: it is tried for three days before people have to look.
@@ -41,8 +43,10 @@ def place(user_id: int, store_id: int, lines: Mapping[int, int], shipping: str |
         prices = {product.id: product.price for product in found}
         if missing := sorted(lines.keys() - prices.keys()):
             raise OptionError(f"expected products of the store {store_id}, got {missing}")
-        order = Order(user_id=user_id, store_id=store_id, shipping=shipping,
-                      total=sum(prices[product] * quantity for product, quantity in lines.items()))  # fmt: skip
+        total = sum(prices[product] * quantity for product, quantity in lines.items())
+        if total > MOST_CENTS:
+            raise OptionError(f"expected an order of at most {_money(MOST_CENTS)}, got {_money(total)}")
+        order = Order(user_id=user_id, store_id=store_id, shipping=shipping, total=total)
         order.lines = [OrderLine(store_product_id=product, quantity=quantity, price=prices[product])
                        for product, quantity in lines.items()]  # fmt: skip
         db.add(order)

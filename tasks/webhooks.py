@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import httpx
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -28,6 +29,8 @@ from tasks import app, email, outgoing, storage
 from tasks.accepting import accept
 
 LONGEST_BODY = 60_000
+#: Seconds for the beginning of an answer that comes byte by byte; then there is time left to write the line of the log.
+PATIENCE = 25
 _OK, _REFUSED, _BROKEN = 200, 300, 500
 
 
@@ -74,7 +77,8 @@ def tags_of(webhook_id: int) -> list[str]:
     return ["webhook", f"webhook:{webhook_id}"]
 
 
-@app.task(name="webhooks.deliver", bind=True, tries=5, timeout=30, backoff=[30, 60, 120, 300, 600], tags=tags_of)
+@app.task(name="webhooks.deliver", bind=True, tries=5, timeout=30, soft_time_limit=PATIENCE,
+          backoff=[30, 60, 120, 300, 600], tags=tags_of)  # fmt: skip
 def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
     """Deliver a webhook; the status of the answer."""
     with session() as db:
@@ -108,6 +112,9 @@ def _asked(hook: Webhook, log: Delivery) -> int:
         answer = outgoing.post(hook.url, body, headers_of(hook.user_id, f"msg_{hook.id}", body),
                                private=settings.application().private_webhooks)  # fmt: skip
         log.status, log.answer = answer.status, answer.text
+    except SoftTimeLimitExceeded as error:
+        log.error = f"no answer within {PATIENCE} seconds"
+        raise ReceiverError(log.error) from error
     except BaseException as error:
         log.error = f"{type(error).__name__}: {error}"[:1000]
         if isinstance(error, httpx.HTTPError):

@@ -10,7 +10,7 @@ import click
 
 from relevo import clock
 from relevo.cli.broker import store_of
-from relevo.cli.options import Duration, Hours, limit_option, which_jobs
+from relevo.cli.options import ROW, Duration, Hours, limit_option, which_jobs
 from relevo.cli.output import (
     complain,
     confirm,
@@ -46,7 +46,7 @@ def failed() -> None:
 @failed.command("list")
 @which_jobs
 @click.option("--since", type=Duration(), help="Only those that failed within 90 (seconds), 15m, 4h or 2d.")
-@click.option("--before", type=click.IntRange(1), metavar="ID", help="Only those with a lower number: the next page.")
+@click.option("--before", type=ROW, metavar="ID", help="Only those with a lower number: the next page.")
 @limit_option
 @json_option
 @click.pass_context

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Longer than this is a slip; what is 8,000 years away can't even be told.
+_LONGEST_DAYS = 36_500
 
 
 class Duration(click.ParamType[float]):
@@ -22,7 +24,10 @@ class Duration(click.ParamType[float]):
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", str(value).strip())
         if found is None or not float(found[1]):
             self.fail(f"expected a duration such as 90, 15m, 4h or 2d, got {value!r}", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or "s"]
+        seconds = float(found[1]) * _UNITS[found[2] or "s"]
+        if seconds > _LONGEST_DAYS * _UNITS["d"]:
+            self.fail(f"expected a duration of at most {_LONGEST_DAYS}d, got {value!r}", param, ctx)
+        return seconds
 
 
 class Hours(click.ParamType[float]):
@@ -45,6 +50,9 @@ def which_jobs(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(f"--{name}", help=help_)(command)
     return command
 
+
+#: The number of a row: none has more digits.
+ROW = click.IntRange(1, 10**18)
 
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many."

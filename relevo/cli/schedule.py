@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from relevo.cli.broker import driver_of, store_of
-from relevo.cli.options import Duration, limit_option
+from relevo.cli.options import ROW, Duration, limit_option
 from relevo.cli.output import complain, json_option, moment, one_line_errors, say, show
 from relevo.schedule import control, entry
 from relevo.schedule.control import View
@@ -38,7 +38,7 @@ def list_entries(context: click.Context, as_json: bool) -> None:
 
 @schedule.command("history")
 @click.argument("name", metavar="[ENTRY]", required=False)
-@click.option("--before", type=click.IntRange(1), metavar="ID", help="Only those before this run: the next page.")
+@click.option("--before", type=ROW, metavar="ID", help="Only those before this run: the next page.")
 @limit_option
 @json_option
 @click.pass_context

@@ -54,11 +54,14 @@ class Scheduler(celery.beat.Scheduler):
             raise
 
     def _warn_of_strangers(self) -> None:
-        """A task that isn't here may be another project's, whose workers know it."""
+        """A task that isn't here may be another project's, whose workers know it; an option may be for them, too."""
         for name, entry in self.schedule.items():
             if entry.task not in self.app.tasks:
                 near = did_you_mean(entry.task, self.app.tasks)
                 logger.warning("entry %r: no task named %r here%s", name, entry.task, near)
+            for option in entry.options.keys() - entries.OPTIONS:
+                if near := did_you_mean(str(option), entries.OPTIONS):
+                    logger.warning("entry %r: no option named %r%s It travels with the message.", name, option, near)
 
     def tick(self, *_args: Any, **_options: Any) -> float:
         """Take the turns that are due. Returns the seconds until there is something to do again."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
+from celery import Celery
+from celery.app.amqp import AMQP
 from celery.backends.base import DisabledBackend
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab
 from kombu import serialization
 from kombu.exceptions import KombuError
+from kombu.messaging import Producer
 
 from relevo import clock
 from relevo.database.columns import LONGEST_NAME
+from relevo.drivers import checks
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
+from relevo.job.options import OVERRIDES
 from relevo.job.task import Task
 from relevo.schedule import catchup, words
 from relevo.schedule.ticks import LAST, Ticks, ticks_of
@@ -24,6 +30,15 @@ from relevo.schedule.ticks import LAST, Ticks, ticks_of
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
 CLEANUP = "celery.backend_cleanup"
+#: What `options` are known: those of ours, and what Celery and kombu take as they send a job.
+OPTIONS = OVERRIDES.union(
+    {"queue"}, *(signature(each).parameters for each in (Celery.send_task, AMQP.as_task_v2, Producer.publish))
+)
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("countdown", (int, float), "a number of seconds"),
+    ("expires", (int, float, datetime), "a number of seconds or a datetime"),
+    ("headers", Mapping, "a dict"),
+)
 
 
 class Entry(ScheduleEntry):
@@ -103,6 +118,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
 def _check_words(name: Any, said: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise OptionError(f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}")
+    checks.text("its name", name)
     if not isinstance(said, Mapping):
         raise OptionError(f"expected a dict with task and schedule, got {said!r}")
     for key in said:
@@ -126,6 +142,7 @@ def _check(entry: Entry) -> None:
         raise OptionError(f"expected a task's name and a list of args, got {entry.task!r} and {entry.args!r}")
     if not isinstance(entry.kwargs, dict) or not isinstance(entry.options, dict):
         raise OptionError(f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}")
+    _check_options(entry.options)
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
     if "connection" in options:
@@ -136,15 +153,28 @@ def _check(entry: Entry) -> None:
         dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
     if isinstance(task, Task):
         dispatch.given(task, dispatch.overridden(task, options))
-    if (task is None or isinstance(task, Task)) and not any(
-        isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())
-    ):
-        if task is not None:
-            dispatch.check_arguments(task, entry.args, entry.kwargs)
-        _check_message(entry, task)
+    if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
+        _check_arguments(entry, task)
 
 
-def _check_message(entry: Entry, task: Task | None) -> None:
-    """Raise KombuError unless the arguments can travel: otherwise every turn of the entry would fail."""
-    serializer = entry.options.get("serializer") or getattr(task, "serializer", None)
-    serialization.dumps((entry.args, entry.kwargs), serializer or entry.app.conf.task_serializer)
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Those that Celery trips over as it makes the message, each time anew."""
+    for name, kind, said in _KINDS:
+        value = options.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise OptionError(f"expected the option {name} to be {said}, got {value!r}")
+    queue = getattr(options.get("queue"), "name", options.get("queue"))
+    if queue is not None:
+        checks.name("queue", str(queue))
+
+
+def _check_arguments(entry: Entry, task: Any) -> None:
+    """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn would fail."""
+    args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
+    if isinstance(task, Task):
+        dispatch.check_arguments(task, args, kwargs)
+        serializer = serializer or task.serializer
+        if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001  as Celery sends them
+            args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
+    if task is None or isinstance(task, Task):
+        serialization.dumps((args, kwargs), serializer or entry.app.conf.task_serializer)

@@ -121,7 +121,7 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
     mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_of(name)).first() is None:
-        _add(connection, name, schedule, now)
+        _add(connection, name, schedule, now - BACK)  # forgotten under a living beat: this tick isn't left out
         row = connection.execute(mine).first()
     return None if row is None else _state(row)
 
@@ -165,7 +165,7 @@ def page(store: Store, name: str | None = None, *, before: int | None = None, li
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
     query = _told().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
-        query = query.where(runs.c.entry == name)
+        query = query.where(runs.c.entry == texts.name(name))
     if before is not None:
         query = query.where(runs.c.id < before)
     return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]

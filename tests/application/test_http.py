@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
@@ -525,3 +527,18 @@ def test_every_route_under_api_but_the_login_needs_a_token(nobody):
                     filled if "{" not in filled else filled[: filled.index("{")] + "1" + filled[filled.index("}") + 1 :]
                 )
                 problem(nobody.request(method, filled), 401)
+
+
+def test_a_disk_that_is_full_while_an_upload_arrives_is_told_and_the_same_can_be_sent_again(api, shop, monkeypatch):
+    """It was an error 500: only the files' own disk had been thought of, not the folder of temporary files."""
+
+    class Full(tempfile.SpooledTemporaryFile):
+        def write(self, _data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = {"params": {"name": "a.txt"}, "content": b"abc", "headers": {"Idempotency-Key": "full"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "SpooledTemporaryFile", Full)
+        answer = api.post("/api/files", **said)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert api.post("/api/files", **said).status_code == 201

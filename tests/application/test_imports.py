@@ -128,7 +128,8 @@ def test_an_import_that_has_failed_and_is_put_back_is_done(shop):
 @pytest.mark.parametrize(
     ("data", "told"),
     [(b"", "expected the first line to name"), (b"a,b\n1,2\n", "got 'a,b"),
-     (b"name,email\n\xff,x@y.z\n", "expected UTF-8"),
+     (b"name,email\n\xff,x@y.z\n", "expected UTF-8"), (b"name,email\rA,a@example.com\r", "can't be read"),
+     (b"name,email,Email\nA,a@example.com,b@example.com\n", "got 'name,email,Email"),
      (b"name,email\n" + b"x" * 100_001, "lines of at most 100,000 bytes"), (b"PK\x03\x04\x00\x00", "expected")],
 )  # fmt: skip
 def test_what_is_no_csv_of_users_fails_at_once_and_its_owner_is_told(shop, data, told):
@@ -145,3 +146,27 @@ def test_a_file_with_no_rows_ends_at_once(shop):
     shop.queue.drain()
     assert shop.row(Import, number).state == "completed"
     assert shop.subjects == ["Import people.csv: 0 good, 0 bad"]
+
+
+def test_a_nul_is_a_bad_row_and_not_a_chunk_that_can_not_be_written(shop):
+    """PostgreSQL keeps no NUL: all rows of its chunk were bad."""
+    number = uploaded(shop, "name,email\nA,a\0a@example.com\nB,b@example.com\n")
+    told = run(shop, number)
+    assert ("expected an address" in told[1], told[2]) == (True, None)
+    with session() as db:
+        kept = db.scalars(select(ImportRow.email).filter_by(import_id=number).order_by(ImportRow.number)).all()
+    assert kept == ["aa@example.com", "b@example.com"]
+
+
+def test_split_again_while_its_chunks_end_it_stays_completed(shop, monkeypatch):
+    """The job was killed behind its dispatch, and runs again: it looked before the last chunk ended."""
+    number, real = uploaded(shop, "name,email\nA,a@example.com\n"), imports.split
+
+    def slowly(file):
+        monkeypatch.setattr(imports, "split", real)
+        run(shop, number)
+        return real(file)
+
+    monkeypatch.setattr(imports, "split", slowly)
+    shop.queue.run(imports.users, number).assert_completed({"import": number, "skipped": "it is completed"})
+    assert shop.row(Import, number).state == "completed"

@@ -136,3 +136,10 @@ def test_an_order_that_makes_no_sense_is_refused_at_once(shop, store, lines):
     with pytest.raises(OptionError, match="expected"):
         orders.place(store[0], store[1], lines)
     shop.queue.assert_nothing_dispatched()
+
+
+def test_an_order_of_more_than_a_database_s_integer_is_refused_at_once(shop, store):
+    """PostgreSQL refuses the row: the answer was that the database is away, each time anew."""
+    with pytest.raises(OptionError, match=r"at most 21474836\.47 EUR, got 30000000\.00 EUR"):
+        orders.place(store[0], store[1], {store[2][0]: 20_000_000})
+    shop.queue.assert_nothing_dispatched()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.models import Attendee, Event, Export, File, FileVersion, Report, State, session
+from app.models import Attendee, Event, Export, File, FileVersion, Report, State, User, session
 from tasks import documents, email, exports, reports, storage
 
 
@@ -104,6 +104,20 @@ def test_a_second_run_makes_nothing_and_mails_nothing_twice(shop):
         reports.generate.delay(number)
         shop.queue.drain()
     assert len(shop.mails) == 1
+
+
+def test_a_report_that_is_gone_when_it_is_made_leaves_no_file(shop, monkeypatch):
+    user, real = shop.user(), documents.write
+    number = report(shop, user)
+
+    def deleting(*words):
+        real(*words)
+        with session() as db:
+            db.delete(db.get_one(User, user.id))
+
+    monkeypatch.setattr(documents, "write", deleting)
+    shop.queue.run(reports.generate, number).assert_completed()
+    assert [file for file in (shop.folder / "files").rglob("*") if file.is_file()] == []
 
 
 def test_a_disk_that_is_full_is_tried_twice_and_then_the_user_is_told(shop):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+from types import SimpleNamespace
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import select
 from standardwebhooks.webhooks import Webhook as Verifier
 
@@ -115,6 +117,39 @@ def test_a_long_answer_is_not_read_to_its_end(private, receiver):
     webhooks.send(private.user().id, receiver.url, {})
     private.queue.drain()
     assert len(log()[0].answer) == outgoing.LONGEST_ANSWER
+
+
+def test_an_answer_is_kept_as_it_came_and_not_unpacked(private, receiver):
+    """A megabyte may be a gigabyte of zeros; and the status counts, whatever the body is."""
+    receiver.say((200, b"no gzip at all", {"Content-Encoding": "gzip"}))
+    webhooks.send(private.user().id, receiver.url, {})
+    private.queue.drain()[0].assert_completed()
+    assert (log()[0].answer, receiver.asked[0].headers["accept-encoding"]) == ("no gzip at all", "identity")
+
+
+def test_an_answer_that_drips_is_left_when_its_status_is_known(monkeypatch):
+    came, moments = [], iter([0, 4, 6])
+
+    def drops():
+        while True:
+            came.append(b"x")
+            yield b"x"
+
+    monkeypatch.setattr(outgoing, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    assert outgoing._beginning(SimpleNamespace(iter_raw=drops)) == "xx"
+
+
+def test_an_answer_whose_beginning_drips_is_a_line_of_the_log_too(private, receiver, monkeypatch):
+    """Its attempt was killed at its timeout, and nobody could see that there had been one."""
+
+    def dripping(*_words, **_others):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(outgoing, "post", dripping)
+    webhooks.send(private.user().id, receiver.url, {})
+    private.queue.drain()[0].assert_retried(30, with_="no answer within 25 seconds")
+    assert log()[0].error == "no answer within 25 seconds"
+    assert webhooks.deliver.soft_time_limit < webhooks.deliver.options.timeout
 
 
 # --- private addresses ------------------------------------------------------------------------------------------------

@@ -84,4 +84,6 @@ def test_a_wrong_entry_is_one_line(app, run):
 
 def test_bad_words_are_misuse(app, run):
     assert run(schedule, "pause", "often", "--for", "soon").exit_code == 2
+    assert run(schedule, "pause", "often", "--for", "3000000d").exit_code == 2  # its end could not be told any more
     assert run(schedule, "history", "--before", "-1").exit_code == 2
+    assert run(schedule, "history", "--before", "9" * 20).exit_code == 2

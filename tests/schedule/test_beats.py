@@ -367,3 +367,12 @@ def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
     assert schedules.prune(work.store, at("03-05 00:00")) == len(before) - 1 + 2
     assert [run.tick[:16] for run in work.runs()] == before[-1:]
     assert set(schedules.read(work.store)) == {"hourly", "each"}
+
+
+def test_an_entry_that_was_forgotten_under_its_beat_runs_its_tick(work):
+    beat = work.beat(**hourly())
+    work.beat(**EVERY_MINUTE)  # another project's: for it the entry is gone, and after a week it is forgotten
+    schedules.prune(work.store, at("03-10 00:00"))
+    assert "hourly" not in schedules.read(work.store)
+    work.to("03-01 13:00", beat)
+    assert work.ticks("hourly") == ["13:00:00"]

@@ -10,6 +10,7 @@ import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 from celery.signals import celeryd_init
+from pydantic import BaseModel
 
 from relevo import config
 from relevo.app import create_app
@@ -49,6 +50,10 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ({**GOOD, "options": {"connection": "datbase"}}, "no connection named 'datbase'; did you mean 'database'"),
         ({**GOOD, "options": {"connection": "sync"}}, "expected a connection that keeps a queue, got 'sync'"),
         ({**GOOD, "options": {"tries": -1}}, "tries"),
+        ({**GOOD, "options": {"countdown": "soon"}}, "the option countdown to be a number of seconds, got 'soon'"),
+        ({**GOOD, "options": {"expires": True}}, "expires to be a number of seconds or a datetime, got True"),
+        ({**GOOD, "options": {"headers": "x"}}, "the option headers to be a dict, got 'x'"),
+        ({**GOOD, "options": {"connection": "database", "queue": "q" * 256}}, "queue to have 1 to 255 characters"),
         ({**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"}, "unexpected keyword argument 'number'"),
     ],
 )  # fmt: skip
@@ -70,6 +75,36 @@ def test_a_name_that_can_not_be_stored_is_an_error(small, name):
     app.conf.beat_schedule = {name: GOOD}
     with pytest.raises(OptionError, match="expected its name to be a text of 1 to 255 characters"):
         entries_of(app)
+
+
+@pytest.mark.parametrize("name", ["no\0n", "\udcff"])
+def test_a_name_that_no_database_takes_is_an_error(small, name):
+    with pytest.raises(OptionError, match="expected its name to be a text"):
+        entries_of(small.deployed(**{name: GOOD}))
+    assert schedules.page(small.store, name) == []
+
+
+def test_an_option_that_is_nearly_one_is_warned_of(small, caplog):
+    caplog.set_level("WARNING", logger="relevo")
+    small.beat(noon={**GOOD, "options": {"quue": "low", "x-of-our-own": 1, "expires": 60}})
+    assert "entry 'noon': no option named 'quue'; did you mean 'queue'? It travels with the message." in caplog.text
+    assert caplog.text.count("no option named") == 1
+
+
+class Order(BaseModel):
+    number: int
+
+
+def test_models_of_pydantic_are_arguments_of_an_entry(small):
+    app = small.deployed()
+
+    @app.task(name="shop.order", pydantic=True, shared=False)
+    def order(given: Order):
+        """Takes a model."""
+
+    app.conf.beat_schedule = {"noon": {"task": "shop.order", "schedule": 60.0, "args": [Order(number=7)]}}
+    small.to("03-01 12:01", small.beat(app))
+    assert len(small.jobs()) == 1
 
 
 def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, TypeVar
 
@@ -54,18 +55,23 @@ class BatchStatus(BaseModel):
     finished_at: datetime | None
 
 
+@contextlib.contextmanager
+def on_the_disk() -> Iterator[None]:
+    """503 for a disk that is full or away."""
+    try:
+        yield
+    except OSError as error:
+        raise HTTPException(503, "the disk can't take it just now; try again", {"Retry-After": "5"}) from error
+
+
 async def received(request: Request) -> BinaryIO:
     """The body of a request, on the disk beyond a megabyte. 413 when it is larger than APP_UPLOAD_LIMIT."""
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - its route closes it
-    try:
-        size = await _copied(request, file, settings.application().upload_limit)
-    except BaseException:
-        file.close()
-        raise
-    if not size:
-        file.close()
-        raise HTTPException(400, "expected the bytes of a file as the body of the request, got nothing")
-    file.seek(0)
+    with on_the_disk(), contextlib.ExitStack() as unless_read:
+        file = unless_read.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
+        if not await _copied(request, file, settings.application().upload_limit):
+            raise HTTPException(400, "expected the bytes of a file as the body of the request, got nothing")
+        file.seek(0)
+        unless_read.pop_all()  # its route closes it
     return file  # type: ignore[return-value]
 
 
@@ -86,12 +92,9 @@ Name = Annotated[str, Query(min_length=1, max_length=255, description="What the 
 
 def stored(store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO) -> Kept:
     """Have an upload stored, and closed."""
-    with file:
+    with file, on_the_disk():
         once.check()
-        try:
-            return store(asking.id, name, file)
-        except OSError as error:
-            raise HTTPException(503, "the disk can't take it just now; try again", {"Retry-After": "5"}) from error
+        return store(asking.id, name, file)
 
 
 @router.post("/api/files", status_code=201, openapi_extra=BODY)

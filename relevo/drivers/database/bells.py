@@ -3,8 +3,8 @@
 * SQLite: `PRAGMA data_version` says whether another connection has committed anything. It costs microseconds and no
   lock; the table is read only when it changed. Linux tells of each write to the WAL (`filewatch.py`), so it is asked
   then, and elsewhere every `interval`.
-* PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. After silence it looks for jobs, not for mail. Where LISTEN can't work (PgBouncer in
-  transaction mode) the look every `interval` is enough by itself.
+* PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. After silence it looks for jobs, not for
+  mail. Where LISTEN can't work (PgBouncer in transaction mode) the look every `interval` is enough by itself.
 * MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
 
 None of them rings for a job that comes due: a bell's interval is never longer than the time until the next one does.
