@@ -191,9 +191,10 @@ def workers(context: click.Context) -> Iterator[Finding]:
 def schedule(context: click.Context) -> Iterator[Finding]:
     """Its entries can be dispatched, and a beat comes for them."""
     app = context.obj.app
+    app.loader.import_default_modules()
+    app.finalize()  # until then entries may be added
     if app.settings.connection.driver == "sync" or not app.conf.beat_schedule:
         return
-    app.loader.import_default_modules()
     try:
         found = control.views(app)
     except DriverError:

@@ -60,8 +60,8 @@ def run(context: click.Context, name: str, as_json: bool) -> None:
     """Run an entry now, once, also a paused one. Its next run stays when it was."""
     app, number = _noted(context, "run entry", name)
     made = control.run(app, name, _who())
-    audit.settle(store_of(context), number, f"job {made.job_id}")
-    say(f"{name!r} runs as job {made.job_id}.", as_json, **_run(made))
+    audit.settle(store_of(context), number, f"job {made.job_id}" if made.state is None else control.told(made))
+    say(control.told(made), as_json, **_run(made))
 
 
 @schedule.command("pause")

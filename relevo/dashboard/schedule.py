@@ -95,7 +95,7 @@ class RunEntry(OfEntry):
 
     def act(self, *_arguments: str) -> str:
         run = control.run(self.application.capp, self.field("entry"), str(self.current_user))
-        return f"{run.entry} runs as job {run.job_id}."
+        return control.told(run)
 
 
 class PauseEntry(OfEntry):

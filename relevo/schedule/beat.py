@@ -110,7 +110,8 @@ class Scheduler(celery.beat.Scheduler):
             return
         self._wrong.pop(entry.name, None)
         for run in made:
-            logger.info("entry %r, due %s: dispatched %s as %s", entry.name, run.tick, entry.task, run.job_id)
+            done = "dispatched" if run.state is None else "another job has the unique key of"
+            logger.info("entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id)
         if made and self.way.sharing(turn.connection_of(entry)) is None:
             self._behind = True
 

@@ -74,6 +74,13 @@ def run(app: Any, name: str, by: str) -> Run:
     return turn.by_hand(delivery_of(app), entries.find(app, name), by)
 
 
+def told(run: Run) -> str:
+    """What became of a run by hand, for people."""
+    if run.state is not None:
+        return f"{run.entry!r} has not run: another job has its unique key."
+    return f"{run.entry!r} runs as job {run.job_id}."
+
+
 def pause(app: Any, name: str, seconds: float | None) -> float | None:
     """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises OptionError."""
     entry, now = entries.find(app, name), _now(app)

@@ -11,7 +11,6 @@ Instants are POSIX seconds.
 
 from __future__ import annotations
 
-import copy
 import math
 from bisect import bisect_right
 from collections import deque
@@ -31,6 +30,8 @@ SHORTEST = 0.1
 LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 # Two instants nearer than this are one: what a database gives back may be a hair off.
 SAME = 0.0005
+# So near to each other, in seconds, no two events of the sun are.
+SUN = 1.0
 # A 29th of February that is to be a Monday comes once in 28 years, and 40 over a century's turn.
 MOST_DAYS = 366 * 41
 # So many steps are gone by one's own schedule at a time.
@@ -94,13 +95,13 @@ class Crontab:
         return None
 
     def until(self, since: float, now: float, most: int) -> list[float]:
-        found: list[float] = []
+        found: set[float] = set()  # what falls into a gap at midnight may be a tick of the next day, too
         last = self._day(now) + 1
         for day in range(last, max(self._day(since) - 1, last - MOST_DAYS) - 1, -1):
-            found += [tick for tick in reversed(self._of_day(day)) if since + SAME < tick <= now + SAME]
+            found.update(tick for tick in self._of_day(day) if since + SAME < tick <= now + SAME)
             if len(found) >= most:
                 break
-        return sorted(found[:most])
+        return sorted(found)[-most:]
 
     def _day(self, instant: float) -> int:
         return clock.utc(instant).astimezone(self.zone).toordinal()
@@ -135,16 +136,26 @@ def _exists(local: datetime) -> bool:
 
 
 class Asked:
-    """A schedule that only knows how long it is until its next tick."""
+    """A schedule that only knows how long it is until its next tick.
+
+    Asked at a tick it may tell the same one again, a hair later: instants are rounded to the millisecond here, and a
+    sunset is told up to 0.1 s differently from one asking to the next. So the next one is further away than that.
+    """
 
     def __init__(self, schedule: Any) -> None:
         self.schedule = schedule
+        self._apart = SUN if isinstance(schedule, schedules.solar) else SHORTEST - SAME
 
     def after(self, instant: float) -> float | None:
-        asked, moment = copy.copy(self.schedule), clock.utc(instant)
+        at = self._told(instant)
+        return at if at - instant > self._apart else self._told(instant + self._apart)
+
+    def _told(self, instant: float) -> float:
+        moment, asked = clock.utc(instant), object.__new__(type(self.schedule))
+        asked.__dict__.update(vars(self.schedule))  # `copy` would lose what Celery knows nothing of
         asked.nowfun = lambda: moment
         seconds = asked.is_due(moment)[1]
-        if isinstance(seconds, (int, float)) and SAME < seconds < math.inf:
+        if isinstance(seconds, (int, float)) and 0 < seconds < math.inf:
             return round(instant + seconds, 3)
         raise OptionError(f"expected {self.schedule!r} to say when it is next due, got {seconds!r}")
 

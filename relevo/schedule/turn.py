@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from relevo import clock
+from relevo.drivers import receipts
 from relevo.drivers.database.dialects import DIALECTS
 from relevo.drivers.database.server_clock import ServerClock
-from relevo.errors import OptionError
+from relevo.drivers.receipts import Receipt
+from relevo.errors import DriverError, OptionError
 from relevo.job import connections
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, sending_of
 from relevo.job.members import SCHEDULED
 from relevo.schedule import words
 from relevo.schedule.entry import Entry
-from relevo.store import schedules
+from relevo.store import schedules, tally
 from relevo.store.outbox import Sending
-from relevo.store.schedules import Run, State
+from relevo.store.schedules import Run, RunEnd, State
 from relevo.store.session import Store
 
 #: The header that says when a job was due, beside that of its entry: `self.request.schedule_due`.
@@ -49,6 +53,8 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
     """
     arguments = entry.arguments()  # not in the transaction: it may ask the same database
 
+    asked: list[Receipt] = []
+
     def taken(connection: Connection) -> tuple[State | None, list[Run]]:
         state = schedules.claimed(connection, entry.name, words.written(entry.schedule), now)
         if state is None or state.is_paused(now):
@@ -56,7 +62,9 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
         due, passed = entry.rule.due(entry.ticks, state.begin(now), now)
         found = (_tick(entry, tick, now) for tick in due)
         made = [run for run in found if schedules.record(connection, run)]
-        way(connection, [sending(entry, run, arguments) for run in made])
+        sendings = [sending(entry, run, arguments) for run in made]
+        asked[:] = [receipts.ask(run.job_id) for run in made]
+        way(connection, sendings)
         since = state.since if passed is None else passed
         since = now if since > now + schedules.AHEAD else since
         if since != state.since:
@@ -66,6 +74,7 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
     state, made = way.store.write(taken)
     if made:
         way.after_commit(connection_of(entry))
+        made = _settled(way.store, made, asked)
     return state, made
 
 
@@ -74,14 +83,27 @@ def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
     now, job_id = clock_of(way.store)(), str(uuid.uuid4())
     run = Run(entry.name, job_id, now, now, job_id, by)
     arguments = entry.arguments()
+    asked: list[Receipt] = []
 
     def ran(connection: Connection) -> None:
         schedules.record(connection, run)
-        way(connection, [sending(entry, run, arguments)])
+        made = sending(entry, run, arguments)
+        asked[:] = [receipts.ask(job_id)]
+        way(connection, [made])
 
     way.store.write(ran)
     way.after_commit(connection_of(entry))
-    return run
+    return _settled(way.store, [run], asked)[0]
+
+
+def _settled(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
+    """The runs, of which those have ended that have no job of their own: another had its unique key."""
+    left = [run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None]
+    ends = [RunEnd(id_, tally.CANCELLED, clock.now()) for id_ in left]
+    if ends:
+        with suppress(DriverError):  # the store is away: they are shown without an end
+            store.write(lambda connection: schedules.ended(connection, ends))
+    return [replace(run, state=tally.CANCELLED) if run.job_id in left else run for run in made]
 
 
 def connection_of(entry: Entry) -> str:

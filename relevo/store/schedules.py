@@ -121,7 +121,7 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
     mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_of(name)).first() is None:
-        _add(connection, name, schedule, now)
+        _add(connection, name, schedule, now - BACK)  # forgotten under a living beat: this tick isn't left out
         row = connection.execute(mine).first()
     return None if row is None else _state(row)
 

@@ -27,9 +27,11 @@ def run(tmp_path, monkeypatch, nobody_works):
     """Check an app with these settings; returns the exit code and the findings by what they are about."""
     monkeypatch.chdir(tmp_path)
 
-    def run(schedule=None, **settings):
+    def run(schedule=None, when_complete=None, **settings):
         given = {"RELEVO_VAR_DIR": str(tmp_path / "var"), **settings}
         app = create_app("shop", config.load(given, None), beat_schedule=schedule or {})
+        if when_complete is not None:
+            app.on_after_finalize.connect(when_complete)
         ended = CliRunner().invoke(check, ["--json"], obj=SimpleNamespace(app=app))
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
         findings = {}
@@ -56,6 +58,13 @@ def test_an_entry_that_no_beat_comes_for_is_a_warning_and_one_that_can_not_be_is
     code, findings = run({"cleaning": {**cleaning, "schedule": "daily"}})
     assert (code, findings["schedule"][0].state) == (1, "wrong")
     assert "entry 'cleaning' of beat_schedule" in findings["schedule"][0].found
+
+
+def test_entries_that_are_added_when_the_app_is_complete_are_looked_at(run):
+    def add(sender, **_signal):
+        sender.add_periodic_task(60.0, sender.tasks["celery.backend_cleanup"].s(), name="cleaning")
+
+    assert "no beat has come for" in run(when_complete=add)[1]["schedule"][0].found
 
 
 def test_without_any_setting_all_is_well_but_for_the_worker(run, tmp_path):

@@ -50,6 +50,14 @@ def test_run_now_is_a_job_a_run_and_a_line_in_the_audit_log(app, run, driver, st
     assert entry.who.endswith("(command line)")
 
 
+def test_run_now_says_when_a_unique_job_has_another_before_it(app, run, store):
+    app.conf.beat_schedule["often"]["options"]["unique_by"] = []
+    assert "'often' runs as job" in run(schedule, "run", "often").output
+    assert run(schedule, "run", "often").output == "'often' has not run: another job has its unique key.\n"
+    assert [row["state"] for row in json.loads(run(schedule, "history", "--json").output)] == ["cancelled", "pending"]
+    assert audit.page(store)[0].outcome == "'often' has not run: another job has its unique key."
+
+
 def test_history_goes_on_where_the_page_ends(app, run):
     for _ in range(3):
         run(schedule, "run", "often")

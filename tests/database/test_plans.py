@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from relevo.drivers.contract import Lease, NewJob, State
 from relevo.drivers.database.driver import DatabaseDriver
+from tests.database.listening import statements_of
 
 BACKLOG = 3000
 EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN", "mysql": "EXPLAIN"}
@@ -57,11 +58,7 @@ def test_nothing_sorts_the_backlog_or_reads_it_all(driver, verb):
 
 def plans_of(driver, verb):
     """How the database would do each statement of `verb`."""
-    said = []
-    listen = lambda _connection, _cursor, statement, parameters, *_: said.append((statement, parameters))  # noqa: E731
-    event.listen(driver.connections.engine, "before_cursor_execute", listen)
-    verb(driver)
-    event.remove(driver.connections.engine, "before_cursor_execute", listen)
+    said = statements_of(driver, verb)
     explained = [one for one in said if one[0].lstrip().split()[0] in {"SELECT", "UPDATE", "DELETE", "WITH"}]
     with driver.connections.engine.connect() as connection:
         return ["\n".join(_lines(connection, f"{EXPLAIN[driver.name]} {sql}", given)) for sql, given in explained]

@@ -240,6 +240,19 @@ def test_what_was_missed_follows_the_rule_of_the_entry(small, said, expected):
     assert small.ticks() == [*expected, "16:00:00"]
 
 
+def test_many_missed_ticks_are_run_a_portion_a_turn(small):
+    often = {"often": {"task": "shop.count", "schedule": 10.0, "catch_up": "all", "catch_up_limit": 250}}
+    small.beat(**often)
+    small.clock.time = at("03-01 15:20")
+    beat = small.beat(**often)
+    for count in (100, 200, 250):
+        assert len(small.runs()) == count
+        pause = beat.tick()
+        assert (pause < 1) == (len(small.runs()) < 250)
+    dues = [run.due for run in small.runs()]
+    assert dues == [at("03-01 15:20") - 10 * number for number in range(249, -1, -1)]
+
+
 def test_a_tick_that_a_dead_beat_left_is_not_missed_when_another_takes_it_within_a_minute(small):
     small.beat(**hourly(catch_up="none"))
     small.clock.time = at("03-01 13:00:30")
@@ -367,3 +380,12 @@ def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
     assert schedules.prune(work.store, at("03-05 00:00")) == len(before) - 1 + 2
     assert [run.tick[:16] for run in work.runs()] == before[-1:]
     assert set(schedules.read(work.store)) == {"hourly", "each"}
+
+
+def test_an_entry_that_was_forgotten_under_its_beat_runs_its_tick(work):
+    beat = work.beat(**hourly())
+    work.beat(**EVERY_MINUTE)  # another project's: for it the entry is gone, and after a week it is forgotten
+    schedules.prune(work.store, at("03-10 00:00"))
+    assert "hourly" not in schedules.read(work.store)
+    work.to("03-01 13:00", beat)
+    assert work.ticks("hourly") == ["13:00:00"]

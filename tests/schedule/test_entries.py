@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers import driver_for
+from relevo.drivers.contract import State
 from relevo.errors import DriverError, OptionError
 from relevo.job import cancel, clearing, endings, failures
 from relevo.schedule import control, turn
@@ -211,6 +212,27 @@ def test_a_run_whose_job_is_cleared_or_deleted_was_cancelled(small):
     small.to("03-01 12:02", beat)
     assert cancel.delete(beat.app, driver, small.store, small.jobs()) == 1
     assert [(run.state, run.ended_at is None) for run in small.runs()] == [("cancelled", False)] * 2
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the store's broker", "another"])
+def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, redis_url):
+    if elsewhere:
+        small.environ |= {"QUEUE_CONNECTION": "redis", "REDIS_URL": redis_url}
+    app = small.deployed()
+
+    @app.task(name="shop.once", unique_by=(), shared=False)
+    def once():
+        """One at a time."""
+
+    app.conf.beat_schedule = {"noon": {"task": "shop.once", "schedule": 60.0}}
+    beat = small.beat(app)
+    small.to("03-01 12:01", beat)
+    small.to("03-01 12:02", beat)
+    assert control.run(app, "noon", "ann").state == "cancelled"
+    assert [run.state for run in small.runs()] == [None, "cancelled", "cancelled"]
+    driver = driver_for(app.conf.broker_url)
+    assert [job.id for job in driver.peek(QUEUE, State.PENDING, 9)] == [small.runs()[0].job_id]
+    driver.clear(QUEUE)
 
 
 def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):

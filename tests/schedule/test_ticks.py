@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -79,6 +79,16 @@ def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_s
         assert ticks.until(begin, chain[-1] + 0.5, 2) == chain[-2:], made
 
 
+def test_a_day_that_a_zone_leaves_out_brings_no_tick_twice():
+    ticks = ticks_of(cron("Pacific/Apia", minute=0, hour="0,12"))  # Samoa had no 30th of December in 2011
+    begin = datetime(2011, 12, 29, 9, tzinfo=UTC).timestamp()
+    chain = [ticks.after(begin)]
+    for _ in range(4):
+        chain.append(ticks.after(chain[-1]))
+    assert ticks.until(begin, chain[-1], 9) == chain
+    assert ticks.until(begin, chain[-1], 3) == chain[-3:]
+
+
 def test_a_leap_day_is_waited_for():
     day = ticks_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2)).after(at("03-01 00:00"))
     assert clock.utc(day).isoformat() == "2028-02-29T00:00:00+00:00"
@@ -99,6 +109,42 @@ def test_a_schedule_of_ones_own_is_asked_from_tick_to_tick():
     assert ticks.after(1000.0) == 4660.0
     assert ticks.until(1000.0, 9000.0, 10) == [4660.0, 8320.0]
     assert ticks.until(1000.0, 9000.0, 1) == [8320.0]
+
+
+class Daily(schedules.schedule):
+    """One's own with arguments of its own, of which Celery's `__reduce__` knows nothing."""
+
+    def __init__(self, hour):
+        super().__init__(timedelta(days=1))
+        self.hour = hour
+
+    def is_due(self, last_run_at):
+        return schedules.schedstate(False, (self.hour * 3600 - last_run_at.timestamp()) % 86_400 or 86_400)
+
+
+def test_a_schedule_of_ones_own_keeps_what_it_was_made_with():
+    assert ticks_of(Daily(7)).until(0.0, 3 * 86_400.0, 9) == [(24 * day + 7) * 3600.0 for day in range(3)]
+
+
+class Noon(schedules.solar):
+    """The sun at each full hour, as ephem tells of it: once more, a little late, to whoever asks just then."""
+
+    def __init__(self, late):
+        self.late = late
+        super(schedules.solar, self).__init__()
+
+    def is_due(self, last_run_at):
+        since = last_run_at.timestamp() % 3600
+        return schedules.schedstate(False, self.late - since if since < self.late else 3600 - since)
+
+
+@pytest.mark.parametrize("late", [0.0003, 0.1])
+def test_an_event_of_the_sun_is_one_tick_however_often_it_is_told(late):
+    ticks, chain = ticks_of(Noon(late)), [3600.0 * 100]
+    for _ in range(4):
+        chain.append(ticks.after(chain[-1]))
+    assert chain == [3600.0 * hour for hour in range(100, 105)]
+    assert ticks.until(chain[0], chain[-1], 9) == chain[1:]
 
 
 @pytest.mark.parametrize("says", [0, -1, None, float("inf"), float("nan")])

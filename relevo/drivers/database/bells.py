@@ -3,8 +3,8 @@
 * SQLite: `PRAGMA data_version` says whether another connection has committed anything. It costs microseconds and no
   lock; the table is read only when it changed. Linux tells of each write to the WAL (`filewatch.py`), so it is asked
   then, and elsewhere every `interval`.
-* PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. Where LISTEN can't work (PgBouncer in
-  transaction mode) the look every `interval` is enough by itself.
+* PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. After silence it looks for jobs, not for
+  mail. Where LISTEN can't work (PgBouncer in transaction mode) the look every `interval` is enough by itself.
 * MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
 
 None of them rings for a job that comes due: a bell's interval is never longer than the time until the next one does.
@@ -71,7 +71,8 @@ class TimedBell(Bell):
         return min(self.longest, max(SHORTEST_INTERVAL, self._until_due()))
 
     def hear(self) -> bool:
-        """Hears nothing and therefore says yes at every interval."""
+        """Hears nothing and therefore says yes at every interval; at every second one there may be mail, too."""
+        self.is_mail = not self.is_mail
         return True
 
 
@@ -155,6 +156,7 @@ class PostgresqlBell(TimedBell):
         self._dbapi: Any = engine.dialect.dbapi
         self._connection: Any = None
         self._owner = os.getpid()
+        self._notified = float("-inf")
         self._connect()
 
     def _connect(self) -> None:
@@ -167,14 +169,17 @@ class PostgresqlBell(TimedBell):
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
 
     def hear(self) -> bool:
+        self.is_mail = True
         if self.fileno() is None:
             self._connect()
             return True
         try:
             for _ in self._connection.notifies(timeout=0):
-                pass
+                self._notified = time.monotonic()
         except self._dbapi.Error:
             self.close()
+        else:  # mail that came right behind a NOTIFY had none of its own (DEBOUNCE); otherwise silence means no mail
+            self.is_mail = time.monotonic() - self._notified <= self.longest
         return True  # whoever calls was woken by the socket or has waited an interval: either is reason to look
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ class DatabaseDriver(Pausing):
         self._dues = Dues(self.dialect)
         self.ringer = bells.Ringer(self.connections)
         self._trimmed = float("-inf")
+        self._is_idle = False
 
     def _broker_clock(self) -> Callable[[], float]:
         if self.name == "sqlite":
@@ -89,15 +90,28 @@ class DatabaseDriver(Pausing):
             self.ack(done)
             return []
         now = self.now()
-        # To find nothing SQLite would take its write lock and MySQL four round trips; PostgreSQL's claim is as quick.
-        looks_first = not self.dialect.one_statement
-        if looks_first and not done and not self.connections.read(lambda c: self._dues.look(c, queues, now)):
-            return []
-        taken = self._claim(queues, limit, now, now + lease, by, done)
-        if not taken and not looks_first:
+        if not self.dialect.one_statement:
+            # To find nothing SQLite would take its write lock and MySQL four round trips.
+            if not done and not self.connections.read(lambda c: self._dues.look(c, queues, now)):
+                return []
+            return self._claim(queues, limit, now, now + lease, by, done)
+        taken = self._reserve_at_once(queues, limit, now, now + lease, by, done)
+        self._is_idle = not taken
+        return taken
+
+    def _reserve_at_once(
+        self, queues: Sequence[str], limit: int, now: float, until: float, by: str, done: Sequence[Lease]
+    ) -> list[ReservedJob]:
+        """Where a claim is one statement, and as quick as a look."""
+        asked = self._is_idle and not done
+        if asked:  # what is due, which is one statement, rather than to move nothing in a transaction
+            self.connections.read(lambda connection: self._dues.ask(connection, now))
+            self._dues.put_off(now)
+        taken = self._claim(queues, limit, now, until, by, done)
+        if not taken and not asked:
             self.connections.read(lambda connection: self._dues.ask(connection, now))
             if self._dues.next <= now:  # something is due and not moved yet
-                return self._claim(queues, limit, now, now + lease, by, ())
+                return self._claim(queues, limit, now, until, by, ())
         return taken
 
     def _claim(

@@ -37,6 +37,11 @@ class Dues:
         """Find out when something comes due next."""
         self.next = jobs.next_due(connection, now)
 
+    def put_off(self, now: float) -> None:
+        """The queues were empty a moment ago: unless something is due, there is nothing to move."""
+        if self.next > now:
+            self._swept = now
+
     def move(self, connection: Connection, now: float) -> None:
         moved = jobs.mature(connection, self._dialect, now), jobs.rescue(connection, self._dialect, now)
         self._swept = now

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, join, select, update
 
 from relevo.drivers.contract import Binding, Broadcast
 from relevo.drivers.database.statements import insert_if_new
@@ -22,6 +22,21 @@ from relevo.drivers.database.table import bindings, broadcasts, mailboxes
 # A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write would wake
 # everybody who listens for one, which reads, which writes.
 RENEW_AFTER = 0.2
+
+
+# Messages behind what a mailbox has seen, with each of its bindings to their exchange.
+_TO_IT = (bindings.c.mailbox == bindparam("mailbox")) & (bindings.c.exchange == broadcasts.c.exchange)
+_MAIL = (
+    select(broadcasts, bindings.c.pattern, bindings.c.since)
+    .join(bindings, _TO_IT).where(broadcasts.c.id > bindparam("seen")).order_by(broadcasts.c.id)
+)  # fmt: skip
+# An open mailbox, and those messages if there are any.
+_LOOK = (
+    select(mailboxes.c.ttl, mailboxes.c.expires_at, broadcasts.c.id, broadcasts.c.exchange, broadcasts.c.routing_key,
+           bindings.c.pattern, bindings.c.since)
+    .select_from(mailboxes.outerjoin(join(broadcasts, bindings, _TO_IT), broadcasts.c.id > mailboxes.c.seen))
+    .where(mailboxes.c.mailbox == bindparam("mailbox"), mailboxes.c.expires_at > bindparam("now"))
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +121,11 @@ def send(connection: Connection, mail: Mail) -> None:
 
 # --- receive --------------------------------------------------------------------------------------------------------
 def is_worth_opening(connection: Connection, mailbox: str, now: float) -> bool:
-    """Whether a mailbox has mail, or must be renewed. Takes no lock."""
-    box = _open(connection, mailbox, now)
-    if box is None:
+    """Whether a mailbox has mail, or must be renewed. One statement, and no lock: idle workers ask it for ever."""
+    rows = connection.execute(_LOOK, {"mailbox": mailbox, "now": now}).all()
+    if not rows:
         return False
-    return now >= box.expires_at - box.ttl * (1 - RENEW_AFTER) or bool(_unread(connection, box))
+    return now >= rows[0].expires_at - rows[0].ttl * (1 - RENEW_AFTER) or any(_is_for(row) for row in rows)
 
 
 def take(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
@@ -132,12 +147,13 @@ def _open(connection: Connection, mailbox: str, now: float) -> Row[Any] | None:
 
 
 def _unread(connection: Connection, box: Row[Any]) -> list[Row[Any]]:
-    mine = connection.execute(select(bindings).where(bindings.c.mailbox == box.mailbox)).all()
-    later = select(broadcasts).where(
-        broadcasts.c.id > box.seen, broadcasts.c.exchange.in_({binding.exchange for binding in mine})
-    )
-    come = connection.execute(later.order_by(broadcasts.c.id)).all() if mine else []
-    return [row for row in come if any(row.id > binding.since and _fits(binding, row) for binding in mine)]
+    rows = connection.execute(_MAIL, {"mailbox": box.mailbox, "seen": box.seen})
+    return list({row.id: row for row in rows if _is_for(row)}.values())  # each once, however many bindings it fits
+
+
+def _is_for(row: Any) -> bool:
+    """Whether a message (with a mailbox's binding to its exchange beside it, or none) is for that mailbox."""
+    return row.id is not None and row.id > row.since and _fits(row, row)
 
 
 def _fits(binding: Any, message: Any) -> bool:
