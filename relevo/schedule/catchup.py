@@ -21,7 +21,7 @@ from relevo.schedule.ticks import Ticks
 LATE = 60.0
 #: Under `all`, so many are run unless the entry says otherwise, and no more than this.
 LIMIT, MOST = 100, 10_000
-#: So many in one turn, which is one transaction: 10,000 of them held up all who write to a SQLite file for half a minute.
+#: So many in one turn, which is one transaction: 10,000 held up all who write to a SQLite file for half a minute.
 PORTION = 100
 
 
