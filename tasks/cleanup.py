@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from app.models import Answer, Delivery, Export, FileBatch, Import, Mail, Report, RequestCount, Token, session
 from app.models.base import now
@@ -38,7 +38,7 @@ def uploads(older_than: float = 30 * DAY) -> int:
     for row in rows:
         storage.disk(row.disk).delete(row.path)
         with session() as db:
-            db.get_one(Import, row.id).path = ""
+            db.execute(update(Import).where(Import.id == row.id).values(path=""))  # none, if it was deleted meanwhile
     return len(rows)
 
 
@@ -80,7 +80,7 @@ def _expired(model: type[Report | Export]) -> int:
     for row in rows:
         storage.disk(row.disk).delete(row.path)
         with session() as db:
-            db.get_one(model, row.id).path = None
+            db.execute(update(model).where(model.id == row.id).values(path=None))
     return len(rows)
 
 

@@ -82,7 +82,9 @@ def tags_of(webhook_id: int) -> list[str]:
 def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
     """Deliver a webhook; the status of the answer."""
     with session() as db:
-        hook = db.get_one(Webhook, webhook_id)
+        hook = db.get(Webhook, webhook_id)
+    if hook is None:
+        raise LookupError(f"there is no webhook {webhook_id!r}: it was deleted, or is not committed yet")
     if hook.state == "completed":  # one that has failed may have been put back by hand
         return {"webhook": webhook_id, "skipped": "it is completed"}
     log = Delivery(webhook_id=webhook_id, attempt=self.attempt, seconds=0)

@@ -6,10 +6,12 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete
 
 import tasks
-from app.models import Answer, Export, Mail, Report, RequestCount, Token, session
+from app.models import Answer, Export, Import, Mail, Report, RequestCount, Token, session
 from app.models.base import now
+from relevo.disks import LocalDisk
 from relevo.job.listeners import Event, JobEvent
 from relevo.services import Alerts
 from tasks import alerts, cleanup, reports, storage
@@ -34,6 +36,25 @@ def test_the_files_of_documents_that_have_expired_go_and_their_rows_stay(shop):
     assert [shop.row(Report, number).path for number in numbers] == [None, "reports/1"]
     assert not storage.disk("local").exists("reports/-1")
     assert storage.disk("local").exists("reports/1")
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "row"),
+    [(cleanup.documents, Report, {"type": "t", "format": "csv", "expires_at": now()}),
+     (cleanup.uploads, Import, {"name": "a.csv", "finished_at": now() - timedelta(days=31)})],
+)  # fmt: skip
+def test_a_row_that_is_deleted_while_its_file_goes_keeps_no_other_file_there(shop, monkeypatch, task, model, row):
+    user, real = shop.user(), LocalDisk.delete
+    rows = [shop.add(model(user_id=user.id, disk="local", path=f"{n}", **row)).id for n in range(2)]
+
+    def deleted_meanwhile(disk, path):
+        real(disk, path)
+        with session() as db:
+            db.execute(delete(model).where(model.id == rows[0]))
+
+    monkeypatch.setattr(LocalDisk, "delete", deleted_meanwhile)
+    shop.queue.run(task).assert_completed(2)
+    assert not shop.row(model, rows[1]).path
 
 
 def test_records_that_are_needed_no_more_go(shop):

@@ -112,6 +112,10 @@ def test_a_redirect_that_keeps_the_post_is_followed_a_few_times(private, receive
     private.queue.drain()[0].assert_failed(with_="at most 3 redirects")
 
 
+def test_a_webhook_that_was_deleted_says_so(private):
+    private.queue.run(webhooks.deliver, 7).assert_retried(30, with_="there is no webhook 7: it was deleted")
+
+
 def test_a_long_answer_is_not_read_to_its_end(private, receiver):
     receiver.say((200, b"x" * 100_000))
     webhooks.send(private.user().id, receiver.url, {})
