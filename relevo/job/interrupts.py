@@ -42,3 +42,7 @@ class Dropped(Cancelling):
 
 class Replaced(Ignore):
     """Raised by Celery's `replace`: another job goes on in this one's place, under its id."""
+
+
+class Continued(Replaced):
+    """The same of a run of the schedule, whose end is that of the other job."""

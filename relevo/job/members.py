@@ -23,6 +23,8 @@ HEADER = "relevo_member"
 SENT = "relevo_sent"
 #: The header of a job by the clock, the name of its entry: its end is noted with its run.
 SCHEDULED = "schedule_entry"
+#: The header that says when it was due, beside it.
+DUE = "schedule_due"
 #: The task that opens a batch as the link of a chain: the link is done when the batch is.
 OPENER = "relevo.open_batch"
 #: The task that ends a chord: if its job goes, the chord's body, its second argument, never comes.

@@ -13,7 +13,7 @@ from celery.worker import request as celery_request
 
 from relevo.drivers import qos
 from relevo.job import coldstop, dropping, endings, listeners, recorder, wrongs
-from relevo.job.interrupts import Replaced
+from relevo.job.interrupts import Continued, Replaced
 from relevo.job.listeners import Event
 from relevo.job.members import HEADER
 from relevo.job.outcome import cancelled
@@ -60,12 +60,17 @@ class Recorded(celery_request.Request):
         again = isinstance(error, Reject) and error.requeue
         if again or isinstance(error, (Retry, Ignore, Terminated)):
             if isinstance(error, Ignore) and not isinstance(error, Reject) and recorder.current() is not None:
-                self.ending = endings.replaced(self) if isinstance(error, Replaced) else endings.ignored(self)
+                self.ending = self._ended_by(error)
             return
         if listeners.is_heard(Event.FAILED):
             listeners.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
         if recorder.current() is not None:
             self._note_failure(error, exc_info)
+
+    def _ended_by(self, error: Ignore) -> Ending | None:
+        if isinstance(error, Continued):
+            return None  # its run ends with what goes on
+        return endings.replaced(self) if isinstance(error, Replaced) else endings.ignored(self)
 
     def _note_failure(self, error: BaseException, exc_info: Any) -> None:
         try:

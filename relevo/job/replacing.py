@@ -15,7 +15,7 @@ from celery.canvas import Signature, _chain, _chord, group
 
 from relevo.job import chord_members, members
 from relevo.job.delivery import delivery_of
-from relevo.job.interrupts import Replaced
+from relevo.job.interrupts import Continued, Replaced
 from relevo.job.members import Membership
 from relevo.store import outbox
 
@@ -40,7 +40,14 @@ class Replacing(celery.Task):
         """Celery's `replace`: the job goes on as `sig`, under its id, and in its place in a batch."""
         if places := members.read(self.request.headers):
             sig = _in_place(self.app, sig, places)
+        if not isinstance(sig, (group, _chain, _chord)) and (run := self._scheduled()):
+            sig = sig.clone().set(headers={**(sig.options.get("headers") or {}), **run})
         return super().replace(sig)
+
+    def _scheduled(self) -> dict[str, Any]:
+        """What says of which run of the schedule this is the job; nothing if links come behind it."""
+        headers = {} if self.request.chain else self.request.headers or {}
+        return {name: headers[name] for name in (members.SCHEDULED, members.DUE) if name in headers}
 
     def on_replace(self, sig: Any) -> Any:
         if self.request.is_eager:
@@ -50,7 +57,8 @@ class Replacing(celery.Task):
             uuid = str(self.request.id)
             delivery_of(self.app).write_patiently(lambda connection: outbox.came(connection, [uuid]))
         sig.delay()
-        raise Replaced("Replaced by new task")
+        is_run = members.SCHEDULED in (sig.options.get("headers") or {})
+        raise (Continued if is_run else Replaced)("Replaced by new task")
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
         """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same member."""

@@ -26,7 +26,7 @@ from relevo.errors import DriverError, OptionError
 from relevo.job import connections
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, sending_of
-from relevo.job.members import SCHEDULED
+from relevo.job.members import DUE, SCHEDULED
 from relevo.schedule import words
 from relevo.schedule.entry import Entry
 from relevo.store import schedules, tally
@@ -34,8 +34,6 @@ from relevo.store.outbox import Sending
 from relevo.store.schedules import Run, RunEnd, State
 from relevo.store.session import Store
 
-#: The header that says when a job was due, beside that of its entry: `self.request.schedule_due`.
-DUE = "schedule_due"
 _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from relevo import clock
 from relevo.job import recorder
-from relevo.store import failed, history, metrics
+from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
+from relevo.store.schedule_tables import runs
+from relevo.store.schedules import Run
 from tests.job.test_failed_jobs import app, driver, held, store, worker  # noqa: F401  fixtures
 from tests.waiting import eventually
 
@@ -111,3 +114,26 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
         assert held(driver) == 5
         recorder.stop()
     assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(each.id for each in results)
+
+
+def test_a_run_of_the_schedule_whose_job_is_replaced_ends_as_what_goes_on_in_its_place(app, worker, store):  # noqa: F811
+    dues = []
+
+    @app.task(name="shop.goes_on", shared=False, bind=True)
+    def goes_on(self):
+        raise self.replace(self.app.signature("shop.ends"))
+
+    @app.task(name="shop.ends", shared=False, bind=True)
+    def ends(self):
+        dues.append(self.request.schedule_due)
+        raise ValueError("no")
+
+    def state():
+        return store.read(lambda connection: connection.execute(select(runs.c.state)).scalar())
+
+    run = Run("noon", "a tick", 7.0, 7.0, "the-run")
+    store.write(lambda connection: schedules.record(connection, run))
+    goes_on.apply_async(task_id=run.job_id, headers={"schedule_entry": "noon", "schedule_due": 7.0})
+    with worker():
+        eventually(state)
+        assert (state(), dues) == ("failed", [7.0])
