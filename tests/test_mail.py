@@ -86,6 +86,7 @@ def test_a_mail_arrives_with_text_and_html(settings, inbox):
         "a@b@c",
         "a b@c",
         "a@b\nBcc: x@y.z",
+        "=?utf-8?q?a=0D=0AX?=@b.org",
         "a@b,c@d",
         "Ada <a@b.c>",
         "a@b..c",
@@ -101,6 +102,16 @@ def test_what_is_no_address_is_refused_at_once(to):
 def test_what_is_no_subject_is_refused_at_once(subject):
     with pytest.raises(MailError, match="expected a subject"):
         Message("ada@example.com", subject, "text")
+
+
+@pytest.mark.parametrize("words", ["=?utf-8?q?A=0D=0ABcc:_all@example.com?=", "=?utf-8?b?QQ0KQmNjOiB4QHkub3Jn?="])
+def test_what_an_encoded_word_hides_is_no_header(settings, inbox, words):
+    """Its letters are printable; what Python makes of them was a line of its own, in a subject that a user chose."""
+    send(settings, Message("ada@example.com", f"Hello {words}", "text", name=words))
+    (mail,) = inbox.mails
+    assert mail["Bcc"] is None
+    assert mail["Subject"].startswith("Hello =")
+    assert mail["To"].addresses[0].addr_spec == "ada@example.com"
 
 
 def test_a_refusal_for_good_is_not_worth_another_try_and_one_for_now_is(settings, inbox):

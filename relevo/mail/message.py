@@ -12,6 +12,8 @@ from relevo.errors import MailError
 
 LONGEST_ADDRESS = 254
 LONGEST_SUBJECT = 255
+#: How an encoded word begins.
+_ENCODED = "=?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Message:
         mail = EmailMessage()
         mail["From"] = sender
         printable = "".join(letter for letter in self.name if letter.isprintable())
-        mail["To"] = Address(printable, addr_spec=self.to) if self.to.isascii() else self.to
-        mail["Subject"] = self.subject
+        mail["To"] = Address(_undecoded(printable), addr_spec=self.to) if self.to.isascii() else self.to
+        mail["Subject"] = _undecoded(self.subject)
         mail["Date"] = formatdate(clock.now())
         if self.id:
             domain = parseaddr(sender)[1].rpartition("@")[2]
@@ -48,8 +50,16 @@ class Message:
         return mail
 
 
+def _undecoded(text: str) -> str:
+    """Without encoded words (RFC 2047): the header would have what is in them, line ends and further headers too.
+
+    (CVE-2024-6923: Python refuses such a header since 3.11.10; the mail would not be sent.)
+    """
+    return text.replace(_ENCODED, "= ?")
+
+
 def _check_address(to: str) -> None:
     local, at, domain = to.rpartition("@")
-    plain = to.isprintable() and not any(letter in to for letter in ' ,;:<>()[]\\"')
+    plain = to.isprintable() and _ENCODED not in to and not any(letter in to for letter in ' ,;:<>()[]\\"')
     if not (local and at and domain) or not plain or len(to) > LONGEST_ADDRESS or ".." in to or to.count("@") != 1:
         raise MailError(f"expected the address of a mail, got {to!r:.80}")
