@@ -7,8 +7,6 @@ seen, so that short jobs don't pay a transaction each; what turns out to wait fo
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from relevo.drivers import gate, messages, shift
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
+from relevo.drivers.leases import holder
 from relevo.drivers.ledger import Ledger
 from relevo.drivers.suspensions import Suspensions
 
@@ -36,7 +35,7 @@ class Intake:
 
     def __init__(self, driver: Driver, ledger: Ledger) -> None:
         self._driver, self._ledger = driver, ledger
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = holder()
         self._reserved: deque[ReservedJob] = deque()
         self._reserved_at = self._collected_at = time.monotonic()
         self._handed = 0

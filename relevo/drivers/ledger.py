@@ -12,24 +12,15 @@ Once nobody consumes any more (`write_through`), each is written at once by whoe
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
-from relevo.drivers.gate import Gate
-from relevo.drivers.roster import Roster
+from relevo.drivers.leases import Leases
 from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
-
-# A lease is renewed this many times in its own length, so that two failures in a row don't lose it.
-RENEWALS_PER_LEASE = 3
-# Seconds between tries while the broker is away.
-RETRY = 0.5
-# After this part of a lease without a renewal this process has stood still, or is about to lose its leases anyway.
-LATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +32,16 @@ class Changed:
     due: float
 
 
-class Ledger:
-    """The leases this process holds at one broker, of `lease` seconds each. Any thread may call any method."""
+class Ledger(Leases):
+    """The leases this process holds at one broker, and what is to be written of those that end."""
 
     #: True in a worker: its consumer may reconnect while jobs run, so a closed channel is no reason to put them back.
     outlives_channels = False
 
     def __init__(self, driver: Driver, lease: float) -> None:
-        self.driver = driver
-        self.lease = lease
+        super().__init__(driver, lease)
         self.write_through = False
-        #: Told of every job that leaves; it writes what it has to say before a lease is ended.
-        self.gate = Gate()
-        self._held: dict[str, Lease] = {}
-        self._roster = Roster()
-        self._renewed = time.monotonic()
-        self._done: list[Lease] = []
         self._back: dict[str, Changed] = {}
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def take(self, jobs: Iterable[ReservedJob]) -> list[ReservedJob]:
         """These are ours now. Returns those that are to be started: all, but for what has come back to us."""
@@ -189,57 +170,12 @@ class Ledger:
                 self._held.pop(token, None)
                 self._back.pop(token, None)
 
+    def write_for_nobody_else_does(self) -> None:
+        if self.write_through:
+            self.write_back()
+            self.flush()
+
     @property
     def puts_back(self) -> bool:
         """Whether something still has to be put back."""
         return bool(self._back)
-
-    def holds(self, token: str) -> bool:
-        return token in self._held
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._keep, name="relevo-leases", daemon=True)
-            self._thread.start()
-
-    def _keep(self) -> None:
-        pause = self.lease / RENEWALS_PER_LEASE
-        while not self._stop.wait(pause):
-            pause = self.lease / RENEWALS_PER_LEASE if self.renew() else min(RETRY, self.lease / RENEWALS_PER_LEASE)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether leases may have ended because this process stood still: they are renewed before anything is taken."""
-        return bool(self._held) and time.monotonic() - self._renewed > self.lease * LATE
-
-    def renew(self) -> bool:
-        """Extend every lease once. Returns whether the broker took it."""
-        with self._lock:
-            held = dict(self._held)
-        leases = list(held.values())
-        started = time.monotonic()
-        self.gate.write()  # what ended is not renewed: nothing may depend on its lease for longer
-        try:
-            lost = self.driver.extend(leases, self.lease)
-            if self.write_through:
-                self.write_back()
-                self.flush()
-        except DriverUnavailableError as error:
-            logger.warning("%d leases could not be renewed: %s", len(leases), error)
-            return False
-        except DriverError:
-            logger.exception("%d leases could not be renewed", len(leases))
-            return False
-        self._renewed = time.monotonic()
-        self._forget({lease.token for lease in lost}, held, self._renewed - started)
-        return True
-
-    def _forget(self, lost: set[str], held: dict[str, Lease], took: float) -> None:
-        with self._lock:
-            gone = [token for token, lease in held.items() if lease.token in lost and self._held.get(token) == lease]
-            for token in gone:
-                self.gate.left(token)
-                del self._held[token]
-        if gone:
-            logger.warning("%d leases had ended, their jobs may run again (the renewal took %.1f s)", len(gone), took)

@@ -37,6 +37,10 @@ class Roster:
         self._names[job.lease.token] = name
         return None
 
+    def name_of(self, token: str) -> Name | None:
+        """The name of the job that came with this token, while it is here."""
+        return self._names.get(token)
+
     def leave(self, token: str) -> Name | None:
         """It is here no longer. Returns its name, or None if it was not here."""
         name = self._names.pop(token, None)
@@ -54,5 +58,8 @@ class Roster:
 
     def has_ended(self, job: ReservedJob) -> bool:
         """Whether this is a job that has ended here, and the broker doesn't know. It is told once."""
-        name = (job.lease.key, job.id)
+        return self.is_over((job.lease.key, job.id))
+
+    def is_over(self, name: Name) -> bool:
+        """The same of a job by its name."""
         return self._over.pop(name, name) is None

@@ -108,11 +108,35 @@ def back(driver, clock, ledger, token):
         clock.forward(61)
         assert driver.rescue() == 1
         if lost:
+            [theirs] = driver.reserve(["default"], 1, 60, "other")
             assert ledger.renew()
             assert not ledger.holds(token)
+            driver.release([theirs.lease])
         return driver.reserve(["default"], 1, 60, "me")
 
     return come_back
+
+
+def test_what_goes_back_changed_is_taken_back_first(driver, clock, ledger, token):
+    ledger.put_back(token, 100, "changed", 7)
+    clock.forward(61)
+    assert driver.rescue() == 1
+    assert ledger.renew()
+    ledger.write_back()
+    [view] = driver.peek("default", State.DELAYED)
+    assert (view.payload, view.attempts) == ("changed", 7)
+
+
+@pytest.mark.parametrize(("leaves", "size"), [(Ledger.done, 0), (lambda ledger, token: ledger.release([token]), 1)])
+def test_one_that_leaves_while_it_is_taken_back_has_left(driver, clock, ledger, token, monkeypatch, leaves, size):
+    clock.forward(61)
+    assert driver.rescue() == 1
+    hold = driver.hold
+    monkeypatch.setattr(driver, "hold", lambda *given: leaves(ledger, token) or hold(*given))
+    assert ledger.renew()
+    ledger.flush()
+    sizes = driver.sizes("default")
+    assert (sizes.pending, sizes.reserved) == (size, 0)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -56,10 +56,10 @@ def test_two_workers_on_one_sqlite_file_run_a_thousand_jobs_once_each(site: Site
 
 @pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
 def test_a_worker_that_stood_still_for_longer_than_a_lease_goes_on_with_what_it_runs(site: Site, tmp_path: Path):
-    """Its job has come back to the queue meanwhile, and nobody else is there to take it."""
+    """Its job has come back to the queue meanwhile, and nobody has taken it; this worker has no place for another."""
     gate = tmp_path / "gate"
     site.dispatch("hold", [0], str(gate))
-    with site.worker("-c", "2") as worker:
+    with site.worker("-c", "1") as worker:
         site.until(lambda: site.started)
         worker.signal(signal.SIGSTOP)
         site.until(lambda: site.driver.rescue() and site.sizes() == (1, 0, 0))
