@@ -191,10 +191,10 @@ _EVENTS = (
     (Event.RESCUED, task_received, listeners.received),
 )
 
-# Not for an app that runs its jobs in place: there Celery's own runs them in beat.
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
 
-_AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True}
+_AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True,
+            "beat_scheduler": "relevo.schedule.in_place:Scheduler"}  # fmt: skip
 
 
 def _check_names(config: Iterable[str]) -> None:

@@ -6,6 +6,7 @@
     turn.py      an entry's turn: claim and job in one transaction of the store
     beat.py      the scheduler that `celery beat` runs
     embedded.py  the beat in a worker, `celery worker -B`
+    in_place.py  the scheduler of an app that runs its jobs in place
     words.py     a schedule for people
 
 What they keep is in relevo/store/schedules.py.

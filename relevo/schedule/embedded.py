@@ -13,9 +13,6 @@ from typing import Any
 
 from celery import platforms, signals
 
-from relevo import commands
-from relevo.errors import OptionError
-
 #: The scheduler whose entries are looked at; another one has rules of its own.
 SCHEDULER = "relevo.schedule.beat:Scheduler"
 
@@ -29,11 +26,7 @@ def install() -> None:
 def _check(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
     app = instance.app
     if options.get("beat") and (options.get("scheduler") or app.conf.beat_scheduler) == SCHEDULER:
-        try:
-            importlib.import_module("relevo.schedule.entry").entries_of(app)  # not sooner: few workers have a beat
-        except OptionError as error:
-            commands.end(str(error))
-            raise
+        importlib.import_module("relevo.schedule.entry").checked(app)  # not sooner: few workers have a beat
 
 
 def _end_with_worker(**_signal: Any) -> None:

@@ -17,7 +17,7 @@ from kombu import serialization
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
-from relevo import clock
+from relevo import clock, commands
 from relevo.database.columns import LONGEST_NAME
 from relevo.drivers import checks
 from relevo.errors import OptionError, RelevoError, did_you_mean
@@ -91,6 +91,15 @@ def entries_of(app: Any) -> dict[str, Entry]:
     if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
         given[CLEANUP] = {"task": CLEANUP, "schedule": crontab("0", "4", "*"), "options": {"expires": 12 * 3600}}
     return {name: _entry(app, name, said) for name, said in given.items()}
+
+
+def checked(app: Any) -> dict[str, Entry]:
+    """The same for a command, which a wrong one ends with a line that names it."""
+    try:
+        return entries_of(app)
+    except OptionError as error:
+        commands.end(str(error))
+        raise
 
 
 def find(app: Any, name: str) -> Entry:

@@ -10,6 +10,7 @@ import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 from celery.signals import celeryd_init
+from kombu.utils.imports import symbol_by_name
 from pydantic import BaseModel
 
 from relevo import config
@@ -167,8 +168,28 @@ def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_othe
         return create_app("shop", config.load(given, None), **said).conf.beat_scheduler
 
     assert scheduler("database") == "relevo.schedule.beat:Scheduler"
-    assert scheduler("sync") == "celery.beat:PersistentScheduler"
+    assert scheduler("sync") == "relevo.schedule.in_place:Scheduler"
     assert scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
+
+
+def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_missed_ticks(tmp_path, capsys):
+    app, ran = create_app("shop", config.load({"QUEUE_CONNECTION": "sync", "RELEVO_VAR_DIR": str(tmp_path)}, None)), []
+
+    @app.task(name="shop.count", shared=False)
+    def count():
+        ran.append(1)
+
+    app.conf.beat_schedule = {"noon": {"task": "shop.count", "schedule": 0.1, "catch_up": "all", "catch_up_window": 9}}
+    scheduler = symbol_by_name(app.conf.beat_scheduler)
+    for _ in range(2):  # the second time with what the first has kept in its file
+        beat = scheduler(app=app, schedule_filename=str(tmp_path / "kept"))
+        beat.apply_entry(beat.reserve(beat.schedule["noon"]))
+        beat.close()
+    assert ran == [1, 1]
+    app.conf.beat_schedule["noon"]["catch_up"] = "alll"
+    with click.Context(click.Command("beat")), pytest.raises(SystemExit, match="2"):
+        scheduler(app=app, schedule_filename=str(tmp_path / "kept"))
+    assert "entry 'noon' of beat_schedule" in capsys.readouterr().err
 
 
 def test_where_jobs_run_in_place_nothing_is_run_now(small):

@@ -68,8 +68,7 @@ class MemoryDriver(Pausing):
         checks.jobs(jobs)
         with self._lock:
             self._changes += 1
-            now = self.now()
-            return [self._jobs.put(job, now) for job in jobs]
+            return self._jobs.put(jobs, self.now())
 
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()

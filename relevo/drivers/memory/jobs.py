@@ -24,7 +24,13 @@ class Jobs:
         self._turns = Turns()
         self._parked: dict[str, dict[int, float]] = {}
 
-    def put(self, new: NewJob, now: float) -> Placed:
+    def put(self, jobs: Sequence[NewJob], now: float) -> list[Placed]:
+        placed = [self._put(job, now) for job in jobs]
+        for queue in {job.queue for job in jobs if job.fair_key is not None}:
+            self._turns.give(self._in(queue, State.PENDING, now))
+        return placed
+
+    def _put(self, new: NewJob, now: float) -> Placed:
         holder = self._unique.get(new.unique_key) if new.unique_key is not None else None
         if holder is not None and new.unique_for is not None and holder.created_at <= now - new.unique_for:
             self.unlock([holder])
@@ -43,7 +49,6 @@ class Jobs:
         job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now,
                   fair_key=new.fair_key)  # fmt: skip
         self._living[key] = job
-        self._turns.give(self._in(new.queue, State.PENDING, now) if new.fair_key is not None else ())
         if job.unique_key is not None:
             self._unique[job.unique_key] = job
         return Placed(job.id, created=True)

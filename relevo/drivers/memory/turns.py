@@ -22,11 +22,17 @@ class Turns:
     def give(self, pending: Iterable[Job]) -> None:
         """Give a turn to each of these pending jobs that has none, where somebody takes turns."""
         waiting = list(pending)
-        for job in sorted(waiting, key=lambda job: (job.available_at, job.key)):
+        without = [job for job in waiting if job.turn is None]
+        first: dict[tuple[str, int], float] = {}
+        for job in waiting if without else ():
+            if job.turn is not None:
+                place = (job.queue, job.priority)
+                first[place] = min(job.turn, first.get(place, job.turn))
+        for job in sorted(without, key=lambda job: (job.available_at, job.key)):
             place = (job.queue, job.priority)
-            if job.turn is None and (job.fair_key is not None or place in self._ends):
+            if job.fair_key is not None or place in self._ends:
                 ends, key = self._ends[place], job.fair_key or ""
-                given = [one.turn for one in waiting if (one.queue, one.priority) == place and one.turn is not None]
-                start = min(given, default=max(ends.values(), default=0.0))
+                start = first[place] if place in first else max(ends.values(), default=0.0)
                 job.turn = max(start, ends.get(key, 0.0))
+                first.setdefault(place, job.turn)
                 ends[key] = job.turn + 1
