@@ -21,7 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app import settings
-from app.models import Delivery, Webhook, session
+from app.models import Delivery, User, Webhook, session
 from app.models.base import now
 from relevo import clock
 from relevo.errors import JobFailedError
@@ -54,6 +54,8 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
     except IntegrityError:  # the same is on its way
         with session() as db:
             there = db.scalars(select(Webhook.id).filter_by(pending_key=key)).one_or_none()
+            if there is None and db.get(User, user_id) is None:
+                raise
         return (there, False) if there is not None else send(user_id, url, body)
     return row.id, True
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from app.models import Delivery, Webhook, session
@@ -232,6 +233,12 @@ def test_what_is_no_url_is_refused_where_it_is_given(shop, url):
     with pytest.raises(RefusedUrlError, match="expected an url"):
         webhooks.send(shop.user().id, url, {})
     shop.queue.assert_nothing_dispatched()
+
+
+def test_a_user_who_is_gone_is_not_taken_for_the_same_on_its_way(shop):
+    """It was looked for, not found and sent again, until Python's stack was full."""
+    with pytest.raises(IntegrityError):
+        webhooks.send(7, "http://example.com", {})
 
 
 def test_a_body_that_is_too_long_is_refused_where_it_is_given(shop):

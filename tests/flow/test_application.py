@@ -108,7 +108,7 @@ def test_a_store_gets_its_catalogue_and_an_order_goes_through_its_steps(firm):
         assert db.get_one(StoreProduct, product).stock == 7
 
     over = firm.post("/api/orders", json={**given, "lines": [{"product_id": product, "quantity": 8}]})["id"]
-    told = firm.until(f"/api/orders/{over}", lambda row: row["failed_at"])
+    told = firm.until(f"/api/orders/{over}", lambda row: row["refunded_at"])
     assert (told["reserved_at"], "out of stock" in told["error"]) == (None, True)
     firm.until_mailed(f"Your order {over} could not be taken")
     assert asked(firm, "/payments/ch7/refunds")

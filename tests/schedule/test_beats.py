@@ -344,6 +344,17 @@ def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
     assert turn.by_hand(beat.way, entry, "ann").run_by == "ann"
 
 
+@pytest.mark.parametrize("until", [None, at("03-01 14:40")])
+def test_what_was_missed_before_a_pause_is_not_made_up_for(small, until):
+    small.beat(**hourly(catch_up="all"))
+    small.clock.time = at("03-01 14:30")
+    schedules.pause(small.store, "hourly", "", small.clock.time, until)
+    small.clock.time = at("03-01 14:45")
+    schedules.resume(small.store, "hourly", small.clock.time)
+    small.beat(**hourly(catch_up="all")).tick()
+    assert small.ticks() == []
+
+
 def test_a_pause_with_an_end_ends_by_itself(small):
     beat = small.beat(**hourly())
     schedules.pause(small.store, "hourly", "", small.clock.time, at("03-01 14:00"))
