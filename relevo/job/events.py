@@ -37,9 +37,19 @@ class Dispatcher(EventDispatcher):
         super().__init__(*args, **options)
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002  Celery's name
-        """Send an event, unless its channel is one of ours and knows that nobody hears it."""
+        """Send an event, unless its channel is one of ours and knows that nobody hears it.
+
+        On ours none waits for a broker that is away, nor is kept for it: an event tells of now. (Celery tries to send a
+        heartbeat for ever, from a thread that has the lock meanwhile: a worker that was told to stop waited for it.)
+        """
         is_unheard = getattr(getattr(self.producer, "_channel", None), "is_unheard", None)
-        return None if is_unheard and is_unheard(self._key(type)) else super().send(type, *args, **fields)
+        if is_unheard is None:
+            return super().send(type, *args, **fields)
+        if is_unheard(self._key(type)):
+            return None
+        sent = super().send(type, *args, **(fields | {"retry": False}))
+        self._outbound_buffer.clear()
+        return sent
 
     def _key(self, type: str) -> str:  # noqa: A002
         group = group_from(type)

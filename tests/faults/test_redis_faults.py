@@ -103,6 +103,23 @@ def test_a_restart_longer_than_the_lease_loses_nothing(server, tmp_path):
         scene.ends(twice=range(12))
 
 
+def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_stops_and_loses_nothing(server, tmp_path):
+    """Its heartbeat was tried for ever, from a thread that had the lock which the stop waited for."""
+    site = Site(server.url, tmp_path, SHORT, IMPATIENT)
+    with site.worker("-c", "2", "--heartbeat-interval", "1") as worker:
+        scene = Scene(site, worker)
+        server.stop()
+        scene.noticed()
+        scene.gate.touch()
+        time.sleep(SHORT * 1.5)  # the fault itself, in which a heartbeat is due
+        assert worker.stop() == 0
+    server.start()
+    with site.worker("-c", "2"):
+        site.until(lambda: site.ended == set(range(12)))
+        site.until(site.empty)
+    assert site.twice() <= {0, 1}
+
+
 def test_connections_that_are_killed_are_made_again(server, scene):
     for _ in range(3):
         server.client.client_kill_filter(_type="normal", skipme=True)
