@@ -58,7 +58,7 @@ class Errand:
 
     def wait(self) -> None:
         """Wait for the end. Raises what the action has raised."""
-        with wait():
+        with wait(), self._end.rung_by_signals():
             while not self._over:
                 self._end.wait()
         self._end.ring()  # for whoever this one has interrupted: the wait has taken what was in the pipe

@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
+import threading
+from collections.abc import Iterator
 
 
 class Waker:
@@ -23,6 +26,22 @@ class Waker:
     def ring(self) -> None:
         with contextlib.suppress(BlockingIOError):  # a full pipe will wake its reader as well
             os.write(self._write, b"!")
+
+    @contextlib.contextmanager
+    def rung_by_signals(self) -> Iterator[None]:
+        """Within the block every signal rings, too (in the main thread, which alone may ask for it).
+
+        One that comes just before the wait, or that another thread receives, would not end it, and its handler runs in
+        the main thread only when that comes back to Python.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def wait(self, timeout: float | None = None, also: int | None = None) -> tuple[bool, bool]:
         """Wait, at most `timeout` seconds if given. Returns whether it was rung, and whether `also` became readable."""

@@ -72,7 +72,9 @@ def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
     assert done == ["other"]
 
 
-def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewhere):
+    """Also one that does not interrupt the wait: another thread received it, or it came just before."""
     made, served = threading.Event(), threading.Event()
 
     def action():
@@ -94,9 +96,11 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done):
     try:
         with safepoint.wait():
             errand = safepoint.Errand(action)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if elsewhere else ())
             made.set()
             errand.wait()
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGALRM, before[1])
