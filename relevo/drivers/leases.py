@@ -51,7 +51,7 @@ class Leases(ABC):
         self._roster = Roster()
         self._done: list[Lease] = []
         self._renewed = time.monotonic()
-        self._lock = threading.Lock()
+        self._lock, self._renewing = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -69,6 +69,10 @@ class Leases(ABC):
 
     def renew(self) -> bool:
         """Extend every lease once. Returns whether the broker took it."""
+        with self._renewing:  # of two, one would forget what the other is just taking back
+            return self._renew()
+
+    def _renew(self) -> bool:
         with self._lock:
             held = dict(self._held)
         leases = list(held.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -137,6 +138,26 @@ def test_one_that_leaves_while_it_is_taken_back_has_left(driver, clock, ledger, 
     ledger.flush()
     sizes = driver.sizes("default")
     assert (sizes.pending, sizes.reserved) == (size, 0)
+
+
+def test_two_threads_that_find_it_lost_at_once_take_it_back_once(driver, clock, ledger, token, monkeypatch):
+    """The consuming loop and the renewing thread wake together."""
+    clock.forward(61)
+    assert driver.rescue() == 1
+    hold, other = driver.hold, threading.Thread(target=ledger.renew)
+
+    def held_while_another_renews(*given):
+        jobs = hold(*given)
+        monkeypatch.undo()
+        other.start()
+        other.join(0.2)  # it would have forgotten the job by then
+        return jobs
+
+    monkeypatch.setattr(driver, "hold", held_while_another_renews)
+    assert ledger.renew()
+    other.join()
+    assert ledger.holds(token)
+    assert driver.sizes("default").reserved == 1
 
 
 @pytest.mark.parametrize("lost", [False, True])

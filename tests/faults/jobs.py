@@ -63,6 +63,11 @@ def _stopping(**_: Any) -> None:
     note("stopping")
 
 
+@signals.heartbeat_sent.connect
+def _beating(**_: Any) -> None:
+    note("heartbeat")
+
+
 @app.task(name="work")
 def work(number: int, seconds: float = 0.0) -> None:
     note("start", number)

@@ -111,7 +111,8 @@ def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_stops_and_loses_
         server.stop()
         scene.noticed()
         scene.gate.touch()
-        time.sleep(SHORT * 1.5)  # the fault itself, in which a heartbeat is due
+        before = len(site.facts("heartbeat"))
+        site.until(lambda: len(site.facts("heartbeat")) > before + 1)  # so the first one is over
         assert worker.stop() == 0
     server.start()
     with site.worker("-c", "2"):
