@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 
 import tasks
 from app import settings
-from app.http import access, counting, create
+from web import access, counting, create
 from app.models import User, session
 from relevo import config
 from relevo.engine import engine_for

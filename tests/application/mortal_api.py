@@ -19,7 +19,7 @@ import uvicorn
 from sqlalchemy import event
 from sqlalchemy.orm import Session, configure_mappers
 
-from app.http import create, once
+from web import create, once
 from app.models import schema
 from tests.starting import APPLICATION
 

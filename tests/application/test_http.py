@@ -14,9 +14,9 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app.http import access, counting
-from app.http.access import new_token
-from app.http.shapes import Given
+from web import access, counting
+from web.access import new_token
+from web.shapes import Given
 from app.models import (
     Answer,
     Case,

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.http import access
-from app.http.access import new_token
+from web import access
+from web.access import new_token
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 

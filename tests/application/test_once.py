@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app import settings
-from app.http.access import new_token
+from web.access import new_token
 from app.models import Answer, Case, File, User, schema, session
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.engine import engine_for

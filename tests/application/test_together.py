@@ -11,8 +11,8 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.http import create
-from app.http.access import new_token
+from web import create
+from web.access import new_token
 from app.models import (
     Case,
     Distributor,

@@ -136,10 +136,10 @@ def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) ->
         }  # fmt: skip
         with httpx.Client(base_url=environment["APP_URL"], timeout=LONG, verify=False) as client:
             opened = Company(folder, environment, outside, client, queues)
-            api = opened.start("api", "-m", "uvicorn", "app.http:create", "--factory", "--port", str(port))
+            api = opened.start("api", "-m", "uvicorn", "web:create", "--factory", "--port", str(port))
             opened.start_worker()
             try:
-                command = ["-m", "app.user", "Root", "root@example.com", "--admin"]
+                command = ["-m", "web.user", "Root", "root@example.com", "--admin"]
                 made = run(*command, environ=environment, modules=APPLICATION)
                 assert made.returncode == 0, made.stderr
                 client.headers["Authorization"] = f"Bearer {made.stdout.strip()}"

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page, shown
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page, shown
 from app.http.routes.documents import accepted
-from app.http.shapes import Accepted, Id, NewCase, NewOrder, NewStore
+from web.shapes import Accepted, Id, NewCase, NewOrder, NewStore
 from app.models import Case, Distributor, Order, Store, StoreProduct, session
 from relevo.errors import OptionError
 from tasks import cases, catalog, orders

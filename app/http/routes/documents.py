@@ -9,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page, shown
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page, shown
 from app.http.routes.files import BODY, Name, received, stored
-from app.http.shapes import Accepted, Id, NewExport, NewReport
+from web.shapes import Accepted, Id, NewExport, NewReport
 from app.models import Event, Export, Import, ImportRow, Report, session
 from tasks import documents, exports, imports, reports
 from tasks.accepting import accept

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page, shown
-from app.http.shapes import Accepted, Id, NewAttendee, NewEvent
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page, shown
+from web.shapes import Accepted, Id, NewAttendee, NewEvent
 from app.models import Attendee, Event, session
 from tasks import events
 from tasks.accepting import hand_in

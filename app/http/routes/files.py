@@ -15,12 +15,12 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from app import settings
-from app.http import access, once
-from app.http.access import Caller
-from app.http.downloads import PARTS, streamed
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page
-from app.http.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
+from web import access, once
+from web.access import Caller
+from web.downloads import PARTS, streamed
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page
+from web.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
 from app.models import File, FileBatch, FileVersion, session
 from relevo import clock
 from relevo.disks import LinkError

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
-from app.http import problems
+from web import problems
 from app.models import session
 from relevo.drivers import driver_for
 from tasks import app

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page
-from app.http.shapes import Accepted, Id, NewWebhook, Notification
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page
+from web.shapes import Accepted, Id, NewWebhook, Notification
 from app.models import Delivery, Webhook, session
 from tasks import email, webhooks
 from tasks.accepting import hand_in

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page, page
-from app.http.shapes import Id, Login, NewUser
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page, page
+from web.shapes import Id, Login, NewUser
 from app.models import Token, User, session
 from tasks import email
 from tasks.imports import address_of

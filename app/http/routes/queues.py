@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel
 
-from app.http import access
-from app.http.access import Caller
-from app.http.once import OnceRoute
-from app.http.paging import After, Limit, Page
-from app.http.shapes import Id
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page
+from web.shapes import Id
 from relevo import clock
 from relevo.job import again
 from relevo.store import failed, histograms, metrics

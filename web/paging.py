@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy import Select
 
-from app.http.shapes import BIGGEST
+from web.shapes import BIGGEST
 from app.models import session
 
 Limit = Annotated[int, Query(ge=1, le=200)]

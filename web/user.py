@@ -1,4 +1,4 @@
-"""python -m app.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an installation.
+"""python -m web.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an installation.
 
 The token is printed once, and nowhere else. A user who is there gets another token.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 from sqlalchemy import select
 
-from app.http import access
+from web import access
 from app.models import User, session
 from tasks.imports import address_of, name_of
 

@@ -21,7 +21,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import bindparam, select
 
 from app import settings
-from app.http import counting, once
+from web import counting, once
 from app.models import Token, User, reading, session
 from app.models.base import now
 from relevo import clock

@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
-from app.http import problems
+from web import problems
 from app.http.routes import ALL
 from relevo import engine
 

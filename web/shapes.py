@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
 
-from app.http.access import ABILITIES, EVERYTHING
+from web.access import ABILITIES, EVERYTHING
 from relevo import clock
 
 BIGGEST = 2**31 - 1
