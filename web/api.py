@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
 from web import problems
-from app.http.routes import ALL
+from web.routes import ALL
 from relevo import engine
 
 TITLE = "Relevo"

@@ -13,7 +13,7 @@ from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page, shown
-from app.http.routes.files import BODY, Name, received, stored
+from web.routes.files import BODY, Name, received, stored
 from web.shapes import Accepted, Id, NewExport, NewReport
 from app.models import Event, Export, Import, ImportRow, Report, session
 from tasks import documents, exports, imports, reports

@@ -12,7 +12,7 @@ from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page, shown
-from app.http.routes.documents import accepted
+from web.routes.documents import accepted
 from web.shapes import Accepted, Id, NewCase, NewOrder, NewStore
 from app.models import Case, Distributor, Order, Store, StoreProduct, session
 from relevo.errors import OptionError

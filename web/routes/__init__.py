@@ -1,6 +1,6 @@
 """The routes, a module per subject; `ALL` is their order in the documentation."""
 
-from app.http.routes import business, documents, events, files, health, mail, people, queues
+from web.routes import business, documents, events, files, health, mail, people, queues
 
 ALL = (people.router, files.router, mail.router, documents.router, events.router, business.router, queues.router,
        health.router)  # fmt: skip
