@@ -23,9 +23,9 @@ if TYPE_CHECKING:
         RelevoError,
         SettingsError,
     )
-    from relevo.job.listeners import JobEvent, on
+    from relevo.events import JobEvent, on
     from relevo.job.payload import Job
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 __version__ = "0.1.0"
 

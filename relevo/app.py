@@ -18,28 +18,17 @@ from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
 from sqlalchemy import Engine
 
-from relevo import commands, drivers
+from relevo import exit, drivers
 from relevo import config as configuration
 from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import (
-    clearing,
-    coldstop,
-    joining,
-    listeners,
-    opener,
-    permits,
-    prefork,
-    recording,
-    renewal,
-    results,
-    stopping,
-)
-from relevo.job.batching import Batching
-from relevo.job.definition import Defining
-from relevo.job.listeners import Event
+from relevo.job import clearing, coldstop, joining, opener, permits, prefork, recording, renewal, results, stopping
+from relevo import events
+from relevo.batching import Batching
+from relevo.definition import Defining
+from relevo.events import Event
 from relevo.job.middleware import starts
 from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
@@ -62,7 +51,7 @@ class App(Defining, Batching):
         self.limits = Definitions(limits)
         #: What stands around the run of every job whose task doesn't name its own.
         self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
-        options.setdefault("task_cls", "relevo.job.task:Task")
+        options.setdefault("task_cls", "relevo.task:Task")
         super().__init__(main, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -90,7 +79,7 @@ def create_app(
     try:
         return _wire(name, settings or configuration.load(), middleware, limits, config)
     except SettingsError as error:
-        commands.end(str(error))
+        exit.end(str(error))
         raise
 
 
@@ -109,7 +98,7 @@ def _wire(
     celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
-        listeners.heard_by(event, signal, receiver)
+        events.heard_by(event, signal, receiver)
     _prepare_command(settings)
     return app
 
@@ -186,9 +175,9 @@ _WORKER = {
 # Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others come from the request
 # of a worker's main process, `relevo/job/request.py` and `recorded.py`.
 _EVENTS = (
-    (Event.DISPATCHED, after_task_publish, listeners.published),
-    (Event.RESERVED, task_received, listeners.received),
-    (Event.RESCUED, task_received, listeners.received),
+    (Event.DISPATCHED, after_task_publish, events.published),
+    (Event.RESERVED, task_received, events.received),
+    (Event.RESCUED, task_received, events.received),
 )
 
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
@@ -211,7 +200,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
     known = app.amqp.queues
     for name in wanted:
         if name not in known and not app.conf.task_create_missing_queues:
-            commands.end(f"no queue named {name!r}{did_you_mean(name, known)}")
+            exit.end(f"no queue named {name!r}{did_you_mean(name, known)}")
 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
@@ -226,7 +215,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         recording.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
-        commands.end(str(error))
+        exit.end(str(error))
         raise
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app import settings
 from relevo.app import create_app
-from relevo.commands import EXIT_MISUSED
+from relevo.exit import EXIT_MISUSED
 from relevo.errors import SettingsError
 
 # `celery -A` has the working directory on the path only while it loads this module; celeryconfig, app.models and what a

@@ -22,7 +22,7 @@ from relevo.job.chain import NewChain
 from relevo.job.dispatch import Dispatch
 from relevo.job.hooks import FailedHook
 from relevo.job.options import NAMES as OPTIONS
-from relevo.job.task import Task
+from relevo.task import Task
 from relevo.testing.attempt import Attempt
 from relevo.testing.fakes import Fake
 from tests.test_house import our_commands

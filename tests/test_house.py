@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 import relevo
 from relevo import errors
-from relevo.job.listeners import Event
+from relevo.events import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

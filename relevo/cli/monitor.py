@@ -15,8 +15,8 @@ from relevo.cli.broker import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import complain, json_option, one_line_errors, show, some
 from relevo.drivers.contract import Driver
-from relevo.job import listeners
-from relevo.job.listeners import Event, QueueEvent
+from relevo import events
+from relevo.events import Event, QueueEvent
 
 OK, BUSY = "ok", "busy"
 # Laravel's own, and as good as any.
@@ -64,7 +64,7 @@ def monitor(
         app.loader.import_default_modules()  # where the listeners are
         for row in busy:
             waited, limit = row["oldest"], row["max"]
-            listeners.tell(QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest))
+            events.tell(QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest))
         complain(f"{some(len(busy), 'queue')} over the threshold: {', '.join(row['queue'] for row in busy)}")
         raise click.exceptions.Exit(1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from relevo.dashboard.source import Source
 from relevo.drivers import messages
-from relevo.job.task import PROGRESS
+from relevo.task import PROGRESS
 from relevo.store import batches
 from relevo.store.texts import storable
 

@@ -27,7 +27,7 @@ from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
 
 if TYPE_CHECKING:
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from relevo.job.outcome import (
 from relevo.job.payload import Baton
 
 if TYPE_CHECKING:
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 
 # Characters.

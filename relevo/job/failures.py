@@ -11,8 +11,9 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo.job import listeners, members, payload, recorder, redaction, wrongs
-from relevo.job.listeners import Event, JobEvent
+from relevo import events
+from relevo.job import members, payload, recorder, redaction, wrongs
+from relevo.events import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
 from relevo.store import tally
 from relevo.store.failed import FailedJob
@@ -88,7 +89,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         sent = job.id if headers.get(members.SENT) else None
         run = members.run_end(headers, job.id, tally.FAILED)
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
-        listeners.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
+        events.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
         return True
 

@@ -17,7 +17,7 @@ from relevo.errors import JobFailedError
 from relevo.job.payload import Job
 
 if TYPE_CHECKING:
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 logger = logging.getLogger(__name__)
 

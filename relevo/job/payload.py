@@ -20,7 +20,7 @@ from relevo.errors import OptionError
 from relevo.job import wrongs
 
 if TYPE_CHECKING:
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 __all__ = ["HEADER", "Baton", "Job", "is_unique", "job", "read", "received", "tags"]
 

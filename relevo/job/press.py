@@ -27,7 +27,7 @@ from relevo.job import members, redaction
 from relevo.job.collect import collected
 from relevo.job.members import Membership
 from relevo.job.options import OVERRIDES
-from relevo.job.task import Task
+from relevo.task import Task
 
 # Options that make of each member something else.
 _APART = frozenset({"countdown", "eta", "expires", "link", "link_error", "chord", "group_id", "group_index", "headers",

@@ -29,7 +29,7 @@ from relevo.drivers.messages import LEASED
 from relevo.job.payload import HEADER, Baton, received
 
 if TYPE_CHECKING:
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 # A job that goes back "at once" goes behind those that could run already: without a delay it would keep its place, and
 # one that is released again and again would let nothing else run.

@@ -12,9 +12,10 @@ from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
 from relevo.drivers import qos
-from relevo.job import coldstop, dropping, endings, listeners, recorder, wrongs
+from relevo.job import coldstop, dropping, endings, recorder, wrongs
+from relevo import events
 from relevo.job.interrupts import Continued, Replaced
-from relevo.job.listeners import Event
+from relevo.events import Event
 from relevo.job.members import HEADER
 from relevo.job.outcome import cancelled
 from relevo.store.outcomes import Ending
@@ -51,8 +52,8 @@ class Recorded(celery_request.Request):
         super().on_accepted(pid, time_accepted)
         if coldstop.is_asked() and qos.pool is not None and not self._already_cancelled:
             self.cancel(qos.pool, emit_retry=not self.task.acks_late)
-        if listeners.is_heard(Event.PROCESSING):
-            listeners.tell_of(self, Event.PROCESSING)
+        if events.is_heard(Event.PROCESSING):
+            events.tell_of(self, Event.PROCESSING)
 
     def fails(self, exc_info: Any) -> None:
         """Note that the job has failed for good, if this is what that means."""
@@ -62,8 +63,8 @@ class Recorded(celery_request.Request):
             if isinstance(error, Ignore) and not isinstance(error, Reject) and recorder.current() is not None:
                 self.ending = self._ended_by(error)
             return
-        if listeners.is_heard(Event.FAILED):
-            listeners.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
+        if events.is_heard(Event.FAILED):
+            events.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
         if recorder.current() is not None:
             self._note_failure(error, exc_info)
 
@@ -98,12 +99,12 @@ class Recorded(celery_request.Request):
     def tell_returned(self, result: Any, ran: float | None) -> None:
         reason = cancelled(result)
         if reason is None:
-            listeners.tell_of(self, Event.PROCESSED, seconds=ran)
+            events.tell_of(self, Event.PROCESSED, seconds=ran)
         else:
-            listeners.tell_of(self, Event.CANCELLED, error=reason)
+            events.tell_of(self, Event.CANCELLED, error=reason)
 
     def _announce_revoked(self, reason: str, *rest: Any) -> None:
-        listeners.tell_of(self, Event.CANCELLED, error=reason)
+        events.tell_of(self, Event.CANCELLED, error=reason)
         if recorder.current() is not None:
             self.ending = endings.cancelled(self, reason)
         super()._announce_revoked(reason, *rest)
@@ -139,7 +140,7 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
         if not outcome[0]:
             if recorder.current() is not None:
                 self.ending = endings.returned(self, outcome[1], outcome[2])
-            if listeners.is_heard(Event.PROCESSED) or listeners.is_heard(Event.CANCELLED):
+            if events.is_heard(Event.PROCESSED) or events.is_heard(Event.CANCELLED):
                 self.tell_returned(outcome[1], outcome[2])
         ended = on_success(self, outcome, **options)
         if self.ending is not None:  # acked before it ran

@@ -30,9 +30,10 @@ from kombu.utils.encoding import safe_repr
 
 from relevo import clock
 from relevo.engine import sqlite_turn
-from relevo.job import execute, hooks, listeners, putback
+from relevo.job import execute, hooks, putback
+from relevo import events
 from relevo.job.cancel import REASON
-from relevo.job.listeners import Event
+from relevo.events import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
 from relevo.job.recorded import Recorded, unwrapped
@@ -74,7 +75,7 @@ class Request(Recorded):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft and not state.should_terminate:
-            listeners.tell_of(self, Event.TIMED_OUT, seconds=timeout)
+            events.tell_of(self, Event.TIMED_OUT, seconds=timeout)
         if soft or not self.settled:
             with sqlite_turn:
                 super().on_timeout(soft, timeout)
@@ -134,10 +135,10 @@ class Request(Recorded):
         self.send_event("task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback))
 
     def tell_released(self, retry: CeleryRetry) -> None:
-        if listeners.is_heard(Event.RELEASED):
+        if events.is_heard(Event.RELEASED):
             seconds = getattr(retry, "seconds", retry.when)
             seconds = seconds if isinstance(seconds, (int, float)) else None
-            listeners.tell_of(self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds)
+            events.tell_of(self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds)
 
     def go_back(self, seconds: float, retries: int, baton: Mapping[str, Any]) -> None:
         """Put the reserved job back in one step, in place of an ack."""

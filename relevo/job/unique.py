@@ -33,7 +33,7 @@ from relevo.job import redaction
 
 if TYPE_CHECKING:
     from relevo.job.options import Options
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 DONE, START = "done", "start"
 

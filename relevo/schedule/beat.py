@@ -14,7 +14,7 @@ from typing import Any
 
 import celery.beat
 
-from relevo import commands
+from relevo import exit
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError, did_you_mean
 from relevo.job import recording
 from relevo.job.delivery import delivery_of
@@ -50,7 +50,7 @@ class Scheduler(celery.beat.Scheduler):
             recording.check(self.way.store)
             self._warn_of_strangers()
         except (OptionError, SchemaError) as error:
-            commands.end(str(error))
+            exit.end(str(error))
             raise
 
     def _warn_of_strangers(self) -> None:

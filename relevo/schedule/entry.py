@@ -17,13 +17,13 @@ from kombu import serialization
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
-from relevo import clock, commands
+from relevo import clock, exit
 from relevo.database.columns import LONGEST_NAME
 from relevo.drivers import checks
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
 from relevo.job.options import OVERRIDES
-from relevo.job.task import Task
+from relevo.task import Task
 from relevo.schedule import catchup, words
 from relevo.schedule.ticks import LAST, Ticks, ticks_of
 
@@ -98,7 +98,7 @@ def checked(app: Any) -> dict[str, Entry]:
     try:
         return entries_of(app)
     except OptionError as error:
-        commands.end(str(error))
+        exit.end(str(error))
         raise
 
 

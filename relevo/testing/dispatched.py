@@ -17,7 +17,7 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
-from relevo.job.task import Task
+from relevo.task import Task
 from relevo.testing.steps import Leaf, Steps, call, shown, steps
 
 #: The header of a link of one of our chains: which one's.

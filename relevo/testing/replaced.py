@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from relevo import clock
-from relevo.job.task import Task
+from relevo.task import Task
 
 _lock = threading.RLock()
 

@@ -12,7 +12,7 @@ import tasks
 from app.models import Answer, Export, Import, Mail, Report, RequestCount, Token, session
 from app.models.base import now
 from relevo.disks import LocalDisk
-from relevo.job.listeners import Event, JobEvent
+from relevo.events import Event, JobEvent
 from relevo.services import Alerts
 from tasks import alerts, cleanup, reports, storage
 

@@ -10,7 +10,7 @@ import pytest
 import relevo
 from relevo.cli.queues import queues
 from relevo.drivers.contract import NewJob
-from relevo.job import listeners
+from relevo import events as listeners
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def make_app(**config) -> Celery:
         "shop",
         broker="memory://",
         backend="cache+memory://",
-        task_cls="relevo.job.task:Task",
+        task_cls="relevo.task:Task",
         set_as_current=False,
         changes={
             "task_default_queue": f"default-{uuid.uuid4()}",  # kombu's memory is one for the whole process

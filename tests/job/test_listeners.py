@@ -9,8 +9,8 @@ from celery.signals import after_task_publish, task_received
 import relevo
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
-from relevo.job import listeners
-from relevo.job.listeners import Event, JobEvent
+from relevo import events
+from relevo.events import Event, JobEvent
 from tests.job.test_failed_jobs import app, driver, held, worker  # noqa: F401  fixtures
 from tests.job.test_request import Delivery
 from tests.waiting import eventually
@@ -21,9 +21,9 @@ def told():
     """Every event, in the order told."""
     seen: list[JobEvent] = []
     relevo.on(*Event)(seen.append)
-    listener = listeners._listeners[Event.FAILED][-1]
+    listener = events._listeners[Event.FAILED][-1]
     yield seen
-    listeners.remove(listener)
+    events.remove(listener)
 
 
 def names(told, result):
@@ -121,7 +121,7 @@ def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):  # noqa:
             result = add.delay()
             eventually(lambda: Event.PROCESSED in names(told, result) and result.state == "SUCCESS")
     finally:
-        listeners.remove(broken)
+        events.remove(broken)
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -133,5 +133,5 @@ def test_an_event_that_does_not_exist_is_refused_with_the_likely_one():
 def test_what_nobody_listens_to_is_not_connected(app, told):  # noqa: F811
     """Celery makes and sends a signal only to receivers; the fixture has connected ours, once each."""
     for signal in (after_task_publish, task_received):
-        ours = [key for key, _ in signal.receivers if "relevo.job.listeners" in str(key)]
+        ours = [key for key, _ in signal.receivers if "relevo.events" in str(key)]
         assert len(ours) <= 1

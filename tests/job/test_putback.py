@@ -23,7 +23,7 @@ def app():
         "shop",
         broker=f"relevo://{uuid.uuid4()}",
         backend="cache+memory://",
-        task_cls="relevo.job.task:Task",
+        task_cls="relevo.task:Task",
         set_as_current=False,
         changes={"task_default_queue": "default", "task_acks_late": True, "worker_prefetch_multiplier": 1},
     )

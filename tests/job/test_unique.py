@@ -14,7 +14,8 @@ from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job import again, edited, listeners
+from relevo.job import again, edited
+from relevo import events
 from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
@@ -317,13 +318,13 @@ class TestOneDispatch:
 
     def test_one_that_is_not_put_is_no_event(self, quick):
         heard = []
-        listener = listeners.on("dispatched")(lambda event: heard.append(event.id))
+        listener = events.on("dispatched")(lambda event: heard.append(event.id))
         try:
             task = defined(quick)
             first = task.dispatch("a")
             task.dispatch("a")
         finally:
-            listeners.remove(listener)
+            events.remove(listener)
         assert heard == [first.id]
 
     def test_a_retry_that_is_another_message_is_put_beside_its_job(self, quick):

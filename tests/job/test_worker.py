@@ -8,7 +8,7 @@ from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject
 
 from relevo.errors import DeadlineError
-from relevo.job.task import Task
+from relevo.task import Task
 from tests.job.conftest import make_app
 from tests.waiting import LONG
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from relevo import clock, config
 from relevo.engine import make_engine
 from relevo.errors import FakeError, OptionError, UnknownTaskError
-from relevo.job.task import Task
+from relevo.task import Task
 from relevo.testing import fake
 from tests.testing.conftest import REFUSED, make_app
 

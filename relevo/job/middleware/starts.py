@@ -19,7 +19,7 @@ from relevo.job.middleware.limited import RateLimited, ThrottleErrors, WithoutOv
 
 if TYPE_CHECKING:
     from relevo.job.payload import Baton
-    from relevo.job.task import Task
+    from relevo.task import Task
 
 _LIMITS = (WithoutOverlapping, RateLimited, ThrottleErrors)
 

@@ -157,7 +157,7 @@ def received(request: Any, **_signal: Any) -> None:
 def _connect(event: Event) -> None:
     if event in _signals:
         signal, receiver = _signals[event]
-        signal.connect(receiver, dispatch_uid=f"relevo.job.listeners.{receiver.__name__}", weak=False)
+        signal.connect(receiver, dispatch_uid=f"relevo.events.{receiver.__name__}", weak=False)
 
 
 def _named(name: str) -> Event:

@@ -25,17 +25,8 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import (
-    backoff,
-    connections,
-    definition,
-    dispatch,
-    execute,
-    payload,
-    putback,
-    stopping,
-    unique,
-)
+from relevo.job import backoff, connections, dispatch, execute, payload, putback, stopping, unique
+from relevo import definition
 from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
