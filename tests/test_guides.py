@@ -24,7 +24,7 @@ from relevo.job.hooks import FailedHook
 from relevo.job.options import NAMES as OPTIONS
 from relevo.task import Task
 from relevo.testing.attempt import Attempt
-from relevo.testing.fakes import Fake
+from relevo.testing.fake import Fake
 from tests.test_house import our_commands
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relevo.testing.attempt import Attempt
     from relevo.testing.disk import FakeDisk, fake_disk
     from relevo.testing.dispatched import Dispatched
-    from relevo.testing.fakes import Fake, fake
+    from relevo.testing.fake import Fake, fake
     from relevo.testing.groups import DispatchedGroup
     from relevo.testing.mail import FakeMail, fake_mail
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
 from relevo.testing.dispatched import Dispatched
-from relevo.testing.steps import call
+from relevo.testing.canvas_shapes import call
 
 __tracebackhide__ = True
 

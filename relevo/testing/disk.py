@@ -17,7 +17,7 @@ import celery
 
 from relevo.config import Settings
 from relevo.disks import LocalDisk
-from relevo.testing.replaced import replace as put_in_place
+from relevo.testing.patching import replace as put_in_place
 
 __tracebackhide__ = True
 

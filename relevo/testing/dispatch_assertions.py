@@ -13,7 +13,7 @@ from relevo import clock
 from relevo.errors import OptionError
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records, Where, often, wanted
-from relevo.testing.steps import fit, shown, steps
+from relevo.testing.canvas_shapes import fit, shown, steps
 
 __tracebackhide__ = True
 

@@ -18,7 +18,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
 from relevo.task import Task
-from relevo.testing.steps import Leaf, Steps, call, shown, steps
+from relevo.testing.canvas_shapes import Leaf, Steps, call, shown, steps
 
 #: The header of a link of one of our chains: which one's.
 CHAIN = "relevo_fake_chain"

@@ -13,7 +13,7 @@ from typing import Any
 
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records, Where
-from relevo.testing.steps import Fork, Steps, fit, names, shown, steps
+from relevo.testing.canvas_shapes import Fork, Steps, fit, names, shown, steps
 
 __tracebackhide__ = True
 

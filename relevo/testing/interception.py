@@ -26,12 +26,12 @@ from kombu.pools import ProducerPool
 
 from relevo.job import collect, transactions
 from relevo.job.chain import links_of
-from relevo.testing import batched, chained
+from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, recorded
-from relevo.testing.replaced import Replaced, task_progress
+from relevo.testing.patching import Replaced, task_progress
 
 if TYPE_CHECKING:
-    from relevo.testing.fakes import Fake
+    from relevo.testing.fake import Fake
 
 RESULTS = "cache+memory://"
 UNLOCK = "celery.chord_unlock"
@@ -138,7 +138,7 @@ class Interception:
 
     def _batching(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_batch(new: Any, id_: str, session: Any = None) -> Any:
-            members = batched.read(new)
+            members = batches.read(new)
             fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None)
             if fake is None:
                 return original(replace(new, members=members), id_, session)
@@ -153,7 +153,7 @@ class Interception:
             if fake is None:
                 return original(new, id_, session)
             with self._in(session):
-                chained.celerys(new, links, id_).apply_async()
+                chains.celerys(new, links, id_).apply_async()
             return fake.keep_chain(new, links, id_, session)
 
         return send_chain

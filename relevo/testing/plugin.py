@@ -12,7 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from relevo.testing.disk import FakeDisk
-    from relevo.testing.fakes import Fake
+    from relevo.testing.fake import Fake
     from relevo.testing.mail import FakeMail
 
 

@@ -30,7 +30,7 @@ from tests.application.receiver import Receiver, receiving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from relevo.testing.fakes import Fake
+    from relevo.testing.fake import Fake
 
 
 #: Argon2 takes its time on purpose; here it need not.

@@ -13,12 +13,12 @@ from typing import Any
 
 from relevo.errors import FakeError, OptionError
 from relevo.job.outcome import Failed
-from relevo.testing import interception, replaced, running
+from relevo.testing import interception, patching, attempt_run
 from relevo.testing.attempt import Attempt
 from relevo.testing.backlog import Backlog
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records
-from relevo.testing.uniqueness import Keys
+from relevo.testing.unique_keys import Keys
 
 __tracebackhide__ = True
 
@@ -79,10 +79,10 @@ class Work(Records, ABC):
         self._must_be_active()
         if seconds < 0:
             raise OptionError(f"expected a number of seconds from 0, got {seconds!r}")
-        if self not in replaced.travelled and self._undo is not None:
-            self._undo.enter_context(replaced.clock_now)
-            self._undo.callback(replaced.travelled.pop, self)
-        replaced.travelled[self] = replaced.travelled.get(self, 0) + seconds
+        if self not in patching.travelled and self._undo is not None:
+            self._undo.enter_context(patching.clock_now)
+            self._undo.callback(patching.travelled.pop, self)
+        patching.travelled[self] = patching.travelled.get(self, 0) + seconds
 
     def pending(self, queue: str | None = None) -> list[Dispatched]:
         """The jobs that have not run yet, put back ones included, on one queue or on all."""
@@ -112,7 +112,7 @@ class Work(Records, ABC):
         if sum(attempt.job.id == record.id for attempt in made) >= MOST_ATTEMPTS:
             raise FakeError(f"{record.task!r} was put back {MOST_ATTEMPTS} times in one drain; give it a limit.")
         done, ended = self._attempt(record)
-        if (again := running.put_back(record, ended)) is not None:
+        if (again := attempt_run.put_back(record, ended)) is not None:
             self._backlog.add(again)
         else:
             with self._lock:
@@ -129,7 +129,7 @@ class Work(Records, ABC):
             self._running.add(record.id)
             self._keys.begins(record)
         try:
-            done, ended = running.run(self.app, record, self._children)
+            done, ended = attempt_run.run(self.app, record, self._children)
         finally:
             with self._lock:
                 self._running.discard(record.id)

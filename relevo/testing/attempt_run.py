@@ -19,7 +19,7 @@ from relevo.drivers.messages import LEASED
 from relevo.errors import UnknownTaskError, did_you_mean
 from relevo.job import putback
 from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
-from relevo.testing import replaced
+from relevo.testing import patching
 from relevo.testing.attempt import Attempt
 from relevo.testing.dispatched import Dispatched
 
@@ -33,11 +33,11 @@ def run(app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched
         raise UnknownTaskError(f"can't run {record.task!r}: no task has this name{hint}")
     before = len(children(record.id))
     args, kwargs, _ = record.body
-    notes = replaced.progress.setdefault(record.id, [])
+    notes = patching.progress.setdefault(record.id, [])
     try:
         traced = build_tracer(task.name, task, app=app)(record.id, args, kwargs, request(record))
     finally:
-        replaced.progress.pop(record.id, None)
+        patching.progress.pop(record.id, None)
     state, ended = (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced.retval)
     attempt = Attempt(record, state, outcome(record, state, ended), tuple(notes), children(record.id)[before:])
     return attempt, ended

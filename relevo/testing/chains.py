@@ -18,9 +18,9 @@ from relevo.job.outcome import Cancelled, Completed, Failed
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
 from relevo.testing.attempt import Attempt
-from relevo.testing.batched import BatchAssertions, callbacks_of, note, row_of, with_callbacks
+from relevo.testing.batches import BatchAssertions, callbacks_of, note, row_of, with_callbacks
 from relevo.testing.dispatched import CHAIN, Dispatched
-from relevo.testing.steps import Steps, shown, steps
+from relevo.testing.canvas_shapes import Steps, shown, steps
 
 __tracebackhide__ = True
 

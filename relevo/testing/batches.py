@@ -14,7 +14,7 @@ from relevo.job.making import member_of
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Tally
 from relevo.testing.groups import GroupAssertions
-from relevo.testing.steps import Fork, Steps, shown, steps
+from relevo.testing.canvas_shapes import Fork, Steps, shown, steps
 
 __tracebackhide__ = True
 

@@ -18,10 +18,10 @@ from relevo.drivers import receipts
 from relevo.drivers.values import Placed
 from relevo.errors import FakeError
 from relevo.testing import interception
-from relevo.testing.chained import ChainAssertions
+from relevo.testing.chains import ChainAssertions
 from relevo.testing.dispatch_assertions import DispatchAssertions
 from relevo.testing.dispatched import Dispatched
-from relevo.testing.work import Work
+from relevo.testing.runner import Work
 
 __tracebackhide__ = True
 
