@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from relevo import clock
-from relevo.cli.broker import store_of
+from relevo.cli.context import store_of
 from relevo.cli.options import Hours, limit_option
 from relevo.cli.output import (
     complain,

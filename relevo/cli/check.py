@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from relevo.cli import health
-from relevo.cli.health import OK, WARNING, WRONG, Finding
+from relevo.cli import health_checks
+from relevo.cli.health_checks import OK, WARNING, WRONG, Finding
 from relevo.cli.output import json_option, one_line_errors, printable, say_json, some
 
 _WIDTHS = (len(WARNING), 10)
@@ -35,7 +35,7 @@ def check(context: click.Context, as_json: bool) -> None:
     """
     if getattr(context.obj.app, "settings", None) is None:
         raise click.UsageError("this app has no settings of ours: it was not made by `relevo.create_app`")
-    findings = [finding for look in health.ALL for finding in _looked(look, context)]
+    findings = [finding for look in health_checks.ALL for finding in _looked(look, context)]
     if as_json:
         say_json([asdict(finding) for finding in findings])
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from relevo import clock
-from relevo.cli.broker import store_of
+from relevo.cli.context import store_of
 from relevo.cli.options import ROW, Duration, Hours, limit_option, which_jobs
 from relevo.cli.output import (
     complain,
@@ -23,7 +23,7 @@ from relevo.cli.output import (
     some,
     yes_option,
 )
-from relevo.cli.payloads import arguments_of
+from relevo.cli.message_fields import arguments_of
 from relevo.job import again
 from relevo.store import failed as store_failed
 from relevo.store.failed import EVERY, FailedJob, Filter

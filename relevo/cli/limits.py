@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.options import limit_option
 from relevo.cli.output import (
     confirm,

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import complain, json_option, one_line_errors, show, some
 from relevo.drivers.contract import Driver

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import json_option, moment, one_line_errors, show
 from relevo.drivers.contract import Driver

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from relevo.cli.broker import driver_of, store_of
+from relevo.cli.context import driver_of, store_of
 from relevo.cli.options import ROW, Duration, limit_option
 from relevo.cli.output import complain, json_option, moment, one_line_errors, say, show
 from relevo.schedule import control, entry

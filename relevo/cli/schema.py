@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.output import one_line_errors
 from relevo.database.connections import Connections
 from relevo.store.session import store_for

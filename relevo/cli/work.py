@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 from celery.bin.worker import worker as celery_worker
 
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import one_line_errors
 from relevo.drivers import shift, transport

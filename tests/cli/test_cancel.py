@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from relevo.cli.jobs import jobs
-from relevo.cli.payloads import task_of
+from relevo.cli.message_fields import task_of
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.job import cancel as cancelling

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from relevo import config
 from relevo.app import create_app
-from relevo.cli import health
+from relevo.cli import health_checks
 from relevo.cli.check import check
 from relevo.drivers.contract import NewJob
 
@@ -104,7 +104,7 @@ def test_what_is_away_is_wrong_and_the_rest_is_looked_at(run, nobody_listens, se
 
 def test_old_tables_are_wrong(run, tmp_path):
     run()
-    store = health.store_for(f"sqlite:///{tmp_path}/var/relevo.sqlite3")
+    store = health_checks.store_for(f"sqlite:///{tmp_path}/var/relevo.sqlite3")
     store.write(lambda connection: connection.exec_driver_sql("UPDATE relevo_version SET version_num = '0001'"))
     code, findings = run()
     assert code == 1
@@ -126,7 +126,7 @@ def test_the_applications_migrations_are_looked_at_where_there_are_any(run, tmp_
 
 def test_a_pause_and_a_queue_that_nobody_serves_are_warnings(run, tmp_path, monkeypatch):
     run()
-    driver = health.driver_of(SimpleNamespace(obj=SimpleNamespace(app=create_app("shop", config.load(
+    driver = health_checks.driver_of(SimpleNamespace(obj=SimpleNamespace(app=create_app("shop", config.load(
         {"RELEVO_VAR_DIR": str(tmp_path / "var")}, None)))))  # fmt: skip
     driver.pause("default")
     driver.put([NewJob("hihg", "{}", "a")])
@@ -144,7 +144,7 @@ def test_a_redis_that_may_lose_jobs_is_told_on(run, redis_url):
     assert code == 0
     assert findings["broker"][0].state == "ok"
     info = {"redis_version": "6.0.1", "maxmemory_policy": "allkeys-lru", "aof_enabled": 0}
-    found = list(health._redis(SimpleNamespace(client=SimpleNamespace(info=lambda: info))))
+    found = list(health_checks._redis(SimpleNamespace(client=SimpleNamespace(info=lambda: info))))
     assert [each.state for each in found] == ["wrong", "wrong", "warning"]
     assert all(each.todo for each in found)
 

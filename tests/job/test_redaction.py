@@ -9,7 +9,7 @@ import pytest
 
 from relevo import config
 from relevo.app import create_app
-from relevo.cli.payloads import arguments_of
+from relevo.cli.message_fields import arguments_of
 from relevo.drivers import driver_for, messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from relevo import clock
-from relevo.cli.broker import driver_of
+from relevo.cli.context import driver_of
 from relevo.cli.output import some
 from relevo.config import Settings
 from relevo.database import schema

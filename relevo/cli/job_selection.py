@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from relevo.cli.payloads import tags_of, task_of
+from relevo.cli.message_fields import tags_of, task_of
 from relevo.drivers.contract import Driver, JobView
 
 
