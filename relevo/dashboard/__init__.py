@@ -14,6 +14,6 @@ def install() -> None:
     """Let the `flower` command of this process start our dashboard. Without Flower it does nothing."""
     command = sys.modules.get("flower.command")
     if command is not None:
-        from relevo.dashboard.server import Dashboard  # noqa: PLC0415  Flower and Tornado only where they are used
+        from relevo.dashboard.application import Dashboard  # noqa: PLC0415  Flower and Tornado only where they are used
 
         command.Flower = Dashboard  # type: ignore[attr-defined]

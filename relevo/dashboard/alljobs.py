@@ -6,10 +6,10 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import waiting
+from relevo.dashboard import broker_jobs
 from relevo.dashboard.failures import LOOKS_FOR, sought
 from relevo.dashboard.livejobs import BULK, TO_DO, in_queue
-from relevo.dashboard.pages import BAD, Page, cursor
+from relevo.dashboard.handlers import BAD, Page, cursor
 from relevo.drivers.contract import State
 from relevo.store import finding, history
 from relevo.store.history import Ended
@@ -48,14 +48,14 @@ class JobsPage(Page):
 
     def _to_do(self, state: State, search: Search, queue: str) -> dict[str, Any]:
         source = self.application.source
-        shown = min(self.whole("n", ROWS) or ROWS, waiting.DEEPEST)
+        shown = min(self.whole("n", ROWS) or ROWS, broker_jobs.DEEPEST)
         queues = [queue] if queue else source.queues()
-        rows, whole = waiting.listed(source.app, source.driver, queues, state, search, shown + 1, LOOKS_FOR)
-        more = shown + ROWS if len(rows) > shown and shown < waiting.DEEPEST else None
+        rows, whole = broker_jobs.listed(source.app, source.driver, queues, state, search, shown + 1, LOOKS_FOR)
+        more = shown + ROWS if len(rows) > shown and shown < broker_jobs.DEEPEST else None
         counted = more and not self.field("q").strip()
         total = sum(getattr(source.driver.sizes(name), state.value) for name in queues) if counted else None
         return {"rows": rows[:shown], "more": more, "now": source.driver.now(), "whole": whole or not search,
-                "deepest": waiting.DEEPEST, "total": total}  # fmt: skip
+                "deepest": broker_jobs.DEEPEST, "total": total}  # fmt: skip
 
     def _ended(self, state: str, search: Search) -> dict[str, Any]:
         store = self.application.source.store

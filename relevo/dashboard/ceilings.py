@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard import looks
-from relevo.dashboard.pages import Action, Page
+from relevo.dashboard import formatting
+from relevo.dashboard.handlers import Action, Page
 from relevo.errors import OptionError
 from relevo.job import limiting
 from relevo.job.limiting import limits_for
@@ -59,4 +59,4 @@ class ClearLimit(Action):
         key, driver = self.field("key"), self.application.source.driver
         if not key or len(key) > LONGEST_KEY:
             raise OptionError(f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}")
-        return f"{key} is cleared, {looks.counted(limiting.clear(driver, key), 'waiting job')} called."
+        return f"{key} is cleared, {formatting.counted(limiting.clear(driver, key), 'waiting job')} called."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tornado.escape import xhtml_escape
 
 from relevo import clock
-from relevo.dashboard import looks
+from relevo.dashboard import formatting
 from relevo.store.metrics import Point
 
 #: How long a chart can be: its seconds, and those of one slot.
@@ -74,7 +74,7 @@ def bars(title: str, time: Slots, series: Sequence[Series], unit: str) -> str:
                 parts.append(f"M{at * COLUMN + 1:g} {TALL - floor[at]:.2f}v{-high:.2f}h{COLUMN - 2:g}v{high:.2f}z")
                 floor[at] += high
         drawn.append(f'<path class="rl-fill {each.look}" d="{"".join(parts)}"/>')
-    return _figure(title, time, series, "".join(drawn), top, lambda value: f"{looks.short(value)}", unit)
+    return _figure(title, time, series, "".join(drawn), top, lambda value: f"{formatting.short(value)}", unit)
 
 
 def lines(title: str, time: Slots, series: Sequence[Series]) -> str:
@@ -82,7 +82,7 @@ def lines(title: str, time: Slots, series: Sequence[Series]) -> str:
     longest = max((value for each in series for value in each.values if value is not None), default=0)
     top = next((step for step in _LONG if step >= longest > 1), None) or _nice(longest)
     drawn = "".join(f'<path class="rl-line {each.look}" d="{_path(each.values, top)}"/>' for each in series)
-    return _figure(title, time, series, drawn, top, looks.seconds, "")
+    return _figure(title, time, series, drawn, top, formatting.seconds, "")
 
 
 def _path(values: Sequence[float | None], top: float) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Row
 from tornado.web import HTTPError
 
-from relevo.dashboard import looks
-from relevo.dashboard.pages import BAD, Action, Page, cursor
+from relevo.dashboard import formatting
+from relevo.dashboard.handlers import BAD, Action, Page, cursor
 from relevo.errors import OptionError
 from relevo.job import again, edited
 from relevo.store import failed, finding
@@ -103,7 +103,7 @@ class RetryFailed(OfFailed):
 
     def act(self, *_arguments: str) -> str:
         count = again.retry(self.application.capp, self.application.source.store, self.which())
-        return f"{looks.counted(count, 'job')} put back." if count else f"No job put back: {NOT_SENT}."
+        return f"{formatting.counted(count, 'job')} put back." if count else f"No job put back: {NOT_SENT}."
 
 
 class ForgetFailed(OfFailed):
@@ -115,7 +115,7 @@ class ForgetFailed(OfFailed):
         store = self.application.source.store
         everything = self.field("all") and not self.field("q").strip()
         count = failed.flush(store) if everything else failed.forget(store, self.which())
-        return f"{looks.counted(count, 'failed job')} forgotten."
+        return f"{formatting.counted(count, 'failed job')} forgotten."
 
 
 class EditFailed(Action):

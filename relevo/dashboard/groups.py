@@ -6,9 +6,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import looks
+from relevo.dashboard import formatting
 from relevo.dashboard.failures import told_of
-from relevo.dashboard.pages import BAD, Action, Page
+from relevo.dashboard.handlers import BAD, Action, Page
 from relevo.errors import OptionError
 from relevo.job.batch import Batch
 from relevo.store import batches, failed
@@ -110,4 +110,4 @@ class RetryBatch(OfBatch):
     name = "retry batch"
 
     def act(self, *arguments: str) -> str:
-        return f"{looks.counted(self.batch(arguments[0]).retry_failed(), 'failed member')} put back."
+        return f"{formatting.counted(self.batch(arguments[0]).retry_failed(), 'failed member')} put back."

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from relevo.dashboard.pages import Action, Page
-from relevo.dashboard.source import Source
+from relevo.dashboard.handlers import Action, Page
+from relevo.dashboard.sources import Source
 from relevo.errors import OptionError
 from relevo.store import watched
 

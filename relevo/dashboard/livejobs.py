@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relevo.dashboard import looks, waiting
-from relevo.dashboard.pages import Action
+from relevo.dashboard import formatting, broker_jobs
+from relevo.dashboard.handlers import Action
 from relevo.dashboard.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
@@ -39,7 +39,7 @@ class OfJobs(Action):
             state, search = self.field("state"), searching.parse(self.field("q"))
             if state not in self.bulk:
                 raise OptionError(f"expected state to be {' or '.join(self.bulk)}, got {state[:60]!r}")
-            yield from waiting.every(self.application.source, TO_DO[state], in_queue(search, self.field("queue")))
+            yield from broker_jobs.every(self.application.source, TO_DO[state], in_queue(search, self.field("queue")))
             return
         picked = list(dict.fromkeys(self.get_arguments("id", strip=False)))
         if not picked or len(picked) > MOST_PICKED:
@@ -66,7 +66,7 @@ class CancelJobs(OfJobs):
             done = cancel.cancel(source.app, source.driver, source.store, ids, terminate=self.terminate)
             gone += len(done.withdrawn) + len(done.killed)
             running += len(done.running)
-        said = f"{looks.counted(gone, 'job')} cancelled."
+        said = f"{formatting.counted(gone, 'job')} cancelled."
         return said + (f" {running:,} run to their end, and not again." if running else "")
 
 
@@ -86,7 +86,7 @@ class DeleteJobs(OfJobs):
     def act(self, *_arguments: str) -> str:
         source = self.application.source
         gone = sum(cancel.delete(source.app, source.driver, source.store, ids) for ids in self.portions())
-        return f"{looks.counted(gone, 'job')} deleted."
+        return f"{formatting.counted(gone, 'job')} deleted."
 
 
 class HastenJobs(OfJobs):
@@ -97,7 +97,7 @@ class HastenJobs(OfJobs):
 
     def act(self, *_arguments: str) -> str:
         driver = self.application.source.driver
-        return f"{looks.counted(sum(map(driver.hasten, self.portions())), 'delayed job')} may run now."
+        return f"{formatting.counted(sum(map(driver.hasten, self.portions())), 'delayed job')} may run now."
 
 
 class ClearQueue(OfQueue):
@@ -107,4 +107,4 @@ class ClearQueue(OfQueue):
 
     def act(self, *_arguments: str) -> str:
         queue, source = self.queue(), self.application.source
-        return f"{looks.counted(clearing.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."
+        return f"{formatting.counted(clearing.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."

@@ -8,8 +8,8 @@ from typing import Any
 from relevo import clock
 from relevo.dashboard import charts
 from relevo.dashboard.overview import drawings, jobs, spent
-from relevo.dashboard.pages import Page
-from relevo.dashboard.source import Source
+from relevo.dashboard.handlers import Page
+from relevo.dashboard.sources import Source
 from relevo.store import metrics, rollups
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point

@@ -9,10 +9,10 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import around, looks, waiting
+from relevo.dashboard import job_context, formatting, broker_jobs
 from relevo.dashboard.failures import told_of
-from relevo.dashboard.pages import Page
-from relevo.dashboard.waiting import Waiting
+from relevo.dashboard.handlers import Page
+from relevo.dashboard.broker_jobs import Waiting
 from relevo.drivers import messages
 from relevo.errors import DriverError, OptionError
 from relevo.job import edited, redaction
@@ -48,7 +48,7 @@ class JobPage(Page):
         failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
-            live = next((waiting.read(source.app, view) for view in source.driver.find([uuid])), None)
+            live = next((broker_jobs.read(source.app, view) for view in source.driver.find([uuid])), None)
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
         if not failures and ended is None and live is None:
@@ -60,8 +60,8 @@ class JobPage(Page):
             "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
             "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
             "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
-            "batch": around.batch_of(source, uuid, _batch(failures, live)), "neighbours": around.neighbours(payload),
-            "progress": around.progress(source.app, uuid) if live and live.view.state == "reserved" else None,
+            "batch": job_context.batch_of(source, uuid, _batch(failures, live)), "neighbours": job_context.neighbours(payload),
+            "progress": job_context.progress(source.app, uuid) if live and live.view.state == "reserved" else None,
             **_arguments(source.app, _named(failures, ended, live), payload, ended),
         }  # fmt: skip
 
@@ -91,7 +91,7 @@ def _batch(failures: list[FailedJob], live: Waiting | None) -> str | None:
 def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
     """The state and its look."""
     if live is not None:
-        return waiting.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
+        return broker_jobs.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
     latest = failures[0].failed_at if failures else 0.0
     if ended is not None and ended.ended_at >= latest - 1:
         return str(ended.state), {"completed": "good", "failed": "bad"}.get(ended.state, "")
@@ -111,10 +111,10 @@ def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
         said += [("Put", view.created_at)]
         said += [("Runs at", view.available_at)] if view.state == "delayed" else []
         said += [("Held by", view.reserved_by), ("Its lease ends", view.reserved_until)] if view.reserved_by else []
-        said += [("Rescued", looks.counted(view.rescues, "time"))] if view.rescues else []
+        said += [("Rescued", formatting.counted(view.rescues, "time"))] if view.rescues else []
     elif ended is not None:
         said += [("Queue", ended.queue), ("Connection", ended.connection), ("Attempts", ended.attempts),
-                 ("Waited", looks.seconds(ended.waited)), ("Ran", looks.seconds(ended.ran)),
+                 ("Waited", formatting.seconds(ended.waited)), ("Ran", formatting.seconds(ended.ran)),
                  ("Ended", ended.ended_at)]  # fmt: skip
     elif failures:
         job = failures[0]
@@ -153,7 +153,7 @@ def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None)
         args, kwargs = redaction.arguments(app, task, *edited.arguments(payload))
     except OptionError:
         said = ended.arguments if ended else redaction.raw(app, payload)
-        return {"args": None, "kwargs": None, "said": looks.cut(said)}
+        return {"args": None, "kwargs": None, "said": formatting.cut(said)}
     return {"args": _pretty(args), "kwargs": _pretty(kwargs), "said": ""}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from relevo import clock
 from relevo.dashboard import charts
 from relevo.dashboard.charts import Series, Slots
-from relevo.dashboard.pages import Page
-from relevo.dashboard.source import Source, Worker, workers
+from relevo.dashboard.handlers import Page
+from relevo.dashboard.sources import Source, Worker, workers
 from relevo.drivers.contract import Sizes
 from relevo.errors import DriverError
 from relevo.store import failed, histograms, metrics, rollups

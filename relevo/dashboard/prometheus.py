@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import Metric
 from tornado.web import authenticated
 
 from relevo import clock
-from relevo.dashboard.pages import Ours
-from relevo.dashboard.source import Source, workers
+from relevo.dashboard.handlers import Ours
+from relevo.dashboard.sources import Source, workers
 from relevo.errors import DriverError
 from relevo.store import batches, failed, histograms, outbox
 from relevo.store.history import Ended

@@ -11,7 +11,7 @@ from relevo.dashboard.alljobs import JobsPage
 from relevo.dashboard.ceilings import ClearLimit, LimitsPage, SetRate
 from relevo.dashboard.failures import EditFailed, FailedPage, ForgetFailed, RetryFailed
 from relevo.dashboard.groups import BatchesPage, BatchPage, CancelBatch, RetryBatch
-from relevo.dashboard.guard import guarded
+from relevo.dashboard.access import guarded
 from relevo.dashboard.labels import TagsPage, Unwatch, Watch
 from relevo.dashboard.livejobs import CancelJobs, ClearQueue, DeleteJobs, HastenJobs, StopJobs
 from relevo.dashboard.measures import MetricsPage
@@ -19,7 +19,7 @@ from relevo.dashboard.onejob import JobPage
 from relevo.dashboard.overview import OverviewPage
 from relevo.dashboard.pauses import AddPause, Lift, Pause, PausesPage, Resume
 from relevo.dashboard.prometheus import PrometheusPage
-from relevo.dashboard.queues import Broker, is_ours
+from relevo.dashboard.flower_broker import Broker, is_ours
 from relevo.dashboard.schedule import EntryPage, PauseEntry, ResumeEntry, RunEntry, SchedulePage
 from relevo.dashboard.trail import AuditPage
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import looks
+from relevo.dashboard import formatting
 from relevo.dashboard.overview import PAUSES
-from relevo.dashboard.pages import Action, Page
+from relevo.dashboard.handlers import Action, Page
 from relevo.dashboard.pauses import length_of
 from relevo.errors import OptionError
 from relevo.schedule import control
@@ -73,7 +73,7 @@ def _facts(view: control.View) -> list[tuple[str, Any]]:
     """What an entry says: names, and texts or instants."""
     entry, rule = view.entry, view.entry.rule
     missed = {"one": "the latest missed run", "none": "no missed run", "all": f"every missed run, at most {rule.limit}"}
-    within = f", of the last {looks.seconds(rule.window)}" if rule.window and rule.rule != "none" else ""
+    within = f", of the last {formatting.seconds(rule.window)}" if rule.window and rule.rule != "none" else ""
     said: list[tuple[str, Any]] = [("Task", entry.task), ("Schedule", entry.in_words), ("Queue", entry.queue)]
     said += [("After a gap", missed[rule.rule] + within)]
     if view.paused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relevo.dashboard.failures import LOOKS_FOR
-from relevo.dashboard.pages import Page, cursor
+from relevo.dashboard.handlers import Page, cursor
 from relevo.store import audit
 
 ROWS = 50

@@ -21,7 +21,7 @@ from tornado.testing import bind_unused_port
 
 from relevo import config
 from relevo.app import create_app
-from relevo.dashboard.server import Dashboard
+from relevo.dashboard.application import Dashboard
 from relevo.database.schema import create_schema
 from relevo.store.session import Store
 from tests.waiting import LONG

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.dashboard import alljobs, waiting
+from relevo.dashboard import alljobs, broker_jobs
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
@@ -188,7 +188,7 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
 @pytest.fixture
 def deep(source, put, monkeypatch):
     """Jobs of two kinds, pending and delayed, more than a search looks through, and one that runs."""
-    monkeypatch.setattr(waiting, "DEEPEST", 3)
+    monkeypatch.setattr(broker_jobs, "DEEPEST", 3)
     put("running", task="email.send")
     source.driver.reserve(["default"], 1, 30, "main@here")
     for number in range(8):

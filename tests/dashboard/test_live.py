@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from relevo.dashboard import source as looking
+from relevo.dashboard import sources as looking
 from relevo.drivers.contract import State
 from relevo.store import failed, history
 from relevo.store.history import Ended

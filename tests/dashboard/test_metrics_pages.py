@@ -7,7 +7,7 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.dashboard import charts, looks
+from relevo.dashboard import charts, formatting
 from relevo.dashboard.charts import Series, Slots
 from relevo.drivers.contract import NewJob
 from relevo.store import failed, outcomes
@@ -124,15 +124,15 @@ def test_a_chart_of_nothing_is_empty_and_not_an_error():
      (61, "1 min 1 s"), (3600, "1 h"), (3661, "1 h 1 min"), (90_000, "1 d 1 h"), (3599.9, "60 min")],
 )  # fmt: skip
 def test_durations_are_said_in_two_units_at_most(value, said):
-    assert looks.seconds(value) == said
+    assert formatting.seconds(value) == said
 
 
 @pytest.mark.parametrize(("value", "said"), [(0, "0"), (1234567, "1,234,567"), (2.44, "2.4"), (123.4, "123")])
 def test_numbers_are_grouped(value, said):
-    assert looks.number(value) == said
+    assert formatting.number(value) == said
 
 
 def test_a_text_that_turns_the_direction_of_writing_shows_that_it_does():
-    assert "\u202e" not in looks.cut("\u202etxt.exe")
-    assert looks.cut("x" * 30, 10) == "xxxxxxxxxx … and 20 more characters"
-    assert looks.when(1e300) == "1e+300"
+    assert "\u202e" not in formatting.cut("\u202etxt.exe")
+    assert formatting.cut("x" * 30, 10) == "xxxxxxxxxx … and 20 more characters"
+    assert formatting.when(1e300) == "1e+300"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relevo import clock
-from relevo.dashboard import programs, routes
+from relevo.dashboard import json_api, routes
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
@@ -92,7 +92,7 @@ def put(program, *ids, delay=None):
 
 def test_every_route_is_listed_answers_and_is_documented(program):
     listed = {(route["method"], route["path"]) for route in program.get("")["routes"]}
-    assert len(listed) == len(programs.told(routes.PAGES)) > 25
+    assert len(listed) == len(json_api.told(routes.PAGES)) > 25
     page = DOCS.read_text()
     assert [path for method, path in sorted(listed) if f"`{method} {path}`" not in page] == []
     for method, path in listed:

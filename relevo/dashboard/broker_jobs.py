@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from relevo.dashboard.source import Source
+from relevo.dashboard.sources import Source
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import members, redaction

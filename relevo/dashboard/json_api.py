@@ -12,7 +12,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard.pages import BAD, Action, Nowhere, Ours, Page, status_of
+from relevo.dashboard.handlers import BAD, Action, Nowhere, Ours, Page, status_of
 from relevo.errors import RelevoError
 
 ROOT = "/api/relevo"

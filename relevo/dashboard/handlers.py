@@ -16,8 +16,8 @@ from typing import Any
 
 from tornado.web import HTTPError, RequestHandler, authenticated
 
-from relevo.dashboard import looks, people
-from relevo.dashboard.guard import LONGEST_TARGET, POLICY, Guard
+from relevo.dashboard import formatting, users
+from relevo.dashboard.access import LONGEST_TARGET, POLICY, Guard
 from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
 from relevo.store.walking import Place
@@ -42,7 +42,7 @@ class Ours(Guard):
 
     def check_xsrf_cookie(self) -> None:
         """Flower asks for a token only where there is a cookie to protect."""
-        if people.is_program(self.credentials):
+        if users.is_program(self.credentials):
             return
         try:
             RequestHandler.check_xsrf_cookie(self)
@@ -62,14 +62,14 @@ class Ours(Guard):
         if not value:
             return default
         if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004  more digits than any row has
-            raise HTTPError(BAD, f"expected {name} to be a whole number, got {looks.cut(value, 60)!r}")
+            raise HTTPError(BAD, f"expected {name} to be a whole number, got {formatting.cut(value, 60)!r}")
         return int(value)
 
     def choice(self, name: str, options: Collection[str]) -> str:
         """One of these; the first of them when nothing is said."""
         value = self.field(name) or next(iter(options))
         if value not in options:
-            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {looks.cut(value, 60)!r}")
+            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {formatting.cut(value, 60)!r}")
         return value
 
     def place(self) -> Place | None:
@@ -96,7 +96,7 @@ class Ours(Guard):
     def show(self, template: str, **values: Any) -> None:
         user = self.current_user
         self.render(
-            template, ui=looks, live=LIVE in self.request.headers, user=user, notice=self._notice(),
+            template, ui=formatting, live=LIVE in self.request.headers, user=user, notice=self._notice(),
             operates=bool(user and user.operates), here=self.request.uri,
             refresh=int(1000 * self.application.options.refresh), **values,
         )  # fmt: skip
@@ -161,7 +161,7 @@ class Page(Ours, ABC):
 
     @abstractmethod
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What a program is told of them: values and dataclasses that JSON can say (`relevo/dashboard/programs.py`)."""
+        """What a program is told of them: values and dataclasses that JSON can say (`relevo/dashboard/json_api.py`)."""
 
 
 class Action(Ours, ABC):
@@ -184,13 +184,13 @@ class Action(Ours, ABC):
 
     def answer(self, said: str, error: RelevoError | None) -> None:
         """Go back to the page it came from, with a notice."""
-        text = looks.cut(said if error is None else f"Not done: {error}", LONGEST_NOTICE)
+        text = formatting.cut(said if error is None else f"Not done: {error}", LONGEST_NOTICE)
         notice = {"kind": "done" if error is None else "failed", "text": text}
         self.set_secure_cookie(NOTICE, json.dumps(notice), expires_days=None)
         self.redirect(self._back(), status=303)
 
     def _recorded(self, *arguments: str) -> str:
-        number = self.note(self.name, looks.cut(self.target(*arguments), LONGEST_TARGET), "")
+        number = self.note(self.name, formatting.cut(self.target(*arguments), LONGEST_TARGET), "")
         try:
             outcome = self.act(*arguments)
         except Exception as error:

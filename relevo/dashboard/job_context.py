@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from relevo.dashboard.source import Source
+from relevo.dashboard.sources import Source
 from relevo.drivers import messages
 from relevo.task import PROGRESS
 from relevo.store import batches

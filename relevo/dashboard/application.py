@@ -18,17 +18,17 @@ from flower.urls import handlers as flowers
 from flower.views.error import NotFoundErrorHandler
 from tornado.web import RedirectHandler, StaticFileHandler, url
 
-from relevo.dashboard import guard, people, programs, routes
-from relevo.dashboard.overlay import TEMPLATES, Overlay, Static
-from relevo.dashboard.pages import Nowhere
+from relevo.dashboard import access, users, json_api, routes
+from relevo.dashboard.assets import TEMPLATES, Overlay, Static
+from relevo.dashboard.handlers import Nowhere
 from relevo.dashboard.prometheus import Exposition
-from relevo.dashboard.source import Source
+from relevo.dashboard.sources import Source
 
 logger = logging.getLogger(__name__)
 # Flower logs what its libraries say; these say how they were made, when a SQLite file gets its tables.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-people.define_options()
+users.define_options()
 
 #: Seconds between two questions to the workers while somebody looks.
 BETWEEN_LOOKS = 15.0
@@ -52,10 +52,10 @@ class Dashboard(Flower):
         super().__init__(options=options, capp=capp, **settings)
         self.source = Source(self.capp)
         self.exposition = Exposition(self.source, lambda: self.workers)
-        self.add_transform(guard.SafeHeaders)
+        self.add_transform(access.SafeHeaders)
         prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
         self.add_handlers(".*", _routes(prefix, self.capp))
-        self.told_routes = programs.told(routes.PAGES)
+        self.told_routes = json_api.told(routes.PAGES)
         self._looked_at_workers = float("-inf")
 
     def has_page(self, name: str) -> bool:
@@ -82,9 +82,9 @@ class Dashboard(Flower):
 
 
 def _routes(prefix: str, app: Any) -> list[Any]:
-    ours = [*routes.PAGES, *programs.routes(routes.PAGES), *routes.broker(app)]
+    ours = [*routes.PAGES, *json_api.routes(routes.PAGES), *routes.broker(app)]
     replaced = {pattern for pattern, _, _ in ours}
-    behind = [(spec.regex.pattern.rstrip("$"), guard.guarded(spec.handler_class), spec.name)
+    behind = [(spec.regex.pattern.rstrip("$"), access.guarded(spec.handler_class), spec.name)
               for spec in map(_spec, flowers)
               if spec.handler_class not in {StaticFileHandler, NotFoundErrorHandler}
               and spec.regex.pattern.rstrip("$") not in {*replaced, "/", *_OPEN}]  # fmt: skip

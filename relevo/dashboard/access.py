@@ -16,8 +16,8 @@ from flower.views import BaseHandler
 from flower.views.tasks import TasksDataTable
 from tornado.web import HTTPError, OutputTransform
 
-from relevo.dashboard import people
-from relevo.dashboard.people import User
+from relevo.dashboard import users
+from relevo.dashboard.users import User
 from relevo.store import audit
 
 Result = TypeVar("Result")
@@ -68,13 +68,13 @@ class Guard(BaseHandler):
 
     def check_xsrf_cookie(self) -> None:
         """Who sends a token of a program is no browser that another site could use."""
-        if not people.is_program(self.credentials):
+        if not users.is_program(self.credentials):
             super().check_xsrf_cookie()
 
     async def prepare(self) -> None:
         options = self.application.options
-        program = people.is_program(self.credentials)
-        known = program or people.is_closed(options) or people.is_an_address(self.request.host, options.address or "")
+        program = users.is_program(self.credentials)
+        known = program or users.is_closed(options) or users.is_an_address(self.request.host, options.address or "")
         if not known:
             raise HTTPError(403, "Without a password the dashboard answers to its address only, not to a name."
                                  " Set FLOWER_BASIC_AUTH, or open it by its IP address.")  # fmt: skip
@@ -109,20 +109,20 @@ class Guard(BaseHandler):
     def get_current_user(self) -> User | None:
         options = self.application.options
         name = None
-        if people.is_program(self.credentials):
-            name = people.by_token(getattr(options, "api_tokens", None) or [], self.credentials)
+        if users.is_program(self.credentials):
+            name = users.by_token(getattr(options, "api_tokens", None) or [], self.credentials)
             if name is None:
                 raise HTTPError(401)
-            return people.user(options, name, self.request.remote_ip or "?")
+            return users.user(options, name, self.request.remote_ip or "?")
         if options.basic_auth:
-            name = people.by_password(options.basic_auth, self.credentials)
+            name = users.by_password(options.basic_auth, self.credentials)
             if name is None:
                 raise HTTPError(401)
         if options.auth:
             name = self._by_cookie()
             if name is None:
                 return None
-        return people.user(options, name, self.request.remote_ip or "?")
+        return users.user(options, name, self.request.remote_ip or "?")
 
     def _by_cookie(self) -> str | None:
         from flower.utils.authentication import authenticate  # noqa: PLC0415  OAuth only
