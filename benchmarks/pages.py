@@ -21,8 +21,8 @@ from typing import Any
 from sqlalchemy import insert
 
 from relevo import clock
-from relevo.dashboard import labels
-from relevo.dashboard.failures import COUNTED, COUNTS_FOR, LOOKS_FOR
+from relevo.dashboard.pages import tags as labels
+from relevo.dashboard.pages.failed import COUNTED, COUNTS_FOR, LOOKS_FOR
 from relevo.database.schema import create_schema
 from relevo.store import audit, failed, finding, metrics, rollups, search, watched
 from relevo.store.failed import Filter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo import clock
-from relevo.dashboard import failures
+from relevo.dashboard.pages import failed as failures
 from relevo.drivers.contract import State
 from relevo.store import failed, finding
 from relevo.store.failed import FailedJob

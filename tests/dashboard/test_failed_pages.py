@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from relevo import clock
-from relevo.dashboard import failures
+from relevo.dashboard.pages import failed as failures
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import DriverUnavailableError

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.dashboard import alljobs, broker_jobs
+from relevo.dashboard.pages import jobs
+from relevo.dashboard import broker_jobs
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
@@ -169,9 +170,9 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
     for number in range(28):
         ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
     monkeypatch.setattr(finding, "HISTORY_WINDOW", 10)
-    monkeypatch.setattr(alljobs, "LOOKS_FOR", 60.0)
+    monkeypatch.setattr(jobs, "LOOKS_FOR", 60.0)
     assert rows(site.get("/jobs?state=completed&q=error:one")) == ["j25"]
-    monkeypatch.setattr(alljobs, "LOOKS_FOR", -1.0)
+    monkeypatch.setattr(jobs, "LOOKS_FOR", -1.0)
     found, path = [], "/jobs?state=completed&q=error:one"
     for looked in range(3):
         page = site.get(path)
@@ -181,7 +182,7 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
         assert ("Search further back" in page) == (looked < 2)
         path = link and link[1].replace("&amp;", "&")
     assert found == [[], [], ["j25"]]
-    monkeypatch.setattr(alljobs, "LOOKS_FOR", 60.0)
+    monkeypatch.setattr(jobs, "LOOKS_FOR", 60.0)
     assert "No completed job fits" in site.get("/jobs?state=completed&q=task:nothing")
 
 

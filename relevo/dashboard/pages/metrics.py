@@ -7,7 +7,7 @@ from typing import Any
 
 from relevo import clock
 from relevo.dashboard import charts
-from relevo.dashboard.overview import drawings, jobs, spent
+from relevo.dashboard.pages.overview import drawings, jobs, spent
 from relevo.dashboard.handlers import Page
 from relevo.dashboard.sources import Source
 from relevo.store import metrics, rollups

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from relevo.dashboard import formatting, broker_jobs
 from relevo.dashboard.handlers import Action
-from relevo.dashboard.pauses import OfQueue
+from relevo.dashboard.pages.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.job import cancel, clearing

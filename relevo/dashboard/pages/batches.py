@@ -7,7 +7,7 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import formatting
-from relevo.dashboard.failures import told_of
+from relevo.dashboard.pages.failed import told_of
 from relevo.dashboard.handlers import BAD, Action, Page
 from relevo.errors import OptionError
 from relevo.job.batch import Batch

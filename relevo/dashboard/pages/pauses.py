@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard.overview import PAUSES
+from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.handlers import Action, Page
 from relevo.errors import OptionError
 from relevo.job import pauses as pausing

@@ -10,7 +10,7 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import job_context, formatting, broker_jobs
-from relevo.dashboard.failures import told_of
+from relevo.dashboard.pages.failed import told_of
 from relevo.dashboard.handlers import Page
 from relevo.dashboard.broker_jobs import Waiting
 from relevo.drivers import messages

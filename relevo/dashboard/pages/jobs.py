@@ -7,8 +7,8 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import broker_jobs
-from relevo.dashboard.failures import LOOKS_FOR, sought
-from relevo.dashboard.livejobs import BULK, TO_DO, in_queue
+from relevo.dashboard.pages.failed import LOOKS_FOR, sought
+from relevo.dashboard.pages.job_actions import BULK, TO_DO, in_queue
 from relevo.dashboard.handlers import BAD, Page, cursor
 from relevo.drivers.contract import State
 from relevo.store import finding, history

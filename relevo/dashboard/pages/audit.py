@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard.failures import LOOKS_FOR
+from relevo.dashboard.pages.failed import LOOKS_FOR
 from relevo.dashboard.handlers import Page, cursor
 from relevo.store import audit
 
