@@ -34,7 +34,7 @@ from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions
-from relevo.schedule import embedded
+from relevo.schedule import worker_beat
 
 
 class App(Defining, Batching):
@@ -88,7 +88,7 @@ def _wire(
 ) -> App:
     _check_names(config)
     drivers.register()
-    for each in (prefork, results, coldstop, stopping, embedded):
+    for each in (prefork, results, coldstop, stopping, worker_beat):
         each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
@@ -183,7 +183,7 @@ _EVENTS = (
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
 
 _AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True,
-            "beat_scheduler": "relevo.schedule.in_place:Scheduler"}  # fmt: skip
+            "beat_scheduler": "relevo.schedule.inline:Scheduler"}  # fmt: skip
 
 
 def _check_names(config: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from relevo.disks import disk_for
 from relevo.drivers.contract import Driver
 from relevo.errors import DriverError
 from relevo.mail import sending
-from relevo.schedule import control
+from relevo.schedule import operations
 from relevo.store.session import store_for
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
@@ -196,7 +196,7 @@ def schedule(context: click.Context) -> Iterator[Finding]:
     if app.settings.connection.driver == "sync" or not app.conf.beat_schedule:
         return
     try:
-        found = control.views(app)
+        found = operations.views(app)
     except DriverError:
         return  # the database was found wrong already
     missed = [view.entry.name for view in found if view.overdue or not view.known]

@@ -10,8 +10,8 @@ import click
 from relevo.cli.context import driver_of, store_of
 from relevo.cli.options import ROW, Duration, limit_option
 from relevo.cli.output import complain, json_option, moment, one_line_errors, say, show
-from relevo.schedule import control, entry
-from relevo.schedule.control import View
+from relevo.schedule import operations, entry
+from relevo.schedule.operations import View
 from relevo.store import audit
 from relevo.store.schedules import Run
 
@@ -29,7 +29,7 @@ def schedule() -> None:
 @one_line_errors
 def list_entries(context: click.Context, as_json: bool) -> None:
     """The entries of beat_schedule: when each is due, and how its last run went."""
-    found = control.views(_app(context))
+    found = operations.views(_app(context))
     rows = [_told(view) if as_json else _row(view) for view in found]
     show(rows, as_json, empty="beat_schedule has no entry.")
     if any(view.overdue for view in found) and not as_json:
@@ -45,7 +45,7 @@ def list_entries(context: click.Context, as_json: bool) -> None:
 @one_line_errors
 def history(context: click.Context, name: str | None, before: int | None, limit: int, as_json: bool) -> None:
     """Runs, newest first, of all entries or of one (also of one that is no more)."""
-    found = control.history(_app(context), name, before=before, limit=limit)
+    found = operations.history(_app(context), name, before=before, limit=limit)
     show([_run(run) for run in found], as_json, empty="No runs.")
     if len(found) == limit and not as_json:
         complain(f"there may be more; the next page: --before {found[-1].id}")
@@ -59,9 +59,9 @@ def history(context: click.Context, name: str | None, before: int | None, limit:
 def run(context: click.Context, name: str, as_json: bool) -> None:
     """Run an entry now, once, also a paused one. Its next run stays when it was."""
     app, number = _noted(context, "run entry", name)
-    made = control.run(app, name, _who())
-    audit.settle(store_of(context), number, f"job {made.job_id}" if made.state is None else control.told(made))
-    say(control.told(made), as_json, **_run(made))
+    made = operations.run(app, name, _who())
+    audit.settle(store_of(context), number, f"job {made.job_id}" if made.state is None else operations.told(made))
+    say(operations.told(made), as_json, **_run(made))
 
 
 @schedule.command("pause")
@@ -73,7 +73,7 @@ def run(context: click.Context, name: str, as_json: bool) -> None:
 def pause(context: click.Context, name: str, seconds: float | None, as_json: bool) -> None:
     """Run an entry no more. What falls into the pause is not made up for."""
     app, number = _noted(context, "pause entry", name)
-    until = moment(control.pause(app, name, seconds))
+    until = moment(operations.pause(app, name, seconds))
     said = f"until {until}" if until else "until it is resumed"
     audit.settle(store_of(context), number, f"paused {said}")
     say(f"{name!r} is paused {said}.", as_json, entry=name, paused=True, until=until)
@@ -87,7 +87,7 @@ def pause(context: click.Context, name: str, seconds: float | None, as_json: boo
 def resume(context: click.Context, name: str, as_json: bool) -> None:
     """End a pause."""
     app, number = _noted(context, "resume entry", name)
-    was_paused = control.resume(app, name)
+    was_paused = operations.resume(app, name)
     said = "goes on" if was_paused else "was not paused"
     audit.settle(store_of(context), number, said)
     say(f"{name!r} {said}.", as_json, entry=name, paused=False, was_paused=was_paused)

@@ -19,7 +19,7 @@ from relevo.errors import DriverError, DriverUnavailableError, OptionError, Sche
 from relevo.job import recording
 from relevo.job.delivery import delivery_of
 from relevo.schedule import entry as entries
-from relevo.schedule import turn, words
+from relevo.schedule import claim, descriptions
 from relevo.schedule.entry import entries_of
 from relevo.store import outbox, schedules
 from relevo.store.schedules import BACK, State
@@ -44,7 +44,7 @@ class Scheduler(celery.beat.Scheduler):
         self._joined = self._behind = False
         self._seen = -math.inf
         self.way = delivery_of(self.app)
-        self.now = turn.clock_of(self.way.store)
+        self.now = claim.clock_of(self.way.store)
         try:
             self.schedule.update(entries_of(self.app))
             recording.check(self.way.store)
@@ -85,7 +85,7 @@ class Scheduler(celery.beat.Scheduler):
     def _join(self, now: float) -> None:
         """Begin, or begin anew after the clock was set back: what is next due would never come."""
         states = schedules.join(
-            self.way.store, {name: words.written(entry.schedule) for name, entry in self.schedule.items()}, now
+            self.way.store, {name: descriptions.written(entry.schedule) for name, entry in self.schedule.items()}, now
         )
         for name, entry in self.schedule.items():
             self._plan(entry, states[name], now)
@@ -93,7 +93,7 @@ class Scheduler(celery.beat.Scheduler):
 
     def _take(self, entry: entries.Entry, now: float) -> None:
         try:
-            state, made = turn.take(self.way, entry, now)
+            state, made = claim.take(self.way, entry, now)
             if state is None:
                 self._next[entry.name] = now + BUSY
                 return
@@ -112,7 +112,7 @@ class Scheduler(celery.beat.Scheduler):
         for run in made:
             done = "dispatched" if run.state is None else "another job has the unique key of"
             logger.info("entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id)
-        if made and self.way.sharing(turn.connection_of(entry)) is None:
+        if made and self.way.sharing(claim.connection_of(entry)) is None:
             self._behind = True
 
     def _plan(self, entry: entries.Entry, state: State, now: float) -> None:

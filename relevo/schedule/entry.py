@@ -24,7 +24,7 @@ from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.job import connections, dispatch
 from relevo.job.options import OVERRIDES
 from relevo.task import Task
-from relevo.schedule import catchup, words
+from relevo.schedule import catchup, descriptions
 from relevo.schedule.ticks import LAST, Ticks, ticks_of
 
 #: What an entry may say. The last three are ours, the others Celery's.
@@ -65,7 +65,7 @@ class Entry(ScheduleEntry):
 
     @property
     def in_words(self) -> str:
-        return words.told(self.schedule)
+        return descriptions.told(self.schedule)
 
     @property
     def queue(self) -> str:

@@ -5,7 +5,7 @@
     record   a run of a tick: once, whoever comes first
     advance  the ticks up to an instant have had their turn
 
-The last three are steps of one transaction (relevo/schedule/turn.py).
+The last three are steps of one transaction (relevo/schedule/claim.py).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 from celery.schedules import crontab
 
 from relevo import clock
-from relevo.schedule import control
+from relevo.schedule import operations
 from relevo.schedule.beat import Scheduler
 from relevo.store import outcomes, schedules
 from relevo.store.schedules import RunEnd
@@ -100,7 +100,7 @@ def test_an_entry_whose_time_has_passed_without_a_beat_is_overdue(site, app, sou
 
 
 def test_runs_are_paged_and_those_of_an_entry_that_is_no_more_are_shown(site, app, source):
-    control.run(app, "often", "ann")
+    operations.run(app, "often", "ann")
     run = schedules.page(source.store)[0]
     for number in range(60):
         made = schedules.Run("often", f"tick {number}", run.due, run.at, f"job-{number}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relevo.schedule import turn
+from relevo.schedule import claim
 from relevo.store import schedules
 from tests.properties.running import run_histories
 from tests.schedule.conftest import Clockwork
@@ -57,7 +57,7 @@ class Histories(RuleBasedStateMachine):
     @rule(which=beats, step=st.sampled_from(STEPS), after=st.booleans())
     def die_in_a_turn(self, which, step, after):
         beat = self.up.pop(which % len(self.up))
-        place = {"sending": turn, "after_commit": type(beat.way)}.get(step, schedules)
+        place = {"sending": claim, "after_commit": type(beat.way)}.get(step, schedules)
         real = getattr(place, step)
 
         def killed(*args):

@@ -11,7 +11,7 @@ from celery.schedules import crontab
 from relevo.drivers import messages
 from relevo.errors import DriverUnavailableError
 from relevo.job.delivery import delivery_of
-from relevo.schedule import control, turn
+from relevo.schedule import operations, claim
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at
 from tests.waiting import LONG, eventually
@@ -76,7 +76,7 @@ class Killed(BaseException):
     """As kill -9: nothing of ours catches it."""
 
 
-STEPS = [(schedules, "claimed"), (schedules, "record"), (turn, "sending"), (schedules, "advance"),
+STEPS = [(schedules, "claimed"), (schedules, "record"), (claim, "sending"), (schedules, "advance"),
          ("way", "__call__"), ("way", "after_commit"), ("store", "_transaction")]  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_a_run_by_hand_whose_broker_nobody_has_reached_yet_is_committed_and_wait
     work = Clockwork(url, tmp_path, QUEUE_CONNECTION="redis", REDIS_URL="redis://127.0.0.1:1/0")
     app = work.deployed(**hourly())
     app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0}
-    run = control.run(app, "hourly", "ann")
+    run = operations.run(app, "hourly", "ann")
     assert [each.job_id for each in work.runs()] == [run.job_id]
     assert [each.jobs for each in outbox.status(work.store)] == [1]
 
@@ -189,7 +189,7 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
 def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(work, monkeypatch):
     monkeypatch.setattr(schedules, "STALLED", 1)
     beat, other = work.beat(**hourly(), **EVERY_MINUTE), work.beat(**hourly(), **EVERY_MINUTE)
-    real, thaw, frozen = turn.sending, threading.Event(), threading.Event()
+    real, thaw, frozen = claim.sending, threading.Event(), threading.Event()
 
     def freezes(entry, *rest):
         if threading.current_thread() is standing and entry.name == "hourly":
@@ -197,7 +197,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
             thaw.wait(LONG)
         return real(entry, *rest)
 
-    monkeypatch.setattr(turn, "sending", freezes)
+    monkeypatch.setattr(claim, "sending", freezes)
     standing = threading.Thread(target=work.to, args=("03-01 13:00", beat))
     standing.start()
     assert frozen.wait(LONG)
@@ -274,7 +274,7 @@ def test_a_job_knows_for_which_tick_it_is(small):
     small.clock.time = at("03-01 14:20")
     beat = small.beat(**hourly(catch_up="all"))
     entry, run = beat.schedule["hourly"], small.runs()[0]
-    made = turn.sending(entry, run, ([], {}))
+    made = claim.sending(entry, run, ([], {}))
     headers = messages.headers_of(made.payload)
     assert (headers["schedule_entry"], headers["schedule_due"]) == ("hourly", at("03-01 13:00"))
 
@@ -341,7 +341,7 @@ def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
     assert work.ticks() == []
     work.to("03-01 15:00", beat)
     assert work.ticks() == ["15:00:00"]
-    assert turn.by_hand(beat.way, entry, "ann").run_by == "ann"
+    assert claim.by_hand(beat.way, entry, "ann").run_by == "ann"
 
 
 @pytest.mark.parametrize("until", [None, at("03-01 14:40")])
@@ -368,7 +368,7 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
     beat = small.beat(**hourly())
     entry = beat.schedule["hourly"]
     schedules.pause(small.store, "hourly", "", small.clock.time, None)
-    runs = [turn.by_hand(beat.way, entry, "ann"), turn.by_hand(beat.way, entry, "bob")]
+    runs = [claim.by_hand(beat.way, entry, "ann"), claim.by_hand(beat.way, entry, "bob")]
     assert small.jobs() == sorted(run.job_id for run in runs)
     assert [run.run_by for run in small.runs()] == ["ann", "bob"]
     assert schedules.last(small.store)["hourly"].job_id == runs[1].job_id
@@ -376,7 +376,7 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
 
 def test_beats_go_by_the_clock_of_the_server_where_there_is_one(work, monkeypatch):
     monkeypatch.setattr("relevo.clock.now", work.clock)
-    apart = abs(turn.clock_of(work.store)() - work.clock.time)
+    apart = abs(claim.clock_of(work.store)() - work.clock.time)
     assert apart == 0 if work.store.dialect == "sqlite" else apart > 86_400
 
 

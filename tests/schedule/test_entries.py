@@ -19,7 +19,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.errors import DriverError, OptionError
 from relevo.job import cancel, clearing, endings, failures
-from relevo.schedule import control, turn
+from relevo.schedule import operations, claim
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
 from relevo.store import audit, outcomes, schedules
@@ -151,7 +151,7 @@ def test_what_an_entry_says_reaches_the_job(small):
     })  # fmt: skip
     small.to("03-01 12:01", beat)
     assert beat.schedule["noon"].rule.window == 3600
-    assert control.views(beat.app)[0].entry.queue == "high"
+    assert operations.views(beat.app)[0].entry.queue == "high"
     assert len(small.jobs()) == 1
 
 
@@ -168,7 +168,7 @@ def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_othe
         return create_app("shop", config.load(given, None), **said).conf.beat_scheduler
 
     assert scheduler("database") == "relevo.schedule.beat:Scheduler"
-    assert scheduler("sync") == "relevo.schedule.in_place:Scheduler"
+    assert scheduler("sync") == "relevo.schedule.inline:Scheduler"
     assert scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
 
 
@@ -196,7 +196,7 @@ def test_where_jobs_run_in_place_nothing_is_run_now(small):
     app = small.deployed(noon=GOOD)
     app.conf.task_always_eager = True
     with pytest.raises(OptionError, match="the connection 'sync' runs jobs at once and keeps no queue"):
-        control.run(app, "noon", "ann")
+        operations.run(app, "noon", "ann")
     assert small.runs() == []
 
 
@@ -215,7 +215,7 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
     for minute in (1, 2, 3):
         small.to(f"03-01 12:0{minute}", beat)
     done, cancelled, unreadable = small.runs()
-    assert [run.state for run in control.living(beat.app, small.runs())] == ["pending"] * 3
+    assert [run.state for run in operations.living(beat.app, small.runs())] == ["pending"] * 3
     ends = [endings.completed(request(beat.app, done), 0.1), endings.cancelled(request(beat.app, cancelled), "no")]
     outcomes.write(small.store, ends)
     assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
@@ -249,7 +249,7 @@ def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, red
     beat = small.beat(app)
     small.to("03-01 12:01", beat)
     small.to("03-01 12:02", beat)
-    assert control.run(app, "noon", "ann").state == "cancelled"
+    assert operations.run(app, "noon", "ann").state == "cancelled"
     assert [run.state for run in small.runs()] == [None, "cancelled", "cancelled"]
     driver = driver_for(app.conf.broker_url)
     assert [job.id for job in driver.peek(QUEUE, State.PENDING, 9)] == [small.runs()[0].job_id]
@@ -258,8 +258,8 @@ def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, red
 
 def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
-    run = turn.by_hand(beat.way, beat.schedule["noon"], "ann")
-    made = turn.sending(beat.schedule["noon"], run, ([], {}))
+    run = claim.by_hand(beat.way, beat.schedule["noon"], "ann")
+    made = claim.sending(beat.schedule["noon"], run, ([], {}))
     refusing = SimpleNamespace(put=lambda _: (_ for _ in ()).throw(DriverError("too long")))
     small.store.write(lambda connection: beat.way.put_or_fail(refusing, connection, [made]))
     assert [run.state for run in small.runs()] == ["failed"]
@@ -282,25 +282,25 @@ def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, mo
     small.deployed()
     app = small.deployed(noon=GOOD, often={"task": "shop.count", "schedule": 60.0})
     monkeypatch.setattr("relevo.clock.now", small.clock)
-    said = {each.entry.name: each for each in control.views(app)}
+    said = {each.entry.name: each for each in operations.views(app)}
     assert [said["noon"].next, said["often"].next] == [at("03-02 12:00"), at("03-01 12:01")]
     assert not said["noon"].known
     small.beat(app)
-    control.pause(app, "often", 600)
-    control.pause(app, "noon", None)
-    said = {each.entry.name: each for each in control.views(app)}
+    operations.pause(app, "often", 600)
+    operations.pause(app, "noon", None)
+    said = {each.entry.name: each for each in operations.views(app)}
     assert (said["noon"].paused, said["noon"].next, said["noon"].known) == (True, None, True)
     assert (said["often"].paused_until, said["often"].next) == (small.clock.time + 600, at("03-01 12:11"))
-    assert control.resume(app, "noon")
+    assert operations.resume(app, "noon")
     small.clock.time = at("03-02 12:02")
-    said = {each.entry.name: each for each in control.views(app)}
+    said = {each.entry.name: each for each in operations.views(app)}
     assert (said["noon"].overdue, said["noon"].next) == (True, at("03-02 12:00"))
 
 
 def test_an_unknown_entry_is_an_error_with_the_likely_name(small):
     app = small.deployed(noon=GOOD)
-    for act in (lambda: control.run(app, "noom", "ann"), lambda: control.pause(app, "noom", None),
-                lambda: control.resume(app, "noom"), lambda: control.view(app, "noom")):  # fmt: skip
+    for act in (lambda: operations.run(app, "noom", "ann"), lambda: operations.pause(app, "noom", None),
+                lambda: operations.resume(app, "noom"), lambda: operations.view(app, "noom")):  # fmt: skip
         with pytest.raises(OptionError, match="no entry 'noom' in beat_schedule; did you mean 'noon'"):
             act()
     assert audit.page(small.store) == []

@@ -12,7 +12,7 @@ from celery.schedules import crontab
 
 from relevo import clock
 from relevo.errors import OptionError
-from relevo.schedule import words
+from relevo.schedule import descriptions
 from relevo.schedule.ticks import Asked, ticks_of
 from tests.schedule.conftest import at
 
@@ -168,4 +168,4 @@ def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
     ],
 )
 def test_a_schedule_in_words(schedule, said):
-    assert words.told(schedule) == said
+    assert descriptions.told(schedule) == said

@@ -11,7 +11,7 @@ from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.handlers import Action, Page
 from relevo.dashboard.pages.pauses import length_of
 from relevo.errors import OptionError
-from relevo.schedule import control
+from relevo.schedule import operations
 
 ROWS = 50
 MISSING = 404
@@ -26,7 +26,7 @@ class SchedulePage(Page):
     def gather(self, *_arguments: str) -> dict[str, Any]:
         rows, wrong = [], ""
         try:
-            rows = control.views(self.application.capp)
+            rows = operations.views(self.application.capp)
         except OptionError as error:
             wrong = f"No beat can start: {error}"
         return {"rows": rows, "wrong": wrong, "pauses": PAUSES, "looks": _LOOKS,
@@ -38,7 +38,7 @@ class SchedulePage(Page):
         return {"entries": [told_of(row) for row in values["rows"]]}
 
 
-def told_of(view: control.View) -> dict[str, Any]:
+def told_of(view: operations.View) -> dict[str, Any]:
     """What a program is told of an entry."""
     entry = view.entry
     return {"entry": entry.name, "task": entry.task, "schedule": entry.in_words, "queue": entry.queue,
@@ -53,9 +53,9 @@ class EntryPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         app, name, before = self.application.capp, self.field("entry"), self.whole("before")
-        runs = control.history(app, name, before=before, limit=ROWS + 1) if name else []
+        runs = operations.history(app, name, before=before, limit=ROWS + 1) if name else []
         try:
-            view = control.view(app, name)
+            view = operations.view(app, name)
         except OptionError as error:
             view = None
             if not runs:
@@ -69,7 +69,7 @@ class EntryPage(Page):
                 "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
 
 
-def _facts(view: control.View) -> list[tuple[str, Any]]:
+def _facts(view: operations.View) -> list[tuple[str, Any]]:
     """What an entry says: names, and texts or instants."""
     entry, rule = view.entry, view.entry.rule
     missed = {"one": "the latest missed run", "none": "no missed run", "all": f"every missed run, at most {rule.limit}"}
@@ -94,8 +94,8 @@ class RunEntry(OfEntry):
     name = "run entry"
 
     def act(self, *_arguments: str) -> str:
-        run = control.run(self.application.capp, self.field("entry"), str(self.current_user))
-        return control.told(run)
+        run = operations.run(self.application.capp, self.field("entry"), str(self.current_user))
+        return operations.told(run)
 
 
 class PauseEntry(OfEntry):
@@ -105,7 +105,7 @@ class PauseEntry(OfEntry):
 
     def act(self, *_arguments: str) -> str:
         seconds, said = length_of(self.field("for"))
-        control.pause(self.application.capp, self.field("entry"), seconds)
+        operations.pause(self.application.capp, self.field("entry"), seconds)
         return f"{self.field('entry')} is paused {said}."
 
 
@@ -116,4 +116,4 @@ class ResumeEntry(OfEntry):
 
     def act(self, *_arguments: str) -> str:
         name = self.field("entry")
-        return f"{name} goes on." if control.resume(self.application.capp, name) else f"{name} was not paused."
+        return f"{name} goes on." if operations.resume(self.application.capp, name) else f"{name} was not paused."

@@ -27,7 +27,7 @@ from relevo.job import connections
 from relevo.job.collect import collecting
 from relevo.job.delivery import Delivery, sending_of
 from relevo.job.members import DUE, SCHEDULED
-from relevo.schedule import words
+from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
 from relevo.store import schedules, tally
 from relevo.store.outbox import Sending
@@ -54,7 +54,7 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
     asked: list[Receipt] = []
 
     def taken(connection: Connection) -> tuple[State | None, list[Run]]:
-        state = schedules.claimed(connection, entry.name, words.written(entry.schedule), now)
+        state = schedules.claimed(connection, entry.name, descriptions.written(entry.schedule), now)
         if state is None or state.is_paused(now):
             return state, []
         due, passed = entry.rule.due(entry.ticks, state.begin(now), now)

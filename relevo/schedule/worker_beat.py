@@ -19,8 +19,8 @@ SCHEDULER = "relevo.schedule.beat:Scheduler"
 
 def install() -> None:
     """For every worker with `-B`."""
-    signals.celeryd_init.connect(_check, dispatch_uid="relevo.schedule.embedded.check")
-    signals.beat_embedded_init.connect(_end_with_worker, dispatch_uid="relevo.schedule.embedded.end")
+    signals.celeryd_init.connect(_check, dispatch_uid="relevo.schedule.worker_beat.check")
+    signals.beat_embedded_init.connect(_end_with_worker, dispatch_uid="relevo.schedule.worker_beat.end")
 
 
 def _check(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:

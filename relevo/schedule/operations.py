@@ -10,7 +10,7 @@ from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.errors import DriverError
 from relevo.job.delivery import delivery_of
 from relevo.schedule import entry as entries
-from relevo.schedule import turn, words
+from relevo.schedule import claim, descriptions
 from relevo.schedule.catchup import LATE
 from relevo.schedule.entry import Entry
 from relevo.store import schedules, texts
@@ -71,7 +71,7 @@ def living(app: Any, runs: Sequence[Run]) -> list[Run]:
 
 def run(app: Any, name: str, by: str) -> Run:
     """Run an entry now. Raises OptionError, DriverError."""
-    return turn.by_hand(delivery_of(app), entries.find(app, name), by)
+    return claim.by_hand(delivery_of(app), entries.find(app, name), by)
 
 
 def told(run: Run) -> str:
@@ -85,7 +85,7 @@ def pause(app: Any, name: str, seconds: float | None) -> float | None:
     """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises OptionError."""
     entry, now = entries.find(app, name), _now(app)
     until = None if seconds is None else now + seconds
-    schedules.pause(delivery_of(app).store, name, words.written(entry.schedule), now, until)
+    schedules.pause(delivery_of(app).store, name, descriptions.written(entry.schedule), now, until)
     return until
 
 
@@ -96,13 +96,13 @@ def resume(app: Any, name: str) -> bool:
 
 
 def _now(app: Any) -> float:
-    return turn.clock_of(delivery_of(app).store)()
+    return claim.clock_of(delivery_of(app).store)()
 
 
 def _view(entry: Entry, state: State | None, last: Run | None, now: float) -> View:
     state = state or State(entry.name, "", now, gone_at=now)
     known = state.gone_at is None
-    is_current = known and state.schedule == texts.name(words.written(entry.schedule))
+    is_current = known and state.schedule == texts.name(descriptions.written(entry.schedule))
     paused = state.is_paused(now)
     until = state.paused_until if paused else None
     since = state.begin(now) if is_current else now
