@@ -24,7 +24,8 @@ from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import clearing, coldstop, joining, opener, permits, prefork, recording, renewal, results, stopping
+from relevo.job import clearing, joining, opener, prefork, results, stopping
+from relevo.worker import cold_shutdown, permits, bootstep, restart
 from relevo import events
 from relevo.batching import Batching
 from relevo.definition import Defining
@@ -40,7 +41,7 @@ from relevo.schedule import worker_beat
 class App(Defining, Batching):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
 
-    events_cls = "relevo.job.events:Events"
+    events_cls = "relevo.worker.event_dispatcher:Events"
 
     def __init__(
         self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (),
@@ -88,14 +89,14 @@ def _wire(
 ) -> App:
     _check_names(config)
     drivers.register()
-    for each in (prefork, results, coldstop, stopping, worker_beat):
+    for each in (prefork, results, cold_shutdown, stopping, worker_beat):
         each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     opener.install(app)
     joining.install(app)
     clearing.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
-    celeryd_init.connect(renewal.prepare, dispatch_uid="relevo.job.renewal.prepare")
+    celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
         events.heard_by(event, signal, receiver)
@@ -157,7 +158,7 @@ _RESULTS = {
 }
 
 _WORKER = {
-    "worker_consumer": "relevo.job.consumer:Consumer",
+    "worker_consumer": "relevo.worker.consumer:Consumer",
     "enable_utc": True,
     "timezone": "UTC",
     "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever
@@ -173,7 +174,7 @@ _WORKER = {
 }
 
 # Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others come from the request
-# of a worker's main process, `relevo/job/request.py` and `recorded.py`.
+# of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
 _EVENTS = (
     (Event.DISPATCHED, after_task_publish, events.published),
     (Event.RESERVED, task_received, events.received),
@@ -205,7 +206,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
     """A worker of ours starts: its rates are there, and its main process writes what becomes of jobs, and acks then."""
-    importlib.import_module("relevo.job.remote")  # not sooner: it takes all of Celery's worker
+    importlib.import_module("relevo.worker.remote_control")  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return
@@ -213,7 +214,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         check_rates(app)
         gate.late = starts.late(app)
         gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
-        recording.open_store(app)
+        bootstep.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
         exit.end(str(error))
         raise

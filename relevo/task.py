@@ -45,7 +45,7 @@ class Task(dispatch.Dispatching, Replacing):
     """Celery's Task, with options."""
 
     abstract = True
-    Request = "relevo.job.request:Request"
+    Request = "relevo.worker.request:Request"
 
     options: ClassVar[Options] = Options()
     failed_hook: FailedHook | None = None

@@ -2,7 +2,7 @@
 
 A worker makes one (`maker`) where its tasks have something to ask for; it stands between the intake, which hands over
 what may start, and the ledger, which says which jobs are here no longer. This one is open: all may start, it costs
-nothing. `relevo/job/permits.py` has the other.
+nothing. `relevo/worker/permits.py` has the other.
 """
 
 from __future__ import annotations

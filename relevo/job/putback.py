@@ -72,7 +72,7 @@ def is_leased(task: Task, request: Any) -> bool:
 
 @cache
 def _answers(request_class: Any) -> bool:
-    from relevo.job.request import Request  # noqa: PLC0415  it imports this module
+    from relevo.worker.request import Request  # noqa: PLC0415  it imports this module
 
     return issubclass(symbol_by_name(request_class), Request)
 

@@ -16,7 +16,7 @@ import celery.beat
 
 from relevo import exit
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError, did_you_mean
-from relevo.job import recording
+from relevo.worker import bootstep
 from relevo.job.delivery import delivery_of
 from relevo.schedule import entry as entries
 from relevo.schedule import claim, descriptions
@@ -47,7 +47,7 @@ class Scheduler(celery.beat.Scheduler):
         self.now = claim.clock_of(self.way.store)
         try:
             self.schedule.update(entries_of(self.app))
-            recording.check(self.way.store)
+            bootstep.check(self.way.store)
             self._warn_of_strangers()
         except (OptionError, SchemaError) as error:
             exit.end(str(error))

@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from relevo import drivers
 from relevo.drivers import channel, intake, shift, transport
 from relevo.drivers.database.bells import SqliteBell
-from relevo.job import events
+from relevo.worker import event_dispatcher
 from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class TestEventsThatNobodyHears:
 
     def test_are_not_even_made(self, connection, asked, monkeypatch):
         class App(Celery):
-            events_cls = "relevo.job.events:Events"
+            events_cls = "relevo.worker.event_dispatcher:Events"
 
         made = []
         with App(set_as_current=False, broker=connection.as_uri()).events.Dispatcher(connection) as dispatcher:
@@ -168,9 +168,9 @@ class TestEventsOfAWorker:
     @pytest.fixture
     def dispatcher(self, connection, monkeypatch):
         class App(Celery):
-            events_cls = "relevo.job.events:Events"
+            events_cls = "relevo.worker.event_dispatcher:Events"
 
-        monkeypatch.setattr(events, "GROUP", 600.0)
+        monkeypatch.setattr(event_dispatcher, "GROUP", 600.0)
         app = App(set_as_current=False, broker=connection.as_uri())
         with app.events.Dispatcher(connection, buffer_group=None, on_send_buffered=None) as dispatcher:
             yield dispatcher
@@ -192,14 +192,14 @@ class TestEventsOfAWorker:
         assert [event["type"] for event in heard[1]] == ["task-received", "task-started", "task-succeeded"]
 
     def test_do_not_wait_for_others_when_the_worker_is_to_stop(self, connection, dispatcher, heard, monkeypatch):
-        monkeypatch.setattr(events.state, "should_stop", 0)
+        monkeypatch.setattr(event_dispatcher.state, "should_stop", 0)
         dispatcher.send("task-succeeded")
         (sent,) = connection.transport.driver.receive("ears")
         assert "task-succeeded" in sent.payload
 
     def test_one_group_waits_at_a_time(self, dispatcher, heard, monkeypatch):
         timers = []
-        monkeypatch.setattr(events.threading, "Timer", lambda *a: timers.append(a) or SimpleNamespace(start=int))
+        monkeypatch.setattr(event_dispatcher.threading, "Timer", lambda *a: timers.append(a) or SimpleNamespace(start=int))
         for _ in range(3):
             dispatcher.send("task-started")
         assert len(timers) == 1

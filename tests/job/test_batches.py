@@ -14,7 +14,8 @@ from celery.contrib.testing.worker import start_worker
 from relevo import config
 from relevo.app import create_app
 from relevo.errors import BatchError, OptionError
-from relevo.job import dropping, endings, making
+from relevo.worker import cancelled_batches
+from relevo.job import endings, making
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
@@ -150,7 +151,7 @@ def test_a_failure_cancels_the_rest(app, told):
 
 
 def test_cancelled_members_that_have_not_started_are_dropped(app, told, monkeypatch):
-    monkeypatch.setattr(dropping, "FRESH", 0)
+    monkeypatch.setattr(cancelled_batches, "FRESH", 0)
     work, wait, say = t(app, "work"), t(app, "wait"), t(app, "say")
     batch = callbacks(app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say).dispatch()
     with working(app, 1):

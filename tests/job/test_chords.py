@@ -17,7 +17,8 @@ from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
-from relevo.job import cancel, dropping, members
+from relevo.job import cancel, members
+from relevo.worker import cancelled_batches
 from relevo.job.redis_results import RedisResults
 from relevo.store import batches
 from relevo.store.session import store_for
@@ -315,7 +316,7 @@ def test_a_member_knows_its_chord_and_can_add_to_it_and_cancel_it(shop):
         shop.app.batches.find(grown.parent.id).add([shop.add.s(1)])
     cancelled = chord([shop.cancels.s(), shop.add.s(1).set(countdown=3600)], shop.total.s()).apply_async()
     eventually(lambda: shop.app.batches.find(cancelled.parent.id).cancelled)
-    dropping.look_in(shop.store)  # what the worker has seen of it is forgotten
+    cancelled_batches.look_in(shop.store)  # what the worker has seen of it is forgotten
     driver = driver_of(shop.app)
     driver.hasten([view.id for view in driver.peek(shop.app.conf.task_default_queue, State.DELAYED)])
     assert "Revoked" in error_of(shop, cancelled)

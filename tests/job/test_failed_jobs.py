@@ -264,7 +264,7 @@ def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
     """It was started all the same: Celery looks at a job when it is handed to the pool."""
     recalled = []
     monkeypatch.setattr(qos, "pool", SimpleNamespace(recall=lambda: recalled.append(True)))
-    from relevo.job import remote  # noqa: F401, PLC0415  as a worker does when it starts
+    from relevo.worker import remote_control  # noqa: F401, PLC0415  as a worker does when it starts
 
     Panel.data["revoke"](SimpleNamespace(app=app), "unwanted")
     state.revoked.discard("unwanted")

@@ -15,9 +15,10 @@ from relevo.drivers.contract import NewJob
 from relevo.drivers.ledger import Ledger
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.job import limiting, permits
+from relevo.job import limiting
+from relevo.worker import permits
 from relevo.job.middleware import RateLimited, Skip, WithoutOverlapping
-from relevo.job.permits import Permits
+from relevo.worker.permits import Permits
 from tests.faults.workers import payload_of
 
 numbers = itertools.count(1)

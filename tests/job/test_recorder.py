@@ -8,7 +8,7 @@ import pytest
 
 from relevo.errors import DriverUnavailableError
 from relevo.job import recorder
-from relevo.job.recorded import nothing
+from relevo.worker.recorded import nothing
 from relevo.job.recorder import Recorder
 from tests.waiting import LONG
 

@@ -10,7 +10,7 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from relevo.job import stopping
-from relevo.job.request import Request
+from relevo.worker.request import Request
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 

@@ -22,7 +22,7 @@ from relevo.drivers.ledger import Ledger
 from relevo.errors import DriverUnavailableError
 from relevo.job.limiting import beside
 from relevo.job.middleware import WithoutOverlapping
-from relevo.job.permits import Permits
+from relevo.worker.permits import Permits
 from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
 from tests.faults.workers import payload_of
 from tests.properties.running import run_histories

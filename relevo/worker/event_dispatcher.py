@@ -23,7 +23,7 @@ GROUP, MOST = 0.05, 500
 class Events(CeleryEvents):
     """What `app.events` is."""
 
-    dispatcher_cls = "relevo.job.events:Dispatcher"
+    dispatcher_cls = "relevo.worker.event_dispatcher:Dispatcher"
 
 
 class Dispatcher(EventDispatcher):

@@ -12,7 +12,8 @@ from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
 from relevo.drivers import qos
-from relevo.job import coldstop, dropping, endings, recorder, wrongs
+from relevo.worker import cold_shutdown, cancelled_batches
+from relevo.job import endings, recorder, wrongs
 from relevo import events
 from relevo.job.interrupts import Continued, Replaced
 from relevo.events import Event
@@ -50,7 +51,7 @@ class Recorded(celery_request.Request):
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)
-        if coldstop.is_asked() and qos.pool is not None and not self._already_cancelled:
+        if cold_shutdown.is_asked() and qos.pool is not None and not self._already_cancelled:
             self.cancel(qos.pool, emit_retry=not self.task.acks_late)
         if events.is_heard(Event.PROCESSING):
             events.tell_of(self, Event.PROCESSING)
@@ -154,8 +155,8 @@ def _dropping(execute: Callable[..., Any]) -> Callable[..., Any]:
     """A member of a batch or chord that was cancelled ends here, before it has started."""
 
     def execute_using_pool(self: Recorded, pool: Any, **options: Any) -> Any:
-        if (HEADER in self.request_dict or self.request_dict.get("group")) and dropping.is_dropped(self):
-            self._announce_revoked(dropping.REASON, False, None, False)
+        if (HEADER in self.request_dict or self.request_dict.get("group")) and cancelled_batches.is_dropped(self):
+            self._announce_revoked(cancelled_batches.REASON, False, None, False)
             raise TaskRevokedError(self.id)
         return execute(self, pool, **options)
 

@@ -36,7 +36,7 @@ from relevo.job.cancel import REASON
 from relevo.events import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
-from relevo.job.recorded import Recorded, unwrapped
+from relevo.worker.recorded import Recorded, unwrapped
 
 logger = get_logger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any
 from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.job import dropping, failures, launch, recorder, relay
+from relevo.worker import cancelled_batches, outbox_relay
+from relevo.job import failures, launch, recorder
 from relevo.job.delivery import delivery_of
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
@@ -25,7 +26,7 @@ def open_store(app: Any) -> None:
     settings = app.settings
     keep = Retention(settings.keep_completed, settings.keep_failed, settings.keep_metrics, settings.showing.keep_audit)
     delivery = delivery_of(app)
-    relaying = relay.start(delivery)
+    relaying = outbox_relay.start(delivery)
 
     def write(endings: Sequence[Ending]) -> None:
         outcomes.write(store, endings, delivery)
@@ -37,10 +38,10 @@ def open_store(app: Any) -> None:
         outcomes.prune(store, keep)
         launch.abandon(delivery)
 
-    dropping.look_in(store)
+    cancelled_batches.look_in(store)
     recorder.start(write, tidy)
     rejected.keeper = failures.keeper(app)
-    for last in (recorder.stop, relay.stop):
+    for last in (recorder.stop, outbox_relay.stop):
         if last not in transport.at_end:
             transport.at_end.append(last)
 

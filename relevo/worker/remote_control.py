@@ -16,7 +16,7 @@ from celery.worker import state as celery_state
 from celery.worker.control import Panel, control_command
 
 from relevo.drivers import qos
-from relevo.job import renewal
+from relevo.worker import restart
 
 logger = get_logger(__name__)
 
@@ -95,10 +95,10 @@ def restart_worker(state: Any, **_options: Any) -> dict[str, Any]:
     """Finish what runs, then start anew."""
     logger.warning("this worker was told to start anew")
     running = len(celery_state.active_requests)
-    return {**worker_life(state), "running": running, "comes_back": renewal.ask()}
+    return {**worker_life(state), "running": running, "comes_back": restart.ask()}
 
 
 @control_command()  # type: ignore[untyped-decorator,unused-ignore]
 def worker_life(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ARG001  Celery's signature
     """Which life of its process this is."""
-    return {"pid": os.getpid(), "life": renewal.LIFE}
+    return {"pid": os.getpid(), "life": restart.LIFE}

@@ -42,7 +42,7 @@ def prepare(**_signal: Any) -> None:
         return  # a worker inside another program, which is not ours to start again
     _can = True
     atexit.register(_renew)
-    signals.worker_shutting_down.connect(_overruled, dispatch_uid="relevo.job.renewal")
+    signals.worker_shutting_down.connect(_overruled, dispatch_uid="relevo.worker.restart")
 
 
 def ask() -> bool:
