@@ -24,7 +24,8 @@ from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import clearing, joining, opener, prefork, results, stopping
+from relevo.job import clearing, joining, opener, results, stopping
+from relevo.worker.pool import prefork
 from relevo.worker import cold_shutdown, permits, bootstep, restart
 from relevo import events
 from relevo.batching import Batching

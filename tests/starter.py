@@ -34,7 +34,7 @@ PRELOADED = (
     "celery.worker.control", "celery.worker.strategy", "celery.worker.loops", "celery.concurrency.solo",
     "celery.concurrency.thread", "celery.worker.components", "celery.worker.autoscale", "celery.app.control",
     "celery.app.events", "celery.fixups.django", "celery.backends.database", "celery.backends.redis",
-    "relevo.app", "relevo.task", "relevo.worker.request", "relevo.job.prefork", "relevo.worker.bootstep",
+    "relevo.app", "relevo.task", "relevo.worker.request", "relevo.worker.pool.prefork", "relevo.worker.bootstep",
     "relevo.drivers.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver",
     "relevo.schedule.beat", "celery.bin.beat", "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg", "psycopg", "tests.unsynced",

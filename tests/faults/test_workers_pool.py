@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from billiard.exceptions import WorkerLostError
 
-from relevo.job import prefork
+from relevo.worker.pool import prefork
 from tests.waiting import LONG, eventually
 
 if TYPE_CHECKING:

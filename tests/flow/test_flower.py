@@ -85,7 +85,7 @@ def test_it_listens_on_this_machine_only(shown):
     [
         ("/", WORKER),
         ("/workers", WORKER),
-        (f"/worker/{WORKER}", "relevo.job.prefork:TaskPool"),
+        (f"/worker/{WORKER}", "relevo.worker.pool.prefork:TaskPool"),
         ("/tasks", "tasks-table"),
         ("/task/{done}", "SUCCESS"),
         ("/broker", "sqlite:///"),

@@ -9,8 +9,8 @@ import threading
 import pytest
 from billiard import connection, get_context
 
-from relevo.job import pipes
-from relevo.job.pipes import PACKET, SMALL, keep_apart
+from relevo.worker.pool import pipes
+from relevo.worker.pool.pipes import PACKET, SMALL, keep_apart
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of packets")
 

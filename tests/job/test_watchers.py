@@ -8,7 +8,7 @@ import signal
 import pytest
 from billiard import get_context
 
-from relevo.job.watchers import TimeoutHandler
+from relevo.worker.pool.supervisors import TimeoutHandler
 
 
 @pytest.fixture

@@ -38,9 +38,9 @@ from celery.worker import state
 
 from relevo.drivers import qos, safepoint
 from relevo.job import stopping
-from relevo.job.child import REFUSED, Worker
-from relevo.job.pipes import PipeLock, TaskQueue, keep_apart
-from relevo.job.watchers import Supervisor, TimeoutHandler
+from relevo.worker.pool.child import REFUSED, Worker
+from relevo.worker.pool.pipes import PipeLock, TaskQueue, keep_apart
+from relevo.worker.pool.supervisors import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
 
