@@ -24,7 +24,8 @@ from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import clearing, joining, opener, results, stopping
+from relevo.job import clearing, stopping
+from relevo.batches import chord_callback, nested, result_backends
 from relevo.worker.pool import prefork
 from relevo.worker import cold_shutdown, permits, bootstep, restart
 from relevo import events
@@ -90,11 +91,11 @@ def _wire(
 ) -> App:
     _check_names(config)
     drivers.register()
-    for each in (prefork, results, cold_shutdown, stopping, worker_beat):
+    for each in (prefork, result_backends, cold_shutdown, stopping, worker_beat):
         each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
-    opener.install(app)
-    joining.install(app)
+    nested.install(app)
+    chord_callback.install(app)
     clearing.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")

@@ -9,9 +9,10 @@ from typing import Any
 import celery
 
 from relevo.errors import OptionError
-from relevo.job import chain, collect, launch, redaction, transactions
-from relevo.job.batch import Batches, NewBatch
-from relevo.job.chain import NewChain
+from relevo.batches import chain, dispatch
+from relevo.job import collect, redaction, transactions
+from relevo.batches.batch import Batches, NewBatch
+from relevo.batches.chain import NewChain
 from relevo.store.batches import BatchRow
 
 
@@ -35,7 +36,7 @@ class Batching(celery.Celery):
 
     def send_batch(self, new: NewBatch, id_: str, session: Any = None) -> BatchRow:
         """The way out for every batch."""
-        return launch.launch(new, id_, session)
+        return dispatch.launch(new, id_, session)
 
     def send_chain(self, new: NewChain, id_: str, session: Any = None) -> BatchRow:
         """The way out for every chain of ours."""

@@ -31,7 +31,7 @@ from relevo.job.hooks import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
-from relevo.job.replacing import Replacing
+from relevo.batches.replace import Replacing
 
 logger = get_logger(__name__)
 

@@ -17,8 +17,8 @@ import tasks
 from app.settings import NAMES as OF_THE_APPLICATION
 from relevo import config, testing
 from relevo.app import App, preset
-from relevo.job.batch import Batch, Batches, NewBatch
-from relevo.job.chain import NewChain
+from relevo.batches.batch import Batch, Batches, NewBatch
+from relevo.batches.chain import NewChain
 from relevo.job.dispatch import Dispatch
 from relevo.job.hooks import FailedHook
 from relevo.job.options import NAMES as OPTIONS

@@ -20,7 +20,7 @@ from relevo.cli.output import (
     show_one,
     yes_option,
 )
-from relevo.job.batch import Batch, Batches
+from relevo.batches.batch import Batch, Batches
 from relevo.store import batches as store_batches
 from relevo.store import outbox as store_outbox
 

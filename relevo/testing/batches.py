@@ -9,8 +9,8 @@ from typing import Any
 
 from relevo import clock
 from relevo.job import transactions
-from relevo.job.batch import NewBatch
-from relevo.job.making import member_of
+from relevo.batches.batch import NewBatch
+from relevo.batches.member_jobs import member_of
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Tally
 from relevo.testing.groups import GroupAssertions

@@ -12,8 +12,8 @@ from typing import Any
 
 from celery.canvas import Signature, _chain
 
-from relevo.job import making
-from relevo.job.chain import NewChain
+from relevo.batches import member_jobs
+from relevo.batches.chain import NewChain
 from relevo.job.outcome import Cancelled, Completed, Failed
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
@@ -91,6 +91,6 @@ def _calls(new: NewChain, id_: str, callback: Callback) -> list[Signature]:
 
 
 def _with_options(new: NewChain, signature: Signature) -> Signature:
-    options = making.options_of(new.app, new.queue, new.connection or new.app.settings.queue_connection)
+    options = member_jobs.options_of(new.app, new.queue, new.connection or new.app.settings.queue_connection)
     signature.options |= {name: value for name, value in options.items() if not signature.options.get(name)}
     return signature

@@ -25,7 +25,7 @@ from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
 from relevo.job import collect, transactions
-from relevo.job.chain import links_of
+from relevo.batches.chain import links_of
 from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, recorded
 from relevo.testing.patching import Replaced, task_progress

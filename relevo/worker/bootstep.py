@@ -10,7 +10,8 @@ from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.worker import cancelled_batches, outbox_relay
-from relevo.job import failures, launch, recorder
+from relevo.job import failures, recorder
+from relevo.batches import dispatch
 from relevo.job.delivery import delivery_of
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
@@ -36,7 +37,7 @@ def open_store(app: Any) -> None:
 
     def tidy() -> None:
         outcomes.prune(store, keep)
-        launch.abandon(delivery)
+        dispatch.abandon(delivery)
 
     cancelled_batches.look_in(store)
     recorder.start(write, tidy)

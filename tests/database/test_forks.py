@@ -14,7 +14,7 @@ from sqlalchemy import text
 from relevo.app import share_results
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
-from relevo.job import results
+from relevo.batches import result_backends
 from tests.waiting import LONG
 
 WHO = {
@@ -107,7 +107,7 @@ def test_a_child_goes_on_when_its_parent_closes(driver):
 
 def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
     """A child that is forked there finds the file locked for as long as it lives: the kernel's lock isn't its own."""
-    results.install()
+    result_backends.install()
     app = Celery("forks", set_as_current=False)
     app.conf.update(result_backend=f"db+sqlite:///{tmp_path}/results.db", database_engine_callback=share_results)
     backend, update, parent = app.backend, app.backend._update_result, os.getpid()

@@ -15,7 +15,8 @@ from relevo import config
 from relevo.app import create_app
 from relevo.errors import BatchError, OptionError
 from relevo.worker import cancelled_batches
-from relevo.job import endings, making
+from relevo.job import endings
+from relevo.batches import member_jobs
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
@@ -279,7 +280,7 @@ def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes
 
 def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(app, told, monkeypatch):
     """Two had one number and one id then, so the batch never ended; and a dispatch done again left members out."""
-    monkeypatch.setattr(making, "PAGE", 2)
+    monkeypatch.setattr(member_jobs, "PAGE", 2)
     work = t(app, "work")
 
     def members(until):
@@ -300,7 +301,7 @@ def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_me
 
 
 def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, told, monkeypatch):
-    monkeypatch.setattr(making, "PAGE", 2)
+    monkeypatch.setattr(member_jobs, "PAGE", 2)
     work, others = t(app, "work"), []
 
     def members(with_another):

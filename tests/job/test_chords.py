@@ -19,7 +19,7 @@ from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
 from relevo.job import cancel, members
 from relevo.worker import cancelled_batches
-from relevo.job.redis_results import RedisResults
+from relevo.batches.result_backends import RedisResults
 from relevo.store import batches
 from relevo.store.session import store_for
 from relevo.store.tally import CANCELLED

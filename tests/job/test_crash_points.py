@@ -14,7 +14,8 @@ import pytest
 
 from relevo import clock
 from relevo.errors import DriverUnavailableError
-from relevo.job import delivery, launch
+from relevo.job import delivery
+from relevo.batches import dispatch
 from relevo.store import dispatching, outcomes, receipts
 from tests.job.lives import MEMBERS, QUEUE, Fate, Life, OfBatch, OfChain, OfChord
 
@@ -163,17 +164,17 @@ def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life,
     life.dies()
     assert fate.struck
     assert made.row().row.tally.streams == 1
-    launch.abandon(life.way)
+    dispatch.abandon(life.way)
     life.work()
     assert not made.row().finished
     now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now + dispatching.SILENT + 1)
     life.way.store.write(lambda connection: dispatching.says(connection, "b"))
-    launch.abandon(life.way)
+    dispatch.abandon(life.way)
     assert not made.row().finished
     monkeypatch.setattr(clock, "now", lambda: now + 2 * dispatching.SILENT + 2)
-    launch.abandon(life.way)
-    launch.abandon(life.way)
+    dispatch.abandon(life.way)
+    dispatch.abandon(life.way)
     life.work()
     batch = made.row()
     assert batch.finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.errors import OptionError
-from relevo.job import opener
+from relevo.batches import nested
 from relevo.testing import fake
 
 
@@ -70,7 +70,7 @@ def test_what_can_not_be_a_link_is_an_error_as_ever(app, queue, told):
 
 
 def test_a_batch_can_be_a_link_and_is_taken_when_its_turn_comes(app, queue, told):
-    opener.install(app)
+    nested.install(app)
     app.chain(app.step.s(1), app.batch([app.step.s(7)])).dispatch()
     queue.assert_chained([app.step, "relevo.open_batch"])
     queue.drain()

@@ -10,7 +10,7 @@ from relevo.dashboard import formatting
 from relevo.dashboard.pages.failed import told_of
 from relevo.dashboard.handlers import BAD, Action, Page
 from relevo.errors import OptionError
-from relevo.job.batch import Batch
+from relevo.batches.batch import Batch
 from relevo.store import batches, failed
 from relevo.store.failed import Filter
 

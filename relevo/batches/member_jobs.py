@@ -15,7 +15,7 @@ from relevo.errors import OptionError
 from relevo.job import members
 from relevo.job.collect import collected
 from relevo.job.members import Membership
-from relevo.job.press import Press
+from relevo.batches.message_template import Press
 from relevo.store.batches import BatchRow
 
 # So many members are put in one step.

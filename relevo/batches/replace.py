@@ -20,7 +20,7 @@ from relevo.job.members import Membership
 from relevo.store import outbox
 
 if TYPE_CHECKING:
-    from relevo.job.batch import Batch
+    from relevo.batches.batch import Batch
 
 
 class Replacing(celery.Task):

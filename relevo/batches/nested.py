@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from celery.canvas import Signature, _chain, maybe_signature
 
 from relevo.errors import JobFailedError
-from relevo.job import making, members
+from relevo.batches import member_jobs
+from relevo.job import members
 from relevo.job.delivery import delivery_of
 from relevo.store import batches, tally
 from relevo.store.tally import Callback
 
 if TYPE_CHECKING:
-    from relevo.job.batch import NewBatch
+    from relevo.batches.batch import NewBatch
 
 Calls = dict[Callback, tuple[Signature, ...]]
 
@@ -40,7 +41,7 @@ def install(app: Any) -> None:
 def signature(app: Any, batch: NewBatch) -> Signature:
     """The link that opens a batch."""
     spec = {
-        "members": [making.member_of(app, member) for member in batch.members],
+        "members": [member_jobs.member_of(app, member) for member in batch.members],
         "called": batch.called, "failures_allowed": batch.failures_allowed, "queue": batch.queue,
         "connection": batch.connection,
         "callbacks": {callback.value: list(calls) for callback, calls in batch.callbacks.items()},
@@ -53,7 +54,7 @@ def signature(app: Any, batch: NewBatch) -> Signature:
 
 def open_batch(self: Any, spec: dict[str, Any]) -> None:
     """Dispatch the batch of this link; the chain goes on when it has ended."""
-    from relevo.job.batch import NewBatch  # noqa: PLC0415  it imports this module's callers
+    from relevo.batches.batch import NewBatch  # noqa: PLC0415  it imports this module's callers
 
     app, request = self.app, self.request
     calls = {

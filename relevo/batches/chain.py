@@ -24,8 +24,9 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from relevo.errors import DriverUnavailableError, OptionError
-from relevo.job import in_place, launch, making, members, opener, transactions
-from relevo.job.batch import Batch, NewBatch
+from relevo.batches import inline, dispatch as launch, member_jobs, nested
+from relevo.job import members, transactions
+from relevo.batches.batch import Batch, NewBatch
 from relevo.job.collect import collected, collecting
 from relevo.job.delivery import delivery_of, sending_of
 from relevo.job.members import Membership
@@ -95,10 +96,10 @@ def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
     row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
                   tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
     if new.app.conf.task_always_eager:
-        return transactions.in_turn(session, row, lambda: in_place.launch_chain(way, row, links))
-    chain = making.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
-                              making.options_of(new.app, row.queue, row.connection))  # fmt: skip
-    making.check_connection(chain, row.connection)
+        return transactions.in_turn(session, row, lambda: inline.launch_chain(way, row, links))
+    chain = member_jobs.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
+                              member_jobs.options_of(new.app, row.queue, row.connection))  # fmt: skip
+    member_jobs.check_connection(chain, row.connection)
     [first] = collected(new.app, chain)
 
     def open_(connection: Connection) -> None:
@@ -124,7 +125,7 @@ def links_of(new: NewChain) -> list[Signature]:
 
 def _link(app: Any, link: Any) -> Signature:
     if isinstance(link, NewBatch):
-        return opener.signature(app, link)
+        return nested.signature(app, link)
     if isinstance(link, Signature) and link.subtask_type is None:
         return link
     hint = "; write task.s()" if hasattr(link, "s") else ""

@@ -23,7 +23,8 @@ from celery.canvas import Signature
 from celery.utils import uuid
 
 from relevo.errors import BatchError, OptionError
-from relevo.job import again, launch
+from relevo.job import again
+from relevo.batches import dispatch as launch
 from relevo.job.delivery import delivery_of
 from relevo.store import batches
 from relevo.store.batches import BatchRow

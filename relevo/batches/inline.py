@@ -12,7 +12,8 @@ from kombu import serialization
 from sqlalchemy import Connection
 
 from relevo.drivers import messages
-from relevo.job import launch, making, members
+from relevo.batches import dispatch, member_jobs
+from relevo.job import members
 from relevo.job.delivery import Delivery
 from relevo.job.members import Membership
 from relevo.store import batches, dispatching, tally
@@ -21,7 +22,7 @@ from relevo.store.outbox import Sending
 from relevo.store.tally import Tally
 
 if TYPE_CHECKING:
-    from relevo.job.batch import NewBatch
+    from relevo.batches.batch import NewBatch
 
 _STATES = {states.FAILURE: tally.FAILED, states.REVOKED: tally.CANCELLED}
 
@@ -48,7 +49,7 @@ class Counting:
 def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
     """Run a batch, callbacks and all."""
     counting = Counting(way)
-    counting.change(lambda connection: launch.open_with(connection, counting, row))
+    counting.change(lambda connection: dispatch.open_with(connection, counting, row))
     with dispatching.lives(way.store, row.id):
         run_members(counting, row, new.members, 0)
     counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
@@ -58,9 +59,9 @@ def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
 def add(way: Delivery, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Run further members."""
     counting = Counting(way)
-    found = counting.change(lambda connection: batches.change(connection, row.id, counting, launch.joined))
+    found = counting.change(lambda connection: batches.change(connection, row.id, counting, dispatch.joined))
     if found is not None:
-        run_members(counting, row, new, making.ADDED + found.tally.total)
+        run_members(counting, row, new, member_jobs.ADDED + found.tally.total)
         counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
 
@@ -69,7 +70,7 @@ def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: 
     """Run members until one has failed that others may not survive."""
     for number, member in enumerate(given, start):
         counting.change(lambda connection: batches.change(connection, row.id, counting, _grown))
-        end = MemberEnd(row.id, number, _state(making.member_of(counting.way.app, member), row, number),
+        end = MemberEnd(row.id, number, _state(member_jobs.member_of(counting.way.app, member), row, number),
                         f"{row.id}.{number}")  # fmt: skip
         counting.change(batches.prepared([end], counting))
         found = batches.find(counting.way.store, row.id)
@@ -121,7 +122,7 @@ def _closed(row: BatchRow) -> Tally:
 def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
     """Run the links of a chain, one after the other, until one has failed."""
     counting = Counting(way)
-    counting.change(lambda connection: launch.open_with(connection, counting, row))
+    counting.change(lambda connection: dispatch.open_with(connection, counting, row))
     handed: tuple[Any, ...] = ()
     for number, link in enumerate(links):
         place = Membership(row.id, number, each=True)

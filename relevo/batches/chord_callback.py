@@ -17,8 +17,9 @@ from celery.canvas import Signature, maybe_signature
 from celery.exceptions import ChordError
 from sqlalchemy import Connection
 
-from relevo.job import chord, chord_members, members
-from relevo.job.chord import Together
+from relevo.batches import chord
+from relevo.job import chord_members, members
+from relevo.batches.chord import Together
 from relevo.job.delivery import Delivery, delivery_of
 from relevo.store import batches, receipts, tally
 from relevo.store.batches import MemberEnd

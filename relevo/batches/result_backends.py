@@ -18,8 +18,12 @@ from celery.app.backends import BACKEND_ALIASES
 from celery.backends.database import DatabaseBackend, session_cleanup
 
 from relevo.engine import sqlite_turn
-from relevo.job import chord
+from relevo.batches import chord
 from relevo.job.chord_members import is_marked
+from collections.abc import Sequence
+from typing import Any
+from celery import states
+from celery.backends.redis import RedisBackend, SentinelBackend
 
 if TYPE_CHECKING:
     from celery.backends.base import Backend as _Base
@@ -36,9 +40,9 @@ PAGE = 500
 _KINDS = {
     "db": f"{__name__}:Results",
     "database": f"{__name__}:Results",
-    "redis": "relevo.job.redis_results:RedisResults",
-    "rediss": "relevo.job.redis_results:RedisResults",
-    "sentinel": "relevo.job.redis_results:SentinelResults",
+    "redis": "relevo.batches.result_backends:RedisResults",
+    "rediss": "relevo.batches.result_backends:RedisResults",
+    "sentinel": "relevo.batches.result_backends:SentinelResults",
 }
 
 
@@ -122,3 +126,26 @@ def _in_turn(step: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in (*_STEPS, "_results_of"):
     setattr(Results, _name, _in_turn(getattr(Results, _name)))
+
+
+# ---- relevo.job.redis_results: Celery's result backends of Redis, with chords that are counted by us (chord.py).
+# 
+# Celery subscribes to the result of every job that it dispatches. Here who waits for one does (`get`, `then`, a group):
+# a dispatch is a round trip cheaper, a Redis that is away with all results holds up nobody who asks for none, and a
+# process that dispatches for weeks and never waits has no subscriptions.
+class _InRedis(Chords):
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nobody waits yet."""
+
+    def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        stored = self.mget([self.get_key_for_task(id_) for id_ in ids])
+        metas = {id_: self.decode_result(each) for id_, each in zip(ids, stored, strict=True) if each}
+        return {id_: meta["result"] for id_, meta in metas.items() if meta["status"] == states.SUCCESS}
+
+
+class RedisResults(_InRedis, RedisBackend):
+    """Results in Redis."""
+
+
+class SentinelResults(_InRedis, SentinelBackend):
+    """Results in Redis behind Sentinel."""

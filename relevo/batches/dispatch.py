@@ -23,7 +23,8 @@ from relevo.drivers import checks
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job import in_place, making, members, transactions
+from relevo.batches import inline, member_jobs
+from relevo.job import members, transactions
 from relevo.job.collect import collected
 from relevo.job.delivery import Delivery, delivery_of, sending_of
 from relevo.store import batches, dispatching, receipts
@@ -32,7 +33,7 @@ from relevo.store.outbox import Deliver, Sending
 from relevo.store.tally import Callback, Kind, Tally
 
 if TYPE_CHECKING:
-    from relevo.job.batch import NewBatch
+    from relevo.batches.batch import NewBatch
 
 # So long may the id of a batch be.
 LONGEST_ID = 120
@@ -43,7 +44,7 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     way = delivery_of(new.app)
     row = row_of(new, id_)
     if new.app.conf.task_always_eager:
-        return transactions.in_turn(session, row, lambda: in_place.launch_(way, row, new))
+        return transactions.in_turn(session, row, lambda: inline.launch_(way, row, new))
     if session is not None:
         return _in_session(way, row, new, session)
     way.store.write(lambda connection: open_with(connection, way, row))
@@ -53,7 +54,7 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
         return known
     with dispatching.lives(way.store, id_):
         sent = dispatching.sent(way.store, known)  # by the same dispatch, done before
-        for page in making.pages(new.app, row, itertools.islice(new.members, sent, None), sent):
+        for page in member_jobs.pages(new.app, row, itertools.islice(new.members, sent, None), sent):
             sent += len(page)
             found = _put(way, known, page, sent)
             if found is None or found.tally.cancelled_at is not None:
@@ -67,10 +68,10 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     if row.tally.kind is Kind.CHORD:
         raise BatchError(f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)")
     if app.conf.task_always_eager:
-        return in_place.add(way, row, new)
+        return inline.add(way, row, new)
     request = celery.current_task.request if celery.current_task else None
     name = f"added:{row.id}:{members.run_of(request)}:{_nth_time(row.id)}" if request and request.id else None
-    for number, page in enumerate(making.batched(new, making.PAGE)):
+    for number, page in enumerate(member_jobs.batched(new, member_jobs.PAGE)):
         receipt = f"{name}:{number}" if name else None
         found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023  at once
         row = found or row
@@ -135,11 +136,11 @@ def row_of(new: NewBatch, id_: str) -> BatchRow:
 
 def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature: Signature) -> Sending:
     """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
-    call = making.with_first(signature, id_)
+    call = member_jobs.with_first(signature, id_)
     delay = float(call.options.pop("countdown", None) or 0)
     connection = new.connection or new.app.settings.queue_connection
-    making.check_connection(call, connection)
-    options = making.options_of(new.app, new.queue, connection)
+    member_jobs.check_connection(call, connection)
+    options = member_jobs.options_of(new.app, new.queue, connection)
     call.options |= {name: value for name, value in options.items() if not call.options.get(name)}
     uuid = f"{id_}.{callback.value}" + (f".{number}" if number else "")
     jobs = collected(new.app, call, **({} if isinstance(call, _chain) else {"task_id": uuid}))
@@ -165,7 +166,7 @@ def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> Ba
     transactions.after_commit(session, lambda: way.after_commit(row.connection))
     found: BatchRow | None = row
     if open_with(connection, way, row):
-        for page in making.pages(new.app, row, new.members, 0):
+        for page in member_jobs.pages(new.app, row, new.members, 0):
             way(connection, [sending_of(job, row.connection) for job in page])
             batches.change(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023  at once
         found = batches.change(connection, row.id, way, _closed)
@@ -213,8 +214,8 @@ def _add(
     if found is None:
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:
-        start = making.ADDED + found.tally.total - len(page)
-        for jobs in making.pages(way.app, found, page, start):
+        start = member_jobs.ADDED + found.tally.total - len(page)
+        for jobs in member_jobs.pages(way.app, found, page, start):
             way(connection, [sending_of(job, row.connection) for job in jobs])
     return found
 
