@@ -24,7 +24,8 @@ from relevo.config import Settings
 from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.job import clearing, stopping
+from relevo.operations import clear
+from relevo.job import stopping
 from relevo.batches import chord_callback, nested, result_backends
 from relevo.worker.pool import prefork
 from relevo.worker import cold_shutdown, permits, bootstep, restart
@@ -96,7 +97,7 @@ def _wire(
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     nested.install(app)
     chord_callback.install(app)
-    clearing.install(app)
+    clear.install(app)
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")

@@ -23,7 +23,7 @@ from celery.canvas import Signature
 from celery.utils import uuid
 
 from relevo.errors import BatchError, OptionError
-from relevo.job import again
+from relevo.operations import retry
 from relevo.batches import dispatch as launch
 from relevo.job.delivery import delivery_of
 from relevo.store import batches
@@ -154,7 +154,7 @@ class Batch:
 
     def retry_failed(self) -> int:
         """Put its failed members back. Returns how many. One that completes then counts as completed."""
-        return again.retry(self.app, delivery_of(self.app).store, Filter(batch=self.id))
+        return retry.retry(self.app, delivery_of(self.app).store, Filter(batch=self.id))
 
     def as_dict(self) -> dict[str, Any]:
         """Everything about it, for machines."""

@@ -24,7 +24,7 @@ from relevo.cli.output import (
     yes_option,
 )
 from relevo.cli.message_fields import arguments_of
-from relevo.job import again
+from relevo.operations import retry as again
 from relevo.store import failed as store_failed
 from relevo.store.failed import EVERY, FailedJob, Filter
 from relevo.store.session import Store

@@ -26,7 +26,7 @@ from relevo.cli.job_selection import Which, meant
 from relevo.cli.options import which_jobs
 from relevo.cli.output import complain, confirm, json_option, one_line_errors, say, some, yes_option
 from relevo.drivers.contract import JobView, State
-from relevo.job import cancel as cancelling
+from relevo.operations import cancel as cancelling
 from relevo.store import history
 
 LIVING = (State.RESERVED, State.PENDING, State.DELAYED)

@@ -11,8 +11,8 @@ from relevo.cli.options import Duration
 from relevo.cli.output import json_option, moment, one_line_errors, show
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError
-from relevo.job import pauses as job_pauses
-from relevo.job.pauses import KINDS, QUEUE
+from relevo.operations import pauses as job_pauses
+from relevo.operations.pauses import KINDS, QUEUE
 
 
 @click.group("pauses")

@@ -12,7 +12,7 @@ from relevo.cli.options import Duration, limit_option
 from relevo.cli.output import confirm, json_option, moment, one_line_errors, say, show, some, yes_option
 from relevo.cli.message_fields import task_of
 from relevo.drivers.contract import Driver, JobView, State
-from relevo.job import clearing
+from relevo.operations import clear as clearing
 
 
 @click.group("queues")

@@ -32,7 +32,7 @@ from relevo import clock
 from relevo.engine import sqlite_turn
 from relevo.job import execute, hooks, putback
 from relevo import events
-from relevo.job.cancel import REASON
+from relevo.operations.cancel import REASON
 from relevo.events import Event
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton

@@ -11,7 +11,7 @@ from relevo.cli.jobs import jobs
 from relevo.cli.message_fields import task_of
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.job import cancel as cancelling
+from relevo.operations import cancel as cancelling
 from relevo.store import history, outcomes
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending

@@ -8,7 +8,7 @@ import pytest
 
 from relevo import config
 from relevo.app import create_app
-from relevo.job import cancel as cancelling
+from relevo.operations import cancel as cancelling
 from relevo.store.session import store_for
 from tests.waiting import LONG
 

@@ -17,7 +17,8 @@ from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
-from relevo.job import cancel, members
+from relevo.operations import cancel
+from relevo.job import members
 from relevo.worker import cancelled_batches
 from relevo.batches.result_backends import RedisResults
 from relevo.store import batches

@@ -11,7 +11,7 @@ from relevo.app import create_app
 from relevo.cli.queues import queues as queues_command
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
-from relevo.job import cancel, clearing
+from relevo.operations import cancel, clear
 from relevo.job.delivery import delivery_of
 from relevo.store import outbox
 
@@ -64,7 +64,7 @@ def waiting(driver):
 @pytest.fixture
 def groups(app, driver, monkeypatch):
     """A batch with a chain in it, a chain, and a chord, and jobs of nobody among them."""
-    monkeypatch.setattr(clearing, "PAGE", 3)
+    monkeypatch.setattr(clear, "PAGE", 3)
     work, told = app.tasks["work"], app.tasks["told"]
     work.delay()
     members = [work.si(1), [work.si(2), work.si(3)], work.si(4).set(countdown=600), work.si(5)]
@@ -131,7 +131,7 @@ def test_of_several_apps_on_one_broker_the_current_one_counts(app, driver, group
 
 def test_what_runs_goes_on(app, driver, groups):
     held = {job.id for job in driver.reserve([QUEUE], 3, 60, "worker")}
-    clearing.clear(app, driver, QUEUE)
+    clear.clear(app, driver, QUEUE)
     batch = groups[0].refresh()
     assert (batch.total, batch.pending, batch.dropped, batch.finished) == (4, 2, 2, False)
     assert held <= set(waiting(driver))
@@ -150,12 +150,12 @@ def test_whoever_clears_may_die_before_or_behind_the_count(app, driver, groups, 
     with monkeypatch.context() as patch:
         patch.setattr(cancel, "counted", dies)
         with pytest.raises(KeyboardInterrupt):
-            clearing.clear(app, driver, QUEUE)
-    clearing.clear(app, driver, QUEUE)
+            clear.clear(app, driver, QUEUE)
+    clear.clear(app, driver, QUEUE)
     assert hear_of_it(groups) == ALL_DROPPED
 
 
 def test_a_queue_without_members_asks_the_store_for_nothing(app, driver, monkeypatch):
     monkeypatch.setattr(type(delivery_of(app)), "store", property(lambda self: pytest.fail("the store was asked")))
     driver.put([NewJob(QUEUE, "not JSON", f"job-{n}") for n in range(5)])
-    assert clearing.clear(app, driver, QUEUE) == 5
+    assert clear.clear(app, driver, QUEUE) == 5

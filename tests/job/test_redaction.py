@@ -13,7 +13,8 @@ from relevo.cli.message_fields import arguments_of
 from relevo.drivers import driver_for, messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job import edited, redaction, silence
+from relevo.operations import retry
+from relevo.job import redaction, silence
 from relevo.job.redaction import HIDDEN
 from relevo.store.failed import FailedJob
 
@@ -107,9 +108,9 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
     (view,) = driver_for(app.conf.broker_url).peek("default", State.PENDING)
     job = FailedJob(uuid="1", queue="default", connection="database", payload=view.payload, exception="", message="",
                     failed_at=0.0, task="login")  # fmt: skip
-    seen, _ = redaction.arguments(app, "login", *edited.arguments(view.payload))
+    seen, _ = redaction.arguments(app, "login", *retry.arguments(view.payload))
     seen[0], seen[2]["n"] = "bob", 2
-    again = messages.loads(edited.changed(app, job, seen, {"api_key": "new"}).payload)
+    again = messages.loads(retry.changed(app, job, seen, {"api_key": "new"}).payload)
     assert json.loads(again["body"])[:2] == [["bob", "geheim", {"token": "t", "n": 2}], {"api_key": "new"}]
     assert again["headers"]["argsrepr"] == "('bob', '[redacted]', {'token': '[redacted]', 'n': 2})"
     assert "geheim" not in str(again["headers"])

@@ -18,7 +18,8 @@ from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.errors import DriverError, OptionError
-from relevo.job import cancel, clearing, endings, failures
+from relevo.operations import cancel, clear
+from relevo.job import endings, failures
 from relevo.schedule import operations, claim
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
@@ -229,7 +230,7 @@ def test_a_run_whose_job_is_cleared_or_deleted_was_cancelled(small):
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
     driver = driver_for(beat.app.conf.broker_url)
     small.to("03-01 12:01", beat)
-    assert clearing.clear(beat.app, driver, QUEUE) == 1
+    assert clear.clear(beat.app, driver, QUEUE) == 1
     small.to("03-01 12:02", beat)
     assert cancel.delete(beat.app, driver, small.store, small.jobs()) == 1
     assert [(run.state, run.ended_at is None) for run in small.runs()] == [("cancelled", False)] * 2

@@ -13,7 +13,7 @@ from web.once import OnceRoute
 from web.paging import After, Limit, Page
 from web.shapes import Id
 from relevo import clock
-from relevo.job import again
+from relevo.operations import retry as again
 from relevo.store import failed, histograms, metrics
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended

@@ -15,7 +15,8 @@ from relevo.dashboard.handlers import Page
 from relevo.dashboard.broker_jobs import Waiting
 from relevo.drivers import messages
 from relevo.errors import DriverError, OptionError
-from relevo.job import edited, redaction
+from relevo.operations import retry
+from relevo.job import redaction
 from relevo.store import failed, history
 from relevo.store.failed import FailedJob
 from relevo.store.history import EndedJob
@@ -150,7 +151,7 @@ def steps(
 def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:
     """As JSON, without what nobody sees."""
     try:
-        args, kwargs = redaction.arguments(app, task, *edited.arguments(payload))
+        args, kwargs = redaction.arguments(app, task, *retry.arguments(payload))
     except OptionError:
         said = ended.arguments if ended else redaction.raw(app, payload)
         return {"args": None, "kwargs": None, "said": formatting.cut(said)}

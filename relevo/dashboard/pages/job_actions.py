@@ -9,7 +9,7 @@ from relevo.dashboard.handlers import Action
 from relevo.dashboard.pages.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.job import cancel, clearing
+from relevo.operations import cancel, clear
 from relevo.store import search as searching
 from relevo.store.search import Search
 
@@ -107,4 +107,4 @@ class ClearQueue(OfQueue):
 
     def act(self, *_arguments: str) -> str:
         queue, source = self.queue(), self.application.source
-        return f"{formatting.counted(clearing.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."
+        return f"{formatting.counted(clear.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."

@@ -7,8 +7,8 @@ from typing import Any
 from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.handlers import Action, Page
 from relevo.errors import OptionError
-from relevo.job import pauses as pausing
-from relevo.job.pauses import LONGEST_NAME
+from relevo.operations import pauses as pausing
+from relevo.operations.pauses import LONGEST_NAME
 
 
 class PausesPage(Page):

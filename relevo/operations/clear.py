@@ -20,7 +20,8 @@ from celery import current_app
 
 from relevo.drivers import clearing, driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
-from relevo.job import cancel, chord_members, members
+from relevo.operations import cancel
+from relevo.job import chord_members, members
 from relevo.job.delivery import delivery_of
 
 # One of these is in the payload of every job whose end matters to somebody.
