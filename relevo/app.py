@@ -25,7 +25,7 @@ from relevo.drivers import gate
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.operations import clear
-from relevo.job import stopping
+from relevo.execution import stop_flag
 from relevo.batches import chord_callback, nested, result_backends
 from relevo.worker.pool import prefork
 from relevo.worker import cold_shutdown, permits, bootstep, restart
@@ -33,7 +33,7 @@ from relevo import events
 from relevo.batching import Batching
 from relevo.definition import Defining
 from relevo.events import Event
-from relevo.job.middleware import starts
+from relevo.execution import unique_release
 from relevo.job.middleware.base import Middleware
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import checked
@@ -92,7 +92,7 @@ def _wire(
 ) -> App:
     _check_names(config)
     drivers.register()
-    for each in (prefork, result_backends, cold_shutdown, stopping, worker_beat):
+    for each in (prefork, result_backends, cold_shutdown, stop_flag, worker_beat):
         each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     nested.install(app)
@@ -215,7 +215,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         return
     try:
         check_rates(app)
-        gate.late = starts.late(app)
+        gate.late = unique_release.late(app)
         gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         bootstep.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:

@@ -16,13 +16,13 @@ from relevo.job.options import NAMES, POLICY, Options
 
 if TYPE_CHECKING:
     from relevo.job.connections import Producers
-    from relevo.job.models import Models
+    from relevo.execution.models import Models
 
 
 class Defining(celery.Celery):
     """A Celery app whose decorator looks at the options it is given."""
 
-    #: The models that may be arguments of its tasks (relevo/job/models.py).
+    #: The models that may be arguments of its tasks (relevo/execution/models.py).
     models: Models | None = None
     #: The ways to its named connections, as soon as somebody takes one (relevo/job/connections.py).
     producers: Producers | None = None

@@ -25,9 +25,10 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, connections, dispatch, execute, payload, putback, stopping, unique
+from relevo.job import backoff, connections, dispatch, payload, unique
+from relevo.execution import attempt as execute, requeue, stop_flag
 from relevo import definition
-from relevo.job.hooks import FailedHook
+from relevo.execution.failed_hook import FailedHook
 from relevo.job.interrupts import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
@@ -171,7 +172,7 @@ class Task(dispatch.Dispatching, Replacing):
     @property
     def should_stop(self) -> bool:
         """Whether this worker has been asked to stop: it waits for the job, which had better come to an end."""
-        return stopping.asked()
+        return stop_flag.asked()
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
@@ -201,9 +202,9 @@ class Task(dispatch.Dispatching, Replacing):
         if self.request.called_directly:
             return super().retry(*args, **options)
         if not self.options.decides:
-            return putback.celerys(self, self.request, super().retry, args, options)
+            return requeue.celerys(self, self.request, super().retry, args, options)
         try:
-            return putback.celerys(self, self.request, super().retry, args, self._retry_options(options))
+            return requeue.celerys(self, self.request, super().retry, args, self._retry_options(options))
         except TaskPredicate:
             raise
         except Exception as final:  # it has given up: what it raises is the end of the job, not of an attempt

@@ -2,7 +2,7 @@
 
 Celery's own tracer runs it with the request a worker would have made of the message, so that guards, the `failed` hook,
 callbacks, chains and chords do what they do in a worker. The message is marked as held by a lease: a retry then comes
-back as an order to put the job back (relevo/job/putback.py), and is not sent.
+back as an order to put the job back (relevo/execution/requeue.py), and is not sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from celery.exceptions import Retry as CeleryRetry
 from relevo import clock
 from relevo.drivers.messages import LEASED
 from relevo.errors import UnknownTaskError, did_you_mean
-from relevo.job import putback
+from relevo.execution import requeue
 from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
 from relevo.testing import patching
 from relevo.testing.attempt import Attempt
@@ -69,7 +69,7 @@ def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
 
 def retries(ended: CeleryRetry) -> int:
     """How many attempts are over, as the job's next message says."""
-    return int(ended.retries if isinstance(ended, putback.Again) else ended.sig.options["retries"])
+    return int(ended.retries if isinstance(ended, requeue.Again) else ended.sig.options["retries"])
 
 
 def wait(ended: CeleryRetry) -> float:
@@ -80,7 +80,7 @@ def wait(ended: CeleryRetry) -> float:
 
 def put_back(record: Dispatched, ended: Any) -> Dispatched | None:
     """The job as it waits for its next attempt, if the one that has ended asked for one."""
-    if isinstance(ended, putback.Again):
-        return record.put_back(putback.changes(ended.retries, ended.baton), wait(ended))
+    if isinstance(ended, requeue.Again):
+        return record.put_back(requeue.changes(ended.retries, ended.baton), wait(ended))
     return record.put_back({"retries": record.attempt - 1}, 0) if getattr(ended, "requeue", False) else None
 

@@ -13,7 +13,7 @@ from celery.apps import worker as celery_worker
 from celery.worker import state
 
 from relevo.drivers import qos, safepoint
-from relevo.job import stopping
+from relevo.execution import stop_flag
 
 
 def install() -> None:
@@ -27,7 +27,7 @@ def install() -> None:
 
 def is_asked() -> bool:
     """Whether this worker is in its cold stop: nothing is to start any more."""
-    return stopping.is_cold() or bool(state.should_terminate)
+    return stop_flag.is_cold() or bool(state.should_terminate)
 
 
 def on_cold_shutdown(worker: Any) -> None:
@@ -40,9 +40,9 @@ def _stop(worker: Any) -> None:
     # stop waits for running jobs as long as it isn't said.
     state.should_terminate = None
     if worker.app.conf.worker_soft_shutdown_timeout:
-        stopping.ask()
+        stop_flag.ask()
     else:
-        stopping.ask_coldly()
+        stop_flag.ask_coldly()
     if qos.pool is not None:
         qos.pool.recall()
     celery_worker.on_cold_shutdown(worker)

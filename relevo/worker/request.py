@@ -30,7 +30,7 @@ from kombu.utils.encoding import safe_repr
 
 from relevo import clock
 from relevo.engine import sqlite_turn
-from relevo.job import execute, hooks, putback
+from relevo.execution import attempt as execute, failed_hook, requeue
 from relevo import events
 from relevo.operations.cancel import REASON
 from relevo.events import Event
@@ -102,11 +102,11 @@ class Request(Recorded):
         baton, outcome = self.verdict(error)
         match outcome:
             case Retry(seconds=seconds):
-                wait, noted = max(seconds, putback.BEHIND), self.noting(baton.after(error), error, exc_info)
+                wait, noted = max(seconds, requeue.BEHIND), self.noting(baton.after(error), error, exc_info)
                 self.put_back(error, exc_info, wait, self._context.retries + 1, noted)
             case Failed() if self.task.failed_hook and baton.verdict is None:
                 noted = self.noting(baton.after(error), error, exc_info)
-                verdict = replace(noted, verdict=hooks.verdict(self.task, error))
+                verdict = replace(noted, verdict=failed_hook.verdict(self.task, error))
                 self.put_back(error, exc_info, 0, self._context.retries, verdict)
             case _:
                 self.fails(exc_info)
@@ -126,7 +126,7 @@ class Request(Recorded):
 
     def on_retry(self, exc_info: Any) -> None:
         """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be put back here."""
-        again = putback.told(exc_info.exception)
+        again = requeue.told(exc_info.exception)
         self.tell_released(unwrapped(exc_info.exception))
         if again is None:
             super().on_retry(exc_info)
@@ -145,7 +145,7 @@ class Request(Recorded):
         if not self.acknowledged:
             self.acknowledged = True
             message = self._message
-            message.channel.put_back(message, putback.changes(retries, baton), seconds, retries)
+            message.channel.put_back(message, requeue.changes(retries, baton), seconds, retries)
             if self.withdrawn and not self._context.ignore_result:  # or whoever waits for the result waits for ever
                 with sqlite_turn:
                     self.task.backend.store_result(self.id, TaskRevokedError(REASON), REVOKED, request=self._context)
@@ -155,7 +155,7 @@ class Request(Recorded):
         self.settled = True
         celery_request.task_ready(self)
         self.kill_child(error)
-        if not putback.is_leased(self.task, self._context):
+        if not requeue.is_leased(self.task, self._context):
             if self.sent_back(seconds, retries, baton):
                 self.announce(error, exc_info, seconds)
             return
@@ -167,7 +167,7 @@ class Request(Recorded):
     def sent_back(self, seconds: float, retries: int, baton: Baton) -> bool:
         """Publish the job again, then ack this delivery."""
         try:
-            putback.send(self.task, self._context, seconds=seconds, retries=retries, baton=baton)
+            requeue.send(self.task, self._context, seconds=seconds, retries=retries, baton=baton)
         except Reject as refused:
             logger.exception("%s[%s] could not be put back", self.name, self.id)
             self.reject(requeue=refused.requeue)

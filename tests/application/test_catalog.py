@@ -18,7 +18,7 @@ from app.models import (
     Variant,
     session,
 )
-from relevo.job import stopping
+from relevo.execution import stop_flag
 from tasks import catalog
 
 
@@ -58,10 +58,10 @@ def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(shop, di
     monkeypatch.setattr(catalog, "PAGE", 2)
     stocked(distributor, 5)
     number = store(shop, distributor)
-    monkeypatch.setattr(stopping, "asked", lambda: True)
+    monkeypatch.setattr(stop_flag, "asked", lambda: True)
     shop.queue.run(catalog.copy_to_store, number).assert_released(0)
     assert shop.row(Store, number).copied == 2
-    monkeypatch.setattr(stopping, "asked", lambda: False)
+    monkeypatch.setattr(stop_flag, "asked", lambda: False)
     shop.queue.run(catalog.copy_to_store, number).assert_completed()
     assert shop.row(Store, number).copied == 5
 

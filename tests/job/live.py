@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from relevo import config
 from relevo.app import create_app
 from relevo.engine import engine_for
-from relevo.job import models
+from relevo.execution import models
 from relevo.job.middleware import Skip, Transaction, session
 
 folder = Path(os.environ["LIVE_DIR"])

@@ -16,15 +16,8 @@ from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.job import limiting
 from relevo.job.interrupts import Cancelling, Failing, Releasing
-from relevo.job.middleware import (
-    Around,
-    RateLimited,
-    RunningJob,
-    ThrottleErrors,
-    Transaction,
-    WithoutOverlapping,
-    starts,
-)
+from relevo.job.middleware import Around, RateLimited, RunningJob, ThrottleErrors, Transaction, WithoutOverlapping
+from relevo.execution import unique_release
 from relevo.job.middleware.limited import check_rates
 from relevo.job.options import Options
 from relevo.job.payload import Baton
@@ -294,13 +287,13 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
 
         task.push_request(retries=0)
         baton = Baton(unique={"until": "start"})
-        names = [each.name for each in starts.with_start(task, baton, task.options.middleware)]
+        names = [each.name for each in unique_release.with_start(task, baton, task.options.middleware)]
         return names.index("_Starts") if "_Starts" in names else None
 
     assert placed(middleware=around) == 3
     assert placed(middleware=around, acks_late=False) is None
     assert placed(middleware=around[:1]) is None
-    assert len(starts.late(app)) == 1
+    assert len(unique_release.late(app)) == 1
 
 
 # --- around them ------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from relevo import config
 from relevo.app import create_app
 from relevo.engine import engine_for
 from relevo.errors import MissingModelError, OptionError
-from relevo.job import models
+from relevo.execution import models
 from relevo.job.middleware import Transaction
-from relevo.job.models import Reference
+from relevo.execution.models import Reference
 from relevo.testing import fake
 
 

@@ -11,7 +11,7 @@ from celery.contrib.testing.worker import start_worker
 
 from relevo import drivers
 from relevo.drivers.contract import State
-from relevo.job import putback
+from relevo.execution import requeue
 from tests.job.conftest import App
 from tests.waiting import LONG, eventually
 
@@ -200,6 +200,6 @@ def test_a_compressed_body_comes_back_whole(app, worker, put):
 
 
 def test_the_order_crosses_from_a_child_to_its_parent():
-    order = putback.Again(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
-    told = putback.told(pickle.loads(pickle.dumps(order)))
+    order = requeue.Again(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
+    told = requeue.told(pickle.loads(pickle.dumps(order)))
     assert (told.seconds, told.retries, told.baton, str(told.exc)) == (5.0, 2, {"exceptions": 1}, "x")

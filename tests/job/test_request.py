@@ -9,7 +9,7 @@ from billiard.einfo import ExceptionInfo
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
-from relevo.job import stopping
+from relevo.execution import stop_flag
 from relevo.worker.request import Request
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -155,7 +155,7 @@ def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monk
     delivery = Delivery(app, process)
     delivery.request.on_accepted(4711, 0.0)
     assert killed == []
-    monkeypatch.setattr("relevo.job.stopping._asked", [stopping.COLD])
+    monkeypatch.setattr("relevo.execution.stop_flag._asked", [stop_flag.COLD])
     delivery.request.on_accepted(4711, 0.0)
     assert killed == [(4711, signal.SIGTERM)]
     monkeypatch.setattr(state, "should_terminate", True)

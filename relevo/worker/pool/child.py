@@ -7,7 +7,7 @@ from typing import Any
 
 from billiard import pool as billiard_pool
 
-from relevo.job import stopping
+from relevo.execution import stop_flag
 
 #: The word of a child that has taken a job which its parent has called back.
 REFUSED = "relevo: refused"
@@ -22,7 +22,7 @@ class Worker(billiard_pool.Worker):
     def after_fork(self) -> None:
         super().after_fork()
         if self.slot is not None:
-            stopping.outlive_the_group()
+            stop_flag.outlive_the_group()
 
     def _make_child_methods(self, *args: Any, **options: Any) -> None:
         super()._make_child_methods(*args, **options)

@@ -37,7 +37,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.drivers import qos, safepoint
-from relevo.job import stopping
+from relevo.execution import stop_flag
 from relevo.worker.pool.child import REFUSED, Worker
 from relevo.worker.pool.pipes import PipeLock, TaskQueue, keep_apart
 from relevo.worker.pool.supervisors import Supervisor, TimeoutHandler
@@ -108,11 +108,11 @@ class Pool(billiard_pool.Pool):
         process = super().WorkerProcess(worker)
         process.slot = worker.slot
         if self.forked:
-            process.terminate = partial(stopping.end, process)
+            process.terminate = partial(stop_flag.end, process)
         return process
 
     def terminate_job(self, pid: int, sig: int | None = None) -> None:
-        super().terminate_job(pid, stopping.ending(sig))
+        super().terminate_job(pid, stop_flag.ending(sig))
 
     def process_flush_queues(self, worker: Any) -> None:
         """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
@@ -220,7 +220,7 @@ class TaskPool(celerys.TaskPool):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
-        stopping.ask()  # also where no signal said so
+        stop_flag.ask()  # also where no signal said so
         self.recall()
         super().on_close()
 

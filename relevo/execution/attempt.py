@@ -26,10 +26,11 @@ from celery.exceptions import Retry as CeleryRetry
 from relevo import clock
 from relevo.drivers.messages import LEASED, PERMIT
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
-from relevo.job import hooks, models, payload, putback
+from relevo.execution import failed_hook, models, requeue
+from relevo.job import payload
 from relevo.job.interrupts import Cancelling, Failing
 from relevo.job.middleware.base import RunningJob, around, named
-from relevo.job.middleware.starts import with_start
+from relevo.execution.unique_release import with_start
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
     Cancelled,
@@ -74,7 +75,7 @@ def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
             return run(*args, **kwargs)
         baton, _ = carried(task, task.request)
         if baton.verdict is not None:
-            raise with_hook(task, baton, hooks.error_of(task, baton.verdict))
+            raise with_hook(task, baton, failed_hook.error_of(task, baton.verdict))
         try:
             return run(*args, **kwargs)
         except TaskPredicate:
@@ -183,7 +184,7 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
 def over(task: Task, baton: Baton) -> Exception | None:
     """The error of a job that has failed already (and came back for its hook), or whose deadline has passed."""
     if baton.verdict is not None:
-        return hooks.error_of(task, baton.verdict)
+        return failed_hook.error_of(task, baton.verdict)
     if baton.deadline is None or (late := clock.now() - baton.deadline) < 0:
         return None
     what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
@@ -210,9 +211,9 @@ def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: Base
     request = task.request
     if request.is_eager and error is None:
         return Ignore(f"released for {seconds:g} s, and there is no broker to go back to")
-    if not request.is_eager and putback.is_leased(task, request):
-        return putback.Again(None, error, seconds, max(seconds, putback.BEHIND), retries, baton.header())
-    place = putback.signature if request.is_eager else putback.send
+    if not request.is_eager and requeue.is_leased(task, request):
+        return requeue.Again(None, error, seconds, max(seconds, requeue.BEHIND), retries, baton.header())
+    place = requeue.signature if request.is_eager else requeue.send
     job = place(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
 
@@ -227,7 +228,7 @@ def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
 
 def with_hook(task: Task, baton: Baton, final: Error) -> Error:
     """Run the hook of a job that has failed, and answer its error."""
-    hooks.run(task, payload.job(task, task.request, baton), final)
+    failed_hook.run(task, payload.job(task, task.request, baton), final)
     return final
 
 

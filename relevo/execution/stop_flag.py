@@ -30,8 +30,8 @@ _asked = mmap.mmap(-1, 1)
 
 def install() -> None:
     """Watch over the workers that this process becomes. May be called again."""
-    worker_init.connect(_begin, dispatch_uid="relevo.job.stopping.begin")
-    worker_shutting_down.connect(ask, dispatch_uid="relevo.job.stopping.ask")
+    worker_init.connect(_begin, dispatch_uid="relevo.execution.stop_flag.begin")
+    worker_shutting_down.connect(ask, dispatch_uid="relevo.execution.stop_flag.ask")
 
 
 def ask(**_signal: Any) -> None:
