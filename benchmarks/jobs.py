@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event
 
 from relevo import config
 from relevo.app import create_app
-from relevo.job.middleware import WithoutOverlapping
+from relevo.middleware import WithoutOverlapping
 
 BROKER, JOURNAL = os.environ["BENCH_BROKER"], os.environ["BENCH_JOURNAL"]
 QUEUE = "bench"

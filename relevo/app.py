@@ -35,7 +35,7 @@ from relevo.definition import Defining
 from relevo.events import Event
 from relevo.execution import unique_release
 from relevo.job.middleware.base import Middleware
-from relevo.job.middleware.limited import check_rates
+from relevo.middleware.limits import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions
 from relevo.schedule import worker_beat
@@ -74,7 +74,7 @@ def create_app(
 ) -> App:  # fmt: skip
     """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
 
-    `middleware` stands around the run of every job whose task doesn't name its own (`relevo.job.middleware`).
+    `middleware` stands around the run of every job whose task doesn't name its own (`relevo.middleware`).
     `limits` are rates by their names: `{"mail": "10/hour"}`.
 
     A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,

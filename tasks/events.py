@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.models import Attendee, Event, Export, User, session
 from app.models.base import now
-from relevo.job.middleware import RateLimited, WithoutOverlapping
+from relevo.middleware import RateLimited, WithoutOverlapping
 from tasks import app, email, exports
 from tasks.accepting import accept
 

@@ -21,8 +21,8 @@ from relevo.cli.output import (
     yes_option,
 )
 from relevo.errors import OptionError
-from relevo.job import limiting
-from relevo.job.limiting import limits_for
+from relevo.middleware import limit_context
+from relevo.middleware.limit_context import limits_for
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Held, Limits, LimitView
 from relevo.limits.rates import KINDS, Rate
 
@@ -98,8 +98,8 @@ def set_rate(
     context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
 ) -> None:  # fmt: skip
     """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for that of the code."""
-    new = limiting.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
-    said = f"{new or 'no rate in the code'}." if rate == limiting.DEFAULT else f"{new} from now on."
+    new = limit_context.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
+    said = f"{new or 'no rate in the code'}." if rate == limit_context.DEFAULT else f"{new} from now on."
     say(f"{name}: {said}", as_json, name=name, rate=new and str(new))
 
 
@@ -118,7 +118,7 @@ def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: boo
         raise OptionError(f"no limit {missing[0]!r} is in use")
     holders = sum(len(view.holders) for view in known.values() if view)
     confirm(f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.", yes)
-    called = sum(limiting.clear(driver, key) for key in keys)
+    called = sum(limit_context.clear(driver, key) for key in keys)
     said = f"{some(len(keys), 'limit')} cleared, {some(called, 'job')} called."
     say(said, as_json, cleared=list(keys), called=called)
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from relevo.engine import engine_for
 from relevo.errors import MissingModelError, OptionError, did_you_mean
-from relevo.job.middleware import transaction
+from relevo.middleware import transaction
 
 MARKER = "relevo.model"
 

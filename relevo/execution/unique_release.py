@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from relevo.drivers.messages import START
 from relevo.drivers.values import Lease
-from relevo.job import limiting
+from relevo.middleware import limit_context
 from relevo.job.middleware.base import CallNext, Middleware, RunningJob
-from relevo.job.middleware.limited import RateLimited, ThrottleErrors, WithoutOverlapping, asked
+from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping, asked
 
 if TYPE_CHECKING:
     from relevo.job.payload import Baton
@@ -28,7 +28,7 @@ class _Starts(Middleware):
     """Gives the key back, in the lease's name, before what stands behind it."""
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limiting.ground_of(job)
+        ground = limit_context.ground_of(job)
         if ground is not None and job.lease is not None:
             with asked(job):
                 ground.driver.unlock([Lease.of(job.lease)])

@@ -42,8 +42,8 @@ from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.gate import Gate
 from relevo.drivers.messages import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.job import limiting
-from relevo.job.middleware.limited import WithoutOverlapping
+from relevo.middleware import limit_context
+from relevo.middleware.limits import WithoutOverlapping
 from relevo.limits.contract import Holder, Left, Wanted
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Permits(Gate):
     """The permits of the jobs that this process has from one broker."""
 
     def __init__(self, app: Any, driver: Driver) -> None:
-        self._app, self._driver, self._limits = app, driver, limiting.limits_for(driver)
+        self._app, self._driver, self._limits = app, driver, limit_context.limits_for(driver)
         self._wants: dict[str, Wanted] = {}
         self._has: dict[str, Wanted] = {}
         self._spare: defaultdict[str, list[Wanted]] = defaultdict(list)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.models import Attendee, Event, Export, session
-from relevo.job.middleware import RateLimited, WithoutOverlapping
+from relevo.middleware import RateLimited, WithoutOverlapping
 from tasks import events, exports
 
 

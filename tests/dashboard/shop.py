@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from relevo.app import create_app
-from relevo.job.middleware import RateLimited, WithoutOverlapping
+from relevo.middleware import RateLimited, WithoutOverlapping
 from tests.dashboard.hostile import HOSTILE
 
 app = create_app(

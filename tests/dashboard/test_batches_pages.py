@@ -8,7 +8,7 @@ import pytest
 
 from relevo import clock
 from relevo.drivers.contract import NewJob, State
-from relevo.job.limiting import limits_for
+from relevo.middleware.limit_context import limits_for
 from relevo.limits.contract import Holder
 from relevo.store import outcomes
 from relevo.store.batches import MemberEnd

@@ -16,7 +16,7 @@ from celery import signals
 
 from relevo import config
 from relevo.app import create_app
-from relevo.job.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
+from relevo.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
 from relevo.job.transactions import after_commit
 from relevo.limits.rates import Rate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from relevo.job.limiting import beside, clear
+from relevo.middleware.limit_context import beside, clear
 from tests.faults.workers import Site
 
 

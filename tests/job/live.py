@@ -22,7 +22,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.engine import engine_for
 from relevo.execution import models
-from relevo.job.middleware import Skip, Transaction, session
+from relevo.middleware import Skip, Transaction, session
 
 folder = Path(os.environ["LIVE_DIR"])
 settings = config.load(

@@ -14,11 +14,11 @@ from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
-from relevo.job import limiting
+from relevo.middleware import limit_context
 from relevo.job.interrupts import Cancelling, Failing, Releasing
-from relevo.job.middleware import Around, RateLimited, RunningJob, ThrottleErrors, Transaction, WithoutOverlapping
+from relevo.middleware import Around, RateLimited, RunningJob, ThrottleErrors, Transaction, WithoutOverlapping
 from relevo.execution import unique_release
-from relevo.job.middleware.limited import check_rates
+from relevo.middleware.limits import check_rates
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
@@ -52,7 +52,7 @@ def job(app):
     @app.task(name="events.process")
     def process(event_id, user=None, **more): ...
 
-    driver = limiting.driver_of(app)
+    driver = limit_context.driver_of(app)
 
     def make(*args, deadline=None, **kwargs):
         name = f"job-{next(numbers)}"
@@ -102,18 +102,18 @@ def test_jobs_of_one_key_run_one_after_the_other_and_those_of_others_beside_them
     ],
 )
 def test_whose_a_job_is(app, job, by, key):
-    limits = limiting.limits_for(limiting.driver_of(app))
+    limits = limit_context.limits_for(limit_context.driver_of(app))
     run(WithoutOverlapping(by=by), job(7, extra="x"), lambda: [view.key for view in limits.views()].index(key))
     assert limits.views() == []
 
 
 @pytest.mark.parametrize("by", ["password", ["event_id", "password"], lambda event_id, **_: event_id])
 def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(app, job, by):
-    one, other = (limiting.whose(by, job(7, password=word)) for word in ("hunter2", "hunter3"))
+    one, other = (limit_context.whose(by, job(7, password=word)) for word in ("hunter2", "hunter3"))
     assert one.startswith("redacted:")
     assert "hunter" not in one + other
     assert (one == other) == callable(by)
-    assert limiting.whose("event_id", job(7, password="hunter2")) == "7"
+    assert limit_context.whose("event_id", job(7, password="hunter2")) == "7"
 
 
 def test_tasks_that_share_a_key_exclude_each_other(job):
@@ -134,7 +134,7 @@ def test_however_the_run_ends_the_permit_is_given_back(job, end):
 
 
 def test_who_waits_is_called_when_there_is_room(app, job):
-    alone, driver, waiting = WithoutOverlapping(), limiting.driver_of(app), job(2)
+    alone, driver, waiting = WithoutOverlapping(), limit_context.driver_of(app), job(2)
 
     def body():
         wait = over(alone, waiting)
@@ -170,7 +170,7 @@ def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, j
     limited = RateLimited("mail")
 
     def taken():
-        return sum(view.used for view in limiting.limits_for(limiting.driver_of(app)).views("rate/"))
+        return sum(view.used for view in limit_context.limits_for(limit_context.driver_of(app)).views("rate/"))
 
     def body():
         with pytest.raises((Releasing, Cancelling)):
@@ -250,13 +250,13 @@ def test_after_so_many_errors_all_jobs_of_the_key_wait(job):
 
 
 def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
-    throttled, driver, waiting = ThrottleErrors(1, per=600), limiting.driver_of(app), job(2)
+    throttled, driver, waiting = ThrottleErrors(1, per=600), limit_context.driver_of(app), job(2)
     with pytest.raises(ValueError, match="down"):
         run(throttled, job(1), broken)
     wait = over(throttled, waiting)
     [held] = driver._jobs.named([waiting.id])
     driver.release([Lease(held.key, held.token)], wait)
-    assert limiting.clear(driver, "errors/events.process") == 1
+    assert limit_context.clear(driver, "errors/events.process") == 1
     assert driver.sizes(waiting.queue).pending == 1
 
 
@@ -316,7 +316,7 @@ def test_while_the_limits_are_away_jobs_wait(job, middleware, monkeypatch, caplo
     def away(*_):
         raise DriverUnavailableError
 
-    limits = limiting.limits_for(limiting.driver_of((one := job(1)).app))
+    limits = limit_context.limits_for(limit_context.driver_of((one := job(1)).app))
     for verb in ("take", "hit", "shut"):
         monkeypatch.setattr(limits, verb, away)
     with caplog.at_level(logging.WARNING):
@@ -328,7 +328,7 @@ def test_a_permit_that_can_not_be_given_back_does_not_fail_the_job(app, job, mon
     def away(*_):
         raise DriverUnavailableError
 
-    monkeypatch.setattr(limiting.limits_for(limiting.driver_of(app)), "give_back", away)
+    monkeypatch.setattr(limit_context.limits_for(limit_context.driver_of(app)), "give_back", away)
     with caplog.at_level(logging.WARNING):
         assert run(WithoutOverlapping(), job(1)) == "done"
     assert "ends with its lease" in caplog.text

@@ -13,7 +13,7 @@ from relevo.app import create_app
 from relevo.engine import engine_for
 from relevo.errors import MissingModelError, OptionError
 from relevo.execution import models
-from relevo.job.middleware import Transaction
+from relevo.middleware import Transaction
 from relevo.execution.models import Reference
 from relevo.testing import fake
 

@@ -15,9 +15,9 @@ from relevo.drivers.contract import NewJob
 from relevo.drivers.ledger import Ledger
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.job import limiting
+from relevo.middleware import limit_context
 from relevo.worker import permits
-from relevo.job.middleware import RateLimited, Skip, WithoutOverlapping
+from relevo.middleware import RateLimited, Skip, WithoutOverlapping
 from relevo.worker.permits import Permits
 from tests.faults.workers import payload_of
 
@@ -265,6 +265,6 @@ def test_an_app_that_has_none_to_take_has_an_open_gate(app):
 
 
 def test_the_process_that_runs_a_job_under_such_a_permit_asks_nothing(app, monkeypatch):
-    monkeypatch.setattr(limiting, "ground_of", lambda _job: pytest.fail("it was asked for"))
+    monkeypatch.setattr(limit_context, "ground_of", lambda _job: pytest.fail("it was asked for"))
     job = type("Job", (), {"permit": "overlap/alone", "task": "alone"})()
     assert WithoutOverlapping().handle(job, lambda: "done") == "done"

@@ -13,7 +13,7 @@ from relevo.drivers import driver_for
 from relevo.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.job.delivery import delivery_of
-from relevo.job.middleware.transaction import Transaction
+from relevo.middleware.transaction import Transaction
 from relevo.job.transactions import after_commit
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending

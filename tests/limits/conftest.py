@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers.contract import NewJob
-from relevo.job.limiting import beside
+from relevo.middleware.limit_context import beside
 from relevo.limits.contract import Holder
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relevo.drivers.contract import NewJob
-from relevo.job.limiting import beside
+from relevo.middleware.limit_context import beside
 from relevo.limits.contract import Holder
 from relevo.limits.line import GRACE
 from relevo.limits.rates import Rate

@@ -20,8 +20,8 @@ from relevo.app import create_app
 from relevo.drivers.contract import NewJob, ReservedJob
 from relevo.drivers.ledger import Ledger
 from relevo.errors import DriverUnavailableError
-from relevo.job.limiting import beside
-from relevo.job.middleware import WithoutOverlapping
+from relevo.middleware.limit_context import beside
+from relevo.middleware import WithoutOverlapping
 from relevo.worker.permits import Permits
 from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
 from tests.faults.workers import payload_of

@@ -7,8 +7,8 @@ from typing import Any
 from relevo.dashboard import formatting
 from relevo.dashboard.handlers import Action, Page
 from relevo.errors import OptionError
-from relevo.job import limiting
-from relevo.job.limiting import limits_for
+from relevo.middleware import limit_context
+from relevo.middleware.limit_context import limits_for
 
 MOST = 200
 LONGEST_KEY = 1000
@@ -43,7 +43,7 @@ class SetRate(Action):
 
     def act(self, *_arguments: str) -> str:
         source, name = self.application.source, self.field("name")
-        rate = limiting.set_rate(source.app, source.driver, name, self.field("rate"))
+        rate = limit_context.set_rate(source.app, source.driver, name, self.field("rate"))
         return f"{name}: {rate or 'no rate in the code'} from now on."
 
 
@@ -59,4 +59,4 @@ class ClearLimit(Action):
         key, driver = self.field("key"), self.application.source.driver
         if not key or len(key) > LONGEST_KEY:
             raise OptionError(f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}")
-        return f"{key} is cleared, {formatting.counted(limiting.clear(driver, key), 'waiting job')} called."
+        return f"{key} is cleared, {formatting.counted(limit_context.clear(driver, key), 'waiting job')} called."

@@ -17,9 +17,9 @@ the attempt ended in; what it returns is the job's result. Instead of going on i
 """
 
 from relevo.job.middleware.base import Around, Middleware, RunningJob
-from relevo.job.middleware.limited import RateLimited, ThrottleErrors, WithoutOverlapping
-from relevo.job.middleware.skip import Skip
-from relevo.job.middleware.transaction import Transaction, session
+from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping
+from relevo.middleware.skip import Skip
+from relevo.middleware.transaction import Transaction, session
 
 __all__ = [
     "Around", "Middleware", "RateLimited", "RunningJob", "Skip", "ThrottleErrors", "Transaction", "WithoutOverlapping",

@@ -15,9 +15,9 @@ from typing import Any
 
 from relevo import clock
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, UndefinedLimitError
-from relevo.job import limiting
+from relevo.middleware import limit_context
 from relevo.job.interrupts import Cancelling, Dropped, Failing, Refused, Releasing
-from relevo.job.limiting import By, Ground
+from relevo.middleware.limit_context import By, Ground
 from relevo.job.middleware.base import CallNext, Middleware, RunningJob
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Holder, key_of
@@ -48,7 +48,7 @@ class WithoutOverlapping(Middleware):
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         if job.permit is not None and job.permit == self.key_for(job):
             return call_next()  # the worker's main process has taken it, and gives it back
-        ground = limiting.ground_of(job)
+        ground = limit_context.ground_of(job)
         if ground is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
@@ -67,15 +67,15 @@ class WithoutOverlapping(Middleware):
             give_back(ground, key, holder)
 
 
-    def key_for(self, job: limiting.Known) -> str:
+    def key_for(self, job: limit_context.Known) -> str:
         """The key of the permit that a job needs. Raises OptionError when it can't be said."""
-        return key_of(OVERLAP, self.key or job.task, limiting.whose(self.by, job))
+        return key_of(OVERLAP, self.key or job.task, limit_context.whose(self.by, job))
 
 
 def give_back(ground: Ground, key: str, holder: Holder) -> None:
     """Give a permit back and call who is next. What goes wrong here costs time: it ends with the lease anyway."""
     try:
-        limiting.call(ground.driver, ground.limits.give_back(key, holder))
+        limit_context.call(ground.driver, ground.limits.give_back(key, holder))
     except DriverError as error:
         logger.warning("the permit of %s[%s] could not be given back, it ends with its lease: %s",
                        holder.task, holder.job_id, error)  # fmt: skip
@@ -99,12 +99,12 @@ class RateLimited(Middleware):
         self.limit, self.by, self.cost, self.otherwise = limit, _checked(by, None), cost, _one_of_two(otherwise)
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limiting.ground_of(job)
+        ground = limit_context.ground_of(job)
         if ground is None:
             return call_next()
-        rate = limiting.defined(job.app)[self.limit]
+        rate = limit_context.defined(job.app)[self.limit]
         cost = _units(self.cost(*job.args, **job.kwargs) if callable(self.cost) else self.cost)
-        key = key_of(RATE, self.limit, limiting.whose(self.by, job))
+        key = key_of(RATE, self.limit, limit_context.whose(self.by, job))
         with asked(job):
             wait = ground.limits.hit(key, rate, cost, job.id) if cost else 0.0
         if wait and self.otherwise == SKIP:
@@ -116,7 +116,7 @@ class RateLimited(Middleware):
         except (Refused, Dropped):  # a limit behind this one: the job has not run
             if cost:
                 with suppress(DriverError):  # they come back with the period
-                    limiting.call(ground.driver, ground.limits.refund(key, rate, cost))
+                    limit_context.call(ground.driver, ground.limits.refund(key, rate, cost))
             raise
 
 
@@ -126,7 +126,7 @@ def check_rates(app: Any) -> None:
         for each in getattr(getattr(task, "options", None), "middleware", ()):
             if isinstance(each, RateLimited):
                 try:
-                    limiting.defined(app)[each.limit]
+                    limit_context.defined(app)[each.limit]
                 except UndefinedLimitError as error:
                     raise UndefinedLimitError(f"task {name!r} is limited by {each.limit!r}: {error}") from None
 
@@ -147,16 +147,16 @@ class ThrottleErrors(Middleware):
         if not isinstance(errors, int) or isinstance(errors, bool) or errors < 1:
             raise OptionError(f"expected errors to be a positive integer, got {errors!r}")
         for what, seconds in (("per", per), ("wait", per if wait is None else wait)):
-            if not isinstance(seconds, (int, float)) or not 0 < seconds < limiting.LONGEST:
+            if not isinstance(seconds, (int, float)) or not 0 < seconds < limit_context.LONGEST:
                 raise OptionError(f"expected {what} to be a positive number of seconds, got {seconds!r}")
         self.breaker = Breaker(errors, float(per), float(per if wait is None else wait))
         self.by, self.key, self.only = _checked(by, key), key, only
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limiting.ground_of(job)
+        ground = limit_context.ground_of(job)
         if ground is None:
             return call_next()
-        key = key_of(ERRORS, self.key or job.task, limiting.whose(self.by, job))
+        key = key_of(ERRORS, self.key or job.task, limit_context.whose(self.by, job))
         with asked(job):
             wait, remembered = ground.limits.shut(key, job.id)
         if wait:
@@ -173,11 +173,11 @@ class ThrottleErrors(Middleware):
             raise
         if remembered:
             with suppress(DriverError):
-                limiting.clear(ground.driver, key)
+                limit_context.clear(ground.driver, key)
         return result
 
     def _count(self, ground: Ground, key: str, error: BaseException) -> None:
-        if isinstance(error, self.only) and not limiting.is_celerys(error):
+        if isinstance(error, self.only) and not limit_context.is_celerys(error):
             with suppress(DriverError):  # an error that could not be counted is still the job's error
                 ground.limits.erred(key, self.breaker)
 
@@ -214,6 +214,6 @@ def _one_of_two(otherwise: str) -> str:
 
 
 def _units(cost: Any) -> float:
-    if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 <= cost < limiting.LONGEST:
+    if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 <= cost < limit_context.LONGEST:
         raise OptionError(f"expected cost to be a number of units, got {cost!r}")
     return float(cost)
