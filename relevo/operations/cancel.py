@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
-from relevo.job import endings
+from relevo.recording import endings
 from relevo.job.delivery import delivery_of
 from relevo.store import history, outcomes
 from relevo.store.outbox import Sending

@@ -14,7 +14,7 @@ from typing import Any
 
 from relevo.drivers import messages
 from relevo.drivers.values import NewJob
-from relevo.job import failures
+from relevo.recording import failed_job
 from relevo.store import claims
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.session import Store
@@ -59,13 +59,13 @@ def put(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
                 sent += [job.id for job, place in zip(these, placed, strict=True) if place.id == job.uuid]
             else:
                 for job in same:
-                    channel._put(job.queue, messages.loads(failures.fresh(job)))  # noqa: SLF001  kombu's way to a queue
+                    channel._put(job.queue, messages.loads(failed_job.fresh(job)))  # noqa: SLF001  kombu's way to a queue
                     sent.append(job.id)
     return sent
 
 
 def _new_job(job: FailedJob) -> NewJob:
-    payload = failures.fresh(job)
+    payload = failed_job.fresh(job)
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
         said = messages.new_job(job.queue, messages.loads(payload))

@@ -10,7 +10,7 @@ from relevo.database import schema
 from relevo.drivers import rejected, transport
 from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.worker import cancelled_batches, outbox_relay
-from relevo.job import failures, recorder
+from relevo.recording import failed_job, recorder
 from relevo.batches import dispatch
 from relevo.job.delivery import delivery_of
 from relevo.store import outcomes
@@ -41,7 +41,7 @@ def open_store(app: Any) -> None:
 
     cancelled_batches.look_in(store)
     recorder.start(write, tidy)
-    rejected.keeper = failures.keeper(app)
+    rejected.keeper = failed_job.keeper(app)
     for last in (recorder.stop, outbox_relay.stop):
         if last not in transport.at_end:
             transport.at_end.append(last)

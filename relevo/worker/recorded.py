@@ -13,7 +13,8 @@ from celery.worker import request as celery_request
 
 from relevo.drivers import qos
 from relevo.worker import cold_shutdown, cancelled_batches
-from relevo.job import endings, recorder, wrongs
+from relevo.recording import endings, recorder
+from relevo.job import wrongs
 from relevo import events
 from relevo.job.interrupts import Continued, Replaced
 from relevo.events import Event

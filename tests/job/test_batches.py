@@ -15,7 +15,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.errors import BatchError, OptionError
 from relevo.worker import cancelled_batches
-from relevo.job import endings
+from relevo.recording import endings
 from relevo.batches import member_jobs
 from relevo.job.members import SENT
 from relevo.store import failed, outbox, outcomes

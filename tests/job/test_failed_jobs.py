@@ -20,7 +20,7 @@ from relevo.drivers import qos
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.operations import retry, cancel
-from relevo.job import recorder
+from relevo.recording import recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
 from relevo.store.session import store_for

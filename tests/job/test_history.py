@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from relevo import clock
-from relevo.job import recorder
+from relevo.recording import recorder
 from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
 from relevo.store.schedule_tables import runs

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from relevo.errors import DriverUnavailableError
-from relevo.job import recorder
+from relevo.recording import recorder
 from relevo.worker.recorded import nothing
-from relevo.job.recorder import Recorder
+from relevo.recording.recorder import Recorder
 from tests.waiting import LONG
 
 

@@ -19,7 +19,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.errors import DriverError, OptionError
 from relevo.operations import cancel, clear
-from relevo.job import endings, failures
+from relevo.recording import endings, failed_job
 from relevo.schedule import operations, claim
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
@@ -220,7 +220,7 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
     ends = [endings.completed(request(beat.app, done), 0.1), endings.cancelled(request(beat.app, cancelled), "no")]
     outcomes.write(small.store, ends)
     assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
-    assert failures.keeper(beat.app) is not None
+    assert failed_job.keeper(beat.app) is not None
     outcomes.write(small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))])
     small.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM relevo_history"))
     assert [run.state for run in small.runs()] == ["completed", "cancelled", "failed"]

@@ -12,7 +12,8 @@ from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
 from relevo import events
-from relevo.job import members, payload, recorder, redaction, wrongs
+from relevo.job import members, payload, redaction, wrongs
+from relevo.recording import recorder
 from relevo.events import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
 from relevo.store import tally

@@ -11,7 +11,8 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
-from relevo.job import failures, members, outcome, silence
+from relevo.recording import failed_job
+from relevo.job import members, outcome, silence
 from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
@@ -47,7 +48,7 @@ def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
-    failure = failures.of_request(request, error, traceback)
+    failure = failed_job.of_request(request, error, traceback)
     if kept(request.app) == NONE:
         return _of_batches(Ending(failure=failure, listed=False), request, tally.FAILED)
     job = _job(request, Ended.FAILED, _since_start(request), f"{failure.exception}: {failure.message}", failure.tags)
@@ -96,10 +97,10 @@ def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
 def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]) -> EndedJob:
     sent = request.request_dict
     return EndedJob(
-        str(request.id), request.type, failures.connection_of(request.app),
+        str(request.id), request.type, failed_job.connection_of(request.app),
         str(request.delivery_info.get("routing_key") or ""), state, int(sent.get("retries") or 0) + 1, clock.now(),
         _waited(request, sent["properties"]), ran, tags,
-        failures.said_of(request.app, request.type, sent),
+        failed_job.said_of(request.app, request.type, sent),
         message,
     )  # fmt: skip
 
