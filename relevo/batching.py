@@ -10,7 +10,8 @@ import celery
 
 from relevo.errors import OptionError
 from relevo.batches import chain, dispatch
-from relevo.job import collect, redaction, transactions
+from relevo.dispatch import capture, transactions
+from relevo.job import redaction
 from relevo.batches.batch import Batches, NewBatch
 from relevo.batches.chain import NewChain
 from relevo.store.batches import BatchRow
@@ -48,7 +49,7 @@ class Batching(celery.Celery):
 
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's way out for every job."""
-        if (collecting := collect.producer_now()) is not None:
+        if (collecting := capture.producer_now()) is not None:
             options["producer"] = collecting
         elif chain.is_handing_on(options):
             return chain.handed_on(self, lambda: self.send_task(name, args, kwargs, *rest, **options))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import celery
 
 from relevo.errors import OptionError
-from relevo.job import dispatch, unique
+from relevo.dispatch import builder, unique
 from relevo.job.options import NAMES, POLICY, Options
 
 if TYPE_CHECKING:
-    from relevo.job.connections import Producers
+    from relevo.dispatch.connections import Producers
     from relevo.execution.models import Models
 
 
@@ -24,7 +24,7 @@ class Defining(celery.Celery):
 
     #: The models that may be arguments of its tasks (relevo/execution/models.py).
     models: Models | None = None
-    #: The ways to its named connections, as soon as somebody takes one (relevo/job/connections.py).
+    #: The ways to its named connections, as soon as somebody takes one (relevo/dispatch/connections.py).
     producers: Producers | None = None
 
     def task(self, *args: Any, **options: Any) -> Any:
@@ -49,7 +49,7 @@ def check(app: Any, name: str, function: Callable[..., Any], options: Mapping[st
     refuse_two_words(name, given, options)
     unique.check_names(name, rules, function, bound=bool(options.get("bind")))
     if rules.queue is not None and app.configured:  # reading the configuration would fix it
-        dispatch.known_queue(app, name, rules.queue)
+        builder.known_queue(app, name, rules.queue)
 
 
 def refuse_two_words(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:

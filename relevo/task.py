@@ -25,7 +25,8 @@ from celery.utils.log import get_logger
 
 from relevo.drivers import receipts
 from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, connections, dispatch, payload, unique
+from relevo.job import backoff, payload
+from relevo.dispatch import connections, builder, unique
 from relevo.execution import attempt as execute, requeue, stop_flag
 from relevo import definition
 from relevo.execution.failed_hook import FailedHook
@@ -42,7 +43,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(dispatch.Dispatching, Replacing):
+class Task(builder.Dispatching, Replacing):
     """Celery's Task, with options."""
 
     abstract = True
@@ -103,7 +104,7 @@ class Task(dispatch.Dispatching, Replacing):
     def bind(cls, app: Any) -> Any:
         super().bind(app)
         if cls.options.queue:
-            dispatch.known_queue(app, cls.name, cls.options.queue)
+            builder.known_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
         if cls.options.decides:  # what follows from a failure is ours to say: Celery may only ack it
             cls.acks_on_failure = cls.acks_on_timeout = True
@@ -144,7 +145,7 @@ class Task(dispatch.Dispatching, Replacing):
             session = options.pop("session")
             return self.app.send_in_session(session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options))
         if self.options.travel or not OVERRIDES.isdisjoint(options):
-            options = dispatch.handed_in(self, args, kwargs, options)
+            options = builder.handed_in(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):
             return connections.dispatch(self, options.pop("connection"), args, kwargs, task_id, *rest, **options)
         if not payload.is_unique(options):
@@ -160,7 +161,7 @@ class Task(dispatch.Dispatching, Replacing):
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""
         if self.options.travel or not OVERRIDES.isdisjoint(options):
-            options = dispatch.handed_in(self, args, kwargs, options)
+            options = builder.handed_in(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
 
     # --- from inside the job ----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from relevo import config, testing
 from relevo.app import App, preset
 from relevo.batches.batch import Batch, Batches, NewBatch
 from relevo.batches.chain import NewChain
-from relevo.job.dispatch import Dispatch
+from relevo.dispatch.builder import Dispatch
 from relevo.execution.failed_hook import FailedHook
 from relevo.job.options import NAMES as OPTIONS
 from relevo.task import Task

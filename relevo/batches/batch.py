@@ -25,7 +25,7 @@ from celery.utils import uuid
 from relevo.errors import BatchError, OptionError
 from relevo.operations import retry
 from relevo.batches import dispatch as launch
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import batches
 from relevo.store.batches import BatchRow
 from relevo.store.failed import Filter

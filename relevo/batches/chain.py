@@ -25,10 +25,11 @@ from sqlalchemy import Connection
 
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.batches import inline, dispatch as launch, member_jobs, nested
-from relevo.job import members, transactions
+from relevo.job import members
+from relevo.dispatch import transactions
 from relevo.batches.batch import Batch, NewBatch
-from relevo.job.collect import collected, collecting
-from relevo.job.delivery import delivery_of, sending_of
+from relevo.dispatch.capture import collected, collecting
+from relevo.dispatch.delivery import delivery_of, sending_of
 from relevo.job.members import Membership
 from relevo.store import batches
 from relevo.store.batches import BatchRow

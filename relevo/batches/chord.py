@@ -29,8 +29,8 @@ from relevo.drivers import messages
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
 from relevo.job.chord_members import MARK
-from relevo.job.collect import collected, collecting, producer_now
-from relevo.job.delivery import Delivery, delivery_of, sending_of
+from relevo.dispatch.capture import collected, collecting, producer_now
+from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
 from relevo.job.members import JOIN
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from relevo.batches import chord
 from relevo.job import chord_members, members
 from relevo.batches.chord import Together
-from relevo.job.delivery import Delivery, delivery_of
+from relevo.dispatch.delivery import Delivery, delivery_of
 from relevo.store import batches, receipts, tally
 from relevo.store.batches import MemberEnd
 

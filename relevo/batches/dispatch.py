@@ -24,9 +24,10 @@ from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
 from relevo.batches import inline, member_jobs
-from relevo.job import members, transactions
-from relevo.job.collect import collected
-from relevo.job.delivery import Delivery, delivery_of, sending_of
+from relevo.job import members
+from relevo.dispatch import transactions
+from relevo.dispatch.capture import collected
+from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
 from relevo.store import batches, dispatching, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending

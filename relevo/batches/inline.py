@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from relevo.drivers import messages
 from relevo.batches import dispatch, member_jobs
 from relevo.job import members
-from relevo.job.delivery import Delivery
+from relevo.dispatch.delivery import Delivery
 from relevo.job.members import Membership
 from relevo.store import batches, dispatching, tally
 from relevo.store.batches import BatchRow, MemberEnd

@@ -13,7 +13,7 @@ from celery.canvas import Signature, _chain
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job import members
-from relevo.job.collect import collected
+from relevo.dispatch.capture import collected
 from relevo.job.members import Membership
 from relevo.batches.message_template import Press
 from relevo.store.batches import BatchRow

@@ -24,7 +24,7 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import Conflict, NewJob
 from relevo.job import members, redaction
-from relevo.job.collect import collected
+from relevo.dispatch.capture import collected
 from relevo.job.members import Membership
 from relevo.job.options import OVERRIDES
 from relevo.task import Task

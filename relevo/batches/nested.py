@@ -17,7 +17,7 @@ from celery.canvas import Signature, _chain, maybe_signature
 from relevo.errors import JobFailedError
 from relevo.batches import member_jobs
 from relevo.job import members
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import batches, tally
 from relevo.store.tally import Callback
 

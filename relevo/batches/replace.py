@@ -14,7 +14,7 @@ import celery
 from celery.canvas import Signature, _chain, _chord, group
 
 from relevo.job import chord_members, members
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.job.interrupts import Continued, Replaced
 from relevo.job.members import Membership
 from relevo.store import outbox

@@ -33,7 +33,7 @@ class Baton:
     that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
     `override`: the options given at the dispatch. `tags`: None when nobody has worked them out. `errors`: what went
     wrong so far, attempt by attempt. `origin`: the number of the failed job that this one is a retry of.
-    `unique`: the key that no other job may have as long as this one has it (relevo/job/unique.py). `fair`: whose turn
+    `unique`: the key that no other job may have as long as this one has it (relevo/dispatch/unique.py). `fair`: whose turn
     it takes in its queue.
     """
 

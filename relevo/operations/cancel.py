@@ -26,7 +26,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
 from relevo.recording import endings
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import history, outcomes
 from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending

@@ -22,7 +22,7 @@ from relevo.drivers import clearing, driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.operations import cancel
 from relevo.job import chord_members, members
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 
 # One of these is in the payload of every job whose end matters to somebody.
 MARKS = (members.HEADER, members.SENT, members.SCHEDULED, chord_members.MARK)

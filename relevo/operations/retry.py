@@ -24,7 +24,8 @@ from dataclasses import replace
 from typing import Any
 from relevo.drivers import messages
 from relevo.errors import OptionError
-from relevo.job import payload, redaction, unique
+from relevo.job import payload, redaction
+from relevo.dispatch import unique
 from relevo.job.payload import HEADER
 from relevo.store import claims
 from relevo.store.failed import FailedJob, Filter

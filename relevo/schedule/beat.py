@@ -17,7 +17,7 @@ import celery.beat
 from relevo import exit
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError, did_you_mean
 from relevo.worker import bootstep
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.schedule import entry as entries
 from relevo.schedule import claim, descriptions
 from relevo.schedule.entry import entries_of

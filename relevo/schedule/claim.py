@@ -23,9 +23,9 @@ from relevo.drivers.database.dialects import DIALECTS
 from relevo.drivers.database.server_clock import ServerClock
 from relevo.drivers.receipts import Receipt
 from relevo.errors import DriverError, OptionError
-from relevo.job import connections
-from relevo.job.collect import collecting
-from relevo.job.delivery import Delivery, sending_of
+from relevo.dispatch import connections
+from relevo.dispatch.capture import collecting
+from relevo.dispatch.delivery import Delivery, sending_of
 from relevo.job.members import DUE, SCHEDULED
 from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry

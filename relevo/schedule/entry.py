@@ -21,7 +21,7 @@ from relevo import clock, exit
 from relevo.database.columns import LONGEST_NAME
 from relevo.drivers import checks
 from relevo.errors import OptionError, RelevoError, did_you_mean
-from relevo.job import connections, dispatch
+from relevo.dispatch import connections, builder
 from relevo.job.options import OVERRIDES
 from relevo.task import Task
 from relevo.schedule import catchup, descriptions
@@ -159,9 +159,9 @@ def _check(entry: Entry) -> None:
         if named.driver == connections.SYNC:
             raise OptionError("expected a connection that keeps a queue, got 'sync'")
     elif "queue" in options:
-        dispatch.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
+        builder.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
     if isinstance(task, Task):
-        dispatch.given(task, dispatch.overridden(task, options))
+        builder.given(task, builder.overridden(task, options))
     if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
         _check_arguments(entry, task)
 
@@ -181,7 +181,7 @@ def _check_arguments(entry: Entry, task: Any) -> None:
     """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn would fail."""
     args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
     if isinstance(task, Task):
-        dispatch.check_arguments(task, args, kwargs)
+        builder.check_arguments(task, args, kwargs)
         serializer = serializer or task.serializer
         if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001  as Celery sends them
             args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001

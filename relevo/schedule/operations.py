@@ -8,7 +8,7 @@ from typing import Any
 
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.errors import DriverError
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.schedule import entry as entries
 from relevo.schedule import claim, descriptions
 from relevo.schedule.catchup import LATE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo import clock
-from relevo.job import transactions
+from relevo.dispatch import transactions
 from relevo.batches.batch import NewBatch
 from relevo.batches.member_jobs import member_of
 from relevo.store.batches import BatchRow

@@ -24,7 +24,7 @@ from celery.canvas import maybe_signature
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
-from relevo.job import collect, transactions
+from relevo.dispatch import capture, transactions
 from relevo.batches.chain import links_of
 from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, recorded
@@ -97,7 +97,7 @@ class Interception:
                     return self._pass_on(original, name, args, kwargs, *rest, **options)
                 options["producer"] = pen = Pen(self._keeping(fake))
             pen.asked = {**dict(zip(("countdown", "eta"), rest, strict=False)), **options}
-            with collect.not_collecting() if self._session else nullcontext():
+            with capture.not_collecting() if self._session else nullcontext():
                 return original(name, args, kwargs, *rest, **options)
 
         return send_task

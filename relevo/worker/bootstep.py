@@ -12,7 +12,7 @@ from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.worker import cancelled_batches, outbox_relay
 from relevo.recording import failed_job, recorder
 from relevo.batches import dispatch
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
 from relevo.store.session import Store, store_for

@@ -6,7 +6,7 @@ import logging
 import threading
 
 from relevo.errors import DriverError
-from relevo.job.delivery import Delivery
+from relevo.dispatch.delivery import Delivery
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from celery import signals
 from relevo import config
 from relevo.app import create_app
 from relevo.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
-from relevo.job.transactions import after_commit
+from relevo.dispatch.transactions import after_commit
 from relevo.limits.rates import Rate
 
 BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])

@@ -22,7 +22,7 @@ from relevo.drivers.database.table import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
 from relevo.engine import make_engine
 from relevo.job import members
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import outbox, outcomes, tally
 from relevo.store.batches import ended_members
 from relevo.store.outcomes import Ending

@@ -12,7 +12,7 @@ from relevo.cli.queues import queues as queues_command
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
 from relevo.operations import cancel, clear
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.store import outbox
 
 QUEUE = "cleared"

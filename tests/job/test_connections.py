@@ -11,7 +11,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.engine import make_engine
 from relevo.errors import OptionError, SettingsError
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from relevo import clock
 from relevo.errors import DriverUnavailableError
-from relevo.job import delivery
+from relevo.dispatch import delivery
 from relevo.batches import dispatch
 from relevo.store import dispatching, outcomes, receipts
 from tests.job.lives import MEMBERS, QUEUE, Fate, Life, OfBatch, OfChain, OfChord

@@ -115,7 +115,7 @@ def test_a_job_whose_deadline_has_passed_does_not_start(app, failures, monkeypat
     late.failed(lambda _job, error: failures.append(error))
     monkeypatch.setattr(clock, "now", lambda: time.time() - 612)
     options = {}
-    from relevo.job.dispatch import handed_in  # noqa: PLC0415 - what a dispatch ten minutes ago put in the message
+    from relevo.dispatch.builder import handed_in  # noqa: PLC0415 - what a dispatch ten minutes ago put in the message
 
     headers = handed_in(late, (), {}, options)["headers"]
     monkeypatch.undo()

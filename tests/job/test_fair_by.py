@@ -13,7 +13,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
-from relevo.job.delivery import _new_job, sending_of
+from relevo.dispatch.delivery import _new_job, sending_of
 from relevo.store.failed import FailedJob
 
 

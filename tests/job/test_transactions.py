@@ -12,9 +12,9 @@ from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.middleware.transaction import Transaction
-from relevo.job.transactions import after_commit
+from relevo.dispatch.transactions import after_commit
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending
 from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures

@@ -10,7 +10,7 @@ from celery.schedules import crontab
 
 from relevo.drivers import messages
 from relevo.errors import DriverUnavailableError
-from relevo.job.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of
 from relevo.schedule import operations, claim
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at

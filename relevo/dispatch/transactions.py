@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from relevo.database import schema
 from relevo.errors import OptionError
-from relevo.job.collect import collecting
-from relevo.job.delivery import Delivery, delivery_of, is_same, sending_of
+from relevo.dispatch.capture import collecting
+from relevo.dispatch.delivery import Delivery, delivery_of, is_same, sending_of
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from kombu.pools import ProducerPool
 
 from relevo.config import Connection
 from relevo.errors import OptionError
-from relevo.job import collect
+from relevo.dispatch import capture
 
 SYNC = "sync"
 
@@ -67,7 +67,7 @@ def dispatch(
 ) -> Any:
     """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
     connection = named(task.app, name, task.name)
-    collecting = collect.producer_now()
+    collecting = capture.producer_now()
     if connection.driver == SYNC:
         if collecting is not None:
             raise OptionError(
@@ -78,7 +78,7 @@ def dispatch(
     if queue := queue_for(task, connection, args, kwargs, options):
         options["queue"] = queue
     if collecting is not None:
-        with collect.bound_for(connection.name):
+        with capture.bound_for(connection.name):
             return send(task, collecting, args, kwargs, task_id, options)
     if producer is not None or (is_own(task.app, connection) and not task.app.conf.task_always_eager):
         return task.apply_async(args, kwargs, task_id, producer, **options)

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff, connections, members, transactions, unique
+from relevo.job import backoff, members
+from relevo.dispatch import connections, transactions, unique
 from relevo.job.middleware.base import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
