@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.stage import QUEUE, ROOT, brokers, new_job, table
 from relevo.drivers import driver_for
-from relevo.drivers.intake import Intake
-from relevo.drivers.ledger import Ledger
+from relevo.transport.fetcher import Intake
+from relevo.transport.lease_keeper import Ledger
 
 JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BENCH_ROUNDS", "200"))
 

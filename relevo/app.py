@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from relevo import exit, drivers
 from relevo import config as configuration
 from relevo.config import Settings
-from relevo.drivers import gate
+from relevo.transport import admission
 from relevo.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.operations import clear
@@ -215,8 +215,8 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         return
     try:
         check_rates(app)
-        gate.late = unique_release.late(app)
-        gate.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
+        admission.late = unique_release.late(app)
+        admission.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         bootstep.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
         exit.end(str(error))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from relevo.drivers import receipts
+from relevo.transport import put_results
 from relevo.errors import OptionError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def tell_of(request: Any, event: Event, **facts: Any) -> None:
 def published(headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any) -> None:
     """Celery has published a message. One that is sent again on its way isn't a dispatch."""
     if isinstance(headers, dict) and headers.get("id") and not headers.get("retries"):
-        if not receipts.was_put(str(headers["id"])):
+        if not put_results.was_put(str(headers["id"])):
             return
         name = sender if isinstance(sender, str) else headers.get("task")
         tell(JobEvent(Event.DISPATCHED, str(headers["id"]), name, str(routing_key or ""), 1))

@@ -23,7 +23,7 @@ from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
-from relevo.drivers import receipts
+from relevo.transport import put_results
 from relevo.errors import JobFailedError, OptionError
 from relevo.job import backoff, payload
 from relevo.dispatch import connections, builder, unique
@@ -151,7 +151,7 @@ class Task(builder.Dispatching, Replacing):
         if not payload.is_unique(options):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
-        receipt = receipts.ask(task_id)
+        receipt = put_results.ask(task_id)
         return unique.dispatched(receipt, super().apply_async(args, kwargs, task_id, *rest, **options))
 
     def AsyncResult(self, task_id: str, **options: Any) -> unique.Dispatched:  # noqa: N802  Celery's name

@@ -35,7 +35,7 @@ PRELOADED = (
     "celery.concurrency.thread", "celery.worker.components", "celery.worker.autoscale", "celery.app.control",
     "celery.app.events", "celery.fixups.django", "celery.backends.database", "celery.backends.redis",
     "relevo.app", "relevo.task", "relevo.worker.request", "relevo.worker.pool.prefork", "relevo.worker.bootstep",
-    "relevo.drivers.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver",
+    "relevo.transport.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver",
     "relevo.schedule.beat", "celery.bin.beat", "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg", "psycopg", "tests.unsynced",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """`celery -A tasks work`: a worker that ends by itself, for cron, for a container that does one job, for a test.
 
 It is Celery's own worker, with every option of `celery worker` (`-Q`, `-c`, `-P`, `-l` …), and a shift
-(`relevo/drivers/shift.py`). Several at once do no harm: a job is reserved by one of them.
+(`relevo/transport/work_limits.py`). Several at once do no harm: a job is reserved by one of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from celery.bin.worker import worker as celery_worker
 from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import one_line_errors
-from relevo.drivers import shift, transport
-from relevo.drivers.shift import Shift
+from relevo.transport import work_limits, transport
+from relevo.transport.work_limits import Shift
 
 
 @click.command("work", context_settings={"ignore_unknown_options": True})
@@ -42,15 +42,15 @@ def work(
     if once and max_jobs:
         raise click.UsageError("expected --once or --max-jobs, got both")
     driver_of(context).paused()  # a broker that is away ends this now; a worker would wait for it, and cron start more
-    shift.current = Shift(1 if once else max_jobs, once or when_empty, wake=transport.worker_stops)
+    work_limits.current = Shift(1 if once else max_jobs, once or when_empty, wake=transport.worker_stops)
     if max_time:
-        shift.current.end_after(max_time)
+        work_limits.current.end_after(max_time)
     context.obj.quiet = True  # no banner: cron would mail it every minute
     try:
         with celery_worker.make_context("worker", _options(worker_options, once), parent=context) as worker:
             celery_worker.invoke(worker)
     finally:
-        shift.current.is_over()
+        work_limits.current.is_over()
 
 
 def _options(given: Sequence[str], once: bool) -> list[str]:

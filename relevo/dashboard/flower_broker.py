@@ -12,7 +12,7 @@ from typing import Any
 import celery
 
 from relevo.drivers.contract import Driver
-from relevo.drivers.transport import Transport
+from relevo.transport.transport import Transport
 
 
 class Broker:

@@ -20,7 +20,7 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from relevo.drivers import checks
-from relevo.drivers.bulk import Bulk
+from relevo.transport.publish_batch import Bulk
 from relevo.drivers.contract import NewJob
 
 URL = "relevo://collected"

@@ -26,7 +26,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
-from relevo.drivers import messages, receipts
+from relevo.drivers import messages
+from relevo.transport import put_results
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
@@ -68,7 +69,7 @@ class Delivery:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
                 jobs = [_new_job(each) for each in these]
-                receipts.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
+                put_results.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
 
     def write_patiently(self, step: Callable[[Connection], Any]) -> None:
@@ -140,7 +141,7 @@ class Delivery:
                     connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
         else:
             jobs = [_new_job(each) for each in sendings]
-            receipts.tell(jobs, broker.put(jobs))
+            put_results.tell(jobs, broker.put(jobs))
 
     def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""

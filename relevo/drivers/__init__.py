@@ -19,7 +19,7 @@ from relevo.errors import SettingsError, did_you_mean
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 REDIS = ("redis", "rediss", "sentinel")
-TRANSPORT = "relevo.drivers.transport:Transport"
+TRANSPORT = "relevo.transport.transport:Transport"
 
 # The lease, and what kombu's producer leaves among the transport options of its connection: its last message's retry
 # policy. Reconnecting with it made another driver, which couldn't tell that a put was the second try of the first's.
@@ -36,7 +36,7 @@ def register() -> None:
     """
     for scheme in (*DATABASES, *REDIS, "relevo"):
         TRANSPORT_ALIASES[scheme] = TRANSPORT
-    from relevo.drivers import transport  # noqa: PLC0415  it needs `driver_for`, which is below
+    from relevo.transport import transport  # noqa: PLC0415  it needs `driver_for`, which is below
 
     signals.worker_init.connect(transport.worker_starts)
     signals.worker_shutting_down.connect(transport.worker_stops)

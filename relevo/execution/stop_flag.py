@@ -19,7 +19,7 @@ from typing import Any
 
 from celery.signals import worker_init, worker_shutting_down
 
-from relevo.drivers import shift
+from relevo.transport import work_limits
 
 # So long (seconds) a process of the pool waits for its parent to have got the same signal.
 SAME_SIGNAL = 0.5
@@ -46,7 +46,7 @@ def ask_coldly() -> None:
 
 def asked() -> bool:
     """Whether the worker of this process, or of its parent, is to stop."""
-    return _asked[0] != 0 or shift.stop_asked()
+    return _asked[0] != 0 or work_limits.stop_asked()
 
 
 def is_cold() -> bool:

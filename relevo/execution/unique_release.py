@@ -1,6 +1,6 @@
 """Unique keys that are given back when a job starts, where limits stand before it: who is sent away has not started.
 
-The worker's main process gives such a key back when it hands a job over (relevo/drivers/intake.py). Not of the tasks
+The worker's main process gives such a key back when it hands a job over (relevo/transport/fetcher.py). Not of the tasks
 in `late`: their jobs would be without it as soon as a limit had sent them away, and with each dispatch one more of the
 same would wait. They give it back here, behind the last of their limits, and before a transaction that may be open by
 then.

@@ -18,7 +18,8 @@ from weakref import WeakSet
 
 from celery import current_app
 
-from relevo.drivers import clearing, driver_for, is_ours
+from relevo.transport import channel
+from relevo.drivers import driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.operations import cancel
 from relevo.job import chord_members, members
@@ -61,7 +62,7 @@ def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
 def install(app: Any) -> None:
     """Let what Celery and kombu clear of this app's brokers be counted, too."""
     _apps.add(app)
-    clearing.clearer = _clear
+    channel.clearer = _clear
 
 
 def _clear(driver: Driver, queue: str) -> int | None:

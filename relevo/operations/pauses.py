@@ -1,14 +1,14 @@
 """Pauses by queue, task or tag, for whoever asks: the command line and the dashboard.
 
 From a paused queue no worker reserves; what is of a paused task or tag is reserved once and parked
-(relevo/drivers/suspensions.py).
+(relevo/transport/suspensions.py).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from relevo.drivers import suspensions
+from relevo.transport import suspensions
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, did_you_mean
 

@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.drivers import receipts
+from relevo.transport import put_results
 from relevo.drivers.database.dialects import DIALECTS
 from relevo.drivers.database.server_clock import ServerClock
-from relevo.drivers.receipts import Receipt
+from relevo.transport.put_results import Receipt
 from relevo.errors import DriverError, OptionError
 from relevo.dispatch import connections
 from relevo.dispatch.capture import collecting
@@ -61,7 +61,7 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
         found = (_tick(entry, tick, now) for tick in due)
         made = [run for run in found if schedules.record(connection, run)]
         sendings = [sending(entry, run, arguments) for run in made]
-        asked[:] = [receipts.ask(run.job_id) for run in made]
+        asked[:] = [put_results.ask(run.job_id) for run in made]
         way(connection, sendings)
         since = state.since if passed is None else passed
         since = now if since > now + schedules.AHEAD else since
@@ -86,7 +86,7 @@ def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
     def ran(connection: Connection) -> None:
         schedules.record(connection, run)
         made = sending(entry, run, arguments)
-        asked[:] = [receipts.ask(job_id)]
+        asked[:] = [put_results.ask(job_id)]
         way(connection, [made])
 
     way.store.write(ran)

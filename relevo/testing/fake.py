@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import celery
 
-from relevo.drivers import receipts
+from relevo.transport import put_results
 from relevo.drivers.values import Placed
 from relevo.errors import FakeError
 from relevo.testing import interception
@@ -92,7 +92,7 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
                 self._backlog.replace(kept)
         if place.created:
             self._backlog.add(record)
-        receipts.answer(record.id, place)
+        put_results.answer(record.id, place)
 
 
 def fake(only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None) -> Fake:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relevo.database import schema
-from relevo.drivers import rejected, transport
+from relevo.transport import dead_letter, transport
 from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.worker import cancelled_batches, outbox_relay
 from relevo.recording import failed_job, recorder
@@ -41,7 +41,7 @@ def open_store(app: Any) -> None:
 
     cancelled_batches.look_in(store)
     recorder.start(write, tidy)
-    rejected.keeper = failed_job.keeper(app)
+    dead_letter.keeper = failed_job.keeper(app)
     for last in (recorder.stop, outbox_relay.stop):
         if last not in transport.at_end:
             transport.at_end.append(last)

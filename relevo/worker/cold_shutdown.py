@@ -12,7 +12,7 @@ from typing import Any
 from celery.apps import worker as celery_worker
 from celery.worker import state
 
-from relevo.drivers import qos, safepoint
+from relevo.transport import qos, deferred_signals
 from relevo.execution import stop_flag
 
 
@@ -32,7 +32,7 @@ def is_asked() -> bool:
 
 def on_cold_shutdown(worker: Any) -> None:
     """What Celery's signal handler calls."""
-    safepoint.run(partial(_stop, worker))
+    deferred_signals.run(partial(_stop, worker))
 
 
 def _stop(worker: Any) -> None:

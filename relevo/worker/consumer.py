@@ -18,7 +18,7 @@ from typing import Any
 from celery.concurrency import solo
 from celery.worker import consumer
 
-from relevo.drivers import qos
+from relevo.transport import qos
 
 
 class Consumer(consumer.Consumer):

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 from relevo import clock
 from relevo.drivers.contract import Driver, ReservedJob
-from relevo.drivers.gate import Gate
+from relevo.transport.admission import Gate
 from relevo.drivers.messages import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.middleware import limit_context

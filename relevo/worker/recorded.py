@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.drivers import qos
+from relevo.transport import qos
 from relevo.worker import cold_shutdown, cancelled_batches
 from relevo.recording import endings, recorder
 from relevo.job import wrongs

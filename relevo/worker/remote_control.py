@@ -15,7 +15,7 @@ from celery.utils.log import get_logger
 from celery.worker import state as celery_state
 from celery.worker.control import Panel, control_command
 
-from relevo.drivers import qos
+from relevo.transport import qos
 from relevo.worker import restart
 
 logger = get_logger(__name__)

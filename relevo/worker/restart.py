@@ -24,7 +24,7 @@ from typing import Any
 import click
 from celery import signals
 
-from relevo.drivers import shift, transport
+from relevo.transport import work_limits, transport
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def prepare(**_signal: Any) -> None:
 def ask() -> bool:
     """Stop this worker, and start it anew if it can be: not one with a shift, which ends anyway. Returns whether."""
     global _asked  # noqa: PLW0603
-    _asked = _can and shift.current is None
-    shift.stop()
+    _asked = _can and work_limits.current is None
+    work_limits.stop()
     transport.worker_stops()
     return _asked
 

@@ -8,7 +8,7 @@ from relevo import clock
 from relevo.cli.pauses import pauses
 from relevo.drivers.contract import NewJob
 from relevo.drivers.messages import HEADER
-from relevo.drivers.suspensions import Suspensions
+from relevo.transport.suspensions import Suspensions
 
 
 def test_every_pause_is_there_with_its_end(run, driver):

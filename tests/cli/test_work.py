@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from relevo import drivers
 from relevo.cli import work as command
 from relevo.cli.work import work
-from relevo.drivers import shift
+from relevo.transport import work_limits
 
 
 @pytest.fixture
 def started(monkeypatch):
     """The options that the worker would be started with."""
     seen = []
-    monkeypatch.setattr(shift, "current", None)
+    monkeypatch.setattr(work_limits, "current", None)
     monkeypatch.setattr(command.celery_worker, "invoke", lambda context: seen.append(context.params))
     return seen
 
@@ -47,7 +47,7 @@ def test_the_options_of_a_worker_pass_through(run, started):
     assert params["queues"] == ["high", "default"]
     assert params["concurrency"] == 1, "one job needs one process"
     assert params["hostname"].startswith("work-")
-    assert (shift.current.most, shift.current.when_empty) == (1, True)
+    assert (work_limits.current.most, work_limits.current.when_empty) == (1, True)
 
 
 def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_later(run, started, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_name_that_was_given_is_kept(run, started, name):
     run("--stop-when-empty", "-c3", *name)
     assert started[0]["hostname"].startswith("mine@")
     assert started[0]["concurrency"] == 3
-    assert shift.current.most is None
+    assert work_limits.current.most is None
 
 
 def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):

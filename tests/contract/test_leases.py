@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import Lease, State
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from tests.contract.given import LEASE, counts, ids, job, put, state_of, take, take_one
 
 

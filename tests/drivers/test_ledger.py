@@ -8,9 +8,9 @@ import time
 import pytest
 
 from relevo.drivers.contract import Lease, NewJob, ReservedJob, State
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from relevo.drivers.memory import MemoryDriver
-from relevo.drivers.roster import MOST_OVER, Roster
+from relevo.transport.in_flight import MOST_OVER, Roster
 from relevo.errors import DriverError, DriverUnavailableError
 from tests.brokers import HandClock
 

@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from relevo.drivers import safepoint
+from relevo.transport import deferred_signals
 from tests.waiting import LONG
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    monkeypatch.setattr(safepoint, "_begun", False)
-    monkeypatch.setattr(safepoint, "_asked", [])
+    monkeypatch.setattr(deferred_signals, "_begun", False)
+    monkeypatch.setattr(deferred_signals, "_asked", [])
 
 
 @pytest.fixture
@@ -22,48 +22,48 @@ def done():
 
 
 def test_before_the_loop_has_begun_it_is_done_at_once(done):
-    safepoint.run(lambda: done.append("stop"))
+    deferred_signals.run(lambda: done.append("stop"))
     assert done == ["stop"]
 
 
 def test_while_the_main_thread_waits_it_is_done_at_once(done):
-    with safepoint.wait():
-        safepoint.run(lambda: done.append("stop"))
+    with deferred_signals.wait():
+        deferred_signals.run(lambda: done.append("stop"))
         assert done == ["stop"]
 
 
 def test_anywhere_else_it_is_done_when_the_main_thread_comes_to_wait_and_once(done):
-    with safepoint.wait():
+    with deferred_signals.wait():
         pass
     for number in range(2):
-        safepoint.run(lambda number=number: done.append(number))
+        deferred_signals.run(lambda number=number: done.append(number))
     assert done == []
-    with safepoint.wait():
+    with deferred_signals.wait():
         assert done == [0]
-    with safepoint.wait():
+    with deferred_signals.wait():
         assert done == [0]
 
 
 def test_what_it_does_may_wait_itself(done):
-    with safepoint.wait():
+    with deferred_signals.wait():
         pass
 
     def stop():
-        with safepoint.wait():
+        with deferred_signals.wait():
             done.append("stop")
 
-    safepoint.run(stop)
-    with safepoint.wait():
+    deferred_signals.run(stop)
+    with deferred_signals.wait():
         assert done == ["stop"]
 
 
 def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
-    with safepoint.wait():
+    with deferred_signals.wait():
         pass
-    safepoint.run(lambda: done.append("stop"))
+    deferred_signals.run(lambda: done.append("stop"))
 
     def other():
-        with safepoint.wait():
+        with deferred_signals.wait():
             done.append("other")
 
     thread = threading.Thread(target=other)
@@ -94,8 +94,8 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewh
     before = signal.signal(signal.SIGUSR1, serve), signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, LONG)
     try:
-        with safepoint.wait():
-            errand = safepoint.Errand(action)
+        with deferred_signals.wait():
+            errand = deferred_signals.Errand(action)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if elsewhere else ())
             made.set()
             errand.wait()
@@ -111,7 +111,7 @@ def test_what_goes_wrong_elsewhere_is_raised_to_who_waits():
     def action():
         raise OSError("gone")
 
-    errand = safepoint.Errand(action)
+    errand = deferred_signals.Errand(action)
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
             errand.wait()

@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
-from relevo.drivers import channel, intake, shift, transport
+from relevo.transport import channel, fetcher, work_limits, transport
 from relevo.drivers.database.bells import SqliteBell
 from relevo.worker import event_dispatcher
 from tests.waiting import LONG, eventually
@@ -46,14 +46,14 @@ def test_a_mailbox_is_kept_open_while_nothing_happens(connection, monkeypatch, e
 
 def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connection, monkeypatch):
     turns = []
-    monkeypatch.setattr(shift, "stop_asked", lambda: True)
+    monkeypatch.setattr(work_limits, "stop_asked", lambda: True)
     monkeypatch.setattr(transport.time, "sleep", turns.append)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=60)
     assert turns == [transport.YIELD]
 
 
-@pytest.mark.parametrize("parked", [1, intake.MOST + 1])
+@pytest.mark.parametrize("parked", [1, fetcher.MOST + 1])
 def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, parked):
     """It went round and round instead, deaf to the bell, and took no job any more."""
     # Given a worker that hears of jobs of which none may start
@@ -87,7 +87,7 @@ def test_who_waits_a_moment_at_a_time_hears_where_the_bell_can_not_call(connecti
 
 def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connection, monkeypatch):
     """It was held for as long as the worker lived, and never started."""
-    monkeypatch.setattr(intake.Intake, "_ahead", lambda *_: 2)
+    monkeypatch.setattr(fetcher.Intake, "_ahead", lambda *_: 2)
     driver, queues, started = connection.transport.driver, [Queue("kept"), Queue("left")], []
     with Consumer(connection, queues, callbacks=[lambda _body, message: started.append(message)]) as consumer:
         consumer.qos(prefetch_count=1)

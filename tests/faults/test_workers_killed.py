@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relevo.drivers.channel import MOST_RESCUES
+from relevo.transport.channel import MOST_RESCUES
 
 if TYPE_CHECKING:
     from tests.faults.workers import Site

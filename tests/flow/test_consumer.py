@@ -6,7 +6,7 @@ import pytest
 from kombu import Connection
 
 from relevo import drivers
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from tests.waiting import LONG
 
 MESSAGES = 250

@@ -16,7 +16,7 @@ from celery.worker.control import Panel
 
 from relevo import config, drivers
 from relevo.app import App, create_app
-from relevo.drivers import qos
+from relevo.transport import qos
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.operations import retry, cancel

@@ -12,7 +12,7 @@ from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.middleware import limit_context

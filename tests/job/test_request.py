@@ -151,7 +151,7 @@ def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monk
     """The word of the child that took it comes after everything that was known to run was killed."""
     killed = []
     pool = SimpleNamespace(terminate_job=lambda pid, signum: killed.append((pid, signum)))
-    monkeypatch.setattr("relevo.drivers.qos.pool", pool)
+    monkeypatch.setattr("relevo.transport.qos.pool", pool)
     delivery = Delivery(app, process)
     delivery.request.on_accepted(4711, 0.0)
     assert killed == []

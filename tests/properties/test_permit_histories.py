@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, ReservedJob
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from relevo.errors import DriverUnavailableError
 from relevo.middleware.limit_context import beside
 from relevo.middleware import WithoutOverlapping

@@ -36,7 +36,7 @@ from celery.concurrency import prefork as celerys
 from celery.utils.log import get_logger
 from celery.worker import state
 
-from relevo.drivers import qos, safepoint
+from relevo.transport import qos, deferred_signals
 from relevo.execution import stop_flag
 from relevo.worker.pool.child import REFUSED, Worker
 from relevo.worker.pool.pipes import PipeLock, TaskQueue, keep_apart
@@ -199,7 +199,7 @@ class TaskPool(celerys.TaskPool):
     """Celery's prefork pool on ours."""
 
     BlockingPool = Pool
-    _ending: safepoint.Errand | None = None
+    _ending: deferred_signals.Errand | None = None
 
     def on_start(self) -> None:
         self._ending = None
@@ -210,7 +210,7 @@ class TaskPool(celerys.TaskPool):
     def on_stop(self) -> None:
         """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits for the same end."""
         if self._ending is None:
-            self._ending = safepoint.Errand(super().on_stop)
+            self._ending = deferred_signals.Errand(super().on_stop)
         self._ending.wait()
 
     def restart(self) -> None:

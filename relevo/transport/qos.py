@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, Protocol
 
-from relevo.drivers import shift
+from relevo.transport import work_limits
 
 
 class Pool(Protocol):
@@ -42,9 +42,9 @@ class QoS:
     def room(self) -> int:
         """How many more messages may be handed over."""
         if not self.prefetch_count:
-            return shift.left()
+            return work_limits.left()
         places = 1 if serial else self.prefetch_count + self.waiting
-        return min(places - max(len(self._out), places_taken()), shift.left())
+        return min(places - max(len(self._out), places_taken()), work_limits.left())
 
     @property
     def is_serial(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relevo.drivers.contract import NewJob, ReservedJob
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 from relevo.errors import DriverError
 
 logger = logging.getLogger(__name__)

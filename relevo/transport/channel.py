@@ -17,12 +17,15 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
-from relevo.drivers import clearing, messages, receipts
-from relevo.drivers.bulk import Bulk
+from relevo.transport import put_results
+from relevo.drivers import messages
+from relevo.transport.publish_batch import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
-from relevo.drivers.intake import Intake
-from relevo.drivers.qos import QoS, places_taken
-from relevo.drivers.rejected import put_aside
+from relevo.transport.fetcher import Intake
+from relevo.transport.qos import QoS, places_taken
+from relevo.transport.dead_letter import put_aside
+from collections.abc import Callable
+from relevo.drivers.contract import Driver
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +89,13 @@ class Channel(virtual.Channel):
             super().queue_delete(queue, if_unused, if_empty, **options)
 
     def _delete(self, queue: str, *_args: Any, **_options: Any) -> None:
-        clearing.clear(self.driver, queue)
+        clear(self.driver, queue)
 
     def _size(self, queue: str) -> int:
         return self.driver.sizes(queue).pending
 
     def _purge(self, queue: str) -> int:
-        return clearing.clear(self.driver, queue)
+        return clear(self.driver, queue)
 
     def _has_queue(self, queue: str, **_options: Any) -> bool:  # noqa: ARG002  there is nothing to declare
         return True
@@ -108,7 +111,7 @@ class Channel(virtual.Channel):
             return
         jobs, broadcasts = self.routed(message, exchange, routing_key)
         if jobs:
-            receipts.tell(jobs, self.driver.put(jobs))
+            put_results.tell(jobs, self.driver.put(jobs))
         if broadcasts and not self.driver.broadcast(broadcasts) and exchange == EVENTS:
             self._unheard[routing_key] = time.monotonic() + UNHEARD
 
@@ -248,3 +251,15 @@ class Channel(virtual.Channel):
         if not self.closed:
             self.intake.put_back()
         super().close()
+
+
+# ---- relevo.drivers.clearing: How a queue is cleared that Celery or kombu has cleared: `celery purge`, `app.control.purge`, `queue_delete`.
+#: Who clears queues in this process, if anybody: answers None where it isn't its broker. Set by the app: this package
+#: knows nothing of batches, which are to hear of it.
+clearer: Callable[[Driver, str], int | None] | None = None
+
+
+def clear(driver: Driver, queue: str) -> int:
+    """Delete the pending and delayed jobs of a queue. Returns how many."""
+    cleared = None if clearer is None else clearer(driver, queue)
+    return driver.clear(queue) if cleared is None else cleared

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
-from relevo.drivers.leases import Leases
+from relevo.transport.leases import Leases
 from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)

@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relevo.drivers import gate, messages, shift
+from relevo.transport import admission, work_limits
+from relevo.drivers import messages
 from relevo.drivers.contract import Driver, ReservedJob
-from relevo.drivers.gate import Gate
-from relevo.drivers.leases import holder
-from relevo.drivers.ledger import Ledger
-from relevo.drivers.suspensions import Suspensions
+from relevo.transport.admission import Gate
+from relevo.transport.leases import holder
+from relevo.transport.lease_keeper import Ledger
+from relevo.transport.suspensions import Suspensions
 
 if TYPE_CHECKING:
-    from relevo.drivers.qos import QoS
+    from relevo.transport.qos import QoS
 
 # Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
 AHEAD, MOST, STALE = 0.05, 100, 0.5
@@ -55,7 +56,7 @@ class Intake:
         while handed < room and (job := self._gate.next(self._reserved, idle=room - handed > qos.waiting)):
             handed += 1
             self._handed += 1
-            shift.took()
+            work_limits.took()
             yield job
         if not handed:
             self._tidy(qos)
@@ -94,7 +95,7 @@ class Intake:
 
     def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
         """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
-        if not messages.frees_key_at_start(headers) or headers.get("task") in gate.late:
+        if not messages.frees_key_at_start(headers) or headers.get("task") in admission.late:
             return
         try:
             self._driver.unlock([job.lease])
@@ -114,7 +115,7 @@ class Intake:
 
     def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
         room = min(room, MOST)  # it is without end where nobody set a prefetch count
-        wanted = min(room + self._ahead(qos), shift.left())
+        wanted = min(room + self._ahead(qos), work_limits.left())
         self._reserved.extend(self.reserve(queues, wanted))
 
     def _ahead(self, qos: QoS) -> int:

@@ -23,12 +23,13 @@ from typing import Any
 
 from kombu.transport import base, virtual
 
-from relevo.drivers import driver_for, gate, safepoint, shift
-from relevo.drivers.channel import Channel
+from relevo.drivers import driver_for
+from relevo.transport import admission, deferred_signals, work_limits
+from relevo.transport.channel import Channel
 from relevo.drivers.contract import Bell, Driver
-from relevo.drivers.ledger import Ledger
-from relevo.drivers.qos import places_taken
-from relevo.drivers.waker import Waker
+from relevo.transport.lease_keeper import Ledger
+from relevo.transport.qos import places_taken
+from relevo.transport.waker import Waker
 from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -114,14 +115,14 @@ class Transport(virtual.Transport):
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
         """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        while not shift.stop_asked():  # a worker that is to stop takes nothing more; its loop must come round at once
+        while not work_limits.stop_asked():  # a worker that is to stop takes nothing more; its loop must come round at once
             if self._serve():
                 return
             left = end - time.monotonic()
             if left <= 0:
                 break
             self._wait(left)
-        with safepoint.wait():
+        with deferred_signals.wait():
             time.sleep(YIELD)
         raise TimeoutError  # which is socket.timeout
 
@@ -147,8 +148,8 @@ class Transport(virtual.Transport):
             if any(mail):
                 self._heard = self._mail_heard = True
             return True
-        if shift.current is not None and (queues := self._queues()) and not places_taken():
-            shift.current.look(self.driver, self.ledger, queues)
+        if work_limits.current is not None and (queues := self._queues()) and not places_taken():
+            work_limits.current.look(self.driver, self.ledger, queues)
         return False
 
     def _mail_is_due(self) -> bool:
@@ -160,7 +161,7 @@ class Transport(virtual.Transport):
 
     def _wait(self, left: float) -> None:
         if self._away_since is not None:
-            with safepoint.wait():
+            with deferred_signals.wait():
                 self.waker.wait(min(left, self._retry))
             self._heard = self._mail_heard = True
             return
@@ -168,7 +169,7 @@ class Transport(virtual.Transport):
         bell.listen(self._room(), self.mailboxes)
         pause = min(self._pause, bell.interval)
         started = time.monotonic()
-        with safepoint.wait():
+        with deferred_signals.wait():
             _rung, called = self.waker.wait(min(left, max(pause - self._waited, 0)), bell.fileno())
         # Summed up: who never waits for a whole pause at a time would be deaf where the bell can't call.
         self._waited += time.monotonic() - started
@@ -219,8 +220,8 @@ def ledger_for(driver: Driver, lease: float) -> Ledger:
     key = (os.getpid(), id(driver))
     if key not in _ledgers:
         _ledgers[key] = Ledger(driver, lease)
-    if gate.maker is not None and type(_ledgers[key].gate) is gate.Gate:
-        _ledgers[key].gate = gate.maker(driver)
+    if admission.maker is not None and type(_ledgers[key].gate) is admission.Gate:
+        _ledgers[key].gate = admission.maker(driver)
     return _ledgers[key]
 
 

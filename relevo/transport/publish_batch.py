@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.drivers import receipts
+from relevo.transport import put_results
 from relevo.drivers.contract import Broadcast, NewJob
 
 
@@ -37,7 +37,7 @@ class Bulk:
         jobs, self._jobs = self._jobs, []
         broadcasts, self._broadcasts = self._broadcasts, []
         if jobs:
-            receipts.tell(jobs, self.channel.driver.put(jobs))
+            put_results.tell(jobs, self.channel.driver.put(jobs))
         if broadcasts:
             self.channel.driver.broadcast(broadcasts)
 

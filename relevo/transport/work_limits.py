@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relevo.drivers.contract import Driver
-from relevo.drivers.ledger import Ledger
+from relevo.transport.lease_keeper import Ledger
 
 logger = logging.getLogger(__name__)
 

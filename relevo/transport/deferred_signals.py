@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from relevo.drivers.waker import Waker
+from relevo.transport.waker import Waker
 
 _waits = 0
 _begun = False

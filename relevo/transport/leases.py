@@ -20,8 +20,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from relevo.drivers.contract import Driver, Lease
-from relevo.drivers.gate import Gate
-from relevo.drivers.roster import Name, Roster
+from relevo.transport.admission import Gate
+from relevo.transport.in_flight import Name, Roster
 from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
