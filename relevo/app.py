@@ -34,7 +34,7 @@ from relevo.batching import Batching
 from relevo.definition import Defining
 from relevo.events import Event
 from relevo.execution import unique_release
-from relevo.job.middleware.base import Middleware
+from relevo.job.middleware import Middleware
 from relevo.middleware.limits import check_rates
 from relevo.job.options import checked
 from relevo.limits.definitions import Definitions

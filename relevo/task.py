@@ -30,7 +30,7 @@ from relevo.dispatch import connections, builder, unique
 from relevo.execution import attempt as execute, requeue, stop_flag
 from relevo import definition
 from relevo.execution.failed_hook import FailedHook
-from relevo.job.interrupts import Failing, Releasing
+from relevo.job.control_flow import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
 from relevo.batches.replace import Replacing

@@ -25,12 +25,12 @@ from sqlalchemy import Connection
 
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.batches import inline, dispatch as launch, member_jobs, nested
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch import transactions
 from relevo.batches.batch import Batch, NewBatch
 from relevo.dispatch.capture import collected, collecting
 from relevo.dispatch.delivery import delivery_of, sending_of
-from relevo.job.members import Membership
+from relevo.job.membership import Membership
 from relevo.store import batches
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally
@@ -142,7 +142,7 @@ def is_handing_on(options: Mapping[str, Any]) -> bool:
     request = task.request if task else None
     return bool(  # what replaces a job has its id, and is no next link
         request is not None and not request.is_eager and options["task_id"] != request.id == options.get("parent_id")
-        and members.read(options.get("headers") or {})
+        and membership.read(options.get("headers") or {})
     )  # fmt: skip
 
 

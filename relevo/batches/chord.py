@@ -28,10 +28,10 @@ from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job.chord_members import MARK
+from relevo.job.membership import MARK
 from relevo.dispatch.capture import collected, collecting, producer_now
 from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
-from relevo.job.members import JOIN
+from relevo.job.membership import JOIN
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.tally import Callback, Kind, Tally

@@ -18,7 +18,7 @@ from celery.exceptions import ChordError
 from sqlalchemy import Connection
 
 from relevo.batches import chord
-from relevo.job import chord_members, members
+from relevo.job import membership, membership
 from relevo.batches.chord import Together
 from relevo.dispatch.delivery import Delivery, delivery_of
 from relevo.store import batches, receipts, tally
@@ -30,7 +30,7 @@ OPTIONS = {"tries": 6, "backoff": [1, 5, 15, 60, 300]}
 
 def install(app: Any) -> None:
     """Give an app the task."""
-    app.task(name=members.JOIN, bind=True, shared=False, ignore_result=True, **OPTIONS)(join)
+    app.task(name=membership.JOIN, bind=True, shared=False, ignore_result=True, **OPTIONS)(join)
 
 
 def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = None) -> None:
@@ -41,7 +41,7 @@ def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = Non
         return  # pruned; or more members were added while this job was on its way, and it comes again
     ended = batches.ended_members(way.store, id_, limit=row.tally.processed)
     callback = maybe_signature(body, app=app)
-    callback.options.pop(chord_members.MARK, None)
+    callback.options.pop(membership.MARK, None)
     try:
         results = _results(app.backend, ended, tree)
         with chord.together() as found:
@@ -66,7 +66,7 @@ def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
             raise error
         except ChordError:
             way.app.backend.chord_error_from_stack(body, error)
-    _hand_in(way, f"chord-failed:{id_}", found, tuple(members.never(body, tally.FAILED)))
+    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.never(body, tally.FAILED)))
 
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:

@@ -24,7 +24,7 @@ from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
 from relevo.batches import inline, member_jobs
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch import transactions
 from relevo.dispatch.capture import collected
 from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
@@ -71,7 +71,7 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     if app.conf.task_always_eager:
         return inline.add(way, row, new)
     request = celery.current_task.request if celery.current_task else None
-    name = f"added:{row.id}:{members.run_of(request)}:{_nth_time(row.id)}" if request and request.id else None
+    name = f"added:{row.id}:{membership.run_of(request)}:{_nth_time(row.id)}" if request and request.id else None
     for number, page in enumerate(member_jobs.batched(new, member_jobs.PAGE)):
         receipt = f"{name}:{number}" if name else None
         found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023  at once

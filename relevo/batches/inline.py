@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from relevo.drivers import messages
 from relevo.batches import dispatch, member_jobs
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch.delivery import Delivery
-from relevo.job.members import Membership
+from relevo.job.membership import Membership
 from relevo.store import batches, dispatching, tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
@@ -92,7 +92,7 @@ def _state(member: Signature, row: BatchRow, number: int) -> str:
     links = member.tasks if isinstance(member, _chain) else [member]
     placed = [
         link.clone().set(
-            headers=members.with_places(link.options.get("headers"), Membership(row.id, number)),
+            headers=membership.with_places(link.options.get("headers"), Membership(row.id, number)),
             task_id=f"{row.id}.{number}" + (f".{at}" if at else ""),
         )
         for at, link in enumerate(links)
@@ -127,10 +127,10 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
     for number, link in enumerate(links):
         place = Membership(row.id, number, each=True)
         uuid = f"{row.id}.{number}"
-        result = link.apply(handed, task_id=uuid, headers=members.with_places(link.options.get("headers"), place),
+        result = link.apply(handed, task_id=uuid, headers=membership.with_places(link.options.get("headers"), place),
                             throw=False)  # fmt: skip
         state, handed = _STATES.get(result.state, tally.COMPLETED), (result.result,)
-        if link.task == members.OPENER:  # it is done when its batch is, and hands on the batch's id
+        if link.task == membership.OPENER:  # it is done when its batch is, and hands on the batch's id
             state, handed = _of_batch(way, uuid), (uuid,)
         counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
         if state != tally.COMPLETED:

@@ -12,9 +12,9 @@ from celery.canvas import Signature, _chain
 
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch.capture import collected
-from relevo.job.members import Membership
+from relevo.job.membership import Membership
 from relevo.batches.message_template import Press
 from relevo.store.batches import BatchRow
 
@@ -82,7 +82,7 @@ def with_links(chain: Any, places: Sequence[Membership], options: dict[str, Any]
         if link.subtask_type is not None:
             raise OptionError(f"expected the links of a chain in a batch to be single jobs, got {link!r}")
         copy = link.clone()
-        copy.options["headers"] = members.with_places(copy.options.get("headers"), place)
+        copy.options["headers"] = membership.with_places(copy.options.get("headers"), place)
         copy.options |= {name: value for name, value in options.items() if not copy.options.get(name)}
         links.append(copy)
     return _chain(*links, app=chain.app, **chain.options)

@@ -23,9 +23,9 @@ from kombu.utils.json import dumps as kombu_dumps
 from relevo import clock
 from relevo.drivers import messages
 from relevo.drivers.values import Conflict, NewJob
-from relevo.job import members, redaction
+from relevo.job import membership, redaction
 from relevo.dispatch.capture import collected
-from relevo.job.members import Membership
+from relevo.job.membership import Membership
 from relevo.job.options import OVERRIDES
 from relevo.task import Task
 
@@ -59,7 +59,7 @@ class Press:
     def made(self, member: Signature, uuid: str, place: Membership) -> NewJob:
         """The same, by Celery."""
         own = dict(member.options)
-        headers = members.with_places(own.pop("headers", None), place)
+        headers = membership.with_places(own.pop("headers", None), place)
         single = member.clone()
         single.options = {**self.options, **own}
         [job] = collected(self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid}))
@@ -88,7 +88,7 @@ class _Copy:
             self.embed = _body(json.loads(message["body"])[2])
             root = {"root_id": _gap("uuid")} if head.get("root_id") == head.get("id") else {}
             message["headers"] = {**head, **root, "id": _gap("uuid"), "argsrepr": _gap("args"),
-                                  "kwargsrepr": _gap("kwargs"), members.HEADER: _gap("place")}  # fmt: skip
+                                  "kwargsrepr": _gap("kwargs"), membership.HEADER: _gap("place")}  # fmt: skip
             message["properties"] |= {"correlation_id": _gap("uuid"), messages.DUE_AT: _gap("due")}
             self.pieces = re.split(f'"{_GAP}(\\w+)"', messages.dumps({**message, "body": _gap("body")}))
 

@@ -16,7 +16,7 @@ from celery.canvas import Signature, _chain, maybe_signature
 
 from relevo.errors import JobFailedError
 from relevo.batches import member_jobs
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch.delivery import delivery_of
 from relevo.store import batches, tally
 from relevo.store.tally import Callback
@@ -32,7 +32,7 @@ DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fel
 def install(app: Any) -> None:
     """Give an app the tasks."""
     options = {"shared": False, "ignore_result": True}
-    app.task(name=members.OPENER, bind=True, **options)(open_batch)
+    app.task(name=membership.OPENER, bind=True, **options)(open_batch)
     app.task(name=DONE, **options)(batch_done)
     app.task(name=BROKE, **options)(batch_broke)
     app.task(name=FELL, bind=True, **options)(batch_fell)
@@ -46,7 +46,7 @@ def signature(app: Any, batch: NewBatch) -> Signature:
         "connection": batch.connection,
         "callbacks": {callback.value: list(calls) for callback, calls in batch.callbacks.items()},
     }  # fmt: skip
-    link: Signature = app.signature(members.OPENER, args=(spec,), immutable=True)
+    link: Signature = app.signature(membership.OPENER, args=(spec,), immutable=True)
     if batch.queue:
         link.options["queue"] = batch.queue
     return link
@@ -72,8 +72,8 @@ def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> 
     """The callbacks of a link's batch, and those that end the link."""
     rest = [maybe_signature(each, app=app) for each in reversed(request.chain or [])]
     request.chain = None
-    place = members.read(request.headers)
-    options = {"headers": members.with_places(None, *place)}
+    place = membership.read(request.headers)
+    options = {"headers": membership.with_places(None, *place)}
     done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
     ends = {Callback.FINALLY if failures_allowed else Callback.THEN: _chain(done, *rest, app=app) if rest else done}
     if not failures_allowed:
@@ -99,6 +99,6 @@ def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
     row = batches.find(way.store, batch)
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
-    ends = members.ends({members.HEADER: places}, batch, tally.CANCELLED, None)
+    ends = membership.ends({membership.HEADER: places}, batch, tally.CANCELLED, None)
     way.write_patiently(batches.prepared(ends, way))
     way.after_commit(*{found.connection for end in ends if (found := batches.find(way.store, end.batch))})

@@ -13,10 +13,10 @@ from uuid import NAMESPACE_OID, uuid5
 import celery
 from celery.canvas import Signature, _chain, _chord, group
 
-from relevo.job import chord_members, members
+from relevo.job import membership, membership
 from relevo.dispatch.delivery import delivery_of
-from relevo.job.interrupts import Continued, Replaced
-from relevo.job.members import Membership
+from relevo.job.control_flow import Continued, Replaced
+from relevo.job.membership import Membership
 from relevo.store import outbox
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Replacing(celery.Task):
         """The batch this job is a member of, looked up now; None if it is in none."""
         request = self.request
         embed, headers = {"chord": request.chord}, {**(request.headers or {}), "group": request.group}
-        ids = members.batch_ids(headers, embed)
+        ids = membership.batch_ids(headers, embed)
         return self.app.batches.find(ids[0]) if ids else None
 
     def replace(self, sig: Any) -> Any:
         """Celery's `replace`: the job goes on as `sig`, under its id, and in its place in a batch."""
-        if places := members.read(self.request.headers):
+        if places := membership.read(self.request.headers):
             sig = _in_place(self.app, sig, places)
         if not isinstance(sig, (group, _chain, _chord)) and (run := self._scheduled()):
             sig = sig.clone().set(headers={**(sig.options.get("headers") or {}), **run})
@@ -47,24 +47,24 @@ class Replacing(celery.Task):
     def _scheduled(self) -> dict[str, Any]:
         """What says of which run of the schedule this is the job; nothing if links come behind it."""
         headers = {} if self.request.chain else self.request.headers or {}
-        return {name: headers[name] for name in (members.SCHEDULED, members.DUE) if name in headers}
+        return {name: headers[name] for name in (membership.SCHEDULED, membership.DUE) if name in headers}
 
     def on_replace(self, sig: Any) -> Any:
         if self.request.is_eager:
             return super().on_replace(sig)
-        if (self.request.headers or {}).get(members.SENT):
+        if (self.request.headers or {}).get(membership.SENT):
             # It has come, so its row can go. Not with its end: by then what goes on under its id may have such a row.
             uuid = str(self.request.id)
             delivery_of(self.app).write_patiently(lambda connection: outbox.came(connection, [uuid]))
         sig.delay()
-        is_run = members.SCHEDULED in (sig.options.get("headers") or {})
+        is_run = membership.SCHEDULED in (sig.options.get("headers") or {})
         raise (Continued if is_run else Replaced)("Replaced by new task")
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
         """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same member."""
-        if chord_members.is_marked(self.request.chord) and "task_id" not in sig.options:
+        if membership.is_marked(self.request.chord) and "task_id" not in sig.options:
             added = self.request.__dict__.setdefault("_relevo_added", [])
-            sig.options["task_id"] = str(uuid5(NAMESPACE_OID, f"{members.run_of(self.request)}.{len(added)}"))
+            sig.options["task_id"] = str(uuid5(NAMESPACE_OID, f"{membership.run_of(self.request)}.{len(added)}"))
             added.append(sig.options["task_id"])
         return super().add_to_chord(sig, lazy)
 
@@ -77,7 +77,7 @@ def _in_place(app: Any, sig: Signature, places: tuple[Membership, ...]) -> Signa
         sig.body = _in_place(app, sig.body, places)
         return sig
     if not isinstance(sig, _chain):
-        return sig.set(headers=members.with_places(sig.options.get("headers"), *places))
+        return sig.set(headers=membership.with_places(sig.options.get("headers"), *places))
     *first, last = sig.tasks
     # A link before the last says how the member has ended only when it fails.
     silent = tuple(replace(place, each=False) for place in places)

@@ -19,7 +19,7 @@ from celery.backends.database import DatabaseBackend, session_cleanup
 
 from relevo.engine import sqlite_turn
 from relevo.batches import chord
-from relevo.job.chord_members import is_marked
+from relevo.job.membership import is_marked
 from collections.abc import Sequence
 from typing import Any
 from celery import states

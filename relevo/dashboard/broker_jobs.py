@@ -11,7 +11,7 @@ from typing import Any
 from relevo.dashboard.sources import Source
 from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
-from relevo.job import members, redaction
+from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
 from relevo.store.search import Search
 from relevo.store.texts import storable
@@ -63,7 +63,7 @@ def read(app: Any, view: JobView) -> Waiting:
     except Exception:  # noqa: BLE001  it will fail when it is run, and say why
         return Waiting(view, "?", storable(redaction.raw(app, view.payload)[:LONGEST_ARGUMENTS]), (), view.attempts)
     named = tuple(map(storable, tags)) if isinstance(tags, (list, tuple)) else ()
-    places = members.read(headers)
+    places = membership.read(headers)
     return Waiting(view, task, storable(said[:LONGEST_ARGUMENTS]), named, attempt, places[0].batch if places else None)
 
 

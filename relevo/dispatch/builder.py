@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 
 from relevo import clock
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff, members
+from relevo.job import backoff, membership
 from relevo.dispatch import connections, transactions, unique
-from relevo.job.middleware.base import named
+from relevo.job.middleware import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
 
@@ -184,7 +184,7 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         override={name: value for name, value in override.items() if name not in AT_DISPATCH},
         tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
         # One that is left out as a duplicate never ends, so a batch or a chord would wait for it for ever.
-        unique=None if members.is_awaited(options) else unique.of(task, rules, args, kwargs),
+        unique=None if membership.is_awaited(options) else unique.of(task, rules, args, kwargs),
         fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
     if said := baton.header():

@@ -32,7 +32,7 @@ from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.engine import resolve
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
-from relevo.job import members
+from relevo.job import membership
 from relevo.store import batches, failed, outbox, schedules, tally
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
@@ -229,18 +229,18 @@ def _new_job(each: Sending) -> NewJob:
 def _marked(each: Sending) -> Sending:
     """With the header that makes its end a receipt."""
     message = json.loads(each.payload)
-    message["headers"] = {**(message.get("headers") or {}), members.SENT: True}
+    message["headers"] = {**(message.get("headers") or {}), membership.SENT: True}
     return replace(each, payload=messages.dumps(message))
 
 
 def _ends(each: Sending) -> tuple[MemberEnd, ...]:
     """What it means to batches that a job has failed before it was put."""
     headers, body = messages.headers_of(each.payload), messages.body_of(each.payload)
-    return members.ends_of_message(headers, body, each.uuid, tally.FAILED)
+    return membership.ends_of_message(headers, body, each.uuid, tally.FAILED)
 
 
 def _run_end(each: Sending) -> RunEnd | None:
-    return members.run_end(messages.headers_of(each.payload), each.uuid, tally.FAILED)
+    return membership.run_end(messages.headers_of(each.payload), each.uuid, tally.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from relevo.drivers.messages import START
 from relevo.drivers.values import Lease
 from relevo.middleware import limit_context
-from relevo.job.middleware.base import CallNext, Middleware, RunningJob
+from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping, asked
 
 if TYPE_CHECKING:

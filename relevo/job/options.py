@@ -18,7 +18,7 @@ from sqlalchemy.exc import NoResultFound
 from relevo.errors import MissingModelError, OptionError
 from relevo.job import backoff
 from relevo.middleware import base
-from relevo.job.middleware.base import Middleware
+from relevo.job.middleware import Middleware
 
 Tags = Sequence[str] | Callable[..., Sequence[str]]
 

@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from relevo.errors import DeadlineError
 from relevo.job import backoff
-from relevo.job.interrupts import Cancelling, Failing, Releasing
+from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 

@@ -17,7 +17,7 @@ from celery.exceptions import WorkerLostError
 
 from relevo.drivers.messages import HEADER
 from relevo.errors import OptionError
-from relevo.job import wrongs
+from relevo.job import error_report
 
 if TYPE_CHECKING:
     from relevo.task import Task
@@ -54,8 +54,8 @@ class Baton:
 
     def noting(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
         """The baton with one more error: of so many, the first and the latest are kept."""
-        errors = [*self.errors, wrongs.described(attempt, error, traceback)]
-        return replace(self, errors=tuple(errors[:1] + errors[1:][-wrongs.MOST :]))
+        errors = [*self.errors, error_report.described(attempt, error, traceback)]
+        return replace(self, errors=tuple(errors[:1] + errors[1:][-error_report.MOST :]))
 
     def header(self) -> dict[str, Any]:
         """As it stands in the message: only what there is to say."""

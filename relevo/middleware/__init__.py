@@ -16,7 +16,7 @@ the attempt ended in; what it returns is the job's result. Instead of going on i
 `job.release(seconds)` (burns no attempt), `job.skip(reason)` or `job.fail(error)`.
 """
 
-from relevo.job.middleware.base import Around, Middleware, RunningJob
+from relevo.job.middleware import Around, Middleware, RunningJob
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping
 from relevo.middleware.skip import Skip
 from relevo.middleware.transaction import Transaction, session

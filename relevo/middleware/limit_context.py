@@ -25,7 +25,7 @@ from relevo.limits.definitions import check_name
 from relevo.limits.rates import Rate
 
 if TYPE_CHECKING:
-    from relevo.job.middleware.base import RunningJob
+    from relevo.job.middleware import RunningJob
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relevo.errors import OptionError
-from relevo.job.middleware.base import CallNext, Middleware, RunningJob
+from relevo.job.middleware import CallNext, Middleware, RunningJob
 
 Condition = Callable[[RunningJob], object]
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from relevo.engine import engine_for
 from relevo.errors import OptionError
-from relevo.job.middleware.base import CallNext, Middleware, RunningJob
+from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.store import receipts
 
 _current: ContextVar[Session | None] = ContextVar("relevo_session", default=None)

@@ -22,11 +22,11 @@ from relevo.transport import channel
 from relevo.drivers import driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.operations import cancel
-from relevo.job import chord_members, members
+from relevo.job import membership, membership
 from relevo.dispatch.delivery import delivery_of
 
 # One of these is in the payload of every job whose end matters to somebody.
-MARKS = (members.HEADER, members.SENT, members.SCHEDULED, chord_members.MARK)
+MARKS = (membership.HEADER, membership.SENT, membership.SCHEDULED, membership.MARK)
 # So many at a time: each page is one transaction in the store, one step in the broker.
 PAGE = 500
 

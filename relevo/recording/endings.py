@@ -12,7 +12,7 @@ from typing import Any
 from relevo import clock
 from relevo.drivers.messages import DUE_AT
 from relevo.recording import failed_job
-from relevo.job import members, outcome, silence
+from relevo.job import membership, outcome, silenced
 from relevo.job.payload import HEADER
 from relevo.store import tally
 from relevo.store.history import Ended, EndedJob
@@ -34,7 +34,7 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     if history == NONE:
         return _counted(request, tally.COMPLETED)
     job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
-    if silence.falls_on(request.app, request.type, job.tags):
+    if silenced.falls_on(request.app, request.type, job.tags):
         job = replace(job, silenced=True)
     return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
 
@@ -70,12 +70,12 @@ def deleted(request: Any) -> Ending | None:
 
 def ignored(request: Any) -> Ending | None:
     """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it never come."""
-    return _counted(request, tally.CANCELLED if members.embed_of(request).get("chain") else tally.COMPLETED)
+    return _counted(request, tally.CANCELLED if membership.embed_of(request).get("chain") else tally.COMPLETED)
 
 
 def replaced(request: Any) -> Ending | None:
     """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
-    run = members.run_end(request.request_dict, request.id, tally.COMPLETED)
+    run = membership.run_end(request.request_dict, request.id, tally.COMPLETED)
     return None if run is None else Ending(listed=False, run=run)
 
 
@@ -87,11 +87,11 @@ def _counted(request: Any, state: str) -> Ending | None:
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
-    ending = replace(ending, run=members.run_end(headers, request.id, ending.job.state if ending.job else state))
-    alone = members.HEADER not in headers and members.SENT not in headers and not headers.get("group")
+    ending = replace(ending, run=membership.run_end(headers, request.id, ending.job.state if ending.job else state))
+    alone = membership.HEADER not in headers and membership.SENT not in headers and not headers.get("group")
     if alone and state == tally.COMPLETED:
         return ending
-    return replace(ending, members=members.ends_of(request, state), sent=members.sent_uuid(request))
+    return replace(ending, members=membership.ends_of(request, state), sent=membership.sent_uuid(request))
 
 
 def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]) -> EndedJob:

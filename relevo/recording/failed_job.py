@@ -12,7 +12,7 @@ from relevo.drivers import messages
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
 from relevo import events
-from relevo.job import members, payload, redaction, wrongs
+from relevo.job import membership, payload, redaction, error_report
 from relevo.recording import recorder
 from relevo.events import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
@@ -42,13 +42,13 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
         connection=connection_of(request.app),
         queue=str((request.delivery_info or {}).get("routing_key") or ""),
         payload=_payload(request.message),
-        exception=wrongs.named(error),
-        message=wrongs.worded(error),
+        exception=error_report.named(error),
+        message=error_report.worded(error),
         failed_at=clock.now(),
         tags=_tags(request.task, context, baton),
         attempts=attempt,
         errors=tuple(dict(each) for each in baton.errors),
-        batch=next(iter(members.batch_ids(request.request_dict, members.embed_of(request))), None),
+        batch=next(iter(membership.batch_ids(request.request_dict, membership.embed_of(request))), None),
         origin=baton.origin,
         arguments=said_of(request.app, request.task.name, request.request_dict),
     )
@@ -69,10 +69,10 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     baton = _baton(headers)
     return FailedJob(
         uuid=job.id, task=name, connection=connection_of(app), queue=job.queue, payload=job.payload,
-        exception=wrongs.named(error), message=wrongs.worded(error), failed_at=clock.now(),
+        exception=error_report.named(error), message=error_report.worded(error), failed_at=clock.now(),
         tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, origin=baton.origin,
-        batch=next(iter(members.batch_ids(headers, messages.body_of(job.payload)[2])), None),
-        errors=(*(dict(each) for each in baton.errors), wrongs.described(job.attempts, error)),
+        batch=next(iter(membership.batch_ids(headers, messages.body_of(job.payload)[2])), None),
+        errors=(*(dict(each) for each in baton.errors), error_report.described(job.attempts, error)),
         arguments=said_of(app, name, headers),
     )  # fmt: skip
 
@@ -86,9 +86,9 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             return False
         failure = of_message(app, job, reason)
         headers = messages.headers_of(job.payload)
-        ends = members.ends_of_message(headers, messages.body_of(job.payload), job.id, tally.FAILED)
-        sent = job.id if headers.get(members.SENT) else None
-        run = members.run_end(headers, job.id, tally.FAILED)
+        ends = membership.ends_of_message(headers, messages.body_of(job.payload), job.id, tally.FAILED)
+        sent = job.id if headers.get(membership.SENT) else None
+        run = membership.run_end(headers, job.id, tally.FAILED)
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
         events.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip

@@ -26,7 +26,7 @@ from relevo.errors import DriverError, OptionError
 from relevo.dispatch import connections
 from relevo.dispatch.capture import collecting
 from relevo.dispatch.delivery import Delivery, sending_of
-from relevo.job.members import DUE, SCHEDULED
+from relevo.job.membership import DUE, SCHEDULED
 from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
 from relevo.store import schedules, tally

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from relevo.errors import DriverError
-from relevo.job import members, payload
+from relevo.job import membership, payload
 from relevo.store import batches
 from relevo.store.session import Store
 
@@ -39,7 +39,7 @@ def is_dropped(request: Any) -> bool:
     sent = request.request_dict.get(payload.HEADER)
     if isinstance(sent, dict) and sent.get("origin"):
         return False
-    ids = members.batch_ids(request.request_dict, members.embed_of(request))
+    ids = membership.batch_ids(request.request_dict, membership.embed_of(request))
     return any(is_cancelled(_store, batch) for batch in ids)
 
 

@@ -14,11 +14,11 @@ from celery.worker import request as celery_request
 from relevo.transport import qos
 from relevo.worker import cold_shutdown, cancelled_batches
 from relevo.recording import endings, recorder
-from relevo.job import wrongs
+from relevo.job import error_report
 from relevo import events
-from relevo.job.interrupts import Continued, Replaced
+from relevo.job.control_flow import Continued, Replaced
 from relevo.events import Event
-from relevo.job.members import HEADER
+from relevo.job.membership import HEADER
 from relevo.job.outcome import cancelled
 from relevo.store.outcomes import Ending
 
@@ -66,7 +66,7 @@ class Recorded(celery_request.Request):
                 self.ending = self._ended_by(error)
             return
         if events.is_heard(Event.FAILED):
-            events.tell_of(self, Event.FAILED, error=f"{wrongs.named(error)}: {wrongs.worded(error)}")
+            events.tell_of(self, Event.FAILED, error=f"{error_report.named(error)}: {error_report.worded(error)}")
         if recorder.current() is not None:
             self._note_failure(error, exc_info)
 

@@ -21,7 +21,7 @@ from relevo.drivers import driver_for, messages
 from relevo.drivers.database.table import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
 from relevo.engine import make_engine
-from relevo.job import members
+from relevo.job import membership
 from relevo.dispatch.delivery import delivery_of
 from relevo.store import outbox, outcomes, tally
 from relevo.store.batches import ended_members
@@ -166,8 +166,8 @@ class Life:
         self.ran.append((headers["task"], args[-1] if headers["task"] in ("member", "part", "told") else "", job.id))
         traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
         state = tally.COMPLETED if traced.info is None else tally.FAILED
-        sent = job.id if headers.get(members.SENT) else None
-        return Ending(members=members.ends_of_message(headers, (args, kwargs, embed), job.id, state), sent=sent)
+        sent = job.id if headers.get(membership.SENT) else None
+        return Ending(members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state), sent=sent)
 
     def dies(self):
         """What the one who was killed held comes back."""

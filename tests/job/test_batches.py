@@ -17,7 +17,7 @@ from relevo.errors import BatchError, OptionError
 from relevo.worker import cancelled_batches
 from relevo.recording import endings
 from relevo.batches import member_jobs
-from relevo.job.members import SENT
+from relevo.job.membership import SENT
 from relevo.store import failed, outbox, outcomes
 from relevo.store.session import store_for
 from tests.waiting import LONG, eventually

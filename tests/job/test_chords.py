@@ -18,7 +18,7 @@ from relevo.app import create_app
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
 from relevo.operations import cancel
-from relevo.job import members
+from relevo.job import membership
 from relevo.worker import cancelled_batches
 from relevo.batches.result_backends import RedisResults
 from relevo.store import batches
@@ -252,7 +252,7 @@ def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until
     chords = [each.row for each in shop.app.batches.page(limit=5) if each.kind == "chord"]
     joins = [row.callbacks["finally"][0]["payload"] for row in chords]
     views = [SimpleNamespace(id="joined", payload=payload, queue="q", state=State.PENDING) for payload in joins]
-    never = [end for view in views for end in members.ends_of(cancel.Waiting(shop.app, view), CANCELLED)]
+    never = [end for view in views for end in membership.ends_of(cancel.Waiting(shop.app, view), CANCELLED)]
     assert {(end.batch, end.member, end.state) for end in never} == {
         (batch.id, 0, CANCELLED), (batch.id, 1, CANCELLED), (order.id, 0, CANCELLED),
     }  # fmt: skip

@@ -15,7 +15,7 @@ from relevo.app import create_app
 from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.middleware import limit_context
-from relevo.job.interrupts import Cancelling, Failing, Releasing
+from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.middleware import Around, RateLimited, RunningJob, ThrottleErrors, Transaction, WithoutOverlapping
 from relevo.execution import unique_release
 from relevo.middleware.limits import check_rates

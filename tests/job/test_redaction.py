@@ -14,7 +14,7 @@ from relevo.drivers import driver_for, messages
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
-from relevo.job import redaction, silence
+from relevo.job import redaction, silenced as silence
 from relevo.job.redaction import HIDDEN
 from relevo.store.failed import FailedJob
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from relevo.errors import JobFailedError, OptionError, did_you_mean
 from relevo.job import backoff
-from relevo.job.interrupts import Cancelling, Failing, Releasing
+from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.job.payload import Job
 
 if TYPE_CHECKING:
