@@ -24,16 +24,16 @@ from relevo import clock
 from relevo.dashboard.pages import tags as labels
 from relevo.dashboard.pages.failed import COUNTED, COUNTS_FOR, LOOKS_FOR
 from relevo.database.schema import create_schema
-from relevo.store import audit, failed, finding, metrics, rollups, search, watched
+from relevo.store import audit, failed, search as finding, metrics, metric_rollups, search_syntax, watched_tags
 from relevo.store.failed import Filter
 from relevo.store.history import Ended
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import audit as audit_table
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import metrics as metrics_table
 from relevo.store.tables import tags as tags_table
-from relevo.store.walking import Place
+from relevo.store.window_scan import Place
 
 ROUNDS, PORTION = 5, 20_000
 TASKS = ("images.process", "email.send", "reports.generate", "webhooks.deliver")
@@ -96,14 +96,14 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
 
     def ended(text: str, before: Place | None = None) -> Callable[[], Any]:
         def ask() -> Any:
-            question = finding.in_history(store, search.parse(text), Ended.COMPLETED, False)
+            question = finding.in_history(store, search_syntax.parse(text), Ended.COMPLETED, False)
             return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
         return ask
 
     def failing(text: str, before: Place | None = None) -> Callable[[], Any]:
         def ask() -> Any:
-            question = finding.in_failed(store, search.parse(text))
+            question = finding.in_failed(store, search_syntax.parse(text))
             question.count(store, most=COUNTED, seconds=COUNTS_FOR)
             return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
@@ -130,9 +130,9 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
     return {
         **asked,
         "audit": lambda: audit.look(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
-        "chart of 7 days": lambda: rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None,
+        "chart of 7 days": lambda: metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None,
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
-        "tags": lambda: labels.count(Forgetful(store), watched.recent(store)) and None,  # type: ignore[arg-type]
+        "tags": lambda: labels.count(Forgetful(store), watched_tags.recent(store)) and None,  # type: ignore[arg-type]
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from app.models import Answer, Delivery, Export, FileBatch, Import, Mail, Report
 from app.models.base import now
 from relevo import clock
 from relevo.store import failed, receipts
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tasks import app, storage
 
 DAY = 24 * 60 * 60

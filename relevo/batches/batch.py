@@ -29,7 +29,7 @@ from relevo.dispatch.delivery import delivery_of
 from relevo.store import batches
 from relevo.store.batches import BatchRow
 from relevo.store.failed import Filter
-from relevo.store.tally import Callback
+from relevo.store.batch_counts import Callback
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from relevo.dispatch.delivery import delivery_of, sending_of
 from relevo.job.membership import Membership
 from relevo.store import batches
 from relevo.store.batches import BatchRow
-from relevo.store.tally import Callback, Kind, Tally
+from relevo.store.batch_counts import Callback, Kind, Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
 from relevo.job.membership import JOIN
 from relevo.store import batches, receipts
 from relevo.store.batches import BatchRow
-from relevo.store.tally import Callback, Kind, Tally
+from relevo.store.batch_counts import Callback, Kind, Tally
 
 _mine = threading.local()
 

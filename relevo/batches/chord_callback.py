@@ -21,7 +21,7 @@ from relevo.batches import chord
 from relevo.job import membership, membership
 from relevo.batches.chord import Together
 from relevo.dispatch.delivery import Delivery, delivery_of
-from relevo.store import batches, receipts, tally
+from relevo.store import batches, receipts, batch_counts
 from relevo.store.batches import MemberEnd
 
 # Results are away for a while now and then; what can't be joined in the end is a failed job, and can be put back.
@@ -66,7 +66,7 @@ def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
             raise error
         except ChordError:
             way.app.backend.chord_error_from_stack(body, error)
-    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.never(body, tally.FAILED)))
+    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.never(body, batch_counts.FAILED)))
 
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:
@@ -82,7 +82,7 @@ def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[Member
 def _results(backend: Any, ended: Sequence[MemberEnd], tree: list[Any] | None) -> list[Any]:
     """What the members returned, in their order. Raises ChordError if one has not completed, or its result is gone."""
     for end in ended:
-        if end.state != tally.COMPLETED:
+        if end.state != batch_counts.COMPLETED:
             error = backend.get_task_meta(end.uuid, cache=False).get("result")
             said = f"raised {error!r}" if isinstance(error, BaseException) else f"has {end.state}"
             raise _create_chord_error_with_cause(f"Dependency {end.uuid} {said}", error)

@@ -28,10 +28,10 @@ from relevo.job import membership
 from relevo.dispatch import transactions
 from relevo.dispatch.capture import collected
 from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
-from relevo.store import batches, dispatching, receipts
+from relevo.store import batches, batch_heartbeats, receipts
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
-from relevo.store.tally import Callback, Kind, Tally
+from relevo.store.batch_counts import Callback, Kind, Tally
 
 if TYPE_CHECKING:
     from relevo.batches.batch import NewBatch
@@ -53,8 +53,8 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
         return known
-    with dispatching.lives(way.store, id_):
-        sent = dispatching.sent(way.store, known)  # by the same dispatch, done before
+    with batch_heartbeats.lives(way.store, id_):
+        sent = batch_heartbeats.sent(way.store, known)  # by the same dispatch, done before
         for page in member_jobs.pages(new.app, row, itertools.islice(new.members, sent, None), sent):
             sent += len(page)
             found = _put(way, known, page, sent)
@@ -101,7 +101,7 @@ def cancel(app: Any, id_: str) -> BatchRow:
 
 def abandon(way: Delivery) -> None:
     """End the batches whose dispatcher has died."""
-    for row in dispatching.abandon(way.store, way):
+    for row in batch_heartbeats.abandon(way.store, way):
         way.after_commit(row.connection)
 
 
@@ -156,7 +156,7 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
     if first:
         batches.open_(connection, row)
         if row.tally.streams:
-            dispatching.says(connection, row.id)
+            batch_heartbeats.says(connection, row.id)
         deliver(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
     return first
 
@@ -188,11 +188,11 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
 def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
     """Put a page of members, and count it. Members up to number `sent` are there then."""
     driver = way.sharing(row.connection)
-    if driver is None and not way.store.read(lambda connection: dispatching.has_sent(connection, row, sent)):
+    if driver is None and not way.store.read(lambda connection: batch_heartbeats.has_sent(connection, row, sent)):
         way.put_new(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
-        first = dispatching.sends(connection, row, sent)
+        first = batch_heartbeats.sends(connection, row, sent)
         found = batches.change(connection, row.id, way, lambda found: _longer(found, len(page)) if first else None)
         if first and found is not None and not found.tally.streams and found.tally.cancelled_at is None:
             raise BatchError(f"batch {row.id!r} was ended: nothing was heard of its dispatch for too long")

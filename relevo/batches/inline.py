@@ -16,15 +16,15 @@ from relevo.batches import dispatch, member_jobs
 from relevo.job import membership
 from relevo.dispatch.delivery import Delivery
 from relevo.job.membership import Membership
-from relevo.store import batches, dispatching, tally
+from relevo.store import batches, batch_heartbeats, batch_counts
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
-from relevo.store.tally import Tally
+from relevo.store.batch_counts import Tally
 
 if TYPE_CHECKING:
     from relevo.batches.batch import NewBatch
 
-_STATES = {states.FAILURE: tally.FAILED, states.REVOKED: tally.CANCELLED}
+_STATES = {states.FAILURE: batch_counts.FAILED, states.REVOKED: batch_counts.CANCELLED}
 
 
 class Counting:
@@ -50,7 +50,7 @@ def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
     """Run a batch, callbacks and all."""
     counting = Counting(way)
     counting.change(lambda connection: dispatch.open_with(connection, counting, row))
-    with dispatching.lives(way.store, row.id):
+    with batch_heartbeats.lives(way.store, row.id):
         run_members(counting, row, new.members, 0)
     counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
@@ -106,9 +106,9 @@ def _in_turn(links: Iterable[Signature]) -> str:
     for link in links:
         result = link.apply(handed, throw=False)
         if result.state not in states.READY_STATES or result.state in _STATES:
-            return _STATES.get(result.state, tally.COMPLETED)
+            return _STATES.get(result.state, batch_counts.COMPLETED)
         handed = (result.result,)
-    return tally.COMPLETED
+    return batch_counts.COMPLETED
 
 
 def _grown(row: BatchRow) -> Tally:
@@ -129,11 +129,11 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
         uuid = f"{row.id}.{number}"
         result = link.apply(handed, task_id=uuid, headers=membership.with_places(link.options.get("headers"), place),
                             throw=False)  # fmt: skip
-        state, handed = _STATES.get(result.state, tally.COMPLETED), (result.result,)
+        state, handed = _STATES.get(result.state, batch_counts.COMPLETED), (result.result,)
         if link.task == membership.OPENER:  # it is done when its batch is, and hands on the batch's id
             state, handed = _of_batch(way, uuid), (uuid,)
         counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
-        if state != tally.COMPLETED:
+        if state != batch_counts.COMPLETED:
             break
     return batches.find(way.store, row.id) or row
 
@@ -141,5 +141,5 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
 def _of_batch(way: Delivery, id_: str) -> str:
     row = batches.find(way.store, id_)
     if row is None or row.tally.allow_failures or row.tally.completed_at is not None:
-        return tally.COMPLETED
-    return tally.FAILED if row.tally.failed else tally.CANCELLED
+        return batch_counts.COMPLETED
+    return batch_counts.FAILED if row.tally.failed else batch_counts.CANCELLED

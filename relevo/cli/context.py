@@ -10,7 +10,7 @@ from relevo.database import schema
 from relevo.drivers import driver_for
 from relevo.drivers.contract import Driver
 from relevo.errors import SchemaError
-from relevo.store.session import Store, store_for
+from relevo.store.store import Store, store_for
 
 
 def driver_of(context: click.Context) -> Driver:

@@ -27,7 +27,7 @@ from relevo.cli.message_fields import arguments_of
 from relevo.operations import retry as again
 from relevo.store import failed as store_failed
 from relevo.store.failed import EVERY, FailedJob, Filter
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 ALL = "all"
 # The longest number of a failed job, in digits.

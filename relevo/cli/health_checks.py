@@ -26,7 +26,7 @@ from relevo.drivers.contract import Driver
 from relevo.errors import DriverError
 from relevo.mail import sending
 from relevo.schedule import operations
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 # A worker's leases and delays are by the broker's clock; more than so many seconds apart, people misread times.

@@ -18,7 +18,7 @@ from relevo.drivers.contract import Driver, JobView, State
 from relevo.store import failed as store_failed
 from relevo.store import history
 from relevo.store.history import Ended, EndedJob
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import history as history_table
 import click
 from relevo.cli.context import driver_of, store_of

@@ -7,7 +7,7 @@ import click
 from relevo.cli.context import driver_of
 from relevo.cli.output import one_line_errors
 from relevo.database.connections import Connections
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 
 
 @click.group("schema")

@@ -13,7 +13,7 @@ from relevo.drivers import messages
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
-from relevo.store.search import Search
+from relevo.store.search_syntax import Search
 from relevo.store.texts import storable
 
 #: So far into a queue is looked for a job by its id or by a search.
@@ -108,7 +108,7 @@ def every(source: Source, state: State, search: Search) -> Iterator[list[str]]:
 
 
 def fits(job: Waiting, search: Search) -> bool:
-    """Whether a search means this job. (The store's own is in relevo/store/search.py.)"""
+    """Whether a search means this job. (The store's own is in relevo/store/search_syntax.py.)"""
     if any(not _has(job, name, value) for name, value in search.terms):
         return False
     since, until = search.since, search.until

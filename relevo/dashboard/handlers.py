@@ -20,7 +20,7 @@ from relevo.dashboard import formatting, users
 from relevo.dashboard.access import LONGEST_TARGET, POLICY, Guard
 from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
-from relevo.store.walking import Place
+from relevo.store.window_scan import Place
 
 logger = logging.getLogger(__name__)
 

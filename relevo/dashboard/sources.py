@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from relevo.drivers import driver_for
 from relevo.drivers.contract import Driver
 from relevo.errors import DriverError, SettingsError
-from relevo.store.session import Store, store_for
+from relevo.store.store import Store, store_for
 
 Result = TypeVar("Result")
 

@@ -33,12 +33,12 @@ from relevo.drivers.values import NewJob
 from relevo.engine import resolve
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
 from relevo.job import membership
-from relevo.store import batches, failed, outbox, schedules, tally
+from relevo.store import batches, failed, outbox, schedules, batch_counts
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.outbox import Sending
 from relevo.store.schedules import RunEnd
-from relevo.store.session import Store, store_for
+from relevo.store.store import Store, store_for
 
 logger = logging.getLogger(__name__)
 
@@ -236,11 +236,11 @@ def _marked(each: Sending) -> Sending:
 def _ends(each: Sending) -> tuple[MemberEnd, ...]:
     """What it means to batches that a job has failed before it was put."""
     headers, body = messages.headers_of(each.payload), messages.body_of(each.payload)
-    return membership.ends_of_message(headers, body, each.uuid, tally.FAILED)
+    return membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
 
 
 def _run_end(each: Sending) -> RunEnd | None:
-    return membership.run_end(messages.headers_of(each.payload), each.uuid, tally.FAILED)
+    return membership.run_end(messages.headers_of(each.payload), each.uuid, batch_counts.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo import clock
-from relevo.store import tally
+from relevo.store import batch_counts
 from relevo.store.batches import MemberEnd
 from relevo.store.schedules import RunEnd
 from collections.abc import Iterator, Mapping
 from typing import Any
-from relevo.store import tally
+from relevo.store import batch_counts
 from relevo.store.batches import MemberEnd
 
 HEADER = "relevo_member"
@@ -72,7 +72,7 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
     return tuple(
         MemberEnd(place.batch, place.member, state, uuid)
         for place in read(headers)
-        if place.each or not chain or state != tally.COMPLETED
+        if place.each or not chain or state != batch_counts.COMPLETED
     )
 
 
@@ -99,7 +99,7 @@ def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a request's job (of the worker's main process) says about its batches and chords."""
     headers = request.request_dict
-    if state == tally.COMPLETED and HEADER not in headers and not headers.get("group"):
+    if state == batch_counts.COMPLETED and HEADER not in headers and not headers.get("group"):
         return ()  # nearly every job; the body isn't read for nothing
     return ends_of_message(headers, _body_of(request), str(request.id), state)
 
@@ -108,7 +108,7 @@ def ends_of_message(
     headers: Mapping[str, Any], body: Sequence[Any], uuid: str, state: str
 ) -> tuple[MemberEnd, ...]:  # fmt: skip
     """The same of a message, by its headers and its body: arguments, and what lies beside them."""
-    (args, _, embed), task, done = body, headers.get("task"), state == tally.COMPLETED
+    (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
     mine = () if task == OPENER and done else ends(headers, uuid, state, embed.get("chain"))
     waiting = args[1:2] if task == JOIN and not done and isinstance(args, (list, tuple)) else ()
     gone = (end for each in waiting for end in never(each, state))
@@ -180,7 +180,7 @@ def ends(headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state:
     found = []
     if (chord := chord_of(headers, embed)) is not None:
         found.append(MemberEnd(chord, _index(headers), state, uuid))
-    if state != tally.COMPLETED:
+    if state != batch_counts.COMPLETED:
         for link in embed.get("chain") or ():
             found += never(link, state)
     return tuple(found)
@@ -203,7 +203,7 @@ def never(signature: Any, state: str) -> Iterator[MemberEnd]:
 def is_awaited(options: Mapping[str, Any]) -> bool:
     """Whether a chord waits for a job that is dispatched with these options, or for a link behind it."""
     links = options.get("chain") or ()
-    return is_marked(options.get("chord")) or any(True for link in links for _ in never(link, tally.CANCELLED))
+    return is_marked(options.get("chord")) or any(True for link in links for _ in never(link, batch_counts.CANCELLED))
 
 
 def _index(said: Mapping[str, Any]) -> int:

@@ -30,7 +30,7 @@ from relevo.dispatch.delivery import delivery_of
 from relevo.store import history, outcomes
 from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 logger = logging.getLogger(__name__)
 

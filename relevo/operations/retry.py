@@ -15,9 +15,9 @@ from typing import Any
 from relevo.drivers import messages
 from relevo.drivers.values import NewJob
 from relevo.recording import failed_job
-from relevo.store import claims
+from relevo.store import retry_claims
 from relevo.store.failed import FailedJob, Filter
-from relevo.store.session import Store
+from relevo.store.store import Store
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,24 +27,24 @@ from relevo.errors import OptionError
 from relevo.job import payload, redaction
 from relevo.dispatch import unique
 from relevo.job.payload import HEADER
-from relevo.store import claims
+from relevo.store import retry_claims
 from relevo.store.failed import FailedJob, Filter
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 
 def retry(app: Any, store: Store, which: Filter) -> int:
     """Put back every failed job that fits and was not retried yet. Returns how many this call has sent."""
-    which = replace(which, newest=claims.newest(store))  # one that fails again meanwhile isn't retried again
+    which = replace(which, newest=retry_claims.newest(store))  # one that fails again meanwhile isn't retried again
     total, after = 0, 0
     while True:
-        name, jobs = claims.claim(store, which, after=after)
+        name, jobs = retry_claims.claim(store, which, after=after)
         if not jobs:
             return total
         try:
             sent = put(app, jobs)
-            claims.settle(store, name, sent)
+            retry_claims.settle(store, name, sent)
         finally:
-            claims.give_up(store, name)  # those that were refused
+            retry_claims.give_up(store, name)  # those that were refused
         total, after = total + len(sent), jobs[-1].id
 
 
@@ -103,12 +103,12 @@ def retry(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapp
 
     False: somebody has put it back already, or another job has its unique key by now, and it stays as it is.
     """
-    name, jobs = claims.claim(store, Filter(ids=[number]))
+    name, jobs = retry_claims.claim(store, Filter(ids=[number]))
     try:
         sent = put(app, [changed(app, job, args, kwargs) for job in jobs])
-        claims.settle(store, name, sent)
+        retry_claims.settle(store, name, sent)
     finally:
-        claims.give_up(store, name)
+        retry_claims.give_up(store, name)
     return bool(sent)
 
 

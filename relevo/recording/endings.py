@@ -14,7 +14,7 @@ from relevo.drivers.messages import DUE_AT
 from relevo.recording import failed_job
 from relevo.job import membership, outcome, silenced
 from relevo.job.payload import HEADER
-from relevo.store import tally
+from relevo.store import batch_counts
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 
@@ -32,30 +32,30 @@ def completed(request: Any, ran: float | None) -> Ending | None:
     """The end of a job that has returned, or None where nobody wants to know."""
     history = kept(request.app)
     if history == NONE:
-        return _counted(request, tally.COMPLETED)
+        return _counted(request, batch_counts.COMPLETED)
     job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
     if silenced.falls_on(request.app, request.type, job.tags):
         job = replace(job, silenced=True)
-    return _of_batches(Ending(job, listed=history == ALL), request, tally.COMPLETED)
+    return _of_batches(Ending(job, listed=history == ALL), request, batch_counts.COMPLETED)
 
 
 def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
     """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
     reason = outcome.cancelled(result)
     # For its batches a skipped job is done: what is chained to it runs.
-    return completed(request, ran) if reason is None else cancelled(request, reason, tally.COMPLETED)
+    return completed(request, ran) if reason is None else cancelled(request, reason, batch_counts.COMPLETED)
 
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
     failure = failed_job.of_request(request, error, traceback)
     if kept(request.app) == NONE:
-        return _of_batches(Ending(failure=failure, listed=False), request, tally.FAILED)
+        return _of_batches(Ending(failure=failure, listed=False), request, batch_counts.FAILED)
     job = _job(request, Ended.FAILED, _since_start(request), f"{failure.exception}: {failure.message}", failure.tags)
-    return _of_batches(Ending(job, failure), request, tally.FAILED)
+    return _of_batches(Ending(job, failure), request, batch_counts.FAILED)
 
 
-def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Ending | None:
+def cancelled(request: Any, reason: str, member: str = batch_counts.CANCELLED) -> Ending | None:
     """The end of a job that was revoked, has expired, or was skipped."""
     if kept(request.app) == NONE:
         return _counted(request, member)
@@ -65,17 +65,17 @@ def cancelled(request: Any, reason: str, member: str = tally.CANCELLED) -> Endin
 
 def deleted(request: Any) -> Ending | None:
     """The end of a job that is deleted without a trace: those it matters to take it for cancelled."""
-    return _counted(request, tally.CANCELLED)
+    return _counted(request, batch_counts.CANCELLED)
 
 
 def ignored(request: Any) -> Ending | None:
     """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it never come."""
-    return _counted(request, tally.CANCELLED if membership.embed_of(request).get("chain") else tally.COMPLETED)
+    return _counted(request, batch_counts.CANCELLED if membership.embed_of(request).get("chain") else batch_counts.COMPLETED)
 
 
 def replaced(request: Any) -> Ending | None:
     """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
-    run = membership.run_end(request.request_dict, request.id, tally.COMPLETED)
+    run = membership.run_end(request.request_dict, request.id, batch_counts.COMPLETED)
     return None if run is None else Ending(listed=False, run=run)
 
 
@@ -89,7 +89,7 @@ def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
     ending = replace(ending, run=membership.run_end(headers, request.id, ending.job.state if ending.job else state))
     alone = membership.HEADER not in headers and membership.SENT not in headers and not headers.get("group")
-    if alone and state == tally.COMPLETED:
+    if alone and state == batch_counts.COMPLETED:
         return ending
     return replace(ending, members=membership.ends_of(request, state), sent=membership.sent_uuid(request))
 

@@ -16,7 +16,7 @@ from relevo.job import membership, payload, redaction, error_report
 from relevo.recording import recorder
 from relevo.events import Event, JobEvent
 from relevo.job.payload import HEADER, Baton
-from relevo.store import tally
+from relevo.store import batch_counts
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
 
@@ -86,9 +86,9 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             return False
         failure = of_message(app, job, reason)
         headers = messages.headers_of(job.payload)
-        ends = membership.ends_of_message(headers, messages.body_of(job.payload), job.id, tally.FAILED)
+        ends = membership.ends_of_message(headers, messages.body_of(job.payload), job.id, batch_counts.FAILED)
         sent = job.id if headers.get(membership.SENT) else None
-        run = membership.run_end(headers, job.id, tally.FAILED)
+        run = membership.run_end(headers, job.id, batch_counts.FAILED)
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
         events.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
                              error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip

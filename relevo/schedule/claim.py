@@ -29,10 +29,10 @@ from relevo.dispatch.delivery import Delivery, sending_of
 from relevo.job.membership import DUE, SCHEDULED
 from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
-from relevo.store import schedules, tally
+from relevo.store import schedules, batch_counts
 from relevo.store.outbox import Sending
 from relevo.store.schedules import Run, RunEnd, State
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 
@@ -97,11 +97,11 @@ def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
 def _settled(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
     """The runs, of which those have ended that have no job of their own: another had its unique key."""
     left = [run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None]
-    ends = [RunEnd(id_, tally.CANCELLED, clock.now()) for id_ in left]
+    ends = [RunEnd(id_, batch_counts.CANCELLED, clock.now()) for id_ in left]
     if ends:
         with suppress(DriverError):  # the store is away: they are shown without an end
             store.write(lambda connection: schedules.ended(connection, ends))
-    return [replace(run, state=tally.CANCELLED) if run.job_id in left else run for run in made]
+    return [replace(run, state=batch_counts.CANCELLED) if run.job_id in left else run for run in made]
 
 
 def connection_of(entry: Entry) -> str:

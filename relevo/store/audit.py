@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, or_, select, update
 
 from relevo import clock
-from relevo.store import texts, walking
-from relevo.store.session import Store
+from relevo.store import texts, window_scan
+from relevo.store.store import Store
 from relevo.store.tables import audit
-from relevo.store.walking import Place, Way
+from relevo.store.window_scan import Place, Way
 
 #: So many are looked through at a time.
 WINDOW = 10_000
@@ -66,5 +66,5 @@ def look(
         columns = (audit.c.who, audit.c.action, audit.c.target, audit.c.outcome)
         query = query.where(or_(*(column.icontains(words, autoescape=True) for column in columns)))
     way = Way(audit.c.at, audit.c.id, WINDOW, by_time=False)
-    rows, further = walking.rows(store, way, query, before=before, limit=limit, seconds=seconds)
+    rows, further = window_scan.rows(store, way, query, before=before, limit=limit, seconds=seconds)
     return [Entry(**row._mapping) for row in rows], further  # noqa: SLF001

@@ -19,11 +19,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from relevo import clock
-from relevo.store import tally, texts
-from relevo.store.batch_tables import batches, members
+from relevo.store import batch_counts, texts
+from relevo.store.tables import batches, members
 from relevo.store.outbox import Deliver, Sending
-from relevo.store.session import Store
-from relevo.store.tally import Callback, Kind, Tally
+from relevo.store.store import Store
+from relevo.store.batch_counts import Callback, Kind, Tally
 
 # So many batches are listed or deleted in one step, and so many members are looked at.
 PAGE = 100
@@ -55,7 +55,7 @@ class BatchRow:
     queue: str | None
     callbacks: Mapping[str, Sequence[Mapping[str, Any]]]
     created_at: float
-    tally: Tally
+    batch_counts: Tally
 
 
 def open_(connection: Connection, row: BatchRow) -> None:
@@ -175,8 +175,8 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
     there, counts, changes, now = set(known), row.tally, {}, clock.now()
     for end in ended:
         before = known.get(end.member)
-        if tally.is_a_change(before, end.state):
-            counts = tally.moved(counts, before, end.state)
+        if batch_counts.is_a_change(before, end.state):
+            counts = batch_counts.moved(counts, before, end.state)
             known[end.member] = end.state
             changes[end.member] = {"batch": row.id, "member": end.member, "state": end.state,
                                    "uuid": texts.name(end.uuid), "ended_at": now}  # fmt: skip
@@ -209,7 +209,7 @@ def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:
 
 
 def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
-    after, due = tally.settled(counts, clock.now())
+    after, due = batch_counts.settled(counts, clock.now())
     connection.execute(update(batches).where(batches.c.id == row.id).values(_counts(after)))
     sendings = [sending for callback in due for sending in _callbacks(row, callback, after)]
     if sendings:

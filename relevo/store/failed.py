@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts, walking
-from relevo.store.session import Store
+from relevo.store import texts, upserts, window_scan
+from relevo.store.store import Store
 from relevo.store.tables import failed, tags
 
 # So many rows are looked at, put back or deleted in one step.
@@ -57,7 +57,7 @@ class FailedJob:
 class Filter:
     """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with these numbers.
 
-    None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search` makes them.
+    None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search_syntax` makes them.
     """
 
     queue: str | None = None
@@ -135,7 +135,7 @@ def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
 
 def count_up_to(store: Store, most: int, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried, or `most` if there are more: a count of millions takes its time."""
-    return walking.up_to(store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most)
+    return window_scan.up_to(store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most)
 
 
 def count(store: Store, which: Filter = EVERY) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, tuple_
 
 from relevo.store import texts, upserts
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import history, tags
 
 # So many rows are deleted in one step.
@@ -83,7 +83,7 @@ def page(
 ) -> list[EndedJob]:
     """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this.
 
-    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search` makes them.
+    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search_syntax` makes them.
     `silenced`: only those that are listed apart, or only the others; None: both.
     """
     if state is Ended.COMPLETED and silenced is None:  # two walks of the index: one over both would sort

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select
 
 from relevo.store import histograms, texts, upserts
 from relevo.store.history import Ended, EndedJob
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import metrics
 
 MINUTE = 60

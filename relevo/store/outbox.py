@@ -19,8 +19,8 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from relevo import clock
 from relevo.store import receipts, texts
-from relevo.store.batch_tables import outbox
-from relevo.store.session import Store
+from relevo.store.tables import outbox
+from relevo.store.store import Store
 
 # So many rows are forwarded in one step.
 PAGE = 200

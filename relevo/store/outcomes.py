@@ -14,7 +14,7 @@ from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outbox import Deliver
 from relevo.store.schedules import RunEnd
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import tags

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, delete, select
 from relevo import clock
 from relevo.database.columns import LONGEST_NAME
 from relevo.store import texts, upserts
-from relevo.store.batch_tables import receipts
-from relevo.store.session import Store
+from relevo.store.tables import receipts
+from relevo.store.store import Store
 
 # Of a name that is too long for its column so much is kept, and a digest of all of it stands behind.
 KEPT = 180

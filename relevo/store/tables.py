@@ -21,6 +21,10 @@ from sqlalchemy import (
 )
 
 from relevo.database.columns import Id, LongText, Name
+from sqlalchemy import CheckConstraint, Column, Double, Index, String, Table, UniqueConstraint
+from relevo.database.columns import Id, Name
+from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, SmallInteger, String, Table
+from relevo.database.columns import Id, LongText, Name
 
 metadata = MetaData()
 
@@ -137,4 +141,117 @@ watched = Table(
     Column("tag", Name, primary_key=True),
     Column("at", Double, nullable=False),
     implicit_returning=False,
+)
+
+
+# ---- relevo.store.schedule_tables: The tables of what runs by the clock: more of `tables.py`, and under the same rules.
+#: The longest text of a tick.
+LONGEST_TICK = 64
+
+# An entry of beat_schedule. Every tick up to `since` has had its turn; `schedule` is what it was then, as text.
+# `gone_at`: the beat that started last doesn't have it.
+schedules = Table(
+    "relevo_schedules",
+    metadata,
+    Column("entry", Name, primary_key=True),
+    Column("schedule", Name, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("paused_at", Double),
+    Column("paused_until", Double),
+    Column("gone_at", Double),
+)
+
+# One run: of a tick (its instant as text), or by hand (then `tick` is the job's id, and `run_by` says who).
+runs = Table(
+    "relevo_schedule_runs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("entry", Name, nullable=False),
+    Column("tick", String(LONGEST_TICK), nullable=False),
+    Column("due", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("job_id", Name, nullable=False),
+    Column("run_by", Name),
+    # How the job has ended, for longer than history keeps it.
+    Column("state", String(9)),
+    Column("ended_at", Double),
+    UniqueConstraint("entry", "tick", name="relevo_schedule_runs_once"),
+    CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_schedule_runs_state"),
+    Index("relevo_schedule_runs_by_entry", "entry", "id"),
+    Index("relevo_schedule_runs_by_job", "job_id"),
+    Index("relevo_schedule_runs_by_age", "at"),
+    sqlite_autoincrement=True,
+    implicit_returning=False,
+)
+
+
+# ---- relevo.store.batch_tables: The tables of batches, of the outbox and of receipts: more of `tables.py`, and under the same rules.
+# A batch, a chain or a chord: how many members, and how many of them have ended how. `streams`: how many are still
+# putting members in; `told`: the percentage that was last told of; the `_at` of a callback: it was handed in then.
+batches = Table(
+    "relevo_batches",
+    metadata,
+    Column("id", Name, primary_key=True),
+    Column("kind", String(5), nullable=False),
+    Column("name", Name, nullable=False),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name),
+    Column("allow_failures", SmallInteger, nullable=False),
+    Column("callbacks", LongText, nullable=False),
+    Column("streams", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("told", SmallInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("cancelled_at", Double),
+    Column("failed_at", Double),
+    Column("completed_at", Double),
+    Column("finished_at", Double),
+    CheckConstraint("kind IN ('batch', 'chain', 'chord')", name="relevo_batches_kind"),
+    Index("relevo_batches_by_age", "created_at"),
+    Index("relevo_batches_by_end", "finished_at"),
+)
+
+# How each member has ended, once: that is what makes the counts exact.
+members = Table(
+    "relevo_members",
+    metadata,
+    Column("batch", Name, primary_key=True),
+    Column("member", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(9), nullable=False),
+    Column("uuid", Name, nullable=False),
+    Column("ended_at", Double, nullable=False),
+    CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_members_state"),
+    Index("relevo_members_by_uuid", "batch", "uuid"),
+    Index("relevo_members_by_job", "uuid"),
+)
+
+# Jobs that are to be put into a broker which is not this database.
+outbox = Table(
+    "relevo_outbox",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("uuid", Name, nullable=False),
+    Column("connection", Name, nullable=False),
+    Column("queue", Name, nullable=False),
+    Column("payload", LongText, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("available_at", Double),
+    Column("unique_key", Name),
+    Column("created_at", Double, nullable=False),
+    Index("relevo_outbox_next", "connection", "id"),
+    Index("relevo_outbox_by_uuid", "uuid"),
+    sqlite_autoincrement=True,
+    implicit_returning=False,
+)
+
+# What has been done once and must not be done again.
+receipts = Table(
+    "relevo_receipts",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("at", Double, nullable=False),
+    Index("relevo_receipts_by_age", "at"),
 )

@@ -12,7 +12,7 @@ from relevo.dispatch import transactions
 from relevo.batches.batch import NewBatch
 from relevo.batches.member_jobs import member_of
 from relevo.store.batches import BatchRow
-from relevo.store.tally import Tally
+from relevo.store.batch_counts import Tally
 from relevo.testing.groups import GroupAssertions
 from relevo.testing.canvas_shapes import Fork, Steps, shown, steps
 

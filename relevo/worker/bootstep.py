@@ -15,7 +15,7 @@ from relevo.batches import dispatch
 from relevo.dispatch.delivery import delivery_of
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
-from relevo.store.session import Store, store_for
+from relevo.store.store import Store, store_for
 
 logger = logging.getLogger(__name__)
 

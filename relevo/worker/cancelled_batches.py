@@ -13,7 +13,7 @@ from typing import Any
 from relevo.errors import DriverError
 from relevo.job import membership, payload
 from relevo.store import batches
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 logger = logging.getLogger(__name__)
 

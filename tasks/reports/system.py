@@ -15,7 +15,7 @@ from relevo import clock
 from relevo.drivers import driver_for
 from relevo.store import histograms, metrics
 from relevo.store.history import Ended
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from relevo.store.tables import failed
 from tasks import app
 from tasks.tables import Table

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from relevo import config, drivers
 from relevo.app import App, create_app
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.dashboard.application import Dashboard
 from relevo.database.schema import create_schema
-from relevo.store.session import Store
+from relevo.store.store import Store
 from tests.waiting import LONG
 
 if TYPE_CHECKING:

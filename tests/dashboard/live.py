@@ -11,7 +11,7 @@ import psutil
 import psycopg
 
 from relevo.database.schema import create_schema
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.dashboard.conftest import PASSWORDS, Site
 from tests.faults.proxy import Proxy
 from tests.flow.project import Project, project

@@ -7,7 +7,7 @@ import pytest
 from relevo import clock
 from relevo.dashboard.pages import failed as failures
 from relevo.drivers.contract import State
-from relevo.store import failed, finding
+from relevo.store import failed, search
 from relevo.store.failed import FailedJob
 from tests.dashboard.browser import chromium
 from tests.dashboard.conftest import PASSWORDS
@@ -64,7 +64,7 @@ def test_an_open_page_shows_what_has_changed_and_keeps_what_the_reader_does(brow
 
 
 def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(browser, site, source, hostile, monkeypatch):
-    monkeypatch.setattr(finding, "FAILED_WINDOW", 2)
+    monkeypatch.setattr(search, "FAILED_WINDOW", 2)
     monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
     others = [FailedJob(uuid=f"{n}", queue="low", connection="database", payload="{}", exception="E", message="",
                         failed_at=clock.now(), task="work") for n in range(9)]  # fmt: skip

@@ -13,7 +13,7 @@ from relevo.dashboard.pages import failed as failures
 from relevo.drivers import messages
 from relevo.drivers.contract import State
 from relevo.errors import DriverUnavailableError
-from relevo.store import audit, failed, finding
+from relevo.store import audit, failed, search
 from relevo.store.failed import FailedJob
 from tests.faults.workers import payload_of
 
@@ -186,7 +186,7 @@ def test_a_job_that_nobody_knows_is_not_there(site):
 def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_the_end(site, source, fail, monkeypatch):
     for number in range(25):
         fail(number, message="the one" if number in {1, 2} else "no")
-    monkeypatch.setattr(finding, "FAILED_WINDOW", 10)
+    monkeypatch.setattr(search, "FAILED_WINDOW", 10)
     monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
     monkeypatch.setattr(failures, "COUNTS_FOR", -1.0)
     found, path = [], "/failed?q=error:one"

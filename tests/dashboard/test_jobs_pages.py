@@ -13,7 +13,7 @@ from relevo.dashboard import broker_jobs
 from relevo.drivers import messages
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.store import audit, failed, finding, history, outcomes
+from relevo.store import audit, failed, search, history, outcomes
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -169,7 +169,7 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
 def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, monkeypatch):
     for number in range(28):
         ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
-    monkeypatch.setattr(finding, "HISTORY_WINDOW", 10)
+    monkeypatch.setattr(search, "HISTORY_WINDOW", 10)
     monkeypatch.setattr(jobs, "LOOKS_FOR", 60.0)
     assert rows(site.get("/jobs?state=completed&q=error:one")) == ["j25"]
     monkeypatch.setattr(jobs, "LOOKS_FOR", -1.0)

@@ -12,7 +12,7 @@ from relevo.errors import DriverUnavailableError
 from relevo.store import failed, metrics, outcomes
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from relevo.store.totals import OPEN, Totals
+from relevo.store.counters import OPEN, Totals
 from tests.dashboard.hostile import HOSTILE
 from tests.faults.workers import payload_of
 

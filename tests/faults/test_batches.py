@@ -10,7 +10,7 @@ from celery import chord
 from relevo import config
 from relevo.app import create_app
 from relevo.store.batches import ended_members
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.faults.workers import EVERYTHING
 
 MEMBERS, PARTS, KILLS = 200, 60, 2

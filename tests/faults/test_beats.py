@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from relevo.store import schedules
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 
 EVERY, JOB = 0.5, 7
 

@@ -9,7 +9,7 @@ import pytest
 from relevo import config
 from relevo.app import create_app
 from relevo.operations import cancel as cancelling
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.waiting import LONG
 
 

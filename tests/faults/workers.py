@@ -26,7 +26,7 @@ from relevo.drivers.contract import Driver, NewJob, Placed
 from relevo.errors import DriverUnavailableError
 from relevo.store import failed
 from relevo.store.failed import FailedJob
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests import servers
 from tests.starting import start
 from tests.waiting import eventually, stacks

@@ -17,7 +17,7 @@ from celery.platforms import EX_UNAVAILABLE
 
 from relevo.drivers.contract import NewJob, State
 from relevo.store import failed
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.flow.project import Project, stop
 from tests.waiting import LONG, eventually
 

@@ -23,7 +23,7 @@ from relevo.drivers.redis.scripts import Scripts
 from relevo.engine import make_engine
 from relevo.job import membership
 from relevo.dispatch.delivery import delivery_of
-from relevo.store import outbox, outcomes, tally
+from relevo.store import outbox, outcomes, batch_counts
 from relevo.store.batches import ended_members
 from relevo.store.outcomes import Ending
 from relevo.store.tables import metadata
@@ -165,7 +165,7 @@ class Life:
         task = self.app.tasks[headers["task"]]
         self.ran.append((headers["task"], args[-1] if headers["task"] in ("member", "part", "told") else "", job.id))
         traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
-        state = tally.COMPLETED if traced.info is None else tally.FAILED
+        state = batch_counts.COMPLETED if traced.info is None else batch_counts.FAILED
         sent = job.id if headers.get(membership.SENT) else None
         return Ending(members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state), sent=sent)
 

@@ -19,7 +19,7 @@ from relevo.recording import endings
 from relevo.batches import member_jobs
 from relevo.job.membership import SENT
 from relevo.store import failed, outbox, outcomes
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.waiting import LONG, eventually
 
 

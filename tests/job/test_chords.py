@@ -22,8 +22,8 @@ from relevo.job import membership
 from relevo.worker import cancelled_batches
 from relevo.batches.result_backends import RedisResults
 from relevo.store import batches
-from relevo.store.session import store_for
-from relevo.store.tally import CANCELLED
+from relevo.store.store import store_for
+from relevo.store.batch_counts import CANCELLED
 from tests.job.test_batches import working
 from tests.waiting import LONG, eventually
 

@@ -16,7 +16,7 @@ from relevo import clock
 from relevo.errors import DriverUnavailableError
 from relevo.dispatch import delivery
 from relevo.batches import dispatch
-from relevo.store import dispatching, outcomes, receipts
+from relevo.store import batch_heartbeats, outcomes, receipts
 from tests.job.lives import MEMBERS, QUEUE, Fate, Life, OfBatch, OfChain, OfChord
 
 SHAPES = {"batch": OfBatch, "chain": OfChain, "chord": OfChord}
@@ -168,11 +168,11 @@ def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life,
     life.work()
     assert not made.row().finished
     now = clock.now()
-    monkeypatch.setattr(clock, "now", lambda: now + dispatching.SILENT + 1)
-    life.way.store.write(lambda connection: dispatching.says(connection, "b"))
+    monkeypatch.setattr(clock, "now", lambda: now + batch_heartbeats.SILENT + 1)
+    life.way.store.write(lambda connection: batch_heartbeats.says(connection, "b"))
     dispatch.abandon(life.way)
     assert not made.row().finished
-    monkeypatch.setattr(clock, "now", lambda: now + 2 * dispatching.SILENT + 2)
+    monkeypatch.setattr(clock, "now", lambda: now + 2 * batch_heartbeats.SILENT + 2)
     dispatch.abandon(life.way)
     dispatch.abandon(life.way)
     life.work()

@@ -23,7 +23,7 @@ from relevo.operations import retry, cancel
 from relevo.recording import recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.waiting import LONG, eventually
 
 

@@ -10,7 +10,7 @@ from celery.exceptions import TimeoutError  # noqa: A004
 
 from relevo import drivers
 from relevo.store import failed
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.starting import Process, start
 from tests.waiting import LONG, eventually
 

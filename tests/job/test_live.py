@@ -18,7 +18,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
 from relevo.engine import engine_for
 from relevo.store import failed, history
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.faults.workers import payload_of
 from tests.waiting import LONG, eventually, stacks
 

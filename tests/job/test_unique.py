@@ -19,7 +19,7 @@ from relevo import events
 from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from tests.waiting import LONG
 
 BROKERS = ["memory", "sqlite", "postgresql", "mariadb", "redis"]

@@ -14,7 +14,7 @@ from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.schedule.beat import Scheduler
 from relevo.store import schedules
-from relevo.store.session import store_for
+from relevo.store.store import store_for
 from relevo.store.tables import metadata
 from tests.brokers import HandClock
 

@@ -8,7 +8,7 @@ import pytest
 
 from relevo import clock
 from relevo.database.schema import create_schema
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import metadata
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import audit, history, metrics, outcomes, rollups, search, watched
+from relevo.store import audit, history, metrics, outcomes, metric_rollups, search_syntax, watched_tags
 from relevo.store.audit import Entry
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -41,38 +41,38 @@ def counted(store):
 
 
 def test_minutes_are_added_up_in_slots_over_all_queues(counted):
-    first, second = rollups.slots(counted, metrics.QUEUE, 0, 360, 180)
+    first, second = metric_rollups.slots(counted, metrics.QUEUE, 0, 360, 180)
     assert (first.minute, first.ended, sum(first.ran.values())) == (0, {Ended.COMPLETED: 3}, 3)
     assert (second.minute, second.ended) == (180, {Ended.FAILED: 1})
     assert first.seconds == {"waited": 1.5, "ran": 102.0}
 
 
 def test_slots_are_of_one_queue_when_it_is_named_and_of_the_time_that_is_asked_for(counted):
-    (point,) = rollups.slots(counted, metrics.QUEUE, 0, 360, 60, "mail")
+    (point,) = metric_rollups.slots(counted, metrics.QUEUE, 0, 360, 60, "mail")
     assert point.ended == {Ended.COMPLETED: 1}
-    assert rollups.slots(counted, metrics.QUEUE, 240, 360, 60) == []
-    assert rollups.slots(counted, metrics.TASK, 0, 360, 60, "mail") == []
+    assert metric_rollups.slots(counted, metrics.QUEUE, 240, 360, 60) == []
+    assert metric_rollups.slots(counted, metrics.TASK, 0, 360, 60, "mail") == []
 
 
 def test_a_whole_time_is_added_up_by_name(counted):
-    found = {point.name: point.ended for point in rollups.names(counted, metrics.QUEUE, 60, 360)}
+    found = {point.name: point.ended for point in metric_rollups.names(counted, metrics.QUEUE, 60, 360)}
     assert found == {"default": {Ended.COMPLETED: 2, Ended.FAILED: 1}, "mail": {Ended.COMPLETED: 1}}
 
 
 def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, monkeypatch):
-    monkeypatch.setattr(watched, "MANY", 3)
+    monkeypatch.setattr(watched_tags, "MANY", 3)
     jobs = [EndedJob(f"j{n}", "work", "database", "default", Ended.COMPLETED, 1, 100.0 + n,
                      tags=("all", "few") if n < 2 else ("all",)) for n in range(5)]  # fmt: skip
     outcomes.write(store, [Ending(job) for job in jobs])
-    assert watched.counts(store, ["all", "few", "none"]) == {"all": 3, "few": 2, "none": 0}
+    assert watched_tags.counts(store, ["all", "few", "none"]) == {"all": 3, "few": 2, "none": 0}
     for text, found in (("tag:all", 5), ("tag:few", 2), ("tag:all tag:few", 2), ("tag:none", 0), ("tag:all j4", 1)):
-        typed = search.parse(text)
-        common = watched.are_common(store, [value for _, value in typed.terms])
-        assert len(history.page(store, Ended.COMPLETED, also=search.of_history(typed, common))) == found, text
+        typed = search_syntax.parse(text)
+        common = watched_tags.are_common(store, [value for _, value in typed.terms])
+        assert len(history.page(store, Ended.COMPLETED, also=search_syntax.of_history(typed, common))) == found, text
 
 
 def test_a_tag_is_watched_once(store):
     for tag in ("b", "a", "b"):
-        watched.watch(store, tag)
-    assert watched.listed(store) == ["a", "b"]
-    assert (watched.unwatch(store, "b"), watched.unwatch(store, "b")) == (1, 0)
+        watched_tags.watch(store, tag)
+    assert watched_tags.listed(store) == ["a", "b"]
+    assert (watched_tags.unwatch(store, "b"), watched_tags.unwatch(store, "b")) == (1, 0)

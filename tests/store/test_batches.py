@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import batches, dispatching, outbox
+from relevo.store import batches, batch_heartbeats, outbox
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
-from relevo.store.tally import Kind, Tally
+from relevo.store.batch_counts import Kind, Tally
 
 CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").written()
 
@@ -64,12 +64,12 @@ def test_pages_lose_none_of_those_made_at_the_same_moment(store, now):
 
 def test_a_dispatch_that_fell_silent_is_ended_once(store, now):
     opened(store, total=1, streams=1)
-    store.write(lambda connection: dispatching.says(connection, "b"))
+    store.write(lambda connection: batch_heartbeats.says(connection, "b"))
     end(store, (0, "completed", "x"))
-    now(1_000_000.0 + dispatching.SILENT)
-    assert dispatching.abandon(store, outbox.add) == []
-    now(1_000_001.0 + dispatching.SILENT)
-    [row] = dispatching.abandon(store, outbox.add)
-    assert dispatching.abandon(store, outbox.add) == []
+    now(1_000_000.0 + batch_heartbeats.SILENT)
+    assert batch_heartbeats.abandon(store, outbox.add) == []
+    now(1_000_001.0 + batch_heartbeats.SILENT)
+    [row] = batch_heartbeats.abandon(store, outbox.add)
+    assert batch_heartbeats.abandon(store, outbox.add) == []
     assert row.id == "b"
     assert counts(store) == (2, 1, 1, 0, True)

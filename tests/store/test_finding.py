@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import failed, finding, outcomes, search, watched
+from relevo.store import failed, search as finding, outcomes, search_syntax, watched_tags
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -56,8 +56,8 @@ def all_of(question, store, limit: int, seconds: float) -> list[int]:
 ])  # fmt: skip
 @pytest.mark.parametrize("many", [2, 10_000])
 def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(store, jobs, monkeypatch, text, found, many):
-    monkeypatch.setattr(watched, "MANY", many)
-    typed = search.parse(text)
+    monkeypatch.setattr(watched_tags, "MANY", many)
+    typed = search_syntax.parse(text)
     questions = (finding.in_failed(store, typed), finding.in_history(store, typed, Ended.COMPLETED, False))
     for question in questions:
         for limit, seconds in ((50, 60.0), (2, -1.0), (1, 60.0)):
@@ -67,6 +67,6 @@ def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(store, job
 
 
 def test_a_count_says_whether_it_has_come_to_the_end(store, jobs):
-    question = finding.in_failed(store, search.parse(""))
+    question = finding.in_failed(store, search_syntax.parse(""))
     assert question.count(store, most=5, seconds=60.0) == (5, False)
     assert question.count(store, most=100, seconds=-1.0)[1] is False

@@ -17,7 +17,7 @@ from relevo.operations import retry as again
 from relevo.store import failed, histograms, metrics
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended
-from relevo.store.session import Store, store_for
+from relevo.store.store import Store, store_for
 from tasks import app
 from tasks.reports import system
 

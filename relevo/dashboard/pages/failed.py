@@ -14,10 +14,10 @@ from relevo.dashboard import formatting
 from relevo.dashboard.handlers import BAD, Action, Page, cursor
 from relevo.errors import OptionError
 from relevo.operations import retry, retry
-from relevo.store import failed, finding
-from relevo.store import search as searching
+from relevo.store import failed, search as finding
+from relevo.store import search_syntax as searching
 from relevo.store.failed import FailedJob, Filter
-from relevo.store.search import Search
+from relevo.store.search_syntax import Search
 
 ROWS = 50
 #: Counted exactly up to so many.

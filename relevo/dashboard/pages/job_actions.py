@@ -10,8 +10,8 @@ from relevo.dashboard.pages.pauses import OfQueue
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import cancel, clear
-from relevo.store import search as searching
-from relevo.store.search import Search
+from relevo.store import search_syntax as searching
+from relevo.store.search_syntax import Search
 
 MOST_PICKED = 1000
 #: Name in the url -> state in the broker.

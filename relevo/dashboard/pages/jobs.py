@@ -11,9 +11,9 @@ from relevo.dashboard.pages.failed import LOOKS_FOR, sought
 from relevo.dashboard.pages.job_actions import BULK, TO_DO, in_queue
 from relevo.dashboard.handlers import BAD, Page, cursor
 from relevo.drivers.contract import State
-from relevo.store import finding, history
+from relevo.store import search as finding, history
 from relevo.store.history import Ended
-from relevo.store.search import Search
+from relevo.store.search_syntax import Search
 
 ROWS = 50
 ENDED = {"completed": Ended.COMPLETED, "silenced": Ended.COMPLETED, "cancelled": Ended.CANCELLED}

@@ -10,7 +10,7 @@ from relevo.dashboard import charts
 from relevo.dashboard.pages.overview import drawings, jobs, spent
 from relevo.dashboard.handlers import Page
 from relevo.dashboard.sources import Source
-from relevo.store import metrics, rollups
+from relevo.store import metrics, metric_rollups
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
 
@@ -65,7 +65,7 @@ def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
     since = int(now) // metrics.MINUTE * metrics.MINUTE - length
     points = source.remembered(
         ("rows", kind, chosen), FRESH[chosen],
-        lambda: rollups.names(source.store, kind, since, now + metrics.MINUTE),
+        lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE),
     )  # fmt: skip
     return [_row(point, length / metrics.MINUTE) for point in points]
 

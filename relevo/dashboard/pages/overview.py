@@ -13,7 +13,7 @@ from relevo.dashboard.handlers import Page
 from relevo.dashboard.sources import Source, Worker, workers
 from relevo.drivers.contract import Sizes
 from relevo.errors import DriverError
-from relevo.store import failed, histograms, metrics, rollups
+from relevo.store import failed, histograms, metrics, metric_rollups
 from relevo.store.failed import Filter
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
@@ -88,7 +88,7 @@ class Hour:
         self.queues = {point.name: point for point in _names(source, QUEUE, since, now)}
         self.tasks = _names(source, TASK, since, now)
         lately = int(now) // 60 * 60 - LATELY * 60
-        recent = source.remembered(("lately",), 2, lambda: rollups.names(store, QUEUE, lately, lately + LATELY * 60))
+        recent = source.remembered(("lately",), 2, lambda: metric_rollups.names(store, QUEUE, lately, lately + LATELY * 60))
         self.per_minute = sum(map(jobs, recent)) / LATELY
         self.jobs = sum(map(jobs, self.queues.values()))
         self.failed = source.remembered(
@@ -153,7 +153,7 @@ def drawings(source: Source, kind: str, name: str | None, chosen: str, now: floa
     # A slot that is over hardly changes, and a week is many rows: so old a chart may be that it can't be seen.
     points = source.remembered(
         ("slots", kind, name, chosen), {"1h": 2, "24h": 30}.get(chosen, 120),
-        lambda: rollups.slots(source.store, kind, time.starts[0], time.until, time.step, name),
+        lambda: metric_rollups.slots(source.store, kind, time.starts[0], time.until, time.step, name),
     )  # fmt: skip
     return [throughput(time, points), durations("Wait", time, points, WAITED), durations("Run time", time, points, RAN)]
 
@@ -180,7 +180,7 @@ def durations(title: str, time: Slots, points: Sequence[Point], measure: str) ->
 
 
 def _names(source: Source, kind: str, since: float, now: float) -> list[Point]:
-    return source.remembered(("names", kind), 2, lambda: rollups.names(source.store, kind, since, now + metrics.MINUTE))
+    return source.remembered(("names", kind), 2, lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE))
 
 
 def _tried(problems: list[str], what: str, look: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from relevo.dashboard.handlers import Action, Page
 from relevo.dashboard.sources import Source
 from relevo.errors import OptionError
-from relevo.store import watched
+from relevo.store import watched_tags
 
 LONGEST = 255
 #: More is not counted: a row is read for each.
@@ -25,8 +25,8 @@ class TagsPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source
-        mine = watched.listed(source.store)
-        lately = source.remembered(("tags",), 5, lambda: watched.recent(source.store))
+        mine = watched_tags.listed(source.store)
+        lately = source.remembered(("tags",), 5, lambda: watched_tags.recent(source.store))
         others = [tag for tag in lately if tag not in mine]
         names = (*mine, *others)
         counted = count(source, names)
@@ -49,7 +49,7 @@ def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def _two(source: Source, tag: str) -> tuple[int, int]:
-    return (watched.counts(source.store, [tag], MANY)[tag], watched.failures(source.store, [tag], MANY)[tag])
+    return (watched_tags.counts(source.store, [tag], MANY)[tag], watched_tags.failures(source.store, [tag], MANY)[tag])
 
 
 class OfTag(Action):
@@ -72,7 +72,7 @@ class Watch(OfTag):
     name = "watch tag"
 
     def act(self, *_arguments: str) -> str:
-        watched.watch(self.application.source.store, self.tag())
+        watched_tags.watch(self.application.source.store, self.tag())
         return f"{self.tag()} is watched."
 
 
@@ -82,5 +82,5 @@ class Unwatch(OfTag):
     name = "unwatch tag"
 
     def act(self, *_arguments: str) -> str:
-        watched.unwatch(self.application.source.store, self.tag())
+        watched_tags.unwatch(self.application.source.store, self.tag())
         return f"{self.tag()} is no longer watched."

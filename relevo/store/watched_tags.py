@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts, walking
-from relevo.store.session import Store
+from relevo.store import texts, upserts, window_scan
+from relevo.store.store import Store
 from relevo.store.tables import failed, tags, watched
 
 # The tags of so many of the latest jobs are "recent".
@@ -38,13 +38,13 @@ def listed(store: Store) -> list[str]:
 def counts(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
     """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an index: no job is read."""
     some = select(tags.c.uuid).distinct()
-    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
+    return {tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
 def failures(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
     """How many failed jobs that were not retried have each of these tags, counted up to `most` (MANY)."""
     some = select(failed.c.id).join(tags, failed.c.uuid == tags.c.uuid).where(failed.c.retried_at.is_(None)).distinct()
-    return {tag: walking.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
+    return {tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
 
 
 def are_common(store: Store, names: Sequence[str]) -> set[str]:

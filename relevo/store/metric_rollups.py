@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, literal, select
 
 from relevo.store.history import Ended
 from relevo.store.metrics import RAN, WAITED, Point
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import metrics
 
 

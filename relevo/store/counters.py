@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from relevo.store import rollups
+from relevo.store import metric_rollups
 from relevo.store.metrics import MINUTE, RAN, WAITED, Point
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 #: Minutes younger than so many seconds are read again each time, and clocks differ by less than LATE.
 OPEN, LATE = 5 * MINUTE, 60 * MINUTE
@@ -45,7 +45,7 @@ class Totals:
         return +total
 
     def _sums(self, store: Store, since: float, until: float) -> Sums:
-        return flat(rollups.names(store, self._kind, since, until))
+        return flat(metric_rollups.names(store, self._kind, since, until))
 
 
 def flat(points: Iterable[Point]) -> Sums:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
-from relevo.store.session import Store
+from relevo.store.store import Store
 
 #: Where a row stands: the instant and the number of it.
 Place = tuple[float, int]

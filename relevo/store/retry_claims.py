@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from relevo import clock
 from relevo.store.failed import PAGE, FailedJob, Filter, job_of, numbers_of
-from relevo.store.session import Store
+from relevo.store.store import Store
 from relevo.store.tables import failed
 
 # Seconds after which a claim is its holder's death.

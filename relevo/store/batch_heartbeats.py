@@ -19,14 +19,14 @@ from sqlalchemy import Connection, String, cast, exists, insert, literal, select
 
 from relevo import clock
 from relevo.errors import DriverError
-from relevo.store import tally, upserts
-from relevo.store.batch_tables import batches, members, receipts
+from relevo.store import batch_counts, upserts
+from relevo.store.tables import batches, members, receipts
 from relevo.store.batches import BatchRow, change
 from relevo.store.outbox import Deliver
 from relevo.store.receipts import exists as is_written
 from relevo.store.receipts import is_first
-from relevo.store.session import Store
-from relevo.store.tally import Tally
+from relevo.store.store import Store
+from relevo.store.batch_counts import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _ended(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | Non
         if not counts.streams:
             return None  # somebody was faster
         connection.execute(insert(members), {
-            "batch": id_, "member": MISSING, "state": tally.FAILED, "uuid": f"{id_}.missing", "ended_at": clock.now(),
+            "batch": id_, "member": MISSING, "state": batch_counts.FAILED, "uuid": f"{id_}.missing", "ended_at": clock.now(),
         })  # fmt: skip
         return replace(counts, streams=0, total=counts.total + 1, failed=counts.failed + 1)
 
