@@ -37,7 +37,7 @@ from relevo.execution import unique_release
 from relevo.job.middleware import Middleware
 from relevo.middleware.limits import check_rates
 from relevo.job.options import checked
-from relevo.limits.definitions import Definitions
+from relevo.limits.named_rates import Definitions
 from relevo.schedule import worker_beat
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relevo.limits import steps
+from relevo.limits import algorithms
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, is_of_rate, name_of
-from relevo.limits.line import Waiting
+from relevo.limits.waiters import Waiting
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
 
@@ -93,38 +93,38 @@ class MemoryLimits(Limits):
         with self._lock:
             record = self._record(key)
             record.at_most = at_most
-            return steps.take(record, at_most, holder, self._now())
+            return algorithms.take(record, at_most, holder, self._now())
 
     def give_back(self, key: str, holder: Holder) -> list[str]:
         with self._lock:
             record = self._record(key)
-            return steps.give_back(record, record.at_most, holder, self._now())
+            return algorithms.give_back(record, record.at_most, holder, self._now())
 
     def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
         taken: set[str] = set()
         with self._lock:
-            for key, those in steps.by_key(wanted, lambda each: each.key):
+            for key, those in algorithms.by_key(wanted, lambda each: each.key):
                 record = self._record(key)
                 record.at_most = those[-1].at_most
-                taken |= steps.take_free(record, those, self._now())
+                taken |= algorithms.take_free(record, those, self._now())
         return taken
 
     def pass_on(self, left: Sequence[Left]) -> Passed:
         passed = Passed()
         with self._lock:
-            for key, those in steps.by_key(left, lambda each: each.wanted.key):
+            for key, those in algorithms.by_key(left, lambda each: each.wanted.key):
                 record = self._record(key)
-                passed.add(steps.pass_on(record, record.at_most, those, self._now()))
+                passed.add(algorithms.pass_on(record, record.at_most, those, self._now()))
         return passed
 
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         with self._lock:
             rate = self._rates.get(name_of(key), rate)
-            return steps.hit(self._record(key), rate, cost, job_id, self._now())
+            return algorithms.hit(self._record(key), rate, cost, job_id, self._now())
 
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002  kept for as long as it counts
         with self._lock:
-            return steps.refund(self._record(key), cost, self._now())
+            return algorithms.refund(self._record(key), cost, self._now())
 
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
         with self._lock:
@@ -141,11 +141,11 @@ class MemoryLimits(Limits):
 
     def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         with self._lock:
-            return steps.shut(self._record(key), job_id, self._now())
+            return algorithms.shut(self._record(key), job_id, self._now())
 
     def erred(self, key: str, breaker: Breaker) -> float:
         with self._lock:
-            return steps.erred(self._record(key), breaker, self._now())
+            return algorithms.erred(self._record(key), breaker, self._now())
 
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         with self._lock:

@@ -21,7 +21,7 @@ from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, UndefinedLimitError
 from relevo.job import redaction
 from relevo.limits.contract import Limits
-from relevo.limits.definitions import check_name
+from relevo.limits.named_rates import check_name
 from relevo.limits.rates import Rate
 
 if TYPE_CHECKING:

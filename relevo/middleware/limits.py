@@ -21,7 +21,7 @@ from relevo.middleware.limit_context import By, Ground
 from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Holder, key_of
-from relevo.limits.definitions import check_name
+from relevo.limits.named_rates import check_name
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from relevo.errors import OptionError
-from relevo.limits.line import FIRST, LONGEST
+from relevo.limits.waiters import FIRST, LONGEST
 from tests.limits.conftest import LEASE
 
 KEY = "overlap/a.task/1"

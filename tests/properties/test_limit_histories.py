@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from relevo.drivers.contract import NewJob
 from relevo.middleware.limit_context import beside
 from relevo.limits.contract import Holder
-from relevo.limits.line import GRACE
+from relevo.limits.waiters import GRACE
 from relevo.limits.rates import Rate
 from tests.properties.running import run_histories
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
 
 from relevo.limits.contract import RATE, Held, LimitView
 from relevo.limits.database.tables import jobs, limits, line, permits
-from relevo.limits.line import FORGET
+from relevo.limits.waiters import FORGET
 from relevo.limits.views import NAMED, view_of
 
 _HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)

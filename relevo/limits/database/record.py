@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 
 from relevo.limits.contract import Holder
 from relevo.limits.database.tables import jobs, limits, line, permits
-from relevo.limits.line import Waiting
+from relevo.limits.waiters import Waiting
 from relevo.limits.rates import Rate
 
 _KEY: Any = bindparam("key")

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, bindparam, delete, event, exists, insert, select
 
 from relevo.database.connections import Connections
-from relevo.limits import breakers, steps
-from relevo.limits import line as lines
+from relevo.limits import breakers, algorithms
+from relevo.limits import waiters as lines
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
 from relevo.limits.database import looks, together
@@ -54,7 +54,7 @@ class DatabaseLimits(Limits):
     # --- permits ----------------------------------------------------------------------------------------------------
     def take(self, key: str, at_most: int, holder: Holder) -> float:
         def take(_connection: Connection, record: DatabaseRecord) -> float | None:
-            wait = steps.take(record, at_most, holder, record.now)
+            wait = algorithms.take(record, at_most, holder, record.now)
             return None if wait and record.ended else wait
 
         wait = self._locked(key, take, at_most=at_most)
@@ -75,7 +75,7 @@ class DatabaseLimits(Limits):
             if row is None:
                 return []
             record = DatabaseRecord(connection, key, row, self._now())
-            return steps.give_back(record, record.at_most, holder, record.now)
+            return algorithms.give_back(record, record.at_most, holder, record.now)
 
         return self._connections.write(give_back)
 
@@ -91,7 +91,7 @@ class DatabaseLimits(Limits):
     # --- rates and breakers -----------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         def hit(_connection: Connection, record: DatabaseRecord) -> float:
-            wait = steps.hit(record, record.rate or rate, cost, job_id, record.now)
+            wait = algorithms.hit(record, record.rate or rate, cost, job_id, record.now)
             if not wait:
                 record.save()
             return wait
@@ -102,7 +102,7 @@ class DatabaseLimits(Limits):
 
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:
         def refund(_connection: Connection, record: DatabaseRecord) -> list[str]:
-            called = steps.refund(record, cost, record.now)
+            called = algorithms.refund(record, cost, record.now)
             record.save()
             return called
 
@@ -129,11 +129,11 @@ class DatabaseLimits(Limits):
             return 0.0, bool(row and row.state)
         # It stands in line, or is about to: that is written. The errors are kept for as long as they were to be.
         keep = max(0.0, row.keep_until - self._now() - UNUSED)
-        return self._locked(key, lambda _connection, record: steps.shut(record, job_id, record.now), keep=keep)
+        return self._locked(key, lambda _connection, record: algorithms.shut(record, job_id, record.now), keep=keep)
 
     def erred(self, key: str, breaker: Breaker) -> float:
         def erred(_connection: Connection, record: DatabaseRecord) -> float:
-            wait = steps.erred(record, breaker, record.now)
+            wait = algorithms.erred(record, breaker, record.now)
             record.save()
             return wait
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
 
-from relevo.limits import steps
+from relevo.limits import algorithms
 from relevo.limits.contract import Holder, Left, Passed, Wanted
 from relevo.limits.database.lock import lock_all
 from relevo.limits.database.record import HELD, DatabaseRecord, permit_row
@@ -60,13 +60,13 @@ class Page(DatabaseRecord):
 def take_free(connection: Connection, wanted: Sequence[Wanted], now: float, keep_until: float) -> set[str]:
     """Take what is free. The rows of keys are kept until that instant if nobody uses them meanwhile."""
     taken: set[str] = set()
-    groups = steps.by_key(wanted, lambda each: each.key)
+    groups = algorithms.by_key(wanted, lambda each: each.key)
     for start in range(0, len(groups), MOST):
         some = dict(groups[start : start + MOST])
         lock_all(connection, {key: those[-1].at_most for key, those in some.items()}, now, keep_until)
         pages = _pages(connection, list(some), now)
         for page in pages:
-            taken |= steps.take_free(page, some[page.key], now)
+            taken |= algorithms.take_free(page, some[page.key], now)
         _write(connection, pages, now)
     return taken
 
@@ -74,14 +74,14 @@ def take_free(connection: Connection, wanted: Sequence[Wanted], now: float, keep
 def pass_on(connection: Connection, left: Sequence[Left], now: float) -> Passed:
     """Give permits back, or to others."""
     passed = Passed()
-    groups = steps.by_key(left, lambda each: each.wanted.key)
+    groups = algorithms.by_key(left, lambda each: each.wanted.key)
     for start in range(0, len(groups), MOST):
         some = dict(groups[start : start + MOST])
         if connection.dialect.name != "sqlite":  # there the transaction is the lock
             connection.execute(_LOCK, {"keys": list(some)}).all()
         pages = _pages(connection, list(some), now)
         for page in pages:
-            passed.add(steps.pass_on(page, page.at_most, some[page.key], now))
+            passed.add(algorithms.pass_on(page, page.at_most, some[page.key], now))
         _write(connection, pages, now)
         for key in some.keys() - {page.key for page in pages}:  # it was cleared
             passed.without.update(each.to.token for each in some[key] if each.to)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from relevo.limits import breakers, line, rates
+from relevo.limits import breakers, waiters, rates
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Holder, Left, Passed, Wanted, check_key
-from relevo.limits.line import Waiting
+from relevo.limits.waiters import Waiting
 from relevo.limits.rates import Rate
 
 Item = TypeVar("Item")
@@ -66,14 +66,14 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
     room = at_most - len(held)
     if holder.token in held:
         return 0.0
-    if room > 0 and room > line.ahead(record.expected(now - line.GRACE, now), mine):
+    if room > 0 and room > waiters.ahead(record.expected(now - waiters.GRACE, now), mine):
         record.hold(holder, now)
         if mine:
             record.leave(holder.job_id)
         return 0.0
-    record.forget(now - line.FORGET)
+    record.forget(now - waiters.FORGET)
     since = mine.since if mine else now
-    wait = line.permit_wait(now - since, record.place(since), at_most)
+    wait = waiters.permit_wait(now - since, record.place(since), at_most)
     record.put(Waiting(holder.job_id, since, now + wait))
     return wait
 
@@ -88,7 +88,7 @@ def call(record: Record, at_most: int, now: float) -> list[str]:
     """As many of the line as there is room for are due now."""
     if not record.in_line():
         return []
-    return _call(record, at_most - len(record.holders()) - len(record.expected(now - line.GRACE, now)), now)
+    return _call(record, at_most - len(record.holders()) - len(record.expected(now - waiters.GRACE, now)), now)
 
 
 def _call(record: Record, room: int, now: float) -> list[str]:
@@ -97,7 +97,7 @@ def _call(record: Record, room: int, now: float) -> list[str]:
         waiting = record.waiting(job_id)
         record.put(Waiting(job_id, waiting.since if waiting else now, now))
     # Where there is room for more: who was called once and hasn't come. The call was lost, or there is no such job now.
-    return called + list(record.missed(now - line.GRACE, room - len(called))) if room > len(called) else called
+    return called + list(record.missed(now - waiters.GRACE, room - len(called))) if room > len(called) else called
 
 
 def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:
@@ -148,16 +148,16 @@ def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> flo
     cost = min(cost, rate.most)
     state = rates.current(record.state, rate, now)
     mine = record.waiting(job_id)
-    before = line.ahead(record.expected(now - line.grace(rate), now), mine)
+    before = waiters.ahead(record.expected(now - waiters.grace(rate), now), mine)
     if rates.free(state, rate) >= cost * (1 + before):
         record.state = rates.spent(state, rate, cost, now)
         if mine:
             record.leave(job_id)
         return 0.0
-    record.forget(now - line.FORGET)
+    record.forget(now - waiters.FORGET)
     wanted = min(cost * (1 + before), rate.most)
     opens_in = rates.opens(state, rate, wanted, now) - now or rate.per / rate.amount
-    wait = line.rate_wait(rate, cost, opens_in, 0 if mine else record.to_come(now))
+    wait = waiters.rate_wait(rate, cost, opens_in, 0 if mine else record.to_come(now))
     record.put(Waiting(job_id, mine.since if mine else now, now + wait))
     return wait
 
@@ -169,7 +169,7 @@ def refund(record: Record, cost: float, now: float) -> list[str]:
     rate = Rate(*record.state[0])
     cost = min(cost, rate.most)
     record.state = rates.refunded(rates.current(record.state, rate, now), rate, cost)
-    room = int(rates.free(record.state, rate) / cost) - len(record.expected(now - line.grace(rate), now))
+    room = int(rates.free(record.state, rate) / cost) - len(record.expected(now - waiters.grace(rate), now))
     return _call(record, room, now)
 
 
@@ -177,7 +177,7 @@ def shut(record: Record, job_id: str, now: float) -> tuple[float, bool]:
     """For how long a job waits, in line, and whether errors are remembered."""
     wait, mine = breakers.wait(record.state, now), record.waiting(job_id)
     if wait:
-        record.forget(now - line.FORGET)
+        record.forget(now - waiters.FORGET)
         record.put(Waiting(job_id, mine.since if mine else now, now + wait))
     elif mine:
         record.leave(job_id)
