@@ -18,7 +18,7 @@ from relevo.limits import breakers, algorithms
 from relevo.limits import waiters as lines
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
-from relevo.limits.database import looks, together
+from relevo.limits.database import queries, bulk
 from relevo.limits.database.lock import lock
 from relevo.limits.database.record import DatabaseRecord
 from relevo.limits.database.tables import limits, line, permits, rates
@@ -81,12 +81,12 @@ class DatabaseLimits(Limits):
 
     def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
         now = self._now()
-        taken = self._connections.write(lambda connection: together.take_free(connection, wanted, now, now + UNUSED))
+        taken = self._connections.write(lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED))
         self._tidy()
         return taken
 
     def pass_on(self, left: Sequence[Left]) -> Passed:
-        return self._connections.write(lambda connection: together.pass_on(connection, left, self._now()))
+        return self._connections.write(lambda connection: bulk.pass_on(connection, left, self._now()))
 
     # --- rates and breakers -----------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
@@ -116,7 +116,7 @@ class DatabaseLimits(Limits):
 
         self._connections.write(redefine)
         # Behind the commit: whoever comes from now on is told by the new one.
-        return self._connections.read(lambda connection: looks.waiting(connection, name))
+        return self._connections.read(lambda connection: queries.waiting(connection, name))
 
     def redefined(self) -> dict[str, Rate]:
         rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())
@@ -142,7 +142,7 @@ class DatabaseLimits(Limits):
     # --- looking and mending ----------------------------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         now = self._now()
-        return self._connections.read(lambda connection: looks.views(connection, prefix, most, now))
+        return self._connections.read(lambda connection: queries.views(connection, prefix, most, now))
 
     def clear(self, key: str) -> list[str]:
         def clear(connection: Connection, _record: DatabaseRecord) -> list[str]:
@@ -183,7 +183,7 @@ class DatabaseLimits(Limits):
     def forget_unused(self) -> None:
         """Forget what nobody uses any more."""
         now = self._now()
-        self._connections.write(lambda connection: looks.forget_unused(connection, now))
+        self._connections.write(lambda connection: queries.forget_unused(connection, now))
 
 
 def _lightly(connection: Any, _record: Any) -> None:
