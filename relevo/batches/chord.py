@@ -25,7 +25,7 @@ from celery.utils.functional import _regen
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
 from relevo.job.membership import MARK
@@ -58,7 +58,7 @@ class Opened:
             return None
         if not isinstance(self.results, _regen):
             return _ids(results)
-        sent = [job.id for job in jobs if messages.headers_of(job.payload).get("group") == self.id]
+        sent = [job.id for job in jobs if message_codec.headers_of(job.payload).get("group") == self.id]
         return sent if len(sent) == self.total else None
 
 

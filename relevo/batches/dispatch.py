@@ -19,7 +19,7 @@ from celery.canvas import Signature, _chain
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
@@ -109,7 +109,7 @@ def check_id(id_: Any) -> None:
     """Raise OptionError for what can't be the id of a batch."""
     if id_ is not None and (not isinstance(id_, str) or not id_ or len(id_) > LONGEST_ID):
         raise OptionError(f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r:.200}")
-    checks.text("the id of a batch", id_ or "")
+    validation.text("the id of a batch", id_ or "")
 
 
 def check_callback(callback: Callback, signature: Any) -> None:

@@ -11,7 +11,7 @@ from celery.canvas import Signature, _chain, maybe_signature
 from kombu import serialization
 from sqlalchemy import Connection
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.batches import dispatch, member_jobs
 from relevo.job import membership
 from relevo.dispatch.delivery import Delivery
@@ -80,7 +80,7 @@ def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: 
 
 def run(app: Any, sending: Sending) -> None:
     """Run a job that was made to be sent, and the links that follow it."""
-    message = messages.loads(sending.payload)
+    message = message_codec.loads(sending.payload)
     args, kwargs, embed = serialization.loads(
         message["body"], message["content-type"], message["content-encoding"], accept=["application/json"],
     )  # fmt: skip

@@ -21,7 +21,7 @@ from celery.utils.saferepr import saferepr
 from kombu.utils.json import dumps as kombu_dumps
 
 from relevo import clock
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.values import Conflict, NewJob
 from relevo.job import membership, redaction
 from relevo.dispatch.capture import collected
@@ -81,7 +81,7 @@ class _Copy:
     def __init__(self, task: Task, job: NewJob) -> None:
         self.first, self.app, self.task = job, task.app, task.name
         self.check = getattr(task, "__header__", None) if task.typing else None
-        message = messages.loads(job.payload)
+        message = message_codec.loads(job.payload)
         head = message["headers"]
         self.is_plain = message.get("content-type") == "application/json" and "compression" not in head
         if self.is_plain:
@@ -89,8 +89,8 @@ class _Copy:
             root = {"root_id": _gap("uuid")} if head.get("root_id") == head.get("id") else {}
             message["headers"] = {**head, **root, "id": _gap("uuid"), "argsrepr": _gap("args"),
                                   "kwargsrepr": _gap("kwargs"), membership.HEADER: _gap("place")}  # fmt: skip
-            message["properties"] |= {"correlation_id": _gap("uuid"), messages.DUE_AT: _gap("due")}
-            self.pieces = re.split(f'"{_GAP}(\\w+)"', messages.dumps({**message, "body": _gap("body")}))
+            message["properties"] |= {"correlation_id": _gap("uuid"), message_codec.DUE_AT: _gap("due")}
+            self.pieces = re.split(f'"{_GAP}(\\w+)"', message_codec.dumps({**message, "body": _gap("body")}))
 
     def job(self, member: Signature, uuid: str, place: Membership) -> NewJob:
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.job import redaction
 from relevo.job.payload import HEADER, Baton, read
 
 
 def task_of(payload: str) -> str:
     """The name of the task, or `?`."""
-    return str(messages.headers_of(payload).get("task") or "?")
+    return str(message_codec.headers_of(payload).get("task") or "?")
 
 
 def arguments_of(app: Any, payload: str) -> str:
     """The arguments, as their client has written them for people, or else as they stand in the body: redacted."""
-    headers = messages.headers_of(payload)
+    headers = message_codec.headers_of(payload)
     if headers.get("argsrepr") or headers.get("kwargsrepr"):
         return redaction.texts(app, task_of(payload), headers.get("argsrepr"), headers.get("kwargsrepr"))
     try:
-        args, kwargs, *_ = json.loads(messages.loads(payload)["body"])
+        args, kwargs, *_ = json.loads(message_codec.loads(payload)["body"])
         args, kwargs = redaction.arguments(app, task_of(payload), args, kwargs)
     except Exception:  # noqa: BLE001  no JSON, or of another shape
         return "?"
@@ -30,7 +30,7 @@ def arguments_of(app: Any, payload: str) -> str:
 
 def baton_of(payload: str) -> Baton:
     """What the job's attempts hand on."""
-    sent: Any = messages.headers_of(payload).get(HEADER)
+    sent: Any = message_codec.headers_of(payload).get(HEADER)
     return read(sent) if isinstance(sent, dict) else Baton()
 
 

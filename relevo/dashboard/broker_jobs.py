@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from relevo.dashboard.sources import Source
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
@@ -54,7 +54,7 @@ class Waiting:
 def read(app: Any, view: JobView) -> Waiting:
     """What stands in a job's message, but for what nobody sees."""
     try:
-        headers: dict[str, Any] = messages.loads(view.payload).get("headers") or {}
+        headers: dict[str, Any] = message_codec.loads(view.payload).get("headers") or {}
         sent = headers.get(HEADER)
         tags = sent.get("tags") if isinstance(sent, dict) else None
         said = redaction.texts(app, headers.get("task"), headers.get("argsrepr"), headers.get("kwargsrepr")).strip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo.dashboard.sources import Source
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.task import PROGRESS
 from relevo.store import batches
 from relevo.store.texts import storable
@@ -50,7 +50,7 @@ def batch_of(source: Source, uuid: str, said: str | None) -> str | None:
 def neighbours(payload: str) -> list[Neighbour]:
     """The job that has sent this one, and those that follow it, by its message. It may be a stranger's."""
     try:
-        message = messages.loads(payload)
+        message = message_codec.loads(payload)
         parent = (message.get("headers") or {}).get("parent_id")
         chain = (json.loads(message["body"])[2].get("chain") or [])[::-1]
         after = [Neighbour("then", _text(link["options"].get("task_id")), _text(link.get("task")))

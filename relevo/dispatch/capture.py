@@ -19,7 +19,7 @@ from celery.exceptions import AlwaysEagerIgnored
 from kombu.connection import Connection
 from kombu.messaging import Producer
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.transport.publish_batch import Bulk
 from relevo.drivers.contract import NewJob
 
@@ -39,7 +39,7 @@ class Sheet(Bulk):
     def publish(self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any) -> None:
         known = len(self._jobs)
         super().publish(message, exchange, routing_key, **options)
-        checks.jobs(self._jobs[known:])  # at the dispatch: a row that no broker takes would be in the way of others
+        validation.jobs(self._jobs[known:])  # at the dispatch: a row that no broker takes would be in the way of others
         if (name := getattr(_mine, "bound", None)) is not None:
             self.bound |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
 

@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.transport import put_results
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
@@ -138,7 +138,7 @@ class Delivery:
         if isinstance(broker, str):
             with _connected(self.app, broker) as connection:
                 for each in sendings:
-                    connection.default_channel._put(each.queue, messages.loads(each.payload))  # noqa: SLF001  kombu's way
+                    connection.default_channel._put(each.queue, message_codec.loads(each.payload))  # noqa: SLF001  kombu's way
         else:
             jobs = [_new_job(each) for each in sendings]
             put_results.tell(jobs, broker.put(jobs))
@@ -218,33 +218,33 @@ def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
 def _new_job(each: Sending) -> NewJob:
     available_at = clock.now() + each.delay if each.delay else each.available_at
     # Read only where there may be something to read: a batch sends thousands of these.
-    headers = messages.headers_of(each.payload) if each.unique_key or '"fair"' in each.payload else {}
-    said = messages.unique_of(headers) if each.unique_key else {}
-    conflict = messages.conflict_of(said) if said and said.get("key") == each.unique_key else {}
+    headers = message_codec.headers_of(each.payload) if each.unique_key or '"fair"' in each.payload else {}
+    said = message_codec.unique_of(headers) if each.unique_key else {}
+    conflict = message_codec.conflict_of(said) if said and said.get("key") == each.unique_key else {}
     return NewJob(queue=each.queue, payload=each.payload, id=each.uuid, priority=each.priority,
                   available_at=available_at, unique_key=each.unique_key,
-                  fair_key=messages.fair_key_of(headers), **conflict)  # fmt: skip
+                  fair_key=message_codec.fair_key_of(headers), **conflict)  # fmt: skip
 
 
 def _marked(each: Sending) -> Sending:
     """With the header that makes its end a receipt."""
     message = json.loads(each.payload)
     message["headers"] = {**(message.get("headers") or {}), membership.SENT: True}
-    return replace(each, payload=messages.dumps(message))
+    return replace(each, payload=message_codec.dumps(message))
 
 
 def _ends(each: Sending) -> tuple[MemberEnd, ...]:
     """What it means to batches that a job has failed before it was put."""
-    headers, body = messages.headers_of(each.payload), messages.body_of(each.payload)
+    headers, body = message_codec.headers_of(each.payload), message_codec.body_of(each.payload)
     return membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
 
 
 def _run_end(each: Sending) -> RunEnd | None:
-    return membership.run_end(messages.headers_of(each.payload), each.uuid, batch_counts.FAILED)
+    return membership.run_end(message_codec.headers_of(each.payload), each.uuid, batch_counts.FAILED)
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:
-    headers = messages.loads(each.payload).get("headers") or {}
+    headers = message_codec.loads(each.payload).get("headers") or {}
     return FailedJob(uuid=each.uuid, queue=each.queue, connection=each.connection, payload=each.payload,
                      task=headers.get("task"), exception=type(error).__name__, message=str(error),
                      failed_at=clock.now())  # fmt: skip

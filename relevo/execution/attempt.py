@@ -24,7 +24,7 @@ from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
-from relevo.drivers.messages import LEASED, PERMIT
+from relevo.drivers.message_codec import LEASED, PERMIT
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.execution import failed_hook, models, requeue
 from relevo.job import payload

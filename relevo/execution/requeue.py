@@ -25,7 +25,7 @@ from celery.exceptions import Retry as CeleryRetry
 from kombu.utils.imports import symbol_by_name
 
 from relevo import clock
-from relevo.drivers.messages import LEASED
+from relevo.drivers.message_codec import LEASED
 from relevo.job.payload import HEADER, Baton, received
 
 if TYPE_CHECKING:

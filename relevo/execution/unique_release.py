@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from relevo.drivers.messages import START
+from relevo.drivers.message_codec import START
 from relevo.drivers.values import Lease
 from relevo.middleware import limit_context
 from relevo.job.middleware import CallNext, Middleware, RunningJob

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import WorkerLostError
 
-from relevo.drivers.messages import HEADER
+from relevo.drivers.message_codec import HEADER
 from relevo.errors import OptionError
 from relevo.job import error_report
 

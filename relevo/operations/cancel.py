@@ -22,7 +22,7 @@ from typing import Any
 from celery.app.task import Context
 from sqlalchemy import Connection
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
 from relevo.recording import endings
@@ -165,13 +165,13 @@ class Waiting:
 
     def __init__(self, app: Any, job: JobView) -> None:
         self.app, self.id, self._job = app, job.id, job
-        headers = messages.headers_of(job.payload)
+        headers = message_codec.headers_of(job.payload)
         self.type = str(headers.get("task") or "?")
         self.delivery_info = {"routing_key": job.queue}
         # An end counts the attempt it ends; one that waited was in none.
         begun = 0 if job.state is State.RESERVED else 1
         self.request_dict = {**headers, "retries": _whole(headers.get("retries")) - begun, "properties": {}}
-        self._payload = messages.body_of(job.payload)
+        self._payload = message_codec.body_of(job.payload)
 
     def tell_backend(self) -> None:
         """Whoever waits for the result hears that there will be none; a chord counts it."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.recording import failed_job
 from relevo.store import retry_claims
@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.errors import OptionError
 from relevo.job import payload, redaction
 from relevo.dispatch import unique
@@ -60,7 +60,7 @@ def put(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
                 sent += [job.id for job, place in zip(these, placed, strict=True) if place.id == job.uuid]
             else:
                 for job in same:
-                    channel._put(job.queue, messages.loads(failed_job.fresh(job)))  # noqa: SLF001  kombu's way to a queue
+                    channel._put(job.queue, message_codec.loads(failed_job.fresh(job)))  # noqa: SLF001  kombu's way to a queue
                     sent.append(job.id)
     return sent
 
@@ -69,7 +69,7 @@ def _new_job(job: FailedJob) -> NewJob:
     payload = failed_job.fresh(job)
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
-        said = messages.new_job(job.queue, messages.loads(payload))
+        said = message_codec.new_job(job.queue, message_codec.loads(payload))
         key = (said.unique_key if job.batch is None else None) or new.unique_key  # no member is left out as a duplicate
         # It replaces nothing.
         return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for, fair_key=said.fair_key)
@@ -116,7 +116,7 @@ def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, 
     """The failed job with these arguments, and what nobody sees as it was. Raises OptionError when it has none."""
     *before, embed = _body(job.payload)
     args, kwargs = redaction.restored(app, job.task, (before[0], before[1]), (args, kwargs))
-    message = messages.loads(job.payload)
+    message = message_codec.loads(job.payload)
     headers = dict(message.get("headers") or {})
     seen = redaction.arguments(app, job.task, args, kwargs)
     headers |= {"argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR], "kwargsrepr": repr(seen[1])[:LONGEST_REPR]}
@@ -125,12 +125,12 @@ def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, 
     message |= {"headers": headers, "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False)}
     message["properties"] = {**message["properties"], "body_encoding": "utf-8"}
     message |= {"content-type": "application/json", "content-encoding": "utf-8"}
-    return replace(job, payload=messages.dumps(message))
+    return replace(job, payload=message_codec.dumps(message))
 
 
 def _body(text: str) -> tuple[Any, Any, Any]:
     try:
-        body = json.loads(messages.loads(text)["body"])
+        body = json.loads(message_codec.loads(text)["body"])
     except Exception as error:  # it may be anything
         raise OptionError(f"the arguments can't be read: {error}") from error
     if not isinstance(body, list) or len(body) != _PARTS or not isinstance(body[0], list) or type(body[1]) is not dict:

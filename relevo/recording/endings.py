@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from relevo import clock
-from relevo.drivers.messages import DUE_AT
+from relevo.drivers.message_codec import DUE_AT
 from relevo.recording import failed_job
 from relevo.job import membership, outcome, silenced
 from relevo.job.payload import HEADER

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from relevo import clock
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
 from relevo import events
@@ -61,7 +61,7 @@ def said_of(app: Any, name: str | None, headers: Mapping[str, Any]) -> str:
 
 def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     """The failed job of a message that can't be run."""
-    headers = messages.headers_of(job.payload)
+    headers = message_codec.headers_of(job.payload)
     name = headers.get("task") if isinstance(headers.get("task"), str) else None
     error: Exception = UnrunnableError(reason)
     if name is not None and name not in app.tasks:
@@ -71,7 +71,7 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         uuid=job.id, task=name, connection=connection_of(app), queue=job.queue, payload=job.payload,
         exception=error_report.named(error), message=error_report.worded(error), failed_at=clock.now(),
         tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, origin=baton.origin,
-        batch=next(iter(membership.batch_ids(headers, messages.body_of(job.payload)[2])), None),
+        batch=next(iter(membership.batch_ids(headers, message_codec.body_of(job.payload)[2])), None),
         errors=(*(dict(each) for each in baton.errors), error_report.described(job.attempts, error)),
         arguments=said_of(app, name, headers),
     )  # fmt: skip
@@ -85,8 +85,8 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         if recording is None:
             return False
         failure = of_message(app, job, reason)
-        headers = messages.headers_of(job.payload)
-        ends = membership.ends_of_message(headers, messages.body_of(job.payload), job.id, batch_counts.FAILED)
+        headers = message_codec.headers_of(job.payload)
+        ends = membership.ends_of_message(headers, message_codec.body_of(job.payload), job.id, batch_counts.FAILED)
         sent = job.id if headers.get(membership.SENT) else None
         run = membership.run_end(headers, job.id, batch_counts.FAILED)
         recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
@@ -101,7 +101,7 @@ def _payload(message: Any) -> str:
     job = getattr(message, "job", None)
     if job is not None:
         return str(job.payload)
-    return messages.dumps(message.serializable()) if hasattr(message, "serializable") else ""
+    return message_codec.dumps(message.serializable()) if hasattr(message, "serializable") else ""
 
 
 def _tags(task: Any, context: Any, baton: Baton) -> tuple[str, ...]:
@@ -119,8 +119,8 @@ def _baton(headers: Mapping[str, Any]) -> Baton:
 def fresh(job: FailedJob) -> str:
     """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
     try:
-        sent = _baton(messages.headers_of(job.payload))
+        sent = _baton(message_codec.headers_of(job.payload))
         baton = Baton(override=sent.override, tags=sent.tags, origin=job.id, unique=sent.unique, fair=sent.fair)
-        return messages.again(job.payload, {"retries": 0, "expires": None, HEADER: baton.header()})
+        return message_codec.again(job.payload, {"retries": 0, "expires": None, HEADER: baton.header()})
     except Exception:  # noqa: BLE001  what can't be read goes back as it is
         return job.payload

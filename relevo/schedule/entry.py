@@ -19,7 +19,7 @@ from kombu.messaging import Producer
 
 from relevo import clock, exit
 from relevo.database.columns import LONGEST_NAME
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.dispatch import connections, builder
 from relevo.job.options import OVERRIDES
@@ -127,7 +127,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
 def _check_words(name: Any, said: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise OptionError(f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}")
-    checks.text("its name", name)
+    validation.text("its name", name)
     if not isinstance(said, Mapping):
         raise OptionError(f"expected a dict with task and schedule, got {said!r}")
     for key in said:
@@ -174,7 +174,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise OptionError(f"expected the option {name} to be {said}, got {value!r}")
     queue = getattr(options.get("queue"), "name", options.get("queue"))
     if queue is not None:
-        checks.name("queue", str(queue))
+        validation.name("queue", str(queue))
 
 
 def _check_arguments(entry: Entry, task: Any) -> None:

@@ -15,7 +15,7 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Retry as CeleryRetry
 
 from relevo import clock
-from relevo.drivers.messages import LEASED
+from relevo.drivers.message_codec import LEASED
 from relevo.errors import UnknownTaskError, did_you_mean
 from relevo.execution import requeue
 from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry

@@ -14,7 +14,7 @@ from typing import Any
 from kombu import serialization
 
 from relevo import clock
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
 from relevo.task import Task
@@ -121,7 +121,7 @@ def _queue(app: Any, sent: Mapping[str, Any]) -> str:
 def _delay(asked: Mapping[str, Any], headers: Mapping[str, Any], now: float) -> float | None:
     """Seconds until the job may run; the number itself where one was given."""
     due = _instant(asked.get("eta"), now)
-    wait = asked.get("countdown") or (due and due - now) or messages.unique_of(headers).get("wait")
+    wait = asked.get("countdown") or (due and due - now) or message_codec.unique_of(headers).get("wait")
     return float(wait) if wait and wait > 0 else None
 
 

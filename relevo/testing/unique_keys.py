@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.values import Conflict, Placed
 from relevo.testing.backlog import Backlog
 from relevo.testing.dispatched import Dispatched
@@ -23,7 +23,7 @@ class Keys:
 
     def place(self, record: Dispatched, backlog: Backlog) -> tuple[Placed, Dispatched]:
         """What became of a job that is dispatched, and what is to be noted: it, or the one that it replaces."""
-        said = messages.unique_of(record.message)
+        said = message_codec.unique_of(record.message)
         key, conflict = said.get("key"), said.get("on") or Conflict.KEEP
         holder = self._living(key, record, said) if key else None
         if holder is None:
@@ -37,7 +37,7 @@ class Keys:
 
     def begins(self, record: Dispatched) -> None:
         """An attempt of it begins."""
-        if messages.unique_of(record.message).get("until") == messages.START:
+        if message_codec.unique_of(record.message).get("until") == message_codec.START:
             self.free(record.id)
 
     def free(self, job_id: str) -> None:

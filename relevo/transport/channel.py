@@ -18,7 +18,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
 from relevo.transport import put_results
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.transport.publish_batch import Bulk
 from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
 from relevo.transport.fetcher import Intake
@@ -122,8 +122,8 @@ class Channel(virtual.Channel):
     def routed(self, message: dict[str, Any], exchange: str, routing_key: str) -> tuple[list[NewJob], list[Broadcast]]:
         """What publishing `message` comes to: jobs for the queues that `exchange` routes to, and mail."""
         self._inplace_augment_message(message, exchange, routing_key)
-        jobs = [messages.new_job(queue, message) for queue in self._lookup(exchange, routing_key)]
-        mail = [Broadcast(exchange, routing_key or "", messages.dumps(message))] if exchange else []
+        jobs = [message_codec.new_job(queue, message) for queue in self._lookup(exchange, routing_key)]
+        mail = [Broadcast(exchange, routing_key or "", message_codec.dumps(message))] if exchange else []
         return jobs, mail
 
     def create_publish_batch(self, max_size: int) -> Bulk:
@@ -131,7 +131,7 @@ class Channel(virtual.Channel):
         return Bulk(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
-        self.driver.put([messages.new_job(queue, message)])
+        self.driver.put([message_codec.new_job(queue, message)])
 
     # --- consuming --------------------------------------------------------------------------------------------------
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> None:
@@ -167,7 +167,7 @@ class Channel(virtual.Channel):
         delivered = False
         for queue in [name for name in self._active_queues if name in self.connection.mailboxes]:
             for mail in self.driver.receive(queue):
-                self._hand_over(queue, self.Message(messages.loads(mail.payload), channel=self))
+                self._hand_over(queue, self.Message(message_codec.loads(mail.payload), channel=self))
                 delivered = True
         return delivered
 
@@ -196,7 +196,7 @@ class Channel(virtual.Channel):
             return put_aside(self.ledger, job, f"its worker died with it {job.rescues} times")
         try:
             message: Any = self.Message(self.intake.message_of(job), channel=self)
-            messages.decode(message)
+            message_codec.decode(message)
         except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
             return put_aside(self.ledger, job, f"it can't be read: {error}")
         message.job = job
@@ -204,7 +204,7 @@ class Channel(virtual.Channel):
 
     def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
         """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
-        self.qos.put_back(message.delivery_tag, delay, messages.again(message.job.payload, headers, delay), attempts)
+        self.qos.put_back(message.delivery_tag, delay, message_codec.again(message.job.payload, headers, delay), attempts)
 
     def finish(self, message: Any, free: bool) -> None:
         """A job has ended and is still to be recorded: its place is `free`, unless the recorder can't keep up."""

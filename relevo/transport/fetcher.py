@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from relevo.transport import admission, work_limits
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.transport.admission import Gate
 from relevo.transport.leases import holder
@@ -95,7 +95,7 @@ class Intake:
 
     def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
         """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
-        if not messages.frees_key_at_start(headers) or headers.get("task") in admission.late:
+        if not message_codec.frees_key_at_start(headers) or headers.get("task") in admission.late:
             return
         try:
             self._driver.unlock([job.lease])
@@ -103,9 +103,9 @@ class Intake:
             self._reserved.appendleft(job)
             raise
 
-    def message_of(self, job: ReservedJob) -> messages.Message:
+    def message_of(self, job: ReservedJob) -> message_codec.Message:
         """The message of a job, with the permit that it has been given. Raises ValueError if unreadable."""
-        return messages.message_of(job, self._gate.permit_of(job.lease.token))
+        return message_codec.message_of(job, self._gate.permit_of(job.lease.token))
 
     def put_back(self, queue: str | None = None) -> None:
         """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free again."""

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 
-from relevo.drivers import messages
-from relevo.drivers.checks import LONGEST_NAME
+from relevo.drivers import message_codec
+from relevo.drivers.validation import LONGEST_NAME
 from relevo.drivers.contract import Driver, Lease, ReservedJob
 from relevo.errors import DriverUnavailableError
 
@@ -67,7 +67,7 @@ class Suspensions:
 
     def _for(self, job: ReservedJob) -> str | None:
         """The suspension that keeps this job longest."""
-        mine = [what for what in _kinds(messages.headers_of(job.payload)) if what in self._ends]
+        mine = [what for what in _kinds(message_codec.headers_of(job.payload)) if what in self._ends]
         return max(mine, key=lambda what: self._ends[what] or float("inf"), default=None)
 
     def _park(self, leases: Sequence[Lease], what: str) -> None:
@@ -80,7 +80,7 @@ class Suspensions:
 def _kinds(headers: dict[str, object]) -> Iterator[str]:
     """What a job can be suspended as."""
     yield of(TASK, str(headers.get("task")))
-    ours = headers.get(messages.HEADER)
+    ours = headers.get(message_codec.HEADER)
     tags = ours.get("tags") if isinstance(ours, dict) else None
     if isinstance(tags, Collection) and not isinstance(tags, str):
         yield from (of(TAG, tag) for tag in tags if isinstance(tag, str))

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 from relevo import clock
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.transport.admission import Gate
-from relevo.drivers.messages import HEADER, MARK, loads
+from relevo.drivers.message_codec import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.middleware import limit_context
 from relevo.middleware.limits import WithoutOverlapping

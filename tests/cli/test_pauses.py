@@ -7,7 +7,7 @@ import json
 from relevo import clock
 from relevo.cli.pauses import pauses
 from relevo.drivers.contract import NewJob
-from relevo.drivers.messages import HEADER
+from relevo.drivers.message_codec import HEADER
 from relevo.transport.suspensions import Suspensions
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from relevo import clock
 from relevo.dashboard.pages import failed as failures
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import DriverUnavailableError
 from relevo.store import audit, failed, search
@@ -128,7 +128,7 @@ def test_a_failed_job_is_put_back_with_other_arguments(site, source, fail):
     page = site.act(f"/failed/{job.id}/edit", args='["ü", 2]', kwargs='{"size": {"w": 1}}', back=f"/job/{job.uuid}")
     assert "Put back with the new arguments." in page
     (view,) = pending(source)
-    message = messages.loads(view.payload)
+    message = message_codec.loads(view.payload)
     assert json.loads(message["body"])[:2] == [["ü", 2], {"size": {"w": 1}}]
     assert (message["headers"]["argsrepr"], message["headers"]["id"]) == ("('ü', 2)", job.uuid)
     assert "&quot;ü&quot;" in site.get(f"/job/{job.uuid}")

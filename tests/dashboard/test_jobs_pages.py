@@ -10,7 +10,7 @@ import pytest
 from relevo import clock
 from relevo.dashboard.pages import jobs
 from relevo.dashboard import broker_jobs
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.store import audit, failed, search, history, outcomes
@@ -162,7 +162,7 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
     number = failed.find_by_uuid(source.store, "f").id
     site.act(f"/failed/{number}/edit", args='[2, {"password": "[redacted]", "user": {"api_key": "new"}}]', kwargs="{}")
     again = next(view for view in source.driver.peek("default", State.PENDING) if view.id == "f")
-    assert json.loads(messages.loads(again.payload)["body"])[0] == [2, {"password": secret, "user": {"api_key": "new"}}]
+    assert json.loads(message_codec.loads(again.payload)["body"])[0] == [2, {"password": secret, "user": {"api_key": "new"}}]
     assert secret not in site.get("/audit")
 
 

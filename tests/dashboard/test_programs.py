@@ -9,7 +9,7 @@ import pytest
 
 from relevo import clock
 from relevo.dashboard import json_api, routes
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.store import audit, failed, history, outcomes
@@ -128,7 +128,7 @@ def test_failed_jobs_are_read_retried_edited_and_forgotten(program, store, fail)
     assert program.do(f"/failed/{jobs[2].id}/edit", args=["ü", 2], kwargs={"size": None}).startswith("Put back")
     driver = program.site.dashboard.source.driver
     edited = next(view for view in driver.peek("default", State.PENDING) if view.id == jobs[2].uuid)
-    assert json.loads(messages.loads(edited.payload)["body"])[:2] == [["ü", 2], {"size": None}]
+    assert json.loads(message_codec.loads(edited.payload)["body"])[:2] == [["ü", 2], {"size": None}]
     assert program.do("/failed/forget", id=jobs[3].id) == "1 failed job forgotten."
     assert program.do("/failed/forget", all=True, q="task:images.process").startswith("1 failed job")
     assert failed.count(store) == 0

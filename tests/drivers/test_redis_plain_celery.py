@@ -11,7 +11,7 @@ import celery
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from tests.contract.given import counts, take
 from tests.faults.workers import Site
@@ -54,7 +54,7 @@ def found(driver, *queues, number=1):
 
 
 def task_of(job):
-    return messages.message_of(job)["headers"]["task"]
+    return message_codec.message_of(job)["headers"]["task"]
 
 
 def test_a_message_of_a_plain_client_is_found_and_the_next_look_is_at_once(client, driver):
@@ -62,7 +62,7 @@ def test_a_message_of_a_plain_client_is_found_and_the_next_look_is_at_once(clien
     assert take(driver) == []
     assert driver.bell(["default"]).interval < 0.1
     [job] = take(driver)
-    message = messages.message_of(job)
+    message = message_codec.message_of(job)
     assert (job.priority, message["headers"]["task"]) == (0, "one")
     assert message["properties"]["body_encoding"] == "base64"
 
@@ -90,7 +90,7 @@ def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(server
     jobs = found(driver, number=2)
     assert [job.payload for job in jobs[:1]] == [rubbish.decode("utf-8", "replace")]
     with pytest.raises((ValueError, TypeError, AttributeError, RecursionError)):
-        messages.message_of(jobs[0])
+        message_codec.message_of(jobs[0])
     assert task_of(jobs[1]) == "good"
 
 
@@ -179,7 +179,7 @@ def test_what_a_killed_stock_worker_held_is_adopted_once(server, client, driver,
     assert counts(driver) == (3, 1, 0)
     jobs = take(driver)
     assert [(task_of(job), job.attempts) for job in jobs] == [("0", 2), ("1", 2), ("2", 2)]
-    assert messages.message_of(jobs[0])["properties"]["delivery_info"]["redelivered"] is True
+    assert message_codec.message_of(jobs[0])["properties"]["delivery_info"]["redelivered"] is True
 
 
 def test_it_finds_the_queue_of_an_exchange(server, client, driver, prefix):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from relevo.drivers import driver_for, messages
+from relevo.drivers import driver_for, message_codec
 from relevo.drivers.contract import Driver, NewJob, Placed
 from relevo.errors import DriverUnavailableError
 from relevo.store import failed
@@ -72,8 +72,8 @@ class Site:
         if not unique:
             return NewJob(self.queue, payload, self.ids[number])
         message = json.loads(payload)
-        message["headers"][messages.HEADER] = {"unique": unique}
-        return messages.new_job(self.queue, message)
+        message["headers"][message_codec.HEADER] = {"unique": unique}
+        return message_codec.new_job(self.queue, message)
 
     def sizes(self) -> tuple[int, int, int]:
         """How many jobs are pending, delayed and reserved."""

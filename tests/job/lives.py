@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
-from relevo.drivers import driver_for, messages
+from relevo.drivers import driver_for, message_codec
 from relevo.drivers.database.table import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
 from relevo.engine import make_engine
@@ -158,9 +158,9 @@ class Life:
             self.held, self.working_on = [], set()
 
     def run(self, job):
-        headers, (args, kwargs, embed) = messages.headers_of(job.payload), messages.body_of(job.payload)
+        headers, (args, kwargs, embed) = message_codec.headers_of(job.payload), message_codec.body_of(job.payload)
         request = {**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {"routing_key": job.queue},
-                   "properties": {"correlation_id": job.id, messages.LEASED: True}, "correlation_id": job.id,
+                   "properties": {"correlation_id": job.id, message_codec.LEASED: True}, "correlation_id": job.id,
                    "hostname": "test", "is_eager": False}  # fmt: skip
         task = self.app.tasks[headers["task"]]
         self.ran.append((headers["task"], args[-1] if headers["task"] in ("member", "part", "told") else "", job.id))

@@ -8,7 +8,7 @@ import pytest
 
 from relevo import config, drivers
 from relevo.app import create_app
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from tests.waiting import LONG
@@ -155,5 +155,5 @@ def test_how_a_key_is_fought_for_is_the_tasks_to_say_and_not_a_dispatchs(shop):
 @pytest.mark.parametrize("said", [{"on": "never"}, {"on": 7}, {"on": ["replace"]}, {"wait": "5"}, {"most": -1}])
 def test_what_a_stranger_says_of_it_counts_as_not_said(said):
     message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", **said}}}, "properties": {}}
-    made = messages.new_job("q", message)
+    made = message_codec.new_job("q", message)
     assert (made.on_conflict, made.longest, made.available_at) == ("keep", None, None)

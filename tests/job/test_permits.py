@@ -10,7 +10,7 @@ import pytest
 
 from relevo import clock, config
 from relevo.app import create_app
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import NewJob
 from relevo.transport.lease_keeper import Ledger
 from relevo.drivers.memory import MemoryDriver
@@ -88,17 +88,17 @@ def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(si
     one, two = side.reserve(("each", 7), ("each", 8))
     assert side.held() == {"overlap/each/7": 1, "overlap/each/8": 1}
     assert [side.gate.permit_of(token) for token in (one, two)] == ["overlap/each/7", "overlap/each/8"]
-    message = messages.message_of(side.ahead[0], side.gate.permit_of(one))
-    assert message["properties"][messages.PERMIT] == "overlap/each/7"
+    message = message_codec.message_of(side.ahead[0], side.gate.permit_of(one))
+    assert message["properties"][message_codec.PERMIT] == "overlap/each/7"
 
 
 def test_a_message_that_says_so_itself_is_not_believed(side):
     side.reserve(("plain",))
     forged = json.loads(side.ahead[0].payload)
-    forged["properties"][messages.PERMIT] = "overlap/alone"
+    forged["properties"][message_codec.PERMIT] = "overlap/alone"
     side.driver.put([NewJob("forged", json.dumps(forged), "forged")])
     [job] = side.driver.reserve(["forged"], 1, 30, "worker")
-    assert messages.PERMIT not in messages.message_of(job)["properties"]
+    assert message_codec.PERMIT not in message_codec.message_of(job)["properties"]
 
 
 @pytest.mark.parametrize("job", [("called", 7), ("second",), ("plain",), ("early",), ("nobody knows",), ("each", 1, 2)])

@@ -10,7 +10,7 @@ import pytest
 from relevo import config
 from relevo.app import create_app
 from relevo.cli.message_fields import arguments_of
-from relevo.drivers import driver_for, messages
+from relevo.drivers import driver_for, message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
@@ -97,7 +97,7 @@ def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way
             "batch": lambda: app.batch(app.tasks["login"].s("ann", "geheim") for _ in range(3)).dispatch()}
     sent[way]()
     for view in driver_for(app.conf.broker_url).peek("default", State.PENDING):
-        message = messages.loads(view.payload)
+        message = message_codec.loads(view.payload)
         assert message["headers"]["argsrepr"] == "('ann', '[redacted]')"
         assert json.loads(message["body"])[0] == ["ann", "geheim"]
         assert arguments_of(app, view.payload) == "('ann', '[redacted]') {}"
@@ -110,7 +110,7 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
                     failed_at=0.0, task="login")  # fmt: skip
     seen, _ = redaction.arguments(app, "login", *retry.arguments(view.payload))
     seen[0], seen[2]["n"] = "bob", 2
-    again = messages.loads(retry.changed(app, job, seen, {"api_key": "new"}).payload)
+    again = message_codec.loads(retry.changed(app, job, seen, {"api_key": "new"}).payload)
     assert json.loads(again["body"])[:2] == [["bob", "geheim", {"token": "t", "n": 2}], {"api_key": "new"}]
     assert again["headers"]["argsrepr"] == "('bob', '[redacted]', {'token': '[redacted]', 'n': 2})"
     assert "geheim" not in str(again["headers"])

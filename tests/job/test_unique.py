@@ -11,7 +11,7 @@ from pydantic import BaseModel
 import relevo
 from relevo import config, drivers
 from relevo.app import create_app
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry, retry
@@ -107,7 +107,7 @@ def test_it_is_kept_while_the_job_is_delayed_and_when_it_goes_back(shop, deliver
     assert deliver.dispatch("a").is_duplicate
     shop.driver.hasten(waiting(shop, State.DELAYED))
     job = take(shop)
-    again_ = messages.again(job.payload, {"retries": 1})
+    again_ = message_codec.again(job.payload, {"retries": 1})
     shop.driver.release([job.lease], 0, again_, 1)
     assert deliver.dispatch("a").is_duplicate
 
@@ -162,15 +162,15 @@ def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
     task.dispatch("a", "one")
     assert retry.retry(quick, store, fails(quick, task), ["b", "two"], {})
     assert (task.dispatch("a").is_duplicate, task.dispatch("b").is_duplicate) == (False, True)
-    assert messages.fair_key_of(messages.headers_of(take(quick).payload)) == '"two"'
+    assert message_codec.fair_key_of(message_codec.headers_of(take(quick).payload)) == '"two"'
 
 
 def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
     task, store = defined(quick, tags=lambda url, *_: [url]), store_for(quick.settings.database_url)
     task.with_options(tags=["mine"], unique_by=["body"]).dispatch("a", 1)
-    key = messages.unique_of(messages.headers_of(quick.driver.find(waiting(quick))[0].payload))["key"]
+    key = message_codec.unique_of(message_codec.headers_of(quick.driver.find(waiting(quick))[0].payload))["key"]
     assert retry.retry(quick, store, fails(quick, task), ["b", 2], {})
-    headers = messages.headers_of(take(quick).payload)
+    headers = message_codec.headers_of(take(quick).payload)
     assert (headers["relevo"]["tags"], headers["relevo"]["unique"]["key"]) == (["mine"], key)
 
 
@@ -333,7 +333,7 @@ class TestOneDispatch:
         job = take(quick)
         message = json.loads(job.payload)
         message["headers"]["retries"] = 1
-        assert messages.new_job("q", message).unique_key is None
+        assert message_codec.new_job("q", message).unique_key is None
 
     def test_run_in_place_it_has_none(self, quick):
         task = defined(quick)
@@ -343,12 +343,12 @@ class TestOneDispatch:
     @pytest.mark.parametrize("said", [7, [], {"key": 7}, {"key": ""}, {"key": "x" * 256}, {"key": None}])
     def test_what_a_stranger_says_of_it_counts_as_not_said(self, said):
         message = {"headers": {"id": "1", "relevo": {"unique": said}}, "properties": {}}
-        assert messages.new_job("q", message).unique_key is None
+        assert message_codec.new_job("q", message).unique_key is None
 
     @pytest.mark.parametrize("lasting", ["60", -1, 0, True, float("inf"), float("nan")])
     def test_nor_does_a_time_that_is_none(self, lasting):
         message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", "for": lasting}}}, "properties": {}}
-        made = messages.new_job("q", message)
+        made = message_codec.new_job("q", message)
         assert (made.unique_key, made.unique_for) == ("k", None)
 
 

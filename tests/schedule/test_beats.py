@@ -8,7 +8,7 @@ import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.errors import DriverUnavailableError
 from relevo.dispatch.delivery import delivery_of
 from relevo.schedule import operations, claim
@@ -275,7 +275,7 @@ def test_a_job_knows_for_which_tick_it_is(small):
     beat = small.beat(**hourly(catch_up="all"))
     entry, run = beat.schedule["hourly"], small.runs()[0]
     made = claim.sending(entry, run, ([], {}))
-    headers = messages.headers_of(made.payload)
+    headers = message_codec.headers_of(made.payload)
     assert (headers["schedule_entry"], headers["schedule_due"]) == ("hourly", at("03-01 13:00"))
 
 

@@ -13,7 +13,7 @@ from relevo.dashboard import job_context, formatting, broker_jobs
 from relevo.dashboard.pages.failed import told_of
 from relevo.dashboard.handlers import Page
 from relevo.dashboard.broker_jobs import Waiting
-from relevo.drivers import messages
+from relevo.drivers import message_codec
 from relevo.errors import DriverError, OptionError
 from relevo.operations import retry
 from relevo.job import redaction
@@ -130,7 +130,7 @@ def steps(
     """What happened, newest first."""
     found: list[Step] = []
     with suppress(Exception):  # a stranger's message may say nothing of when it was put
-        found.append(Step(float(messages.loads(payload)["properties"]["due_at"]), "Could run"))
+        found.append(Step(float(message_codec.loads(payload)["properties"]["due_at"]), "Could run"))
     for job in failures:
         for error in job.errors:
             with suppress(KeyError, TypeError, ValueError):

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from relevo import clock as local
 from relevo.database.connections import Connections
 from relevo.database.schema import create_schema, drop_schema
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import (
     Bell,
     Binding,
@@ -68,7 +68,7 @@ class DatabaseDriver(Pausing):
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs_: Sequence[NewJob]) -> list[Placed]:
-        checks.jobs(jobs_)
+        validation.jobs(jobs_)
         if not jobs_:
             return []
         now = self.now()
@@ -82,10 +82,10 @@ class DatabaseDriver(Pausing):
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
     ) -> list[ReservedJob]:
-        checks.queues(queues)
-        checks.count("limit", limit)
-        checks.lasting("lease", lease)
-        checks.name("by", by)
+        validation.queues(queues)
+        validation.count("limit", limit)
+        validation.lasting("lease", lease)
+        validation.name("by", by)
         if not queues or not limit:
             self.ack(done)
             return []
@@ -130,7 +130,7 @@ class DatabaseDriver(Pausing):
         return self._brief(claim, len(done))
 
     def extend(self, leases_: Sequence[Lease], lease: float) -> list[Lease]:
-        checks.lasting("lease", lease)
+        validation.lasting("lease", lease)
         until = self.now() + lease
         work = lambda connection: leases.extend(connection, leases_, until)  # noqa: E731
         return self._brief(work, len(leases_)) if leases_ else []
@@ -141,9 +141,9 @@ class DatabaseDriver(Pausing):
     def release(
         self, leases_: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
-        checks.delay(delay)
-        checks.text("payload", payload or "")
-        checks.count("attempts", attempts or 0)
+        validation.delay(delay)
+        validation.text("payload", payload or "")
+        validation.count("attempts", attempts or 0)
         if not leases_:
             return 0
         now = self.now()
@@ -167,19 +167,19 @@ class DatabaseDriver(Pausing):
     # --- looking and mending ----------------------------------------------------------------------------------------
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(dict.fromkeys(ids))
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         return self.connections.write(lambda connection: jobs.drop(connection, wanted)) if wanted else 0
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted, now = list(dict.fromkeys(ids)), self.now()
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         hastened = self.connections.write(lambda connection: jobs.hasten(connection, wanted, now)) if wanted else 0
         self.ringer.ring()
         return hastened
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
-        checks.queues([queue])
-        checks.texts("but", but)
+        validation.queues([queue])
+        validation.texts("but", but)
         self.connections.write(lambda connection: fair.forget(connection, queue))
         total, portion = 0, jobs.BATCH
         while portion == jobs.BATCH:
@@ -189,18 +189,18 @@ class DatabaseDriver(Pausing):
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
-        checks.name("mailbox", mailbox)
-        checks.bindings(bindings)
-        checks.lasting("ttl", ttl)
+        validation.name("mailbox", mailbox)
+        validation.bindings(bindings)
+        validation.lasting("ttl", ttl)
         now = self.now()
         self.connections.write(lambda connection: mailboxes.subscribe(connection, mailbox, bindings, now, ttl))
 
     def unsubscribe(self, mailbox: str) -> None:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         self.connections.write(lambda connection: mailboxes.unsubscribe(connection, mailbox))
 
     def broadcast(self, messages: Sequence[Broadcast]) -> bool:
-        checks.broadcasts(messages)
+        validation.broadcasts(messages)
         if not messages:
             return False
         now = self.now()
@@ -217,7 +217,7 @@ class DatabaseDriver(Pausing):
             self.connections.write(lambda connection: mailboxes.trim(connection, now))
 
     def receive(self, mailbox: str) -> list[Broadcast]:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         now = self.now()
         if not self.connections.read(lambda connection: mailboxes.is_worth_opening(connection, mailbox, now)):
             return []
@@ -225,7 +225,7 @@ class DatabaseDriver(Pausing):
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
-        checks.queues(queues)  # a bell here rings for every queue
+        validation.queues(queues)  # a bell here rings for every queue
         return bells.bell_of(self.name, self.connections.engine, lambda: self._dues.next - self.now())
 
     def now(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from relevo.database.connections import Connections
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
 from relevo.drivers.database import jobs, peek
 
@@ -22,28 +22,28 @@ class Looking(Driver):
         return self.connections.read(peek.queues)
 
     def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
+        validation.queues([queue])
         now = self.now()
         return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
+        validation.queues([queue])
+        validation.count("limit", limit)
         now = self.now()
         return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         return self.connections.read(lambda connection: peek.find(connection, wanted, now))
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
-        checks.cursor(after)
-        checks.portion("limit", limit)
+        validation.cursor(after)
+        validation.portion("limit", limit)
         now, number = self.now(), min(int(after or 0), HIGHEST)
         return self.connections.read(lambda connection: peek.scan(connection, number, limit, now))
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
-        checks.holding(wanted, lease, by)
+        validation.holding(wanted, lease, by)
         return self.connections.write(lambda connection: jobs.hold(connection, wanted, now, now + lease, by))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import Lease
 from relevo.drivers.database import pauses, suspensions
 from relevo.drivers.database.bells import Ringer
@@ -18,12 +18,12 @@ class Pausing(Looking):
     ringer: Ringer
 
     def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
+        validation.queues([queue])
+        validation.instant("until", until or 0)
         self.connections.write(lambda connection: pauses.pause(connection, queue, until))
 
     def resume(self, queue: str) -> None:
-        checks.queues([queue])
+        validation.queues([queue])
         self.connections.write(lambda connection: pauses.resume(connection, queue))
         self.ringer.ring()
 
@@ -32,13 +32,13 @@ class Pausing(Looking):
         return self.connections.read(lambda connection: pauses.paused(connection, now))
 
     def suspend(self, what: str, until: float | None = None) -> None:
-        checks.suspension(what, until)
+        validation.suspension(what, until)
         self.connections.write(lambda connection: suspensions.suspend(connection, what, until))
         # Those that are parked to another end come back, and are parked anew.
         self._unpark(what, UNTIL_LIFTED if until is None else until)
 
     def lift(self, what: str) -> None:
-        checks.suspension(what)
+        validation.suspension(what)
         now = self.now()
         self.connections.write(lambda connection: suspensions.end(connection, what, now))
         self._unpark(what, None)
@@ -52,12 +52,12 @@ class Pausing(Looking):
         return {what: until for what, until in every.items() if what not in over}
 
     def park(self, leases: Sequence[Lease], what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         now = self.now()
         return self.connections.write(lambda c: suspensions.park(c, leases, what, now)) if leases else 0
 
     def parked(self, what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         return self.connections.read(lambda connection: suspensions.count(connection, what))
 
     def _unpark(self, what: str, but: float | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from relevo import clock
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import (
     Bell,
     Binding,
@@ -65,7 +65,7 @@ class MemoryDriver(Pausing):
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
-        checks.jobs(jobs)
+        validation.jobs(jobs)
         with self._lock:
             self._changes += 1
             return self._jobs.put(jobs, self.now())
@@ -73,10 +73,10 @@ class MemoryDriver(Pausing):
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
     ) -> list[ReservedJob]:
-        checks.queues(queues)
-        checks.count("limit", limit)
-        checks.lasting("lease", lease)
-        checks.name("by", by)
+        validation.queues(queues)
+        validation.count("limit", limit)
+        validation.lasting("lease", lease)
+        validation.name("by", by)
         with self._lock:
             now = self.now()
             self._jobs.forget(self._jobs.held(done))
@@ -84,7 +84,7 @@ class MemoryDriver(Pausing):
             return [job.take(now + lease, by) for job in self._jobs.next(queues, limit, now)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
-        checks.lasting("lease", lease)
+        validation.lasting("lease", lease)
         with self._lock:
             jobs = self._jobs.held(leases)
             for job in jobs:
@@ -99,9 +99,9 @@ class MemoryDriver(Pausing):
     def release(
         self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
-        checks.delay(delay)
-        checks.text("payload", payload or "")
-        checks.count("attempts", attempts or 0)
+        validation.delay(delay)
+        validation.text("payload", payload or "")
+        validation.count("attempts", attempts or 0)
         with self._lock:
             self._changes += 1
             jobs = self._jobs.held(leases)
@@ -133,33 +133,33 @@ class MemoryDriver(Pausing):
             return self._jobs.queues()
 
     def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
+        validation.queues([queue])
         with self._lock:
             return self._jobs.sizes(queue, self.now())
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
+        validation.queues([queue])
+        validation.count("limit", limit)
         with self._lock:
             return [job.view(state) for job in self._jobs.first(queue, state, limit, self.now())]
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted = set(ids)
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         with self._lock:
             now = self.now()
             return [job.view(job.state(now)) for job in self._jobs.named(wanted)]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
-        checks.cursor(after)
-        checks.portion("limit", limit)
+        validation.cursor(after)
+        validation.portion("limit", limit)
         with self._lock:
             now, page = self.now(), self._jobs.after(int(after or 0), limit)
             return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(page) == limit else ""
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted = set(ids)
-        checks.holding(wanted, lease, by)
+        validation.holding(wanted, lease, by)
         with self._lock:
             now = self.now()
             free = [(job, job.view(job.state(now))) for job in self._jobs.named(wanted) if job.token is None]
@@ -167,50 +167,50 @@ class MemoryDriver(Pausing):
 
     def delete(self, ids: Iterable[str]) -> int:
         wanted = set(ids)
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         with self._lock:
             return self._jobs.forget(self._jobs.named(wanted))
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted = set(ids)
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         with self._lock:
             self._changes += 1
             return self._jobs.hasten(wanted, self.now())
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
-        checks.queues([queue])
-        checks.texts("but", but)
+        validation.queues([queue])
+        validation.texts("but", but)
         with self._lock:
             return self._jobs.clear(queue, but)
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
-        checks.name("mailbox", mailbox)
-        checks.bindings(bindings)
-        checks.lasting("ttl", ttl)
+        validation.name("mailbox", mailbox)
+        validation.bindings(bindings)
+        validation.lasting("ttl", ttl)
         with self._lock:
             self._mailboxes.subscribe(mailbox, bindings, ttl, self.now())
 
     def unsubscribe(self, mailbox: str) -> None:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         with self._lock:
             self._mailboxes.unsubscribe(mailbox)
 
     def broadcast(self, messages: Sequence[Broadcast]) -> bool:
-        checks.broadcasts(messages)
+        validation.broadcasts(messages)
         with self._lock:
             self._changes += 1
             return self._mailboxes.broadcast(messages, self.now())
 
     def receive(self, mailbox: str) -> list[Broadcast]:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         with self._lock:
             return self._mailboxes.receive(mailbox, self.now())
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
-        checks.queues(queues)
+        validation.queues(queues)
         return MemoryBell(lambda: self._changes, self.now, self._came_due)
 
     def _came_due(self, since: float, now: float) -> bool:

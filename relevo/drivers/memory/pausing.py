@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import Driver, Lease
 from relevo.drivers.memory.jobs import Jobs
 from relevo.drivers.values import UNTIL_LIFTED
@@ -19,13 +19,13 @@ class Pausing(Driver):
     _changes: int
 
     def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
+        validation.queues([queue])
+        validation.instant("until", until or 0)
         with self._lock:
             self._jobs.pause(queue, until)
 
     def resume(self, queue: str) -> None:
-        checks.queues([queue])
+        validation.queues([queue])
         with self._lock:
             self._changes += 1
             self._jobs.resume(queue)
@@ -35,14 +35,14 @@ class Pausing(Driver):
             return self._jobs.paused(self.now())
 
     def suspend(self, what: str, until: float | None = None) -> None:
-        checks.suspension(what, until)
+        validation.suspension(what, until)
         with self._lock:
             self._changes += 1
             self._jobs.unpark(what, UNTIL_LIFTED if until is None else until, self.now())
             self._jobs.suspended[what] = until
 
     def lift(self, what: str) -> None:
-        checks.suspension(what)
+        validation.suspension(what)
         with self._lock:
             self._changes += 1
             self._jobs.lift(what, self.now())
@@ -55,12 +55,12 @@ class Pausing(Driver):
             return dict(every)
 
     def park(self, leases: Sequence[Lease], what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         with self._lock:
             self._changes += 1
             return self._jobs.park(self._jobs.held(leases), what, self.now())
 
     def parked(self, what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         with self._lock:
             return len(self._jobs.parked(what))

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from redis import Redis
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import (
     Bell,
     Binding,
@@ -71,7 +71,7 @@ class RedisDriver(Pausing):
 
     # --- jobs -------------------------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
-        checks.jobs(jobs)
+        validation.jobs(jobs)
         if not jobs:
             return []
         request = self._puts.number_of([(job.queue, job.id) for job in jobs])
@@ -87,10 +87,10 @@ class RedisDriver(Pausing):
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
     ) -> list[ReservedJob]:
-        checks.queues(queues)
-        checks.count("limit", limit)
-        checks.lasting("lease", lease)
-        checks.name("by", by)
+        validation.queues(queues)
+        validation.count("limit", limit)
+        validation.lasting("lease", lease)
+        validation.name("by", by)
         self._reservations.put_back()
         token = uuid4().hex[:20] + "."
         lists = [text for queue in queues for text in (queue, *self.keys.counted(queue))]
@@ -105,7 +105,7 @@ class RedisDriver(Pausing):
         return [views.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
-        checks.lasting("lease", lease)
+        validation.lasting("lease", lease)
         lost = {token.decode() for token in self._run("extend", number(lease), *pairs(leases))} if leases else set()
         return [held for held in leases if held.token in lost]
 
@@ -115,9 +115,9 @@ class RedisDriver(Pausing):
     def release(
         self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
     ) -> int:
-        checks.delay(delay)
-        checks.text("payload", payload or "")
-        checks.count("attempts", attempts or 0)
+        validation.delay(delay)
+        validation.text("payload", payload or "")
+        validation.count("attempts", attempts or 0)
         if not leases:
             return 0
         count = "" if attempts is None else attempts
@@ -147,41 +147,41 @@ class RedisDriver(Pausing):
     # --- looking and mending ----------------------------------------------------------------------------------------
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         return sum(int(self._run("delete", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         return sum(int(self._run("hasten", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
-        checks.queues([queue])
-        checks.texts("but", but)
+        validation.queues([queue])
+        validation.texts("but", but)
         return self._portions("clear", queue, len(but), *but, *self.keys.kombu(queue))
 
     # --- broadcasts -------------------------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
-        checks.name("mailbox", mailbox)
-        checks.bindings(bindings)
-        checks.lasting("ttl", ttl)
+        validation.name("mailbox", mailbox)
+        validation.bindings(bindings)
+        validation.lasting("ttl", ttl)
         self._mailboxes.subscribe(mailbox, bindings, ttl)
 
     def unsubscribe(self, mailbox: str) -> None:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         self._mailboxes.unsubscribe(mailbox)
 
     def broadcast(self, messages: Sequence[Broadcast]) -> bool:
-        checks.broadcasts(messages)
+        validation.broadcasts(messages)
         return self._mailboxes.broadcast(messages)
 
     def receive(self, mailbox: str) -> list[Broadcast]:
-        checks.name("mailbox", mailbox)
+        validation.name("mailbox", mailbox)
         return self._mailboxes.receive(mailbox)
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
-        checks.queues(queues)
+        validation.queues(queues)
         return RedisBell(self.pool, self.keys, queues, lambda: self._next_due - time.monotonic())
 
     def now(self) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 from redis import Redis
 
-from relevo.drivers import checks, messages
+from relevo.drivers import validation, message_codec
 from relevo.drivers.contract import NewJob
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.scripts import Scripts, number
@@ -66,10 +66,10 @@ class Foreign:
     def _unacked(self, tag: bytes, held: bytes) -> list[Any]:
         """What `adopt_unacked.lua` takes of one message; nothing if it is unreadable."""
         try:
-            message, exchange, routing_key = messages.loads(text(held))
-            payload = messages.dumps(message)
+            message, exchange, routing_key = message_codec.loads(text(held))
+            payload = message_codec.dumps(message)
             queue = self._queue(str(exchange or ""), str(routing_key or ""))
-            checks.queues([queue])
+            validation.queues([queue])
         except Exception as error:  # noqa: BLE001  whatever an entry does to its reader, the others are adopted
             logger.warning("unacked message %r can't be read and stays where it is: %s", tag, error)
             return []
@@ -96,8 +96,8 @@ def unacked_keys(options: Mapping[str, Any]) -> tuple[str, str]:
 
 def _job(queue: str, payload: str, step: int) -> NewJob:
     try:
-        job = messages.new_job(queue, messages.loads(payload))
-        checks.jobs([job])
+        job = message_codec.new_job(queue, message_codec.loads(payload))
+        validation.jobs([job])
     except Exception:  # noqa: BLE001  a stranger's message; whoever reserves it says what is wrong with it
         return NewJob(queue, payload, str(uuid.uuid4()), priority=step)
     return job

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import uuid4
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
 from relevo.drivers.redis import views
 from relevo.drivers.redis.keys import Keys
@@ -28,30 +28,30 @@ class Looking(Driver):
         return sorted(name.decode() for name in self._run("queues"))
 
     def sizes(self, queue: str) -> Sizes:
-        checks.queues([queue])
+        validation.queues([queue])
         pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
         return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
-        checks.queues([queue])
-        checks.count("limit", limit)
+        validation.queues([queue])
+        validation.count("limit", limit)
         answer = self._run("peek", queue, state.value, limit)
         return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted = list(dict.fromkeys(ids))
-        checks.names("id", wanted)
+        validation.names("id", wanted)
         return [view for portion in _portions(wanted) for view in views.every(self._run("find", *portion))]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
-        checks.cursor(after)
-        checks.portion("limit", limit)
+        validation.cursor(after)
+        validation.portion("limit", limit)
         following, *answer = self._run("scan", after or "0", limit)
         return views.every(answer), "" if following == b"0" else following.decode()
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
-        checks.holding(wanted, lease, by)
+        validation.holding(wanted, lease, by)
         answers = (self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted))
         return [job for answer in answers for job in views.held(answer, token)]
 

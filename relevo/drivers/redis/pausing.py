@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from relevo.drivers import checks
+from relevo.drivers import validation
 from relevo.drivers.contract import Lease
 from relevo.drivers.redis.looking import PORTION, Looking
 from relevo.drivers.redis.scripts import number, pairs
@@ -21,24 +21,24 @@ class Pausing(Looking):
     _do: Callable[..., Any]
 
     def pause(self, queue: str, until: float | None = None) -> None:
-        checks.queues([queue])
-        checks.instant("until", until or 0)
+        validation.queues([queue])
+        validation.instant("until", until or 0)
         self._do(self.client.hset, self.keys.plain("paused"), queue, _end(until))
 
     def resume(self, queue: str) -> None:
-        checks.queues([queue])
+        validation.queues([queue])
         self._run("resume", queue)
 
     def paused(self) -> dict[str, float | None]:
         return _running(self._ends("paused"), self.now())
 
     def suspend(self, what: str, until: float | None = None) -> None:
-        checks.suspension(what, until)
+        validation.suspension(what, until)
         while self._run("suspend", what, _end(until), number(UNTIL_LIFTED), PORTION) >= PORTION:
             pass
 
     def lift(self, what: str) -> None:
-        checks.suspension(what)
+        validation.suspension(what)
         while self._run("lift", what, PORTION) >= PORTION:
             pass
 
@@ -50,11 +50,11 @@ class Pausing(Looking):
         return running
 
     def park(self, leases: Sequence[Lease], what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         return int(self._run("park", what, number(UNTIL_LIFTED), *pairs(leases))) if leases else 0
 
     def parked(self, what: str) -> int:
-        checks.suspension(what)
+        validation.suspension(what)
         return int(self._do(self.client.zcard, self.keys.named("parked", what)))
 
     def _ends(self, key: str) -> dict[str, float | None]:
