@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from relevo.drivers import driver_for
-from relevo.drivers.database import bells
-from relevo.drivers.database.filewatch import FileWatch
+from relevo.drivers.database import notifier
+from relevo.drivers.database.file_watcher import FileWatch
 from tests.contract.given import put, take
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -39,7 +39,7 @@ def bell(driver):
 def hear_out(bell):
     """Hear until it is quiet: how often that took."""
     times = 1
-    while bell.hear() or bell.interval < bells.SQLITE_NET:
+    while bell.hear() or bell.interval < notifier.SQLITE_NET:
         times += 1
         assert times < 100
     return times
@@ -78,11 +78,11 @@ def test_without_a_file_it_hears_nothing(path):
 @linux
 def test_an_idle_bell_waits_for_the_file_and_looks_by_the_clock_after_a_write(driver, bell):
     assert bell.fileno() is not None
-    assert bell.interval == bells.SQLITE_NET
+    assert bell.interval == notifier.SQLITE_NET
     put(driver, "a")
     assert bell.hear()
     assert bell.fileno() is None
-    assert bell.interval == bells.SQLITE_FIRST
+    assert bell.interval == notifier.SQLITE_FIRST
     assert 2 < hear_out(bell) < 10
     assert bell.fileno() is not None
 
@@ -92,13 +92,13 @@ def test_a_file_that_others_write_to_all_the_time_is_looked_at_by_the_clock(driv
     for number in range(20):
         put(driver, str(number))
         assert bell.hear()
-    assert (bell.fileno(), bell.interval) == (None, bells.SQLITE_INTERVAL)
+    assert (bell.fileno(), bell.interval) == (None, notifier.SQLITE_INTERVAL)
 
 
 def test_without_a_watch_it_looks_by_the_clock(driver, bell, monkeypatch):
     bell._watch.close()
     monkeypatch.setattr(bell._watch, "open", lambda: None)
-    assert (bell.fileno(), bell.interval) == (None, bells.SQLITE_INTERVAL)
+    assert (bell.fileno(), bell.interval) == (None, notifier.SQLITE_INTERVAL)
     put(driver, "a")
     assert bell.hear()
 

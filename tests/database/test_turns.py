@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import func, select
 
 from relevo.drivers import driver_for
-from relevo.drivers.database import fair
-from relevo.drivers.database.table import turns
+from relevo.drivers.database import fair_queue
+from relevo.drivers.database.tables import turns
 from tests.contract.given import ids, job, take
 
 KEYS = 60
@@ -15,7 +15,7 @@ KEYS = 60
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    monkeypatch.setattr(fair, "TIDY", 1.0)
+    monkeypatch.setattr(fair_queue, "TIDY", 1.0)
     driver = driver_for(f"sqlite:///{tmp_path}/broker.db")
     driver.create_schema()
     yield driver

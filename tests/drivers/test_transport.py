@@ -11,7 +11,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
 from relevo.transport import channel, fetcher, work_limits, transport
-from relevo.drivers.database.bells import SqliteBell
+from relevo.drivers.database.notifier import SqliteBell
 from relevo.worker import event_dispatcher
 from tests.waiting import LONG, eventually
 

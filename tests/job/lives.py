@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers import driver_for, message_codec
-from relevo.drivers.database.table import jobs as jobs_table
+from relevo.drivers.database.tables import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
 from relevo.engine import make_engine
 from relevo.job import membership

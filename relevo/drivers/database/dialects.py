@@ -22,7 +22,7 @@ from relevo import clock
 from relevo.drivers.contract import Lease
 from relevo.drivers.database import leases, pauses
 from relevo.drivers.database.statements import statement
-from relevo.drivers.database.table import jobs
+from relevo.drivers.database.tables import jobs
 
 _Rows = Sequence[Row[Any]]
 

@@ -30,9 +30,9 @@ from relevo.drivers.contract import (
     Placed,
     ReservedJob,
 )
-from relevo.drivers.database import bells, fair, jobs, leases, mailboxes
+from relevo.drivers.database import notifier, fair_queue, jobs, leases, mailboxes
 from relevo.drivers.database.dialects import DIALECTS, Dialect
-from relevo.drivers.database.dues import Dues
+from relevo.drivers.database.stager import Dues
 from relevo.drivers.database.pausing import Pausing
 from relevo.drivers.database.server_clock import ServerClock
 
@@ -51,7 +51,7 @@ class DatabaseDriver(Pausing):
         self.name = self.dialect.name
         self._clock = clock or self._broker_clock()
         self._dues = Dues(self.dialect)
-        self.ringer = bells.Ringer(self.connections)
+        self.ringer = notifier.Ringer(self.connections)
         self._trimmed = float("-inf")
         self._is_idle = False
 
@@ -180,7 +180,7 @@ class DatabaseDriver(Pausing):
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         validation.queues([queue])
         validation.texts("but", but)
-        self.connections.write(lambda connection: fair.forget(connection, queue))
+        self.connections.write(lambda connection: fair_queue.forget(connection, queue))
         total, portion = 0, jobs.BATCH
         while portion == jobs.BATCH:
             portion = self.connections.write(lambda connection: jobs.clear(connection, queue, but))
@@ -226,7 +226,7 @@ class DatabaseDriver(Pausing):
     # --- housekeeping -----------------------------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         validation.queues(queues)  # a bell here rings for every queue
-        return bells.bell_of(self.name, self.connections.engine, lambda: self._dues.next - self.now())
+        return notifier.bell_of(self.name, self.connections.engine, lambda: self._dues.next - self.now())
 
     def now(self) -> float:
         return self._clock()

@@ -12,12 +12,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, text, update
 
 from relevo.drivers.contract import Conflict, HeldJob, Lease, NewJob, Placed, ReservedJob
-from relevo.drivers.database import fair
+from relevo.drivers.database import fair_queue
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
 from relevo.drivers.database.leases import FREE, as_it_stood, chunks
-from relevo.drivers.database.peek import state_of, view
+from relevo.drivers.database.queries import state_of, view
 from relevo.drivers.database.statements import insert_if_new, statement
-from relevo.drivers.database.table import jobs
+from relevo.drivers.database.tables import jobs
 
 # The most that one sweep moves, so that none holds the table for long.
 BATCH = 1000
@@ -48,7 +48,7 @@ def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> li
     for start in range(0, len(new), MOST_INSERTED):
         rows = [_row(job, now) for job in new[start : start + MOST_INSERTED]]
         keyed = [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
-        fair.put(connection, keyed)
+        fair_queue.put(connection, keyed)
         connection.execute(insert(jobs), keyed)
     return [Placed(job.id, created=True) for job in new]
 
@@ -69,7 +69,7 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
         connection.execute(update(jobs).where(old).values(unique_key=None))
     row = _row(job, now)
     if job.fair_key is not None and connection.execute(holder).scalar() is None:
-        fair.put(connection, [row])  # a turn is for who is put
+        fair_queue.put(connection, [row])  # a turn is for who is put
     while not insert_if_new(connection, jobs, row):
         if job.on_conflict is not Conflict.KEEP and (replaced := _replace(connection, job, now)) is not None:
             return Placed(replaced, created=False, replaced=True)
@@ -148,8 +148,8 @@ def mature(connection: Connection, dialect: Dialect, now: float) -> int:
     if ids:
         connection.execute(update(jobs).where(jobs.c.id.in_(ids), jobs.c.state == "delayed").values(state="pending"))
     if len(ids) < len(due):
-        fair.mature(connection, [row for row in due if row.fair_key is not None])
-    fair.adopt(connection)
+        fair_queue.mature(connection, [row for row in due if row.fair_key is not None])
+    fair_queue.adopt(connection)
     return len(due)
 
 
@@ -185,7 +185,7 @@ def drop(connection: Connection, ids: Iterable[str]) -> int:
 
 def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
     delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
-    due_now = update(jobs).where(delayed).values(state=fair.DUE, available_at=now)
+    due_now = update(jobs).where(delayed).values(state=fair_queue.DUE, available_at=now)
     return sum(connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount for portion in chunks(ids))
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, select, update
 
 from relevo.drivers.contract import Lease
-from relevo.drivers.database.table import jobs
+from relevo.drivers.database.tables import jobs
 
 # A statement names at most so many jobs.
 MOST = 1000

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from relevo.database.connections import Connections
 from relevo.drivers import validation
 from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
-from relevo.drivers.database import jobs, peek
+from relevo.drivers.database import jobs, queries
 
 # The highest number a row can have.
 HIGHEST = 2**63 - 1
@@ -19,29 +19,29 @@ class Looking(Driver):
     connections: Connections
 
     def queues(self) -> list[str]:
-        return self.connections.read(peek.queues)
+        return self.connections.read(queries.queues)
 
     def sizes(self, queue: str) -> Sizes:
         validation.queues([queue])
         now = self.now()
-        return self.connections.read(lambda connection: peek.sizes(connection, queue, now))
+        return self.connections.read(lambda connection: queries.sizes(connection, queue, now))
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
         validation.queues([queue])
         validation.count("limit", limit)
         now = self.now()
-        return self.connections.read(lambda connection: peek.peek(connection, queue, state, limit, now))
+        return self.connections.read(lambda connection: queries.peek(connection, queue, state, limit, now))
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
         validation.names("id", wanted)
-        return self.connections.read(lambda connection: peek.find(connection, wanted, now))
+        return self.connections.read(lambda connection: queries.find(connection, wanted, now))
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
         validation.portion("limit", limit)
         now, number = self.now(), min(int(after or 0), HIGHEST)
-        return self.connections.read(lambda connection: peek.scan(connection, number, limit, now))
+        return self.connections.read(lambda connection: queries.scan(connection, number, limit, now))
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, now = list(dict.fromkeys(ids)), self.now()

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, join, s
 
 from relevo.drivers.contract import Binding, Broadcast
 from relevo.drivers.database.statements import insert_if_new
-from relevo.drivers.database.table import bindings, broadcasts, mailboxes
+from relevo.drivers.database.tables import bindings, broadcasts, mailboxes
 
 # A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write would wake
 # everybody who listens for one, which reads, which writes.

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, text
 from relevo import servers
 from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
-from relevo.drivers.database.filewatch import FileWatch
+from relevo.drivers.database.file_watcher import FileWatch
 from relevo.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 

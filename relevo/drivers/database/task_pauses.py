@@ -12,9 +12,9 @@ from itertools import groupby
 from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
 
 from relevo.drivers.contract import Lease
-from relevo.drivers.database import fair, leases
+from relevo.drivers.database import fair_queue, leases
 from relevo.drivers.database.statements import insert_if_new
-from relevo.drivers.database.table import jobs, parked, suspensions
+from relevo.drivers.database.tables import jobs, parked, suspensions
 from relevo.drivers.values import UNTIL_LIFTED
 
 # The most that are made due in one transaction.
@@ -62,7 +62,7 @@ def unpark(connection: Connection, what: str, but: float | None, now: float) -> 
         still = and_(jobs.c.id.in_([row.job_key for row in group]), jobs.c.available_at == until)
         due = update(jobs).where(still, jobs.c.available_at > now)
         # One that somebody holds by its id is due when it is let go.
-        connection.execute(due.values(state=case((jobs.c.state == "reserved", "reserved"), else_=fair.DUE),
+        connection.execute(due.values(state=case((jobs.c.state == "reserved", "reserved"), else_=fair_queue.DUE),
                                       available_at=now))  # fmt: skip
     if rows:
         connection.execute(delete(parked).where(parked.c.job_key.in_([row.job_key for row in rows])))

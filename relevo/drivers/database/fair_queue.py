@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, update
 
 from relevo.drivers.database.statements import insert_if_new
-from relevo.drivers.database.table import jobs, turns
+from relevo.drivers.database.tables import jobs, turns
 
 #: Whatever is smaller is a turn, and no instant.
 TURNS = 1e9

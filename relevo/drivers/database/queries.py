@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, union_all
 
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, JobView, Sizes, State
-from relevo.drivers.database import fair
+from relevo.drivers.database import fair_queue
 from relevo.drivers.database.leases import chunks
 from relevo.drivers.database.statements import statement
-from relevo.drivers.database.table import jobs
+from relevo.drivers.database.tables import jobs
 
 _PRIORITIES = range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
 _IN_TURN = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
@@ -49,7 +49,7 @@ def _oldest(connection: Connection, queue: str) -> float | None:
         for priority in _PRIORITIES
     )).subquery()  # fmt: skip
     first: float | None = connection.execute(select(func.min(firsts.c.at))).scalar()
-    return fair.oldest(connection, queue) if first is not None and first < fair.TURNS else first
+    return fair_queue.oldest(connection, queue) if first is not None and first < fair_queue.TURNS else first
 
 
 def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
@@ -109,7 +109,7 @@ def _by_priority(rows: Select[Any], limit: int) -> Any:
 
 def view(row: Row[Any], state: State) -> JobView:
     """A row as the contract shows it."""
-    since = row.fair_since if row.available_at < fair.TURNS else row.available_at
+    since = row.fair_since if row.available_at < fair_queue.TURNS else row.available_at
     return JobView(
         id=row.job_id, queue=row.queue, state=state, payload=row.payload, priority=row.priority,
         attempts=row.attempts, rescues=row.rescues, available_at=since, reserved_until=row.reserved_until,
