@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
-from relevo.drivers.redis import bell as redis_bell
+from relevo.drivers.redis import notifier as redis_bell
 from tests.contract.given import put, take, take_one
 from tests.waiting import eventually, readable
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import redis
 
-from relevo.drivers.redis import requests
+from relevo.drivers.redis import idempotency
 from relevo.errors import DriverUnavailableError
 from tests.contract.given import counts, ids, job, put, take, take_one
 
@@ -97,7 +97,7 @@ def test_what_was_taken_without_an_answer_is_put_back_and_no_attempt_is_counted(
 def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, lose, monkeypatch):
     # Given a reservation that is lost before the server has seen it
     put(driver, "a")
-    monkeypatch.setattr(requests, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(idempotency, "LOOK_AGAIN", 0.0)
     driver._reservations.lost("late.", ["default"])
     assert ids(take(other, "none")) == ids(take(driver, "none")) == []
 

@@ -24,14 +24,14 @@ from relevo.drivers.contract import (
     Placed,
     ReservedJob,
 )
-from relevo.drivers.redis import mailboxes, views
-from relevo.drivers.redis.bell import RedisBell
-from relevo.drivers.redis.connect import pool_for
-from relevo.drivers.redis.foreign import Foreign, unacked_keys
+from relevo.drivers.redis import mailboxes, replies
+from relevo.drivers.redis.notifier import RedisBell
+from relevo.drivers.redis.connection import pool_for
+from relevo.drivers.redis.kombu_lists import Foreign, unacked_keys
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.looking import PORTION
 from relevo.drivers.redis.pausing import Pausing
-from relevo.drivers.redis.requests import Puts, Reservations
+from relevo.drivers.redis.idempotency import Puts, Reservations
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
 # How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is ten.
@@ -82,7 +82,7 @@ class RedisDriver(Pausing):
         one = len(portions) == 1
         answers = [self._run("put", *portions[0])] if one else self._scripts.run_all("put", portions)
         self._puts.answered()
-        return [placed for answer in answers for placed in views.placed(answer)]
+        return [placed for answer in answers for placed in replies.placed(answer)]
 
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
@@ -102,7 +102,7 @@ class RedisDriver(Pausing):
         self._next_due = time.monotonic() + float(answer[0]) if answer[0] else float("inf")
         if answer[1] and limit > 0 and self._foreign.adopt(queues):
             self._next_due = 0.0  # they are in the queue now; the next look takes them
-        return [views.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
+        return [replies.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
         validation.lasting("lease", lease)

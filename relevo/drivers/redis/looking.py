@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from relevo.drivers import validation
 from relevo.drivers.contract import Driver, HeldJob, JobView, Sizes, State
-from relevo.drivers.redis import views
+from relevo.drivers.redis import replies
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.scripts import number
 
@@ -36,24 +36,24 @@ class Looking(Driver):
         validation.queues([queue])
         validation.count("limit", limit)
         answer = self._run("peek", queue, state.value, limit)
-        return [views.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
+        return [replies.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted = list(dict.fromkeys(ids))
         validation.names("id", wanted)
-        return [view for portion in _portions(wanted) for view in views.every(self._run("find", *portion))]
+        return [view for portion in _portions(wanted) for view in replies.every(self._run("find", *portion))]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
         validation.portion("limit", limit)
         following, *answer = self._run("scan", after or "0", limit)
-        return views.every(answer), "" if following == b"0" else following.decode()
+        return replies.every(answer), "" if following == b"0" else following.decode()
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
         validation.holding(wanted, lease, by)
         answers = (self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted))
-        return [job for answer in answers for job in views.held(answer, token)]
+        return [job for answer in answers for job in replies.held(answer, token)]
 
 
 def _portions(wanted: list[str]) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from relevo.drivers.redis.connect import translated
+from relevo.drivers.redis.connection import translated
 from relevo.drivers.redis.keys import Keys, lua_prelude
 from relevo.errors import DriverUnavailableError
 

@@ -22,7 +22,7 @@ from relevo.drivers import validation, message_codec
 from relevo.drivers.contract import NewJob
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.scripts import Scripts, number
-from relevo.drivers.redis.views import text
+from relevo.drivers.redis.replies import text
 
 logger = logging.getLogger(__name__)
 
