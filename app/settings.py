@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relevo import config, environment
+from relevo import config
+from relevo.config import environment
 from relevo.config import Settings
-from relevo.environment import Environment, expected, expected_url
+from relevo.config.environment import Environment, expected, expected_url
 from relevo.errors import SettingsError, did_you_mean
 
 NAMES = ("APP_URL", "APP_CASES_URL", "APP_PAYMENTS_URL", "APP_PRIVATE_WEBHOOKS", "APP_UPLOAD_LIMIT",

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo import broker_urls, environment, services, showing
-from relevo.environment import Environment
+from relevo.config import broker_urls, environment, services, dashboard
+from relevo.config.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
-from relevo.showing import Showing
+from relevo.config.dashboard import Showing
 
 #: Every name that may be set.
 NAMES = (
@@ -26,7 +26,7 @@ NAMES = (
     "SQS_URL", "SQS_RETRY_AFTER",
     "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
     "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
-    *services.NAMES, *showing.NAMES,
+    *services.NAMES, *dashboard.NAMES,
 )  # fmt: skip
 
 CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
@@ -133,7 +133,7 @@ class Settings:
     #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
     keep_metrics: float
     #: What people see of the jobs, and where.
-    showing: Showing
+    dashboard: Showing
 
     @property
     def result_transport_options(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def load(
         keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
         keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),
         keep_metrics=env.seconds("RELEVO_KEEP_METRICS", 7 * DAY),
-        showing=showing.read(env),
+        showing=dashboard.read(env),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app import settings
 from relevo.disks import Disk, Links, disk_for
-from relevo.services import secret_of
+from relevo.config.services import secret_of
 from tasks import app
 
 LOCAL = "local"

@@ -12,7 +12,7 @@ import pytest
 from relevo import alerts
 from relevo.alerts import AlertError
 from relevo.errors import SettingsError
-from relevo.services import Alerts, secret_of
+from relevo.config.services import Alerts, secret_of
 from tests.test_config import load
 
 

@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 
 from relevo.errors import SettingsError
 from relevo.mail import MailError, Message, Templates, send
-from relevo.services import MailSettings
+from relevo.config.services import MailSettings
 from tests import servers
 from tests.test_config import load
 

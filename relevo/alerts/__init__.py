@@ -9,7 +9,7 @@ from __future__ import annotations
 from apprise import Apprise, NotifyFormat, NotifyType
 
 from relevo.errors import AlertError
-from relevo.services import Alerts
+from relevo.config.services import Alerts
 
 
 def send(alerts: Alerts, title: str, text: str, *, critical: bool = False) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from tornado.options import define, options
 
-from relevo.showing import SHORTEST_TOKEN
+from relevo.config.dashboard import SHORTEST_TOKEN
 
 EVERYBODY = "*"
 

@@ -15,7 +15,7 @@ from typing import Any
 from relevo import clock
 from relevo.errors import MailError
 from relevo.mail.message import Message
-from relevo.services import MailSettings
+from relevo.config.services import MailSettings
 
 #: Who takes all mail in this process in the server's place, if anybody: a test's fake.
 taker: Callable[[Message], None] | None = None

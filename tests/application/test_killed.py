@@ -38,7 +38,7 @@ from app.models import (
     session,
 )
 from app.models.base import now
-from relevo.services import Alerts
+from relevo.config.services import Alerts
 from tasks import (
     alerts,
     cases,

@@ -13,7 +13,7 @@ from app.models import Answer, Export, Import, Mail, Report, RequestCount, Token
 from app.models.base import now
 from relevo.disks import LocalDisk
 from relevo.events import Event, JobEvent
-from relevo.services import Alerts
+from relevo.config.services import Alerts
 from tasks import alerts, cleanup, reports, storage
 
 

@@ -10,7 +10,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from relevo.environment import Environment, expected, expected_url
+from relevo.config.environment import Environment, expected, expected_url
 from relevo.errors import SettingsError
 
 NAMES = ("MAIL_URL", "MAIL_FROM", "FILES_DISK", "FILES_DISK_BUCKET", "ALERT_URLS", "ALERT_CRITICAL_URLS",

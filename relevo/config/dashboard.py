@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relevo.environment import Environment, expected
+from relevo.config.environment import Environment, expected
 from relevo.errors import SettingsError
 
 NAMES = ("FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "FLOWER_API_TOKENS", "FLOWER_OPERATORS",

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from relevo.engine import resolve
-from relevo.environment import Environment, expected_url
+from relevo.config.environment import Environment, expected_url
 from relevo.errors import SettingsError
 
 _DATABASES = {"sqlite", "postgresql", "mysql", "mariadb"}
