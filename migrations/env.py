@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from app.models import Base
 from app.settings import engine
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 
 
 def of_the_application(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ARG001 - Alembic's signature

@@ -22,7 +22,7 @@ from relevo import exit, drivers
 from relevo import config as configuration
 from relevo.config import Settings
 from relevo.transport import admission
-from relevo.engine import share_sqlite
+from relevo.database.engine import share_sqlite
 from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.operations import clear
 from relevo.execution import stop_flag

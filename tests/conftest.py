@@ -17,7 +17,7 @@ from celery import _state
 from celery.app import builtins as _builtins  # noqa: F401  the tasks that every app has
 
 from relevo.database import schema
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from tests import servers, tables, unsynced  # noqa: F401  no fsync, in this process either
 from tests.brokers import BROKERS, Broker, opener
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relevo.database import schema
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

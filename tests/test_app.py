@@ -15,7 +15,7 @@ from kombu.serialization import dumps, loads
 
 from relevo import config
 from relevo.app import App, create_app, share_results
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.errors import SettingsError
 from tests.starting import APPLICATION, FRESH, ROOT, run
 from tests.waiting import LONG

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.models import Base, File, FileVersion, User, schema, session
-from relevo.engine import engine_for, resolve
+from relevo.database.engine import engine_for, resolve
 from relevo.errors import SchemaError
 from tests.starting import ROOT, run, start
 from tests.waiting import LONG

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo import engine
+from relevo.database import engine
 
 #: What connections are begun with in earnest.
 synced = engine._on_connect

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
 from web import problems
 from web.routes import ALL
-from relevo import engine
+from relevo.database import engine
 
 TITLE = "Relevo"
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

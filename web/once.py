@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Message
 
 from app.models import Answer, Unit, own_session, together
-from relevo.database import faults
+from relevo.database import errors
 
 LONGEST_KEY = 64
 #: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the memory with.
@@ -136,7 +136,7 @@ class Once:
         except IntegrityError:
             raise self._taken(db) from None
         except OperationalError as error:
-            if not faults.is_wait_over(error):
+            if not errors.is_wait_over(error):
                 raise
             raise HTTPException(409, UNDER_WAY) from error
         self._row = row

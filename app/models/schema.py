@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from relevo.errors import SchemaError
-from relevo.servers import ALONE
+from relevo.database.server_options import ALONE
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 

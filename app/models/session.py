@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from app import settings
 from app.models import schema
-from relevo.engine import engine_for
-from relevo.servers import ALONE
+from relevo.database.engine import engine_for
+from relevo.database.server_options import ALONE
 
 _unit: ContextVar[Unit | None] = ContextVar("unit", default=None)
 

@@ -17,7 +17,7 @@ from celery import states
 from celery.app.backends import BACKEND_ALIASES
 from celery.backends.database import DatabaseBackend, session_cleanup
 
-from relevo.engine import sqlite_turn
+from relevo.database.engine import sqlite_turn
 from relevo.batches import chord
 from relevo.job.membership import is_marked
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
 from relevo.store.search_syntax import Search
-from relevo.store.texts import storable
+from relevo.database.text import storable
 
 #: So far into a queue is looked for a job by its id or by a search.
 DEEPEST = 1000

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from relevo import clock
-from relevo.store.texts import storable
+from relevo.database.text import storable
 
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 LONGEST = 20_000

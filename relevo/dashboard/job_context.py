@@ -11,7 +11,7 @@ from relevo.dashboard.sources import Source
 from relevo.drivers import message_codec
 from relevo.task import PROGRESS
 from relevo.store import batches
-from relevo.store.texts import storable
+from relevo.database.text import storable
 
 logger = logging.getLogger(__name__)
 

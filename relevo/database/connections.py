@@ -7,7 +7,7 @@ did not (or nobody can know: the connection ended while the answer was on its wa
     alone   one statement, which is its own transaction: it saves the round trips of BEGIN and COMMIT
     read    statements without a transaction: each sees what is committed, and none waits for a writer
 
-How a connection to a server is made and looked after is in `relevo.servers`.
+How a connection to a server is made and looked after is in `relevo.database.server_options`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from relevo import engine as engines
-from relevo.database import faults
+from relevo.database import engine as engines
+from relevo.database import errors
 from relevo.database.schema import ensure_schema
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.servers import ALONE
+from relevo.database.server_options import ALONE
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ TRIES, LONGEST_PAUSE = 20, 0.1
 
 
 class Connections:
-    """The engine of one driver. It may cross a fork: see `relevo.engine`."""
+    """The engine of one driver. It may cross a fork: see `relevo.database.engine`."""
 
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
@@ -82,7 +82,7 @@ class Connections:
             try:
                 transaction.commit()
             except DBAPIError as error:
-                if not faults.is_lost(error):
+                if not errors.is_lost(error):
                     raise
                 raise DriverUnavailableError(f"{self._name}: the commit was not confirmed: {error.orig}") from error
             return result
@@ -98,9 +98,9 @@ class Connections:
                 raise
             except (SQLAlchemyError, OSError) as error:
                 tried += 1
-                again = faults.is_passing(error) or (safe and tried == 1 and faults.is_lost(error))
+                again = errors.is_passing(error) or (safe and tried == 1 and errors.is_lost(error))
                 if tried == TRIES or not again:
-                    raise faults.translated(self._name, error) from error
+                    raise errors.translated(self._name, error) from error
             time.sleep(random.uniform(0, LONGEST_PAUSE) * tried / TRIES)  # noqa: S311  to part those who collided
 
     def _prepare(self) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 
 from relevo.errors import SchemaError
-from relevo.servers import ALONE
+from relevo.database.server_options import ALONE
 
 if TYPE_CHECKING:
     from alembic.config import Config

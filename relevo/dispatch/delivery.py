@@ -30,7 +30,7 @@ from relevo.drivers import message_codec
 from relevo.transport import put_results
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
-from relevo.engine import resolve
+from relevo.database.engine import resolve
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
 from relevo.job import membership
 from relevo.store import batches, failed, outbox, schedules, batch_counts

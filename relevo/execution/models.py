@@ -19,7 +19,7 @@ from kombu.utils.json import register_type
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.errors import MissingModelError, OptionError, did_you_mean
 from relevo.middleware import transaction
 

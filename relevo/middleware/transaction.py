@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.errors import OptionError
 from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.store import receipts

@@ -18,7 +18,7 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from relevo import clock, exit
-from relevo.database.columns import LONGEST_NAME
+from relevo.database.types import LONGEST_NAME
 from relevo.drivers import validation
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.dispatch import connections, builder

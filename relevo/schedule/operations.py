@@ -13,7 +13,8 @@ from relevo.schedule import entry as entries
 from relevo.schedule import claim, descriptions
 from relevo.schedule.catchup import LATE
 from relevo.schedule.entry import Entry
-from relevo.store import schedules, texts
+from relevo.store import schedules
+from relevo.database import text
 from relevo.store.schedules import Run, State
 
 #: What a job is while it has not ended, by its state in the broker.
@@ -102,7 +103,7 @@ def _now(app: Any) -> float:
 def _view(entry: Entry, state: State | None, last: Run | None, now: float) -> View:
     state = state or State(entry.name, "", now, gone_at=now)
     known = state.gone_at is None
-    is_current = known and state.schedule == texts.name(descriptions.written(entry.schedule))
+    is_current = known and state.schedule == text.name(descriptions.written(entry.schedule))
     paused = state.is_paused(now)
     until = state.paused_until if paused else None
     since = state.begin(now) if is_current else now

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, or_, select, update
 
 from relevo import clock
-from relevo.store import texts, window_scan
+from relevo.database import text
+from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import audit
 from relevo.store.window_scan import Place, Way
@@ -34,15 +35,15 @@ class Entry:
 
 def record(store: Store, entry: Entry) -> int:
     """Write an action down. Returns the number of its row. Raises DriverError."""
-    row = {"at": clock.now(), "who": texts.name(entry.who), "action": texts.name(entry.action),
-           "target": texts.storable(entry.target), "outcome": texts.storable(entry.outcome)}  # fmt: skip
+    row = {"at": clock.now(), "who": text.name(entry.who), "action": text.name(entry.action),
+           "target": text.storable(entry.target), "outcome": text.storable(entry.outcome)}  # fmt: skip
     written = insert(audit).values(**row)
     return store.write(lambda connection: int((connection.execute(written).inserted_primary_key or (0,))[0]))
 
 
 def settle(store: Store, number: int, outcome: str) -> None:
     """The action of this row is done."""
-    done = update(audit).where(audit.c.id == number).values(outcome=texts.storable(outcome))
+    done = update(audit).where(audit.c.id == number).values(outcome=text.storable(outcome))
     store.write(lambda connection: connection.execute(done))
 
 

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, String, cast, exists, insert, literal, select
 
 from relevo import clock
 from relevo.errors import DriverError
-from relevo.store import batch_counts, upserts
+from relevo.store import batch_counts
+from relevo.database import upserts
 from relevo.store.tables import batches, members, receipts
 from relevo.store.batches import BatchRow, change
 from relevo.store.outbox import Deliver

@@ -19,7 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from relevo import clock
-from relevo.store import batch_counts, texts
+from relevo.store import batch_counts
+from relevo.database import text
 from relevo.store.tables import batches, members
 from relevo.store.outbox import Deliver, Sending
 from relevo.store.store import Store
@@ -61,9 +62,9 @@ class BatchRow:
 def open_(connection: Connection, row: BatchRow) -> None:
     """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its first stream."""
     connection.execute(insert(batches), {
-        "id": row.id, "kind": row.tally.kind.value, "name": texts.name(row.name), "connection": row.connection,
+        "id": row.id, "kind": row.tally.kind.value, "name": text.name(row.name), "connection": row.connection,
         "queue": row.queue, "allow_failures": int(row.tally.allow_failures),
-        "callbacks": texts.storable(json.dumps(row.callbacks)), "created_at": row.created_at, **_counts(row.tally),
+        "callbacks": text.storable(json.dumps(row.callbacks)), "created_at": row.created_at, **_counts(row.tally),
     })  # fmt: skip
 
 
@@ -92,14 +93,14 @@ def prepared(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connectio
 
 def find(store: Store, id_: str) -> BatchRow | None:
     """The batch with this id."""
-    query = select(batches).where(batches.c.id == texts.name(id_))
+    query = select(batches).where(batches.c.id == text.name(id_))
     row = store.read(lambda connection: connection.execute(query).first())
     return row_of(row) if row is not None else None
 
 
 def find_in(connection: Connection, id_: str) -> bool:
     """Whether there is a batch with this id, in a transaction of the caller's."""
-    return connection.execute(select(batches.c.id).where(batches.c.id == texts.name(id_))).first() is not None
+    return connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first() is not None
 
 
 def page(store: Store, *, before: tuple[float, str] | None = None, limit: int = PAGE) -> list[BatchRow]:
@@ -107,14 +108,14 @@ def page(store: Store, *, before: tuple[float, str] | None = None, limit: int = 
     query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
     if before is not None:
         at, id_ = before
-        older = (batches.c.created_at < at) | (batches.c.id < texts.name(id_))
+        older = (batches.c.created_at < at) | (batches.c.id < text.name(id_))
         query = query.where(batches.c.created_at <= at, older)
     return [row_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
 def batch_of(store: Store, uuid: str) -> str | None:
     """The batch of which a job has ended as a member."""
-    query = select(members.c.batch).where(members.c.uuid == texts.name(uuid)).limit(1)
+    query = select(members.c.batch).where(members.c.uuid == text.name(uuid)).limit(1)
     return store.read(lambda connection: connection.execute(query).scalars().first())
 
 
@@ -179,7 +180,7 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
             counts = batch_counts.moved(counts, before, end.state)
             known[end.member] = end.state
             changes[end.member] = {"batch": row.id, "member": end.member, "state": end.state,
-                                   "uuid": texts.name(end.uuid), "ended_at": now}  # fmt: skip
+                                   "uuid": text.name(end.uuid), "ended_at": now}  # fmt: skip
     for number in sorted(there & changes.keys()):
         connection.execute(update(members).where(mine, members.c.member == number).values(changes[number]))
     if new := [change for number, change in sorted(changes.items()) if number not in there]:
@@ -190,17 +191,17 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
 def _numbered_by_job(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> list[MemberEnd]:
     """Members of a chord under the numbers they have, or get now: the one they ask for, unless another job has it."""
     mine = members.c.batch == row.id
-    uuids = sorted({texts.name(end.uuid) for end in ended})
+    uuids = sorted({text.name(end.uuid) for end in ended})
     query = select(members.c.uuid, members.c.member).where(mine, members.c.uuid.in_(uuids))
     numbers = {found.uuid: found.member for found in connection.execute(query)}
-    asked = sorted({end.member for end in ended if texts.name(end.uuid) not in numbers})
+    asked = sorted({end.member for end in ended if text.name(end.uuid) not in numbers})
     taken = set(connection.execute(select(members.c.member).where(mine, members.c.member.in_(asked))).scalars())
     for end in ended:
-        if (uuid := texts.name(end.uuid)) not in numbers:
+        if (uuid := text.name(end.uuid)) not in numbers:
             number = end.member if end.member not in taken else _behind(connection, row, taken)
             numbers[uuid] = number
             taken.add(number)
-    return [MemberEnd(end.batch, numbers[texts.name(end.uuid)], end.state, end.uuid) for end in ended]
+    return [MemberEnd(end.batch, numbers[text.name(end.uuid)], end.state, end.uuid) for end in ended]
 
 
 def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:

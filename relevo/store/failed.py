@@ -18,7 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts, window_scan
+from relevo.database import text, upserts
+from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import failed, tags
 
@@ -93,7 +94,7 @@ def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
 def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
     """`record` in two steps: what can be done before the transaction, whose lock others wait for, is done now."""
     rows = [_row(job) for job in jobs]
-    marks = [{"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.failed_at}
+    marks = [{"tag": text.name(tag), "uuid": text.name(job.uuid), "at": job.failed_at}
              for job in jobs for tag in job.tags]  # fmt: skip
 
     def write(connection: Connection) -> None:
@@ -113,7 +114,7 @@ def find(store: Store, number: int) -> FailedJob | None:
 
 def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
     """The last failure of the job with this id."""
-    query = select(failed).where(failed.c.uuid == texts.name(uuid)).order_by(failed.c.id.desc()).limit(1)
+    query = select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(1)
     row = store.read(lambda connection: connection.execute(query).first())
     return job_of(row) if row is not None else None
 
@@ -129,7 +130,7 @@ def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limi
 
 def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
     """Every failure of the job with this id, retried or not, newest first."""
-    query = select(failed).where(failed.c.uuid == texts.name(uuid)).order_by(failed.c.id.desc()).limit(PAGE)
+    query = select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(PAGE)
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
@@ -196,12 +197,12 @@ def _delete_oldest(connection: Connection, before: float) -> int:
 
 def _row(job: FailedJob) -> dict[str, Any]:
     return {
-        "uuid": texts.name(job.uuid), "origin": job.origin, "task": job.task and texts.name(job.task),
-        "connection": texts.name(job.connection), "queue": texts.name(job.queue),
-        "payload": texts.storable(job.payload), "tags": texts.listed(job.tags), "attempts": job.attempts,
-        "errors": texts.listed(job.errors), "exception": texts.name(job.exception),
-        "message": texts.storable(job.message), "batch": job.batch and texts.name(job.batch),
-        "failed_at": job.failed_at, "arguments": job.arguments and texts.storable(job.arguments),
+        "uuid": text.name(job.uuid), "origin": job.origin, "task": job.task and text.name(job.task),
+        "connection": text.name(job.connection), "queue": text.name(job.queue),
+        "payload": text.storable(job.payload), "tags": text.listed(job.tags), "attempts": job.attempts,
+        "errors": text.listed(job.errors), "exception": text.name(job.exception),
+        "message": text.storable(job.message), "batch": job.batch and text.name(job.batch),
+        "failed_at": job.failed_at, "arguments": job.arguments and text.storable(job.arguments),
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, tuple_
 
-from relevo.store import texts, upserts
+from relevo.database import text, upserts
 from relevo.store.store import Store
 from relevo.store.tables import history, tags
 
@@ -72,7 +72,7 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
 
 def find(store: Store, uuid: str) -> EndedJob | None:
     """The end of the job with this id."""
-    query = select(history).where(history.c.uuid == texts.name(uuid))
+    query = select(history).where(history.c.uuid == text.name(uuid))
     row = store.read(lambda connection: connection.execute(query).first())
     return job_of(row) if row is not None else None
 
@@ -101,7 +101,7 @@ def page(
 
 def forget(store: Store, uuids: Sequence[str]) -> int:
     """Delete the ends of these jobs. Returns how many. Their tags go with the next housekeeping."""
-    named = [texts.name(uuid) for uuid in uuids]
+    named = [text.name(uuid) for uuid in uuids]
     portions = [named[start : start + PAGE] for start in range(0, len(named), PAGE)]
 
     def forget_each(connection: Connection) -> int:
@@ -123,16 +123,16 @@ def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
 
 def _row(job: EndedJob) -> dict[str, Any]:
     return {
-        "uuid": texts.name(job.uuid), "task": texts.name(job.task), "connection": job.connection,
-        "queue": texts.name(job.queue), "state": job.state.value, "attempts": job.attempts,
-        "tags": texts.listed(job.tags) if job.tags else "[]", "arguments": texts.storable(job.arguments),
-        "message": texts.storable(job.message) if job.message else "", "waited": job.waited, "ran": job.ran,
+        "uuid": text.name(job.uuid), "task": text.name(job.task), "connection": job.connection,
+        "queue": text.name(job.queue), "state": job.state.value, "attempts": job.attempts,
+        "tags": text.listed(job.tags) if job.tags else "[]", "arguments": text.storable(job.arguments),
+        "message": text.storable(job.message) if job.message else "", "waited": job.waited, "ran": job.ran,
         "ended_at": job.ended_at, "silenced": int(job.silenced),
     }  # fmt: skip
 
 
 def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
-    return {"tag": texts.name(tag), "uuid": texts.name(job.uuid), "at": job.ended_at}
+    return {"tag": text.name(tag), "uuid": text.name(job.uuid), "at": job.ended_at}
 
 
 def job_of(row: Row[Any]) -> EndedJob:

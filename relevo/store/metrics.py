@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select
 
-from relevo.store import histograms, texts, upserts
+from relevo.store import histograms
+from relevo.database import text, upserts
 from relevo.store.history import Ended, EndedJob
 from relevo.store.store import Store
 from relevo.store.tables import metrics
@@ -45,7 +46,7 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
     sums: dict[Key, list[float]] = defaultdict(lambda: [0, 0.0])
     for job in jobs:
         minute = int(job.ended_at) // MINUTE * MINUTE
-        for kind, name in ((TASK, texts.name(job.task)), (QUEUE, texts.name(job.queue))):
+        for kind, name in ((TASK, text.name(job.task)), (QUEUE, text.name(job.queue))):
             for measure, bucket, seconds in _measures(job):
                 added = sums[minute, kind, name, measure, bucket]
                 added[0] += 1

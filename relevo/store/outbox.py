@@ -18,7 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from relevo import clock
-from relevo.store import receipts, texts
+from relevo.store import receipts
+from relevo.database import text
 from relevo.store.tables import outbox
 from relevo.store.store import Store
 
@@ -71,7 +72,7 @@ def add(connection: Connection, sendings: Sequence[Sending]) -> None:
     now = clock.now()
     rows = [
         {
-            "uuid": texts.name(each.uuid), "connection": each.connection, "queue": each.queue,
+            "uuid": text.name(each.uuid), "connection": each.connection, "queue": each.queue,
             "payload": each.payload, "priority": each.priority, "unique_key": each.unique_key, "created_at": now,
             "available_at": now + each.delay if each.delay else each.available_at,
         }
@@ -83,7 +84,7 @@ def add(connection: Connection, sendings: Sequence[Sending]) -> None:
 
 def came(connection: Connection, uuids: Iterable[str]) -> None:
     """These jobs have ended, so they have been put: forget those whose sender died before it could say so."""
-    names = sorted({texts.name(uuid) for uuid in uuids})
+    names = sorted({text.name(uuid) for uuid in uuids})
     if names:
         connection.execute(delete(outbox).where(outbox.c.uuid.in_(names)))
 
@@ -120,5 +121,5 @@ def status(store: Store) -> list[Waiting]:
 def _sending(row: Any) -> Sending:
     return Sending(
         connection=row.connection, queue=row.queue, uuid=row.uuid, payload=row.payload, priority=row.priority,
-        available_at=row.available_at, unique_key=row.unique_key or texts.name(f"outbox:{row.id}:{row.uuid}"),
+        available_at=row.available_at, unique_key=row.unique_key or text.name(f"outbox:{row.id}:{row.uuid}"),
     )  # fmt: skip

@@ -7,8 +7,8 @@ import hashlib
 from sqlalchemy import Connection, delete, select
 
 from relevo import clock
-from relevo.database.columns import LONGEST_NAME
-from relevo.store import texts, upserts
+from relevo.database.types import LONGEST_NAME
+from relevo.database import text, upserts
 from relevo.store.tables import receipts
 from relevo.store.store import Store
 
@@ -36,5 +36,5 @@ def exists(connection: Connection, name: str) -> bool:
 
 def _name(name: str) -> str:
     """What is cut off says which page of members it was, or which link: two such must not be taken for one."""
-    whole = texts.storable(name)
+    whole = text.storable(name)
     return whole if len(whole) <= LONGEST_NAME else f"{whole[:KEPT]}:{hashlib.sha256(whole.encode()).hexdigest()}"

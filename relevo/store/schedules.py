@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, select, update
 
-from relevo.store import texts, upserts
+from relevo.database import text, upserts
 from relevo.store.history import PAGE
 from relevo.store.tables import runs, schedules
 from relevo.store.store import Store
@@ -94,8 +94,8 @@ def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, Stat
             known = states.get(name)
             if known is None:
                 _add(connection, name, schedule, now)
-            elif known.schedule != texts.name(schedule) or known.gone_at is not None:
-                _set(connection, name, schedule=texts.name(schedule), since=now, gone_at=None)
+            elif known.schedule != text.name(schedule) or known.gone_at is not None:
+                _set(connection, name, schedule=text.name(schedule), since=now, gone_at=None)
         for name in states.keys() - entries.keys():
             if states[name].gone_at is None:
                 _set(connection, name, gone_at=now)
@@ -134,7 +134,7 @@ def advance(connection: Connection, name: str, since: float) -> None:
 def record(connection: Connection, run: Run) -> bool:
     """Write a run down, in the caller's transaction. Returns False when this tick has been run."""
     row = {"entry": run.entry, "tick": run.tick, "due": run.due, "at": run.at, "job_id": run.job_id,
-           "run_by": None if run.run_by is None else texts.name(run.run_by)}  # fmt: skip
+           "run_by": None if run.run_by is None else text.name(run.run_by)}  # fmt: skip
     return upserts.is_new(connection, runs, row)
 
 
@@ -165,7 +165,7 @@ def page(store: Store, name: str | None = None, *, before: int | None = None, li
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
     query = _told().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
-        query = query.where(runs.c.entry == texts.name(name))
+        query = query.where(runs.c.entry == text.name(name))
     if before is not None:
         query = query.where(runs.c.id < before)
     return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]
@@ -181,7 +181,7 @@ def last(store: Store) -> dict[str, Run]:
 def ended(connection: Connection, ends: Sequence[RunEnd]) -> None:
     """Note how the jobs of runs have ended, in a transaction of the caller's."""
     for end in sorted(ends, key=lambda each: each.job_id):
-        mine = update(runs).where(runs.c.job_id == texts.name(end.job_id))
+        mine = update(runs).where(runs.c.job_id == text.name(end.job_id))
         connection.execute(mine.values(state=end.state, ended_at=end.at))
 
 
@@ -218,7 +218,7 @@ def _told() -> Any:
 
 
 def _add(connection: Connection, name: str, schedule: str, now: float) -> None:
-    row = {"entry": name, "schedule": texts.name(schedule), "since": now}
+    row = {"entry": name, "schedule": text.name(schedule), "since": now}
     connection.execute(upserts.ignoring(connection.dialect.name, schedules), row)
 
 

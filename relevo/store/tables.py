@@ -20,11 +20,11 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from relevo.database.columns import Id, LongText, Name
+from relevo.database.types import Id, LongText, Name
 from sqlalchemy import CheckConstraint, Column, Double, Index, String, Table, UniqueConstraint
-from relevo.database.columns import Id, Name
+from relevo.database.types import Id, Name
 from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, SmallInteger, String, Table
-from relevo.database.columns import Id, LongText, Name
+from relevo.database.types import Id, LongText, Name
 
 metadata = MetaData()
 

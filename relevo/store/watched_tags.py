@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 
 from relevo import clock
-from relevo.store import texts, upserts, window_scan
+from relevo.database import text, upserts
+from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import failed, tags, watched
 
@@ -19,13 +20,13 @@ MANY = 10_000
 
 def watch(store: Store, tag: str) -> None:
     """Keep an eye on a tag. One that is watched stays so."""
-    row = {"tag": texts.name(tag), "at": clock.now()}
+    row = {"tag": text.name(tag), "at": clock.now()}
     store.write(lambda connection: connection.execute(upserts.ignoring(connection.dialect.name, watched), row))
 
 
 def unwatch(store: Store, tag: str) -> int:
     """No longer. Returns how many tags there were: 1 or 0."""
-    gone = delete(watched).where(watched.c.tag == texts.name(tag))
+    gone = delete(watched).where(watched.c.tag == text.name(tag))
     return store.write(lambda connection: int(connection.execute(gone).rowcount))
 
 

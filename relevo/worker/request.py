@@ -29,7 +29,7 @@ from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
 from relevo import clock
-from relevo.engine import sqlite_turn
+from relevo.database.engine import sqlite_turn
 from relevo.execution import attempt as execute, failed_hook, requeue
 from relevo import events
 from relevo.operations.cancel import REASON

@@ -23,7 +23,7 @@ from app import settings
 from web import access, counting, create
 from app.models import User, session
 from relevo import config
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.testing import fake
 from tests.application.receiver import Receiver, receiving
 

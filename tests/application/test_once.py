@@ -22,7 +22,7 @@ from app import settings
 from web.access import new_token
 from app.models import Answer, Case, File, User, schema, session
 from relevo.drivers.database.driver import DatabaseDriver
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from tests.flow.company import own_database
 from tests.pictures import saved, scene
 from tests.waiting import LONG

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from relevo import engine as engines
+from relevo.database import engine as engines
 from tests import unsynced
 
 FULL = 2

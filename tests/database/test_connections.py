@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 
 
 def test_connections_to_mariadb_share_the_certificates_that_one_has_read(mariadb_url):

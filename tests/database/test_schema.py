@@ -16,7 +16,7 @@ from relevo.database import schema
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.tables import metadata
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.errors import SchemaError
 from relevo.limits.database.tables import metadata as limits
 from tests import tables

@@ -21,7 +21,7 @@ import psycopg
 from app.models import schema
 from relevo.disks import Links
 from relevo.drivers.database.driver import DatabaseDriver
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from tests import servers
 from tests.application.receiver import Receiver, receiving
 from tests.starting import APPLICATION, ROOT, Process, run, start

@@ -20,7 +20,7 @@ from relevo.app import create_app
 from relevo.drivers import driver_for, message_codec
 from relevo.drivers.database.tables import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.job import membership
 from relevo.dispatch.delivery import delivery_of
 from relevo.store import outbox, outcomes, batch_counts

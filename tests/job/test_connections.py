@@ -9,7 +9,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.drivers.contract import State
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.errors import OptionError, SettingsError
 from relevo.dispatch.delivery import delivery_of
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.store import failed, history
 from relevo.store.store import store_for
 from tests.faults.workers import payload_of

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from relevo import config
 from relevo.app import create_app
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.errors import JobFailedError, OptionError
 from relevo.middleware import Middleware, RunningJob, Skip, Transaction, session
 from relevo.job.outcome import Cancelled, Released, cancelled

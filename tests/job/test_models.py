@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from relevo import config
 from relevo.app import create_app
-from relevo.engine import engine_for
+from relevo.database.engine import engine_for
 from relevo.errors import MissingModelError, OptionError
 from relevo.execution import models
 from relevo.middleware import Transaction

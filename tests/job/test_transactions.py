@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers import driver_for
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.dispatch.delivery import delivery_of
 from relevo.middleware.transaction import Transaction

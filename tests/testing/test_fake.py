@@ -12,7 +12,7 @@ from kombu.exceptions import EncodeError
 from sqlalchemy.orm import Session
 
 from relevo import clock, config
-from relevo.engine import make_engine
+from relevo.database.engine import make_engine
 from relevo.errors import FakeError, OptionError, UnknownTaskError
 from relevo.task import Task
 from relevo.testing import fake

@@ -20,7 +20,7 @@ from relevo.job import redaction
 from relevo.store import failed, history
 from relevo.store.failed import FailedJob
 from relevo.store.history import EndedJob
-from relevo.store.texts import storable
+from relevo.database.text import storable
 
 MISSING = 404
 LONGEST_ID = 255

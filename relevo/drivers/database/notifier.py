@@ -20,11 +20,11 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from relevo import servers
+from relevo.database import server_options
 from relevo.database.connections import Connections
 from relevo.drivers.contract import Bell
 from relevo.drivers.database.file_watcher import FileWatch
-from relevo.engine import close_before_fork, sqlite_turn
+from relevo.database.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 
 CHANNEL = "relevo"
@@ -162,7 +162,7 @@ class PostgresqlBell(TimedBell):
     def _connect(self) -> None:
         arguments, named = self._engine.dialect.create_connect_args(self._engine.url)
         with contextlib.suppress(self._dbapi.Error):
-            self._connection = self._dbapi.connect(*arguments, **named, **servers.options("postgresql")["connect_args"])
+            self._connection = self._dbapi.connect(*arguments, **named, **server_options.options("postgresql")["connect_args"])
             self._connection.execute(f"LISTEN {CHANNEL}")
 
     def fileno(self) -> int | None:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from relevo.database.columns import Id, LongText, Name
+from relevo.database.types import Id, LongText, Name
 
 metadata = MetaData()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, column, table
 
-from relevo.database.columns import LongText, Name
+from relevo.database.types import LongText, Name
 
 metadata = MetaData()
 

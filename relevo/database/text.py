@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from relevo.database.columns import LONGEST_NAME
+from relevo.database.types import LONGEST_NAME
 
 
 def storable(text: Any) -> str:

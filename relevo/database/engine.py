@@ -23,8 +23,8 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
-from relevo import servers
-from relevo.servers import ALONE
+from relevo.database import server_options
+from relevo.database.server_options import ALONE
 
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
 SQLITE_BUSY_TIMEOUT = 60
@@ -61,8 +61,8 @@ def make_engine(url: str, **options: Any) -> Engine:
     parsed = resolve(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, **options)
-    engine = create_engine(parsed, **{"pool_recycle": 3600, **servers.options(parsed.get_backend_name()), **options})
-    servers.prepare(engine)
+    engine = create_engine(parsed, **{"pool_recycle": 3600, **server_options.options(parsed.get_backend_name()), **options})
+    server_options.prepare(engine)
     _all.add(engine)
     return engine
 
