@@ -13,8 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from relevo import config
-from relevo.config import environment
-from relevo.config import Settings
+from relevo.config import Settings, environment
 from relevo.config.environment import Environment, expected, expected_url
 from relevo.errors import SettingsError, did_you_mean
 

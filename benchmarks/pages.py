@@ -24,7 +24,8 @@ from relevo import clock
 from relevo.dashboard.pages import tags as labels
 from relevo.dashboard.pages.failed import COUNTED, COUNTS_FOR, LOOKS_FOR
 from relevo.database.schema import create_schema
-from relevo.store import audit, failed, search as finding, metrics, metric_rollups, search_syntax, watched_tags
+from relevo.store import audit, failed, metric_rollups, metrics, search_syntax, watched_tags
+from relevo.store import search as finding
 from relevo.store.failed import Filter
 from relevo.store.history import Ended
 from relevo.store.store import Store

@@ -18,27 +18,31 @@ from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
 from sqlalchemy import Engine
 
-from relevo import exit, drivers
 from relevo import config as configuration
-from relevo.config import Settings
-from relevo.transport import admission
-from relevo.database.engine import share_sqlite
-from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
-from relevo.operations import clear
-from relevo.execution import stop_flag
+from relevo import drivers, events
 from relevo.batches import chord_callback, nested, result_backends
-from relevo.worker.pool import prefork
-from relevo.worker import cold_shutdown, permits, bootstep, restart
-from relevo import events
 from relevo.batching import Batching
+from relevo.config import Settings
+from relevo.config.settings import (
+    REDIS_CONNECT_TIMEOUT,
+    REDIS_HEALTH_CHECK_INTERVAL,
+    REDIS_SOCKET_TIMEOUT,
+)
+from relevo.database.engine import share_sqlite
 from relevo.definition import Defining
+from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.events import Event
-from relevo.execution import unique_release
+from relevo.execution import stop_flag, unique_release
+from relevo.exit import end_command
 from relevo.job.middleware import Middleware
-from relevo.middleware.limits import check_rates
 from relevo.job.options import checked
 from relevo.limits.named_rates import Definitions
+from relevo.middleware.limits import check_rates
+from relevo.operations import clear
 from relevo.schedule import worker_beat
+from relevo.transport import admission
+from relevo.worker import bootstep, cold_shutdown, permits, restart
+from relevo.worker.pool import prefork
 
 
 class App(Defining, Batching):
@@ -83,7 +87,7 @@ def create_app(
     try:
         return _wire(name, settings or configuration.load(), middleware, limits, config)
     except SettingsError as error:
-        exit.end(str(error))
+        end_command(str(error))
         raise
 
 
@@ -153,11 +157,11 @@ _RESULTS = {
     # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that has the one write
     # lock, so that the tables could not be made. The first result makes them.
     "database_create_tables_at_setup": False,
-    "redis_socket_timeout": configuration.REDIS_SOCKET_TIMEOUT,
-    "redis_socket_connect_timeout": configuration.REDIS_CONNECT_TIMEOUT,
+    "redis_socket_timeout": REDIS_SOCKET_TIMEOUT,
+    "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
     "redis_socket_keepalive": True,
     "redis_retry_on_timeout": True,
-    "redis_backend_health_check_interval": configuration.REDIS_HEALTH_CHECK_INTERVAL,
+    "redis_backend_health_check_interval": REDIS_HEALTH_CHECK_INTERVAL,
 }
 
 _WORKER = {
@@ -204,7 +208,7 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
     known = app.amqp.queues
     for name in wanted:
         if name not in known and not app.conf.task_create_missing_queues:
-            exit.end(f"no queue named {name!r}{did_you_mean(name, known)}")
+            end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
@@ -219,7 +223,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         admission.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         bootstep.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:
-        exit.end(str(error))
+        end_command(str(error))
         raise
 
 
@@ -234,7 +238,7 @@ def _prepare_command(settings: Settings) -> None:
 
 def _hand_to_flower(settings: Settings) -> None:
     """Flower reads its options from the environment only, and they may stand in our `.env`."""
-    flower = settings.showing.flower
+    flower = settings.dashboard.flower
     os.environ.update(FLOWER_ADDRESS=flower.address, FLOWER_PORT=str(flower.port))
     os.environ["FLOWER_READ_ONLY"] = str(flower.read_only).lower()
     for name in ("basic_auth", "api_tokens", "operators", "url_prefix"):

@@ -8,12 +8,12 @@ from typing import Any
 
 import celery
 
-from relevo.errors import OptionError
 from relevo.batches import chain, dispatch
-from relevo.dispatch import capture, transactions
-from relevo.job import redaction
 from relevo.batches.batch import Batches, NewBatch
 from relevo.batches.chain import NewChain
+from relevo.dispatch import capture, transactions
+from relevo.errors import OptionError
+from relevo.job import redaction
 from relevo.store.batches import BatchRow
 
 

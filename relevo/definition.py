@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import celery
 
-from relevo.errors import OptionError
 from relevo.dispatch import builder, unique
+from relevo.errors import OptionError
 from relevo.job.options import NAMES, POLICY, Options
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from relevo.transport import put_results
 from relevo.errors import OptionError, did_you_mean
+from relevo.transport import put_results
 
 logger = logging.getLogger(__name__)
 

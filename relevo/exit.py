@@ -7,7 +7,7 @@ import click
 EXIT_MISUSED = 2
 
 
-def end(message: str) -> None:
+def end_command(message: str) -> None:
     """End the command that is running, if one is. It must be SystemExit: Celery catches every Exception of `-A`."""
     if click.get_current_context(silent=True) is not None:
         click.echo(f"Error: {message}", err=True)

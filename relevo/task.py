@@ -23,17 +23,18 @@ from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
-from relevo.transport import put_results
-from relevo.errors import JobFailedError, OptionError
-from relevo.job import backoff, payload
-from relevo.dispatch import connections, builder, unique
-from relevo.execution import attempt as execute, requeue, stop_flag
 from relevo import definition
+from relevo.batches.replace import Replacing
+from relevo.dispatch import builder, connections, unique
+from relevo.errors import JobFailedError, OptionError
+from relevo.execution import attempt as execute
+from relevo.execution import requeue, stop_flag
 from relevo.execution.failed_hook import FailedHook
+from relevo.job import backoff, payload
 from relevo.job.control_flow import Failing, Releasing
 from relevo.job.options import NAMES, OVERRIDES, Options
 from relevo.job.outcome import Released
-from relevo.batches.replace import Replacing
+from relevo.transport import put_results
 
 logger = get_logger(__name__)
 

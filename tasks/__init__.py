@@ -6,8 +6,8 @@ from pathlib import Path
 
 from app import settings
 from relevo.app import create_app
-from relevo.exit import EXIT_MISUSED
 from relevo.errors import SettingsError
+from relevo.exit import EXIT_MISUSED
 
 # `celery -A` has the working directory on the path only while it loads this module; celeryconfig, app.models and what a
 # task imports when it runs are found afterwards too.

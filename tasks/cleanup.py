@@ -5,7 +5,18 @@ from pathlib import Path
 
 from sqlalchemy import delete, select, update
 
-from app.models import Answer, Delivery, Export, FileBatch, Import, Mail, Report, RequestCount, Token, session
+from app.models import (
+    Answer,
+    Delivery,
+    Export,
+    FileBatch,
+    Import,
+    Mail,
+    Report,
+    RequestCount,
+    Token,
+    session,
+)
 from app.models.base import now
 from relevo import clock
 from relevo.store import failed, receipts

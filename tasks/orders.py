@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from app.models import Order, OrderLine, StoreProduct, session
 from app.models.base import now
-from relevo.errors import JobFailedError, OptionError
 from relevo.batches.chain import NewChain
+from relevo.errors import JobFailedError, OptionError
 from tasks import app, email, payments, storage
 from tasks.accepting import hand_in
 from tasks.tables import Table, write

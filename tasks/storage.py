@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app import settings
-from relevo.disks import Disk, Links, disk_for
 from relevo.config.services import secret_of
+from relevo.disks import Disk, Links, disk_for
 from tasks import app
 
 LOCAL = "local"

@@ -11,8 +11,8 @@ import pytest
 
 from relevo import alerts
 from relevo.alerts import AlertError
-from relevo.errors import SettingsError
 from relevo.config.services import Alerts, secret_of
+from relevo.errors import SettingsError
 from tests.test_config import load
 
 

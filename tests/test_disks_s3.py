@@ -10,10 +10,10 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
+from relevo.config.services import S3Settings
 from relevo.disks import LinkError, Links, LocalDisk, MissingFileError, disk_for
 from relevo.disks.s3 import S3Disk
 from relevo.errors import DiskError, SettingsError
-from relevo.config.services import S3Settings
 from tests.test_config import load
 
 

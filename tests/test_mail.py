@@ -8,9 +8,9 @@ import email.policy
 import pytest
 from aiosmtpd.controller import Controller
 
+from relevo.config.services import MailSettings
 from relevo.errors import SettingsError
 from relevo.mail import MailError, Message, Templates, send
-from relevo.config.services import MailSettings
 from tests import servers
 from tests.test_config import load
 

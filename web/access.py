@@ -21,10 +21,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import bindparam, select
 
 from app import settings
-from web import counting, once
 from app.models import Token, User, reading, session
 from app.models.base import now
 from relevo import clock
+from web import counting, once
 
 ABILITIES = ("cases", "events", "exports", "files", "imports", "notifications", "orders", "queues", "reports", "stores",
              "tokens", "users", "webhooks")  # fmt: skip

@@ -7,9 +7,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
+from relevo.database import engine
 from web import problems
 from web.routes import ALL
-from relevo.database import engine
 
 TITLE = "Relevo"
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

@@ -8,8 +8,8 @@ from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy import Select
 
-from web.shapes import BIGGEST
 from app.models import session
+from web.shapes import BIGGEST
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 After = Annotated[int | None, Query(ge=0, le=BIGGEST)]

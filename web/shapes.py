@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
 
-from web.access import ABILITIES, EVERYTHING
 from relevo import clock
+from web.access import ABILITIES, EVERYTHING
 
 BIGGEST = 2**31 - 1
 

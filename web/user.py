@@ -8,9 +8,9 @@ from __future__ import annotations
 import click
 from sqlalchemy import select
 
-from web import access
 from app.models import User, session
 from tasks.imports import address_of, name_of
+from web import access
 
 
 @click.command()

@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
-from relevo.errors import SchemaError
 from relevo.database.server_options import ALONE
+from relevo.errors import SchemaError
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 

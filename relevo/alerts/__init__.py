@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from apprise import Apprise, NotifyFormat, NotifyType
 
-from relevo.errors import AlertError
 from relevo.config.services import Alerts
+from relevo.errors import AlertError
 
 
 def send(alerts: Alerts, title: str, text: str, *, critical: bool = False) -> int:

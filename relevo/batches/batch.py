@@ -22,14 +22,14 @@ from typing import Any, Self
 from celery.canvas import Signature
 from celery.utils import uuid
 
-from relevo.errors import BatchError, OptionError
-from relevo.operations import retry
 from relevo.batches import dispatch as launch
 from relevo.dispatch.delivery import delivery_of
+from relevo.errors import BatchError, OptionError
+from relevo.operations import retry
 from relevo.store import batches
+from relevo.store.batch_counts import Callback
 from relevo.store.batches import BatchRow
 from relevo.store.failed import Filter
-from relevo.store.batch_counts import Callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Batch:
 
     def retry_failed(self) -> int:
         """Put its failed members back. Returns how many. One that completes then counts as completed."""
-        return retry.retry(self.app, delivery_of(self.app).store, Filter(batch=self.id))
+        return retry.retry_failed(self.app, delivery_of(self.app).store, Filter(batch=self.id))
 
     def as_dict(self) -> dict[str, Any]:
         """Everything about it, for machines."""

@@ -23,17 +23,18 @@ from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
-from relevo.errors import DriverUnavailableError, OptionError
-from relevo.batches import inline, dispatch as launch, member_jobs, nested
-from relevo.job import membership
-from relevo.dispatch import transactions
+from relevo.batches import dispatch as launch
+from relevo.batches import inline, member_jobs, nested
 from relevo.batches.batch import Batch, NewBatch
+from relevo.dispatch import transactions
 from relevo.dispatch.capture import collected, collecting
 from relevo.dispatch.delivery import delivery_of, sending_of
+from relevo.errors import DriverUnavailableError, OptionError
+from relevo.job import membership
 from relevo.job.membership import Membership
 from relevo.store import batches
-from relevo.store.batches import BatchRow
 from relevo.store.batch_counts import Callback, Kind, Tally
+from relevo.store.batches import BatchRow
 
 
 @dataclass(frozen=True, slots=True)

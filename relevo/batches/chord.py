@@ -25,16 +25,15 @@ from celery.utils.functional import _regen
 from sqlalchemy import Connection
 
 from relevo import clock
+from relevo.dispatch.capture import collected, collecting, producer_now
+from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
 from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job.membership import MARK
-from relevo.dispatch.capture import collected, collecting, producer_now
-from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
-from relevo.job.membership import JOIN
+from relevo.job.membership import JOIN, MARK
 from relevo.store import batches, receipts
-from relevo.store.batches import BatchRow
 from relevo.store.batch_counts import Callback, Kind, Tally
+from relevo.store.batches import BatchRow
 
 _mine = threading.local()
 

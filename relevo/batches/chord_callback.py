@@ -18,10 +18,10 @@ from celery.exceptions import ChordError
 from sqlalchemy import Connection
 
 from relevo.batches import chord
-from relevo.job import membership, membership
 from relevo.batches.chord import Together
 from relevo.dispatch.delivery import Delivery, delivery_of
-from relevo.store import batches, receipts, batch_counts
+from relevo.job import membership
+from relevo.store import batch_counts, batches, receipts
 from relevo.store.batches import MemberEnd
 
 # Results are away for a while now and then; what can't be joined in the end is a failed job, and can be put back.
@@ -66,7 +66,7 @@ def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
             raise error
         except ChordError:
             way.app.backend.chord_error_from_stack(body, error)
-    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.never(body, batch_counts.FAILED)))
+    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.unreachable_ends(body, batch_counts.FAILED)))
 
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:

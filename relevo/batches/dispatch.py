@@ -19,19 +19,19 @@ from celery.canvas import Signature, _chain
 from sqlalchemy import Connection
 
 from relevo import clock
+from relevo.batches import inline, member_jobs
+from relevo.dispatch import transactions
+from relevo.dispatch.capture import collected
+from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
 from relevo.drivers import validation
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.batches import inline, member_jobs
 from relevo.job import membership
-from relevo.dispatch import transactions
-from relevo.dispatch.capture import collected
-from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
-from relevo.store import batches, batch_heartbeats, receipts
+from relevo.store import batch_heartbeats, batches, receipts
+from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
-from relevo.store.batch_counts import Callback, Kind, Tally
 
 if TYPE_CHECKING:
     from relevo.batches.batch import NewBatch

@@ -11,15 +11,15 @@ from celery.canvas import Signature, _chain, maybe_signature
 from kombu import serialization
 from sqlalchemy import Connection
 
-from relevo.drivers import message_codec
 from relevo.batches import dispatch, member_jobs
-from relevo.job import membership
 from relevo.dispatch.delivery import Delivery
+from relevo.drivers import message_codec
+from relevo.job import membership
 from relevo.job.membership import Membership
-from relevo.store import batches, batch_heartbeats, batch_counts
+from relevo.store import batch_counts, batch_heartbeats, batches
+from relevo.store.batch_counts import Tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
-from relevo.store.batch_counts import Tally
 
 if TYPE_CHECKING:
     from relevo.batches.batch import NewBatch

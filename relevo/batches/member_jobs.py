@@ -10,12 +10,12 @@ from typing import Any
 import celery
 from celery.canvas import Signature, _chain
 
+from relevo.batches.message_template import Press
+from relevo.dispatch.capture import collected
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job import membership
-from relevo.dispatch.capture import collected
 from relevo.job.membership import Membership
-from relevo.batches.message_template import Press
 from relevo.store.batches import BatchRow
 
 # So many members are put in one step.

@@ -21,10 +21,10 @@ from celery.utils.saferepr import saferepr
 from kombu.utils.json import dumps as kombu_dumps
 
 from relevo import clock
+from relevo.dispatch.capture import collected
 from relevo.drivers import message_codec
 from relevo.drivers.values import Conflict, NewJob
 from relevo.job import membership, redaction
-from relevo.dispatch.capture import collected
 from relevo.job.membership import Membership
 from relevo.job.options import OVERRIDES
 from relevo.task import Task

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from celery.canvas import Signature, _chain, maybe_signature
 
-from relevo.errors import JobFailedError
 from relevo.batches import member_jobs
-from relevo.job import membership
 from relevo.dispatch.delivery import delivery_of
-from relevo.store import batches, batch_counts
+from relevo.errors import JobFailedError
+from relevo.job import membership
+from relevo.store import batch_counts, batches
 from relevo.store.batch_counts import Callback
 
 if TYPE_CHECKING:
@@ -99,6 +99,6 @@ def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
     row = batches.find(way.store, batch)
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
-    ends = membership.ends({membership.HEADER: places}, batch, batch_counts.CANCELLED, None)
+    ends = membership.member_ends({membership.HEADER: places}, batch, batch_counts.CANCELLED, None)
     way.write_patiently(batches.prepared(ends, way))
     way.after_commit(*{found.connection for end in ends if (found := batches.find(way.store, end.batch))})

@@ -13,8 +13,8 @@ from uuid import NAMESPACE_OID, uuid5
 import celery
 from celery.canvas import Signature, _chain, _chord, group
 
-from relevo.job import membership, membership
 from relevo.dispatch.delivery import delivery_of
+from relevo.job import membership
 from relevo.job.control_flow import Continued, Replaced
 from relevo.job.membership import Membership
 from relevo.store import outbox

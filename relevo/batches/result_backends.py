@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.app.backends import BACKEND_ALIASES
 from celery.backends.database import DatabaseBackend, session_cleanup
-
-from relevo.database.engine import sqlite_turn
-from relevo.batches import chord
-from relevo.job.membership import is_marked
-from collections.abc import Sequence
-from typing import Any
-from celery import states
 from celery.backends.redis import RedisBackend, SentinelBackend
+
+from relevo.batches import chord
+from relevo.database.engine import sqlite_turn
+from relevo.job.membership import is_marked
 
 if TYPE_CHECKING:
     from celery.backends.base import Backend as _Base

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from relevo import clock
+from relevo.batches.batch import Batch, Batches
 from relevo.cli.context import store_of
 from relevo.cli.options import Hours, limit_option
 from relevo.cli.output import (
@@ -20,7 +21,6 @@ from relevo.cli.output import (
     show_one,
     yes_option,
 )
-from relevo.batches.batch import Batch, Batches
 from relevo.store import batches as store_batches
 from relevo.store import outbox as store_outbox
 

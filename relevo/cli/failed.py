@@ -10,6 +10,7 @@ import click
 
 from relevo import clock
 from relevo.cli.context import store_of
+from relevo.cli.message_fields import arguments_of
 from relevo.cli.options import ROW, Duration, Hours, limit_option, which_jobs
 from relevo.cli.output import (
     complain,
@@ -23,8 +24,7 @@ from relevo.cli.output import (
     some,
     yes_option,
 )
-from relevo.cli.message_fields import arguments_of
-from relevo.operations import retry as again
+from relevo.operations import retry
 from relevo.store import failed as store_failed
 from relevo.store.failed import EVERY, FailedJob, Filter
 from relevo.store.store import Store
@@ -119,7 +119,7 @@ def _told(error: dict[str, Any]) -> list[str]:
 @json_option
 @click.pass_context
 @one_line_errors
-def retry(
+def retry_jobs(
     context: click.Context, which: tuple[str, ...], queue: str | None, task: str | None, tag: str | None, as_json: bool
 ) -> None:
     """Put failed jobs back to where they came from, with a fresh count: by id, `all`, or by queue, task, tag.
@@ -128,7 +128,7 @@ def retry(
     """
     store = store_of(context)
     wanted, missing = _wanted(store, which, Filter(queue, task, tag))
-    sent = again.retry(context.obj.app, store, wanted) if wanted.ids != [] else 0
+    sent = retry.retry_failed(context.obj.app, store, wanted) if wanted.ids != [] else 0
     say(f"{some(sent, 'job')} put back.", as_json, retried=sent, missing=missing)
     kept = len(wanted.ids or ()) - sent
     if kept > 0:

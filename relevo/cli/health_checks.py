@@ -50,7 +50,7 @@ class Finding:
 def settings(context: click.Context) -> Iterator[Finding]:
     """They were good, or no command would have started; here is what they come to."""
     given: Settings = context.obj.app.settings
-    connection, flower = given.connection, given.showing.flower
+    connection, flower = given.connection, given.dashboard.flower
     yield Finding("settings", OK, f"connection {connection.name!r} ({connection.driver}), queue {connection.queue!r}, "
                                   f"lease {connection.retry_after:g} s")  # fmt: skip
     if not flower.basic_auth and flower.address not in ("127.0.0.1", "localhost", "::1"):

@@ -1,4 +1,4 @@
-"""`celery -A tasks jobs list|show` (and `cancel|delete`): jobs in the broker, and those that have ended."""
+"""`celery -A tasks jobs list|show|cancel|delete`: jobs in the broker, and those that have ended."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from typing import Any
 import click
 
 from relevo.cli.context import driver_of, store_of
-from relevo.cli.job_selection import Which, every_job
-from relevo.cli.options import limit_option, which_jobs
-from relevo.cli.output import complain, json_option, moment, one_line_errors, say_json, show, show_one
+from relevo.cli.job_selection import Which, every_job, meant
 from relevo.cli.message_fields import arguments_of, baton_of, tags_of, task_of
+from relevo.cli.options import limit_option, which_jobs
+from relevo.cli.output import (
+    complain,
+    confirm,
+    json_option,
+    moment,
+    one_line_errors,
+    say,
+    say_json,
+    show,
+    show_one,
+    some,
+    yes_option,
+)
 from relevo.drivers.contract import Driver, JobView, State
+from relevo.operations import cancel as cancelling
 from relevo.store import failed as store_failed
 from relevo.store import history
 from relevo.store.history import Ended, EndedJob
 from relevo.store.store import Store
 from relevo.store.tables import history as history_table
-import click
-from relevo.cli.context import driver_of, store_of
-from relevo.cli.job_selection import Which, meant
-from relevo.cli.options import which_jobs
-from relevo.cli.output import complain, confirm, json_option, one_line_errors, say, some, yes_option
-from relevo.drivers.contract import JobView, State
-from relevo.operations import cancel as cancelling
-from relevo.store import history
 
 LIVING = (State.RESERVED, State.PENDING, State.DELAYED)
 STATES = (*(state.value for state in LIVING), *(state.value for state in Ended))
@@ -38,8 +43,6 @@ def jobs() -> None:
     """Jobs in the broker, and those that have ended."""
 
 
-jobs.add_command(cancel)
-jobs.add_command(delete)
 
 
 @jobs.command("list")
@@ -149,8 +152,7 @@ def _whole(app: Any, job: JobView, as_json: bool) -> dict[str, Any]:
     return {**fields, "payload": job.payload} if as_json else fields
 
 
-# ---- relevo.cli.cancel: `celery -A tasks jobs cancel|delete`: jobs that shall not run.
-@click.command("cancel")
+@jobs.command("cancel")
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @which_jobs
 @click.option("--terminate", is_flag=True, help="Kill those that run, in the midst of what they do.")
@@ -193,7 +195,7 @@ def _ids(jobs: list[JobView]) -> list[str]:
     return [job.id for job in jobs]
 
 
-@click.command("delete")
+@jobs.command("delete")
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @which_jobs
 @yes_option

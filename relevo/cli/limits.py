@@ -21,10 +21,10 @@ from relevo.cli.output import (
     yes_option,
 )
 from relevo.errors import OptionError
-from relevo.middleware import limit_context
-from relevo.middleware.limit_context import limits_for
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Held, Limits, LimitView
 from relevo.limits.rates import KINDS, Rate
+from relevo.middleware import limit_context
+from relevo.middleware.limit_context import limits_for
 
 
 @click.group("limits")

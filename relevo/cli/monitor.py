@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
+from relevo import events
 from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import complain, json_option, one_line_errors, show, some
 from relevo.drivers.contract import Driver
-from relevo import events
 from relevo.events import Event, QueueEvent
 
 OK, BUSY = "ok", "busy"

@@ -7,10 +7,19 @@ from typing import Any
 import click
 
 from relevo.cli.context import driver_of
+from relevo.cli.message_fields import task_of
 from relevo.cli.monitor import monitor
 from relevo.cli.options import Duration, limit_option
-from relevo.cli.output import confirm, json_option, moment, one_line_errors, say, show, some, yes_option
-from relevo.cli.message_fields import task_of
+from relevo.cli.output import (
+    confirm,
+    json_option,
+    moment,
+    one_line_errors,
+    say,
+    show,
+    some,
+    yes_option,
+)
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.operations import clear as clearing
 

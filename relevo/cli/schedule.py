@@ -10,7 +10,7 @@ import click
 from relevo.cli.context import driver_of, store_of
 from relevo.cli.options import ROW, Duration, limit_option
 from relevo.cli.output import complain, json_option, moment, one_line_errors, say, show
-from relevo.schedule import operations, entry
+from relevo.schedule import entry, operations
 from relevo.schedule.operations import View
 from relevo.store import audit
 from relevo.store.schedules import Run

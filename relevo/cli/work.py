@@ -15,7 +15,7 @@ from celery.bin.worker import worker as celery_worker
 from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import one_line_errors
-from relevo.transport import work_limits, transport
+from relevo.transport import transport, work_limits
 from relevo.transport.work_limits import Shift
 
 

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from relevo.database.engine import resolve
 from relevo.config.environment import Environment, expected_url
+from relevo.database.engine import resolve
 from relevo.errors import SettingsError
 
 _DATABASES = {"sqlite", "postgresql", "mysql", "mariadb"}

@@ -18,7 +18,7 @@ from flower.urls import handlers as flowers
 from flower.views.error import NotFoundErrorHandler
 from tornado.web import RedirectHandler, StaticFileHandler, url
 
-from relevo.dashboard import access, users, json_api, routes
+from relevo.dashboard import access, json_api, routes, users
 from relevo.dashboard.assets import TEMPLATES, Overlay, Static
 from relevo.dashboard.handlers import Nowhere
 from relevo.dashboard.prometheus import Exposition

@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from relevo.dashboard.sources import Source
+from relevo.database.text import storable
 from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
 from relevo.store.search_syntax import Search
-from relevo.database.text import storable
 
 #: So far into a queue is looked for a job by its id or by a search.
 DEEPEST = 1000

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo.dashboard.sources import Source
-from relevo.drivers import message_codec
-from relevo.task import PROGRESS
-from relevo.store import batches
 from relevo.database.text import storable
+from relevo.drivers import message_codec
+from relevo.store import batches
+from relevo.task import PROGRESS
 
 logger = logging.getLogger(__name__)
 

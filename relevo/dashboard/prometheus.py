@@ -21,9 +21,9 @@ from relevo.dashboard.handlers import Ours
 from relevo.dashboard.sources import Source, workers
 from relevo.errors import DriverError
 from relevo.store import batches, failed, histograms, outbox
+from relevo.store.counters import SECONDS, Sums, Totals
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED
-from relevo.store.counters import SECONDS, Sums, Totals
 
 #: Tasks and queues that have a name of their own, and what the others are called together.
 MOST, OTHER = 100, "(other)"

@@ -7,21 +7,33 @@ from typing import Any
 from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
+from relevo.dashboard.access import guarded
+from relevo.dashboard.flower_broker import Broker, is_ours
+from relevo.dashboard.pages.audit import AuditPage
+from relevo.dashboard.pages.batches import BatchesPage, BatchPage, CancelBatch, RetryBatch
+from relevo.dashboard.pages.failed import EditFailed, FailedPage, ForgetFailed, RetryFailed
+from relevo.dashboard.pages.job import JobPage
+from relevo.dashboard.pages.job_actions import (
+    CancelJobs,
+    ClearQueue,
+    DeleteJobs,
+    HastenJobs,
+    StopJobs,
+)
 from relevo.dashboard.pages.jobs import JobsPage
 from relevo.dashboard.pages.limits import ClearLimit, LimitsPage, SetRate
-from relevo.dashboard.pages.failed import EditFailed, FailedPage, ForgetFailed, RetryFailed
-from relevo.dashboard.pages.batches import BatchesPage, BatchPage, CancelBatch, RetryBatch
-from relevo.dashboard.access import guarded
-from relevo.dashboard.pages.tags import TagsPage, Unwatch, Watch
-from relevo.dashboard.pages.job_actions import CancelJobs, ClearQueue, DeleteJobs, HastenJobs, StopJobs
 from relevo.dashboard.pages.metrics import MetricsPage
-from relevo.dashboard.pages.job import JobPage
 from relevo.dashboard.pages.overview import OverviewPage
 from relevo.dashboard.pages.pauses import AddPause, Lift, Pause, PausesPage, Resume
+from relevo.dashboard.pages.schedule import (
+    EntryPage,
+    PauseEntry,
+    ResumeEntry,
+    RunEntry,
+    SchedulePage,
+)
+from relevo.dashboard.pages.tags import TagsPage, Unwatch, Watch
 from relevo.dashboard.prometheus import PrometheusPage
-from relevo.dashboard.flower_broker import Broker, is_ours
-from relevo.dashboard.pages.schedule import EntryPage, PauseEntry, ResumeEntry, RunEntry, SchedulePage
-from relevo.dashboard.pages.audit import AuditPage
 
 Route = tuple[str, Any, str | None]
 

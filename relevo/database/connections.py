@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from relevo.database import engine as engines
 from relevo.database import errors
 from relevo.database.schema import ensure_schema
-from relevo.errors import DriverError, DriverUnavailableError
 from relevo.database.server_options import ALONE
+from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 
-from relevo.errors import SchemaError
 from relevo.database.server_options import ALONE
+from relevo.errors import SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCRIPTS = Path(__file__).parents[1] / "migrations"
+SCRIPTS = Path(__file__).parent / "migrations"
 #: What the names of all our tables begin with.
 PREFIX = "relevo_"
 VERSION_TABLE = "relevo_version"

@@ -18,9 +18,9 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
+from relevo.config.services import S3Settings
 from relevo.disks.disk import MissingFileError, checked
 from relevo.errors import DiskError
-from relevo.config.services import S3Settings
 
 CHUNK = 1024 * 1024
 #: A file that is read lies in memory up to this size, in a temporary file beyond.

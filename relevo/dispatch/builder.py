@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.orm import Session
 
 from relevo import clock
+from relevo.dispatch import connections, transactions, unique
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import backoff, membership
-from relevo.dispatch import connections, transactions, unique
 from relevo.job.middleware import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags

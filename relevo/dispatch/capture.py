@@ -20,8 +20,8 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from relevo.drivers import validation
-from relevo.transport.publish_batch import Bulk
 from relevo.drivers.contract import NewJob
+from relevo.transport.publish_batch import Bulk
 
 URL = "relevo://collected"
 

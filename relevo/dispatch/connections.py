@@ -16,8 +16,8 @@ from celery.exceptions import AlwaysEagerIgnored
 from kombu.pools import ProducerPool
 
 from relevo.config import Connection
-from relevo.errors import OptionError
 from relevo.dispatch import capture
+from relevo.errors import OptionError
 
 SYNC = "sync"
 

@@ -26,19 +26,25 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
+from relevo.database.engine import resolve
 from relevo.drivers import message_codec
-from relevo.transport import put_results
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
-from relevo.database.engine import resolve
-from relevo.errors import DriverError, DriverUnavailableError, OptionError, SettingsError, did_you_mean
+from relevo.errors import (
+    DriverError,
+    DriverUnavailableError,
+    OptionError,
+    SettingsError,
+    did_you_mean,
+)
 from relevo.job import membership
-from relevo.store import batches, failed, outbox, schedules, batch_counts
+from relevo.store import batch_counts, batches, failed, outbox, schedules
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.outbox import Sending
 from relevo.store.schedules import RunEnd
 from relevo.store.store import Store, store_for
+from relevo.transport import put_results
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from relevo.database import schema
-from relevo.errors import OptionError
 from relevo.dispatch.capture import collecting
 from relevo.dispatch.delivery import Delivery, delivery_of, is_same, sending_of
+from relevo.errors import OptionError
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from celery.result import AsyncResult
 from kombu.utils.json import dumps
 from vine import barrier
 
-from relevo.transport.put_results import Receipt
 from relevo.drivers.values import Conflict
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import redaction
+from relevo.transport.put_results import Receipt
 
 if TYPE_CHECKING:
     from relevo.job.options import Options

@@ -35,7 +35,7 @@ driver passes it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from relevo.drivers.values import (
     HIGHEST_PRIORITY,
@@ -52,8 +52,6 @@ from relevo.drivers.values import (
     Sizes,
     State,
 )
-from abc import ABC, abstractmethod
-from collections.abc import Collection
 
 __all__ = [
     "HIGHEST_PRIORITY",

@@ -27,10 +27,10 @@ from relevo import clock
 from relevo.drivers.message_codec import LEASED, PERMIT
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.execution import failed_hook, models, requeue
+from relevo.execution.unique_release import with_start
 from relevo.job import payload
 from relevo.job.control_flow import Cancelling, Failing
 from relevo.job.middleware import RunningJob, around, named
-from relevo.execution.unique_release import with_start
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
     Cancelled,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from relevo.drivers.message_codec import START
 from relevo.drivers.values import Lease
-from relevo.middleware import limit_context
 from relevo.job.middleware import CallNext, Middleware, RunningJob
+from relevo.middleware import limit_context
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping, asked
 
 if TYPE_CHECKING:

@@ -1,8 +1,13 @@
-"""To which batches a job belongs, and what its end means to them.
+"""To which batches and which chord a job belongs, and what its end means to them.
 
-It stands in a header of the message, beside the baton, so that a retry keeps it: a list of `[batch, member, each]`.
-A chain is one member: its last link completes it, any link fails it. With `each` set every link counts for itself.
-It comes from outside, so it is read forgivingly.
+A batch stands in a header of the message, beside the baton, so that a retry keeps it: a list of
+`[batch, member, each]`. A chain is one member: its last link completes it, any link fails it. With
+`each` set every link counts for itself. The header comes from outside, so it is read forgivingly.
+
+A chord stands in the message as Celery puts it there: the message of a header's job names the group
+and carries the chord's body. A body with our mark (`chord.py` sets it) is counted in the recorder's
+transaction, each job by its id, so a redelivery counts once. A chord without the mark (of an app
+without a store, or of another program) is Celery's own business.
 """
 
 from __future__ import annotations
@@ -16,10 +21,6 @@ from relevo import clock
 from relevo.store import batch_counts
 from relevo.store.batches import MemberEnd
 from relevo.store.schedules import RunEnd
-from collections.abc import Iterator, Mapping
-from typing import Any
-from relevo.store import batch_counts
-from relevo.store.batches import MemberEnd
 
 HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
@@ -32,6 +33,8 @@ DUE = "schedule_due"
 OPENER = "relevo.open_batch"
 #: The task that ends a chord: if its job goes, the chord's body, its second argument, never comes.
 JOIN = "relevo.chord"
+#: The option of a chord's body that says: its members are counted by us.
+MARK = "relevo_chord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def with_places(headers: Mapping[str, Any] | None, *places: Membership) -> dict[
     return {**kept, HEADER: [place.header() for place in (*read(kept), *places)]}
 
 
-def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any] | None) -> tuple[MemberEnd, ...]:
+def member_ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any] | None) -> tuple[MemberEnd, ...]:
     """What the end of a job, with `chain` still to come, says about its batches."""
     return tuple(
         MemberEnd(place.batch, place.member, state, uuid)
@@ -76,12 +79,12 @@ def ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any]
     )
 
 
-def never(signature: Any, state: str) -> Iterator[MemberEnd]:
+def unreachable_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
     """What it means to batches and chords that this signature will never run: its places end like what it waited for.
 
     Of a chain those of the first link: the others would have come after it. Of a chord those of its body.
     """
-    yield from never(signature, state)
+    yield from unreachable_chord_ends(signature, state)
     yield from _places(signature, state)
 
 
@@ -89,7 +92,7 @@ def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
     if not isinstance(signature, Mapping):
         return
     options, kwargs, kind = signature.get("options") or {}, signature.get("kwargs") or {}, signature.get("subtask_type")
-    yield from ends(options.get("headers") or {}, str(options.get("task_id")), state, None)
+    yield from member_ends(options.get("headers") or {}, str(options.get("task_id")), state, None)
     tasks = list(kwargs.get("tasks") or ())
     inner = {"chord": [kwargs.get("body")], "group": tasks, "chain": tasks[:1]}.get(str(kind), [])
     for each in inner:
@@ -109,10 +112,10 @@ def ends_of_message(
 ) -> tuple[MemberEnd, ...]:  # fmt: skip
     """The same of a message, by its headers and its body: arguments, and what lies beside them."""
     (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
-    mine = () if task == OPENER and done else ends(headers, uuid, state, embed.get("chain"))
+    mine = () if task == OPENER and done else member_ends(headers, uuid, state, embed.get("chain"))
     waiting = args[1:2] if task == JOIN and not done and isinstance(args, (list, tuple)) else ()
-    gone = (end for each in waiting for end in never(each, state))
-    return (*mine, *ends(headers, embed, uuid, state), *gone)
+    gone = (end for each in waiting for end in unreachable_ends(each, state))
+    return (*mine, *chord_ends(headers, embed, uuid, state), *gone)
 
 
 def embed_of(request: Any) -> Mapping[str, Any]:
@@ -146,21 +149,12 @@ def run_of(request: Any) -> str:
 
 def is_awaited(options: Mapping[str, Any]) -> bool:
     """Whether a batch or a chord waits for a job that is dispatched with these options of `apply_async`."""
-    return bool(read(options.get("headers"))) or is_awaited(options)
+    return bool(read(options.get("headers"))) or is_awaited_by_chord(options)
 
 
 def sent_uuid(request: Any) -> str | None:
     """The id of a job that came through the outbox."""
     return str(request.id) if request.request_dict.get(SENT) else None
-
-
-# ---- relevo.job.chord_members: Which chord a job is a member of, by what Celery itself puts into its message, and what its end means to the chord.
-# 
-# The message of a header's job names the group and carries the chord's body. A body with our mark (`chord.py` sets it) is
-# counted by us: in the recorder's transaction, each job by its id, so a redelivery counts once. A chord without the mark
-# (of an app without a store, or of another program) is Celery's own business.
-#: The option of a chord's body that says: its members are counted by us.
-MARK = "relevo_chord"
 
 
 def is_marked(body: Any) -> bool:
@@ -175,18 +169,18 @@ def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None
     return group if isinstance(group, str) and is_marked(embed.get("chord")) else None
 
 
-def ends(headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str) -> tuple[MemberEnd, ...]:
+def chord_ends(headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a job says about chords: about its own, and about those of the links that now never run."""
     found = []
     if (chord := chord_of(headers, embed)) is not None:
         found.append(MemberEnd(chord, _index(headers), state, uuid))
     if state != batch_counts.COMPLETED:
         for link in embed.get("chain") or ():
-            found += never(link, state)
+            found += unreachable_chord_ends(link, state)
     return tuple(found)
 
 
-def never(signature: Any, state: str) -> Iterator[MemberEnd]:
+def unreachable_chord_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
     """The members of chords that will never run, since this signature won't: they end like what it waited for."""
     if not isinstance(signature, Mapping):
         return
@@ -197,13 +191,13 @@ def never(signature: Any, state: str) -> Iterator[MemberEnd]:
         yield MemberEnd(group, _index(options), state, uuid)
     inner = [kwargs.get("body")] if kind == "chord" else kwargs.get("tasks") if kind in ("group", "chain") else ()
     for each in (*(inner or ()), *(options.get("chain") or ())):
-        yield from never(each, state)
+        yield from unreachable_chord_ends(each, state)
 
 
-def is_awaited(options: Mapping[str, Any]) -> bool:
+def is_awaited_by_chord(options: Mapping[str, Any]) -> bool:
     """Whether a chord waits for a job that is dispatched with these options, or for a link behind it."""
     links = options.get("chain") or ()
-    return is_marked(options.get("chord")) or any(True for link in links for _ in never(link, batch_counts.CANCELLED))
+    return is_marked(options.get("chord")) or any(True for link in links for _ in unreachable_chord_ends(link, batch_counts.CANCELLED))
 
 
 def _index(said: Mapping[str, Any]) -> int:

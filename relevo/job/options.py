@@ -17,7 +17,7 @@ from sqlalchemy.exc import NoResultFound
 
 from relevo.errors import MissingModelError, OptionError
 from relevo.job import backoff
-from relevo.middleware import base
+from relevo.job import middleware as middlewares
 from relevo.job.middleware import Middleware
 
 Tags = Sequence[str] | Callable[..., Sequence[str]]
@@ -155,7 +155,7 @@ def checked(name: str, value: Any, task: str) -> Any:
         raise OptionError(f"expected {name} to be {expected}, got {value!r} (task {task!r})")
     if name == "backoff":
         return backoff.waits(value)
-    return base.stack(value) if name == "middleware" else value
+    return middlewares.stack(value) if name == "middleware" else value
 
 
 def _is_count(value: Any) -> bool:
@@ -196,7 +196,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_exceptions": ("a positive integer", _is_count),
     "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
     "tags": ("a list of texts or a callable that returns one", _are_tags),
-    "middleware": (base.EXPECTED, base.fits),
+    "middleware": (middlewares.EXPECTED, middlewares.fits),
     "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
     "delete_when_missing": ("True, False or classes of errors", _are_errors),
     "redact": ("a list of names of arguments, or True", lambda value: value is True or _are_names(value)),

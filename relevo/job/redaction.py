@@ -115,7 +115,7 @@ def _is_secret(pattern: re.Pattern[str] | None, name: Any) -> bool:
 
 def _words(app: Any) -> tuple[str, ...]:
     settings = getattr(app, "settings", None)
-    return settings.showing.redact if settings is not None else ()
+    return settings.dashboard.redact if settings is not None else ()
 
 
 @lru_cache(maxsize=16)

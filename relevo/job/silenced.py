@@ -18,7 +18,7 @@ def falls_on(app: Any, name: str, tags: Sequence[str]) -> bool:
     task = app.tasks.get(name)
     if getattr(getattr(task, "options", None), "silenced", False):
         return True
-    names: tuple[str, ...] = app.settings.showing.silenced
+    names: tuple[str, ...] = app.settings.dashboard.silenced
     return bool(names) and (_fits(names, name) or any(_fits(names, f"{TAG}{tag}") for tag in tags))
 
 

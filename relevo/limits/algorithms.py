@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from relevo.limits import breakers, waiters, rates
+from relevo.limits import breakers, rates, waiters
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Holder, Left, Passed, Wanted, check_key
-from relevo.limits.waiters import Waiting
 from relevo.limits.rates import Rate
+from relevo.limits.waiters import Waiting
 
 Item = TypeVar("Item")
 

@@ -9,10 +9,21 @@ from typing import Any
 
 from relevo.limits import algorithms
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, is_of_rate, name_of
-from relevo.limits.waiters import Waiting
+from relevo.limits.contract import (
+    Held,
+    Holder,
+    Left,
+    Limits,
+    LimitView,
+    Passed,
+    Wanted,
+    check_key,
+    is_of_rate,
+    name_of,
+)
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
+from relevo.limits.waiters import Waiting
 
 
 @dataclass

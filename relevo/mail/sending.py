@@ -13,9 +13,9 @@ from email.policy import SMTP
 from typing import Any
 
 from relevo import clock
+from relevo.config.services import MailSettings
 from relevo.errors import MailError
 from relevo.mail.message import Message
-from relevo.config.services import MailSettings
 
 #: Who takes all mail in this process in the server's place, if anybody: a test's fake.
 taker: Callable[[Message], None] | None = None

@@ -15,13 +15,13 @@ from typing import Any
 
 from relevo import clock
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, UndefinedLimitError
-from relevo.middleware import limit_context
 from relevo.job.control_flow import Cancelling, Dropped, Failing, Refused, Releasing
-from relevo.middleware.limit_context import By, Ground
 from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Holder, key_of
 from relevo.limits.named_rates import check_name
+from relevo.middleware import limit_context
+from relevo.middleware.limit_context import By, Ground
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""."""
+"""What people do to jobs: cancel, retry, clear, pause."""

@@ -22,11 +22,11 @@ from typing import Any
 from celery.app.task import Context
 from sqlalchemy import Connection
 
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
 from relevo.recording import endings
-from relevo.dispatch.delivery import delivery_of
 from relevo.store import history, outcomes
 from relevo.store.outbox import Sending
 from relevo.store.outcomes import Ending

@@ -18,12 +18,12 @@ from weakref import WeakSet
 
 from celery import current_app
 
-from relevo.transport import channel
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
+from relevo.job import membership
 from relevo.operations import cancel
-from relevo.job import membership, membership
-from relevo.dispatch.delivery import delivery_of
+from relevo.transport import channel
 
 # One of these is in the payload of every job whose end matters to somebody.
 MARKS = (membership.HEADER, membership.SENT, membership.SCHEDULED, membership.MARK)

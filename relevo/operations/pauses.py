@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.transport import suspensions
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, did_you_mean
+from relevo.transport import suspensions
 
 QUEUE = "queue"
 KINDS = (QUEUE, suspensions.TASK, suspensions.TAG)

@@ -7,32 +7,25 @@ now is not sent, and stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from relevo.dispatch import unique
 from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
+from relevo.errors import OptionError
+from relevo.job import payload, redaction
+from relevo.job.payload import HEADER
 from relevo.recording import failed_job
 from relevo.store import retry_claims
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.store import Store
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
-from relevo.drivers import message_codec
-from relevo.errors import OptionError
-from relevo.job import payload, redaction
-from relevo.dispatch import unique
-from relevo.job.payload import HEADER
-from relevo.store import retry_claims
-from relevo.store.failed import FailedJob, Filter
-from relevo.store.store import Store
 
 
-def retry(app: Any, store: Store, which: Filter) -> int:
+def retry_failed(app: Any, store: Store, which: Filter) -> int:
     """Put back every failed job that fits and was not retried yet. Returns how many this call has sent."""
     which = replace(which, newest=retry_claims.newest(store))  # one that fails again meanwhile isn't retried again
     total, after = 0, 0
@@ -41,14 +34,14 @@ def retry(app: Any, store: Store, which: Filter) -> int:
         if not jobs:
             return total
         try:
-            sent = put(app, jobs)
+            sent = put_jobs(app, jobs)
             retry_claims.settle(store, name, sent)
         finally:
             retry_claims.give_up(store, name)  # those that were refused
         total, after = total + len(sent), jobs[-1].id
 
 
-def put(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
+def put_jobs(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
     """Put failed jobs into their brokers. Returns the numbers of those that are there now. Raises DriverError."""
     sent: list[int] = []
     for name, same in groupby(sorted(jobs, key=lambda job: job.connection), key=lambda job: job.connection):
@@ -82,10 +75,6 @@ def _url(app: Any, name: str) -> str | None:
     return connections[name].url if name in connections else None
 
 
-# ---- relevo.job.edited: A failed job put back with other arguments: the message stays what it was, but for them.
-# 
-# What was worked out from the old arguments (what people read of them, the tags, the unique key, whose turn it takes) is
-# worked out again; what was given at the dispatch instead stays.
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 LONGEST_REPR = 1024
@@ -98,21 +87,21 @@ def arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     return list(args), dict(kwargs)
 
 
-def retry(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def retry_with_arguments(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Put the failed job with this number back with these arguments.
 
     False: somebody has put it back already, or another job has its unique key by now, and it stays as it is.
     """
     name, jobs = retry_claims.claim(store, Filter(ids=[number]))
     try:
-        sent = put(app, [changed(app, job, args, kwargs) for job in jobs])
+        sent = put_jobs(app, [with_arguments(app, job, args, kwargs) for job in jobs])
         retry_claims.settle(store, name, sent)
     finally:
         retry_claims.give_up(store, name)
     return bool(sent)
 
 
-def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FailedJob:
+def with_arguments(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FailedJob:
     """The failed job with these arguments, and what nobody sees as it was. Raises OptionError when it has none."""
     *before, embed = _body(job.payload)
     args, kwargs = redaction.restored(app, job.task, (before[0], before[1]), (args, kwargs))
@@ -121,7 +110,7 @@ def changed(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, 
     seen = redaction.arguments(app, job.task, args, kwargs)
     headers |= {"argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR], "kwargsrepr": repr(seen[1])[:LONGEST_REPR]}
     if isinstance(headers.get(HEADER), dict):
-        headers[HEADER] = _worked_out(app, job, headers[HEADER], (tuple(before[0]), before[1]), (tuple(args), kwargs))
+        headers[HEADER] = _recompute(app, job, headers[HEADER], (tuple(before[0]), before[1]), (tuple(args), kwargs))
     message |= {"headers": headers, "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False)}
     message["properties"] = {**message["properties"], "body_encoding": "utf-8"}
     message |= {"content-type": "application/json", "content-encoding": "utf-8"}
@@ -138,22 +127,22 @@ def _body(text: str) -> tuple[Any, Any, Any]:
     return body[0], body[1], body[2]
 
 
-def _worked_out(app: Any, job: FailedJob, said: Mapping[str, Any], before: Arguments, now: Arguments) -> dict[str, Any]:
+def _recompute(app: Any, job: FailedJob, said: Mapping[str, Any], before: Arguments, now: Arguments) -> dict[str, Any]:
     """What a message says of the arguments it had, said of those it has now."""
     task = app.tasks.get(job.task)
     if task is None or getattr(task, "options", None) is None:
         return dict(said)
     by, turns = task.options.unique_by, task.options.fair_by
-    anew = {**said, "tags": _again(list(said.get("tags") or ()), lambda *a: list(payload.tags(task, *a)), before, now)}
+    anew = {**said, "tags": _recompute_one(list(said.get("tags") or ()), lambda *a: list(payload.tags(task, *a)), before, now)}
     if by not in (None, False) and isinstance(said.get("unique"), dict):
-        key = _again(said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now)
+        key = _recompute_one(said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now)
         anew["unique"] = {**said["unique"], "key": key}
     if turns is not None and "fair" in said:
-        anew["fair"] = _again(said["fair"], lambda *a: unique.fair_key(task, turns, *a), before, now)
+        anew["fair"] = _recompute_one(said["fair"], lambda *a: unique.fair_key(task, turns, *a), before, now)
     return anew
 
 
-def _again(was: Any, make: Callable[..., Any], before: Arguments, now: Arguments) -> Any:
+def _recompute_one(was: Any, make: Callable[..., Any], before: Arguments, now: Arguments) -> Any:
     """What is made of arguments, made anew; what wasn't made of them, or can't be seen to be, stays."""
     try:
         mine = make(*before) == was

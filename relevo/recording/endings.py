@@ -11,9 +11,9 @@ from typing import Any
 
 from relevo import clock
 from relevo.drivers.message_codec import DUE_AT
-from relevo.recording import failed_job
 from relevo.job import membership, outcome, silenced
 from relevo.job.payload import HEADER
+from relevo.recording import failed_job
 from relevo.store import batch_counts
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending

@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from relevo import clock
+from relevo import clock, events
 from relevo.drivers import message_codec
 from relevo.drivers.values import ReservedJob
 from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
-from relevo import events
-from relevo.job import membership, payload, redaction, error_report
-from relevo.recording import recorder
 from relevo.events import Event, JobEvent
+from relevo.job import error_report, membership, payload, redaction
 from relevo.job.payload import HEADER, Baton
+from relevo.recording import recorder
 from relevo.store import batch_counts
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending

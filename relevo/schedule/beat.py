@@ -14,15 +14,21 @@ from typing import Any
 
 import celery.beat
 
-from relevo import exit
-from relevo.errors import DriverError, DriverUnavailableError, OptionError, SchemaError, did_you_mean
-from relevo.worker import bootstep
 from relevo.dispatch.delivery import delivery_of
-from relevo.schedule import entry as entries
+from relevo.errors import (
+    DriverError,
+    DriverUnavailableError,
+    OptionError,
+    SchemaError,
+    did_you_mean,
+)
+from relevo.exit import end_command
 from relevo.schedule import claim, descriptions
+from relevo.schedule import entry as entries
 from relevo.schedule.entry import entries_of
 from relevo.store import outbox, schedules
 from relevo.store.schedules import BACK, State
+from relevo.worker import bootstep
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ class Scheduler(celery.beat.Scheduler):
             bootstep.check(self.way.store)
             self._warn_of_strangers()
         except (OptionError, SchemaError) as error:
-            exit.end(str(error))
+            end_command(str(error))
             raise
 
     def _warn_of_strangers(self) -> None:

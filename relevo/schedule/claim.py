@@ -18,21 +18,21 @@ from typing import Any
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.transport import put_results
-from relevo.drivers.database.dialects import DIALECTS
-from relevo.drivers.database.server_clock import ServerClock
-from relevo.transport.put_results import Receipt
-from relevo.errors import DriverError, OptionError
 from relevo.dispatch import connections
 from relevo.dispatch.capture import collecting
 from relevo.dispatch.delivery import Delivery, sending_of
+from relevo.drivers.database.dialects import DIALECTS
+from relevo.drivers.database.server_clock import ServerClock
+from relevo.errors import DriverError, OptionError
 from relevo.job.membership import DUE, SCHEDULED
 from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
-from relevo.store import schedules, batch_counts
+from relevo.store import batch_counts, schedules
 from relevo.store.outbox import Sending
 from relevo.store.schedules import Run, RunEnd, State
 from relevo.store.store import Store
+from relevo.transport import put_results
+from relevo.transport.put_results import Receipt
 
 _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 

@@ -17,15 +17,16 @@ from kombu import serialization
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
-from relevo import clock, exit
+from relevo import clock
 from relevo.database.types import LONGEST_NAME
+from relevo.dispatch import builder, connections
 from relevo.drivers import validation
 from relevo.errors import OptionError, RelevoError, did_you_mean
-from relevo.dispatch import connections, builder
+from relevo.exit import end_command
 from relevo.job.options import OVERRIDES
-from relevo.task import Task
 from relevo.schedule import catchup, descriptions
 from relevo.schedule.ticks import LAST, Ticks, ticks_of
+from relevo.task import Task
 
 #: What an entry may say. The last three are ours, the others Celery's.
 KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
@@ -98,7 +99,7 @@ def checked(app: Any) -> dict[str, Entry]:
     try:
         return entries_of(app)
     except OptionError as error:
-        exit.end(str(error))
+        end_command(str(error))
         raise
 
 

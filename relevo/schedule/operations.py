@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from relevo.database import text
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.errors import DriverError
-from relevo.dispatch.delivery import delivery_of
-from relevo.schedule import entry as entries
 from relevo.schedule import claim, descriptions
+from relevo.schedule import entry as entries
 from relevo.schedule.catchup import LATE
 from relevo.schedule.entry import Entry
 from relevo.store import schedules
-from relevo.database import text
 from relevo.store.schedules import Run, State
 
 #: What a job is while it has not ended, by its state in the broker.

@@ -18,16 +18,16 @@ from dataclasses import replace
 from sqlalchemy import Connection, String, cast, exists, insert, literal, select
 
 from relevo import clock
+from relevo.database import upserts
 from relevo.errors import DriverError
 from relevo.store import batch_counts
-from relevo.database import upserts
-from relevo.store.tables import batches, members, receipts
+from relevo.store.batch_counts import Tally
 from relevo.store.batches import BatchRow, change
 from relevo.store.outbox import Deliver
 from relevo.store.receipts import exists as is_written
 from relevo.store.receipts import is_first
 from relevo.store.store import Store
-from relevo.store.batch_counts import Tally
+from relevo.store.tables import batches, members, receipts
 
 logger = logging.getLogger(__name__)
 

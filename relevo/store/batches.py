@@ -19,12 +19,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from relevo import clock
-from relevo.store import batch_counts
 from relevo.database import text
-from relevo.store.tables import batches, members
+from relevo.store import batch_counts
+from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.outbox import Deliver, Sending
 from relevo.store.store import Store
-from relevo.store.batch_counts import Callback, Kind, Tally
+from relevo.store.tables import batches, members
 
 # So many batches are listed or deleted in one step, and so many members are looked at.
 PAGE = 100
@@ -56,7 +56,7 @@ class BatchRow:
     queue: str | None
     callbacks: Mapping[str, Sequence[Mapping[str, Any]]]
     created_at: float
-    batch_counts: Tally
+    tally: Tally
 
 
 def open_(connection: Connection, row: BatchRow) -> None:

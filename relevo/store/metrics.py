@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select
 
-from relevo.store import histograms
 from relevo.database import text, upserts
+from relevo.store import histograms
 from relevo.store.history import Ended, EndedJob
 from relevo.store.store import Store
 from relevo.store.tables import metrics

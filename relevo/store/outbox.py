@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from relevo import clock
-from relevo.store import receipts
 from relevo.database import text
-from relevo.store.tables import outbox
+from relevo.store import receipts
 from relevo.store.store import Store
+from relevo.store.tables import outbox
 
 # So many rows are forwarded in one step.
 PAGE = 200

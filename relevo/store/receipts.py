@@ -7,10 +7,10 @@ import hashlib
 from sqlalchemy import Connection, delete, select
 
 from relevo import clock
-from relevo.database.types import LONGEST_NAME
 from relevo.database import text, upserts
-from relevo.store.tables import receipts
+from relevo.database.types import LONGEST_NAME
 from relevo.store.store import Store
+from relevo.store.tables import receipts
 
 # Of a name that is too long for its column so much is kept, and a digest of all of it stands behind.
 KEPT = 180

@@ -18,9 +18,8 @@ from sqlalchemy import Connection, Row, and_, case, delete, exists, func, or_, s
 
 from relevo.database import text, upserts
 from relevo.store.history import PAGE
-from relevo.store.tables import runs, schedules
 from relevo.store.store import Store
-from relevo.store.tables import history
+from relevo.store.tables import history, runs, schedules
 
 # A clock that was wrong and was set right: an entry that is further than this ahead of now, in seconds, begins anew.
 AHEAD = 60.0

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, select
 
 from relevo.store import search_syntax as searching
-from relevo.store import window_scan, watched_tags
+from relevo.store import watched_tags, window_scan
 from relevo.store.history import Ended
 from relevo.store.search_syntax import Search
 from relevo.store.store import Store

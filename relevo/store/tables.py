@@ -21,10 +21,6 @@ from sqlalchemy import (
 )
 
 from relevo.database.types import Id, LongText, Name
-from sqlalchemy import CheckConstraint, Column, Double, Index, String, Table, UniqueConstraint
-from relevo.database.types import Id, Name
-from sqlalchemy import CheckConstraint, Column, Double, Index, Integer, SmallInteger, String, Table
-from relevo.database.types import Id, LongText, Name
 
 metadata = MetaData()
 

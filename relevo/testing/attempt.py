@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo.job.outcome import Cancelled, Completed, Failed, Outcome, Released, Retry
-from relevo.testing.dispatched import Dispatched
 from relevo.testing.canvas_shapes import call
+from relevo.testing.dispatched import Dispatched
 
 __tracebackhide__ = True
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from relevo import clock
-from relevo.dispatch import transactions
 from relevo.batches.batch import NewBatch
 from relevo.batches.member_jobs import member_of
-from relevo.store.batches import BatchRow
+from relevo.dispatch import transactions
 from relevo.store.batch_counts import Tally
-from relevo.testing.groups import GroupAssertions
+from relevo.store.batches import BatchRow
 from relevo.testing.canvas_shapes import Fork, Steps, shown, steps
+from relevo.testing.groups import GroupAssertions
 
 __tracebackhide__ = True
 

@@ -15,12 +15,12 @@ from celery.canvas import Signature, _chain
 from relevo.batches import member_jobs
 from relevo.batches.chain import NewChain
 from relevo.job.outcome import Cancelled, Completed, Failed
-from relevo.store.batches import BatchRow
 from relevo.store.batch_counts import Callback, Kind, Tally
+from relevo.store.batches import BatchRow
 from relevo.testing.attempt import Attempt
 from relevo.testing.batches import BatchAssertions, callbacks_of, note, row_of, with_callbacks
-from relevo.testing.dispatched import CHAIN, Dispatched
 from relevo.testing.canvas_shapes import Steps, shown, steps
+from relevo.testing.dispatched import CHAIN, Dispatched
 
 __tracebackhide__ = True
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from relevo import clock
 from relevo.errors import OptionError
+from relevo.testing.canvas_shapes import fit, shown, steps
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records, Where, often, wanted
-from relevo.testing.canvas_shapes import fit, shown, steps
 
 __tracebackhide__ = True
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import celery
 
-from relevo.transport import put_results
 from relevo.drivers.values import Placed
 from relevo.errors import FakeError
 from relevo.testing import interception
@@ -22,6 +21,7 @@ from relevo.testing.chains import ChainAssertions
 from relevo.testing.dispatch_assertions import DispatchAssertions
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.runner import Work
+from relevo.transport import put_results
 
 __tracebackhide__ = True
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from relevo.testing.canvas_shapes import Fork, Steps, fit, names, shown, steps
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records, Where
-from relevo.testing.canvas_shapes import Fork, Steps, fit, names, shown, steps
 
 __tracebackhide__ = True
 

@@ -24,8 +24,8 @@ from celery.canvas import maybe_signature
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
-from relevo.dispatch import capture, transactions
 from relevo.batches.chain import links_of
+from relevo.dispatch import capture, transactions
 from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, recorded
 from relevo.testing.patching import Replaced, task_progress

@@ -13,7 +13,7 @@ from typing import Any
 
 from relevo.errors import FakeError, OptionError
 from relevo.job.outcome import Failed
-from relevo.testing import interception, patching, attempt_run
+from relevo.testing import attempt_run, interception, patching
 from relevo.testing.attempt import Attempt
 from relevo.testing.backlog import Backlog
 from relevo.testing.dispatched import Dispatched

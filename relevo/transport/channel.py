@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -17,15 +17,13 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.utils.uuid import uuid
 
-from relevo.transport import put_results
 from relevo.drivers import message_codec
-from relevo.transport.publish_batch import Bulk
-from relevo.drivers.contract import Binding, Broadcast, NewJob, ReservedJob
-from relevo.transport.fetcher import Intake
-from relevo.transport.qos import QoS, places_taken
+from relevo.drivers.contract import Binding, Broadcast, Driver, NewJob, ReservedJob
+from relevo.transport import put_results
 from relevo.transport.dead_letter import put_aside
-from collections.abc import Callable
-from relevo.drivers.contract import Driver
+from relevo.transport.fetcher import Intake
+from relevo.transport.publish_batch import Bulk
+from relevo.transport.qos import QoS, places_taken
 
 logger = logging.getLogger(__name__)
 

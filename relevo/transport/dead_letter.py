@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from relevo.drivers.contract import NewJob, ReservedJob
-from relevo.transport.lease_keeper import Ledger
 from relevo.errors import DriverError
+from relevo.transport.lease_keeper import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from relevo.transport import admission, work_limits
 from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, ReservedJob
+from relevo.transport import admission, work_limits
 from relevo.transport.admission import Gate
-from relevo.transport.leases import holder
 from relevo.transport.lease_keeper import Ledger
+from relevo.transport.leases import holder
 from relevo.transport.suspensions import Suspensions
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
-from relevo.transport.leases import Leases
 from relevo.errors import DriverError, DriverUnavailableError
+from relevo.transport.leases import Leases
 
 logger = logging.getLogger(__name__)
 

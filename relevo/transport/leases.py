@@ -20,9 +20,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from relevo.drivers.contract import Driver, Lease
+from relevo.errors import DriverError, DriverUnavailableError
 from relevo.transport.admission import Gate
 from relevo.transport.in_flight import Name, Roster
-from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
 

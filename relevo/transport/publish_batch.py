@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.transport import put_results
 from relevo.drivers.contract import Broadcast, NewJob
+from relevo.transport import put_results
 
 
 class Bulk:

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 
 from relevo.drivers import message_codec
-from relevo.drivers.validation import LONGEST_NAME
 from relevo.drivers.contract import Driver, Lease, ReservedJob
+from relevo.drivers.validation import LONGEST_NAME
 from relevo.errors import DriverUnavailableError
 
 logger = logging.getLogger(__name__)

@@ -24,13 +24,13 @@ from typing import Any
 from kombu.transport import base, virtual
 
 from relevo.drivers import driver_for
+from relevo.drivers.contract import Bell, Driver
+from relevo.errors import DriverError, DriverUnavailableError
 from relevo.transport import admission, deferred_signals, work_limits
 from relevo.transport.channel import Channel
-from relevo.drivers.contract import Bell, Driver
 from relevo.transport.lease_keeper import Ledger
 from relevo.transport.qos import places_taken
 from relevo.transport.waker import Waker
-from relevo.errors import DriverError, DriverUnavailableError
 
 logger = logging.getLogger(__name__)
 

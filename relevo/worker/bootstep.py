@@ -6,16 +6,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from relevo.database import schema
-from relevo.transport import dead_letter, transport
-from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.worker import cancelled_batches, outbox_relay
-from relevo.recording import failed_job, recorder
 from relevo.batches import dispatch
+from relevo.database import schema
 from relevo.dispatch.delivery import delivery_of
+from relevo.errors import DriverUnavailableError, SchemaError
+from relevo.recording import failed_job, recorder
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
 from relevo.store.store import Store, store_for
+from relevo.transport import dead_letter, transport
+from relevo.worker import cancelled_batches, outbox_relay
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def open_store(app: Any) -> None:
     store = store_for(app.settings.database_url)
     check(store)
     settings = app.settings
-    keep = Retention(settings.keep_completed, settings.keep_failed, settings.keep_metrics, settings.showing.keep_audit)
+    keep = Retention(settings.keep_completed, settings.keep_failed, settings.keep_metrics, settings.dashboard.keep_audit)
     delivery = delivery_of(app)
     relaying = outbox_relay.start(delivery)
 

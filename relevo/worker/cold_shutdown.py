@@ -12,8 +12,8 @@ from typing import Any
 from celery.apps import worker as celery_worker
 from celery.worker import state
 
-from relevo.transport import qos, deferred_signals
 from relevo.execution import stop_flag
+from relevo.transport import deferred_signals, qos
 
 
 def install() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from relevo.errors import DriverError
 from relevo.dispatch.delivery import Delivery
+from relevo.errors import DriverError
 
 logger = logging.getLogger(__name__)
 

@@ -39,12 +39,12 @@ from typing import Any, NamedTuple
 
 from relevo import clock
 from relevo.drivers.contract import Driver, ReservedJob
-from relevo.transport.admission import Gate
 from relevo.drivers.message_codec import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
+from relevo.limits.contract import Holder, Left, Wanted
 from relevo.middleware import limit_context
 from relevo.middleware.limits import WithoutOverlapping
-from relevo.limits.contract import Holder, Left, Wanted
+from relevo.transport.admission import Gate
 
 logger = logging.getLogger(__name__)
 

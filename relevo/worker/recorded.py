@@ -11,16 +11,16 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import request as celery_request
 
-from relevo.transport import qos
-from relevo.worker import cold_shutdown, cancelled_batches
-from relevo.recording import endings, recorder
-from relevo.job import error_report
 from relevo import events
-from relevo.job.control_flow import Continued, Replaced
 from relevo.events import Event
+from relevo.job import error_report
+from relevo.job.control_flow import Continued, Replaced
 from relevo.job.membership import HEADER
 from relevo.job.outcome import cancelled
+from relevo.recording import endings, recorder
 from relevo.store.outcomes import Ending
+from relevo.transport import qos
+from relevo.worker import cancelled_batches, cold_shutdown
 
 logger = get_logger(__name__)
 

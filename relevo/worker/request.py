@@ -28,14 +28,14 @@ from celery.worker import request as celery_request
 from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
-from relevo import clock
+from relevo import clock, events
 from relevo.database.engine import sqlite_turn
-from relevo.execution import attempt as execute, failed_hook, requeue
-from relevo import events
-from relevo.operations.cancel import REASON
 from relevo.events import Event
+from relevo.execution import attempt as execute
+from relevo.execution import failed_hook, requeue
 from relevo.job.outcome import Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
+from relevo.operations.cancel import REASON
 from relevo.worker.recorded import Recorded, unwrapped
 
 logger = get_logger(__name__)

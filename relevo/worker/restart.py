@@ -24,7 +24,7 @@ from typing import Any
 import click
 from celery import signals
 
-from relevo.transport import work_limits, transport
+from relevo.transport import transport, work_limits
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.models import schema
-from relevo.database.schema import create_schema
 from relevo.database.engine import engine_for
+from relevo.database.schema import create_schema
 from relevo.errors import RelevoError
 from tasks import app
 from tasks.demo import pictures, tour, uploads, watching

@@ -7,7 +7,19 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from app.models import Event, Export, File, FileVersion, Import, Mail, Order, Report, User, Webhook, session
+from app.models import (
+    Event,
+    Export,
+    File,
+    FileVersion,
+    Import,
+    Mail,
+    Order,
+    Report,
+    User,
+    Webhook,
+    session,
+)
 from app.models.paging import paged
 from tasks.tables import Table
 

@@ -20,12 +20,12 @@ from argon2 import PasswordHasher
 
 import tasks
 from app import settings
-from web import access, counting, create
 from app.models import User, session
 from relevo import config
 from relevo.database.engine import engine_for
 from relevo.testing import fake
 from tests.application.receiver import Receiver, receiving
+from web import access, counting, create
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,9 @@ import uvicorn
 from sqlalchemy import event
 from sqlalchemy.orm import Session, configure_mappers
 
-from web import create, once
 from app.models import schema
 from tests.starting import APPLICATION
+from web import create, once
 
 #: Seconds that a second request with a key waits for the first.
 PATIENCE = 3

@@ -14,9 +14,6 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from web import access, counting
-from web.access import new_token
-from web.shapes import Given
 from app.models import (
     Answer,
     Case,
@@ -36,6 +33,9 @@ from app.models.base import now
 from tasks import cases, catalog, email, events, exports, images, imports, orders, reports, webhooks
 from tests.pictures import saved, scene
 from tests.waiting import LONG
+from web import access, counting
+from web.access import new_token
+from web.shapes import Given
 
 PNG = saved(scene(40, 30), "PNG").getvalue()
 

@@ -19,13 +19,13 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app import settings
-from web.access import new_token
 from app.models import Answer, Case, File, User, schema, session
-from relevo.drivers.database.driver import DatabaseDriver
 from relevo.database.engine import engine_for
+from relevo.drivers.database.driver import DatabaseDriver
 from tests.flow.company import own_database
 from tests.pictures import saved, scene
 from tests.waiting import LONG
+from web.access import new_token
 
 ROOT = Path(__file__).parents[2]
 #: More moments than a request has.

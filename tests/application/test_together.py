@@ -11,8 +11,6 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from web import create
-from web.access import new_token
 from app.models import (
     Case,
     Distributor,
@@ -34,6 +32,8 @@ from app.models.base import now
 from tasks import reports
 from tests.application.dying import committing
 from tests.waiting import LONG
+from web import create
+from web.access import new_token
 
 #: The route, what it is asked, the row it writes.
 ROUTES = [

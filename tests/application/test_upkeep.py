@@ -11,9 +11,9 @@ from sqlalchemy import delete
 import tasks
 from app.models import Answer, Export, Import, Mail, Report, RequestCount, Token, session
 from app.models.base import now
+from relevo.config.services import Alerts
 from relevo.disks import LocalDisk
 from relevo.events import Event, JobEvent
-from relevo.config.services import Alerts
 from tasks import alerts, cleanup, reports, storage
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from relevo.cli.limits import limits as command
 from relevo.drivers.contract import NewJob
-from relevo.middleware.limit_context import limits_for
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import Holder
 from relevo.limits.rates import Rate
+from relevo.middleware.limit_context import limits_for
 
 
 @pytest.fixture

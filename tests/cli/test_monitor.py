@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 import relevo
+from relevo import events as listeners
 from relevo.cli.queues import queues
 from relevo.drivers.contract import NewJob
-from relevo import events as listeners
 
 
 @pytest.fixture

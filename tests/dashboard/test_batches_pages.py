@@ -8,8 +8,8 @@ import pytest
 
 from relevo import clock
 from relevo.drivers.contract import NewJob, State
-from relevo.middleware.limit_context import limits_for
 from relevo.limits.contract import Holder
+from relevo.middleware.limit_context import limits_for
 from relevo.store import outcomes
 from relevo.store.batches import MemberEnd
 from relevo.store.history import Ended, EndedJob

@@ -8,12 +8,12 @@ import re
 import pytest
 
 from relevo import clock
-from relevo.dashboard.pages import jobs
 from relevo.dashboard import broker_jobs
+from relevo.dashboard.pages import jobs
 from relevo.drivers import message_codec
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.store import audit, failed, search, history, outcomes
+from relevo.store import audit, failed, history, outcomes, search
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending

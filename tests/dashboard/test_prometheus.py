@@ -10,9 +10,9 @@ from relevo.dashboard import prometheus
 from relevo.drivers.contract import NewJob
 from relevo.errors import DriverUnavailableError
 from relevo.store import failed, metrics, outcomes
+from relevo.store.counters import OPEN, Totals
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from relevo.store.counters import OPEN, Totals
 from tests.dashboard.hostile import HOSTILE
 from tests.faults.workers import payload_of
 

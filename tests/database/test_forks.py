@@ -12,9 +12,9 @@ from celery import Celery
 from sqlalchemy import text
 
 from relevo.app import share_results
+from relevo.batches import result_backends
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
-from relevo.batches import result_backends
 from tests.waiting import LONG
 
 WHO = {

@@ -13,10 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from relevo.database import schema
+from relevo.database.engine import make_engine
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.tables import metadata
-from relevo.database.engine import make_engine
 from relevo.errors import SchemaError
 from relevo.limits.database.tables import metadata as limits
 from tests import tables

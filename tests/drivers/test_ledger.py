@@ -8,10 +8,10 @@ import time
 import pytest
 
 from relevo.drivers.contract import Lease, NewJob, ReservedJob, State
-from relevo.transport.lease_keeper import Ledger
 from relevo.drivers.memory import MemoryDriver
-from relevo.transport.in_flight import MOST_OVER, Roster
 from relevo.errors import DriverError, DriverUnavailableError
+from relevo.transport.in_flight import MOST_OVER, Roster
+from relevo.transport.lease_keeper import Ledger
 from tests.brokers import HandClock
 
 

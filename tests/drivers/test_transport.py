@@ -10,8 +10,8 @@ from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from relevo import drivers
-from relevo.transport import channel, fetcher, work_limits, transport
 from relevo.drivers.database.notifier import SqliteBell
+from relevo.transport import channel, fetcher, transport, work_limits
 from relevo.worker import event_dispatcher
 from tests.waiting import LONG, eventually
 

@@ -16,9 +16,9 @@ from celery import signals
 
 from relevo import config
 from relevo.app import create_app
-from relevo.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
 from relevo.dispatch.transactions import after_commit
 from relevo.limits.rates import Rate
+from relevo.middleware import RateLimited, ThrottleErrors, Transaction, WithoutOverlapping, session
 
 BROKER, LEASE = os.environ["FAULTS_BROKER"], float(os.environ["FAULTS_LEASE"])
 QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]

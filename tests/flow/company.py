@@ -19,9 +19,9 @@ import httpx
 import psycopg
 
 from app.models import schema
+from relevo.database.engine import engine_for
 from relevo.disks import Links
 from relevo.drivers.database.driver import DatabaseDriver
-from relevo.database.engine import engine_for
 from tests import servers
 from tests.application.receiver import Receiver, receiving
 from tests.starting import APPLICATION, ROOT, Process, run, start

@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
+from relevo.database.engine import make_engine
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import driver_for, message_codec
 from relevo.drivers.database.tables import jobs as jobs_table
 from relevo.drivers.redis.scripts import Scripts
-from relevo.database.engine import make_engine
 from relevo.job import membership
-from relevo.dispatch.delivery import delivery_of
-from relevo.store import outbox, outcomes, batch_counts
+from relevo.store import batch_counts, outbox, outcomes
 from relevo.store.batches import ended_members
 from relevo.store.outcomes import Ending
 from relevo.store.tables import metadata

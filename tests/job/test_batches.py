@@ -13,13 +13,13 @@ from celery.contrib.testing.worker import start_worker
 
 from relevo import config
 from relevo.app import create_app
-from relevo.errors import BatchError, OptionError
-from relevo.worker import cancelled_batches
-from relevo.recording import endings
 from relevo.batches import member_jobs
+from relevo.errors import BatchError, OptionError
 from relevo.job.membership import SENT
+from relevo.recording import endings
 from relevo.store import failed, outbox, outcomes
 from relevo.store.store import store_for
+from relevo.worker import cancelled_batches
 from tests.waiting import LONG, eventually
 
 

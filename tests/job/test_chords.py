@@ -15,15 +15,15 @@ from celery.signals import before_task_publish
 
 from relevo import config
 from relevo.app import create_app
+from relevo.batches.result_backends import RedisResults
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
-from relevo.operations import cancel
 from relevo.job import membership
-from relevo.worker import cancelled_batches
-from relevo.batches.result_backends import RedisResults
+from relevo.operations import cancel
 from relevo.store import batches
-from relevo.store.store import store_for
 from relevo.store.batch_counts import CANCELLED
+from relevo.store.store import store_for
+from relevo.worker import cancelled_batches
 from tests.job.test_batches import working
 from tests.waiting import LONG, eventually
 

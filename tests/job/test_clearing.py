@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from relevo import config
 from relevo.app import create_app
 from relevo.cli.queues import queues as queues_command
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
 from relevo.operations import cancel, clear
-from relevo.dispatch.delivery import delivery_of
 from relevo.store import outbox
 
 QUEUE = "cleared"

@@ -7,11 +7,11 @@ from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
+from relevo.database.engine import make_engine
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import driver_for
 from relevo.drivers.contract import State
-from relevo.database.engine import make_engine
 from relevo.errors import OptionError, SettingsError
-from relevo.dispatch.delivery import delivery_of
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import pytest
 
 from relevo import clock
-from relevo.errors import DriverUnavailableError
-from relevo.dispatch import delivery
 from relevo.batches import dispatch
+from relevo.dispatch import delivery
+from relevo.errors import DriverUnavailableError
 from relevo.store import batch_heartbeats, outcomes, receipts
 from tests.job.lives import MEMBERS, QUEUE, Fate, Life, OfBatch, OfChain, OfChord
 

@@ -16,14 +16,14 @@ from celery.worker.control import Panel
 
 from relevo import config, drivers
 from relevo.app import App, create_app
-from relevo.transport import qos
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.operations import retry, cancel
+from relevo.operations import cancel, retry
 from relevo.recording import recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY, Filter
 from relevo.store.store import store_for
+from relevo.transport import qos
 from tests.waiting import LONG, eventually
 
 
@@ -192,7 +192,7 @@ def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(app, worke
     with worker():
         result = process.delay(1)
         [job] = failures()
-        assert retry.retry(app, store, Filter(ids=[job.id])) == 1
+        assert retry.retry_failed(app, store, Filter(ids=[job.id])) == 1
         eventually(lambda: len(process.seen) == 3 and not held(driver))
     assert process.seen == [(1, None), (2, None), (1, job.id)]
     assert result.state == "SUCCESS"
@@ -206,7 +206,7 @@ def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_ca
     with worker():
         process.delay(-1)
         [first] = failures()
-        assert retry.retry(app, store, EVERY) == 1
+        assert retry.retry_failed(app, store, EVERY) == 1
         [second] = failures()
     assert (second.origin, second.uuid, second.attempts) == (first.id, first.uuid, 2)
     assert len(second.errors) == 2
@@ -217,7 +217,7 @@ def test_two_at_the_same_time_send_it_once(app, store, driver, process):
                            message="", failed_at=1.0)  # fmt: skip
     store.write(lambda connection: failed.record(connection, [job]))
     with ThreadPoolExecutor(8) as pool:
-        sent = list(pool.map(lambda _: retry.retry(app, store, EVERY), range(8)))
+        sent = list(pool.map(lambda _: retry.retry_failed(app, store, EVERY), range(8)))
     assert sum(sent) == 1
     assert driver.sizes("default").pending == 1
 
@@ -233,8 +233,8 @@ def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, proces
     with monkeypatch.context() as patched:
         patched.setattr(driver, "put", refuse)
         with pytest.raises(DriverUnavailableError):
-            retry.retry(app, store, EVERY)
-    assert retry.retry(app, store, Filter(queue="default")) == 1
+            retry.retry_failed(app, store, EVERY)
+    assert retry.retry_failed(app, store, Filter(queue="default")) == 1
     assert driver.peek("default", State.PENDING)[0].payload == "no"
 
 

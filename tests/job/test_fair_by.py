@@ -9,11 +9,11 @@ import pytest
 
 from relevo import config, drivers
 from relevo.app import create_app
+from relevo.dispatch.delivery import _new_job, sending_of
 from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
-from relevo.dispatch.delivery import _new_job, sending_of
 from relevo.store.failed import FailedJob
 
 
@@ -64,7 +64,7 @@ def test_a_failed_job_that_is_put_back_takes_its_tenants_turn(shop):
     shop.driver.ack([job.lease])
     for number in range(2):
         generate.dispatch("a", number)
-    retry.put(shop, [FailedJob(uuid=job.id, task=generate.name, connection="its own", queue=job.queue, exception="E",
+    retry.put_jobs(shop, [FailedJob(uuid=job.id, task=generate.name, connection="its own", queue=job.queue, exception="E",
                                payload=job.payload, message="m", failed_at=1.0)])  # fmt: skip
     assert shop.driver.find([job.id])[0].payload.count('"fair"') == 1
     assert order(shop) == [["a", 0], ["b"], ["a", 1]]

@@ -9,8 +9,8 @@ from relevo import clock
 from relevo.recording import recorder
 from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
-from relevo.store.tables import runs
 from relevo.store.schedules import Run
+from relevo.store.tables import runs
 from tests.job.test_failed_jobs import app, driver, held, store, worker  # noqa: F401  fixtures
 from tests.waiting import eventually
 

@@ -14,14 +14,21 @@ from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
-from relevo.middleware import limit_context
-from relevo.job.control_flow import Cancelling, Failing, Releasing
-from relevo.middleware import Around, RateLimited, RunningJob, ThrottleErrors, Transaction, WithoutOverlapping
 from relevo.execution import unique_release
-from relevo.middleware.limits import check_rates
+from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
+from relevo.middleware import (
+    Around,
+    RateLimited,
+    RunningJob,
+    ThrottleErrors,
+    Transaction,
+    WithoutOverlapping,
+    limit_context,
+)
+from relevo.middleware.limits import check_rates
 from relevo.testing import fake
 
 numbers = itertools.count(1)

@@ -7,9 +7,9 @@ from celery.exceptions import TimeLimitExceeded
 from celery.signals import after_task_publish, task_received
 
 import relevo
+from relevo import events
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
-from relevo import events
 from relevo.events import Event, JobEvent
 from tests.job.test_failed_jobs import app, driver, held, worker  # noqa: F401  fixtures
 from tests.job.test_request import Delivery

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.orm import Session
 
+from relevo.database.engine import engine_for
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob, State
-from relevo.database.engine import engine_for
 from relevo.store import failed, history
 from relevo.store.store import store_for
 from tests.faults.workers import payload_of

@@ -9,8 +9,8 @@ from relevo import config
 from relevo.app import create_app
 from relevo.database.engine import engine_for
 from relevo.errors import JobFailedError, OptionError
-from relevo.middleware import Middleware, RunningJob, Skip, Transaction, session
 from relevo.job.outcome import Cancelled, Released, cancelled
+from relevo.middleware import Middleware, RunningJob, Skip, Transaction, session
 from relevo.testing import fake
 from tests.job.conftest import make_app
 

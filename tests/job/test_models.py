@@ -13,8 +13,8 @@ from relevo.app import create_app
 from relevo.database.engine import engine_for
 from relevo.errors import MissingModelError, OptionError
 from relevo.execution import models
-from relevo.middleware import Transaction
 from relevo.execution.models import Reference
+from relevo.middleware import Transaction
 from relevo.testing import fake
 
 

@@ -12,12 +12,11 @@ from relevo import clock, config
 from relevo.app import create_app
 from relevo.drivers import message_codec
 from relevo.drivers.contract import NewJob
-from relevo.transport.lease_keeper import Ledger
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.middleware import limit_context
+from relevo.middleware import RateLimited, Skip, WithoutOverlapping, limit_context
+from relevo.transport.lease_keeper import Ledger
 from relevo.worker import permits
-from relevo.middleware import RateLimited, Skip, WithoutOverlapping
 from relevo.worker.permits import Permits
 from tests.faults.workers import payload_of
 

@@ -8,8 +8,8 @@ import pytest
 
 from relevo.errors import DriverUnavailableError
 from relevo.recording import recorder
-from relevo.worker.recorded import nothing
 from relevo.recording.recorder import Recorder
+from relevo.worker.recorded import nothing
 from tests.waiting import LONG
 
 

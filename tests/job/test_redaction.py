@@ -13,9 +13,10 @@ from relevo.cli.message_fields import arguments_of
 from relevo.drivers import driver_for, message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.operations import retry
-from relevo.job import redaction, silenced as silence
+from relevo.job import redaction
+from relevo.job import silenced as silence
 from relevo.job.redaction import HIDDEN
+from relevo.operations import retry
 from relevo.store.failed import FailedJob
 
 
@@ -110,7 +111,7 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
                     failed_at=0.0, task="login")  # fmt: skip
     seen, _ = redaction.arguments(app, "login", *retry.arguments(view.payload))
     seen[0], seen[2]["n"] = "bob", 2
-    again = message_codec.loads(retry.changed(app, job, seen, {"api_key": "new"}).payload)
+    again = message_codec.loads(retry.with_arguments(app, job, seen, {"api_key": "new"}).payload)
     assert json.loads(again["body"])[:2] == [["bob", "geheim", {"token": "t", "n": 2}], {"api_key": "new"}]
     assert again["headers"]["argsrepr"] == "('bob', '[redacted]', {'token': '[redacted]', 'n': 2})"
     assert "geheim" not in str(again["headers"])

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
-from relevo.drivers import driver_for
 from relevo.database.engine import make_engine
-from relevo.errors import DriverUnavailableError, OptionError
 from relevo.dispatch.delivery import delivery_of
-from relevo.middleware.transaction import Transaction
 from relevo.dispatch.transactions import after_commit
+from relevo.drivers import driver_for
+from relevo.errors import DriverUnavailableError, OptionError
+from relevo.middleware.transaction import Transaction
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending
 from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures

@@ -9,13 +9,12 @@ import pytest
 from pydantic import BaseModel
 
 import relevo
-from relevo import config, drivers
+from relevo import config, drivers, events
 from relevo.app import create_app
 from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from relevo.operations import retry, retry
-from relevo import events
+from relevo.operations import retry
 from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
@@ -132,14 +131,14 @@ def test_a_failed_job_is_retried_unless_another_has_its_key(shop, deliver):
     living = deliver.dispatch("a")
 
     # When all are retried, twice
-    assert [retry.retry(shop, store, EVERY), retry.retry(shop, store, EVERY)] == [1, 0]
+    assert [retry.retry_failed(shop, store, EVERY), retry.retry(shop, store, EVERY)] == [1, 0]
 
     # I expect the second to be sent and to have its key again, and the first to be there still
     [first] = [job for job in failed.page(store) if job.retried_at is None]
     assert "a" in first.payload
     assert deliver.dispatch("b").is_duplicate
     shop.driver.delete([living.id])
-    assert retry.retry(shop, store, EVERY) == 1
+    assert retry.retry_failed(shop, store, EVERY) == 1
 
 
 def failure_of(app, job, task="t", **more):
@@ -160,7 +159,7 @@ def fails(app, task, **more):
 def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
     task, store = defined(quick, fair_by=["body"]), store_for(quick.settings.database_url)
     task.dispatch("a", "one")
-    assert retry.retry(quick, store, fails(quick, task), ["b", "two"], {})
+    assert retry.retry_with_arguments(quick, store, fails(quick, task), ["b", "two"], {})
     assert (task.dispatch("a").is_duplicate, task.dispatch("b").is_duplicate) == (False, True)
     assert message_codec.fair_key_of(message_codec.headers_of(take(quick).payload)) == '"two"'
 
@@ -169,7 +168,7 @@ def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
     task, store = defined(quick, tags=lambda url, *_: [url]), store_for(quick.settings.database_url)
     task.with_options(tags=["mine"], unique_by=["body"]).dispatch("a", 1)
     key = message_codec.unique_of(message_codec.headers_of(quick.driver.find(waiting(quick))[0].payload))["key"]
-    assert retry.retry(quick, store, fails(quick, task), ["b", 2], {})
+    assert retry.retry_with_arguments(quick, store, fails(quick, task), ["b", 2], {})
     headers = message_codec.headers_of(take(quick).payload)
     assert (headers["relevo"]["tags"], headers["relevo"]["unique"]["key"]) == (["mine"], key)
 
@@ -178,9 +177,9 @@ def test_one_whose_new_key_another_has_stays_where_it_is(quick):
     task, store = defined(quick), store_for(quick.settings.database_url)
     task.dispatch("a")
     number, living = fails(quick, task), task.dispatch("b")
-    assert not retry.retry(quick, store, number, ["b"], {})
+    assert not retry.retry_failed(quick, store, number, ["b"], {})
     quick.driver.delete([living.id])
-    assert retry.retry(quick, store, number, ["b"], {})
+    assert retry.retry_with_arguments(quick, store, number, ["b"], {})
 
 
 def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
@@ -191,7 +190,7 @@ def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
     task.dispatch("a")
     assert made.retry_failed() == 2
     assert len(waiting(quick)) == 3
-    assert retry.retry(quick, store, EVERY) == 0
+    assert retry.retry_with_arguments(quick, store, EVERY) == 0
 
 
 class TestTheKey:

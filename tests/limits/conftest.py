@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers.contract import NewJob
-from relevo.middleware.limit_context import beside
 from relevo.limits.contract import Holder
+from relevo.middleware.limit_context import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

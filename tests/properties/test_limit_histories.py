@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relevo.drivers.contract import NewJob
-from relevo.middleware.limit_context import beside
 from relevo.limits.contract import Holder
-from relevo.limits.waiters import GRACE
 from relevo.limits.rates import Rate
+from relevo.limits.waiters import GRACE
+from relevo.middleware.limit_context import beside
 from tests.properties.running import run_histories
 
 if TYPE_CHECKING:

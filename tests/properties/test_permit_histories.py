@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, ReservedJob
-from relevo.transport.lease_keeper import Ledger
 from relevo.errors import DriverUnavailableError
-from relevo.middleware.limit_context import beside
-from relevo.middleware import WithoutOverlapping
-from relevo.worker.permits import Permits
 from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
+from relevo.middleware import WithoutOverlapping
+from relevo.middleware.limit_context import beside
+from relevo.transport.lease_keeper import Ledger
+from relevo.worker.permits import Permits
 from tests.faults.workers import payload_of
 from tests.properties.running import run_histories
 

@@ -8,10 +8,10 @@ import pytest
 from celery.beat import BeatLazyFunc
 from celery.schedules import crontab
 
+from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import message_codec
 from relevo.errors import DriverUnavailableError
-from relevo.dispatch.delivery import delivery_of
-from relevo.schedule import operations, claim
+from relevo.schedule import claim, operations
 from relevo.store import outbox, schedules
 from tests.schedule.conftest import Clockwork, at
 from tests.waiting import LONG, eventually

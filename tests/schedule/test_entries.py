@@ -20,7 +20,7 @@ from relevo.drivers.contract import State
 from relevo.errors import DriverError, OptionError
 from relevo.operations import cancel, clear
 from relevo.recording import endings, failed_job
-from relevo.schedule import operations, claim
+from relevo.schedule import claim, operations
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
 from relevo.store import audit, outcomes, schedules

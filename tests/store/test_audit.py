@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import audit, history, metrics, outcomes, metric_rollups, search_syntax, watched_tags
+from relevo.store import (
+    audit,
+    history,
+    metric_rollups,
+    metrics,
+    outcomes,
+    search_syntax,
+    watched_tags,
+)
 from relevo.store.audit import Entry
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import batches, batch_heartbeats, outbox
+from relevo.store import batch_heartbeats, batches, outbox
+from relevo.store.batch_counts import Kind, Tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
-from relevo.store.batch_counts import Kind, Tally
 
 CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").written()
 

@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from relevo.store import retry_claims, failed
+from relevo.store import failed, retry_claims
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.tables import metadata
 

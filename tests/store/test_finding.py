@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.store import failed, search as finding, outcomes, search_syntax, watched_tags
+from relevo.store import failed, outcomes, search_syntax, watched_tags
+from relevo.store import search as finding
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relevo.errors import OptionError
 from relevo.batches import nested
+from relevo.errors import OptionError
 from relevo.testing import fake
 
 

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.models import Case, Distributor, Order, Store, StoreProduct, session
+from relevo.errors import OptionError
+from tasks import cases, catalog, orders
 from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page, shown
 from web.routes.documents import accepted
 from web.shapes import Accepted, Id, NewCase, NewOrder, NewStore
-from app.models import Case, Distributor, Order, Store, StoreProduct, session
-from relevo.errors import OptionError
-from tasks import cases, catalog, orders
 
 router = APIRouter(prefix="/api", tags=["business"], route_class=OnceRoute)
 Shopkeeper = Annotated[Caller, Depends(access.able("stores"))]

@@ -9,15 +9,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from app.models import Event, Export, Import, ImportRow, Report, session
+from tasks import documents, exports, imports, reports
+from tasks.accepting import accept
 from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page, shown
 from web.routes.files import BODY, Name, received, stored
 from web.shapes import Accepted, Id, NewExport, NewReport
-from app.models import Event, Export, Import, ImportRow, Report, session
-from tasks import documents, exports, imports, reports
-from tasks.accepting import accept
 
 router = APIRouter(prefix="/api", tags=["documents"], route_class=OnceRoute)
 Reporter = Annotated[Caller, Depends(access.able("reports"))]

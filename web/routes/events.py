@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.models import Attendee, Event, session
+from tasks import events
+from tasks.accepting import hand_in
 from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page, shown
 from web.shapes import Accepted, Id, NewAttendee, NewEvent
-from app.models import Attendee, Event, session
-from tasks import events
-from tasks.accepting import hand_in
 
 router = APIRouter(prefix="/api/events", tags=["events"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("events"))]

@@ -15,17 +15,17 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from app import settings
+from app.models import File, FileBatch, FileVersion, session
+from relevo import clock
+from relevo.disks import LinkError
+from tasks import app, files, images, storage
+from tasks.accepting import hand_in
 from web import access, once
 from web.access import Caller
 from web.downloads import PARTS, streamed
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page
 from web.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
-from app.models import File, FileBatch, FileVersion, session
-from relevo import clock
-from relevo.disks import LinkError
-from tasks import app, files, images, storage
-from tasks.accepting import hand_in
 
 router = APIRouter(tags=["files"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("files"))]

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
-from web import problems
 from app.models import session
 from relevo.drivers import driver_for
 from tasks import app
+from web import problems
 
 router = APIRouter(tags=["health"])
 

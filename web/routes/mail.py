@@ -7,15 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException
 from sqlalchemy import select
 
+from app.models import Delivery, Webhook, session
+from tasks import email, webhooks
+from tasks.accepting import hand_in
+from tasks.outgoing import RefusedUrlError
 from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page
 from web.shapes import Accepted, Id, NewWebhook, Notification
-from app.models import Delivery, Webhook, session
-from tasks import email, webhooks
-from tasks.accepting import hand_in
-from tasks.outgoing import RefusedUrlError
 
 router = APIRouter(prefix="/api", tags=["mail and webhooks"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.able("webhooks"))]

@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.models import Token, User, session
+from tasks import email
+from tasks.imports import address_of
 from web import access
 from web.access import Caller
 from web.once import OnceRoute
 from web.paging import After, Limit, Page, page
 from web.shapes import Id, Login, NewUser
-from app.models import Token, User, session
-from tasks import email
-from tasks.imports import address_of
 
 router = APIRouter(prefix="/api", tags=["people"], route_class=OnceRoute)
 TOKEN_FIELDS = ("name", "abilities", "expires_at", "created_at")

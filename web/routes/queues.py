@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import BaseModel
 
-from web import access
-from web.access import Caller
-from web.once import OnceRoute
-from web.paging import After, Limit, Page
-from web.shapes import Id
 from relevo import clock
-from relevo.operations import retry as again
+from relevo.operations import retry
 from relevo.store import failed, histograms, metrics
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended
 from relevo.store.store import Store, store_for
 from tasks import app
 from tasks.reports import system
+from web import access
+from web.access import Caller
+from web.once import OnceRoute
+from web.paging import After, Limit, Page
+from web.shapes import Id
 
 router = APIRouter(prefix="/api", tags=["queues"], route_class=OnceRoute)
 Asking = Annotated[Caller, Depends(access.administrator("queues"))]
@@ -64,16 +64,16 @@ def show_failed(number: Id, _asking: Asking) -> dict[str, Any]:
 
 
 @router.post("/failed/{number}/retry", status_code=202)
-def retry(number: Id, _asking: Asking) -> Count:
+def retry_one(number: Id, _asking: Asking) -> Count:
     """Put a failed job back. It is sent once, whoever else asks."""
     _found(number)
-    return Count(jobs=again.retry(app, store(), Filter(ids=[number])))
+    return Count(jobs=retry.retry_failed(app, store(), Filter(ids=[number])))
 
 
 @router.post("/failed/retry", status_code=202)
 def retry_all(_asking: Asking, queue: Name = None, task: Name = None) -> Count:
     """Put back all failed jobs, or those of a queue or a task."""
-    return Count(jobs=again.retry(app, store(), Filter(queue=queue, task=task)))
+    return Count(jobs=retry.retry_failed(app, store(), Filter(queue=queue, task=task)))
 
 
 @router.delete("/failed/{number}")

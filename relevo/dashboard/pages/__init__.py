@@ -1,1 +1,1 @@
-"""."""
+"""The dashboard's pages, a module each, named as its url."""

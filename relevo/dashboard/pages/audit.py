@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard.pages.failed import LOOKS_FOR
 from relevo.dashboard.handlers import Page, cursor
+from relevo.dashboard.pages.failed import LOOKS_FOR
 from relevo.store import audit
 
 ROWS = 50

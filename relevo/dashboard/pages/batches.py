@@ -6,11 +6,11 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import formatting
-from relevo.dashboard.pages.failed import told_of
-from relevo.dashboard.handlers import BAD, Action, Page
-from relevo.errors import OptionError
 from relevo.batches.batch import Batch
+from relevo.dashboard import formatting
+from relevo.dashboard.handlers import BAD, Action, Page
+from relevo.dashboard.pages.failed import told_of
+from relevo.errors import OptionError
 from relevo.store import batches, failed
 from relevo.store.failed import Filter
 

@@ -13,8 +13,9 @@ from tornado.web import HTTPError
 from relevo.dashboard import formatting
 from relevo.dashboard.handlers import BAD, Action, Page, cursor
 from relevo.errors import OptionError
-from relevo.operations import retry, retry
-from relevo.store import failed, search as finding
+from relevo.operations import retry
+from relevo.store import failed
+from relevo.store import search as finding
 from relevo.store import search_syntax as searching
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.search_syntax import Search
@@ -102,7 +103,7 @@ class RetryFailed(OfFailed):
     name = "retry"
 
     def act(self, *_arguments: str) -> str:
-        count = retry.retry(self.application.capp, self.application.source.store, self.which())
+        count = retry.retry_failed(self.application.capp, self.application.source.store, self.which())
         return f"{formatting.counted(count, 'job')} put back." if count else f"No job put back: {NOT_SENT}."
 
 
@@ -130,7 +131,7 @@ class EditFailed(Action):
         args = _json("arguments", self.field("args") or "[]", list)
         kwargs = _json("keyword arguments", self.field("kwargs") or "{}", dict)
         source = self.application.source
-        if not retry.retry(self.application.capp, source.store, int(arguments[0]), args, kwargs):
+        if not retry.retry_with_arguments(self.application.capp, source.store, int(arguments[0]), args, kwargs):
             return f"Not put back: {NOT_SENT}."
         return "Put back with the new arguments."
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard import job_context, formatting, broker_jobs
-from relevo.dashboard.pages.failed import told_of
-from relevo.dashboard.handlers import Page
+from relevo.dashboard import broker_jobs, formatting, job_context
 from relevo.dashboard.broker_jobs import Waiting
+from relevo.dashboard.handlers import Page
+from relevo.dashboard.pages.failed import told_of
+from relevo.database.text import storable
 from relevo.drivers import message_codec
 from relevo.errors import DriverError, OptionError
-from relevo.operations import retry
 from relevo.job import redaction
+from relevo.operations import retry
 from relevo.store import failed, history
 from relevo.store.failed import FailedJob
 from relevo.store.history import EndedJob
-from relevo.database.text import storable
 
 MISSING = 404
 LONGEST_ID = 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relevo.dashboard import formatting, broker_jobs
+from relevo.dashboard import broker_jobs, formatting
 from relevo.dashboard.handlers import Action
 from relevo.dashboard.pages.pauses import OfQueue
 from relevo.drivers.contract import State

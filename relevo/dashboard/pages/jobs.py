@@ -7,11 +7,12 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import broker_jobs
+from relevo.dashboard.handlers import BAD, Page, cursor
 from relevo.dashboard.pages.failed import LOOKS_FOR, sought
 from relevo.dashboard.pages.job_actions import BULK, TO_DO, in_queue
-from relevo.dashboard.handlers import BAD, Page, cursor
 from relevo.drivers.contract import State
-from relevo.store import search as finding, history
+from relevo.store import history
+from relevo.store import search as finding
 from relevo.store.history import Ended
 from relevo.store.search_syntax import Search
 

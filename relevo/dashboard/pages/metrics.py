@@ -7,10 +7,10 @@ from typing import Any
 
 from relevo import clock
 from relevo.dashboard import charts
-from relevo.dashboard.pages.overview import drawings, jobs, spent
 from relevo.dashboard.handlers import Page
+from relevo.dashboard.pages.overview import drawings, jobs, spent
 from relevo.dashboard.sources import Source
-from relevo.store import metrics, metric_rollups
+from relevo.store import metric_rollups, metrics
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
 

@@ -13,7 +13,7 @@ from relevo.dashboard.handlers import Page
 from relevo.dashboard.sources import Source, Worker, workers
 from relevo.drivers.contract import Sizes
 from relevo.errors import DriverError
-from relevo.store import failed, histograms, metrics, metric_rollups
+from relevo.store import failed, histograms, metric_rollups, metrics
 from relevo.store.failed import Filter
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point

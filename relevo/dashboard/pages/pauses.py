@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.handlers import Action, Page
+from relevo.dashboard.pages.overview import PAUSES
 from relevo.errors import OptionError
 from relevo.operations import pauses as pausing
 from relevo.operations.pauses import LONGEST_NAME

@@ -7,8 +7,8 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import formatting
-from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.handlers import Action, Page
+from relevo.dashboard.pages.overview import PAUSES
 from relevo.dashboard.pages.pauses import length_of
 from relevo.errors import OptionError
 from relevo.schedule import operations

@@ -30,11 +30,11 @@ from relevo.drivers.contract import (
     Placed,
     ReservedJob,
 )
-from relevo.drivers.database import notifier, fair_queue, jobs, leases, mailboxes
+from relevo.drivers.database import fair_queue, jobs, leases, mailboxes, notifier
 from relevo.drivers.database.dialects import DIALECTS, Dialect
-from relevo.drivers.database.stager import Dues
 from relevo.drivers.database.pausing import Pausing
 from relevo.drivers.database.server_clock import ServerClock
+from relevo.drivers.database.stager import Dues
 
 Result = TypeVar("Result")
 

@@ -22,9 +22,9 @@ from sqlalchemy import Engine, text
 
 from relevo.database import server_options
 from relevo.database.connections import Connections
+from relevo.database.engine import close_before_fork, sqlite_turn
 from relevo.drivers.contract import Bell
 from relevo.drivers.database.file_watcher import FileWatch
-from relevo.database.engine import close_before_fork, sqlite_turn
 from relevo.errors import DriverError
 
 CHANNEL = "relevo"

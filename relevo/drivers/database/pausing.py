@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from relevo.drivers import validation
 from relevo.drivers.contract import Lease
 from relevo.drivers.database import pauses, task_pauses
-from relevo.drivers.database.notifier import Ringer
 from relevo.drivers.database.looking import Looking
+from relevo.drivers.database.notifier import Ringer
 from relevo.drivers.values import UNTIL_LIFTED
 
 

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, Sizes, State
-from relevo.drivers.memory.job import ORDER, Job, turn
 from relevo.drivers.memory.fair_queue import Turns
+from relevo.drivers.memory.job import ORDER, Job, turn
 from relevo.drivers.values import UNTIL_LIFTED
 
 

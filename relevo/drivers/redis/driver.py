@@ -25,13 +25,13 @@ from relevo.drivers.contract import (
     ReservedJob,
 )
 from relevo.drivers.redis import mailboxes, replies
-from relevo.drivers.redis.notifier import RedisBell
 from relevo.drivers.redis.connection import pool_for
-from relevo.drivers.redis.kombu_lists import Foreign, unacked_keys
-from relevo.drivers.redis.keys import Keys
-from relevo.drivers.redis.looking import PORTION
-from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.idempotency import Puts, Reservations
+from relevo.drivers.redis.keys import Keys
+from relevo.drivers.redis.kombu_lists import Foreign, unacked_keys
+from relevo.drivers.redis.looking import PORTION
+from relevo.drivers.redis.notifier import RedisBell
+from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
 # How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is ten.

@@ -18,11 +18,11 @@ from typing import Any
 
 from redis import Redis
 
-from relevo.drivers import validation, message_codec
+from relevo.drivers import message_codec, validation
 from relevo.drivers.contract import NewJob
 from relevo.drivers.redis.keys import Keys
-from relevo.drivers.redis.scripts import Scripts, number
 from relevo.drivers.redis.replies import text
+from relevo.drivers.redis.scripts import Scripts, number
 
 logger = logging.getLogger(__name__)
 

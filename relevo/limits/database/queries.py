@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
 
 from relevo.limits.contract import RATE, Held, LimitView
 from relevo.limits.database.tables import jobs, limits, line, permits
-from relevo.limits.waiters import FORGET
 from relevo.limits.views import NAMED, view_of
+from relevo.limits.waiters import FORGET
 
 _HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
 

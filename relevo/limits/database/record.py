@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 
 from relevo.limits.contract import Holder
 from relevo.limits.database.tables import jobs, limits, line, permits
-from relevo.limits.waiters import Waiting
 from relevo.limits.rates import Rate
+from relevo.limits.waiters import Waiting
 
 _KEY: Any = bindparam("key")
 HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)

@@ -14,11 +14,20 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, bindparam, delete, event, exists, insert, select
 
 from relevo.database.connections import Connections
-from relevo.limits import breakers, algorithms
+from relevo.limits import algorithms, breakers
 from relevo.limits import waiters as lines
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
-from relevo.limits.database import queries, bulk
+from relevo.limits.contract import (
+    Holder,
+    Left,
+    Limits,
+    LimitView,
+    Passed,
+    Wanted,
+    check_key,
+    name_of,
+)
+from relevo.limits.database import bulk, queries
 from relevo.limits.database.lock import lock
 from relevo.limits.database.record import DatabaseRecord
 from relevo.limits.database.tables import limits, line, permits, rates

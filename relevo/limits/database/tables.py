@@ -5,7 +5,18 @@ A permit is held as long as the job `job_key` has the lease `token`: that row of
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, String, Table, column, table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    column,
+    table,
+)
 
 from relevo.database.types import LongText, Name
 

@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Held, Holder, Left, Limits, LimitView, Passed, Wanted, check_key, name_of
+from relevo.limits.contract import (
+    Held,
+    Holder,
+    Left,
+    Limits,
+    LimitView,
+    Passed,
+    Wanted,
+    check_key,
+    name_of,
+)
 from relevo.limits.rates import Rate
 from relevo.limits.views import NAMED, view_of
 

@@ -36,8 +36,8 @@ from celery.concurrency import prefork as celerys
 from celery.utils.log import get_logger
 from celery.worker import state
 
-from relevo.transport import qos, deferred_signals
 from relevo.execution import stop_flag
+from relevo.transport import deferred_signals, qos
 from relevo.worker.pool.child import REFUSED, Worker
 from relevo.worker.pool.pipes import PipeLock, TaskQueue, keep_apart
 from relevo.worker.pool.supervisors import Supervisor, TimeoutHandler

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo.config import broker_urls, environment, services, dashboard
+from relevo.config import broker_urls, dashboard, environment, services
+from relevo.config.dashboard import Showing
 from relevo.config.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
-from relevo.config.dashboard import Showing
 
 #: Every name that may be set.
 NAMES = (
@@ -191,7 +191,7 @@ def load(
         keep_completed=env.seconds("RELEVO_KEEP_COMPLETED", HOUR),
         keep_failed=env.seconds("RELEVO_KEEP_FAILED", 7 * DAY),
         keep_metrics=env.seconds("RELEVO_KEEP_METRICS", 7 * DAY),
-        showing=dashboard.read(env),
+        dashboard=dashboard.read(env),
     )
 
 
