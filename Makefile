@@ -36,6 +36,7 @@ test: setup  ## Run every test
 
 check: setup  ## ruff, mypy and the order of the packages
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 

@@ -1,8 +1,9 @@
-"""What runs by the clock: `celery -A tasks beat` dispatches each entry when its time comes, once, however many run.
+"""What runs by the clock: `celery -A tasks beat` dispatches each entry when its time comes, once,
+however many run.
 
-An entry's key is its name, for people. `task` is a task's permanent name, `schedule` a crontab (in UTC) or a number of
-seconds, `options` say where it goes, and `args` and `kwargs` what the task is called with. `catch_up` says what becomes
-of ticks that were missed (docs/schedule.md).
+An entry's key is its name, for people. `task` is a task's permanent name, `schedule` a crontab (in
+UTC) or a number of seconds, `options` say where it goes, and `args` and `kwargs` what the task is
+called with. `catch_up` says what becomes of ticks that were missed (docs/schedule.md).
 """
 
 from typing import Any
@@ -14,10 +15,16 @@ HOUR = 3600
 
 def tidying(task: str, **when: Any) -> dict[str, Any]:
     """An entry that deletes what is old: after a gap once is enough, however many runs were missed."""
-    return {"task": task, "schedule": crontab(**when), "options": {"queue": "low"}, "catch_up": "one"}
+    return {
+        "task": task,
+        "schedule": crontab(**when),
+        "options": {"queue": "low"},
+        "catch_up": "one",
+    }
 
 
-# The minutes are odd ones: beside the full hour, at which everyone else begins, and beside each other.
+# The minutes are odd ones: beside the full hour, at which everyone else begins, and beside each
+# other.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "half-written temporary files": tidying("cleanup.temporary_files", minute=17),
     "files of reports and exports that have expired": tidying("cleanup.documents", minute=23),

@@ -1,4 +1,5 @@
-"""The application's own settings, `APP_…`, beside Relevo's: read once from the same places, and as strict.
+"""The application's own settings, `APP_…`, beside Relevo's: read once from the same places, and as
+strict.
 
 A wrong one stops the start. docs/settings.md says more of each, `.env.example` is the file to copy.
 """
@@ -17,8 +18,15 @@ from relevo.config import Settings, environment
 from relevo.config.environment import Environment, expected, expected_url
 from relevo.errors import SettingsError, did_you_mean
 
-NAMES = ("APP_URL", "APP_CASES_URL", "APP_PAYMENTS_URL", "APP_PRIVATE_WEBHOOKS", "APP_UPLOAD_LIMIT",
-         "APP_REQUESTS_A_MINUTE", "APP_PDF_FONT")  # fmt: skip
+NAMES = (
+    "APP_URL",
+    "APP_CASES_URL",
+    "APP_PAYMENTS_URL",
+    "APP_PRIVATE_WEBHOOKS",
+    "APP_UPLOAD_LIMIT",
+    "APP_REQUESTS_A_MINUTE",
+    "APP_PDF_FONT",
+)
 
 MEGABYTE = 1024 * 1024
 
@@ -29,9 +37,11 @@ class Application:
 
     #: APP_URL: where the API is reached from outside; links begin with it.
     url: str
-    #: APP_CASES_URL: the service that has the data of cases, asked for `…/<number>`; None: there is none.
+    #: APP_CASES_URL: the service that has the data of cases, asked for `…/<number>`; None: there is
+    #: none.
     cases_url: str | None
-    #: APP_PAYMENTS_URL: the service that takes and returns the money of orders; None: they are paid by invoice.
+    #: APP_PAYMENTS_URL: the service that takes and returns the money of orders; None: they are paid
+    #: by invoice.
     payments_url: str | None
     #: APP_PRIVATE_WEBHOOKS: whether a webhook may go to a private address.
     private_webhooks: bool
@@ -39,7 +49,8 @@ class Application:
     upload_limit: int
     #: APP_REQUESTS_A_MINUTE: requests of one token, or of one address without one.
     requests_a_minute: int
-    #: APP_PDF_FONT: a TrueType font for PDFs; None: one of this machine, else one that has western letters only.
+    #: APP_PDF_FONT: a TrueType font for PDFs; None: one of this machine, else one that has western
+    #: letters only.
     pdf_font: Path | None
 
 
@@ -55,7 +66,9 @@ def engine() -> Settings:
     return config.load(others=["APP_*"])
 
 
-def load(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Application:
+def load(
+    environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
+) -> Application:
     """Read the settings; `SettingsError` for the first that is wrong."""
     env = environment.read((), os.environ if environ is None else environ, env_file, ["*"])
     _check_names(env_file)
@@ -75,8 +88,10 @@ def _check_names(env_file: Path | None) -> None:
     given = environment.read((), {}, env_file, ["*"])
     for name in given.names():
         if name.startswith("APP_") and name not in NAMES:
-            raise SettingsError(f"expected every setting in {env_file} to be a known one, got {name!r}"
-                                f"{did_you_mean(name, NAMES)}")
+            raise SettingsError(
+                f"expected every setting in {env_file} to be a known one, got {name!r}"
+                f"{did_you_mean(name, NAMES)}"
+            )
 
 
 def _url(env: Environment, name: str) -> str | None:
@@ -85,7 +100,12 @@ def _url(env: Environment, name: str) -> str | None:
         return None
     try:
         url = urlsplit(given)
-        fits = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and given.isprintable()
+        fits = (
+            url.scheme in {"http", "https"}
+            and bool(url.hostname)
+            and url.port != 0
+            and given.isprintable()
+        )
     except ValueError:
         fits = False
     if not fits:

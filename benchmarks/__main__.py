@@ -14,7 +14,11 @@ def main() -> int:
     ends = []
     for name in chosen:
         given = [] if name == "images" else urls
-        ends.append(subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *given], check=False).returncode)
+        ends.append(
+            subprocess.run(
+                [sys.executable, "-m", f"benchmarks.{name}", *given], check=False
+            ).returncode
+        )
     return max(ends)
 
 

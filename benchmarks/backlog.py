@@ -2,8 +2,9 @@
 
     python -m benchmarks.backlog [URL …]        BENCH_BACKLOG=1000000 BENCH_JOBS=5000
 
-The same jobs, worker and clock as in `benchmarks.drain`. First a queue of 10,000, then one of BENCH_BACKLOG; of each
-what counts is the median rate of its first pieces of BENCH_JOBS. Redis is measured if no url is given.
+The same jobs, worker and clock as in `benchmarks.drain`. First a queue of 10,000, then one of
+BENCH_BACKLOG; of each what counts is the median rate of its first pieces of BENCH_JOBS. Redis is
+measured if no url is given.
 """
 
 from __future__ import annotations
@@ -40,11 +41,19 @@ def measured(name: str, stage: Stage) -> tuple[str, ...]:
     many, put = rates(stage, PIECES, MANY)
     stage.clear()
     with_few, with_many = statistics.median(few), statistics.median(many)
-    return name, f"{with_few:,.0f}", f"{with_many:,.0f}", f"{with_many / with_few:.2f}", f"{put:,.0f}"
+    return (
+        name,
+        f"{with_few:,.0f}",
+        f"{with_many:,.0f}",
+        f"{with_many / with_few:.2f}",
+        f"{put:,.0f}",
+    )
 
 
 def rates(stage: Stage, pieces: int, total: int) -> tuple[list[float], float]:
-    """Fill the queue with so many jobs, marks between the first pieces; the rate of each, and that of putting."""
+    """Fill the queue with so many jobs, marks between the first pieces; the rate of each, and that
+    of putting.
+    """
     stage.clear()
     started = time.monotonic()
     stage.put("bench.mark", [[0]])
@@ -53,7 +62,9 @@ def rates(stage: Stage, pieces: int, total: int) -> tuple[list[float], float]:
         stage.put("bench.mark", [[piece]])
     stage.put("bench.noop", [[]] * (total - pieces * JOBS))
     put = total / (time.monotonic() - started)
-    with stage.starting("-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle") as worker:
+    with stage.starting(
+        "-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle"
+    ) as worker:
         until(lambda: pieces in stage.facts("mark"), worker)
     marks = stage.facts("mark")
     return [JOBS / (marks[piece] - marks[piece - 1]) for piece in range(1, pieces + 1)], put

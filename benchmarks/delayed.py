@@ -1,6 +1,8 @@
-"""What a million delayed jobs cost a worker on Redis: CPU (its own and the server's) for each job taken, and memory.
+"""What a million delayed jobs cost a worker on Redis: CPU (its own and the server's) for each job
+taken, and memory.
 
-`python -m benchmarks.delayed [how many]` prints ratios: 1.00 is as without them. Each figure is the best of TIMES.
+`python -m benchmarks.delayed [how many]` prints ratios: 1.00 is as without them. Each figure is the
+best of TIMES.
 """
 
 from __future__ import annotations
@@ -28,20 +30,28 @@ def main(many: int) -> None:
         seconds = put(driver, many)
         with_them = measured(url, driver)
         for what in without:
-            print(f"{what}: {without[what]:,.1f} without, {with_them[what]:,.1f} with, "
-                  f"ratio {with_them[what] / without[what]:.2f}")  # fmt: skip
-        print(f"{many / seconds:,.0f} put per second; counted, listed and cleared in "
-              f"{timed(lambda: driver.sizes('bench')) * 1000:.1f} ms, "
-              f"{timed(lambda: driver.peek('bench', State.DELAYED)) * 1000:.1f} ms and "
-              f"{timed(lambda: driver.clear('bench')):.1f} s")  # fmt: skip
+            print(
+                f"{what}: {without[what]:,.1f} without, {with_them[what]:,.1f} with, "
+                f"ratio {with_them[what] / without[what]:.2f}"
+            )
+        print(
+            f"{many / seconds:,.0f} put per second; counted, listed and cleared in "
+            f"{timed(lambda: driver.sizes('bench')) * 1000:.1f} ms, "
+            f"{timed(lambda: driver.peek('bench', State.DELAYED)) * 1000:.1f} ms and "
+            f"{timed(lambda: driver.clear('bench')):.1f} s"
+        )
 
 
 def put(driver: RedisDriver, many: int) -> float:
     later = driver.now() + 100_000
     started = time.perf_counter()
     for start in range(0, many, CHUNK):
-        driver.put([NewJob("bench", PAYLOAD, f"later-{number}", available_at=later + number)
-                    for number in range(start, min(start + CHUNK, many))])  # fmt: skip
+        driver.put(
+            [
+                NewJob("bench", PAYLOAD, f"later-{number}", available_at=later + number)
+                for number in range(start, min(start + CHUNK, many))
+            ]
+        )
     return time.perf_counter() - started
 
 
@@ -50,11 +60,18 @@ def measured(url: str, driver: RedisDriver) -> dict[str, float]:
     answers = []
     for _ in range(TIMES):
         for start in range(0, JOBS, CHUNK):
-            driver.put([NewJob("bench", PAYLOAD, f"now-{number}") for number in range(start, start + CHUNK)])
+            driver.put(
+                [
+                    NewJob("bench", PAYLOAD, f"now-{number}")
+                    for number in range(start, start + CHUNK)
+                ]
+            )
         before = server_cpu(driver)
         command = [sys.executable, "-m", __spec__.name, "--take", url]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        answers.append({**answer, "server, CPU ms per 1000 jobs": (server_cpu(driver) - before) / JOBS * 1e6})
+        answers.append(
+            {**answer, "server, CPU ms per 1000 jobs": (server_cpu(driver) - before) / JOBS * 1e6}
+        )
     return {what: min(answer[what] for answer in answers) for what in answers[0]}
 
 

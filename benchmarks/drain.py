@@ -1,10 +1,11 @@
-"""Jobs a second: a queue full of jobs that do nothing, emptied by `worker -P prefork -c 2`, acks late.
+"""Jobs a second: a queue full of jobs that do nothing, emptied by `worker -P prefork -c 2`, acks
+late.
 
     python -m benchmarks.drain [URL …]          BENCH_JOBS=5000 BENCH_ROUNDS=3
 
-Every broker of ours, and kombu's own SQLAlchemy transport on the same PostgreSQL with Celery as it comes, in turns.
-The clock runs from a marker job before the jobs to one behind them; both only write their time, on every side.
-kombu's side gets a tenth of the jobs: it would take minutes.
+Every broker of ours, and kombu's own SQLAlchemy transport on the same PostgreSQL with Celery as it
+comes, in turns. The clock runs from a marker job before the jobs to one behind them; both only
+write their time, on every side. kombu's side gets a tenth of the jobs: it would take minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "5000")), int(os.environ.get("BE
 
 @dataclass
 class Side:
-    """One way to run the jobs, and what was measured of it: jobs a second, and CPU milliseconds a job."""
+    """One way to run the jobs, and what was measured of it: jobs a second, and CPU milliseconds a
+    job.
+    """
 
     name: str
     stage: Stage
@@ -38,7 +41,9 @@ class Side:
     def run(self) -> None:
         self.stage.journal.unlink(missing_ok=True)
         self.fill(self.stage, self.jobs)
-        with self.stage.starting("-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle") as worker:
+        with self.stage.starting(
+            "-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle"
+        ) as worker:
             until(lambda: 1 in self.stage.facts("mark"), worker)
             before = worker.cpu()
             until(lambda: 2 in self.stage.facts("mark"), worker)
@@ -60,12 +65,16 @@ def fill_kombu(stage: Stage, jobs: int) -> None:
     engine = create_engine(stage.url.removeprefix("sqla+"))
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM kombu_message"))
-        queue = connection.execute(text("SELECT id FROM kombu_queue WHERE name = :name"), {"name": QUEUE}).scalar_one()
+        queue = connection.execute(
+            text("SELECT id FROM kombu_queue WHERE name = :name"), {"name": QUEUE}
+        ).scalar_one()
         insert = text(
             "INSERT INTO kombu_message (id, visible, timestamp, payload, version, queue_id)"
             " VALUES (nextval('message_id_sequence'), true, now(), :payload, 1, :queue)"
         )
-        connection.execute(insert, [{"payload": wrapped(name, args), "queue": queue} for name, args in names])
+        connection.execute(
+            insert, [{"payload": wrapped(name, args), "queue": queue} for name, args in names]
+        )
     engine.dispose()
 
 
@@ -97,12 +106,22 @@ def main() -> None:
 def report(sides: list[Side]) -> None:
     last = statistics.median(sides[-1].rates)
     rows = [
-        (side.name, f"{statistics.median(side.rates):,.0f}", f"{min(side.rates):,.0f}", f"{max(side.rates):,.0f}",
-         f"{statistics.median(side.cpu):.2f}", f"{statistics.median(side.rates) / last:.1f}")
+        (
+            side.name,
+            f"{statistics.median(side.rates):,.0f}",
+            f"{min(side.rates):,.0f}",
+            f"{max(side.rates):,.0f}",
+            f"{statistics.median(side.cpu):.2f}",
+            f"{statistics.median(side.rates) / last:.1f}",
+        )
         for side in sides
-    ]  # fmt: skip
+    ]
     heads = ["broker", "jobs/s", "min", "max", "CPU ms/job", f"times {sides[-1].name}"]
-    table(f"{JOBS} jobs that do nothing, prefork -c 2, acks late, {ROUNDS} rounds (medians)", heads, rows)
+    table(
+        f"{JOBS} jobs that do nothing, prefork -c 2, acks late, {ROUNDS} rounds (medians)",
+        heads,
+        rows,
+    )
 
 
 if __name__ == "__main__":

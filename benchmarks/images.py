@@ -1,13 +1,15 @@
-"""What a picture costs in CPU seconds: ours, bare Pillow doing the same by hand, and decoding anew for each size.
+"""What a picture costs in CPU seconds: ours, bare Pillow doing the same by hand, and decoding anew
+for each size.
 
     python benchmarks/images.py [ROUNDS]
 
-Ratios are of the same run, the rounds interleaved, the median of each taken. "Bare" does what ours does: decoded once
-(JPEG in draft mode), reduced, each size from the next larger one, the same encoder settings; but no checks, no modes,
-no profiles, no orientation. "Anew" is the loop over the sizes that is written first: open, resize, save.
+Ratios are of the same run, the rounds interleaved, the median of each taken. "Bare" does what ours
+does: decoded once (JPEG in draft mode), reduced, each size from the next larger one, the same
+encoder settings; but no checks, no modes, no profiles, no orientation. "Anew" is the loop over the
+sizes that is written first: open, resize, save.
 
-Encoding is the same work in all three, and for some kinds nearly all of it: the last column leaves it out, and shows
-what is left to be won by decoding once.
+Encoding is the same work in all three, and for some kinds nearly all of it: the last column leaves
+it out, and shows what is left to be won by decoding once.
 """
 
 from __future__ import annotations
@@ -30,8 +32,12 @@ from tests.pictures import moving, saved, scene
 
 SIZES = checked_sizes(None)
 ENCODING = True
-OPTIONS = {"PNG": {"compress_level": 4}, "JPEG": {"quality": 85, "optimize": True}, "WEBP": {"quality": 85},
-           "AVIF": {"quality": 85}}  # fmt: skip
+OPTIONS = {
+    "PNG": {"compress_level": 4},
+    "JPEG": {"quality": 85, "optimize": True},
+    "WEBP": {"quality": 85},
+    "AVIF": {"quality": 85},
+}
 
 
 def grain(picture):
@@ -84,7 +90,12 @@ def bare(data):
 def bare_sizes(image, box, kind):
     whole, out = (box[2], box[3]), []
     for edge, gap in zip(SIZES.values(), (1.5, 1.5, 3), strict=True):
-        image = image.resize(fitted(whole, edge), Image.Resampling.LANCZOS, box if not out else None, reducing_gap=gap)
+        image = image.resize(
+            fitted(whole, edge),
+            Image.Resampling.LANCZOS,
+            box if not out else None,
+            reducing_gap=gap,
+        )
         out.append(written(image, kind))
     return out
 
@@ -95,7 +106,9 @@ def bare_animation(image):
         image.seek(number)
         frame = image.convert("RGB")
         for (edge, frames), gap in zip(made.items(), (1.5, 1.5, 3), strict=True):
-            frame = frame.resize(fitted(image.size, edge), Image.Resampling.LANCZOS, reducing_gap=gap)
+            frame = frame.resize(
+                fitted(image.size, edge), Image.Resampling.LANCZOS, reducing_gap=gap
+            )
             frames.append(frame)
     return [joined(frames) for frames in made.values()]
 
@@ -125,7 +138,9 @@ def written(image, kind):
     if not ENCODING:
         return b""
     kind = "JPEG" if kind in {"TIFF", "BMP"} else kind
-    return saved(image.quantize(255) if kind == "GIF" else image, kind, **OPTIONS.get(kind, {})).getvalue()
+    return saved(
+        image.quantize(255) if kind == "GIF" else image, kind, **OPTIONS.get(kind, {})
+    ).getvalue()
 
 
 @contextlib.contextmanager
@@ -133,8 +148,10 @@ def no_encoding():
     """Everything but the bytes."""
     global ENCODING  # noqa: PLW0603 - one switch for three ways of doing a thing
     ENCODING = False
-    with mock.patch.object(writing, "encoded", return_value=b""), mock.patch.object(
-        writing, "encoded_animation", return_value=b""):
+    with (
+        mock.patch.object(writing, "encoded", return_value=b""),
+        mock.patch.object(writing, "encoded_animation", return_value=b""),
+    ):
         yield
     ENCODING = True
 
@@ -160,8 +177,11 @@ def main():
         mine, by_hand, naive = medians(file.getvalue(), rounds, (ours, bare, anew))
         with no_encoding():
             bare_mine, bare_naive = medians(file.getvalue(), rounds, (ours, anew))
-        print(f"{name:<28}{mine * 1000:>9.0f}{by_hand * 1000:>9.0f}{naive * 1000:>9.0f}"
-              f"{mine / by_hand:>11.2f}{mine / naive:>11.2f}{bare_mine / bare_naive:>11.2f}", flush=True)
+        print(
+            f"{name:<28}{mine * 1000:>9.0f}{by_hand * 1000:>9.0f}{naive * 1000:>9.0f}"
+            f"{mine / by_hand:>11.2f}{mine / naive:>11.2f}{bare_mine / bare_naive:>11.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

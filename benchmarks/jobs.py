@@ -1,4 +1,5 @@
-"""The tasks of the benchmarks' workers. BENCH_STOCK=1: the same tasks on Celery as it comes, for comparison.
+"""The tasks of the benchmarks' workers. BENCH_STOCK=1: the same tasks on Celery as it comes, for
+comparison.
 
 The journal is a file that every process appends to; a line is a word, a number, and the time.
 """
@@ -24,12 +25,20 @@ QUEUE = "bench"
 COMMON = {"broker_url": BROKER, "task_default_queue": QUEUE, "worker_hijack_root_logger": False}
 
 if os.environ.get("BENCH_STOCK"):
-    stock = {"task_acks_late": True, "task_ignore_result": True, "result_backend": os.environ.get("BENCH_RESULTS")}
+    stock = {
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "result_backend": os.environ.get("BENCH_RESULTS"),
+    }
     app = Celery("bench", set_as_current=True, changes={**COMMON, **stock})
 else:
     lease = float(os.environ.get("BENCH_LEASE", "30"))
     history = os.environ.get("BENCH_HISTORY", "all")
-    environ = {"QUEUE_RESULTS": "none", "DATABASE_URL": os.environ["BENCH_STORE"], "RELEVO_HISTORY": history}
+    environ = {
+        "QUEUE_RESULTS": "none",
+        "DATABASE_URL": os.environ["BENCH_STORE"],
+        "RELEVO_HISTORY": history,
+    }
     settings = config.load(environ, env_file=None)
     app = create_app("bench", settings, **COMMON, broker_transport_options={"lease": lease})
 
@@ -53,7 +62,9 @@ def noop() -> None:
 
 if not os.environ.get("BENCH_STOCK"):
 
-    @app.task(name="bench.limited", ignore_result=True, middleware=[WithoutOverlapping(at_most=100)])
+    @app.task(
+        name="bench.limited", ignore_result=True, middleware=[WithoutOverlapping(at_most=100)]
+    )
     def limited() -> None:
         """Do nothing, under a permit that is always there."""
 

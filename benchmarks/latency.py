@@ -2,8 +2,9 @@
 
     python -m benchmarks.latency [URL …]        BENCH_JOBS=100 BENCH_IDLE=20
 
-Jobs are dispatched one by one by Celery's client, with random pauses; the task compares the time with the dispatch's.
-Then nothing happens for BENCH_IDLE seconds: CPU of the worker's main process, and its statements to the database.
+Jobs are dispatched one by one by Celery's client, with random pauses; the task compares the time
+with the dispatch's. Then nothing happens for BENCH_IDLE seconds: CPU of the worker's main process,
+and its statements to the database.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ def main() -> None:
     with brokers(sys.argv[1:]) as urls:
         rows = [measured(name, Stage(url, BENCH_STATEMENTS="1")) for name, url in urls.items()]
     heads = ["broker", "p50 ms", "p99 ms", "max ms", "idle: % of a core", "statements/s"]
-    table(f"From dispatch to start on an idle worker, {JOBS} jobs; then {IDLE:.0f} s without one", heads, rows)
+    table(
+        f"From dispatch to start on an idle worker, {JOBS} jobs; then {IDLE:.0f} s without one",
+        heads,
+        rows,
+    )
 
 
 def measured(name: str, stage: Stage) -> tuple[str, ...]:
@@ -38,11 +43,18 @@ def measured(name: str, stage: Stage) -> tuple[str, ...]:
         waits = sorted(microseconds / 1000 for microseconds in stage.counted("since"))
         share, statements = idle(stage, worker.pid)
     percentiles = statistics.quantiles(waits, n=100)
-    return name, *(f"{wait:.1f}" for wait in (percentiles[49], percentiles[98], waits[-1])), share, statements
+    return (
+        name,
+        *(f"{wait:.1f}" for wait in (percentiles[49], percentiles[98], waits[-1])),
+        share,
+        statements,
+    )
 
 
 def dispatch(stage: Stage) -> None:
-    app = create_app("client", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=stage.url)
+    app = create_app(
+        "client", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=stage.url
+    )
     dice = random.Random(1)
     app.send_task("bench.since", (time.time(),), queue=QUEUE)  # connects
     until(lambda: stage.counted("since"))

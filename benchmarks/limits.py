@@ -1,10 +1,12 @@
-"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under permits, in turns.
+"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under
+permits, in turns.
 
     python -m benchmarks.limits [URL …]         BENCH_JOBS=1000 BENCH_ROUNDS=3
 
-The fair queue holds the jobs of ten tenants. Permits: one of a hundred, which is always there, so that what is measured
-is asking for it and giving it back; one of four, which is as many as two pool processes can make use of; and one alone
-for each of a thousand keys. Ratios are of the plain rate of the same round.
+The fair queue holds the jobs of ten tenants. Permits: one of a hundred, which is always there, so
+that what is measured is asking for it and giving it back; one of four, which is as many as two pool
+processes can make use of; and one alone for each of a thousand keys. Ratios are of the plain rate
+of the same round.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ def filled(name: str, tenants: int = 0, keys: int = 0) -> Callable[[Stage, int],
         rows = [new_job("bench.mark", [1]), *work, new_job("bench.mark", [2])]
         if tenants:
             # The last one must come last: it is of a tenant whose turns are all given by then.
-            rows = [replace(row, fair_key=str(at % tenants if at <= jobs else 0)) for at, row in enumerate(rows)]
+            rows = [
+                replace(row, fair_key=str(at % tenants if at <= jobs else 0))
+                for at, row in enumerate(rows)
+            ]
             rows[-1] = replace(rows[-1], priority=9)
         for start in range(0, len(rows), 1000):
             stage.driver.put(rows[start : start + 1000])
@@ -42,21 +47,30 @@ def main(urls: list[str]) -> None:
     with brokers(urls) as found:
         for broker, url in found.items():
             stage = Stage(url)
-            sides = [Side("plain", stage, filled("bench.noop"), JOBS),
-                     Side("fair", stage, filled("bench.noop", tenants=10), JOBS),
-                     Side("permit of 100", stage, filled("bench.limited"), JOBS),
-                     Side("permit of 4", stage, filled("bench.few"), JOBS),
-                     Side("1000 keys", stage, filled("bench.alone", keys=1000), JOBS)]  # fmt: skip
+            sides = [
+                Side("plain", stage, filled("bench.noop"), JOBS),
+                Side("fair", stage, filled("bench.noop", tenants=10), JOBS),
+                Side("permit of 100", stage, filled("bench.limited"), JOBS),
+                Side("permit of 4", stage, filled("bench.few"), JOBS),
+                Side("1000 keys", stage, filled("bench.alone", keys=1000), JOBS),
+            ]
             for _ in range(ROUNDS):
                 for side in sides:
                     side.run()
             plain = sides[0]
-            table(f"{broker}: {ROUNDS} rounds of {JOBS} jobs, medians", ["side", "jobs/s", "of plain", "CPU ms/job"], [
-                [side.name, f"{statistics.median(side.rates):.0f}",
-                 f"{statistics.median(one / other for one, other in zip(side.rates, plain.rates, strict=True)):.2f}",
-                 f"{statistics.median(side.cpu):.2f}"]
-                for side in sides
-            ])  # fmt: skip
+            table(
+                f"{broker}: {ROUNDS} rounds of {JOBS} jobs, medians",
+                ["side", "jobs/s", "of plain", "CPU ms/job"],
+                [
+                    [
+                        side.name,
+                        f"{statistics.median(side.rates):.0f}",
+                        f"{statistics.median(one / other for one, other in zip(side.rates, plain.rates, strict=True)):.2f}",
+                        f"{statistics.median(side.cpu):.2f}",
+                    ]
+                    for side in sides
+                ],
+            )
 
 
 if __name__ == "__main__":

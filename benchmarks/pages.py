@@ -1,9 +1,11 @@
-"""How long a list or a search of the dashboard takes with a million jobs in history and a million in the failed store.
+"""How long a list or a search of the dashboard takes with a million jobs in history and a million
+in the failed store.
 
     python -m benchmarks.pages [jobs] [url]
 
-SQLite in a file of its own, or the empty database at `url`. Each page is asked for several times, as the dashboard
-does; the median and the longest are shown, in milliseconds. "more": it has not come to the end, and says how far.
+SQLite in a file of its own, or the empty database at `url`. Each page is asked for several times,
+as the dashboard does; the median and the longest are shown, in milliseconds. "more": it has not
+come to the end, and says how far.
 """
 
 from __future__ import annotations
@@ -48,31 +50,80 @@ def fill(store: Store, jobs: int) -> None:
     for start in range(0, jobs, PORTION):
         ended, marks, failures = [], [], []
         for number in range(start, min(jobs, start + PORTION)):
-            uuid, task, at = f"{chance.getrandbits(32):08x}-{number:012d}", chance.choice(TASKS), now - jobs + number
+            uuid, task, at = (
+                f"{chance.getrandbits(32):08x}-{number:012d}",
+                chance.choice(TASKS),
+                now - jobs + number,
+            )
             tags = [f"user:{number % 5000}", "all"]
             queue, said = chance.choice(QUEUES), f"({number},) {{'size': {number % 999}}}"
-            ended.append({
-                "uuid": uuid, "task": task, "connection": "database", "queue": queue, "attempts": 1, "waited": 0.1,
-                "state": "cancelled" if number % 10 == 0 else "completed", "tags": json.dumps(tags), "arguments": said,
-                "message": "", "ran": 0.2, "ended_at": at,
-            })  # fmt: skip
+            ended.append(
+                {
+                    "uuid": uuid,
+                    "task": task,
+                    "connection": "database",
+                    "queue": queue,
+                    "attempts": 1,
+                    "waited": 0.1,
+                    "state": "cancelled" if number % 10 == 0 else "completed",
+                    "tags": json.dumps(tags),
+                    "arguments": said,
+                    "message": "",
+                    "ran": 0.2,
+                    "ended_at": at,
+                }
+            )
             marks += [{"tag": tag, "uuid": uuid, "at": at} for tag in tags]
-            failures.append({
-                "uuid": uuid, "origin": 0, "task": task, "connection": "database", "queue": queue, "attempts": 1,
-                "payload": json.dumps({"body": said, "headers": "x" * 700}), "tags": json.dumps(tags),
-                "errors": json.dumps([{"traceback": "line\n" * 160}]), "exception": "ValueError", "failed_at": at,
-                "message": f"number {number} is wrong", "arguments": said,
-                "retried_at": at if number % 3 == 0 else None,
-            })  # fmt: skip
-        store.write(lambda connection, e=ended, m=marks, f=failures: (
-            connection.execute(insert(history_table), e), connection.execute(insert(tags_table), m),
-            connection.execute(insert(failed_table), f)))  # fmt: skip
-        done = [{"at": now, "who": "ann", "action": "retry", "target": f"failed jobs {number}", "outcome": "1 job."}
-                for number in range(PORTION // 10)]  # fmt: skip
+            failures.append(
+                {
+                    "uuid": uuid,
+                    "origin": 0,
+                    "task": task,
+                    "connection": "database",
+                    "queue": queue,
+                    "attempts": 1,
+                    "payload": json.dumps({"body": said, "headers": "x" * 700}),
+                    "tags": json.dumps(tags),
+                    "errors": json.dumps([{"traceback": "line\n" * 160}]),
+                    "exception": "ValueError",
+                    "failed_at": at,
+                    "message": f"number {number} is wrong",
+                    "arguments": said,
+                    "retried_at": at if number % 3 == 0 else None,
+                }
+            )
+        store.write(
+            lambda connection, e=ended, m=marks, f=failures: (
+                connection.execute(insert(history_table), e),
+                connection.execute(insert(tags_table), m),
+                connection.execute(insert(failed_table), f),
+            )
+        )
+        done = [
+            {
+                "at": now,
+                "who": "ann",
+                "action": "retry",
+                "target": f"failed jobs {number}",
+                "outcome": "1 job.",
+            }
+            for number in range(PORTION // 10)
+        ]
         store.write(lambda connection, done=done: connection.execute(insert(audit_table), done))
-    minutes = [{"minute": int(now) // 60 * 60 - 60 * back, "kind": "queue", "name": queue, "measure": measure,
-                "bucket": bucket, "jobs": 3, "seconds": 1.0}
-               for back in range(7 * 1440) for queue in QUEUES for measure, bucket in MEASURES]  # fmt: skip
+    minutes = [
+        {
+            "minute": int(now) // 60 * 60 - 60 * back,
+            "kind": "queue",
+            "name": queue,
+            "measure": measure,
+            "bucket": bucket,
+            "jobs": 3,
+            "seconds": 1.0,
+        }
+        for back in range(7 * 1440)
+        for queue in QUEUES
+        for measure, bucket in MEASURES
+    ]
     for start in range(0, len(minutes), PORTION):
         part = minutes[start : start + PORTION]
         store.write(lambda connection, part=part: connection.execute(insert(metrics_table), part))
@@ -113,17 +164,31 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
     middle = (now - jobs / 2, jobs // 2)
     one = failed.page(store, limit=1)[0].uuid
     said = {
-        "first page": "", "task:": "task:email.send", "task: of none": "task:nothing", "task: a pattern": "task:*.none",
-        "queue: of none": "queue:nothing", "queue: and task:": "queue:low task:email.send", "tag: of 200":
-        "tag:user:77",
-        "tag: of all": "tag:all", "tag: of none": "tag:nothing", "tag: a pattern": "tag:user:7*",
-        "tag: a pattern of none": "tag:nobody*", "tag: and words of none": "tag:all nothing",
-        "id:": f"id:{one}", "id: its beginning": f"id:{one[:5]}*", "id: of half": "id:*-00000", "args: of few":
-        "args:(777777,)", "args: of none": "args:nothing", "error: of few": 'error:"number 77770 is"',
-        "words of none": "nothing at all", "since: and words": "since:7d nothing", "until:": f"until:{jobs // 2}s",
-        "until: and queue:": f"until:{jobs // 2}s queue:low", "since: and queue:": "since:1h queue:low",
+        "first page": "",
+        "task:": "task:email.send",
+        "task: of none": "task:nothing",
+        "task: a pattern": "task:*.none",
+        "queue: of none": "queue:nothing",
+        "queue: and task:": "queue:low task:email.send",
+        "tag: of 200": "tag:user:77",
+        "tag: of all": "tag:all",
+        "tag: of none": "tag:nothing",
+        "tag: a pattern": "tag:user:7*",
+        "tag: a pattern of none": "tag:nobody*",
+        "tag: and words of none": "tag:all nothing",
+        "id:": f"id:{one}",
+        "id: its beginning": f"id:{one[:5]}*",
+        "id: of half": "id:*-00000",
+        "args: of few": "args:(777777,)",
+        "args: of none": "args:nothing",
+        "error: of few": 'error:"number 77770 is"',
+        "words of none": "nothing at all",
+        "since: and words": "since:7d nothing",
+        "until:": f"until:{jobs // 2}s",
+        "until: and queue:": f"until:{jobs // 2}s queue:low",
+        "since: and queue:": "since:1h queue:low",
         "since: and queue: of none": "since:30d queue:nothing",
-    }  # fmt: skip
+    }
     asked: dict[str, Callable[[], Any]] = {}
     for where, ask in (("failed", failing), ("completed", ended)):
         asked |= {f"{where}, {name}": ask(text) for name, text in said.items()}
@@ -131,10 +196,12 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
     return {
         **asked,
         "audit": lambda: audit.look(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
-        "chart of 7 days": lambda: metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None,
+        "chart of 7 days": lambda: (
+            metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None
+        ),
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
         "tags": lambda: labels.count(Forgetful(store), watched_tags.recent(store)) and None,  # type: ignore[arg-type]
-    }  # fmt: skip
+    }
 
 
 def main(jobs: int, url: str | None) -> None:
@@ -150,8 +217,13 @@ def main(jobs: int, url: str | None) -> None:
                 start = time.perf_counter()
                 further = ask()
                 taken.append(1000 * (time.perf_counter() - start))
-            print(f"{name:38} {statistics.median(taken):8.1f} {max(taken):8.1f} {'more' if further else ''}")
+            print(
+                f"{name:38} {statistics.median(taken):8.1f} {max(taken):8.1f} {'more' if further else ''}"
+            )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, sys.argv[2] if len(sys.argv) > 2 else None)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000,
+        sys.argv[2] if len(sys.argv) > 2 else None,
+    )

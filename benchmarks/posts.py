@@ -3,9 +3,10 @@
     python -m benchmarks.posts        BENCH_POSTS=300 BENCH_NICE=0 (arguments: only these, of sqlite, postgresql,
                                       "postgresql and redis")
 
-A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks one request after the
-other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker. What is dispatched goes to queues that this
-worker doesn't take, so that it stays busy with the pictures.
+A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks
+one request after the other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker.
+What is dispatched goes to queues that this worker doesn't take, so that it stays busy with the
+pictures.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ HOOK = "http://example.com"
 def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-bench-")))
-        database = stack.enter_context(own_database(stack.enter_context(servers.postgresql()), "posts"))
+        database = stack.enter_context(
+            own_database(stack.enter_context(servers.postgresql()), "posts")
+        )
         redis = stack.enter_context(servers.redis())
         places = {
             "sqlite": (f"sqlite:///{folder}/relevo.db", {"QUEUE_CONNECTION": "database"}),
@@ -51,7 +54,11 @@ def main() -> None:
                 continue
             (folder / str(number)).mkdir()
             with company(folder / str(number), url, "default", **broker) as firm:
-                table(f"{POSTS} of each POST, while two processes shrink pictures", heads, measured(name, firm))
+                table(
+                    f"{POSTS} of each POST, while two processes shrink pictures",
+                    heads,
+                    measured(name, firm),
+                )
 
 
 def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
@@ -60,17 +67,27 @@ def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
         process.nice(NICE)
     picture = saved(scene(1600, 1200)).getvalue()
     ids = [firm.upload(f"{number}.jpg", picture) for number in range(BATCH)]
-    event = firm.post("/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1})["id"]
-    batches = [firm.post("/api/batch-process-files", json={"file_ids": ids})["id"] for _ in range(BATCHES)]
+    event = firm.post(
+        "/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1}
+    )["id"]
+    batches = [
+        firm.post("/api/batch-process-files", json={"file_ids": ids})["id"] for _ in range(BATCHES)
+    ]
     firm.until(f"/api/batch/{batches[0]}/status", lambda status: status["processed"])
     numbers = count(time.time_ns())
     posts: dict[str, Callable[[], Any]] = {
-        "generate-report": lambda: firm.post("/api/generate-report", json={"type": "system-health"}),
+        "generate-report": lambda: firm.post(
+            "/api/generate-report", json={"type": "system-health"}
+        ),
         "exports": lambda: firm.post(f"/api/events/{event}/exports"),
-        "webhooks": lambda: firm.post("/api/webhooks", json={"url": HOOK, "body": {"n": next(numbers)}}),
+        "webhooks": lambda: firm.post(
+            "/api/webhooks", json={"url": HOOK, "body": {"n": next(numbers)}}
+        ),
         "cases": lambda: firm.post("/api/cases", json={"number": f"AZ {next(numbers)}"}),
-        "send-notification": lambda: firm.post("/api/send-notification", json={"subject": "s", "message": "m"}),
-    }  # fmt: skip
+        "send-notification": lambda: firm.post(
+            "/api/send-notification", json={"subject": "s", "message": "m"}
+        ),
+    }
     for post in posts.values():
         for _ in range(WARM):
             post()
@@ -81,7 +98,9 @@ def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
             ask()
             took[post].append((time.perf_counter() - began) * 1000)
     status = firm.client.get(f"/api/batch/{batches[-1]}/status").json()
-    print(f"{name}: the worker (nice {NICE}) was {'idle in the end' if status['finished'] else 'busy to the end'}")
+    print(
+        f"{name}: the worker (nice {NICE}) was {'idle in the end' if status['finished'] else 'busy to the end'}"
+    )
     took["all"] = list(chain.from_iterable(took.values()))
     return [(name, post, *told(times)) for post, times in took.items()]
 

@@ -1,10 +1,12 @@
-"""What recording costs: the drain rate with history of every job, of failed jobs only, and without, in turns.
+"""What recording costs: the drain rate with history of every job, of failed jobs only, and without,
+in turns.
 
     python -m benchmarks.recording [URL …]          BENCH_JOBS=5000 BENCH_ROUNDS=5
 
-The same jobs, worker and clock as in `benchmarks.drain`. SQLite is the hard case: the records go into the file that the
-jobs lie in, which has one lock for writing and is synced with every commit. Sides take turns, and their order turns,
-too, so that what the machine does besides hits all of them.
+The same jobs, worker and clock as in `benchmarks.drain`. SQLite is the hard case: the records go
+into the file that the jobs lie in, which has one lock for writing and is synced with every commit.
+Sides take turns, and their order turns, too, so that what the machine does besides hits all of
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ HISTORIES = ("none", "failed", "all")
 def main() -> None:
     with brokers(sys.argv[1:]) as urls:
         for name, url in urls.items():
-            sides = [Side(history, Stage(url, BENCH_HISTORY=history), fill, JOBS) for history in HISTORIES]
+            sides = [
+                Side(history, Stage(url, BENCH_HISTORY=history), fill, JOBS)
+                for history in HISTORIES
+            ]
             for each in range(ROUNDS):
                 for side in sides if each % 2 else reversed(sides):
                     side.run()
@@ -35,9 +40,19 @@ def report(broker: str, sides: list[Side]) -> None:
     rows = []
     for side in sides:
         shares = [mine / without for mine, without in zip(side.rates, sides[0].rates, strict=True)]
-        rows.append((side.name, f"{statistics.median(side.rates):,.0f}", f"{statistics.median(side.cpu):.2f}",
-                     f"{100 * statistics.median(shares):.0f} %"))  # fmt: skip
-    table(f"{broker}: {JOBS} jobs, prefork -c 2, {ROUNDS} rounds", ["history", "jobs/s", "CPU ms/job", "of none"], rows)
+        rows.append(
+            (
+                side.name,
+                f"{statistics.median(side.rates):,.0f}",
+                f"{statistics.median(side.cpu):.2f}",
+                f"{100 * statistics.median(shares):.0f} %",
+            )
+        )
+    table(
+        f"{broker}: {JOBS} jobs, prefork -c 2, {ROUNDS} rounds",
+        ["history", "jobs/s", "CPU ms/job", "of none"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""A worker killed with -9 while it holds jobs, a lease of 5 s: how long until another one runs them.
+"""A worker killed with -9 while it holds jobs, a lease of 5 s: how long until another one runs
+them.
 
     python -m benchmarks.recovery [URL …]       BENCH_ROUNDS=3
 
-Four jobs run on the first worker, more lie behind them; the second one is idle when the first is killed.
+Four jobs run on the first worker, more lie behind them; the second one is idle when the first is
+killed.
 """
 
 from __future__ import annotations
@@ -22,10 +24,16 @@ LONG, SHORT = range(4), range(4, 40)
 
 def main() -> None:
     with brokers(sys.argv[1:]) as urls:
-        rows = [row(name, [killed(Stage(url, BENCH_LEASE=str(LEASE))) for _ in range(ROUNDS)])
-                for name, url in urls.items()]  # fmt: skip
+        rows = [
+            row(name, [killed(Stage(url, BENCH_LEASE=str(LEASE))) for _ in range(ROUNDS)])
+            for name, url in urls.items()
+        ]
     heads = ["broker", "seconds until all run again", "min", "max", "held", "started twice", "lost"]
-    table(f"kill -9 with a lease of {LEASE:.0f} s, {ROUNDS} rounds (median; counts are of all rounds)", heads, rows)
+    table(
+        f"kill -9 with a lease of {LEASE:.0f} s, {ROUNDS} rounds (median; counts are of all rounds)",
+        heads,
+        rows,
+    )
 
 
 def killed(stage: Stage) -> tuple[float, int, int]:
@@ -49,7 +57,9 @@ def killed(stage: Stage) -> tuple[float, int, int]:
 
 def row(name: str, rounds: list[tuple[float, int, int]]) -> tuple[str, ...]:
     seconds, twice, lost = zip(*rounds, strict=True)
-    figures = [f"{figure:.1f}" for figure in (statistics.median(seconds), min(seconds), max(seconds))]
+    figures = [
+        f"{figure:.1f}" for figure in (statistics.median(seconds), min(seconds), max(seconds))
+    ]
     return name, *figures, str(len(LONG) * ROUNDS), str(sum(twice)), str(sum(lost))
 
 

@@ -1,4 +1,6 @@
-"""What every benchmark of workers stands on: a broker, a journal, a worker process and what it costs, a table."""
+"""What every benchmark of workers stands on: a broker, a journal, a worker process and what it
+costs, a table.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ drivers.register()
 
 @contextlib.contextmanager
 def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone afterwards.
+    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone
+    afterwards.
 
     A name alone, like `mariadb`, is a server of the benchmark's own, too.
     """
@@ -38,7 +41,11 @@ def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
         for name in [name for name, url in found.items() if name == url]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-bench-"))
             sqlite = name == "sqlite"
-            found[name] = f"sqlite:///{folder}/broker.db" if sqlite else stack.enter_context(getattr(servers, name)())
+            found[name] = (
+                f"sqlite:///{folder}/broker.db"
+                if sqlite
+                else stack.enter_context(getattr(servers, name)())
+            )
         for url in found.values():
             driver = drivers.driver_for(url)
             if hasattr(driver, "create_schema"):
@@ -56,8 +63,12 @@ class Stage:
         # Beside the jobs, where they are in a database.
         store = f"sqlite:///{self.folder.name}/store.db" if url.startswith("redis") else url
         self.environ = {
-            **os.environ, "BENCH_BROKER": url, "BENCH_STORE": store, "BENCH_JOURNAL": str(self.journal), **environ,
-        }  # fmt: skip
+            **os.environ,
+            "BENCH_BROKER": url,
+            "BENCH_STORE": store,
+            "BENCH_JOURNAL": str(self.journal),
+            **environ,
+        }
 
     @property
     def driver(self) -> Any:
@@ -70,7 +81,9 @@ class Stage:
             self.driver.put(jobs[start : start + 1000])
 
     def clear(self) -> None:
-        """Leave nothing: neither what waits nor what a worker that was killed still held, which would run again."""
+        """Leave nothing: neither what waits nor what a worker that was killed still held, which
+        would run again.
+        """
         self.driver.clear(QUEUE)
         self.driver.delete([view.id for view in self.driver.peek(QUEUE, State.RESERVED, 1_000_000)])
         self.journal.unlink(missing_ok=True)
@@ -108,18 +121,36 @@ class Worker:
 
     def __init__(self, stage: Stage, options: tuple[str, ...]) -> None:
         self.log = Path(stage.folder.name, f"worker-{uuid.uuid4().hex[:6]}.log")
-        command = [sys.executable, "-m", "celery", "-A", "benchmarks.jobs", "worker", "-Q", QUEUE, "-l", "WARNING"]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "benchmarks.jobs",
+            "worker",
+            "-Q",
+            QUEUE,
+            "-l",
+            "WARNING",
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "-n", f"{uuid.uuid4().hex[:6]}@localhost", *options], env=stage.environ, cwd=ROOT,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [*command, "-n", f"{uuid.uuid4().hex[:6]}@localhost", *options],
+                env=stage.environ,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.pid = self.process.pid
 
     def cpu(self) -> float:
         """CPU seconds of the main process and its children so far."""
         main = psutil.Process(self.pid)
-        return sum(sum(process.cpu_times()[:2]) for process in [main, *main.children(recursive=True)])
+        return sum(
+            sum(process.cpu_times()[:2]) for process in [main, *main.children(recursive=True)]
+        )
 
     def stop(self) -> float:
         """A warm stop; the seconds until the process is gone."""
@@ -135,7 +166,9 @@ class Worker:
 
 
 def until(condition: Callable[[], Any], worker: Worker | None = None, pause: float = 0.02) -> None:
-    """Look until it holds; after WITHIN seconds, or when the worker has ended, end the benchmark with its log."""
+    """Look until it holds; after WITHIN seconds, or when the worker has ended, end the benchmark
+    with its log.
+    """
     deadline = time.monotonic() + WITHIN
     while not condition():
         if time.monotonic() > deadline or (worker and worker.process.poll() is not None):
@@ -147,18 +180,37 @@ def message(name: str, args: list[Any]) -> tuple[str, dict[str, Any]]:
     """The id and the kombu message of one job, its body a text."""
     job_id = str(uuid.uuid4())
     return job_id, {
-        "body": dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]),
-        "content-encoding": "utf-8", "content-type": "application/json",
+        "body": dumps(
+            [args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+        ),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
         "headers": {
-            "lang": "py", "task": name, "id": job_id, "root_id": job_id, "parent_id": None, "group": None,
-            "retries": 0, "timelimit": [None, None], "argsrepr": repr(args), "kwargsrepr": "{}",
-            "ignore_result": True, "origin": "bench", "eta": None, "expires": None,
+            "lang": "py",
+            "task": name,
+            "id": job_id,
+            "root_id": job_id,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "argsrepr": repr(args),
+            "kwargsrepr": "{}",
+            "ignore_result": True,
+            "origin": "bench",
+            "eta": None,
+            "expires": None,
         },
         "properties": {
-            "correlation_id": job_id, "reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "utf-8",
-            "delivery_info": {"exchange": "", "routing_key": QUEUE}, "delivery_tag": job_id,
+            "correlation_id": job_id,
+            "reply_to": "",
+            "delivery_mode": 2,
+            "priority": 0,
+            "body_encoding": "utf-8",
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "delivery_tag": job_id,
         },
-    }  # fmt: skip
+    }
 
 
 def new_job(name: str, args: list[Any]) -> NewJob:

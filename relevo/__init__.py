@@ -1,7 +1,7 @@
 """Relevo: background jobs on Celery in which no job is lost and none runs twice by accident.
 
-These names are what a project imports; everything else is ours to move. They are looked up at first use, so that a
-process which only wants one of them doesn't load Celery for it.
+These names are what a project imports; everything else is ours to move. They are looked up at first
+use, so that a process which only wants one of them doesn't load Celery for it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,40 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "create_app": "app", "Settings": "config", "driver_for": "drivers", "Job": "job.payload",
-    "JobEvent": "job.listeners", "on": "job.listeners", "Task": "job.task",
-    "DeadlineError": "errors", "DiskError": "errors", "DriverError": "errors", "DriverUnavailableError": "errors",
-    "JobFailedError": "errors", "OptionError": "errors", "RelevoError": "errors", "SettingsError": "errors",
-}  # fmt: skip
+    "create_app": "app",
+    "Settings": "config",
+    "driver_for": "drivers",
+    "Job": "job.payload",
+    "JobEvent": "job.listeners",
+    "on": "job.listeners",
+    "Task": "job.task",
+    "DeadlineError": "errors",
+    "DiskError": "errors",
+    "DriverError": "errors",
+    "DriverUnavailableError": "errors",
+    "JobFailedError": "errors",
+    "OptionError": "errors",
+    "RelevoError": "errors",
+    "SettingsError": "errors",
+}
 
 __all__ = [
-    "DeadlineError", "DiskError", "DriverError", "DriverUnavailableError", "Job", "JobEvent", "JobFailedError",
-    "OptionError", "RelevoError", "Settings", "SettingsError", "Task", "create_app", "driver_for", "on",
-]  # fmt: skip
+    "DeadlineError",
+    "DiskError",
+    "DriverError",
+    "DriverUnavailableError",
+    "Job",
+    "JobEvent",
+    "JobFailedError",
+    "OptionError",
+    "RelevoError",
+    "Settings",
+    "SettingsError",
+    "Task",
+    "create_app",
+    "driver_for",
+    "on",
+]
 
 
 def __getattr__(name: str) -> Any:

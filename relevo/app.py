@@ -1,7 +1,9 @@
-"""The one page of wiring: `create_app("shop")` is a Celery app with Relevo's settings, drivers and task class.
+"""The one page of wiring: `create_app("shop")` is a Celery app with Relevo's settings, drivers and
+task class.
 
-What is not on this page does not happen. Three layers of configuration, the later one wins: the preset below, what the
-project gives to `config_from_object`, and the keyword arguments of `create_app`.
+What is not on this page does not happen. Three layers of configuration, the later one wins: the
+preset below, what the project gives to `config_from_object`, and the keyword arguments of
+`create_app`.
 """
 
 from __future__ import annotations
@@ -46,43 +48,63 @@ from relevo.worker.pool import prefork
 
 
 class App(Defining, Batching):
-    """A Celery app that knows its settings, and stands on our preset instead of on Celery's defaults."""
+    """A Celery app that knows its settings, and stands on our preset instead of on Celery's
+    defaults.
+    """
 
     events_cls = "relevo.worker.event_dispatcher:Events"
 
     def __init__(
-        self, main: str | None = None, *, settings: Settings, middleware: Sequence[Any] = (),
-        limits: Mapping[str, Any] | None = None, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        main: str | None = None,
+        *,
+        settings: Settings,
+        middleware: Sequence[Any] = (),
+        limits: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         self.settings = settings
         #: The named rates that `RateLimited` asks for.
         self.limits = Definitions(limits)
         #: What stands around the run of every job whose task doesn't name its own.
-        self.middleware: tuple[Middleware, ...] = checked("middleware", middleware, "every one of the app")
+        self.middleware: tuple[Middleware, ...] = checked(
+            "middleware", middleware, "every one of the app"
+        )
         options.setdefault("task_cls", "relevo.task:Task")
         super().__init__(main, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Celery's hook for what lies below the project's configuration; `add_defaults` would lie above it."""
+        """Celery's hook for what lies below the project's configuration; `add_defaults` would lie
+        above it.
+        """
         return {**preset(self.settings), **(super().prepare_config(c) or {})}
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What a pool process that is spawned, not forked, makes its own copy of the app from."""
-        return {**super().__reduce_keys__(), "settings": self.settings, "middleware": self.middleware,
-                "limits": dict(self.limits)}  # fmt: skip
+        return {
+            **super().__reduce_keys__(),
+            "settings": self.settings,
+            "middleware": self.middleware,
+            "limits": dict(self.limits),
+        }
 
 
 def create_app(
-    name: str, settings: Settings | None = None, *, middleware: Sequence[Any] = (),
-    limits: Mapping[str, Any] | None = None, **config: Any,
-) -> App:  # fmt: skip
-    """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are loaded.
+    name: str,
+    settings: Settings | None = None,
+    *,
+    middleware: Sequence[Any] = (),
+    limits: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> App:
+    """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are
+    loaded.
 
-    `middleware` stands around the run of every job whose task doesn't name its own (`relevo.middleware`).
-    `limits` are rates by their names: `{"mail": "10/hour"}`.
+    `middleware` stands around the run of every job whose task doesn't name its own
+    (`relevo.middleware`). `limits` are rates by their names: `{"mail": "10/hour"}`.
 
-    A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr and exit code 2,
-    since Celery would print any exception of the app's module as a traceback.
+    A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr
+    and exit code 2, since Celery would print any exception of the app's module as a traceback.
     """
     try:
         return _wire(name, settings or configuration.load(), middleware, limits, config)
@@ -92,7 +114,11 @@ def create_app(
 
 
 def _wire(
-    name: str, settings: Settings, middleware: Sequence[Any], limits: Mapping[str, Any] | None, config: dict[str, Any]
+    name: str,
+    settings: Settings,
+    middleware: Sequence[Any],
+    limits: Mapping[str, Any] | None,
+    config: dict[str, Any],
 ) -> App:
     _check_names(config)
     drivers.register()
@@ -121,13 +147,18 @@ def preset(settings: Settings) -> dict[str, Any]:
         "result_backend": settings.result_backend,
         "result_backend_transport_options": settings.result_transport_options,
         "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
-        **_JSON_ONLY, **_NOTHING_LOST, **_RESULTS, **_WORKER,
+        **_JSON_ONLY,
+        **_NOTHING_LOST,
+        **_RESULTS,
+        **_WORKER,
         **(_AT_ONCE if connection.driver == "sync" else _BEAT),
-    }  # fmt: skip
+    }
 
 
 def share_results(engine: Engine) -> None:
-    """Make the result backend's engine safe beside other processes. Celery calls it for each engine that it makes."""
+    """Make the result backend's engine safe beside other processes. Celery calls it for each engine
+    that it makes.
+    """
     path = engine.url.database
     if engine.dialect.name == "sqlite" and path and not path.startswith("file:"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -136,15 +167,20 @@ def share_results(engine: Engine) -> None:
 
 # Results and events too: whoever can write to the broker must not be able to run code by it.
 _JSON_ONLY = {
-    "accept_content": ["json"], "result_accept_content": ["json"],
-    "task_serializer": "json", "result_serializer": "json", "event_serializer": "json",
-}  # fmt: skip
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "event_serializer": "json",
+}
 
 _NOTHING_LOST = {
     "task_acks_late": True,  # a job is done when it has run, not when it has been fetched
-    "worker_prefetch_multiplier": 1,  # what a worker holds, it runs; the rest is there for other workers
-    # A broker that refuses a command (full, read-only, failing over) or stays away is waited for, however long:
-    # Celery's defaults end the worker at the first refusal, and after a hundred vain attempts to connect.
+    # what a worker holds, it runs; the rest is there for other workers
+    "worker_prefetch_multiplier": 1,
+    # A broker that refuses a command (full, read-only, failing over) or stays away is waited for,
+    # however long: Celery's defaults end the worker at the first refusal, and after a hundred vain
+    # attempts to connect.
     "broker_channel_error_retry": True,
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
@@ -152,10 +188,11 @@ _NOTHING_LOST = {
 
 _RESULTS = {
     # Not task_track_started: it would double the writes of every job that keeps a result.
-    "result_extended": True,  # with the task's name, arguments and queue; without, a result is a bare id
+    # with the task's name, arguments and queue; without, a result is a bare id
+    "result_extended": True,
     "database_engine_callback": share_results,
-    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that has the one write
-    # lock, so that the tables could not be made. The first result makes them.
+    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that
+    # has the one write lock, so that the tables could not be made. The first result makes them.
     "database_create_tables_at_setup": False,
     "redis_socket_timeout": REDIS_SOCKET_TIMEOUT,
     "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
@@ -168,20 +205,23 @@ _WORKER = {
     "worker_consumer": "relevo.worker.consumer:Consumer",
     "enable_utc": True,
     "timezone": "UTC",
-    "worker_proc_alive_timeout": 30,  # with 4 s, a process slow to import its tasks is killed, and the next, for ever
-    # The channel never hands over more than the pool has room for; with the pool's own lock the loop would block on it,
-    # deaf to remote control, when an early ack makes room too soon.
+    # with 4 s, a process slow to import its tasks is killed, and the next, for ever
+    "worker_proc_alive_timeout": 30,
+    # The channel never hands over more than the pool has room for; with the pool's own lock the
+    # loop would block on it, deaf to remote control, when an early ack makes room too soon.
     "worker_pool_putlocks": False,
-    "worker_timer_precision": 0.1,  # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
-    # Task events are three a job; sent in groups (job/events.py), but each is written for whoever listens.
-    # They are for those who look: Flower switches them on in every worker when it starts, `worker -E` at the start.
+    # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
+    "worker_timer_precision": 0.1,
+    # Task events are three a job; sent in groups (job/events.py), but each is written for whoever
+    # listens. They are for those who look: Flower switches them on in every worker when it starts,
+    # `worker -E` at the start.
     "worker_send_task_events": False,
     # The project's own logging stays. Celery still sets up the root logger when nobody has.
     "worker_hijack_root_logger": False,
 }
 
-# Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others come from the request
-# of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
+# Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others
+# come from the request of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
 _EVENTS = (
     (Event.DISPATCHED, after_task_publish, events.published),
     (Event.RESERVED, task_received, events.received),
@@ -190,8 +230,11 @@ _EVENTS = (
 
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
 
-_AT_ONCE = {"task_always_eager": True, "task_eager_propagates": True,
-            "beat_scheduler": "relevo.schedule.inline:Scheduler"}  # fmt: skip
+_AT_ONCE = {
+    "task_always_eager": True,
+    "task_eager_propagates": True,
+    "beat_scheduler": "relevo.schedule.inline:Scheduler",
+}
 
 
 def _check_names(config: Iterable[str]) -> None:
@@ -202,7 +245,9 @@ def _check_names(config: Iterable[str]) -> None:
 
 
 def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
-    """`worker -Q hihg`: one line instead of Celery's traceback, where the project lets no queue be made up."""
+    """`worker -Q hihg`: one line instead of Celery's traceback, where the project lets no queue be
+    made up.
+    """
     app, wanted = instance.app, options.get("queues") or []
     wanted = wanted.split(",") if isinstance(wanted, str) else wanted
     known = app.amqp.queues
@@ -212,8 +257,12 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
 
 
 def _record_what_ends(sender: Any, **_signal: Any) -> None:
-    """A worker of ours starts: its rates are there, and its main process writes what becomes of jobs, and acks then."""
-    importlib.import_module("relevo.worker.remote_control")  # not sooner: it takes all of Celery's worker
+    """A worker of ours starts: its rates are there, and its main process writes what becomes of
+    jobs, and acks then.
+    """
+    importlib.import_module(
+        "relevo.worker.remote_control"
+    )  # not sooner: it takes all of Celery's worker
     app = sender.app
     if not isinstance(app, App):
         return
@@ -231,7 +280,9 @@ def _prepare_command(settings: Settings) -> None:
     command = click.get_current_context(silent=True)
     if command is not None and command.invoked_subcommand == "flower":
         _hand_to_flower(settings)
-        importlib.import_module("relevo.dashboard").install()  # by its name: it stands above this page
+        importlib.import_module(
+            "relevo.dashboard"
+        ).install()  # by its name: it stands above this page
     if command is not None and command.invoked_subcommand == "beat":
         settings.var_dir.mkdir(parents=True, exist_ok=True)  # for its schedule file
 

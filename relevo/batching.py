@@ -1,4 +1,6 @@
-"""What an app of ours has beside Celery's: batches and chains, and the one place that every job is sent from."""
+"""What an app of ours has beside Celery's: batches and chains, and the one place that every job is
+sent from.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,15 @@ class Batching(celery.Celery):
     """Celery's app, with batches."""
 
     def batch(self, members: Iterable[Any]) -> NewBatch:
-        """A batch in the making, of signatures and chains: any iterable, which is read once, as they are sent."""
-        if isinstance(members, (str, Mapping)) or not isinstance(members, Iterable):  # a signature is a mapping
-            raise OptionError(f"expected the members of a batch to be a list, or any iterable of them, got {members!r}")
+        """A batch in the making, of signatures and chains: any iterable, which is read once, as
+        they are sent.
+        """
+        if isinstance(members, (str, Mapping)) or not isinstance(
+            members, Iterable
+        ):  # a signature is a mapping
+            raise OptionError(
+                f"expected the members of a batch to be a list, or any iterable of them, got {members!r}"
+            )
         return NewBatch(self, members)
 
     def chain(self, *links: Any) -> NewChain:
@@ -44,14 +52,20 @@ class Batching(celery.Celery):
         return chain.launched(new, id_, session)
 
     def send_in_session(self, session: Any, send: Callable[[], Any]) -> Any:
-        """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns what it returns."""
+        """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns
+        what it returns.
+        """
         return transactions.dispatch(self, session, send)
 
-    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+    def send_task(
+        self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
+    ) -> Any:
         """Celery's way out for every job."""
         if (collecting := capture.producer_now()) is not None:
             options["producer"] = collecting
         elif chain.is_handing_on(options):
-            return chain.handed_on(self, lambda: self.send_task(name, args, kwargs, *rest, **options))
+            return chain.handed_on(
+                self, lambda: self.send_task(name, args, kwargs, *rest, **options)
+            )
         options = redaction.at_dispatch(self, name, args, kwargs, options)
         return super().send_task(name, args, kwargs, *rest, **options)

@@ -1,7 +1,8 @@
 """The one place time comes from.
 
-Instants are POSIX seconds (`float`, UTC by definition) inside the engine, so that every database stores and compares
-them alike; they become aware `datetime`s where a person or Celery reads them. Durations are seconds everywhere.
+Instants are POSIX seconds (`float`, UTC by definition) inside the engine, so that every database
+stores and compares them alike; they become aware `datetime`s where a person or Celery reads them.
+Durations are seconds everywhere.
 """
 
 from __future__ import annotations

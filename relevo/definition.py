@@ -1,6 +1,7 @@
 """Where tasks are defined: a wrong option is an error of the line that says it.
 
-Celery makes a task when it is first used, or when the app is finalized; until then a bad definition would be silent.
+Celery makes a task when it is first used, or when the app is finalized; until then a bad definition
+would be silent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Defining(celery.Celery):
 
     #: The models that may be arguments of its tasks (relevo/execution/models.py).
     models: Models | None = None
-    #: The ways to its named connections, as soon as somebody takes one (relevo/dispatch/connections.py).
+    #: The ways to its named connections, as soon as somebody takes one
+    #: (relevo/dispatch/connections.py).
     producers: Producers | None = None
 
     def task(self, *args: Any, **options: Any) -> Any:
@@ -55,7 +57,11 @@ def check(app: Any, name: str, function: Callable[..., Any], options: Mapping[st
 def refuse_two_words(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
     """Raise OptionError when a task says one thing both in our words and in Celery's."""
     pairs = [("timeout", "time_limit")]
-    pairs += [(ours, word) for ours in sorted(POLICY & given.keys()) for word in ("autoretry_for", "max_retries")]
+    pairs += [
+        (ours, word)
+        for ours in sorted(POLICY & given.keys())
+        for word in ("autoretry_for", "max_retries")
+    ]
     for ours, word in pairs:
         if celerys.get(word) and given.get(ours) is not None:
             raise OptionError(f"expected {ours} or Celery's {word}, got both (task {name!r})")

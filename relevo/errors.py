@@ -1,6 +1,7 @@
 """Every error Relevo raises, in one tree. An error's docstring is its default message.
 
-A message shows what was expected and what was given, or the name that was probably meant, and then what to do.
+A message shows what was expected and what was given, or the name that was probably meant, and then
+what to do.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class DriverUnavailableError(DriverError, ConnectionError):
 
 
 class SchemaError(DriverError):
-    """The database's tables are missing or of another version; run `celery -A tasks schema upgrade`."""
+    """The database's tables are missing or of another version; run `celery -A tasks schema
+    upgrade`.
+    """
 
 
 class DeadlineError(RelevoError):

@@ -14,9 +14,9 @@
     cancelled    .. the job has ended without being run: revoked, expired, skipped, or what it was about is gone
     queue_busy   `celery -A tasks queues monitor`: a queue is fuller, or waits for longer, than it was said to
 
-A listener is called at once, in the thread that does the work, so it had better be quick. One that raises is logged and
-harms nobody. An event nobody listens to costs a look into a dict; two of them are Celery's signals, which are connected
-when somebody listens.
+A listener is called at once, in the thread that does the work, so it had better be quick. One that
+raises is logged and harms nobody. An event nobody listens to costs a look into a dict; two of them
+are Celery's signals, which are connected when somebody listens.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class Event(StrEnum):
 class JobEvent:
     """Something that happened to a job. `task` is None for a message that names none.
 
-    `error`: what went wrong, or why it was cancelled, in words. `seconds`: how long it ran (processed), waits
-    (released) or might run (timed out). `rescues`: how many workers have died with it.
+    `error`: what went wrong, or why it was cancelled, in words. `seconds`: how long it ran
+    (processed), waits (released) or might run (timed out). `rescues`: how many workers have died
+    with it.
     """
 
     event: Event
@@ -68,7 +69,9 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class QueueEvent:
-    """A queue is fuller than `most`, or its oldest job has waited for longer than `longest` seconds (None: unasked)."""
+    """A queue is fuller than `most`, or its oldest job has waited for longer than `longest` seconds
+    (None: unasked).
+    """
 
     event: Event
     queue: str
@@ -85,7 +88,8 @@ _signals: dict[Event, tuple[Any, Callable[..., None]]] = {}
 
 
 def on(*names: str) -> Callable[[Listener], Listener]:
-    """Decorator: call the function with a `JobEvent` (of queue_busy: a `QueueEvent`) whenever one of these happens.
+    """Decorator: call the function with a `JobEvent` (of queue_busy: a `QueueEvent`) whenever one
+    of these happens.
 
     Raises OptionError for a name that is none.
     """
@@ -137,7 +141,9 @@ def tell_of(request: Any, event: Event, **facts: Any) -> None:
         tell(JobEvent(event, str(request.id), request.type, queue, attempt, **facts))
 
 
-def published(headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any) -> None:
+def published(
+    headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any
+) -> None:
     """Celery has published a message. One that is sent again on its way isn't a dispatch."""
     if isinstance(headers, dict) and headers.get("id") and not headers.get("retries"):
         if not put_results.was_put(str(headers["id"])):
@@ -163,5 +169,7 @@ def _connect(event: Event) -> None:
 def _named(name: str) -> Event:
     known = [event.value for event in Event]
     if name not in known:
-        raise OptionError(f"expected an event of {', '.join(known)}, got {name!r}{did_you_mean(str(name), known)}")
+        raise OptionError(
+            f"expected an event of {', '.join(known)}, got {name!r}{did_you_mean(str(name), known)}"
+        )
     return Event(name)

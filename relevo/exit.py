@@ -8,7 +8,9 @@ EXIT_MISUSED = 2
 
 
 def end_command(message: str) -> None:
-    """End the command that is running, if one is. It must be SystemExit: Celery catches every Exception of `-A`."""
+    """End the command that is running, if one is. It must be SystemExit: Celery catches every
+    Exception of `-A`.
+    """
     if click.get_current_context(silent=True) is not None:
         click.echo(f"Error: {message}", err=True)
         raise SystemExit(EXIT_MISUSED)

@@ -6,9 +6,9 @@
     @process.failed
     def process_failed(job, error): ...
 
-It reads our options off the definition, wraps `run` where there is something to decide (execute.py), puts the baton
-into what is dispatched (dispatch.py) and names the request class of the worker's main process (request.py). A task
-without our options is Celery's in every respect.
+It reads our options off the definition, wraps `run` where there is something to decide
+(execute.py), puts the baton into what is dispatched (dispatch.py) and names the request class of
+the worker's main process (request.py). A task without our options is Celery's in every respect.
 """
 
 from __future__ import annotations
@@ -58,11 +58,12 @@ class Task(builder.Dispatching, Replacing):
     #: Whether the hook is run around Celery's retries, and not by what is wrapped.
     hook_is_outside: bool = False
 
-    # --- the definition ---------------------------------------------------------------------------------------------
+    # --- the definition ---------------------------------------------------------------------------
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         given = {name: cls.__dict__[name] for name in NAMES & cls.__dict__.keys()}
-        for name in given:  # a callable left on the class would become a method, and Celery deprecates `queue` there
+        # a callable left on the class would become a method, and Celery deprecates `queue` there
+        for name in given:
             delattr(cls, name)
         name = cls.__dict__.get("name") or cls.name or cls.__name__
         cls.options = cls.options.with_given(given, name)
@@ -84,9 +85,11 @@ class Task(builder.Dispatching, Replacing):
 
     @classmethod
     def options_in_project(cls) -> Options:
-        """The task's options, with what the project says where it leaves them open. Celery's own tasks are left alone.
+        """The task's options, with what the project says where it leaves them open. Celery's own
+        tasks are left alone.
 
-        QUEUE_MAX_TRIES is for a task that says nothing at all, too, unless it has words of Celery's for it.
+        QUEUE_MAX_TRIES is for a task that says nothing at all, too, unless it has words of Celery's
+        for it.
         """
         app = cls.__dict__.get("app") or cls._app
         options = cls.options
@@ -107,7 +110,9 @@ class Task(builder.Dispatching, Replacing):
         if cls.options.queue:
             builder.known_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
-        if cls.options.decides:  # what follows from a failure is ours to say: Celery may only ack it
+        if (
+            cls.options.decides
+        ):  # what follows from a failure is ours to say: Celery may only ack it
             cls.acks_on_failure = cls.acks_on_timeout = True
             cls.reject_on_worker_lost = cls.retry_on_worker_lost = False
             cls.max_retries = None  # `tries` counts
@@ -115,8 +120,14 @@ class Task(builder.Dispatching, Replacing):
 
     def failed(self, hook: Hook) -> Hook:
         """Decorator: call `hook(job, error)` once when a job of this task has failed for good."""
-        if self.guarded and not self.options.decides and hasattr(self, "_orig_run") and self.failed_hook is None:
-            # Celery's autoretry_for stands around what we have guarded, and only what it gives up on has failed.
+        if (
+            self.guarded
+            and not self.options.decides
+            and hasattr(self, "_orig_run")
+            and self.failed_hook is None
+        ):
+            # Celery's autoretry_for stands around what we have guarded, and only what it gives up
+            # on has failed.
             self.run, self.hook_is_outside = execute.hooked(self, self.run), True
         self.failed_hook = hook
         self._guard()
@@ -137,27 +148,43 @@ class Task(builder.Dispatching, Replacing):
             self.guarded = True
             self.run = execute.guarded(self, self.run)
 
-    # --- handing in -------------------------------------------------------------------------------------------------
+    # --- handing in -------------------------------------------------------------------------------
     def apply_async(
-        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *rest: Any, **options: Any
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        *rest: Any,
+        **options: Any,
     ) -> Any:
-        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to commit it with."""
+        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to
+        commit it with.
+        """
         if "session" in options:
             session = options.pop("session")
-            return self.app.send_in_session(session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options))
+            return self.app.send_in_session(
+                session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
+            )
         if self.options.travel or not OVERRIDES.isdisjoint(options):
             options = builder.handed_in(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):
-            return connections.dispatch(self, options.pop("connection"), args, kwargs, task_id, *rest, **options)
+            return connections.dispatch(
+                self, options.pop("connection"), args, kwargs, task_id, *rest, **options
+            )
         if not payload.is_unique(options):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
         receipt = put_results.ask(task_id)
-        return unique.dispatched(receipt, super().apply_async(args, kwargs, task_id, *rest, **options))
+        return unique.dispatched(
+            receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
+        )
 
-    def AsyncResult(self, task_id: str, **options: Any) -> unique.Dispatched:  # noqa: N802  Celery's name
+    # Celery's name
+    def AsyncResult(self, task_id: str, **options: Any) -> unique.Dispatched:  # noqa: N802
         """The result of a job of this task."""
-        return unique.Dispatched(task_id, backend=self.backend, task_name=self.name, app=self.app, **options)
+        return unique.Dispatched(
+            task_id, backend=self.backend, task_name=self.name, app=self.app, **options
+        )
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""
@@ -165,7 +192,7 @@ class Task(builder.Dispatching, Replacing):
             options = builder.handed_in(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
 
-    # --- from inside the job ----------------------------------------------------------------------------------------
+    # --- from inside the job ----------------------------------------------------------------------
     @property
     def attempt(self) -> int:
         """Which attempt this is, counted from 1."""
@@ -173,13 +200,17 @@ class Task(builder.Dispatching, Replacing):
 
     @property
     def should_stop(self) -> bool:
-        """Whether this worker has been asked to stop: it waits for the job, which had better come to an end."""
+        """Whether this worker has been asked to stop: it waits for the job, which had better come
+        to an end.
+        """
         return stop_flag.asked()
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
         if not backoff.is_wait(seconds):
-            raise OptionError(f"expected release to be a number of seconds, got {seconds!r} (task {self.name!r})")
+            raise OptionError(
+                f"expected release to be a number of seconds, got {seconds!r} (task {self.name!r})"
+            )
         if not self.guarded and not self.request.called_directly:
             raise execute.consequence(Released(seconds), self, payload.received(self.request))
         raise Releasing(seconds)
@@ -191,25 +222,39 @@ class Task(builder.Dispatching, Replacing):
         raise Failing(error) if self.guarded and not self.request.called_directly else error
 
     def progress(self, done: float, total: float) -> None:
-        """Say how far the job is. It stands in the result backend, as the state PROGRESS; without one, nowhere."""
-        if self.request.called_directly or self.request.is_eager or get_actual_ignore_result(self, self.request):
+        """Say how far the job is. It stands in the result backend, as the state PROGRESS; without
+        one, nowhere.
+        """
+        if (
+            self.request.called_directly
+            or self.request.is_eager
+            or get_actual_ignore_result(self, self.request)
+        ):
             return
         try:
             self.update_state(state=PROGRESS, meta={"done": done, "total": total})
         except Exception:  # a progress bar is not worth a job
-            logger.warning("%s[%s] could not store its progress", self.name, self.request.id, exc_info=True)
+            logger.warning(
+                "%s[%s] could not store its progress", self.name, self.request.id, exc_info=True
+            )
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Celery's `retry`. With `tries` it counts by them, and waits for the backoff unless it is told how long."""
+        """Celery's `retry`. With `tries` it counts by them, and waits for the backoff unless it is
+        told how long.
+        """
         if self.request.called_directly:
             return super().retry(*args, **options)
         if not self.options.decides:
             return requeue.celerys(self, self.request, super().retry, args, options)
         try:
-            return requeue.celerys(self, self.request, super().retry, args, self._retry_options(options))
+            return requeue.celerys(
+                self, self.request, super().retry, args, self._retry_options(options)
+            )
         except TaskPredicate:
             raise
-        except Exception as final:  # it has given up: what it raises is the end of the job, not of an attempt
+        except (
+            Exception
+        ) as final:  # it has given up: what it raises is the end of the job, not of an attempt
             raise Failing(final) from final
 
     def _retry_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The application's background work, one module per subject. `app` is its Celery app: `celery -A tasks worker`."""
+"""The application's background work, one module per subject. `app` is its Celery app: `celery -A
+tasks worker`.
+"""
 
 import pkgutil
 import sys
@@ -9,15 +11,20 @@ from relevo.app import create_app
 from relevo.errors import SettingsError
 from relevo.exit import EXIT_MISUSED
 
-# `celery -A` has the working directory on the path only while it loads this module; celeryconfig, app.models and what a
-# task imports when it runs are found afterwards too.
+# `celery -A` has the working directory on the path only while it loads this module; celeryconfig,
+# app.models and what a task imports when it runs are found afterwards too.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 try:
     settings.application()
-    app = create_app("tasks", settings.engine(),
-                     include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)])
-except SettingsError as error:  # one line for whatever program this is the start of, not a traceback
+    app = create_app(
+        "tasks",
+        settings.engine(),
+        include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)],
+    )
+except (
+    SettingsError
+) as error:  # one line for whatever program this is the start of, not a traceback
     sys.stderr.write(f"Error: {error}\n")
     raise SystemExit(EXIT_MISUSED) from error
 app.config_from_object("celeryconfig")

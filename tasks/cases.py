@@ -1,4 +1,6 @@
-"""cases.fetch: the data of a case, from the service that has it (APP_CASES_URL), while nobody waits."""
+"""cases.fetch: the data of a case, from the service that has it (APP_CASES_URL), while nobody
+waits.
+"""
 
 from __future__ import annotations
 

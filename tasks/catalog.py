@@ -1,11 +1,13 @@
-"""catalog.copy_to_store: all products of a store's distributor, with their categories and variants, copied to the
-store.
+"""catalog.copy_to_store: all products of a store's distributor, with their categories and variants,
+copied to the store.
 
-    a page of products -> in one transaction: categories, products, variants, and how far we are -> the next page
+    a page of products -> in one transaction: categories, products, variants, and how far we are ->
+    the next page
 
-The database copies (INSERT … SELECT), so the memory taken doesn't depend on the catalogue: no product comes here. What
-is killed goes on at the page it was at; what runs twice, or side by side, takes turns at the store's row and finds
-each row by the unique key of its source, so nothing doubles.
+The database copies (INSERT … SELECT), so the memory taken doesn't depend on the catalogue: no
+product comes here. What is killed goes on at the page it was at; what runs twice, or side by side,
+takes turns at the store's row and finds each row by the unique key of its source, so nothing
+doubles.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from app.models import (
 from app.models.base import now
 from tasks import app, email
 
-#: Products in one transaction: on SQLite, other writers wait for as long as it takes (1,000: 0.1 s).
+#: Products in one transaction: on SQLite, other writers wait for as long as it takes (1,000: 0.1
+#: s).
 PAGE = 1000
 
 
@@ -36,19 +39,30 @@ def tags_of(store_id: int) -> list[str]:
     return ["catalog", f"store:{store_id}"]
 
 
-@app.task(name="catalog.copy_to_store", bind=True, tries=5, timeout=1800, backoff=[10, 30, 60], tags=tags_of)
+@app.task(
+    name="catalog.copy_to_store",
+    bind=True,
+    tries=5,
+    timeout=1800,
+    backoff=[10, 30, 60],
+    tags=tags_of,
+)
 def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
     """Copy the catalogue; how many products the store has of it."""
     with session() as db:
         store = db.get(Store, store_id)
         if store is None:
-            raise LookupError(f"there is no store {store_id!r}: it was deleted, or is not committed yet")
+            raise LookupError(
+                f"there is no store {store_id!r}: it was deleted, or is not committed yet"
+            )
         own = Product.distributor_id == store.distributor_id
         total = db.scalar(select(func.count()).select_from(Product).where(own)) or 0
     while True:
         copied, more = _copy_page(store_id)
         self.progress(min(copied, total), total)
-        if more and self.should_stop:  # the worker waits for this job; the next one goes on with the next page
+        if (
+            more and self.should_stop
+        ):  # the worker waits for this job; the next one goes on with the next page
             self.release()
         if not more:
             return {"store": store_id, "products": copied}
@@ -56,7 +70,9 @@ def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
 
 @copy_to_store.failed
 def copy_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: the store says why. What was copied stays, and the next run goes on from there."""
+    """The last try went wrong: the store says why. What was copied stays, and the next run goes on
+    from there.
+    """
     with session() as db:
         if store := db.get(Store, job.args[0] if job.args else job.kwargs["store_id"]):
             store.error = email.told(error)
@@ -66,14 +82,18 @@ def _copy_page(store_id: int) -> tuple[int, bool]:
     """Copy the next page; how many are copied, and whether there may be more."""
     with session() as db:
         store = db.get_one(Store, store_id, with_for_update=True)
-        own = select(Product.id).where(Product.distributor_id == store.distributor_id, Product.id > store.copied_to)
+        own = select(Product.id).where(
+            Product.distributor_id == store.distributor_id, Product.id > store.copied_to
+        )
         page = db.scalars(own.order_by(Product.id).limit(PAGE)).all()
         if not page:
             store.copied_at, store.error = now(), None
             return store.copied, False
         _copy(db, store, (store.copied_to, page[-1]))
         store.copied_to = page[-1]
-        in_store = select(func.count()).select_from(StoreProduct).where(StoreProduct.store_id == store_id)
+        in_store = (
+            select(func.count()).select_from(StoreProduct).where(StoreProduct.store_id == store_id)
+        )
         store.copied = db.scalar(in_store) or 0
         return store.copied, True
 
@@ -82,19 +102,24 @@ def _copy(db: Session, store: Store, ids: tuple[int, int]) -> None:
     """Categories before products before variants: each names the copy of what it belongs to."""
     there, made, mine = aliased(StoreCategory), aliased(StoreProduct), aliased(StoreVariant)
     mark = literal(store.id)
-    sold = (Product.distributor_id == store.distributor_id, Product.id > ids[0], Product.id <= ids[1])
+    sold = (
+        Product.distributor_id == store.distributor_id,
+        Product.id > ids[0],
+        Product.id <= ids[1],
+    )
 
     categories = select(mark, Category.id, Category.name).where(
-        Category.id.in_(select(Product.category_id).where(*sold)), _none(there, there.category_id == Category.id,
-        store),
-    )  # fmt: skip
+        Category.id.in_(select(Product.category_id).where(*sold)),
+        _none(there, there.category_id == Category.id, store),
+    )
     _insert(db, StoreCategory, ["store_id", "category_id", "name"], categories)
 
     products = (
         select(mark, Product.id, there.id, Product.sku, Product.name, Product.price, Product.stock)
         .outerjoin(there, (there.store_id == store.id) & (there.category_id == Product.category_id))
-        .where(*sold, _none(made, made.product_id == Product.id, store)).order_by(Product.id)
-    )  # fmt: skip
+        .where(*sold, _none(made, made.product_id == Product.id, store))
+        .order_by(Product.id)
+    )
     columns = ["store_id", "product_id", "store_category_id", "sku", "name", "price", "stock"]
     _insert(db, StoreProduct, columns, products)
 
@@ -102,7 +127,12 @@ def _copy(db: Session, store: Store, ids: tuple[int, int]) -> None:
         select(made.id, Variant.id, Variant.name, Variant.extra)
         .join(Product, Variant.product_id == Product.id)
         .join(made, (made.store_id == store.id) & (made.product_id == Product.id))
-        .where(*sold, ~select(mine.id).where(mine.store_product_id == made.id, mine.variant_id == Variant.id).exists())
+        .where(
+            *sold,
+            ~select(mine.id)
+            .where(mine.store_product_id == made.id, mine.variant_id == Variant.id)
+            .exists(),
+        )
         .order_by(Variant.id)
     )
     _insert(db, StoreVariant, ["store_product_id", "variant_id", "name", "extra"], variants)

@@ -1,4 +1,6 @@
-"""Tidying up, on the schedule of beat_schedule.py. Everything here may run twice, or side by side, and do no harm."""
+"""Tidying up, on the schedule of beat_schedule.py. Everything here may run twice, or side by side,
+and do no harm.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -30,26 +32,37 @@ PAGE = 500
 @app.task(name="cleanup.temporary_files")
 def temporary_files(older_than: float = DAY) -> int:
     """Delete the half-written files that killed processes left on the local disk. Returns how many."""
-    # LocalDisk's temporary names begin with a dot; a file that somebody uploaded as `x.part` is none of them.
-    return sum(_delete(path, clock.now() - older_than) for path in app.settings.storage.rglob(".*.part"))
+    # LocalDisk's temporary names begin with a dot; a file that somebody uploaded as `x.part` is
+    # none of them.
+    return sum(
+        _delete(path, clock.now() - older_than) for path in app.settings.storage.rglob(".*.part")
+    )
 
 
 @app.task(name="cleanup.documents")
 def documents() -> int:
-    """Delete the files of reports and exports whose links have expired; their rows stay. Returns how many."""
+    """Delete the files of reports and exports whose links have expired; their rows stay. Returns
+    how many.
+    """
     return sum(_expired(model) for model in (Report, Export))
 
 
 @app.task(name="cleanup.uploads")
 def uploads(older_than: float = 30 * DAY) -> int:
-    """Delete the files of imports that ended long ago; the reports of their rows stay. Returns how many."""
-    ended = select(Import).where(Import.finished_at < now() - timedelta(seconds=older_than), Import.path != "")
+    """Delete the files of imports that ended long ago; the reports of their rows stay. Returns how
+    many.
+    """
+    ended = select(Import).where(
+        Import.finished_at < now() - timedelta(seconds=older_than), Import.path != ""
+    )
     with session() as db:
         rows = db.scalars(ended.limit(PAGE)).all()
     for row in rows:
         storage.disk(row.disk).delete(row.path)
         with session() as db:
-            db.execute(update(Import).where(Import.id == row.id).values(path=""))  # none, if it was deleted meanwhile
+            db.execute(
+                update(Import).where(Import.id == row.id).values(path="")
+            )  # none, if it was deleted meanwhile
     return len(rows)
 
 
@@ -61,23 +74,31 @@ def failed_jobs(older_than: float = 30 * DAY) -> int:
 
 @app.task(name="cleanup.batches")
 def batches(finished: float = 7 * DAY, unfinished: float = 30 * DAY) -> int:
-    """Prune batches that ended so long ago, those that never ended after longer, and receipts. Returns how many."""
+    """Prune batches that ended so long ago, those that never ended after longer, and receipts.
+    Returns how many.
+    """
     now_ = clock.now()
     receipts.prune(store_for(app.settings.database_url), now_ - unfinished)
     with session() as db:
-        db.execute(delete(FileBatch).where(FileBatch.created_at < now() - timedelta(seconds=unfinished)))
+        db.execute(
+            delete(FileBatch).where(FileBatch.created_at < now() - timedelta(seconds=unfinished))
+        )
     return app.batches.prune(finished=now_ - finished, unfinished=now_ - unfinished)
 
 
 @app.task(name="cleanup.records")
 def records(older_than: float = 90 * DAY) -> int:
-    """Delete what the API remembers and needs no more, and old lines of the mail and webhook logs. Returns how many."""
+    """Delete what the API remembers and needs no more, and old lines of the mail and webhook logs.
+    Returns how many.
+    """
     old, day, moment = now() - timedelta(seconds=older_than), now() - timedelta(days=1), now()
     conditions = [
-        (Token, Token.expires_at < moment - timedelta(days=30)), (Answer, Answer.created_at < day),
+        (Token, Token.expires_at < moment - timedelta(days=30)),
+        (Answer, Answer.created_at < day),
         (RequestCount, RequestCount.minute < int(clock.now()) // 60 - 60),
-        (Mail, Mail.created_at < old), (Delivery, Delivery.created_at < old),
-    ]  # fmt: skip
+        (Mail, Mail.created_at < old),
+        (Delivery, Delivery.created_at < old),
+    ]
     gone = 0
     for model, condition in conditions:
         with session() as db:
@@ -87,7 +108,9 @@ def records(older_than: float = 90 * DAY) -> int:
 
 def _expired(model: type[Report | Export]) -> int:
     with session() as db:
-        rows = db.scalars(select(model).where(model.expires_at < now(), model.path.is_not(None)).limit(PAGE)).all()
+        rows = db.scalars(
+            select(model).where(model.expires_at < now(), model.path.is_not(None)).limit(PAGE)
+        ).all()
     for row in rows:
         storage.disk(row.disk).delete(row.path)
         with session() as db:

@@ -1,9 +1,11 @@
-"""What reports and exports share: a file made of tables, kept on a disk, with a link that ends, and a mail about it.
+"""What reports and exports share: a file made of tables, kept on a disk, with a link that ends, and
+a mail about it.
 
-    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so, and the user's mail is
-    handed in, in one transaction
+    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so, and the
+    user's mail is handed in, in one transaction
 
-A run that was killed before that runs again, and replaces the file at the same path; after it, there is nothing to do.
+A run that was killed before that runs again, and replaces the file at the same path; after it,
+there is nothing to do.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ def pending(model: type[Report | Export], number: int) -> Report | Export:
     with session() as db:
         row = db.get(model, number)
     if row is None:
-        raise LookupError(f"there is no {model.__name__.lower()} {number!r}: it was deleted, or is not committed yet")
+        raise LookupError(
+            f"there is no {model.__name__.lower()} {number!r}: it was deleted, or is not committed yet"
+        )
     return row
 
 
 def make(row: Report | Export, name: str, what: str, title: str, tables: Iterable[Table]) -> int:
-    """Write the file, put it on the default disk, say so in the row and mail the user the link; its size.
+    """Write the file, put it on the default disk, say so in the row and mail the user the link; its
+    size.
 
     `name` is what it is saved as, `what` is what the mail calls it.
     """
@@ -42,18 +47,33 @@ def make(row: Report | Export, name: str, what: str, title: str, tables: Iterabl
     with session() as db:
         kept = db.get(type(row), row.id)
         if kept is not None:
-            kept.state, kept.disk, kept.path, kept.size, kept.error = State.COMPLETED, disk, path, size, None
+            kept.state, kept.disk, kept.path, kept.size, kept.error = (
+                State.COMPLETED,
+                disk,
+                path,
+                size,
+                None,
+            )
             kept.finished_at = now()
             kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
-            email.once(db, f"{row.__tablename__}-{row.id}-ready", "document_ready", row.user_id, what=what,
-                       link=link(kept), until=f"{kept.expires_at:%Y-%m-%d %H:%M} UTC")  # fmt: skip
+            email.once(
+                db,
+                f"{row.__tablename__}-{row.id}-ready",
+                "document_ready",
+                row.user_id,
+                what=what,
+                link=link(kept),
+                until=f"{kept.expires_at:%Y-%m-%d %H:%M} UTC",
+            )
     if kept is None:  # its user is gone meanwhile, and nobody would find the file
         storage.disk(disk).delete(path)
     return size
 
 
 def link(row: Report | Export) -> str:
-    """A url that fetches the document, until it expires. Raises LookupError when there is nothing to fetch."""
+    """A url that fetches the document, until it expires. Raises LookupError when there is nothing
+    to fetch.
+    """
     if row.path is None or row.disk is None or row.expires_at is None or row.expires_at < now():
         raise LookupError("it is not there: it is not made yet, or has expired")
     left = (row.expires_at - now()).total_seconds()

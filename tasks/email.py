@@ -1,10 +1,12 @@
 """email.send and email.send_marketing: one mail each, from two templates of app/templates.
 
-    row in the log, by the job's id -> a place among the user's mails of this hour -> the server has it -> row says so
+    row in the log, by the job's id -> a place among the user's mails of this hour -> the server has
+    it -> row says so
 
-A job that is delivered again finds its row, and sends nothing that was sent. A worker killed between the server's yes
-and the commit is the one case in which a mail goes out twice; both have one Message-ID. Who is over the limit waits:
-the job is released for a minute, which burns no attempt.
+A job that is delivered again finds its row, and sends nothing that was sent. A worker killed
+between the server's yes and the commit is the one case in which a mail goes out twice; both have
+one Message-ID. Who is over the limit waits: the job is released for a minute, which burns no
+attempt.
 """
 
 from __future__ import annotations
@@ -36,18 +38,30 @@ WAIT = 60
 Place = Enum("Place", ["TAKEN", "NONE", "SENT"])
 
 
-def tags_of(template: str, user_id: int, data: Any = None) -> list[str]:  # noqa: ARG001 - the task's arguments
+# - the task's arguments
+def tags_of(template: str, user_id: int, data: Any = None) -> list[str]:  # noqa: ARG001
     return ["email", f"template:{template}", f"user:{user_id}"]
 
 
-@app.task(name="email.send", bind=True, tries=5, timeout=30, backoff=[5, 15, 30, 60, 120], tags=tags_of)
+@app.task(
+    name="email.send", bind=True, tries=5, timeout=30, backoff=[5, 15, 30, 60, 120], tags=tags_of
+)
 def send(self: Any, template: str, user_id: int, data: dict[str, Any] | None = None) -> str:
     """Mail a user something that concerns them. At most ten an hour; what is over that comes later."""
     return _deliver(self, TRANSACTIONAL, template, user_id, data or {})
 
 
-@app.task(name="email.send_marketing", bind=True, tries=5, timeout=30, backoff=[5, 15, 30, 60, 120], tags=tags_of)
-def send_marketing(self: Any, template: str, user_id: int, data: dict[str, Any] | None = None) -> str:
+@app.task(
+    name="email.send_marketing",
+    bind=True,
+    tries=5,
+    timeout=30,
+    backoff=[5, 15, 30, 60, 120],
+    tags=tags_of,
+)
+def send_marketing(
+    self: Any, template: str, user_id: int, data: dict[str, Any] | None = None
+) -> str:
     """Mail a user something that nobody waits for."""
     return _deliver(self, MARKETING, template, user_id, data or {})
 
@@ -62,7 +76,9 @@ def send_failed(job: Any, error: BaseException) -> None:
 
 
 def once(db: Session, about: str, template: str, user_id: int, **data: Any) -> None:
-    """Dispatch a mail with what `db` commits. It is sent once, however often this is done with the same `about`."""
+    """Dispatch a mail with what `db` commits. It is sent once, however often this is done with the
+    same `about`.
+    """
     send.apply_async((template, user_id, data), task_id=f"mail-{about}", session=db)
 
 
@@ -102,16 +118,28 @@ def _user(user_id: int) -> User:
 
 
 def _message(job_id: str, template: str, user: User, data: Mapping[str, Any]) -> Message:
-    rendered = TEMPLATES.rendered(template, {"user": user.name, "app_url": settings.application().url, **data})
+    rendered = TEMPLATES.rendered(
+        template, {"user": user.name, "app_url": settings.application().url, **data}
+    )
     return Message(to=user.email, name=user.name, id=job_id, **rendered)
 
 
 def _taken_place(job_id: str, kind: str, template: str, user: User, message: Message) -> Place:
     """Write the mail's row, with a place in the hour if there is one."""
     with session() as db:
-        db.get(User, user.id, with_for_update=True)  # one after the other, or two would take the last place
-        row = _row(db, job_id) or Mail(user_id=user.id, job_id=job_id, kind=kind, template=template, state="pending",
-                                       address=user.email, subject=message.subject, attempts=0)  # fmt: skip
+        db.get(
+            User, user.id, with_for_update=True
+        )  # one after the other, or two would take the last place
+        row = _row(db, job_id) or Mail(
+            user_id=user.id,
+            job_id=job_id,
+            kind=kind,
+            template=template,
+            state="pending",
+            address=user.email,
+            subject=message.subject,
+            attempts=0,
+        )
         db.add(row)
         if row.state == "sent":
             return Place.SENT
@@ -123,9 +151,16 @@ def _taken_place(job_id: str, kind: str, template: str, user: User, message: Mes
 
 
 def _taken(db: Session, user_id: int) -> int:
-    query = select(func.count()).select_from(Mail).where(
-        Mail.user_id == user_id, Mail.kind == TRANSACTIONAL, Mail.taken_at > now() - HOUR, Mail.state != "failed"
-    )  # fmt: skip
+    query = (
+        select(func.count())
+        .select_from(Mail)
+        .where(
+            Mail.user_id == user_id,
+            Mail.kind == TRANSACTIONAL,
+            Mail.taken_at > now() - HOUR,
+            Mail.state != "failed",
+        )
+    )
     return db.scalar(query) or 0
 
 

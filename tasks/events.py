@@ -1,8 +1,9 @@
-"""events.process: tickets for those who attend, the event's statistics, and an export of the attendees.
+"""events.process: tickets for those who attend, the event's statistics, and an export of the
+attendees.
 
-One job of an event at a time, one run of it, and so many events a minute over all workers; it gives up two hours after
-it was dispatched, and then the administrators are told. Who has a ticket keeps it: a second run gives the places that
-are left, in the order of registration.
+One job of an event at a time, one run of it, and so many events a minute over all workers; it gives
+up two hours after it was dispatched, and then the administrators are told. Who has a ticket keeps
+it: a second run gives the places that are left, in the order of registration.
 """
 
 from __future__ import annotations
@@ -30,10 +31,20 @@ def tags_of(event_id: int) -> list[str]:
     return ["event", f"event:{event_id}"]
 
 
-# Not shared: Celery would define it in every app of the process, also in those that don't know the rate.
-@app.task(name="events.process", shared=False, bind=True, timeout=600, retry_until=7200, max_exceptions=10,
-          backoff=[30, 60, 300], tags=tags_of, unique_by=["event_id"],
-          middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])  # fmt: skip
+# Not shared: Celery would define it in every app of the process, also in those that don't know the
+# rate.
+@app.task(
+    name="events.process",
+    shared=False,
+    bind=True,
+    timeout=600,
+    retry_until=7200,
+    max_exceptions=10,
+    backoff=[30, 60, 300],
+    tags=tags_of,
+    unique_by=["event_id"],
+    middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")],
+)
 def process(self: Any, event_id: int) -> dict[str, Any]:
     """Process an event; its statistics."""
     while _confirm_page(event_id):
@@ -41,8 +52,12 @@ def process(self: Any, event_id: int) -> dict[str, Any]:
     with session() as db:
         event = db.get_one(Event, event_id)
         states = _states(db, event_id)
-        event.statistics = {"attendees": states.total(), **states, "capacity": event.capacity,
-                            "full": states["confirmed"] >= event.capacity}  # fmt: skip
+        event.statistics = {
+            "attendees": states.total(),
+            **states,
+            "capacity": event.capacity,
+            "full": states["confirmed"] >= event.capacity,
+        }
         event.processed_at, event.error = now(), None
         _export(db, event, f"{self.request.id}-export")
     return dict(event.statistics)
@@ -65,25 +80,44 @@ def process_failed(job: Any, error: BaseException) -> None:
 def _export(db: Session, event: Event, job_id: str) -> None:
     """Have the attendees exported, once for each job that processes the event."""
     if not db.scalar(select(Export.id).filter_by(event_id=event.id, job_id=job_id)):
-        accept(db, Export(user_id=event.user_id, event_id=event.id, format="xlsx"), exports.attendees, job_id)
+        accept(
+            db,
+            Export(user_id=event.user_id, event_id=event.id, format="xlsx"),
+            exports.attendees,
+            job_id,
+        )
 
 
 def _confirm_page(event_id: int) -> bool:
-    """Give tickets, or a place on the waiting list, to the next who registered; whether there may be more."""
+    """Give tickets, or a place on the waiting list, to the next who registered; whether there may
+    be more.
+    """
     with session() as db:
         event = db.get(Event, event_id, with_for_update=True)
         if event is None:
-            raise LookupError(f"there is no event {event_id!r}: it was deleted, or is not committed yet")
-        taken = db.scalar(select(func.count()).select_from(Attendee).filter_by(event_id=event_id, state="confirmed"))
+            raise LookupError(
+                f"there is no event {event_id!r}: it was deleted, or is not committed yet"
+            )
+        taken = db.scalar(
+            select(func.count())
+            .select_from(Attendee)
+            .filter_by(event_id=event_id, state="confirmed")
+        )
         left = event.capacity - (taken or 0)
         states = ["registered", "waiting"] if left > 0 else ["registered"]
-        query = select(Attendee).where(Attendee.event_id == event_id, Attendee.state.in_(states)).order_by(Attendee.id)
+        query = (
+            select(Attendee)
+            .where(Attendee.event_id == event_id, Attendee.state.in_(states))
+            .order_by(Attendee.id)
+        )
         page = db.scalars(query.limit(PAGE)).all()
         for number, attendee in enumerate(page):
             attendee.state = "confirmed" if number < left else "waiting"
             if number < left:
                 attendee.ticket = f"{event_id}-{secrets.token_hex(8)}"
-        return len(page) == PAGE  # those who wait already are taken up only while there are places, so this ends
+        return (
+            len(page) == PAGE
+        )  # those who wait already are taken up only while there are places, so this ends
 
 
 def _progress(event_id: int) -> tuple[int, int]:
@@ -94,5 +128,7 @@ def _progress(event_id: int) -> tuple[int, int]:
 
 def _states(db: Session, event_id: int) -> Counter[str]:
     """How many attendees are in which state."""
-    query = select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
+    query = (
+        select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
+    )
     return Counter(dict(map(tuple, db.execute(query))))

@@ -1,4 +1,6 @@
-"""exports.attendees: those who attend an event, as CSV, XLSX, PDF or JSON, under a link that ends after seven days."""
+"""exports.attendees: those who attend an event, as CSV, XLSX, PDF or JSON, under a link that ends
+after seven days.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,23 @@ def attendees(self: Any, export_id: int) -> dict[str, Any]:
         return {"export": export_id, "size": row.size}
     with session() as db:
         event = db.get_one(Event, row.event_id)
-    query = select(Attendee.id, Attendee.name, Attendee.email, Attendee.state, Attendee.ticket, Attendee.created_at)
+    query = select(
+        Attendee.id,
+        Attendee.name,
+        Attendee.email,
+        Attendee.state,
+        Attendee.ticket,
+        Attendee.created_at,
+    )
     rows = paged(query.where(Attendee.event_id == event.id), Attendee.id)
     try:
-        size = documents.make(row, f"attendees-{event.id}", WHAT, f"Attendees of {event.name}",
-                              [Table("Attendees", COLUMNS, rows)])  # fmt: skip
+        size = documents.make(
+            row,
+            f"attendees-{event.id}",
+            WHAT,
+            f"Attendees of {event.name}",
+            [Table("Attendees", COLUMNS, rows)],
+        )
     except TableError as error:
         self.fail(error)
     return {"export": export_id, "size": size}

@@ -1,4 +1,6 @@
-"""JSON from a service that the settings name: of bounded size, or an error that says what came instead."""
+"""JSON from a service that the settings name: of bounded size, or an error that says what came
+instead.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,29 @@ class ServiceError(OSError):
     """The service has a trouble that may pass."""
 
 
-def ask(method: str, url: str, timeout: float, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str,
-Any]:
-    """The object that the service answers. Raises ServiceError for what may pass, JobFailedError for what won't."""
+def ask(
+    method: str,
+    url: str,
+    timeout: float,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The object that the service answers. Raises ServiceError for what may pass, JobFailedError
+    for what won't.
+    """
     try:
         with (
             httpx.Client(timeout=timeout, follow_redirects=False, verify=certificates()) as client,
-            client.stream(method, url, json=body, headers={"accept": "application/json", **(headers or {})}) as answer,
+            client.stream(
+                method, url, json=body, headers={"accept": "application/json", **(headers or {})}
+            ) as answer,
         ):
             _check(answer.status_code)
             return _object(answer)
     except httpx.HTTPError as error:
-        raise ServiceError(f"the service can't be reached: {type(error).__name__}: {error}") from error
+        raise ServiceError(
+            f"the service can't be reached: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check(status: int) -> None:

@@ -1,5 +1,5 @@
-"""Files as they come in, and batches of them: 1 to 50 pictures of a user processed as one, the user told when all
-is done.
+"""Files as they come in, and batches of them: 1 to 50 pictures of a user processed as one, the user
+told when all is done.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ def store(user_id: int, name: str, source: BinaryIO) -> File:
 
 @contextlib.contextmanager
 def put(user_id: int, name: str, source: BinaryIO, folder: str) -> Iterator[File]:
-    """Put an upload on the default disk, under a name of its own whatever it is called; its row, not written yet.
+    """Put an upload on the default disk, under a name of its own whatever it is called; its row,
+    not written yet.
 
-    When the block raises, or its transaction comes to nothing, the upload is deleted, unless a row names it after all
-    (a commit that was not confirmed), or nobody can say: no row without its file.
+    When the block raises, or its transaction comes to nothing, the upload is deleted, unless a row
+    names it after all (a commit that was not confirmed), or nobody can say: no row without its
+    file.
     """
     disk, path = storage.default(), f"{folder}/{secrets.token_hex(8)}{_suffix(name)}"
     size = storage.disk(disk).put(path, source)
@@ -56,18 +58,34 @@ def _is_named(path: str) -> bool:
     """Whether a row says that its bytes lie there; True as well when the database can't be asked."""
     try:
         with session() as db:
-            return any(db.scalar(select(model.id).filter_by(path=path).limit(1)) for model in (File, Import))
+            return any(
+                db.scalar(select(model.id).filter_by(path=path).limit(1))
+                for model in (File, Import)
+            )
     except SQLAlchemyError:
         return True
 
 
-def process_batch(user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int] | None = None) -> str:
-    """Process files of a user's as one batch; its id. That they are the user's is for the caller to check."""
+def process_batch(
+    user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int] | None = None
+) -> str:
+    """Process files of a user's as one batch; its id. That they are the user's is for the caller to
+    check.
+    """
     if not 1 <= len(file_ids) <= MOST or len(set(file_ids)) != len(file_ids):
         raise OptionError(f"expected 1 to {MOST} different files, got {list(file_ids)!r:.100}")
-    members = (images.process.s(number, dict(sizes) if sizes else None, user_id=user_id) for number in file_ids)
-    batch = (app.batch(members).name(f"{len(file_ids)} files of user {user_id}").allow_failures()
-             .then(all_processed.s()).catch(first_failed.s()).finally_(batch_done.s(user_id)))  # fmt: skip
+    members = (
+        images.process.s(number, dict(sizes) if sizes else None, user_id=user_id)
+        for number in file_ids
+    )
+    batch = (
+        app.batch(members)
+        .name(f"{len(file_ids)} files of user {user_id}")
+        .allow_failures()
+        .then(all_processed.s())
+        .catch(first_failed.s())
+        .finally_(batch_done.s(user_id))
+    )
     with session() as db:
         made = batch.dispatch(session=db)
         db.add(FileBatch(id=made.id, user_id=user_id))
@@ -93,8 +111,15 @@ def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001 -
     if batch is None:
         return "the batch was pruned"
     with session() as db:
-        email.once(db, f"batch-{batch_id}", "files_done", user_id, done=batch.completed, total=batch.total,
-                   failed=batch.failed)  # fmt: skip
+        email.once(
+            db,
+            f"batch-{batch_id}",
+            "files_done",
+            user_id,
+            done=batch.completed,
+            total=batch.total,
+            failed=batch.failed,
+        )
     return f"{batch.completed} of {batch.total} processed"
 
 

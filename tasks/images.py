@@ -1,15 +1,18 @@
 """images.process: the versions of an uploaded picture.
 
-    row of the file -> its bytes from the disk -> for each size: make, write, commit its row, tell -> file processed
+    row of the file -> its bytes from the disk -> for each size: make, write, commit its row, tell
+    -> file processed
 
-Each size is finished before the next is begun, so a job that is killed loses one size at most, and the next attempt
-makes them all again: writing a version replaces the file and the row of that name. Two runs at once take turns at the
-file's row, so that a version's row always describes the file that lies there.
+Each size is finished before the next is begun, so a job that is killed loses one size at most, and
+the next attempt makes them all again: writing a version replaces the file and the row of that name.
+Two runs at once take turns at the file's row, so that a version's row always describes the file
+that lies there.
 
-What is worth another try is what may be gone in ten seconds: the disk or the database is away (OSError, SQLAlchemy's
-errors), or the row isn't committed yet. A damaged or enormous picture, a missing original, a path that leads out of the
-disk and sizes that make no sense are the same the next time: the job fails at once, and the row says why. What is no
-picture at all is nobody's mistake: the row says so, and the job is done.
+What is worth another try is what may be gone in ten seconds: the disk or the database is away
+(OSError, SQLAlchemy's errors), or the row isn't committed yet. A damaged or enormous picture, a
+missing original, a path that leads out of the disk and sizes that make no sense are the same the
+next time: the job fails at once, and the row says why. What is no picture at all is nobody's
+mistake: the row says so, and the job is done.
 """
 
 from __future__ import annotations
@@ -30,22 +33,48 @@ from tasks import app, storage
 from tasks.pictures import NotAnImageError, Version, checked_sizes, make_versions
 
 
-def tags_of(file_id: int, sizes: Any = None, user_id: int | None = None) -> list[str]:  # noqa: ARG001 - the task's arguments
-    """The user is not looked up: a query at every dispatch, and a deadlock inside a transaction on SQLite."""
-    return ["image-processing", f"file:{file_id}"] + ([f"user:{user_id}"] if user_id is not None else [])
+# - the task's arguments
+def tags_of(file_id: int, sizes: Any = None, user_id: int | None = None) -> list[str]:  # noqa: ARG001
+    """The user is not looked up: a query at every dispatch, and a deadlock inside a transaction on
+    SQLite.
+    """
+    return ["image-processing", f"file:{file_id}"] + (
+        [f"user:{user_id}"] if user_id is not None else []
+    )
 
 
-@app.task(name="images.process", bind=True, queue="default", tries=3, timeout=300, backoff=[10, 30, 60],
-          max_exceptions=2, retry_until=600, tags=tags_of)  # fmt: skip
-def process(self: Any, file_id: int, sizes: dict[str, int] | None = None, user_id: int | None = None) -> dict[str, Any]:  # noqa: ARG001 - user_id is for the tags
-    """Make the versions of a file: `sizes` maps a name to its longest edge in pixels, 150, 500 and 1024 by default.
+@app.task(
+    name="images.process",
+    bind=True,
+    queue="default",
+    tries=3,
+    timeout=300,
+    backoff=[10, 30, 60],
+    max_exceptions=2,
+    retry_until=600,
+    tags=tags_of,
+)
+def process(
+    # - user_id is for the tags
+    self: Any,
+    file_id: int,
+    sizes: dict[str, int] | None = None,
+    user_id: int | None = None,  # noqa: ARG001
+) -> dict[str, Any]:
+    """Make the versions of a file: `sizes` maps a name to its longest edge in pixels, 150, 500 and
+    1024 by default.
 
-    Returns the path of each version by its name and the seconds it took, or why the file was skipped.
+    Returns the path of each version by its name and the seconds it took, or why the file was
+    skipped.
     """
     began = time.monotonic()
     try:
         versions = _make(self, file_id, checked_sizes(sizes))
-        return {"file": file_id, "versions": versions, "seconds": round(time.monotonic() - began, 3)}
+        return {
+            "file": file_id,
+            "versions": versions,
+            "seconds": round(time.monotonic() - began, 3),
+        }
     except NotAnImageError as error:
         _end(file_id, error=str(error))
         return {"file": file_id, "skipped": str(error)}
@@ -83,10 +112,13 @@ def _make(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
 def _keep(disk: Disk, file_id: int, version: Version) -> str:
     """Write a version and its row; the path. A version of another run is replaced."""
     path = f"versions/{file_id}/{version.name}{version.suffix}"
-    # The file is written before the lock is taken (on SQLite it is everybody's), and put in its place with it.
+    # The file is written before the lock is taken (on SQLite it is everybody's), and put in its
+    # place with it.
     with disk.staged(path, version.data) as put_in_place, session() as db:
         _locked(db, file_id)
-        row = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=version.name)).one_or_none()
+        row = db.scalars(
+            select(FileVersion).filter_by(file_id=file_id, name=version.name)
+        ).one_or_none()
         row, before = row or FileVersion(file_id=file_id, name=version.name), row and row.path
         _describe(row, path, version)
         db.add(row)

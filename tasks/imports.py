@@ -1,10 +1,12 @@
-"""imports.users: a CSV of names and addresses becomes users, in chunks side by side, each row reported good or bad.
+"""imports.users: a CSV of names and addresses becomes users, in chunks side by side, each row
+reported good or bad.
 
-    split: where each chunk lies in the file -> a batch of imports.chunk -> imports.finish: counted, and mailed
+    split: where each chunk lies in the file -> a batch of imports.chunk -> imports.finish: counted,
+    and mailed
 
-Nothing is kept in memory but one chunk. A chunk's users, their welcome mails and the reports of its rows are one
-transaction, so a chunk that was killed has done all of it or nothing, and one that runs again finds its reports and
-does no row twice.
+Nothing is kept in memory but one chunk. A chunk's users, their welcome mails and the reports of its
+rows are one transaction, so a chunk that was killed has done all of it or nothing, and one that
+runs again finds its reports and does no row twice.
 """
 
 from __future__ import annotations
@@ -58,14 +60,16 @@ def users(self: Any, import_id: int) -> dict[str, Any]:
         self.fail(error)
     with session() as db:
         row = db.get_one(Import, import_id, with_for_update=True)
-        if row.state == State.COMPLETED:  # meanwhile, by the chunks of a run that was killed behind its dispatch
+        if (
+            row.state == State.COMPLETED
+        ):  # meanwhile, by the chunks of a run that was killed behind its dispatch
             return {"import": import_id, "skipped": "it is completed"}
         row.chunks, row.state, row.error, row.finished_at = len(chunks), State.PENDING, None, None
     members = (chunk.s(import_id, *where) for where in chunks)
     if chunks:
-        app.batch(members).name(f"import of users {now():%Y-%m-%d %H:%M:%S}").allow_failures().finally_(
-            finish.si(import_id)
-        ).dispatch(id=f"import-{import_id}")
+        app.batch(members).name(
+            f"import of users {now():%Y-%m-%d %H:%M:%S}"
+        ).allow_failures().finally_(finish.si(import_id)).dispatch(id=f"import-{import_id}")
     else:
         finish.delay(import_id)
     return {"import": import_id, "chunks": len(chunks)}
@@ -85,19 +89,37 @@ def users_failed(job: Any, error: BaseException) -> None:
 
 
 @app.task(name="imports.chunk", bind=True, tries=3, timeout=300, backoff=[5, 30], tags=tags_of)
-def chunk(self: Any, import_id: int, first: int, start: int, end: int, columns: list[str], comma: str) -> int:  # noqa: ARG001 - a chunk's place
-    """Import the rows between two bytes of the file, of which the first is the row `first`; how many are good."""
+def chunk(
+    # - a chunk's place
+    self: Any,  # noqa: ARG001
+    import_id: int,
+    first: int,
+    start: int,
+    end: int,
+    columns: list[str],
+    comma: str,
+) -> int:
+    """Import the rows between two bytes of the file, of which the first is the row `first`; how
+    many are good.
+    """
     row = _row(import_id)
     with storage.disk(row.disk).open(row.path) as file:
         file.seek(start)
         text = file.read(end - start).decode()
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=comma))
     with session() as db:
-        reports = select(func.count()).select_from(ImportRow).where(
-            ImportRow.import_id == import_id, ImportRow.number >= first, ImportRow.number < first + len(rows)
-        )  # fmt: skip
+        reports = (
+            select(func.count())
+            .select_from(ImportRow)
+            .where(
+                ImportRow.import_id == import_id,
+                ImportRow.number >= first,
+                ImportRow.number < first + len(rows),
+            )
+        )
         if not db.scalar(reports):
-            # Two chunks that name the same addresses crosswise can end in a deadlock; then one of them is tried again.
+            # Two chunks that name the same addresses crosswise can end in a deadlock; then one of
+            # them is tried again.
             for number, cells in enumerate(rows, first):
                 if cells:  # an empty line is nothing
                     _import(db, import_id, number, dict(zip(columns, cells, strict=False)))
@@ -114,12 +136,22 @@ def chunk_failed(job: Any, error: BaseException) -> None:
     row, count = _row(import_id), 1
     with suppress(DiskError, OSError), storage.disk(row.disk).open(row.path) as file:
         file.seek(start)
-        count = sum(1 for _ in csv.reader(io.StringIO(file.read(end - start).decode(), newline=""), delimiter=comma))
+        count = sum(
+            1
+            for _ in csv.reader(
+                io.StringIO(file.read(end - start).decode(), newline=""), delimiter=comma
+            )
+        )
     with session() as db:
-        query = select(ImportRow.number).where(ImportRow.import_id == import_id, ImportRow.number >= first)
+        query = select(ImportRow.number).where(
+            ImportRow.import_id == import_id, ImportRow.number >= first
+        )
         there = set(db.scalars(query.where(ImportRow.number < first + count)))
-        db.add_all(ImportRow(import_id=import_id, number=number, error=email.told(error))
-                   for number in range(first, first + count) if number not in there)  # fmt: skip
+        db.add_all(
+            ImportRow(import_id=import_id, number=number, error=email.told(error))
+            for number in range(first, first + count)
+            if number not in there
+        )
 
 
 @app.task(name="imports.finish", bind=True, tries=3, timeout=60, backoff=[10, 60], tags=tags_of)
@@ -131,21 +163,31 @@ def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound
         row.bad = db.scalar(reports.where(ImportRow.error.is_not(None))) or 0
         row.good = (db.scalar(reports) or 0) - row.bad
         row.state, row.finished_at = State.COMPLETED, now()
-        bad = select(ImportRow).where(ImportRow.import_id == import_id, ImportRow.error.is_not(None))
+        bad = select(ImportRow).where(
+            ImportRow.import_id == import_id, ImportRow.error.is_not(None)
+        )
         shown = db.scalars(bad.order_by(ImportRow.number).limit(SHOWN)).all()
         counted = {"good": row.good, "bad": row.bad}
-        email.once(db, f"import-{import_id}-done", "import_done", row.user_id, name=row.name, **counted,
-                   rows=[{"number": one.number, "error": one.error} for one in shown])  # fmt: skip
+        email.once(
+            db,
+            f"import-{import_id}-done",
+            "import_done",
+            row.user_id,
+            name=row.name,
+            **counted,
+            rows=[{"number": one.number, "error": one.error} for one in shown],
+        )
     return counted
 
 
 # --- the file
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
-    """Chunks of a CSV: number of the first row, where it starts and ends, the columns, the delimiter. Raises
-    OptionError.
+    """Chunks of a CSV: number of the first row, where it starts and ends, the columns, the
+    delimiter. Raises OptionError.
 
-    csv.reader takes no more lines than a row needs, so what was read when it gives a row is where the next one starts.
+    csv.reader takes no more lines than a row needs, so what was read when it gives a row is where
+    the next one starts.
     """
     with file:
         lines = Lines(file)
@@ -153,9 +195,13 @@ def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
         comma = ";" if heading.count(";") > heading.count(",") else ","
         start, first, number = lines.read, 1, 1
         try:
-            columns = [cell.strip().lower() for cell in next(csv.reader([heading], delimiter=comma), [])]
+            columns = [
+                cell.strip().lower() for cell in next(csv.reader([heading], delimiter=comma), [])
+            ]
             if not columns.count(NAME) == columns.count(ADDRESS) == 1:
-                raise OptionError(f"expected the first line to name {NAME!r} and {ADDRESS!r}, got {heading!r:.100}")
+                raise OptionError(
+                    f"expected the first line to name {NAME!r} and {ADDRESS!r}, got {heading!r:.100}"
+                )
             for number, _ in enumerate(csv.reader(lines, delimiter=comma), 2):
                 if number - first >= CHUNK:
                     yield first, start, lines.read, columns, comma
@@ -190,11 +236,13 @@ class Lines:
 
 
 # --- a row
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def _import(db: Session, import_id: int, number: int, cells: dict[str, str]) -> None:
     """A user and their welcome, or not, and the report of the row."""
     name, address = cells.get(NAME, "").strip(), cells.get(ADDRESS, "").strip()
-    report = ImportRow(import_id=import_id, number=number, email=address[:254].replace("\0", ""))  # PostgreSQL has none
+    report = ImportRow(
+        import_id=import_id, number=number, email=address[:254].replace("\0", "")
+    )  # PostgreSQL has none
     try:
         report.email, name = address_of(address), name_of(name)
         with db.begin_nested():
@@ -226,5 +274,7 @@ def _row(import_id: int) -> Import:
     with session() as db:
         row = db.get(Import, import_id)
     if row is None:
-        raise LookupError(f"there is no import {import_id!r}: it was deleted, or is not committed yet")
+        raise LookupError(
+            f"there is no import {import_id!r}: it was deleted, or is not committed yet"
+        )
     return row

@@ -1,11 +1,14 @@
-"""An order, as a chain: payment, stock, confirmation, shipping where there is something to ship, the warehouse.
+"""An order, as a chain: payment, stock, confirmation, shipping where there is something to ship,
+the warehouse.
 
     place -> pay -> reserve -> confirm [-> ship] -> pick      each once: its moment is in the order's row
-               the first that fails for good, or is cancelled: fail -> stock and money back, the customer told
+               the first that fails for good, or is cancelled: fail -> stock and money back, the
+               customer told
 
-A step that was killed runs again and finds what it did: the payment has its name in the order before money moves
-(`payments.py`), the stock is taken in the transaction that says so. `fail` writes first that the order has failed: from
-then on no step goes on, so what it finds is all there is to be undone.
+A step that was killed runs again and finds what it did: the payment has its name in the order
+before money moves (`payments.py`), the stock is taken in the transaction that says so. `fail`
+writes first that the order has failed: from then on no step goes on, so what it finds is all there
+is to be undone.
 """
 
 from __future__ import annotations
@@ -28,27 +31,51 @@ from tasks.tables import Table, write
 MOST_LINES = 100
 #: What a database's integer holds.
 MOST_CENTS = 2**31 - 1
-_STEP: dict[str, Any] = {"bind": True, "tries": 3, "timeout": 60, "backoff": [5, 30],
-                         "tags": lambda order_id: ["order", f"order:{order_id}"]}  # fmt: skip
+_STEP: dict[str, Any] = {
+    "bind": True,
+    "tries": 3,
+    "timeout": 60,
+    "backoff": [5, 30],
+    "tags": lambda order_id: ["order", f"order:{order_id}"],
+}
 #: Somebody's money waits for it: it is tried for three days before people have to look.
-_UNDOING: dict[str, Any] = {**_STEP, "tries": 80, "timeout": 120, "backoff": [5, 30, 60, 300, 900, 3600]}
+_UNDOING: dict[str, Any] = {
+    **_STEP,
+    "tries": 80,
+    "timeout": 120,
+    "backoff": [5, 30, 60, 300, 900, 3600],
+}
 
 
-def place(user_id: int, store_id: int, lines: Mapping[int, int], shipping: str | None = None) -> tuple[int, str]:
-    """Take an order of `lines` (the store's product -> how many); its id and that of its chain. Raises OptionError."""
+def place(
+    user_id: int, store_id: int, lines: Mapping[int, int], shipping: str | None = None
+) -> tuple[int, str]:
+    """Take an order of `lines` (the store's product -> how many); its id and that of its chain.
+    Raises OptionError.
+    """
     if not 1 <= len(lines) <= MOST_LINES or not all(quantity > 0 for quantity in lines.values()):
-        raise OptionError(f"expected 1 to {MOST_LINES} products, each at least once, got {dict(lines)!r:.100}")
+        raise OptionError(
+            f"expected 1 to {MOST_LINES} products, each at least once, got {dict(lines)!r:.100}"
+        )
     with session() as db:
-        found = db.scalars(select(StoreProduct).where(StoreProduct.id.in_(lines), StoreProduct.store_id == store_id))
+        found = db.scalars(
+            select(StoreProduct).where(
+                StoreProduct.id.in_(lines), StoreProduct.store_id == store_id
+            )
+        )
         prices = {product.id: product.price for product in found}
         if missing := sorted(lines.keys() - prices.keys()):
             raise OptionError(f"expected products of the store {store_id}, got {missing}")
         total = sum(prices[product] * quantity for product, quantity in lines.items())
         if total > MOST_CENTS:
-            raise OptionError(f"expected an order of at most {_money(MOST_CENTS)}, got {_money(total)}")
+            raise OptionError(
+                f"expected an order of at most {_money(MOST_CENTS)}, got {_money(total)}"
+            )
         order = Order(user_id=user_id, store_id=store_id, shipping=shipping, total=total)
-        order.lines = [OrderLine(store_product_id=product, quantity=quantity, price=prices[product])
-                       for product, quantity in lines.items()]  # fmt: skip
+        order.lines = [
+            OrderLine(store_product_id=product, quantity=quantity, price=prices[product])
+            for product, quantity in lines.items()
+        ]
         db.add(order)
         db.flush()
         return order.id, steps(order).dispatch(session=db).id
@@ -100,7 +127,14 @@ def confirm(self: Any, order_id: int) -> None:
         _goes_on(self, order)
         order.confirmed_at = order.confirmed_at or now()
         total = _money(order.total)
-        email.once(db, f"order-{order_id}-confirmed", "order_confirmed", order.user_id, order=order_id, total=total)
+        email.once(
+            db,
+            f"order-{order_id}-confirmed",
+            "order_confirmed",
+            order.user_id,
+            order=order_id,
+            total=total,
+        )
 
 
 @app.task(name="orders.ship", **_STEP)
@@ -122,8 +156,12 @@ def pick(self: Any, order_id: int) -> str:
         query = select(StoreProduct.sku, StoreProduct.name, OrderLine.quantity).join(
             OrderLine, OrderLine.store_product_id == StoreProduct.id
         )
-        rows = db.execute(query.where(OrderLine.order_id == order_id).order_by(StoreProduct.sku)).all()
-    path = _kept(order_id, "pick", "csv", Table(f"Order {order_id}", ["sku", "name", "quantity"], rows))
+        rows = db.execute(
+            query.where(OrderLine.order_id == order_id).order_by(StoreProduct.sku)
+        ).all()
+    path = _kept(
+        order_id, "pick", "csv", Table(f"Order {order_id}", ["sku", "name", "quantity"], rows)
+    )
     _done(self, order_id, picked_at=now())
     return path
 
@@ -134,15 +172,27 @@ def fail(self: Any, order_id: int) -> None:
     with session() as db:
         order = db.get(Order, order_id, with_for_update=True)
         if order is None:
-            self.fail(LookupError(f"there is no order {order_id!r}; to the payment provider it is order-{order_id}"))
-        if order.picked_at is not None:  # of a step that was done, the job may have failed: its process was killed
+            self.fail(
+                LookupError(
+                    f"there is no order {order_id!r}; to the payment provider it is order-{order_id}"
+                )
+            )
+        if (
+            order.picked_at is not None
+        ):  # of a step that was done, the job may have failed: its process was killed
             return
         if order.failed_at is None:
             for line in order.lines if order.reserved_at else []:
                 _move(db, line, line.quantity)
             order.reserved_at, order.failed_at = None, now()
-            email.once(db, f"order-{order_id}-failed", "order_failed", order.user_id, order=order_id,
-                       error=order.error or "something went wrong")  # fmt: skip
+            email.once(
+                db,
+                f"order-{order_id}-failed",
+                "order_failed",
+                order.user_id,
+                order=order_id,
+                error=order.error or "something went wrong",
+            )
     if order.payment is not None and order.refunded_at is None:
         taken = order.paid_at is not None or payments.cancel(order.payment)
         if taken and payments.refund(order.payment, order_id):
@@ -150,9 +200,13 @@ def fail(self: Any, order_id: int) -> None:
                 db.get_one(Order, order_id).refunded_at = now()
 
 
-@app.task(name="orders.ended", **{**_STEP, "tags": lambda _, order_id: ["order", f"order:{order_id}"]})
+@app.task(
+    name="orders.ended", **{**_STEP, "tags": lambda _, order_id: ["order", f"order:{order_id}"]}
+)
 def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
-    """The chain has ended, however: a link that was cancelled is no failure to it, and the order was not done."""
+    """The chain has ended, however: a link that was cancelled is no failure to it, and the order
+    was not done.
+    """
     chain = app.batches.find(chain_id)
     with session() as db:
         order = db.get(Order, order_id, with_for_update=True)
@@ -174,9 +228,13 @@ def step_failed(job: Any, error: BaseException) -> None:
 
 
 def _goes_on(step: Any, order: Order) -> None:
-    """End a step of an order that has failed: somebody has put it back, and stock and money have gone back by then."""
+    """End a step of an order that has failed: somebody has put it back, and stock and money have
+    gone back by then.
+    """
     if order.failed_at is not None:
-        step.fail(JobFailedError(f"order {order.id} has failed and was undone; it is to be placed anew"))
+        step.fail(
+            JobFailedError(f"order {order.id} has failed and was undone; it is to be placed anew")
+        )
 
 
 def _order(order_id: int) -> Order:
@@ -188,7 +246,9 @@ def _order(order_id: int) -> Order:
 
 
 def _done(step: Any, order_id: int, **said: Any) -> Order:
-    """Write what a step has done into the order's row, what is there already excepted, unless it was undone by then."""
+    """Write what a step has done into the order's row, what is there already excepted, unless it
+    was undone by then.
+    """
     with session() as db:
         order = db.get_one(Order, order_id, with_for_update=True)
         _goes_on(step, order)
@@ -198,8 +258,8 @@ def _done(step: Any, order_id: int, **said: Any) -> Order:
 
 
 def _move(db: Session, line: OrderLine, quantity: int) -> None:
-    """Put so many into the stock, or (negative) take them out: in the database, so that two orders can't take the
-    last.
+    """Put so many into the stock, or (negative) take them out: in the database, so that two orders
+    can't take the last.
     """
     stock = StoreProduct.stock + quantity
     mine = update(StoreProduct).where(StoreProduct.id == line.store_product_id, stock >= 0)

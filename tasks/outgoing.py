@@ -1,9 +1,9 @@
 """Requests to urls that users gave: never to a private address, unless that is allowed.
 
-The name is resolved here, every address of it is looked at, and the connection goes to an address that was looked at:
-were it resolved once more for the connection, its owner could answer differently the second time. The certificate is
-still checked against the name. Each redirect is looked at in the same way. No proxy of the environment is asked: it
-would resolve by itself.
+The name is resolved here, every address of it is looked at, and the connection goes to an address
+that was looked at: were it resolved once more for the connection, its owner could answer
+differently the second time. The certificate is still checked against the name. Each redirect is
+looked at in the same way. No proxy of the environment is asked: it would resolve by itself.
 """
 
 from __future__ import annotations
@@ -43,9 +43,13 @@ class Answer:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> Answer:
-    """POST to `url`, follow what asks for the same POST elsewhere. Raises RefusedUrlError, httpx.HTTPError."""
+    """POST to `url`, follow what asks for the same POST elsewhere. Raises RefusedUrlError,
+    httpx.HTTPError.
+    """
     timeout = httpx.Timeout(SILENT_FOR, connect=CONNECT_WITHIN)
-    with httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False, verify=certificates()) as client:
+    with httpx.Client(
+        timeout=timeout, trust_env=False, follow_redirects=False, verify=certificates()
+    ) as client:
         for _ in range(MOST_REDIRECTS + 1):
             request = _request(client, url, body, headers, private)
             answer = client.send(request, stream=True)
@@ -60,7 +64,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Whose certificates are believed. Read once a process: it takes longer than many a request (0.1 s, measured)."""
+    """Whose certificates are believed. Read once a process: it takes longer than many a request
+    (0.1 s, measured).
+    """
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -71,8 +77,15 @@ def checked(url: str) -> httpx.URL:
         port_fits = parsed.port is None or 0 < parsed.port < 65536  # noqa: PLR2004 - what a port is
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise RefusedUrlError(f"expected an url, got {url!r:.80}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo or not port_fits:
-        raise RefusedUrlError(f"expected an url that begins with http:// or https:// and a host, got {url!r:.80}")
+    if (
+        parsed.scheme not in {"http", "https"}
+        or not parsed.host
+        or parsed.userinfo
+        or not port_fits
+    ):
+        raise RefusedUrlError(
+            f"expected an url that begins with http:// or https:// and a host, got {url!r:.80}"
+        )
     return parsed
 
 
@@ -95,9 +108,12 @@ def _request(
     address = _resolved(parsed, private)
     own = {"Accept-Encoding": "identity", "Host": parsed.netloc.decode()}
     return client.build_request(
-        "POST", parsed.copy_with(host=address), content=body, headers={**headers, **own},
+        "POST",
+        parsed.copy_with(host=address),
+        content=body,
+        headers={**headers, **own},
         extensions={"sni_hostname": parsed.host},
-    )  # fmt: skip
+    )
 
 
 def _resolved(url: httpx.URL, private: bool) -> str:
@@ -108,7 +124,9 @@ def _resolved(url: httpx.URL, private: bool) -> str:
         raise httpx.ConnectError(f"{url.host} can't be resolved: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not private and not all(public(address) for address in addresses):
-        raise RefusedUrlError(f"{url.host} is a private address, and webhooks don't go there (APP_PRIVATE_WEBHOOKS)")
+        raise RefusedUrlError(
+            f"{url.host} is a private address, and webhooks don't go there (APP_PRIVATE_WEBHOOKS)"
+        )
     return addresses[0]
 
 

@@ -1,11 +1,13 @@
-"""Money of orders, at the service of APP_PAYMENTS_URL. A payment has a name before any money moves, so its outcome can
-always be asked for, and it ends in one of two ways that exclude each other, whatever gets lost or comes late.
+"""Money of orders, at the service of APP_PAYMENTS_URL. A payment has a name before any money moves,
+so its outcome can always be asked for, and it ends in one of two ways that exclude each other,
+whatever gets lost or comes late.
 
     open -> its reference, which the order keeps -> confirm: succeeded -> refunds: refunded
                                                  -> cancel:  canceled, and a confirm that comes later is refused
 
-As Stripe's PaymentIntents do; docs/orders.md has what is asked and what is expected. To open takes an Idempotency-Key,
-since it has no name yet; so does the refund, of which there might be several. The others can be done again as they are.
+As Stripe's PaymentIntents do; docs/orders.md has what is asked and what is expected. To open takes
+an Idempotency-Key, since it has no name yet; so does the refund, of which there might be several.
+The others can be done again as they are.
 """
 
 from __future__ import annotations
@@ -28,10 +30,19 @@ def open_(order: int, amount: int) -> str:
     url = settings.application().payments_url
     if url is None:
         return INVOICE
-    told = fetching.ask("POST", url, PATIENCE, {"order": order, "amount": amount, "currency": "EUR"},
-                        {"idempotency-key": f"order-{order}"})  # fmt: skip
+    told = fetching.ask(
+        "POST",
+        url,
+        PATIENCE,
+        {"order": order, "amount": amount, "currency": "EUR"},
+        {"idempotency-key": f"order-{order}"},
+    )
     reference = told.get("reference")
-    if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference) or reference == INVOICE:
+    if (
+        not isinstance(reference, str)
+        or not _REFERENCE.fullmatch(reference)
+        or reference == INVOICE
+    ):
         raise JobFailedError("expected a reference of the payment provider")
     return reference
 
@@ -43,28 +54,43 @@ def charge(reference: str) -> None:
 
 
 def cancel(reference: str) -> bool:
-    """Let no money be taken from now on, also not by what is asked already and arrives later. Whether it was before."""
-    return reference != INVOICE and _moved(reference, "cancel", {CANCELED, SUCCEEDED, REFUNDED}) != CANCELED
+    """Let no money be taken from now on, also not by what is asked already and arrives later.
+    Whether it was before.
+    """
+    return (
+        reference != INVOICE
+        and _moved(reference, "cancel", {CANCELED, SUCCEEDED, REFUNDED}) != CANCELED
+    )
 
 
 def refund(reference: str, order: int) -> bool:
-    """Have what was taken go back, once. Whether there was anything to be taken: there is none of an invoice."""
+    """Have what was taken go back, once. Whether there was anything to be taken: there is none of
+    an invoice.
+    """
     if reference == INVOICE:
         return False
     _moved(reference, "refunds", {REFUNDED}, done=REFUNDED, key=f"order-{order}-refund")
     return True
 
 
-def _moved(reference: str, step: str, wanted: set[str], done: str | None = None, key: str | None = None) -> str:
-    """Ask for a step; the state the payment then has, `done` if the answer doesn't say. What is refused may have been
-    done before: the payment says.
+def _moved(
+    reference: str, step: str, wanted: set[str], done: str | None = None, key: str | None = None
+) -> str:
+    """Ask for a step; the state the payment then has, `done` if the answer doesn't say. What is
+    refused may have been done before: the payment says.
     """
     url = settings.application().payments_url
     if url is None:
         raise JobFailedError(f"expected APP_PAYMENTS_URL, where the payment {reference} is known")
     refused = None
     try:
-        told = fetching.ask("POST", f"{url}/{reference}/{step}", PATIENCE, {}, {"idempotency-key": key} if key else {})
+        told = fetching.ask(
+            "POST",
+            f"{url}/{reference}/{step}",
+            PATIENCE,
+            {},
+            {"idempotency-key": key} if key else {},
+        )
         status = told.get("status", done)
     except JobFailedError as error:
         refused, status = error, fetching.ask("GET", f"{url}/{reference}", PATIENCE).get("status")
@@ -72,4 +98,6 @@ def _moved(reference: str, step: str, wanted: set[str], done: str | None = None,
         return str(status)
     if status == PROCESSING:
         raise fetching.ServiceError(f"the payment {reference} is being processed")
-    raise refused or JobFailedError(f"expected the payment to be {' or '.join(sorted(wanted))}, got {status!r:.60}")
+    raise refused or JobFailedError(
+        f"expected the payment to be {' or '.join(sorted(wanted))}, got {status!r:.60}"
+    )

@@ -10,7 +10,8 @@ from tasks import app
 LOCAL = "local"
 
 DAY = 24 * 60 * 60
-#: How long a link to a report or an export is good for, and how long the file is kept. S3 signs none for longer.
+#: How long a link to a report or an export is good for, and how long the file is kept. S3 signs
+#: none for longer.
 LINK_LASTS = 7 * DAY
 
 

@@ -1,9 +1,11 @@
-"""webhooks.deliver: a POST to an url that a user named, signed as https://www.standardwebhooks.com says.
+"""webhooks.deliver: a POST to an url that a user named, signed as https://www.standardwebhooks.com
+says.
 
-    send(): a row, one at a time for the same url and body -> deliver: asked -> a line in the log, whatever came
+    send(): a row, one at a time for the same url and body -> deliver: asked -> a line in the log,
+    whatever came
 
-A server's error and a network's are worth another try; what the receiver refuses (4xx, a redirect that isn't one of a
-POST), and an address that is private, are not.
+A server's error and a network's are worth another try; what the receiver refuses (4xx, a redirect
+that isn't one of a POST), and an address that is private, are not.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from tasks import app, email, outgoing, storage
 from tasks.accepting import accept
 
 LONGEST_BODY = 60_000
-#: Seconds for the beginning of an answer that comes byte by byte; then there is time left to write the line of the log.
+#: Seconds for the beginning of an answer that comes byte by byte; then there is time left to write
+#: the line of the log.
 PATIENCE = 25
 _OK, _REFUSED, _BROKEN = 200, 300, 500
 
@@ -39,13 +42,15 @@ class ReceiverError(OSError):
 
 
 def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
-    """Have `body` delivered as JSON; the webhook's id, and whether it is a new one. Raises RefusedUrlError,
-    ValueError.
+    """Have `body` delivered as JSON; the webhook's id, and whether it is a new one. Raises
+    RefusedUrlError, ValueError.
     """
     outgoing.checked(url)
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     if len(text.encode()) > LONGEST_BODY:
-        raise ValueError(f"expected a body of at most {LONGEST_BODY:,} bytes, got {len(text.encode()):,}")
+        raise ValueError(
+            f"expected a body of at most {LONGEST_BODY:,} bytes, got {len(text.encode()):,}"
+        )
     key = hashlib.sha256(json.dumps([user_id, url, text]).encode()).hexdigest()
     try:
         with session() as db:
@@ -62,7 +67,9 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
 
 def secret_of(user_id: int) -> str:
     """The secret of a user's webhooks, in Standard Webhooks' form. It follows from RELEVO_SECRET."""
-    digest = hmac.new(storage.secret(), f"webhooks of user {user_id}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(
+        storage.secret(), f"webhooks of user {user_id}".encode(), hashlib.sha256
+    ).digest()
     return "whsec_" + base64.b64encode(digest).decode()
 
 
@@ -71,22 +78,36 @@ def headers_of(user_id: int, message: str, body: bytes) -> dict[str, str]:
     moment = str(int(clock.now()))
     key = base64.b64decode(secret_of(user_id).removeprefix("whsec_"))
     signed = hmac.new(key, f"{message}.{moment}.".encode() + body, hashlib.sha256).digest()
-    return {"content-type": "application/json", "user-agent": "Relevo", "webhook-id": message,
-            "webhook-timestamp": moment, "webhook-signature": "v1," + base64.b64encode(signed).decode()}  # fmt: skip
+    return {
+        "content-type": "application/json",
+        "user-agent": "Relevo",
+        "webhook-id": message,
+        "webhook-timestamp": moment,
+        "webhook-signature": "v1," + base64.b64encode(signed).decode(),
+    }
 
 
 def tags_of(webhook_id: int) -> list[str]:
     return ["webhook", f"webhook:{webhook_id}"]
 
 
-@app.task(name="webhooks.deliver", bind=True, tries=5, timeout=30, soft_time_limit=PATIENCE,
-          backoff=[30, 60, 120, 300, 600], tags=tags_of)  # fmt: skip
+@app.task(
+    name="webhooks.deliver",
+    bind=True,
+    tries=5,
+    timeout=30,
+    soft_time_limit=PATIENCE,
+    backoff=[30, 60, 120, 300, 600],
+    tags=tags_of,
+)
 def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
     """Deliver a webhook; the status of the answer."""
     with session() as db:
         hook = db.get(Webhook, webhook_id)
     if hook is None:
-        raise LookupError(f"there is no webhook {webhook_id!r}: it was deleted, or is not committed yet")
+        raise LookupError(
+            f"there is no webhook {webhook_id!r}: it was deleted, or is not committed yet"
+        )
     if hook.state == "completed":  # one that has failed may have been put back by hand
         return {"webhook": webhook_id, "skipped": "it is completed"}
     log = Delivery(webhook_id=webhook_id, attempt=self.attempt, seconds=0)
@@ -113,8 +134,12 @@ def _asked(hook: Webhook, log: Delivery) -> int:
     began = time.monotonic()
     body = hook.body.encode()
     try:
-        answer = outgoing.post(hook.url, body, headers_of(hook.user_id, f"msg_{hook.id}", body),
-                               private=settings.application().private_webhooks)  # fmt: skip
+        answer = outgoing.post(
+            hook.url,
+            body,
+            headers_of(hook.user_id, f"msg_{hook.id}", body),
+            private=settings.application().private_webhooks,
+        )
         log.status, log.answer = answer.status, answer.text
     except SoftTimeLimitExceeded as error:
         log.error = f"no answer within {PATIENCE} seconds"

@@ -1,6 +1,8 @@
-"""The brokers that the contract is tested on: how to open two drivers on each, as two processes would.
+"""The brokers that the contract is tested on: how to open two drivers on each, as two processes
+would.
 
-All of them read the time from one clock that a test moves by hand. It never goes back, not between tests either.
+All of them read the time from one clock that a test moves by hand. It never goes back, not between
+tests either.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ EVERYTHING = 1_000_000
 
 @dataclass(eq=False)
 class HandClock:
-    """A clock that moves when told. It starts at a whole number, so that sums of whole seconds are exact."""
+    """A clock that moves when told. It starts at a whole number, so that sums of whole seconds are
+    exact.
+    """
 
     time: float = 2_000_000_000.0
 
@@ -50,10 +54,14 @@ class Broker:
         self.other = self.open(self.clock)
 
     def empty(self) -> None:
-        """Leave no job, pause or suspension behind, through the contract's own verbs, whatever the broker."""
+        """Leave no job, pause or suspension behind, through the contract's own verbs, whatever the
+        broker.
+        """
         for queue in self.driver.queues():
             self.driver.clear(queue)
-            self.driver.delete(view.id for view in self.driver.peek(queue, State.RESERVED, EVERYTHING))
+            self.driver.delete(
+                view.id for view in self.driver.peek(queue, State.RESERVED, EVERYTHING)
+            )
         for queue in self.driver.paused():
             self.driver.resume(queue)
         for what in self.driver.suspended():
@@ -65,8 +73,12 @@ class Broker:
         self.other.close()
 
 
-def opener(name: str, request: pytest.FixtureRequest) -> Callable[[Callable[[], float] | None], Driver]:
-    """The function that opens one more driver on the broker of this name; its server is started by then."""
+def opener(
+    name: str, request: pytest.FixtureRequest
+) -> Callable[[Callable[[], float] | None], Driver]:
+    """The function that opens one more driver on the broker of this name; its server is started by
+    then.
+    """
     if name == "memory":
         return _memory()
     url: str = request.getfixturevalue(f"{name}_url")
@@ -79,6 +91,8 @@ def opener(name: str, request: pytest.FixtureRequest) -> Callable[[Callable[[], 
 
 
 def _memory() -> Callable[[Callable[[], float] | None], Driver]:
-    """In one process the other driver on a broker is the broker itself, as long as both read the same clock."""
+    """In one process the other driver on a broker is the broker itself, as long as both read the
+    same clock.
+    """
     known: dict[Callable[[], float] | None, MemoryDriver] = {}
     return lambda clock: known.setdefault(clock, MemoryDriver(clock) if clock else MemoryDriver())

@@ -1,7 +1,8 @@
-"""What every test may ask for: a url of each broker, and one broker after the other for what must hold on all.
+"""What every test may ask for: a url of each broker, and one broker after the other for what must
+hold on all.
 
-A server starts when the first test asks for it and serves the whole session, with one database. A test that needs a
-file of its own makes it in `tmp_path`.
+A server starts when the first test asks for it and serves the whole session, with one database. A
+test that needs a file of its own makes it in `tmp_path`.
 """
 
 from __future__ import annotations
@@ -25,15 +26,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in each of which
-# compiling our own modules anew would take longer than anything else.
+# Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in
+# each of which compiling our own modules anew would take longer than anything else.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # The slowest first.
-SLOW = ("tests/flow/", "tests/application/test_dev", "test_live.py", "test_killed.py", "tests/faults/",
-        "tests/application/", "tests/properties/", "test_browser.py", "test_crash_points.py", "test_chords",
-        "tests/drivers/")  # fmt: skip
+SLOW = (
+    "tests/flow/",
+    "tests/application/test_dev",
+    "test_live.py",
+    "test_killed.py",
+    "tests/faults/",
+    "tests/application/",
+    "tests/properties/",
+    "test_browser.py",
+    "test_crash_points.py",
+    "test_chords",
+    "tests/drivers/",
+)
 
 CELERYS_OWN = frozenset(_state._on_app_finalizers)
 
@@ -64,7 +75,9 @@ def sqlite_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the application's tables in it, to be copied: Alembic takes a third of a second to make them."""
+    """A file with the application's tables in it, to be copied: Alembic takes a third of a second
+    to make them.
+    """
     path = tmp_path_factory.mktemp("new") / "app.sqlite3"
     importlib.import_module("app.models.schema").upgrade(engine_for(f"sqlite:///{path}"))
     engine_for(f"sqlite:///{path}").dispose()
@@ -73,7 +86,9 @@ def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_tables() -> Iterator[None]:
-    """The engine's tables of a new SQLite file as the migrations have made them once, unless a test is about those."""
+    """The engine's tables of a new SQLite file as the migrations have made them once, unless a test
+    is about those.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "_upgrade", tables.quickly)
         yield
@@ -87,8 +102,14 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for real processes first: at the end it would leave all but one of those that run tests idle."""
-    items.sort(key=lambda item: SLOW.index(found[0]) if (found := [s for s in SLOW if s in item.nodeid]) else len(SLOW))
+    """What waits for real processes first: at the end it would leave all but one of those that run
+    tests idle.
+    """
+    items.sort(
+        key=lambda item: (
+            SLOW.index(found[0]) if (found := [s for s in SLOW if s in item.nodeid]) else len(SLOW)
+        )
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -98,7 +119,9 @@ def pytest_collection_finish() -> None:
 
 
 def _forget_tasks() -> None:
-    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next one's."""
+    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next
+    one's.
+    """
     _state._on_app_finalizers.intersection_update(CELERYS_OWN)
 
 
@@ -106,5 +129,7 @@ def _forget_tasks() -> None:
 def _own_state() -> Iterator[None]:
     yield
     _forget_tasks()
-    if worker := sys.modules.get("celery.worker.state"):  # a worker in this process that was told to stop
+    if worker := sys.modules.get(
+        "celery.worker.state"
+    ):  # a worker in this process that was told to stop
         worker.should_stop = worker.should_terminate = None

@@ -1,4 +1,6 @@
-"""Pictures drawn for the tests: a scene with an up and a left, so that a turned or mirrored one is noticed."""
+"""Pictures drawn for the tests: a scene with an up and a left, so that a turned or mirrored one is
+noticed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 
 def scene(width=400, height=300):
-    """A smooth sky, with a red square in the upper left corner, a blue one in the lower right, and fine lines."""
+    """A smooth sky, with a red square in the upper left corner, a blue one in the lower right, and
+    fine lines.
+    """
     across = Image.linear_gradient("L").rotate(90).resize((width, height))
     down = Image.linear_gradient("L").resize((width, height))
     picture = Image.merge("RGB", (across, down, ImageChops.invert(across)))
@@ -29,7 +33,9 @@ def saved(picture, kind="JPEG", **options):
 
 
 def difference(one, other):
-    """Mean difference per channel, 0 to 255, of two pictures of one size, over green where they are transparent."""
+    """Mean difference per channel, 0 to 255, of two pictures of one size, over green where they are
+    transparent.
+    """
     assert one.size == other.size
     one, other = (over_green(picture) for picture in (one, other))
     return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
@@ -46,6 +52,8 @@ def moving(count=6, size=(300, 200), background=(200, 220, 255, 255)):
     for number in range(count):
         frame = Image.new("RGBA", size, background)
         left = number * size[0] // (count + 1)
-        ImageDraw.Draw(frame).ellipse((left, 50, left + 80, 130), fill=(255, number * 20 % 256, 0, 255))
+        ImageDraw.Draw(frame).ellipse(
+            (left, 50, left + 80, 130), fill=(255, number * 20 % 256, 0, 255)
+        )
         frames.append(frame)
     return frames

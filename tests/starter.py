@@ -1,12 +1,14 @@
-"""A process that starts programs quickly: it has imported what they import, and forks. `tests/starting.py` asks it.
+"""A process that starts programs quickly: it has imported what they import, and forks.
+`tests/starting.py` asks it.
 
-A worker costs 1.5 s of CPU to start, nearly all of it imports, and the tests start hundreds. What is asked for is a
-Python command line (`-m celery -A shop worker`, `-c code`); from the fork on the process is what Python would have
-made of it: leader of a session of its own, with its own folder, environment, arguments and standard streams, the app
-imported after the fork.
+A worker costs 1.5 s of CPU to start, nearly all of it imports, and the tests start hundreds. What
+is asked for is a Python command line (`-m celery -A shop worker`, `-c code`); from the fork on the
+process is what Python would have made of it: leader of a session of its own, with its own folder,
+environment, arguments and standard streams, the app imported after the fork.
 
-A request is its length in eight bytes, with which come the descriptors it may use (output, errors, and a pipe on which
-its pid is answered, and its exit code once it has ended), and then a JSON object.
+A request is its length in eight bytes, with which come the descriptors it may use (output, errors,
+and a pipe on which its pid is answered, and its exit code once it has ended), and then a JSON
+object.
 """
 
 from __future__ import annotations
@@ -30,15 +32,38 @@ from typing import Any
 
 # What a worker, a beat and our commands import.
 PRELOADED = (
-    "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.worker.worker", "celery.worker.consumer",
-    "celery.worker.control", "celery.worker.strategy", "celery.worker.loops", "celery.concurrency.solo",
-    "celery.concurrency.thread", "celery.worker.components", "celery.worker.autoscale", "celery.app.control",
-    "celery.app.events", "celery.fixups.django", "celery.backends.database", "celery.backends.redis",
-    "relevo.app", "relevo.task", "relevo.worker.request", "relevo.worker.pool.prefork", "relevo.worker.bootstep",
-    "relevo.transport.transport", "relevo.drivers.database.driver", "relevo.drivers.redis.driver",
-    "relevo.schedule.beat", "celery.bin.beat", "sqlalchemy.dialects.sqlite",
-    "sqlalchemy.dialects.postgresql.psycopg", "psycopg", "tests.unsynced",
-)  # fmt: skip
+    "celery.bin.celery",
+    "celery.bin.worker",
+    "celery.apps.worker",
+    "celery.worker.worker",
+    "celery.worker.consumer",
+    "celery.worker.control",
+    "celery.worker.strategy",
+    "celery.worker.loops",
+    "celery.concurrency.solo",
+    "celery.concurrency.thread",
+    "celery.worker.components",
+    "celery.worker.autoscale",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.fixups.django",
+    "celery.backends.database",
+    "celery.backends.redis",
+    "relevo.app",
+    "relevo.task",
+    "relevo.worker.request",
+    "relevo.worker.pool.prefork",
+    "relevo.worker.bootstep",
+    "relevo.transport.transport",
+    "relevo.drivers.database.driver",
+    "relevo.drivers.redis.driver",
+    "relevo.schedule.beat",
+    "celery.bin.beat",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "psycopg",
+    "tests.unsynced",
+)
 
 # Commands of ours that a test may start.
 COMMANDS = ("work",)
@@ -48,7 +73,9 @@ LENGTH = 8
 
 
 def main() -> None:
-    """Serve until nobody can ask any more. Every return from `serve` but the last is one of a forked process."""
+    """Serve until nobody can ask any more. Every return from `serve` but the last is one of a
+    forked process.
+    """
     answer_signals()
     load(PRELOADED)
     for name in COMMANDS:  # whatever the version is that is installed
@@ -74,7 +101,9 @@ def load(names: list[str] | tuple[str, ...]) -> None:
 
 
 def serve(asked: socket.socket) -> Callable[[], None] | None:
-    """Fork whatever is asked for. In the child it returns what the child is to do; in this process None, at the end."""
+    """Fork whatever is asked for. In the child it returns what the child is to do; in this process
+    None, at the end.
+    """
     alive: dict[int, int] = {}
     awake, wake = socket.socketpair()
     wake.setblocking(False)
@@ -135,7 +164,9 @@ def end(alive: dict[int, int]) -> None:
 def become(request: dict[str, Any], output: int, errors: int) -> None:
     """Be the process that was asked for, short of running its program."""
     os.setsid()
-    if sys.platform == "linux":  # the end that can't be told: the whole run is killed, this starter with it
+    if (
+        sys.platform == "linux"
+    ):  # the end that can't be told: the whole run is killed, this starter with it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(output, 1)
     os.dup2(errors, 2)

@@ -1,12 +1,13 @@
-"""Starts Python programs quickly, by one process that has imported what they import (`tests/starter.py`).
+"""Starts Python programs quickly, by one process that has imported what they import
+(`tests/starter.py`).
 
 >>> worker = start("-m", "celery", "-A", "tests.shop", "worker", environ=environ, output=log)
 >>> worker.terminate()
 >>> worker.wait(LONG)
 0
 
-What it returns is used like a `Popen`. Where a test is about the start of a program itself, or about what it does to a
-terminal, it starts one by `subprocess`.
+What it returns is used like a `Popen`. Where a test is about the start of a program itself, or
+about what it does to a terminal, it starts one by `subprocess`.
 """
 
 from __future__ import annotations
@@ -40,10 +41,26 @@ FRESH.set_forkserver_preload([*PRELOADED, "pytest"])
 
 # What the programs of the application import, beside what a worker does.
 APPLICATION = (
-    "alembic.command", "argon2", "email_validator", "fastapi.applications", "fpdf", "httpx", "jinja2", "PIL.Image",
-    "rich.console", "rich.progress", "rich.table", "standardwebhooks", "uvicorn", "uvicorn.main", "uvicorn.loops.auto",
-    "uvicorn.protocols.http.auto", "uvicorn.lifespan.on", "xlsxwriter", "app.models",
-)  # fmt: skip
+    "alembic.command",
+    "argon2",
+    "email_validator",
+    "fastapi.applications",
+    "fpdf",
+    "httpx",
+    "jinja2",
+    "PIL.Image",
+    "rich.console",
+    "rich.progress",
+    "rich.table",
+    "standardwebhooks",
+    "uvicorn",
+    "uvicorn.main",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.lifespan.on",
+    "xlsxwriter",
+    "app.models",
+)
 FLOWER = ("flower.command", "flower.app", "flower.urls")
 
 
@@ -57,7 +74,9 @@ class Process:
         self.pid = self._answer()
 
     def _answer(self) -> int:
-        """The next number that the starter says. When it says no more, somebody has killed it, and what it started."""
+        """The next number that the starter says. When it says no more, somebody has killed it, and
+        what it started.
+        """
         said = b""
         while not said.endswith(b"\n"):
             byte = os.read(self._answers, 1)
@@ -96,15 +115,26 @@ class Process:
 
 
 def start(
-    *arguments: str, environ: Mapping[str, str], output: Path | Any, errors: Any = None, folder: Path = ROOT,
+    *arguments: str,
+    environ: Mapping[str, str],
+    output: Path | Any,
+    errors: Any = None,
+    folder: Path = ROOT,
     modules: tuple[str, ...] = (),
-) -> Process:  # fmt: skip
+) -> Process:
     """Start `python *arguments`, leader of a session of its own, in `folder` with this environment.
 
-    `output` is an open file; `errors` go there too unless they have one of their own. `modules` is what is imported
-    before, once for all that ask for it: nothing that reads the environment.
+    `output` is an open file; `errors` go there too unless they have one of their own. `modules` is
+    what is imported before, once for all that ask for it: nothing that reads the environment.
     """
-    asked = json.dumps({"arguments": arguments, "environ": dict(environ), "folder": str(folder), "modules": modules})
+    asked = json.dumps(
+        {
+            "arguments": arguments,
+            "environ": dict(environ),
+            "folder": str(folder),
+            "modules": modules,
+        }
+    )
     answers, answering = os.pipe()
     try:
         descriptors = [output.fileno(), (errors or output).fileno(), answering]
@@ -115,11 +145,23 @@ def start(
     return Process(arguments, answers)
 
 
-def run(*arguments: str, environ: Mapping[str, str], folder: Path = ROOT, modules: tuple[str, ...] = (),
-        within: float = LONG) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def run(
+    *arguments: str,
+    environ: Mapping[str, str],
+    folder: Path = ROOT,
+    modules: tuple[str, ...] = (),
+    within: float = LONG,
+) -> subprocess.CompletedProcess[str]:
     """The same for a program that ends by itself; what it said."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        process = start(*arguments, environ=environ, output=output, errors=errors, folder=folder, modules=modules)
+        process = start(
+            *arguments,
+            environ=environ,
+            output=output,
+            errors=errors,
+            folder=folder,
+            modules=modules,
+        )
         try:
             process.wait(within)
         finally:
@@ -133,13 +175,18 @@ def run(*arguments: str, environ: Mapping[str, str], folder: Path = ROOT, module
 
 @functools.cache
 def _starter() -> socket.socket:
-    """A connection to the one of this test run. When it closes, the starter ends, and what it started, too."""
+    """A connection to the one of this test run. When it closes, the starter ends, and what it
+    started, too.
+    """
     ours, its = socket.socketpair()
     with its:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.starter", str(its.fileno())], cwd=ROOT, pass_fds=[its.fileno()],
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.starter", str(its.fileno())],
+            cwd=ROOT,
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     atexit.register(process.wait)
     atexit.register(ours.close)
     return ours

@@ -1,4 +1,5 @@
-"""The engine's tables in a new SQLite file, quickly: what the migrations come to, made once and copied.
+"""The engine's tables in a new SQLite file, quickly: what the migrations come to, made once and
+copied.
 
 They take a third of a second for each file, and hundreds of tests have one of their own.
 """
@@ -26,7 +27,10 @@ migrate = schema._upgrade
 
 def quickly(connection: Connection) -> None:
     """In the place of `migrate`: the same, where there is nothing yet."""
-    if connection.dialect.name != "sqlite" or connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first():
+    if (
+        connection.dialect.name != "sqlite"
+        or connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first()
+    ):
         migrate(connection)
         return
     for statement in _statements():
@@ -36,7 +40,9 @@ def quickly(connection: Connection) -> None:
 @functools.cache
 def _statements() -> tuple[str, ...]:
     with contextlib.closing(sqlite3.connect(migrated())) as file:
-        return tuple(line for line in file.iterdump() if not line.startswith(("BEGIN TRAN", "COMMIT")))
+        return tuple(
+            line for line in file.iterdump() if not line.startswith(("BEGIN TRAN", "COMMIT"))
+        )
 
 
 @functools.cache

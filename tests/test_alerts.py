@@ -1,4 +1,6 @@
-"""Alerts reach whoever listens on an url, and say so when they don't; and the secret that links are signed with."""
+"""Alerts reach whoever listens on an url, and say so when they don't; and the secret that links are
+signed with.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ def receiver():
 def test_an_alert_reaches_its_receiver(receiver):
     assert alerts.send(Alerts((receiver.alert_url,)), "Failed: images.process", "disk\nfull") == 1
     (got,) = receiver.got
-    assert (got["title"], got["message"], got["type"]) == ("Failed: images.process", "disk\nfull", "warning")
+    assert (got["title"], got["message"], got["type"]) == (
+        "Failed: images.process",
+        "disk\nfull",
+        "warning",
+    )
 
 
 def test_only_a_critical_one_reaches_those_of_the_critical_ones(receiver):
@@ -59,7 +65,9 @@ def test_one_that_was_not_reached_is_an_error(receiver):
 
 
 def test_a_url_that_is_none_is_named_by_its_place_and_not_shown():
-    with pytest.raises(AlertError, match="expected alert url 1 to be one of Apprise's, got nothing") as refused:
+    with pytest.raises(
+        AlertError, match="expected alert url 1 to be one of Apprise's, got nothing"
+    ) as refused:
         alerts.send(Alerts(("nothing://key:secret@host",)), "a", "b")
     assert "secret" not in str(refused.value)
 

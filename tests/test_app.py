@@ -31,7 +31,7 @@ def app_with(conf: dict | None = None, **environ: str) -> App:
     return create_app(f"shop-{uuid.uuid4().hex}", settings(**environ), **(conf or {}))
 
 
-# --- the preset -----------------------------------------------------------------------------------------------------
+# --- the preset -----------------------------------------------------------------------------------
 
 
 def test_the_broker_is_that_of_the_connection_with_its_lease():
@@ -127,14 +127,16 @@ def test_sync_runs_a_job_where_it_is_dispatched_and_raises_its_error_there():
 
 
 def test_a_spawned_process_gets_the_same_app():
-    copy = pickle.loads(pickle.dumps(app_with({"task_track_started": False}, QUEUE_RETRY_AFTER="7")))
+    copy = pickle.loads(
+        pickle.dumps(app_with({"task_track_started": False}, QUEUE_RETRY_AFTER="7"))
+    )
     assert isinstance(copy, App)
     assert copy.settings.queue_retry_after == 7
     assert copy.conf.task_track_started is False
     assert copy.conf.task_acks_late is True
 
 
-# --- JSON only ------------------------------------------------------------------------------------------------------
+# --- JSON only ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["accept_content", "result_accept_content"])
@@ -186,12 +188,20 @@ def test_a_job_cannot_be_dispatched_in_pickle_by_default():
         anything.delay(object())
 
 
-# --- strict order ---------------------------------------------------------------------------------------------------
+# --- strict order ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wanted", ["critical,high,default", "default,critical,high", "low,long,high,critical", "high"])
+@pytest.mark.parametrize(
+    "wanted", ["critical,high,default", "default,critical,high", "low,long,high,critical", "high"]
+)
 def test_the_queues_reach_the_driver_in_the_order_of_the_command_line(wanted):
-    app = app_with({"task_queues": [kombu.Queue(name) for name in ("critical", "high", "default", "low", "long")]})
+    app = app_with(
+        {
+            "task_queues": [
+                kombu.Queue(name) for name in ("critical", "high", "default", "low", "long")
+            ]
+        }
+    )
     app.amqp.queues.select(wanted.split(","))
     with kombu.Connection("memory://") as connection:
         consumer = app.amqp.TaskConsumer(connection.default_channel)
@@ -204,10 +214,12 @@ def test_without_a_choice_the_order_is_that_of_the_declaration():
     app.config_from_object("celeryconfig")
     import celeryconfig  # noqa: PLC0415
 
-    assert [queue.name for queue in app.amqp.queues.consume_from.values()] == list(celeryconfig.QUEUES)
+    assert [queue.name for queue in app.amqp.queues.consume_from.values()] == list(
+        celeryconfig.QUEUES
+    )
 
 
-# --- results on one SQLite file -------------------------------------------------------------------------------------
+# --- results on one SQLite file -------------------------------------------------------------------
 
 
 def store_results(path: str, who: int, count: int) -> None:
@@ -226,7 +238,9 @@ def test_processes_share_one_sqlite_file_for_their_results(tmp_path):
         process.join(LONG)
     assert [process.exitcode for process in processes] == [0] * 4
     app = app_with(DATABASE_URL=f"sqlite:///{path}")
-    found = {f"{who}-{n}": app.AsyncResult(f"{who}-{n}").result for who in range(4) for n in range(15)}
+    found = {
+        f"{who}-{n}": app.AsyncResult(f"{who}-{n}").result for who in range(4) for n in range(15)
+    }
     assert found == {f"{who}-{n}": {"n": n} for who in range(4) for n in range(15)}
 
 
@@ -251,32 +265,51 @@ def test_another_database_is_left_as_it_is(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- how a wrong setting ends ---------------------------------------------------------------------------------------
+# --- how a wrong setting ends ---------------------------------------------------------------------
 
 
 def test_a_setting_celery_does_not_have_is_refused_with_the_likely_name():
-    with pytest.raises(SettingsError, match="got 'task_ack_late'; did you mean 'task_acks_late'\\?"):
+    with pytest.raises(
+        SettingsError, match="got 'task_ack_late'; did you mean 'task_acks_late'\\?"
+    ):
         app_with({"task_ack_late": True})
 
 
 def clean(**environ: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("QUEUE_", "REDIS_"))} | environ
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("QUEUE_", "REDIS_"))
+    } | environ
 
 
 @pytest.mark.parametrize(
     ("arguments", "environ", "line"),
     [
-        (["worker"], {"QUEUE_RETRY_AFTER": "soon"},
-         "Error: expected QUEUE_RETRY_AFTER to be a positive number of seconds, got 'soon'"),
-        (["beat"], {"QUEUE_CONECTION": "redis"},
-         ("Error: expected every setting in the environment to be a known one, got 'QUEUE_CONECTION'; "
-          "did you mean 'QUEUE_CONNECTION'?")),
-        (["worker", "-Q", "high,defualt"], {"QUEUE_CONNECTION": "sync"},
-         "Error: no queue named 'defualt'; did you mean 'default'?"),
+        (
+            ["worker"],
+            {"QUEUE_RETRY_AFTER": "soon"},
+            "Error: expected QUEUE_RETRY_AFTER to be a positive number of seconds, got 'soon'",
+        ),
+        (
+            ["beat"],
+            {"QUEUE_CONECTION": "redis"},
+            (
+                "Error: expected every setting in the environment to be a known one, got 'QUEUE_CONECTION'; "
+                "did you mean 'QUEUE_CONNECTION'?"
+            ),
+        ),
+        (
+            ["worker", "-Q", "high,defualt"],
+            {"QUEUE_CONNECTION": "sync"},
+            "Error: no queue named 'defualt'; did you mean 'default'?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_command_ends_with_one_line_and_exit_code_2(arguments, environ, line):
-    ended = run("-m", "celery", "-A", "tasks", *arguments, environ=clean(**environ), modules=APPLICATION)
+    ended = run(
+        "-m", "celery", "-A", "tasks", *arguments, environ=clean(**environ), modules=APPLICATION
+    )
     assert (ended.returncode, ended.stdout.strip(), ended.stderr.strip()) == (2, "", line)
 
 
@@ -287,8 +320,14 @@ def test_outside_of_a_command_it_is_an_exception():
 
 def test_the_application_loads_from_a_clone_and_knows_its_tasks():
     command = [CELERY, "-A", "tasks", "report"]
-    listed = subprocess.run(command, cwd=ROOT, env=clean(QUEUE_CONNECTION="sync"), capture_output=True, text=True,
-                            check=False)  # fmt: skip
+    listed = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=clean(QUEUE_CONNECTION="sync"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert listed.returncode == 0, listed.stderr
     assert "tasks.cleanup" in listed.stdout
     assert "Traceback" not in listed.stderr
@@ -305,11 +344,18 @@ def test_flower_is_given_its_settings(monkeypatch):
         assert "FLOWER_PORT" not in os.environ
         context.invoked_subcommand = "flower"
         app_with(FLOWER_PORT="5999", FLOWER_BASIC_AUTH="me:secret")
-    given = {name: os.environ.pop(name) for name in ("FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH")}
-    assert given == {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_PORT": "5999", "FLOWER_BASIC_AUTH": "me:secret"}
+    given = {
+        name: os.environ.pop(name)
+        for name in ("FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH")
+    }
+    assert given == {
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_PORT": "5999",
+        "FLOWER_BASIC_AUTH": "me:secret",
+    }
 
 
-# --- the one task of maintenance ------------------------------------------------------------------------------------
+# --- the one task of maintenance ------------------------------------------------------------------
 
 
 def test_old_half_written_files_are_deleted_and_nothing_else(tmp_path, monkeypatch):
@@ -317,7 +363,12 @@ def test_old_half_written_files_are_deleted_and_nothing_else(tmp_path, monkeypat
     from tasks.cleanup import temporary_files  # noqa: PLC0415
 
     monkeypatch.setattr(tasks.app, "settings", settings(FILES_DISK_ROOT=str(tmp_path)))
-    for name, age in [("a/.x.part", 90_000), (".y.part", 60), ("a/photo.jpg", 90_000), ("a/mine.part", 90_000)]:
+    for name, age in [
+        ("a/.x.part", 90_000),
+        (".y.part", 60),
+        ("a/photo.jpg", 90_000),
+        ("a/mine.part", 90_000),
+    ]:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
@@ -326,6 +377,10 @@ def test_old_half_written_files_are_deleted_and_nothing_else(tmp_path, monkeypat
     os.utime(tmp_path / "folder.part", (0, 0))
     assert temporary_files() == 1
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
-        ".y.part", "a", "a/mine.part", "a/photo.jpg", "folder.part",
-    ]  # fmt: skip
+        ".y.part",
+        "a",
+        "a/mine.part",
+        "a/photo.jpg",
+        "folder.part",
+    ]
     assert temporary_files() == 0

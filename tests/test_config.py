@@ -30,7 +30,7 @@ def refusal(**environ: str) -> str:
     return message
 
 
-# --- the broker -----------------------------------------------------------------------------------------------------
+# --- the broker -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,42 @@ def refusal(**environ: str) -> str:
         ({}, "database", "database", f"sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
         ({"REDIS_URL": "redis://r/3"}, "redis", "redis", "redis://r/3"),
         ({"REDIS_HOST": "r"}, "redis", "redis", "redis://r:6379/0"),
-        ({"REDIS_PASSWORD": "p"}, "database", "database", f"sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
+        (
+            {"REDIS_PASSWORD": "p"},
+            "database",
+            "database",
+            f"sqlite:///{Path.cwd()}/var/relevo.sqlite3",
+        ),
         ({"QUEUE_CONNECTION": "redis"}, "redis", "redis", "redis://127.0.0.1:6379/0"),
-        ({"QUEUE_CONNECTION": "database", "REDIS_HOST": "r", "DATABASE_URL": "postgres://u:p@h/d"},
-         "database", "database", "postgresql://u:p@h/d"),
+        (
+            {
+                "QUEUE_CONNECTION": "database",
+                "REDIS_HOST": "r",
+                "DATABASE_URL": "postgres://u:p@h/d",
+            },
+            "database",
+            "database",
+            "postgresql://u:p@h/d",
+        ),
         ({"QUEUE_CONNECTION": "sync", "REDIS_HOST": "r"}, "sync", "sync", "memory://"),
-        ({"QUEUE_CONNECTION": "high-priority", "REDIS_HOST": "r"}, "high-priority", "redis", "redis://r:6379/0"),
-        ({"QUEUE_CONNECTION": "long-running"}, "long-running", "database", f"sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
+        (
+            {"QUEUE_CONNECTION": "high-priority", "REDIS_HOST": "r"},
+            "high-priority",
+            "redis",
+            "redis://r:6379/0",
+        ),
+        (
+            {"QUEUE_CONNECTION": "long-running"},
+            "long-running",
+            "database",
+            f"sqlite:///{Path.cwd()}/var/relevo.sqlite3",
+        ),
         ({"QUEUE_CONNECTION": "redis-long"}, "redis-long", "redis", "redis://127.0.0.1:6379/0"),
     ],
-)  # fmt: skip
-def test_the_broker_is_the_chosen_one_else_redis_where_it_is_set_else_the_database(environ, name, driver, url):
+)
+def test_the_broker_is_the_chosen_one_else_redis_where_it_is_set_else_the_database(
+    environ, name, driver, url
+):
     connection = load(**environ).connection
     assert (connection.name, connection.driver, connection.url) == (name, driver, url)
 
@@ -57,16 +82,24 @@ def test_the_broker_is_the_chosen_one_else_redis_where_it_is_set_else_the_databa
 def test_every_connection_has_its_queue_and_lease():
     connections = load(QUEUE_RETRY_AFTER="90", SQS_RETRY_AFTER="600").connections
     assert {name: (c.queue, c.retry_after) for name, c in connections.items()} == {
-        "sync": ("default", 90), "database": ("default", 90), "redis": ("default", 90), "sqs": ("default", 600),
-        "high-priority": ("high", 30), "long-running": ("long", 300),
-        "redis-long": ("long", 300), "redis-priority": ("high", 60),
-    }  # fmt: skip
+        "sync": ("default", 90),
+        "database": ("default", 90),
+        "redis": ("default", 90),
+        "sqs": ("default", 600),
+        "high-priority": ("high", 30),
+        "long-running": ("long", 300),
+        "redis-long": ("long", 300),
+        "redis-priority": ("high", 60),
+    }
     assert tuple(connections) == tuple(sorted(connections, key=config.CONNECTIONS.index))
     assert set(connections) == set(config.CONNECTIONS)
 
 
 def test_high_priority_and_long_running_follow_the_chosen_broker():
-    on_sync, on_redis = load(QUEUE_CONNECTION="sync").connections, load(QUEUE_CONNECTION="redis").connections
+    on_sync, on_redis = (
+        load(QUEUE_CONNECTION="sync").connections,
+        load(QUEUE_CONNECTION="redis").connections,
+    )
     assert on_sync["high-priority"].driver == on_sync["long-running"].driver == "sync"
     assert on_redis["high-priority"].url == on_redis["long-running"].url == on_redis["redis"].url
 
@@ -81,24 +114,32 @@ def test_the_lease_reaches_the_driver_and_a_silent_redis_is_noticed():
 
 
 def test_a_connection_nobody_named_is_refused_with_the_likely_name():
-    with pytest.raises(SettingsError, match="no connection named 'reddis'; did you mean 'redis'\\?"):
+    with pytest.raises(
+        SettingsError, match="no connection named 'reddis'; did you mean 'redis'\\?"
+    ):
         load().connection_named("reddis")
     assert load().connection_named("redis-long").queue == "long"
 
 
 def test_sqs_without_boto3_says_what_to_install(monkeypatch):
     monkeypatch.setattr(config, "find_spec", lambda _name: None)
-    assert refusal(QUEUE_CONNECTION="sqs") == "QUEUE_CONNECTION=sqs needs boto3: pip install 'kombu[sqs]'"
+    assert (
+        refusal(QUEUE_CONNECTION="sqs")
+        == "QUEUE_CONNECTION=sqs needs boto3: pip install 'kombu[sqs]'"
+    )
     monkeypatch.setattr(config, "find_spec", lambda _name: object())
     assert load(QUEUE_CONNECTION="sqs").connection.url == "sqs://"
 
 
-# --- urls -----------------------------------------------------------------------------------------------------------
+# --- urls -----------------------------------------------------------------------------------------
 
 
 def test_a_relative_sqlite_file_is_the_same_for_every_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load(DATABASE_URL="sqlite:///jobs/mine.db").database_url == f"sqlite:///{tmp_path}/jobs/mine.db"
+    assert (
+        load(DATABASE_URL="sqlite:///jobs/mine.db").database_url
+        == f"sqlite:///{tmp_path}/jobs/mine.db"
+    )
     assert load(DATABASE_URL="sqlite:////abs/mine.db").database_url == "sqlite:////abs/mine.db"
     assert load(RELEVO_VAR_DIR="run").database_url == f"sqlite:///{tmp_path}/run/relevo.sqlite3"
     assert load(RELEVO_VAR_DIR="run").storage == tmp_path / "run" / "files"
@@ -106,10 +147,22 @@ def test_a_relative_sqlite_file_is_the_same_for_every_process(tmp_path, monkeypa
 
 def test_a_password_of_any_characters_arrives():
     password = "p@ss:/wörd %$;?#"
-    url = load(REDIS_HOST="r", REDIS_PASSWORD=password, REDIS_USERNAME="me", REDIS_PORT="7000", REDIS_DB="2").redis_url
+    url = load(
+        REDIS_HOST="r",
+        REDIS_PASSWORD=password,
+        REDIS_USERNAME="me",
+        REDIS_PORT="7000",
+        REDIS_DB="2",
+    ).redis_url
     from redis.connection import parse_url  # noqa: PLC0415  what will read it
 
-    assert parse_url(url) == {"username": "me", "password": password, "host": "r", "port": 7000, "db": 2}
+    assert parse_url(url) == {
+        "username": "me",
+        "password": password,
+        "host": "r",
+        "port": 7000,
+        "db": 2,
+    }
 
 
 def test_an_ipv6_redis_host_gets_its_brackets():
@@ -122,7 +175,10 @@ def test_redis_may_be_behind_a_unix_socket():
 
 
 def test_sentinels_come_with_the_name_of_their_master():
-    settings = load(REDIS_URL="sentinel://:secret@a:26379/0;sentinel://b:26379", REDIS_SENTINEL_MASTER="mymaster")
+    settings = load(
+        REDIS_URL="sentinel://:secret@a:26379/0;sentinel://b:26379",
+        REDIS_SENTINEL_MASTER="mymaster",
+    )
     assert settings.connection.url == "sentinel://:secret@a:26379/0;sentinel://b:26379"
     assert settings.connections["redis-long"].transport_options["master_name"] == "mymaster"
     assert settings.result_transport_options == {"master_name": "mymaster"}
@@ -131,12 +187,17 @@ def test_sentinels_come_with_the_name_of_their_master():
 
 
 def test_sentinels_without_their_masters_name_are_refused():
-    assert refusal(REDIS_URL="sentinel://:secret@a").startswith("expected REDIS_SENTINEL_MASTER to be the master's ")
+    assert refusal(REDIS_URL="sentinel://:secret@a").startswith(
+        "expected REDIS_SENTINEL_MASTER to be the master's "
+    )
 
 
 def test_tls_to_redis_checks_the_certificate_unless_told_not_to():
     assert load(REDIS_URL="rediss://r/0").redis_url == "rediss://r/0?ssl_cert_reqs=CERT_REQUIRED"
-    assert load(REDIS_URL="rediss://r/0?a=b").redis_url == "rediss://r/0?a=b&ssl_cert_reqs=CERT_REQUIRED"
+    assert (
+        load(REDIS_URL="rediss://r/0?a=b").redis_url
+        == "rediss://r/0?a=b&ssl_cert_reqs=CERT_REQUIRED"
+    )
     told = "rediss://r/0?ssl_cert_reqs=CERT_NONE"
     assert load(REDIS_URL=told).redis_url == told
 
@@ -153,8 +214,14 @@ def test_the_python_driver_is_named_for_sqlalchemy_and_not_for_celery():
     [
         ({}, f"db+sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
         ({"REDIS_HOST": "r"}, "redis://r:6379/0"),
-        ({"REDIS_HOST": "r", "QUEUE_CONNECTION": "database"}, f"db+sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
-        ({"REDIS_HOST": "r", "QUEUE_RESULTS": "database"}, f"db+sqlite:///{Path.cwd()}/var/relevo.sqlite3"),
+        (
+            {"REDIS_HOST": "r", "QUEUE_CONNECTION": "database"},
+            f"db+sqlite:///{Path.cwd()}/var/relevo.sqlite3",
+        ),
+        (
+            {"REDIS_HOST": "r", "QUEUE_RESULTS": "database"},
+            f"db+sqlite:///{Path.cwd()}/var/relevo.sqlite3",
+        ),
         ({"QUEUE_RESULTS": "none"}, None),
     ],
 )
@@ -162,12 +229,27 @@ def test_results_go_where_the_jobs_are_unless_told_otherwise(environ, backend):
     assert load(**environ).result_backend == backend
 
 
-# --- wrong values ---------------------------------------------------------------------------------------------------
+# --- wrong values ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "given",
-    ["soon", "-1", "0", "0.0", "nan", "NaN", "inf", "1e3", "1_0", "\u0663\u0660", "\uff13", "30s", "1,5", "9" * 400],
+    [
+        "soon",
+        "-1",
+        "0",
+        "0.0",
+        "nan",
+        "NaN",
+        "inf",
+        "1e3",
+        "1_0",
+        "\u0663\u0660",
+        "\uff13",
+        "30s",
+        "1,5",
+        "9" * 400,
+    ],
 )
 def test_a_lease_is_a_positive_number_of_seconds_and_nothing_else(given):
     message = refusal(QUEUE_RETRY_AFTER=given)
@@ -191,16 +273,39 @@ def test_an_empty_value_is_none_at_all(name, given):
         ("QUEUE_MAX_TRIES", "0", "a whole number from 1 to 1000000, got '0'"),
         ("QUEUE_MAX_TRIES", "2.5", "a whole number from 1 to 1000000, got '2.5'"),
         ("QUEUE_MAX_TRIES", "-3", "a whole number from 1 to 1000000, got '-3'"),
-        ("QUEUE_BACKOFF", "10,,30", "numbers of seconds with commas between them, like 10,30,60, got '10,,30'"),
-        ("QUEUE_BACKOFF", "10,-1", "numbers of seconds with commas between them, like 10,30,60, got '10,-1'"),
-        ("QUEUE_BACKOFF", "10;30", "numbers of seconds with commas between them, like 10,30,60, got '10;30'"),
-        ("QUEUE_BACKOFF", "10,nan", "numbers of seconds with commas between them, like 10,30,60, got '10,nan'"),
+        (
+            "QUEUE_BACKOFF",
+            "10,,30",
+            "numbers of seconds with commas between them, like 10,30,60, got '10,,30'",
+        ),
+        (
+            "QUEUE_BACKOFF",
+            "10,-1",
+            "numbers of seconds with commas between them, like 10,30,60, got '10,-1'",
+        ),
+        (
+            "QUEUE_BACKOFF",
+            "10;30",
+            "numbers of seconds with commas between them, like 10,30,60, got '10;30'",
+        ),
+        (
+            "QUEUE_BACKOFF",
+            "10,nan",
+            "numbers of seconds with commas between them, like 10,30,60, got '10,nan'",
+        ),
         ("REDIS_PORT", "65536", "a whole number from 1 to 65535, got '65536'"),
-        ("REDIS_PORT", "tcp://10.0.0.1:6379", "a whole number from 1 to 65535, got 'tcp://10.0.0.1:6379'"),
+        (
+            "REDIS_PORT",
+            "tcp://10.0.0.1:6379",
+            "a whole number from 1 to 65535, got 'tcp://10.0.0.1:6379'",
+        ),
         ("REDIS_HOST", "redis://h", "a host name or an address, got 'redis://h'"),
         ("REDIS_HOST", "höst", "a host name or an address, got 'höst'"),
-        ("FLOWER_API_TOKENS", "ci:short",
-         "name:token with tokens of at least 32 characters, got 'ci:… with 5'"),
+        (
+            "FLOWER_API_TOKENS",
+            "ci:short",
+            "name:token with tokens of at least 32 characters, got 'ci:… with 5'",
+        ),
         ("FLOWER_PORT", "http", "a whole number from 1 to 65535, got 'http'"),
         ("QUEUE_RESULTS", "memcached", "one of database, redis, none, got 'memcached'"),
         ("FILES_DISK_ROOT", "/etc/passwd", "a folder, got '/etc/passwd'"),
@@ -221,7 +326,9 @@ def test_waits_are_a_tuple_of_numbers():
 
 def test_an_unknown_connection_is_refused_with_the_likely_name():
     message = refusal(QUEUE_CONNECTION="Redis")
-    assert message.startswith("expected QUEUE_CONNECTION to be one of sync, database, redis, sqs, high-priority, ")
+    assert message.startswith(
+        "expected QUEUE_CONNECTION to be one of sync, database, redis, sqs, high-priority, "
+    )
     assert message.endswith(", got 'Redis'; did you mean 'redis'?")
     assert refusal(QUEUE_CONNECTION="databse").endswith("got 'databse'; did you mean 'database'?")
 
@@ -240,11 +347,17 @@ def test_a_sqlite_path_that_would_end_the_url_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "expectation"),
     [
-        ("postgresql+nothing://u:secret@h/d", "DATABASE_URL names postgresql+nothing, which isn't installed"),
+        (
+            "postgresql+nothing://u:secret@h/d",
+            "DATABASE_URL names postgresql+nothing, which isn't installed",
+        ),
         ("mysql+nothing://u:secret@h/d", "pip install 'relevo[mysql]'"),
         ("oracle://u:secret@h/d", "got oracle://…"),
         ("postgresql://u:secret@h:port/d", "got postgresql://…"),
-        ("postgresql:/u:secret@h/d", "got a text without a scheme (not shown: it may hold a password)"),
+        (
+            "postgresql:/u:secret@h/d",
+            "got a text without a scheme (not shown: it may hold a password)",
+        ),
         ("secret", "got a text without a scheme (not shown: it may hold a password)"),
     ],
 )
@@ -255,13 +368,27 @@ def test_a_bad_database_url_is_refused_without_its_password(given, expectation):
 
 
 @pytest.mark.parametrize(
-    "given", ["http://:secret@h", "redis://:secret@h:port/0", "redis://:secret@h/x", "redis://:secret@h:99999",
-              "redis://[:secret@h", "redis://:secret@h/0;redis://g", "secret", "//:secret@h", "redis+socket://",
-              "sentinel://:secret@h;redis://g", "redis://:secret@h;sentinel://g", "sentinel://:secret@h;"]
-)  # fmt: skip
+    "given",
+    [
+        "http://:secret@h",
+        "redis://:secret@h:port/0",
+        "redis://:secret@h/x",
+        "redis://:secret@h:99999",
+        "redis://[:secret@h",
+        "redis://:secret@h/0;redis://g",
+        "secret",
+        "//:secret@h",
+        "redis+socket://",
+        "sentinel://:secret@h;redis://g",
+        "redis://:secret@h;sentinel://g",
+        "sentinel://:secret@h;",
+    ],
+)
 def test_a_bad_redis_url_is_refused_without_its_password(given):
     message = refusal(REDIS_URL=given)
-    assert message.startswith("expected REDIS_URL to be a redis://, rediss://, redis+socket:// or sentinel:// url, ")
+    assert message.startswith(
+        "expected REDIS_URL to be a redis://, rediss://, redis+socket:// or sentinel:// url, "
+    )
     assert "secret" not in message
 
 
@@ -275,28 +402,42 @@ def test_no_password_is_in_the_repr_nor_in_the_cause_of_an_error():
     assert "secret" not in refusal(FLOWER_BASIC_AUTH="secret")
 
 
-# --- unknown names --------------------------------------------------------------------------------------------------
+# --- unknown names --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["QUEUE_CONECTION", "REDIS_PASWORD", "RELEVO_VARDIR", "FILES_DISK_ROT", "QUEUE_"])
+@pytest.mark.parametrize(
+    "name", ["QUEUE_CONECTION", "REDIS_PASWORD", "RELEVO_VARDIR", "FILES_DISK_ROT", "QUEUE_"]
+)
 def test_an_unknown_name_with_our_prefix_is_refused_in_the_environment(name):
     message = refusal(**{name: "secret"})
-    assert message.startswith(f"expected every setting in the environment to be a known one, got {name!r}")
+    assert message.startswith(
+        f"expected every setting in the environment to be a known one, got {name!r}"
+    )
     assert "secret" not in message
 
 
 def test_the_likely_name_is_told():
-    assert refusal(QUEUE_CONECTION="x").endswith("got 'QUEUE_CONECTION'; did you mean 'QUEUE_CONNECTION'?")
+    assert refusal(QUEUE_CONECTION="x").endswith(
+        "got 'QUEUE_CONECTION'; did you mean 'QUEUE_CONNECTION'?"
+    )
 
 
 def test_what_is_not_ours_is_left_alone_in_the_environment():
-    others = {"PATH": "/bin", "FLOWER_MAX_TASKS": "9", "MYQUEUE_X": "1", "DATABASE_HOST": "h", "queue_connection": "x",
-              "REDIS_SERVICE_HOST": "10.0.0.1", "REDIS_SERVICE_PORT": "6379", "REDIS_PORT_6379_TCP": "tcp://10.0.0.1:6379",
-              "REDIS_PORT_6379_TCP_ADDR": "10.0.0.1"}  # fmt: skip
+    others = {
+        "PATH": "/bin",
+        "FLOWER_MAX_TASKS": "9",
+        "MYQUEUE_X": "1",
+        "DATABASE_HOST": "h",
+        "queue_connection": "x",
+        "REDIS_SERVICE_HOST": "10.0.0.1",
+        "REDIS_SERVICE_PORT": "6379",
+        "REDIS_PORT_6379_TCP": "tcp://10.0.0.1:6379",
+        "REDIS_PORT_6379_TCP_ADDR": "10.0.0.1",
+    }
     assert load(**others) == load()
 
 
-# --- the .env file --------------------------------------------------------------------------------------------------
+# --- the .env file --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -320,7 +461,9 @@ def test_reading_the_file_leaves_the_process_environment_alone(env_file):
     assert dict(os.environ) == before
 
 
-def test_by_default_it_is_the_process_environment_over_the_file_of_the_working_directory(tmp_path, monkeypatch):
+def test_by_default_it_is_the_process_environment_over_the_file_of_the_working_directory(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("QUEUE_MAX_TRIES=3\nQUEUE_RETRY_AFTER=7\n")
     monkeypatch.setenv("QUEUE_MAX_TRIES", "4")
@@ -336,18 +479,24 @@ def test_a_password_that_begins_with_a_dollar_is_not_taken_for_another_variable(
 @pytest.mark.parametrize("name", ["QUEUE_CONECTION", "MAIL_HOST", "STRIPE_KEY"])
 def test_any_unknown_name_in_the_file_is_refused_unless_it_is_somebody_elses(env_file, name):
     env_file.write_text(f"{name}=secret\n")
-    with pytest.raises(SettingsError, match=f"expected every setting in .*env to be a known one, got '{name}'") as bad:
+    with pytest.raises(
+        SettingsError, match=f"expected every setting in .*env to be a known one, got '{name}'"
+    ) as bad:
         config.load({}, env_file)
     assert "secret" not in str(bad.value)
     assert config.load({}, env_file, others=[name[:5] + "*"])
 
 
-@pytest.mark.parametrize("line", ["QUEUE_MAX_TRIES = 3", "secret", "  QUEUE_MAX_TRIES=3", "QUEUE-MAX=3", "=3"])
+@pytest.mark.parametrize(
+    "line", ["QUEUE_MAX_TRIES = 3", "secret", "  QUEUE_MAX_TRIES=3", "QUEUE-MAX=3", "=3"]
+)
 def test_a_line_that_is_no_setting_is_refused_by_its_number(env_file, line):
     env_file.write_text(f"# one\n{line}\n")
     with pytest.raises(SettingsError) as refused:
         config.load({}, env_file)
-    assert str(refused.value) == f"expected line 2 of {env_file} to be NAME=value or to start with #"
+    assert (
+        str(refused.value) == f"expected line 2 of {env_file} to be NAME=value or to start with #"
+    )
 
 
 def test_a_missing_file_is_an_empty_one_and_an_unreadable_one_is_an_error(env_file):
@@ -364,7 +513,7 @@ def test_a_file_saved_by_windows_is_read(env_file):
     assert config.load({}, env_file).queue_max_tries == 3
 
 
-# --- the value ------------------------------------------------------------------------------------------------------
+# --- the value ------------------------------------------------------------------------------------
 
 
 def test_settings_cannot_be_changed():
@@ -381,7 +530,7 @@ def test_settings_reach_a_spawned_process():
     assert copy.deepcopy(settings) == settings
 
 
-# --- what is written about them -------------------------------------------------------------------------------------
+# --- what is written about them -------------------------------------------------------------------
 
 
 def commented(line: str) -> bool:
@@ -389,7 +538,9 @@ def commented(line: str) -> bool:
 
 
 def test_the_example_file_has_every_setting_and_no_other():
-    names = [line[1:].partition("=")[0] for line in EXAMPLE.read_text().splitlines() if commented(line)]
+    names = [
+        line[1:].partition("=")[0] for line in EXAMPLE.read_text().splitlines() if commented(line)
+    ]
     assert sorted(names) == sorted(config.NAMES + settings.NAMES)
 
 
@@ -405,12 +556,16 @@ def test_the_values_in_the_example_file_are_good(env_file):
 
 
 def test_the_settings_page_has_every_setting_and_no_other():
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE
+    )
     assert sorted(rows) == sorted(config.NAMES + settings.NAMES)
 
 
 def test_the_settings_page_has_every_connection():
-    rows = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE
+    )
     assert tuple(rows) == config.CONNECTIONS
 
 

@@ -50,8 +50,26 @@ def test_put_replaces_and_delete_is_idempotent(disk):
     assert not disk.exists("a")
 
 
-@pytest.mark.parametrize("path", ["../out", "a/../../out", "/etc/passwd", "a/..", "..", "", " ", ".", "a\0b", "a\nb",
-                                  "..\\out", "C:\\out", None, 7, b"a"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../out",
+        "a/../../out",
+        "/etc/passwd",
+        "a/..",
+        "..",
+        "",
+        " ",
+        ".",
+        "a\0b",
+        "a\nb",
+        "..\\out",
+        "C:\\out",
+        None,
+        7,
+        b"a",
+    ],
+)
 def test_a_path_that_climbs_out_is_refused_with_the_value(disk, path):
     for act in (disk.open, disk.exists, disk.delete, disk.size, lambda path: disk.put(path, b"x")):
         with pytest.raises(DiskError, match="expected") as caught:

@@ -64,7 +64,9 @@ def test_what_is_not_there_says_so(disk):
             act("none")
 
 
-@pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b", "", " ", "a\nb", "a\\b", None, 7])
+@pytest.mark.parametrize(
+    "path", ["../out", "/etc/passwd", "a/../../b", "", " ", "a\nb", "a\\b", None, 7]
+)
 def test_a_path_that_makes_no_sense_is_refused(disk, path):
     for act in (
         disk.open,
@@ -118,7 +120,9 @@ def test_disks_by_their_names(tmp_path):
         FILES_DISK="s3",
         FILES_DISK_BUCKET="s3://key:se%2Fcret@bucket/deep/folder?region=eu-central-1&endpoint=http://h:9",
     )
-    assert settings.s3 == S3Settings("bucket", "deep/folder", "eu-central-1", "http://h:9", "key", "se/cret")
+    assert settings.s3 == S3Settings(
+        "bucket", "deep/folder", "eu-central-1", "http://h:9", "key", "se/cret"
+    )
     assert isinstance(disk_for(settings, "s3"), S3Disk)
     assert isinstance(disk_for(settings, "local"), LocalDisk)
     assert "cret" not in repr(settings)

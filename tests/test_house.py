@@ -1,4 +1,6 @@
-"""The house rules that a machine can check: what the papers say is so, and modules stay small enough to read."""
+"""The house rules that a machine can check: what the papers say is so, and modules stay small
+enough to read.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ from relevo.events import Event
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("relevo", "tasks", "app", "web")
-MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if path.stat().st_size]
+MODULES = [
+    path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.stat().st_size
+]
 
 LONGEST_MODULE = 400
 
@@ -42,7 +49,7 @@ papers = pytest.mark.parametrize("paper", PAPERS, ids=name_of)
 modules = pytest.mark.parametrize("module", MODULES, ids=name_of)
 
 
-# --- make -----------------------------------------------------------------------------------------------------------
+# --- make -----------------------------------------------------------------------------------------
 @cache
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -63,7 +70,10 @@ def test_every_target_is_phony_so_that_a_file_of_its_name_changes_nothing():
     ("python", "said"),
     [
         ("echo 'Python 3.9.6'; exit 1", "expected Python 3.11 or later, got Python 3.9.6"),
-        ('case "$2" in *ensurepip*) exit 1;; *-venv*) echo python3.12-venv;; esac', "apt-get install python3.12-venv"),
+        (
+            'case "$2" in *ensurepip*) exit 1;; *-venv*) echo python3.12-venv;; esac',
+            "apt-get install python3.12-venv",
+        ),
     ],
     ids=["an old Python", "a Debian without python3-venv"],
 )
@@ -82,11 +92,21 @@ def test_setup_never_empties_what_a_link_leads_to(tmp_path):
     assert not (checkout / ".venv").is_symlink()
 
 
-def set_up_with(python: str, folder: Path, linked: Path | None = None) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """`make setup` in a checkout whose Python is this script, and whose `.venv` may be a link. Returns how it went."""
+def set_up_with(
+    python: str, folder: Path, linked: Path | None = None
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """`make setup` in a checkout whose Python is this script, and whose `.venv` may be a link.
+    Returns how it went.
+    """
     checkout = folder / "a folder with spaces"
     (checkout / ".ci").mkdir(parents=True)
-    for name in ("Makefile", ".ci/install", "pyproject.toml", "requirements.txt", "requirements-dev.txt"):
+    for name in (
+        "Makefile",
+        ".ci/install",
+        "pyproject.toml",
+        "requirements.txt",
+        "requirements-dev.txt",
+    ):
         shutil.copy(ROOT / name, checkout / name)
     if linked:
         (checkout / ".venv").symlink_to(linked)
@@ -94,10 +114,12 @@ def set_up_with(python: str, folder: Path, linked: Path | None = None) -> tuple[
     fake.write_text(f"#!/bin/sh\n{python}\n")
     fake.chmod(0o755)
     command = ["make", "setup", f"PYTHON={fake}"]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False), checkout
+    return subprocess.run(
+        command, cwd=checkout, capture_output=True, text=True, check=False
+    ), checkout
 
 
-# --- papers ---------------------------------------------------------------------------------------------------------
+# --- papers ---------------------------------------------------------------------------------------
 @papers
 def test_every_make_target_a_paper_names_exists(paper):
     named = set(re.findall(r"(?:^|`|\$ )make ([a-z]+)", paper.read_text(), re.MULTILINE))
@@ -106,9 +128,13 @@ def test_every_make_target_a_paper_names_exists(paper):
 
 @cache
 def our_commands() -> dict[str, click.Command]:
-    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or not)."""
+    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or
+    not).
+    """
     points = project()["entry-points"]["celery.commands"]
-    return {name: EntryPoint(name, value, "celery.commands").load() for name, value in points.items()}
+    return {
+        name: EntryPoint(name, value, "celery.commands").load() for name, value in points.items()
+    }
 
 
 def leaves() -> dict[str, click.Command]:
@@ -134,7 +160,9 @@ def test_every_verb_and_option_of_our_commands_that_a_paper_shows_exists(paper):
         name = words[0] if words[0] in leaves() else " ".join(words[:2])
         assert name in leaves() or len(words) == 1 or words[1].startswith("-"), line
         if name in leaves() and not leaves()[name].ignore_unknown_options:
-            known = {option for parameter in leaves()[name].params for option in parameter.opts} | {"--help"}
+            known = {option for parameter in leaves()[name].params for option in parameter.opts} | {
+                "--help"
+            }
             assert {word for word in words if word.startswith("--")} <= known, line
 
 
@@ -143,23 +171,40 @@ def test_every_command_and_every_option_of_it_is_documented():
     missing = []
     for name, command in leaves().items():
         rows = "\n".join(row for row in page.splitlines() if f"`{name}" in row or f"{name} " in row)
-        options = [max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)]
-        missing += [f"{name} {option}" for option in ["", *options] if not rows or option not in rows]
+        options = [
+            max(each.opts, key=len) for each in command.params if isinstance(each, click.Option)
+        ]
+        missing += [
+            f"{name} {option}" for option in ["", *options] if not rows or option not in rows
+        ]
     assert missing == []
 
 
 def test_every_command_says_what_it_does():
-    helps = {name: [command.help, *(each.help for each in command.params if isinstance(each, click.Option))]
-             for name, command in leaves().items()}  # fmt: skip
+    helps = {
+        name: [
+            command.help,
+            *(each.help for each in command.params if isinstance(each, click.Option)),
+        ]
+        for name, command in leaves().items()
+    }
     assert [name for name, texts in helps.items() if not all(texts)] == []
 
 
 def test_every_error_is_documented_and_no_other():
-    raised = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
-    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    raised = {
+        name
+        for name, each in vars(errors).items()
+        if isinstance(each, type) and issubclass(each, Exception)
+    }
+    rows = re.findall(
+        r"^\| `(\w+)` \|([^|]*)\|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE
+    )
     assert {name for name, _ in rows} == raised
     for name, also in rows:
-        assert set(re.findall(r"\w+", also)) <= {each.__name__ for each in getattr(errors, name).__mro__}, name
+        assert set(re.findall(r"\w+", also)) <= {
+            each.__name__ for each in getattr(errors, name).__mro__
+        }, name
 
 
 def test_every_event_is_documented():
@@ -182,10 +227,14 @@ def test_every_file_a_paper_names_exists(paper):
 
 
 def test_every_promise_names_a_test_that_is_there():
-    rows = re.findall(r"^\| (?!fault|-).* \| (.*) \|$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?!fault|-).* \| (.*) \|$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE
+    )
     proofs = [re.findall(r"`(tests/\S+\.py)::(test_\w+)`", row) for row in rows]
     assert all(proofs)
-    assert [name for row in proofs for file, name in row if f"def {name}(" not in text_of(ROOT / file)] == []
+    assert [
+        name for row in proofs for file, name in row if f"def {name}(" not in text_of(ROOT / file)
+    ] == []
 
 
 def test_every_page_of_docs_is_linked_from_the_readme():
@@ -198,7 +247,7 @@ def test_the_changelog_has_the_version_that_is_installed():
     assert project()["version"] == relevo.__version__
 
 
-# --- pins -----------------------------------------------------------------------------------------------------------
+# --- pins -----------------------------------------------------------------------------------------
 @cache
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -206,29 +255,40 @@ def project() -> dict:
 
 def pins() -> dict[str, Requirement]:
     """The lines of both requirements files that name a package."""
-    lines = [line.partition("#")[0].strip() for name in ("requirements.txt", "requirements-dev.txt")
-             for line in (ROOT / name).read_text().splitlines()]  # fmt: skip
+    lines = [
+        line.partition("#")[0].strip()
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (ROOT / name).read_text().splitlines()
+    ]
     found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return {requirement.name.lower(): requirement for requirement in found}
 
 
 def test_every_requirement_is_pinned_to_one_version():
-    assert [str(pin) for pin in pins().values() if [spec.operator for spec in pin.specifier] != ["=="]] == []
+    assert [
+        str(pin) for pin in pins().values() if [spec.operator for spec in pin.specifier] != ["=="]
+    ] == []
 
 
 def test_every_pin_lies_in_the_range_that_the_package_asks_for():
     asked = [Requirement(line) for line in project()["dependencies"]]
-    asked += [Requirement(line) for extra in project()["optional-dependencies"].values() for line in extra]
+    asked += [
+        Requirement(line) for extra in project()["optional-dependencies"].values() for line in extra
+    ]
     for requirement in asked:
         (version,) = (spec.version for spec in pins()[requirement.name.lower()].specifier)
         assert requirement.specifier.contains(version), f"expected {requirement}, got {version}"
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 def our_files() -> list[Path]:
     found = []
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info"))]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info"))
+        ]
         found += [Path(folder, name) for name in files if name != ".git"]
     return found
 
@@ -242,7 +302,9 @@ def text_of(path: Path) -> str:
 
 def test_no_file_names_a_path_or_a_host_of_somebodys_machine():
     private = re.compile(f"{MACHINE_PATHS}|{PRIVATE_HOSTS}")
-    found = {name_of(path): hit[0] for path in our_files() if (hit := private.search(text_of(path)))}
+    found = {
+        name_of(path): hit[0] for path in our_files() if (hit := private.search(text_of(path)))
+    }
     assert found == {}
 
 

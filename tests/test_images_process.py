@@ -35,7 +35,9 @@ def disk(tmp_path, new_database, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
     monkeypatch.setenv("FILES_DISK_ROOT", str(tmp_path / "files"))
-    monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(tasks.app.settings, storage=tmp_path / "files"))
+    monkeypatch.setattr(
+        tasks.app, "settings", dataclasses.replace(tasks.app.settings, storage=tmp_path / "files")
+    )
     _settings.cache_clear()
     yield LocalDisk(tmp_path / "files")
     _settings.cache_clear()
@@ -49,7 +51,14 @@ def stored(disk, data, path="uploads/cat.jpg"):
         user = db.scalars(select(User)).first() or User(name="Ada", email="ada@example.com")
         db.add(user)
         db.flush()
-        file = File(user_id=user.id, disk="local", path=path, original_name="cat.jpg", mime="image/jpeg", size=1)
+        file = File(
+            user_id=user.id,
+            disk="local",
+            path=path,
+            original_name="cat.jpg",
+            mime="image/jpeg",
+            size=1,
+        )
         db.add(file)
         db.flush()
         return file.id
@@ -83,14 +92,23 @@ def check(disk, file_id, names=("large", "medium", "thumbnail")):
             assert image.size == (version.width, version.height)
         assert disk.size(version.path) == version.bytes
         assert max(version.width, version.height) == version.options["edge"]
-    there = {f"versions/{file_id}/{entry.name}" for entry in (disk.root / "versions" / str(file_id)).iterdir()}
+    there = {
+        f"versions/{file_id}/{entry.name}"
+        for entry in (disk.root / "versions" / str(file_id)).iterdir()
+    }
     assert there == {version.path for version in versions(file_id).values()}
 
 
 def test_the_task_is_what_parity_asks_for():
     options = images.process.options
-    assert (options.queue, options.tries, options.timeout, list(options.backoff), options.max_exceptions,
-            options.retry_until) == ("default", 3, 300, [10, 30, 60], 2, 600)
+    assert (
+        options.queue,
+        options.tries,
+        options.timeout,
+        list(options.backoff),
+        options.max_exceptions,
+        options.retry_until,
+    ) == ("default", 3, 300, [10, 30, 60], 2, 600)
     assert images.process.time_limit == 300
     assert images.tags_of(7, user_id=3) == ["image-processing", "file:7", "user:3"]
 
@@ -135,7 +153,10 @@ def test_runs_at_the_same_time_leave_rows_that_fit_the_files(disk, picture):
     file_id = stored(disk, picture)
     results = []
     asked = [{"thumbnail": 100 + n, "large": 900 + n} for n in range(4)]
-    threads = [threading.Thread(target=lambda s=sizes: results.append(run(file_id, s).state)) for sizes in asked]
+    threads = [
+        threading.Thread(target=lambda s=sizes: results.append(run(file_id, s).state))
+        for sizes in asked
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -144,16 +165,22 @@ def test_runs_at_the_same_time_leave_rows_that_fit_the_files(disk, picture):
     check(disk, file_id, ["large", "thumbnail"])
 
 
-@pytest.mark.parametrize("where", ["between two sizes", "while a file is written", "before the commit"])
+@pytest.mark.parametrize(
+    "where", ["between two sizes", "while a file is written", "before the commit"]
+)
 def test_a_run_that_is_killed_half_way_and_run_again_ends_right(disk, picture, where, tmp_path):
     file_id = stored(disk, picture)
     settings = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = starting.run("-c", KILLED, str(file_id), where, environ=settings, folder=tmp_path, modules=APPLICATION)
+    killed = starting.run(
+        "-c", KILLED, str(file_id), where, environ=settings, folder=tmp_path, modules=APPLICATION
+    )
     assert killed.returncode == -signal.SIGKILL
     assert row(file_id).processed_at is None
     assert set(versions(file_id)) == ({"large"} if where == "between two sizes" else set())
     assert run(file_id).state == "SUCCESS"
-    for part in (disk.root / "versions" / str(file_id)).glob(".*.part"):  # what cleanup.temporary_files is for
+    for part in (disk.root / "versions" / str(file_id)).glob(
+        ".*.part"
+    ):  # what cleanup.temporary_files is for
         part.unlink()
     check(disk, file_id)
     assert row(file_id).processed_at
@@ -178,13 +205,16 @@ images.process.apply((file_id,))
 
 def test_progress_is_told_for_each_size(disk, picture, monkeypatch):
     told = []
-    monkeypatch.setattr(images.process, "progress", lambda done, total: told.append((done, total, len(versions(1)))))
+    monkeypatch.setattr(
+        images.process, "progress", lambda done, total: told.append((done, total, len(versions(1))))
+    )
     assert stored(disk, picture) == 1
     run(1).get()
     assert told == [(1, 3, 1), (2, 3, 2), (3, 3, 3)]
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------------------------
+# -- what goes wrong
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -205,15 +235,28 @@ def test_what_is_no_image_is_skipped_and_the_row_says_so(disk, attempts):
     assert versions(file_id) == {}
 
 
-@pytest.mark.parametrize(("data", "path", "says", "kind"), [
-    (None, "gone.jpg", "there is no file 'gone.jpg'", DiskError),
-    (None, "../secret.jpg", "expected a relative path inside the disk, got '../secret.jpg'", DiskError),
-    (None, "/etc/passwd", "expected a relative path", DiskError),
-    (None, "", "expected the path of a file, got ''", DiskError),
-    (None, "uploads", "got the folder 'uploads'", DiskError),
-    (saved(scene()).getvalue()[:3000], "cut.jpg", "damaged or cut short", ImageError),
-    (saved(Image.new("1", (20_000, 20_000)), "PNG").getvalue(), "bomb.png", "unpacks to too many pixels", ImageError),
-])
+@pytest.mark.parametrize(
+    ("data", "path", "says", "kind"),
+    [
+        (None, "gone.jpg", "there is no file 'gone.jpg'", DiskError),
+        (
+            None,
+            "../secret.jpg",
+            "expected a relative path inside the disk, got '../secret.jpg'",
+            DiskError,
+        ),
+        (None, "/etc/passwd", "expected a relative path", DiskError),
+        (None, "", "expected the path of a file, got ''", DiskError),
+        (None, "uploads", "got the folder 'uploads'", DiskError),
+        (saved(scene()).getvalue()[:3000], "cut.jpg", "damaged or cut short", ImageError),
+        (
+            saved(Image.new("1", (20_000, 20_000)), "PNG").getvalue(),
+            "bomb.png",
+            "unpacks to too many pixels",
+            ImageError,
+        ),
+    ],
+)
 def test_what_would_be_the_same_next_time_fails_at_once(disk, attempts, data, path, says, kind):
     (disk.root / "uploads").mkdir(parents=True)
     file_id = stored(disk, data, path)
@@ -284,7 +327,9 @@ def test_after_the_second_exception_the_row_says_how_it_ended(disk, picture, att
 def test_a_database_that_is_away_for_a_moment_is_tried_again(disk, picture, attempts, monkeypatch):
     file_id = stored(disk, picture)
     locked, troubles = images._locked, [OperationalError("SELECT", {}, Exception("gone away"))]
-    monkeypatch.setattr(images, "_locked", lambda *args: locked(*args) if not troubles else raised(troubles.pop()))
+    monkeypatch.setattr(
+        images, "_locked", lambda *args: locked(*args) if not troubles else raised(troubles.pop())
+    )
     assert run(file_id).state == "SUCCESS"
     assert len(attempts) == 2
 
@@ -293,19 +338,27 @@ def raised(error):
     raise error
 
 
-def test_a_row_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_is_named(disk, attempts):
+def test_a_row_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_is_named(
+    disk, attempts
+):
     stored(disk, None)
     result = run(99)
     assert (result.state, len(attempts)) == ("FAILURE", 2)
     assert "there is no file 99" in str(result.result)
 
 
-@pytest.mark.parametrize(("error", "says"), [
-    (TimeLimitExceeded(300), "it took longer than 300 seconds"),
-    (WorkerLostError("The worker process was killed."), "WorkerLostError: The worker process was killed."),
-    (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
-    (ValueError("first line\nsecond line"), "ValueError: first line"),
-])
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeLimitExceeded(300), "it took longer than 300 seconds"),
+        (
+            WorkerLostError("The worker process was killed."),
+            "WorkerLostError: The worker process was killed.",
+        ),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (ValueError("first line\nsecond line"), "ValueError: first line"),
+    ],
+)
 def test_the_row_has_the_final_error_in_one_line(disk, error, says):
     file_id = stored(disk, None)
     for args, kwargs in [((file_id,), {}), ((), {"file_id": file_id})]:

@@ -16,14 +16,17 @@ from tests.test_config import load
 
 
 class Inbox:
-    """What a server got; `answer` is what it says to a recipient, or to a mail's data when it begins with `data`."""
+    """What a server got; `answer` is what it says to a recipient, or to a mail's data when it
+    begins with `data`.
+    """
 
     answer = "250 OK"
 
     def __init__(self):
         self.mails = []
 
-    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802 - aiosmtpd's name
+    # - aiosmtpd's name
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802
         if self.answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return self.answer
@@ -65,7 +68,17 @@ def templates(tmp_path):
 
 
 def test_a_mail_arrives_with_text_and_html(settings, inbox):
-    send(settings, Message("ada@example.com", "Grüße 🎉", "plain\n", "<p>rich</p>", id="job-7", name="Ada, Countess"))
+    send(
+        settings,
+        Message(
+            "ada@example.com",
+            "Grüße 🎉",
+            "plain\n",
+            "<p>rich</p>",
+            id="job-7",
+            name="Ada, Countess",
+        ),
+    )
     (mail,) = inbox.mails
     assert (mail["Subject"], mail["From"], mail["Message-ID"]) == (
         "Grüße 🎉",
@@ -104,9 +117,13 @@ def test_what_is_no_subject_is_refused_at_once(subject):
         Message("ada@example.com", subject, "text")
 
 
-@pytest.mark.parametrize("words", ["=?utf-8?q?A=0D=0ABcc:_all@example.com?=", "=?utf-8?b?QQ0KQmNjOiB4QHkub3Jn?="])
+@pytest.mark.parametrize(
+    "words", ["=?utf-8?q?A=0D=0ABcc:_all@example.com?=", "=?utf-8?b?QQ0KQmNjOiB4QHkub3Jn?="]
+)
 def test_what_an_encoded_word_hides_is_no_header(settings, inbox, words):
-    """Its letters are printable; what Python makes of them was a line of its own, in a subject that a user chose."""
+    """Its letters are printable; what Python makes of them was a line of its own, in a subject that
+    a user chose.
+    """
     send(settings, Message("ada@example.com", f"Hello {words}", "text", name=words))
     (mail,) = inbox.mails
     assert mail["Bcc"] is None
@@ -163,7 +180,10 @@ def test_a_template_that_is_not_there_or_lacks_something_is_a_mail_error(templat
     ("url", "expected"),
     [
         ("smtp://localhost", ("localhost", 25, "none", None, None)),
-        ("smtp://u:p%40ss@mail.example.com:587", ("mail.example.com", 587, "starttls", "u", "p@ss")),
+        (
+            "smtp://u:p%40ss@mail.example.com:587",
+            ("mail.example.com", 587, "starttls", "u", "p@ss"),
+        ),
         ("smtps://mail.example.com", ("mail.example.com", 465, "tls", None, None)),
         ("smtp://h?tls=starttls", ("h", 587, "starttls", None, None)),
         ("smtp://h:587?tls=none", ("h", 587, "none", None, None)),
@@ -176,7 +196,14 @@ def test_the_url_of_a_mail_server(url, expected):
 
 @pytest.mark.parametrize(
     "url",
-    ["mail.example.com", "http://u:secret@h", "smtp://", "smtp://h:secret", "smtp://h?tsl=none", "smtp://h?tls=maybe"],
+    [
+        "mail.example.com",
+        "http://u:secret@h",
+        "smtp://",
+        "smtp://h:secret",
+        "smtp://h?tsl=none",
+        "smtp://h?tls=maybe",
+    ],
 )
 def test_a_bad_url_stops_the_start_and_shows_no_password(url):
     with pytest.raises(SettingsError, match="MAIL_URL") as refused:

@@ -48,10 +48,14 @@ def shape(engine):
     told = {}
     for table in Base.metadata.tables:
         told[table] = {
-            "columns": [{**column, "type": str(column["type"])} for column in looking.get_columns(table)],
+            "columns": [
+                {**column, "type": str(column["type"])} for column in looking.get_columns(table)
+            ],
             "primary": looking.get_pk_constraint(table),
-            **{kind: sorted(map(repr, getattr(looking, f"get_{kind}")(table)))
-               for kind in ("indexes", "unique_constraints", "foreign_keys", "check_constraints")},
+            **{
+                kind: sorted(map(repr, getattr(looking, f"get_{kind}")(table)))
+                for kind in ("indexes", "unique_constraints", "foreign_keys", "check_constraints")
+            },
         }
     return told
 
@@ -74,8 +78,17 @@ def test_what_is_stored_comes_back_as_it_was(migrated):
         user = User(name="Zoë", email="zoe@example.com", created_at=moment)
         db.add(user)
         db.flush()
-        db.add(File(user_id=user.id, disk="local", path="a/b", original_name="Überraschung 🎉.jpg", mime="image/jpeg",
-                    size=5_000_000_000, processed_at=moment))
+        db.add(
+            File(
+                user_id=user.id,
+                disk="local",
+                path="a/b",
+                original_name="Überraschung 🎉.jpg",
+                mime="image/jpeg",
+                size=5_000_000_000,
+                processed_at=moment,
+            )
+        )
     with session(migrated) as db:
         file = db.scalars(select(File)).one()
         assert file.processed_at == moment
@@ -89,15 +102,27 @@ def filed(url, **others):
         user = User(name="A", email="a@example.com")
         db.add(user)
         db.flush()
-        file = File(user_id=user.id, disk="local", path="a", original_name="a", mime="x/y", size=1, **others)
+        file = File(
+            user_id=user.id, disk="local", path="a", original_name="a", mime="x/y", size=1, **others
+        )
         db.add(file)
         db.flush()
         return file.id
 
 
 def version(file_id, **others):
-    return FileVersion(**{"file_id": file_id, "name": "large", "path": "p", "width": 1, "height": 1, "bytes": 1,
-                          "options": {"edge": 1}, **others})
+    return FileVersion(
+        **{
+            "file_id": file_id,
+            "name": "large",
+            "path": "p",
+            "width": 1,
+            "height": 1,
+            "bytes": 1,
+            "options": {"edge": 1},
+            **others,
+        }
+    )
 
 
 def test_the_database_itself_refuses_what_must_not_be(migrated):
@@ -105,14 +130,18 @@ def test_the_database_itself_refuses_what_must_not_be(migrated):
     with session(migrated) as db:
         db.add(version(file_id))
     refused = [
-        version(file_id), version(file_id, name="x", width=0), version(file_id + 999, name="y"),
+        version(file_id),
+        version(file_id, name="x", width=0),
+        version(file_id + 999, name="y"),
         User(name="B", email="a@example.com"),
         File(user_id=file_id + 999, disk="local", path="a", original_name="a", mime="x/y", size=1),
     ]
     for row in refused:
         with session(migrated) as db:
             db.add(row)
-            with pytest.raises(DBAPIError, match=r"(?i)constraint|duplicate"):  # MariaDB's is no IntegrityError
+            with pytest.raises(
+                DBAPIError, match=r"(?i)constraint|duplicate"
+            ):  # MariaDB's is no IntegrityError
                 db.flush()
             db.rollback()
 
@@ -160,12 +189,20 @@ def test_sqlite_makes_its_tables_at_first_use_and_a_server_says_what_to_do(url):
 
 
 def test_processes_that_use_a_new_sqlite_file_at_once_all_find_the_tables(tmp_path):
-    program = ("import sys; from app.models import User, session\n"
-               "with session() as db: db.add(User(name='x', email=sys.argv[1]))")
-    settings = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3", "PYTHONPATH": str(ROOT)}
+    program = (
+        "import sys; from app.models import User, session\n"
+        "with session() as db: db.add(User(name='x', email=sys.argv[1]))"
+    )
+    settings = {
+        **os.environ,
+        "DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3",
+        "PYTHONPATH": str(ROOT),
+    }
     with (tmp_path / "log").open("wb") as log:
-        started = [start("-c", program, f"{n}@example.com", environ=settings, output=log, folder=tmp_path)
-                   for n in range(4)]  # fmt: skip
+        started = [
+            start("-c", program, f"{n}@example.com", environ=settings, output=log, folder=tmp_path)
+            for n in range(4)
+        ]
     assert [process.wait(LONG) for process in started] == [0] * 4
     with session(f"sqlite:///{tmp_path}/new.sqlite3") as db:
         assert len(db.scalars(select(User)).all()) == 4
@@ -174,7 +211,9 @@ def test_processes_that_use_a_new_sqlite_file_at_once_all_find_the_tables(tmp_pa
 def test_the_alembic_command_finds_the_database_of_the_settings(tmp_path):
     settings = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/var/app.sqlite3"}
     alembic = ["-m", "alembic", "-c", str(ROOT / "alembic.ini")]
-    upgraded, checked = (run(*alembic, *words, environ=settings, folder=tmp_path)
-                         for words in (["upgrade", "head"], ["check"]))  # fmt: skip
+    upgraded, checked = (
+        run(*alembic, *words, environ=settings, folder=tmp_path)
+        for words in (["upgrade", "head"], ["check"])
+    )
     assert (upgraded.returncode, checked.returncode) == (0, 0), upgraded.stderr + checked.stderr
     assert "No new upgrade operations" in checked.stdout

@@ -12,7 +12,18 @@ from relevo import config
 from relevo.app import create_app
 
 # Five of more and less urgency, and one for each kind of work that must not wait for another.
-QUEUES = {"critical", "high", "default", "low", "long", "transactional", "marketing", "exports", "imports", "webhooks"}
+QUEUES = {
+    "critical",
+    "high",
+    "default",
+    "low",
+    "long",
+    "transactional",
+    "marketing",
+    "exports",
+    "imports",
+    "webhooks",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +82,26 @@ def test_every_route_leads_to_a_declared_queue():
 
 
 def test_the_queue_of_every_connection_is_declared():
-    assert {connection.queue for connection in config.load({}, env_file=None).connections.values()} <= QUEUES
+    assert {
+        connection.queue for connection in config.load({}, env_file=None).connections.values()
+    } <= QUEUES
 
 
 def test_every_task_of_the_application_is_routed_and_named_after_its_module():
     from tasks import app as application  # noqa: PLC0415  it reads the settings of this machine
 
     application.loader.import_default_modules()
-    ours = {name: task for name, task in application.tasks.items() if task.__module__.startswith("tasks.")}
+    ours = {
+        name: task
+        for name, task in application.tasks.items()
+        if task.__module__.startswith("tasks.")
+    }
     assert "cleanup.temporary_files" in ours
     for name, task in ours.items():
         assert name.partition(".")[0] == task.__module__.split(".")[1]
-        assert application.amqp.router.lookup_route(name, options={}) is not None, f"{name} has no route"
+        assert application.amqp.router.lookup_route(name, options={}) is not None, (
+            f"{name} has no route"
+        )
 
 
 def test_what_is_scheduled_exists_and_goes_to_a_declared_queue():
@@ -96,8 +115,9 @@ def test_what_is_scheduled_exists_and_goes_to_a_declared_queue():
 
 def test_celery_knows_every_setting_of_the_application():
     settings = {
-        name for name, value in vars(celeryconfig).items()
+        name
+        for name, value in vars(celeryconfig).items()
         if name.islower() and not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }  # fmt: skip
+    }
     assert settings
     assert settings <= SETTING_KEYS

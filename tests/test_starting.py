@@ -1,4 +1,6 @@
-"""A program that the starter forks is what a fresh Python would be: each is asked the same, and answers the same."""
+"""A program that the starter forks is what a fresh Python would be: each is asked the same, and
+answers the same.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,17 @@ ENDS = {
 
 
 def fresh(*arguments, environ, folder):
-    return subprocess.run([sys.executable, *arguments], env=environ, cwd=folder, stdin=subprocess.DEVNULL, text=True,
-                          capture_output=True, start_new_session=True, check=False,
-                          preexec_fn=answer_signals)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environ,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        capture_output=True,
+        start_new_session=True,
+        check=False,
+        preexec_fn=answer_signals,
+    )
 
 
 @pytest.fixture
@@ -47,12 +57,16 @@ def environ():
 
 def test_it_knows_of_nothing_but_what_it_was_given(environ, tmp_path):
     asked = {"environ": {**environ, "PYTHONDONTWRITEBYTECODE": "1"}, "folder": tmp_path}
-    assert run("-c", ABOUT, "a", "b", **asked).stdout == fresh("-c", ABOUT, "a", "b", **asked).stdout
+    assert (
+        run("-c", ABOUT, "a", "b", **asked).stdout == fresh("-c", ABOUT, "a", "b", **asked).stdout
+    )
 
 
 def test_a_module_is_run_from_the_folder(environ, tmp_path):
     (tmp_path / "about.py").write_text(ABOUT)
-    said, expected = (ask("-m", "about", "a", environ=environ, folder=tmp_path) for ask in (run, fresh))
+    said, expected = (
+        ask("-m", "about", "a", environ=environ, folder=tmp_path) for ask in (run, fresh)
+    )
     assert (said.stdout, said.stderr) == (expected.stdout, expected.stderr)
 
 
@@ -77,7 +91,9 @@ def test_it_is_signalled_and_waited_for_like_a_popen(environ, tmp_path):
 def test_many_run_side_by_side_and_each_tells_its_own_end(environ, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         code = "import sys; sys.exit(int(sys.argv[1]))"
-        started = [start("-c", code, str(number), environ=environ, output=log) for number in range(8)]
+        started = [
+            start("-c", code, str(number), environ=environ, output=log) for number in range(8)
+        ]
     assert [process.wait(LONG) for process in started] == list(range(8))
 
 

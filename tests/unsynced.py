@@ -1,7 +1,7 @@
 """SQLite without fsync, in every process that imports this: none of our tests cuts the power.
 
-A process that is killed loses nothing that it has written; a commit that waits for a busy disk is most of what a test
-waits for. (The servers of the tests are told the same, see `servers.py`.)
+A process that is killed loses nothing that it has written; a commit that waits for a busy disk is
+most of what a test waits for. (The servers of the tests are told the same, see `servers.py`.)
 """
 
 from __future__ import annotations

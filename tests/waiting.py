@@ -1,4 +1,6 @@
-"""How a test waits: it looks until a condition holds, and fails with what is known when it doesn't come."""
+"""How a test waits: it looks until a condition holds, and fails with what is known when it doesn't
+come.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Seconds: far more than a slow machine that does much else needs, since only a failing test waits so long.
+# Seconds: far more than a slow machine that does much else needs, since only a failing test waits
+# so long.
 WITHIN = 90.0
-# Seconds for what is waited for without looks (an end, an answer): a machine may stand still for a part of them.
+# Seconds for what is waited for without looks (an end, an answer): a machine may stand still for a
+# part of them.
 LONG = 300.0
-# Seconds between two looks, and the most that one may count for: a machine that stands still lets nobody work.
+# Seconds between two looks, and the most that one may count for: a machine that stands still lets
+# nobody work.
 EVERY, MOST = 0.02, 0.2
 
 
-def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str, *, within: float = WITHIN) -> Any:
+def eventually(
+    question: Callable[[], Any], otherwise: Callable[[], str] = str, *, within: float = WITHIN
+) -> Any:
     """The first true answer; fails when none came in time, with what `otherwise` says."""
     waited, before = 0.0, time.monotonic()
     while not (answer := question()):
@@ -35,7 +42,9 @@ def eventually(question: Callable[[], Any], otherwise: Callable[[], str] = str, 
 
 
 def stacks(pid: int, log: Path) -> str:
-    """The log of a worker that hangs, with the stacks of its threads: Celery writes them when it gets SIGUSR1."""
+    """The log of a worker that hangs, with the stacks of its threads: Celery writes them when it
+    gets SIGUSR1.
+    """
     before = log.stat().st_size
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)

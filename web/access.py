@@ -1,7 +1,8 @@
 """Who is asking: a bearer token, what it may do, and how often.
 
-Tokens are kept as SHA-256 (they are random, so no slow hash is needed), shown once, and end. A password is kept as
-Argon2. Each token, and each address without one, has so many requests a minute (`counting.py`).
+Tokens are kept as SHA-256 (they are random, so no slow hash is needed), shown once, and end. A
+password is kept as Argon2. Each token, and each address without one, has so many requests a minute
+(`counting.py`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,21 @@ from app.models.base import now
 from relevo import clock
 from web import counting, once
 
-ABILITIES = ("cases", "events", "exports", "files", "imports", "notifications", "orders", "queues", "reports", "stores",
-             "tokens", "users", "webhooks")  # fmt: skip
+ABILITIES = (
+    "cases",
+    "events",
+    "exports",
+    "files",
+    "imports",
+    "notifications",
+    "orders",
+    "queues",
+    "reports",
+    "stores",
+    "tokens",
+    "users",
+    "webhooks",
+)
 EVERYTHING = "*"
 PREFIX = "rlv_"
 #: Logins of one address a minute.
@@ -51,15 +65,20 @@ class Caller:
 
 
 #: Made once: to make it for each request took longer than the database did.
-_FOUND = (select(User.id, User.admin, Token.id.label("token"), Token.abilities).join(Token, Token.user_id == User.id)
-          .where(Token.hash == bindparam("hash"), Token.expires_at > bindparam("moment")))  # fmt: skip
+_FOUND = (
+    select(User.id, User.admin, Token.id.label("token"), Token.abilities)
+    .join(Token, Token.user_id == User.id)
+    .where(Token.hash == bindparam("hash"), Token.expires_at > bindparam("moment"))
+)
 
 
 def hashed(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
-def caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Caller:
+def caller(
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Caller:
     """Whoever is asking. 401 without a token that is good, 429 when it asks too often."""
     if given is None:
         counted(f"address:{address(request)}", settings.application().requests_a_minute)
@@ -98,7 +117,8 @@ def able(ability: str) -> Callable[..., Caller]:
 def administrator(ability: str) -> Callable[..., Caller]:
     """A dependency: the caller, who is an administrator, with a token of this ability."""
 
-    def allowed(asking: Caller = Depends(able(ability))) -> Caller:  # noqa: B008 - `ability` is no global name
+    # - `ability` is no global name
+    def allowed(asking: Caller = Depends(able(ability))) -> Caller:  # noqa: B008
         if not asking.admin:
             raise HTTPException(403, "this is for administrators")
         return asking
@@ -109,8 +129,13 @@ def administrator(ability: str) -> Callable[..., Caller]:
 def new_token(user_id: int, name: str, abilities: list[str], days: int) -> tuple[str, Token]:
     """A token, which is nowhere else than in the answer, and its row."""
     token = PREFIX + secrets.token_urlsafe(32)
-    row = Token(user_id=user_id, name=name, hash=hashed(token), abilities=abilities,
-                expires_at=now() + timedelta(days=days))  # fmt: skip
+    row = Token(
+        user_id=user_id,
+        name=name,
+        hash=hashed(token),
+        abilities=abilities,
+        expires_at=now() + timedelta(days=days),
+    )
     with session() as db:
         db.add(row)
     return token, row
@@ -151,7 +176,9 @@ def _unknown(detail: str) -> HTTPException:
 
 
 def own(db: Any, model: type, number: int, asking: Caller) -> Any:
-    """A row that is the caller's. 404 when there is none, 403 when it is another's (an administrator may see all)."""
+    """A row that is the caller's. 404 when there is none, 403 when it is another's (an
+    administrator may see all).
+    """
     row = db.get(model, number)
     if row is None:
         raise HTTPException(404, f"there is no {model.__name__.lower()} {number}")

@@ -12,14 +12,23 @@ from web import problems
 from web.routes import ALL
 
 TITLE = "Relevo"
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def create() -> FastAPI:
     """The API, ready to be served."""
-    api = FastAPI(title=TITLE, version="0.1.0", docs_url="/docs", redoc_url=None,
-                  description="Upload pictures, ask for reports, import users, send webhooks; nobody waits.",
-                  responses=problems.RESPONSES)  # fmt: skip
+    api = FastAPI(
+        title=TITLE,
+        version="0.1.0",
+        docs_url="/docs",
+        redoc_url=None,
+        description="Upload pictures, ask for reports, import users, send webhooks; nobody waits.",
+        responses=problems.RESPONSES,
+    )
     problems.install(api)
     for router in ALL:
         api.include_router(router)
@@ -30,7 +39,9 @@ def create() -> FastAPI:
 
 
 class WithHeaders:
-    """Puts `_HEADERS` on every answer that doesn't have them. (As `@api.middleware` it took 1 ms of CPU a request.)"""
+    """Puts `_HEADERS` on every answer that doesn't have them. (As `@api.middleware` it took 1 ms of
+    CPU a request.)
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

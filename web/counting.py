@@ -1,10 +1,13 @@
-"""How often somebody (a token, an address) asks in a minute: counted here, and in the database for all processes.
+"""How often somebody (a token, an address) asks in a minute: counted here, and in the database for
+all processes.
 
-    a request -> one more here, and what the others had when they were last looked at -> the number to be judged
-    a thread, once a second, as long as anybody asks: what came here is written, what the others have is read
+    a request -> one more here, and what the others had when they were last looked at -> the number
+    to be judged a thread, once a second, as long as anybody asks: what came here is written, what
+    the others have is read
 
-So no request waits for a write: on SQLite each would wait for the one lock, and GETs too. Several processes may let the
-requests of a second more through than are allowed; one that dies takes those of its last second with it.
+So no request waits for a write: on SQLite each would wait for the one lock, and GETs too. Several
+processes may let the requests of a second more through than are allowed; one that dies takes those
+of its last second with it.
 """
 
 from __future__ import annotations
@@ -62,12 +65,20 @@ def count(subject: str, minute: int) -> int:
 
 
 def flush() -> bool:
-    """Write what was counted here, and look at what others have. Returns whether there was anything."""
+    """Write what was counted here, and look at what others have. Returns whether there was
+    anything.
+    """
     with _flushing:
         with _lock:
-            due = [(key, kept, kept.here) for key, kept in _counts.items() if kept.here > kept.written]
+            due = [
+                (key, kept, kept.here) for key, kept in _counts.items() if kept.here > kept.written
+            ]
             newest = max((key[2] for key in _counts), default=0)
-            for key in [key for key, kept in _counts.items() if key[2] < newest - 1 and kept.here == kept.written]:
+            for key in [
+                key
+                for key, kept in _counts.items()
+                if key[2] < newest - 1 and kept.here == kept.written
+            ]:
                 del _counts[key]
         for (url, subject, minute), kept, here in due:
             kept.others = _written(url, subject, minute, here - kept.written) - here
@@ -102,7 +113,9 @@ def _written(url: str, subject: str, minute: int, more: int) -> int:
     mine = RequestCount.subject == subject, RequestCount.minute == minute
     try:
         with own_session(url) as db:
-            found = db.execute(update(RequestCount).where(*mine).values(requests=RequestCount.requests + more))
+            found = db.execute(
+                update(RequestCount).where(*mine).values(requests=RequestCount.requests + more)
+            )
             if not found.rowcount:
                 db.add(RequestCount(subject=subject, minute=minute, requests=more))
                 return more

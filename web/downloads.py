@@ -1,7 +1,9 @@
-"""Files of a disk as answers: a piece at a time, from where a download broke off, always to be saved.
+"""Files of a disk as answers: a piece at a time, from where a download broke off, always to be
+saved.
 
-A whole file is 200, one range of it 206, a range beyond its end 416 (RFC 9110). Several ranges, or a range of what has
-changed meanwhile (`If-Range`), get the whole file. What a user uploaded is not to be run in our name.
+A whole file is 200, one range of it 206, a range beyond its end 416 (RFC 9110). Several ranges, or
+a range of what has changed meanwhile (`If-Range`), get the whole file. What a user uploaded is not
+to be run in our name.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from tasks import storage
 
 CHUNK = 256 * 1024
 #: What a download may answer besides, for OpenAPI.
-PARTS: dict[int | str, dict[str, Any]] = {206: {"description": "A part of the file"},
-                                          416: {"description": "There is no such part"}}  # fmt: skip
+PARTS: dict[int | str, dict[str, Any]] = {
+    206: {"description": "A part of the file"},
+    416: {"description": "There is no such part"},
+}
 #: So many bytes have their digits looked at: nothing is larger than that.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -37,17 +41,25 @@ def streamed(request: Request, disk: str, path: str, name: str | None = None) ->
     except DiskError as error:
         raise HTTPException(400, str(error)) from error
     except OSError as error:
-        raise HTTPException(503, "the disk can't be reached just now; try again", {"Retry-After": "5"}) from error
+        raise HTTPException(
+            503, "the disk can't be reached just now; try again", {"Retry-After": "5"}
+        ) from error
     size = file.seek(0, io.SEEK_END)
     shown = quote(name or path.rpartition("/")[2], safe="")
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{shown}", "Accept-Ranges": "bytes",
-               "ETag": etag(file, size)}  # fmt: skip
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{shown}",
+        "Accept-Ranges": "bytes",
+        "ETag": etag(file, size),
+    }
     try:
         part = wanted(request, size, headers["ETag"])
     except ValueError as error:
         file.close()
-        raise HTTPException(416, f"expected a range of the file's {size:,} bytes",
-                            {"Content-Range": f"bytes */{size}"}) from error  # fmt: skip
+        raise HTTPException(
+            416,
+            f"expected a range of the file's {size:,} bytes",
+            {"Content-Range": f"bytes */{size}"},
+        ) from error
     first, length = part or (0, size)
     headers["Content-Length"] = str(length)
     if part is not None:
@@ -56,11 +68,15 @@ def streamed(request: Request, disk: str, path: str, name: str | None = None) ->
     if request.method == "HEAD":
         file.close()
         return Response(None, status, headers, "application/octet-stream")
-    return StreamingResponse(_pieces(file, first, length), status, headers, "application/octet-stream")
+    return StreamingResponse(
+        _pieces(file, first, length), status, headers, "application/octet-stream"
+    )
 
 
 def wanted(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """The first byte that is asked for, and how many; None: all of them. Raises ValueError for a range there isn't."""
+    """The first byte that is asked for, and how many; None: all of them. Raises ValueError for a
+    range there isn't.
+    """
     if request.headers.get("if-range", tag) != tag:
         return None
     found = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
@@ -79,7 +95,9 @@ def wanted(request: Request, size: int, tag: str) -> tuple[int, int] | None:
 
 
 def etag(file: BinaryIO, size: int) -> str:
-    """What differs when the file does: its size, and its first and last bytes (it is written as a whole)."""
+    """What differs when the file does: its size, and its first and last bytes (it is written as a
+    whole).
+    """
     file.seek(0)
     told = hashlib.sha256(f"{size}\n".encode() + file.read(CHUNK))
     file.seek(max(size - CHUNK, 0))

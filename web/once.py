@@ -1,11 +1,13 @@
-"""A POST with an Idempotency-Key is done once: the same request again gets the same answer, and nothing is done.
+"""A POST with an Idempotency-Key is done once: the same request again gets the same answer, and
+nothing is done.
 
     begin -> the key's row -> what the route writes, and its jobs -> the answer into the key's row -> commit
     again: the answer            again, before the first has ended: it waits for it (409 after `PATIENCE`)
     the same key, another request: 422
 
-All of it is one transaction (`app.models.together`), so a process that dies at any moment has left everything, the
-answer too, or nothing. An answer is kept for a day. Errors aren't: nothing of the request is there, the key is free.
+All of it is one transaction (`app.models.together`), so a process that dies at any moment has left
+everything, the answer too, or nothing. An answer is kept for a day. Errors aren't: nothing of the
+request is there, the key is free.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from app.models import Answer, Unit, own_session, together
 from relevo.database import errors
 
 LONGEST_KEY = 64
-#: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the memory with.
+#: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the
+#: memory with.
 LARGEST = 1024 * 1024
 LONGEST_ANSWER = 60_000
-#: Seconds that a second request waits for the first on PostgreSQL (on MySQL and MariaDB innodb_lock_wait_timeout).
+#: Seconds that a second request waits for the first on PostgreSQL (on MySQL and MariaDB
+#: innodb_lock_wait_timeout).
 PATIENCE = 5
 _OK = 300
 UNDER_WAY = "the first request with this Idempotency-Key is under way"
@@ -64,15 +68,17 @@ class OnceRoute(APIRoute):
             if key is None:
                 return await handle(reading.request)
             if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
-                raise HTTPException(422, f"expected Idempotency-Key to be 1 to {LONGEST_KEY} characters")
+                raise HTTPException(
+                    422, f"expected Idempotency-Key to be 1 to {LONGEST_KEY} characters"
+                )
             return await Once(key, reading).answer(handle)
 
         return once
 
 
 class Reading:
-    """What is read of a request: hashed, and no more than so many bytes. What was asked, its url and body, has a
-    mark.
+    """What is read of a request: hashed, and no more than so many bytes. What was asked, its url
+    and body, has a mark.
     """
 
     def __init__(self, request: Request, most: int | None) -> None:
@@ -113,7 +119,9 @@ class Once:
             answer = error.response
         finally:
             _now.reset(token)
-            with CancelScope(shield=True):  # a lock that nobody gives back would be worse than a late end
+            with CancelScope(
+                shield=True
+            ):  # a lock that nobody gives back would be worse than a late end
                 await run_in_threadpool(self.unit.undo)
         return answer
 
@@ -124,7 +132,9 @@ class Once:
                 raise AnsweredError(self._again(row))
 
     def _begun(self, db: Session) -> None:
-        """The request's transaction begins: with the key's row. Who has the same key waits for this one's end."""
+        """The request's transaction begins: with the key's row. Who has the same key waits for this
+        one's end.
+        """
         if self.user_id is None:  # nobody's request is kept
             return
         if db.get_bind().dialect.name == "postgresql":
@@ -144,17 +154,23 @@ class Once:
     def _taken(self, db: Session) -> Exception:
         row = self._found(db)
         if row is None:
-            return HTTPException(409, "the first request with this Idempotency-Key has just failed; try again")
+            return HTTPException(
+                409, "the first request with this Idempotency-Key has just failed; try again"
+            )
         return AnsweredError(self._again(row))
 
     def _found(self, db: Session) -> Answer | None:
-        return db.scalars(select(Answer).filter_by(user_id=self.user_id, key=self.key)).one_or_none()
+        return db.scalars(
+            select(Answer).filter_by(user_id=self.user_id, key=self.key)
+        ).one_or_none()
 
     def _again(self, row: Answer) -> Response:
         """What was answered, once more."""
         if row.fingerprint != self.reading.mark:
             raise HTTPException(422, "this Idempotency-Key was used for another request")
-        if row.status is None:  # written by an older version of this program, which wrote the answer later
+        if (
+            row.status is None
+        ):  # written by an older version of this program, which wrote the answer later
             raise HTTPException(409, UNDER_WAY)
         body = json.dumps(json.loads(row.body or "null"))
         return Response(body, row.status, {"Idempotency-Replayed": "true"}, "application/json")

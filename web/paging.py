@@ -1,4 +1,6 @@
-"""Lists, a page at a time: `?limit=50&after=<the last id>`; `next` is the `after` of the next page, null at the end."""
+"""Lists, a page at a time: `?limit=50&after=<the last id>`; `next` is the `after` of the next page,
+null at the end.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ class Page(BaseModel):
     next: int | None
 
 
-def page(query: Select[Any], model: Any, limit: int, after: int | None, fields: tuple[str, ...]) -> Page:
+def page(
+    query: Select[Any], model: Any, limit: int, after: int | None, fields: tuple[str, ...]
+) -> Page:
     """A page of `model`'s rows, with these fields."""
     if after is not None:
         query = query.where(model.id > after)

@@ -1,5 +1,5 @@
-"""Every error as a problem document (RFC 9457): `{"type", "title", "status", "detail"}`, with `errors` by field for
-a 422.
+"""Every error as a problem document (RFC 9457): `{"type", "title", "status", "detail"}`, with
+`errors` by field for a 422.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def install(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _unfit(_request: Request, error: RequestValidationError) -> JSONResponse:
-        fields = [{"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
-                  for one in error.errors()]  # fmt: skip
+        fields = [
+            {"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
+            for one in error.errors()
+        ]
         return told(422, f"{len(fields)} of the fields don't fit", errors=fields)
 
     @api.exception_handler(ClientDisconnect)
@@ -77,6 +79,9 @@ async def _broken(_request: Request, _error: Exception) -> JSONResponse:
 
 #: What every route may answer besides, for OpenAPI.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {MEDIA: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    status: {
+        "model": Problem,
+        "content": {MEDIA: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
     for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
 }

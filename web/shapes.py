@@ -1,4 +1,6 @@
-"""What the API is given, and what it answers, by the names of their fields. A field that nobody knows is an error."""
+"""What the API is given, and what it answers, by the names of their fields. A field that nobody
+knows is an error.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,16 @@ def _datable(moment: datetime) -> datetime:
 
 Id = Annotated[int, Field(ge=1, le=BIGGEST)]
 Printable = AfterValidator(_printable)
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), Printable]
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), Printable
+]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_storable)]
 Ability = Literal[(EVERYTHING, *ABILITIES)]  # type: ignore[valid-type]
 SizeName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
 Edge = Annotated[int, Field(ge=1, le=8192)]
-Sizes = Annotated[dict[SizeName, Edge], Field(min_length=1, max_length=20, examples=[{"thumbnail": 150}])]
+Sizes = Annotated[
+    dict[SizeName, Edge], Field(min_length=1, max_length=20, examples=[{"thumbnail": 150}])
+]
 
 
 class Given(BaseModel):
@@ -53,17 +59,26 @@ def example(**said: Any) -> ConfigDict:
 
 
 class Login(Given):
-    model_config = example(email="ada@example.com", password="correct horse battery", abilities=["files"], days=7)  # noqa: S106 - for the documentation
+    model_config = example(
+        # - for the documentation
+        email="ada@example.com",
+        password="correct horse battery",  # noqa: S106
+        abilities=["files"],
+        days=7,
+    )
 
     email: EmailStr
     password: Annotated[str, Field(min_length=1, max_length=1000)]
     name: Line = "api"
-    abilities: Annotated[list[Ability], Field(min_length=1, max_length=len(ABILITIES))] = [EVERYTHING]
+    abilities: Annotated[list[Ability], Field(min_length=1, max_length=len(ABILITIES))] = [
+        EVERYTHING
+    ]
     days: Annotated[int, Field(ge=1, le=365)] = 30
 
 
 class NewUser(Given):
-    model_config = example(name="Zoë", email="zoe@example.com", password="long enough, really")  # noqa: S106 - for the documentation
+    # - for the documentation
+    model_config = example(name="Zoë", email="zoe@example.com", password="long enough, really")  # noqa: S106
 
     name: Line
     email: EmailStr
@@ -102,7 +117,9 @@ class FileBatchGiven(Given):
 class NewCase(Given):
     model_config = example(number="AZ 7/24")
 
-    number: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), Printable]
+    number: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), Printable
+    ]
 
 
 class NewStore(Given):
@@ -120,7 +137,9 @@ class OrderLineGiven(Given):
 
 
 class NewOrder(Given):
-    model_config = example(store_id=1, lines=[{"product_id": 1, "quantity": 2}], shipping="Ada\n1 Main Street")
+    model_config = example(
+        store_id=1, lines=[{"product_id": 1, "quantity": 2}], shipping="Ada\n1 Main Street"
+    )
 
     store_id: Id
     lines: Annotated[list[OrderLineGiven], Field(min_length=1, max_length=100)]

@@ -1,4 +1,5 @@
-"""python -m web.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an installation.
+"""python -m web.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an
+installation.
 
 The token is printed once, and nowhere else. A user who is there gets another token.
 """
@@ -26,7 +27,9 @@ def make(name: str, address: str, admin: bool, days: int, password: str | None) 
     except ValueError as error:
         raise click.BadParameter(str(error).partition("\n")[0]) from error
     with session() as db:
-        user = db.scalars(select(User).filter_by(email=address)).one_or_none() or User(name=name, email=address)
+        user = db.scalars(select(User).filter_by(email=address)).one_or_none() or User(
+            name=name, email=address
+        )
         user.admin = admin or bool(user.admin)
         user.password = access.password_hash(password) if password else user.password
         db.add(user)

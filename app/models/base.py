@@ -1,4 +1,6 @@
-"""What every model shares: the names of its constraints, and a moment that comes back as it was stored."""
+"""What every model shares: the names of its constraints, and a moment that comes back as it was
+stored.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,24 @@ from sqlalchemy.types import TypeDecorator
 
 from relevo import clock
 
-# Names for what databases name differently, so that a migration can speak of a constraint on all of them.
-NAMES = {"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s",
-         "ck": "ck_%(table_name)s_%(constraint_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s",
-         "pk": "pk_%(table_name)s"}  # fmt: skip
+# Names for what databases name differently, so that a migration can speak of a constraint on all of
+# them.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 # MariaDB's own default holds no emoji before version 11; file names do.
 UTF8 = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware datetime in UTC, to the microsecond; SQLite and MySQL would drop the zone, MySQL the fraction too."""
+    """An aware datetime in UTC, to the microsecond; SQLite and MySQL would drop the zone, MySQL the
+    fraction too.
+    """
 
     impl = DateTime
     cache_ok = True
@@ -32,11 +41,15 @@ class Moment(TypeDecorator[datetime]):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the contract's
+    # - the contract's
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return value and clock.utc(clock.instant(value))
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the contract's
-        return value and (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+    # - the contract's
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value and (
+            value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        )
 
 
 class Base(DeclarativeBase):

@@ -1,4 +1,5 @@
-"""What a distributor sells, and the copy of it that each store has: `store_*` rows name the row they were made from.
+"""What a distributor sells, and the copy of it that each store has: `store_*` rows name the row
+they were made from.
 
 One copy of each source in a store: the unique keys say so, whoever copies, and however often.
 """
@@ -37,12 +38,15 @@ class Product(Base):
     __tablename__ = "products"
     __table_args__ = (
         UniqueConstraint("distributor_id", "sku"),
-        CheckConstraint("price >= 0 AND stock >= 0", name="amounts"), UTF8,
-    )  # fmt: skip
+        CheckConstraint("price >= 0 AND stock >= 0", name="amounts"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     distributor_id: Mapped[int] = mapped_column(ForeignKey("distributors.id", ondelete="CASCADE"))
-    category_id: Mapped[int | None] = mapped_column(ForeignKey("categories.id", ondelete="SET NULL"), index=True)
+    category_id: Mapped[int | None] = mapped_column(
+        ForeignKey("categories.id", ondelete="SET NULL"), index=True
+    )
     sku: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(255))
     price: Mapped[int]
@@ -63,14 +67,18 @@ class Variant(Base):
 
 
 class Store(Base):
-    """`copied_to` is the id of the last product copied; `copied_at` when all were, `error` why they could not be."""
+    """`copied_to` is the id of the last product copied; `copied_at` when all were, `error` why they
+    could not be.
+    """
 
     __tablename__ = "stores"
     __table_args__ = (UTF8,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    distributor_id: Mapped[int] = mapped_column(ForeignKey("distributors.id", ondelete="CASCADE"), index=True)
+    distributor_id: Mapped[int] = mapped_column(
+        ForeignKey("distributors.id", ondelete="CASCADE"), index=True
+    )
     name: Mapped[str] = mapped_column(String(255))
     copied_to: Mapped[int] = mapped_column(default=0)
     copied: Mapped[int] = mapped_column(default=0)
@@ -93,13 +101,16 @@ class StoreProduct(Base):
     __tablename__ = "store_products"
     __table_args__ = (
         UniqueConstraint("store_id", "product_id"),
-        CheckConstraint("price >= 0 AND stock >= 0", name="amounts"), UTF8,
-    )  # fmt: skip
+        CheckConstraint("price >= 0 AND stock >= 0", name="amounts"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     store_id: Mapped[int] = mapped_column(ForeignKey("stores.id", ondelete="CASCADE"))
     product_id: Mapped[int] = mapped_column(ForeignKey("products.id", ondelete="CASCADE"))
-    store_category_id: Mapped[int | None] = mapped_column(ForeignKey("store_categories.id", ondelete="SET NULL"))
+    store_category_id: Mapped[int | None] = mapped_column(
+        ForeignKey("store_categories.id", ondelete="SET NULL")
+    )
     sku: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(255))
     price: Mapped[int]
@@ -111,7 +122,9 @@ class StoreVariant(Base):
     __table_args__ = (UniqueConstraint("store_product_id", "variant_id"), UTF8)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    store_product_id: Mapped[int] = mapped_column(ForeignKey("store_products.id", ondelete="CASCADE"))
+    store_product_id: Mapped[int] = mapped_column(
+        ForeignKey("store_products.id", ondelete="CASCADE")
+    )
     variant_id: Mapped[int] = mapped_column(ForeignKey("variants.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(255))
     extra: Mapped[int]

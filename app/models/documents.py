@@ -1,4 +1,6 @@
-"""What is made in the background for a user to fetch: reports and exports. And what a user brings: imports."""
+"""What is made in the background for a user to fetch: reports and exports. And what a user brings:
+imports.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class Export(Document, Base):
 
 
 class Import(Base):
-    """A CSV of users. `chunks` is None until it was split; `good` and `bad` count rows when it has ended."""
+    """A CSV of users. `chunks` is None until it was split; `good` and `bad` count rows when it has
+    ended.
+    """
 
     __tablename__ = "imports"
     __table_args__ = (CheckConstraint(STATES, name="state"), UTF8)
@@ -77,7 +81,9 @@ class Import(Base):
 
 
 class ImportRow(Base):
-    """What became of one row of an import: `error` is None for a good one. The first row below the heading is 1."""
+    """What became of one row of an import: `error` is None for a good one. The first row below the
+    heading is 1.
+    """
 
     __tablename__ = "import_rows"
     __table_args__ = (UniqueConstraint("import_id", "number"), UTF8)

@@ -29,13 +29,19 @@ class Event(Base):
 
 
 class Attendee(Base):
-    """`ticket` is given when the event is processed; those who come after its capacity wait (`waiting`)."""
+    """`ticket` is given when the event is processed; those who come after its capacity wait
+    (`waiting`).
+    """
 
     __tablename__ = "attendees"
     __table_args__ = (
-        UniqueConstraint("event_id", "email"), UniqueConstraint("ticket"),
-        CheckConstraint("state IN ('registered', 'confirmed', 'waiting', 'cancelled')", name="state"), UTF8,
-    )  # fmt: skip
+        UniqueConstraint("event_id", "email"),
+        UniqueConstraint("ticket"),
+        CheckConstraint(
+            "state IN ('registered', 'confirmed', 'waiting', 'cancelled')", name="state"
+        ),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     event_id: Mapped[int] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))

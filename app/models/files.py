@@ -1,6 +1,7 @@
 """A user's file on a disk, and the versions made of it.
 
-`processed_at` and `error` say how its last processing ended: the one, the other, or neither before the first.
+`processed_at` and `error` say how its last processing ended: the one, the other, or neither before
+the first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class File(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     versions: Mapped[list[FileVersion]] = relationship(
-        back_populates="file", cascade="all, delete-orphan", passive_deletes=True, order_by=lambda: FileVersion.name
+        back_populates="file",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by=lambda: FileVersion.name,
     )
 
 
@@ -50,7 +54,9 @@ class FileBatch(Base):
 
 
 class FileVersion(Base):
-    """One size of a picture. `options` is what it was made with: the edge asked for, the kind of file, the quality."""
+    """One size of a picture. `options` is what it was made with: the edge asked for, the kind of
+    file, the quality.
+    """
 
     __tablename__ = "file_versions"
     __table_args__ = (

@@ -11,7 +11,8 @@ from app.models.base import UTF8, Base, now
 
 
 class Mail(Base):
-    """`taken_at` is when it got its place among its user's mails of the hour; it keeps it over its attempts.
+    """`taken_at` is when it got its place among its user's mails of the hour; it keeps it over its
+    attempts.
 
     `job_id` makes it one row per mail, whoever delivers the job again.
     """
@@ -19,8 +20,9 @@ class Mail(Base):
     __tablename__ = "mails"
     __table_args__ = (
         CheckConstraint("state IN ('pending', 'sent', 'failed')", name="state"),
-        Index("ix_mails_user_id", "user_id", "taken_at"), UTF8,
-    )  # fmt: skip
+        Index("ix_mails_user_id", "user_id", "taken_at"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))

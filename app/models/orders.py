@@ -1,4 +1,6 @@
-"""Orders of a store's products. Each step of an order has a column for the moment it was done, once."""
+"""Orders of a store's products. Each step of an order has a column for the moment it was done,
+once.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from app.models.base import UTF8, Base, now
 
 
 class Order(Base):
-    """`total` is in cents. `payment` is the provider's reference, or `invoice` where there is no provider: known before
-    money moves. With `failed_at`, whether it was taken is asked there; what was has gone back at `refunded_at`.
+    """`total` is in cents. `payment` is the provider's reference, or `invoice` where there is no
+    provider: known before money moves. With `failed_at`, whether it was taken is asked there; what
+    was has gone back at `refunded_at`.
     """
 
     __tablename__ = "orders"
@@ -43,11 +46,14 @@ class OrderLine(Base):
     __tablename__ = "order_lines"
     __table_args__ = (
         UniqueConstraint("order_id", "store_product_id"),
-        CheckConstraint("quantity > 0 AND price >= 0", name="amounts"), UTF8,
-    )  # fmt: skip
+        CheckConstraint("quantity > 0 AND price >= 0", name="amounts"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id", ondelete="CASCADE"))
-    store_product_id: Mapped[int] = mapped_column(ForeignKey("store_products.id", ondelete="CASCADE"), index=True)
+    store_product_id: Mapped[int] = mapped_column(
+        ForeignKey("store_products.id", ondelete="CASCADE"), index=True
+    )
     quantity: Mapped[int]
     price: Mapped[int]

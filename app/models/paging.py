@@ -1,4 +1,6 @@
-"""Rows of a query page by page, each in a transaction of its own: a long read holds no lock and little memory."""
+"""Rows of a query page by page, each in a transaction of its own: a long read holds no lock and
+little memory.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ PAGE = 1000
 
 
 def paged(query: Select[Any], key: ColumnElement[int] | Any, page: int = PAGE) -> Iterator[Any]:
-    """All rows of `query`, whose first column is the unique `key`, in its order. Rows that come meanwhile may be
-    seen.
+    """All rows of `query`, whose first column is the unique `key`, in its order. Rows that come
+    meanwhile may be seen.
     """
     after = None
     while True:

@@ -1,4 +1,6 @@
-"""What the API remembers of requests: answers to be given again, and how many there were of each token."""
+"""What the API remembers of requests: answers to be given again, and how many there were of each
+token.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from app.models.base import UTF8, Base, now
 
 
 class Answer(Base):
-    """The answer to a POST with an Idempotency-Key. `status` is None while the first request is being worked on.
+    """The answer to a POST with an Idempotency-Key. `status` is None while the first request is
+    being worked on.
 
     `fingerprint` is the hash of what was asked: the same key with another request is an error.
     """
@@ -32,7 +35,11 @@ class RequestCount(Base):
     """How many requests somebody (a token, an address) made in a minute, counted from the epoch."""
 
     __tablename__ = "request_counts"
-    __table_args__ = (UniqueConstraint("subject", "minute"), CheckConstraint("requests > 0", name="requests"), UTF8)
+    __table_args__ = (
+        UniqueConstraint("subject", "minute"),
+        CheckConstraint("requests > 0", name="requests"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(String(80))

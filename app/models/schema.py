@@ -1,4 +1,6 @@
-"""The tables as Alembic makes them. A SQLite file gets them at its first use; a server by `alembic upgrade head`."""
+"""The tables as Alembic makes them. A SQLite file gets them at its first use; a server by `alembic
+upgrade head`.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,24 @@ def require(engine: Engine) -> None:
         return
     if not is_newest(engine):
         if engine.dialect.name != "sqlite":
-            raise SchemaError("the application's tables are missing or of another version; run `alembic upgrade head`")
+            raise SchemaError(
+                "the application's tables are missing or of another version; run `alembic upgrade head`"
+            )
         upgrade(engine)
     _seen.add(key)
 
 
 def is_newest(engine: Engine) -> bool:
-    with engine.connect().execution_options(**{ALONE: True}) as connection:  # no write lock just to look
+    with engine.connect().execution_options(
+        **{ALONE: True}
+    ) as connection:  # no write lock just to look
         return MigrationContext.configure(connection).get_current_revision() == _newest()
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest version; safe beside other processes on SQLite, whose lock the first one holds."""
+    """Bring the tables to the newest version; safe beside other processes on SQLite, whose lock the
+    first one holds.
+    """
     with engine.begin() as connection:
         command.upgrade(_config(connection), "head")
 

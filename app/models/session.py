@@ -1,7 +1,9 @@
-"""`with session() as db:` — one transaction: committed at the end of the block, undone when the block raises.
+"""`with session() as db:` — one transaction: committed at the end of the block, undone when the
+block raises.
 
-Within `together(unit)` there is one transaction for all such blocks, which the unit commits in the end: each block is a
-savepoint of it. So what a request writes in several steps is there as a whole, or not at all.
+Within `together(unit)` there is one transaction for all such blocks, which the unit commits in the
+end: each block is a savepoint of it. So what a request writes in several steps is there as a whole,
+or not at all.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ _unit: ContextVar[Unit | None] = ContextVar("unit", default=None)
 
 @contextlib.contextmanager
 def session(url: str | None = None) -> Iterator[Session]:
-    """A session on the database of DATABASE_URL, or of `url`; the tables are there (or a SchemaError says what to do).
+    """A session on the database of DATABASE_URL, or of `url`; the tables are there (or a
+    SchemaError says what to do).
 
-    On SQLite the transaction holds the one write lock from the start: don't mail or compute inside it, and dispatch
-    with it (`session=db`) or after it.
+    On SQLite the transaction holds the one write lock from the start: don't mail or compute inside
+    it, and dispatch with it (`session=db`) or after it.
     """
     unit = _unit.get()
     with own_session(url) if unit is None or url else unit.block() as db:
@@ -35,21 +38,27 @@ def session(url: str | None = None) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def own_session(url: str | None = None) -> Iterator[Session]:
-    """The same, and never a part of another transaction. On SQLite nobody may be in one that is under way."""
+    """The same, and never a part of another transaction. On SQLite nobody may be in one that is
+    under way.
+    """
     with _new(url) as opened, opened.begin():
         yield opened
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[Connection]:
-    """A connection for a statement that reads: on SQLite it takes no lock, on a server it is one round trip."""
+    """A connection for a statement that reads: on SQLite it takes no lock, on a server it is one
+    round trip.
+    """
     with _engine(None).execution_options(**{ALONE: True}).connect() as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """`undo` is called when the block raises, or when the transaction it is a part of comes to nothing."""
+    """`undo` is called when the block raises, or when the transaction it is a part of comes to
+    nothing.
+    """
     unit = _unit.get()
     try:
         yield
@@ -63,7 +72,9 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
 
 
 class Unit:
-    """One transaction for several blocks. It is begun by the first of them, and then `begun` is called."""
+    """One transaction for several blocks. It is begun by the first of them, and then `begun` is
+    called.
+    """
 
     def __init__(self, begun: Callable[[Session], None]) -> None:
         self.undos: list[Callable[[], None]] = []
@@ -95,7 +106,9 @@ class Unit:
 
 @contextlib.contextmanager
 def together(unit: Unit) -> Iterator[None]:
-    """Whatever asks for a session within the block, in this thread or one that is started from it, is a part of it."""
+    """Whatever asks for a session within the block, in this thread or one that is started from it,
+    is a part of it.
+    """
     token = _unit.set(unit)
     try:
         yield

@@ -25,7 +25,9 @@ class User(Base):
 
 
 class Token(Base):
-    """`hash` is the SHA-256 of the token, which was shown once. `abilities` is what it may do; `*` is everything."""
+    """`hash` is the SHA-256 of the token, which was shown once. `abilities` is what it may do; `*`
+    is everything.
+    """
 
     __tablename__ = "tokens"
     __table_args__ = (UTF8,)

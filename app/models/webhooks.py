@@ -11,10 +11,15 @@ from app.models.base import UTF8, Base, now
 
 
 class Webhook(Base):
-    """A message for a url. `pending_key` is the hash of user, url and body until it has ended: one at a time."""
+    """A message for a url. `pending_key` is the hash of user, url and body until it has ended: one
+    at a time.
+    """
 
     __tablename__ = "webhooks"
-    __table_args__ = (CheckConstraint("state IN ('pending', 'completed', 'failed')", name="state"), UTF8)
+    __table_args__ = (
+        CheckConstraint("state IN ('pending', 'completed', 'failed')", name="state"),
+        UTF8,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -35,7 +40,9 @@ class Delivery(Base):
     __table_args__ = (UTF8,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    webhook_id: Mapped[int] = mapped_column(
+        ForeignKey("webhooks.id", ondelete="CASCADE"), index=True
+    )
     attempt: Mapped[int]
     status: Mapped[int | None]
     answer: Mapped[str | None] = mapped_column(Text)

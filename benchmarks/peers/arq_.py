@@ -14,7 +14,12 @@ from benchmarks.peers import marks
 
 _loop = asyncio.new_event_loop()
 asyncio.set_event_loop(_loop)
-WORKERS = {"arq, 100 at once": [str(Path(sys.executable).with_name("arq")), "benchmarks.peers.arq_.WorkerSettings"]}
+WORKERS = {
+    "arq, 100 at once": [
+        str(Path(sys.executable).with_name("arq")),
+        "benchmarks.peers.arq_.WorkerSettings",
+    ]
+}
 
 
 async def tick(_context: dict) -> None:

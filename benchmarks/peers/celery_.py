@@ -11,13 +11,19 @@ from benchmarks.peers import marks
 
 app = Celery("stock", broker=marks.url())
 app.conf.update(
-    task_acks_late=True, worker_prefetch_multiplier=1, task_ignore_result=True, worker_send_task_events=False
+    task_acks_late=True,
+    worker_prefetch_multiplier=1,
+    task_ignore_result=True,
+    worker_send_task_events=False,
 )
 _worker = [
     sys.executable, "-m", "celery", "-A", "benchmarks.peers.celery_", "worker", "-l", "error",
     "--without-gossip", "--without-mingle",
 ]  # fmt: skip
-WORKERS = {"celery, prefork 2": [*_worker, "-c", "2"], "celery, threads 10": [*_worker, "-P", "threads", "-c", "10"]}
+WORKERS = {
+    "celery, prefork 2": [*_worker, "-c", "2"],
+    "celery, threads 10": [*_worker, "-P", "threads", "-c", "10"],
+}
 
 
 @app.task(name="tick")

@@ -13,7 +13,16 @@ from benchmarks.peers import marks
 huey = RedisHuey("bench", url=marks.url(), results=False)
 _consumer = str(Path(sys.executable).with_name("huey_consumer"))
 WORKERS = {
-    "huey, 2 processes": [sys.executable, _consumer, "benchmarks.peers.huey_.huey", "-w", "2", "-k", "process", "-q"],
+    "huey, 2 processes": [
+        sys.executable,
+        _consumer,
+        "benchmarks.peers.huey_.huey",
+        "-w",
+        "2",
+        "-k",
+        "process",
+        "-q",
+    ],
 }
 
 

@@ -9,10 +9,24 @@ from benchmarks.peers import marks
 from relevo.app import create_app
 from relevo.config import load
 
-app = create_app("bench", settings=load({"QUEUE_CONNECTION": "redis", "REDIS_URL": marks.url()}, env_file=None))
+app = create_app(
+    "bench", settings=load({"QUEUE_CONNECTION": "redis", "REDIS_URL": marks.url()}, env_file=None)
+)
 app.conf.task_ignore_result = True
-_worker = [sys.executable, "-m", "celery", "-A", "benchmarks.peers.relevo_", "worker", "-l", "error"]
-WORKERS = {"relevo, prefork 2": [*_worker, "-c", "2"], "relevo, threads 10": [*_worker, "-P", "threads", "-c", "10"]}
+_worker = [
+    sys.executable,
+    "-m",
+    "celery",
+    "-A",
+    "benchmarks.peers.relevo_",
+    "worker",
+    "-l",
+    "error",
+]
+WORKERS = {
+    "relevo, prefork 2": [*_worker, "-c", "2"],
+    "relevo, threads 10": [*_worker, "-P", "threads", "-c", "10"],
+}
 
 
 @app.task(name="tick")

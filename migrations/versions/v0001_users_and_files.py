@@ -42,8 +42,12 @@ def _create_files() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_files"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_files_user_id", ondelete="CASCADE"),
-        sa.CheckConstraint("processed_at IS NULL OR error IS NULL", name=op.f("ck_files_one_ending")),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_files_user_id", ondelete="CASCADE"
+        ),
+        sa.CheckConstraint(
+            "processed_at IS NULL OR error IS NULL", name=op.f("ck_files_one_ending")
+        ),
         sa.CheckConstraint("size >= 0", name=op.f("ck_files_size")),
         **UTF8,
     )
@@ -63,9 +67,13 @@ def _create_versions() -> None:
         sa.Column("options", sa.JSON, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_file_versions"),
-        sa.ForeignKeyConstraint(["file_id"], ["files.id"], name="fk_file_versions_file_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["file_id"], ["files.id"], name="fk_file_versions_file_id", ondelete="CASCADE"
+        ),
         sa.UniqueConstraint("file_id", "name", name="uq_file_versions_file_id"),
-        sa.CheckConstraint("width > 0 AND height > 0 AND bytes > 0", name=op.f("ck_file_versions_not_empty")),
+        sa.CheckConstraint(
+            "width > 0 AND height > 0 AND bytes > 0", name=op.f("ck_file_versions_not_empty")
+        ),
         **UTF8,
     )
 

@@ -15,7 +15,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("users", sa.Column("password", sa.String(255), nullable=True))
-    op.add_column("users", sa.Column("admin", sa.Boolean, server_default=sa.false(), nullable=False))
+    op.add_column(
+        "users", sa.Column("admin", sa.Boolean, server_default=sa.false(), nullable=False)
+    )
     _create_tokens()
     _create_answers()
     _create_request_counts()
@@ -31,7 +33,9 @@ def _create_tokens() -> None:
         sa.Column("abilities", sa.JSON, nullable=False),
         sa.Column("expires_at", Moment, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tokens_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_tokens_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
         sa.UniqueConstraint("hash", name="uq_tokens_hash"),
         **UTF8,
@@ -49,7 +53,9 @@ def _create_answers() -> None:
         sa.Column("status", sa.Integer, nullable=True),
         sa.Column("body", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_answers_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_answers_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_answers"),
         sa.UniqueConstraint("user_id", "key", name="uq_answers_user_id"),
         **UTF8,

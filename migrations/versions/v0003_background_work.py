@@ -42,8 +42,13 @@ def _create_reports() -> None:
         sa.Column("expires_at", Moment, nullable=True),
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name=op.f("ck_reports_state")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_reports_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'completed', 'failed', 'cancelled')",
+            name=op.f("ck_reports_state"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_reports_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_reports"),
         **UTF8,
     )
@@ -64,7 +69,9 @@ def _create_events() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.CheckConstraint("capacity > 0", name=op.f("ck_events_capacity")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_events_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_events_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
         **UTF8,
     )
@@ -81,9 +88,13 @@ def _create_attendees() -> None:
         sa.Column("state", sa.String(10), nullable=False),
         sa.Column("ticket", sa.String(40), nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.CheckConstraint("state IN ('registered', 'confirmed', 'waiting', 'cancelled')",
-            name=op.f("ck_attendees_state")),
-        sa.ForeignKeyConstraint(["event_id"], ["events.id"], name="fk_attendees_event_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "state IN ('registered', 'confirmed', 'waiting', 'cancelled')",
+            name=op.f("ck_attendees_state"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["event_id"], ["events.id"], name="fk_attendees_event_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_attendees"),
         sa.UniqueConstraint("event_id", "email", name="uq_attendees_event_id"),
         sa.UniqueConstraint("ticket", name="uq_attendees_ticket"),
@@ -107,9 +118,16 @@ def _create_exports() -> None:
         sa.Column("expires_at", Moment, nullable=True),
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name=op.f("ck_exports_state")),
-        sa.ForeignKeyConstraint(["event_id"], ["events.id"], name="fk_exports_event_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_exports_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'completed', 'failed', 'cancelled')",
+            name=op.f("ck_exports_state"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["event_id"], ["events.id"], name="fk_exports_event_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_exports_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_exports"),
         **UTF8,
     )
@@ -134,8 +152,13 @@ def _create_imports() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.CheckConstraint("state IN ('pending', 'completed', 'failed', 'cancelled')", name=op.f("ck_imports_state")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_imports_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'completed', 'failed', 'cancelled')",
+            name=op.f("ck_imports_state"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_imports_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_imports"),
         **UTF8,
     )
@@ -150,7 +173,9 @@ def _create_import_rows() -> None:
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("email", sa.String(254), nullable=True),
         sa.Column("error", sa.String(1000), nullable=True),
-        sa.ForeignKeyConstraint(["import_id"], ["imports.id"], name="fk_import_rows_import_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["import_id"], ["imports.id"], name="fk_import_rows_import_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_import_rows"),
         sa.UniqueConstraint("import_id", "number", name="uq_import_rows_import_id"),
         **UTF8,
@@ -167,7 +192,9 @@ def _create_cases() -> None:
         sa.Column("fetched_at", Moment, nullable=True),
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_cases_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_cases_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_cases"),
         sa.UniqueConstraint("user_id", "number", name="uq_cases_user_id"),
         **UTF8,
@@ -191,7 +218,9 @@ def _create_mails() -> None:
         sa.Column("sent_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.CheckConstraint("state IN ('pending', 'sent', 'failed')", name=op.f("ck_mails_state")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_mails_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_mails_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_mails"),
         sa.UniqueConstraint("job_id", name="uq_mails_job_id"),
         **UTF8,
@@ -212,8 +241,12 @@ def _create_webhooks() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.CheckConstraint("state IN ('pending', 'completed', 'failed')", name=op.f("ck_webhooks_state")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_webhooks_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'completed', 'failed')", name=op.f("ck_webhooks_state")
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_webhooks_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
         sa.UniqueConstraint("pending_key", name="uq_webhooks_pending_key"),
         **UTF8,
@@ -232,7 +265,9 @@ def _create_deliveries() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["webhook_id"], ["webhooks.id"], name="fk_deliveries_webhook_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["webhook_id"], ["webhooks.id"], name="fk_deliveries_webhook_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
         **UTF8,
     )

@@ -43,8 +43,12 @@ def _create_categories() -> None:
         sa.Column("id", sa.Integer, nullable=False),
         sa.Column("distributor_id", sa.Integer, nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
-        sa.ForeignKeyConstraint(["distributor_id"], ["distributors.id"],
-            name="fk_categories_distributor_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["distributor_id"],
+            ["distributors.id"],
+            name="fk_categories_distributor_id",
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_categories"),
         sa.UniqueConstraint("distributor_id", "name", name="uq_categories_distributor_id"),
         **UTF8,
@@ -63,10 +67,15 @@ def _create_products() -> None:
         sa.Column("stock", sa.Integer, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
         sa.CheckConstraint("price >= 0 AND stock >= 0", name=op.f("ck_products_amounts")),
-        sa.ForeignKeyConstraint(["category_id"], ["categories.id"],
-            name="fk_products_category_id", ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["distributor_id"], ["distributors.id"],
-            name="fk_products_distributor_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["category_id"], ["categories.id"], name="fk_products_category_id", ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["distributor_id"],
+            ["distributors.id"],
+            name="fk_products_distributor_id",
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_products"),
         sa.UniqueConstraint("distributor_id", "sku", name="uq_products_distributor_id"),
         **UTF8,
@@ -81,7 +90,9 @@ def _create_variants() -> None:
         sa.Column("product_id", sa.Integer, nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("extra", sa.Integer, nullable=False),
-        sa.ForeignKeyConstraint(["product_id"], ["products.id"], name="fk_variants_product_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["product_id"], ["products.id"], name="fk_variants_product_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_variants"),
         sa.UniqueConstraint("product_id", "name", name="uq_variants_product_id"),
         **UTF8,
@@ -100,9 +111,15 @@ def _create_stores() -> None:
         sa.Column("copied_at", Moment, nullable=True),
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["distributor_id"], ["distributors.id"],
-            name="fk_stores_distributor_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_stores_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["distributor_id"],
+            ["distributors.id"],
+            name="fk_stores_distributor_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_stores_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_stores"),
         **UTF8,
     )
@@ -117,9 +134,15 @@ def _create_store_categories() -> None:
         sa.Column("store_id", sa.Integer, nullable=False),
         sa.Column("category_id", sa.Integer, nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
-        sa.ForeignKeyConstraint(["category_id"], ["categories.id"],
-            name="fk_store_categories_category_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["store_id"], ["stores.id"], name="fk_store_categories_store_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["category_id"],
+            ["categories.id"],
+            name="fk_store_categories_category_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["store_id"], ["stores.id"], name="fk_store_categories_store_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_store_categories"),
         sa.UniqueConstraint("store_id", "category_id", name="uq_store_categories_store_id"),
         **UTF8,
@@ -138,11 +161,18 @@ def _create_store_products() -> None:
         sa.Column("price", sa.Integer, nullable=False),
         sa.Column("stock", sa.Integer, nullable=False),
         sa.CheckConstraint("price >= 0 AND stock >= 0", name=op.f("ck_store_products_amounts")),
-        sa.ForeignKeyConstraint(["product_id"], ["products.id"],
-            name="fk_store_products_product_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["store_category_id"], ["store_categories.id"],
-            name="fk_store_products_store_category_id", ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["store_id"], ["stores.id"], name="fk_store_products_store_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["product_id"], ["products.id"], name="fk_store_products_product_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["store_category_id"],
+            ["store_categories.id"],
+            name="fk_store_products_store_category_id",
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["store_id"], ["stores.id"], name="fk_store_products_store_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_store_products"),
         sa.UniqueConstraint("store_id", "product_id", name="uq_store_products_store_id"),
         **UTF8,
@@ -157,12 +187,19 @@ def _create_store_variants() -> None:
         sa.Column("variant_id", sa.Integer, nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("extra", sa.Integer, nullable=False),
-        sa.ForeignKeyConstraint(["store_product_id"], ["store_products.id"],
-            name="fk_store_variants_store_product_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["variant_id"], ["variants.id"],
-            name="fk_store_variants_variant_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["store_product_id"],
+            ["store_products.id"],
+            name="fk_store_variants_store_product_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["variant_id"], ["variants.id"], name="fk_store_variants_variant_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_store_variants"),
-        sa.UniqueConstraint("store_product_id", "variant_id", name="uq_store_variants_store_product_id"),
+        sa.UniqueConstraint(
+            "store_product_id", "variant_id", name="uq_store_variants_store_product_id"
+        ),
         **UTF8,
     )
 
@@ -185,8 +222,12 @@ def _create_orders() -> None:
         sa.Column("error", sa.Text, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.CheckConstraint("total >= 0", name=op.f("ck_orders_total")),
-        sa.ForeignKeyConstraint(["store_id"], ["stores.id"], name="fk_orders_store_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_orders_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["store_id"], ["stores.id"], name="fk_orders_store_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_orders_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_orders"),
         **UTF8,
     )
@@ -203,9 +244,15 @@ def _create_order_lines() -> None:
         sa.Column("quantity", sa.Integer, nullable=False),
         sa.Column("price", sa.Integer, nullable=False),
         sa.CheckConstraint("quantity > 0 AND price >= 0", name=op.f("ck_order_lines_amounts")),
-        sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name="fk_order_lines_order_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["store_product_id"], ["store_products.id"],
-            name="fk_order_lines_store_product_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["order_id"], ["orders.id"], name="fk_order_lines_order_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["store_product_id"],
+            ["store_products.id"],
+            name="fk_order_lines_store_product_id",
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_order_lines"),
         sa.UniqueConstraint("order_id", "store_product_id", name="uq_order_lines_order_id"),
         **UTF8,

@@ -19,7 +19,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("user_id", sa.Integer, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_file_batches_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name="fk_file_batches_user_id", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_file_batches"),
         **UTF8,
     )

@@ -1,15 +1,18 @@
 """Batches: many jobs as one, with a name, progress, callbacks, and exact counts.
 
-    made = app.batch(resize.s(n) for n in files).name("import").allow_failures().then(done.s()).dispatch()
+    made = app.batch(resize.s(n) for n in
+    files).name("import").allow_failures().then(done.s()).dispatch()
     app.batches.find(made.id).percent
 
-`then` runs when every member has completed, `catch` at the first that has failed, `finally_` when all have ended, each
-once; `before` is handed in before the members, `progress` at every new percentage. They are signatures, and get the
-batch's id as their first argument (an immutable one, `.si()`, doesn't).
+`then` runs when every member has completed, `catch` at the first that has failed, `finally_` when
+all have ended, each once; `before` is handed in before the members, `progress` at every new
+percentage. They are signatures, and get the batch's id as their first argument (an immutable one,
+`.si()`, doesn't).
 
     dispatch -> launch.py     members, page by page -> the broker
-                              counted by the worker's recorder (store/batches.py), with the record of their end
-                              callbacks handed in by delivery.py, in the same transaction
+                              counted by the worker's recorder (store/batches.py), with the record
+                              of their end callbacks handed in by delivery.py, in the same
+                              transaction
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class NewBatch:
         return replace(self, called=name)
 
     def allow_failures(self, allowed: bool = True) -> Self:
-        """Let the others run when a member has failed; otherwise the first failure cancels the batch."""
+        """Let the others run when a member has failed; otherwise the first failure cancels the
+        batch.
+        """
         return replace(self, failures_allowed=bool(allowed))
 
     def before(self, signature: Signature) -> Self:
@@ -81,16 +86,19 @@ class NewBatch:
         return replace(self, queue=name)
 
     def on_connection(self, name: str) -> Self:
-        """Members and callbacks go to the broker of this connection. Raises SettingsError for an unknown one."""
+        """Members and callbacks go to the broker of this connection. Raises SettingsError for an
+        unknown one.
+        """
         delivery_of(self.app).url_of(name)
         return replace(self, connection=name)
 
-    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+    # what it is called everywhere
+    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002
         """Send the members, however many, in bounded memory. Returns the batch as it then is.
 
-        With `session` (of SQLAlchemy) the batch exists if and only if that session commits: one transaction, so not
-        for a hundred thousand. With an `id` the same dispatch may be done twice: a batch of this id that was not sent
-        to its end is completed.
+        With `session` (of SQLAlchemy) the batch exists if and only if that session commits: one
+        transaction, so not for a hundred thousand. With an `id` the same dispatch may be done
+        twice: a batch of this id that was not sent to its end is completed.
         """
         launch.check_id(id)
         return Batch(self.app, self.app.send_batch(self, id or uuid(), session))
@@ -113,23 +121,34 @@ class Batch:
     id = property(lambda self: self.row.id, doc="Its id.")
     name = property(lambda self: self.row.name, doc="What people know it by.")
     kind = property(lambda self: self.row.tally.kind.value, doc="batch, chain or chord.")
-    queue = property(lambda self: self.row.queue, doc="The queue of its members, where the batch says so.")
+    queue = property(
+        lambda self: self.row.queue, doc="The queue of its members, where the batch says so."
+    )
     connection = property(lambda self: self.row.connection, doc="The connection of its members.")
     total = property(lambda self: self.row.tally.total, doc="How many members it has so far.")
     pending = property(lambda self: self.row.tally.pending, doc="How many have not ended.")
     processed = property(lambda self: self.row.tally.processed, doc="How many have ended.")
     completed = property(lambda self: self.row.tally.completed, doc="How many have completed.")
     failed = property(
-        lambda self: self.row.tally.failed, doc="How many have failed, and were not retried with success."
+        lambda self: self.row.tally.failed,
+        doc="How many have failed, and were not retried with success.",
     )
-    dropped = property(lambda self: self.row.tally.cancelled, doc="How many were cancelled, or have expired.")
+    dropped = property(
+        lambda self: self.row.tally.cancelled, doc="How many were cancelled, or have expired."
+    )
     percent = property(lambda self: self.row.tally.percent, doc="How many of a hundred have ended.")
-    finished = property(lambda self: self.row.tally.finished_at is not None, doc="Whether all members have ended.")
-    cancelled = property(lambda self: self.row.tally.cancelled_at is not None, doc="Whether it was cancelled.")
+    finished = property(
+        lambda self: self.row.tally.finished_at is not None, doc="Whether all members have ended."
+    )
+    cancelled = property(
+        lambda self: self.row.tally.cancelled_at is not None, doc="Whether it was cancelled."
+    )
     created_at = property(lambda self: self.row.created_at, doc="POSIX seconds.")
     finished_at = property(lambda self: self.row.tally.finished_at, doc="POSIX seconds, or None.")
     cancelled_at = property(lambda self: self.row.tally.cancelled_at, doc="POSIX seconds, or None.")
-    failed_at = property(lambda self: self.row.tally.failed_at, doc="When the first member failed, or None.")
+    failed_at = property(
+        lambda self: self.row.tally.failed_at, doc="When the first member failed, or None."
+    )
 
     def refresh(self) -> Self:
         """Look again. Raises BatchError when it was pruned meanwhile."""
@@ -140,9 +159,11 @@ class Batch:
         return self
 
     def add(self, members: Iterable[Any]) -> Self:
-        """Give it more members while it runs. Raises BatchError when it has finished or was cancelled.
+        """Give it more members while it runs. Raises BatchError when it has finished or was
+        cancelled.
 
-        From inside a member it may be done twice (a redelivered member): the second time adds nothing.
+        From inside a member it may be done twice (a redelivered member): the second time adds
+        nothing.
         """
         self.row = launch.add(self.app, self.row, members)
         return self
@@ -153,14 +174,33 @@ class Batch:
         return self
 
     def retry_failed(self) -> int:
-        """Put its failed members back. Returns how many. One that completes then counts as completed."""
+        """Put its failed members back. Returns how many. One that completes then counts as
+        completed.
+        """
         return retry.retry_failed(self.app, delivery_of(self.app).store, Filter(batch=self.id))
 
     def as_dict(self) -> dict[str, Any]:
         """Everything about it, for machines."""
-        names = ("id", "name", "kind", "connection", "queue", "total", "pending", "processed", "completed", "failed",
-                 "dropped", "percent", "finished", "cancelled", "created_at", "failed_at", "cancelled_at",
-                 "finished_at")  # fmt: skip
+        names = (
+            "id",
+            "name",
+            "kind",
+            "connection",
+            "queue",
+            "total",
+            "pending",
+            "processed",
+            "completed",
+            "failed",
+            "dropped",
+            "percent",
+            "finished",
+            "cancelled",
+            "created_at",
+            "failed_at",
+            "cancelled_at",
+            "finished_at",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -175,8 +215,12 @@ class Batches:
         row = batches.find(delivery_of(self.app).store, id)
         return Batch(self.app, row) if row is not None else None
 
-    def page(self, *, before: Batch | tuple[float, str] | None = None, limit: int = batches.PAGE) -> list[Batch]:
-        """Batches, newest first; the next page is the one `before` the last one (or its `created_at` and `id`)."""
+    def page(
+        self, *, before: Batch | tuple[float, str] | None = None, limit: int = batches.PAGE
+    ) -> list[Batch]:
+        """Batches, newest first; the next page is the one `before` the last one (or its
+        `created_at` and `id`).
+        """
         if not isinstance(limit, int) or limit < 0:
             raise OptionError(f"expected limit to be 0 or more, got {limit!r}")
         before = (before.created_at, before.id) if isinstance(before, Batch) else before
@@ -184,7 +228,9 @@ class Batches:
         return [Batch(self.app, row) for row in rows]
 
     def prune(self, *, finished: float, unfinished: float | None = None) -> int:
-        """Delete those that finished before an instant, and those that began before another and did not finish."""
+        """Delete those that finished before an instant, and those that began before another and did
+        not finish.
+        """
         for instant in (finished, 0.0 if unfinished is None else unfinished):
             if not isinstance(instant, (int, float)) or not math.isfinite(instant):
                 raise OptionError(f"expected an instant in POSIX seconds, got {instant!r}")

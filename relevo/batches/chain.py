@@ -1,14 +1,17 @@
-"""Chains: one job after the other, each with what the one before returned; known, counted and ended like a batch.
+"""Chains: one job after the other, each with what the one before returned; known, counted and ended
+like a batch.
 
     app.chain(pay.s(7), reserve.s(), confirm.s()).catch(refund.si(7)).on_queue("orders").dispatch()
 
-Every link is a member that counts for itself. A link that fails, or is cancelled, ends the chain: `catch`, then
-`finally_`. If it is put back by hand and completes, the chain goes on from there, and `then` runs after all.
+Every link is a member that counts for itself. A link that fails, or is cancelled, ends the chain:
+`catch`, then `finally_`. If it is put back by hand and completes, the chain goes on from there, and
+`then` runs after all.
 
-A batch may be a link: it opens when its turn comes, and the next link gets its id when it has completed.
+A batch may be a link: it opens when its turn comes, and the next link gets its id when it has
+completed.
 
-    open: row, receipt and first job in one transaction
-    a link has completed -> `handed_on`, in the pool's process: the next one, once, however often this one runs
+    open: row, receipt and first job in one transaction a link has completed -> `handed_on`, in the
+    pool's process: the next one, once, however often this one runs
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ class NewChain:
     connection: str | None = None
 
     def add(self, *links: Any) -> Self:
-        """With further links behind the others; None is left out, so a link may depend on something."""
+        """With further links behind the others; None is left out, so a link may depend on
+        something.
+        """
         return replace(self, links=self.links + links)
 
     def name(self, name: str) -> Self:
@@ -76,31 +81,47 @@ class NewChain:
         """The chain begins on the broker of this connection, and its workers go on with it."""
         return self._as_batch(self._batch.on_connection(name))
 
-    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002  what it is called everywhere
+    # what it is called everywhere
+    def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002
         """Send the first link. Returns the chain, as a batch whose members are its links.
 
-        With `session` it exists if and only if that session commits. With an `id` a second dispatch does nothing.
+        With `session` it exists if and only if that session commits. With an `id` a second dispatch
+        does nothing.
         """
         launch.check_id(id)
         return Batch(self.app, self.app.send_chain(self, id or uuid(), session))
 
     @property
     def _batch(self) -> NewBatch:
-        return NewBatch(self.app, (), self.called, False, self.callbacks, self.queue, self.connection)
+        return NewBatch(
+            self.app, (), self.called, False, self.callbacks, self.queue, self.connection
+        )
 
     def _as_batch(self, said: NewBatch) -> Self:
-        return replace(self, called=said.called, callbacks=said.callbacks, queue=said.queue, connection=said.connection)
+        return replace(
+            self,
+            called=said.called,
+            callbacks=said.callbacks,
+            queue=said.queue,
+            connection=said.connection,
+        )
 
 
 def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
     """Send a chain. Returns it as it then is."""
     way, links = delivery_of(new.app), links_of(new)
-    row = replace(launch.row_of(new._batch, id_), name=new.called or "chain",  # noqa: SLF001  its other half
-                  tally=Tally(kind=Kind.CHAIN, total=len(links)))  # fmt: skip
+    row = replace(
+        launch.row_of(new._batch, id_),  # noqa: SLF001  its other half
+        name=new.called or "chain",
+        tally=Tally(kind=Kind.CHAIN, total=len(links)),
+    )
     if new.app.conf.task_always_eager:
         return transactions.in_turn(session, row, lambda: inline.launch_chain(way, row, links))
-    chain = member_jobs.with_links(_chain(*links, app=new.app), [Membership(id_, n, each=True) for n in range(len(links))],
-                              member_jobs.options_of(new.app, row.queue, row.connection))  # fmt: skip
+    chain = member_jobs.with_links(
+        _chain(*links, app=new.app),
+        [Membership(id_, n, each=True) for n in range(len(links))],
+        member_jobs.options_of(new.app, row.queue, row.connection),
+    )
     member_jobs.check_connection(chain, row.connection)
     [first] = collected(new.app, chain)
 
@@ -118,7 +139,9 @@ def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
 
 
 def links_of(new: NewChain) -> list[Signature]:
-    """The links of a chain in the making. Raises OptionError for what can't be one, or if there is none."""
+    """The links of a chain in the making. Raises OptionError for what can't be one, or if there is
+    none.
+    """
     links = [_link(new.app, each) for each in new.links if each is not None]
     if not links:
         raise OptionError("expected a chain of at least one link, got none")
@@ -131,10 +154,12 @@ def _link(app: Any, link: Any) -> Signature:
     if isinstance(link, Signature) and link.subtask_type is None:
         return link
     hint = "; write task.s()" if hasattr(link, "s") else ""
-    raise OptionError(f"expected a link of a chain to be a signature or a batch, got {link!r}{hint}")
+    raise OptionError(
+        f"expected a link of a chain to be a signature or a batch, got {link!r}{hint}"
+    )
 
 
-# --- in the pool's process ------------------------------------------------------------------------------------------
+# --- in the pool's process ------------------------------------------------------------------------
 def is_handing_on(options: Mapping[str, Any]) -> bool:
     """Whether what is being sent is the link that follows the job which runs just now, a member."""
     if "chain" not in options or not options.get("task_id"):
@@ -142,16 +167,19 @@ def is_handing_on(options: Mapping[str, Any]) -> bool:
     task = celery.current_task
     request = task.request if task else None
     return bool(  # what replaces a job has its id, and is no next link
-        request is not None and not request.is_eager and options["task_id"] != request.id == options.get("parent_id")
+        request is not None
+        and not request.is_eager
+        and options["task_id"] != request.id == options.get("parent_id")
         and membership.read(options.get("headers") or {})
-    )  # fmt: skip
+    )
 
 
 def handed_on(app: Any, send: Callable[[], Any]) -> Any:
     """Send the next link, once: a link that is delivered twice hands on the same one.
 
-    Each link once, that is, not each id: what replaces a link ends under its id, and that has been handed on before.
-    While the store is away it is tried again; a link that can't hand on has failed, and goes on when it is put back.
+    Each link once, that is, not each id: what replaces a link ends under its id, and that has been
+    handed on before. While the store is away it is tried again; a link that can't hand on has
+    failed, and goes on when it is put back.
     """
     with collecting() as sheet:
         result = send()
@@ -159,12 +187,12 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
     way, own = delivery_of(app), app.settings.queue_connection
     link = celery.current_task.request.id
     sendings = [
-        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None) for job in jobs
-    ]  # fmt: skip
+        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None)
+        for job in jobs
+    ]
     try:
         way.write_patiently(lambda connection: way(connection, sendings))
     except DriverUnavailableError as error:
         raise OperationalError(f"the next link could not be handed in: {error}") from error
     way.after_commit(*(each.connection for each in sendings))
     return result
-

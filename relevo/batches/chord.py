@@ -1,4 +1,5 @@
-"""Celery's chord, counted by us: no polling, a row among the batches, and a body that is dispatched once.
+"""Celery's chord, counted by us: no polling, a row among the batches, and a body that is dispatched
+once.
 
     chord([a.s(), b.s()], body.s()).apply_async()
 
@@ -7,8 +8,9 @@
                 one transaction of the recorder (`store/batches.py`), as with a batch
     relevo.chord (joining.py)   reads the results and hands the body in, or calls the error callbacks
 
-A chord inside a chord is part of the same transaction when it is in the header, and of the body's when it is the body.
-Apps without a store, and results that are kept neither in a database nor in Redis, have Celery's own chords.
+A chord inside a chord is part of the same transaction when it is in the header, and of the body's
+when it is the body. Apps without a store, and results that are kept neither in a database nor in
+Redis, have Celery's own chords.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ _mine = threading.local()
 
 @dataclass(slots=True)
 class Opened:
-    """A chord that is being dispatched: its id is its group's. `results`: of its header's jobs, in their order."""
+    """A chord that is being dispatched: its id is its group's. `results`: of its header's jobs, in
+    their order.
+    """
 
     id: str
     body: Signature
@@ -48,22 +52,28 @@ class Opened:
     total: int = 0
 
     def tree(self, jobs: Sequence[NewJob]) -> list[Any] | None:
-        """The ids of the header's jobs, where groups among them make lists of lists of their results.
+        """The ids of the header's jobs, where groups among them make lists of lists of their
+        results.
 
-        A generator's groups have no ids of their own in Celery's results: theirs is the order in which they were sent.
+        A generator's groups have no ids of their own in Celery's results: theirs is the order in
+        which they were sent.
         """
         results = list(self.results)
         if not any(isinstance(each, GroupResult) for each in results):
             return None
         if not isinstance(self.results, _regen):
             return _ids(results)
-        sent = [job.id for job in jobs if message_codec.headers_of(job.payload).get("group") == self.id]
+        sent = [
+            job.id for job in jobs if message_codec.headers_of(job.payload).get("group") == self.id
+        ]
         return sent if len(sent) == self.total else None
 
 
 @dataclass(slots=True)
 class Together:
-    """What a dispatch has brought about: chords, the outermost first, and jobs, some of them for other connections."""
+    """What a dispatch has brought about: chords, the outermost first, and jobs, some of them for
+    other connections.
+    """
 
     chords: list[Opened] = field(default_factory=list)
     jobs: list[NewJob] = field(default_factory=list)
@@ -77,8 +87,14 @@ def install() -> None:
 
 
 def run(
-    self: Any, header: Any, body: Signature, partial_args: Any, app: Any = None, *rest: Any, **options: Any
-) -> Any:  # fmt: skip
+    self: Any,
+    header: Any,
+    body: Signature,
+    partial_args: Any,
+    app: Any = None,
+    *rest: Any,
+    **options: Any,
+) -> Any:
     """Celery's `chord.run`, in one transaction where the chord is counted by us."""
     app = app or self._get_app(body)
     if not is_counted(app) or opening() is not None:
@@ -101,7 +117,9 @@ def is_counted(app: Any) -> bool:
 
 @contextmanager
 def together() -> Iterator[Together]:
-    """Within the block, what this thread dispatches is collected, chords and all; behind it, it is there."""
+    """Within the block, what this thread dispatches is collected, chords and all; behind it, it is
+    there.
+    """
     found = Together()
     with collecting() as sheet:
         _mine.opening = found.chords
@@ -115,7 +133,8 @@ def together() -> Iterator[Together]:
 def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
     """Write chords and jobs in a transaction of the store.
 
-    A chord that was dispatched before (a link of Celery's chain, delivered twice) is left as it is: nothing is sent.
+    A chord that was dispatched before (a link of Celery's chain, delivered twice) is left as it is:
+    nothing is sent.
     """
     app = way.app
     rows = [row_of(app, chord, found.jobs) for chord in found.chords]
@@ -124,7 +143,10 @@ def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
     for row in rows:
         batches.open_(connection, row)
     # A member that was left out as a duplicate would never end.
-    way(connection, [sending_of(job, _connection(app, found, job), unique_key=None) for job in found.jobs])
+    way(
+        connection,
+        [sending_of(job, _connection(app, found, job), unique_key=None) for job in found.jobs],
+    )
     for row in rows:
         if not row.tally.total:
             batches.change(connection, row.id, way, lambda opened: opened.tally)
@@ -138,13 +160,17 @@ def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
     told = repr((chord.id,))  # and not the body, whose arguments may be nobody else's business
     [job] = collected(app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_way_of(app, first))
     return BatchRow(
-        id=chord.id, name=str(first.get("task") or "chord"), connection=name, queue=None,
-        callbacks={Callback.FINALLY.value: [sending_of(job, name).written()]}, created_at=clock.now(),
+        id=chord.id,
+        name=str(first.get("task") or "chord"),
+        connection=name,
+        queue=None,
+        callbacks={Callback.FINALLY.value: [sending_of(job, name).written()]},
+        created_at=clock.now(),
         tally=Tally(kind=Kind.CHORD, total=chord.total),
-    )  # fmt: skip
+    )
 
 
-# --- what Celery tells the result backend (results.py) ----------------------------------------------------------------
+# --- what Celery tells the result backend (results.py) --------------------------------------------
 def opening() -> list[Opened] | None:
     """The chords that this thread is dispatching together, or None."""
     found: list[Opened] | None = getattr(_mine, "opening", None)
@@ -152,7 +178,9 @@ def opening() -> list[Opened] | None:
 
 
 def opened(id_: str, results: Any, body: Signature) -> bool:
-    """A chord begins. Returns whether it is counted by us; its body, which its members are about to carry, says so."""
+    """A chord begins. Returns whether it is counted by us; its body, which its members are about to
+    carry, says so.
+    """
     chords = opening()
     if chords is None:
         return False
@@ -171,7 +199,9 @@ def sized(id_: str, total: int) -> bool:
 
 
 def grown(app: Any, id_: str, uuid: str) -> bool:
-    """A chord gets one more member, this job. Returns whether it is one of ours. Raises BatchError when it is over."""
+    """A chord gets one more member, this job. Returns whether it is one of ours. Raises BatchError
+    when it is over.
+    """
     if not is_counted(app):
         return False
     way = delivery_of(app)
@@ -211,7 +241,11 @@ def _way_of(app: Any, first: Any) -> dict[str, Any]:
     """Queue and priority of a body's first job: where Celery's own job that polls went."""
     task, name = app.tasks.get(first.get("task")), first.get("task")
     options = {**(task._get_exec_options() if task else {}), **(first.get("options") or {})}  # noqa: SLF001
-    said = {key: options[key] for key in ("queue", "exchange", "routing_key") if options.get(key) is not None}
+    said = {
+        key: options[key]
+        for key in ("queue", "exchange", "routing_key")
+        if options.get(key) is not None
+    }
     queue = app.amqp.router.route(said, name, task_type=task).get("queue")
     way = {"queue": getattr(queue, "name", queue), "priority": options.get("priority")}
     return {key: value for key, value in way.items() if value is not None}

@@ -3,8 +3,9 @@
     all have completed -> their results are read, in order  -> the body, once, however often this job runs
     one has not        -> the body's result is a ChordError -> its error callbacks, once
 
-It is handed in by whoever recorded the last member's end, in the same transaction. When a member that had failed is
-put back by hand and completes, it is handed in once more, and then the body runs after all.
+It is handed in by whoever recorded the last member's end, in the same transaction. When a member
+that had failed is put back by hand and completes, it is handed in once more, and then the body runs
+after all.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from relevo.job import membership
 from relevo.store import batch_counts, batches, receipts
 from relevo.store.batches import MemberEnd
 
-# Results are away for a while now and then; what can't be joined in the end is a failed job, and can be put back.
+# Results are away for a while now and then; what can't be joined in the end is a failed job, and
+# can be put back.
 OPTIONS = {"tries": 6, "backoff": [1, 5, 15, 60, 300]}
 
 
@@ -34,11 +36,14 @@ def install(app: Any) -> None:
 
 
 def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = None) -> None:
-    """End the chord with this id. `tree`: the ids of its jobs as lists of lists, where its results are."""
+    """End the chord with this id. `tree`: the ids of its jobs as lists of lists, where its results
+    are.
+    """
     app, way = self.app, delivery_of(self.app)
     row = batches.find(way.store, id_)
     if row is None or row.tally.pending:
-        return  # pruned; or more members were added while this job was on its way, and it comes again
+        # pruned; or more members were added while this job was on its way, and it comes again
+        return
     ended = batches.ended_members(way.store, id_, limit=row.tally.processed)
     callback = maybe_signature(body, app=app)
     callback.options.pop(membership.MARK, None)
@@ -60,13 +65,20 @@ def _called(body: Signature, results: list[Any]) -> None:
 
 
 def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
-    """The body will never run: store that, call its error callbacks, and tell the batches and chords it belongs to."""
+    """The body will never run: store that, call its error callbacks, and tell the batches and
+    chords it belongs to.
+    """
     with chord.together() as found:
         try:
             raise error
         except ChordError:
             way.app.backend.chord_error_from_stack(body, error)
-    _hand_in(way, f"chord-failed:{id_}", found, tuple(membership.unreachable_ends(body, batch_counts.FAILED)))
+    _hand_in(
+        way,
+        f"chord-failed:{id_}",
+        found,
+        tuple(membership.unreachable_ends(body, batch_counts.FAILED)),
+    )
 
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:
@@ -80,7 +92,9 @@ def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[Member
 
 
 def _results(backend: Any, ended: Sequence[MemberEnd], tree: list[Any] | None) -> list[Any]:
-    """What the members returned, in their order. Raises ChordError if one has not completed, or its result is gone."""
+    """What the members returned, in their order. Raises ChordError if one has not completed, or its
+    result is gone.
+    """
     for end in ended:
         if end.state != batch_counts.COMPLETED:
             error = backend.get_task_meta(end.uuid, cache=False).get("result")
@@ -91,7 +105,9 @@ def _results(backend: Any, ended: Sequence[MemberEnd], tree: list[Any] | None) -
     known = backend.results_of(wanted)
     for uuid in wanted:
         if uuid not in known:
-            raise ChordError(f"Dependency {uuid} has no result: it has expired, or its task raised Ignore")
+            raise ChordError(
+                f"Dependency {uuid} has no result: it has expired, or its task raised Ignore"
+            )
     extra = [end.uuid for end in ended if end.uuid not in known]  # added while it ran
     known |= backend.results_of(extra)
     return [*_filled(tree, known), *(known[uuid] for uuid in extra if uuid in known)]

@@ -2,9 +2,10 @@
 
     launch:  open_ (and `before`) -> a page of members put -> counted -> ... -> close: now it can finish
 
-A page is one transaction where the broker is the store's database. Elsewhere it is put first and counted then: after a
-crash in between its members run and count; if the same dispatch is done again (with an `id`), that page is sent again,
-and its members count once. If it isn't, somebody ends the batch in the end (`abandon`).
+A page is one transaction where the broker is the store's database. Elsewhere it is put first and
+counted then: after a crash in between its members run and count; if the same dispatch is done again
+(with an `id`), that page is sent again, and its members count once. If it isn't, somebody ends the
+batch in the end (`abandon`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
         return known
     with batch_heartbeats.lives(way.store, id_):
         sent = batch_heartbeats.sent(way.store, known)  # by the same dispatch, done before
-        for page in member_jobs.pages(new.app, row, itertools.islice(new.members, sent, None), sent):
+        for page in member_jobs.pages(
+            new.app, row, itertools.islice(new.members, sent, None), sent
+        ):
             sent += len(page)
             found = _put(way, known, page, sent)
             if found is None or found.tally.cancelled_at is not None:
@@ -67,21 +70,29 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Give a batch more members. Raises BatchError when it has finished or was cancelled."""
     way = delivery_of(app)
     if row.tally.kind is Kind.CHORD:
-        raise BatchError(f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)")
+        raise BatchError(
+            f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)"
+        )
     if app.conf.task_always_eager:
         return inline.add(way, row, new)
     request = celery.current_task.request if celery.current_task else None
-    name = f"added:{row.id}:{membership.run_of(request)}:{_nth_time(row.id)}" if request and request.id else None
+    name = (
+        f"added:{row.id}:{membership.run_of(request)}:{_nth_time(row.id)}"
+        if request and request.id
+        else None
+    )
     for number, page in enumerate(member_jobs.batched(new, member_jobs.PAGE)):
         receipt = f"{name}:{number}" if name else None
-        found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023  at once
+        # at once
+        found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023
         row = found or row
         way.after_commit(row.connection)
     return row
 
 
 def cancel(app: Any, id_: str) -> BatchRow:
-    """Cancel a batch; one whose dispatcher has died is closed, one that has finished stays as it is.
+    """Cancel a batch; one whose dispatcher has died is closed, one that has finished stays as it
+    is.
 
     Raises BatchError when there is none.
     """
@@ -108,7 +119,9 @@ def abandon(way: Delivery) -> None:
 def check_id(id_: Any) -> None:
     """Raise OptionError for what can't be the id of a batch."""
     if id_ is not None and (not isinstance(id_, str) or not id_ or len(id_) > LONGEST_ID):
-        raise OptionError(f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r:.200}")
+        raise OptionError(
+            f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r:.200}"
+        )
     validation.text("the id of a batch", id_ or "")
 
 
@@ -116,26 +129,36 @@ def check_callback(callback: Callback, signature: Any) -> None:
     """Raise OptionError for what can't be a callback of a batch."""
     if not isinstance(signature, Signature):
         hint = "; write task.s()" if hasattr(signature, "s") else ""
-        raise OptionError(f"expected {callback.value} to be a task's signature, got {signature!r}{hint}")
+        raise OptionError(
+            f"expected {callback.value} to be a task's signature, got {signature!r}{hint}"
+        )
 
 
-# --- the batch ------------------------------------------------------------------------------------------------------
+# --- the batch ------------------------------------------------------------------------------------
 def row_of(new: NewBatch, id_: str) -> BatchRow:
     """The row of a batch in the making, its callbacks made."""
     connection = new.connection or new.app.settings.queue_connection
     calls = {
         callback.value: [
-            _sending(new, id_, callback, number, signature).written() for number, signature in enumerate(signatures)
+            _sending(new, id_, callback, number, signature).written()
+            for number, signature in enumerate(signatures)
         ]
         for callback, signatures in new.callbacks.items()
     }
     return BatchRow(
-        id=id_, name=new.called or "batch", connection=connection, queue=new.queue, callbacks=calls,
-        created_at=clock.now(), tally=Tally(allow_failures=new.failures_allowed, streams=1),
-    )  # fmt: skip
+        id=id_,
+        name=new.called or "batch",
+        connection=connection,
+        queue=new.queue,
+        callbacks=calls,
+        created_at=clock.now(),
+        tally=Tally(allow_failures=new.failures_allowed, streams=1),
+    )
 
 
-def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature: Signature) -> Sending:
+def _sending(
+    new: NewBatch, id_: str, callback: Callback, number: int, signature: Signature
+) -> Sending:
     """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
     call = member_jobs.with_first(signature, id_)
     delay = float(call.options.pop("countdown", None) or 0)
@@ -151,13 +174,17 @@ def _sending(new: NewBatch, id_: str, callback: Callback, number: int, signature
 
 
 def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
-    """Write a batch, and hand in what comes before its members. Returns False for one that was opened before."""
+    """Write a batch, and hand in what comes before its members. Returns False for one that was
+    opened before.
+    """
     first = receipts.is_first(connection, f"batch:{row.id}")
     if first:
         batches.open_(connection, row)
         if row.tally.streams:
             batch_heartbeats.says(connection, row.id)
-        deliver(connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())])
+        deliver(
+            connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())]
+        )
     return first
 
 
@@ -169,7 +196,8 @@ def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> Ba
     if open_with(connection, way, row):
         for page in member_jobs.pages(new.app, row, new.members, 0):
             way(connection, [sending_of(job, row.connection) for job in page])
-            batches.change(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023  at once
+            # at once
+            batches.change(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023
         found = batches.change(connection, row.id, way, _closed)
     return found or row
 
@@ -184,18 +212,29 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
     return found or row
 
 
-# --- its members ----------------------------------------------------------------------------------------------------
+# --- its members ----------------------------------------------------------------------------------
 def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
     """Put a page of members, and count it. Members up to number `sent` are there then."""
     driver = way.sharing(row.connection)
-    if driver is None and not way.store.read(lambda connection: batch_heartbeats.has_sent(connection, row, sent)):
+    if driver is None and not way.store.read(
+        lambda connection: batch_heartbeats.has_sent(connection, row, sent)
+    ):
         way.put_new(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
         first = batch_heartbeats.sends(connection, row, sent)
-        found = batches.change(connection, row.id, way, lambda found: _longer(found, len(page)) if first else None)
-        if first and found is not None and not found.tally.streams and found.tally.cancelled_at is None:
-            raise BatchError(f"batch {row.id!r} was ended: nothing was heard of its dispatch for too long")
+        found = batches.change(
+            connection, row.id, way, lambda found: _longer(found, len(page)) if first else None
+        )
+        if (
+            first
+            and found is not None
+            and not found.tally.streams
+            and found.tally.cancelled_at is None
+        ):
+            raise BatchError(
+                f"batch {row.id!r} was ended: nothing was heard of its dispatch for too long"
+            )
         if driver is not None and first and found is not None:
             database_jobs.put(connection, page, driver.now())
         return found
@@ -209,9 +248,13 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRo
 def _add(
     connection: Connection, way: Delivery, row: BatchRow, page: Sequence[Any], receipt: str | None
 ) -> BatchRow | None:
-    """One page of further members, in one transaction: rows of the broker's table, or of the outbox."""
+    """One page of further members, in one transaction: rows of the broker's table, or of the
+    outbox.
+    """
     first = receipt is None or receipts.is_first(connection, receipt)
-    found = batches.change(connection, row.id, way, lambda found: _grown(found, len(page)) if first else None)
+    found = batches.change(
+        connection, row.id, way, lambda found: _grown(found, len(page)) if first else None
+    )
     if found is None:
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:

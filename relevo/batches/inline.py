@@ -1,4 +1,6 @@
-"""A batch of an app that runs its jobs in place (the sync connection): one member after the other, counted as ever."""
+"""A batch of an app that runs its jobs in place (the sync connection): one member after the other,
+counted as ever.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
 def add(way: Delivery, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Run further members."""
     counting = Counting(way)
-    found = counting.change(lambda connection: batches.change(connection, row.id, counting, dispatch.joined))
+    found = counting.change(
+        lambda connection: batches.change(connection, row.id, counting, dispatch.joined)
+    )
     if found is not None:
         run_members(counting, row, new, member_jobs.ADDED + found.tally.total)
         counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
@@ -70,8 +74,12 @@ def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: 
     """Run members until one has failed that others may not survive."""
     for number, member in enumerate(given, start):
         counting.change(lambda connection: batches.change(connection, row.id, counting, _grown))
-        end = MemberEnd(row.id, number, _state(member_jobs.member_of(counting.way.app, member), row, number),
-                        f"{row.id}.{number}")  # fmt: skip
+        end = MemberEnd(
+            row.id,
+            number,
+            _state(member_jobs.member_of(counting.way.app, member), row, number),
+            f"{row.id}.{number}",
+        )
         counting.change(batches.prepared([end], counting))
         found = batches.find(counting.way.store, row.id)
         if found is None or found.tally.cancelled_at is not None:
@@ -82,10 +90,17 @@ def run(app: Any, sending: Sending) -> None:
     """Run a job that was made to be sent, and the links that follow it."""
     message = message_codec.loads(sending.payload)
     args, kwargs, embed = serialization.loads(
-        message["body"], message["content-type"], message["content-encoding"], accept=["application/json"],
-    )  # fmt: skip
-    first = app.signature(message["headers"]["task"], args=args, kwargs=kwargs, task_id=sending.uuid)
-    _in_turn([first, *(maybe_signature(each, app=app) for each in reversed(embed.get("chain") or ()))])
+        message["body"],
+        message["content-type"],
+        message["content-encoding"],
+        accept=["application/json"],
+    )
+    first = app.signature(
+        message["headers"]["task"], args=args, kwargs=kwargs, task_id=sending.uuid
+    )
+    _in_turn(
+        [first, *(maybe_signature(each, app=app) for each in reversed(embed.get("chain") or ()))]
+    )
 
 
 def _state(member: Signature, row: BatchRow, number: int) -> str:
@@ -96,12 +111,14 @@ def _state(member: Signature, row: BatchRow, number: int) -> str:
             task_id=f"{row.id}.{number}" + (f".{at}" if at else ""),
         )
         for at, link in enumerate(links)
-    ]  # fmt: skip
+    ]
     return _in_turn(placed)
 
 
 def _in_turn(links: Iterable[Signature]) -> str:
-    """Run links, each with what the one before returned, until one has not completed. Returns how the last ended."""
+    """Run links, each with what the one before returned, until one has not completed. Returns how
+    the last ended.
+    """
     handed: tuple[Any, ...] = ()
     for link in links:
         result = link.apply(handed, throw=False)
@@ -127,10 +144,16 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
     for number, link in enumerate(links):
         place = Membership(row.id, number, each=True)
         uuid = f"{row.id}.{number}"
-        result = link.apply(handed, task_id=uuid, headers=membership.with_places(link.options.get("headers"), place),
-                            throw=False)  # fmt: skip
+        result = link.apply(
+            handed,
+            task_id=uuid,
+            headers=membership.with_places(link.options.get("headers"), place),
+            throw=False,
+        )
         state, handed = _STATES.get(result.state, batch_counts.COMPLETED), (result.result,)
-        if link.task == membership.OPENER:  # it is done when its batch is, and hands on the batch's id
+        if (
+            link.task == membership.OPENER
+        ):  # it is done when its batch is, and hands on the batch's id
             state, handed = _of_batch(way, uuid), (uuid,)
         counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
         if state != batch_counts.COMPLETED:

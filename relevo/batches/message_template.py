@@ -1,9 +1,10 @@
-"""The messages of many members, made quickly: the first of a kind by Celery, the others from its copy.
+"""The messages of many members, made quickly: the first of a kind by Celery, the others from its
+copy.
 
-A member is like the one before when it is of the same task with the same options: then its message is the same but for
-its id, its arguments and its place. Celery makes a message in 200 us, and a copy takes 15. Whatever could make a
-difference (a route that is a function, somebody who listens to dispatches, tags, a fake) has every message made by
-Celery.
+A member is like the one before when it is of the same task with the same options: then its message
+is the same but for its id, its arguments and its place. Celery makes a message in 200 us, and a
+copy takes 15. Whatever could make a difference (a route that is a function, somebody who listens to
+dispatches, tags, a fake) has every message made by Celery.
 """
 
 from __future__ import annotations
@@ -30,14 +31,32 @@ from relevo.job.options import OVERRIDES
 from relevo.task import Task
 
 # Options that make of each member something else.
-_APART = frozenset({"countdown", "eta", "expires", "link", "link_error", "chord", "group_id", "group_index", "headers",
-                    "task_id", "serializer", "compression", "reply_to", "stamped_headers"})  # fmt: skip
+_APART = frozenset(
+    {
+        "countdown",
+        "eta",
+        "expires",
+        "link",
+        "link_error",
+        "chord",
+        "group_id",
+        "group_index",
+        "headers",
+        "task_id",
+        "serializer",
+        "compression",
+        "reply_to",
+        "stamped_headers",
+    }
+)
 _PLAIN = (int, float, type(None))
 _SHORT = 64
 
 
 class Press:
-    """Makes the messages of members of one app; `options` are given to every one of them, and yield to its own."""
+    """Makes the messages of members of one app; `options` are given to every one of them, and yield
+    to its own.
+    """
 
     def __init__(self, app: Any, options: Mapping[str, Any]) -> None:
         self.app, self.options = app, dict(options)
@@ -62,7 +81,9 @@ class Press:
         headers = membership.with_places(own.pop("headers", None), place)
         single = member.clone()
         single.options = {**self.options, **own}
-        [job] = collected(self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid}))
+        [job] = collected(
+            self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid})
+        )
         latest = job.on_conflict is Conflict.LATEST  # and needs no time to be replaced in
         # A member that was left out as a duplicate would never end.
         return replace(job, unique_key=None, available_at=None if latest else job.available_at)
@@ -72,7 +93,11 @@ class Press:
         if options and not (_APART.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
             return False
         task = self.app.tasks.get(member["task"])
-        return isinstance(task, Task) and type(task).apply_async is Task.apply_async and not task.options.travel
+        return (
+            isinstance(task, Task)
+            and type(task).apply_async is Task.apply_async
+            and not task.options.travel
+        )
 
 
 class _Copy:
@@ -83,14 +108,27 @@ class _Copy:
         self.check = getattr(task, "__header__", None) if task.typing else None
         message = message_codec.loads(job.payload)
         head = message["headers"]
-        self.is_plain = message.get("content-type") == "application/json" and "compression" not in head
+        self.is_plain = (
+            message.get("content-type") == "application/json" and "compression" not in head
+        )
         if self.is_plain:
             self.embed = _body(json.loads(message["body"])[2])
             root = {"root_id": _gap("uuid")} if head.get("root_id") == head.get("id") else {}
-            message["headers"] = {**head, **root, "id": _gap("uuid"), "argsrepr": _gap("args"),
-                                  "kwargsrepr": _gap("kwargs"), membership.HEADER: _gap("place")}  # fmt: skip
-            message["properties"] |= {"correlation_id": _gap("uuid"), message_codec.DUE_AT: _gap("due")}
-            self.pieces = re.split(f'"{_GAP}(\\w+)"', message_codec.dumps({**message, "body": _gap("body")}))
+            message["headers"] = {
+                **head,
+                **root,
+                "id": _gap("uuid"),
+                "argsrepr": _gap("args"),
+                "kwargsrepr": _gap("kwargs"),
+                membership.HEADER: _gap("place"),
+            }
+            message["properties"] |= {
+                "correlation_id": _gap("uuid"),
+                message_codec.DUE_AT: _gap("due"),
+            }
+            self.pieces = re.split(
+                f'"{_GAP}(\\w+)"', message_codec.dumps({**message, "body": _gap("body")})
+            )
 
     def job(self, member: Signature, uuid: str, place: Membership) -> NewJob:
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}
@@ -98,15 +136,20 @@ class _Copy:
             self.check(*args, **kwargs)
         seen = redaction.arguments(self.app, self.task, args, kwargs)
         own = {
-            "uuid": _TEXT(uuid), "args": _TEXT(shown(tuple(seen[0]))),
+            "uuid": _TEXT(uuid),
+            "args": _TEXT(shown(tuple(seen[0]))),
             "kwargs": _TEXT(shown(seen[1])) if kwargs else '"{}"',
-            "place": _BODY([place.header()]), "due": repr(clock.now()),
+            "place": _BODY([place.header()]),
+            "due": repr(clock.now()),
             "body": _TEXT(f"[{_body(args)},{_body(kwargs) if kwargs else '{}'},{self.embed}]"),
-        }  # fmt: skip
-        # Every second piece is the name of a gap. The message made whole by `json.dumps` took a third of all time.
+        }
+        # Every second piece is the name of a gap. The message made whole by `json.dumps` took a
+        # third of all time.
         pieces = self.pieces.copy()
         pieces[1::2] = [own[name] for name in pieces[1::2]]
-        return NewJob(queue=self.first.queue, payload="".join(pieces), id=uuid, priority=self.first.priority)
+        return NewJob(
+            queue=self.first.queue, payload="".join(pieces), id=uuid, priority=self.first.priority
+        )
 
 
 # What no message has in it.
@@ -128,7 +171,8 @@ def shown(value: Any) -> str:
         if not isinstance(item, _PLAIN) and not (isinstance(item, str) and len(item) <= _SHORT):
             return str(saferepr(value, 1024))
     text = repr(value)
-    return text if len(text) <= 1024 else str(saferepr(value, 1024))  # noqa: PLR2004  Celery's own limit
+    # Celery's own limit
+    return text if len(text) <= 1024 else str(saferepr(value, 1024))  # noqa: PLR2004
 
 
 def _body(body: Any) -> str:

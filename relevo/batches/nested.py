@@ -4,8 +4,8 @@
                                                   -> one has failed:     relevo.batch_broke  (link k has failed)
                                                   -> neither, at the end: relevo.batch_fell  (link k was cancelled)
 
-The job that opens it takes what follows in the chain out of its own message and gives it to the callback. It may run
-twice: the batch's id is its own.
+The job that opens it takes what follows in the chain out of its own message and gives it to the
+callback. It may run twice: the batch's id is its own.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ def signature(app: Any, batch: NewBatch) -> Signature:
     """The link that opens a batch."""
     spec = {
         "members": [member_jobs.member_of(app, member) for member in batch.members],
-        "called": batch.called, "failures_allowed": batch.failures_allowed, "queue": batch.queue,
+        "called": batch.called,
+        "failures_allowed": batch.failures_allowed,
+        "queue": batch.queue,
         "connection": batch.connection,
         "callbacks": {callback.value: list(calls) for callback, calls in batch.callbacks.items()},
-    }  # fmt: skip
+    }
     link: Signature = app.signature(membership.OPENER, args=(spec,), immutable=True)
     if batch.queue:
         link.options["queue"] = batch.queue
@@ -63,8 +65,15 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
     }
     if not request.is_eager:  # whoever runs the chain in place sees what has become of the batch
         calls = _with_ends(app, request, calls, spec["failures_allowed"])
-    new = NewBatch(app, [maybe_signature(each, app=app) for each in spec["members"]], spec["called"],
-                   spec["failures_allowed"], calls, spec["queue"], spec["connection"])  # fmt: skip
+    new = NewBatch(
+        app,
+        [maybe_signature(each, app=app) for each in spec["members"]],
+        spec["called"],
+        spec["failures_allowed"],
+        calls,
+        spec["queue"],
+        spec["connection"],
+    )
     new.dispatch(id=request.id)
 
 
@@ -75,9 +84,15 @@ def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> 
     place = membership.read(request.headers)
     options = {"headers": membership.with_places(None, *place)}
     done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
-    ends = {Callback.FINALLY if failures_allowed else Callback.THEN: _chain(done, *rest, app=app) if rest else done}
+    ends = {
+        Callback.FINALLY if failures_allowed else Callback.THEN: _chain(done, *rest, app=app)
+        if rest
+        else done
+    }
     if not failures_allowed:
-        ends[Callback.CATCH] = app.signature(BROKE, args=(request.id,), immutable=True, options=options)
+        ends[Callback.CATCH] = app.signature(
+            BROKE, args=(request.id,), immutable=True, options=options
+        )
         places = [each.header() for each in place]
         ends[Callback.FINALLY] = app.signature(FELL, args=(request.id, places), immutable=True)
     return calls | {callback: (*calls.get(callback, ()), end) for callback, end in ends.items()}
@@ -94,11 +109,15 @@ def batch_broke(batch: str) -> None:
 
 
 def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
-    """The link's batch has ended. If it was cancelled, or members have expired, so was the link: nothing follows."""
+    """The link's batch has ended. If it was cancelled, or members have expired, so was the link:
+    nothing follows.
+    """
     way = delivery_of(self.app)
     row = batches.find(way.store, batch)
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
     ends = membership.member_ends({membership.HEADER: places}, batch, batch_counts.CANCELLED, None)
     way.write_patiently(batches.prepared(ends, way))
-    way.after_commit(*{found.connection for end in ends if (found := batches.find(way.store, end.batch))})
+    way.after_commit(
+        *{found.connection for end in ends if (found := batches.find(way.store, end.batch))}
+    )

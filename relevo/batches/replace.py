@@ -1,7 +1,8 @@
-"""A job that goes on as another one: Celery's `replace`, for members of batches, chains and chords, and `add_to_chord`.
+"""A job that goes on as another one: Celery's `replace`, for members of batches, chains and chords,
+and `add_to_chord`.
 
-What replaces a member gets its place, and the job that was replaced says nothing about it: Celery ends it with Ignore,
-which otherwise means that it is done.
+What replaces a member gets its place, and the job that was replaced says nothing about it: Celery
+ends it with Ignore, which otherwise means that it is done.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Replacing(celery.Task):
     def batch(self) -> Batch | None:
         """The batch this job is a member of, looked up now; None if it is in none."""
         request = self.request
-        embed, headers = {"chord": request.chord}, {**(request.headers or {}), "group": request.group}
+        embed, headers = (
+            {"chord": request.chord},
+            {**(request.headers or {}), "group": request.group},
+        )
         ids = membership.batch_ids(headers, embed)
         return self.app.batches.find(ids[0]) if ids else None
 
@@ -47,24 +51,35 @@ class Replacing(celery.Task):
     def _scheduled(self) -> dict[str, Any]:
         """What says of which run of the schedule this is the job; nothing if links come behind it."""
         headers = {} if self.request.chain else self.request.headers or {}
-        return {name: headers[name] for name in (membership.SCHEDULED, membership.DUE) if name in headers}
+        return {
+            name: headers[name]
+            for name in (membership.SCHEDULED, membership.DUE)
+            if name in headers
+        }
 
     def on_replace(self, sig: Any) -> Any:
         if self.request.is_eager:
             return super().on_replace(sig)
         if (self.request.headers or {}).get(membership.SENT):
-            # It has come, so its row can go. Not with its end: by then what goes on under its id may have such a row.
+            # It has come, so its row can go. Not with its end: by then what goes on under its id
+            # may have such a row.
             uuid = str(self.request.id)
-            delivery_of(self.app).write_patiently(lambda connection: outbox.came(connection, [uuid]))
+            delivery_of(self.app).write_patiently(
+                lambda connection: outbox.came(connection, [uuid])
+            )
         sig.delay()
         is_run = membership.SCHEDULED in (sig.options.get("headers") or {})
         raise (Continued if is_run else Replaced)("Replaced by new task")
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same member."""
+        """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same
+        member.
+        """
         if membership.is_marked(self.request.chord) and "task_id" not in sig.options:
             added = self.request.__dict__.setdefault("_relevo_added", [])
-            sig.options["task_id"] = str(uuid5(NAMESPACE_OID, f"{membership.run_of(self.request)}.{len(added)}"))
+            sig.options["task_id"] = str(
+                uuid5(NAMESPACE_OID, f"{membership.run_of(self.request)}.{len(added)}")
+            )
             added.append(sig.options["task_id"])
         return super().add_to_chord(sig, lazy)
 

@@ -1,9 +1,11 @@
-"""Celery's result backend of databases, with chords that are counted by us (chord.py; `redis_results.py` is Redis's).
+"""Celery's result backend of databases, with chords that are counted by us (chord.py;
+`redis_results.py` is Redis's).
 
-It is made safe beside forks of its process, too. A worker's main process writes results (of jobs whose
-process was killed), in a thread beside the one that forks new children. A child that is forked in the midst of a
-transaction on SQLite, or of its end, finds the file locked as long as it lives: the lock isn't its own, and nobody
-gives it back. So each step takes its turn, as all of ours do.
+It is made safe beside forks of its process, too. A worker's main process writes results (of jobs
+whose process was killed), in a thread beside the one that forks new children. A child that is
+forked in the midst of a transaction on SQLite, or of its end, finds the file locked as long as it
+lives: the lock isn't its own, and nobody gives it back. So each step takes its turn, as all of ours
+do.
 """
 
 from __future__ import annotations
@@ -29,9 +31,16 @@ else:
 
 # What talks to the database, from making the connection to closing it.
 _STEPS = (
-    "_create_tables", "_store_result", "_get_task_meta_for", "_task_result_exists", "_save_group", "_restore_group",
-    "_delete_group", "_forget", "_cleanup",
-)  # fmt: skip
+    "_create_tables",
+    "_store_result",
+    "_get_task_meta_for",
+    "_task_result_exists",
+    "_save_group",
+    "_restore_group",
+    "_delete_group",
+    "_forget",
+    "_cleanup",
+)
 # So many results are read in one step.
 PAGE = 500
 _KINDS = {
@@ -68,17 +77,30 @@ class Chords(ABC, _Base):
             super().on_chord_part_return(request, state, result, **options)
 
     def mark_as_done(
-        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
     ) -> None:
         super().mark_as_done(task_id, result, request, store_result, state)
         if request and is_marked(request.chord) and (not store_result or request.ignore_result):
             self.store_result(task_id, result, state, request=request)  # the body waits for it
 
     def mark_as_failure(
-        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, store_result: bool = True,
-        call_errbacks: bool = True, state: str = states.FAILURE,
-    ) -> None:  # fmt: skip
-        super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        super().mark_as_failure(
+            task_id, exc, traceback, request, store_result, call_errbacks, state
+        )
         if request and is_marked(request.chord) and not store_result:
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
 
@@ -126,7 +148,7 @@ for _name in (*_STEPS, "_results_of"):
 
 
 # ---- relevo.job.redis_results: Celery's result backends of Redis, with chords that are counted by us (chord.py).
-# 
+#
 # Celery subscribes to the result of every job that it dispatches. Here who waits for one does (`get`, `then`, a group):
 # a dispatch is a round trip cheaper, a Redis that is away with all results holds up nobody who asks for none, and a
 # process that dispatches for weeks and never waits has no subscriptions.
@@ -136,8 +158,12 @@ class _InRedis(Chords):
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         stored = self.mget([self.get_key_for_task(id_) for id_ in ids])
-        metas = {id_: self.decode_result(each) for id_, each in zip(ids, stored, strict=True) if each}
-        return {id_: meta["result"] for id_, meta in metas.items() if meta["status"] == states.SUCCESS}
+        metas = {
+            id_: self.decode_result(each) for id_, each in zip(ids, stored, strict=True) if each
+        }
+        return {
+            id_: meta["result"] for id_, meta in metas.items() if meta["status"] == states.SUCCESS
+        }
 
 
 class RedisResults(_InRedis, RedisBackend):

@@ -71,9 +71,15 @@ def cancel(context: click.Context, which: str, yes: bool, as_json: bool) -> None
     if batch.finished:
         say(f"{batch.name!r} has finished: there is nothing to cancel.", as_json, **_told(batch))
         return
-    confirm(f"Cancel {batch.name!r}, of which {batch.pending} of {batch.total} have not ended?", yes)
+    confirm(
+        f"Cancel {batch.name!r}, of which {batch.pending} of {batch.total} have not ended?", yes
+    )
     batch.cancel()
-    say(f"{batch.name!r} was cancelled: {batch.pending} have not ended yet.", as_json, **_told(batch))
+    say(
+        f"{batch.name!r} was cancelled: {batch.pending} have not ended yet.",
+        as_json,
+        **_told(batch),
+    )
 
 
 @batches.command("retry")
@@ -88,8 +94,16 @@ def retry(context: click.Context, which: str, as_json: bool) -> None:
 
 
 @batches.command("prune")
-@click.option("--hours", type=Hours(), default=24.0, show_default=True, help="Those that finished so long ago.")
-@click.option("--unfinished", type=Hours(), help="And those that began so many hours ago and never finished.")
+@click.option(
+    "--hours",
+    type=Hours(),
+    default=24.0,
+    show_default=True,
+    help="Those that finished so long ago.",
+)
+@click.option(
+    "--unfinished", type=Hours(), help="And those that began so many hours ago and never finished."
+)
 @json_option
 @click.pass_context
 @one_line_errors
@@ -114,10 +128,14 @@ def status(context: click.Context, as_json: bool) -> None:
     """How many jobs wait for which connection, and since when."""
     now = clock.now()
     rows = [
-        {"connection": each.connection, "jobs": each.jobs, "since": moment(each.since),
-         "seconds": round(max(now - each.since, 0))}
+        {
+            "connection": each.connection,
+            "jobs": each.jobs,
+            "since": moment(each.since),
+            "seconds": round(max(now - each.since, 0)),
+        }
         for each in store_outbox.status(store_of(context))
-    ]  # fmt: skip
+    ]
     show(rows, as_json, empty="Nothing waits.")
 
 
@@ -138,12 +156,21 @@ def _row(batch: Batch, as_json: bool) -> dict[str, Any]:
         return _told(batch)
     state = "cancelled" if batch.cancelled else "finished" if batch.finished else "running"
     return {
-        "id": batch.id, "name": batch.name, "kind": batch.kind, "state": state, "total": batch.total,
-        "pending": batch.pending, "failed": batch.failed, "percent": batch.percent,
+        "id": batch.id,
+        "name": batch.name,
+        "kind": batch.kind,
+        "state": state,
+        "total": batch.total,
+        "pending": batch.pending,
+        "failed": batch.failed,
+        "percent": batch.percent,
         "created_at": moment(batch.created_at),
-    }  # fmt: skip
+    }
 
 
 def _told(batch: Batch) -> dict[str, Any]:
     said = batch.as_dict()
-    return {name: moment(value) if name.endswith("_at") and value else value for name, value in said.items()}
+    return {
+        name: moment(value) if name.endswith("_at") and value else value
+        for name, value in said.items()
+    }

@@ -1,4 +1,6 @@
-"""`celery -A tasks check`: is everything there that jobs need, and if not, what to do. For deploys and for people."""
+"""`celery -A tasks check`: is everything there that jobs need, and if not, what to do. For deploys
+and for people.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,15 @@ _MEND = {
 @click.pass_context
 @one_line_errors
 def check(context: click.Context, as_json: bool) -> None:
-    """Look at settings, broker, database, results, disks, mail, workers and schedule: what is wrong, what to do.
+    """Look at settings, broker, database, results, disks, mail, workers and schedule: what is
+    wrong, what to do.
 
     Exit code 1 when something is wrong; a warning is none.
     """
     if getattr(context.obj.app, "settings", None) is None:
-        raise click.UsageError("this app has no settings of ours: it was not made by `relevo.create_app`")
+        raise click.UsageError(
+            "this app has no settings of ours: it was not made by `relevo.create_app`"
+        )
     findings = [finding for look in health_checks.ALL for finding in _looked(look, context)]
     if as_json:
         say_json([asdict(finding) for finding in findings])
@@ -60,5 +65,7 @@ def _lines(findings: list[Finding]) -> Iterator[str]:
         yield f"{finding.state:{state}}  {finding.what:{what}}  {printable(finding.found)}"
         if finding.todo:
             yield f"{'':{state}}  {'':{what}}  -> {printable(finding.todo)}"
-    counts = {kind: sum(finding.state == kind for finding in findings) for kind in (WRONG, WARNING, OK)}
+    counts = {
+        kind: sum(finding.state == kind for finding in findings) for kind in (WRONG, WARNING, OK)
+    }
     yield f"{counts[WRONG]} wrong, {some(counts[WARNING], 'warning')}, {counts[OK]} ok."

@@ -1,4 +1,6 @@
-"""What a command works on: the broker and the store of the app that it was called for (`celery -A tasks …`)."""
+"""What a command works on: the broker and the store of the app that it was called for (`celery -A
+tasks …`).
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,18 @@ def driver_of(context: click.Context) -> Driver:
     settings = getattr(app, "settings", None)
     connection = settings.connection if settings is not None else None
     if connection is not None and connection.driver == "sync":
-        raise click.UsageError("the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION")
-    return driver_for(app.conf.broker_url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
+        raise click.UsageError(
+            "the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION"
+        )
+    return driver_for(
+        app.conf.broker_url, app.conf.broker_transport_options, app.conf.broker_use_ssl
+    )
 
 
 def store_of(context: click.Context) -> Store:
-    """The store of the app. Raises DriverUnavailableError when it is away, SchemaError when its tables are old."""
+    """The store of the app. Raises DriverUnavailableError when it is away, SchemaError when its
+    tables are old.
+    """
     settings = getattr(context.obj.app, "settings", None)
     if settings is None:
         raise click.UsageError("this app has no store: it was not made by `relevo.create_app`")

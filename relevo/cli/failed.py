@@ -1,4 +1,6 @@
-"""`celery -A tasks failed list|show|retry|forget|flush|prune`: jobs that won't run again unless somebody says so."""
+"""`celery -A tasks failed list|show|retry|forget|flush|prune`: jobs that won't run again unless
+somebody says so.
+"""
 
 from __future__ import annotations
 
@@ -45,16 +47,26 @@ def failed() -> None:
 
 @failed.command("list")
 @which_jobs
-@click.option("--since", type=Duration(), help="Only those that failed within 90 (seconds), 15m, 4h or 2d.")
-@click.option("--before", type=ROW, metavar="ID", help="Only those with a lower number: the next page.")
+@click.option(
+    "--since", type=Duration(), help="Only those that failed within 90 (seconds), 15m, 4h or 2d."
+)
+@click.option(
+    "--before", type=ROW, metavar="ID", help="Only those with a lower number: the next page."
+)
 @limit_option
 @json_option
 @click.pass_context
 @one_line_errors
 def list_failed(
-    context: click.Context, queue: str | None, task: str | None, tag: str | None, since: float | None,
-    before: int | None, limit: int, as_json: bool,
-) -> None:  # fmt: skip
+    context: click.Context,
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    since: float | None,
+    before: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """The failed jobs that nobody has retried, newest first."""
     store = store_of(context)
     which = Filter(queue, task, tag, since=None if since is None else clock.now() - since)
@@ -68,10 +80,20 @@ def list_failed(
 
 def _row(job: FailedJob, as_json: bool) -> dict[str, Any]:
     row = {
-        "id": job.id, "uuid": job.uuid, "task": job.task, "queue": job.queue, "attempts": job.attempts,
-        "failed_at": moment(job.failed_at), "error": f"{job.exception}: {job.message}",
-    }  # fmt: skip
-    more = {"connection": job.connection, "tags": job.tags, "batch": job.batch, "origin": job.origin}
+        "id": job.id,
+        "uuid": job.uuid,
+        "task": job.task,
+        "queue": job.queue,
+        "attempts": job.attempts,
+        "failed_at": moment(job.failed_at),
+        "error": f"{job.exception}: {job.message}",
+    }
+    more = {
+        "connection": job.connection,
+        "tags": job.tags,
+        "batch": job.batch,
+        "origin": job.origin,
+    }
     return {**row, **more} if as_json else row
 
 
@@ -90,14 +112,27 @@ def show_failed(context: click.Context, which: str, as_json: bool) -> None:
         raise click.ClickException(f"there is no failed job {which}")
     errors = [{**error, "at": _moment_of(error)} for error in job.errors]
     fields: dict[str, Any] = {
-        "id": job.id, "uuid": job.uuid, "task": job.task, "queue": job.queue,
+        "id": job.id,
+        "uuid": job.uuid,
+        "task": job.task,
+        "queue": job.queue,
         "arguments": arguments_of(context.obj.app, job.payload),
-        "connection": job.connection, "tags": job.tags, "batch": job.batch, "failed_at": moment(job.failed_at),
-        "error": f"{job.exception}: {job.message}", "attempts": job.attempts,
-        "origin": job.origin or None, "retried_at": moment(job.retried_at),
-    }  # fmt: skip
+        "connection": job.connection,
+        "tags": job.tags,
+        "batch": job.batch,
+        "failed_at": moment(job.failed_at),
+        "error": f"{job.exception}: {job.message}",
+        "attempts": job.attempts,
+        "origin": job.origin or None,
+        "retried_at": moment(job.retried_at),
+    }
     told = "\n".join(line for error in errors for line in _told(error))
-    show_one({**fields, "errors": errors, "payload": job.payload} if as_json else {**fields, "errors": told}, as_json)
+    show_one(
+        {**fields, "errors": errors, "payload": job.payload}
+        if as_json
+        else {**fields, "errors": told},
+        as_json,
+    )
 
 
 def _moment_of(error: dict[str, Any]) -> str | None:
@@ -120,9 +155,15 @@ def _told(error: dict[str, Any]) -> list[str]:
 @click.pass_context
 @one_line_errors
 def retry_jobs(
-    context: click.Context, which: tuple[str, ...], queue: str | None, task: str | None, tag: str | None, as_json: bool
+    context: click.Context,
+    which: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    as_json: bool,
 ) -> None:
-    """Put failed jobs back to where they came from, with a fresh count: by id, `all`, or by queue, task, tag.
+    """Put failed jobs back to where they came from, with a fresh count: by id, `all`, or by queue,
+    task, tag.
 
     Two who retry the same job at once send it once.
     """
@@ -132,7 +173,9 @@ def retry_jobs(
     say(f"{some(sent, 'job')} put back.", as_json, retried=sent, missing=missing)
     kept = len(wanted.ids or ()) - sent
     if kept > 0:
-        complain(f"{some(kept, 'failed job')} not put back: retried just now, or another job has the unique key")
+        complain(
+            f"{some(kept, 'failed job')} not put back: retried just now, or another job has the unique key"
+        )
     _end(missing, kept > 0)
 
 
@@ -144,9 +187,14 @@ def retry_jobs(
 @click.pass_context
 @one_line_errors
 def forget(
-    context: click.Context, which: tuple[str, ...], queue: str | None, task: str | None, tag: str | None,
-    yes: bool, as_json: bool,
-) -> None:  # fmt: skip
+    context: click.Context,
+    which: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Delete failed jobs: by id, `all`, or by queue, task, tag."""
     store = store_of(context)
     wanted, missing = _wanted(store, which, Filter(queue, task, tag), retried=True)
@@ -159,7 +207,9 @@ def forget(
 
 
 @failed.command("flush")
-@click.option("--hours", type=Hours(), default=0, help="Only those that failed so long ago, or earlier.")
+@click.option(
+    "--hours", type=Hours(), default=0, help="Only those that failed so long ago, or earlier."
+)
 @yes_option
 @json_option
 @click.pass_context
@@ -168,7 +218,10 @@ def flush(context: click.Context, hours: float, yes: bool, as_json: bool) -> Non
     """Delete all failed jobs, or the old ones."""
     store = store_of(context)
     older = f" that failed {hours:g} hours ago or earlier" if hours else ""
-    confirm(f"Delete every failed job{older}? (There are {store_failed.count(store)} that nobody has retried.)", yes)
+    confirm(
+        f"Delete every failed job{older}? (There are {store_failed.count(store)} that nobody has retried.)",
+        yes,
+    )
     gone = store_failed.flush(store, hours)
     say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
 
@@ -186,19 +239,31 @@ def prune(context: click.Context, hours: float | None, as_json: bool) -> None:
     say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
 
 
-def _wanted(store: Store, ids: Iterable[str], which: Filter, *, retried: bool = False) -> tuple[Filter, list[str]]:
-    """The filter that was asked for, and the ids that there are no jobs for (or retried ones, unless those count)."""
+def _wanted(
+    store: Store, ids: Iterable[str], which: Filter, *, retried: bool = False
+) -> tuple[Filter, list[str]]:
+    """The filter that was asked for, and the ids that there are no jobs for (or retried ones,
+    unless those count).
+    """
     named = list(dict.fromkeys(ids))
     said = which != EVERY
     if bool(named) + said != 1 or (ALL in named and len(named) > 1):
-        raise click.UsageError("expected ids, or `all`, or one or more of --queue, --task and --tag")
+        raise click.UsageError(
+            "expected ids, or `all`, or one or more of --queue, --task and --tag"
+        )
     if len(named) > MOST_NAMED:
         raise click.UsageError(f"expected at most {MOST_NAMED} ids at once, got {len(named)}")
     if not named or named == [ALL]:
         return which, []
     found = {each: _find(store, each) for each in named}
-    jobs = {each: job for each, job in found.items() if job is not None and (retried or job.retried_at is None)}
-    return Filter(ids=sorted({job.id for job in jobs.values()})), [each for each in named if each not in jobs]
+    jobs = {
+        each: job
+        for each, job in found.items()
+        if job is not None and (retried or job.retried_at is None)
+    }
+    return Filter(ids=sorted({job.id for job in jobs.values()})), [
+        each for each in named if each not in jobs
+    ]
 
 
 def _find(store: Store, which: str) -> FailedJob | None:

@@ -1,4 +1,5 @@
-"""What `celery -A tasks check` looks at, each a generator of findings: what was looked at, how it is, what to do.
+"""What `celery -A tasks check` looks at, each a generator of findings: what was looked at, how it
+is, what to do.
 
 Nothing is changed, except that a small file comes and goes on the disk.
 """
@@ -29,7 +30,8 @@ from relevo.schedule import operations
 from relevo.store.store import store_for
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
-# A worker's leases and delays are by the broker's clock; more than so many seconds apart, people misread times.
+# A worker's leases and delays are by the broker's clock; more than so many seconds apart, people
+# misread times.
 CLOCKS_APART = 5.0
 # Free space that is too little: less than both.
 LEAST_SHARE, LEAST_BYTES = 0.05, 2 * 1024**3
@@ -51,15 +53,25 @@ def settings(context: click.Context) -> Iterator[Finding]:
     """They were good, or no command would have started; here is what they come to."""
     given: Settings = context.obj.app.settings
     connection, flower = given.connection, given.dashboard.flower
-    yield Finding("settings", OK, f"connection {connection.name!r} ({connection.driver}), queue {connection.queue!r}, "
-                                  f"lease {connection.retry_after:g} s")  # fmt: skip
+    yield Finding(
+        "settings",
+        OK,
+        f"connection {connection.name!r} ({connection.driver}), queue {connection.queue!r}, "
+        f"lease {connection.retry_after:g} s",
+    )
     if not flower.basic_auth and flower.address not in ("127.0.0.1", "localhost", "::1"):
-        yield Finding("dashboard", WARNING, f"it listens on {flower.address} and lets everybody in",
-                      "set FLOWER_BASIC_AUTH, or FLOWER_ADDRESS=127.0.0.1")  # fmt: skip
+        yield Finding(
+            "dashboard",
+            WARNING,
+            f"it listens on {flower.address} and lets everybody in",
+            "set FLOWER_BASIC_AUTH, or FLOWER_ADDRESS=127.0.0.1",
+        )
 
 
 def broker(context: click.Context) -> Iterator[Finding]:
-    """It answers, its clock is right, its queues are not paused, and a Redis keeps what it is given."""
+    """It answers, its clock is right, its queues are not paused, and a Redis keeps what it is
+    given.
+    """
     connection = context.obj.app.settings.connection
     if connection.driver in ("sync", "sqs"):
         yield Finding("broker", OK, f"the connection {connection.driver!r} has nothing to look at")
@@ -69,10 +81,16 @@ def broker(context: click.Context) -> Iterator[Finding]:
     yield Finding("broker", OK, f"{driver.name} answers")
     apart = driver.now() - clock.now()
     if abs(apart) > CLOCKS_APART:
-        yield Finding("broker", WARNING, f"its clock and this machine's are {abs(apart):.0f} s apart",
-                      "let both follow a time server (NTP)")  # fmt: skip
+        yield Finding(
+            "broker",
+            WARNING,
+            f"its clock and this machine's are {abs(apart):.0f} s apart",
+            "let both follow a time server (NTP)",
+        )
     for queue in sorted(paused):
-        yield Finding("queues", WARNING, f"{queue!r} is paused", f"celery -A tasks queues resume {queue}")
+        yield Finding(
+            "queues", WARNING, f"{queue!r} is paused", f"celery -A tasks queues resume {queue}"
+        )
     if driver.name == "redis":
         yield from _redis(driver)
 
@@ -81,18 +99,33 @@ def _redis(driver: Any) -> Iterator[Finding]:
     info = driver.client.info()
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < OLDEST_REDIS:
-        yield Finding("broker", WRONG, f"Redis {info['redis_version']}", "Relevo needs Redis 6.2 or later, or Valkey")
+        yield Finding(
+            "broker",
+            WRONG,
+            f"Redis {info['redis_version']}",
+            "Relevo needs Redis 6.2 or later, or Valkey",
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        yield Finding("broker", WRONG, f"maxmemory-policy is {policy}: Redis may throw jobs away",
-                      "set maxmemory-policy noeviction in redis.conf (docs/redis.md)")  # fmt: skip
+        yield Finding(
+            "broker",
+            WRONG,
+            f"maxmemory-policy is {policy}: Redis may throw jobs away",
+            "set maxmemory-policy noeviction in redis.conf (docs/redis.md)",
+        )
     if not info.get("aof_enabled"):
-        yield Finding("broker", WARNING, "appendonly is off: a restart of Redis loses the jobs since its last snapshot",
-                      "set appendonly yes in redis.conf (docs/redis.md)")  # fmt: skip
+        yield Finding(
+            "broker",
+            WARNING,
+            "appendonly is off: a restart of Redis loses the jobs since its last snapshot",
+            "set appendonly yes in redis.conf (docs/redis.md)",
+        )
 
 
 def database(context: click.Context) -> Iterator[Finding]:
-    """The store's database, and the broker's where that is another: they answer, and have this code's tables."""
+    """The store's database, and the broker's where that is another: they answer, and have this
+    code's tables.
+    """
     app = context.obj.app
     found: dict[Any, Connections] = {}
     store = store_for(app.settings.database_url)
@@ -106,27 +139,45 @@ def database(context: click.Context) -> Iterator[Finding]:
         if version == schema.NEWEST:
             yield Finding("database", OK, f"{name}: tables of version {version}")
         else:
-            yield Finding("database", WRONG, f"{name}: tables of version {version or 'none'}, this code's are of"
-                                             f" {schema.NEWEST}", UPGRADE)  # fmt: skip
+            yield Finding(
+                "database",
+                WRONG,
+                f"{name}: tables of version {version or 'none'}, this code's are of"
+                f" {schema.NEWEST}",
+                UPGRADE,
+            )
 
 
 def migrations(context: click.Context) -> Iterator[Finding]:
-    """The application's own tables, where it keeps them by Alembic (`alembic.ini` in the working directory)."""
+    """The application's own tables, where it keeps them by Alembic (`alembic.ini` in the working
+    directory).
+    """
     if not Path("alembic.ini").is_file():
         return
-    from alembic.config import Config  # noqa: PLC0415  a third of a second, and not everybody has any
+    # a third of a second, and not everybody has any
+    from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     wanted = set(ScriptDirectory.from_config(Config("alembic.ini")).get_heads())
     store = store_for(context.obj.app.settings.database_url)
-    there = set(store.read(lambda connection: MigrationContext.configure(connection).get_current_heads()))
+    there = set(
+        store.read(lambda connection: MigrationContext.configure(connection).get_current_heads())
+    )
     if there == wanted:
-        yield Finding("migrations", OK, f"the application's tables are at {', '.join(sorted(wanted)) or 'none'}")
+        yield Finding(
+            "migrations",
+            OK,
+            f"the application's tables are at {', '.join(sorted(wanted)) or 'none'}",
+        )
     else:
         found, needed = ", ".join(sorted(there)) or "none", ", ".join(sorted(wanted))
-        yield Finding("migrations", WRONG, f"the application's tables are at {found}, its code's at {needed}",
-                      "alembic upgrade head")  # fmt: skip
+        yield Finding(
+            "migrations",
+            WRONG,
+            f"the application's tables are at {found}, its code's at {needed}",
+            "alembic upgrade head",
+        )
 
 
 def results(context: click.Context) -> Iterator[Finding]:
@@ -142,20 +193,30 @@ def results(context: click.Context) -> Iterator[Finding]:
 def disks(context: click.Context) -> Iterator[Finding]:
     """A file can be written, read and deleted, and there is room."""
     given: Settings = context.obj.app.settings
-    disk, name, content = disk_for(given, given.files_disk), f"relevo-check-{secrets.token_hex(8)}", b"relevo"
+    disk, name, content = (
+        disk_for(given, given.files_disk),
+        f"relevo-check-{secrets.token_hex(8)}",
+        b"relevo",
+    )
     try:
         disk.put(name, io.BytesIO(content))
         with disk.open(name) as file:
             same = file.read() == content
     finally:
         disk.delete(name)
-    became = "a file was written, read and deleted" if same else "what was read is not what was written"
+    became = (
+        "a file was written, read and deleted" if same else "what was read is not what was written"
+    )
     yield Finding("disks", OK if same else WRONG, f"{given.files_disk}: {became}")
     there = next(folder for folder in (given.var_dir, *given.var_dir.parents) if folder.exists())
     usage = shutil.disk_usage(there)
     if usage.free < LEAST_BYTES and usage.free < LEAST_SHARE * usage.total:
-        yield Finding("disks", WARNING, f"{given.var_dir}: {usage.free / 1024**2:.0f} MB are free",
-                      "make room: a full disk stops the SQLite broker and the store")  # fmt: skip
+        yield Finding(
+            "disks",
+            WARNING,
+            f"{given.var_dir}: {usage.free / 1024**2:.0f} MB are free",
+            "make room: a full disk stops the SQLite broker and the store",
+        )
 
 
 def mail(context: click.Context) -> Iterator[Finding]:
@@ -179,13 +240,19 @@ def workers(context: click.Context) -> Iterator[Finding]:
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
     served = {queue["name"] for queues in answers.values() for queue in queues or ()}
     if answers:
-        yield Finding("workers", OK, f"{len(answers)} answer, on the queues {', '.join(sorted(served))}")
+        yield Finding(
+            "workers", OK, f"{len(answers)} answer, on the queues {', '.join(sorted(served))}"
+        )
     else:
         yield Finding("workers", WARNING, "none answers", "start one: celery -A tasks worker")
     for queue, jobs in waiting.items():
         if answers and jobs and queue not in served:
-            yield Finding("workers", WARNING, f"{some(jobs, 'job')} waiting on {queue!r}, and no worker takes from it",
-                          f"start one with -Q {queue}, or correct the name where they are dispatched")  # fmt: skip
+            yield Finding(
+                "workers",
+                WARNING,
+                f"{some(jobs, 'job')} waiting on {queue!r}, and no worker takes from it",
+                f"start one with -Q {queue}, or correct the name where they are dispatched",
+            )
 
 
 def schedule(context: click.Context) -> Iterator[Finding]:
@@ -201,8 +268,12 @@ def schedule(context: click.Context) -> Iterator[Finding]:
         return  # the database was found wrong already
     missed = [view.entry.name for view in found if view.overdue or not view.known]
     if missed:
-        yield Finding("schedule", WARNING, f"no beat has come for {some(len(missed), 'run')}, the first is of"
-                                           f" {missed[0]!r}", "start one: celery -A tasks beat")  # fmt: skip
+        yield Finding(
+            "schedule",
+            WARNING,
+            f"no beat has come for {some(len(missed), 'run')}, the first is of {missed[0]!r}",
+            "start one: celery -A tasks beat",
+        )
     else:
         yield Finding("schedule", OK, f"nothing is overdue ({len(found)} in beat_schedule)")
 

@@ -43,11 +43,12 @@ def jobs() -> None:
     """Jobs in the broker, and those that have ended."""
 
 
-
-
 @jobs.command("list")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(STATES),
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
     help="Only those in this state; may be said again. Without it: those in the broker.",
 )
 @which_jobs
@@ -56,20 +57,35 @@ def jobs() -> None:
 @click.pass_context
 @one_line_errors
 def list_jobs(
-    context: click.Context, states: tuple[str, ...], queue: str | None, task: str | None, tag: str | None, limit: int,
+    context: click.Context,
+    states: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    limit: int,
     as_json: bool,
-) -> None:  # fmt: skip
-    """Jobs in the broker (reserved, pending, delayed), and those that have completed, failed or were cancelled."""
+) -> None:
+    """Jobs in the broker (reserved, pending, delayed), and those that have completed, failed or
+    were cancelled.
+    """
     which, wanted = Which(queue, task, tag), states or tuple(LIVING)
     rows: Iterator[dict[str, Any]] = iter(())
     if any(state in wanted for state in LIVING):
         living = [state for state in LIVING if state in wanted]
-        rows = itertools.chain(rows, _living(context.obj.app, driver_of(context), living, which, limit))
+        rows = itertools.chain(
+            rows, _living(context.obj.app, driver_of(context), living, which, limit)
+        )
     for state in (each for each in Ended if each.value in wanted):
         rows = itertools.chain(rows, _ended(store_of(context), state, which, limit))
     shown = list(itertools.islice(rows, limit + 1))
-    nothing = "No such job." if states or which else "No job in the broker; --state completed shows what has ended."
-    show(shown[:limit] if as_json else [_short(row) for row in shown[:limit]], as_json, empty=nothing)
+    nothing = (
+        "No such job."
+        if states or which
+        else "No job in the broker; --state completed shows what has ended."
+    )
+    show(
+        shown[:limit] if as_json else [_short(row) for row in shown[:limit]], as_json, empty=nothing
+    )
     if len(shown) > limit and not as_json:
         complain(f"There are more; --limit {limit * 10} shows more of them.")
 
@@ -80,41 +96,70 @@ def _living(
     if which.task is None and which.tag is None:
         queues = [which.queue] if which.queue is not None else driver.queues()
         found: Iterable[JobView] = (
-            job for state in states for queue in queues for job in driver.peek(queue, state, limit + 1)
+            job
+            for state in states
+            for queue in queues
+            for job in driver.peek(queue, state, limit + 1)
         )
     else:
         fitting = (job for job in every_job(driver) if job.state in states and which.fits(job))
         some_of_them = itertools.islice(fitting, limit + 1)
-        found = sorted(some_of_them, key=lambda job: (states.index(job.state), job.queue, job.available_at))
+        found = sorted(
+            some_of_them, key=lambda job: (states.index(job.state), job.queue, job.available_at)
+        )
     return (_living_row(app, job) for job in found)
 
 
 def _living_row(app: Any, job: JobView) -> dict[str, Any]:
     return {
-        "id": job.id, "task": task_of(job.payload), "queue": job.queue, "state": job.state.value,
-        "attempts": job.attempts, "at": moment(job.available_at), "arguments": arguments_of(app, job.payload),
-        "tags": tags_of(job.payload), "connection": None, "message": None, "waited": None, "ran": None,
+        "id": job.id,
+        "task": task_of(job.payload),
+        "queue": job.queue,
+        "state": job.state.value,
+        "attempts": job.attempts,
+        "at": moment(job.available_at),
+        "arguments": arguments_of(app, job.payload),
+        "tags": tags_of(job.payload),
+        "connection": None,
+        "message": None,
+        "waited": None,
+        "ran": None,
         "reserved_by": job.reserved_by,
-    }  # fmt: skip
+    }
 
 
 def _ended(store: Store, state: Ended, which: Which, limit: int) -> Iterator[dict[str, Any]]:
     columns = {history_table.c.queue: which.queue, history_table.c.task: which.task}
     also = [column == value for column, value in columns.items() if value is not None]
-    return (_ended_row(job) for job in history.page(store, state, tag=which.tag, limit=limit + 1, also=also))
+    return (
+        _ended_row(job)
+        for job in history.page(store, state, tag=which.tag, limit=limit + 1, also=also)
+    )
 
 
 def _ended_row(job: EndedJob) -> dict[str, Any]:
     return {
-        "id": job.uuid, "task": job.task, "queue": job.queue, "state": job.state.value, "attempts": job.attempts,
-        "at": moment(job.ended_at), "arguments": job.arguments, "tags": job.tags, "connection": job.connection,
-        "message": job.message or None, "waited": job.waited, "ran": job.ran, "reserved_by": None,
-    }  # fmt: skip
+        "id": job.uuid,
+        "task": job.task,
+        "queue": job.queue,
+        "state": job.state.value,
+        "attempts": job.attempts,
+        "at": moment(job.ended_at),
+        "arguments": job.arguments,
+        "tags": job.tags,
+        "connection": job.connection,
+        "message": job.message or None,
+        "waited": job.waited,
+        "ran": job.ran,
+        "reserved_by": None,
+    }
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table: what does not fit on a line is in the JSON."""
-    return {name: row[name] for name in ("id", "task", "queue", "state", "attempts", "at", "arguments")}
+    return {
+        name: row[name] for name in ("id", "task", "queue", "state", "attempts", "at", "arguments")
+    }
 
 
 @jobs.command("show")
@@ -128,7 +173,9 @@ def show_job(context: click.Context, id_: str, as_json: bool) -> None:
     store = store_of(context)
     ended, failure = history.find(store, id_), store_failed.find_by_uuid(store, id_)
     if not living and ended is None and failure is None:
-        raise click.ClickException(f"there is no job {id_}: it never was, or history keeps it no longer")
+        raise click.ClickException(
+            f"there is no job {id_}: it never was, or history keeps it no longer"
+        )
     past = [] if ended is None else [{**asdict(ended), "ended_at": moment(ended.ended_at)}]
     number = None if failure is None else failure.id
     if as_json:
@@ -143,10 +190,14 @@ def show_job(context: click.Context, id_: str, as_json: bool) -> None:
 def _whole(app: Any, job: JobView, as_json: bool) -> dict[str, Any]:
     baton = baton_of(job.payload)
     shown: dict[str, Any] = {
-        **_living_row(app, job), "priority": job.priority, "rescues": job.rescues, "created_at": moment(job.created_at),
-        "reserved_until": moment(job.reserved_until), "deadline": moment(baton.deadline),
+        **_living_row(app, job),
+        "priority": job.priority,
+        "rescues": job.rescues,
+        "created_at": moment(job.created_at),
+        "reserved_until": moment(job.reserved_until),
+        "deadline": moment(baton.deadline),
         "exceptions": baton.exceptions,
-    }  # fmt: skip
+    }
     empty = ("connection", "message", "waited", "ran")
     fields = {name: value for name, value in shown.items() if name not in empty}
     return {**fields, "payload": job.payload} if as_json else fields
@@ -155,19 +206,27 @@ def _whole(app: Any, job: JobView, as_json: bool) -> dict[str, Any]:
 @jobs.command("cancel")
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @which_jobs
-@click.option("--terminate", is_flag=True, help="Kill those that run, in the midst of what they do.")
+@click.option(
+    "--terminate", is_flag=True, help="Kill those that run, in the midst of what they do."
+)
 @yes_option
 @json_option
 @click.pass_context
 @one_line_errors
 def cancel(
-    context: click.Context, ids: tuple[str, ...], queue: str | None, task: str | None, tag: str | None,
-    terminate: bool, yes: bool, as_json: bool,
-) -> None:  # fmt: skip
+    context: click.Context,
+    ids: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    terminate: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Cancel jobs: by id, or all in the broker by queue, task, tag.
 
-    What waits is taken out of the broker and recorded as cancelled. What runs goes on, unless --terminate, and is not
-    tried again, whichever worker is asked.
+    What waits is taken out of the broker and recorded as cancelled. What runs goes on, unless
+    --terminate, and is not tried again, whichever worker is asked.
     """
     driver, store = driver_of(context), store_of(context)
     found, missing = meant(driver, ids, Which(queue, task, tag))
@@ -177,17 +236,25 @@ def cancel(
     wanted = [job.id for job in found]
     done = cancelling.cancel(context.obj.app, driver, store, wanted, terminate=terminate)
     say(
-        _told(done), as_json, withdrawn=_ids(done.withdrawn), killed=_ids(done.killed), running=_ids(done.running),
+        _told(done),
+        as_json,
+        withdrawn=_ids(done.withdrawn),
+        killed=_ids(done.killed),
+        running=_ids(done.running),
         missing=missing,
-    )  # fmt: skip
+    )
     _end(missing)
 
 
 def _told(done: cancelling.Cancelled) -> str:
-    parts = [f"{some(len(done.withdrawn), 'job')} cancelled before they ran" if done.withdrawn else "",
-             f"{some(len(done.killed), 'job')} killed" if done.killed else "",
-             f"{some(len(done.running), 'job')} cancelled in the midst: an attempt that runs goes on to its end, and is"
-             " the last" if done.running else ""]  # fmt: skip
+    parts = [
+        f"{some(len(done.withdrawn), 'job')} cancelled before they ran" if done.withdrawn else "",
+        f"{some(len(done.killed), 'job')} killed" if done.killed else "",
+        f"{some(len(done.running), 'job')} cancelled in the midst: an attempt that runs goes on to its end, and is"
+        " the last"
+        if done.running
+        else "",
+    ]
     return "; ".join(filter(None, parts)) + "." if len(done) else "Nothing was there to cancel."
 
 
@@ -203,20 +270,34 @@ def _ids(jobs: list[JobView]) -> list[str]:
 @click.pass_context
 @one_line_errors
 def delete(
-    context: click.Context, ids: tuple[str, ...], queue: str | None, task: str | None, tag: str | None,
-    yes: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Delete jobs without a trace: by id, also from history, or all in the broker by queue, task, tag."""
+    context: click.Context,
+    ids: tuple[str, ...],
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete jobs without a trace: by id, also from history, or all in the broker by queue, task,
+    tag.
+    """
     driver, store = driver_of(context), store_of(context)
     found, missing = meant(driver, ids, Which(queue, task, tag))
     missing = [id_ for id_ in missing if history.find(store, id_) is None]
     wanted = [*(job.id for job in found), *(id_ for id_ in ids if id_ not in missing)]
     if wanted:
         confirm(f"Delete {some(len(set(wanted)), 'job')} without a trace?", yes)
-    cancelling.counted(context.obj.app, store, found)  # first: what a crash leaves can be deleted again
+    cancelling.counted(
+        context.obj.app, store, found
+    )  # first: what a crash leaves can be deleted again
     gone, forgotten = driver.delete(wanted), history.forget(store, wanted)
-    say(f"{gone} deleted from the broker, {forgotten} from history.", as_json, broker=gone, history=forgotten,
-        missing=missing)  # fmt: skip
+    say(
+        f"{gone} deleted from the broker, {forgotten} from history.",
+        as_json,
+        broker=gone,
+        history=forgotten,
+        missing=missing,
+    )
     _end(missing)
 
 

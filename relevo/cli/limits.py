@@ -34,12 +34,16 @@ def limits() -> None:
 
 @limits.command("list")
 @click.argument("prefix", default="")
-@click.option("--kind", type=click.Choice([OVERLAP, RATE, ERRORS]), help="Only permits, rates or breakers.")
+@click.option(
+    "--kind", type=click.Choice([OVERLAP, RATE, ERRORS]), help="Only permits, rates or breakers."
+)
 @limit_option
 @json_option
 @click.pass_context
 @one_line_errors
-def list_limits(context: click.Context, prefix: str, kind: str | None, limit: int, as_json: bool) -> None:
+def list_limits(
+    context: click.Context, prefix: str, kind: str | None, limit: int, as_json: bool
+) -> None:
     """The limits in use, or those whose keys begin so."""
     if kind and not prefix.startswith(f"{kind}/"):
         prefix = f"{kind}/{prefix}"
@@ -49,7 +53,13 @@ def list_limits(context: click.Context, prefix: str, kind: str | None, limit: in
 
 def _row(view: LimitView) -> dict[str, Any]:
     used = f"{view.used:g}" if view.most is None else f"{view.used:g} of {view.most:g}"
-    return {"key": view.key, "used": used, "rate": view.rate, "waiting": view.waiting, "until": moment(view.until)}
+    return {
+        "key": view.key,
+        "used": used,
+        "rate": view.rate,
+        "waiting": view.waiting,
+        "until": moment(view.until),
+    }
 
 
 @limits.command("show")
@@ -66,12 +76,20 @@ def show_limit(context: click.Context, key: str, as_json: bool) -> None:
     if as_json:
         say_json({**_row(view), "holders": holders, "line": view.line})
         return
-    held = [f"{one['task']} {one['job']}, since {one['since']}, lease until {one['until']}" for one in holders]
+    held = [
+        f"{one['task']} {one['job']}, since {one['since']}, lease until {one['until']}"
+        for one in holders
+    ]
     show_one({**_row(view), "holders": "\n".join(held), "line": "\n".join(view.line)}, as_json)
 
 
 def _held(held: Held) -> dict[str, Any]:
-    return {"task": held.task, "job": held.job_id, "since": moment(held.since), "until": moment(held.until)}
+    return {
+        "task": held.task,
+        "job": held.job_id,
+        "since": moment(held.since),
+        "until": moment(held.until),
+    }
 
 
 @limits.command("rates")
@@ -81,8 +99,14 @@ def _held(held: Held) -> dict[str, Any]:
 def rates(context: click.Context, as_json: bool) -> None:
     """The named rates: what the code says, and what counts instead while it is set."""
     defined, told = _defined(context), _limits(context).redefined()
-    rows = [{"name": name, "rate": str(defined[name]) if name in defined else None,
-             "set": str(told[name]) if name in told else None} for name in sorted({*defined, *told})]  # fmt: skip
+    rows = [
+        {
+            "name": name,
+            "rate": str(defined[name]) if name in defined else None,
+            "set": str(told[name]) if name in told else None,
+        }
+        for name in sorted({*defined, *told})
+    ]
     show(rows, as_json, empty="No rate has a name.")
 
 
@@ -96,10 +120,16 @@ def rates(context: click.Context, as_json: bool) -> None:
 @one_line_errors
 def set_rate(
     context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
-) -> None:  # fmt: skip
-    """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for that of the code."""
+) -> None:
+    """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for
+    that of the code.
+    """
     new = limit_context.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
-    said = f"{new or 'no rate in the code'}." if rate == limit_context.DEFAULT else f"{new} from now on."
+    said = (
+        f"{new or 'no rate in the code'}."
+        if rate == limit_context.DEFAULT
+        else f"{new} from now on."
+    )
     say(f"{name}: {said}", as_json, name=name, rate=new and str(new))
 
 
@@ -110,14 +140,22 @@ def set_rate(
 @click.pass_context
 @one_line_errors
 def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Forget the units, errors, permits and the line of these keys. Whoever waits looks at once; what runs, runs on."""
+    """Forget the units, errors, permits and the line of these keys. Whoever waits looks at once;
+    what runs, runs on.
+    """
     driver = driver_of(context)
-    known = {key: next((view for view in limits_for(driver).views(key) if view.key == key), None) for key in keys}
+    known = {
+        key: next((view for view in limits_for(driver).views(key) if view.key == key), None)
+        for key in keys
+    }
     missing = [key for key, view in known.items() if view is None]
     if missing:
         raise OptionError(f"no limit {missing[0]!r} is in use")
     holders = sum(len(view.holders) for view in known.values() if view)
-    confirm(f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.", yes)
+    confirm(
+        f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.",
+        yes,
+    )
     called = sum(limit_context.clear(driver, key) for key in keys)
     said = f"{some(len(keys), 'limit')} cleared, {some(called, 'job')} called."
     say(said, as_json, cleared=list(keys), called=called)

@@ -1,4 +1,6 @@
-"""What people want to know of a job's message. It may be a stranger's, so anything may be missing, or be nonsense."""
+"""What people want to know of a job's message. It may be a stranger's, so anything may be missing,
+or be nonsense.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,14 @@ def task_of(payload: str) -> str:
 
 
 def arguments_of(app: Any, payload: str) -> str:
-    """The arguments, as their client has written them for people, or else as they stand in the body: redacted."""
+    """The arguments, as their client has written them for people, or else as they stand in the
+    body: redacted.
+    """
     headers = message_codec.headers_of(payload)
     if headers.get("argsrepr") or headers.get("kwargsrepr"):
-        return redaction.texts(app, task_of(payload), headers.get("argsrepr"), headers.get("kwargsrepr"))
+        return redaction.texts(
+            app, task_of(payload), headers.get("argsrepr"), headers.get("kwargsrepr")
+        )
     try:
         args, kwargs, *_ = json.loads(message_codec.loads(payload)["body"])
         args, kwargs = redaction.arguments(app, task_of(payload), args, kwargs)

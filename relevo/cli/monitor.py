@@ -1,7 +1,8 @@
 """`celery -A tasks queues monitor`: is a queue too full, or does its oldest job wait for too long?
 
-It is for the clock and for monitoring programs: exit code 1 says that something is wrong, and listeners of `queue_busy`
-(`@relevo.on("queue_busy")`) are called in this process, once for each queue that is over a threshold.
+It is for the clock and for monitoring programs: exit code 1 says that something is wrong, and
+listeners of `queue_busy` (`@relevo.on("queue_busy")`) are called in this process, once for each
+queue that is over a threshold.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Threshold(click.ParamType[tuple[str, int | None]]):
 
     name = "queue"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | None]:
         if isinstance(value, tuple):
             return value
         name, colon, most = str(value).rpartition(":")
@@ -42,30 +45,50 @@ class Threshold(click.ParamType[tuple[str, int | None]]):
 
 @click.command("monitor")
 @click.argument("thresholds", nargs=-1, type=Threshold(), metavar="[QUEUE[:MAX]…]")
-@click.option("--max", "most", type=click.IntRange(0), default=MOST, show_default=True, help="Pending jobs, at most.")
-@click.option("--longest", type=Duration(), help="How long the oldest may wait: 90 (seconds), 15m, 4h, 2d.")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(0),
+    default=MOST,
+    show_default=True,
+    help="Pending jobs, at most.",
+)
+@click.option(
+    "--longest", type=Duration(), help="How long the oldest may wait: 90 (seconds), 15m, 4h, 2d."
+)
 @json_option
 @click.pass_context
 @one_line_errors
 def monitor(
-    context: click.Context, thresholds: tuple[tuple[str, int | None], ...], most: int, longest: float | None,
+    context: click.Context,
+    thresholds: tuple[tuple[str, int | None], ...],
+    most: int,
+    longest: float | None,
     as_json: bool,
-) -> None:  # fmt: skip
-    """Exit code 1 when a queue has more pending jobs than it may, or its oldest has waited for too long.
+) -> None:
+    """Exit code 1 when a queue has more pending jobs than it may, or its oldest has waited for too
+    long.
 
     Without a QUEUE: all of them. Listeners of `queue_busy` hear of each that is.
     """
     driver, app = driver_of(context), context.obj.app
     asked = dict(thresholds) or dict.fromkeys(sorted({*driver.queues(), *app.amqp.queues}))
-    rows = [_row(driver, queue, most if limit is None else limit, longest) for queue, limit in asked.items()]
+    rows = [
+        _row(driver, queue, most if limit is None else limit, longest)
+        for queue, limit in asked.items()
+    ]
     show(rows, as_json, empty="There are no queues.")
     busy = [row for row in rows if row["state"] == BUSY]
     if busy:
         app.loader.import_default_modules()  # where the listeners are
         for row in busy:
             waited, limit = row["oldest"], row["max"]
-            events.tell(QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest))
-        complain(f"{some(len(busy), 'queue')} over the threshold: {', '.join(row['queue'] for row in busy)}")
+            events.tell(
+                QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest)
+            )
+        complain(
+            f"{some(len(busy), 'queue')} over the threshold: {', '.join(row['queue'] for row in busy)}"
+        )
         raise click.exceptions.Exit(1)
 
 
@@ -73,7 +96,12 @@ def _row(driver: Driver, queue: str, most: int, longest: float | None) -> dict[s
     sizes = driver.sizes(queue)
     late = longest is not None and sizes.oldest is not None and sizes.oldest > longest
     return {
-        "queue": queue, "pending": sizes.pending, "max": most, "delayed": sizes.delayed, "reserved": sizes.reserved,
-        "oldest": None if sizes.oldest is None else round(sizes.oldest, 1), "paused": queue in driver.paused(),
+        "queue": queue,
+        "pending": sizes.pending,
+        "max": most,
+        "delayed": sizes.delayed,
+        "reserved": sizes.reserved,
+        "oldest": None if sizes.oldest is None else round(sizes.oldest, 1),
+        "paused": queue in driver.paused(),
         "state": BUSY if late or sizes.pending > most else OK,
-    }  # fmt: skip
+    }

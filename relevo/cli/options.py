@@ -18,7 +18,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, int | float):
             return float(value)
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", str(value).strip())
@@ -35,7 +37,9 @@ class Hours(click.ParamType[float]):
 
     name = "hours"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, int | float):
             return float(value)
         if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", str(value).strip()):
@@ -45,8 +49,11 @@ class Hours(click.ParamType[float]):
 
 def which_jobs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--queue`, `--task` and `--tag`."""
-    for name, help_ in (("tag", "Only those with this tag."), ("task", "Only those of this task."),
-                        ("queue", "Only those of this queue.")):  # fmt: skip
+    for name, help_ in (
+        ("tag", "Only those with this tag."),
+        ("task", "Only those of this task."),
+        ("queue", "Only those of this queue."),
+    ):
         command = click.option(f"--{name}", help=help_)(command)
     return command
 
@@ -55,5 +62,9 @@ def which_jobs(command: Callable[..., Any]) -> Callable[..., Any]:
 ROW = click.IntRange(1, 10**18)
 
 limit_option = click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="At most so many.",
 )

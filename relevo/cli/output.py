@@ -1,4 +1,6 @@
-"""How the commands speak: a table or JSON, a question before anything is destroyed, one line for an error."""
+"""How the commands speak: a table or JSON, a question before anything is destroyed, one line for an
+error.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
 # The longest a cell of a table may be, in characters; JSON has all of it.
 LONGEST_CELL = 60
 
-# Whoever can dispatch a job writes into these tables: nothing in them may move a cursor or begin a line.
+# Whoever can dispatch a job writes into these tables: nothing in them may move a cursor or begin a
+# line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -40,7 +43,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     cells = [[_cell(row[head]) for head in heads] for row in rows]
     widths = [max(len(head), *(len(line[at]) for line in cells)) for at, head in enumerate(heads)]
     right = [all(isinstance(row[head], int | float | None) for row in rows) for head in heads]
-    return [_line([head.upper() for head in heads], widths, right), *(_line(line, widths, right) for line in cells)]
+    return [
+        _line([head.upper() for head in heads], widths, right),
+        *(_line(line, widths, right) for line in cells),
+    ]
 
 
 def show_one(fields: dict[str, Any], as_json: bool) -> None:

@@ -34,20 +34,37 @@ def list_pauses(context: click.Context, as_json: bool) -> None:
 
 def rows(driver: Driver) -> list[dict[str, Any]]:
     """What is paused, queues first."""
-    queues = [{"kind": QUEUE, "name": queue, "waiting": driver.sizes(queue).pending, "until": moment(until)}
-              for queue, until in sorted(driver.paused().items())]  # fmt: skip
-    others = [{**dict(zip(("kind", "name"), what.split(":", 1), strict=True)), "waiting": driver.parked(what),
-               "until": moment(until)} for what, until in sorted(driver.suspended().items())]  # fmt: skip
+    queues = [
+        {
+            "kind": QUEUE,
+            "name": queue,
+            "waiting": driver.sizes(queue).pending,
+            "until": moment(until),
+        }
+        for queue, until in sorted(driver.paused().items())
+    ]
+    others = [
+        {
+            **dict(zip(("kind", "name"), what.split(":", 1), strict=True)),
+            "waiting": driver.parked(what),
+            "until": moment(until),
+        }
+        for what, until in sorted(driver.suspended().items())
+    ]
     return queues + others
 
 
 @pauses.command("add")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
-@click.option("--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until lifted.")
+@click.option(
+    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until lifted."
+)
 @click.pass_context
 @one_line_errors
 def add(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
-    """Let no worker start a job of these (`task:emails.send`, `tag:user:7`, `queue:low`); what runs goes on."""
+    """Let no worker start a job of these (`task:emails.send`, `tag:user:7`, `queue:low`); what runs
+    goes on.
+    """
     driver = driver_of(context)
     meant = [_split(name) for name in names]
     for kind, name in meant:
@@ -55,7 +72,9 @@ def add(context: click.Context, names: tuple[str, ...], duration: float | None) 
     until = None if duration is None else driver.now() + duration
     for kind, name in meant:
         job_pauses.add(driver, kind, name, until)
-        click.echo(f"{kind} {name}: paused {'until lifted' if until is None else f'until {moment(until)}'}.")
+        click.echo(
+            f"{kind} {name}: paused {'until lifted' if until is None else f'until {moment(until)}'}."
+        )
 
 
 @pauses.command("lift")
@@ -75,4 +94,3 @@ def _split(given: str) -> tuple[str, str]:
     if kind not in KINDS or not name:
         raise OptionError(f"expected queue:NAME, task:NAME or tag:TEXT, got {given!r:.80}")
     return kind, name
-

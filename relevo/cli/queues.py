@@ -37,7 +37,9 @@ queues.add_command(monitor)
 @click.pass_context
 @one_line_errors
 def list_queues(context: click.Context, as_json: bool) -> None:
-    """Every queue: how many jobs it holds in each state, how long its oldest has waited, whether it is paused."""
+    """Every queue: how many jobs it holds in each state, how long its oldest has waited, whether it
+    is paused.
+    """
     driver = driver_of(context)
     known = set(driver.queues()) | set(context.obj.app.amqp.queues) | set(driver.paused())
     show([_row(driver, queue) for queue in sorted(known)], as_json, empty="There are no queues.")
@@ -46,10 +48,13 @@ def list_queues(context: click.Context, as_json: bool) -> None:
 def _row(driver: Driver, queue: str) -> dict[str, Any]:
     sizes, pauses = driver.sizes(queue), driver.paused()
     return {
-        "queue": queue, "pending": sizes.pending, "delayed": sizes.delayed, "reserved": sizes.reserved,
+        "queue": queue,
+        "pending": sizes.pending,
+        "delayed": sizes.delayed,
+        "reserved": sizes.reserved,
         "oldest": None if sizes.oldest is None else f"{sizes.oldest:.0f} s",
         "paused": _pause(pauses[queue]) if queue in pauses else None,
-    }  # fmt: skip
+    }
 
 
 def _pause(until: float | None) -> str:
@@ -59,7 +64,10 @@ def _pause(until: float | None) -> str:
 @queues.command("peek")
 @click.argument("queue")
 @click.option(
-    "--state", type=click.Choice([state.value for state in State]), default=State.PENDING.value, show_default=True,
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    default=State.PENDING.value,
+    show_default=True,
     help="Those in this state.",
 )
 @limit_option
@@ -75,19 +83,27 @@ def peek(context: click.Context, queue: str, state: str, limit: int, as_json: bo
 
 def _job(job: JobView, with_payload: bool) -> dict[str, Any]:
     row = {
-        "id": job.id, "task": task_of(job.payload), "attempts": job.attempts, "priority": job.priority,
-        "available_at": moment(job.available_at), "reserved_by": job.reserved_by,
-    }  # fmt: skip
+        "id": job.id,
+        "task": task_of(job.payload),
+        "attempts": job.attempts,
+        "priority": job.priority,
+        "available_at": moment(job.available_at),
+        "reserved_by": job.reserved_by,
+    }
     return {**row, "payload": job.payload} if with_payload else row
 
 
 @queues.command("pause")
 @click.argument("names", nargs=-1, required=True)
-@click.option("--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until resumed.")
+@click.option(
+    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until resumed."
+)
 @click.pass_context
 @one_line_errors
 def pause(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
-    """Let no worker take a job of these queues; what runs goes on. Workers that start later obey, too."""
+    """Let no worker take a job of these queues; what runs goes on. Workers that start later obey,
+    too.
+    """
     driver = driver_of(context)
     until = None if duration is None else driver.now() + duration
     for queue in names:
@@ -114,12 +130,18 @@ def resume(context: click.Context, names: tuple[str, ...]) -> None:
 @click.pass_context
 @one_line_errors
 def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete the pending and delayed jobs of these queues. What runs goes on. For their batches they were cancelled."""
+    """Delete the pending and delayed jobs of these queues. What runs goes on. For their batches
+    they were cancelled.
+    """
     app, driver = context.obj.app, driver_of(context)
     waiting = {queue: (sizes := driver.sizes(queue)).pending + sizes.delayed for queue in names}
     confirm(f"Delete {some(sum(waiting.values()), 'job')} of {', '.join(names)}?", yes)
     deleted = {queue: clearing.clear(app, driver, queue) for queue in dict.fromkeys(names)}
-    say("\n".join(f"{queue}: {some(count, 'job')} deleted." for queue, count in deleted.items()), as_json, **deleted)
+    say(
+        "\n".join(f"{queue}: {some(count, 'job')} deleted." for queue, count in deleted.items()),
+        as_json,
+        **deleted,
+    )
 
 
 @queues.command("adopt")
@@ -127,10 +149,17 @@ def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bo
 @click.pass_context
 @one_line_errors
 def adopt(context: click.Context, yes: bool) -> None:
-    """Take over what stock Celery workers on this Redis held when they ended (kombu's `unacked` hash)."""
+    """Take over what stock Celery workers on this Redis held when they ended (kombu's `unacked`
+    hash).
+    """
     driver = driver_of(context)
     take_over = getattr(driver, "adopt_unacked", None)
     if take_over is None:
-        raise click.UsageError(f"only a Redis can hold jobs of stock workers; this connection is {driver.name}")
-    confirm("Are all stock Celery workers on this Redis stopped? What they still hold would run twice.", yes)
+        raise click.UsageError(
+            f"only a Redis can hold jobs of stock workers; this connection is {driver.name}"
+        )
+    confirm(
+        "Are all stock Celery workers on this Redis stopped? What they still hold would run twice.",
+        yes,
+    )
     click.echo(f"{take_over()} jobs taken over.")

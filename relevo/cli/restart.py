@@ -1,4 +1,6 @@
-"""`celery -A tasks restart`: every worker finishes what it runs and starts anew, with the code that is there now."""
+"""`celery -A tasks restart`: every worker finishes what it runs and starts anew, with the code that
+is there now.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,22 @@ PATIENCE = 2.0
 
 @click.command("restart")
 @click.argument("workers", nargs=-1, metavar="[WORKER…]")
-@click.option("--wait", type=Duration(), help="Wait until all have started anew, at most 90 (seconds), 15m, 4h or 2d.")
+@click.option(
+    "--wait",
+    type=Duration(),
+    help="Wait until all have started anew, at most 90 (seconds), 15m, 4h or 2d.",
+)
 @json_option
 @click.pass_context
 @one_line_errors
-def restart(context: click.Context, workers: tuple[str, ...], wait: float | None, as_json: bool) -> None:
-    """Every worker (or those named) finishes what it runs and starts anew with the code that is there now.
+def restart(
+    context: click.Context, workers: tuple[str, ...], wait: float | None, as_json: bool
+) -> None:
+    """Every worker (or those named) finishes what it runs and starts anew with the code that is
+    there now.
 
-    Nothing is lost and nothing runs twice. A worker keeps its process, so whoever looks after it sees nothing of it.
+    Nothing is lost and nothing runs twice. A worker keeps its process, so whoever looks after it
+    sees nothing of it.
     """
     driver_of(context).paused()  # the broker is there, and one that we have remote control on
     app = context.obj.app
@@ -34,21 +44,37 @@ def restart(context: click.Context, workers: tuple[str, ...], wait: float | None
     rows = [_row(name, answer) for name, answer in sorted(answers)]
     if wait is not None and rows:
         _await(app, rows, {answer.get("life") for _, answer in answers}, wait)
-    show([{name: value for name, value in row.items() if name != "life"} for row in rows], as_json,
-         empty="No worker has answered.")  # fmt: skip
+    show(
+        [{name: value for name, value in row.items() if name != "life"} for row in rows],
+        as_json,
+        empty="No worker has answered.",
+    )
     missing = sorted(set(workers) - {name for name, _ in answers})
     for name in missing:
         complain(f"worker {name} has not answered")
-    late = [row for row in rows if row["state"] == REFUSED or (wait is not None and row["state"] == FINISHING)]
+    late = [
+        row
+        for row in rows
+        if row["state"] == REFUSED or (wait is not None and row["state"] == FINISHING)
+    ]
     if late:
-        complain(f"{some(len(late), 'worker')} not started anew: {', '.join(row['worker'] for row in late)}")
+        complain(
+            f"{some(len(late), 'worker')} not started anew: {', '.join(row['worker'] for row in late)}"
+        )
     if not rows or late or missing:
         raise click.exceptions.Exit(1)
 
 
-def _ask(app: Any, command: str, workers: tuple[str, ...], patience: float = PATIENCE) -> list[tuple[str, Any]]:
+def _ask(
+    app: Any, command: str, workers: tuple[str, ...], patience: float = PATIENCE
+) -> list[tuple[str, Any]]:
     """What each worker answers, by its name. Two of one name answer twice."""
-    answers = app.control.broadcast(command, reply=True, timeout=patience, destination=list(workers) or None) or []
+    answers = (
+        app.control.broadcast(
+            command, reply=True, timeout=patience, destination=list(workers) or None
+        )
+        or []
+    )
     pairs = [(name, answer) for each in answers for name, answer in each.items()]
     return [(name, answer if isinstance(answer, Mapping) else {}) for name, answer in pairs]
 
@@ -56,7 +82,12 @@ def _ask(app: Any, command: str, workers: tuple[str, ...], patience: float = PAT
 def _row(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     knows = "life" in answer
     state = REFUSED if not knows else FINISHING if answer.get("comes_back") else ENDS
-    return {"worker": name, "pid": answer.get("pid"), "running": answer.get("running"), "state": state}
+    return {
+        "worker": name,
+        "pid": answer.get("pid"),
+        "running": answer.get("running"),
+        "state": state,
+    }
 
 
 def _await(app: Any, rows: list[dict[str, Any]], old: set[Any], seconds: float) -> None:
@@ -67,6 +98,8 @@ def _await(app: Any, rows: list[dict[str, Any]], old: set[Any], seconds: float) 
             if answer.get("life") in seen or "life" not in answer:
                 continue
             seen.add(answer["life"])
-            row = next((row for row in rows if row["worker"] == name and row["state"] == FINISHING), None)
+            row = next(
+                (row for row in rows if row["worker"] == name and row["state"] == FINISHING), None
+            )
             if row is not None:
                 row["state"], row["pid"] = ANEW, answer.get("pid")

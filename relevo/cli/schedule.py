@@ -43,7 +43,9 @@ def list_entries(context: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 @one_line_errors
-def history(context: click.Context, name: str | None, before: int | None, limit: int, as_json: bool) -> None:
+def history(
+    context: click.Context, name: str | None, before: int | None, limit: int, as_json: bool
+) -> None:
     """Runs, newest first, of all entries or of one (also of one that is no more)."""
     found = operations.history(_app(context), name, before=before, limit=limit)
     show([_run(run) for run in found], as_json, empty="No runs.")
@@ -60,13 +62,22 @@ def run(context: click.Context, name: str, as_json: bool) -> None:
     """Run an entry now, once, also a paused one. Its next run stays when it was."""
     app, number = _noted(context, "run entry", name)
     made = operations.run(app, name, _who())
-    audit.settle(store_of(context), number, f"job {made.job_id}" if made.state is None else operations.told(made))
+    audit.settle(
+        store_of(context),
+        number,
+        f"job {made.job_id}" if made.state is None else operations.told(made),
+    )
     say(operations.told(made), as_json, **_run(made))
 
 
 @schedule.command("pause")
 @_ENTRY
-@click.option("--for", "seconds", type=Duration(), help="So long: 90s, 15m, 4h, 2d. Without: until it is resumed.")
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(),
+    help="So long: 90s, 15m, 4h, 2d. Without: until it is resumed.",
+)
 @json_option
 @click.pass_context
 @one_line_errors
@@ -120,21 +131,42 @@ def _who() -> str:
 def _row(view: View) -> dict[str, Any]:
     last, until = view.last, f"paused until {moment(view.paused_until) or 'it is resumed'}"
     return {
-        "entry": view.entry.name, "task": view.entry.task, "schedule": view.entry.in_words, "queue": view.entry.queue,
-        "next": until if view.paused else f"{moment(view.next) or 'never'}{' (overdue)' if view.overdue else ''}",
-        "last": moment(last.at) if last else None, "state": last.state if last else None,
-    }  # fmt: skip
+        "entry": view.entry.name,
+        "task": view.entry.task,
+        "schedule": view.entry.in_words,
+        "queue": view.entry.queue,
+        "next": until
+        if view.paused
+        else f"{moment(view.next) or 'never'}{' (overdue)' if view.overdue else ''}",
+        "last": moment(last.at) if last else None,
+        "state": last.state if last else None,
+    }
 
 
 def _told(view: View) -> dict[str, Any]:
     said = view.entry
     return {
-        "entry": said.name, "task": said.task, "schedule": said.in_words, "queue": said.queue,
-        "catch_up": said.rule.rule.value, "next": moment(view.next), "overdue": view.overdue, "paused": view.paused,
-        "paused_until": moment(view.paused_until), "last": _run(view.last) if view.last else None,
-    }  # fmt: skip
+        "entry": said.name,
+        "task": said.task,
+        "schedule": said.in_words,
+        "queue": said.queue,
+        "catch_up": said.rule.rule.value,
+        "next": moment(view.next),
+        "overdue": view.overdue,
+        "paused": view.paused,
+        "paused_until": moment(view.paused_until),
+        "last": _run(view.last) if view.last else None,
+    }
 
 
 def _run(run: Run) -> dict[str, Any]:
-    return {"id": run.id, "entry": run.entry, "due": moment(run.due), "dispatched": moment(run.at), "job": run.job_id,
-            "by": run.run_by or "beat", "state": run.state, "ended": moment(run.ended_at)}  # fmt: skip
+    return {
+        "id": run.id,
+        "entry": run.entry,
+        "due": moment(run.due),
+        "dispatched": moment(run.at),
+        "job": run.job_id,
+        "by": run.run_by or "beat",
+        "state": run.state,
+        "ended": moment(run.ended_at),
+    }

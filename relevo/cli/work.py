@@ -1,7 +1,9 @@
-"""`celery -A tasks work`: a worker that ends by itself, for cron, for a container that does one job, for a test.
+"""`celery -A tasks work`: a worker that ends by itself, for cron, for a container that does one
+job, for a test.
 
-It is Celery's own worker, with every option of `celery worker` (`-Q`, `-c`, `-P`, `-l` …), and a shift
-(`relevo/transport/work_limits.py`). Several at once do no harm: a job is reserved by one of them.
+It is Celery's own worker, with every option of `celery worker` (`-Q`, `-c`, `-P`, `-l` …), and a
+shift (`relevo/transport/work_limits.py`). Several at once do no harm: a job is reserved by one of
+them.
 """
 
 from __future__ import annotations
@@ -21,17 +23,30 @@ from relevo.transport.work_limits import Shift
 
 @click.command("work", context_settings={"ignore_unknown_options": True})
 @click.option("--once", is_flag=True, help="Run one job, if there is one.")
-@click.option("--stop-when-empty", "when_empty", is_flag=True, help="Run every job that could run now.")
+@click.option(
+    "--stop-when-empty", "when_empty", is_flag=True, help="Run every job that could run now."
+)
 @click.option("--max-jobs", type=click.IntRange(1), help="Stop after so many jobs; wait for them.")
-@click.option("--max-time", type=Duration(), help="Stop after 90 (seconds), 15m, 4h or 2d; what runs then finishes.")
-@click.argument("worker_options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF celery worker]")
+@click.option(
+    "--max-time",
+    type=Duration(),
+    help="Stop after 90 (seconds), 15m, 4h or 2d; what runs then finishes.",
+)
+@click.argument(
+    "worker_options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF celery worker]"
+)
 @click.pass_context
 @one_line_errors
 def work(
-    context: click.Context, once: bool, when_empty: bool, max_jobs: int | None, max_time: float | None,
+    context: click.Context,
+    once: bool,
+    when_empty: bool,
+    max_jobs: int | None,
+    max_time: float | None,
     worker_options: tuple[str, ...],
-) -> None:  # fmt: skip
-    """A worker that ends by itself: after one job, after some, when there is nothing to do, or after a time.
+) -> None:
+    """A worker that ends by itself: after one job, after some, when there is nothing to do, or
+    after a time.
 
     Every option of `celery worker` may follow, like -Q high,default or -c 4.
     """
@@ -41,20 +56,29 @@ def work(
         )
     if once and max_jobs:
         raise click.UsageError("expected --once or --max-jobs, got both")
-    driver_of(context).paused()  # a broker that is away ends this now; a worker would wait for it, and cron start more
-    work_limits.current = Shift(1 if once else max_jobs, once or when_empty, wake=transport.worker_stops)
+    driver_of(
+        context
+        # a broker that is away ends this now; a worker would wait for it, and cron start more
+    ).paused()
+    work_limits.current = Shift(
+        1 if once else max_jobs, once or when_empty, wake=transport.worker_stops
+    )
     if max_time:
         work_limits.current.end_after(max_time)
     context.obj.quiet = True  # no banner: cron would mail it every minute
     try:
-        with celery_worker.make_context("worker", _options(worker_options, once), parent=context) as worker:
+        with celery_worker.make_context(
+            "worker", _options(worker_options, once), parent=context
+        ) as worker:
             celery_worker.invoke(worker)
     finally:
         work_limits.current.is_over()
 
 
 def _options(given: Sequence[str], once: bool) -> list[str]:
-    """The worker's options, with a name of its own (two of one name share a mailbox), and one process for one job."""
+    """The worker's options, with a name of its own (two of one name share a mailbox), and one
+    process for one job.
+    """
     options = list(given)
     if not _has(given, "-n", "--hostname"):
         options += ["-n", f"work-{os.getpid()}@%h"]
@@ -64,4 +88,7 @@ def _options(given: Sequence[str], once: bool) -> list[str]:
 
 
 def _has(given: Sequence[str], *names: str) -> bool:
-    return any(word.partition("=")[0] in names or (word[:2] in names and word[:2] != "--") for word in given)
+    return any(
+        word.partition("=")[0] in names or (word[:2] in names and word[:2] != "--")
+        for word in given
+    )

@@ -1,6 +1,8 @@
-"""The urls of the brokers, from what was set: absolute, complete, and refused here when nothing could connect to them.
+"""The urls of the brokers, from what was set: absolute, complete, and refused here when nothing
+could connect to them.
 
-An error never shows a url that may hold a password; those of the libraries below do, so none of them is passed on.
+An error never shows a url that may hold a password; those of the libraries below do, so none of
+them is passed on.
 """
 
 from __future__ import annotations
@@ -20,24 +22,32 @@ _DATABASE = "a sqlite, postgresql, mysql or mariadb url"
 
 
 def database(env: Environment, default: Path) -> str:
-    """DATABASE_URL with the Python driver named, and a SQLite file's path absolute: every process means one file."""
+    """DATABASE_URL with the Python driver named, and a SQLite file's path absolute: every process
+    means one file.
+    """
     given = env.text("DATABASE_URL") or f"sqlite:///{default}"
     url = _parse(given)
     if url.get_backend_name() not in _DATABASES:
         raise expected_url("DATABASE_URL", _DATABASE, given)
     _check_driver(url)
-    return (_absolute(url) if url.get_backend_name() == "sqlite" else url).render_as_string(hide_password=False)
+    return (_absolute(url) if url.get_backend_name() == "sqlite" else url).render_as_string(
+        hide_password=False
+    )
 
 
 def broker(database_url: str) -> str:
-    """The database's url as Celery's broker, without the Python driver we ship: kombu reads a + in its own way."""
+    """The database's url as Celery's broker, without the Python driver we ship: kombu reads a + in
+    its own way.
+    """
     url = make_url(database_url)
     plain = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
     return plain if resolve(plain) == url else database_url
 
 
 def sqs(env: Environment) -> str:
-    """SQS_URL; a bare sqs:// leaves the credentials and the region to boto3, which has its own places for them."""
+    """SQS_URL; a bare sqs:// leaves the credentials and the region to boto3, which has its own
+    places for them.
+    """
     given = env.text("SQS_URL", "sqs://")
     if not given.startswith("sqs://"):
         raise expected_url("SQS_URL", "an sqs:// url", given)
@@ -45,7 +55,9 @@ def sqs(env: Environment) -> str:
 
 
 def redis(env: Environment) -> str:
-    """REDIS_URL, or the one that the other REDIS_ settings make; redis://127.0.0.1:6379/0 when none is set."""
+    """REDIS_URL, or the one that the other REDIS_ settings make; redis://127.0.0.1:6379/0 when none
+    is set.
+    """
     given = env.text("REDIS_URL")
     if given:
         return ";".join(_with_checked_certificate(_checked(url, given)) for url in _several(given))
@@ -66,10 +78,14 @@ def _check_driver(url: URL) -> None:
         dialect = url.get_dialect()
         dialect.import_dbapi()
     except (ImportError, NoSuchModuleError, AttributeError):
-        raise SettingsError(f"DATABASE_URL names {url.drivername}, which isn't installed: "
-                            f"pip install 'relevo[{_extra(url)}]', or install that driver") from None
+        raise SettingsError(
+            f"DATABASE_URL names {url.drivername}, which isn't installed: "
+            f"pip install 'relevo[{_extra(url)}]', or install that driver"
+        ) from None
     if dialect.is_async:
-        raise SettingsError(f"expected DATABASE_URL to name a blocking driver, got {url.drivername!r}, an asyncio one")
+        raise SettingsError(
+            f"expected DATABASE_URL to name a blocking driver, got {url.drivername!r}, an asyncio one"
+        )
 
 
 def _extra(url: URL) -> str:
@@ -78,24 +94,32 @@ def _extra(url: URL) -> str:
 
 def _absolute(url: URL) -> URL:
     if not url.database or url.database == ":memory:":
-        raise SettingsError("expected DATABASE_URL to name a SQLite file, got a database in memory: "
-                            "processes can't share one")
+        raise SettingsError(
+            "expected DATABASE_URL to name a SQLite file, got a database in memory: "
+            "processes can't share one"
+        )
     if url.database.startswith("file:"):  # SQLite's own url, already as its writer wants it
         return url
     path = str(Path(url.database).absolute())
     if ";" in path or "?" in path:
-        raise SettingsError(f"expected DATABASE_URL to be a SQLite path without ; and ? (they end a url), got {path!r}")
+        raise SettingsError(
+            f"expected DATABASE_URL to be a SQLite path without ; and ? (they end a url), got {path!r}"
+        )
     return url.set(database=path)
 
 
 def sentinel_master(env: Environment, redis_url: str) -> str | None:
-    """REDIS_SENTINEL_MASTER: the name under which the Sentinels of REDIS_URL know the master; else None."""
+    """REDIS_SENTINEL_MASTER: the name under which the Sentinels of REDIS_URL know the master; else
+    None.
+    """
     name = env.text("REDIS_SENTINEL_MASTER")
     if not redis_url.startswith("sentinel://"):
         return None
     if not name:
-        raise SettingsError("expected REDIS_SENTINEL_MASTER to be the master's name in the Sentinels' configuration, "
-                            "got nothing: a sentinel:// url needs it")
+        raise SettingsError(
+            "expected REDIS_SENTINEL_MASTER to be the master's name in the Sentinels' configuration, "
+            "got nothing: a sentinel:// url needs it"
+        )
     return name
 
 
@@ -110,8 +134,12 @@ def _checked(url: str, given: str) -> str:
     except ValueError:
         fits = False
     if not fits or ";" in url:
-        raise expected_url("REDIS_URL", "a redis://, rediss://, redis+socket:// or sentinel:// url, "
-                           "like redis://:password@host:6379/0", given)
+        raise expected_url(
+            "REDIS_URL",
+            "a redis://, rediss://, redis+socket:// or sentinel:// url, "
+            "like redis://:password@host:6379/0",
+            given,
+        )
     return url
 
 

@@ -1,4 +1,5 @@
-"""The settings of what people see: the dashboard, who may do what there, and what of a job is shown to nobody.
+"""The settings of what people see: the dashboard, who may do what there, and what of a job is shown
+to nobody.
 
 Read by `config.load`.
 """
@@ -10,12 +11,23 @@ from dataclasses import dataclass, field
 from relevo.config.environment import Environment, expected
 from relevo.errors import SettingsError
 
-NAMES = ("FLOWER_ADDRESS", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "FLOWER_API_TOKENS", "FLOWER_OPERATORS",
-         "FLOWER_READ_ONLY", "FLOWER_URL_PREFIX", "RELEVO_REDACT", "RELEVO_SILENCED", "RELEVO_KEEP_AUDIT")  # fmt: skip
+NAMES = (
+    "FLOWER_ADDRESS",
+    "FLOWER_PORT",
+    "FLOWER_BASIC_AUTH",
+    "FLOWER_API_TOKENS",
+    "FLOWER_OPERATORS",
+    "FLOWER_READ_ONLY",
+    "FLOWER_URL_PREFIX",
+    "RELEVO_REDACT",
+    "RELEVO_SILENCED",
+    "RELEVO_KEEP_AUDIT",
+)
 
 #: A token is as long as a good secret.
 SHORTEST_TOKEN = 32
-#: Arguments whose name has one of these in it are hidden unless RELEVO_REDACT says otherwise; `none`: no argument is.
+#: Arguments whose name has one of these in it are hidden unless RELEVO_REDACT says otherwise;
+#: `none`: no argument is.
 REDACT, NOTHING = "password,passwd,secret,token,api_key,authorization,credit_card,iban", "none"
 DAY = 86_400
 
@@ -31,7 +43,8 @@ class FlowerSettings:
     basic_auth: str | None = field(repr=False)
     #: FLOWER_API_TOKENS: "name:token", several with commas between them: programs that are let in.
     api_tokens: str | None = field(repr=False)
-    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever has a password.
+    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever
+    #: has a password.
     operators: str
     #: FLOWER_READ_ONLY: nobody may.
     read_only: bool
@@ -46,7 +59,8 @@ class Showing:
     flower: FlowerSettings
     #: RELEVO_REDACT: parts of names of arguments whose values nobody sees.
     redact: tuple[str, ...] = field(repr=False)
-    #: RELEVO_SILENCED: tasks, and tags as `tag:health`, whose completed jobs are listed apart; `*` is anything.
+    #: RELEVO_SILENCED: tasks, and tags as `tag:health`, whose completed jobs are listed apart; `*`
+    #: is anything.
     silenced: tuple[str, ...]
     #: RELEVO_KEEP_AUDIT: for how many seconds the audit log is kept.
     keep_audit: float

@@ -1,10 +1,12 @@
-"""Where settings come from: the process environment, and the `.env` file of the working directory below it.
+"""Where settings come from: the process environment, and the `.env` file of the working directory
+below it.
 
-Values are texts here. What each setting means, and its default, is said in `config`; this module reads a text as a
-number, a folder or a choice, or says in one line which setting was expected to be what. An empty value means: not set.
+Values are texts here. What each setting means, and its default, is said in `config`; this module
+reads a text as a number, a folder or a choice, or says in one line which setting was expected to be
+what. An empty value means: not set.
 
-django-environ reads the file. Its casts are not used: its float takes 'soon3' for 3, and its lookup follows a value
-that starts with '$' (a password may) to another variable.
+django-environ reads the file. Its casts are not used: its float takes 'soon3' for 3, and its lookup
+follows a value that starts with '$' (a password may) to another variable.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from relevo.errors import SettingsError, did_you_mean
 # A name in the environment that starts so is meant for us, and is refused when nothing reads it.
 OUR_PREFIXES = ("QUEUE_", "REDIS_", "RELEVO_", "FILES_DISK_")
 
-# What Kubernetes and Docker put into every container for a service called `redis` or `queue`: nobody's typing error.
+# What Kubernetes and Docker put into every container for a service called `redis` or `queue`:
+# nobody's typing error.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)(_|$)")
 
 _LINE = re.compile(r"(export )?[A-Za-z_0-9]+=")
@@ -34,7 +37,9 @@ _LONGEST_SHOWN = 60
 
 
 class Environment:
-    """The settings that were given, read by name. Every method takes the default for a setting that wasn't."""
+    """The settings that were given, read by name. Every method takes the default for a setting that
+    wasn't.
+    """
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -68,7 +73,9 @@ class Environment:
         given = self.text(name)
         parts = [part.strip() for part in given.split(",")] if given else []
         if not all(_NUMBER.fullmatch(part) for part in parts):
-            raise expected(name, "numbers of seconds with commas between them, like 10,30,60", given)
+            raise expected(
+                name, "numbers of seconds with commas between them, like 10,30,60", given
+            )
         return tuple(map(_number, parts)) or default
 
     def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
@@ -86,12 +93,18 @@ class Environment:
         return given
 
     def folder(self, name: str, default: Path) -> Path:
-        """An absolute path, so that every process means the same folder. It need not exist, but may not be a file."""
+        """An absolute path, so that every process means the same folder. It need not exist, but may
+        not be a file.
+        """
         given = self.text(name, str(default))
         try:
             path = Path(given).expanduser().absolute()
             fits = given.isprintable() and not path.is_file()
-        except (OSError, RuntimeError, ValueError):  # a name too long, no such user's home, a null byte
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ):  # a name too long, no such user's home, a null byte
             fits = False
         if not fits:
             raise expected(name, "a folder", given)
@@ -99,20 +112,28 @@ class Environment:
 
 
 def read(
-    known: Collection[str], environ: Mapping[str, str], env_file: Path | None, others: Iterable[str] = ()
+    known: Collection[str],
+    environ: Mapping[str, str],
+    env_file: Path | None,
+    others: Iterable[str] = (),
 ) -> Environment:
     """The settings of `environ` over those of `env_file` (a missing file is an empty one).
 
-    A name nobody knows is refused: any in the file, and in the environment those with one of our prefixes. `others` are
-    names, or patterns like `STRIPE_*`, that belong to somebody else and stand in the same places.
+    A name nobody knows is refused: any in the file, and in the environment those with one of our
+    prefixes. `others` are names, or patterns like `STRIPE_*`, that belong to somebody else and
+    stand in the same places.
     """
     filed = _read_file(env_file) if env_file else {}
-    ours = [name for name in environ if name.startswith(OUR_PREFIXES) and not _SERVICE_LINK.search(name)]
+    ours = [
+        name for name in environ if name.startswith(OUR_PREFIXES) and not _SERVICE_LINK.search(name)
+    ]
     for name in (*filed, *ours):
         if name not in known and not any(fnmatchcase(name, pattern) for pattern in others):
             where = f"{env_file}" if name in filed else "the environment"
-            raise SettingsError(f"expected every setting in {where} to be a known one, got {name!r}"
-                                f"{did_you_mean(name, known)}")
+            raise SettingsError(
+                f"expected every setting in {where} to be a known one, got {name!r}"
+                f"{did_you_mean(name, known)}"
+            )
     return Environment({**filed, **environ})
 
 
@@ -123,18 +144,27 @@ def expected(name: str, what: str, given: str, hint: str = "") -> SettingsError:
 
 
 def expected_url(name: str, what: str, given: str) -> SettingsError:
-    """The one line for a bad url. Only its scheme is shown: a password may be in the rest, wherever it was put."""
+    """The one line for a bad url. Only its scheme is shown: a password may be in the rest, wherever
+    it was put.
+    """
     scheme = _SCHEME.match(given)
-    shown = f"{scheme.group()}://…" if scheme else "a text without a scheme (not shown: it may hold a password)"
+    shown = (
+        f"{scheme.group()}://…"
+        if scheme
+        else "a text without a scheme (not shown: it may hold a password)"
+    )
     return SettingsError(f"expected {name} to be {what}, got {shown}")
 
 
 def _read_file(path: Path) -> dict[str, str]:
     text = _text_of(path)
     for number, line in enumerate(text.splitlines(), start=1):
-        # django-environ leaves such a line out with a warning nobody sees. Its text isn't shown: it may be a password.
+        # django-environ leaves such a line out with a warning nobody sees. Its text isn't shown: it
+        # may be a password.
         if line.strip() and not line.startswith("#") and not _LINE.match(line):
-            raise SettingsError(f"expected line {number} of {path} to be NAME=value or to start with #")
+            raise SettingsError(
+                f"expected line {number} of {path} to be NAME=value or to start with #"
+            )
     return _parse(text)
 
 
@@ -154,7 +184,9 @@ def _text_of(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"expected {path} to be a readable text file, got: {type(error).__name__}") from error
+        raise SettingsError(
+            f"expected {path} to be a readable text file, got: {type(error).__name__}"
+        ) from error
 
 
 def _number(text: str) -> float:

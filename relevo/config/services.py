@@ -1,4 +1,6 @@
-"""The settings of what lies outside: where mail goes, where files lie, who is alerted. Read by `config.load`."""
+"""The settings of what lies outside: where mail goes, where files lie, who is alerted. Read by
+`config.load`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,15 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from relevo.config.environment import Environment, expected, expected_url
 from relevo.errors import SettingsError
 
-NAMES = ("MAIL_URL", "MAIL_FROM", "FILES_DISK", "FILES_DISK_BUCKET", "ALERT_URLS", "ALERT_CRITICAL_URLS",
-         "RELEVO_SECRET")  # fmt: skip
+NAMES = (
+    "MAIL_URL",
+    "MAIL_FROM",
+    "FILES_DISK",
+    "FILES_DISK_BUCKET",
+    "ALERT_URLS",
+    "ALERT_CRITICAL_URLS",
+    "RELEVO_SECRET",
+)
 
 DISKS = ("local", "s3")
 SECRET_BYTES = 32
@@ -24,7 +33,9 @@ _S3_OPTIONS = ("region", "endpoint")
 
 @dataclass(frozen=True, slots=True)
 class MailSettings:
-    """Where mail is handed in: an SMTP server, or a folder that gets one `.eml` file a mail (`host` is None then)."""
+    """Where mail is handed in: an SMTP server, or a folder that gets one `.eml` file a mail (`host`
+    is None then).
+    """
 
     sender: str
     folder: Path
@@ -38,7 +49,9 @@ class MailSettings:
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """A bucket. Without `key` the credentials are where AWS's own tools look for them in the environment."""
+    """A bucket. Without `key` the credentials are where AWS's own tools look for them in the
+    environment.
+    """
 
     bucket: str
     prefix: str = ""
@@ -63,37 +76,65 @@ def mail(env: Environment, var_dir: Path) -> MailSettings:
     given = env.text("MAIL_URL")
     if not given:
         return MailSettings(sender, var_dir / "mail")
-    url = _split("MAIL_URL", "smtp://user:password@host:port or smtps://…", given, {"smtp", "smtps"})
+    url = _split(
+        "MAIL_URL", "smtp://user:password@host:port or smtps://…", given, {"smtp", "smtps"}
+    )
     options = _options("MAIL_URL", url, tuple(_MAIL_OPTIONS))
-    security = "tls" if url.scheme == "smtps" else options.get("tls", "starttls" if url.port == 587 else "none")  # noqa: PLR2004 - the submission port
+    security = (
+        "tls"
+        if url.scheme == "smtps"
+        # - the submission port
+        else options.get("tls", "starttls" if url.port == 587 else "none")  # noqa: PLR2004
+    )
     if security not in {"tls", *_MAIL_OPTIONS["tls"]}:
         raise expected("MAIL_URL", "an url whose tls is starttls or none", security)
     port = url.port or {"tls": 465, "starttls": 587}.get(security, 25)
-    return MailSettings(sender, var_dir / "mail", url.hostname, port, security,
-                        _part(url.username), _part(url.password))  # fmt: skip
+    return MailSettings(
+        sender,
+        var_dir / "mail",
+        url.hostname,
+        port,
+        security,
+        _part(url.username),
+        _part(url.password),
+    )
 
 
 def s3(env: Environment) -> S3Settings | None:
     given = env.text("FILES_DISK_BUCKET")
     if not given:
         if env.text("FILES_DISK") == "s3":
-            raise SettingsError("FILES_DISK=s3 needs FILES_DISK_BUCKET, like s3://bucket?region=eu-central-1")
+            raise SettingsError(
+                "FILES_DISK=s3 needs FILES_DISK_BUCKET, like s3://bucket?region=eu-central-1"
+            )
         return None
     url = _split("FILES_DISK_BUCKET", "s3://bucket/folder?region=eu-central-1", given, {"s3"})
     options = _options("FILES_DISK_BUCKET", url, _S3_OPTIONS)
-    return S3Settings(url.hostname or "", url.path.strip("/"), options.get("region"), options.get("endpoint"),
-                      _part(url.username), _part(url.password))  # fmt: skip
+    return S3Settings(
+        url.hostname or "",
+        url.path.strip("/"),
+        options.get("region"),
+        options.get("endpoint"),
+        _part(url.username),
+        _part(url.password),
+    )
 
 
 def alerts(env: Environment) -> Alerts:
-    return Alerts(tuple(env.secret("ALERT_URLS").split()), tuple(env.secret("ALERT_CRITICAL_URLS").split()))
+    return Alerts(
+        tuple(env.secret("ALERT_URLS").split()), tuple(env.secret("ALERT_CRITICAL_URLS").split())
+    )
 
 
 def secret(env: Environment, var_dir: Path) -> bytes | Path:
-    """What links and tokens are signed with: RELEVO_SECRET, or the file that `secret_of` makes at first use."""
+    """What links and tokens are signed with: RELEVO_SECRET, or the file that `secret_of` makes at
+    first use.
+    """
     given = env.text("RELEVO_SECRET")
     if given and len(given) < SECRET_BYTES:
-        raise SettingsError(f"expected RELEVO_SECRET to be at least {SECRET_BYTES} characters, got {len(given)}")
+        raise SettingsError(
+            f"expected RELEVO_SECRET to be at least {SECRET_BYTES} characters, got {len(given)}"
+        )
     return given.encode() or var_dir / "secret"
 
 
@@ -109,7 +150,9 @@ def secret_of(given: bytes | Path) -> bytes:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_hex(SECRET_BYTES).encode())
-        with contextlib.suppress(FileExistsError):  # another process was faster: its secret is everybody's
+        with contextlib.suppress(
+            FileExistsError
+        ):  # another process was faster: its secret is everybody's
             given.hardlink_to(part)
     finally:
         part.unlink()
@@ -119,7 +162,9 @@ def secret_of(given: bytes | Path) -> bytes:
 def _split(name: str, what: str, given: str, schemes: set[str]) -> SplitResult:
     try:
         url = urlsplit(given)
-        fits = url.scheme in schemes and bool(url.hostname) and url.port != 0 and given.isprintable()
+        fits = (
+            url.scheme in schemes and bool(url.hostname) and url.port != 0 and given.isprintable()
+        )
     except ValueError:  # a port that is none, brackets that don't close
         fits = False
     if not fits:
@@ -131,7 +176,9 @@ def _options(name: str, url: SplitResult, known: tuple[str, ...]) -> dict[str, s
     options = dict(parse_qsl(url.query))
     for option in options:
         if option not in known:
-            raise SettingsError(f"expected the options of {name} to be {', '.join(known)}, got {option!r}")
+            raise SettingsError(
+                f"expected the options of {name} to be {', '.join(known)}, got {option!r}"
+            )
     return options
 
 

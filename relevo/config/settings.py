@@ -1,7 +1,9 @@
-"""Every setting, read once into one frozen value: `load()` at the start, `app.settings` from then on.
+"""Every setting, read once into one frozen value: `load()` at the start, `app.settings` from then
+on.
 
-A bad value or an unknown name stops the start with one line that says which setting was expected to be what. Nothing
-else in Relevo reads the environment. `docs/settings.md` is this page for people, `.env.example` the one to copy.
+A bad value or an unknown name stops the start with one line that says which setting was expected to
+be what. Nothing else in Relevo reads the environment. `docs/settings.md` is this page for people,
+`.env.example` the one to copy.
 """
 
 from __future__ import annotations
@@ -20,21 +22,47 @@ from relevo.errors import SettingsError, did_you_mean
 
 #: Every name that may be set.
 NAMES = (
-    "QUEUE_CONNECTION", "QUEUE_RETRY_AFTER", "QUEUE_MAX_TRIES", "QUEUE_BACKOFF", "QUEUE_RESULTS",
+    "QUEUE_CONNECTION",
+    "QUEUE_RETRY_AFTER",
+    "QUEUE_MAX_TRIES",
+    "QUEUE_BACKOFF",
+    "QUEUE_RESULTS",
     "DATABASE_URL",
-    "REDIS_URL", "REDIS_SENTINEL_MASTER", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB",
-    "SQS_URL", "SQS_RETRY_AFTER",
-    "RELEVO_VAR_DIR", "FILES_DISK_ROOT",
-    "RELEVO_HISTORY", "RELEVO_KEEP_COMPLETED", "RELEVO_KEEP_FAILED", "RELEVO_KEEP_METRICS",
-    *services.NAMES, *dashboard.NAMES,
-)  # fmt: skip
+    "REDIS_URL",
+    "REDIS_SENTINEL_MASTER",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+    "SQS_URL",
+    "SQS_RETRY_AFTER",
+    "RELEVO_VAR_DIR",
+    "FILES_DISK_ROOT",
+    "RELEVO_HISTORY",
+    "RELEVO_KEEP_COMPLETED",
+    "RELEVO_KEEP_FAILED",
+    "RELEVO_KEEP_METRICS",
+    *services.NAMES,
+    *dashboard.NAMES,
+)
 
-CONNECTIONS = ("sync", "database", "redis", "sqs", "high-priority", "long-running", "redis-long", "redis-priority")
+CONNECTIONS = (
+    "sync",
+    "database",
+    "redis",
+    "sqs",
+    "high-priority",
+    "long-running",
+    "redis-long",
+    "redis-priority",
+)
 RESULTS = ("database", "redis", "none")
 HISTORY = ("all", "failed", "none")
 HOUR, DAY = 3600, 86_400
 
-# A socket that says nothing for this long is dead: without it a worker whose peer is silently gone is deaf for good.
+# A socket that says nothing for this long is dead: without it a worker whose peer is silently gone
+# is deaf for good.
 REDIS_SOCKET_TIMEOUT = 10
 REDIS_CONNECT_TIMEOUT = 5
 REDIS_HEALTH_CHECK_INTERVAL = 25
@@ -52,7 +80,8 @@ class Connection:
     url: str = field(repr=False)
     #: The queue of a job whose task and dispatch name none.
     queue: str
-    #: The lease in seconds: what a dead worker held runs again after it. A living worker renews it (not on sqs).
+    #: The lease in seconds: what a dead worker held runs again after it. A living worker renews it
+    #: (not on sqs).
     retry_after: float
     #: The master's name, where `url` names Sentinels.
     sentinel_master: str | None = None
@@ -75,7 +104,9 @@ class Connection:
 
 
 class Connections(Mapping[str, Connection]):
-    """The named connections. Unlike a dict it can't be changed, and unlike a mapping proxy it can be pickled."""
+    """The named connections. Unlike a dict it can't be changed, and unlike a mapping proxy it can
+    be pickled.
+    """
 
     def __init__(self, connections: Iterable[Connection]) -> None:
         self._named = {connection.name: connection for connection in connections}
@@ -98,7 +129,8 @@ class Settings:
     queue_connection: str
     #: The connections there are, by name.
     connections: Mapping[str, Connection]
-    #: QUEUE_MAX_TRIES: attempts of a task that says nothing of it, neither in our words nor in Celery's.
+    #: QUEUE_MAX_TRIES: attempts of a task that says nothing of it, neither in our words nor in
+    #: Celery's.
     queue_max_tries: int
     #: QUEUE_BACKOFF: waits between the attempts of a task that doesn't say; the last one repeats.
     queue_backoff: tuple[float, ...]
@@ -122,13 +154,16 @@ class Settings:
     mail: services.MailSettings
     #: ALERT_URLS, ALERT_CRITICAL_URLS: who hears of jobs that have failed.
     alerts: services.Alerts
-    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.secret_of` reads it).
+    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.secret_of` reads
+    #: it).
     secret: bytes | Path = field(repr=False)
-    #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or "none" (nor metrics).
+    #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or
+    #: "none" (nor metrics).
     history: str
     #: RELEVO_KEEP_COMPLETED: how long history keeps a job that completed or was cancelled.
     keep_completed: float
-    #: RELEVO_KEEP_FAILED: how long history keeps one that failed. (The failed store keeps it until it is forgotten.)
+    #: RELEVO_KEEP_FAILED: how long history keeps one that failed. (The failed store keeps it until
+    #: it is forgotten.)
     keep_failed: float
     #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
     keep_metrics: float
@@ -149,17 +184,21 @@ class Settings:
     def connection_named(self, name: str) -> Connection:
         """The connection a dispatch asks for; `SettingsError` when there is none of that name."""
         if name not in self.connections:
-            raise SettingsError(f"no connection named {name!r}{did_you_mean(name, self.connections)}")
+            raise SettingsError(
+                f"no connection named {name!r}{did_you_mean(name, self.connections)}"
+            )
         return self.connections[name]
 
 
 def load(
-    environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env"), others: Iterable[str] = ()
+    environ: Mapping[str, str] | None = None,
+    env_file: Path | None = Path(".env"),
+    others: Iterable[str] = (),
 ) -> Settings:
     """Read the settings; `SettingsError` for the first that is wrong.
 
-    `environ` is the process environment unless given, `env_file` the file below it (None: no file), `others` the names
-    in that file that are not Relevo's, or patterns of them (`STRIPE_*`).
+    `environ` is the process environment unless given, `env_file` the file below it (None: no file),
+    `others` the names in that file that are not Relevo's, or patterns of them (`STRIPE_*`).
     """
     env = environment.read(NAMES, os.environ if environ is None else environ, env_file, others)
     var_dir = env.folder("RELEVO_VAR_DIR", Path("var"))
@@ -167,8 +206,12 @@ def load(
     redis_url = broker_urls.redis(env)
     chosen = env.choice("QUEUE_CONNECTION", _default_broker(env), CONNECTIONS)
     retry_after = env.seconds("QUEUE_RETRY_AFTER", 30)
-    urls = {"sync": "memory://", "database": broker_urls.broker(database_url), "redis": redis_url,
-            "sqs": broker_urls.sqs(env)}  # fmt: skip
+    urls = {
+        "sync": "memory://",
+        "database": broker_urls.broker(database_url),
+        "redis": redis_url,
+        "sqs": broker_urls.sqs(env),
+    }
     connections = _connections(env, chosen, retry_after, urls)
     _check_boto3(connections[chosen])
     return Settings(
@@ -199,27 +242,67 @@ def _default_broker(env: Environment) -> str:
     return "redis" if env.text("REDIS_URL") or env.text("REDIS_HOST") else "database"
 
 
-def _connections(env: Environment, chosen: str, retry_after: float, urls: Mapping[str, str]) -> Connections:
-    """`high-priority` and `long-running` are the chosen broker with another queue; if chosen, the default one's."""
-    broker = chosen if chosen in urls else "redis" if chosen.startswith("redis") else _default_broker(env)
-    # kombu's SQS transport can't renew what it holds, so the lease there has to outlast the longest job.
+def _connections(
+    env: Environment, chosen: str, retry_after: float, urls: Mapping[str, str]
+) -> Connections:
+    """`high-priority` and `long-running` are the chosen broker with another queue; if chosen, the
+    default one's.
+    """
+    broker = (
+        chosen
+        if chosen in urls
+        else "redis"
+        if chosen.startswith("redis")
+        else _default_broker(env)
+    )
+    # kombu's SQS transport can't renew what it holds, so the lease there has to outlast the longest
+    # job.
     sqs_retry_after = env.seconds("SQS_RETRY_AFTER", 1800)
-    leases = {"sync": retry_after, "database": retry_after, "redis": retry_after, "sqs": sqs_retry_after}
+    leases = {
+        "sync": retry_after,
+        "database": retry_after,
+        "redis": retry_after,
+        "sqs": sqs_retry_after,
+    }
     masters = {"redis": broker_urls.sentinel_master(env, urls["redis"])}
-    others = [("high-priority", broker, "high", 30), ("long-running", broker, "long", 300),
-              ("redis-long", "redis", "long", 300), ("redis-priority", "redis", "high", 60)]
-    return Connections([
-        *(Connection(name, name, url, "default", leases[name], masters.get(name)) for name, url in urls.items()),
-        *(Connection(name, driver, urls[driver], queue, sqs_retry_after if driver == "sqs" else lease,
-                     masters.get(driver)) for name, driver, queue, lease in others),
-    ])  # fmt: skip
+    others = [
+        ("high-priority", broker, "high", 30),
+        ("long-running", broker, "long", 300),
+        ("redis-long", "redis", "long", 300),
+        ("redis-priority", "redis", "high", 60),
+    ]
+    return Connections(
+        [
+            *(
+                Connection(name, name, url, "default", leases[name], masters.get(name))
+                for name, url in urls.items()
+            ),
+            *(
+                Connection(
+                    name,
+                    driver,
+                    urls[driver],
+                    queue,
+                    sqs_retry_after if driver == "sqs" else lease,
+                    masters.get(driver),
+                )
+                for name, driver, queue, lease in others
+            ),
+        ]
+    )
 
 
 def _check_boto3(connection: Connection) -> None:
     if connection.driver == "sqs" and not find_spec("boto3"):
-        raise SettingsError(f"QUEUE_CONNECTION={connection.name} needs boto3: pip install 'kombu[sqs]'")
+        raise SettingsError(
+            f"QUEUE_CONNECTION={connection.name} needs boto3: pip install 'kombu[sqs]'"
+        )
 
 
-def _result_backend(env: Environment, connection: Connection, database_url: str, redis_url: str) -> str | None:
-    results = env.choice("QUEUE_RESULTS", "redis" if connection.driver == "redis" else "database", RESULTS)
+def _result_backend(
+    env: Environment, connection: Connection, database_url: str, redis_url: str
+) -> str | None:
+    results = env.choice(
+        "QUEUE_RESULTS", "redis" if connection.driver == "redis" else "database", RESULTS
+    )
     return {"database": f"db+{database_url}", "redis": redis_url, "none": None}[results]

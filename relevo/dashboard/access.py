@@ -1,6 +1,7 @@
 """The door: every page and action, Flower's and ours, comes through it.
 
-It asks who is there, refuses what they may not do, and writes down what they did (relevo/store/audit.py).
+It asks who is there, refuses what they may not do, and writes down what they did
+(relevo/store/audit.py).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Result = TypeVar("Result")
 READING = ("GET", "HEAD", "OPTIONS")
 LONGEST_TARGET = 200
 
-# Nothing from elsewhere, no script or style in the page itself. Flower's own pages have a style attribute.
+# Nothing from elsewhere, no script or style in the page itself. Flower's own pages have a style
+# attribute.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -36,7 +38,8 @@ _HASHES = [b64encode(sha256(line.encode()).digest()).decode() for line in _LINES
 _ALLOWED = "script-src 'self' " + " ".join(f"'sha256-{each}'" for each in _HASHES)
 
 _HEADERS = {
-    "Content-Security-Policy": POLICY.replace("script-src 'self'", _ALLOWED) + "; style-src-attr 'unsafe-inline'",
+    "Content-Security-Policy": POLICY.replace("script-src 'self'", _ALLOWED)
+    + "; style-src-attr 'unsafe-inline'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -47,7 +50,9 @@ _HEADERS = {
 class SafeHeaders(OutputTransform):
     """What every answer says to the browser, unless its handler has said otherwise."""
 
-    def transform_first_chunk(self, status_code: int, headers: Any, chunk: bytes, finishing: bool) -> Any:
+    def transform_first_chunk(
+        self, status_code: int, headers: Any, chunk: bytes, finishing: bool
+    ) -> Any:
         for name, value in _HEADERS.items():
             if name not in headers and not (name == "Cache-Control" and "Etag" in headers):
                 headers[name] = value
@@ -74,12 +79,21 @@ class Guard(BaseHandler):
     async def prepare(self) -> None:
         options = self.application.options
         program = users.is_program(self.credentials)
-        known = program or users.is_closed(options) or users.is_an_address(self.request.host, options.address or "")
+        known = (
+            program
+            or users.is_closed(options)
+            or users.is_an_address(self.request.host, options.address or "")
+        )
         if not known:
-            raise HTTPError(403, "Without a password the dashboard answers to its address only, not to a name."
-                                 " Set FLOWER_BASIC_AUTH, or open it by its IP address.")  # fmt: skip
+            raise HTTPError(
+                403,
+                "Without a password the dashboard answers to its address only, not to a name."
+                " Set FLOWER_BASIC_AUTH, or open it by its IP address.",
+            )
         super().prepare()
-        if not self.current_user:  # without the right password there is no getting here: this is who has no cookie yet
+        if (
+            not self.current_user
+        ):  # without the right password there is no getting here: this is who has no cookie yet
             self.ask_to_log_in()
             return
         if self.request.method not in READING and not self.only_reads:
@@ -103,7 +117,9 @@ class Guard(BaseHandler):
 
     def note(self, action: str, target: str, outcome: str) -> int:
         """Write an action down. Returns the number of its row. Raises DriverError."""
-        entry = audit.Entry(who=str(self.current_user), action=action, target=target, outcome=outcome)
+        entry = audit.Entry(
+            who=str(self.current_user), action=action, target=target, outcome=outcome
+        )
         return audit.record(self.application.source.store, entry)
 
     def get_current_user(self) -> User | None:
@@ -133,7 +149,9 @@ class Guard(BaseHandler):
 
     async def run(self, work: Callable[..., Result], *args: Any) -> Result:
         """Do what waits for a broker or a database in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.application.executor, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.application.executor, work, *args
+        )
 
 
 def guarded(handler: type) -> type:

@@ -1,8 +1,11 @@
-"""Flower's application with our pages, our door and our broker. Flower is not changed: it is this class's base.
+"""Flower's application with our pages, our door and our broker. Flower is not changed: it is this
+class's base.
 
-    a request -> the door (guard.py: who is it, what may they do) -> a page of ours, or one of Flower's
+    a request -> the door (guard.py: who is it, what may they do) -> a page of ours, or one of
+    Flower's
 
-Every handler of Flower's is served behind the same door; its templates find our navigation bar where its own was.
+Every handler of Flower's is served behind the same door; its templates find our navigation bar
+where its own was.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from relevo.dashboard.prometheus import Exposition
 from relevo.dashboard.sources import Source
 
 logger = logging.getLogger(__name__)
-# Flower logs what its libraries say; these say how they were made, when a SQLite file gets its tables.
+# Flower logs what its libraries say; these say how they were made, when a SQLite file gets its
+# tables.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 users.define_options()
@@ -45,7 +49,9 @@ class Dashboard(Flower):
     def __init__(self, options: Any = None, capp: Any = None, **settings: Any) -> None:
         settings.update(
             template_loader=Overlay(TEMPLATES, FLOWERS_TEMPLATES, autoescape="xhtml_escape"),
-            template_path=str(TEMPLATES),  # Tornado keeps loaders by it: with Flower's, a stock Flower would get ours
+            template_path=str(
+                TEMPLATES
+            ),  # Tornado keeps loaders by it: with Flower's, a stock Flower would get ours
             static_handler_class=Static,
         )
         settings.setdefault("xsrf_cookie_kwargs", {"samesite": "Lax"})
@@ -67,7 +73,9 @@ class Dashboard(Flower):
         return True
 
     async def look_at_workers(self) -> None:
-        """Ask the workers who they are, if that is long ago. Only who opens the dashboard waits for the answers."""
+        """Ask the workers who they are, if that is long ago. Only who opens the dashboard waits for
+        the answers.
+        """
         now = time.monotonic()
         ago = now - self._looked_at_workers
         if ago < BETWEEN_LOOKS:
@@ -84,15 +92,23 @@ class Dashboard(Flower):
 def _routes(prefix: str, app: Any) -> list[Any]:
     ours = [*routes.PAGES, *json_api.routes(routes.PAGES), *routes.broker(app)]
     replaced = {pattern for pattern, _, _ in ours}
-    behind = [(spec.regex.pattern.rstrip("$"), access.guarded(spec.handler_class), spec.name)
-              for spec in map(_spec, flowers)
-              if spec.handler_class not in {StaticFileHandler, NotFoundErrorHandler}
-              and spec.regex.pattern.rstrip("$") not in {*replaced, "/", *_OPEN}]  # fmt: skip
+    behind = [
+        (spec.regex.pattern.rstrip("$"), access.guarded(spec.handler_class), spec.name)
+        for spec in map(_spec, flowers)
+        if spec.handler_class not in {StaticFileHandler, NotFoundErrorHandler}
+        and spec.regex.pattern.rstrip("$") not in {*replaced, "/", *_OPEN}
+    ]
     to_overview = {"url": f"{prefix}/overview", "permanent": False}
     home = [url(f"{prefix}/", RedirectHandler, to_overview, name="main")]
     home += [url(prefix, RedirectHandler, to_overview)] if prefix else []
     rest = (f"/(?!{'|'.join(_OTHERS)}).*", Nowhere, None)
-    return [*home, *(url(prefix + pattern, handler, name=name) for pattern, handler, name in (*ours, *behind, rest))]
+    return [
+        *home,
+        *(
+            url(prefix + pattern, handler, name=name)
+            for pattern, handler, name in (*ours, *behind, rest)
+        ),
+    ]
 
 
 def _spec(route: Any) -> Any:

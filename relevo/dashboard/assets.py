@@ -15,7 +15,9 @@ OURS = "relevo/"
 
 
 class Overlay(BaseLoader):
-    """Looks for a template in several folders, the first that has it wins. Names are not relative to one another."""
+    """Looks for a template in several folders, the first that has it wins. Names are not relative
+    to one another.
+    """
 
     def __init__(self, *folders: Path, **options: Any) -> None:
         super().__init__(**options)

@@ -1,8 +1,8 @@
 """Charts as SVG, drawn here: no script draws, and there is nothing to load. Pure.
 
-The plot is stretched to the width there is; so that nothing is distorted it holds no text and no line that scales. What
-a slot holds stands in `data-tip` of an invisible column, for the script to show, and in the picture's label for those
-who don't see it.
+The plot is stretched to the width there is; so that nothing is distorted it holds no text and no
+line that scales. What a slot holds stands in `data-tip` of an invisible column, for the script to
+show, and in the picture's label for those who don't see it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,25 @@ TALL = 100.0
 COLUMN = 10.0
 SHOWN_TIMES = 5
 # The tops of an axis of durations past a second: a half of each reads well, too.
-_LONG = (2, 4, 10, 20, 30, 60, 120, 240, 600, 1200, 1800, 3600, 7200, 14_400, 43_200, 86_400, 172_800)
+_LONG = (
+    2,
+    4,
+    10,
+    20,
+    30,
+    60,
+    120,
+    240,
+    600,
+    1200,
+    1800,
+    3600,
+    7200,
+    14_400,
+    43_200,
+    86_400,
+    172_800,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +64,12 @@ class Slots:
     def until(self) -> int:
         return self.starts[-1] + self.step
 
-    def spread(self, points: Sequence[Point], value: Callable[[Point], float | None], empty: float | None = None) -> (
-        list[float | None]
-    ):
+    def spread(
+        self,
+        points: Sequence[Point],
+        value: Callable[[Point], float | None],
+        empty: float | None = None,
+    ) -> list[float | None]:
         """The value of each slot's point; `empty` where no job ended."""
         by_start = {point.minute: value(point) for point in points}
         return [by_start.get(start, empty) for start in self.starts]
@@ -71,17 +92,25 @@ def bars(title: str, time: Slots, series: Sequence[Series], unit: str) -> str:
         for at, value in enumerate(each.values):
             high = TALL * (value or 0) / top
             if high > 0:
-                parts.append(f"M{at * COLUMN + 1:g} {TALL - floor[at]:.2f}v{-high:.2f}h{COLUMN - 2:g}v{high:.2f}z")
+                parts.append(
+                    f"M{at * COLUMN + 1:g} {TALL - floor[at]:.2f}v{-high:.2f}h{COLUMN - 2:g}v{high:.2f}z"
+                )
                 floor[at] += high
         drawn.append(f'<path class="rl-fill {each.look}" d="{"".join(parts)}"/>')
-    return _figure(title, time, series, "".join(drawn), top, lambda value: f"{formatting.short(value)}", unit)
+    return _figure(
+        title, time, series, "".join(drawn), top, lambda value: f"{formatting.short(value)}", unit
+    )
 
 
 def lines(title: str, time: Slots, series: Sequence[Series]) -> str:
     """Durations as lines, with gaps where nothing ran."""
-    longest = max((value for each in series for value in each.values if value is not None), default=0)
+    longest = max(
+        (value for each in series for value in each.values if value is not None), default=0
+    )
     top = next((step for step in _LONG if step >= longest > 1), None) or _nice(longest)
-    drawn = "".join(f'<path class="rl-line {each.look}" d="{_path(each.values, top)}"/>' for each in series)
+    drawn = "".join(
+        f'<path class="rl-line {each.look}" d="{_path(each.values, top)}"/>' for each in series
+    )
     return _figure(title, time, series, drawn, top, formatting.seconds, "")
 
 
@@ -93,13 +122,23 @@ def _path(values: Sequence[float | None], top: float) -> str:
         if value is not None:
             x, y = (at + 0.5) * COLUMN, TALL * (1 - value / top)
             alone = before is None and (at + 1 == len(values) or values[at + 1] is None)
-            parts.append(f"M{x - 3:g} {y:.2f}h6" if alone else f"{'M' if before is None else 'L'}{x:g} {y:.2f}")
+            parts.append(
+                f"M{x - 3:g} {y:.2f}h6"
+                if alone
+                else f"{'M' if before is None else 'L'}{x:g} {y:.2f}"
+            )
         before = value
     return "".join(parts)
 
 
 def _figure(
-    title: str, time: Slots, series: Sequence[Series], drawn: str, top: float, say: Callable[[float], str], unit: str
+    title: str,
+    time: Slots,
+    series: Sequence[Series],
+    drawn: str,
+    top: float,
+    say: Callable[[float], str],
+    unit: str,
 ) -> str:
     wide = len(time.starts) * COLUMN
     rows = "".join(f'<path class="rl-grid" d="M0 {y:g}H{wide:g}"/>' for y in (0, TALL / 2, TALL))
@@ -108,9 +147,13 @@ def _figure(
         f'data-tip="{xhtml_escape(_tip(series, at, say, unit))}"/>'
         for at, start in enumerate(time.starts)
     )
-    legend = "".join(f'<span class="rl-key {each.look}">{xhtml_escape(each.name)}</span>' for each in series)
+    legend = "".join(
+        f'<span class="rl-key {each.look}">{xhtml_escape(each.name)}</span>' for each in series
+    )
     scale = "".join(f"<span>{xhtml_escape(said)}</span>" for said in (say(top), say(top / 2), "0"))
-    times = "".join(f'<time data-tick="{time.step}" datetime="{_iso(at)}"></time>' for at in _ticks(time))
+    times = "".join(
+        f'<time data-tick="{time.step}" datetime="{_iso(at)}"></time>' for at in _ticks(time)
+    )
     key = "chart-" + "".join(letter if letter.isalnum() else "-" for letter in title.lower())
     return (
         f'<figure class="rl-chart" id="{key}"><figcaption><b>{xhtml_escape(title)}</b>'
@@ -126,19 +169,29 @@ def _label(title: str, series: Sequence[Series], say: Callable[[float], str], un
     said = []
     for each in series:
         there = [value for value in each.values if value is not None]
-        said.append(f"{each.name}: " + (f"at most {say(max(there))}{unit}, last {say(there[-1])}{unit}" if there
-                                        else "nothing"))  # fmt: skip
+        said.append(
+            f"{each.name}: "
+            + (
+                f"at most {say(max(there))}{unit}, last {say(there[-1])}{unit}"
+                if there
+                else "nothing"
+            )
+        )
     return f"{title}. {'; '.join(said)}"
 
 
 def _tip(series: Sequence[Series], at: int, say: Callable[[float], str], unit: str) -> str:
-    said = [f"{each.name} {say(value)}{unit}" for each in series if (value := each.values[at]) is not None]
+    said = [
+        f"{each.name} {say(value)}{unit}"
+        for each in series
+        if (value := each.values[at]) is not None
+    ]
     return ", ".join(said) or "no jobs"
 
 
 def _ticks(time: Slots) -> list[int]:
     apart = max(1, len(time.starts) // (SHOWN_TIMES - 1))
-    return [*time.starts[:: apart][: SHOWN_TIMES - 1], time.until]
+    return [*time.starts[::apart][: SHOWN_TIMES - 1], time.until]
 
 
 def _iso(instant: int) -> str:

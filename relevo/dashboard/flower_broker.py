@@ -1,6 +1,7 @@
 """How full the queues are, in the words of Flower's broker page.
 
-Flower asks RabbitMQ's management API or counts Redis lists, and knows no other broker; here the driver is asked.
+Flower asks RabbitMQ's management API or counts Redis lists, and knows no other broker; here the
+driver is asked.
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ from relevo.transport.transport import Transport
 
 
 class Broker:
-    """What Flower calls a broker: rows for the queues it names, and for those that hold jobs with nobody at work."""
+    """What Flower calls a broker: rows for the queues it names, and for those that hold jobs with
+    nobody at work.
+    """
 
     def __init__(self, app: celery.Celery, workers: Mapping[str, Mapping[str, Any]]) -> None:
         self._app, self._workers = app, workers
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """One row per queue. A broker that can't be reached is an error, and takes no time from Flower's loop."""
+        """One row per queue. A broker that can't be reached is an error, and takes no time from
+        Flower's loop.
+        """
         consumers = consumers_of(self._workers)
-        return await asyncio.get_running_loop().run_in_executor(None, _rows, self._app, list(names), consumers)
+        return await asyncio.get_running_loop().run_in_executor(
+            None, _rows, self._app, list(names), consumers
+        )
 
 
 def is_ours(app: celery.Celery) -> bool:
@@ -42,7 +49,9 @@ def consumers_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return counted
 
 
-def _rows(app: celery.Celery, names: list[str], consumers: Mapping[str, int]) -> list[dict[str, Any]]:
+def _rows(
+    app: celery.Celery, names: list[str], consumers: Mapping[str, int]
+) -> list[dict[str, Any]]:
     with app.connection_for_read() as connection:
         connection.connect()
         driver: Driver = connection.transport.driver

@@ -1,4 +1,6 @@
-"""How values look on a page: times, durations, numbers, texts of any length. Templates call it `ui`. Pure."""
+"""How values look on a page: times, durations, numbers, texts of any length. Templates call it
+`ui`. Pure.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from relevo.database.text import storable
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 LONGEST = 20_000
 # What turns the direction of the text after it, so that exe.txt reads as txt.exe, is shown instead.
-_HIDDEN = {code: f"\u27e8{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_HIDDEN = {
+    code: f"\u27e8{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 NOTHING = "\u2013"
 
 
@@ -52,7 +56,9 @@ def percent(part: float, whole: float) -> str:
     if not whole:
         return NOTHING
     share = 100 * part / whole
-    return "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"  # noqa: PLR2004
+    return (
+        "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"  # noqa: PLR2004
+    )
 
 
 def when(instant: float | None, relative: bool = True) -> str:
@@ -69,8 +75,14 @@ def when(instant: float | None, relative: bool = True) -> str:
 
 def cut(text: Any, longest: int = LONGEST) -> str:
     """A text that may be of any length, with what was left out said."""
-    shown = storable(text).translate(_HIDDEN)  # half a surrogate, which JSON may hold, can't be sent
-    return shown if len(shown) <= longest else f"{shown[:longest]} … and {len(shown) - longest:,} more characters"
+    shown = storable(text).translate(
+        _HIDDEN
+    )  # half a surrogate, which JSON may hold, can't be sent
+    return (
+        shown
+        if len(shown) <= longest
+        else f"{shown[:longest]} … and {len(shown) - longest:,} more characters"
+    )
 
 
 def clip(text: Any, longest: int = 140) -> str:

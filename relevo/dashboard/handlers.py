@@ -1,8 +1,9 @@
 """What every page and every action of ours has in common.
 
-A page is made by a function that waits for the store and the broker in a thread, and shown by a template. The script
-asks for the same page again every few seconds and puts into place what has changed, so there is one way to draw.
-An action is a POST with a token; it is written down, done, and answered by the page it came from, with a notice.
+A page is made by a function that waits for the store and the broker in a thread, and shown by a
+template. The script asks for the same page again every few seconds and puts into place what has
+changed, so there is one way to draw. An action is a POST with a token; it is written down, done,
+and answered by the page it came from, with a notice.
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ class Ours(Guard):
         try:
             RequestHandler.check_xsrf_cookie(self)
         except HTTPError as error:
-            raise HTTPError(403, "Nothing was done: this page is too old to act. Reload the page.") from error
+            raise HTTPError(
+                403, "Nothing was done: this page is too old to act. Reload the page."
+            ) from error
 
     def field(self, name: str, default: str = "") -> str:
         """A value of the query or the form, as it was sent."""
         value = self.get_argument(name, default, strip=False, escape=False)
         if len(value) > LONGEST_FIELD:
-            raise HTTPError(BAD, f"expected {name} to have at most {LONGEST_FIELD} characters, got {len(value)}")
+            raise HTTPError(
+                BAD, f"expected {name} to have at most {LONGEST_FIELD} characters, got {len(value)}"
+            )
         return value
 
     def whole(self, name: str, default: int | None = None) -> int | None:
@@ -62,14 +67,19 @@ class Ours(Guard):
         if not value:
             return default
         if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004  more digits than any row has
-            raise HTTPError(BAD, f"expected {name} to be a whole number, got {formatting.cut(value, 60)!r}")
+            raise HTTPError(
+                BAD, f"expected {name} to be a whole number, got {formatting.cut(value, 60)!r}"
+            )
         return int(value)
 
     def choice(self, name: str, options: Collection[str]) -> str:
         """One of these; the first of them when nothing is said."""
         value = self.field(name) or next(iter(options))
         if value not in options:
-            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {formatting.cut(value, 60)!r}")
+            raise HTTPError(
+                BAD,
+                f"expected {name} to be one of {', '.join(options)}, got {formatting.cut(value, 60)!r}",
+            )
         return value
 
     def place(self) -> Place | None:
@@ -91,15 +101,23 @@ class Ours(Guard):
         status_code, message = status_of(status_code, kwargs.get("exc_info", (None, None))[1])
         self.set_status(status_code)
         self.current_user = getattr(self, "_current_user", None)
-        self.show("relevo/trouble.html", title="Trouble", tab="", status=status_code, message=message)
+        self.show(
+            "relevo/trouble.html", title="Trouble", tab="", status=status_code, message=message
+        )
 
     def show(self, template: str, **values: Any) -> None:
         user = self.current_user
         self.render(
-            template, ui=formatting, live=LIVE in self.request.headers, user=user, notice=self._notice(),
-            operates=bool(user and user.operates), here=self.request.uri,
-            refresh=int(1000 * self.application.options.refresh), **values,
-        )  # fmt: skip
+            template,
+            ui=formatting,
+            live=LIVE in self.request.headers,
+            user=user,
+            notice=self._notice(),
+            operates=bool(user and user.operates),
+            here=self.request.uri,
+            refresh=int(1000 * self.application.options.refresh),
+            **values,
+        )
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if isinstance(value, RelevoError):
@@ -139,7 +157,9 @@ def status_of(status: int, error: Any) -> tuple[int, str]:
 
 
 class Page(Ours, ABC):
-    """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the template shows."""
+    """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the
+    template shows.
+    """
 
     template: str
     title: str
@@ -161,7 +181,9 @@ class Page(Ours, ABC):
 
     @abstractmethod
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What a program is told of them: values and dataclasses that JSON can say (`relevo/dashboard/json_api.py`)."""
+        """What a program is told of them: values and dataclasses that JSON can say
+        (`relevo/dashboard/json_api.py`).
+        """
 
 
 class Action(Ours, ABC):

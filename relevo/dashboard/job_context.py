@@ -1,4 +1,6 @@
-"""What stands around a job: how far it says it is, its batch, and the jobs before and after it in a chain."""
+"""What stands around a job: how far it says it is, its batch, and the jobs before and after it in a
+chain.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Neighbour:
 
 
 def progress(app: Any, uuid: str) -> tuple[float, float] | None:
-    """How much of how much a running job has said to be done. It stands in the result backend, which may be away."""
+    """How much of how much a running job has said to be done. It stands in the result backend,
+    which may be away.
+    """
     if getattr(app, "settings", None) is None or app.settings.result_backend is None:
         return None
     try:
@@ -48,13 +52,17 @@ def batch_of(source: Source, uuid: str, said: str | None) -> str | None:
 
 
 def neighbours(payload: str) -> list[Neighbour]:
-    """The job that has sent this one, and those that follow it, by its message. It may be a stranger's."""
+    """The job that has sent this one, and those that follow it, by its message. It may be a
+    stranger's.
+    """
     try:
         message = message_codec.loads(payload)
         parent = (message.get("headers") or {}).get("parent_id")
         chain = (json.loads(message["body"])[2].get("chain") or [])[::-1]
-        after = [Neighbour("then", _text(link["options"].get("task_id")), _text(link.get("task")))
-                 for link in chain[:LONGEST_CHAIN]]  # fmt: skip
+        after = [
+            Neighbour("then", _text(link["options"].get("task_id")), _text(link.get("task")))
+            for link in chain[:LONGEST_CHAIN]
+        ]
     except Exception:  # noqa: BLE001
         return []
     return [*([Neighbour("sent by", _text(parent))] if parent else []), *after]

@@ -1,6 +1,8 @@
-"""The pages for programs: the same addresses below /api/relevo, with JSON in the place of HTML. docs/dashboard-api.md.
+"""The pages for programs: the same addresses below /api/relevo, with JSON in the place of HTML.
+docs/dashboard-api.md.
 
-A page or an action is taken as it is and given another voice, so there is one way to find things and one to do them.
+A page or an action is taken as it is and given another voice, so there is one way to find things
+and one to do them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from relevo.dashboard.handlers import BAD, Action, Nowhere, Ours, Page, status_o
 from relevo.errors import RelevoError
 
 ROOT = "/api/relevo"
-_UNSAID = {401: "expected Authorization: Bearer and a token of FLOWER_API_TOKENS, or a password",
-           404: f"there is no such thing here; GET {ROOT} lists the routes", 405: "this route has another method"}
+_UNSAID = {
+    401: "expected Authorization: Bearer and a token of FLOWER_API_TOKENS, or a password",
+    404: f"there is no such thing here; GET {ROOT} lists the routes",
+    405: "this route has another method",
+}
 #: Fields whose value is JSON itself.
 NESTED = ("args", "kwargs")
 
@@ -32,12 +37,18 @@ class Spoken(Ours):
         try:
             super().check_xsrf_cookie()
         except HTTPError as error:
-            raise HTTPError(403, "expected Authorization: Bearer and a token of FLOWER_API_TOKENS,"
-                                 " or the token of a page as X-XSRFToken") from error  # fmt: skip
+            raise HTTPError(
+                403,
+                "expected Authorization: Bearer and a token of FLOWER_API_TOKENS,"
+                " or the token of a page as X-XSRFToken",
+            ) from error
 
     async def prepare(self) -> None:
         await super().prepare()
-        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() == "application/json":
+        if (
+            self.request.headers.get("Content-Type", "").partition(";")[0].strip()
+            == "application/json"
+        ):
             self.request.arguments.update(_fields(self.request.body))
 
     def say(self, said: Any) -> None:
@@ -77,8 +88,14 @@ class Index(Spoken):
     """/api/relevo: every address there is."""
 
     def get(self) -> None:
-        self.say({"routes": [{"method": method, "path": path, "does": does}
-                             for method, path, does in self.application.told_routes]})  # fmt: skip
+        self.say(
+            {
+                "routes": [
+                    {"method": method, "path": path, "does": does}
+                    for method, path, does in self.application.told_routes
+                ]
+            }
+        )
 
 
 class SpokenNowhere(Spoken, Nowhere):
@@ -93,16 +110,24 @@ def spoken(handler: type) -> type:
 
 def routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, Any, str | None]]:
     """The addresses of these pages for programs."""
-    ours = [(pattern, handler) for pattern, handler, _ in pages if issubclass(handler, (Page, Action))]
+    ours = [
+        (pattern, handler) for pattern, handler, _ in pages if issubclass(handler, (Page, Action))
+    ]
     said = [(ROOT + pattern, spoken(handler), None) for pattern, handler in ours]
     return [(ROOT, Index, None), *said, (f"{ROOT}/.*", SpokenNowhere, None)]
 
 
 def told(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]:
     """Method, address and meaning of each."""
-    return [("GET" if issubclass(handler, Page) else "POST", ROOT + re.sub(r"\([^)]*\)", "{id}", pattern),
-             (handler.__doc__ or "").partition("\n")[0])
-            for pattern, handler, _ in pages if issubclass(handler, (Page, Action))]  # fmt: skip
+    return [
+        (
+            "GET" if issubclass(handler, Page) else "POST",
+            ROOT + re.sub(r"\([^)]*\)", "{id}", pattern),
+            (handler.__doc__ or "").partition("\n")[0],
+        )
+        for pattern, handler, _ in pages
+        if issubclass(handler, (Page, Action))
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -129,6 +154,12 @@ def _fields(body: bytes) -> dict[str, list[bytes]]:
 
 def _values(name: str, value: Any) -> list[bytes]:
     each = value if isinstance(value, list) and name not in NESTED else [value]
-    texts = [one if isinstance(one, str) and name not in NESTED else "" if one in (None, False) else json.dumps(one)
-             for one in each]  # fmt: skip
+    texts = [
+        one
+        if isinstance(one, str) and name not in NESTED
+        else ""
+        if one in (None, False)
+        else json.dumps(one)
+        for one in each
+    ]
     return [text.encode("utf-8", "surrogatepass") for text in texts]

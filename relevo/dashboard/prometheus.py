@@ -1,7 +1,9 @@
-"""/metrics/relevo: the queues, the jobs and the workers for Prometheus, beside Flower's own /metrics.
+"""/metrics/relevo: the queues, the jobs and the workers for Prometheus, beside Flower's own
+/metrics.
 
-What the store and the broker say, so it is whole from the first scrape, and the same whoever has done the work. What is
-away is left out, and `relevo_up` says so. Names beyond the first MOST become one, `(other)`.
+What the store and the broker say, so it is whole from the first scrape, and the same whoever has
+done the work. What is away is left out, and `relevo_up` says so. Names beyond the first MOST become
+one, `(other)`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ FRESH = 5.0
 #: More failed jobs and open batches than this aren't counted.
 COUNTED = 10_000
 #: Two bounds to a tenfold: every fourth of the store's buckets.
-BOUNDS = [(step, f"{histograms.SHORTEST * 10 ** (step / histograms.PER_TENFOLD):.3g}")
-          for step in range(0, histograms.LAST, histograms.PER_TENFOLD // 2)]  # fmt: skip
+BOUNDS = [
+    (step, f"{histograms.SHORTEST * 10 ** (step / histograms.PER_TENFOLD):.3g}")
+    for step in range(0, histograms.LAST, histograms.PER_TENFOLD // 2)
+]
 
 
 class PrometheusPage(Ours):
@@ -76,11 +80,15 @@ class Exposition:
                 up.add_metric([part], 1)
         yield up
         crew = workers(self._inspected(), clock.now())
-        yield GaugeMetricFamily("relevo_workers", "Workers that have answered lately.", value=len(crew))
+        yield GaugeMetricFamily(
+            "relevo_workers", "Workers that have answered lately.", value=len(crew)
+        )
         processes = sum(worker.processes for worker in crew)
-        yield GaugeMetricFamily("relevo_worker_processes", "Jobs that they can run at once.", value=processes)
+        yield GaugeMetricFamily(
+            "relevo_worker_processes", "Jobs that they can run at once.", value=processes
+        )
 
-    # --- the broker -------------------------------------------------------------------------------------------------
+    # --- the broker -------------------------------------------------------------------------------
     def _of_broker(self) -> Iterator[Metric]:
         driver = self._source.driver
         sizes: Counter[tuple[str, str]] = Counter()
@@ -91,29 +99,43 @@ class Exposition:
             for state in ("pending", "delayed", "reserved"):
                 sizes[name, state] += getattr(found, state)
             oldest[name] = max(oldest.get(name, 0.0), found.oldest or 0.0)
-        depth = GaugeMetricFamily("relevo_queue_jobs", "Jobs in a queue.", labels=["queue", "state"])
+        depth = GaugeMetricFamily(
+            "relevo_queue_jobs", "Jobs in a queue.", labels=["queue", "state"]
+        )
         for key, jobs in sizes.items():
             depth.add_metric(key, jobs)
-        age = GaugeMetricFamily("relevo_queue_oldest_seconds", "How long the oldest job that could run waits.",
-                                labels=["queue"])  # fmt: skip
+        age = GaugeMetricFamily(
+            "relevo_queue_oldest_seconds",
+            "How long the oldest job that could run waits.",
+            labels=["queue"],
+        )
         for name, seconds in oldest.items():
             age.add_metric([name], seconds)
         held = sum(jobs for (_, state), jobs in sizes.items() if state == "reserved")
         yield from (depth, age)
         yield GaugeMetricFamily("relevo_leases_held", "Jobs that workers hold.", value=held)
-        yield GaugeMetricFamily("relevo_queues_paused", "Queues that are paused.", value=len(paused))
+        yield GaugeMetricFamily(
+            "relevo_queues_paused", "Queues that are paused.", value=len(paused)
+        )
 
-    # --- the store --------------------------------------------------------------------------------------------------
+    # --- the store --------------------------------------------------------------------------------
     def _of_store(self) -> Iterator[Metric]:
         store, now = self._source.store, clock.now()
         for kind, totals in self._totals.items():
             yield from self._jobs(kind, totals.read(store, now))
-        yield GaugeMetricFamily("relevo_failed_jobs", f"Failed jobs that nobody has retried, up to {COUNTED}.",
-                                value=failed.count_up_to(store, COUNTED))  # fmt: skip
-        yield GaugeMetricFamily("relevo_batches_open", f"Batches that have not finished, up to {COUNTED}.",
-                                value=batches.count_open(store, COUNTED))  # fmt: skip
-        waiting = GaugeMetricFamily("relevo_outbox_jobs", "Jobs that wait for a broker to come back.",
-                                    labels=["connection"])  # fmt: skip
+        yield GaugeMetricFamily(
+            "relevo_failed_jobs",
+            f"Failed jobs that nobody has retried, up to {COUNTED}.",
+            value=failed.count_up_to(store, COUNTED),
+        )
+        yield GaugeMetricFamily(
+            "relevo_batches_open",
+            f"Batches that have not finished, up to {COUNTED}.",
+            value=batches.count_open(store, COUNTED),
+        )
+        waiting = GaugeMetricFamily(
+            "relevo_outbox_jobs", "Jobs that wait for a broker to come back.", labels=["connection"]
+        )
         for each in outbox.status(store):
             waiting.add_metric([each.connection], each.jobs)
         yield waiting
@@ -122,15 +144,21 @@ class Exposition:
         added: Sums = Counter()
         for (name, what, bucket), jobs in sums.items():
             added[self._name(kind, name), what, bucket] += jobs
-        ended = CounterMetricFamily(f"relevo_{kind}_jobs_ended", "Jobs that have ended.", labels=[kind, "state"])
+        ended = CounterMetricFamily(
+            f"relevo_{kind}_jobs_ended", "Jobs that have ended.", labels=[kind, "state"]
+        )
         for (name, what, _), jobs in added.items():
             if what in set(Ended):
                 ended.add_metric([name, what], jobs)
         yield ended
         for measure, word in ((WAITED, "wait"), (RAN, "run")):
-            family = HistogramMetricFamily(f"relevo_{kind}_{word}_seconds", f"How long jobs {measure}.", labels=[kind])
+            family = HistogramMetricFamily(
+                f"relevo_{kind}_{word}_seconds", f"How long jobs {measure}.", labels=[kind]
+            )
             for name in sorted({name for name, what, _ in added if what == measure}):
-                family.add_metric([name], _buckets(added, name, measure), sum_value=added[name, measure, SECONDS])
+                family.add_metric(
+                    [name], _buckets(added, name, measure), sum_value=added[name, measure, SECONDS]
+                )
             yield family
 
     def _name(self, kind: str, name: str) -> str:
@@ -153,7 +181,13 @@ class _Collected:
 
 
 def _buckets(sums: Sums, name: str, measure: str) -> list[tuple[str, float]]:
-    counts = {bucket: jobs for (called, what, bucket), jobs in sums.items()
-              if called == name and what == measure and bucket != SECONDS}  # fmt: skip
-    found = [(said, float(sum(jobs for bucket, jobs in counts.items() if bucket <= step))) for step, said in BOUNDS]
+    counts = {
+        bucket: jobs
+        for (called, what, bucket), jobs in sums.items()
+        if called == name and what == measure and bucket != SECONDS
+    }
+    found = [
+        (said, float(sum(jobs for bucket, jobs in counts.items() if bucket <= step)))
+        for step, said in BOUNDS
+    ]
     return [*found, ("+Inf", float(sum(counts.values())))]

@@ -1,4 +1,6 @@
-"""Which address is which page: (pattern, handler, name). Names that begin with /workers or /tasks are Flower's."""
+"""Which address is which page: (pattern, handler, name). Names that begin with /workers or /tasks
+are Flower's.
+"""
 
 from __future__ import annotations
 

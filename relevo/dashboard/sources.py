@@ -1,7 +1,8 @@
-"""Where the dashboard looks: the store, the broker's driver, and what Flower's inspector has heard of the workers.
+"""Where the dashboard looks: the store, the broker's driver, and what Flower's inspector has heard
+of the workers.
 
-No task events: what happened is in the store, what is to do is in the broker, and both are there when the dashboard
-starts. Everything here waits for a server, so pages call it in a thread.
+No task events: what happened is in the store, what is to do is in the broker, and both are there
+when the dashboard starts. Everything here waits for a server, so pages call it in a thread.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Source:
         """The broker of the app's connection. Raises DriverError where it isn't one of ours."""
         settings = getattr(self.app, "settings", None)
         if settings is not None and settings.connection.driver == "sync":
-            raise DriverError("the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION")
+            raise DriverError(
+                "the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION"
+            )
         conf = self.app.conf
         try:
             return driver_for(conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl)
@@ -52,10 +55,14 @@ class Source:
             raise DriverError(f"the dashboard can't look into this broker: {error}") from error
 
     def queues(self, others: list[str] | None = None) -> list[str]:
-        """The queues there are: the app's own in its order, then those that hold jobs, are paused or are worked on."""
+        """The queues there are: the app's own in its order, then those that hold jobs, are paused
+        or are worked on.
+        """
         known = dict.fromkeys(self.app.amqp.queues)
         driver = self.driver
-        return list(dict.fromkeys([*known, *sorted({*driver.queues(), *driver.paused(), *(others or [])})]))
+        return list(
+            dict.fromkeys([*known, *sorted({*driver.queues(), *driver.paused(), *(others or [])})])
+        )
 
     def remembers(self, key: Hashable) -> bool:
         """Whether there is an answer that is not too old."""
@@ -78,7 +85,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process that has answered lately. `processes`: jobs that it can run at once; `memory` in bytes."""
+    """A worker process that has answered lately. `processes`: jobs that it can run at once;
+    `memory` in bytes.
+    """
 
     name: str
     host: str
@@ -93,7 +102,11 @@ class Worker:
 def workers(inspected: dict[str, Any], now: float) -> list[Worker]:
     """The workers of Flower's inspector that have answered lately, by name."""
     # A copy: while a page is made in its thread, Flower's loop notes who answers.
-    alive = {name: said for name, said in dict(inspected).items() if now - said.get("timestamp", 0) < GONE}
+    alive = {
+        name: said
+        for name, said in dict(inspected).items()
+        if now - said.get("timestamp", 0) < GONE
+    }
     return [_worker(name, alive[name]) for name in sorted(alive)]
 
 
@@ -104,9 +117,12 @@ def _worker(name: str, said: dict[str, Any]) -> Worker:
     count = pool.get("max-concurrency") or (len(processes) if isinstance(processes, list) else 0)
     done = stats.get("total") or {}
     return Worker(
-        name=name, host=name.partition("@")[2] or name,
+        name=name,
+        host=name.partition("@")[2] or name,
         queues=tuple(queue["name"] for queue in said.get("active_queues") or []),
-        processes=count if isinstance(count, int) else 0, pid=stats.get("pid"), uptime=stats.get("uptime"),
+        processes=count if isinstance(count, int) else 0,
+        pid=stats.get("pid"),
+        uptime=stats.get("uptime"),
         pool=str(pool.get("implementation") or "").rpartition(":")[2],
         done=sum(done.values()) if isinstance(done, dict) else 0,
-    )  # fmt: skip
+    )

@@ -5,8 +5,8 @@
     FLOWER_API_TOKENS          a program that sends one sees, and acts as a user of its name would
     FLOWER_READ_ONLY           nobody acts
 
-Without a password the address is all that protects, so a request must name it as an address: a web page whose name was
-made to point here (DNS rebinding) is refused.
+Without a password the address is all that protects, so a request must name it as an address: a web
+page whose name was made to point here (DNS rebinding) is refused.
 """
 
 from __future__ import annotations
@@ -37,10 +37,23 @@ class User:
 
 
 def define_options() -> None:
-    """Our options of the `flower` command, before it reads the environment and its arguments. May be called again."""
+    """Our options of the `flower` command, before it reads the environment and its arguments. May
+    be called again.
+    """
     if "operators" not in options:
-        define("api_tokens", default=[], type=str, multiple=True, help="name:token of programs, with commas")
-        define("operators", default="", type=str, help="who may act: names or emails with commas, or * for everybody")
+        define(
+            "api_tokens",
+            default=[],
+            type=str,
+            multiple=True,
+            help="name:token of programs, with commas",
+        )
+        define(
+            "operators",
+            default="",
+            type=str,
+            help="who may act: names or emails with commas, or * for everybody",
+        )
         define("refresh", default=3.0, type=float, help="seconds between two looks of an open page")
 
 
@@ -50,14 +63,22 @@ def is_closed(options: Any) -> bool:
 
 
 def user(options: Any, name: str | None, address: str) -> User:
-    """The user who was let in: by this name, which a password or token has proved, or without one from this address."""
-    named = [each.strip() for each in str(getattr(options, "operators", "") or "").split(",") if each.strip()]
+    """The user who was let in: by this name, which a password or token has proved, or without one
+    from this address.
+    """
+    named = [
+        each.strip()
+        for each in str(getattr(options, "operators", "") or "").split(",")
+        if each.strip()
+    ]
     may = EVERYBODY in named or (name is not None and (not named or name in named))
     return User(name or f"somebody at {address}", may and not options.read_only)
 
 
 def by_password(credentials: list[str], header: str) -> str | None:
-    """The name of whoever sends these `user:password` (an Authorization header); None if nobody has them."""
+    """The name of whoever sends these `user:password` (an Authorization header); None if nobody has
+    them.
+    """
     scheme, _, sent = header.partition(" ")
     try:
         given = b64decode(sent, validate=True)
@@ -70,21 +91,32 @@ def by_password(credentials: list[str], header: str) -> str | None:
 
 
 def is_program(header: str) -> bool:
-    """Whether an Authorization header has a token: browsers send none by themselves, so no other site can use one."""
+    """Whether an Authorization header has a token: browsers send none by themselves, so no other
+    site can use one.
+    """
     return header.partition(" ")[0].lower() == "bearer"
 
 
 def by_token(tokens: list[str], header: str) -> str | None:
     """The name of the program that has this token (`name:token` each); None if nobody has it."""
     sent = header.partition(" ")[2].strip().encode()
-    pairs = [(name, token.encode()) for name, _, token in (each.strip().partition(":") for each in tokens)]
-    matching = [name for name, token in pairs
-                if len(token) >= SHORTEST_TOKEN and hmac.compare_digest(sha256(token).digest(), sha256(sent).digest())]
+    pairs = [
+        (name, token.encode())
+        for name, _, token in (each.strip().partition(":") for each in tokens)
+    ]
+    matching = [
+        name
+        for name, token in pairs
+        if len(token) >= SHORTEST_TOKEN
+        and hmac.compare_digest(sha256(token).digest(), sha256(sent).digest())
+    ]
     return matching[0] if matching else None
 
 
 def is_an_address(host: str, known: str) -> bool:
-    """Whether the Host of a request is an address, localhost, or the name the dashboard was told to listen on."""
+    """Whether the Host of a request is an address, localhost, or the name the dashboard was told to
+    listen on.
+    """
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     name = name.strip("[]").rstrip(".").lower()
     if name in {"localhost", known.lower()} or name.endswith(".localhost"):

@@ -1,1 +1,3 @@
-"""The SQL database that jobs and the store may share: connections, errors in our words, the tables' version."""
+"""The SQL database that jobs and the store may share: connections, errors in our words, the tables'
+version.
+"""

@@ -1,7 +1,8 @@
 """Steps on the driver's database, with its errors in our words.
 
-What a caller sees is one of two things: the step happened, or `DriverUnavailableError`/`DriverError` was raised and it
-did not (or nobody can know: the connection ended while the answer was on its way).
+What a caller sees is one of two things: the step happened, or
+`DriverUnavailableError`/`DriverError` was raised and it did not (or nobody can know: the connection
+ended while the answer was on its way).
 
     write   a transaction of several statements; begun again when another transaction was in its way
     alone   one statement, which is its own transaction: it saves the round trips of BEGIN and COMMIT
@@ -29,7 +30,8 @@ from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
 
-# How often a step is begun again that others were in the way of, and the longest pause before it, in seconds.
+# How often a step is begun again that others were in the way of, and the longest pause before it,
+# in seconds.
 TRIES, LONGEST_PAUSE = 20, 0.1
 
 
@@ -41,7 +43,9 @@ class Connections:
         self.engine: Engine = engines.make_engine(url)
         self._alone = self.engine.execution_options(**{ALONE: True})
         self._turn = engines.sqlite_turn if self.dialect == "sqlite" else contextlib.nullcontext()
-        self._ready = self.dialect != "sqlite"  # a file gets its tables at first use, a server by a migration
+        self._ready = (
+            self.dialect != "sqlite"
+        )  # a file gets its tables at first use, a server by a migration
 
     @property
     def dialect(self) -> str:
@@ -52,7 +56,9 @@ class Connections:
         return self._step(lambda: self._transaction(work), safe=True)
 
     def alone(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work`, one statement that writes. A lost connection is an error: it may have happened, or may not."""
+        """Do `work`, one statement that writes. A lost connection is an error: it may have
+        happened, or may not.
+        """
         return self._step(lambda: self._untransacted(work), safe=False)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
@@ -84,7 +90,9 @@ class Connections:
             except DBAPIError as error:
                 if not errors.is_lost(error):
                     raise
-                raise DriverUnavailableError(f"{self._name}: the commit was not confirmed: {error.orig}") from error
+                raise DriverUnavailableError(
+                    f"{self._name}: the commit was not confirmed: {error.orig}"
+                ) from error
             return result
 
     def _step(self, step: Callable[[], Result], safe: bool) -> Result:
@@ -101,7 +109,8 @@ class Connections:
                 again = errors.is_passing(error) or (safe and tried == 1 and errors.is_lost(error))
                 if tried == TRIES or not again:
                     raise errors.translated(self._name, error) from error
-            time.sleep(random.uniform(0, LONGEST_PAUSE) * tried / TRIES)  # noqa: S311  to part those who collided
+            # to part those who collided
+            time.sleep(random.uniform(0, LONGEST_PAUSE) * tried / TRIES)  # noqa: S311
 
     def _prepare(self) -> None:
         if not self._ready:

@@ -1,12 +1,15 @@
-"""One SQLAlchemy engine per process and url, with what each database needs to be shared by many processes.
+"""One SQLAlchemy engine per process and url, with what each database needs to be shared by many
+processes.
 
-SQLite runs in WAL, waits for its lock instead of failing, and opens every transaction with BEGIN IMMEDIATE, because a
-transaction that reads first and writes later is refused at once ("database is locked"), whatever the busy timeout.
+SQLite runs in WAL, waits for its lock instead of failing, and opens every transaction with BEGIN
+IMMEDIATE, because a transaction that reads first and writes later is refused at once ("database is
+locked"), whatever the busy timeout.
 
-Connections never cross a fork. A child that inherits a server's socket would answer for its parent. With SQLite it is
-worse: a child believes it holds the file locks of its parent, which the kernel did not give it, and the WAL it writes
-to is deleted under it when the parent closes. So idle SQLite connections are closed before a fork, and a child drops
-what it inherited from servers without a word to them.
+Connections never cross a fork. A child that inherits a server's socket would answer for its parent.
+With SQLite it is worse: a child believes it holds the file locks of its parent, which the kernel
+did not give it, and the WAL it writes to is deleted under it when the parent closes. So idle SQLite
+connections are closed before a fork, and a child drops what it inherited from servers without a
+word to them.
 """
 
 from __future__ import annotations
@@ -26,15 +29,17 @@ from sqlalchemy.engine import URL, make_url
 from relevo.database import server_options
 from relevo.database.server_options import ALONE
 
-# How long a writer waits for SQLite's one write lock before an error reaches its caller, in seconds.
+# How long a writer waits for SQLite's one write lock before an error reaches its caller, in
+# seconds.
 SQLITE_BUSY_TIMEOUT = 60
-# SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever longer: after so many
-# milliseconds it begins with 1 again.
+# SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever
+# longer: after so many milliseconds it begins with 1 again.
 SQLITE_LOOK_AGAIN = 20
 # … and where somebody waits for the answer (`look_often`), each time after 1 and 2.
 SQLITE_LOOK_OFTEN = 3
 BEGIN = "BEGIN IMMEDIATE"
-# How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer than any step.
+# How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer
+# than any step.
 FORK_PATIENCE = SQLITE_BUSY_TIMEOUT + 10
 
 #: Held during each step on a SQLite file that must not be interrupted by a fork of this process.
@@ -61,7 +66,10 @@ def make_engine(url: str, **options: Any) -> Engine:
     parsed = resolve(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, **options)
-    engine = create_engine(parsed, **{"pool_recycle": 3600, **server_options.options(parsed.get_backend_name()), **options})
+    engine = create_engine(
+        parsed,
+        **{"pool_recycle": 3600, **server_options.options(parsed.get_backend_name()), **options},
+    )
     server_options.prepare(engine)
     _all.add(engine)
     return engine
@@ -70,14 +78,20 @@ def make_engine(url: str, **options: Any) -> Engine:
 def resolve(url: str) -> URL:
     """`url` with the Python driver we ship filled in where it names only a database."""
     parsed = make_url(url)
-    default = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
-               "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}.get(parsed.drivername)  # fmt: skip
+    default = {
+        "postgresql": "postgresql+psycopg",
+        "postgres": "postgresql+psycopg",
+        "mysql": "mysql+pymysql",
+        "mariadb": "mariadb+pymysql",
+    }.get(parsed.drivername)
     return parsed.set(drivername=default) if default else parsed
 
 
-# --- SQLite ---------------------------------------------------------------------------------------------------------
+# --- SQLite ---------------------------------------------------------------------------------------
 def _sqlite_engine(url: URL, **options: Any) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT, "check_same_thread": False}, **options)
+    engine = create_engine(
+        url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT, "check_same_thread": False}, **options
+    )
     if is_file(engine):
         folder = Path(url.database or "").parent
         event.listen(engine, "do_connect", lambda *_: folder.mkdir(parents=True, exist_ok=True))
@@ -86,13 +100,17 @@ def _sqlite_engine(url: URL, **options: Any) -> Engine:
 
 
 def is_file(engine: Engine) -> bool:
-    """Whether this is SQLite in a file: one in memory is lost with its connection, which must not be closed."""
+    """Whether this is SQLite in a file: one in memory is lost with its connection, which must not
+    be closed.
+    """
     name = engine.url.database or ":memory:"
     return engine.dialect.name == "sqlite" and name != ":memory:" and not name.startswith("file:")
 
 
 def share_sqlite(engine: Engine) -> None:
-    """Make a SQLite engine safe beside other processes; an engine of another database is left as it is."""
+    """Make a SQLite engine safe beside other processes; an engine of another database is left as it
+    is.
+    """
     if engine.dialect.name != "sqlite":
         return
     event.listen(engine, "connect", _on_connect)
@@ -102,11 +120,14 @@ def share_sqlite(engine: Engine) -> None:
 
 def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    # SQLite keeps any bytes as text. One payload that is not UTF-8 must not make every reservation fail.
+    # SQLite keeps any bytes as text. One payload that is not UTF-8 must not make every reservation
+    # fail.
     connection.text_factory = _readable
     connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
     _into_wal(connection)
-    connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk, also after a power cut
+    connection.execute(
+        "PRAGMA synchronous = FULL"
+    )  # what is committed is on the disk, also after a power cut
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -115,7 +136,8 @@ def _readable(text: bytes) -> str:
 
 
 def _into_wal(connection: Any) -> None:
-    # SQLite refuses the switch at once, whatever the busy timeout, while another process opens the same new file.
+    # SQLite refuses the switch at once, whatever the busy timeout, while another process opens the
+    # same new file.
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
     while True:
         try:
@@ -129,7 +151,9 @@ def _into_wal(connection: Any) -> None:
 
 
 def look_often() -> None:
-    """People wait for the answers of this process: before workers, it gets the lock of a SQLite file."""
+    """People wait for the answers of this process: before workers, it gets the lock of a SQLite
+    file.
+    """
     global _look_again  # noqa: PLW0603  one a process
     _look_again = SQLITE_LOOK_OFTEN
 
@@ -159,15 +183,19 @@ def _is_begun(connection: Any, deadline: float) -> bool:
     return True
 
 
-# --- forks ----------------------------------------------------------------------------------------------------------
+# --- forks ----------------------------------------------------------------------------------------
 def close_before_fork(holder: Any) -> None:
-    """Call `holder.close()` before this process forks: it holds a SQLite connection outside of an engine's pool."""
+    """Call `holder.close()` before this process forks: it holds a SQLite connection outside of an
+    engine's pool.
+    """
     _holders.add(holder)
 
 
 def _before_fork() -> None:
     _fork.waited = sqlite_turn.acquire(timeout=FORK_PATIENCE)
-    with contextlib.suppress(Exception):  # whatever ails a connection that is being closed, the fork goes on
+    with contextlib.suppress(
+        Exception
+    ):  # whatever ails a connection that is being closed, the fork goes on
         for holder in list(_holders):
             holder.close()
         for engine in list(_all):
@@ -183,9 +211,13 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     for engine in list(_all):
         if not is_file(engine):
-            _inherited.append(engine.pool)  # kept for ever: what is collected might say goodbye on its parent's socket
+            _inherited.append(
+                engine.pool
+            )  # kept for ever: what is collected might say goodbye on its parent's socket
             engine.dispose(close=False)
     _after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)

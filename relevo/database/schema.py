@@ -1,6 +1,8 @@
-"""The engine's tables: made by the migrations in `relevo/migrations`, at first use (SQLite) or by command (servers).
+"""The engine's tables: made by the migrations in `relevo/migrations`, at first use (SQLite) or by
+command (servers).
 
-Alembic is imported only where there is something to do: it costs every process a third of a second to start.
+Alembic is imported only where there is something to do: it costs every process a third of a second
+to start.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ SCRIPTS = Path(__file__).parent / "migrations"
 PREFIX = "relevo_"
 VERSION_TABLE = "relevo_version"
 
-#: The version of the tables that this code expects: the newest of the migrations (a test compares them).
+#: The version of the tables that this code expects: the newest of the migrations (a test compares
+#: them).
 NEWEST = "0015"
 
 # Two who migrate at once take turns. SQLite's one write lock sees to that by itself.
@@ -46,7 +49,9 @@ def create_schema(engine: Engine) -> None:
 
 
 def ensure_schema(engine: Engine) -> None:
-    """Like `create_schema`, but only looks when there is nothing to do: every process of a SQLite file calls it."""
+    """Like `create_schema`, but only looks when there is nothing to do: every process of a SQLite
+    file calls it.
+    """
     with engine.connect().execution_options(**{ALONE: True}) as connection:
         if version(connection) == NEWEST:
             return
@@ -54,14 +59,16 @@ def ensure_schema(engine: Engine) -> None:
 
 
 def ensure_in(connection: Connection) -> None:
-    """Like `ensure_schema`, in a transaction that is under way: on SQLite it has the one write lock, so nobody else
-    could make the tables. A server's are made by command.
+    """Like `ensure_schema`, in a transaction that is under way: on SQLite it has the one write
+    lock, so nobody else could make the tables. A server's are made by command.
     """
     if connection.dialect.name == "sqlite" and connection.engine.url not in _ready:
         if version(connection) == NEWEST:
             _ready.add(connection.engine.url)
         else:
-            _upgrade(connection)  # undone with the transaction, so it counts as ready when it is seen the next time
+            _upgrade(
+                connection
+            )  # undone with the transaction, so it counts as ready when it is seen the next time
 
 
 def drop_schema(engine: Engine) -> None:
@@ -76,7 +83,9 @@ def version(connection: Connection) -> str | None:
     """The version of the tables that are there, or None."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  a constant
+    found: str | None = connection.execute(
+        text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608  a constant
+    ).scalar()
     return found
 
 
@@ -104,7 +113,9 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:  # it doesn't know the version it found
         found = version(connection)
-        raise SchemaError(f"expected tables of version {NEWEST} or older, got version {found}: {error}") from error
+        raise SchemaError(
+            f"expected tables of version {NEWEST} or older, got version {found}: {error}"
+        ) from error
 
 
 def _config() -> Config:

@@ -1,9 +1,11 @@
-"""Connections to a database server: how they are made, begun with, and found dead before they are used.
+"""Connections to a database server: how they are made, begun with, and found dead before they are
+used.
 
 * Between transactions they are in autocommit, so that a step of one statement is one round trip; `BEGIN` is said where
   there are more.
 * One that died while it lay idle in the pool is seen without a round trip: its socket has something to read, where a
-  living one is silent between two statements. (A ping before each step would double the cost of the shortest ones.)
+  living one is silent between two statements. (A ping before each step would double the cost of the
+  shortest ones.)
 * A half-open one must not hold a worker for the kernel's fifteen minutes, so every wait has an end.
 """
 
@@ -19,14 +21,22 @@ from sqlalchemy.exc import DisconnectionError
 ALONE = "relevo_alone"
 
 _POSTGRESQL = {
-    "autocommit": True, "connect_timeout": 5,
-    "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000,
-}  # fmt: skip
+    "autocommit": True,
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 _MYSQL = {
-    "autocommit": True, "connect_timeout": 5, "read_timeout": 30, "write_timeout": 30, "charset": "utf8mb4",
+    "autocommit": True,
+    "connect_timeout": 5,
+    "read_timeout": 30,
+    "write_timeout": 30,
+    "charset": "utf8mb4",
     # No gap locks between workers that claim side by side.
     "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-}  # fmt: skip
+}
 
 # What connections that ask for no certificate of their own are encrypted with, once there was one.
 _tls: list[Any] = []
@@ -68,7 +78,8 @@ def _refuse_the_dead(connection: Any, record: Any, _proxy: Any) -> None:
 
 def _has_something_to_say(connection: Any) -> bool:
     try:
-        socket = connection if hasattr(connection, "fileno") else connection._sock  # noqa: SLF001  PyMySQL has no name for it
+        # PyMySQL has no name for it
+        socket = connection if hasattr(connection, "fileno") else connection._sock  # noqa: SLF001
         poll = select.poll()
         poll.register(socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
@@ -77,12 +88,15 @@ def _has_something_to_say(connection: Any) -> bool:
 
 
 def _connect_to_mysql(_dialect: Any, _record: Any, arguments: Any, named: dict[str, Any]) -> Any:
-    from pymysql.connections import Connection as PyMySQL  # noqa: PLC0415  installed where it is used
+    # installed where it is used
+    from pymysql.connections import Connection as PyMySQL  # noqa: PLC0415
 
     class Quiet(PyMySQL):  # type: ignore[misc,unused-ignore]
-        """Rolls back only inside a transaction: SQLAlchemy ends each reading with a rollback, which is a round trip.
+        """Rolls back only inside a transaction: SQLAlchemy ends each reading with a rollback, which
+        is a round trip.
 
-        And reads the machine's certificates once in a process: for each connection anew it takes 50 ms of CPU.
+        And reads the machine's certificates once in a process: for each connection anew it takes 50
+        ms of CPU.
         """
 
         def rollback(self) -> None:

@@ -1,4 +1,6 @@
-"""Texts that every database takes: no NUL, no lone surrogates, names no longer than their column. Pure."""
+"""Texts that every database takes: no NUL, no lone surrogates, names no longer than their column.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from relevo.database.types import LONGEST_NAME
 
 
 def storable(text: Any) -> str:
-    """A text as a database takes it; what it doesn't take is written out, like a NUL as backslash, x, 00."""
+    """A text as a database takes it; what it doesn't take is written out, like a NUL as backslash,
+    x, 00.
+    """
     if isinstance(text, str) and text.isascii() and "\0" not in text:
         return text
     raw = text if isinstance(text, bytes) else str(text).encode("utf-8", "backslashreplace")

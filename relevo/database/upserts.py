@@ -29,20 +29,24 @@ _DUPLICATE_ENTRY = 1062
 def run(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]) -> None:
     """Execute an INSERT with many rows, which all have the same columns.
 
-    PostgreSQL gets them as one value: its driver sends them one by one, which costs the worker three times as much.
+    PostgreSQL gets them as one value: its driver sends them one by one, which costs the worker
+    three times as much.
     """
     if connection.dialect.name != "postgresql" or len(rows) == 1:
         connection.execute(statement, [dict(row) for row in rows])
     else:
-        connection.execute(_of_one_value(statement, tuple(rows[0])), {"rows": json.dumps([dict(row) for row in rows])})
+        connection.execute(
+            _of_one_value(statement, tuple(rows[0])),
+            {"rows": json.dumps([dict(row) for row in rows])},
+        )
 
 
 @cache
 def _of_one_value(statement: Insert, names: tuple[str, ...]) -> Insert:
     columns = statement.table.columns
-    rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON)).table_valued(
-        *(column(name, columns[name].type) for name in names)
-    )
+    rows = func.json_to_recordset(
+        cast(bindparam("rows", type_=Text), postgresql.JSON)
+    ).table_valued(*(column(name, columns[name].type) for name in names))
     source = rows.render_derived(name="given", with_types=True)
     return statement.from_select(list(names), select(*(source.c[name] for name in names)))
 
@@ -57,8 +61,8 @@ def plain(table: Table) -> Insert:
 def ignoring(dialect: str, table: Table) -> Any:
     """An INSERT that leaves a row as it is which is there already."""
     if dialect in _MYSQL:
-        # A column is set to what it is. Not the number that MySQL gives: it refuses that ("conflicts with internally
-        # generated values") where a row behind this one is new.
+        # A column is set to what it is. Not the number that MySQL gives: it refuses that
+        # ("conflicts with internally generated values") where a row behind this one is new.
         kept = next(column for column in table.columns if column is not table.autoincrement_column)
         return mysql.insert(table).on_duplicate_key_update({kept.name: kept})
     return _insert(dialect)(table).on_conflict_do_nothing()
@@ -73,11 +77,17 @@ def replacing(dialect: str, table: Table, key: str, columns: tuple[str, ...]) ->
 @cache
 def adding(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
     """An INSERT that adds these columns to those of the row that is there already."""
-    return _on_conflict(dialect, table, list(table.primary_key), columns, lambda mine, theirs: mine + theirs)
+    return _on_conflict(
+        dialect, table, list(table.primary_key), columns, lambda mine, theirs: mine + theirs
+    )
 
 
 def _on_conflict(
-    dialect: str, table: Table, key: Sequence[Any], columns: Sequence[str], merged: Callable[[Any, Any], Any]
+    dialect: str,
+    table: Table,
+    key: Sequence[Any],
+    columns: Sequence[str],
+    merged: Callable[[Any, Any], Any],
 ) -> Any:
     statement = _insert(dialect)(table)
     theirs = statement.inserted if dialect in _MYSQL else statement.excluded
@@ -92,7 +102,9 @@ def _insert(dialect: str) -> Any:
 
 
 def is_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
-    """Insert a row unless one with its key is there; returns whether it was. Waits for who is just inserting that."""
+    """Insert a row unless one with its key is there; returns whether it was. Waits for who is just
+    inserting that.
+    """
     if connection.dialect.name not in _MYSQL:
         add = _insert(connection.dialect.name)(table).on_conflict_do_nothing().inline()
         return connection.execute(add.execution_options(preserve_rowcount=True), row).rowcount == 1

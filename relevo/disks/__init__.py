@@ -1,6 +1,7 @@
 """Where files lie: one small contract (`disk.py`), and one module per place that keeps it.
 
-A caller names a file by its path on the disk (`"uploads/7/cat.jpg"`), never by a path of the machine.
+A caller names a file by its path on the disk (`"uploads/7/cat.jpg"`), never by a path of the
+machine.
 """
 
 from relevo.config import Settings
@@ -13,13 +14,16 @@ __all__ = ["Disk", "LinkError", "Links", "LocalDisk", "MissingFileError", "disk_
 
 
 def disk_for(settings: Settings, name: str, links: Links | None = None) -> Disk:
-    """The disk called `name` ("local" or "s3"). A file's row keeps the name, so that the default one may change."""
+    """The disk called `name` ("local" or "s3"). A file's row keeps the name, so that the default
+    one may change.
+    """
     if name == "local":
         return LocalDisk(settings.storage, links)
     if name != "s3":
         raise DiskError(f"expected the name of a disk ('local' or 's3'), got {name!r}")
     if settings.s3 is None:
         raise DiskError("the disk 's3' needs the setting FILES_DISK_BUCKET")
-    from relevo.disks.s3 import S3Disk  # noqa: PLC0415  it loads obstore, which a local disk can do without
+    # it loads obstore, which a local disk can do without
+    from relevo.disks.s3 import S3Disk  # noqa: PLC0415
 
     return S3Disk(settings.s3)

@@ -1,8 +1,9 @@
 """What a disk can do, whether it is a folder of this machine or a bucket somewhere.
 
-Two kinds of trouble, kept apart because only one of them is worth another try: a `DiskError` says that what was asked
-makes no sense and never will (a path that climbs out, a folder where a file was meant, no such file); an `OSError` says
-that the disk could not do it just now (full, gone, not permitted).
+Two kinds of trouble, kept apart because only one of them is worth another try: a `DiskError` says
+that what was asked makes no sense and never will (a path that climbs out, a folder where a file was
+meant, no such file); an `OSError` says that the disk could not do it just now (full, gone, not
+permitted).
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ class Disk(Protocol):
     """The contract. A path is relative, with `/` between its parts, the same on every disk."""
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
-        """Write `source` whole, in place of what was there; the number of bytes. A reader sees the old file or the
-        new one, never a part of it.
+        """Write `source` whole, in place of what was there; the number of bytes. A reader sees the
+        old file or the new one, never a part of it.
         """
         ...
 
-    def staged(self, path: str, source: BinaryIO | bytes) -> AbstractContextManager[Callable[[], object]]:
-        """Like `put`, in two steps: the block is given what puts the file in its place. What can take its time (a disk
-        that syncs) is done before the block, so that it can hold a lock. A block that doesn't put it leaves nothing.
+    def staged(
+        self, path: str, source: BinaryIO | bytes
+    ) -> AbstractContextManager[Callable[[], object]]:
+        """Like `put`, in two steps: the block is given what puts the file in its place. What can
+        take its time (a disk that syncs) is done before the block, so that it can hold a lock. A
+        block that doesn't put it leaves nothing.
         """
         ...
 
@@ -50,7 +54,8 @@ class Disk(Protocol):
         ...
 
     def link(self, path: str, seconds: float, name: str | None = None) -> str:
-        """A url under which anybody can fetch the file for so long; `name` is what it is called when it is saved.
+        """A url under which anybody can fetch the file for so long; `name` is what it is called
+        when it is saved.
 
         The file need not be there yet. A disk that can't make one raises DiskError.
         """

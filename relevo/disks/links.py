@@ -1,7 +1,8 @@
 """Links to files that end: a url with the moment of its end in it, and a signature over all of it.
 
 made -> https://shop.example/files/reports/7.pdf?expires=1760000000&name=July.pdf&signature=…
-                                                                checked -> the path and the name, or a LinkError
+                                                                checked -> the path and the name, or
+                                                                a LinkError
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Links:
         return f"{self.base}/{quote(path)}?{query}"
 
     def checked(self, path: str, query: Mapping[str, str]) -> str | None:
-        """The name that the file of this link is to be saved under, if it has one. Raises LinkError."""
+        """The name that the file of this link is to be saved under, if it has one. Raises
+        LinkError.
+        """
         said = {key: query[key] for key in ("expires", "name") if key in query}
         given = query.get("signature", "")
         if not hmac.compare_digest(given.encode(), self._signature(path, said).encode()):

@@ -1,8 +1,9 @@
 """A folder of this machine as a disk.
 
-A file is written under a temporary name beside its place (`.….part`), synced, and renamed: a kill or a full disk leaves
-the old file or none, never half of one. What a killed process left behind is recognised by its name (`PART`).
-No path leads out of the folder: not by `..`, not by being absolute, not through a symbolic link.
+A file is written under a temporary name beside its place (`.….part`), synced, and renamed: a kill
+or a full disk leaves the old file or none, never half of one. What a killed process left behind is
+recognised by its name (`PART`). No path leads out of the folder: not by `..`, not by being
+absolute, not through a symbolic link.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from relevo.disks.disk import MissingFileError, checked
 from relevo.disks.links import Links
 from relevo.errors import DiskError
 
-# What a file that is still being written is called; its own name is left out, as it may be 255 bytes long already.
+# What a file that is still being written is called; its own name is left out, as it may be 255
+# bytes long already.
 PART = ".{token}.part"
 CHUNK = 1024 * 1024
 
@@ -34,7 +36,9 @@ class LocalDisk:
 
     def __init__(self, root: str | os.PathLike[str], links: Links | None = None) -> None:
         self._links = links
-        self.root = Path(os.path.realpath(root))  # not Path.resolve(), which leaves an OSError where a loop is
+        self.root = Path(
+            os.path.realpath(root)
+        )  # not Path.resolve(), which leaves an OSError where a loop is
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
         with _written(target := self._target(path), source) as (part, size):
@@ -66,7 +70,9 @@ class LocalDisk:
 
     def path(self, path: str) -> Path:
         """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""
-        target = Path(os.path.realpath(self.root / checked(path)))  # follows links, so that one that leads out is seen
+        target = Path(
+            os.path.realpath(self.root / checked(path))
+        )  # follows links, so that one that leads out is seen
         if self.root not in target.parents:
             raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
         return target
@@ -80,7 +86,9 @@ class LocalDisk:
         return target
 
     def _file(self, path: str) -> Path:
-        """The regular file at `path`: opening a folder fails late and opening a pipe waits for ever."""
+        """The regular file at `path`: opening a folder fails late and opening a pipe waits for
+        ever.
+        """
         target = self.path(path)
         try:
             mode = target.stat().st_mode
@@ -96,19 +104,27 @@ def _make_folder(target: Path, path: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise DiskError(f"expected folders before the name in {path!r}, got a file among them") from error
+        raise DiskError(
+            f"expected folders before the name in {path!r}, got a file among them"
+        ) from error
 
 
 @contextlib.contextmanager
 def _written(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int]]:
-    """A file beside `target` that is whole, and its size. It is gone after the block if it was not renamed."""
+    """A file beside `target` that is whole, and its size. It is gone after the block if it was not
+    renamed.
+    """
     part = target.with_name(PART.format(token=secrets.token_hex(8)))
     try:
         with part.open("xb") as out:
-            shutil.copyfileobj(io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK)
+            shutil.copyfileobj(
+                io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK
+            )
             size = out.tell()
             out.flush()
-            os.fsync(out.fileno())  # before the rename: else a power cut can leave the new name on an empty file
+            os.fsync(
+                out.fileno()
+            )  # before the rename: else a power cut can leave the new name on an empty file
         yield part, size
     finally:  # also for a KeyboardInterrupt or a soft time limit
         part.unlink(missing_ok=True)
@@ -120,7 +136,9 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the rename itself survive a power cut; a system that can't sync a folder keeps it all the same."""
+    """Make the rename itself survive a power cut; a system that can't sync a folder keeps it all
+    the same.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

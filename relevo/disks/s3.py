@@ -1,7 +1,8 @@
 """A bucket as a disk: Amazon's S3, or any server that speaks like it.
 
-obstore, a binding of Rust's object_store, does the talking: uploads of any size in parts and in bounded memory, retries
-of what is worth one, links signed here without a request. What it can't do just now is an OSError, as on every disk.
+obstore, a binding of Rust's object_store, does the talking: uploads of any size in parts and in
+bounded memory, retries of what is worth one, links signed here without a request. What it can't do
+just now is an OSError, as on every disk.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ CHUNK = 1024 * 1024
 IN_MEMORY = 8 * CHUNK
 #: The longest that S3's own signatures can be good for.
 LONGEST_LINK = timedelta(days=7)
-#: A few tries at once; what takes longer to mend is for the job's own backoff. (obstore's default is three minutes.)
+#: A few tries at once; what takes longer to mend is for the job's own backoff. (obstore's default
+#: is three minutes.)
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 
 
@@ -35,12 +37,21 @@ class S3Disk:
     """The disk whose files lie in a bucket, below `settings.prefix`."""
 
     def __init__(self, settings: S3Settings) -> None:
-        given = {"region": settings.region, "endpoint": settings.endpoint, "access_key_id": settings.key,
-                 "secret_access_key": settings.secret}  # fmt: skip
+        given = {
+            "region": settings.region,
+            "endpoint": settings.endpoint,
+            "access_key_id": settings.key,
+            "secret_access_key": settings.secret,
+        }
         config: Any = {name: value for name, value in given.items() if value}
         plain: Any = {"allow_http": True} if (settings.endpoint or "").startswith("http://") else {}
-        self._store = S3Store(settings.bucket, prefix=settings.prefix or None, config=config, client_options=plain,
-                              retry_config=_RETRIES)  # fmt: skip
+        self._store = S3Store(
+            settings.bucket,
+            prefix=settings.prefix or None,
+            config=config,
+            client_options=plain,
+            retry_config=_RETRIES,
+        )
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
         file = io.BytesIO(source) if isinstance(source, bytes) else _rewound(source)
@@ -77,7 +88,8 @@ class S3Disk:
         with contextlib.suppress(MissingFileError), _told(path):
             obstore.delete(self._store, checked(path))
 
-    def link(self, path: str, seconds: float, name: str | None = None) -> str:  # noqa: ARG002 - S3 calls it as its path ends
+    # - S3 calls it as its path ends
+    def link(self, path: str, seconds: float, name: str | None = None) -> str:  # noqa: ARG002
         length = timedelta(seconds=seconds)
         if length > LONGEST_LINK:
             raise DiskError(f"expected a link for at most {LONGEST_LINK.days} days, got {length}")
@@ -86,7 +98,9 @@ class S3Disk:
 
 
 def _rewound(source: BinaryIO) -> BinaryIO:
-    """What is left of `source`, as a file of its own: obstore asks a file for its size, by seeking in it."""
+    """What is left of `source`, as a file of its own: obstore asks a file for its size, by seeking
+    in it.
+    """
     if source.seekable() and not source.tell():
         return source
     copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - it goes with its last reader
@@ -101,6 +115,8 @@ def _told(path: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
-        if isinstance(error, NotFoundError | FileNotFoundError) and "NoSuchBucket" not in str(error):
+        if isinstance(error, NotFoundError | FileNotFoundError) and "NoSuchBucket" not in str(
+            error
+        ):
             raise MissingFileError(f"there is no file {path!r} on the disk") from error
         raise OSError(f"the bucket could not do it: {str(error).splitlines()[0][:300]}") from error

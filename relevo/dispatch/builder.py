@@ -4,10 +4,11 @@
     process.on_queue("high").delay_for(60).dispatch(7)
     process.with_options(tries=5, backoff=[1, 10]).when(user.active).dispatch(7)
 
-What is special comes first, and `dispatch` comes last and sends at once. (Laravel writes it the other way round and
-sends from a destructor, at the end of the statement. In Python nobody knows when an object is destroyed: a name that
-holds it, a traceback or another interpreter would send late, or never, and an error would be swallowed.) Nothing is
-sent until `dispatch`, and each `dispatch` sends once; a `Dispatch` is frozen, so one can be kept and used again.
+What is special comes first, and `dispatch` comes last and sends at once. (Laravel writes it the
+other way round and sends from a destructor, at the end of the statement. In Python nobody knows
+when an object is destroyed: a name that holds it, a traceback or another interpreter would send
+late, or never, and an error would be swallowed.) Nothing is sent until `dispatch`, and each
+`dispatch` sends once; a `Dispatch` is frozen, so one can be kept and used again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A dispatch in the making: a task and the options of `apply_async`. `wanted` is what `when` and `unless` said."""
+    """A dispatch in the making: a task and the options of `apply_async`. `wanted` is what `when`
+    and `unless` said.
+    """
 
     task: Task
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +48,9 @@ class Dispatch:
         return self._with(queue=name)
 
     def on_connection(self, name: str) -> Self:
-        """Send it to the broker of this connection of the settings. Raises SettingsError for one there isn't."""
+        """Send it to the broker of this connection of the settings. Raises SettingsError for one
+        there isn't.
+        """
         connections.named(self.task.app, name, self.task.name)
         return self._with(connection=name)
 
@@ -53,24 +58,31 @@ class Dispatch:
         """Not before this many seconds from the dispatch."""
         if not backoff.is_wait(seconds):
             name = self.task.name
-            raise OptionError(f"expected delay_for to be a number of seconds, got {seconds!r} (task {name!r})")
+            raise OptionError(
+                f"expected delay_for to be a number of seconds, got {seconds!r} (task {name!r})"
+            )
         return self._with(countdown=seconds, eta=None)
 
     def at(self, moment: datetime) -> Self:
         """Not before this moment; a naive one is taken as UTC."""
         if not isinstance(moment, datetime):
-            raise OptionError(f"expected at to be a datetime, got {moment!r} (task {self.task.name!r})")
+            raise OptionError(
+                f"expected at to be a datetime, got {moment!r} (task {self.task.name!r})"
+            )
         return self._with(eta=clock.utc(clock.instant(moment)), countdown=None)
 
     def with_options(self, **options: Any) -> Self:
-        """Other options than the task's for this job: any of them but `queue`, for which there is `on_queue`.
+        """Other options than the task's for this job: any of them but `queue`, for which there is
+        `on_queue`.
 
         `middleware`: the names of those of the task's that this job is to have, in this order.
         """
         unknown = sorted(options.keys() - OVERRIDES - {"timeout"})
         if unknown:
             near = did_you_mean(unknown[0], [*OVERRIDES, "timeout"])
-            raise OptionError(f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})")
+            raise OptionError(
+                f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})"
+            )
         given(self.task, options)
         if "timeout" in options:
             options["time_limit"] = options.pop("timeout")
@@ -103,7 +115,9 @@ class Dispatch:
         transactions.after_commit(session, lambda: self.dispatch(*args, **kwargs))
 
     def sync(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the job here and now, retries at once. Returns Celery's EagerResult, or None as `dispatch` does."""
+        """Run the job here and now, retries at once. Returns Celery's EagerResult, or None as
+        `dispatch` does.
+        """
         options = {name: value for name, value in self.options.items() if name != "connection"}
         return self.task.apply(args, kwargs, **options) if self.wanted else None
 
@@ -160,13 +174,18 @@ def known_queue(app: Any, task: str, name: str) -> None:
     declared = app.conf.task_queues
     if not declared:
         return
-    names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {app.conf.task_default_queue}
+    names = {queue if isinstance(queue, str) else queue.name for queue in declared} | {
+        app.conf.task_default_queue
+    }
     if name not in names:
-        raise OptionError(f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task!r})")
+        raise OptionError(
+            f"no queue named {name!r} in task_queues{did_you_mean(name, names)} (task {task!r})"
+        )
 
 
 def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of `apply_async` with the first baton in their headers, in place of what it is made from.
+    """The options of `apply_async` with the first baton in their headers, in place of what it is
+    made from.
 
     A job that is on its way already (a retry) keeps its baton. Raises OptionError.
     """
@@ -183,7 +202,8 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
         deadline=deadline(task, rules.retry_until, options),
         override={name: value for name, value in override.items() if name not in AT_DISPATCH},
         tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
-        # One that is left out as a duplicate never ends, so a batch or a chord would wait for it for ever.
+        # One that is left out as a duplicate never ends, so a batch or a chord would wait for it
+        # for ever.
         unique=None if membership.is_awaited(options) else unique.of(task, rules, args, kwargs),
         fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
@@ -204,14 +224,18 @@ def given(task: Task, options: Mapping[str, Any]) -> Options:
 
 
 def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
-    """Celery's own check, before the arguments reach the callable that makes the tags. Raises TypeError."""
+    """Celery's own check, before the arguments reach the callable that makes the tags. Raises
+    TypeError.
+    """
     check = getattr(task, "__header__", None)
     if task.typing and check is not None:
         check(*(args or ()), **(kwargs or {}))
 
 
 def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job can't have."""
+    """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job
+    can't have.
+    """
     said = {name: options.pop(name) for name in OVERRIDES & options.keys()}
     if (policy := POLICY & said.keys()) and not task.options.decides:
         raise OptionError(
@@ -219,7 +243,9 @@ def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
             " define it with an option of ours, like tries=1"
         )
     if not isinstance(said.get("delete_when_missing", False), bool):
-        raise OptionError(f"expected delete_when_missing to be True or False at dispatch (task {task.name!r})")
+        raise OptionError(
+            f"expected delete_when_missing to be True or False at dispatch (task {task.name!r})"
+        )
     if callable(said.get("backoff")):
         raise OptionError(
             f"expected backoff to be seconds or a list of seconds, got {said['backoff']!r}: a callable"
@@ -236,5 +262,7 @@ def deadline(task: Task, retry_until: float | None, options: Mapping[str, Any]) 
     if isinstance(eta, datetime):
         wait = clock.instant(eta) - clock.now()
     if wait >= retry_until:
-        raise OptionError(f"expected a delay under retry_until={retry_until:g}, got {wait:g} s (task {task.name!r})")
+        raise OptionError(
+            f"expected a delay under retry_until={retry_until:g}, got {wait:g} s (task {task.name!r})"
+        )
     return clock.now() + retry_until

@@ -2,7 +2,8 @@
 
     [job] = collected(app, signature)       a NewJob as any driver takes it: routed, checked, serialized
 
-The producer hangs on a broker in memory whose channel writes down what it is given, so no broker has to be there.
+The producer hangs on a broker in memory whose channel writes down what it is given, so no broker
+has to be there.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ class Sheet(Bulk):
         #: Jobs that were dispatched to a connection by its name: id -> connection.
         self.bound: dict[str, str] = {}
 
-    def publish(self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any) -> None:
+    def publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any
+    ) -> None:
         known = len(self._jobs)
         super().publish(message, exchange, routing_key, **options)
-        validation.jobs(self._jobs[known:])  # at the dispatch: a row that no broker takes would be in the way of others
+        validation.jobs(
+            self._jobs[known:]
+        )  # at the dispatch: a row that no broker takes would be in the way of others
         if (name := getattr(_mine, "bound", None)) is not None:
             self.bound |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
 
@@ -77,7 +82,9 @@ def not_collecting() -> Iterator[None]:
 
 
 def producer_now() -> Producer | None:
-    """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one they are given.)"""
+    """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one
+    they are given.)
+    """
     return getattr(_mine, "active", None)
 
 
@@ -108,7 +115,9 @@ def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> No
         warnings.simplefilter("ignore", AlwaysEagerIgnored)
         first, *rest = signature.tasks if isinstance(signature, _chain) else [signature]
         follow = {"chain": rest[::-1]} if rest else {}
-        app.send_task(first.task, first.args, first.kwargs, **{**first.options, **options, **follow})
+        app.send_task(
+            first.task, first.args, first.kwargs, **{**first.options, **options, **follow}
+        )
 
 
 def _pen() -> tuple[Producer, Sheet]:

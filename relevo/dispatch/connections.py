@@ -2,8 +2,8 @@
 
     process.on_connection("redis-long").dispatch(7)        # as settings.connections has them
 
-Its workers are started with QUEUE_CONNECTION=redis-long. Producers are pooled by connection and process, as Celery does
-with the app's own.
+Its workers are started with QUEUE_CONNECTION=redis-long. Producers are pooled by connection and
+process, as Celery does with the app's own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Producers:
             opened = self._app.connection_for_write(
                 connection.url, transport_options=dict(connection.transport_options)
             )
-            self._pools[key] = ProducerPool(connections=opened.Pool(self._app.conf.broker_pool_limit or 10))
+            self._pools[key] = ProducerPool(
+                connections=opened.Pool(self._app.conf.broker_pool_limit or 10)
+            )
         return self._pools[key]
 
 
@@ -49,10 +51,14 @@ def producers(app: Any) -> Producers:
 
 
 def named(app: Any, name: Any, task: str) -> Connection:
-    """The connection a dispatch asks for. Raises OptionError, or SettingsError for a name there isn't."""
+    """The connection a dispatch asks for. Raises OptionError, or SettingsError for a name there
+    isn't.
+    """
     settings = getattr(app, "settings", None)
     if not isinstance(name, str) or settings is None or not hasattr(settings, "connection_named"):
-        raise OptionError(f"expected the name of a connection of the settings, got {name!r} (task {task!r})")
+        raise OptionError(
+            f"expected the name of a connection of the settings, got {name!r} (task {task!r})"
+        )
     found: Connection = settings.connection_named(name)
     return found
 
@@ -63,7 +69,13 @@ def is_own(app: Any, connection: Connection) -> bool:
 
 
 def dispatch(
-    task: Any, name: str, args: Any, kwargs: Any, task_id: str | None = None, producer: Any = None, **options: Any
+    task: Any,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    task_id: str | None = None,
+    producer: Any = None,
+    **options: Any,
 ) -> Any:
     """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
     connection = named(task.app, name, task.name)
@@ -80,25 +92,45 @@ def dispatch(
     if collecting is not None:
         with capture.bound_for(connection.name):
             return send(task, collecting, args, kwargs, task_id, options)
-    if producer is not None or (is_own(task.app, connection) and not task.app.conf.task_always_eager):
+    if producer is not None or (
+        is_own(task.app, connection) and not task.app.conf.task_always_eager
+    ):
         return task.apply_async(args, kwargs, task_id, producer, **options)
     with producers(task.app).of(connection).acquire(block=True) as taken:
         return send(task, taken, args, kwargs, task_id, options)
 
 
-def send(task: Any, producer: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]) -> Any:
+def send(
+    task: Any, producer: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]
+) -> Any:
     """Send a job with this producer, also from an app that is on `sync` and would run it in place."""
     if not task.app.conf.task_always_eager:
         return task.apply_async(args, kwargs, task_id, producer, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlwaysEagerIgnored)
-        said = {"result_cls": task.AsyncResult, "task_type": task, **task._get_exec_options(), **options}  # noqa: SLF001
-        return task.app.send_task(task.name, args, kwargs, task_id=task_id, producer=producer, **said)
+        said = {
+            "result_cls": task.AsyncResult,
+            "task_type": task,
+            **task._get_exec_options(),  # noqa: SLF001
+            **options,
+        }
+        return task.app.send_task(
+            task.name, args, kwargs, task_id=task_id, producer=producer, **said
+        )
 
 
-def queue_for(task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]) -> str | None:
-    """The queue of a job that goes there: what its dispatch, its task or a route says, else the connection's."""
-    said = options.get("queue") or options.get("routing_key") or options.get("exchange") or getattr(task, "queue", None)
+def queue_for(
+    task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]
+) -> str | None:
+    """The queue of a job that goes there: what its dispatch, its task or a route says, else the
+    connection's.
+    """
+    said = (
+        options.get("queue")
+        or options.get("routing_key")
+        or options.get("exchange")
+        or getattr(task, "queue", None)
+    )
     router = task.app.amqp.router
     routed = said or router.lookup_route(task.name, args, kwargs, options, task)
     return None if routed else connection.queue

@@ -1,11 +1,13 @@
 """How jobs get from a transaction of the store into their brokers.
 
     deliver(connection, sendings)   the broker is the store's database: rows of its table, in the same transaction
-                                    another broker: rows of the outbox, which `forward` puts into it after the commit
+                                    another broker: rows of the outbox, which `forward` puts into it
+                                    after the commit
     after_commit()                  this process forwards at once what it has just committed
     relay.py                        a thread of every worker's main process: forwards what others left, and what is new
 
-So a job exists if and only if its transaction was committed, and it is put once (see `store/outbox.py`).
+So a job exists if and only if its transaction was committed, and it is put once (see
+`store/outbox.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ from relevo.transport import put_results
 
 logger = logging.getLogger(__name__)
 
-# What a running job does beside its own work is tried so often while the store is away, and so many seconds apart.
+# What a running job does beside its own work is tried so often while the store is away, and so many
+# seconds apart.
 TRIES, PAUSE = 30, 2.0
 
 
@@ -64,9 +67,11 @@ class Delivery:
     def store(self) -> Store:
         return store_for(self.app.settings.database_url)
 
-    # --- in the transaction -----------------------------------------------------------------------------------------
+    # --- in the transaction -----------------------------------------------------------------------
     def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
-        """Hand jobs in with a transaction of the store. What was handed in under the same name before is left out."""
+        """Hand jobs in with a transaction of the store. What was handed in under the same name
+        before is left out.
+        """
         fresh = outbox.fresh(connection, sendings)
         for name in dict.fromkeys(each.connection for each in fresh):
             these = [each for each in fresh if each.connection == name]
@@ -79,14 +84,23 @@ class Delivery:
                 self._written_to.add(driver)
 
     def write_patiently(self, step: Callable[[Connection], Any]) -> None:
-        """Do a step in a transaction of the store, again and again while the store is away: a minute at most."""
+        """Do a step in a transaction of the store, again and again while the store is away: a
+        minute at most.
+        """
         retry_over_time(
-            self.store.write, DriverUnavailableError, [step],
-            max_retries=TRIES, interval_start=PAUSE, interval_step=0, interval_max=PAUSE,
-        )  # fmt: skip
+            self.store.write,
+            DriverUnavailableError,
+            [step],
+            max_retries=TRIES,
+            interval_start=PAUSE,
+            interval_step=0,
+            interval_max=PAUSE,
+        )
 
     def sharing(self, name: str, database: URL | None = None) -> Any:
-        """The driver of a connection whose broker is this database (the store's); None for another broker."""
+        """The driver of a connection whose broker is this database (the store's); None for another
+        broker.
+        """
         url = self.url_of(name)
         if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or not is_same(
             resolve(url), database or self.store.url
@@ -100,17 +114,21 @@ class Delivery:
         if name == settings.queue_connection:
             return str(self.app.conf.broker_url)
         if name not in settings.connections:
-            raise SettingsError(f"no connection named {name!r}{did_you_mean(name, settings.connections)}")
+            raise SettingsError(
+                f"no connection named {name!r}{did_you_mean(name, settings.connections)}"
+            )
         return str(settings.connections[name].url)
 
-    # --- after it ---------------------------------------------------------------------------------------------------
+    # --- after it ---------------------------------------------------------------------------------
     def ring(self) -> None:
         """Wake who waits for jobs in the database that were written to, now that it is committed."""
         while self._written_to:
             self._written_to.pop().ringer.ring()
 
     def after_commit(self, *names: str) -> None:
-        """Jobs for these connections were committed: wake who waits for them, and forward what is in the outbox."""
+        """Jobs for these connections were committed: wake who waits for them, and forward what is
+        in the outbox.
+        """
         self.ring()
         for name in dict.fromkeys(names):
             if self.sharing(name) is None:
@@ -124,7 +142,9 @@ class Delivery:
         return sum(self.forward(name) for name in outbox.connections(self.store))
 
     def forward(self, name: str) -> int:
-        """Put what waits for one connection, in its order. Returns how many jobs. Raises DriverError."""
+        """Put what waits for one connection, in its order. Returns how many jobs. Raises
+        DriverError.
+        """
         total, sent = 0, outbox.PAGE
         broker = self.broker_of(name)
         while sent == outbox.PAGE:
@@ -134,7 +154,9 @@ class Delivery:
                 raise
             except (DriverError, OptionError):
                 logger.exception("jobs of the outbox were refused together, each is tried alone")
-                sent = outbox.forward(self.store, name, functools.partial(self.put_or_fail, broker), 1)
+                sent = outbox.forward(
+                    self.store, name, functools.partial(self.put_or_fail, broker), 1
+                )
                 sent = outbox.PAGE if sent else 0
             total += sent
         return total
@@ -144,13 +166,16 @@ class Delivery:
         if isinstance(broker, str):
             with _connected(self.app, broker) as connection:
                 for each in sendings:
-                    connection.default_channel._put(each.queue, message_codec.loads(each.payload))  # noqa: SLF001  kombu's way
+                    # kombu's way
+                    connection.default_channel._put(each.queue, message_codec.loads(each.payload))  # noqa: SLF001
         else:
             jobs = [_new_job(each) for each in sendings]
             put_results.tell(jobs, broker.put(jobs))
 
     def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
-        """Put jobs into the broker of a connection: what was never in the outbox needs no copies on its way."""
+        """Put jobs into the broker of a connection: what was never in the outbox needs no copies on
+        its way.
+        """
         broker = self.broker_of(name)
         if isinstance(broker, str):
             self.put(broker, [sending_of(job, name) for job in jobs])
@@ -166,10 +191,14 @@ class Delivery:
         except (DriverError, OptionError) as error:
             failed.record(connection, [_refused(each, error) for each in sendings])
             batches.prepared([end for each in sendings for end in _ends(each)], self)(connection)
-            schedules.ended(connection, [end for each in sendings if (end := _run_end(each)) is not None])
+            schedules.ended(
+                connection, [end for each in sendings if (end := _run_end(each)) is not None]
+            )
 
     def broker_of(self, name: str) -> Any:
-        """The driver of a connection, or its url where the broker is none of ours. Raises DriverUnavailableError."""
+        """The driver of a connection, or its url where the broker is none of ours. Raises
+        DriverUnavailableError.
+        """
         key = (os.getpid(), name)
         if key not in self._drivers:
             url = self.url_of(name)
@@ -191,7 +220,9 @@ def delivery_of(app: Any) -> Delivery:
 
 @contextlib.contextmanager
 def _connected(app: Any, url: str) -> Iterator[Any]:
-    """A connection to a broker. One that is away is told in our words: kombu's error comes from the first use of it."""
+    """A connection to a broker. One that is away is told in our words: kombu's error comes from the
+    first use of it.
+    """
     try:
         with app.connection_for_write(url) as connection:
             yield connection
@@ -209,27 +240,54 @@ def is_same(one: URL, other: URL) -> bool:
 
 def _place(url: URL) -> tuple[Any, ...]:
     backend = "mysql" if url.get_backend_name() == "mariadb" else url.get_backend_name()
-    return backend, url.host, url.port, url.database, url.query.get("host"), url.query.get("unix_socket")
+    return (
+        backend,
+        url.host,
+        url.port,
+        url.database,
+        url.query.get("host"),
+        url.query.get("unix_socket"),
+    )
 
 
 def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
     """A job that was made, as it goes to the outbox."""
     return replace(
-        Sending(connection=connection, queue=job.queue, uuid=job.id, payload=job.payload, priority=job.priority,
-                available_at=job.available_at, unique_key=job.unique_key),
+        Sending(
+            connection=connection,
+            queue=job.queue,
+            uuid=job.id,
+            payload=job.payload,
+            priority=job.priority,
+            available_at=job.available_at,
+            unique_key=job.unique_key,
+        ),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def _new_job(each: Sending) -> NewJob:
     available_at = clock.now() + each.delay if each.delay else each.available_at
     # Read only where there may be something to read: a batch sends thousands of these.
-    headers = message_codec.headers_of(each.payload) if each.unique_key or '"fair"' in each.payload else {}
+    headers = (
+        message_codec.headers_of(each.payload)
+        if each.unique_key or '"fair"' in each.payload
+        else {}
+    )
     said = message_codec.unique_of(headers) if each.unique_key else {}
-    conflict = message_codec.conflict_of(said) if said and said.get("key") == each.unique_key else {}
-    return NewJob(queue=each.queue, payload=each.payload, id=each.uuid, priority=each.priority,
-                  available_at=available_at, unique_key=each.unique_key,
-                  fair_key=message_codec.fair_key_of(headers), **conflict)  # fmt: skip
+    conflict = (
+        message_codec.conflict_of(said) if said and said.get("key") == each.unique_key else {}
+    )
+    return NewJob(
+        queue=each.queue,
+        payload=each.payload,
+        id=each.uuid,
+        priority=each.priority,
+        available_at=available_at,
+        unique_key=each.unique_key,
+        fair_key=message_codec.fair_key_of(headers),
+        **conflict,
+    )
 
 
 def _marked(each: Sending) -> Sending:
@@ -246,11 +304,20 @@ def _ends(each: Sending) -> tuple[MemberEnd, ...]:
 
 
 def _run_end(each: Sending) -> RunEnd | None:
-    return membership.run_end(message_codec.headers_of(each.payload), each.uuid, batch_counts.FAILED)
+    return membership.run_end(
+        message_codec.headers_of(each.payload), each.uuid, batch_counts.FAILED
+    )
 
 
 def _refused(each: Sending, error: Exception) -> FailedJob:
     headers = message_codec.loads(each.payload).get("headers") or {}
-    return FailedJob(uuid=each.uuid, queue=each.queue, connection=each.connection, payload=each.payload,
-                     task=headers.get("task"), exception=type(error).__name__, message=str(error),
-                     failed_at=clock.now())  # fmt: skip
+    return FailedJob(
+        uuid=each.uuid,
+        queue=each.queue,
+        connection=each.connection,
+        payload=each.payload,
+        task=headers.get("task"),
+        exception=type(error).__name__,
+        message=str(error),
+        failed_at=clock.now(),
+    )

@@ -1,4 +1,5 @@
-"""Jobs that exist if and only if a transaction commits: rows of its own, through the session that is in it.
+"""Jobs that exist if and only if a transaction commits: rows of its own, through the session that
+is in it.
 
 task.dispatch(7, session=session)     the broker is the session's database: a row of its table; another broker: a
 row of the outbox, which must then lie in the session's database
@@ -28,7 +29,9 @@ WAITING = "relevo_after_commit"
 
 
 def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
-    """Do what dispatches one job or more, in the session's transaction. Returns what it returns. Raises OptionError."""
+    """Do what dispatches one job or more, in the session's transaction. Returns what it returns.
+    Raises OptionError.
+    """
     way = delivery_of(app)
     if app.conf.task_always_eager:
         return after_commit(session, send)
@@ -37,7 +40,9 @@ def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
         result = send()
         jobs, bound = sheet.take(), sheet.bound
     if jobs:
-        sendings = [sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs]
+        sendings = [
+            sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs
+        ]
         way(session.connection(), sendings)
         after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
     return result
@@ -63,7 +68,9 @@ def connection_of(session: Any) -> Any:
 
 
 def after_commit(session: Any, do: Callable[[], Any]) -> None:
-    """Do something when the session has committed, and never if it is rolled back. What it raises is logged."""
+    """Do something when the session has committed, and never if it is rolled back. What it raises
+    is logged.
+    """
     if not isinstance(session, Session):
         raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
     if not session.in_transaction():
@@ -73,7 +80,9 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
 
 
 def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
-    """What runs in place: at once, or when the session has committed; `row` is what there is to say until then."""
+    """What runs in place: at once, or when the session has committed; `row` is what there is to say
+    until then.
+    """
     if session is None:
         return run()
     after_commit(session, run)
@@ -81,9 +90,13 @@ def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
 
 
 def _committed(session: Session) -> None:
-    if WAITING not in session.info or session.in_nested_transaction():  # a savepoint: nothing is committed yet
+    if (
+        WAITING not in session.info or session.in_nested_transaction()
+    ):  # a savepoint: nothing is committed yet
         return
-    while waiting := session.info.pop(WAITING, None):  # what is asked for meanwhile has been committed, too
+    while waiting := session.info.pop(
+        WAITING, None
+    ):  # what is asked for meanwhile has been committed, too
         for _, do in waiting:
             try:
                 do()
@@ -93,7 +106,9 @@ def _committed(session: Session) -> None:
 
 def _undone(session: Session, undone: SessionTransaction) -> None:
     if WAITING in session.info:
-        session.info[WAITING] = [(begun, do) for begun, do in session.info[WAITING] if not _is_in(begun, undone)]
+        session.info[WAITING] = [
+            (begun, do) for begun, do in session.info[WAITING] if not _is_in(begun, undone)
+        ]
 
 
 def _ended(session: Session, ended: SessionTransaction) -> None:

@@ -6,13 +6,15 @@
     deliver.dispatch(...)                  # put
     deliver.dispatch(...).is_duplicate     # True: its id is the first job's, nothing was put
 
-The key travels in the message, and the broker takes it in the same step in which it puts the job, and gives it back in
-the step in which the job goes, however it goes (done, failed, deleted, cleared): there is no lock of its own that could
-be left behind. A retry and a release keep it. `unique_until="start"` gives it back before the job begins, so that what
-changes meanwhile is not missed; `unique_for` is the longest that a job keeps others out, from its dispatch.
+The key travels in the message, and the broker takes it in the same step in which it puts the job,
+and gives it back in the step in which the job goes, however it goes (done, failed, deleted,
+cleared): there is no lock of its own that could be left behind. A retry and a release keep it.
+`unique_until="start"` gives it back before the job begins, so that what changes meanwhile is not
+missed; `unique_for` is the longest that a job keeps others out, from its dispatch.
 
-`on_conflict="replace"`: the second dispatch's arguments take the place of the first's, if that has not started.
-`debounce=5`: so they do, and each dispatch puts the job off to five seconds from then; when it begins the key is free.
+`on_conflict="replace"`: the second dispatch's arguments take the place of the first's, if that has
+not started. `debounce=5`: so they do, and each dispatch puts the job off to five seconds from then;
+when it begins the key is free.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ SHOWN = 180
 
 
 class Dispatched(AsyncResult):
-    """Celery's result of a dispatched job, which knows whether there is a job of this dispatch at all."""
+    """Celery's result of a dispatched job, which knows whether there is a job of this dispatch at
+    all.
+    """
 
     receipt: Receipt | None = None
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether another job had the key: nothing was put then, and this is the result of that job."""
+        """Whether another job had the key: nothing was put then, and this is the result of that
+        job.
+        """
         return self.receipt is not None and self.receipt.holder is not None
 
     @property
@@ -59,7 +65,9 @@ class Dispatched(AsyncResult):
     def then(self, callback: Any, on_error: Any = None, weak: bool = False) -> Any:
         """Call back when the result is there, also if it has come before anybody listened."""
         promised = super().then(callback, on_error, weak)
-        if not isinstance(callback, barrier):  # a group looks for all of its results when it is waited for
+        if not isinstance(
+            callback, barrier
+        ):  # a group looks for all of its results when it is waited for
             self._get_task_meta()
         return promised
 
@@ -74,13 +82,17 @@ class Dispatched(AsyncResult):
 
 
 def dispatched(receipt: Receipt, result: Any) -> Any:
-    """The result of a job that was handed in, with the answer of its put (or the one that is to come)."""
+    """The result of a job that was handed in, with the answer of its put (or the one that is to
+    come).
+    """
     if isinstance(result, Dispatched):
         result.receipt = receipt
     return result
 
 
-def of(task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+def of(
+    task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """What a message says of its job's key, or None: the job isn't unique. Raises OptionError."""
     if options.unique_by is None or options.unique_by is False:
         return None
@@ -98,11 +110,15 @@ def of(task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str,
 
 
 def check_followers(task: Task, options: Mapping[str, Any]) -> None:
-    """Raise OptionError for a job that may be replaced and that others wait for: they would wait for ever."""
+    """Raise OptionError for a job that may be replaced and that others wait for: they would wait
+    for ever.
+    """
     for name in ("link", "link_error", "chain", "chord", "group_id"):
         if options.get(name):
-            raise OptionError(f"a job of task {task.name!r} may be replaced by the next one, so it can have no {name};"
-                              " dispatch it with unique_by=False")  # fmt: skip
+            raise OptionError(
+                f"a job of task {task.name!r} may be replaced by the next one, so it can have no {name};"
+                " dispatch it with unique_by=False"
+            )
 
 
 def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -112,7 +128,8 @@ def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when it can't be said.
+    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when
+    it can't be said.
 
     People see it beside the arguments: what is not shown there is a digest here.
     """
@@ -127,14 +144,17 @@ def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[st
 def _text(task: Task, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """What names or a callable say of these arguments, as JSON. Raises OptionError."""
     try:
-        if task._dump_pydantic_arguments is not None:  # noqa: SLF001  Celery's own; models are told apart as they travel
+        # Celery's own; models are told apart as they travel
+        if task._dump_pydantic_arguments is not None:  # noqa: SLF001
             args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
         values = by(*args, **kwargs) if callable(by) else _values(task, by, args, kwargs)
         if what == "fair" and isinstance(values, list) and len(values) == 1:
             values = values[0]
         return str(dumps(values, sort_keys=True))
     except Exception as error:  # the callable is the user's, and so are the arguments
-        raise OptionError(f"the {what} key of task {task.name!r} can't be made: {error!r}") from error
+        raise OptionError(
+            f"the {what} key of task {task.name!r} can't be made: {error!r}"
+        ) from error
 
 
 def check(task: Task, names: Any, option: str = "unique_by") -> None:
@@ -144,11 +164,18 @@ def check(task: Task, names: Any, option: str = "unique_by") -> None:
 
 
 def check_names(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
-    """The same for a task that is just being defined, whose function gets the task itself first if `bound`."""
+    """The same for a task that is just being defined, whose function gets the task itself first if
+    `bound`.
+    """
     for option in ("unique_by", "fair_by"):
         names = getattr(rules, option)
         if isinstance(names, (list, tuple)):
-            _check(task, names, _without_task(inspect.signature(body)) if bound else inspect.signature(body), option)
+            _check(
+                task,
+                names,
+                _without_task(inspect.signature(body)) if bound else inspect.signature(body),
+                option,
+            )
 
 
 def _check(task: str, names: Any, signature: inspect.Signature, option: str) -> None:
@@ -159,7 +186,9 @@ def _check(task: str, names: Any, signature: inspect.Signature, option: str) -> 
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f", which takes {', '.join(known) or 'none'}"
-            raise OptionError(f"expected {option} to name arguments of task {task!r}{hint}, got {name!r}")
+            raise OptionError(
+                f"expected {option} to name arguments of task {task!r}{hint}, got {name!r}"
+            )
 
 
 def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:

@@ -1,7 +1,9 @@
-"""Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use them.
+"""Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use
+them.
 
-`register()` teaches kombu our schemes; from then on an ordinary url (`sqlite:///var/relevo.sqlite3`,
-`postgresql://…`, `mysql://…`, `redis://…`) is a broker url. `driver_for(url)` is the same broker without Celery.
+`register()` teaches kombu our schemes; from then on an ordinary url
+(`sqlite:///var/relevo.sqlite3`, `postgresql://…`, `mysql://…`, `redis://…`) is a broker url.
+`driver_for(url)` is the same broker without Celery.
 """
 
 from __future__ import annotations
@@ -21,16 +23,20 @@ DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 REDIS = ("redis", "rediss", "sentinel")
 TRANSPORT = "relevo.transport.transport:Transport"
 
-# The lease, and what kombu's producer leaves among the transport options of its connection: its last message's retry
-# policy. Reconnecting with it made another driver, which couldn't tell that a put was the second try of the first's.
-_NOT_CONNECTING = frozenset({"lease", "max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"})
+# The lease, and what kombu's producer leaves among the transport options of its connection: its
+# last message's retry policy. Reconnecting with it made another driver, which couldn't tell that a
+# put was the second try of the first's.
+_NOT_CONNECTING = frozenset(
+    {"lease", "max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"}
+)
 
 _open: dict[tuple[int, str, str], Driver] = {}
 _opening = threading.Lock()
 
 
 def register() -> None:
-    """Make kombu use our transport for our schemes, and tell it when a worker of this process starts and stops.
+    """Make kombu use our transport for our schemes, and tell it when a worker of this process
+    starts and stops.
 
     May be called again.
     """
@@ -44,14 +50,18 @@ def register() -> None:
 
 
 def is_ours(url: Any) -> bool:
-    """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we have a driver for."""
+    """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we
+    have a driver for.
+    """
     return isinstance(url, str) and _scheme(url) in (*DATABASES, *REDIS, "relevo")
 
 
 def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:
-    """The driver of this process for a broker url, made at the first call. A forked child gets its own.
+    """The driver of this process for a broker url, made at the first call. A forked child gets its
+    own.
 
-    `options` are kombu's transport options, `ssl` its setting `broker_use_ssl`; both matter to Redis only.
+    `options` are kombu's transport options, `ssl` its setting `broker_use_ssl`; both matter to
+    Redis only.
     """
     key = (os.getpid(), url, _connecting(url, options or {}, ssl))
     with _opening:
@@ -61,10 +71,17 @@ def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = No
 
 
 def _connecting(url: str, options: Mapping[str, Any], ssl: Any) -> str:
-    """What of the options makes it another connection: nothing for a database, all but _NOT_CONNECTING for Redis."""
+    """What of the options makes it another connection: nothing for a database, all but
+    _NOT_CONNECTING for Redis.
+    """
     if _scheme(url) not in REDIS:
         return ""
-    return repr((sorted((name, value) for name, value in options.items() if name not in _NOT_CONNECTING), ssl or None))
+    return repr(
+        (
+            sorted((name, value) for name, value in options.items() if name not in _NOT_CONNECTING),
+            ssl or None,
+        )
+    )
 
 
 def _scheme(url: str) -> str:
@@ -87,4 +104,6 @@ def _make(url: str, options: Mapping[str, Any], ssl: Any) -> Driver:
 
         return MemoryDriver.named(url)
     known = (*DATABASES, *REDIS)
-    raise SettingsError(f"expected a broker url of {', '.join(known)}, got {scheme!r}{did_you_mean(scheme, known)}")
+    raise SettingsError(
+        f"expected a broker url of {', '.join(known)}, got {scheme!r}{did_you_mean(scheme, known)}"
+    )

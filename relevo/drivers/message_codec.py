@@ -1,7 +1,8 @@
 """Between kombu's messages and the driver's jobs.
 
-A payload is the JSON text of kombu's message (body, headers, properties, content type and encoding), the same that
-every kombu broker holds, except that a text body stays a text: an operator can read the arguments in the table.
+A payload is the JSON text of kombu's message (body, headers, properties, content type and
+encoding), the same that every kombu broker holds, except that a text body stays a text: an operator
+can read the arguments in the table.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Conflict,
 
 Message = dict[str, Any]
 
-#: The property that a message has while its job is reserved: whoever holds it may put it back changed.
+#: The property that a message has while its job is reserved: whoever holds it may put it back
+#: changed.
 LEASED = "leased"
 #: The property that says which permit the worker holds for the job: the key of a limit.
 PERMIT = "permit"
-#: The header in which the engine says what Celery has no word for; `unique` in it is for the broker.
+#: The header in which the engine says what Celery has no word for; `unique` in it is for the
+#: broker.
 HEADER = "relevo"
-#: The property that says since when a job could have run, in POSIX seconds, by the clock of who put it.
+#: The property that says since when a job could have run, in POSIX seconds, by the clock of who put
+#: it.
 DUE_AT = "due_at"
 
 #: How long a job keeps its unique key that says `until` this: until it begins.
@@ -42,7 +46,9 @@ MARK = '"__type__"'
 
 
 def new_job(queue: str, message: Message) -> NewJob:
-    """The job that `message` asks for. Its `eta` header becomes the time before which no worker sees it."""
+    """The job that `message` asks for. Its `eta` header becomes the time before which no worker
+    sees it.
+    """
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
     available_at, unique = _instant(headers.get("eta")), unique_of(headers)
     if available_at is None and unique.get("wait"):
@@ -69,16 +75,21 @@ def fair_key_of(headers: Any) -> str | None:
 
 def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
     """What `unique_of` answered, as the fields of a new job."""
-    return {"unique_for": unique.get("for"), "on_conflict": unique.get("on") or Conflict.KEEP,
-            "longest": unique.get("most")}  # fmt: skip
+    return {
+        "unique_for": unique.get("for"),
+        "on_conflict": unique.get("on") or Conflict.KEEP,
+        "longest": unique.get("most"),
+    }
 
 
 def unique_of(headers: Any) -> Mapping[str, Any]:
     """What a message says of its job's unique key; nothing where it says nothing we know.
 
-    `key`, `for`, `until`; `on`: what becomes of the one that has the key; `wait` and `most`: a debounced job's seconds.
+    `key`, `for`, `until`; `on`: what becomes of the one that has the key; `wait` and `most`: a
+    debounced job's seconds.
 
-    A retry that Celery sends as another message says nothing: the job it takes the place of still has the key.
+    A retry that Celery sends as another message says nothing: the job it takes the place of still
+    has the key.
     """
     ours = headers.get(HEADER) if isinstance(headers, dict) else None
     said = ours.get("unique") if isinstance(ours, dict) else None
@@ -94,7 +105,9 @@ def unique_of(headers: Any) -> Mapping[str, Any]:
 
 def _length(given: Any) -> float | None:
     """A number of seconds, if it is one."""
-    usable = isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf
+    usable = (
+        isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf
+    )
     return given if usable else None
 
 
@@ -104,10 +117,12 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
 
 
 def message_of(job: ReservedJob, permit: str | None = None) -> Message:
-    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError if unreadable.
+    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError
+    if unreadable.
 
-    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still to come is left
-    out: the broker says when a job is due, and an operator may have hastened this one. Celery would keep it until then.
+    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still
+    to come is left out: the broker says when a job is due, and an operator may have hastened this
+    one. Celery would keep it until then.
     """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}
@@ -117,8 +132,13 @@ def message_of(job: ReservedJob, permit: str | None = None) -> Message:
     if not isinstance(fields.get("headers", {}), dict):
         raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
     headers = fields.get("headers") or {}
-    if headers.get("id") not in (None, job.id):  # it has taken the place of this one, and goes by its name
-        headers["root_id"] = job.id if headers.get("root_id") == headers["id"] else headers.get("root_id")
+    if headers.get("id") not in (
+        None,
+        job.id,
+    ):  # it has taken the place of this one, and goes by its name
+        headers["root_id"] = (
+            job.id if headers.get("root_id") == headers["id"] else headers.get("root_id")
+        )
         headers["id"] = properties["correlation_id"] = job.id
     if (due := _instant(headers.get("eta"))) is not None and due > clock.now():
         headers["eta"] = None
@@ -134,7 +154,9 @@ def message_of(job: ReservedJob, permit: str | None = None) -> Message:
 
 
 def again(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
-    """The payload of a job that goes back with these headers over its own; when it runs is the driver's to know."""
+    """The payload of a job that goes back with these headers over its own; when it runs is the
+    driver's to know.
+    """
     message = loads(payload)
     message["headers"] = {**(message.get("headers") or {}), **headers, "eta": None}
     message["properties"][DUE_AT] = clock.now() + delay
@@ -142,10 +164,13 @@ def again(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
 
 
 def decode(message: Any) -> None:
-    """Decode a JSON body now; what fails is ours to keep, where Celery would ack and forget it. It is decoded once."""
+    """Decode a JSON body now; what fails is ours to keep, where Celery would ack and forget it. It
+    is decoded once.
+    """
     message.accept = _JSON
     if message.content_type == "application/json" and isinstance(message.body, str):
-        message._decoded_cache = loads(message.body)  # noqa: SLF001  kombu makes a decoder for each body: a third of it
+        # kombu makes a decoder for each body: a third of it
+        message._decoded_cache = loads(message.body)  # noqa: SLF001
         return
     try:
         message.decode()
@@ -174,7 +199,9 @@ def headers_of(payload: str) -> dict[str, Any]:
 
 
 def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Arguments, and what lies beside them (callbacks, chain, chord); nothing where they can't be read."""
+    """Arguments, and what lies beside them (callbacks, chain, chord); nothing where they can't be
+    read.
+    """
     try:
         args, kwargs, embed = json.loads(loads(payload)["body"])
     except Exception:  # noqa: BLE001  it may be anybody's

@@ -1,7 +1,9 @@
-"""What no driver accepts, said in one line before anything is done: what was expected and what was given.
+"""What no driver accepts, said in one line before anything is done: what was expected and what was
+given.
 
-Every driver asks here first, so that a bad value is the same `OptionError` on all of them and never a half-done step.
-Names are bounded because MySQL can't index more; a NUL character is refused because PostgreSQL can't keep one.
+Every driver asks here first, so that a bad value is the same `OptionError` on all of them and never
+a half-done step. Names are bounded because MySQL can't index more; a NUL character is refused
+because PostgreSQL can't keep one.
 """
 
 from __future__ import annotations
@@ -79,7 +81,9 @@ def pattern(value: str) -> None:
     try:
         re.compile(value)
     except re.error as error:
-        raise OptionError(f"expected pattern to be a regular expression, got {_show(value)} ({error})") from None
+        raise OptionError(
+            f"expected pattern to be a regular expression, got {_show(value)} ({error})"
+        ) from None
 
 
 def broadcasts(messages: Iterable[Broadcast]) -> None:
@@ -95,17 +99,23 @@ def name(what: str, value: str) -> None:
     """A queue, an id, a key, a worker: something that is looked up."""
     text(what, value)
     if not 0 < len(value) <= LONGEST_NAME:
-        raise OptionError(f"expected {what} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}")
+        raise OptionError(
+            f"expected {what} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}"
+        )
 
 
 def text(what: str, value: str) -> None:
     """Something every broker can keep as UTF-8."""
     if "\0" in value:
-        raise OptionError(f"expected {what} to be a text without NUL characters, got {_show(value)}")
+        raise OptionError(
+            f"expected {what} to be a text without NUL characters, got {_show(value)}"
+        )
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise OptionError(f"expected {what} to be a text that UTF-8 can hold, got {_show(value)}") from None
+        raise OptionError(
+            f"expected {what} to be a text that UTF-8 can hold, got {_show(value)}"
+        ) from None
 
 
 def texts(what: str, values: Iterable[str]) -> None:
@@ -117,7 +127,9 @@ def texts(what: str, values: Iterable[str]) -> None:
 def priority(value: int) -> None:
     """0 is taken first, 9 last."""
     if not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY:
-        raise OptionError(f"expected priority to be from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, got {value!r}")
+        raise OptionError(
+            f"expected priority to be from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, got {value!r}"
+        )
 
 
 def instant(what: str, value: float) -> None:

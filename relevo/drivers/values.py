@@ -1,4 +1,6 @@
-"""What the verbs of the contract take and give: jobs on their way in, under lease, and looked at; sizes; broadcasts."""
+"""What the verbs of the contract take and give: jobs on their way in, under lease, and looked at;
+sizes; broadcasts.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ UNTIL_LIFTED = 9_999_999_999.0
 class Conflict(StrEnum):
     """What becomes of a job whose unique key another one has.
 
-    KEEP: it is not put. REPLACE: if the other one has not started, it gets this one's payload and, if this one has a
-    time, that time; else as KEEP. LATEST: the same, but what has started loses its key to this one, which is put.
+    KEEP: it is not put. REPLACE: if the other one has not started, it gets this one's payload and,
+    if this one has a time, that time; else as KEEP. LATEST: the same, but what has started loses
+    its key to this one, which is put.
     """
 
     KEEP = "keep"
@@ -34,12 +37,14 @@ class Conflict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be put. `available_at`: not before this instant (None, or one that has passed: at once).
+    """A job to be put. `available_at`: not before this instant (None, or one that has passed: at
+    once).
 
-    `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so many seconds ago, or
-    longer, has it no more: it goes to this job. `longest`: a job that this one replaces is not put off to later than
-    so many seconds after it was put. `fair_key`: whose turn in its queue it takes (a tenant's). An `id` may be had by
-    several: Celery's retry puts the next before it acks the last.
+    `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so
+    many seconds ago, or longer, has it no more: it goes to this job. `longest`: a job that this one
+    replaces is not put off to later than so many seconds after it was put. `fair_key`: whose turn
+    in its queue it takes (a tenant's). An `id` may be had by several: Celery's retry puts the next
+    before it acks the last.
     """
 
     queue: str
@@ -54,16 +59,23 @@ class NewJob:
     fair_key: str | None = None
 
     def moved_to(self, created_at: float, now: float) -> float | None:
-        """When a job runs that was put at `created_at` and is replaced by this one. None: where it stands."""
+        """When a job runs that was put at `created_at` and is replaced by this one. None: where it
+        stands.
+        """
         if self.available_at is None:
             return None
-        latest = self.available_at if self.longest is None else min(self.available_at, created_at + self.longest)
+        latest = (
+            self.available_at
+            if self.longest is None
+            else min(self.available_at, created_at + self.longest)
+        )
         return max(now, latest)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What `put` did. `created` is False when a living job had the unique key already; `id` is then that job's.
+    """What `put` did. `created` is False when a living job had the unique key already; `id` is then
+    that job's.
 
     `replaced`: it has this one's payload now.
     """
@@ -75,20 +87,26 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The taking of one job. `key` is the driver's own handle of the job, `token` is fresh with every reservation."""
+    """The taking of one job. `key` is the driver's own handle of the job, `token` is fresh with
+    every reservation.
+    """
 
     key: int | str
     token: str
 
     @classmethod
     def of(cls, token: str) -> Lease:
-        """The lease of a token, for who has only that: behind its last dot stands the handle, as a text."""
+        """The lease of a token, for who has only that: behind its last dot stands the handle, as a
+        text.
+        """
         return cls(token.rpartition(".")[2], token)
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedJob:
-    """A job taken by `reserve`. `attempts` counts this taking, `rescues` how often a lease of it ended unanswered."""
+    """A job taken by `reserve`. `attempts` counts this taking, `rescues` how often a lease of it
+    ended unanswered.
+    """
 
     lease: Lease
     id: str
@@ -109,7 +127,9 @@ class HeldJob:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many jobs a queue holds in each state, and for how many seconds its oldest pending one could have run."""
+    """How many jobs a queue holds in each state, and for how many seconds its oldest pending one
+    could have run.
+    """
 
     pending: int
     delayed: int
@@ -136,7 +156,9 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """One message to every mailbox whose binding fits: remote control, replies, events. Short-lived, never a job."""
+    """One message to every mailbox whose binding fits: remote control, replies, events.
+    Short-lived, never a job.
+    """
 
     exchange: str
     routing_key: str
@@ -145,7 +167,9 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key the `pattern` (a `re`) matches."""
+    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key the `pattern` (a
+    `re`) matches.
+    """
 
     exchange: str
     pattern: str = ""

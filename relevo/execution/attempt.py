@@ -7,8 +7,8 @@
                             -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
                             -> Cancelled       -> Celery records SUCCESS with None, history a cancelled job
 
-`guarded` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__` on the base class
-would reach every task, and take the tracer's short way to `run` from all of them.
+`guarded` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__`
+on the base class would reach every task, and take the tracer's short way to `run` from all of them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
-    """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has failed for good."""
+    """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has
+    failed for good.
+    """
 
     @wraps(run)
     def outside(*args: Any, **kwargs: Any) -> Any:
@@ -88,10 +90,12 @@ def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one upon the other.
+    """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one
+    upon the other.
 
-    Celery would leave the retries to `apply`, which forgets them when errors are to reach the caller. Nothing waits
-    here: a retry comes at once, and a release ends the job (state IGNORED), since what it waits for won't have come.
+    Celery would leave the retries to `apply`, which forgets them when errors are to reach the
+    caller. Nothing waits here: a retry comes at once, and a release ends the job (state IGNORED),
+    since what it waits for won't have come.
     """
     while True:
         try:
@@ -100,10 +104,14 @@ def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> An
             if again.sig is None:  # raised by the job itself, with nothing to go on with
                 raise
             args, kwargs, sent = again.sig.args, again.sig.kwargs, again.sig.options
-            task.request.update(args=args, kwargs=kwargs, retries=sent["retries"], headers=sent["headers"])
+            task.request.update(
+                args=args, kwargs=kwargs, retries=sent["retries"], headers=sent["headers"]
+            )
 
 
-def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def attempt(
+    task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Run `body` once and carry out what follows from how it ended."""
     baton, options = carried(task, task.request)
     if (ended := over(task, baton)) is not None:
@@ -116,8 +124,11 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
         return None if task.request.is_eager else _decide(task, baton, options, told)
     except Failing as told:
         show_where(told)
-        raise consequence(_decide(task, baton, options, told), task, baton) from told.error.__cause__
-    except Exception as error:  # noqa: BLE001 - a job may raise anything; what it raised is what is decided on
+        raise consequence(
+            _decide(task, baton, options, told), task, baton
+        ) from told.error.__cause__
+    # - a job may raise anything; what it raised is what is decided on
+    except Exception as error:  # noqa: BLE001
         if isinstance(error, options.missing):
             return None if task.request.is_eager else Cancelled(f"{error!s}"[:LONGEST_REASON])
         # `from` would make a job's own error its own cause.
@@ -126,7 +137,12 @@ def attempt(task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs:
 
 
 def run_once(
-    task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], baton: Baton, options: Options
+    task: Task,
+    body: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    baton: Baton,
+    options: Options,
 ) -> Any:
     """The body, with its middlewares around it."""
     if task.app_models is not None:
@@ -137,7 +153,9 @@ def run_once(
 
 
 def with_rows(task: Task, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The body, with rows where its arguments are references to them: inside the transaction, where there is one."""
+    """The body, with rows where its arguments are references to them: inside the transaction, where
+    there is one.
+    """
     return body(*models.loaded(task, args), **models.loaded(task, kwargs))
 
 
@@ -156,7 +174,9 @@ def running(task: Task, baton: Baton, options: Options) -> RunningJob:
 
 
 def show_where(told: Failing) -> None:
-    """Give the error of a `fail` a traceback: its own if it was raised once, else the one that leads to the `fail`."""
+    """Give the error of a `fail` a traceback: its own if it was raised once, else the one that
+    leads to the `fail`.
+    """
     if told.error.__traceback__ is None:
         told.error.__traceback__ = told.__traceback__
 
@@ -164,7 +184,8 @@ def show_where(told: Failing) -> None:
 def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     """The baton of a job, and the task's options with those of its dispatch over them.
 
-    A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from the first attempt.
+    A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from
+    the first attempt.
     """
     baton = payload.received(request)
     options = task.options
@@ -173,16 +194,23 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
         override = {name: value for name, value in baton.override.items() if name in known}
         options = options.with_given(override, task.name)
         if "middleware" in baton.override:
-            options = replace(options, middleware=named(baton.override["middleware"], options.middleware, task.name))
+            options = replace(
+                options,
+                middleware=named(baton.override["middleware"], options.middleware, task.name),
+            )
     if baton.deadline is None and options.retry_until is not None:
         baton = replace(baton, deadline=clock.now() + options.retry_until)
-    if request.is_eager and options.endless:  # run in place, a retry doesn't wait: only a count can end it
+    if (
+        request.is_eager and options.endless
+    ):  # run in place, a retry doesn't wait: only a count can end it
         options = replace(options, tries=1)
     return baton, options
 
 
 def over(task: Task, baton: Baton) -> Exception | None:
-    """The error of a job that has failed already (and came back for its hook), or whose deadline has passed."""
+    """The error of a job that has failed already (and came back for its hook), or whose deadline
+    has passed.
+    """
     if baton.verdict is not None:
         return failed_hook.error_of(task, baton.verdict)
     if baton.deadline is None or (late := clock.now() - baton.deadline) < 0:
@@ -192,7 +220,9 @@ def over(task: Task, baton: Baton) -> Exception | None:
 
 
 def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
-    """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells Celery of it."""
+    """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells
+    Celery of it.
+    """
     match outcome:
         case Retry(seconds=seconds, error=error):
             noted = baton.after(error).noting(task.attempt, error)
@@ -206,13 +236,19 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
     assert_never(outcome)
 
 
-def put_back(task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None) -> TaskPredicate:
-    """Have the job put back, and answer Celery's word for it: the main process does it, or acks what was sent anew."""
+def put_back(
+    task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None
+) -> TaskPredicate:
+    """Have the job put back, and answer Celery's word for it: the main process does it, or acks
+    what was sent anew.
+    """
     request = task.request
     if request.is_eager and error is None:
         return Ignore(f"released for {seconds:g} s, and there is no broker to go back to")
     if not request.is_eager and requeue.is_leased(task, request):
-        return requeue.Again(None, error, seconds, max(seconds, requeue.BEHIND), retries, baton.header())
+        return requeue.Again(
+            None, error, seconds, max(seconds, requeue.BEHIND), retries, baton.header()
+        )
     place = requeue.signature if request.is_eager else requeue.send
     job = place(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
@@ -222,7 +258,8 @@ def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
     """Run the hook of a job that has failed, and answer the error for Celery to record."""
     if not task.hook_is_outside:
         with_hook(task, baton, final)
-    # A MemoryError that leaves the child ends the worker's main process: celery.worker.request raises it there.
+    # A MemoryError that leaves the child ends the worker's main process: celery.worker.request
+    # raises it there.
     return JobMemoryError() if isinstance(final, MemoryError) else final
 
 
@@ -234,4 +271,6 @@ def with_hook(task: Task, baton: Baton, final: Error) -> Error:
 
 def _decide(task: Task, baton: Baton, options: Options, error: BaseException) -> Outcome:
     dice = random.random()  # noqa: S311 - spreads waits, guards nothing
-    return decide(error, None, attempt=task.attempt, baton=baton, options=options, now=clock.now(), dice=dice)
+    return decide(
+        error, None, attempt=task.attempt, baton=baton, options=options, now=clock.now(), dice=dice
+    )

@@ -1,12 +1,13 @@
-"""Model instances as arguments: a row travels as its identity, and is loaded again where the job runs.
+"""Model instances as arguments: a row travels as its identity, and is loaded again where the job
+runs.
 
     models.register(app, Base)            # right after create_app
 
     process.dispatch(order)               # the message says {"__type__": "relevo.model", "__value__": ["Order", [7]]}
 
-A message is decoded in the worker's main process too, which must not ask the database; so what is decoded is a
-`Reference`, and what the body of the task gets is loaded just before it runs: in the session of its transaction where
-it has one (then it may be changed), else by itself and detached.
+A message is decoded in the worker's main process too, which must not ask the database; so what is
+decoded is a `Reference`, and what the body of the task gets is loaded just before it runs: in the
+session of its transaction where it has one (then it may be changed), else by itself and detached.
 """
 
 from __future__ import annotations
@@ -61,14 +62,18 @@ class Models:
                 row = session.get(model, reference.identity)
         if row is None:
             key = ", ".join(map(str, reference.identity))
-            raise MissingModelError(f"{reference.model} {key} is gone: it was there when the job was dispatched.")
+            raise MissingModelError(
+                f"{reference.model} {key} is gone: it was there when the job was dispatched."
+            )
         return row
 
 
 def register(app: Any, base: type[Any]) -> None:
-    """Let instances of `base`'s classes be arguments of the app's jobs; loaded from the app's database.
+    """Let instances of `base`'s classes be arguments of the app's jobs; loaded from the app's
+    database.
 
-    Call it before the tasks are used. A class is known by its name: renaming it breaks the jobs that are waiting.
+    Call it before the tasks are used. A class is known by its name: renaming it breaks the jobs
+    that are waiting.
     """
     if not hasattr(base, "registry"):
         raise OptionError(f"expected a declarative base of SQLAlchemy, got {base!r}")
@@ -82,7 +87,11 @@ def loaded(task: Any, value: Any) -> Any:
         case Reference() if task.app.models is not None:
             return task.app.models.load(value)
         case list() | tuple():
-            return type(value)(loaded(task, each) for each in value) if type(value) in (list, tuple) else value
+            return (
+                type(value)(loaded(task, each) for each in value)
+                if type(value) in (list, tuple)
+                else value
+            )
         case Mapping() if type(value) is dict:
             return {key: loaded(task, each) for key, each in value.items()}
     return value
@@ -91,7 +100,9 @@ def loaded(task: Any, value: Any) -> Any:
 def _identity(instance: Any) -> list[Any]:
     key = inspect(instance).identity
     if key is None:
-        raise OptionError(f"expected a saved {type(instance).__name__}, got one without an id: flush it first")
+        raise OptionError(
+            f"expected a saved {type(instance).__name__}, got one without an id: flush it first"
+        )
     return [type(instance).__name__, list(key)]
 
 

@@ -3,12 +3,14 @@
     child:         raise Again(seconds, retries, baton) -----> Celery marks RETRY, the child is free
     main process:  Request.on_retry -> the channel -> the driver's `release`, one call: payload, delay and count
 
-On our drivers nothing is published. The job that was reserved goes back changed, in one atomic step of the worker's
-main process, so a crash at any instant leaves one copy: as it was (its lease ends, the attempt runs again) or as it is
-to be. A broker that is away gets it when it is back; its lease is renewed until then.
+On our drivers nothing is published. The job that was reserved goes back changed, in one atomic step
+of the worker's main process, so a crash at any instant leaves one copy: as it was (its lease ends,
+the attempt runs again) or as it is to be. A broker that is away gets it when it is back; its lease
+is renewed until then.
 
-Elsewhere (Celery's memory, SQS), and in a task that acks before it runs, the job is published again and what it takes
-the place of is acked afterwards: a crash between the two leaves two copies, never none.
+Elsewhere (Celery's memory, SQS), and in a task that acks before it runs, the job is published again
+and what it takes the place of is acked afterwards: a crash between the two leaves two copies, never
+none.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from relevo.job.payload import HEADER, Baton, received
 if TYPE_CHECKING:
     from relevo.task import Task
 
-# A job that goes back "at once" goes behind those that could run already: without a delay it would keep its place, and
-# one that is released again and again would let nothing else run.
+# A job that goes back "at once" goes behind those that could run already: without a delay it would
+# keep its place, and one that is released again and again would let nothing else run.
 BEHIND = 0.001
 
 # What Celery's `retry` can be told without asking for another message than the one that is there.
@@ -43,14 +45,26 @@ class Again(CeleryRetry):
     """Celery's word for a retry, with what the main process has to do: nothing has been sent yet."""
 
     def __init__(
-        self, message: str | None = None, exc: BaseException | None = None, when: Any = None,
-        seconds: float = 0, retries: int = 0, baton: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        message: str | None = None,
+        exc: BaseException | None = None,
+        when: Any = None,
+        seconds: float = 0,
+        retries: int = 0,
+        baton: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message, exc, when)
         self.seconds, self.retries, self.baton = seconds, retries, dict(baton or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.exc, self.when, self.seconds, self.retries, self.baton)
+        return type(self), (
+            self.message,
+            self.exc,
+            self.when,
+            self.seconds,
+            self.retries,
+            self.baton,
+        )
 
 
 def told(error: Any) -> Again | None:
@@ -67,7 +81,9 @@ def changes(retries: int, baton: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_leased(task: Task, request: Any) -> bool:
     """Whether the main process holds this job until it has ended, so that it can put it back."""
-    return bool(task.acks_late and (request.properties or {}).get(LEASED) and _answers(task.Request))
+    return bool(
+        task.acks_late and (request.properties or {}).get(LEASED) and _answers(task.Request)
+    )
 
 
 @cache
@@ -86,11 +102,15 @@ def signature(task: Task, request: Any, *, seconds: float, retries: int, baton: 
 def send(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
     """Publish the job again. Raises Reject when the broker won't have it.
 
-    Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and comes back.
+    Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and
+    comes back.
 
-    It asks for no unique key: while what it takes the place of is still there it would be its own duplicate, and gone.
+    It asks for no unique key: while what it takes the place of is still there it would be its own
+    duplicate, and gone.
     """
-    job = signature(task, request, seconds=seconds, retries=retries, baton=replace(baton, unique=None))
+    job = signature(
+        task, request, seconds=seconds, retries=retries, baton=replace(baton, unique=None)
+    )
     try:
         job.apply_async()
     except Exception as error:  # whatever kept it from being sent, the job must not be acked
@@ -98,7 +118,9 @@ def send(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton
     return job
 
 
-def celerys(task: Task, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]) -> Any:
+def celerys(
+    task: Task, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]
+) -> Any:
     """Celery's own `retry`, in one step where it asks for nothing but the same job later."""
     if args or not options.keys() <= _SAME_MESSAGE or not is_leased(task, request):
         return retry(*args, **options)
@@ -107,7 +129,12 @@ def celerys(task: Task, request: Any, retry: Callable[..., Any], args: Any, opti
         retry(**options)
     except CeleryRetry as again:
         raise Again(
-            None, again.exc, again.when, _seconds(again.when), request.retries + 1, _noted(request, again.exc).header()
+            None,
+            again.exc,
+            again.when,
+            _seconds(again.when),
+            request.retries + 1,
+            _noted(request, again.exc).header(),
         ) from again.exc
     finally:
         request.is_eager = False

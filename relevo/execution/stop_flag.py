@@ -1,11 +1,12 @@
 """Whether this worker has been asked to stop: told to the jobs that run, wherever they do.
 
-A job asks `self.should_stop`, in a process of the pool or in a thread. The main process writes one byte that it shares
-with the processes it forks; a warm stop waits for them, so a long job that looks can release itself and end it.
+A job asks `self.should_stop`, in a process of the pool or in a thread. The main process writes one
+byte that it shares with the processes it forks; a warm stop waits for them, so a long job that
+looks can release itself and end it.
 
-SIGTERM often goes to the whole process group: supervisor's `stopasgroup`, systemd, a container's shell, a terminal. A
-process of the pool that gets it looks whether its main process was told to stop; then it goes on with its job, which
-that waits for. Sent to it alone, the signal kills it.
+SIGTERM often goes to the whole process group: supervisor's `stopasgroup`, systemd, a container's
+shell, a terminal. A process of the pool that gets it looks whether its main process was told to
+stop; then it goes on with its job, which that waits for. Sent to it alone, the signal kills it.
 """
 
 from __future__ import annotations
@@ -55,13 +56,20 @@ def is_cold() -> bool:
 
 
 def _begin(**_signal: Any) -> None:
-    global _asked  # noqa: PLW0603  shared with the children of this worker, and not with those of the last one
+    # shared with the children of this worker, and not with those of the last one
+    global _asked  # noqa: PLW0603
     _asked = mmap.mmap(-1, 1)
 
 
 def ending(signum: int | None) -> int:
-    """The signal that does to a process of the pool what this one (None: SIGTERM) is meant to, also during a stop."""
-    return signal.SIGKILL if _asked[0] == WARM and signum in {None, signal.SIGTERM} else signum or signal.SIGTERM
+    """The signal that does to a process of the pool what this one (None: SIGTERM) is meant to, also
+    during a stop.
+    """
+    return (
+        signal.SIGKILL
+        if _asked[0] == WARM and signum in {None, signal.SIGTERM}
+        else signum or signal.SIGTERM
+    )
 
 
 def end(process: Any) -> None:
@@ -76,7 +84,9 @@ def outlive_the_group() -> None:
 
     def on_term(signum: int, frame: Any) -> None:
         end = time.monotonic() + SAME_SIGNAL
-        while os.getpid() == own and time.monotonic() < end:  # a process that a job has forked is none of the pool
+        while (
+            os.getpid() == own and time.monotonic() < end
+        ):  # a process that a job has forked is none of the pool
             if _asked[0] == WARM:
                 return
             if _asked[0] == COLD:

@@ -1,9 +1,10 @@
-"""Unique keys that are given back when a job starts, where limits stand before it: who is sent away has not started.
+"""Unique keys that are given back when a job starts, where limits stand before it: who is sent away
+has not started.
 
-The worker's main process gives such a key back when it hands a job over (relevo/transport/fetcher.py). Not of the tasks
-in `late`: their jobs would be without it as soon as a limit had sent them away, and with each dispatch one more of the
-same would wait. They give it back here, behind the last of their limits, and before a transaction that may be open by
-then.
+The worker's main process gives such a key back when it hands a job over
+(relevo/transport/fetcher.py). Not of the tasks in `late`: their jobs would be without it as soon as
+a limit had sent them away, and with each dispatch one more of the same would wait. They give it
+back here, behind the last of their limits, and before a transaction that may be open by then.
 """
 
 from __future__ import annotations
@@ -41,8 +42,15 @@ def late(app: Any) -> frozenset[str]:
 
 
 def with_start(task: Task, baton: Baton, middlewares: Sequence[Middleware]) -> Sequence[Middleware]:
-    """The middlewares of an attempt, with what gives its key back among them, if there is one to be given back."""
-    if not baton.unique or baton.unique.get("until") != START or task.request.retries or not _is_late(task):
+    """The middlewares of an attempt, with what gives its key back among them, if there is one to be
+    given back.
+    """
+    if (
+        not baton.unique
+        or baton.unique.get("until") != START
+        or task.request.retries
+        or not _is_late(task)
+    ):
         return middlewares
     limits = [place for place, each in enumerate(middlewares, 1) if isinstance(each, _LIMITS)]
     behind = max(limits, default=0)
@@ -51,4 +59,6 @@ def with_start(task: Task, baton: Baton, middlewares: Sequence[Middleware]) -> S
 
 def _is_late(task: Any) -> bool:
     options = getattr(task, "options", None)
-    return bool(options and task.acks_late and any(isinstance(each, _LIMITS) for each in options.middleware))
+    return bool(
+        options and task.acks_late and any(isinstance(each, _LIMITS) for each in options.middleware)
+    )

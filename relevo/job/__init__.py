@@ -1,1 +1,3 @@
-"""The life of a job: dispatch, attempts, outcome. `task.Task` is where it begins, `outcome.decide` where it turns."""
+"""The life of a job: dispatch, attempts, outcome. `task.Task` is where it begins, `outcome.decide`
+where it turns.
+"""

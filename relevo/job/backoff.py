@@ -1,8 +1,9 @@
 """How long a job waits between two attempts.
 
-A task says `backoff=30` (always), `backoff=[10, 30, 60]` (the last value repeats) or `backoff=lambda attempt: 2 **
-attempt`, where the attempt is the one that has just gone wrong, counted from 1. `jitter=0.2` makes each wait up to 20
-% longer, so that jobs which failed together don't all come back together. Pure: the dice are thrown by the caller.
+A task says `backoff=30` (always), `backoff=[10, 30, 60]` (the last value repeats) or
+`backoff=lambda attempt: 2 ** attempt`, where the attempt is the one that has just gone wrong,
+counted from 1. `jitter=0.2` makes each wait up to 20 % longer, so that jobs which failed together
+don't all come back together. Pure: the dice are thrown by the caller.
 """
 
 from __future__ import annotations

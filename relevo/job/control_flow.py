@@ -1,4 +1,5 @@
-"""The words a job, or a middleware around it, ends its attempt with: raised where they are said, decided in outcome.py.
+"""The words a job, or a middleware around it, ends its attempt with: raised where they are said,
+decided in outcome.py.
 
 They are no errors. `except Exception` around a call that says one of them catches it.
 """

@@ -1,4 +1,5 @@
-"""What went wrong in one attempt, as it travels with the job and stands in the failed store: a small JSON object. Pure.
+"""What went wrong in one attempt, as it travels with the job and stands in the failed store: a
+small JSON object. Pure.
 
 {"attempt": 2, "exception": "ValueError", "message": "…", "traceback": "…", "at": 1790000000.0}
 """
@@ -17,7 +18,9 @@ LONGEST_TRACEBACK, LONGEST_MESSAGE = 4000, 2000
 
 
 def described(attempt: int, error: BaseException, trace: str | None = None) -> dict[str, Any]:
-    """An error of an attempt; `trace` is its traceback where the error has lost it (on its way between processes)."""
+    """An error of an attempt; `trace` is its traceback where the error has lost it (on its way
+    between processes).
+    """
     if trace is None:
         trace = "".join(traceback.format_exception(error))
     return {
@@ -32,7 +35,11 @@ def described(attempt: int, error: BaseException, trace: str | None = None) -> d
 def named(error: BaseException) -> str:
     """The class of an error, with its module unless Python itself has it."""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def worded(error: BaseException) -> str:

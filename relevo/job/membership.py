@@ -39,7 +39,9 @@ MARK = "relevo_chord"
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A place in a batch. `each`: the job counts for itself, also when it is a link with others to follow."""
+    """A place in a batch. `each`: the job counts for itself, also when it is a link with others to
+    follow.
+    """
 
     batch: str
     member: int
@@ -70,7 +72,9 @@ def with_places(headers: Mapping[str, Any] | None, *places: Membership) -> dict[
     return {**kept, HEADER: [place.header() for place in (*read(kept), *places)]}
 
 
-def member_ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any] | None) -> tuple[MemberEnd, ...]:
+def member_ends(
+    headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any] | None
+) -> tuple[MemberEnd, ...]:
     """What the end of a job, with `chain` still to come, says about its batches."""
     return tuple(
         MemberEnd(place.batch, place.member, state, uuid)
@@ -80,9 +84,11 @@ def member_ends(headers: Mapping[str, Any], uuid: str, state: str, chain: Sequen
 
 
 def unreachable_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
-    """What it means to batches and chords that this signature will never run: its places end like what it waited for.
+    """What it means to batches and chords that this signature will never run: its places end like
+    what it waited for.
 
-    Of a chain those of the first link: the others would have come after it. Of a chord those of its body.
+    Of a chain those of the first link: the others would have come after it. Of a chord those of its
+    body.
     """
     yield from unreachable_chord_ends(signature, state)
     yield from _places(signature, state)
@@ -91,7 +97,11 @@ def unreachable_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
 def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
     if not isinstance(signature, Mapping):
         return
-    options, kwargs, kind = signature.get("options") or {}, signature.get("kwargs") or {}, signature.get("subtask_type")
+    options, kwargs, kind = (
+        signature.get("options") or {},
+        signature.get("kwargs") or {},
+        signature.get("subtask_type"),
+    )
     yield from member_ends(options.get("headers") or {}, str(options.get("task_id")), state, None)
     tasks = list(kwargs.get("tasks") or ())
     inner = {"chord": [kwargs.get("body")], "group": tasks, "chain": tasks[:1]}.get(str(kind), [])
@@ -100,7 +110,9 @@ def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
 
 
 def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
-    """What the end of a request's job (of the worker's main process) says about its batches and chords."""
+    """What the end of a request's job (of the worker's main process) says about its batches and
+    chords.
+    """
     headers = request.request_dict
     if state == batch_counts.COMPLETED and HEADER not in headers and not headers.get("group"):
         return ()  # nearly every job; the body isn't read for nothing
@@ -109,7 +121,7 @@ def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
 
 def ends_of_message(
     headers: Mapping[str, Any], body: Sequence[Any], uuid: str, state: str
-) -> tuple[MemberEnd, ...]:  # fmt: skip
+) -> tuple[MemberEnd, ...]:
     """The same of a message, by its headers and its body: arguments, and what lies beside them."""
     (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
     mine = () if task == OPENER and done else member_ends(headers, uuid, state, embed.get("chain"))
@@ -143,12 +155,16 @@ def run_end(headers: Mapping[str, Any], uuid: str, state: str) -> RunEnd | None:
 
 
 def run_of(request: Any) -> str:
-    """A name for a running job that is the same at each delivery, and another for what replaces it under its id."""
+    """A name for a running job that is the same at each delivery, and another for what replaces it
+    under its id.
+    """
     return f"{request.id}:{request.parent_id or ''}:{request.get('replaced_task_nesting') or 0}"
 
 
 def is_awaited(options: Mapping[str, Any]) -> bool:
-    """Whether a batch or a chord waits for a job that is dispatched with these options of `apply_async`."""
+    """Whether a batch or a chord waits for a job that is dispatched with these options of
+    `apply_async`.
+    """
     return bool(read(options.get("headers"))) or is_awaited_by_chord(options)
 
 
@@ -169,8 +185,12 @@ def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None
     return group if isinstance(group, str) and is_marked(embed.get("chord")) else None
 
 
-def chord_ends(headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str) -> tuple[MemberEnd, ...]:
-    """What the end of a job says about chords: about its own, and about those of the links that now never run."""
+def chord_ends(
+    headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str
+) -> tuple[MemberEnd, ...]:
+    """What the end of a job says about chords: about its own, and about those of the links that now
+    never run.
+    """
     found = []
     if (chord := chord_of(headers, embed)) is not None:
         found.append(MemberEnd(chord, _index(headers), state, uuid))
@@ -181,23 +201,40 @@ def chord_ends(headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, 
 
 
 def unreachable_chord_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
-    """The members of chords that will never run, since this signature won't: they end like what it waited for."""
+    """The members of chords that will never run, since this signature won't: they end like what it
+    waited for.
+    """
     if not isinstance(signature, Mapping):
         return
     options = signature.get("options") or {}
     group, uuid = options.get("group_id"), options.get("task_id")
     kwargs, kind = signature.get("kwargs") or {}, signature.get("subtask_type")
-    if kind is None and is_marked(options.get("chord")) and isinstance(group, str) and isinstance(uuid, str):
+    if (
+        kind is None
+        and is_marked(options.get("chord"))
+        and isinstance(group, str)
+        and isinstance(uuid, str)
+    ):
         yield MemberEnd(group, _index(options), state, uuid)
-    inner = [kwargs.get("body")] if kind == "chord" else kwargs.get("tasks") if kind in ("group", "chain") else ()
+    inner = (
+        [kwargs.get("body")]
+        if kind == "chord"
+        else kwargs.get("tasks")
+        if kind in ("group", "chain")
+        else ()
+    )
     for each in (*(inner or ()), *(options.get("chain") or ())):
         yield from unreachable_chord_ends(each, state)
 
 
 def is_awaited_by_chord(options: Mapping[str, Any]) -> bool:
-    """Whether a chord waits for a job that is dispatched with these options, or for a link behind it."""
+    """Whether a chord waits for a job that is dispatched with these options, or for a link behind
+    it.
+    """
     links = options.get("chain") or ()
-    return is_marked(options.get("chord")) or any(True for link in links for _ in unreachable_chord_ends(link, batch_counts.CANCELLED))
+    return is_marked(options.get("chord")) or any(
+        True for link in links for _ in unreachable_chord_ends(link, batch_counts.CANCELLED)
+    )
 
 
 def _index(said: Mapping[str, Any]) -> int:

@@ -1,9 +1,10 @@
-"""The base class of a middleware, the job as it gets it, and how several of them stand around one run.
+"""The base class of a middleware, the job as it gets it, and how several of them stand around one
+run.
 
     around((A, B), job, body)   A.handle(job, ·) -> B.handle(job, ·) -> body
 
-Pure but for what the middlewares do. Which of them a job has is decided in execute.py; that they fit is checked here,
-when the task is defined.
+Pure but for what the middlewares do. Which of them a job has is decided in execute.py; that they
+fit is checked here, when the task is defined.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
 #: What goes on: the next middleware or, after the last one, the job itself.
 CallNext = Callable[[], Any]
 
-EXPECTED = "a list of middlewares: objects with handle(job, call_next), or functions (job, call_next)"
+EXPECTED = (
+    "a list of middlewares: objects with handle(job, call_next), or functions (job, call_next)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningJob(Job):
-    """A job at the beginning of an attempt: what the `failed` hook gets, and what a middleware needs beside it.
+    """A job at the beginning of an attempt: what the `failed` hook gets, and what a middleware
+    needs beside it.
 
-    `options`: those of the task, with those of the dispatch over them. `lease`: the token of the lease that the worker
-    holds the job by, fresh at every taking; None where there is none (run in place, or on a broker that isn't ours).
-    `permit`: the key of the limit whose permit the worker holds for it already.
+    `options`: those of the task, with those of the dispatch over them. `lease`: the token of the
+    lease that the worker holds the job by, fresh at every taking; None where there is none (run in
+    place, or on a broker that isn't ours). `permit`: the key of the limit whose permit the worker
+    holds for it already.
     """
 
     options: Options
@@ -45,11 +50,15 @@ class RunningJob(Job):
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
         if not backoff.is_wait(seconds):
-            raise OptionError(f"expected release to be a number of seconds, got {seconds!r} (task {self.task!r})")
+            raise OptionError(
+                f"expected release to be a number of seconds, got {seconds!r} (task {self.task!r})"
+            )
         raise Releasing(seconds)
 
     def skip(self, reason: str = "skipped") -> NoReturn:
-        """End the job without running it. Its result is None, what follows it runs, and history says cancelled."""
+        """End the job without running it. Its result is None, what follows it runs, and history
+        says cancelled.
+        """
         raise Cancelling(reason)
 
     def fail(self, error: Exception | str) -> NoReturn:
@@ -58,7 +67,9 @@ class RunningJob(Job):
 
 
 class Middleware:
-    """Stands around the run of a job. One object serves all jobs of its task, at once where the pool has threads."""
+    """Stands around the run of a job. One object serves all jobs of its task, at once where the
+    pool has threads.
+    """
 
     #: By which a dispatch calls it; a class that gives none is called by its own name.
     name: str = ""
@@ -67,7 +78,8 @@ class Middleware:
         super().__init_subclass__(**kwargs)
         cls.name = cls.__dict__.get("name") or cls.__name__
 
-    def handle(self, job: RunningJob, call_next: CallNext) -> Any:  # noqa: ARG002  a subclass looks at it
+    # a subclass looks at it
+    def handle(self, job: RunningJob, call_next: CallNext) -> Any:  # noqa: ARG002
         """Run the job, or don't. What is returned is the job's result."""
         return call_next()
 
@@ -94,9 +106,13 @@ def stack(given: Iterable[Any]) -> tuple[Middleware, ...]:
 
 
 def named(names: Sequence[str], known: Sequence[Middleware], task: str) -> tuple[Middleware, ...]:
-    """Those of `known` that a dispatch asks for, in its order. Raises OptionError for one that isn't there."""
+    """Those of `known` that a dispatch asks for, in its order. Raises OptionError for one that
+    isn't there.
+    """
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"expected middleware to be a list of names, as a dispatch gives it, got {names!r}")
+        raise OptionError(
+            f"expected middleware to be a list of names, as a dispatch gives it, got {names!r}"
+        )
     found = []
     for name in names:
         same = [each for each in known if name_of(each) == name]

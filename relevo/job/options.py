@@ -1,9 +1,11 @@
 """What a task says about its jobs: how often, how long and how patiently they may try.
 
-    @app.task(name="images.process", tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600, max_exceptions=2)
+    @app.task(name="images.process", tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600,
+    max_exceptions=2)
 
-Options are checked where they are given (at the definition, or at the dispatch that overrides them) and never again:
-whoever holds an `Options` may trust it. A task that gives none of the options in `POLICY` is plain Celery and stays so.
+Options are checked where they are given (at the definition, or at the dispatch that overrides them)
+and never again: whoever holds an `Options` may trust it. A task that gives none of the options in
+`POLICY` is plain Celery and stays so.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ from relevo.job.middleware import Middleware
 
 Tags = Sequence[str] | Callable[..., Sequence[str]]
 
-#: The options that put a task's endings into our hands. Without one of them Celery decides as it always does.
-POLICY = frozenset({"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"})
+#: The options that put a task's endings into our hands. Without one of them Celery decides as it
+#: always does.
+POLICY = frozenset(
+    {"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"}
+)
 
 #: Options that a dispatch is over with once it has sent the job.
 AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for", "fair_by"})
 
 #: Those that say nothing without `unique_by`.
-_BESIDE_UNIQUE = frozenset({"debounce", "debounce_max", "on_conflict", "unique_until", "unique_for"})
+_BESIDE_UNIQUE = frozenset(
+    {"debounce", "debounce_max", "on_conflict", "unique_until", "unique_for"}
+)
 
-#: Those of a task's options that a dispatch may give its job, beside `timeout` (there: `time_limit`) and `queue`.
+#: Those of a task's options that a dispatch may give its job, beside `timeout` (there:
+#: `time_limit`) and `queue`.
 OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 
 
@@ -39,18 +47,21 @@ OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 class Options:
     """The options of a task. Durations are seconds.
 
-    `tries`: how many attempts (None: as many as `retry_until` and `max_exceptions` allow). `backoff`, `jitter`: the
-    wait between them. `timeout`: the longest one attempt may run. `fail_on_timeout`: don't try again after that.
-    `max_exceptions`: how many attempts may go wrong (a release doesn't). `retry_until`: no attempt starts later than
-    this after the dispatch. `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around
-    its run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most one job of the
-    same has a place in the broker (False: any number). `unique_until`: "done", or "start", when it is free again.
-    `unique_for`: the longest that it keeps others out. `on_conflict`: "keep", or "replace": the next one's arguments
-    are the job's, if it has not started. `debounce`: it starts so many seconds after the last dispatch of its key, with
-    that one's arguments; `debounce_max`: and so many after the first, at the latest. `delete_when_missing`: a job whose
-    row is gone, or that ends in one of these errors, is dropped. `fair_by`: names of arguments, or a callable that
-    gets them: those of the same (a tenant's) take turns in the queue with the others. `redact`: names of arguments that
-    nobody sees (True: all). `silenced`: completed jobs are listed apart. `given`: what the task said itself.
+    `tries`: how many attempts (None: as many as `retry_until` and `max_exceptions` allow).
+    `backoff`, `jitter`: the wait between them. `timeout`: the longest one attempt may run.
+    `fail_on_timeout`: don't try again after that. `max_exceptions`: how many attempts may go wrong
+    (a release doesn't). `retry_until`: no attempt starts later than this after the dispatch.
+    `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around its
+    run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most
+    one job of the same has a place in the broker (False: any number). `unique_until`: "done", or
+    "start", when it is free again. `unique_for`: the longest that it keeps others out.
+    `on_conflict`: "keep", or "replace": the next one's arguments are the job's, if it has not
+    started. `debounce`: it starts so many seconds after the last dispatch of its key, with that
+    one's arguments; `debounce_max`: and so many after the first, at the latest.
+    `delete_when_missing`: a job whose row is gone, or that ends in one of these errors, is dropped.
+    `fair_by`: names of arguments, or a callable that gets them: those of the same (a tenant's) take
+    turns in the queue with the others. `redact`: names of arguments that nobody sees (True: all).
+    `silenced`: completed jobs are listed apart. `given`: what the task said itself.
     """
 
     tries: int | None = None
@@ -96,7 +107,12 @@ class Options:
     @property
     def travel(self) -> bool:
         """Whether a job of the task carries something of them from the start."""
-        return self.retry_until is not None or bool(self.tags) or self.is_unique or self.fair_by is not None
+        return (
+            self.retry_until is not None
+            or bool(self.tags)
+            or self.is_unique
+            or self.fair_by is not None
+        )
 
     @property
     def is_unique(self) -> bool:
@@ -114,8 +130,12 @@ class Options:
         return self.tries is None and self.max_exceptions is None
 
     def with_given(self, given: Mapping[str, Any], task: str) -> Options:
-        """These options with others over them. Raises OptionError for a bad value; None means not given."""
-        said = {name: checked(name, value, task) for name, value in given.items() if value is not None}
+        """These options with others over them. Raises OptionError for a bad value; None means not
+        given.
+        """
+        said = {
+            name: checked(name, value, task) for name, value in given.items() if value is not None
+        }
         options = replace(self, **said, given=self.given | said.keys()) if said else self
         if (lonely := _BESIDE_UNIQUE & said.keys()) and options.unique_by is None:
             raise OptionError(f"expected unique_by beside {min(lonely)}, got none (task {task!r})")
@@ -141,8 +161,10 @@ def _check_debounce(options: Options, task: str) -> None:
             raise OptionError(f"expected debounce beside debounce_max, got none (task {task!r})")
         return
     if options.debounce_max is not None and options.debounce_max < options.debounce:
-        raise OptionError(f"expected debounce_max to be no less than debounce={options.debounce:g}, got"
-                          f" {options.debounce_max!r} (task {task!r})")  # fmt: skip
+        raise OptionError(
+            f"expected debounce_max to be no less than debounce={options.debounce:g}, got"
+            f" {options.debounce_max!r} (task {task!r})"
+        )
     for name in ("on_conflict", "unique_until", "unique_for"):
         if name in options.given:
             raise OptionError(f"expected {name} or debounce, got both (task {task!r})")
@@ -184,12 +206,17 @@ def _is_unique_by(value: Any) -> bool:
 
 def _are_errors(value: Any) -> bool:
     classes = value if isinstance(value, tuple) else (value,)
-    return isinstance(value, bool) or all(isinstance(each, type) and issubclass(each, Exception) for each in classes)
+    return isinstance(value, bool) or all(
+        isinstance(each, type) and issubclass(each, Exception) for each in classes
+    )
 
 
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tries": ("a positive integer", _is_count),
-    "backoff": ("seconds, a list of seconds or a callable that takes the attempt", backoff.is_backoff),
+    "backoff": (
+        "seconds, a list of seconds or a callable that takes the attempt",
+        backoff.is_backoff,
+    ),
     "jitter": ("a number from 0 to 1", _is_share),
     "timeout": ("a positive number of seconds", _is_duration),
     "fail_on_timeout": ("True or False", lambda value: isinstance(value, bool)),
@@ -197,9 +224,15 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
     "tags": ("a list of texts or a callable that returns one", _are_tags),
     "middleware": (middlewares.EXPECTED, middlewares.fits),
-    "unique_by": ("a list of names of arguments, a callable that gets the arguments, or False", _is_unique_by),
+    "unique_by": (
+        "a list of names of arguments, a callable that gets the arguments, or False",
+        _is_unique_by,
+    ),
     "delete_when_missing": ("True, False or classes of errors", _are_errors),
-    "redact": ("a list of names of arguments, or True", lambda value: value is True or _are_names(value)),
+    "redact": (
+        "a list of names of arguments, or True",
+        lambda value: value is True or _are_names(value),
+    ),
     "silenced": ("True or False", lambda value: isinstance(value, bool)),
     "unique_until": ("'done' or 'start'", lambda value: value in ("done", "start")),
     "unique_for": ("a positive number of seconds", _is_duration),

@@ -25,7 +25,8 @@ from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 
-# With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do so for hours.
+# With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do
+# so for hours.
 MOST_LOST = 3
 # No text of a job's own has this one: a string's is in quotes.
 CANCELLED = "<cancelled> "
@@ -64,8 +65,8 @@ class Failed:
 class Cancelled:
     """The job has ended without being run: a middleware skipped it, or what it was about is gone.
 
-    For Celery it is the job's result, as which it is None: what follows the job runs. The worker's main process, which
-    gets only the text of a result, knows it by this one's.
+    For Celery it is the job's result, as which it is None: what follows the job runs. The worker's
+    main process, which gets only the text of a result, knows it by this one's.
     """
 
     reason: str
@@ -114,22 +115,31 @@ def cancelled(text: Any) -> str | None:
 def _released(seconds: float, baton: Baton, now: float) -> Outcome:
     if _in_time(now + seconds, baton):
         return Released(seconds)
-    return Failed(DeadlineError(f"The job was released for {seconds:g} s, but its deadline comes before that."))
+    return Failed(
+        DeadlineError(
+            f"The job was released for {seconds:g} s, but its deadline comes before that."
+        )
+    )
 
 
-def _retry(error: BaseException, attempt: int, baton: Baton, options: Options, now: float, dice: float) -> Outcome:
+def _retry(
+    error: BaseException, attempt: int, baton: Baton, options: Options, now: float, dice: float
+) -> Outcome:
     try:
         wait = backoff.seconds(options.backoff, attempt, options.jitter, dice)
-    except Exception as broken:  # noqa: BLE001 - the callable is the user's; the job must end in a known state
+    # - the callable is the user's; the job must end in a known state
+    except Exception as broken:  # noqa: BLE001
         return Failed(broken)
-    # What went wrong says more than "the deadline passed" would, later: so a retry that comes too late fails now.
+    # What went wrong says more than "the deadline passed" would, later: so a retry that comes too
+    # late fails now.
     return Retry(wait, error) if _in_time(now + wait, baton) else Failed(error)
 
 
 def _used_up(error: BaseException, attempt: int, baton: Baton, options: Options) -> bool:
     timed_out = isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded))
     return (
-        not options.decides  # the task has a `failed` hook and nothing else of ours: its first error is its last
+        # the task has a `failed` hook and nothing else of ours: its first error is its last
+        not options.decides
         or (options.tries is not None and attempt >= options.tries)
         or (options.max_exceptions is not None and baton.exceptions >= options.max_exceptions)
         or (options.fail_on_timeout and timed_out)

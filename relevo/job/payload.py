@@ -1,10 +1,12 @@
 """What travels with a job besides its arguments, and the job as a person sees it.
 
-    dispatch ----> message header "relevo" ----> attempt 1 --(retry, release)--> header ----> attempt 2 ...
+    dispatch ----> message header "relevo" ----> attempt 1 --(retry, release)--> header ---->
+    attempt 2 ...
 
-In a relay the runner hands on a baton; here every attempt does. It is a small JSON object in the message, so nothing
-about a job lives in the memory of a worker. Celery's own `retries` header says how many attempts are over; the baton
-says the rest. It comes from outside, so it is read forgivingly: what doesn't fit is taken as not said.
+In a relay the runner hands on a baton; here every attempt does. It is a small JSON object in the
+message, so nothing about a job lives in the memory of a worker. Celery's own `retries` header says
+how many attempts are over; the baton says the rest. It comes from outside, so it is read
+forgivingly: what doesn't fit is taken as not said.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ __all__ = ["HEADER", "Baton", "Job", "is_unique", "job", "read", "received", "ta
 class Baton:
     """What one attempt hands to the next.
 
-    `deadline`: POSIX seconds, no attempt starts after it. `exceptions`: attempts that went wrong. `lost`: those of them
-    that took their process with them. `verdict`: the error the job has failed with, when its hook is still to run.
-    `override`: the options given at the dispatch. `tags`: None when nobody has worked them out. `errors`: what went
-    wrong so far, attempt by attempt. `origin`: the number of the failed job that this one is a retry of.
-    `unique`: the key that no other job may have as long as this one has it (relevo/dispatch/unique.py). `fair`: whose turn
-    it takes in its queue.
+    `deadline`: POSIX seconds, no attempt starts after it. `exceptions`: attempts that went wrong.
+    `lost`: those of them that took their process with them. `verdict`: the error the job has failed
+    with, when its hook is still to run. `override`: the options given at the dispatch. `tags`: None
+    when nobody has worked them out. `errors`: what went wrong so far, attempt by attempt. `origin`:
+    the number of the failed job that this one is a retry of. `unique`: the key that no other job
+    may have as long as this one has it (relevo/dispatch/unique.py). `fair`: whose turn it takes in
+    its queue.
     """
 
     deadline: float | None = None
@@ -50,7 +53,11 @@ class Baton:
 
     def after(self, error: BaseException) -> Baton:
         """The baton after an attempt that ended in `error`."""
-        return replace(self, exceptions=self.exceptions + 1, lost=self.lost + isinstance(error, WorkerLostError))
+        return replace(
+            self,
+            exceptions=self.exceptions + 1,
+            lost=self.lost + isinstance(error, WorkerLostError),
+        )
 
     def noting(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
         """The baton with one more error: of so many, the first and the latest are kept."""
@@ -59,7 +66,9 @@ class Baton:
 
     def header(self) -> dict[str, Any]:
         """As it stands in the message: only what there is to say."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, 0, {}, ())}
+        return {
+            name: value for name, value in asdict(self).items() if value not in (None, 0, {}, ())
+        }
 
 
 def received(request: Any) -> Baton:
@@ -70,7 +79,9 @@ def received(request: Any) -> Baton:
 
 def read(sent: Mapping[str, Any]) -> Baton:
     """The baton that stands in a message, whatever else stands there."""
-    return Baton(**{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)})
+    return Baton(
+        **{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)}
+    )
 
 
 _SHAPES: dict[str, Any] = {
@@ -95,7 +106,9 @@ def is_unique(options: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One dispatched run of a task, as the `failed` hook gets it. `queue` is None for a job run without a broker."""
+    """One dispatched run of a task, as the `failed` hook gets it. `queue` is None for a job run
+    without a broker.
+    """
 
     id: str
     task: str
@@ -124,8 +137,12 @@ def job(task: Task, request: Any, baton: Baton) -> Job:
     )
 
 
-def tags(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None) -> tuple[str, ...]:
-    """The tags of a job with these arguments, by the task's option or another one. Raises OptionError."""
+def tags(
+    task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None
+) -> tuple[str, ...]:
+    """The tags of a job with these arguments, by the task's option or another one. Raises
+    OptionError.
+    """
     given = task.options.tags if given is None else given
     if not callable(given):
         return tuple(given)

@@ -1,11 +1,13 @@
-"""What of a job's arguments nobody sees: by the names of arguments and keys (RELEVO_REDACT), and by task (`redact=`).
+"""What of a job's arguments nobody sees: by the names of arguments and keys (RELEVO_REDACT), and by
+task (`redact=`).
 
     dispatch   what the message says of its arguments for people (argsrepr, kwargsrepr) is written without it, so it is
                in no log, event, history or page
     record     the same for messages of clients that know nothing of this
     show       arguments that are read from the message itself lose it here
 
-The message keeps its arguments: a failed job is retried with what it was sent with. Errors are not looked through.
+The message keeps its arguments: a failed job is retried with what it was sent with. Errors are not
+looked through.
 """
 
 from __future__ import annotations
@@ -25,21 +27,32 @@ DEEPEST = 20
 LONGEST_REPR = 1024
 
 
-def at_dispatch(app: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Options of `send_task` with texts for people that say nothing of what is hidden, if anything is."""
-    if "argsrepr" in options or "kwargsrepr" in options or not isinstance(args or (), (list, tuple)):
+def at_dispatch(
+    app: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Options of `send_task` with texts for people that say nothing of what is hidden, if anything
+    is.
+    """
+    if (
+        "argsrepr" in options
+        or "kwargsrepr" in options
+        or not isinstance(args or (), (list, tuple))
+    ):
         return options
     before = list(args or ()), dict(kwargs or {})
     shown = arguments(app, name, *before)
     if shown == before:
         return options
-    return {**options, "argsrepr": safe_repr(tuple(shown[0]))[:LONGEST_REPR],
-            "kwargsrepr": safe_repr(shown[1])[:LONGEST_REPR]}  # fmt: skip
+    return {
+        **options,
+        "argsrepr": safe_repr(tuple(shown[0]))[:LONGEST_REPR],
+        "kwargsrepr": safe_repr(shown[1])[:LONGEST_REPR],
+    }
 
 
-def arguments(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> (
-    tuple[list[Any], dict[str, Any]]
-):
+def arguments(
+    app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a job of this task, with HIDDEN in the place of what nobody sees."""
     pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
     if everything:
@@ -47,18 +60,24 @@ def arguments(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[s
     hidden = {at for at, place in enumerate(places) if place in named or _is_secret(pattern, place)}
     return (
         [HIDDEN if at in hidden else _shown(value, pattern, 0) for at, value in enumerate(args)],
-        {key: HIDDEN if key in named or _is_secret(pattern, key) else _shown(value, pattern, 0)
-         for key, value in kwargs.items()},
-    )  # fmt: skip
+        {
+            key: HIDDEN if key in named or _is_secret(pattern, key) else _shown(value, pattern, 0)
+            for key, value in kwargs.items()
+        },
+    )
 
 
 def hides(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether anything of these arguments of a task is not to be seen: nor is what is made of them, then."""
+    """Whether anything of these arguments of a task is not to be seen: nor is what is made of them,
+    then.
+    """
     return arguments(app, name, args, kwargs) != (list(args), dict(kwargs))
 
 
 def texts(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
-    """What a message says of its arguments for people. What can't be read, and may hold something, is hidden whole."""
+    """What a message says of its arguments for people. What can't be read, and may hold something,
+    is hidden whole.
+    """
     said = f"{argsrepr or ''} {kwargsrepr or ''}"
     pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
     positions = [place for place in places if place in named or _is_secret(pattern, place)]
@@ -78,8 +97,12 @@ def raw(app: Any, text: str) -> str:
     return HIDDEN if pattern and pattern.search(text) else text
 
 
-def restored(app: Any, name: str | None, before: tuple[Sequence[Any], Mapping[str, Any]],
-             after: tuple[Sequence[Any], Mapping[str, Any]]) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
+def restored(
+    app: Any,
+    name: str | None,
+    before: tuple[Sequence[Any], Mapping[str, Any]],
+    after: tuple[Sequence[Any], Mapping[str, Any]],
+) -> tuple[list[Any], dict[str, Any]]:
     """Arguments that somebody has edited, with what they could not see as it was."""
     shown = arguments(app, name, *before)
     args = _restored(list(before[0]), shown[0], list(after[0]))
@@ -90,11 +113,15 @@ def _restored(real: Any, shown: Any, edited: Any) -> Any:
     if edited == HIDDEN and shown == HIDDEN:
         return real
     if isinstance(edited, dict) and isinstance(shown, dict):
-        return {key: _restored(real[key], shown[key], value) if key in shown else value
-                for key, value in edited.items()}  # fmt: skip
+        return {
+            key: _restored(real[key], shown[key], value) if key in shown else value
+            for key, value in edited.items()
+        }
     if isinstance(edited, list) and isinstance(shown, list):
         known = min(len(edited), len(shown))
-        return [_restored(*each) for each in zip(real, shown, edited, strict=False)] + edited[known:]
+        return [_restored(*each) for each in zip(real, shown, edited, strict=False)] + edited[
+            known:
+        ]
     return edited
 
 
@@ -104,9 +131,15 @@ def _shown(value: Any, pattern: re.Pattern[str] | None, depth: int) -> Any:
     if depth >= DEEPEST:
         return HIDDEN
     if isinstance(value, dict):
-        return {key: HIDDEN if _is_secret(pattern, key) else _shown(each, pattern, depth + 1)
-                for key, each in value.items()}  # fmt: skip
-    return type(value)([_shown(each, pattern, depth + 1) for each in value]) if type(value) in (list, tuple) else value
+        return {
+            key: HIDDEN if _is_secret(pattern, key) else _shown(each, pattern, depth + 1)
+            for key, each in value.items()
+        }
+    return (
+        type(value)([_shown(each, pattern, depth + 1) for each in value])
+        if type(value) in (list, tuple)
+        else value
+    )
 
 
 def _is_secret(pattern: re.Pattern[str] | None, name: Any) -> bool:
@@ -126,7 +159,9 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _of_task(app: Any, name: str | None) -> tuple[bool, frozenset[str], tuple[str, ...]]:
-    """Whether a task hides everything, the names it hides, and the names of its positional arguments."""
+    """Whether a task hides everything, the names it hides, and the names of its positional
+    arguments.
+    """
     task = app.tasks.get(name) if name else None
     if task is None:
         return False, frozenset(), ()
@@ -140,4 +175,8 @@ def _places(task: Any) -> tuple[str, ...]:
         parameters = inspect.signature(task.run).parameters.values()
     except (TypeError, ValueError):
         return ()
-    return tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))
+    return tuple(
+        each.name
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    )

@@ -1,4 +1,5 @@
-"""Jobs whose completion nobody wants to read of: those of RELEVO_SILENCED, and of tasks with `silenced=True`.
+"""Jobs whose completion nobody wants to read of: those of RELEVO_SILENCED, and of tasks with
+`silenced=True`.
 
 They are recorded and counted like any other, and listed apart. One that fails is a failed job.
 """

@@ -1,6 +1,8 @@
-"""What happens at a limit, step by step, for stores that are told in Python: the database's and the one in memory.
+"""What happens at a limit, step by step, for stores that are told in Python: the database's and the
+one in memory.
 
-A store hands in the record of one key while it holds the key's lock. `redis/lua` says the same in Lua.
+A store hands in the record of one key while it holds the key's lock. `redis/lua` says the same in
+Lua.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ Item = TypeVar("Item")
 class Record(Protocol):
     """One key: its state, its permits, its line."""
 
-    #: What its rate or breaker keeps; None at first, and when it is None nothing is kept. Numbers and texts in lists.
+    #: What its rate or breaker keeps; None at first, and when it is None nothing is kept. Numbers
+    #: and texts in lists.
     state: Any
 
     def in_line(self) -> bool:
         """Whether anybody waits."""
 
     def holders(self) -> Sequence[str]:
-        """The tokens of the permits that are held; those of leases that are gone are forgotten here."""
+        """The tokens of the permits that are held; those of leases that are gone are forgotten
+        here.
+        """
 
     def hold(self, holder: Holder, now: float) -> None: ...
 
@@ -88,7 +93,11 @@ def call(record: Record, at_most: int, now: float) -> list[str]:
     """As many of the line as there is room for are due now."""
     if not record.in_line():
         return []
-    return _call(record, at_most - len(record.holders()) - len(record.expected(now - waiters.GRACE, now)), now)
+    return _call(
+        record,
+        at_most - len(record.holders()) - len(record.expected(now - waiters.GRACE, now)),
+        now,
+    )
 
 
 def _call(record: Record, room: int, now: float) -> list[str]:
@@ -96,8 +105,13 @@ def _call(record: Record, room: int, now: float) -> list[str]:
     for job_id in called:
         waiting = record.waiting(job_id)
         record.put(Waiting(job_id, waiting.since if waiting else now, now))
-    # Where there is room for more: who was called once and hasn't come. The call was lost, or there is no such job now.
-    return called + list(record.missed(now - waiters.GRACE, room - len(called))) if room > len(called) else called
+    # Where there is room for more: who was called once and hasn't come. The call was lost, or there
+    # is no such job now.
+    return (
+        called + list(record.missed(now - waiters.GRACE, room - len(called)))
+        if room > len(called)
+        else called
+    )
 
 
 def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:
@@ -124,7 +138,9 @@ def pass_on(record: Record, at_most: int, left: Sequence[Left], now: float) -> P
         if was_held:
             record.let_go(token)
             held.discard(token)
-        if each.to is not None and each.to.token not in held:  # or it was passed on, and the answer was lost
+        if (
+            each.to is not None and each.to.token not in held
+        ):  # or it was passed on, and the answer was lost
             if was_held or (len(held) < each.wanted.at_most and not record.in_line()):
                 record.hold(each.to, now)
                 held.add(each.to.token)
@@ -169,7 +185,9 @@ def refund(record: Record, cost: float, now: float) -> list[str]:
     rate = Rate(*record.state[0])
     cost = min(cost, rate.most)
     record.state = rates.refunded(rates.current(record.state, rate, now), rate, cost)
-    room = int(rates.free(record.state, rate) / cost) - len(record.expected(now - waiters.grace(rate), now))
+    room = int(rates.free(record.state, rate) / cost) - len(
+        record.expected(now - waiters.grace(rate), now)
+    )
     return _call(record, room, now)
 
 

@@ -1,9 +1,10 @@
-"""Breakers: after so many errors in a period the jobs of a key wait. Pure; a state is a list of three numbers.
+"""Breakers: after so many errors in a period the jobs of a key wait. Pure; a state is a list of
+three numbers.
 
     [errors, until when they are counted, until when jobs wait]
 
-A period begins with its first error. When the wait is over jobs run again; the first error makes them wait once more,
-the first success forgets the errors.
+A period begins with its first error. When the wait is over jobs run again; the first error makes
+them wait once more, the first success forgets the errors.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""What every store of limits promises. Each verb is one atomic step, and all times are the broker's.
+"""What every store of limits promises. Each verb is one atomic step, and all times are the
+broker's.
 
 * **A permit** belongs to the lease of the job that took it, named by the lease's token. It is held exactly as long: it
-  is renewed by renewing the lease, and gone when the job is acked, put back, deleted or rescued, or when it is given
-  back. There is nothing else to renew and nothing to expire, so none can stick.
+  is renewed by renewing the lease, and gone when the job is acked, put back, deleted or rescued, or
+  when it is given back. There is nothing else to renew and nothing to expire, so none can stick.
 * **A rate** counts units; a **breaker** counts errors. Their state goes when it means nothing any more.
 * Who is refused is told how many seconds to stay away, and stands in line (`line.py`).
 
-A key is a text that says what kind it is, what it belongs to, and whose it is: `overlap/images.process/7`.
-`tests/limits` is this page as a test suite; every store passes it.
+A key is a text that says what kind it is, what it belongs to, and whose it is:
+`overlap/images.process/7`. `tests/limits` is this page as a test suite; every store passes it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A permit that a job has no use for any more. `to`: the job of the same worker that has begun under it."""
+    """A permit that a job has no use for any more. `to`: the job of the same worker that has begun
+    under it.
+    """
 
     wanted: Wanted
     to: Holder | None = None
@@ -54,7 +57,9 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What became of permits that were left: whom it calls, the keys that somebody waits at, who has none after all."""
+    """What became of permits that were left: whom it calls, the keys that somebody waits at, who
+    has none after all.
+    """
 
     called: list[str] = field(default_factory=list)
     crowded: set[str] = field(default_factory=set)
@@ -81,7 +86,8 @@ class Held:
 class LimitView:
     """A limit as people see it: `used` of `most` (None: nobody knows).
 
-    `until`: when the next unit is free, the breaker lets jobs run, or the first lease ends; None for now.
+    `until`: when the next unit is free, the breaker lets jobs run, or the first lease ends; None
+    for now.
     """
 
     key: str
@@ -95,7 +101,9 @@ class LimitView:
 
 
 def key_of(kind: str, name: str, by: object) -> str:
-    """The key of a limit. A long one is cut and ends in its digest; PostgreSQL keeps no NUL and no lone surrogate."""
+    """The key of a limit. A long one is cut and ends in its digest; PostgreSQL keeps no NUL and no
+    lone surrogate.
+    """
     text = f"{kind}/{name}/{by}" if by is not None else f"{kind}/{name}"
     safe = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if len(safe) <= LONGEST_KEY:
@@ -117,27 +125,35 @@ def name_of(key: str) -> str:
 def check_key(key: str) -> None:
     """Raise OptionError for what no store keeps."""
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
-        raise OptionError(f"expected a limit's key to be a text of 1 to {LONGEST_KEY} characters, got {key!r:.80}")
+        raise OptionError(
+            f"expected a limit's key to be a text of 1 to {LONGEST_KEY} characters, got {key!r:.80}"
+        )
 
 
 class Limits(ABC):
-    """The limits of one broker. Safe to use from several threads. Raises `DriverError` as drivers do."""
+    """The limits of one broker. Safe to use from several threads. Raises `DriverError` as drivers
+    do.
+    """
 
-    # --- permits ----------------------------------------------------------------------------------------------------
+    # --- permits ----------------------------------------------------------------------------------
     @abstractmethod
     def take(self, key: str, at_most: int, holder: Holder) -> float:
-        """Take one of `at_most` permits for a job under its lease. Returns 0, or for how many seconds to stay away.
+        """Take one of `at_most` permits for a job under its lease. Returns 0, or for how many
+        seconds to stay away.
 
         Who has one already has it.
         """
 
     @abstractmethod
     def give_back(self, key: str, holder: Holder) -> list[str]:
-        """Give a permit back, if it is held. Returns the ids of the jobs whose turn it is now: hasten them."""
+        """Give a permit back, if it is held. Returns the ids of the jobs whose turn it is now:
+        hasten them.
+        """
 
     @abstractmethod
     def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
-        """Take permits for many jobs, where there is room and nobody waits. Returns the tokens that have one.
+        """Take permits for many jobs, where there is room and nobody waits. Returns the tokens that
+        have one.
 
         Who gets none stands in no line: nothing has happened to it.
         """
@@ -146,11 +162,11 @@ class Limits(ABC):
     def pass_on(self, left: Sequence[Left]) -> Passed:
         """Give many permits back, or to another job, one after the other.
 
-        Of what is not held any more (its lease has ended, its key was cleared) nothing can be passed on: the other job
-        then takes one where there is room.
+        Of what is not held any more (its lease has ended, its key was cleared) nothing can be
+        passed on: the other job then takes one where there is room.
         """
 
-    # --- rates ------------------------------------------------------------------------------------------------------
+    # --- rates ------------------------------------------------------------------------------------
     @abstractmethod
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         """Take `cost` units of a rate. Returns 0, or for how many seconds the job is to stay away.
@@ -160,33 +176,41 @@ class Limits(ABC):
 
     @abstractmethod
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:
-        """Give units of a rate back: the job has not run after all. Returns the ids of those whose turn it is now."""
+        """Give units of a rate back: the job has not run after all. Returns the ids of those whose
+        turn it is now.
+        """
 
     @abstractmethod
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
-        """Let another rate count from now on, everywhere, for this name; None: the one in the code again.
+        """Let another rate count from now on, everywhere, for this name; None: the one in the code
+        again.
 
-        Returns the ids of the jobs that wait at keys of this name, for as long as the old rate said: hasten them.
+        Returns the ids of the jobs that wait at keys of this name, for as long as the old rate
+        said: hasten them.
         """
 
     @abstractmethod
     def redefined(self) -> dict[str, Rate]:
         """The names with another rate than in the code."""
 
-    # --- breakers ---------------------------------------------------------------------------------------------------
+    # --- breakers ---------------------------------------------------------------------------------
     @abstractmethod
     def shut(self, key: str, job_id: str) -> tuple[float, bool]:
-        """For how many seconds a job of the key is to stay away (0: it runs), and whether errors are remembered."""
+        """For how many seconds a job of the key is to stay away (0: it runs), and whether errors
+        are remembered.
+        """
 
     @abstractmethod
     def erred(self, key: str, breaker: Breaker) -> float:
         """Count an error. Returns for how many seconds the jobs of the key wait now."""
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     @abstractmethod
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         """The limits in use whose keys begin so, sorted: the first `most`. Nothing changes."""
 
     @abstractmethod
     def clear(self, key: str) -> list[str]:
-        """Forget all about a key: its permits, units, errors and line. Returns the jobs that waited: hasten them."""
+        """Forget all about a key: its permits, units, errors and line. Returns the jobs that
+        waited: hasten them.
+        """

@@ -40,7 +40,9 @@ class MemoryRecord:
         return bool(self.line)
 
     def holders(self) -> Sequence[str]:
-        self.permits = {token: held for token, held in self.permits.items() if self.until(token) is not None}
+        self.permits = {
+            token: held for token, held in self.permits.items() if self.until(token) is not None
+        }
         return list(self.permits)
 
     def hold(self, holder: Holder, now: float) -> None:
@@ -84,10 +86,15 @@ class MemoryRecord:
 
 
 class MemoryLimits(Limits):
-    """Limits of one memory driver: `until` says when the lease of a token ends (None: gone), `rescue` ends leases."""
+    """Limits of one memory driver: `until` says when the lease of a token ends (None: gone),
+    `rescue` ends leases.
+    """
 
     def __init__(
-        self, until: Callable[[str], float | None], rescue: Callable[[], int], now: Callable[[], float]
+        self,
+        until: Callable[[str], float | None],
+        rescue: Callable[[], int],
+        now: Callable[[], float],
     ) -> None:
         self._until, self._rescue, self._now = until, rescue, now
         self._records: dict[str, MemoryRecord] = {}
@@ -96,7 +103,9 @@ class MemoryLimits(Limits):
 
     def _record(self, key: str) -> MemoryRecord:
         check_key(key)
-        self._records = {each: record for each, record in self._records.items() if not record.is_empty}
+        self._records = {
+            each: record for each, record in self._records.items() if not record.is_empty
+        }
         return self._records.setdefault(key, MemoryRecord(self._until))
 
     def take(self, key: str, at_most: int, holder: Holder) -> float:
@@ -133,7 +142,8 @@ class MemoryLimits(Limits):
             rate = self._rates.get(name_of(key), rate)
             return algorithms.hit(self._record(key), rate, cost, job_id, self._now())
 
-    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002  kept for as long as it counts
+    # kept for as long as it counts
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002
         with self._lock:
             return algorithms.refund(self._record(key), cost, self._now())
 
@@ -142,8 +152,12 @@ class MemoryLimits(Limits):
             self._rates = {each: it for each, it in self._rates.items() if each != name}
             if rate is not None:
                 self._rates[name] = rate
-            waiting = [one for key, record in self._records.items() if is_of_rate(key, name)
-                       for one in record.line.values()]  # fmt: skip
+            waiting = [
+                one
+                for key, record in self._records.items()
+                if is_of_rate(key, name)
+                for one in record.line.values()
+            ]
             return [one.job_id for one in sorted(waiting, key=lambda one: (one.since, one.job_id))]
 
     def redefined(self) -> dict[str, Rate]:
@@ -160,15 +174,29 @@ class MemoryLimits(Limits):
 
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         with self._lock:
-            found = sorted((key, record) for key, record in self._records.items()
-                           if key.startswith(prefix) and not record.is_empty)  # fmt: skip
+            found = sorted(
+                (key, record)
+                for key, record in self._records.items()
+                if key.startswith(prefix) and not record.is_empty
+            )
             return [self._view(key, record) for key, record in found[:most]]
 
     def _view(self, key: str, record: MemoryRecord) -> LimitView:
-        held = [Held(holder.job_id, holder.task, since, self._until(token))
-                for token, (holder, since) in record.permits.items() if self._until(token) is not None]  # fmt: skip
+        held = [
+            Held(holder.job_id, holder.task, since, self._until(token))
+            for token, (holder, since) in record.permits.items()
+            if self._until(token) is not None
+        ]
         waiting = sorted((one.since, one.job_id) for one in record.line.values())
-        return view_of(key, record.state, record.at_most, held, len(waiting), [one for _, one in waiting], self._now())
+        return view_of(
+            key,
+            record.state,
+            record.at_most,
+            held,
+            len(waiting),
+            [one for _, one in waiting],
+            self._now(),
+        )
 
     def clear(self, key: str) -> list[str]:
         check_key(key)

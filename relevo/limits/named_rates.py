@@ -1,7 +1,8 @@
-"""The named rates of an app, in one place: `create_app(limits={"mail": "10/hour"})`, `app.limits.define("api", …)`.
+"""The named rates of an app, in one place: `create_app(limits={"mail": "10/hour"})`,
+`app.limits.define("api", …)`.
 
-What is said here can be overruled at run time, for all workers (`celery -A tasks limits set`); that is kept in the
-store of the limits, not here.
+What is said here can be overruled at run time, for all workers (`celery -A tasks limits set`); that
+is kept in the store of the limits, not here.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ _LONGEST = 100
 
 
 class Definitions(Mapping[str, Rate]):
-    """Names and their rates. Raises OptionError for a bad name or rate, and for a name that nobody has defined."""
+    """Names and their rates. Raises OptionError for a bad name or rate, and for a name that nobody
+    has defined.
+    """
 
     def __init__(self, given: Mapping[str, Any] | None = None) -> None:
         self._rates: dict[str, Rate] = {}
         for name, rate in (given or {}).items():
             self.define(name, rate)
 
-    def define(self, name: str, rate: str | Rate, kind: str = FIXED, burst: int | None = None) -> Rate:
+    def define(
+        self, name: str, rate: str | Rate, kind: str = FIXED, burst: int | None = None
+    ) -> Rate:
         """Call a rate by a name: `define("api", "100/minute", "bucket", burst=20)`."""
         check_name(name)
         self._rates[name] = rate if isinstance(rate, Rate) else Rate.of(rate, kind, burst)
@@ -31,7 +36,10 @@ class Definitions(Mapping[str, Rate]):
 
     def __getitem__(self, name: str) -> Rate:
         if name not in self._rates:
-            hint = did_you_mean(name, self._rates) or f"; known are {', '.join(sorted(self._rates)) or 'none'}"
+            hint = (
+                did_you_mean(name, self._rates)
+                or f"; known are {', '.join(sorted(self._rates)) or 'none'}"
+            )
             raise UndefinedLimitError(f"no limit named {name!r}{hint}")
         return self._rates[name]
 
@@ -47,5 +55,12 @@ class Definitions(Mapping[str, Rate]):
 
 def check_name(name: str) -> None:
     """Raise OptionError for what can't be the name of a limit: it stands in keys, between slashes."""
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or "/" in name or not name.isprintable():
-        raise OptionError(f"expected a limit's name to be 1 to {_LONGEST} characters without '/', got {name!r:.150}")
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= _LONGEST
+        or "/" in name
+        or not name.isprintable()
+    ):
+        raise OptionError(
+            f"expected a limit's name to be 1 to {_LONGEST} characters without '/', got {name!r:.150}"
+        )

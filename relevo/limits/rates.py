@@ -1,17 +1,20 @@
-"""Rates: at most so many units in a period. Pure: a state goes in, and comes out, as numbers that any store can keep.
+"""Rates: at most so many units in a period. Pure: a state goes in, and comes out, as numbers that
+any store can keep.
 
     Rate.of("10/hour")   Rate.of("5 per second", "moving")   Rate.of("100/minute", "bucket", burst=20)
 
 fixed    a window begins with its first unit and holds `amount` of them: up to twice as many in any one period
 moving   in no period whatever are there more than `amount`. Kept in slices of a hundredth of the period, which leave
-         the window whole: it opens up to 1 % late, and a rate of a million an hour takes no more room than one of two
+         the window whole: it opens up to 1 % late, and a rate of a million an hour takes no more
+         room than one of two
 bucket   units come in evenly, at `amount` in `per` seconds, and at most `burst` of them are saved up
 
-What costs more than there can ever be takes all there can be, so that no job waits for ever. `redis/lua/common.lua`
-says the same in Lua; the contract's tests run on both.
+What costs more than there can ever be takes all there can be, so that no job waits for ever.
+`redis/lua/common.lua` says the same in Lua; the contract's tests run on both.
 
-The `limits` package is not used: its moving window goes by each caller's own clock, what its fixed window refuses is
-counted all the same, it has no bucket, and when it opens is another question, with another answer by then.
+The `limits` package is not used: its moving window goes by each caller's own clock, what its fixed
+window refuses is counted all the same, it has no bucket, and when it opens is another question,
+with another answer by then.
 """
 
 from __future__ import annotations
@@ -30,9 +33,12 @@ SLICES = 100
 _CLOSE = 1e-9
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-_NOTATION = re.compile(r"(\d{1,9})\s*(?:/|\s+per\s+)\s*(?:(\d{1,6})\s*)?(second|minute|hour|day)s?", re.ASCII)
+_NOTATION = re.compile(
+    r"(\d{1,9})\s*(?:/|\s+per\s+)\s*(?:(\d{1,6})\s*)?(second|minute|hour|day)s?", re.ASCII
+)
 
-#: What a store keeps of a rate's key: its kind and period, and numbers that only these mean something to.
+#: What a store keeps of a rate's key: its kind and period, and numbers that only these mean
+#: something to.
 State = list[Any]
 
 
@@ -47,20 +53,30 @@ class Rate:
 
     @classmethod
     def of(cls, notation: str, kind: str = FIXED, burst: int | None = None) -> Rate:
-        """The rate that is written so: `10/hour`, `5 per second`, `100/2 minutes`. Raises OptionError."""
+        """The rate that is written so: `10/hour`, `5 per second`, `100/2 minutes`. Raises
+        OptionError.
+        """
         found = _NOTATION.fullmatch(notation.strip()) if isinstance(notation, str) else None
         if found is None or not int(found[1]) or found[2] == "0":
-            raise OptionError(f"expected a rate like '10/hour' or '5 per 30 seconds', got {notation!r}")
+            raise OptionError(
+                f"expected a rate like '10/hour' or '5 per 30 seconds', got {notation!r}"
+            )
         if kind not in KINDS:
-            raise OptionError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(kind, KINDS)}")
+            raise OptionError(
+                f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(kind, KINDS)}"
+            )
         if burst is not None and (kind != BUCKET or not isinstance(burst, int) or burst < 1):
-            raise OptionError(f"expected burst to be a positive integer, and only with a bucket, got {burst!r}")
+            raise OptionError(
+                f"expected burst to be a positive integer, and only with a bucket, got {burst!r}"
+            )
         amount = int(found[1])
         return cls(amount, float(int(found[2] or 1) * UNITS[found[3]]), kind, burst or amount)
 
     def __str__(self) -> str:
         """The notation that gives this rate, with its kind behind it."""
-        unit = max((name for name in UNITS if self.per % UNITS[name] == 0), key=lambda name: UNITS[name])
+        unit = max(
+            (name for name in UNITS if self.per % UNITS[name] == 0), key=lambda name: UNITS[name]
+        )
         times = int(self.per / UNITS[unit])
         burst = f", burst {self.burst}" if self.kind == BUCKET and self.burst != self.amount else ""
         return f"{self.amount}/{f'{times} ' if times > 1 else ''}{unit}{'s' if times > 1 else ''} {self.kind}{burst}"
@@ -77,7 +93,13 @@ class Rate:
 
 def fresh(rate: Rate, now: float) -> State:
     """The state of a key that nobody has used."""
-    start = (now, 0) if rate.kind == FIXED else ({}, 0) if rate.kind == MOVING else (float(rate.burst), now)
+    start = (
+        (now, 0)
+        if rate.kind == FIXED
+        else ({}, 0)
+        if rate.kind == MOVING
+        else (float(rate.burst), now)
+    )
     return [rate.fields(), *start]
 
 
@@ -90,7 +112,11 @@ def current(state: State | None, rate: Rate, now: float) -> State:
         case "fixed":
             return [rate.fields(), first, second] if now < first + rate.per else fresh(rate, now)
         case "moving":
-            return [rate.fields(), {index: used for index, used in first.items() if leaves(index, rate) > now}, 0]
+            return [
+                rate.fields(),
+                {index: used for index, used in first.items() if leaves(index, rate) > now},
+                0,
+            ]
         case _:
             saved = first + max(0.0, now - second) * rate.amount / rate.per
             return [rate.fields(), min(float(rate.burst), saved), max(now, second)]

@@ -13,7 +13,13 @@ NAMED = 20
 
 
 def view_of(
-    key: str, state: Any, at_most: int | None, held: list[Held], waiting: int, line: list[str], now: float
+    key: str,
+    state: Any,
+    at_most: int | None,
+    held: list[Held],
+    waiting: int,
+    line: list[str],
+    now: float,
 ) -> LimitView:
     """One limit. `state` is its rate's or breaker's."""
     kind = key.partition("/")[0]
@@ -23,11 +29,27 @@ def view_of(
         return LimitView(key, len(held), at_most or None, waiting, ends, held[:NAMED], line[:NAMED])
     if kind == ERRORS:
         until = now + breakers.wait(state, now)
-        return LimitView(key, state[0] if state else 0, None, waiting, until if until > now else None, [], line[:NAMED])
+        return LimitView(
+            key,
+            state[0] if state else 0,
+            None,
+            waiting,
+            until if until > now else None,
+            [],
+            line[:NAMED],
+        )
     if not state:
         return LimitView(key, 0, None, waiting, None, [], line[:NAMED])
     rate = Rate(*state[0])
     left = rates.free(rates.current(state, rate, now), rate)
     opens = rates.opens(rates.current(state, rate, now), rate, 1, now)
-    return LimitView(key, max(0.0, round(rate.most - left, 6)), rate.most, waiting, opens if opens > now else None, [],
-                     line[:NAMED], str(rate))  # fmt: skip
+    return LimitView(
+        key,
+        max(0.0, round(rate.most - left, 6)),
+        rate.most,
+        waiting,
+        opens if opens > now else None,
+        [],
+        line[:NAMED],
+        str(rate),
+    )

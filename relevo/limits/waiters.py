@@ -1,4 +1,5 @@
-"""The line of jobs that wait at a limit: who is let in next, and how long the others stay away. Pure.
+"""The line of jobs that wait at a limit: who is let in next, and how long the others stay away.
+Pure.
 
 A job that found no room goes back to its queue, delayed, and leaves its name here: since when it waits, and when it is
 *due* to look again. Whoever gives a permit back calls the first in line (it becomes due now, and the driver makes its
@@ -7,8 +8,8 @@ job due); a rate gives each a time of its own. So nobody asks again and again.
 * In order, roughly: who is due now and hasn't come yet keeps its turn for GRACE seconds against those who came later.
   Not for longer: it may never come (its job was deleted, its queue is paused).
 * A call that doesn't arrive (its caller is killed, the job was just on its way back) costs time, never the turn: each
-  looks again by itself, after FIRST seconds for each turn of the permits before its own, then after as long as it has
-  waited already.
+  looks again by itself, after FIRST seconds for each turn of the permits before its own, then after
+  as long as it has waited already.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Waiting:
 
 def ahead(expected: Iterable[Waiting], mine: Waiting | None) -> int:
     """How many of those that are expected now came before me."""
-    return sum(1 for one in expected if mine is None or (one.since, one.job_id) < (mine.since, mine.job_id))
+    return sum(
+        1 for one in expected if mine is None or (one.since, one.job_id) < (mine.since, mine.job_id)
+    )
 
 
 def grace(rate: Rate) -> float:
@@ -50,14 +53,17 @@ def grace(rate: Rate) -> float:
 
 
 def permit_wait(waited: float, place: int, at_most: int) -> float:
-    """How long a job stays away that waits for one of `at_most` permits, as the one at `place` (from 0)."""
+    """How long a job stays away that waits for one of `at_most` permits, as the one at `place`
+    (from 0).
+    """
     return min(max(FIRST, waited, FIRST * place / at_most), LONGEST * max(1.0, place / HEAD), MOST)
 
 
 def rate_wait(rate: Rate, cost: float, opens_in: float, before: int) -> float:
     """How long a job stays away that waits for a rate with so many others `before` it.
 
-    A window lets in as many as it holds when it opens, and as many with each further one; elsewhere units come evenly.
+    A window lets in as many as it holds when it opens, and as many with each further one; elsewhere
+    units come evenly.
     """
     units = before * cost
     turns = units // rate.amount if rate.kind == FIXED else units / rate.amount

@@ -1,4 +1,6 @@
-"""One mail as a value, checked when it is made, and the MIME message of it: text, and HTML beside it."""
+"""One mail as a value, checked when it is made, and the MIME message of it: text, and HTML beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _ENCODED = "=?"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A mail to one address. `id` makes its Message-ID, so that a mail sent twice can be seen to be one."""
+    """A mail to one address. `id` makes its Message-ID, so that a mail sent twice can be seen to be
+    one.
+    """
 
     to: str
     subject: str
@@ -29,15 +33,23 @@ class Message:
 
     def __post_init__(self) -> None:
         _check_address(self.to)
-        if not self.subject.strip() or not self.subject.isprintable() or len(self.subject) > LONGEST_SUBJECT:
-            raise MailError(f"expected a subject of one line, at most {LONGEST_SUBJECT} long, got {self.subject!r:.80}")
+        if (
+            not self.subject.strip()
+            or not self.subject.isprintable()
+            or len(self.subject) > LONGEST_SUBJECT
+        ):
+            raise MailError(
+                f"expected a subject of one line, at most {LONGEST_SUBJECT} long, got {self.subject!r:.80}"
+            )
 
     def mime(self, sender: str) -> EmailMessage:
         """The message as it goes out."""
         mail = EmailMessage()
         mail["From"] = sender
         printable = "".join(letter for letter in self.name if letter.isprintable())
-        mail["To"] = Address(_undecoded(printable), addr_spec=self.to) if self.to.isascii() else self.to
+        mail["To"] = (
+            Address(_undecoded(printable), addr_spec=self.to) if self.to.isascii() else self.to
+        )
         mail["Subject"] = _undecoded(self.subject)
         mail["Date"] = formatdate(clock.now())
         if self.id:
@@ -51,7 +63,8 @@ class Message:
 
 
 def _undecoded(text: str) -> str:
-    """Without encoded words (RFC 2047): the header would have what is in them, line ends and further headers too.
+    """Without encoded words (RFC 2047): the header would have what is in them, line ends and
+    further headers too.
 
     (CVE-2024-6923: Python refuses such a header since 3.11.10; the mail would not be sent.)
     """
@@ -60,6 +73,16 @@ def _undecoded(text: str) -> str:
 
 def _check_address(to: str) -> None:
     local, at, domain = to.rpartition("@")
-    plain = to.isprintable() and _ENCODED not in to and not any(letter in to for letter in ' ,;:<>()[]\\"')
-    if not (local and at and domain) or not plain or len(to) > LONGEST_ADDRESS or ".." in to or to.count("@") != 1:
+    plain = (
+        to.isprintable()
+        and _ENCODED not in to
+        and not any(letter in to for letter in ' ,;:<>()[]\\"')
+    )
+    if (
+        not (local and at and domain)
+        or not plain
+        or len(to) > LONGEST_ADDRESS
+        or ".." in to
+        or to.count("@") != 1
+    ):
         raise MailError(f"expected the address of a mail, got {to!r:.80}")

@@ -1,4 +1,6 @@
-"""Handing a mail in: to an SMTP server, or as a file into a folder, which is where mail goes until MAIL_URL is set."""
+"""Handing a mail in: to an SMTP server, or as a file into a folder, which is where mail goes until
+MAIL_URL is set.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,17 @@ def send(settings: MailSettings, message: Message) -> None:
         _hand_in(settings, mail)
     except smtplib.SMTPRecipientsRefused as error:
         raise _refused(message.to, error.recipients) from error
-    except smtplib.SMTPAuthenticationError:  # a wrong password is not the mail's fault: it waits until that is mended
+    except (
+        smtplib.SMTPAuthenticationError
+    ):  # a wrong password is not the mail's fault: it waits until that is mended
         raise
     except smtplib.SMTPNotSupportedError as error:
         raise MailError(f"the mail server can't send this mail: {error}") from error
     except smtplib.SMTPResponseException as error:
         if error.smtp_code >= _FOR_GOOD:
-            raise MailError(f"the mail server refused the mail: {error.smtp_code} {_text(error.smtp_error)}") from error
+            raise MailError(
+                f"the mail server refused the mail: {error.smtp_code} {_text(error.smtp_error)}"
+            ) from error
         raise
 
 
@@ -77,7 +83,9 @@ def _let_in(settings: MailSettings) -> Iterator[smtplib.SMTP]:
 def _connected(settings: MailSettings) -> smtplib.SMTP:
     host = settings.host or ""
     if settings.security == "tls":
-        return smtplib.SMTP_SSL(host, settings.port, timeout=PATIENCE, context=ssl.create_default_context())
+        return smtplib.SMTP_SSL(
+            host, settings.port, timeout=PATIENCE, context=ssl.create_default_context()
+        )
     return smtplib.SMTP(host, settings.port, timeout=PATIENCE)
 
 

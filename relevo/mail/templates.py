@@ -1,7 +1,7 @@
 """The texts of mails: two Jinja2 templates each, `welcome.txt` and `welcome.html`.
 
-The first line of the text is `Subject: …`. What is put into the HTML is escaped; a name that isn't given is an error,
-not an empty place in a mail that somebody reads.
+The first line of the text is `Subject: …`. What is put into the HTML is escaped; a name that isn't
+given is an error, not an empty place in a mail that somebody reads.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ class Templates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._jinja = Environment(
-            loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+            loader=FileSystemLoader(folder),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
             autoescape=select_autoescape(["html"], default_for_string=False),
-        )  # fmt: skip
+        )
 
     def names(self) -> list[str]:
         """What can be rendered."""
@@ -38,7 +41,8 @@ class Templates:
         if not _NAME.fullmatch(name) or name not in self.names():
             raise MailError(f"no mail template named {name!r}{did_you_mean(name, self.names())}")
         try:
-            # The line is split off the template, not off what it becomes: a name may have a line break in it.
+            # The line is split off the template, not off what it becomes: a name may have a line
+            # break in it.
             first, text = (self._jinja.from_string(part).render(data) for part in self._parts(name))
             html = self._jinja.get_template(f"{name}.html").render(data)
         except TemplateError as error:
@@ -47,7 +51,11 @@ class Templates:
         return {"subject": subject, "text": text.strip() + "\n", "html": html}
 
     def _parts(self, name: str) -> tuple[str, str]:
-        first, _, text = self._folder.joinpath(f"{name}.txt").read_text(encoding="utf-8").partition("\n")
+        first, _, text = (
+            self._folder.joinpath(f"{name}.txt").read_text(encoding="utf-8").partition("\n")
+        )
         if not first.startswith(_SUBJECT):
-            raise MailError(f"expected the first line of {name}.txt to be {_SUBJECT!r} and a text, got {first!r:.80}")
+            raise MailError(
+                f"expected the first line of {name}.txt to be {_SUBJECT!r} and a text, got {first!r:.80}"
+            )
         return first, text

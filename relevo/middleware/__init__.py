@@ -1,4 +1,5 @@
-"""What stands around the run of a job: classes of the project's own, and those that come with the engine.
+"""What stands around the run of a job: classes of the project's own, and those that come with the
+engine.
 
     class Timed(Middleware):
         def handle(self, job, call_next):
@@ -8,12 +9,13 @@
             finally:
                 log.info("%s took %.1f s", job.task, time.monotonic() - began)
 
-    @app.task(name="reports.generate", middleware=[Timed(), Skip(when=lambda job: is_closed(job.args[0]))])
-    def generate(report_id): ...
+    @app.task(name="reports.generate", middleware=[Timed(), Skip(when=lambda job:
+    is_closed(job.args[0]))]) def generate(report_id): ...
 
-They run in the process that runs the job, at every attempt, the first of the list outermost. What one raises is what
-the attempt ended in; what it returns is the job's result. Instead of going on it may end the attempt:
-`job.release(seconds)` (burns no attempt), `job.skip(reason)` or `job.fail(error)`.
+They run in the process that runs the job, at every attempt, the first of the list outermost. What
+one raises is what the attempt ended in; what it returns is the job's result. Instead of going on it
+may end the attempt: `job.release(seconds)` (burns no attempt), `job.skip(reason)` or
+`job.fail(error)`.
 """
 
 from relevo.job.middleware import Around, Middleware, RunningJob
@@ -22,6 +24,13 @@ from relevo.middleware.skip import Skip
 from relevo.middleware.transaction import Transaction, session
 
 __all__ = [
-    "Around", "Middleware", "RateLimited", "RunningJob", "Skip", "ThrottleErrors", "Transaction", "WithoutOverlapping",
+    "Around",
+    "Middleware",
+    "RateLimited",
+    "RunningJob",
+    "Skip",
+    "ThrottleErrors",
+    "Transaction",
+    "WithoutOverlapping",
     "session",
-]  # fmt: skip
+]

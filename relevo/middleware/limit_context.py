@@ -1,6 +1,8 @@
-"""The limits beside the jobs: those of the broker that a job came from, in this process; and whose a job is.
+"""The limits beside the jobs: those of the broker that a job came from, in this process; and whose
+a job is.
 
-A permit hangs on the job's lease, so limits live where the jobs do: a driver hands over what they stand on.
+A permit hangs on the job's lease, so limits live where the jobs do: a driver hands over what they
+stand on.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Of whom a limit is: an argument's name, several, a callable that gets the job's arguments, or nobody in particular.
+#: Of whom a limit is: an argument's name, several, a callable that gets the job's arguments, or
+#: nobody in particular.
 By = str | Sequence[str] | Callable[..., Any] | None
 
 # No wait and no cost is larger: a year, in seconds.
@@ -64,14 +67,19 @@ class Ground(NamedTuple):
     driver: Driver
     limits: Limits
 
+
 _open: dict[tuple[int, int], Limits] = {}
 _opening = threading.Lock()
 
 
 def ground_of(job: RunningJob) -> Ground | None:
-    """Where a job came from, or None for one without a lease: it runs in place, in a fake, or from a foreign broker."""
+    """Where a job came from, or None for one without a lease: it runs in place, in a fake, or from
+    a foreign broker.
+    """
     if job.lease is None:
-        if job.queue is not None and not _is_ours(job.app.conf.broker_read_url or job.app.conf.broker_url):
+        if job.queue is not None and not _is_ours(
+            job.app.conf.broker_read_url or job.app.conf.broker_url
+        ):
             _warn_once(job.task)
         return None
     driver = driver_of(job.app)
@@ -79,16 +87,23 @@ def ground_of(job: RunningJob) -> Ground | None:
 
 
 def whose(by: By, job: Known) -> str | None:
-    """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it can't be said."""
+    """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it
+    can't be said.
+    """
     if by is None:
         return None
     if callable(by):
-        return _shown(str(by(*job.args, **job.kwargs)), redaction.hides(job.app, job.task, job.args, job.kwargs))
+        return _shown(
+            str(by(*job.args, **job.kwargs)),
+            redaction.hides(job.app, job.task, job.args, job.kwargs),
+        )
     names = [by] if isinstance(by, str) else list(by)
     given = _arguments(job)
     missing = [name for name in names if name not in given]
     if missing:
-        raise OptionError(f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}")
+        raise OptionError(
+            f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}"
+        )
     values = [str(given[name]) for name in names]
     hidden = redaction.hides(job.app, job.task, (), {name: given[name] for name in names})
     return _shown(values[0] if len(values) == 1 else repr(values), hidden)
@@ -122,15 +137,23 @@ def _signature(body: Callable[..., Any]) -> inspect.Signature:
 def defined(app: Any) -> Mapping[str, Rate]:
     """The named rates of an app."""
     if not hasattr(app, "limits"):
-        raise OptionError("an app that create_app has not made has no named limits; make it with create_app(limits=…)")
+        raise OptionError(
+            "an app that create_app has not made has no named limits; make it with create_app(limits=…)"
+        )
     limits: Mapping[str, Rate] = app.limits
     return limits
 
 
-def set_rate(app: Any, driver: Driver, name: str, rate: str, kind: str | None = None, burst: int | None = None) -> (
-    Rate | None
-):
-    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code. Returns it.
+def set_rate(
+    app: Any,
+    driver: Driver,
+    name: str,
+    rate: str,
+    kind: str | None = None,
+    burst: int | None = None,
+) -> Rate | None:
+    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code.
+    Returns it.
 
     The jobs that wait for it look at once: by the old rate it may be a day until their turn.
     """
@@ -170,13 +193,19 @@ def _is_ours(url: str) -> bool:
 
 @cache
 def _warn_once(task: str) -> None:
-    logger.warning("the limits of task %s don't hold: they need a Redis or a database as the broker", task)
+    logger.warning(
+        "the limits of task %s don't hold: they need a Redis or a database as the broker", task
+    )
 
 
 def driver_of(app: Any) -> Driver:
-    """The driver of the broker that this app's workers take jobs from. Raises SettingsError when it is none of ours."""
+    """The driver of the broker that this app's workers take jobs from. Raises SettingsError when it
+    is none of ours.
+    """
     conf = app.conf
-    return driver_for(conf.broker_read_url or conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl)
+    return driver_for(
+        conf.broker_read_url or conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl
+    )
 
 
 def limits_for(driver: Driver) -> Limits:

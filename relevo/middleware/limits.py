@@ -1,9 +1,12 @@
-"""Limits over the whole cluster: no overlap, rates, and a breaker. Who is over goes back and burns no attempt.
+"""Limits over the whole cluster: no overlap, rates, and a breaker. Who is over goes back and burns
+no attempt.
 
-    @app.task(name="events.process", middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])
+    @app.task(name="events.process", middleware=[WithoutOverlapping(by="event_id"),
+    RateLimited("events")])
 
-They hold for jobs that a worker takes from one of our brokers, where the limits live, too (`relevo/limits`). A job that
-runs in place, in a fake, or from a foreign broker passes. While the broker is away jobs wait; none fails for that.
+They hold for jobs that a worker takes from one of our brokers, where the limits live, too
+(`relevo/limits`). A job that runs in place, in a fake, or from a foreign broker passes. While the
+broker is away jobs wait; none fails for that.
 """
 
 from __future__ import annotations
@@ -33,17 +36,24 @@ WAIT, SKIP = "wait", "skip"
 class WithoutOverlapping(Middleware):
     """At most `at_most` jobs at once that have the same `by`, over all workers.
 
-    `by`: the name of an argument, several, or a callable that gets the job's arguments; None: all jobs of the task.
-    `key`: tasks that give the same one share it; else each has its own. `otherwise`: what becomes of a job that finds
-    no room: it waits ("wait") or is skipped ("skip").
+    `by`: the name of an argument, several, or a callable that gets the job's arguments; None: all
+    jobs of the task. `key`: tasks that give the same one share it; else each has its own.
+    `otherwise`: what becomes of a job that finds no room: it waits ("wait") or is skipped ("skip").
     """
 
     name = "without_overlapping"
 
-    def __init__(self, by: By = None, *, at_most: int = 1, key: str | None = None, otherwise: str = WAIT) -> None:
+    def __init__(
+        self, by: By = None, *, at_most: int = 1, key: str | None = None, otherwise: str = WAIT
+    ) -> None:
         if not isinstance(at_most, int) or isinstance(at_most, bool) or at_most < 1:
             raise OptionError(f"expected at_most to be a positive integer, got {at_most!r}")
-        self.by, self.at_most, self.key, self.otherwise = _checked(by, key), at_most, key, _one_of_two(otherwise)
+        self.by, self.at_most, self.key, self.otherwise = (
+            _checked(by, key),
+            at_most,
+            key,
+            _one_of_two(otherwise),
+        )
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         if job.permit is not None and job.permit == self.key_for(job):
@@ -52,7 +62,9 @@ class WithoutOverlapping(Middleware):
         if ground is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
-            raise OptionError(f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps")
+            raise OptionError(
+                f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps"
+            )
         key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
         with asked(job):
@@ -66,37 +78,52 @@ class WithoutOverlapping(Middleware):
         finally:
             give_back(ground, key, holder)
 
-
     def key_for(self, job: limit_context.Known) -> str:
         """The key of the permit that a job needs. Raises OptionError when it can't be said."""
         return key_of(OVERLAP, self.key or job.task, limit_context.whose(self.by, job))
 
 
 def give_back(ground: Ground, key: str, holder: Holder) -> None:
-    """Give a permit back and call who is next. What goes wrong here costs time: it ends with the lease anyway."""
+    """Give a permit back and call who is next. What goes wrong here costs time: it ends with the
+    lease anyway.
+    """
     try:
         limit_context.call(ground.driver, ground.limits.give_back(key, holder))
     except DriverError as error:
-        logger.warning("the permit of %s[%s] could not be given back, it ends with its lease: %s",
-                       holder.task, holder.job_id, error)  # fmt: skip
+        logger.warning(
+            "the permit of %s[%s] could not be given back, it ends with its lease: %s",
+            holder.task,
+            holder.job_id,
+            error,
+        )
 
 
 class RateLimited(Middleware):
     """No more than the rate that is called `limit`, over all workers, for each `by`.
 
-    `cost`: units of a job, a number or a callable that gets the job's arguments. The rate is the app's
-    (`create_app(limits=…)`) unless it was redefined at run time.
+    `cost`: units of a job, a number or a callable that gets the job's arguments. The rate is the
+    app's (`create_app(limits=…)`) unless it was redefined at run time.
     """
 
     name = "rate_limited"
 
     def __init__(
-        self, limit: str, by: By = None, *, cost: float | Callable[..., float] = 1, otherwise: str = WAIT
+        self,
+        limit: str,
+        by: By = None,
+        *,
+        cost: float | Callable[..., float] = 1,
+        otherwise: str = WAIT,
     ) -> None:
         check_name(limit)
         if not callable(cost):
             _units(cost)
-        self.limit, self.by, self.cost, self.otherwise = limit, _checked(by, None), cost, _one_of_two(otherwise)
+        self.limit, self.by, self.cost, self.otherwise = (
+            limit,
+            _checked(by, None),
+            cost,
+            _one_of_two(otherwise),
+        )
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         ground = limit_context.ground_of(job)
@@ -128,27 +155,38 @@ def check_rates(app: Any) -> None:
                 try:
                     limit_context.defined(app)[each.limit]
                 except UndefinedLimitError as error:
-                    raise UndefinedLimitError(f"task {name!r} is limited by {each.limit!r}: {error}") from None
+                    raise UndefinedLimitError(
+                        f"task {name!r} is limited by {each.limit!r}: {error}"
+                    ) from None
 
 
 class ThrottleErrors(Middleware):
-    """After `errors` errors in `per` seconds all jobs of the same `by` wait for `wait` seconds (else: `per`).
+    """After `errors` errors in `per` seconds all jobs of the same `by` wait for `wait` seconds
+    (else: `per`).
 
-    When the wait is over they run again; the first error begins another, a success forgets the errors. `only`: the
-    errors that count. `key`: tasks that give the same one share it.
+    When the wait is over they run again; the first error begins another, a success forgets the
+    errors. `only`: the errors that count. `key`: tasks that give the same one share it.
     """
 
     name = "throttle_errors"
 
     def __init__(
-        self, errors: int, per: float, by: By = None, *, wait: float | None = None, key: str | None = None,
+        self,
+        errors: int,
+        per: float,
+        by: By = None,
+        *,
+        wait: float | None = None,
+        key: str | None = None,
         only: type[Exception] | tuple[type[Exception], ...] = Exception,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not isinstance(errors, int) or isinstance(errors, bool) or errors < 1:
             raise OptionError(f"expected errors to be a positive integer, got {errors!r}")
         for what, seconds in (("per", per), ("wait", per if wait is None else wait)):
             if not isinstance(seconds, (int, float)) or not 0 < seconds < limit_context.LONGEST:
-                raise OptionError(f"expected {what} to be a positive number of seconds, got {seconds!r}")
+                raise OptionError(
+                    f"expected {what} to be a positive number of seconds, got {seconds!r}"
+                )
         self.breaker = Breaker(errors, float(per), float(per if wait is None else wait))
         self.by, self.key, self.only = _checked(by, key), key, only
 
@@ -178,7 +216,9 @@ class ThrottleErrors(Middleware):
 
     def _count(self, ground: Ground, key: str, error: BaseException) -> None:
         if isinstance(error, self.only) and not limit_context.is_celerys(error):
-            with suppress(DriverError):  # an error that could not be counted is still the job's error
+            with suppress(
+                DriverError
+            ):  # an error that could not be counted is still the job's error
                 ground.limits.erred(key, self.breaker)
 
 
@@ -193,15 +233,23 @@ def asked(job: RunningJob) -> Iterator[None]:
 
 
 def _before_deadline(job: RunningJob, wait: float) -> float:
-    """There may be room before the deadline, and it is a wait that is longer than that only by chance."""
+    """There may be room before the deadline, and it is a wait that is longer than that only by
+    chance.
+    """
     left = float("inf") if job.deadline is None else job.deadline - clock.now()
     return min(wait, left / 2) if left > 1 else wait
 
 
 def _checked(by: By, key: str | None) -> By:
     names = by if isinstance(by, (list, tuple)) else [by]
-    if not (by is None or callable(by) or (names and all(isinstance(name, str) and name for name in names))):
-        raise OptionError(f"expected by to be the name of an argument, several, or a callable, got {by!r}")
+    if not (
+        by is None
+        or callable(by)
+        or (names and all(isinstance(name, str) and name for name in names))
+    ):
+        raise OptionError(
+            f"expected by to be the name of an argument, several, or a callable, got {by!r}"
+        )
     if key is not None:
         check_name(key)
     return by
@@ -214,6 +262,10 @@ def _one_of_two(otherwise: str) -> str:
 
 
 def _units(cost: Any) -> float:
-    if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 <= cost < limit_context.LONGEST:
+    if (
+        isinstance(cost, bool)
+        or not isinstance(cost, (int, float))
+        or not 0 <= cost < limit_context.LONGEST
+    ):
         raise OptionError(f"expected cost to be a number of units, got {cost!r}")
     return float(cost)

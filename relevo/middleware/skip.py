@@ -1,4 +1,6 @@
-"""Don't run a job that has become pointless: the batch was cancelled, the order is paid, the shop is closed."""
+"""Don't run a job that has become pointless: the batch was cancelled, the order is paid, the shop
+is closed.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,20 @@ Condition = Callable[[RunningJob], object]
 
 
 class Skip(Middleware):
-    """Skip the job when `when(job)` is true, or unless `unless(job)` is. `reason` stands in its history."""
+    """Skip the job when `when(job)` is true, or unless `unless(job)` is. `reason` stands in its
+    history.
+    """
 
     name = "skip"
 
-    def __init__(self, *, when: Condition | None = None, unless: Condition | None = None, reason: str = "") -> None:
+    def __init__(
+        self, *, when: Condition | None = None, unless: Condition | None = None, reason: str = ""
+    ) -> None:
         for name, condition in (("when", when), ("unless", unless)):
             if condition is not None and not callable(condition):
-                raise OptionError(f"expected {name} of Skip to be a callable that takes the job, got {condition!r}")
+                raise OptionError(
+                    f"expected {name} of Skip to be a callable that takes the job, got {condition!r}"
+                )
         if when is None and unless is None:
             raise OptionError("expected Skip to be given when or unless, got neither")
         self.when, self.unless, self.reason = when, unless, reason

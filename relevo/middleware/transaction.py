@@ -1,11 +1,13 @@
-"""A job in a transaction: what it does in the database is committed when it returns, and undone when it doesn't.
+"""A job in a transaction: what it does in the database is committed when it returns, and undone
+when it doesn't.
 
     @app.task(name="orders.pay", middleware=[Transaction()])
     def pay(order_id):
         order = session().get(Order, order_id)
 
-The commit comes before the ack: a worker that dies between the two runs the job again, after a commit. It is undone by
-whatever ends the attempt otherwise: an error, `release`, `fail`, Celery's `retry`, a kill.
+The commit comes before the ack: a worker that dies between the two runs the job again, after a
+commit. It is undone by whatever ends the attempt otherwise: an error, `release`, `fail`, Celery's
+`retry`, a kill.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ _current: ContextVar[Session | None] = ContextVar("relevo_session", default=None
 
 
 def session() -> Session:
-    """The session of the transaction that the running job is in. Raises OptionError where there is none."""
+    """The session of the transaction that the running job is in. Raises OptionError where there is
+    none.
+    """
     current = _current.get()
     if current is None:
-        raise OptionError("expected to be in the transaction of a job; give its task middleware=[Transaction()]")
+        raise OptionError(
+            "expected to be in the transaction of a job; give its task middleware=[Transaction()]"
+        )
     return current
 
 
@@ -38,17 +44,22 @@ def current() -> Session | None:
 
 
 class Transaction(Middleware):
-    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that `sessions()` makes.
+    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that
+    `sessions()` makes.
 
-    `once`: with a receipt in the same transaction, so that the job takes effect once, however often it is delivered.
-    The sessions must then be of the database that has the engine's tables.
+    `once`: with a receipt in the same transaction, so that the job takes effect once, however often
+    it is delivered. The sessions must then be of the database that has the engine's tables.
     """
 
     name = "transaction"
 
-    def __init__(self, sessions: Callable[[], Session] | None = None, *, once: bool = False) -> None:
+    def __init__(
+        self, sessions: Callable[[], Session] | None = None, *, once: bool = False
+    ) -> None:
         if sessions is not None and not callable(sessions):
-            raise OptionError(f"expected sessions of Transaction to be a callable that makes one, got {sessions!r}")
+            raise OptionError(
+                f"expected sessions of Transaction to be a callable that makes one, got {sessions!r}"
+            )
         self.sessions, self.once = sessions, once
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
@@ -66,5 +77,7 @@ class Transaction(Middleware):
             return self.sessions()
         settings = getattr(job.app, "settings", None)
         if settings is None:
-            raise OptionError("an app that create_app has not made has no database; give Transaction its sessions")
+            raise OptionError(
+                "an app that create_app has not made has no database; give Transaction its sessions"
+            )
         return Session(engine_for(settings.database_url))

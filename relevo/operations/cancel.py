@@ -1,14 +1,18 @@
-"""Cancel jobs, wherever they are. A worker that starts tomorrow obeys: what was cancelled is in the broker no more.
+"""Cancel jobs, wherever they are. A worker that starts tomorrow obeys: what was cancelled is in the
+broker no more.
 
     waiting (pending, delayed)  -> held, so that no worker starts it; recorded as cancelled; and only then forgotten
     reserved                    -> taken out of the broker under its worker: whatever comes of this attempt, there is no
-                                   other, its worker may die or ask for a retry. The workers are told: what has not
-                                   started doesn't; what runs goes on to its end, or is killed if that is asked for
+                                   other, its worker may die or ask for a retry. The workers are
+                                   told: what has not started doesn't; what runs goes on to its end,
+                                   or is killed if that is asked for
 
-Whoever cancels may die at any point: what he held comes back as it was, and is cancelled by who asks again.
+Whoever cancels may die at any point: what he held comes back as it was, and is cancelled by who
+asks again.
 
-Celery's own `revoke` leaves the job where it is and puts its id into the memory of the workers that hear it: one that
-is started later runs it, and one that heard it refuses the id for three hours, also when it is retried on purpose.
+Celery's own `revoke` leaves the job where it is and puts its id into the memory of the workers that
+hear it: one that is started later runs it, and one that heard it refuses the id for three hours,
+also when it is retried on purpose.
 """
 
 from __future__ import annotations
@@ -39,13 +43,16 @@ COMMAND, PATIENCE = "cancel_jobs", 1.0
 REASON = "cancelled"
 # So many at a time: each portion is held, is one transaction in the store, and goes.
 PORTION = 500
-# For so long (seconds) what waits is held while its end is recorded; what the worker pages show as its worker.
+# For so long (seconds) what waits is held while its end is recorded; what the worker pages show as
+# its worker.
 HELD, BY = 60.0, "cancel"
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What came of it: `withdrawn` before they could run, `killed` in the midst, or `running` on to their end."""
+    """What came of it: `withdrawn` before they could run, `killed` in the midst, or `running` on to
+    their end.
+    """
 
     withdrawn: list[JobView] = field(default_factory=list)
     killed: list[JobView] = field(default_factory=list)
@@ -55,7 +62,9 @@ class Cancelled:
         return len(self.withdrawn) + len(self.killed) + len(self.running)
 
 
-def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, terminate: bool = False) -> Cancelled:
+def cancel(
+    app: Any, driver: Driver, store: Store, ids: Iterable[str], *, terminate: bool = False
+) -> Cancelled:
     """Cancel the living jobs with these ids. `terminate`: kill those that run. Raises DriverError."""
     wanted, done = list(dict.fromkeys(ids)), Cancelled()
     for start in range(0, len(wanted), PORTION):
@@ -64,7 +73,9 @@ def cancel(app: Any, driver: Driver, store: Store, ids: Iterable[str], *, termin
 
 
 def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
-    """Delete jobs that wait, without a trace; none that somebody holds. Returns how many. Raises DriverError."""
+    """Delete jobs that wait, without a trace; none that somebody holds. Returns how many. Raises
+    DriverError.
+    """
 
     def forget(jobs: Sequence[JobView]) -> None:
         history.forget(store, [job.id for job in jobs])
@@ -73,7 +84,9 @@ def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
     return len(taken_out(driver, list(ids), forget))
 
 
-def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled) -> None:
+def _portion(
+    app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled
+) -> None:
     done.withdrawn.extend(taken_out(driver, ids, lambda jobs: _record(app, store, jobs)))
     held = [job for job in driver.find(ids) if job.state is State.RESERVED]
     if held:
@@ -85,7 +98,9 @@ def _portion(app: Any, driver: Driver, store: Store, ids: Sequence[str], termina
         _record(app, store, [job for job in running if not _has_ended(store, job)])
 
 
-def taken_out(driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]) -> list[JobView]:
+def taken_out(
+    driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]
+) -> list[JobView]:
     """Take what waits out of the broker, once it is recorded. Returns it, as it was."""
     waiting = driver.hold(ids, HELD, BY)
     jobs = [job.was for job in waiting]
@@ -117,7 +132,9 @@ def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
     """Tell every worker. Returns the jobs that one says it has killed."""
     arguments = {"ids": list(ids), "terminate": terminate}
     try:
-        answers = app.control.broadcast(COMMAND, arguments=arguments, reply=True, timeout=PATIENCE) or []
+        answers = (
+            app.control.broadcast(COMMAND, arguments=arguments, reply=True, timeout=PATIENCE) or []
+        )
     except Exception:  # it holds without: nobody runs them again
         logger.exception("the workers could not be told of %d cancelled jobs", len(ids))
         return set()
@@ -135,7 +152,8 @@ def _attempts(job: HeldJob) -> int:
 
 
 def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
-    """Jobs are deleted without a trace: for the batches and chords that they are members of they were cancelled.
+    """Jobs are deleted without a trace: for the batches and chords that they are members of they
+    were cancelled.
 
     So they were for the schedule: the run of an entry is shown with an end.
 
@@ -170,19 +188,28 @@ class Waiting:
         self.delivery_info = {"routing_key": job.queue}
         # An end counts the attempt it ends; one that waited was in none.
         begun = 0 if job.state is State.RESERVED else 1
-        self.request_dict = {**headers, "retries": _whole(headers.get("retries")) - begun, "properties": {}}
+        self.request_dict = {
+            **headers,
+            "retries": _whole(headers.get("retries")) - begun,
+            "properties": {},
+        }
         self._payload = message_codec.body_of(job.payload)
 
     def tell_backend(self) -> None:
         """Whoever waits for the result hears that there will be none; a chord counts it."""
         args, kwargs, embed = self._payload
-        request = Context({**self.request_dict, **embed, "id": self.id, "args": args, "kwargs": kwargs})
+        request = Context(
+            {**self.request_dict, **embed, "id": self.id, "args": args, "kwargs": kwargs}
+        )
         try:
-            self.app.backend.mark_as_revoked(self.id, REASON, request=request, store_result=not request.ignore_result)
+            self.app.backend.mark_as_revoked(
+                self.id, REASON, request=request, store_result=not request.ignore_result
+            )
         except Exception:  # a result is not worth an error: the job is cancelled
-            logger.exception("%s[%s] was cancelled, and the result backend could not be told", self.type, self.id)
+            logger.exception(
+                "%s[%s] was cancelled, and the result backend could not be told", self.type, self.id
+            )
 
 
 def _whole(given: Any) -> int:
     return given if isinstance(given, int) else 0
-

@@ -1,13 +1,15 @@
-"""Clear a queue so that the batches, chains and chords of what goes hear of it: for them it was cancelled.
+"""Clear a queue so that the batches, chains and chords of what goes hear of it: for them it was
+cancelled.
 
     what belongs to nothing                -> deleted by the driver, as quickly as it can
     members, runs, what came by the outbox -> a page at a time: held, so that no worker starts it; counted as cancelled;
                                               and only then forgotten
 
-Whoever clears may die at any point: what he held comes back as it was, and the next clear counts nothing twice.
-Callbacks that are handed in because of it stay.
+Whoever clears may die at any point: what he held comes back as it was, and the next clear counts
+nothing twice. Callbacks that are handed in because of it stay.
 
-`install` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`, kombu's `queue_delete`.
+`install` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`,
+kombu's `queue_delete`.
 """
 
 from __future__ import annotations
@@ -34,12 +36,18 @@ _apps: WeakSet[Any] = WeakSet()
 
 
 def clear(app: Any, driver: Driver, queue: str) -> int:
-    """Delete the pending and delayed jobs of a queue. Returns how many. Raises DriverError; done again, it goes on."""
+    """Delete the pending and delayed jobs of a queue. Returns how many. Raises DriverError; done
+    again, it goes on.
+    """
     if getattr(app, "settings", None) is None:
         return driver.clear(queue)
     total, callbacks, before = driver.clear(queue, MARKS), set[str](), list[JobView]()
-    while (page := _page(driver, queue, callbacks)) and page != before:  # the same again can't be had by its id
-        gone = cancel.taken_out(driver, [job.id for job in page], lambda jobs: callbacks.update(_counted(app, jobs)))
+    while (
+        page := _page(driver, queue, callbacks)
+    ) and page != before:  # the same again can't be had by its id
+        gone = cancel.taken_out(
+            driver, [job.id for job in page], lambda jobs: callbacks.update(_counted(app, jobs))
+        )
         total, before = total + len(gone), page
     return total
 
@@ -51,7 +59,9 @@ def _counted(app: Any, jobs: Sequence[JobView]) -> set[str]:
 
 
 def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
-    """The first jobs that wait, but for the callbacks that were handed in because of this: they are to run."""
+    """The first jobs that wait, but for the callbacks that were handed in because of this: they are
+    to run.
+    """
     for state in (State.PENDING, State.DELAYED):
         found = driver.peek(queue, state, PAGE + len(callbacks))
         if page := [job for job in found if job.id and job.id not in callbacks]:
@@ -66,7 +76,8 @@ def install(app: Any) -> None:
 
 
 def _clear(driver: Driver, queue: str) -> int | None:
-    # Who clears by kombu doesn't say for which app: of several on one broker it is Celery's current one.
+    # Who clears by kombu doesn't say for which app: of several on one broker it is Celery's current
+    # one.
     current = current_app._get_current_object()  # noqa: SLF001  Celery's own way
     apps = sorted(_apps, key=lambda app: app is not current)
     found = next((app for app in apps if driver in _drivers_of(app)), None)

@@ -18,7 +18,9 @@ LONGEST_NAME = 255
 
 
 def check(app: Any, kind: str, name: str) -> None:
-    """Raise OptionError for what can't be paused; a task that there isn't among them: its pause would stop nothing."""
+    """Raise OptionError for what can't be paused; a task that there isn't among them: its pause
+    would stop nothing.
+    """
     if kind not in KINDS:
         raise OptionError(f"expected one of {', '.join(KINDS)}, got {kind[:60]!r}")
     longest = None if kind == suspensions.TAG else LONGEST_NAME

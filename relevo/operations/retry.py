@@ -1,8 +1,9 @@
-"""Put failed jobs back: claimed in the store, put into their broker all together, marked as retried.
+"""Put failed jobs back: claimed in the store, put into their broker all together, marked as
+retried.
 
-Each goes to the queue and connection it came from, with its own id and a fresh count of attempts, and knows which
-failed job it is a retry of. Two who retry the same job at once send it once. One whose unique key another job has by
-now is not sent, and stays as it is.
+Each goes to the queue and connection it came from, with its own id and a fresh count of attempts,
+and knows which failed job it is a retry of. Two who retry the same job at once send it once. One
+whose unique key another job has by now is not sent, and stays as it is.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from relevo.store.store import Store
 
 
 def retry_failed(app: Any, store: Store, which: Filter) -> int:
-    """Put back every failed job that fits and was not retried yet. Returns how many this call has sent."""
-    which = replace(which, newest=retry_claims.newest(store))  # one that fails again meanwhile isn't retried again
+    """Put back every failed job that fits and was not retried yet. Returns how many this call has
+    sent.
+    """
+    which = replace(
+        which, newest=retry_claims.newest(store)
+    )  # one that fails again meanwhile isn't retried again
     total, after = 0, 0
     while True:
         name, jobs = retry_claims.claim(store, which, after=after)
@@ -42,18 +47,25 @@ def retry_failed(app: Any, store: Store, which: Filter) -> int:
 
 
 def put_jobs(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
-    """Put failed jobs into their brokers. Returns the numbers of those that are there now. Raises DriverError."""
+    """Put failed jobs into their brokers. Returns the numbers of those that are there now. Raises
+    DriverError.
+    """
     sent: list[int] = []
-    for name, same in groupby(sorted(jobs, key=lambda job: job.connection), key=lambda job: job.connection):
+    for name, same in groupby(
+        sorted(jobs, key=lambda job: job.connection), key=lambda job: job.connection
+    ):
         with app.connection_for_write(_url(app, name)) as connection:
             channel = connection.default_channel
             if hasattr(channel, "driver"):
                 these = list(same)
                 placed = channel.driver.put([_new_job(job) for job in these])
-                sent += [job.id for job, place in zip(these, placed, strict=True) if place.id == job.uuid]
+                sent += [
+                    job.id for job, place in zip(these, placed, strict=True) if place.id == job.uuid
+                ]
             else:
                 for job in same:
-                    channel._put(job.queue, message_codec.loads(failed_job.fresh(job)))  # noqa: SLF001  kombu's way to a queue
+                    # kombu's way to a queue
+                    channel._put(job.queue, message_codec.loads(failed_job.fresh(job)))  # noqa: SLF001
                     sent.append(job.id)
     return sent
 
@@ -63,9 +75,17 @@ def _new_job(job: FailedJob) -> NewJob:
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
         said = message_codec.new_job(job.queue, message_codec.loads(payload))
-        key = (said.unique_key if job.batch is None else None) or new.unique_key  # no member is left out as a duplicate
+        key = (
+            said.unique_key if job.batch is None else None
+        ) or new.unique_key  # no member is left out as a duplicate
         # It replaces nothing.
-        return replace(new, priority=said.priority, unique_key=key, unique_for=said.unique_for, fair_key=said.fair_key)
+        return replace(
+            new,
+            priority=said.priority,
+            unique_key=key,
+            unique_for=said.unique_for,
+            fair_key=said.fair_key,
+        )
     except Exception:  # noqa: BLE001  it can't be read, and goes back all the same
         return new
 
@@ -87,10 +107,13 @@ def arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     return list(args), dict(kwargs)
 
 
-def retry_with_arguments(app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def retry_with_arguments(
+    app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bool:
     """Put the failed job with this number back with these arguments.
 
-    False: somebody has put it back already, or another job has its unique key by now, and it stays as it is.
+    False: somebody has put it back already, or another job has its unique key by now, and it stays
+    as it is.
     """
     name, jobs = retry_claims.claim(store, Filter(ids=[number]))
     try:
@@ -101,17 +124,29 @@ def retry_with_arguments(app: Any, store: Store, number: int, args: Sequence[Any
     return bool(sent)
 
 
-def with_arguments(app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]) -> FailedJob:
-    """The failed job with these arguments, and what nobody sees as it was. Raises OptionError when it has none."""
+def with_arguments(
+    app: Any, job: FailedJob, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> FailedJob:
+    """The failed job with these arguments, and what nobody sees as it was. Raises OptionError when
+    it has none.
+    """
     *before, embed = _body(job.payload)
     args, kwargs = redaction.restored(app, job.task, (before[0], before[1]), (args, kwargs))
     message = message_codec.loads(job.payload)
     headers = dict(message.get("headers") or {})
     seen = redaction.arguments(app, job.task, args, kwargs)
-    headers |= {"argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR], "kwargsrepr": repr(seen[1])[:LONGEST_REPR]}
+    headers |= {
+        "argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR],
+        "kwargsrepr": repr(seen[1])[:LONGEST_REPR],
+    }
     if isinstance(headers.get(HEADER), dict):
-        headers[HEADER] = _recompute(app, job, headers[HEADER], (tuple(before[0]), before[1]), (tuple(args), kwargs))
-    message |= {"headers": headers, "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False)}
+        headers[HEADER] = _recompute(
+            app, job, headers[HEADER], (tuple(before[0]), before[1]), (tuple(args), kwargs)
+        )
+    message |= {
+        "headers": headers,
+        "body": json.dumps([list(args), dict(kwargs), embed], ensure_ascii=False),
+    }
     message["properties"] = {**message["properties"], "body_encoding": "utf-8"}
     message |= {"content-type": "application/json", "content-encoding": "utf-8"}
     return replace(job, payload=message_codec.dumps(message))
@@ -122,28 +157,48 @@ def _body(text: str) -> tuple[Any, Any, Any]:
         body = json.loads(message_codec.loads(text)["body"])
     except Exception as error:  # it may be anything
         raise OptionError(f"the arguments can't be read: {error}") from error
-    if not isinstance(body, list) or len(body) != _PARTS or not isinstance(body[0], list) or type(body[1]) is not dict:
-        raise OptionError("the message isn't one of Celery's second protocol, so its arguments can't be changed")
+    if (
+        not isinstance(body, list)
+        or len(body) != _PARTS
+        or not isinstance(body[0], list)
+        or type(body[1]) is not dict
+    ):
+        raise OptionError(
+            "the message isn't one of Celery's second protocol, so its arguments can't be changed"
+        )
     return body[0], body[1], body[2]
 
 
-def _recompute(app: Any, job: FailedJob, said: Mapping[str, Any], before: Arguments, now: Arguments) -> dict[str, Any]:
+def _recompute(
+    app: Any, job: FailedJob, said: Mapping[str, Any], before: Arguments, now: Arguments
+) -> dict[str, Any]:
     """What a message says of the arguments it had, said of those it has now."""
     task = app.tasks.get(job.task)
     if task is None or getattr(task, "options", None) is None:
         return dict(said)
     by, turns = task.options.unique_by, task.options.fair_by
-    anew = {**said, "tags": _recompute_one(list(said.get("tags") or ()), lambda *a: list(payload.tags(task, *a)), before, now)}
+    anew = {
+        **said,
+        "tags": _recompute_one(
+            list(said.get("tags") or ()), lambda *a: list(payload.tags(task, *a)), before, now
+        ),
+    }
     if by not in (None, False) and isinstance(said.get("unique"), dict):
-        key = _recompute_one(said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now)
+        key = _recompute_one(
+            said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now
+        )
         anew["unique"] = {**said["unique"], "key": key}
     if turns is not None and "fair" in said:
-        anew["fair"] = _recompute_one(said["fair"], lambda *a: unique.fair_key(task, turns, *a), before, now)
+        anew["fair"] = _recompute_one(
+            said["fair"], lambda *a: unique.fair_key(task, turns, *a), before, now
+        )
     return anew
 
 
 def _recompute_one(was: Any, make: Callable[..., Any], before: Arguments, now: Arguments) -> Any:
-    """What is made of arguments, made anew; what wasn't made of them, or can't be seen to be, stays."""
+    """What is made of arguments, made anew; what wasn't made of them, or can't be seen to be,
+    stays.
+    """
     try:
         mine = make(*before) == was
     except OptionError:

@@ -1,7 +1,7 @@
 """The end of a job as the recorder writes it, made from a request of the worker's main process.
 
-Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10 us a job here,
-and 40 us to write it.
+Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10
+us a job here, and 40 us to write it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from relevo.store import batch_counts
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 
-#: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics either).
+#: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics
+#: either).
 ALL, FAILED, NONE = "all", "failed", "none"
 
 
@@ -40,10 +41,16 @@ def completed(request: Any, ran: float | None) -> Ending | None:
 
 
 def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
-    """The end of a job whose run has returned: that it is done, or that it was cancelled before it ran."""
+    """The end of a job whose run has returned: that it is done, or that it was cancelled before it
+    ran.
+    """
     reason = outcome.cancelled(result)
     # For its batches a skipped job is done: what is chained to it runs.
-    return completed(request, ran) if reason is None else cancelled(request, reason, batch_counts.COMPLETED)
+    return (
+        completed(request, ran)
+        if reason is None
+        else cancelled(request, reason, batch_counts.COMPLETED)
+    )
 
 
 def failed(request: Any, error: BaseException, traceback: str) -> Ending:
@@ -51,7 +58,13 @@ def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     failure = failed_job.of_request(request, error, traceback)
     if kept(request.app) == NONE:
         return _of_batches(Ending(failure=failure, listed=False), request, batch_counts.FAILED)
-    job = _job(request, Ended.FAILED, _since_start(request), f"{failure.exception}: {failure.message}", failure.tags)
+    job = _job(
+        request,
+        Ended.FAILED,
+        _since_start(request),
+        f"{failure.exception}: {failure.message}",
+        failure.tags,
+    )
     return _of_batches(Ending(job, failure), request, batch_counts.FAILED)
 
 
@@ -69,12 +82,21 @@ def deleted(request: Any) -> Ending | None:
 
 
 def ignored(request: Any) -> Ending | None:
-    """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it never come."""
-    return _counted(request, batch_counts.CANCELLED if membership.embed_of(request).get("chain") else batch_counts.COMPLETED)
+    """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it
+    never come.
+    """
+    return _counted(
+        request,
+        batch_counts.CANCELLED
+        if membership.embed_of(request).get("chain")
+        else batch_counts.COMPLETED,
+    )
 
 
 def replaced(request: Any) -> Ending | None:
-    """The end of a job in whose place another goes on under its id: that one is the member of its batches."""
+    """The end of a job in whose place another goes on under its id: that one is the member of its
+    batches.
+    """
     run = membership.run_end(request.request_dict, request.id, batch_counts.COMPLETED)
     return None if run is None else Ending(listed=False, run=run)
 
@@ -87,22 +109,40 @@ def _counted(request: Any, state: str) -> Ending | None:
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     headers = request.request_dict
-    ending = replace(ending, run=membership.run_end(headers, request.id, ending.job.state if ending.job else state))
-    alone = membership.HEADER not in headers and membership.SENT not in headers and not headers.get("group")
+    ending = replace(
+        ending,
+        run=membership.run_end(headers, request.id, ending.job.state if ending.job else state),
+    )
+    alone = (
+        membership.HEADER not in headers
+        and membership.SENT not in headers
+        and not headers.get("group")
+    )
     if alone and state == batch_counts.COMPLETED:
         return ending
-    return replace(ending, members=membership.ends_of(request, state), sent=membership.sent_uuid(request))
+    return replace(
+        ending, members=membership.ends_of(request, state), sent=membership.sent_uuid(request)
+    )
 
 
-def _job(request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]) -> EndedJob:
+def _job(
+    request: Any, state: Ended, ran: float | None, message: str, tags: tuple[str, ...]
+) -> EndedJob:
     sent = request.request_dict
     return EndedJob(
-        str(request.id), request.type, failed_job.connection_of(request.app),
-        str(request.delivery_info.get("routing_key") or ""), state, int(sent.get("retries") or 0) + 1, clock.now(),
-        _waited(request, sent["properties"]), ran, tags,
+        str(request.id),
+        request.type,
+        failed_job.connection_of(request.app),
+        str(request.delivery_info.get("routing_key") or ""),
+        state,
+        int(sent.get("retries") or 0) + 1,
+        clock.now(),
+        _waited(request, sent["properties"]),
+        ran,
+        tags,
         failed_job.said_of(request.app, request.type, sent),
         message,
-    )  # fmt: skip
+    )
 
 
 def _waited(request: Any, properties: dict[str, Any]) -> float | None:

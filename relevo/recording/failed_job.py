@@ -1,4 +1,6 @@
-"""A job that has failed for good, for the failed store: made from a request, or from a message nobody can run."""
+"""A job that has failed for good, for the failed store: made from a request, or from a message
+nobody can run.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def connection_of(app: Any) -> str:
 
 
 def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
-    """The failed job of a request (of the worker's main process) whose last attempt ended in `error`."""
+    """The failed job of a request (of the worker's main process) whose last attempt ended in
+    `error`.
+    """
     context = request._context  # noqa: SLF001  Celery's own, for just this
     baton = payload.received(context)
     attempt = int(context.retries) + 1
@@ -47,7 +51,9 @@ def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
         tags=_tags(request.task, context, baton),
         attempts=attempt,
         errors=tuple(dict(each) for each in baton.errors),
-        batch=next(iter(membership.batch_ids(request.request_dict, membership.embed_of(request))), None),
+        batch=next(
+            iter(membership.batch_ids(request.request_dict, membership.embed_of(request))), None
+        ),
         origin=baton.origin,
         arguments=said_of(request.app, request.task.name, request.request_dict),
     )
@@ -67,13 +73,26 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         error = UnknownTaskError(f"no task named {name!r}{did_you_mean(name, app.tasks)}")
     baton = _baton(headers)
     return FailedJob(
-        uuid=job.id, task=name, connection=connection_of(app), queue=job.queue, payload=job.payload,
-        exception=error_report.named(error), message=error_report.worded(error), failed_at=clock.now(),
-        tags=tuple(map(str, baton.tags or ())), attempts=job.attempts, origin=baton.origin,
-        batch=next(iter(membership.batch_ids(headers, message_codec.body_of(job.payload)[2])), None),
-        errors=(*(dict(each) for each in baton.errors), error_report.described(job.attempts, error)),
+        uuid=job.id,
+        task=name,
+        connection=connection_of(app),
+        queue=job.queue,
+        payload=job.payload,
+        exception=error_report.named(error),
+        message=error_report.worded(error),
+        failed_at=clock.now(),
+        tags=tuple(map(str, baton.tags or ())),
+        attempts=job.attempts,
+        origin=baton.origin,
+        batch=next(
+            iter(membership.batch_ids(headers, message_codec.body_of(job.payload)[2])), None
+        ),
+        errors=(
+            *(dict(each) for each in baton.errors),
+            error_report.described(job.attempts, error),
+        ),
         arguments=said_of(app, name, headers),
-    )  # fmt: skip
+    )
 
 
 def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]], bool]:
@@ -85,12 +104,27 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             return False
         failure = of_message(app, job, reason)
         headers = message_codec.headers_of(job.payload)
-        ends = membership.ends_of_message(headers, message_codec.body_of(job.payload), job.id, batch_counts.FAILED)
+        ends = membership.ends_of_message(
+            headers, message_codec.body_of(job.payload), job.id, batch_counts.FAILED
+        )
         sent = job.id if headers.get(membership.SENT) else None
         run = membership.run_end(headers, job.id, batch_counts.FAILED)
-        recording.add(Ending(failure=failure, listed=False, members=ends, sent=sent, run=run), done, job.lease.token)
-        events.tell(JobEvent(Event.FAILED, job.id, failure.task, job.queue, job.attempts,
-                             error=f"{failure.exception}: {failure.message}", rescues=job.rescues))  # fmt: skip
+        recording.add(
+            Ending(failure=failure, listed=False, members=ends, sent=sent, run=run),
+            done,
+            job.lease.token,
+        )
+        events.tell(
+            JobEvent(
+                Event.FAILED,
+                job.id,
+                failure.task,
+                job.queue,
+                job.attempts,
+                error=f"{failure.exception}: {failure.message}",
+                rescues=job.rescues,
+            )
+        )
         return True
 
     return keep
@@ -116,10 +150,20 @@ def _baton(headers: Mapping[str, Any]) -> Baton:
 
 
 def fresh(job: FailedJob) -> str:
-    """The payload of a failed job as it is put back: with a fresh count, and with where it came from."""
+    """The payload of a failed job as it is put back: with a fresh count, and with where it came
+    from.
+    """
     try:
         sent = _baton(message_codec.headers_of(job.payload))
-        baton = Baton(override=sent.override, tags=sent.tags, origin=job.id, unique=sent.unique, fair=sent.fair)
-        return message_codec.again(job.payload, {"retries": 0, "expires": None, HEADER: baton.header()})
+        baton = Baton(
+            override=sent.override,
+            tags=sent.tags,
+            origin=job.id,
+            unique=sent.unique,
+            fair=sent.fair,
+        )
+        return message_codec.again(
+            job.payload, {"retries": 0, "expires": None, HEADER: baton.header()}
+        )
     except Exception:  # noqa: BLE001  what can't be read goes back as it is
         return job.payload

@@ -1,11 +1,13 @@
-"""The recorder: a thread of the worker's main process that writes what became of jobs, in groups, and then acks them.
+"""The recorder: a thread of the worker's main process that writes what became of jobs, in groups,
+and then acks them.
 
     a job has ended -> add(record, done) -> waits up to EVERY seconds, or for GROUP others
                                          -> one transaction in the store -> done(): the ack goes to the ledger
 
-So no job is acked before its record is committed. While the store is away the records wait, with the jobs' leases,
-which are renewed; a process that ends meanwhile gives its jobs back, and they run again. A record that the store takes
-from nobody is not in the way of the others: a group that is refused is written one by one.
+So no job is acked before its record is committed. While the store is away the records wait, with
+the jobs' leases, which are renewed; a process that ends meanwhile gives its jobs back, and they run
+again. A record that the store takes from nobody is not in the way of the others: a group that is
+refused is written one by one.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record, and what is to be called with which item when it is committed: once for all that have it in common."""
+    """A record, and what is to be called with which item when it is committed: once for all that
+    have it in common.
+    """
 
     record: Any
     done: Done
@@ -50,7 +54,9 @@ class Entry:
 class Recorder:
     """Writes with `write`, which takes records and commits them all or raises. Any thread may add."""
 
-    def __init__(self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None
+    ) -> None:
         self.write, self._tidy = write, tidy
         self._tidied = time.monotonic()
         self.pid = os.getpid()
@@ -61,7 +67,9 @@ class Recorder:
         self._thread.start()
 
     def add(self, record: Any, done: Done, item: Any = None) -> None:
-        """Write this with the next group, then call `done` with its items of the group, in the recorder's thread."""
+        """Write this with the next group, then call `done` with its items of the group, in the
+        recorder's thread.
+        """
         with self._changed:
             self._waiting.append(Entry(record, done, item))
             if len(self._waiting) in (1, GROUP):
@@ -78,7 +86,10 @@ class Recorder:
             self._changed.notify()
         self._thread.join(PATIENCE)
         if self._waiting:
-            logger.warning("%d jobs have ended without a record: they are given back and run again", len(self._waiting))
+            logger.warning(
+                "%d jobs have ended without a record: they are given back and run again",
+                len(self._waiting),
+            )
 
     def _run(self) -> None:
         while self._wait():
@@ -130,7 +141,9 @@ class Recorder:
             except DriverUnavailableError:
                 return False
             except Exception:
-                logger.exception("a record can't be written, its job stays reserved: %r", entry.record)
+                logger.exception(
+                    "a record can't be written, its job stays reserved: %r", entry.record
+                )
                 self._forget(1)
             else:
                 self._written([entry])
@@ -160,7 +173,9 @@ def current() -> Recorder | None:
     return _current if _current is not None and _current.pid == os.getpid() else None
 
 
-def start(write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None) -> Recorder:
+def start(
+    write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None
+) -> Recorder:
     """Record what ends in this process from now on."""
     global _current  # noqa: PLW0603  one a process
     stop()

@@ -1,4 +1,5 @@
-"""What runs by the clock: entries of `beat_schedule`, each dispatched once a tick, by any number of beats.
+"""What runs by the clock: entries of `beat_schedule`, each dispatched once a tick, by any number of
+beats.
 
     ticks.py     when a schedule is due: instants that follow from the schedule alone, so all beats agree    (pure)
     catchup.py   which of the ticks that have passed are run                                                 (pure)

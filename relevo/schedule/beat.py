@@ -1,8 +1,9 @@
 """The scheduler that `celery beat` runs: any number of them, side by side, and nobody leads.
 
-Each knows the entries of its own code, keeps for each the instant it is next due, and takes its turn then (turn.py);
-whoever comes second finds the tick run. One that dies is missed by nobody. What could not be done (the store away, a
-job that can't be made) is tried again, and holds up no other entry.
+Each knows the entries of its own code, keeps for each the instant it is next due, and takes its
+turn then (turn.py); whoever comes second finds the tick run. One that dies is missed by nobody.
+What could not be done (the store away, a job that can't be made) is tried again, and holds up no
+other entry.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from relevo.worker import bootstep
 
 logger = logging.getLogger(__name__)
 
-# Seconds until it is tried again: what another beat is at; to reach the store; what went wrong, first and at most.
+# Seconds until it is tried again: what another beat is at; to reach the store; what went wrong,
+# first and at most.
 BUSY, AWAY, AGAIN, LONGEST = 0.5, 2.0, 5.0, 60.0
 
 
@@ -60,14 +62,21 @@ class Scheduler(celery.beat.Scheduler):
             raise
 
     def _warn_of_strangers(self) -> None:
-        """A task that isn't here may be another project's, whose workers know it; an option may be for them, too."""
+        """A task that isn't here may be another project's, whose workers know it; an option may be
+        for them, too.
+        """
         for name, entry in self.schedule.items():
             if entry.task not in self.app.tasks:
                 near = did_you_mean(entry.task, self.app.tasks)
                 logger.warning("entry %r: no task named %r here%s", name, entry.task, near)
             for option in entry.options.keys() - entries.OPTIONS:
                 if near := did_you_mean(str(option), entries.OPTIONS):
-                    logger.warning("entry %r: no option named %r%s It travels with the message.", name, option, near)
+                    logger.warning(
+                        "entry %r: no option named %r%s It travels with the message.",
+                        name,
+                        option,
+                        near,
+                    )
 
     def tick(self, *_args: Any, **_options: Any) -> float:
         """Take the turns that are due. Returns the seconds until there is something to do again."""
@@ -91,7 +100,9 @@ class Scheduler(celery.beat.Scheduler):
     def _join(self, now: float) -> None:
         """Begin, or begin anew after the clock was set back: what is next due would never come."""
         states = schedules.join(
-            self.way.store, {name: descriptions.written(entry.schedule) for name, entry in self.schedule.items()}, now
+            self.way.store,
+            {name: descriptions.written(entry.schedule) for name, entry in self.schedule.items()},
+            now,
         )
         for name, entry in self.schedule.items():
             self._plan(entry, states[name], now)
@@ -109,20 +120,28 @@ class Scheduler(celery.beat.Scheduler):
             self._next[entry.name] = now + AWAY
             return
         except Exception:
-            wait = self._wrong[entry.name] = min(2 * self._wrong.get(entry.name, AGAIN / 2), LONGEST)
-            logger.exception("entry %r could not be dispatched, it is tried again in %g s", entry.name, wait)
+            wait = self._wrong[entry.name] = min(
+                2 * self._wrong.get(entry.name, AGAIN / 2), LONGEST
+            )
+            logger.exception(
+                "entry %r could not be dispatched, it is tried again in %g s", entry.name, wait
+            )
             self._next[entry.name] = now + wait
             self._behind = True  # it may have been committed, and not sent
             return
         self._wrong.pop(entry.name, None)
         for run in made:
             done = "dispatched" if run.state is None else "another job has the unique key of"
-            logger.info("entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id)
+            logger.info(
+                "entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id
+            )
         if made and self.way.sharing(claim.connection_of(entry)) is None:
             self._behind = True
 
     def _plan(self, entry: entries.Entry, state: State, now: float) -> None:
-        """When the entry is next due, as far as this beat knows: others can only have made it later."""
+        """When the entry is next due, as far as this beat knows: others can only have made it
+        later.
+        """
         at = entry.ticks.after(state.begin(now))
         self._next[entry.name] = math.inf if at is None else at
 
@@ -132,7 +151,8 @@ class Scheduler(celery.beat.Scheduler):
             if outbox.connections(self.way.store):
                 self.way.forward_all()
             self._behind = False
-        except Exception as error:  # noqa: BLE001  brokers that aren't ours have errors of their own
+        # brokers that aren't ours have errors of their own
+        except Exception as error:  # noqa: BLE001
             logger.warning("jobs wait in the outbox: %s", error)
 
     def sync(self) -> None:

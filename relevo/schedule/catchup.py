@@ -1,4 +1,5 @@
-"""What becomes of the ticks that have passed: those no beat was there for, or could reach the store at. Pure.
+"""What becomes of the ticks that have passed: those no beat was there for, or could reach the store
+at. Pure.
 
     one     the latest is run, however many were missed                                           (the default)
     none    the latest is run unless it is late; a beat that takes over within a minute isn't
@@ -21,7 +22,8 @@ from relevo.schedule.ticks import Ticks
 LATE = 60.0
 #: Under `all`, so many are run unless the entry says otherwise, and no more than this.
 LIMIT, MOST = 100, 10_000
-#: So many in one turn, which is one transaction: 10,000 held up all who write to a SQLite file for half a minute.
+#: So many in one turn, which is one transaction: 10,000 held up all who write to a SQLite file for
+#: half a minute.
 PORTION = 100
 
 
@@ -42,7 +44,9 @@ class CatchUp:
     window: float | None = None
 
     def due(self, ticks: Ticks, since: float, now: float) -> tuple[list[float], float | None]:
-        """The ticks to run, oldest first, and the latest that has had its turn with these, as have all before it."""
+        """The ticks to run, oldest first, and the latest that has had its turn with these, as have
+        all before it.
+        """
         passed = ticks.until(since, now, self.limit if self.rule is Rule.ALL else 1)
         window = LATE if self.rule is Rule.NONE else self.window
         run = passed if window is None else [tick for tick in passed if tick >= now - window]
@@ -55,11 +59,17 @@ def read(rule: Any, limit: Any, window: Any) -> CatchUp:
     """The rule of an entry as it was written. Raises OptionError."""
     known = [each.value for each in Rule]
     if rule not in known:
-        raise OptionError(f"expected catch_up to be {', '.join(known)}, got {rule!r}{did_you_mean(str(rule), known)}")
+        raise OptionError(
+            f"expected catch_up to be {', '.join(known)}, got {rule!r}{did_you_mean(str(rule), known)}"
+        )
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST:
-        raise OptionError(f"expected catch_up_limit to be a whole number from 1 to {MOST}, got {limit!r}")
+        raise OptionError(
+            f"expected catch_up_limit to be a whole number from 1 to {MOST}, got {limit!r}"
+        )
     if isinstance(window, timedelta):
         window = window.total_seconds()
-    if window is not None and (not isinstance(window, (int, float)) or isinstance(window, bool) or not window > 0):
+    if window is not None and (
+        not isinstance(window, (int, float)) or isinstance(window, bool) or not window > 0
+    ):
         raise OptionError(f"expected catch_up_window to be seconds or a timedelta, got {window!r}")
     return CatchUp(Rule(rule), limit, None if window is None else float(window))

@@ -1,10 +1,12 @@
-"""An entry's turn: the ticks that are due are claimed and their jobs handed in, in one transaction of the store.
+"""An entry's turn: the ticks that are due are claimed and their jobs handed in, in one transaction
+of the store.
 
-    lock the entry's row -> which ticks are due -> for each: a row of the run, the job -> advance -> commit
+    lock the entry's row -> which ticks are due -> for each: a row of the run, the job -> advance ->
+    commit
 
-The job is a row of the broker's table where that lies in the store's database, and of the outbox elsewhere. So a crash
-before the commit has changed nothing, and after it the job is there: a tick is neither lost nor run twice, however many
-beats take their turn at the same time.
+The job is a row of the broker's table where that lies in the store's database, and of the outbox
+elsewhere. So a crash before the commit has changed nothing, and after it the job is there: a tick
+is neither lost nor run twice, however many beats take their turn at the same time.
 """
 
 from __future__ import annotations
@@ -38,14 +40,17 @@ _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 
 
 def clock_of(store: Store) -> Callable[[], float]:
-    """The clock that all beats go by: the store's server, so that machines whose clocks differ agree."""
+    """The clock that all beats go by: the store's server, so that machines whose clocks differ
+    agree.
+    """
     if store.dialect == "sqlite":
         return lambda: clock.now()  # noqa: PLW0108  looked up anew: a test sets it
     return ServerClock(lambda: store.read(DIALECTS[store.dialect].server_time))
 
 
 def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Run]]:
-    """Dispatch what is due of an entry. Returns how far it is (None: another is at it just now), and the runs.
+    """Dispatch what is due of an entry. Returns how far it is (None: another is at it just now),
+    and the runs.
 
     Raises DriverError, and whatever is wrong with the entry.
     """
@@ -77,7 +82,9 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
 
 
 def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
-    """Run an entry now, also a paused one, beside its ticks. Returns the run. Raises DriverError, OptionError."""
+    """Run an entry now, also a paused one, beside its ticks. Returns the run. Raises DriverError,
+    OptionError.
+    """
     now, job_id = clock_of(way.store)(), str(uuid.uuid4())
     run = Run(entry.name, job_id, now, now, job_id, by)
     arguments = entry.arguments()
@@ -95,13 +102,19 @@ def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
 
 
 def _settled(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
-    """The runs, of which those have ended that have no job of their own: another had its unique key."""
-    left = [run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None]
+    """The runs, of which those have ended that have no job of their own: another had its unique
+    key.
+    """
+    left = [
+        run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None
+    ]
     ends = [RunEnd(id_, batch_counts.CANCELLED, clock.now()) for id_ in left]
     if ends:
         with suppress(DriverError):  # the store is away: they are shown without an end
             store.write(lambda connection: schedules.ended(connection, ends))
-    return [replace(run, state=batch_counts.CANCELLED) if run.job_id in left else run for run in made]
+    return [
+        replace(run, state=batch_counts.CANCELLED) if run.job_id in left else run for run in made
+    ]
 
 
 def connection_of(entry: Entry) -> str:
@@ -110,14 +123,21 @@ def connection_of(entry: Entry) -> str:
 
 
 def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]) -> Sending:
-    """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with it."""
+    """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with
+    it.
+    """
     app, args, kwargs = entry.app, *arguments
     if app.conf.task_always_eager:
-        raise OptionError("the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION")
+        raise OptionError(
+            "the connection 'sync' runs jobs at once and keeps no queue; set QUEUE_CONNECTION"
+        )
     options = {name: value for name, value in entry.options.items() if name != "connection"}
     options["headers"] = {
-        **(options.get("headers") or {}), "celery_beat_task": True, SCHEDULED: entry.name, DUE: run.due,
-    }  # fmt: skip
+        **(options.get("headers") or {}),
+        "celery_beat_task": True,
+        SCHEDULED: entry.name,
+        DUE: run.due,
+    }
     options["task_id"] = run.job_id
     task, name = app.tasks.get(entry.task), connection_of(entry)
     connection = connections.named(app, name, entry.task)
@@ -136,7 +156,10 @@ def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, An
 
 
 def _tick(entry: Entry, due: float, now: float) -> Run:
-    """A run of a tick. Its job's id follows from it: what is handed in twice, whatever has happened, is one job."""
+    """A run of a tick. Its job's id follows from it: what is handed in twice, whatever has
+    happened, is one job.
+    """
     tick = clock.utc(due).isoformat(timespec="milliseconds")
-    return Run(entry.name, tick, due, now, str(uuid.uuid5(_JOBS, f"{entry.app.main} {entry.name} {tick}")))
-
+    return Run(
+        entry.name, tick, due, now, str(uuid.uuid5(_JOBS, f"{entry.app.main} {entry.name} {tick}"))
+    )

@@ -23,7 +23,8 @@ def told(schedule: Any) -> str:
         said = get_description(cron(schedule), _STYLE)
     except Exception:  # noqa: BLE001  Celery takes fields that no other cron knows
         said = cron(schedule)
-    return said if len(schedule.hour) == 24 else f"{said} ({schedule.tz})"  # noqa: PLR2004  every hour
+    # every hour
+    return said if len(schedule.hour) == 24 else f"{said} ({schedule.tz})"  # noqa: PLR2004
 
 
 def written(schedule: Any) -> str:
@@ -41,7 +42,11 @@ def cron(schedule: Any) -> str:
 
 
 def _field(given: Any) -> str:
-    return str(given).replace(" ", "") if isinstance(given, (int, str)) else ",".join(map(str, sorted(given)))
+    return (
+        str(given).replace(" ", "")
+        if isinstance(given, (int, str))
+        else ",".join(map(str, sorted(given)))
+    )
 
 
 def _interval(seconds: float) -> str:

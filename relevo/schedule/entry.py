@@ -1,4 +1,6 @@
-"""The entries of an app's `beat_schedule`, with Celery's cleanup of results. A wrong one is an error that names it."""
+"""The entries of an app's `beat_schedule`, with Celery's cleanup of results. A wrong one is an
+error that names it.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,22 @@ from relevo.schedule.ticks import LAST, Ticks, ticks_of
 from relevo.task import Task
 
 #: What an entry may say. The last three are ours, the others Celery's.
-KEYS = ("task", "schedule", "args", "kwargs", "options", "relative", "catch_up", "catch_up_limit", "catch_up_window")
+KEYS = (
+    "task",
+    "schedule",
+    "args",
+    "kwargs",
+    "options",
+    "relative",
+    "catch_up",
+    "catch_up_limit",
+    "catch_up_window",
+)
 CLEANUP = "celery.backend_cleanup"
 #: What `options` are known: those of ours, and what Celery and kombu take as they send a job.
 OPTIONS = OVERRIDES.union(
-    {"queue"}, *(signature(each).parameters for each in (Celery.send_task, AMQP.as_task_v2, Producer.publish))
+    {"queue"},
+    *(signature(each).parameters for each in (Celery.send_task, AMQP.as_task_v2, Producer.publish)),
 )
 _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("countdown", (int, float), "a number of seconds"),
@@ -46,11 +59,19 @@ class Entry(ScheduleEntry):
     """Celery's entry, with a rule for the ticks that were missed."""
 
     def __init__(
-        self, *args: Any, catch_up: Any = "one", catch_up_limit: Any = catchup.LIMIT, catch_up_window: Any = None,
+        self,
+        *args: Any,
+        catch_up: Any = "one",
+        catch_up_limit: Any = catchup.LIMIT,
+        catch_up_window: Any = None,
         **given: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(*args, **given)
-        self.catch_up, self.catch_up_limit, self.catch_up_window = catch_up, catch_up_limit, catch_up_window
+        self.catch_up, self.catch_up_limit, self.catch_up_window = (
+            catch_up,
+            catch_up_limit,
+            catch_up_window,
+        )
 
     @cached_property
     def ticks(self) -> Ticks:
@@ -72,25 +93,41 @@ class Entry(ScheduleEntry):
     def queue(self) -> str:
         """Where its jobs go."""
         task = self.app.tasks.get(self.task)
-        options = {name: value for name, value in self.options.items() if name in {"queue", "routing_key", "exchange"}}
+        options = {
+            name: value
+            for name, value in self.options.items()
+            if name in {"queue", "routing_key", "exchange"}
+        }
         if "queue" not in options and getattr(task, "queue", None):
             options["queue"] = task.queue
-        routed = self.app.amqp.router.route(options, self.task, self.args, self.kwargs, task_type=task)
+        routed = self.app.amqp.router.route(
+            options, self.task, self.args, self.kwargs, task_type=task
+        )
         queue = routed.get("queue")
         return str(getattr(queue, "name", queue) or self.app.conf.task_default_queue)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What a job is called with. What is to be worked out at each run (Celery's BeatLazyFunc) is worked out."""
+        """What a job is called with. What is to be worked out at each run (Celery's BeatLazyFunc)
+        is worked out.
+        """
         args = [each() if isinstance(each, BeatLazyFunc) else each for each in self.args or ()]
-        return args, {name: each() if isinstance(each, BeatLazyFunc) else each for name, each in self.kwargs.items()}
+        return args, {
+            name: each() if isinstance(each, BeatLazyFunc) else each
+            for name, each in self.kwargs.items()
+        }
 
 
 def entries_of(app: Any) -> dict[str, Entry]:
     """The entries, by name. Raises OptionError for one that can't be."""
-    app.finalize()  # what listens for it (`on_after_finalize`) may add entries, and not every command has done it
+    # what listens for it (`on_after_finalize`) may add entries, and not every command has done it
+    app.finalize()
     given = dict(app.conf.beat_schedule or {})
     if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
-        given[CLEANUP] = {"task": CLEANUP, "schedule": crontab("0", "4", "*"), "options": {"expires": 12 * 3600}}
+        given[CLEANUP] = {
+            "task": CLEANUP,
+            "schedule": crontab("0", "4", "*"),
+            "options": {"expires": 12 * 3600},
+        }
     return {name: _entry(app, name, said) for name, said in given.items()}
 
 
@@ -120,26 +157,41 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
         _check_words(name, said)
         entry = Entry(**{**said, "name": name, "app": app})
         _check(entry)
-    except (RelevoError, TypeError, ValueError, ArithmeticError, AttributeError, KombuError) as error:
+    except (
+        RelevoError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        KombuError,
+    ) as error:
         raise OptionError(f"entry {name!r} of beat_schedule: {error}") from error
     return entry
 
 
 def _check_words(name: Any, said: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
-        raise OptionError(f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}")
+        raise OptionError(
+            f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}"
+        )
     validation.text("its name", name)
     if not isinstance(said, Mapping):
         raise OptionError(f"expected a dict with task and schedule, got {said!r}")
     for key in said:
         if key not in KEYS:
-            raise OptionError(f"expected the keys {', '.join(KEYS)}, got {key!r}{did_you_mean(str(key), KEYS)}")
+            raise OptionError(
+                f"expected the keys {', '.join(KEYS)}, got {key!r}{did_you_mean(str(key), KEYS)}"
+            )
     for key in ("task", "schedule"):
         if not said.get(key):
             raise OptionError(f"expected a {key}, got {said.get(key)!r}")
     schedule = said["schedule"]
-    if isinstance(schedule, bool) or not isinstance(schedule, (int, float, timedelta, BaseSchedule)):
-        raise OptionError(f"expected schedule to be seconds, a timedelta, crontab() or solar(), got {schedule!r}")
+    if isinstance(schedule, bool) or not isinstance(
+        schedule, (int, float, timedelta, BaseSchedule)
+    ):
+        raise OptionError(
+            f"expected schedule to be seconds, a timedelta, crontab() or solar(), got {schedule!r}"
+        )
 
 
 def _check(entry: Entry) -> None:
@@ -149,9 +201,13 @@ def _check(entry: Entry) -> None:
         raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
     _ = entry.rule
     if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):
-        raise OptionError(f"expected a task's name and a list of args, got {entry.task!r} and {entry.args!r}")
+        raise OptionError(
+            f"expected a task's name and a list of args, got {entry.task!r} and {entry.args!r}"
+        )
     if not isinstance(entry.kwargs, dict) or not isinstance(entry.options, dict):
-        raise OptionError(f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}")
+        raise OptionError(
+            f"expected dicts as kwargs and options, got {entry.kwargs!r} and {entry.options!r}"
+        )
     _check_options(entry.options)
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
@@ -160,10 +216,14 @@ def _check(entry: Entry) -> None:
         if named.driver == connections.SYNC:
             raise OptionError("expected a connection that keeps a queue, got 'sync'")
     elif "queue" in options:
-        builder.known_queue(entry.app, entry.task, getattr(options["queue"], "name", options["queue"]))
+        builder.known_queue(
+            entry.app, entry.task, getattr(options["queue"], "name", options["queue"])
+        )
     if isinstance(task, Task):
         builder.given(task, builder.overridden(task, options))
-    if not any(isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())):
+    if not any(
+        isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())
+    ):
         _check_arguments(entry, task)
 
 
@@ -179,12 +239,15 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _check_arguments(entry: Entry, task: Any) -> None:
-    """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn would fail."""
+    """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn
+    would fail.
+    """
     args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
     if isinstance(task, Task):
         builder.check_arguments(task, args, kwargs)
         serializer = serializer or task.serializer
-        if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001  as Celery sends them
+        # as Celery sends them
+        if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001
             args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
     if task is None or isinstance(task, Task):
         serialization.dumps((args, kwargs), serializer or entry.app.conf.task_serializer)

@@ -1,6 +1,8 @@
-"""The beat of an app that runs its jobs in place (`QUEUE_CONNECTION=sync`): Celery's own, as there is nothing to claim.
+"""The beat of an app that runs its jobs in place (`QUEUE_CONNECTION=sync`): Celery's own, as there
+is nothing to claim.
 
-It takes the same entries, and makes up for a missed tick by Celery's rules: what an entry says of that is left aside.
+It takes the same entries, and makes up for a missed tick by Celery's rules: what an entry says of
+that is left aside.
 """
 
 from __future__ import annotations

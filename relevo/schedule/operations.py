@@ -40,7 +40,12 @@ class View:
 def views(app: Any) -> list[View]:
     """The entries, by name. Raises OptionError for a wrong one, DriverError when the store is away."""
     store = delivery_of(app).store
-    found, states, last, now = entries.entries_of(app), schedules.read(store), schedules.last(store), _now(app)
+    found, states, last, now = (
+        entries.entries_of(app),
+        schedules.read(store),
+        schedules.last(store),
+        _now(app),
+    )
     told = {run.entry: run for run in living(app, [last[name] for name in found if name in last])}
     return [_view(found[name], states.get(name), told.get(name), now) for name in sorted(found)]
 
@@ -51,13 +56,17 @@ def view(app: Any, name: str) -> View:
     return next(each for each in views(app) if each.entry.name == name)
 
 
-def history(app: Any, name: str | None = None, *, before: int | None = None, limit: int = 50) -> list[Run]:
+def history(
+    app: Any, name: str | None = None, *, before: int | None = None, limit: int = 50
+) -> list[Run]:
     """Runs, newest first, of all entries or of one, also of one that is no more."""
     return living(app, schedules.page(delivery_of(app).store, name, before=before, limit=limit))
 
 
 def living(app: Any, runs: Sequence[Run]) -> list[Run]:
-    """Runs with the state in the broker of those whose job has not ended. (In a broker that isn't ours: unknown.)"""
+    """Runs with the state in the broker of those whose job has not ended. (In a broker that isn't
+    ours: unknown.)
+    """
     url = str(app.conf.broker_url)
     open_ = [run.job_id for run in runs if run.state is None]
     if not open_ or url.partition(":")[0].partition("+")[0] not in (*DATABASES, *REDIS):
@@ -83,7 +92,9 @@ def told(run: Run) -> str:
 
 
 def pause(app: Any, name: str, seconds: float | None) -> float | None:
-    """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises OptionError."""
+    """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises
+    OptionError.
+    """
     entry, now = entries.find(app, name), _now(app)
     until = None if seconds is None else now + seconds
     schedules.pause(delivery_of(app).store, name, descriptions.written(entry.schedule), now, until)

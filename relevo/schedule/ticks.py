@@ -1,9 +1,11 @@
-"""When a schedule is due. Pure: the ticks follow from the schedule alone, not from who asks or since when it runs.
+"""When a schedule is due. Pure: the ticks follow from the schedule alone, not from who asks or
+since when it runs.
 
     an interval    its whole multiples since 1970-01-01 UTC: every 300 s is at :00, :05, :10 …
     a crontab      in the app's timezone. When clocks go forward, a time that doesn't exist is that long after the gap
-                   (02:30 is 03:30, RFC 5545); when they go back, a time that comes twice is its first coming. A crontab
-                   of every hour goes by the hours that pass: none twice, none left out
+                   (02:30 is 03:30, RFC 5545); when they go back, a time that comes twice is its
+                   first coming. A crontab of every hour goes by the hours that pass: none twice,
+                   none left out
     any other      (solar, one's own) what it says itself, asked from the last tick on
 
 Instants are POSIX seconds.
@@ -75,7 +77,11 @@ class Interval:
     def until(self, since: float, now: float, most: int) -> list[float]:
         last = math.floor((now + SAME) / self.seconds)
         first = max(math.floor(since / self.seconds), last - most + 1)
-        return [tick for number in range(first, last + 1) if (tick := number * self.seconds) > since + SAME]
+        return [
+            tick
+            for number in range(first, last + 1)
+            if (tick := number * self.seconds) > since + SAME
+        ]
 
 
 class Crontab:
@@ -95,7 +101,9 @@ class Crontab:
         return None
 
     def until(self, since: float, now: float, most: int) -> list[float]:
-        found: set[float] = set()  # what falls into a gap at midnight may be a tick of the next day, too
+        found: set[float] = (
+            set()
+        )  # what falls into a gap at midnight may be a tick of the next day, too
         last = self._day(now) + 1
         for day in range(last, max(self._day(since) - 1, last - MOST_DAYS) - 1, -1):
             found.update(tick for tick in self._of_day(day) if since + SAME < tick <= now + SAME)
@@ -117,7 +125,9 @@ class Crontab:
 
 
 @lru_cache(maxsize=1024)
-def _instants(ordinal: int, hours: frozenset[int], minutes: frozenset[int], zone: tzinfo) -> tuple[float, ...]:
+def _instants(
+    ordinal: int, hours: frozenset[int], minutes: frozenset[int], zone: tzinfo
+) -> tuple[float, ...]:
     """The ticks of a local day, in their order."""
     day, found = date.fromordinal(ordinal), set()
     for hour in hours:
@@ -126,7 +136,9 @@ def _instants(ordinal: int, hours: frozenset[int], minutes: frozenset[int], zone
             if len(hours) < _EVERY_HOUR:
                 found.add(local.timestamp())
             else:
-                found.update(each.timestamp() for each in (local, local.replace(fold=1)) if _exists(each))
+                found.update(
+                    each.timestamp() for each in (local, local.replace(fold=1)) if _exists(each)
+                )
     return tuple(sorted(found))
 
 
@@ -138,8 +150,9 @@ def _exists(local: datetime) -> bool:
 class Asked:
     """A schedule that only knows how long it is until its next tick.
 
-    Asked at a tick it may tell the same one again, a hair later: instants are rounded to the millisecond here, and a
-    sunset is told up to 0.1 s differently from one asking to the next. So the next one is further away than that.
+    Asked at a tick it may tell the same one again, a hair later: instants are rounded to the
+    millisecond here, and a sunset is told up to 0.1 s differently from one asking to the next. So
+    the next one is further away than that.
     """
 
     def __init__(self, schedule: Any) -> None:

@@ -1,8 +1,8 @@
 """A beat in a worker: `celery worker -B`. It is a process of its own, beside those of the pool.
 
-A wrong entry ends the worker's start, as it ends that of `celery beat`: otherwise the worker would go on without its
-beat. And the beat ends with the worker's main process, however that ended: nobody would stop one that was left behind,
-and it would go on with the entries of an old deploy.
+A wrong entry ends the worker's start, as it ends that of `celery beat`: otherwise the worker would
+go on without its beat. And the beat ends with the worker's main process, however that ended: nobody
+would stop one that was left behind, and it would go on with the entries of an old deploy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ SCHEDULER = "relevo.schedule.beat:Scheduler"
 def install() -> None:
     """For every worker with `-B`."""
     signals.celeryd_init.connect(_check, dispatch_uid="relevo.schedule.worker_beat.check")
-    signals.beat_embedded_init.connect(_end_with_worker, dispatch_uid="relevo.schedule.worker_beat.end")
+    signals.beat_embedded_init.connect(
+        _end_with_worker, dispatch_uid="relevo.schedule.worker_beat.end"
+    )
 
 
 def _check(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
     app = instance.app
     if options.get("beat") and (options.get("scheduler") or app.conf.beat_scheduler) == SCHEDULER:
-        importlib.import_module("relevo.schedule.entry").checked(app)  # not sooner: few workers have a beat
+        importlib.import_module("relevo.schedule.entry").checked(
+            app
+        )  # not sooner: few workers have a beat
 
 
 def _end_with_worker(**_signal: Any) -> None:

@@ -1,7 +1,7 @@
 """The audit log: who did what on the dashboard, when, to which jobs, and what came of it.
 
-An action is recorded before it is done, without an outcome, and its row is completed afterwards: one that ended
-half-way is there, too.
+An action is recorded before it is done, without an outcome, and its row is completed afterwards:
+one that ended half-way is there, too.
 """
 
 from __future__ import annotations
@@ -35,10 +35,17 @@ class Entry:
 
 def record(store: Store, entry: Entry) -> int:
     """Write an action down. Returns the number of its row. Raises DriverError."""
-    row = {"at": clock.now(), "who": text.name(entry.who), "action": text.name(entry.action),
-           "target": text.storable(entry.target), "outcome": text.storable(entry.outcome)}  # fmt: skip
+    row = {
+        "at": clock.now(),
+        "who": text.name(entry.who),
+        "action": text.name(entry.action),
+        "target": text.storable(entry.target),
+        "outcome": text.storable(entry.outcome),
+    }
     written = insert(audit).values(**row)
-    return store.write(lambda connection: int((connection.execute(written).inserted_primary_key or (0,))[0]))
+    return store.write(
+        lambda connection: int((connection.execute(written).inserted_primary_key or (0,))[0])
+    )
 
 
 def settle(store: Store, number: int, outcome: str) -> None:
@@ -52,7 +59,9 @@ def prune(store: Store, before: float) -> None:
     store.write(lambda connection: connection.execute(delete(audit).where(audit.c.at < before)))
 
 
-def page(store: Store, words: str = "", *, before: int | None = None, limit: int = 50) -> list[Entry]:
+def page(
+    store: Store, words: str = "", *, before: int | None = None, limit: int = 50
+) -> list[Entry]:
     """Actions, newest first, whose person, action, target or outcome has these words in it."""
     place = None if before is None else (0.0, before)
     return look(store, words, before=place, limit=limit, seconds=float("inf"))[0]

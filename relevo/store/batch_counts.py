@@ -23,7 +23,9 @@ class Kind(StrEnum):
 
 
 class Callback(StrEnum):
-    """When a batch hands in a job: before its members, at a new percentage, and once each of the others."""
+    """When a batch hands in a job: before its members, at a new percentage, and once each of the
+    others.
+    """
 
     BEFORE = "before"
     PROGRESS = "progress"
@@ -39,10 +41,11 @@ _CHANGES = {(FAILED, COMPLETED), (CANCELLED, COMPLETED), (CANCELLED, FAILED)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """How many members a batch has and how they have ended; `streams`: who is still putting members in.
+    """How many members a batch has and how they have ended; `streams`: who is still putting members
+    in.
 
-    `told` is the percentage that was last told of. The instants are None until it has happened: it was cancelled, its
-    first member failed, all have completed, all have ended.
+    `told` is the percentage that was last told of. The instants are None until it has happened: it
+    was cancelled, its first member failed, all have completed, all have ended.
     """
 
     kind: Kind = Kind.BATCH
@@ -71,11 +74,19 @@ class Tally:
     @property
     def percent(self) -> int:
         """How many of a hundred members have ended: 100 only when all have."""
-        return min(self.processed * 100 // self.total, 100) if self.total else 100 if self.finished_at else 0
+        return (
+            min(self.processed * 100 // self.total, 100)
+            if self.total
+            else 100
+            if self.finished_at
+            else 0
+        )
 
 
 def is_a_change(before: str | None, after: str) -> bool:
-    """Whether a member that was `before` (None: nobody knew) counts anew when it is said to be `after`."""
+    """Whether a member that was `before` (None: nobody knew) counts anew when it is said to be
+    `after`.
+    """
     return before is None or (before, after) in _CHANGES
 
 
@@ -88,7 +99,9 @@ def moved(tally: Tally, before: str | None, after: str) -> Tally:
 
 
 def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
-    """What the counts mean: the tally with the instants of what has just happened, and the callbacks that are due."""
+    """What the counts mean: the tally with the instants of what has just happened, and the
+    callbacks that are due.
+    """
     if tally.kind is Kind.CHORD:
         return _settled_chord(tally, now)
     due: list[Callback] = []
@@ -111,15 +124,21 @@ def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
 
 
 def _settled_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
-    # One callback, when all have ended: it finds out what became of them. Once more when the last that had failed has
-    # completed after all.
+    # One callback, when all have ended: it finds out what became of them. Once more when the last
+    # that had failed has completed after all.
     failed_at = now if tally.failed and tally.failed_at is None else tally.failed_at
     tally = replace(tally, told=max(tally.told, tally.percent), failed_at=failed_at)
     complete = tally.completed >= tally.total
-    if tally.streams or tally.pending or (tally.completed_at if complete else tally.finished_at) is not None:
+    if (
+        tally.streams
+        or tally.pending
+        or (tally.completed_at if complete else tally.finished_at) is not None
+    ):
         return tally, []
     completed_at = now if complete else None
-    return replace(tally, completed_at=completed_at, finished_at=tally.finished_at or now), [Callback.FINALLY]
+    return replace(tally, completed_at=completed_at, finished_at=tally.finished_at or now), [
+        Callback.FINALLY
+    ]
 
 
 def _has_ended(tally: Tally) -> bool:

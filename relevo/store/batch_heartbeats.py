@@ -1,10 +1,12 @@
-"""Dispatches of batches that are under way: each says now and then that it lives, and one that fell silent is ended.
+"""Dispatches of batches that are under way: each says now and then that it lives, and one that fell
+silent is ended.
 
     lives    a thread beside the dispatch writes its receipt anew, every EVERY seconds
     sends    each page has its receipt, so the same dispatch, done again, goes on behind the last
     abandon  (a worker's housekeeping) what was silent for SILENT seconds: its process has died
 
-What was not sent counts as one more member, that has failed: so `catch` and `finally_` come, and `then` never does.
+What was not sent counts as one more member, that has failed: so `catch` and `finally_` come, and
+`then` never does.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def says(connection: Connection, id_: str) -> None:
 
 
 def sends(connection: Connection, row: BatchRow, upto: int) -> bool:
-    """The page of members up to this number is sent, in a transaction of the caller's. False: it was before."""
+    """The page of members up to this number is sent, in a transaction of the caller's. False: it
+    was before.
+    """
     return is_first(connection, f"{_pages_of(row)}{upto}")
 
 
@@ -58,13 +62,18 @@ def has_sent(connection: Connection, row: BatchRow, upto: int) -> bool:
 def sent(store: Store, row: BatchRow) -> int:
     """How many members the dispatch of this batch has sent so far, without those that were added."""
     pages, name = _pages_of(row), receipts.c.name
-    query = select(name).where(name >= f"{pages}0", name < f"{pages}:")  # which is what comes after 9
+    query = select(name).where(
+        name >= f"{pages}0", name < f"{pages}:"
+    )  # which is what comes after 9
     names = store.read(lambda connection: connection.execute(query).scalars().all())
-    return max((int(upto) for each in names if (upto := each.removeprefix(pages)).isdigit()), default=0)
+    return max(
+        (int(upto) for each in names if (upto := each.removeprefix(pages)).isdigit()), default=0
+    )
 
 
 def _pages_of(row: BatchRow) -> str:
-    return f"sent:{row.id}:{row.created_at:.0f}:"  # the id may be another batch's when this one has been pruned
+    # the id may be another batch's when this one has been pruned
+    return f"sent:{row.id}:{row.created_at:.0f}:"
 
 
 @contextmanager
@@ -77,7 +86,9 @@ def lives(store: Store, id_: str) -> Iterator[None]:
             try:
                 store.write(lambda connection: says(connection, id_))
             except DriverError as error:
-                logger.warning("that batch %s is being dispatched could not be said: %s", id_, error)
+                logger.warning(
+                    "that batch %s is being dispatched could not be said: %s", id_, error
+                )
 
     speaker = threading.Thread(target=say, name="relevo-dispatching", daemon=True)
     speaker.start()
@@ -91,14 +102,24 @@ def lives(store: Store, id_: str) -> Iterator[None]:
 def abandon(store: Store, deliver: Deliver) -> list[BatchRow]:
     """End the dispatches that fell silent. Returns their batches as they then are."""
     before = clock.now() - SILENT
-    heard = exists().where(receipts.c.name == literal(_NAME) + cast(batches.c.id, String), receipts.c.at >= before)
-    silent = select(batches.c.id).where(batches.c.finished_at.is_(None), batches.c.streams > 0,
-                                        batches.c.created_at < before, ~heard)  # fmt: skip
+    heard = exists().where(
+        receipts.c.name == literal(_NAME) + cast(batches.c.id, String), receipts.c.at >= before
+    )
+    silent = select(batches.c.id).where(
+        batches.c.finished_at.is_(None),
+        batches.c.streams > 0,
+        batches.c.created_at < before,
+        ~heard,
+    )
     found = []
     for id_ in store.read(lambda connection: connection.execute(silent).scalars().all()):
         row = store.write(lambda connection, id_=id_: _ended(connection, id_, deliver))  # type: ignore[misc]
         if row is not None:
-            logger.warning("batch %s: whoever dispatched it was silent for %.0f s, and it is ended", id_, SILENT)
+            logger.warning(
+                "batch %s: whoever dispatched it was silent for %.0f s, and it is ended",
+                id_,
+                SILENT,
+            )
             found.append(row)
     return found
 
@@ -108,9 +129,16 @@ def _ended(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | Non
         counts = row.tally
         if not counts.streams:
             return None  # somebody was faster
-        connection.execute(insert(members), {
-            "batch": id_, "member": MISSING, "state": batch_counts.FAILED, "uuid": f"{id_}.missing", "ended_at": clock.now(),
-        })  # fmt: skip
+        connection.execute(
+            insert(members),
+            {
+                "batch": id_,
+                "member": MISSING,
+                "state": batch_counts.FAILED,
+                "uuid": f"{id_}.missing",
+                "ended_at": clock.now(),
+            },
+        )
         return replace(counts, streams=0, total=counts.total + 1, failed=counts.failed + 1)
 
     return change(connection, id_, deliver, end)

@@ -5,7 +5,8 @@
     prepared (the recorder) ->  relevo_members: one row a member, the counts, and the callbacks due: all or none
     cancel                      members that have not started are dropped when their turn comes
 
-The row of the batch is locked first, so whoever counts, counts alone; `tally.py` says what the counts mean.
+The row of the batch is locked first, so whoever counts, counts alone; `tally.py` says what the
+counts mean.
 """
 
 from __future__ import annotations
@@ -29,15 +30,26 @@ from relevo.store.tables import batches, members
 # So many batches are listed or deleted in one step, and so many members are looked at.
 PAGE = 100
 
-_COUNTS = ("streams", "total", "completed", "failed", "cancelled", "told", "cancelled_at", "failed_at", "completed_at",
-           "finished_at")  # fmt: skip
+_COUNTS = (
+    "streams",
+    "total",
+    "completed",
+    "failed",
+    "cancelled",
+    "told",
+    "cancelled_at",
+    "failed_at",
+    "completed_at",
+    "finished_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class MemberEnd:
     """How a member of a batch has ended: `state` is one of tally's, `uuid` the job.
 
-    A chord's members are told apart by their jobs; `member` is where the job would like to stand among the results.
+    A chord's members are told apart by their jobs; `member` is where the job would like to stand
+    among the results.
     """
 
     batch: str
@@ -60,18 +72,31 @@ class BatchRow:
 
 
 def open_(connection: Connection, row: BatchRow) -> None:
-    """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its first stream."""
-    connection.execute(insert(batches), {
-        "id": row.id, "kind": row.tally.kind.value, "name": text.name(row.name), "connection": row.connection,
-        "queue": row.queue, "allow_failures": int(row.tally.allow_failures),
-        "callbacks": text.storable(json.dumps(row.callbacks)), "created_at": row.created_at, **_counts(row.tally),
-    })  # fmt: skip
+    """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its
+    first stream.
+    """
+    connection.execute(
+        insert(batches),
+        {
+            "id": row.id,
+            "kind": row.tally.kind.value,
+            "name": text.name(row.name),
+            "connection": row.connection,
+            "queue": row.queue,
+            "allow_failures": int(row.tally.allow_failures),
+            "callbacks": text.storable(json.dumps(row.callbacks)),
+            "created_at": row.created_at,
+            **_counts(row.tally),
+        },
+    )
 
 
 def change(
     connection: Connection, id_: str, deliver: Deliver, changed: Callable[[BatchRow], Tally | None]
 ) -> BatchRow | None:
-    """Change the counts of a batch, in a transaction of the caller's, and hand in what is due. None: there is none."""
+    """Change the counts of a batch, in a transaction of the caller's, and hand in what is due.
+    None: there is none.
+    """
     found = connection.execute(select(batches).where(batches.c.id == id_).with_for_update()).first()
     if found is None:
         return None
@@ -82,11 +107,23 @@ def change(
 
 def prepared(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
     """What counts members that have ended, in a transaction of the caller's."""
-    by_batch = {id_: list(each) for id_, each in groupby(sorted(ends, key=_batch_of), key=_batch_of)}
+    by_batch = {
+        id_: list(each) for id_, each in groupby(sorted(ends, key=_batch_of), key=_batch_of)
+    }
 
     def count(connection: Connection) -> None:
-        for id_, ended in by_batch.items():  # always in the same order: two who count the same ones don't deadlock
-            change(connection, id_, deliver, lambda row, ended=ended: _count(connection, row, ended))  # type: ignore[misc]
+        for (
+            id_,
+            ended,
+        ) in (
+            by_batch.items()
+        ):  # always in the same order: two who count the same ones don't deadlock
+            change(
+                connection,
+                id_,
+                deliver,
+                lambda row, ended=ended: _count(connection, row, ended),  # type: ignore[misc]
+            )
 
     return count
 
@@ -100,11 +137,18 @@ def find(store: Store, id_: str) -> BatchRow | None:
 
 def find_in(connection: Connection, id_: str) -> bool:
     """Whether there is a batch with this id, in a transaction of the caller's."""
-    return connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first() is not None
+    return (
+        connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first()
+        is not None
+    )
 
 
-def page(store: Store, *, before: tuple[float, str] | None = None, limit: int = PAGE) -> list[BatchRow]:
-    """Batches, newest first. The next page is the one `before` the `created_at` and the `id` of the last of this."""
+def page(
+    store: Store, *, before: tuple[float, str] | None = None, limit: int = PAGE
+) -> list[BatchRow]:
+    """Batches, newest first. The next page is the one `before` the `created_at` and the `id` of the
+    last of this.
+    """
     query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
     if before is not None:
         at, id_ = before
@@ -122,16 +166,24 @@ def batch_of(store: Store, uuid: str) -> str | None:
 def count_open(store: Store, most: int) -> int:
     """How many batches have not finished, counted up to `most`."""
     some = select(batches.c.id).where(batches.c.finished_at.is_(None)).limit(most).subquery()
-    return store.read(lambda connection: int(connection.execute(select(func.count()).select_from(some)).scalar_one()))
+    return store.read(
+        lambda connection: int(
+            connection.execute(select(func.count()).select_from(some)).scalar_one()
+        )
+    )
 
 
 def cancelled_of(store: Store, ids: Iterable[str]) -> set[str]:
     """Those of these batches that were cancelled."""
-    query = select(batches.c.id).where(batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None))
+    query = select(batches.c.id).where(
+        batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None)
+    )
     return set(store.read(lambda connection: connection.execute(query).scalars().all()))
 
 
-def ended_members(store: Store, id_: str, state: str | None = None, limit: int = PAGE) -> list[MemberEnd]:
+def ended_members(
+    store: Store, id_: str, state: str | None = None, limit: int = PAGE
+) -> list[MemberEnd]:
     """How members of a batch have ended, in their order."""
     query = select(members).where(members.c.batch == id_).order_by(members.c.member).limit(limit)
     if state is not None:
@@ -141,7 +193,8 @@ def ended_members(store: Store, id_: str, state: str | None = None, limit: int =
 
 
 def prune(store: Store, *, finished: float, unfinished: float | None = None) -> int:
-    """Delete batches that finished before an instant, and those that began before another and never finished.
+    """Delete batches that finished before an instant, and those that began before another and never
+    finished.
 
     Returns how many.
     """
@@ -179,34 +232,55 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
         if batch_counts.is_a_change(before, end.state):
             counts = batch_counts.moved(counts, before, end.state)
             known[end.member] = end.state
-            changes[end.member] = {"batch": row.id, "member": end.member, "state": end.state,
-                                   "uuid": text.name(end.uuid), "ended_at": now}  # fmt: skip
+            changes[end.member] = {
+                "batch": row.id,
+                "member": end.member,
+                "state": end.state,
+                "uuid": text.name(end.uuid),
+                "ended_at": now,
+            }
     for number in sorted(there & changes.keys()):
-        connection.execute(update(members).where(mine, members.c.member == number).values(changes[number]))
+        connection.execute(
+            update(members).where(mine, members.c.member == number).values(changes[number])
+        )
     if new := [change for number, change in sorted(changes.items()) if number not in there]:
         connection.execute(insert(members), new)
     return counts if changes else None
 
 
-def _numbered_by_job(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> list[MemberEnd]:
-    """Members of a chord under the numbers they have, or get now: the one they ask for, unless another job has it."""
+def _numbered_by_job(
+    connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]
+) -> list[MemberEnd]:
+    """Members of a chord under the numbers they have, or get now: the one they ask for, unless
+    another job has it.
+    """
     mine = members.c.batch == row.id
     uuids = sorted({text.name(end.uuid) for end in ended})
     query = select(members.c.uuid, members.c.member).where(mine, members.c.uuid.in_(uuids))
     numbers = {found.uuid: found.member for found in connection.execute(query)}
     asked = sorted({end.member for end in ended if text.name(end.uuid) not in numbers})
-    taken = set(connection.execute(select(members.c.member).where(mine, members.c.member.in_(asked))).scalars())
+    taken = set(
+        connection.execute(
+            select(members.c.member).where(mine, members.c.member.in_(asked))
+        ).scalars()
+    )
     for end in ended:
         if (uuid := text.name(end.uuid)) not in numbers:
             number = end.member if end.member not in taken else _behind(connection, row, taken)
             numbers[uuid] = number
             taken.add(number)
-    return [MemberEnd(end.batch, numbers[text.name(end.uuid)], end.state, end.uuid) for end in ended]
+    return [
+        MemberEnd(end.batch, numbers[text.name(end.uuid)], end.state, end.uuid) for end in ended
+    ]
 
 
 def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:
-    last = connection.execute(select(func.max(members.c.member)).where(members.c.batch == row.id)).scalar()
-    return max(row.tally.total, -1 if last is None else int(last) + 1, *(number + 1 for number in taken))
+    last = connection.execute(
+        select(func.max(members.c.member)).where(members.c.batch == row.id)
+    ).scalar()
+    return max(
+        row.tally.total, -1 if last is None else int(last) + 1, *(number + 1 for number in taken)
+    )
 
 
 def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
@@ -228,7 +302,11 @@ def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]
 def _numbered(sending: Sending, percent: int) -> Sending:
     """A callback that is handed in several times is another job each time; its id says which."""
     uuid = f"{sending.uuid}.{percent}"
-    said = {**sending.written(), "uuid": uuid, "payload": sending.payload.replace(sending.uuid, uuid)}
+    said = {
+        **sending.written(),
+        "uuid": uuid,
+        "payload": sending.payload.replace(sending.uuid, uuid),
+    }
     return Sending(**said)
 
 
@@ -238,10 +316,20 @@ def _counts(counts: Tally) -> dict[str, Any]:
 
 def row_of(found: Row[Any]) -> BatchRow:
     """The batch of a row of the table."""
-    counts = Tally(kind=Kind(found.kind), allow_failures=bool(found.allow_failures),
-                   **{name: getattr(found, name) for name in _COUNTS})  # fmt: skip
-    return BatchRow(id=found.id, name=found.name, connection=found.connection, queue=found.queue,
-                    callbacks=json.loads(found.callbacks), created_at=found.created_at, tally=counts)  # fmt: skip
+    counts = Tally(
+        kind=Kind(found.kind),
+        allow_failures=bool(found.allow_failures),
+        **{name: getattr(found, name) for name in _COUNTS},
+    )
+    return BatchRow(
+        id=found.id,
+        name=found.name,
+        connection=found.connection,
+        queue=found.queue,
+        callbacks=json.loads(found.callbacks),
+        created_at=found.created_at,
+        tally=counts,
+    )
 
 
 def _batch_of(end: MemberEnd) -> str:

@@ -1,7 +1,9 @@
-"""Metrics as counters: what the minutes add up to since this process first looked, which only ever grows.
+"""Metrics as counters: what the minutes add up to since this process first looked, which only ever
+grows.
 
-A minute is added for good when it is five minutes old: until then a worker that was slow to write may add to it. Old
-minutes are deleted some day; a sum over all there are would go back then, and a counter must not.
+A minute is added for good when it is five minutes old: until then a worker that was slow to write
+may add to it. Old minutes are deleted some day; a sum over all there are would go back then, and a
+counter must not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from relevo.store import metric_rollups
 from relevo.store.metrics import MINUTE, RAN, WAITED, Point
 from relevo.store.store import Store
 
-#: Minutes younger than so many seconds are read again each time, and clocks differ by less than LATE.
+#: Minutes younger than so many seconds are read again each time, and clocks differ by less than
+#: LATE.
 OPEN, LATE = 5 * MINUTE, 60 * MINUTE
 #: The place of a bucket where the sum of the seconds stands.
 SECONDS = -1
@@ -58,5 +61,6 @@ def flat(points: Iterable[Point]) -> Sums:
             for bucket, jobs in histogram.items():
                 sums[point.name, measure, bucket] += jobs
             if measure in point.seconds:
-                sums[point.name, measure, SECONDS] += point.seconds[measure]  # type: ignore[assignment]  # a sum of times
+                # a sum of times
+                sums[point.name, measure, SECONDS] += point.seconds[measure]  # type: ignore[assignment]
     return sums

@@ -1,11 +1,12 @@
-"""The failed store: jobs that won't run again unless somebody says so, with everything it takes to mend them.
+"""The failed store: jobs that won't run again unless somebody says so, with everything it takes to
+mend them.
 
     record -> relevo_failed -> list, find            a person looks
                             -> retry                 claimed, put back, marked: sent once, whoever else retries it
                             -> forget, flush, prune  gone
 
-A job is known by its row's number, not by its uuid: a retry has the same uuid, and a row of its own if it fails again,
-whose `origin` is the first one's number.
+A job is known by its row's number, not by its uuid: a retry has the same uuid, and a row of its own
+if it fails again, whose `origin` is the first one's number.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ NUMBERS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedJob:
-    """A job that has failed for good. `errors` has one entry an attempt: attempt, exception, message, traceback, at.
+    """A job that has failed for good. `errors` has one entry an attempt: attempt, exception,
+    message, traceback, at.
 
-    `arguments` is for people. `task` is None for a message that names none. `id` is 0 until it is recorded.
+    `arguments` is for people. `task` is None for a message that names none. `id` is 0 until it is
+    recorded.
     """
 
     uuid: str
@@ -56,9 +59,11 @@ class FailedJob:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with these numbers.
+    """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with
+    these numbers.
 
-    None: any. `newest`: none with a higher number. `also`: further conditions, as `relevo.store.search_syntax` makes them.
+    None: any. `newest`: none with a higher number. `also`: further conditions, as
+    `relevo.store.search_syntax` makes them.
     """
 
     queue: str | None = None
@@ -87,15 +92,22 @@ EVERY = Filter()
 
 
 def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
-    """Write failed jobs, in a transaction of the caller's. One that is there already is left as it is."""
+    """Write failed jobs, in a transaction of the caller's. One that is there already is left as it
+    is.
+    """
     prepared(jobs)(connection)
 
 
 def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
-    """`record` in two steps: what can be done before the transaction, whose lock others wait for, is done now."""
+    """`record` in two steps: what can be done before the transaction, whose lock others wait for,
+    is done now.
+    """
     rows = [_row(job) for job in jobs]
-    marks = [{"tag": text.name(tag), "uuid": text.name(job.uuid), "at": job.failed_at}
-             for job in jobs for tag in job.tags]  # fmt: skip
+    marks = [
+        {"tag": text.name(tag), "uuid": text.name(job.uuid), "at": job.failed_at}
+        for job in jobs
+        for tag in job.tags
+    ]
 
     def write(connection: Connection) -> None:
         if rows:
@@ -108,19 +120,27 @@ def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
 def find(store: Store, number: int) -> FailedJob | None:
     """The failed job with this number, retried or not."""
-    row = store.read(lambda connection: connection.execute(select(failed).where(failed.c.id == number)).first())
+    row = store.read(
+        lambda connection: connection.execute(select(failed).where(failed.c.id == number)).first()
+    )
     return job_of(row) if row is not None else None
 
 
 def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
     """The last failure of the job with this id."""
-    query = select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(1)
+    query = (
+        select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(1)
+    )
     row = store.read(lambda connection: connection.execute(query).first())
     return job_of(row) if row is not None else None
 
 
-def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limit: int = PAGE) -> list[FailedJob]:
-    """Failed jobs that were not retried, newest first. The next page is the one `before` the last number of this."""
+def page(
+    store: Store, which: Filter = EVERY, *, before: int | None = None, limit: int = PAGE
+) -> list[FailedJob]:
+    """Failed jobs that were not retried, newest first. The next page is the one `before` the last
+    number of this.
+    """
     query = select(failed).where(failed.c.retried_at.is_(None), *which.conditions())
     if before is not None:
         query = query.where(failed.c.id < before)
@@ -130,18 +150,31 @@ def page(store: Store, which: Filter = EVERY, *, before: int | None = None, limi
 
 def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
     """Every failure of the job with this id, retried or not, newest first."""
-    query = select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(PAGE)
+    query = (
+        select(failed)
+        .where(failed.c.uuid == text.name(uuid))
+        .order_by(failed.c.id.desc())
+        .limit(PAGE)
+    )
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
 def count_up_to(store: Store, most: int, which: Filter = EVERY) -> int:
-    """How many failed jobs were not retried, or `most` if there are more: a count of millions takes its time."""
-    return window_scan.up_to(store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most)
+    """How many failed jobs were not retried, or `most` if there are more: a count of millions takes
+    its time.
+    """
+    return window_scan.up_to(
+        store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most
+    )
 
 
 def count(store: Store, which: Filter = EVERY) -> int:
     """How many failed jobs were not retried."""
-    query = select(func.count()).select_from(failed).where(failed.c.retried_at.is_(None), *which.conditions())
+    query = (
+        select(func.count())
+        .select_from(failed)
+        .where(failed.c.retried_at.is_(None), *which.conditions())
+    )
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
 
 
@@ -152,17 +185,28 @@ def count_all(store: Store, which: Filter = EVERY) -> int:
 
 
 def forget(store: Store, which: Filter) -> int:
-    """Delete failed jobs, retried or not, a portion at a time: others write in between. Returns how many."""
+    """Delete failed jobs, retried or not, a portion at a time: others write in between. Returns how
+    many.
+    """
     total, after = 0, 0
     while numbers := numbers_of(store, which, after, NUMBERS):
         after = numbers[-1]
-        total += store.write(lambda connection, numbers=numbers: _delete(connection, [failed.c.id.in_(numbers)]))  # type: ignore[misc]
+        total += store.write(
+            lambda connection, numbers=numbers: _delete(connection, [failed.c.id.in_(numbers)])  # type: ignore[misc]
+        )
     return total
 
 
 def numbers_of(store: Store, which: Filter, after: int, limit: int) -> list[int]:
-    """The numbers above one of failed jobs, retried or not, the oldest first. No lock is held while it looks."""
-    query = select(failed.c.id).where(failed.c.id > after, *which.conditions()).order_by(failed.c.id).limit(limit)
+    """The numbers above one of failed jobs, retried or not, the oldest first. No lock is held while
+    it looks.
+    """
+    query = (
+        select(failed.c.id)
+        .where(failed.c.id > after, *which.conditions())
+        .order_by(failed.c.id)
+        .limit(limit)
+    )
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
@@ -172,7 +216,9 @@ def flush(store: Store, hours: float = 0) -> int:
 
 
 def prune(store: Store, before: float) -> int:
-    """Delete those that failed at or before an instant, a page at a time: no long lock. Returns how many."""
+    """Delete those that failed at or before an instant, a page at a time: no long lock. Returns how
+    many.
+    """
     total, gone = 0, PAGE
     while gone == PAGE:
         gone = store.write(lambda connection: _delete_oldest(connection, before))
@@ -190,24 +236,41 @@ def _delete(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -
 
 
 def _delete_oldest(connection: Connection, before: float) -> int:
-    oldest = select(failed.c.id).where(failed.c.failed_at <= before).order_by(failed.c.failed_at).limit(PAGE)
+    oldest = (
+        select(failed.c.id)
+        .where(failed.c.failed_at <= before)
+        .order_by(failed.c.failed_at)
+        .limit(PAGE)
+    )
     numbers = list(connection.execute(oldest).scalars())
     return _delete(connection, [failed.c.id.in_(numbers)]) if numbers else 0
 
 
 def _row(job: FailedJob) -> dict[str, Any]:
     return {
-        "uuid": text.name(job.uuid), "origin": job.origin, "task": job.task and text.name(job.task),
-        "connection": text.name(job.connection), "queue": text.name(job.queue),
-        "payload": text.storable(job.payload), "tags": text.listed(job.tags), "attempts": job.attempts,
-        "errors": text.listed(job.errors), "exception": text.name(job.exception),
-        "message": text.storable(job.message), "batch": job.batch and text.name(job.batch),
-        "failed_at": job.failed_at, "arguments": job.arguments and text.storable(job.arguments),
-    }  # fmt: skip
+        "uuid": text.name(job.uuid),
+        "origin": job.origin,
+        "task": job.task and text.name(job.task),
+        "connection": text.name(job.connection),
+        "queue": text.name(job.queue),
+        "payload": text.storable(job.payload),
+        "tags": text.listed(job.tags),
+        "attempts": job.attempts,
+        "errors": text.listed(job.errors),
+        "exception": text.name(job.exception),
+        "message": text.storable(job.message),
+        "batch": job.batch and text.name(job.batch),
+        "failed_at": job.failed_at,
+        "arguments": job.arguments and text.storable(job.arguments),
+    }
 
 
 def job_of(row: Row[Any]) -> FailedJob:
     """The failed job of a row of the table."""
-    said = {name: value for name, value in row._mapping.items() if name not in ("claim", "claimed_at")}  # noqa: SLF001
+    said = {
+        name: value
+        for name, value in row._mapping.items()  # noqa: SLF001
+        if name not in ("claim", "claimed_at")
+    }
     said["tags"], said["errors"] = tuple(json.loads(row.tags)), tuple(json.loads(row.errors))
     return FailedJob(**said)

@@ -1,7 +1,9 @@
-"""How long jobs waited and ran, counted in fixed buckets that grow by a third each: eight to a tenfold. Pure.
+"""How long jobs waited and ran, counted in fixed buckets that grow by a third each: eight to a
+tenfold. Pure.
 
-The first is for what took less than a millisecond, the last for more than a day. Since the bounds never move, rows of
-different minutes, workers and versions can be added, and a percentile of the sum is right within a sixth of its value.
+The first is for what took less than a millisecond, the last for more than a day. Since the bounds
+never move, rows of different minutes, workers and versions can be added, and a percentile of the
+sum is right within a sixth of its value.
 """
 
 from __future__ import annotations

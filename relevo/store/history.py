@@ -28,7 +28,8 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that has ended. `waited`: seconds from when it could have run until it ran; `ran`: of its last attempt.
+    """A job that has ended. `waited`: seconds from when it could have run until it ran; `ran`: of
+    its last attempt.
 
     `arguments` is for people, cut where it is long. `message` says why, unless it completed.
     """
@@ -50,20 +51,36 @@ class EndedJob:
 
 
 _COLUMNS = (
-    "task", "connection", "queue", "state", "attempts", "tags", "arguments", "message", "waited", "ran", "ended_at",
+    "task",
+    "connection",
+    "queue",
+    "state",
+    "attempts",
+    "tags",
+    "arguments",
+    "message",
+    "waited",
+    "ran",
+    "ended_at",
     "silenced",
-)  # fmt: skip
+)
 
 
 def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
-    """What writes ends, in a transaction of the caller's; a job that has ended before has its row changed."""
+    """What writes ends, in a transaction of the caller's; a job that has ended before has its row
+    changed.
+    """
     latest = {job.uuid: job for job in jobs}.values()
     rows = [_row(job) for job in latest]
     marks = [_mark(job, tag) for job in latest if job.state is not Ended.FAILED for tag in job.tags]
 
     def write(connection: Connection) -> None:
         if rows:
-            upserts.run(connection, upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS), rows)
+            upserts.run(
+                connection,
+                upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS),
+                rows,
+            )
         if marks:
             upserts.run(connection, upserts.plain(tags), marks)
 
@@ -78,23 +95,39 @@ def find(store: Store, uuid: str) -> EndedJob | None:
 
 
 def page(
-    store: Store, state: Ended, *, tag: str | None = None, before: EndedJob | None = None, limit: int = 100,
-    also: Sequence[ColumnElement[bool]] = (), silenced: bool | None = None,
+    store: Store,
+    state: Ended,
+    *,
+    tag: str | None = None,
+    before: EndedJob | None = None,
+    limit: int = 100,
+    also: Sequence[ColumnElement[bool]] = (),
+    silenced: bool | None = None,
 ) -> list[EndedJob]:
-    """Jobs that ended in this state, newest first. The next page is the one `before` the last job of this.
+    """Jobs that ended in this state, newest first. The next page is the one `before` the last job
+    of this.
 
-    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as `relevo.store.search_syntax` makes them.
-    `silenced`: only those that are listed apart, or only the others; None: both.
+    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as
+    `relevo.store.search_syntax` makes them. `silenced`: only those that are listed apart, or only
+    the others; None: both.
     """
-    if state is Ended.COMPLETED and silenced is None:  # two walks of the index: one over both would sort
-        shown, apart = (page(store, state, tag=tag, before=before, limit=limit, also=also, silenced=each)
-                        for each in (False, True))  # fmt: skip
+    if (
+        state is Ended.COMPLETED and silenced is None
+    ):  # two walks of the index: one over both would sort
+        shown, apart = (
+            page(store, state, tag=tag, before=before, limit=limit, also=also, silenced=each)
+            for each in (False, True)
+        )
         return sorted(shown + apart, key=lambda job: (job.ended_at, job.id), reverse=True)[:limit]
-    query = select(history).where(history.c.state == state, history.c.silenced == int(bool(silenced)), *also)
+    query = select(history).where(
+        history.c.state == state, history.c.silenced == int(bool(silenced)), *also
+    )
     if tag is not None:
         query = query.where(exists().where(tags.c.tag == tag, tags.c.uuid == history.c.uuid))
     if before is not None:
-        query = query.where(tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id))
+        query = query.where(
+            tuple_(history.c.ended_at, history.c.id) < tuple_(before.ended_at, before.id)
+        )
     query = query.order_by(history.c.ended_at.desc(), history.c.id.desc()).limit(limit)
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
@@ -112,23 +145,40 @@ def forget(store: Store, uuids: Sequence[str]) -> int:
 
 
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
-    """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns how many."""
-    oldest = select(history.c.id).where(history.c.state == state, history.c.silenced.in_((0, 1)),
-                                        history.c.ended_at < before).limit(most)  # fmt: skip
+    """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns
+    how many.
+    """
+    oldest = (
+        select(history.c.id)
+        .where(
+            history.c.state == state, history.c.silenced.in_((0, 1)), history.c.ended_at < before
+        )
+        .limit(most)
+    )
     numbers = store.read(lambda connection: list(connection.execute(oldest).scalars()))
     if numbers:
-        store.write(lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers))))
+        store.write(
+            lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers)))
+        )
     return len(numbers)
 
 
 def _row(job: EndedJob) -> dict[str, Any]:
     return {
-        "uuid": text.name(job.uuid), "task": text.name(job.task), "connection": job.connection,
-        "queue": text.name(job.queue), "state": job.state.value, "attempts": job.attempts,
-        "tags": text.listed(job.tags) if job.tags else "[]", "arguments": text.storable(job.arguments),
-        "message": text.storable(job.message) if job.message else "", "waited": job.waited, "ran": job.ran,
-        "ended_at": job.ended_at, "silenced": int(job.silenced),
-    }  # fmt: skip
+        "uuid": text.name(job.uuid),
+        "task": text.name(job.task),
+        "connection": job.connection,
+        "queue": text.name(job.queue),
+        "state": job.state.value,
+        "attempts": job.attempts,
+        "tags": text.listed(job.tags) if job.tags else "[]",
+        "arguments": text.storable(job.arguments),
+        "message": text.storable(job.message) if job.message else "",
+        "waited": job.waited,
+        "ran": job.ran,
+        "ended_at": job.ended_at,
+        "silenced": int(job.silenced),
+    }
 
 
 def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
@@ -138,5 +188,11 @@ def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
 def job_of(row: Row[Any]) -> EndedJob:
     """The job of a row of the table."""
     said = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
-    return EndedJob(**{**said, "tags": tuple(json.loads(row.tags)), "state": Ended(row.state),
-                       "silenced": bool(row.silenced)})  # fmt: skip
+    return EndedJob(
+        **{
+            **said,
+            "tags": tuple(json.loads(row.tags)),
+            "state": Ended(row.state),
+            "silenced": bool(row.silenced),
+        }
+    )

@@ -1,7 +1,8 @@
-"""Metrics of a longer time: the minutes of relevo_metrics added up by the database, in slots or by name.
+"""Metrics of a longer time: the minutes of relevo_metrics added up by the database, in slots or by
+name.
 
-A week has ten thousand minutes, of each queue and each bucket; what a chart draws is a hundred points. They are read by
-the primary key, which begins with the minute.
+A week has ten thousand minutes, of each queue and each bucket; what a chart draws is a hundred
+points. They are read by the primary key, which begins with the minute.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from relevo.store.tables import metrics
 def slots(
     store: Store, kind: str, since: float, until: float, step: int, name: str | None = None
 ) -> list[Point]:
-    """One point for every `step` seconds in which a job ended, of all tasks or queues together, or of one."""
+    """One point for every `step` seconds in which a job ended, of all tasks or queues together, or
+    of one.
+    """
     slot = metrics.c.minute - metrics.c.minute % step
     return _read(store, kind, since, until, slot, literal(name or ""), name)
 
@@ -30,17 +33,30 @@ def names(store: Store, kind: str, since: float, until: float) -> list[Point]:
 
 
 def _read(
-    store: Store, kind: str, since: float, until: float,
-    slot: ColumnElement[Any], called: ColumnElement[Any], name: str | None,
-) -> list[Point]:  # fmt: skip
+    store: Store,
+    kind: str,
+    since: float,
+    until: float,
+    slot: ColumnElement[Any],
+    called: ColumnElement[Any],
+    name: str | None,
+) -> list[Point]:
     slot, called = slot.label("slot"), called.label("called")
     columns = [slot, called, metrics.c.measure, metrics.c.bucket]
-    query = select(*columns, func.sum(metrics.c.jobs).label("jobs"), func.sum(metrics.c.seconds).label("seconds"))
-    query = query.where(metrics.c.kind == kind, metrics.c.minute >= int(since), metrics.c.minute < int(until))
+    query = select(
+        *columns,
+        func.sum(metrics.c.jobs).label("jobs"),
+        func.sum(metrics.c.seconds).label("seconds"),
+    )
+    query = query.where(
+        metrics.c.kind == kind, metrics.c.minute >= int(since), metrics.c.minute < int(until)
+    )
     if name is not None:
         query = query.where(metrics.c.name == name)
     # By label: PostgreSQL takes two parameters of one value for two different expressions.
-    query = query.group_by("slot", "called", metrics.c.measure, metrics.c.bucket).order_by("slot", "called")
+    query = query.group_by("slot", "called", metrics.c.measure, metrics.c.bucket).order_by(
+        "slot", "called"
+    )
     points: dict[tuple[int, str], Point] = {}
     for row in store.read(lambda connection: connection.execute(query).all()):
         _add(points.setdefault((int(row.slot), row.called), Point(int(row.slot), row.called)), row)

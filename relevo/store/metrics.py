@@ -1,4 +1,5 @@
-"""Metrics: how many jobs of each task and queue ended in a minute, and how long they waited and ran.
+"""Metrics: how many jobs of each task and queue ended in a minute, and how long they waited and
+ran.
 
 record -> relevo_metrics (minute, task or queue, name, measure, bucket) += jobs, seconds
 read   -> one Point a minute and name, with histograms that percentiles are taken of
@@ -30,7 +31,8 @@ Key = tuple[int, str, str, str, int]
 class Point:
     """One minute of a task or queue. `minute` is the instant it began, in POSIX seconds.
 
-    `ended` counts by state; `waited` and `ran` are histograms (bucket -> jobs), `seconds` what they add up to.
+    `ended` counts by state; `waited` and `ran` are histograms (bucket -> jobs), `seconds` what they
+    add up to.
     """
 
     minute: int
@@ -51,13 +53,18 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
                 added = sums[minute, kind, name, measure, bucket]
                 added[0] += 1
                 added[1] += seconds
-    # In one order for all: two workers that lock each other's rows crosswise would wait for each other for ever.
-    rows = [dict(zip(_COLUMNS, (*key, int(count), seconds), strict=True))
-            for key, (count, seconds) in sorted(sums.items())]  # fmt: skip
+    # In one order for all: two workers that lock each other's rows crosswise would wait for each
+    # other for ever.
+    rows = [
+        dict(zip(_COLUMNS, (*key, int(count), seconds), strict=True))
+        for key, (count, seconds) in sorted(sums.items())
+    ]
 
     def write(connection: Connection) -> None:
         if rows:
-            connection.execute(upserts.adding(connection.dialect.name, metrics, ("jobs", "seconds")), rows)
+            connection.execute(
+                upserts.adding(connection.dialect.name, metrics, ("jobs", "seconds")), rows
+            )
 
     return write
 
@@ -70,9 +77,15 @@ def _measures(job: EndedJob) -> Iterable[tuple[str, int, float]]:
         yield RAN, histograms.bucket(job.ran), job.ran
 
 
-def read(store: Store, kind: str, since: float, until: float, name: str | None = None) -> list[Point]:
-    """The minutes from `since` to before `until` of all tasks or queues, or of one; empty ones aren't there."""
-    query = select(metrics).where(metrics.c.kind == kind, metrics.c.minute >= since, metrics.c.minute < until)
+def read(
+    store: Store, kind: str, since: float, until: float, name: str | None = None
+) -> list[Point]:
+    """The minutes from `since` to before `until` of all tasks or queues, or of one; empty ones
+    aren't there.
+    """
+    query = select(metrics).where(
+        metrics.c.kind == kind, metrics.c.minute >= since, metrics.c.minute < until
+    )
     if name is not None:
         query = query.where(metrics.c.name == name)
     query = query.order_by(metrics.c.minute, metrics.c.name)
@@ -99,4 +112,6 @@ def together(points: Iterable[Point], measure: str) -> dict[int, int]:
 
 def prune(store: Store, before: float) -> None:
     """Delete the minutes before an instant."""
-    store.write(lambda connection: connection.execute(delete(metrics).where(metrics.c.minute < int(before))))
+    store.write(
+        lambda connection: connection.execute(delete(metrics).where(metrics.c.minute < int(before)))
+    )

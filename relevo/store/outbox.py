@@ -1,12 +1,14 @@
-"""The outbox: jobs that were handed in with a transaction of this database, and are to be put into another broker.
+"""The outbox: jobs that were handed in with a transaction of this database, and are to be put into
+another broker.
 
     add (in the transaction)  ->  relevo_outbox  ->  forward: put into the broker, deleted here, in one transaction
                                                  ->  came: the job has ended, so it was put: deleted, whoever had died
 
-Rows go in the order in which they came, a connection at a time; who forwards holds the first rows locked, so another
-waits and the order stays. One that dies between the put and the commit leaves rows that are put again: the broker has a
-job with their unique key until it has been recorded as ended, and with that record the row goes. So none is put twice.
-A job that is replaced (`self.replace`) ends without a record: its row goes before another is sent under its id.
+Rows go in the order in which they came, a connection at a time; who forwards holds the first rows
+locked, so another waits and the order stays. One that dies between the put and the commit leaves
+rows that are put again: the broker has a job with their unique key until it has been recorded as
+ended, and with that record the row goes. So none is put twice. A job that is replaced
+(`self.replace`) ends without a record: its row goes before another is sent under its id.
 """
 
 from __future__ import annotations
@@ -63,8 +65,12 @@ class Waiting:
 
 
 def fresh(connection: Connection, sendings: Sequence[Sending]) -> list[Sending]:
-    """Those that were not handed in before, which they are from now on (if the transaction commits)."""
-    return [each for each in sendings if each.once is None or receipts.is_first(connection, each.once)]
+    """Those that were not handed in before, which they are from now on (if the transaction
+    commits).
+    """
+    return [
+        each for each in sendings if each.once is None or receipts.is_first(connection, each.once)
+    ]
 
 
 def add(connection: Connection, sendings: Sequence[Sending]) -> None:
@@ -72,18 +78,25 @@ def add(connection: Connection, sendings: Sequence[Sending]) -> None:
     now = clock.now()
     rows = [
         {
-            "uuid": text.name(each.uuid), "connection": each.connection, "queue": each.queue,
-            "payload": each.payload, "priority": each.priority, "unique_key": each.unique_key, "created_at": now,
+            "uuid": text.name(each.uuid),
+            "connection": each.connection,
+            "queue": each.queue,
+            "payload": each.payload,
+            "priority": each.priority,
+            "unique_key": each.unique_key,
+            "created_at": now,
             "available_at": now + each.delay if each.delay else each.available_at,
         }
         for each in sendings
-    ]  # fmt: skip
+    ]
     if rows:
         connection.execute(insert(outbox), rows)
 
 
 def came(connection: Connection, uuids: Iterable[str]) -> None:
-    """These jobs have ended, so they have been put: forget those whose sender died before it could say so."""
+    """These jobs have ended, so they have been put: forget those whose sender died before it could
+    say so.
+    """
     names = sorted({text.name(uuid) for uuid in uuids})
     if names:
         connection.execute(delete(outbox).where(outbox.c.uuid.in_(names)))
@@ -97,9 +110,17 @@ def connections(store: Store) -> list[str]:
 
 def forward(
     store: Store, name: str, put: Callable[[Connection, Sequence[Sending]], None], limit: int = PAGE
-) -> int:  # fmt: skip
-    """Give the first rows of a connection to `put`, and delete them. Returns how many. What `put` raises undoes it."""
-    query = select(outbox).where(outbox.c.connection == name).order_by(outbox.c.id).limit(limit).with_for_update()
+) -> int:
+    """Give the first rows of a connection to `put`, and delete them. Returns how many. What `put`
+    raises undoes it.
+    """
+    query = (
+        select(outbox)
+        .where(outbox.c.connection == name)
+        .order_by(outbox.c.id)
+        .limit(limit)
+        .with_for_update()
+    )
 
     def forwarded(connection: Connection) -> int:
         rows = connection.execute(query).all()
@@ -113,13 +134,22 @@ def forward(
 
 def status(store: Store) -> list[Waiting]:
     """What waits, by connection."""
-    query = select(outbox.c.connection, func.count(), func.min(outbox.c.created_at)).group_by(outbox.c.connection)
-    rows = store.read(lambda connection: connection.execute(query.order_by(outbox.c.connection)).all())
+    query = select(outbox.c.connection, func.count(), func.min(outbox.c.created_at)).group_by(
+        outbox.c.connection
+    )
+    rows = store.read(
+        lambda connection: connection.execute(query.order_by(outbox.c.connection)).all()
+    )
     return [Waiting(*row) for row in rows]
 
 
 def _sending(row: Any) -> Sending:
     return Sending(
-        connection=row.connection, queue=row.queue, uuid=row.uuid, payload=row.payload, priority=row.priority,
-        available_at=row.available_at, unique_key=row.unique_key or text.name(f"outbox:{row.id}:{row.uuid}"),
-    )  # fmt: skip
+        connection=row.connection,
+        queue=row.queue,
+        uuid=row.uuid,
+        payload=row.payload,
+        priority=row.priority,
+        available_at=row.available_at,
+        unique_key=row.unique_key or text.name(f"outbox:{row.id}:{row.uuid}"),
+    )

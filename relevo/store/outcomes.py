@@ -1,4 +1,6 @@
-"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and the counts of batches."""
+"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and the
+counts of batches.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import tags
 
-# At one turn of the housekeeping no more than so many jobs of a state are deleted, a page at a time.
+# At one turn of the housekeeping no more than so many jobs of a state are deleted, a page at a
+# time.
 MOST_PAGES = 200
 
 
@@ -27,8 +30,9 @@ MOST_PAGES = 200
 class Ending:
     """The end of a job: `job` for history and metrics, `failure` for the failed store.
 
-    `listed`: whether history keeps the job; if it doesn't, the job is only counted. `members`: how it ended as a member
-    of batches. `sent`: its id, if it came through the outbox. `run`: how the run of an entry of the schedule has ended.
+    `listed`: whether history keeps the job; if it doesn't, the job is only counted. `members`: how
+    it ended as a member of batches. `sent`: its id, if it came through the outbox. `run`: how the
+    run of an entry of the schedule has ended.
     """
 
     job: EndedJob | None = None
@@ -41,7 +45,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many seconds is kept what completed (or was cancelled), what failed, the metrics, and the audit log."""
+    """For how many seconds is kept what completed (or was cancelled), what failed, the metrics, and
+    the audit log.
+    """
 
     completed: float
     failed: float
@@ -72,7 +78,9 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
 
 
 def prune(store: Store, keep: Retention) -> None:
-    """Delete what is older than it is kept. The failed store keeps its jobs until somebody says otherwise."""
+    """Delete what is older than it is kept. The failed store keeps its jobs until somebody says
+    otherwise.
+    """
     now = clock.now()
     for state in Ended:
         before = now - (keep.failed if state is Ended.FAILED else keep.completed)
@@ -86,5 +94,7 @@ def prune(store: Store, keep: Retention) -> None:
     # Tags lie beside history and failed jobs alike, and go when neither has the job any more.
     listed = exists().where(history_table.c.uuid == tags.c.uuid)
     has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)
-    old = delete(tags).where(tags.c.at < now - min(keep.completed, keep.failed), ~listed, ~has_failed)
+    old = delete(tags).where(
+        tags.c.at < now - min(keep.completed, keep.failed), ~listed, ~has_failed
+    )
     store.write(lambda connection: connection.execute(old))

@@ -21,11 +21,14 @@ from relevo.store.history import PAGE
 from relevo.store.store import Store
 from relevo.store.tables import history, runs, schedules
 
-# A clock that was wrong and was set right: an entry that is further than this ahead of now, in seconds, begins anew.
+# A clock that was wrong and was set right: an entry that is further than this ahead of now, in
+# seconds, begins anew.
 AHEAD = 60.0
-# So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't run again.
+# So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't
+# run again.
 BACK = 60.0
-# A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for so many seconds.
+# A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for
+# so many seconds.
 STALLED = 20.0
 _MOST_PAGES = 100
 
@@ -50,12 +53,16 @@ class State:
             return now
         if self.since > now + AHEAD:
             return now - BACK
-        return max(self.since, (self.paused_until or 0.0) - 0.001 if self.paused_at is not None else 0.0)
+        return max(
+            self.since, (self.paused_until or 0.0) - 0.001 if self.paused_at is not None else 0.0
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of an entry: when it was due, when its job was handed in, by whom (None: by a beat), and its end."""
+    """A run of an entry: when it was due, when its job was handed in, by whom (None: by a beat),
+    and its end.
+    """
 
     entry: str
     tick: str
@@ -104,23 +111,35 @@ def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, Stat
 
 
 def locked(connection: Connection, name: str, schedule: str, now: float) -> State:
-    """The state of an entry, in a transaction of the caller's; another who wants it waits for its end."""
+    """The state of an entry, in a transaction of the caller's; another who wants it waits for its
+    end.
+    """
     _add(connection, name, schedule, now)
     return _state(connection.execute(_of(name).with_for_update()).one())
 
 
 def claimed(connection: Connection, name: str, schedule: str, now: float) -> State | None:
-    """The same without waiting: None when another has it. Whoever has it and is silent for STALLED seconds loses it."""
+    """The same without waiting: None when another has it. Whoever has it and is silent for STALLED
+    seconds loses it.
+    """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}")
+        connection.exec_driver_sql(
+            f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}"
+        )
     elif connection.dialect.name != "sqlite":
         # MySQL ends connections that are silent, in a transaction or not: the pool makes new ones.
-        limit = "idle_transaction_timeout" if getattr(connection.dialect, "is_mariadb", False) else "wait_timeout"
+        limit = (
+            "idle_transaction_timeout"
+            if getattr(connection.dialect, "is_mariadb", False)
+            else "wait_timeout"
+        )
         connection.exec_driver_sql(f"SET SESSION {limit} = {STALLED:.0f}")
     mine = _of(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_of(name)).first() is None:
-        _add(connection, name, schedule, now - BACK)  # forgotten under a living beat: this tick isn't left out
+        _add(
+            connection, name, schedule, now - BACK
+        )  # forgotten under a living beat: this tick isn't left out
         row = connection.execute(mine).first()
     return None if row is None else _state(row)
 
@@ -132,8 +151,14 @@ def advance(connection: Connection, name: str, since: float) -> None:
 
 def record(connection: Connection, run: Run) -> bool:
     """Write a run down, in the caller's transaction. Returns False when this tick has been run."""
-    row = {"entry": run.entry, "tick": run.tick, "due": run.due, "at": run.at, "job_id": run.job_id,
-           "run_by": None if run.run_by is None else text.name(run.run_by)}  # fmt: skip
+    row = {
+        "entry": run.entry,
+        "tick": run.tick,
+        "due": run.due,
+        "at": run.at,
+        "job_id": run.job_id,
+        "run_by": None if run.run_by is None else text.name(run.run_by),
+    }
     return upserts.is_new(connection, runs, row)
 
 
@@ -154,13 +179,17 @@ def resume(store: Store, name: str, now: float) -> bool:
 
     def resumed(connection: Connection) -> bool:
         begun = {"paused_at": None, "paused_until": None}
-        ended = connection.execute(update(schedules).where(mine, ~over).values(since=now, **begun)).rowcount
+        ended = connection.execute(
+            update(schedules).where(mine, ~over).values(since=now, **begun)
+        ).rowcount
         return bool(ended)
 
     return store.write(resumed)
 
 
-def page(store: Store, name: str | None = None, *, before: int | None = None, limit: int = 50) -> list[Run]:
+def page(
+    store: Store, name: str | None = None, *, before: int | None = None, limit: int = 50
+) -> list[Run]:
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
     query = _told().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
@@ -173,7 +202,9 @@ def page(store: Store, name: str | None = None, *, before: int | None = None, li
 def last(store: Store) -> dict[str, Run]:
     """The latest run of each entry."""
     newest = select(func.max(runs.c.id)).group_by(runs.c.entry)
-    found = store.read(lambda connection: connection.execute(_told().where(runs.c.id.in_(newest))).all())
+    found = store.read(
+        lambda connection: connection.execute(_told().where(runs.c.id.in_(newest))).all()
+    )
     return {row.entry: _run(row) for row in found}
 
 
@@ -185,7 +216,9 @@ def ended(connection: Connection, ends: Sequence[RunEnd]) -> None:
 
 
 def prune(store: Store, before: float) -> int:
-    """Delete runs of before an instant, but the last one of each entry there is, and entries gone since then."""
+    """Delete runs of before an instant, but the last one of each entry there is, and entries gone
+    since then.
+    """
     here = exists().where(schedules.c.entry == runs.c.entry, schedules.c.gone_at.is_(None))
     later = runs.alias()
     is_last = ~exists().where(later.c.entry == runs.c.entry, later.c.id > runs.c.id)
@@ -209,10 +242,15 @@ def _delete(store: Store, numbers: Sequence[int]) -> None:
 
 
 def _told() -> Any:
-    """Runs with their ends. The later one holds: history knows that of what replaced the job, and not every end."""
+    """Runs with their ends. The later one holds: history knows that of what replaced the job, and
+    not every end.
+    """
     columns = [each for each in runs.c if each.name not in {"state", "ended_at"}]
     is_later = or_(runs.c.ended_at.is_(None), history.c.ended_at > runs.c.ended_at)
-    ends = [case((is_later, history.c[name]), else_=runs.c[name]).label(name) for name in ("state", "ended_at")]
+    ends = [
+        case((is_later, history.c[name]), else_=runs.c[name]).label(name)
+        for name in ("state", "ended_at")
+    ]
     return select(*columns, *ends).outerjoin(history, history.c.uuid == runs.c.job_id)
 
 

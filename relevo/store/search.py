@@ -1,4 +1,5 @@
-"""A search, put to the failed store or to history: by an index where few jobs can be meant, else by a walk.
+"""A search, put to the failed store or to history: by an index where few jobs can be meant, else by
+a walk.
 
 search.parse -> Search -> in_failed, in_history -> Question
 page    the jobs, and how far back it has looked
@@ -26,7 +27,9 @@ FAILED_WINDOW, HISTORY_WINDOW = 2000, 20_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is looked for in a table: rows that fit, in a time. `few`: an index finds all there can be: no walk."""
+    """What is looked for in a table: rows that fit, in a time. `few`: an index finds all there can
+    be: no walk.
+    """
 
     table: Any
     way: Way
@@ -46,8 +49,12 @@ class Question:
         query = select(self.table)
         if not self.few:
             fitting = query.where(*self.fitting)
-            return window_scan.rows(store, self.way, fitting, before=before, limit=limit, seconds=seconds)
-        wanted = self.way.sorted(query.where(*self.conditions, *self.way.below(before))).limit(limit)
+            return window_scan.rows(
+                store, self.way, fitting, before=before, limit=limit, seconds=seconds
+            )
+        wanted = self.way.sorted(query.where(*self.conditions, *self.way.below(before))).limit(
+            limit
+        )
         return list(store.read(lambda connection: connection.execute(wanted).all())), None
 
     def count(self, store: Store, *, most: int, seconds: float) -> tuple[int, bool]:
@@ -63,10 +70,28 @@ def in_failed(store: Store, search: Search) -> Question:
     common, few = _sized(store, search, failed)
     times = tuple(searching.times(search, failed.c.failed_at))
     # One index knows the order of one queue or one task.
-    named = [failed.c[name] == value for name in ("task", "queue") for value in search.said(name) if "*" not in value]
-    way = Way(failed.c.failed_at, failed.c.id, FAILED_WINDOW, () if times else tuple(named[:1]), by_time=bool(times),
-              since=search.since, until=search.until)  # fmt: skip
-    return Question(failed, way, (failed.c.retried_at.is_(None), *searching.of_failed(search, common)), times, few)
+    named = [
+        failed.c[name] == value
+        for name in ("task", "queue")
+        for value in search.said(name)
+        if "*" not in value
+    ]
+    way = Way(
+        failed.c.failed_at,
+        failed.c.id,
+        FAILED_WINDOW,
+        () if times else tuple(named[:1]),
+        by_time=bool(times),
+        since=search.since,
+        until=search.until,
+    )
+    return Question(
+        failed,
+        way,
+        (failed.c.retried_at.is_(None), *searching.of_failed(search, common)),
+        times,
+        few,
+    )
 
 
 def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Question:
@@ -75,9 +100,22 @@ def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Qu
     kind = (history.c.state == state.value, history.c.silenced == int(silenced))
     # Where few are meant, no database shall take the index of this kind for the better one.
     veiled = (history.c.state + "" == state.value, history.c.silenced + 0 == int(silenced))
-    way = Way(history.c.ended_at, history.c.id, HISTORY_WINDOW, kind, since=search.since, until=search.until)
+    way = Way(
+        history.c.ended_at,
+        history.c.id,
+        HISTORY_WINDOW,
+        kind,
+        since=search.since,
+        until=search.until,
+    )
     times = tuple(searching.times(search, history.c.ended_at))
-    return Question(history, way, (*(veiled if few else kind), *searching.of_history(search, common)), times, few)
+    return Question(
+        history,
+        way,
+        (*(veiled if few else kind), *searching.of_history(search, common)),
+        times,
+        few,
+    )
 
 
 def _sized(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:

@@ -2,8 +2,9 @@
 
     task:images.* queue:high tag:file:7 id:3f… args:"two words" error:Timeout since:2h anything else
 
-Every term must hold; `*` stands for anything, a quoted value may have blanks, and a word without a term is looked for
-in the id, the arguments and the error. What can't be understood is said, not guessed.
+Every term must hold; `*` stands for anything, a quoted value may have blanks, and a word without a
+term is looked for in the id, the arguments and the error. What can't be understood is said, not
+guessed.
 """
 
 from __future__ import annotations
@@ -63,8 +64,10 @@ def parse(text: str) -> Search:
         elif name.lower() in TERMS:
             terms.append((name.lower(), value))
         elif name and not value.startswith("//"):  # a url is a word
-            raise OptionError(f"expected one of {', '.join(TERMS)} before the colon, got {name!r}"
-                              f'{did_you_mean(name, TERMS)}; to look for a colon, write "{name}:{value}"')  # fmt: skip
+            raise OptionError(
+                f"expected one of {', '.join(TERMS)} before the colon, got {name!r}"
+                f'{did_you_mean(name, TERMS)}; to look for a colon, write "{name}:{value}"'
+            )
         elif value or name:
             words.append(f"{name}:{value}" if name else value)
     if len(terms) + len(words) > MOST:
@@ -79,30 +82,47 @@ def _instant(name: str, value: str) -> float:
     try:
         return clock.instant(datetime.fromisoformat(value))
     except (ValueError, OverflowError) as error:
-        raise OptionError(f"expected {name}: to be like 15m, 2h, 7d or 2026-01-31T12:00, got {value!r}") from error
+        raise OptionError(
+            f"expected {name}: to be like 15m, 2h, 7d or 2026-01-31T12:00, got {value!r}"
+        ) from error
 
 
 def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk soon meets them."""
+    """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk
+    soon meets them.
+    """
     # Not in the payload: who may not see a password could find it there, letter by letter.
     timed = search.since is not None or search.until is not None
-    return _conditions(search, failed, common, {
-        # A time has an index of its own, and no database shall take another one for the sake of a queue.
-        "task": lambda value: _is(failed.c.task + "" if timed else failed.c.task, value),
-        "queue": lambda value: _is(failed.c.queue + "" if timed else failed.c.queue, value),
-        "args": lambda value: _has(failed.c.arguments, value),
-        "error": lambda value: or_(_has(failed.c.exception, value), _has(failed.c.message, value)),
-    })  # fmt: skip
+    return _conditions(
+        search,
+        failed,
+        common,
+        {
+            # A time has an index of its own, and no database shall take another one for the sake of
+            # a queue.
+            "task": lambda value: _is(failed.c.task + "" if timed else failed.c.task, value),
+            "queue": lambda value: _is(failed.c.queue + "" if timed else failed.c.queue, value),
+            "args": lambda value: _has(failed.c.arguments, value),
+            "error": lambda value: or_(
+                _has(failed.c.exception, value), _has(failed.c.message, value)
+            ),
+        },
+    )
 
 
 def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
     """The conditions on a job that has ended but for its time. `common`: as above."""
-    return _conditions(search, history, common, {
-        "task": lambda value: _is(history.c.task, value),
-        "queue": lambda value: _is(history.c.queue, value),
-        "args": lambda value: _has(history.c.arguments, value),
-        "error": lambda value: _has(history.c.message, value),
-    })  # fmt: skip
+    return _conditions(
+        search,
+        history,
+        common,
+        {
+            "task": lambda value: _is(history.c.task, value),
+            "queue": lambda value: _is(history.c.queue, value),
+            "args": lambda value: _has(history.c.arguments, value),
+            "error": lambda value: _has(history.c.message, value),
+        },
+    )
 
 
 def times(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
@@ -112,7 +132,9 @@ def times(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
 
 
 def of_id(column: Any, value: str) -> ColumnElement[bool]:
-    """The condition on an id; the beginning of one is a range, which every database has an index for."""
+    """The condition on an id; the beginning of one is a range, which every database has an index
+    for.
+    """
     start, star, rest = value.partition("*")
     if not star or rest or not start:
         return _is(column, value)
@@ -120,7 +142,10 @@ def of_id(column: Any, value: str) -> ColumnElement[bool]:
 
 
 def _conditions(
-    search: Search, table: Any, common: Collection[str], own: Mapping[str, Callable[[str], ColumnElement[bool]]]
+    search: Search,
+    table: Any,
+    common: Collection[str],
+    own: Mapping[str, Callable[[str], ColumnElement[bool]]],
 ) -> list[ColumnElement[bool]]:
     known: dict[str, Callable[[str], ColumnElement[bool]]] = {
         **own,
@@ -129,18 +154,35 @@ def _conditions(
     }
     found = [known[name](value) for name, value in search.terms]
     # An id is looked for from its beginning: half of one, copied from a log, is enough.
-    found += [or_(table.c.uuid.startswith(word, autoescape=True), _has(table.c.task, word), own["args"](word),
-                  own["error"](word)) for word in search.words]  # fmt: skip
+    found += [
+        or_(
+            table.c.uuid.startswith(word, autoescape=True),
+            _has(table.c.task, word),
+            own["args"](word),
+            own["error"](word),
+        )
+        for word in search.words
+    ]
     return [and_(*found)] if found else []
 
 
 def _tagged(table: Any, value: str, common: Collection[str]) -> ColumnElement[bool]:
-    if "*" in value:  # the row's own list: the tags of all jobs would be read for every window of a walk
+    if (
+        "*" in value
+    ):  # the row's own list: the tags of all jobs would be read for every window of a walk
         said = json.dumps(value, ensure_ascii=False)[1:-1]
         listed = table.c.tags.like(f'%"{_pattern(said)}"%', escape="/")
         rest = value.partition("*")[2]
-        # What the list says of the beginning of a tag is exact; of more it may mean two tags that stand side by side.
-        return and_(listed, *([table.c.uuid.in_(select(tags.c.uuid).where(_is(tags.c.tag, value)))] if rest else []))
+        # What the list says of the beginning of a tag is exact; of more it may mean two tags that
+        # stand side by side.
+        return and_(
+            listed,
+            *(
+                [table.c.uuid.in_(select(tags.c.uuid).where(_is(tags.c.tag, value)))]
+                if rest
+                else []
+            ),
+        )
     if value in common:
         return exists().where(tags.c.tag == value, tags.c.uuid == table.c.uuid)
     return table.c.uuid.in_(select(tags.c.uuid).where(tags.c.tag == value))

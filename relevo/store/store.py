@@ -1,7 +1,8 @@
 """The store of this process: the database at a url, with the engine's tables in it.
 
-`write` is one transaction, `read` takes no lock; both raise DriverUnavailableError when the database is away. A SQLite
-file gets its tables at first use, a server by `celery -A tasks schema upgrade`.
+`write` is one transaction, `read` takes no lock; both raise DriverUnavailableError when the
+database is away. A SQLite file gets its tables at first use, a server by `celery -A tasks schema
+upgrade`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables of the store. They change by the migrations of the engine, never here alone.
 
-Instants are POSIX seconds as doubles, names are exact, lists and objects are JSON texts: so all four databases store
-and compare them alike.
+Instants are POSIX seconds as doubles, names are exact, lists and objects are JSON texts: so all
+four databases store and compare them alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ failed = Table(
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("uuid", Name, nullable=False),
-    # The failed job that this one is a retry of, 0 for none: a job that is delivered twice fails once.
+    # The failed job that this one is a retry of, 0 for none: a job that is delivered twice fails
+    # once.
     Column("origin", BigInteger, nullable=False, server_default="0"),
     Column("task", Name),
     Column("connection", Name, nullable=False),
@@ -99,8 +100,8 @@ history = Table(
     implicit_returning=False,
 )
 
-# A row counts the jobs of one task or queue in one minute: those of a state (bucket 0), or those that waited or ran for
-# about so long. Workers add to each other's rows.
+# A row counts the jobs of one task or queue in one minute: those of a state (bucket 0), or those
+# that waited or ran for about so long. Workers add to each other's rows.
 metrics = Table(
     "relevo_metrics",
     metadata,
@@ -144,8 +145,8 @@ watched = Table(
 #: The longest text of a tick.
 LONGEST_TICK = 64
 
-# An entry of beat_schedule. Every tick up to `since` has had its turn; `schedule` is what it was then, as text.
-# `gone_at`: the beat that started last doesn't have it.
+# An entry of beat_schedule. Every tick up to `since` has had its turn; `schedule` is what it was
+# then, as text. `gone_at`: the beat that started last doesn't have it.
 schedules = Table(
     "relevo_schedules",
     metadata,
@@ -157,7 +158,8 @@ schedules = Table(
     Column("gone_at", Double),
 )
 
-# One run: of a tick (its instant as text), or by hand (then `tick` is the job's id, and `run_by` says who).
+# One run: of a tick (its instant as text), or by hand (then `tick` is the job's id, and `run_by`
+# says who).
 runs = Table(
     "relevo_schedule_runs",
     metadata,
@@ -172,7 +174,9 @@ runs = Table(
     Column("state", String(9)),
     Column("ended_at", Double),
     UniqueConstraint("entry", "tick", name="relevo_schedule_runs_once"),
-    CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_schedule_runs_state"),
+    CheckConstraint(
+        "state IN ('completed', 'failed', 'cancelled')", name="relevo_schedule_runs_state"
+    ),
     Index("relevo_schedule_runs_by_entry", "entry", "id"),
     Index("relevo_schedule_runs_by_job", "job_id"),
     Index("relevo_schedule_runs_by_age", "at"),

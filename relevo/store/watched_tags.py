@@ -21,7 +21,11 @@ MANY = 10_000
 def watch(store: Store, tag: str) -> None:
     """Keep an eye on a tag. One that is watched stays so."""
     row = {"tag": text.name(tag), "at": clock.now()}
-    store.write(lambda connection: connection.execute(upserts.ignoring(connection.dialect.name, watched), row))
+    store.write(
+        lambda connection: connection.execute(
+            upserts.ignoring(connection.dialect.name, watched), row
+        )
+    )
 
 
 def unwatch(store: Store, tag: str) -> int:
@@ -37,15 +41,28 @@ def listed(store: Store) -> list[str]:
 
 
 def counts(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
-    """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an index: no job is read."""
+    """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an
+    index: no job is read.
+    """
     some = select(tags.c.uuid).distinct()
-    return {tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
+    return {
+        tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names
+    }
 
 
 def failures(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
-    """How many failed jobs that were not retried have each of these tags, counted up to `most` (MANY)."""
-    some = select(failed.c.id).join(tags, failed.c.uuid == tags.c.uuid).where(failed.c.retried_at.is_(None)).distinct()
-    return {tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names}
+    """How many failed jobs that were not retried have each of these tags, counted up to `most`
+    (MANY).
+    """
+    some = (
+        select(failed.c.id)
+        .join(tags, failed.c.uuid == tags.c.uuid)
+        .where(failed.c.retried_at.is_(None))
+        .distinct()
+    )
+    return {
+        tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names
+    }
 
 
 def are_common(store: Store, names: Sequence[str]) -> set[str]:
@@ -56,5 +73,10 @@ def are_common(store: Store, names: Sequence[str]) -> set[str]:
 def recent(store: Store, most: int = 50) -> list[str]:
     """The tags that the latest jobs have most often."""
     latest = select(tags.c.tag).order_by(tags.c.id.desc()).limit(RECENT).subquery()
-    query = select(latest.c.tag).group_by(latest.c.tag).order_by(func.count().desc(), latest.c.tag).limit(most)
+    query = (
+        select(latest.c.tag)
+        .group_by(latest.c.tag)
+        .order_by(func.count().desc(), latest.c.tag)
+        .limit(most)
+    )
     return store.read(lambda connection: list(connection.execute(query).scalars()))

@@ -1,7 +1,9 @@
-"""Looking for rows newest first where no index has the answer: a window after the other, as long as somebody waits.
+"""Looking for rows newest first where no index has the answer: a window after the other, as long as
+somebody waits.
 
-A search for a word must read every row. A page of the dashboard doesn't wait for a million: it looks for a moment, says
-how far back it has come, and goes on from there when asked to. The windows are cut by an index alone.
+A search for a word must read every row. A page of the dashboard doesn't wait for a million: it
+looks for a moment, says how far back it has come, and goes on from there when asked to. The windows
+are cut by an index alone.
 
     newest |<- window ->|<- window ->|   ...   | oldest
            ^ before     ^ edge: the last row of the window, and `before` of the next
@@ -25,11 +27,12 @@ Conditions = Sequence[ColumnElement[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is walked: `by` time and number of a row, or by its number alone, whose order is nearly the same.
+    """What is walked: `by` time and number of a row, or by its number alone, whose order is nearly
+    the same.
 
-    `at` and `number` are its columns; `narrow` are conditions that the index of this order knows the answer of. `since`
-    and `until` are where it ends and begins: every window has at most one bound to each side, because SQLite seeks by
-    the first that it is told, not by the nearest.
+    `at` and `number` are its columns; `narrow` are conditions that the index of this order knows
+    the answer of. `since` and `until` are where it ends and begins: every window has at most one
+    bound to each side, because SQLite seeks by the first that it is told, not by the nearest.
     """
 
     at: Any
@@ -70,7 +73,9 @@ class Way:
         return query.order_by(*([self.at.desc()] if self.by_time else []), self.number.desc())
 
     def sorted(self, query: Select[Any]) -> Select[Any]:
-        """The same order of a few rows that another index finds: no database shall walk this one to save a sort."""
+        """The same order of a few rows that another index finds: no database shall walk this one to
+        save a sort.
+        """
         return query.order_by((self.at + 0).desc(), (self.number + 0).desc())
 
 
@@ -89,7 +94,9 @@ def rows(
     return found, None
 
 
-def count(store: Store, way: Way, conditions: Conditions, *, most: int, seconds: float) -> tuple[int, bool]:
+def count(
+    store: Store, way: Way, conditions: Conditions, *, most: int, seconds: float
+) -> tuple[int, bool]:
     """How many rows fit, up to `most`, and whether these are all: the time may be over before."""
     began, total = time.monotonic(), 0
     for inside, edge in _windows(store, way, None):
@@ -107,8 +114,12 @@ def up_to(store: Store, query: Select[Any], most: int) -> int:
     return store.read(lambda connection: int(connection.execute(counted).scalar_one()))
 
 
-def _windows(store: Store, way: Way, before: Place | None) -> Iterator[tuple[list[ColumnElement[bool]], Place | None]]:
-    """The conditions on the rows of each window, and its edge; None: it has everything that is left."""
+def _windows(
+    store: Store, way: Way, before: Place | None
+) -> Iterator[tuple[list[ColumnElement[bool]], Place | None]]:
+    """The conditions on the rows of each window, and its edge; None: it has everything that is
+    left.
+    """
     while True:
         rest = [*way.narrow, *way.below(before)]
         all_ = select(way.at, way.number).where(*rest, *way.above(None))

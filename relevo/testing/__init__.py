@@ -1,12 +1,13 @@
-"""For tests of one's own jobs: nothing is sent, what was dispatched is asserted, and jobs run in this process.
+"""For tests of one's own jobs: nothing is sent, what was dispatched is asserted, and jobs run in
+this process.
 
     with fake() as queue:
         upload(picture)
         queue.assert_dispatched_on("high", "images.process", args=(7,))
         queue.drain()
 
-docs/testing.md has an example of every word. The names are looked up at first use: pytest loads the plugin beside this
-page in every project where Relevo is installed, and must not load Celery for it.
+docs/testing.md has an example of every word. The names are looked up at first use: pytest loads the
+plugin beside this page in every project where Relevo is installed, and must not load Celery for it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,28 @@ if TYPE_CHECKING:
     from relevo.testing.mail import FakeMail, fake_mail
 
 _HOMES = {
-    "Attempt": "attempt", "Dispatched": "dispatched", "DispatchedGroup": "groups", "Fake": "fakes", "FakeDisk": "disk",
-    "FakeMail": "mail", "fake": "fakes", "fake_disk": "disk", "fake_mail": "mail",
-}  # fmt: skip
+    "Attempt": "attempt",
+    "Dispatched": "dispatched",
+    "DispatchedGroup": "groups",
+    "Fake": "fakes",
+    "FakeDisk": "disk",
+    "FakeMail": "mail",
+    "fake": "fakes",
+    "fake_disk": "disk",
+    "fake_mail": "mail",
+}
 
-__all__ = ["Attempt", "Dispatched", "DispatchedGroup", "Fake", "FakeDisk", "FakeMail", "fake", "fake_disk", "fake_mail"]
+__all__ = [
+    "Attempt",
+    "Dispatched",
+    "DispatchedGroup",
+    "Fake",
+    "FakeDisk",
+    "FakeMail",
+    "fake",
+    "fake_disk",
+    "fake_mail",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,9 @@ Wrong = type[BaseException] | BaseException | str
 class Attempt:
     """One attempt: its job, how it ended, and what it did before.
 
-    `outcome` is None for what is none of ours: `state` then says IGNORED, REJECTED or REVOKED (it had expired).
-    `progress`: what it reported, as (done, total). `dispatched`: the jobs it dispatched itself.
+    `outcome` is None for what is none of ours: `state` then says IGNORED, REJECTED or REVOKED (it
+    had expired). `progress`: what it reported, as (done, total). `dispatched`: the jobs it
+    dispatched itself.
     """
 
     job: Dispatched
@@ -61,14 +62,20 @@ class Attempt:
     def assert_retried(self, delay: float = ANY, with_: Wrong | None = None) -> None:
         """It went wrong and is to run again, after `delay` seconds and because of `with_` if given."""
         retried = isinstance(self.outcome, Retry) and delay in (ANY, self.outcome.seconds)
-        self._expect(retried and _is(self.error, with_), f"be retried{_wait(delay)}{_because(with_)}")
+        self._expect(
+            retried and _is(self.error, with_), f"be retried{_wait(delay)}{_because(with_)}"
+        )
 
     def assert_not_retried(self) -> None:
         self._expect(not isinstance(self.outcome, Retry), "not be retried")
 
     def assert_failed(self, with_: Wrong | None = None) -> None:
-        """It failed for good: with an error of this class, equal to this one, or with this in its text."""
-        self._expect(isinstance(self.outcome, Failed) and _is(self.error, with_), f"fail{_because(with_)}")
+        """It failed for good: with an error of this class, equal to this one, or with this in its
+        text.
+        """
+        self._expect(
+            isinstance(self.outcome, Failed) and _is(self.error, with_), f"fail{_because(with_)}"
+        )
 
     def assert_not_failed(self) -> None:
         self._expect(not isinstance(self.outcome, Failed), "not fail")
@@ -80,7 +87,10 @@ class Attempt:
 
     def assert_progress(self, *reports: tuple[float, float]) -> None:
         """It reported exactly this progress, in this order."""
-        self._expect(self.progress == reports, f"report progress {list(reports)!r}, got {list(self.progress)!r}")
+        self._expect(
+            self.progress == reports,
+            f"report progress {list(reports)!r}, got {list(self.progress)!r}",
+        )
 
     def assert_dispatched(self, task: Any, times: int | None = None) -> None:
         """It dispatched a job of this task itself, or so many."""
@@ -88,7 +98,10 @@ class Attempt:
         found = [record for record in self.dispatched if record.task == name]
         got = ", ".join(map(str, self.dispatched)) or "nothing"
         fits = len(found) == times if times is not None else bool(found)
-        self._expect(fits, f"dispatch {name!r}{'' if times is None else f' {times} times'}, it dispatched {got}")
+        self._expect(
+            fits,
+            f"dispatch {name!r}{'' if times is None else f' {times} times'}, it dispatched {got}",
+        )
 
     def _expect(self, holds: object, expected: str) -> None:
         if not holds:

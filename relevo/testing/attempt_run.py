@@ -1,8 +1,9 @@
 """Run one attempt of a recorded job in this process, as a worker's child would.
 
-Celery's own tracer runs it with the request a worker would have made of the message, so that guards, the `failed` hook,
-callbacks, chains and chords do what they do in a worker. The message is marked as held by a lease: a retry then comes
-back as an order to put the job back (relevo/execution/requeue.py), and is not sent.
+Celery's own tracer runs it with the request a worker would have made of the message, so that
+guards, the `failed` hook, callbacks, chains and chords do what they do in a worker. The message is
+marked as held by a lease: a retry then comes back as an order to put the job back
+(relevo/execution/requeue.py), and is not sent.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from relevo.testing.attempt import Attempt
 from relevo.testing.dispatched import Dispatched
 
 
-def run(app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched, ...]]) -> tuple[Attempt, Any]:
-    """The attempt, and what Celery's tracer ended in. `children` tells which jobs a job has dispatched."""
+def run(
+    app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched, ...]]
+) -> tuple[Attempt, Any]:
+    """The attempt, and what Celery's tracer ended in. `children` tells which jobs a job has
+    dispatched.
+    """
     if record.expires_at is not None and record.expires_at <= clock.now():
         return Attempt(record, "REVOKED", None), None
     if (task := app.tasks.get(record.task)) is None:
@@ -38,20 +43,35 @@ def run(app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched
         traced = build_tracer(task.name, task, app=app)(record.id, args, kwargs, request(record))
     finally:
         patching.progress.pop(record.id, None)
-    state, ended = (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced.retval)
-    attempt = Attempt(record, state, outcome(record, state, ended), tuple(notes), children(record.id)[before:])
+    state, ended = (
+        (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced.retval)
+    )
+    attempt = Attempt(
+        record, state, outcome(record, state, ended), tuple(notes), children(record.id)[before:]
+    )
     return attempt, ended
 
 
 def request(record: Dispatched) -> dict[str, Any]:
     """The request of a worker that has received the job's message."""
     args, kwargs, embed = record.body
-    info = {"exchange": "", "routing_key": record.queue, "priority": record.priority, "redelivered": False}
+    info = {
+        "exchange": "",
+        "routing_key": record.queue,
+        "priority": record.priority,
+        "redelivered": False,
+    }
     return {
-        **record.message, **embed, "args": args, "kwargs": kwargs, "delivery_info": info,
-        "properties": {"correlation_id": record.id, LEASED: True}, "correlation_id": record.id, "hostname": "fake",
+        **record.message,
+        **embed,
+        "args": args,
+        "kwargs": kwargs,
+        "delivery_info": info,
+        "properties": {"correlation_id": record.id, LEASED: True},
+        "correlation_id": record.id,
+        "hostname": "fake",
         "is_eager": False,
-    }  # fmt: skip
+    }
 
 
 def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
@@ -82,5 +102,8 @@ def put_back(record: Dispatched, ended: Any) -> Dispatched | None:
     """The job as it waits for its next attempt, if the one that has ended asked for one."""
     if isinstance(ended, requeue.Again):
         return record.put_back(requeue.changes(ended.retries, ended.baton), wait(ended))
-    return record.put_back({"retries": record.attempt - 1}, 0) if getattr(ended, "requeue", False) else None
-
+    return (
+        record.put_back({"retries": record.attempt - 1}, 0)
+        if getattr(ended, "requeue", False)
+        else None
+    )

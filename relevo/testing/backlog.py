@@ -1,7 +1,7 @@
 """The jobs that a fake has taken and not run yet, in the order a worker would take them.
 
-Queues in strict order, then priority (0 first), then the time at which a job may run, then the order of dispatch: what
-the driver contract promises.
+Queues in strict order, then priority (0 first), then the time at which a job may run, then the
+order of dispatch: what the driver contract promises.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Backlog:
     def replace(self, job: Dispatched) -> None:
         """The job of this id is another one from now on."""
         with self._lock:
-            self._jobs = [(number, job if known.id == job.id else known) for number, known in self._jobs]
+            self._jobs = [
+                (number, job if known.id == job.id else known) for number, known in self._jobs
+            ]
 
     def forget(self, job_id: str) -> None:
         with self._lock:
@@ -41,15 +43,20 @@ class Backlog:
         with self._lock:
             return [job for _, job in self._jobs]
 
-    def take(self, queues: Sequence[str] | None, declared: Sequence[str], *, delayed: bool) -> Dispatched | None:
-        """The next job of these queues (None: all of them), also one whose time has not come if `delayed`."""
+    def take(
+        self, queues: Sequence[str] | None, declared: Sequence[str], *, delayed: bool
+    ) -> Dispatched | None:
+        """The next job of these queues (None: all of them), also one whose time has not come if
+        `delayed`.
+        """
         now = clock.now()
         with self._lock:
             rank = ranks(queues, declared, [job.queue for _, job in self._jobs])
             ready = [
-                (_turn(number, job, rank, now), number, job) for number, job in self._jobs
+                (_turn(number, job, rank, now), number, job)
+                for number, job in self._jobs
                 if job.queue in rank and (delayed or job.available_at <= now)
-            ]  # fmt: skip
+            ]
             if not ready:
                 return None
             _, number, job = min(ready, key=lambda candidate: candidate[0])
@@ -57,8 +64,12 @@ class Backlog:
             return job
 
 
-def ranks(queues: Sequence[str] | None, declared: Sequence[str], present: Sequence[str]) -> dict[str, int]:
-    """Which queues are looked at, and in which order: as given, or as declared and then as first used."""
+def ranks(
+    queues: Sequence[str] | None, declared: Sequence[str], present: Sequence[str]
+) -> dict[str, int]:
+    """Which queues are looked at, and in which order: as given, or as declared and then as first
+    used.
+    """
     names = queues if queues is not None else dict.fromkeys([*declared, *present])
     return {name: place for place, name in enumerate(names)}
 

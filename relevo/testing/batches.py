@@ -1,4 +1,6 @@
-"""Assertions about batches: a fake takes one whole, its members and its callbacks, and puts nothing anywhere."""
+"""Assertions about batches: a fake takes one whole, its members and its callbacks, and puts nothing
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedBatch:
-    """A batch as it was dispatched. `callbacks`: then, catch, … -> the steps of each that was given."""
+    """A batch as it was dispatched. `callbacks`: then, catch, … -> the steps of each that was
+    given.
+    """
 
     id: str
     name: str
@@ -48,20 +52,29 @@ class BatchAssertions(GroupAssertions, ABC):
             return list(self._batches)
 
     def assert_batched(
-        self, expected: Iterable[Any] | None = None, *, name: str | None = None, times: int | None = None,
+        self,
+        expected: Iterable[Any] | None = None,
+        *,
+        name: str | None = None,
+        times: int | None = None,
         where: Callable[[DispatchedBatch], object] | None = None,
-    ) -> None:  # fmt: skip
-        """A batch of exactly these members was dispatched (so often). A member may be a list: a chain."""
+    ) -> None:
+        """A batch of exactly these members was dispatched (so often). A member may be a list: a
+        chain.
+        """
         parts = None if expected is None else self._fork(expected)
         found = [
-            batch for batch in self.batches()
+            batch
+            for batch in self.batches()
             if (parts is None or parts.fits(Fork(batch.members)))
             and (name is None or batch.name == name)
             and (where is None or where(batch))
-        ]  # fmt: skip
+        ]
         said = f"a batch{f' named {name!r}' if name else ''}{f' of {parts}' if parts else ''}"
         said += " where the predicate is true" if where else ""
-        said += f" to be dispatched{f' {times} times, got {len(found)}' if times is not None else ''}"
+        said += (
+            f" to be dispatched{f' {times} times, got {len(found)}' if times is not None else ''}"
+        )
         self._expect_batches(found if times is None else len(found) == times, said)
 
     def assert_batch_count(self, count: int) -> None:
@@ -73,10 +86,21 @@ class BatchAssertions(GroupAssertions, ABC):
         """No batch at all."""
         self._expect_batches(not self.batches(), "no batch to be dispatched")
 
-    def keep_batch(self, new: NewBatch, members: list[Any], id_: str, session: Any = None) -> BatchRow:
-        """Note a batch (with a session, when that commits). Returns it as it would be once it is sent."""
-        batch = DispatchedBatch(id_, new.called, tuple(map(steps, members)), callbacks_of(new), new.failures_allowed,
-                                new.queue, new.connection)  # fmt: skip
+    def keep_batch(
+        self, new: NewBatch, members: list[Any], id_: str, session: Any = None
+    ) -> BatchRow:
+        """Note a batch (with a session, when that commits). Returns it as it would be once it is
+        sent.
+        """
+        batch = DispatchedBatch(
+            id_,
+            new.called,
+            tuple(map(steps, members)),
+            callbacks_of(new),
+            new.failures_allowed,
+            new.queue,
+            new.connection,
+        )
         note(self._batches, batch, session)
         return row_of(new, id_, Tally(total=len(members), allow_failures=new.failures_allowed))
 
@@ -90,14 +114,19 @@ class BatchAssertions(GroupAssertions, ABC):
 
     def _expect_batches(self, holds: object, expected: str) -> None:
         if not holds:
-            listed = "".join(f"\n  {number}. {batch}" for number, batch in enumerate(self.batches(), 1))
+            listed = "".join(
+                f"\n  {number}. {batch}" for number, batch in enumerate(self.batches(), 1)
+            )
             said = f"batches:{listed}" if listed else "no batch was dispatched"
             raise AssertionError(f"expected {expected}\n{said}")
 
 
 def callbacks_of(new: Any) -> dict[str, tuple[Steps, ...]]:
     """The steps of each callback of a batch or a chain in the making."""
-    return {callback.value: tuple(map(steps, signatures)) for callback, signatures in new.callbacks.items()}
+    return {
+        callback.value: tuple(map(steps, signatures))
+        for callback, signatures in new.callbacks.items()
+    }
 
 
 def with_callbacks(callbacks: dict[str, tuple[Steps, ...]]) -> str:
@@ -115,8 +144,15 @@ def note(where: list[Any], what: Any, session: Any) -> None:
 
 def row_of(new: Any, id_: str, tally: Tally) -> BatchRow:
     """A batch or a chain as it would be once it is sent."""
-    return BatchRow(id=id_, name=new.called or tally.kind.value, connection=new.connection or "", queue=new.queue,
-                    callbacks={}, created_at=clock.now(), tally=tally)  # fmt: skip
+    return BatchRow(
+        id=id_,
+        name=new.called or tally.kind.value,
+        connection=new.connection or "",
+        queue=new.queue,
+        callbacks={},
+        created_at=clock.now(),
+        tally=tally,
+    )
 
 
 def read(new: NewBatch) -> list[Any]:

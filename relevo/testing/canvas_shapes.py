@@ -3,9 +3,9 @@
     a | group(b, c) | d      is for Celery      a, chord([b, c], d)
                              and here           Leaf a, Fork(b, c), Leaf d
 
-Celery rewrites a canvas when it sends it (a group before something becomes a chord, a group of one its only member), so
-both sides are brought to this shape before they are compared. What a test leaves open (a task instead of a signature
-with arguments) matches anything.
+Celery rewrites a canvas when it sends it (a group before something becomes a chord, a group of one
+its only member), so both sides are brought to this shape before they are compared. What a test
+leaves open (a task instead of a signature with arguments) matches anything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Leaf:
 
     def fits(self, other: Step) -> bool:
         same = isinstance(other, Leaf) and self.task == other.task
-        return same and (self.args is None or (self.args, self.kwargs) == (other.args, other.kwargs))  # type: ignore[union-attr]
+        return same and (
+            self.args is None or (self.args, self.kwargs) == (other.args, other.kwargs)  # type: ignore[union-attr]
+        )
 
     def __str__(self) -> str:
         return self.task if self.args is None else call(self.task, self.args, self.kwargs or {})
@@ -61,7 +63,9 @@ def steps(given: Any) -> Steps:
         return (Leaf(given),)
     if isinstance(given, dict):
         return _of_signature(given if isinstance(given, Signature) else maybe_signature(given))
-    if isinstance(name := getattr(given, "name", None), str):  # first: Celery's proxy of a task says it is iterable
+    if isinstance(
+        name := getattr(given, "name", None), str
+    ):  # first: Celery's proxy of a task says it is iterable
         return (Leaf(name),)
     if isinstance(given, Iterable):
         return tuple(joined.from_iterable(map(steps, given)))
@@ -86,7 +90,9 @@ def _of_signature(signature: Any) -> Steps:
 
 def fit(expected: Steps, actual: Steps) -> bool:
     """Whether the steps are those that were expected, in their order and none besides."""
-    return len(expected) == len(actual) and all(one.fits(other) for one, other in zip(expected, actual, strict=True))
+    return len(expected) == len(actual) and all(
+        one.fits(other) for one, other in zip(expected, actual, strict=True)
+    )
 
 
 def shown(parts: Steps) -> str:

@@ -1,7 +1,8 @@
-"""Chains of ours under a fake: recorded as Celery's own chain is, by their first job, and run link by link.
+"""Chains of ours under a fake: recorded as Celery's own chain is, by their first job, and run link
+by link.
 
-`catch`, `then` and `finally_` are handed in by `drain` when a link has failed, or the last has completed: as jobs, with
-the chain's id, as in production. Nothing is counted: no store is asked.
+`catch`, `then` and `finally_` are handed in by `drain` when a link has failed, or the last has
+completed: as jobs, with the chain's id, as in production. Nothing is counted: no store is asked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedChain:
-    """A chain of ours as it was dispatched. `callbacks`: then, catch, … -> the steps of each that was given."""
+    """A chain of ours as it was dispatched. `callbacks`: then, catch, … -> the steps of each that
+    was given.
+    """
 
     id: str
     name: str
@@ -53,9 +56,15 @@ class ChainAssertions(BatchAssertions, ABC):
         with self._lock:
             return list(self._chains)
 
-    def keep_chain(self, new: NewChain, links: list[Signature], id_: str, session: Any = None) -> BatchRow:
-        """Note a chain (with a session, when that commits). Returns it as it would be once it is sent."""
-        chain = DispatchedChain(id_, new.called, steps(links), callbacks_of(new), new.queue, new.connection)
+    def keep_chain(
+        self, new: NewChain, links: list[Signature], id_: str, session: Any = None
+    ) -> BatchRow:
+        """Note a chain (with a session, when that commits). Returns it as it would be once it is
+        sent.
+        """
+        chain = DispatchedChain(
+            id_, new.called, steps(links), callbacks_of(new), new.queue, new.connection
+        )
         self._calls |= {(id_, callback): _calls(new, id_, callback) for callback in new.callbacks}
         note(self._chains, chain, session)
         return row_of(new, id_, Tally(kind=Kind.CHAIN, total=len(links)))
@@ -91,6 +100,10 @@ def _calls(new: NewChain, id_: str, callback: Callback) -> list[Signature]:
 
 
 def _with_options(new: NewChain, signature: Signature) -> Signature:
-    options = member_jobs.options_of(new.app, new.queue, new.connection or new.app.settings.queue_connection)
-    signature.options |= {name: value for name, value in options.items() if not signature.options.get(name)}
+    options = member_jobs.options_of(
+        new.app, new.queue, new.connection or new.app.settings.queue_connection
+    )
+    signature.options |= {
+        name: value for name, value in options.items() if not signature.options.get(name)
+    }
     return signature

@@ -1,7 +1,9 @@
-"""A disk for a test: an empty temporary folder with assertions, in place of the project's while the block runs.
+"""A disk for a test: an empty temporary folder with assertions, in place of the project's while the
+block runs.
 
-The project's local disk is the folder of the setting `FILES_DISK_ROOT`; in the meantime the settings name another.
-An app without our settings is not touched: hand the disk to the code under test.
+The project's local disk is the folder of the setting `FILES_DISK_ROOT`; in the meantime the
+settings name another. An app without our settings is not touched: hand the disk to the code under
+test.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class FakeDisk(LocalDisk):
     def paths(self, folder: str = "") -> list[str]:
         """Every file on it, or below a folder, sorted."""
         below = self.path(folder) if folder else self.root
-        return sorted(path.relative_to(self.root).as_posix() for path in below.rglob("*") if path.is_file())
+        return sorted(
+            path.relative_to(self.root).as_posix() for path in below.rglob("*") if path.is_file()
+        )
 
     def assert_exists(self, path: str, content: bytes | None = None) -> None:
         """The file is there; with this content, if given."""
@@ -38,7 +42,9 @@ class FakeDisk(LocalDisk):
         if content is not None:
             with self.open(path) as file:
                 found = file.read()
-            self._expect(found == content, f"{path!r} to contain {_short(content)}, got {_short(found)}")
+            self._expect(
+                found == content, f"{path!r} to contain {_short(content)}, got {_short(found)}"
+            )
 
     def assert_missing(self, path: str) -> None:
         """There is no such file."""
@@ -47,7 +53,9 @@ class FakeDisk(LocalDisk):
     def assert_count(self, count: int, folder: str = "") -> None:
         """So many files on the disk, or below a folder."""
         found = len(self.paths(folder))
-        self._expect(found == count, f"{count} files{f' in {folder!r}' if folder else ''}, got {found}")
+        self._expect(
+            found == count, f"{count} files{f' in {folder!r}' if folder else ''}, got {found}"
+        )
 
     def assert_empty(self, folder: str = "") -> None:
         """No file on the disk, or below a folder."""
@@ -57,14 +65,21 @@ class FakeDisk(LocalDisk):
         if not holds:
             paths = self.paths()
             more = [f"and {len(paths) - MOST_SHOWN} more"] if len(paths) > MOST_SHOWN else []
-            there = "\n  ".join(["on the disk:", *paths[:MOST_SHOWN], *more]) if paths else "the disk is empty"
+            there = (
+                "\n  ".join(["on the disk:", *paths[:MOST_SHOWN], *more])
+                if paths
+                else "the disk is empty"
+            )
             raise AssertionError(f"expected {expected}\n{there}")
 
 
 @contextmanager
 def fake_disk(app: Any = None) -> Iterator[FakeDisk]:
-    """An empty disk, in place of the one of `app` (the current one) if that is an app of `create_app`."""
-    app = app if app is not None else celery.current_app._get_current_object()  # noqa: SLF001  # the app, not a proxy
+    """An empty disk, in place of the one of `app` (the current one) if that is an app of
+    `create_app`.
+    """
+    # the app, not a proxy
+    app = app if app is not None else celery.current_app._get_current_object()  # noqa: SLF001
     with tempfile.TemporaryDirectory(prefix="relevo-disk-") as folder:
         restore = _install(app, Path(folder))
         try:
@@ -80,4 +95,8 @@ def _install(app: Any, folder: Path) -> Any:
 
 
 def _short(content: bytes) -> str:
-    return repr(content) if len(content) <= MOST_SHOWN else f"{content[:MOST_SHOWN]!r}… ({len(content)} bytes)"
+    return (
+        repr(content)
+        if len(content) <= MOST_SHOWN
+        else f"{content[:MOST_SHOWN]!r}… ({len(content)} bytes)"
+    )

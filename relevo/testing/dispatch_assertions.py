@@ -17,7 +17,8 @@ from relevo.testing.records import Records, Where, often, wanted
 
 __tracebackhide__ = True
 
-# How far, in seconds, a delay that was worked out from a date may be off: the test and the dispatch read the clock.
+# How far, in seconds, a delay that was worked out from a date may be off: the test and the dispatch
+# read the clock.
 NEAR = 1.0
 
 
@@ -25,14 +26,22 @@ class DispatchAssertions(Records):
     """What can be said of jobs one by one. `task` is a task or its name."""
 
     def assert_dispatched(
-        self, task: Any, times: int | None = None, *, args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None, where: Where | None = None,
-    ) -> list[Dispatched]:  # fmt: skip
+        self,
+        task: Any,
+        times: int | None = None,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        where: Where | None = None,
+    ) -> list[Dispatched]:
         """At least once, or exactly `times`. The records that were found are returned."""
         found = self.dispatched(task, args=args, kwargs=kwargs, where=where)
         said = wanted(self.name_of(task), args, kwargs, where)
         but = f", it was{often(len(found))}" if times is not None and found else ""
-        self.expect(found if times is None else len(found) == times, f"{said} to be dispatched{often(times)}{but}")
+        self.expect(
+            found if times is None else len(found) == times,
+            f"{said} to be dispatched{often(times)}{but}",
+        )
         return found
 
     def assert_dispatched_once(self, task: Any, **matching: Any) -> Dispatched:
@@ -42,7 +51,9 @@ class DispatchAssertions(Records):
     def assert_not_dispatched(self, task: Any, **matching: Any) -> None:
         """Not at all, or not with these `args`, `kwargs` or `where`."""
         found = self.dispatched(task, **matching)
-        said = wanted(self.name_of(task), *(matching.get(name) for name in ("args", "kwargs", "where")))
+        said = wanted(
+            self.name_of(task), *(matching.get(name) for name in ("args", "kwargs", "where"))
+        )
         self.expect(not found, f"{said} not to be dispatched, it was{often(len(found))}")
 
     def assert_nothing_dispatched(self) -> None:
@@ -55,24 +66,37 @@ class DispatchAssertions(Records):
         of = "" if task is None else f" of {self.name_of(task)!r}"
         self.expect(len(found) == count, f"{count} jobs{of} to be dispatched, got {len(found)}")
 
-    def assert_dispatched_on(self, queue: str, task: Any, times: int | None = None, **matching: Any) -> None:
+    def assert_dispatched_on(
+        self, queue: str, task: Any, times: int | None = None, **matching: Any
+    ) -> None:
         """On this queue, at least once or exactly `times`."""
         self._some(task, f"on {queue!r}", lambda record: record.queue == queue, times, **matching)
 
     def assert_not_dispatched_on(self, queue: str, task: Any = None) -> None:
         """Nothing on this queue, or nothing of this task."""
-        found = [record for record in (self.all() if task is None else self.dispatched(task)) if record.queue == queue]
+        found = [
+            record
+            for record in (self.all() if task is None else self.dispatched(task))
+            if record.queue == queue
+        ]
         what = "nothing" if task is None else f"no {self.name_of(task)!r}"
         self.expect(not found, f"{what} to be dispatched on {queue!r}")
 
     def assert_dispatched_delayed(
-        self, task: Any, seconds: float | None = None, *, at: datetime | None = None, times: int | None = None,
+        self,
+        task: Any,
+        seconds: float | None = None,
+        *,
+        at: datetime | None = None,
+        times: int | None = None,
         **matching: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Delayed: at all, by so many seconds, or to a moment."""
         if seconds is not None and at is not None:
             raise OptionError("expected seconds or at, got both")
-        said = "delayed" + (f" by {seconds:g} s" if seconds is not None else f" to {at}" if at else "")
+        said = "delayed" + (
+            f" by {seconds:g} s" if seconds is not None else f" to {at}" if at else ""
+        )
         self._some(task, said, lambda record: is_delayed(record, seconds, at), times, **matching)
 
     def assert_not_delayed(self, task: Any, **matching: Any) -> None:
@@ -81,33 +105,54 @@ class DispatchAssertions(Records):
         late = [record for record in found if record.delay is not None]
         self.expect(not late, f"{self.name_of(task)!r} to be dispatched without a delay")
 
-    def assert_dispatched_with_options(self, task: Any, *, times: int | None = None, **options: Any) -> None:
-        """With these options travelling: `tries`, `backoff`, `timeout`, `priority`, `expires` and the like."""
+    def assert_dispatched_with_options(
+        self, task: Any, *, times: int | None = None, **options: Any
+    ) -> None:
+        """With these options travelling: `tries`, `backoff`, `timeout`, `priority`, `expires` and
+        the like.
+        """
         said = "with " + ", ".join(f"{name}={value!r}" for name, value in options.items())
         self._some(task, said, lambda record: _holds(record.options, options), times)
 
     def assert_dispatched_with_tags(self, task: Any, *tags: str, times: int | None = None) -> None:
         """With at least these tags."""
-        self._some(task, f"with tags {list(tags)!r}", lambda record: set(tags) <= set(record.tags), times)
+        self._some(
+            task, f"with tags {list(tags)!r}", lambda record: set(tags) <= set(record.tags), times
+        )
 
-    def assert_dispatched_with_headers(self, task: Any, times: int | None = None, **headers: Any) -> None:
+    def assert_dispatched_with_headers(
+        self, task: Any, times: int | None = None, **headers: Any
+    ) -> None:
         """With at least these message headers of the caller's own."""
-        self._some(task, f"with headers {headers!r}", lambda record: _holds(record.headers, headers), times)
+        self._some(
+            task, f"with headers {headers!r}", lambda record: _holds(record.headers, headers), times
+        )
 
     def assert_dispatched_in_order(self, expected: Iterable[Any]) -> None:
-        """These jobs in this order, others between them or not. A signature stands for exactly its arguments."""
+        """These jobs in this order, others between them or not. A signature stands for exactly its
+        arguments.
+        """
         parts = [steps(one) for one in expected]
         rest = iter(self.all())
-        missing = next((part for part in parts if not any(fit(part, record.steps[:1]) for record in rest)), None)
+        missing = next(
+            (part for part in parts if not any(fit(part, record.steps[:1]) for record in rest)),
+            None,
+        )
         self.expect(
             missing is None,
             f"this order: {', '.join(map(shown, parts))}; there is no {shown(missing or ())} in its place",
         )
 
     def _some(
-        self, task: Any, said: str, holds: Callable[[Dispatched], object], times: int | None, **matching: Any
+        self,
+        task: Any,
+        said: str,
+        holds: Callable[[Dispatched], object],
+        times: int | None,
+        **matching: Any,
     ) -> None:
-        # The caller's predicate comes last, so that one on a delay is not asked about a job without.
+        # The caller's predicate comes last, so that one on a delay is not asked about a job
+        # without.
         where = matching.pop("where", None)
         found = [record for record in self.dispatched(task, **matching) if holds(record)]
         found = [record for record in found if where is None or where(record)]
@@ -118,12 +163,16 @@ class DispatchAssertions(Records):
 
 
 def is_delayed(record: Dispatched, seconds: float | None, at: datetime | None) -> bool:
-    """Whether the delay is the one that was asked for: the same number or date, or within a second of it."""
+    """Whether the delay is the one that was asked for: the same number or date, or within a second
+    of it.
+    """
     if record.delay is None or (seconds is None and at is None):
         return record.delay is not None
     if at is not None:
         return abs(record.available_at - clock.instant(at)) < NEAR
-    return record.delay == seconds or (record.eta is not None and abs(record.delay - float(seconds or 0)) < NEAR)
+    return record.delay == seconds or (
+        record.eta is not None and abs(record.delay - float(seconds or 0)) < NEAR
+    )
 
 
 def _holds(there: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

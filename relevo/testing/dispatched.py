@@ -1,7 +1,8 @@
 """One dispatched job as a test sees it, made from the message that would have been sent.
 
-The message is Celery's own, with its routing, its headers and its checks, so what a worker would have received is what
-is recorded, and an argument that can't be serialized is an error of the dispatch here as it is in production.
+The message is Celery's own, with its routing, its headers and its checks, so what a worker would
+have received is what is recorded, and an argument that can't be serialized is an error of the
+dispatch here as it is in production.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ _OURS = (payload.HEADER, CHAIN)
 class Dispatched:
     """A job that was dispatched and not sent.
 
-    `delay`: seconds from the dispatch, None for at once. `options`: what travels with the job (`tries` and the like,
-    `timeout`, `expires`, `priority` …). `headers`: the caller's own. `chain`: the steps that follow it. `group`: the id
-    that the members of one group share. `chord`: the steps after the group. `attempt`: 1 unless it was put back.
+    `delay`: seconds from the dispatch, None for at once. `options`: what travels with the job
+    (`tries` and the like, `timeout`, `expires`, `priority` …). `headers`: the caller's own.
+    `chain`: the steps that follow it. `group`: the id that the members of one group share. `chord`:
+    the steps after the group. `attempt`: 1 unless it was put back.
     """
 
     id: str
@@ -73,7 +75,11 @@ class Dispatched:
     def put_back(self, headers: Mapping[str, Any], seconds: float) -> Dispatched:
         """The job as it waits for its next attempt."""
         message = {**self.message, **headers}
-        changed = {"message": message, "attempt": message["retries"] + 1, "dispatched_at": clock.now()}
+        changed = {
+            "message": message,
+            "attempt": message["retries"] + 1,
+            "dispatched_at": clock.now(),
+        }
         return replace(self, delay=seconds or None, **changed)
 
     def __str__(self) -> str:
@@ -87,29 +93,50 @@ class Dispatched:
         return ", ".join(said)
 
 
-def recorded(app: Any, name: str, message: Any, asked: Mapping[str, Any], sent: Mapping[str, Any]) -> Dispatched:
-    """The record of Celery's `message`. `asked` is what `send_task` was called with, `sent` what it made of it."""
+def recorded(
+    app: Any, name: str, message: Any, asked: Mapping[str, Any], sent: Mapping[str, Any]
+) -> Dispatched:
+    """The record of Celery's `message`. `asked` is what `send_task` was called with, `sent` what it
+    made of it.
+    """
     headers = {**message.headers, **(sent.get("headers") or {})}
     args, kwargs, embed = message.body
     chain = tuple(reversed(embed["chain"] or ()))
     ends = [embed, *(link.get("options", {}) for link in chain)]
     now = clock.now()
     return Dispatched(
-        id=headers["id"], task=name, args=tuple(args), kwargs=dict(kwargs), queue=_queue(app, sent),
-        delay=_delay(asked, headers, now), eta=asked["eta"] if isinstance(asked.get("eta"), datetime) else None,
-        options=_options(app, headers, sent), tags=_tags(app, name, headers, args, kwargs),
-        headers={key: value for key, value in (sent.get("headers") or {}).items() if key not in _OURS},
-        chain=steps(chain), group=headers["group"] or _first(ends, "group_id"),
-        chord=steps(_first(ends, "chord") or []), links=steps(embed["callbacks"] or []),
-        dispatched_at=now, expires_at=_instant(asked.get("expires") or headers["expires"], now),
-        parent=headers["parent_id"], attempt=headers["retries"] + 1,
-        body=_as_received(app, message.body, sent), message=headers,
-    )  # fmt: skip
+        id=headers["id"],
+        task=name,
+        args=tuple(args),
+        kwargs=dict(kwargs),
+        queue=_queue(app, sent),
+        delay=_delay(asked, headers, now),
+        eta=asked["eta"] if isinstance(asked.get("eta"), datetime) else None,
+        options=_options(app, headers, sent),
+        tags=_tags(app, name, headers, args, kwargs),
+        headers={
+            key: value for key, value in (sent.get("headers") or {}).items() if key not in _OURS
+        },
+        chain=steps(chain),
+        group=headers["group"] or _first(ends, "group_id"),
+        chord=steps(_first(ends, "chord") or []),
+        links=steps(embed["callbacks"] or []),
+        dispatched_at=now,
+        expires_at=_instant(asked.get("expires") or headers["expires"], now),
+        parent=headers["parent_id"],
+        attempt=headers["retries"] + 1,
+        body=_as_received(app, message.body, sent),
+        message=headers,
+    )
 
 
 def _as_received(app: Any, body: Any, sent: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The body after its way through the serializer. Raises kombu's EncodeError, as a real dispatch does."""
-    kind, encoding, data = serialization.dumps(body, sent.get("serializer") or app.conf.task_serializer)
+    """The body after its way through the serializer. Raises kombu's EncodeError, as a real dispatch
+    does.
+    """
+    kind, encoding, data = serialization.dumps(
+        body, sent.get("serializer") or app.conf.task_serializer
+    )
     return tuple(serialization.loads(data, kind, encoding, accept=[kind]))
 
 
@@ -121,7 +148,11 @@ def _queue(app: Any, sent: Mapping[str, Any]) -> str:
 def _delay(asked: Mapping[str, Any], headers: Mapping[str, Any], now: float) -> float | None:
     """Seconds until the job may run; the number itself where one was given."""
     due = _instant(asked.get("eta"), now)
-    wait = asked.get("countdown") or (due and due - now) or message_codec.unique_of(headers).get("wait")
+    wait = (
+        asked.get("countdown")
+        or (due and due - now)
+        or message_codec.unique_of(headers).get("wait")
+    )
     return float(wait) if wait and wait > 0 else None
 
 
@@ -138,15 +169,24 @@ def _options(app: Any, headers: Mapping[str, Any], sent: Mapping[str, Any]) -> d
     timeout, soft = headers["timelimit"]
     said = {
         **(headers.get(payload.HEADER) or {}).get("override", {}),
-        "timeout": timeout, "soft_time_limit": soft, "expires": sent.get("expiration"),
-        "ignore_result": headers["ignore_result"] or None, "shadow": headers["shadow"],
+        "timeout": timeout,
+        "soft_time_limit": soft,
+        "expires": sent.get("expiration"),
+        "ignore_result": headers["ignore_result"] or None,
+        "shadow": headers["shadow"],
         **{name: sent.get(name) for name in ("priority", "serializer", "compression", "exchange")},
-    }  # fmt: skip
+    }
     usual = {"serializer": app.conf.task_serializer}
-    return {name: value for name, value in said.items() if value is not None and value != usual.get(name)}
+    return {
+        name: value
+        for name, value in said.items()
+        if value is not None and value != usual.get(name)
+    }
 
 
-def _tags(app: Any, name: str, headers: Mapping[str, Any], args: Any, kwargs: Any) -> tuple[str, ...]:
+def _tags(
+    app: Any, name: str, headers: Mapping[str, Any], args: Any, kwargs: Any
+) -> tuple[str, ...]:
     """Those that travel; for a job sent by its name alone, those its task would make of it."""
     travelling = (headers.get(payload.HEADER) or {}).get("tags")
     task = app.tasks.get(name)

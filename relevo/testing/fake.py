@@ -1,7 +1,8 @@
 """The fake itself: a context manager and a decorator, for all tasks of an app or for some.
 
-`with fake() as queue:` takes the jobs of every task; `fake(only=[send], app=shop)` those of one, and the others go to
-the broker as ever. Under `@fake()`, a function that has an argument `fake` is given it.
+`with fake() as queue:` takes the jobs of every task; `fake(only=[send], app=shop)` those of one,
+and the others go to the broker as ever. Under `@fake()`, a function that has an argument `fake` is
+given it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
         self._only = None if only is None else {self.name_of(task) for task in only}
         self._except = {self.name_of(task) for task in except_ or ()}
 
-    # --- being active -----------------------------------------------------------------------------------------------
+    # --- being active -----------------------------------------------------------------------------
     @property
     def takes_all(self) -> bool:
         return self._only is None and not self._except
@@ -56,7 +57,9 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
             undo.close()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A decorator: each call of `function` has a fake of its own, as its argument `fake` if it takes one."""
+        """A decorator: each call of `function` has a fake of its own, as its argument `fake` if it
+        takes one.
+        """
         signature = inspect.signature(function)
         rest = [one for name, one in signature.parameters.items() if name != "fake"]
         given = len(rest) < len(signature.parameters)
@@ -72,7 +75,9 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
                 return await function(*args, **kwargs, **({"fake": another} if given else {}))
 
         faked: Any = call_later if inspect.iscoroutinefunction(function) else call
-        faked.__signature__ = signature.replace(parameters=rest)  # pytest takes the rest for fixtures
+        faked.__signature__ = signature.replace(
+            parameters=rest
+        )  # pytest takes the rest for fixtures
         return faked
 
     def _another(self) -> Fake:
@@ -95,9 +100,13 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
         put_results.answer(record.id, place)
 
 
-def fake(only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None) -> Fake:
-    """A fake of `app` (the current one): it takes the jobs of all its tasks, of those in `only`, or not in `except_`.
+def fake(
+    only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None
+) -> Fake:
+    """A fake of `app` (the current one): it takes the jobs of all its tasks, of those in `only`, or
+    not in `except_`.
 
-    While it is active nothing of them is sent, by no thread of this process. Raises UnknownTaskError.
+    While it is active nothing of them is sent, by no thread of this process. Raises
+    UnknownTaskError.
     """
     return Fake(app if app is not None else celery.current_app._get_current_object(), only, except_)  # noqa: SLF001

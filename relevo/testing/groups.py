@@ -1,8 +1,8 @@
 """Assertions about what belongs together: chains, groups, chords and callbacks.
 
-A chain that was dispatched is its first job with the steps that follow; a group is its members' jobs; a chord is a
-group whose results go on to something. What is expected is written as a list: a task or its name stands for any
-arguments, a signature for exactly its own.
+A chain that was dispatched is its first job with the steps that follow; a group is its members'
+jobs; a chord is a group whose results go on to something. What is expected is written as a list: a
+task or its name stands for any arguments, a signature for exactly its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedGroup:
-    """The jobs that were dispatched as one group, in its order. `chord`: the steps that get their results, if any."""
+    """The jobs that were dispatched as one group, in its order. `chord`: the steps that get their
+    results, if any.
+    """
 
     id: str
     jobs: tuple[Dispatched, ...]
@@ -63,21 +65,33 @@ class GroupAssertions(Records):
         self.expect(not any(record.chain for record in self.all()), "no chain to be dispatched")
 
     def assert_grouped(
-        self, expected: Iterable[Any] | None = None, *, where: Callable[[DispatchedGroup], object] | None = None
+        self,
+        expected: Iterable[Any] | None = None,
+        *,
+        where: Callable[[DispatchedGroup], object] | None = None,
     ) -> None:
-        """A group of exactly these members was dispatched, a chord's or not. A member may be a list: a chain."""
+        """A group of exactly these members was dispatched, a chord's or not. A member may be a
+        list: a chain.
+        """
         parts = None if expected is None else self._fork(expected)
         self._some_group(parts, None, where)
 
     def assert_chord(
-        self, expected: Iterable[Any], body: Any, *, where: Callable[[DispatchedGroup], object] | None = None
+        self,
+        expected: Iterable[Any],
+        body: Any,
+        *,
+        where: Callable[[DispatchedGroup], object] | None = None,
     ) -> None:
         """A group of exactly these members, whose results go to `body`."""
         self._some_group(self._fork(expected), self._known_steps(body), where)
 
     def assert_group_count(self, count: int) -> None:
         """So many groups, chords included."""
-        self.expect(len(self.groups()) == count, f"{count} groups to be dispatched, got {len(self.groups())}")
+        self.expect(
+            len(self.groups()) == count,
+            f"{count} groups to be dispatched, got {len(self.groups())}",
+        )
 
     def assert_nothing_grouped(self) -> None:
         """No group and no chord."""
@@ -86,19 +100,29 @@ class GroupAssertions(Records):
     def assert_linked(self, task: Any, callback: Any) -> None:
         """Dispatched with this callback (`link`)."""
         (step,) = self._known_steps(callback)
-        found = [record for record in self.dispatched(task) if any(step.fits(link) for link in record.links)]
+        found = [
+            record
+            for record in self.dispatched(task)
+            if any(step.fits(link) for link in record.links)
+        ]
         self.expect(found, f"{self.name_of(task)!r} to be dispatched with the callback {step}")
 
     def _some_group(
-        self, parts: Fork | None, body: Steps | None, where: Callable[[DispatchedGroup], object] | None
+        self,
+        parts: Fork | None,
+        body: Steps | None,
+        where: Callable[[DispatchedGroup], object] | None,
     ) -> None:
         found = [
-            group for group in self.groups()
+            group
+            for group in self.groups()
             if (parts is None or parts.fits(group.members))
             and (body is None or fit(body, group.chord))
             and (where is None or where(group))
-        ]  # fmt: skip
-        said = f"{parts or 'a group'} to be dispatched" + (f", its results to {shown(body)}" if body else "")
+        ]
+        said = f"{parts or 'a group'} to be dispatched" + (
+            f", its results to {shown(body)}" if body else ""
+        )
         self.expect(found, said + (", where the predicate is true" if where else ""))
 
     def _fork(self, expected: Iterable[Any]) -> Fork:
@@ -112,6 +136,8 @@ class GroupAssertions(Records):
 
 
 def _first_jobs(jobs: list[Dispatched]) -> tuple[Dispatched, ...]:
-    """Without what members dispatched later: Celery gives a chord's body and the end of a chain the group's id too."""
+    """Without what members dispatched later: Celery gives a chord's body and the end of a chain the
+    group's id too.
+    """
     ids = {job.id for job in jobs}
     return tuple(job for job in jobs if job.parent not in ids)

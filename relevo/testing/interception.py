@@ -1,13 +1,14 @@
 """Where a dispatch is caught: `send_task` of the app, through which every way of dispatching goes.
 
-    delay, dispatch, canvas, retry ... -> app.send_task -> is there a fake that takes this task? -- no --> the broker
+    delay, dispatch, canvas, retry ... -> app.send_task -> is there a fake that takes this task? --
+    no --> the broker
                                                               | yes: a Pen in the producer's place
                                           Celery routes it and makes its message
                                                               |
                                           amqp.send_task_message -> the Pen writes it down
 
-Celery does all of its work; only the last step is another. While a fake takes every task, results are kept in memory
-and producers hang on a broker in memory, so that neither server has to be there.
+Celery does all of its work; only the last step is another. While a fake takes every task, results
+are kept in memory and producers hang on a broker in memory, so that neither server has to be there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ _places: dict[int, Interception] = {}
 
 
 class Pen:
-    """In a producer's place: what is published with it is written down. `asked` is what the caller asked for."""
+    """In a producer's place: what is published with it is written down. `asked` is what the caller
+    asked for.
+    """
 
     def __init__(self, write: Callable[[Dispatched], None]) -> None:
         self.write = write
@@ -66,9 +69,15 @@ class Interception:
             Replaced(app.conf.changes, "task_always_eager", lambda _eager: False),
             Replaced(app, "send_task", self._sending),
             Replaced(app.amqp, "send_task_message", self._writing),
-            *([Replaced(app, "send_batch", self._batching), Replaced(app, "send_chain", self._chaining),
-               Replaced(app, "send_in_session", self._joining)]
-              if hasattr(app, "send_batch") else ()),
+            *(
+                [
+                    Replaced(app, "send_batch", self._batching),
+                    Replaced(app, "send_chain", self._chaining),
+                    Replaced(app, "send_in_session", self._joining),
+                ]
+                if hasattr(app, "send_batch")
+                else ()
+            ),
             task_progress,
         ]
         self.producers = Replaced(app.amqp, "_producer_pool", _producers)
@@ -80,16 +89,24 @@ class Interception:
             self.results.append(Replaced(app, "_backend_cache", self._results))
 
     def parts(self, fake: Fake) -> list[Replaced]:
-        """What is replaced for this fake. Jobs it leaves to a worker need the real broker and the real results."""
+        """What is replaced for this fake. Jobs it leaves to a worker need the real broker and the
+        real results.
+        """
         apart = fake.takes_all or self.eager
-        return [*self.always, *(self.results if apart else ()), *((self.producers,) if fake.takes_all else ())]
+        return [
+            *self.always,
+            *(self.results if apart else ()),
+            *((self.producers,) if fake.takes_all else ()),
+        ]
 
     def _results(self, _backend: Any) -> Any:
         backend, url = backends.by_url(RESULTS, self.app.loader)
         return backend(app=self.app, url=url)
 
     def _sending(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def send_task(name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        def send_task(
+            name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
+        ) -> Any:
             pen = options.get("producer")
             if not isinstance(pen, Pen):
                 fake = self.taker(_subject(name, args))
@@ -125,7 +142,11 @@ class Interception:
     def _keeping(self, fake: Fake) -> Callable[[Dispatched], None]:
         """What notes a job: at once, or when the session has committed that it is dispatched in."""
         session = self._session
-        return fake.keep if session is None else lambda job: transactions.after_commit(session, lambda: fake.keep(job))
+        return (
+            fake.keep
+            if session is None
+            else lambda job: transactions.after_commit(session, lambda: fake.keep(job))
+        )
 
     def _writing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_task_message(producer: Any, name: str, message: Any, **sent: Any) -> Any:
@@ -139,7 +160,9 @@ class Interception:
     def _batching(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_batch(new: Any, id_: str, session: Any = None) -> Any:
             members = batches.read(new)
-            fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None)
+            fake = next(
+                (fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None
+            )
             if fake is None:
                 return original(replace(new, members=members), id_, session)
             return fake.keep_batch(new, members, id_, session)
@@ -149,7 +172,9 @@ class Interception:
     def _chaining(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_chain(new: Any, id_: str, session: Any = None) -> Any:
             links = links_of(new)
-            fake = next((fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(links)), None)
+            fake = next(
+                (fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(links)), None
+            )
             if fake is None:
                 return original(new, id_, session)
             with self._in(session):
@@ -163,21 +188,31 @@ class Interception:
         return next((fake for fake in reversed(tuple(self.fakes)) if fake.takes(name)), None)
 
     def _pass_on(
-        self, original: Callable[..., Any], name: str, args: Any, kwargs: Any, *rest: Any, **options: Any
+        self,
+        original: Callable[..., Any],
+        name: str,
+        args: Any,
+        kwargs: Any,
+        *rest: Any,
+        **options: Any,
     ) -> Any:
         """A job that no fake wants: to the broker, or run in place where the app does that."""
         task = options.pop("task_type", None)
         if not self.eager or task is None:
             return original(name, args, kwargs, *rest, task_type=task, **options)
         link = [*(options.pop("link", None) or ())]
-        if chain := options.pop("chain", None):  # `apply` knows no chain: what comes next becomes a callback
+        if chain := options.pop(
+            "chain", None
+        ):  # `apply` knows no chain: what comes next becomes a callback
             link.append(maybe_signature(chain[-1], app=self.app, clone=True).set(chain=chain[:-1]))
         return task.apply(args, kwargs, link=link, **{**options, "producer": None})
 
 
 @cache
 def _unasked(backend: type) -> Replaced:
-    """A result backend that isn't told of a job nobody will run: Redis's would connect to wait for its result."""
+    """A result backend that isn't told of a job nobody will run: Redis's would connect to wait for
+    its result.
+    """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_task_call(self: Any, producer: Any, task_id: str) -> Any:

@@ -1,4 +1,5 @@
-"""A mailbox for a test: what `relevo.mail` would send is kept while the block runs, with assertions.
+"""A mailbox for a test: what `relevo.mail` would send is kept while the block runs, with
+assertions.
 
 with fake_mail() as mail:
 welcome("ada@example.com")
@@ -32,24 +33,35 @@ class FakeMail:
             return list(self._sent)
 
     def refuse(self, error: Exception | None) -> None:
-        """Let each mail from now on raise this, as a server does that is away (OSError) or refuses it."""
+        """Let each mail from now on raise this, as a server does that is away (OSError) or refuses
+        it.
+        """
         self._refusal = error
 
     def sent(
-        self, to: str | None = None, *, subject: str | None = None, where: Callable[[Message], object] | None = None
+        self,
+        to: str | None = None,
+        *,
+        subject: str | None = None,
+        where: Callable[[Message], object] | None = None,
     ) -> list[Message]:
         """The mails to an address, with this subject, for which `where` is true."""
         return [
-            mail for mail in self.all()
+            mail
+            for mail in self.all()
             if (to is None or mail.to == to)
             and (subject is None or mail.subject == subject)
             and (where is None or where(mail))
-        ]  # fmt: skip
+        ]
 
     def assert_sent(
-        self, to: str | None = None, *, subject: str | None = None, times: int | None = None,
+        self,
+        to: str | None = None,
+        *,
+        subject: str | None = None,
+        times: int | None = None,
         where: Callable[[Message], object] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Such a mail was sent (so often)."""
         found = self.sent(to, subject=subject, where=where)
         often = "" if times is None else f" {times} times, got {len(found)}"
@@ -57,10 +69,17 @@ class FakeMail:
         self._expect(holds, f"{_wanted(to, subject, where)} to be sent{often}")
 
     def assert_not_sent(
-        self, to: str | None = None, *, subject: str | None = None, where: Callable[[Message], object] | None = None
+        self,
+        to: str | None = None,
+        *,
+        subject: str | None = None,
+        where: Callable[[Message], object] | None = None,
     ) -> None:
         """No such mail was sent."""
-        self._expect(not self.sent(to, subject=subject, where=where), f"no {_wanted(to, subject, where)} to be sent")
+        self._expect(
+            not self.sent(to, subject=subject, where=where),
+            f"no {_wanted(to, subject, where)} to be sent",
+        )
 
     def assert_count(self, count: int) -> None:
         """So many mails."""
@@ -80,7 +99,10 @@ class FakeMail:
     def _expect(self, holds: object, expected: str) -> None:
         if not holds:
             mails = self.all()
-            lines = [f"  {number}. to {mail.to}: {mail.subject!r}" for number, mail in enumerate(mails[:MOST_SHOWN], 1)]
+            lines = [
+                f"  {number}. to {mail.to}: {mail.subject!r}"
+                for number, mail in enumerate(mails[:MOST_SHOWN], 1)
+            ]
             lines += [f"  and {len(mails) - MOST_SHOWN} more"] if len(mails) > MOST_SHOWN else []
             there = "\n".join(["what was sent:", *lines]) if mails else "nothing was sent"
             raise AssertionError(f"expected {expected}\n{there}")
@@ -98,5 +120,7 @@ def fake_mail() -> Iterator[FakeMail]:
 
 
 def _wanted(to: str | None, subject: str | None, where: object) -> str:
-    said = "mail" + (f" to {to}" if to else "") + (f" with the subject {subject!r}" if subject else "")
+    said = (
+        "mail" + (f" to {to}" if to else "") + (f" with the subject {subject!r}" if subject else "")
+    )
     return said + (" where the predicate is true" if where else "")

@@ -1,7 +1,8 @@
 """An attribute of something shared, replaced as long as somebody needs it to be.
 
-Fakes nest, and two threads may have one each: the first that comes replaces, the last that goes puts back. Whoever
-saved and restored for himself would, leaving in another order than he came, put back what somebody else had put there.
+Fakes nest, and two threads may have one each: the first that comes replaces, the last that goes
+puts back. Whoever saved and restored for himself would, leaving in another order than he came, put
+back what somebody else had put there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _lock = threading.RLock()
 
 
 class Replaced:
-    """`target.name`, or the item of a dict, replaced by what `make` makes of the original while anybody uses it."""
+    """`target.name`, or the item of a dict, replaced by what `make` makes of the original while
+    anybody uses it.
+    """
 
     def __init__(self, target: Any, name: str, make: Callable[[Any], Any]) -> None:
         self.target, self.name, self.make = target, name, make
@@ -39,7 +42,9 @@ class Replaced:
 
 
 def replace(target: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
-    """Replace an attribute. What is returned puts it back as it was: gone, where it was inherited or not there yet."""
+    """Replace an attribute. What is returned puts it back as it was: gone, where it was inherited
+    or not there yet.
+    """
     if isinstance(target, dict):
         return _replace_item(target, name, make)
     own, before = name in vars(target), vars(target).get(name)
@@ -47,7 +52,9 @@ def replace(target: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], 
     return lambda: setattr(target, name, before) if own else delattr(target, name)
 
 
-def _replace_item(target: dict[str, Any], name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+def _replace_item(
+    target: dict[str, Any], name: str, make: Callable[[Any], Any]
+) -> Callable[[], None]:
     own, before = name in target, target.get(name)
     target[name] = make(before)
 

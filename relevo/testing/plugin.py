@@ -1,4 +1,5 @@
-"""The pytest plugin: fixtures `fake_queue`, `fake_disk` and `fake_mail`. It loads Celery only for who asks.
+"""The pytest plugin: fixtures `fake_queue`, `fake_disk` and `fake_mail`. It loads Celery only for
+who asks.
 
 A project whose app is not Celery's current one names it by a fixture of its own, `relevo_app`.
 """
@@ -25,7 +26,8 @@ def relevo_app() -> Any:
 @pytest.fixture
 def fake_queue(relevo_app: Any) -> Iterator[Fake]:
     """Nothing is sent during the test; what was dispatched can be asserted and run."""
-    from relevo.testing import fake  # noqa: PLC0415  this module is loaded by every pytest, Celery need not be
+    # this module is loaded by every pytest, Celery need not be
+    from relevo.testing import fake  # noqa: PLC0415
 
     with fake(app=relevo_app) as queue:
         yield queue

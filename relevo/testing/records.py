@@ -1,7 +1,8 @@
 """What was dispatched while a fake was active, looked up and shown. The assertions stand on it.
 
-A task is named by itself, by its name, or by a signature; a name that neither the app nor any dispatch knows is an
-error with the likely one, for an assertion that nothing of the kind was dispatched would otherwise hold for ever.
+A task is named by itself, by its name, or by a signature; a name that neither the app nor any
+dispatch knows is an error with the likely one, for an assertion that nothing of the kind was
+dispatched would otherwise hold for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 from relevo.errors import OptionError, UnknownTaskError, did_you_mean
 from relevo.testing.dispatched import Dispatched
 
-# pytest leaves the frames of such a module out of its tracebacks: a failure shows the test's own line.
+# pytest leaves the frames of such a module out of its tracebacks: a failure shows the test's own
+# line.
 __tracebackhide__ = True
 
 #: A test's own question about a record.
@@ -36,18 +38,23 @@ class Records:
             return list(self._records)
 
     def dispatched(
-        self, task: Any, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None,
+        self,
+        task: Any,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         where: Where | None = None,
-    ) -> list[Dispatched]:  # fmt: skip
+    ) -> list[Dispatched]:
         """The jobs of `task` with exactly these arguments, for which `where` is true."""
         name = self.name_of(task)
         return [
-            record for record in self.all()
+            record
+            for record in self.all()
             if record.task == name
             and (args is None or record.args == tuple(args))
             and (kwargs is None or record.kwargs == kwargs)
             and (where is None or where(record))
-        ]  # fmt: skip
+        ]
 
     def name_of(self, task: Any) -> str:
         """A task's name. Raises UnknownTaskError for one that is nowhere to be found."""
@@ -55,7 +62,8 @@ class Records:
         if not isinstance(name, str):
             raise OptionError(f"expected a task or its name, got {task!r}")
         if name not in (known := self._known()):
-            self.app.loader.import_default_modules()  # `include` and autodiscovery, as a worker does it
+            # `include` and autodiscovery, as a worker does it
+            self.app.loader.import_default_modules()
             if name not in (known := self._known()):
                 raise UnknownTaskError(f"no task named {name!r}{did_you_mean(name, known)}")
         return name
@@ -77,7 +85,9 @@ class Records:
         return "\n".join(["what was dispatched:", *lines])
 
 
-def wanted(name: str, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, where: Where | None) -> str:
+def wanted(
+    name: str, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, where: Where | None
+) -> str:
     """What a test looks for, in words."""
     said = repr(name)
     said += f" with args {tuple(args)!r}" if args is not None else ""

@@ -1,7 +1,7 @@
 """Running what a fake has taken: one job, or all of them in the order a worker would take them.
 
-Everything happens in the thread that asks for it. Nothing waits: a delayed job, a retry after its backoff and a release
-are due when the engine's clock says so, and `travel` moves it.
+Everything happens in the thread that asks for it. Nothing waits: a delayed job, a retry after its
+backoff and a release are due when the engine's clock says so, and `travel` moves it.
 """
 
 from __future__ import annotations
@@ -37,30 +37,44 @@ class Work(Records, ABC):
         self._attempts: list[Attempt] = []
         self._undo: ExitStack | None = None
 
-    # --- running ----------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
     def run(self, task: Any, *args: Any, **kwargs: Any) -> Attempt:
-        """Run one attempt of a job with these arguments, here and now. It isn't counted as dispatched."""
+        """Run one attempt of a job with these arguments, here and now. It isn't counted as
+        dispatched.
+        """
         return self.job(task, args, kwargs)
 
     def job(
-        self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, attempt: int = 1,
+        self,
+        task: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        attempt: int = 1,
         **options: Any,
-    ) -> Attempt:  # fmt: skip
+    ) -> Attempt:
         """The same with the options of `apply_async`, or as a later attempt."""
         self._must_be_active()
         written: list[Dispatched] = []
         name = self.name_of(task)
         pen = interception.Pen(written.append)
-        self.app.tasks[name].apply_async(tuple(args), dict(kwargs or {}), producer=pen, retries=attempt - 1, **options)
+        self.app.tasks[name].apply_async(
+            tuple(args), dict(kwargs or {}), producer=pen, retries=attempt - 1, **options
+        )
         (record,) = written
         done, _ = self._attempt(record)
         self._backlog.forget(record.id)
         return done
 
     def drain(
-        self, queue: str | Sequence[str] | None = None, *, limit: int | None = None, including_delayed: bool = False
+        self,
+        queue: str | Sequence[str] | None = None,
+        *,
+        limit: int | None = None,
+        including_delayed: bool = False,
     ) -> list[Attempt]:
-        """Run what was dispatched, and what that dispatches, until nothing is due or `limit` attempts are made.
+        """Run what was dispatched, and what that dispatches, until nothing is due or `limit`
+        attempts are made.
 
         `queue`: one, or several in strict order; without it all of them. Every attempt is returned.
         """
@@ -75,7 +89,9 @@ class Work(Records, ABC):
         return made
 
     def travel(self, seconds: float) -> None:
-        """Move the engine's clock on until the fake ends: delays and deadlines pass. Python's own clock stays."""
+        """Move the engine's clock on until the fake ends: delays and deadlines pass. Python's own
+        clock stays.
+        """
         self._must_be_active()
         if seconds < 0:
             raise OptionError(f"expected a number of seconds from 0, got {seconds!r}")
@@ -93,12 +109,14 @@ class Work(Records, ABC):
         name = None if task is None else self.name_of(task)
         return [attempt for attempt in list(self._attempts) if name in (None, attempt.job.task)]
 
-    # --- assertions about running -----------------------------------------------------------------------------------
+    # --- assertions about running -----------------------------------------------------------------
     def assert_nothing_pending(self, queue: str | None = None) -> None:
         """Everything that was dispatched has run."""
         left = "\n".join(f"  {record}" for record in self.pending(queue))
         if left:
-            raise AssertionError(f"expected no job to be pending{f' on {queue!r}' if queue else ''}\npending:\n{left}")
+            raise AssertionError(
+                f"expected no job to be pending{f' on {queue!r}' if queue else ''}\npending:\n{left}"
+            )
 
     def assert_nothing_failed(self) -> None:
         """No job that was run has failed for good."""
@@ -107,10 +125,12 @@ class Work(Records, ABC):
             lines = "\n".join(f"  {attempt.job}: {attempt}" for attempt in failed)
             raise AssertionError(f"expected no job to fail\nfailed:\n{lines}") from failed[0].error
 
-    # --- one attempt ------------------------------------------------------------------------------------------------
+    # --- one attempt ------------------------------------------------------------------------------
     def _turn(self, record: Dispatched, made: list[Attempt]) -> Attempt:
         if sum(attempt.job.id == record.id for attempt in made) >= MOST_ATTEMPTS:
-            raise FakeError(f"{record.task!r} was put back {MOST_ATTEMPTS} times in one drain; give it a limit.")
+            raise FakeError(
+                f"{record.task!r} was put back {MOST_ATTEMPTS} times in one drain; give it a limit."
+            )
         done, ended = self._attempt(record)
         if (again := attempt_run.put_back(record, ended)) is not None:
             self._backlog.add(again)

@@ -1,4 +1,5 @@
-"""A kombu channel on a driver: what Celery declares, publishes and consumes, told in the driver's verbs.
+"""A kombu channel on a driver: what Celery declares, publishes and consumes, told in the driver's
+verbs.
 
 publish  -> a job (durable queues), or a broadcast (queues that go with their owner: control, replies, events)
 consume  <- mail of the broadcast queues first, then jobs: as many as there is room for, in the order of `-Q`
@@ -27,9 +28,11 @@ from relevo.transport.qos import QoS, places_taken
 
 logger = logging.getLogger(__name__)
 
-# A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control queues: 10).
+# A mailbox nobody reads goes after this, in seconds, where its owner says nothing (Celery's control
+# queues: 10).
 MAILBOX_TTL = 60.0
-# The exchange of Celery's events. When nobody hears one, others of its key are dropped unasked for so long (seconds).
+# The exchange of Celery's events. When nobody hears one, others of its key are dropped unasked for
+# so long (seconds).
 EVENTS, UNHEARD = "celeryev", 1.0
 # A job whose worker dies with it again and again is put aside after so many times.
 MOST_RESCUES = 3
@@ -43,17 +46,23 @@ class Channel(virtual.Channel):
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
-        self.driver, self.ledger, self.waker = connection.driver, connection.ledger, connection.waker
+        self.driver, self.ledger, self.waker = (
+            connection.driver,
+            connection.ledger,
+            connection.waker,
+        )
         self.intake = Intake(self.driver, self.ledger)
         self._no_ack: set[str] = set()
         self._unheard: dict[str, float] = {}
 
-    # --- queues -----------------------------------------------------------------------------------------------------
+    # --- queues -----------------------------------------------------------------------------------
     def prepare_queue_arguments(self, arguments: dict[str, Any] | None, **options: Any) -> Any:
         return to_rabbitmq_queue_arguments(arguments, **options)
 
     def queue_declare(self, queue: str | None = None, passive: bool = False, **options: Any) -> Any:
-        """Queues need no declaring; one that goes with its owner is noted, to become a mailbox when it is bound."""
+        """Queues need no declaring; one that goes with its owner is noted, to become a mailbox when
+        it is bound.
+        """
         queue = queue or f"amq.gen-{uuid()}"
         expires = (options.get("arguments") or {}).get("x-expires")
         if expires or options.get("exclusive") or options.get("auto_delete"):
@@ -61,11 +70,18 @@ class Channel(virtual.Channel):
         return queue_declare_ok_t(queue, self._size(queue) if passive else 0, 0)
 
     def queue_bind(
-        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
+        self,
+        queue: str,
+        exchange: str | None = None,
+        routing_key: str = "",
+        arguments: Any = None,
+        **options: Any,
     ) -> None:
         if queue in self.connection.passing and exchange:
             ttl = self.connection.passing[queue]
-            self.driver.subscribe(queue, [Binding(exchange, self._pattern(exchange, routing_key))], ttl)
+            self.driver.subscribe(
+                queue, [Binding(exchange, self._pattern(exchange, routing_key))], ttl
+            )
             self.connection.mailboxes.add(queue)
         else:
             super().queue_bind(queue, exchange, routing_key, arguments, **options)
@@ -74,12 +90,20 @@ class Channel(virtual.Channel):
         kind = self.typeof(exchange)
         if kind.type == "fanout":
             return ""
-        return kind.key_to_pattern(routing_key) if kind.type == "topic" else f"{re.escape(routing_key)}$"
+        return (
+            kind.key_to_pattern(routing_key)
+            if kind.type == "topic"
+            else f"{re.escape(routing_key)}$"
+        )
 
     def _queue_bind(self, *_args: Any) -> None:
-        """Bindings of durable queues are declared by every process from the same settings, so they are not stored."""
+        """Bindings of durable queues are declared by every process from the same settings, so they
+        are not stored.
+        """
 
-    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any) -> None:
+    def queue_delete(
+        self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any
+    ) -> None:
         if queue in self.connection.mailboxes:
             self.connection.mailboxes.discard(queue)
             self.driver.unsubscribe(queue)
@@ -95,16 +119,25 @@ class Channel(virtual.Channel):
     def _purge(self, queue: str) -> int:
         return clear(self.driver, queue)
 
-    def _has_queue(self, queue: str, **_options: Any) -> bool:  # noqa: ARG002  there is nothing to declare
+    # there is nothing to declare
+    def _has_queue(self, queue: str, **_options: Any) -> bool:  # noqa: ARG002
         return True
 
-    # --- publishing -------------------------------------------------------------------------------------------------
+    # --- publishing -------------------------------------------------------------------------------
     def encode_body(self, body: Any, encoding: str | None = None) -> tuple[Any, str | None]:
         """A text stays a text; only bytes (a compressed body) are wrapped."""
-        return (body, "utf-8") if isinstance(body, str) else super().encode_body(body, encoding or "base64")
+        return (
+            (body, "utf-8")
+            if isinstance(body, str)
+            else super().encode_body(body, encoding or "base64")
+        )
 
-    def basic_publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
-        """Put a job on each queue that `exchange` routes to; tell the mailboxes. A refusal is raised."""
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any
+    ) -> None:
+        """Put a job on each queue that `exchange` routes to; tell the mailboxes. A refusal is
+        raised.
+        """
         if exchange == EVENTS and self.is_unheard(routing_key):
             return
         jobs, broadcasts = self.routed(message, exchange, routing_key)
@@ -114,14 +147,26 @@ class Channel(virtual.Channel):
             self._unheard[routing_key] = time.monotonic() + UNHEARD
 
     def is_unheard(self, routing_key: str) -> bool:
-        """Whether an event that is published now is dropped, because nobody heard the last one of this key."""
+        """Whether an event that is published now is dropped, because nobody heard the last one of
+        this key.
+        """
         return time.monotonic() < self._unheard.get(routing_key, 0.0)
 
-    def routed(self, message: dict[str, Any], exchange: str, routing_key: str) -> tuple[list[NewJob], list[Broadcast]]:
-        """What publishing `message` comes to: jobs for the queues that `exchange` routes to, and mail."""
+    def routed(
+        self, message: dict[str, Any], exchange: str, routing_key: str
+    ) -> tuple[list[NewJob], list[Broadcast]]:
+        """What publishing `message` comes to: jobs for the queues that `exchange` routes to, and
+        mail.
+        """
         self._inplace_augment_message(message, exchange, routing_key)
-        jobs = [message_codec.new_job(queue, message) for queue in self._lookup(exchange, routing_key)]
-        mail = [Broadcast(exchange, routing_key or "", message_codec.dumps(message))] if exchange else []
+        jobs = [
+            message_codec.new_job(queue, message) for queue in self._lookup(exchange, routing_key)
+        ]
+        mail = (
+            [Broadcast(exchange, routing_key or "", message_codec.dumps(message))]
+            if exchange
+            else []
+        )
         return jobs, mail
 
     def create_publish_batch(self, max_size: int) -> Bulk:
@@ -131,10 +176,13 @@ class Channel(virtual.Channel):
     def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
         self.driver.put([message_codec.new_job(queue, message)])
 
-    # --- consuming --------------------------------------------------------------------------------------------------
-    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any) -> None:
+    # --- consuming --------------------------------------------------------------------------------
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **options: Any
+    ) -> None:
         super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
-        self.connection._callbacks[queue] = callback  # noqa: SLF001  kombu's own table; ours get a finished message
+        # kombu's own table; ours get a finished message
+        self.connection._callbacks[queue] = callback  # noqa: SLF001
         if no_ack:
             self._no_ack.add(queue)
         self.ledger.write_through = False
@@ -144,7 +192,9 @@ class Channel(virtual.Channel):
         super().basic_cancel(consumer_tag)
         self.intake.put_back(queue)  # nobody is there any more to hand them to
         if not self.job_queues():
-            self.ledger.write_through = True  # nobody reserves any more, so nobody else would write these
+            self.ledger.write_through = (
+                True  # nobody reserves any more, so nobody else would write these
+            )
             self.ledger.write_back()
             self.ledger.flush()
 
@@ -165,12 +215,16 @@ class Channel(virtual.Channel):
         delivered = False
         for queue in [name for name in self._active_queues if name in self.connection.mailboxes]:
             for mail in self.driver.receive(queue):
-                self._hand_over(queue, self.Message(message_codec.loads(mail.payload), channel=self))
+                self._hand_over(
+                    queue, self.Message(message_codec.loads(mail.payload), channel=self)
+                )
                 delivered = True
         return delivered
 
     def deliver_jobs(self, heard: bool) -> bool:
-        """Hand over as many jobs as there is room for; write acks that wait. Returns whether to come again."""
+        """Hand over as many jobs as there is room for; write acks that wait. Returns whether to
+        come again.
+        """
         delivered = False
         if queues := self.job_queues():
             for job in self.intake.jobs(queues, self.qos, heard):
@@ -189,23 +243,35 @@ class Channel(virtual.Channel):
             self._hand_over_job(job, message)
 
     def _message(self, job: ReservedJob) -> Any:
-        """The message of a job, or None when there is nothing to be done with it and it was put aside."""
+        """The message of a job, or None when there is nothing to be done with it and it was put
+        aside.
+        """
         if job.rescues >= MOST_RESCUES:
             return put_aside(self.ledger, job, f"its worker died with it {job.rescues} times")
         try:
             message: Any = self.Message(self.intake.message_of(job), channel=self)
             message_codec.decode(message)
-        except Exception as error:  # noqa: BLE001  whatever a payload does to its reader, the worker goes on
+        # whatever a payload does to its reader, the worker goes on
+        except Exception as error:  # noqa: BLE001
             return put_aside(self.ledger, job, f"it can't be read: {error}")
         message.job = job
         return message
 
     def put_back(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
-        """Put the job of a message back with other headers, to run again after `delay` seconds, in one step."""
-        self.qos.put_back(message.delivery_tag, delay, message_codec.again(message.job.payload, headers, delay), attempts)
+        """Put the job of a message back with other headers, to run again after `delay` seconds, in
+        one step.
+        """
+        self.qos.put_back(
+            message.delivery_tag,
+            delay,
+            message_codec.again(message.job.payload, headers, delay),
+            attempts,
+        )
 
     def finish(self, message: Any, free: bool) -> None:
-        """A job has ended and is still to be recorded: its place is `free`, unless the recorder can't keep up."""
+        """A job has ended and is still to be recorded: its place is `free`, unless the recorder
+        can't keep up.
+        """
         if free:
             self.qos.forget(message.delivery_tag)
             self.waker.ring()
@@ -227,7 +293,9 @@ class Channel(virtual.Channel):
             callback(message)
 
     def _hand_over_job(self, job: ReservedJob, message: Any) -> None:
-        """Celery rejects what it knows is bad; what it trips over is bad too, unless a request was made of it."""
+        """Celery rejects what it knows is bad; what it trips over is bad too, unless a request was
+        made of it.
+        """
         accepted = places_taken()
         try:
             self._hand_over(job.queue, message)

@@ -1,9 +1,10 @@
 """Where a signal's work may be done: only where the main thread waits, and holds nothing.
 
-Celery does its cold stop inside the signal handler: it joins the pool's threads there, and waits for ever when one of
-them needs a lock that the interrupted code holds (SQLite's turn, the ledger's). So the main thread says where it
-waits, in the loop and for the pool's end, and what a signal asks for elsewhere is done when it comes to wait.
-Before the loop has begun there is no such place, and no thread to wait for: it is done at once.
+Celery does its cold stop inside the signal handler: it joins the pool's threads there, and waits
+for ever when one of them needs a lock that the interrupted code holds (SQLite's turn, the
+ledger's). So the main thread says where it waits, in the loop and for the pool's end, and what a
+signal asks for elsewhere is done when it comes to wait. Before the loop has begun there is no such
+place, and no thread to wait for: it is done at once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def wait() -> Iterator[None]:
         yield
         return
     _begun = True
-    _waits += 1  # a signal that comes from here on is served at once, so none falls between this and the next line
+    # a signal that comes from here on is served at once, so none falls between this and the next
+    # line
+    _waits += 1
     try:
         if _asked:
             _asked.pop()()
@@ -47,8 +50,9 @@ def run(action: Callable[[], None]) -> None:
 class Errand:
     """Something done in another thread, while the main one waits for its end and serves signals.
 
-    A signal may have to wait for that end, too. `Thread.join` and `Event.wait` can't be used for it: what it interrupts
-    may just have taken the lock in there, and goes on only when the signal has been served. A pipe has no lock.
+    A signal may have to wait for that end, too. `Thread.join` and `Event.wait` can't be used for
+    it: what it interrupts may just have taken the lock in there, and goes on only when the signal
+    has been served. A pipe has no lock.
     """
 
     def __init__(self, action: Callable[[], None]) -> None:
@@ -61,7 +65,8 @@ class Errand:
         with wait(), self._end.rung_by_signals():
             while not self._over:
                 self._end.wait()
-        self._end.ring()  # for whoever this one has interrupted: the wait has taken what was in the pipe
+        # for whoever this one has interrupted: the wait has taken what was in the pipe
+        self._end.ring()
         if self._error is not None:
             raise self._error
 

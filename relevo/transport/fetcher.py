@@ -1,8 +1,10 @@
-"""Jobs on their way from the driver to one channel's consumer: reserved, a few of them ahead, put back if they wait.
+"""Jobs on their way from the driver to one channel's consumer: reserved, a few of them ahead, put
+back if they wait.
 
-Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is handed over when it
-can start. Beside that a few jobs are reserved ahead, no more than will start within AHEAD seconds at the rate just
-seen, so that short jobs don't pay a transaction each; what turns out to wait for longer goes back.
+Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is
+handed over when it can start. Beside that a few jobs are reserved ahead, no more than will start
+within AHEAD seconds at the rate just seen, so that short jobs don't pay a transaction each; what
+turns out to wait for longer goes back.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from relevo.transport.suspensions import Suspensions
 if TYPE_CHECKING:
     from relevo.transport.qos import QoS
 
-# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited for STALE seconds.
+# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited
+# for STALE seconds.
 AHEAD, MOST, STALE = 0.05, 100, 0.5
 # Of these, so many seconds' worth may wait in the pool's pipe rather than here.
 IN_PIPE = 0.02
@@ -42,18 +45,23 @@ class Intake:
         self._handed = 0
         self._exhausted = False
         self._suspensions = Suspensions(driver)
-        #: Whether all that the last reservation brought had to be parked, and there may be more of the same behind.
+        #: Whether all that the last reservation brought had to be parked, and there may be more of
+        #: the same behind.
         self.parks = False
 
     def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
-        """The jobs there is room for now; acks that wait are written. `heard`: the bell says there may be new ones."""
+        """The jobs there is room for now; acks that wait are written. `heard`: the bell says there
+        may be new ones.
+        """
         self._ledger.write_back()
         self._exhausted = self._exhausted and not heard
         room = qos.room()
         if room > 0 and not self._reserved and not self._exhausted:
             self._fill(queues, room, qos)
         handed = 0
-        while handed < room and (job := self._gate.next(self._reserved, idle=room - handed > qos.waiting)):
+        while handed < room and (
+            job := self._gate.next(self._reserved, idle=room - handed > qos.waiting)
+        ):
             handed += 1
             self._handed += 1
             work_limits.took()
@@ -94,7 +102,9 @@ class Intake:
         self._reserved = deque(job for job in self._reserved if job.id not in ids)
 
     def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
-        """The job is about to start. If it gives its unique key back then, it doesn't start before that is written."""
+        """The job is about to start. If it gives its unique key back then, it doesn't start before
+        that is written.
+        """
         if not message_codec.frees_key_at_start(headers) or headers.get("task") in admission.late:
             return
         try:
@@ -104,11 +114,15 @@ class Intake:
             raise
 
     def message_of(self, job: ReservedJob) -> message_codec.Message:
-        """The message of a job, with the permit that it has been given. Raises ValueError if unreadable."""
+        """The message of a job, with the permit that it has been given. Raises ValueError if
+        unreadable.
+        """
         return message_codec.message_of(job, self._gate.permit_of(job.lease.token))
 
     def put_back(self, queue: str | None = None) -> None:
-        """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free again."""
+        """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free
+        again.
+        """
         going = [job for job in self._reserved if queue in {None, job.queue}]
         self._reserved = deque(job for job in self._reserved if queue not in {None, job.queue})
         self._ledger.release([job.lease.token for job in going])
@@ -119,7 +133,9 @@ class Intake:
         self._reserved.extend(self.reserve(queues, wanted))
 
     def _ahead(self, qos: QoS) -> int:
-        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last reservation."""
+        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last
+        reservation.
+        """
         now = time.monotonic()
         rate = self._handed / max(now - self._reserved_at, 1e-6)
         self._reserved_at, self._handed = now, 0

@@ -1,10 +1,11 @@
-"""Which jobs this process has, by what the broker calls them: so that one which comes back to it is known again.
+"""Which jobs this process has, by what the broker calls them: so that one which comes back to it is
+known again.
 
-A process that stood still for longer than a lease (a frozen machine, a debugger, a very long garbage collection) finds
-that its leases have ended, and its next reservation may bring it the very jobs that its pool still runs. They are not
-started a second time: the new lease goes to the run there is. A job that ended here meanwhile is acked unseen, and so
-is one whose ack came too late without anybody noticing: a reservation had just found its lease ended, and left it to
-the next.
+A process that stood still for longer than a lease (a frozen machine, a debugger, a very long
+garbage collection) finds that its leases have ended, and its next reservation may bring it the very
+jobs that its pool still runs. They are not started a second time: the new lease goes to the run
+there is. A job that ended here meanwhile is acked unseen, and so is one whose ack came too late
+without anybody noticing: a reservation had just found its lease ended, and left it to the next.
 
 Not thread-safe: the ledger has the lock.
 """
@@ -15,8 +16,8 @@ from relevo.drivers.contract import ReservedJob
 
 Name = tuple[int | str, str]
 
-# So many jobs that ended here are remembered. What was acked never comes back for another reason: a job that is put
-# again has another key.
+# So many jobs that ended here are remembered. What was acked never comes back for another reason: a
+# job that is put again has another key.
 MOST_OVER = 1000
 
 
@@ -29,7 +30,9 @@ class Roster:
         self._over: dict[Name, None] = {}
 
     def enter(self, job: ReservedJob) -> str | None:
-        """It is here now. Returns the token of the lease it came with before, if it has been here all the time."""
+        """It is here now. Returns the token of the lease it came with before, if it has been here
+        all the time.
+        """
         name = (job.lease.key, job.id)
         if name in self._tokens:
             return self._tokens[name]
@@ -49,7 +52,9 @@ class Roster:
         return name
 
     def end(self, token: str) -> None:
-        """It has ended here. Where its lease has, too, the broker can't be told: it is another's, or will come back."""
+        """It has ended here. Where its lease has, too, the broker can't be told: it is another's,
+        or will come back.
+        """
         name = self.leave(token)
         if name is not None:
             self._over[name] = None

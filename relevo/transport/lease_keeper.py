@@ -1,12 +1,15 @@
-"""What this process holds: every lease it has taken, kept alive by a thread until its job is done or put back.
+"""What this process holds: every lease it has taken, kept alive by a thread until its job is done
+or put back.
 
-The thread is apart from the consuming loop on purpose: a loop that is busy (a task in the solo pool, a long callback)
-must not let leases run out. It is apart from the connection, too: while the broker is away the leases stay on the
-books, and are renewed, or acked, as soon as it is back; a job that still runs is not started again.
+The thread is apart from the consuming loop on purpose: a loop that is busy (a task in the solo
+pool, a long callback) must not let leases run out. It is apart from the connection, too: while the
+broker is away the leases stay on the books, and are renewed, or acked, as soon as it is back; a job
+that still runs is not started again.
 
-Acks are collected and written together with the next reservation. What goes back changed (a retry, a release) is
-written by the consuming loop, too, one call each: the thread that reads the pool's results never waits for the broker.
-Once nobody consumes any more (`write_through`), each is written at once by whoever gives it.
+Acks are collected and written together with the next reservation. What goes back changed (a retry,
+a release) is written by the consuming loop, too, one call each: the thread that reads the pool's
+results never waits for the broker. Once nobody consumes any more (`write_through`), each is written
+at once by whoever gives it.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A job that goes back changed. `due`: when it may run again, by this process's monotonic clock."""
+    """A job that goes back changed. `due`: when it may run again, by this process's monotonic
+    clock.
+    """
 
     payload: str
     attempts: int
@@ -35,7 +40,8 @@ class Changed:
 class Ledger(Leases):
     """The leases this process holds at one broker, and what is to be written of those that end."""
 
-    #: True in a worker: its consumer may reconnect while jobs run, so a closed channel is no reason to put them back.
+    #: True in a worker: its consumer may reconnect while jobs run, so a closed channel is no reason
+    #: to put them back.
     outlives_channels = False
 
     def __init__(self, driver: Driver, lease: float) -> None:
@@ -44,7 +50,9 @@ class Ledger(Leases):
         self._back: dict[str, Changed] = {}
 
     def take(self, jobs: Iterable[ReservedJob]) -> list[ReservedJob]:
-        """These are ours now. Returns those that are to be started: all, but for what has come back to us."""
+        """These are ours now. Returns those that are to be started: all, but for what has come back
+        to us.
+        """
         with self._lock:
             if not self._held:
                 self._renewed = time.monotonic()
@@ -55,13 +63,18 @@ class Ledger(Leases):
     def _enter(self, job: ReservedJob) -> bool:
         if self._roster.has_ended(job):
             self._done.append(job.lease)
-            logger.warning("job %s came back after its lease had ended: it has run here, and is acked", job.id)
+            logger.warning(
+                "job %s came back after its lease had ended: it has run here, and is acked", job.id
+            )
             return False
         token = self._roster.enter(job)
         self._held[token or job.lease.token] = job.lease
         if token is not None:
             self.gate.left(token)
-            logger.warning("job %s came back after its lease had ended: it still runs here, and goes on", job.id)
+            logger.warning(
+                "job %s came back after its lease had ended: it still runs here, and goes on",
+                job.id,
+            )
         return token is None
 
     def done(self, token: str) -> None:
@@ -93,7 +106,9 @@ class Ledger(Leases):
             self._done[:0] = leases
 
     def flush(self) -> None:
-        """Write the acks. While the broker is away they are kept; the renewing thread goes on trying."""
+        """Write the acks. While the broker is away they are kept; the renewing thread goes on
+        trying.
+        """
         done = self.collect()
         if not done:
             return
@@ -104,7 +119,9 @@ class Ledger(Leases):
             logger.warning("%d acks wait for the broker: %s", len(done), error)
 
     def release(self, tokens: Iterable[str], delay: float = 0) -> None:
-        """Put jobs back. While the broker is away they are left to the end of their leases, which comes to the same."""
+        """Put jobs back. While the broker is away they are left to the end of their leases, which
+        comes to the same.
+        """
         with self._lock:
             leases = [lease for token in tokens if (lease := self._pop(token))]
         if not leases:
@@ -113,17 +130,25 @@ class Ledger(Leases):
         try:
             self.driver.release(leases, delay)
         except DriverUnavailableError as error:
-            logger.warning("%d jobs could not be put back and wait for their leases to end: %s", len(leases), error)
+            logger.warning(
+                "%d jobs could not be put back and wait for their leases to end: %s",
+                len(leases),
+                error,
+            )
 
     def put_back(self, token: str, delay: float, payload: str, attempts: int) -> None:
-        """A job goes back with another payload and count, in one call. Until that is written its lease is kept."""
+        """A job goes back with another payload and count, in one call. Until that is written its
+        lease is kept.
+        """
         with self._lock:
             self._back[token] = Changed(payload, attempts, time.monotonic() + delay)
         if self.write_through:
             self.write_back()
 
     def write_back(self) -> None:
-        """Put back what goes back changed. While the broker is away it is kept, and its delay goes on."""
+        """Put back what goes back changed. While the broker is away it is kept, and its delay goes
+        on.
+        """
         while self._back:
             with self._lock:
                 token, job = self._back.popitem() if self._back else ("", None)

@@ -1,12 +1,13 @@
-"""The leases that a process holds: kept alive by a thread, and taken back where they have ended under a running job.
+"""The leases that a process holds: kept alive by a thread, and taken back where they have ended
+under a running job.
 
     extend -> still held
            -> ended: nobody has the job now -> held by its id: it goes on here, under a new lease
                      another worker has it  -> forgotten: it may run there, too
 
-Whose machine has stood still for longer than a lease (a laptop asleep, a virtual machine that was moved) finds that a
-rescue has put its jobs back. Mostly they wait then, behind others or because every worker has slept as long; they still
-run here, and must not be started a second time.
+Whose machine has stood still for longer than a lease (a laptop asleep, a virtual machine that was
+moved) finds that a rescue has put its jobs back. Mostly they wait then, behind others or because
+every worker has slept as long; they still run here, and must not be started a second time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 3
 # Seconds between tries while the broker is away.
 RETRY = 0.5
-# After this part of a lease without a renewal this process has stood still, or is about to lose its leases anyway.
+# After this part of a lease without a renewal this process has stood still, or is about to lose its
+# leases anyway.
 LATE = 0.8
 
 
@@ -40,7 +42,9 @@ def holder() -> str:
 
 
 class Leases(ABC):
-    """The leases this process holds at one broker, of `lease` seconds each. Any thread may call any method."""
+    """The leases this process holds at one broker, of `lease` seconds each. Any thread may call any
+    method.
+    """
 
     def __init__(self, driver: Driver, lease: float) -> None:
         self.driver = driver
@@ -60,7 +64,9 @@ class Leases(ABC):
 
     @property
     def is_late(self) -> bool:
-        """Whether leases may have ended because this process stood still: they are renewed before anything is taken."""
+        """Whether leases may have ended because this process stood still: they are renewed before
+        anything is taken.
+        """
         return bool(self._held) and time.monotonic() - self._renewed > self.lease * LATE
 
     @abstractmethod
@@ -81,7 +87,9 @@ class Leases(ABC):
         try:
             ended = {lease.token for lease in self.driver.extend(leases, self.lease)}
             if ended:
-                self._take_back({token: lease for token, lease in held.items() if lease.token in ended})
+                self._take_back(
+                    {token: lease for token, lease in held.items() if lease.token in ended}
+                )
             self.write_for_nobody_else_does()
         except DriverUnavailableError as error:
             logger.warning("%d leases could not be renewed: %s", len(leases), error)
@@ -90,14 +98,21 @@ class Leases(ABC):
             logger.exception("%d leases could not be renewed", len(leases))
             return False
         self._renewed = time.monotonic()
-        self._forget({token: lease for token, lease in held.items() if lease.token in ended}, self._renewed - started)
+        self._forget(
+            {token: lease for token, lease in held.items() if lease.token in ended},
+            self._renewed - started,
+        )
         return True
 
     def _take_back(self, ended: Mapping[str, Lease]) -> None:
         with self._lock:
-            tokens = {name: token for token in ended if (name := self._roster.name_of(token)) is not None}
+            tokens = {
+                name: token for token in ended if (name := self._roster.name_of(token)) is not None
+            }
         free = []
-        for job in self.driver.hold({id_ for _, id_ in tokens}, self.lease, holder()) if tokens else ():
+        for job in (
+            self.driver.hold({id_ for _, id_ in tokens}, self.lease, holder()) if tokens else ()
+        ):
             name = (job.lease.key, job.was.id)
             if name not in tokens or not self._goes_on(tokens[name], name, job.lease):
                 free.append(job)  # another job of the same id, or one that has left meanwhile
@@ -109,7 +124,9 @@ class Leases(ABC):
             if token in self._held:
                 self._held[token] = lease
                 self.gate.left(token)
-                logger.warning("the lease of job %s had ended: it still runs here, and goes on", name[1])
+                logger.warning(
+                    "the lease of job %s had ended: it still runs here, and goes on", name[1]
+                )
             elif self._roster.is_over(name):
                 self._done.append(lease)
             else:
@@ -123,7 +140,11 @@ class Leases(ABC):
                 self.gate.left(token)
                 del self._held[token]
         if gone:
-            logger.warning("%d leases had ended, their jobs may run again (the renewal took %.1f s)", len(gone), took)
+            logger.warning(
+                "%d leases had ended, their jobs may run again (the renewal took %.1f s)",
+                len(gone),
+                took,
+            )
 
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -134,4 +155,8 @@ class Leases(ABC):
     def _keep(self) -> None:
         pause = self.lease / RENEWALS_PER_LEASE
         while not self._stop.wait(pause):
-            pause = self.lease / RENEWALS_PER_LEASE if self.renew() else min(RETRY, self.lease / RENEWALS_PER_LEASE)
+            pause = (
+                self.lease / RENEWALS_PER_LEASE
+                if self.renew()
+                else min(RETRY, self.lease / RENEWALS_PER_LEASE)
+            )

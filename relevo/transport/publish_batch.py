@@ -4,8 +4,8 @@
         for user in users:
             welcome.apply_async((user.id,), producer=producer)
 
-Jobs are collected and put all together (or none of them) when the block ends or `max_size` is reached; an error reaches
-the caller as ever. Broadcasts are sent in order behind them.
+Jobs are collected and put all together (or none of them) when the block ends or `max_size` is
+reached; an error reaches the caller as ever. Broadcasts are sent in order behind them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class Bulk:
         self._jobs: list[NewJob] = []
         self._broadcasts: list[Broadcast] = []
 
-    def publish(self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any) -> None:
+    def publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any
+    ) -> None:
         """Collect what publishing `message` would have put and sent."""
         jobs, broadcasts = self.channel.routed(message, exchange, routing_key)
         self._jobs += jobs

@@ -1,7 +1,9 @@
-"""What became of a put, told to who dispatched: the job is there, or another one had its unique key.
+"""What became of a put, told to who dispatched: the job is there, or another one had its unique
+key.
 
-Between the two stands Celery, which hands no answer of the broker back to its caller, and perhaps `Producer.batch()`,
-which puts long after the caller has gone on. So who wants to know leaves a receipt under the job's id.
+Between the two stands Celery, which hands no answer of the broker back to its caller, and perhaps
+`Producer.batch()`, which puts long after the caller has gone on. So who wants to know leaves a
+receipt under the job's id.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from relevo.drivers.values import NewJob, Placed
 
 
 class Receipt:
-    """The answer to one put. `holder` is the id of the job that has the unique key, None as long as none is known.
+    """The answer to one put. `holder` is the id of the job that has the unique key, None as long as
+    none is known.
 
     `replaced`: that job is this one now, under its old id.
     """

@@ -1,7 +1,7 @@
 """How many messages a channel may have handed over, and what becomes of each.
 
-kombu's own QoS keeps the messages to put them back itself; here the ledger holds their leases, so only the tags are
-counted.
+kombu's own QoS keeps the messages to put them back itself; here the ledger holds their leases, so
+only the tags are counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from relevo.transport import work_limits
 
 
 class Pool(Protocol):
-    """A worker's pool that can have jobs waiting before its places, and give back those that have not started."""
+    """A worker's pool that can have jobs waiting before its places, and give back those that have
+    not started.
+    """
 
     def most_waiting(self) -> int: ...
 
@@ -29,7 +31,9 @@ serial = False
 
 
 class QoS:
-    """The credit of one channel. Acks and rejects come from any thread and wake the consumer, which has room again."""
+    """The credit of one channel. Acks and rejects come from any thread and wake the consumer, which
+    has room again.
+    """
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         self.channel = channel
@@ -52,11 +56,15 @@ class QoS:
         return serial
 
     def allow_waiting(self, jobs: int) -> None:
-        """While jobs are short: let so many more be handed over than there are places, if the pool can bear it."""
+        """While jobs are short: let so many more be handed over than there are places, if the pool
+        can bear it.
+        """
         self.waiting = min(jobs, pool.most_waiting()) if pool and self.prefetch_count else 0
 
     def recall_if_stuck(self, seconds: float) -> None:
-        """No job has ended for `seconds`: those that wait behind the running ones are better off elsewhere."""
+        """No job has ended for `seconds`: those that wait behind the running ones are better off
+        elsewhere.
+        """
         now = time.monotonic()
         # Whatever may wait by now: those in the pipe were let in when jobs were shorter.
         if pool and 0 < self.prefetch_count < len(self._out) and now - self._last_end > seconds:
@@ -109,7 +117,9 @@ class QoS:
         self.channel.ledger.release(tags)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002  kombu's signature
-        """A channel closes. A worker only reconnects, and its jobs still run: the ledger keeps them until it ends."""
+        """A channel closes. A worker only reconnects, and its jobs still run: the ledger keeps them
+        until it ends.
+        """
         if not self.channel.ledger.outlives_channels:
             self.restore_unacked()
 
@@ -118,6 +128,8 @@ class QoS:
 
 
 def places_taken() -> int:
-    """How many jobs Celery's worker in this process has accepted and not finished, acked or not; 0 outside a worker."""
+    """How many jobs Celery's worker in this process has accepted and not finished, acked or not; 0
+    outside a worker.
+    """
     state = sys.modules.get("celery.worker.state")
     return len(state.reserved_requests) if state else 0

@@ -1,9 +1,11 @@
-"""What a worker does about suspensions: it reads which there are, and parks what it reserved but may not start.
+"""What a worker does about suspensions: it reads which there are, and parks what it reserved but
+may not start.
 
     task:emails.send    every job of this task        tag:user:7    every job that was dispatched with this tag
 
-A worker reads them before it reserves, at most every LOOK seconds: that is all that an app without any pays. A job that
-may not start is taken once and parked once, whatever the length of the pause, and nobody looks at it until it is over.
+A worker reads them before it reserves, at most every LOOK seconds: that is all that an app without
+any pays. A job that may not start is taken once and parked once, whatever the length of the pause,
+and nobody looks at it until it is over.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ LOOK = 0.5
 
 
 def of(kind: str, name: str) -> str:
-    """What a pause of all jobs of a task, or with a tag, is called in the broker: a long name is cut, with a digest."""
+    """What a pause of all jobs of a task, or with a tag, is called in the broker: a long name is
+    cut, with a digest.
+    """
     what = f"{kind}:{name}"
     if len(what) <= LONGEST_NAME:
         return what
@@ -67,14 +71,20 @@ class Suspensions:
 
     def _for(self, job: ReservedJob) -> str | None:
         """The suspension that keeps this job longest."""
-        mine = [what for what in _kinds(message_codec.headers_of(job.payload)) if what in self._ends]
+        mine = [
+            what for what in _kinds(message_codec.headers_of(job.payload)) if what in self._ends
+        ]
         return max(mine, key=lambda what: self._ends[what] or float("inf"), default=None)
 
     def _park(self, leases: Sequence[Lease], what: str) -> None:
         try:
             self._driver.park(leases, what)
         except DriverUnavailableError as error:  # their leases end, which comes to the same
-            logger.warning("%d jobs could not be parked and wait for their leases to end: %s", len(leases), error)
+            logger.warning(
+                "%d jobs could not be parked and wait for their leases to end: %s",
+                len(leases),
+                error,
+            )
 
 
 def _kinds(headers: dict[str, object]) -> Iterator[str]:

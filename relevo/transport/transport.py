@@ -1,13 +1,14 @@
-"""The kombu transport: how Celery's worker, its clients, beat and Flower use a driver without knowing.
+"""The kombu transport: how Celery's worker, its clients, beat and Flower use a driver without
+knowing.
 
-It is a synchronous one on purpose (`asynchronous=False`): the worker then runs its plain loop and billiard's threaded
-pool, whose warm stop is quick and exact, where the event loop's pool throws away what it has already written to a child
-(docs/internals.md has the figures).
+It is a synchronous one on purpose (`asynchronous=False`): the worker then runs its plain loop and
+billiard's threaded pool, whose warm stop is quick and exact, where the event loop's pool throws
+away what it has already written to a child (docs/internals.md has the figures).
 
     drain_events:  mail -> jobs -> nothing? wait for: an ack (room again), the driver's bell, SIGTERM, the pause's end
 
-While the broker is away `drain_events` delivers nothing and tries again; Celery never sees a lost connection, so it
-never throws away what is running.
+While the broker is away `drain_events` delivers nothing and tries again; Celery never sees a lost
+connection, so it never throws away what is running.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ from relevo.transport.waker import Waker
 
 logger = logging.getLogger(__name__)
 
-# How long a lease holds, in seconds, where the transport option `lease` (a connection's retry_after) doesn't say.
+# How long a lease holds, in seconds, where the transport option `lease` (a connection's
+# retry_after) doesn't say.
 LEASE = 30.0
-# After work a consumer looks again soon, then ever less often until it only listens: the first pause, in seconds.
+# After work a consumer looks again soon, then ever less often until it only listens: the first
+# pause, in seconds.
 FIRST_PAUSE = 0.01
 # Seconds between tries while the broker is away: first and longest.
 FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
-# Mail is looked for at least this often, in seconds: a mailbox that is not read is closed (a worker's after 10 s), and
-# on a SQLite file that nobody writes to the bell is silent for hours.
+# Mail is looked for at least this often, in seconds: a mailbox that is not read is closed (a
+# worker's after 10 s), and on a SQLite file that nobody writes to the bell is silent for hours.
 MAIL_EVERY = 2.0
-# A call of drain_events that delivers nothing takes at least this long, in seconds. Under gevent remote control has a
-# loop of its own, which during a stop would never let the others run.
+# A call of drain_events that delivers nothing takes at least this long, in seconds. Under gevent
+# remote control has a loop of its own, which during a stop would never let the others run.
 YIELD = 0.001
 
 _ledgers: dict[tuple[int, int], Ledger] = {}
@@ -64,7 +67,9 @@ class Transport(virtual.Transport):
     connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)  # type: ignore[assignment]
     channel_errors = (DriverError, *base.Transport.channel_errors)  # type: ignore[assignment]
     implements = virtual.Transport.implements.extend(
-        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"]), heartbeats=False,
+        asynchronous=False,
+        exchange_type=frozenset(["direct", "topic", "fanout"]),
+        heartbeats=False,
         batch_publish=True,
     )
 
@@ -87,14 +92,18 @@ class Transport(virtual.Transport):
         _transports.add(self)
 
     def driver_version(self) -> str:
-        from relevo import __version__  # noqa: PLC0415  the package's own module imports this one's users
+        # the package's own module imports this one's users
+        from relevo import __version__  # noqa: PLC0415
 
         return __version__
 
     def establish_connection(self) -> Any:
         self.driver = driver_for(self._url(), self.client.transport_options, self.client.ssl)
-        self.driver.paused()  # the broker is there, and so are its tables: or the start fails here, in one line
-        self.ledger = ledger_for(self.driver, float(self.client.transport_options.get("lease", LEASE)))
+        # the broker is there, and so are its tables: or the start fails here, in one line
+        self.driver.paused()
+        self.ledger = ledger_for(
+            self.driver, float(self.client.transport_options.get("lease", LEASE))
+        )
         return super().establish_connection()
 
     def _url(self) -> str:
@@ -111,11 +120,15 @@ class Transport(virtual.Transport):
         super().close_connection(connection)
         self._close_bell()
 
-    # --- the loop ---------------------------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
-        """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout` when nothing came."""
+        """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout`
+        when nothing came.
+        """
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        while not work_limits.stop_asked():  # a worker that is to stop takes nothing more; its loop must come round at once
+        while (
+            not work_limits.stop_asked()
+        ):  # a worker that is to stop takes nothing more; its loop must come round at once
             if self._serve():
                 return
             left = end - time.monotonic()
@@ -127,7 +140,8 @@ class Transport(virtual.Transport):
         raise TimeoutError  # which is socket.timeout
 
     def _serve(self) -> bool:
-        # Leases first: after a long absence the next reservation would take our own running jobs for a dead worker's.
+        # Leases first: after a long absence the next reservation would take our own running jobs
+        # for a dead worker's.
         if self._away_since is not None and not self.ledger.renew():
             return self._gone("its leases could not be renewed")
         try:
@@ -171,7 +185,8 @@ class Transport(virtual.Transport):
         started = time.monotonic()
         with deferred_signals.wait():
             _rung, called = self.waker.wait(min(left, max(pause - self._waited, 0)), bell.fileno())
-        # Summed up: who never waits for a whole pause at a time would be deaf where the bell can't call.
+        # Summed up: who never waits for a whole pause at a time would be deaf where the bell can't
+        # call.
         self._waited += time.monotonic() - started
         if called or self._waited >= pause:
             self._hear(bell)
@@ -201,7 +216,7 @@ class Transport(virtual.Transport):
             self._bell.close()
             self._bell = None
 
-    # --- the broker away and back -----------------------------------------------------------------------------------
+    # --- the broker away and back -----------------------------------------------------------------
     def _gone(self, reason: str) -> bool:
         if self._away_since is None:
             self._away_since, self._retry = time.monotonic(), FIRST_RETRY
@@ -226,7 +241,9 @@ def ledger_for(driver: Driver, lease: float) -> Ledger:
 
 
 def worker_starts(**_signal: Any) -> None:
-    """The process is a worker: what it holds outlives its channels, and goes back when the process ends, however."""
+    """The process is a worker: what it holds outlives its channels, and goes back when the process
+    ends, however.
+    """
     Ledger.outlives_channels = True
     atexit.register(worker_ended)  # Celery sends no signal at the end of a cold stop
 
@@ -244,4 +261,6 @@ def worker_ended(**_signal: Any) -> None:
     for (pid, _driver), ledger in list(_ledgers.items()):
         if pid == os.getpid():
             ledger.close()
-    Ledger.outlives_channels = False  # a worker inside another program (a test) is over, and that program is not
+    Ledger.outlives_channels = (
+        False  # a worker inside another program (a test) is over, and that program is not
+    )

@@ -1,7 +1,9 @@
-"""A worker that goes home: after so many jobs, when nothing is left to do, or after a time (`celery -A tasks work`).
+"""A worker that goes home: after so many jobs, when nothing is left to do, or after a time (`celery
+-A tasks work`).
 
-It is asked where jobs are taken: how many more may be handed over (`left`), and, when nothing was delivered, whether
-the work is done (`look`). A shift that is over ends as by TERM: what runs finishes, what was not started goes back.
+It is asked where jobs are taken: how many more may be handed over (`left`), and, when nothing was
+delivered, whether the work is done (`look`). A shift that is over ends as by TERM: what runs
+finishes, what was not started goes back.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Shift:
 
     def look(self, driver: Driver, ledger: Ledger, queues: Iterable[str]) -> None:
         """Nothing was delivered, and nothing runs: is the work done?"""
-        if self.left() <= 0 or (self.when_empty and not ledger.puts_back and is_empty(driver, queues)):
+        if self.left() <= 0 or (
+            self.when_empty and not ledger.puts_back and is_empty(driver, queues)
+        ):
             stop()
 
     def end_after(self, seconds: float) -> None:
@@ -79,13 +83,16 @@ def is_empty(driver: Driver, queues: Iterable[str]) -> bool:
 
 def stop() -> None:
     """End this worker as TERM does."""
-    from celery.worker import state  # noqa: PLC0415  only a worker has it, and there it is imported already
+    # only a worker has it, and there it is imported already
+    from celery.worker import state  # noqa: PLC0415
 
     state.should_stop = 0
 
 
 def stop_asked() -> bool:
-    """Whether this process is a Celery worker that was told to stop (by a signal or by remote control)."""
+    """Whether this process is a Celery worker that was told to stop (by a signal or by remote
+    control).
+    """
     state = sys.modules.get("celery.worker.state")
     return state is not None and (_asked(state.should_stop) or _asked(state.should_terminate))
 

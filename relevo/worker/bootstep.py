@@ -21,11 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 def open_store(app: Any) -> None:
-    """Record what ends in this process, a worker's main process. Raises SchemaError when the tables are old."""
+    """Record what ends in this process, a worker's main process. Raises SchemaError when the tables
+    are old.
+    """
     store = store_for(app.settings.database_url)
     check(store)
     settings = app.settings
-    keep = Retention(settings.keep_completed, settings.keep_failed, settings.keep_metrics, settings.dashboard.keep_audit)
+    keep = Retention(
+        settings.keep_completed,
+        settings.keep_failed,
+        settings.keep_metrics,
+        settings.dashboard.keep_audit,
+    )
     delivery = delivery_of(app)
     relaying = outbox_relay.start(delivery)
 
@@ -48,7 +55,9 @@ def open_store(app: Any) -> None:
 
 
 def check(store: Store) -> None:
-    """Raise SchemaError unless the store's tables are of this code's version; one that is away is waited for later."""
+    """Raise SchemaError unless the store's tables are of this code's version; one that is away is
+    waited for later.
+    """
     try:
         found = store.read(schema.version)
     except DriverUnavailableError as error:

@@ -1,7 +1,8 @@
-"""Members of a batch that was cancelled: those that have not started are dropped, in the worker's main process.
+"""Members of a batch that was cancelled: those that have not started are dropped, in the worker's
+main process.
 
-Each costs a look into the store, at most one in a tenth of a second and batch. A member that was put back by hand runs
-all the same.
+Each costs a look into the store, at most one in a tenth of a second and batch. A member that was
+put back by hand runs all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Celery's cold stop (SIGQUIT, a second Ctrl-C), done where the main thread waits; see `drivers.safepoint`.
+"""Celery's cold stop (SIGQUIT, a second Ctrl-C), done where the main thread waits; see
+`drivers.safepoint`.
 
-Celery kills what it knows to run. A job that a child has just taken is not among that, and the stop would wait for its
-end: so what waits in the pipe is called back first, and what turns out to run after all is killed then (`is_asked`).
+Celery kills what it knows to run. A job that a child has just taken is not among that, and the stop
+would wait for its end: so what waits in the pipe is called back first, and what turns out to run
+after all is killed then (`is_asked`).
 """
 
 from __future__ import annotations
@@ -17,9 +19,14 @@ from relevo.transport import deferred_signals, qos
 
 
 def install() -> None:
-    """Take the place of Celery's own in the handler that it installs for its signals. May be called again."""
+    """Take the place of Celery's own in the handler that it installs for its signals. May be called
+    again.
+    """
     handler = celery_worker.install_worker_term_hard_handler
-    if isinstance(handler, partial) and handler.keywords.get("callback") is celery_worker.on_cold_shutdown:
+    if (
+        isinstance(handler, partial)
+        and handler.keywords.get("callback") is celery_worker.on_cold_shutdown
+    ):
         celery_worker.install_worker_term_hard_handler = partial(
             handler.func, **{**handler.keywords, "callback": on_cold_shutdown}
         )
@@ -36,8 +43,8 @@ def on_cold_shutdown(worker: Any) -> None:
 
 
 def _stop(worker: Any) -> None:
-    # The handler has said "terminate" by now if this was put off; Celery's own callback runs before that, and a soft
-    # stop waits for running jobs as long as it isn't said.
+    # The handler has said "terminate" by now if this was put off; Celery's own callback runs before
+    # that, and a soft stop waits for running jobs as long as it isn't said.
     state.should_terminate = None
     if worker.app.conf.worker_soft_shutdown_timeout:
         stop_flag.ask()

@@ -1,12 +1,13 @@
 """Celery's consumer, with two things in order that an operator would trip over.
 
-A pool of one place (solo) has one, whatever its concurrency says: `celery worker -P solo` on a machine of 16 cores kept
-15 jobs behind the one that ran, away from other workers.
+A pool of one place (solo) has one, whatever its concurrency says: `celery worker -P solo` on a
+machine of 16 cores kept 15 jobs behind the one that ran, away from other workers.
 
-Jobs that wait for a rate limit of Celery's (`rate_limit`) lie in the worker's memory, each in a place of its pool, in
-the bucket of their task. Celery makes new buckets when somebody sets another limit, and leaves what lies in the old
-ones to the old limit: at one an hour a worker of two places did nothing for two hours after the limit was lifted. And
-nobody found there what was cancelled: it ran.
+Jobs that wait for a rate limit of Celery's (`rate_limit`) lie in the worker's memory, each in a
+place of its pool, in the bucket of their task. Celery makes new buckets when somebody sets another
+limit, and leaves what lies in the old ones to the old limit: at one an hour a worker of two places
+did nothing for two hours after the limit was lifted. And nobody found there what was cancelled: it
+ran.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Consumer(consumer.Consumer):
         super().__init__(*args, **options)
 
     def reset_rate_limits(self) -> None:
-        """The limits have changed: what waited for the old ones waits for the new ones, or for none."""
+        """The limits have changed: what waited for the old ones waits for the new ones, or for
+        none.
+        """
         before = dict(self.task_buckets)
         super().reset_rate_limits()
         for task, bucket in before.items():
@@ -55,7 +58,9 @@ class Consumer(consumer.Consumer):
 
     @staticmethod
     def _taken(bucket: Any) -> list[tuple[Any, int]]:
-        """What waits in a bucket, taken out of it: its timer finds nothing. (The timer is a thread of its own.)"""
+        """What waits in a bucket, taken out of it: its timer finds nothing. (The timer is a thread
+        of its own.)
+        """
         taken = []
         with suppress(IndexError):
             while bucket:

@@ -1,9 +1,11 @@
-"""Events of jobs and workers: those that nobody hears cost next to nothing, those that somebody hears go in groups.
+"""Events of jobs and workers: those that nobody hears cost next to nothing, those that somebody
+hears go in groups.
 
-A worker with -E, or one that a Flower is looking at, sends three events a job. The channel knows for a second that
-nobody hears them; an event then ends here, before it has been made, encoded and routed. When somebody does, each was a
-transaction of its own (SQLite: 40 jobs a second instead of 1,800); Celery's workers with an event loop send theirs
-in groups, one loop turn together, and so do ours, what comes within GROUP together.
+A worker with -E, or one that a Flower is looking at, sends three events a job. The channel knows
+for a second that nobody hears them; an event then ends here, before it has been made, encoded and
+routed. When somebody does, each was a transaction of its own (SQLite: 40 jobs a second instead of
+1,800); Celery's workers with an event loop send theirs in groups, one loop turn together, and so do
+ours, what comes within GROUP together.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from celery.events.dispatcher import EventDispatcher
 from celery.events.event import group_from
 from celery.worker import state
 
-# How long an event of a job waits for others, in seconds, and how many are sent without waiting longer.
+# How long an event of a job waits for others, in seconds, and how many are sent without waiting
+# longer.
 GROUP, MOST = 0.05, 500
 
 
@@ -30,17 +33,23 @@ class Dispatcher(EventDispatcher):
     """Celery's dispatcher of events."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # The worker alone says how events are to be grouped: not at all, where it has no event loop to do it.
+        # The worker alone says how events are to be grouped: not at all, where it has no event loop
+        # to do it.
         if "on_send_buffered" in options and not options["buffer_group"]:
-            options |= {"buffer_group": {"task"}, "buffer_limit": MOST, "on_send_buffered": self._send_soon}
+            options |= {
+                "buffer_group": {"task"},
+                "buffer_limit": MOST,
+                "on_send_buffered": self._send_soon,
+            }
         self._sending = threading.Lock()
         super().__init__(*args, **options)
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002  Celery's name
         """Send an event, unless its channel is one of ours and knows that nobody hears it.
 
-        On ours none waits for a broker that is away, nor is kept for it: an event tells of now. (Celery tries to send a
-        heartbeat for ever, from a thread that has the lock meanwhile: a worker that was told to stop waited for it.)
+        On ours none waits for a broker that is away, nor is kept for it: an event tells of now.
+        (Celery tries to send a heartbeat for ever, from a thread that has the lock meanwhile: a
+        worker that was told to stop waited for it.)
         """
         is_unheard = getattr(getattr(self.producer, "_channel", None), "is_unheard", None)
         if is_unheard is None:

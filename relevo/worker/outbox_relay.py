@@ -1,4 +1,6 @@
-"""The relay: a thread of every worker's main process that puts into brokers what waits for them in the outbox."""
+"""The relay: a thread of every worker's main process that puts into brokers what waits for them in
+the outbox.
+"""
 
 from __future__ import annotations
 

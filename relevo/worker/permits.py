@@ -1,18 +1,23 @@
-"""Permits in a worker's main process: taken for many jobs in one step when they are reserved, given back in another.
+"""Permits in a worker's main process: taken for many jobs in one step when they are reserved, given
+back in another.
 
     reserve -> enter: take_free, one step for all        -> granted: the job starts under the permit
                                                          -> not: it waits here while all places of the pool are busy;
-                                                            then it is tried once more, and asks for itself
-    a job has ended -> its permit is spare -> the next job of the key here starts under it (said in the next write)
+                                                            then it is tried once more, and asks for
+                                                            itself
+    a job has ended -> its permit is spare -> the next job of the key here starts under it (said in
+    the next write)
                                            -> or it is given back, in the next write
 
-A task whose first middleware is `WithoutOverlapping` needs no round trip of its pool process then. What that middleware
-does by itself is still there for the rest: keys that somebody waits at, `by` that is a callable (the project's code has
-no business in this process), an order of middlewares given at the dispatch.
+A task whose first middleware is `WithoutOverlapping` needs no round trip of its pool process then.
+What that middleware does by itself is still there for the rest: keys that somebody waits at, `by`
+that is a callable (the project's code has no business in this process), an order of middlewares
+given at the dispatch.
 
-Never more than n at once: a permit is passed on only when the process that ran the job has said that it ended, and is
-in the broker's books under the one job or the other all the time, since the ledger has `write` called before it ends
-any lease. So whatever happens in between, it ends as permits do, with the lease it names:
+Never more than n at once: a permit is passed on only when the process that ran the job has said
+that it ended, and is in the broker's books under the one job or the other all the time, since the
+ledger has `write` called before it ends any lease. So whatever happens in between, it ends as
+permits do, with the lease it names:
 
 | the worker dies after                | the permit                                                                  |
 |--------------------------------------|-----------------------------------------------------------------------------|
@@ -24,8 +29,8 @@ any lease. So whatever happens in between, it ends as permits do, with the lease
 |                                      | has one already or takes what is free                                       |
 | `write`, before the lease is ended   | is the other job's, or free                                                 |
 
-Nobody in line is overtaken for longer than it takes to write (20 ms under load): where somebody waits nothing is taken
-here, and nothing passed on.
+Nobody in line is overtaken for longer than it takes to write (20 ms under load): where somebody
+waits nothing is taken here, and nothing passed on.
 """
 
 from __future__ import annotations
@@ -78,7 +83,7 @@ class Permits(Gate):
         self._crowded: set[str] = set()
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
-    # --- the consuming loop -----------------------------------------------------------------------------------------
+    # --- the consuming loop -----------------------------------------------------------------------
     def enter(self, jobs: Sequence[ReservedJob]) -> None:
         wanted = [one for job in jobs if (one := self._wanted(job)) is not None]
         with self._lock:
@@ -88,7 +93,8 @@ class Permits(Gate):
     def next(self, jobs: deque[ReservedJob], idle: bool) -> ReservedJob | None:
         job = self._first(jobs, idle=False)
         if job is None and idle and jobs:
-            # Not left to the job: before it asks, the next to be reserved here would have taken what it could have had.
+            # Not left to the job: before it asks, the next to be reserved here would have taken
+            # what it could have had.
             self._take([one for job in jobs if (one := self._wants.get(job.lease.token))])
             job = self._first(jobs, idle=False) or self._first(jobs, idle=True)
         return job
@@ -104,7 +110,10 @@ class Permits(Gate):
             return
         with self._lock:
             for one in wanted:
-                if one.holder.token in taken and self._wants.pop(one.holder.token, None) is not None:
+                if (
+                    one.holder.token in taken
+                    and self._wants.pop(one.holder.token, None) is not None
+                ):
                     self._has[one.holder.token] = one
                     self._crowded.discard(one.key)
 
@@ -133,7 +142,7 @@ class Permits(Gate):
         has = self._has.get(token)
         return has.key if has is not None else None
 
-    # --- any thread -------------------------------------------------------------------------------------------------
+    # --- any thread -------------------------------------------------------------------------------
     def ended(self, token: str) -> None:
         with self._lock:
             has = self._has.pop(token, None)
@@ -169,7 +178,9 @@ class Permits(Gate):
             logger.warning("%d permits wait for the broker: %s", len(left), error)
             return False
         except DriverError:
-            logger.exception("%d permits could not be given back, and end with their leases", len(left))
+            logger.exception(
+                "%d permits could not be given back, and end with their leases", len(left)
+            )
             return True
         with self._lock:
             if len(self._crowded) > MOST_CROWDED:
@@ -194,9 +205,11 @@ class Permits(Gate):
             if job_ids:
                 self._driver.hasten(job_ids)
         except DriverError as error:  # each looks again by itself
-            logger.warning("%d jobs that wait for a permit could not be called: %s", len(job_ids), error)
+            logger.warning(
+                "%d jobs that wait for a permit could not be called: %s", len(job_ids), error
+            )
 
-    # --- what a job wants -------------------------------------------------------------------------------------------
+    # --- what a job wants -------------------------------------------------------------------------
     def _wanted(self, job: ReservedJob) -> Wanted | None:
         """The permit that a job will ask for first, if that can be said here."""
         try:
@@ -212,7 +225,11 @@ class Permits(Gate):
                     return None
                 args, kwargs, _ = json.loads(message["body"])
                 asking = asking._replace(args=tuple(args), kwargs=kwargs)
-            return Wanted(middleware.key_for(asking), middleware.at_most, Holder(job.lease.token, job.id, task.name))
+            return Wanted(
+                middleware.key_for(asking),
+                middleware.at_most,
+                Holder(job.lease.token, job.id, task.name),
+            )
         except Exception:  # noqa: BLE001  whatever is wrong with it, others say it better
             return None
 
@@ -231,4 +248,6 @@ def _is_different(baton: Any) -> bool:
         return False
     deadline, override = baton.get("deadline"), baton.get("override")
     is_over = isinstance(deadline, (int, float)) and deadline <= clock.now()
-    return is_over or "verdict" in baton or (isinstance(override, dict) and "middleware" in override)
+    return (
+        is_over or "verdict" in baton or (isinstance(override, dict) and "middleware" in override)
+    )

@@ -1,4 +1,6 @@
-"""A request whose ack waits for its record: the place in the job is free at once, the lease goes when it is written."""
+"""A request whose ack waits for its record: the place in the job is free at once, the lease goes
+when it is written.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Recorded(celery_request.Request):
     ending: Ending | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Celery makes an optimised subclass for each task, with an `on_success` of its own: ours goes around it."""
+        """Celery makes an optimised subclass for each task, with an `on_success` of its own: ours
+        goes around it.
+        """
         super().__init_subclass__(**kwargs)
         if "on_success" in cls.__dict__:
             cls.on_success = _noting(cls.on_success)
@@ -62,11 +66,19 @@ class Recorded(celery_request.Request):
         error = unwrapped(exc_info.exception)
         again = isinstance(error, Reject) and error.requeue
         if again or isinstance(error, (Retry, Ignore, Terminated)):
-            if isinstance(error, Ignore) and not isinstance(error, Reject) and recorder.current() is not None:
+            if (
+                isinstance(error, Ignore)
+                and not isinstance(error, Reject)
+                and recorder.current() is not None
+            ):
                 self.ending = self._ended_by(error)
             return
         if events.is_heard(Event.FAILED):
-            events.tell_of(self, Event.FAILED, error=f"{error_report.named(error)}: {error_report.worded(error)}")
+            events.tell_of(
+                self,
+                Event.FAILED,
+                error=f"{error_report.named(error)}: {error_report.worded(error)}",
+            )
         if recorder.current() is not None:
             self._note_failure(error, exc_info)
 
@@ -82,7 +94,9 @@ class Recorded(celery_request.Request):
             logger.exception("%s[%s] failed, and no record can be made of it", self.name, self.id)
 
     def hand_over(self) -> bool:
-        """Have the ending recorded, and this delivery acked then. Returns False when it is to be acked now."""
+        """Have the ending recorded, and this delivery acked then. Returns False when it is to be
+        acked now.
+        """
         ending, self.ending = self.ending, None
         recording = recorder.current()
         if recording is None or ending is None:
@@ -96,7 +110,9 @@ class Recorded(celery_request.Request):
             message.channel.finish(message, free=not recording.is_full)
             recording.add(ending, message.channel.finished, message)
             return True
-        return not self._written(recording, ending)  # another broker's channel isn't for other threads
+        return not self._written(
+            recording, ending
+        )  # another broker's channel isn't for other threads
 
     def tell_returned(self, result: Any, ran: float | None) -> None:
         reason = cancelled(result)
@@ -156,7 +172,9 @@ def _dropping(execute: Callable[..., Any]) -> Callable[..., Any]:
     """A member of a batch or chord that was cancelled ends here, before it has started."""
 
     def execute_using_pool(self: Recorded, pool: Any, **options: Any) -> Any:
-        if (HEADER in self.request_dict or self.request_dict.get("group")) and cancelled_batches.is_dropped(self):
+        if (
+            HEADER in self.request_dict or self.request_dict.get("group")
+        ) and cancelled_batches.is_dropped(self):
             self._announce_revoked(cancelled_batches.REASON, False, None, False)
             raise TaskRevokedError(self.id)
         return execute(self, pool, **options)

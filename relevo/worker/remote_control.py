@@ -1,7 +1,7 @@
 """What a worker does when it is told to over remote control, beside Celery's own commands.
 
-It runs in the worker's main process, between two deliveries. Imported when a worker starts, and not before: it needs
-Celery's worker, which a program that only dispatches doesn't.
+It runs in the worker's main process, between two deliveries. Imported when a worker starts, and not
+before: it needs Celery's worker, which a program that only dispatches doesn't.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ logger = get_logger(__name__)
 
 
 @control_command(args=[("ids", str)], signature="[id1 [id2 […]]]")  # type: ignore[untyped-decorator,unused-ignore]
-def cancel_jobs(state: Any, ids: Iterable[str], terminate: bool = False, **_options: Any) -> dict[str, list[str]]:
-    """Don't start these jobs; kill those that run, if that is asked for. Says which were killed, and which run on."""
+def cancel_jobs(
+    state: Any, ids: Iterable[str], terminate: bool = False, **_options: Any
+) -> dict[str, list[str]]:
+    """Don't start these jobs; kill those that run, if that is asked for. Says which were killed,
+    and which run on.
+    """
     wanted = set(ids)
     channel = state.consumer.task_consumer.channel
     if hasattr(channel, "intake"):
@@ -39,8 +43,13 @@ def cancel_jobs(state: Any, ids: Iterable[str], terminate: bool = False, **_opti
     if qos.pool is not None:
         qos.pool.recall()
     started = [request for request in requests if request.time_start]
-    killed = [request.id for request in started if terminate and _killed(request, state.consumer.pool)]
-    return {"killed": killed, "running": [request.id for request in started if request.id not in killed]}
+    killed = [
+        request.id for request in started if terminate and _killed(request, state.consumer.pool)
+    ]
+    return {
+        "killed": killed,
+        "running": [request.id for request in started if request.id not in killed],
+    }
 
 
 def forget(request: Any) -> None:
@@ -62,7 +71,9 @@ def _killed(request: Any, pool: Any) -> bool:
 
 
 def _recalling(revoke: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's own `revoke` looks at a job when it is handed to the pool: what waits in its pipe has to come back."""
+    """Celery's own `revoke` looks at a job when it is handed to the pool: what waits in its pipe
+    has to come back.
+    """
 
     @wraps(revoke)
     def revoke_and_recall(*args: Any, **options: Any) -> Any:
@@ -75,7 +86,9 @@ def _recalling(revoke: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _renewing(time_limit: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's own `time_limit` changes the task; the worker goes by what it has made of the task when it started."""
+    """Celery's own `time_limit` changes the task; the worker goes by what it has made of the task
+    when it started.
+    """
 
     @wraps(time_limit)
     def limit_and_renew(state: Any, *args: Any, **options: Any) -> Any:

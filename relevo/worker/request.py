@@ -1,12 +1,14 @@
-"""A job in the worker's main process, which alone sees what no child can tell: a timeout, a lost child.
+"""A job in the worker's main process, which alone sees what no child can tell: a timeout, a lost
+child.
 
-Celery makes an optimised subclass of this (`create_request_cls`) that replaces `execute_using_pool` and `on_success`;
-`on_failure` and `on_timeout` stay ours. A hard timeout calls them both, in this order, and kills the child after them.
-Tasks without options of ours go straight on to Celery.
+Celery makes an optimised subclass of this (`create_request_cls`) that replaces `execute_using_pool`
+and `on_success`; `on_failure` and `on_timeout` stay ours. A hard timeout calls them both, in this
+order, and kills the child after them. Tasks without options of ours go straight on to Celery.
 
-All of them write to the result backend here, in a thread of the process that forks new children, and just then: a
-child has died. A child forked amid a transaction on SQLite takes its parent's lock for its own, for ever ("database is
-locked" after a minute; one run in four of tests/job/test_killed.py). So `sqlite_turn` is held: a fork waits for it.
+All of them write to the result backend here, in a thread of the process that forks new children,
+and just then: a child has died. A child forked amid a transaction on SQLite takes its parent's lock
+for its own, for ever ("database is locked" after a minute; one run in four of
+tests/job/test_killed.py). So `sqlite_turn` is held: a fork waits for it.
 """
 
 from __future__ import annotations
@@ -49,8 +51,12 @@ class Request(Recorded):
     #: The job was cancelled while it ran: no attempt follows this one.
     withdrawn = False
 
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the child's end itself."""
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        """An attempt ended in an error: raised in the child (`return_ok`, decided there), or the
+        child's end itself.
+        """
         if return_ok:
             self.fails(exc_info)
             return self.ends(exc_info, send_failed_event, return_ok)
@@ -65,7 +71,9 @@ class Request(Recorded):
             if not (state.should_terminate or self._already_revoked or self._already_cancelled):
                 self.fails(exc_info)
             return self.ends(exc_info, send_failed_event)
-        if state.should_terminate:  # a cold shutdown kills children; that says nothing about the job
+        if (
+            state.should_terminate
+        ):  # a cold shutdown kills children; that says nothing about the job
             return self.go_back_as_it_is()
         return self.settle(error, exc_info)
 
@@ -81,18 +89,24 @@ class Request(Recorded):
                 super().on_timeout(soft, timeout)
 
     def ends(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Let Celery end the job: it acks, which hands the record over. One acked before it ran is only recorded."""
+        """Let Celery end the job: it acks, which hands the record over. One acked before it ran is
+        only recorded.
+        """
         ended = super().on_failure(exc_info, send_failed_event, return_ok)
         if self.ending is not None:
             self.hand_over()
         return ended
 
     def death(self, exc_info: Any) -> BaseException | None:
-        """The error a killed attempt ends in, or None when Celery has a word for it (revoked, cancelled, succeeded)."""
+        """The error a killed attempt ends in, or None when Celery has a word for it (revoked,
+        cancelled, succeeded).
+        """
         error = unwrapped(exc_info.exception)
         if self._already_revoked or self._already_cancelled:
             return None
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # billiard reports the exit before the child is gone
+        if isinstance(
+            error, (SystemExit, KeyboardInterrupt)
+        ):  # billiard reports the exit before the child is gone
             return WorkerLostError(f"The worker process exited: {error!r}.")
         lost = isinstance(error, WorkerLostError) and not self._success_was_stored()
         return error if lost or isinstance(error, TimeLimitExceeded) else None
@@ -102,7 +116,10 @@ class Request(Recorded):
         baton, outcome = self.verdict(error)
         match outcome:
             case Retry(seconds=seconds):
-                wait, noted = max(seconds, requeue.BEHIND), self.noting(baton.after(error), error, exc_info)
+                wait, noted = (
+                    max(seconds, requeue.BEHIND),
+                    self.noting(baton.after(error), error, exc_info),
+                )
                 self.put_back(error, exc_info, wait, self._context.retries + 1, noted)
             case Failed() if self.task.failed_hook and baton.verdict is None:
                 noted = self.noting(baton.after(error), error, exc_info)
@@ -116,29 +133,39 @@ class Request(Recorded):
         return baton.noting(self._context.retries + 1, error, str(exc_info.traceback))
 
     def verdict(self, error: BaseException) -> tuple[Baton, Outcome]:
-        """What is to be done. A job that was killed while it ran its hook has failed: it doesn't come back again."""
+        """What is to be done. A job that was killed while it ran its hook has failed: it doesn't
+        come back again.
+        """
         baton, options = execute.carried(self.task, self._context)
         if baton.verdict is not None:
             return baton, Failed(error)
         dice = random.random()  # noqa: S311 - spreads waits, guards nothing
         attempt = self._context.retries + 1
-        return baton, decide(error, None, attempt=attempt, baton=baton, options=options, now=clock.now(), dice=dice)
+        return baton, decide(
+            error, None, attempt=attempt, baton=baton, options=options, now=clock.now(), dice=dice
+        )
 
     def on_retry(self, exc_info: Any) -> None:
-        """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be put back here."""
+        """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be
+        put back here.
+        """
         again = requeue.told(exc_info.exception)
         self.tell_released(unwrapped(exc_info.exception))
         if again is None:
             super().on_retry(exc_info)
             return
         self.go_back(again.seconds, again.retries, again.baton)
-        self.send_event("task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback))
+        self.send_event(
+            "task-retried", exception=safe_repr(again.exc), traceback=str(exc_info.traceback)
+        )
 
     def tell_released(self, retry: CeleryRetry) -> None:
         if events.is_heard(Event.RELEASED):
             seconds = getattr(retry, "seconds", retry.when)
             seconds = seconds if isinstance(seconds, (int, float)) else None
-            events.tell_of(self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds)
+            events.tell_of(
+                self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds
+            )
 
     def go_back(self, seconds: float, retries: int, baton: Mapping[str, Any]) -> None:
         """Put the reserved job back in one step, in place of an ack."""
@@ -146,12 +173,20 @@ class Request(Recorded):
             self.acknowledged = True
             message = self._message
             message.channel.put_back(message, requeue.changes(retries, baton), seconds, retries)
-            if self.withdrawn and not self._context.ignore_result:  # or whoever waits for the result waits for ever
+            if (
+                self.withdrawn and not self._context.ignore_result
+            ):  # or whoever waits for the result waits for ever
                 with sqlite_turn:
-                    self.task.backend.store_result(self.id, TaskRevokedError(REASON), REVOKED, request=self._context)
+                    self.task.backend.store_result(
+                        self.id, TaskRevokedError(REASON), REVOKED, request=self._context
+                    )
 
-    def put_back(self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton) -> None:
-        """Put the job of a killed attempt back; when it has to be sent and can't be, this delivery itself goes back."""
+    def put_back(
+        self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton
+    ) -> None:
+        """Put the job of a killed attempt back; when it has to be sent and can't be, this delivery
+        itself goes back.
+        """
         self.settled = True
         celery_request.task_ready(self)
         self.kill_child(error)
@@ -160,7 +195,9 @@ class Request(Recorded):
                 self.announce(error, exc_info, seconds)
             return
         try:
-            self.announce(error, exc_info, seconds)  # first, or the next attempt might have its result by then
+            self.announce(
+                error, exc_info, seconds
+            )  # first, or the next attempt might have its result by then
         finally:
             self.go_back(seconds, retries, baton.header())
 
@@ -176,18 +213,26 @@ class Request(Recorded):
         return True
 
     def kill_child(self, error: BaseException) -> None:
-        """End a timed out child now: billiard does so only after this, and the next attempt might start before."""
+        """End a timed out child now: billiard does so only after this, and the next attempt might
+        start before.
+        """
         if isinstance(error, TimeLimitExceeded) and self.worker_pid not in (None, os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(self.worker_pid, signal.SIGKILL)
 
     def announce(self, error: BaseException, exc_info: Any, seconds: float) -> None:
-        """Tell the result backend, the event listeners and the signal's receivers of the retry, as Celery does."""
+        """Tell the result backend, the event listeners and the signal's receivers of the retry, as
+        Celery does.
+        """
         reason = CeleryRetry(exc=error, when=seconds)
         self.tell_released(reason)
-        logger.warning("Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize())
+        logger.warning(
+            "Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize()
+        )
         if self.store_errors:
-            self.task.backend.mark_as_retry(self.id, error, exc_info.traceback, request=self._context)
+            self.task.backend.mark_as_retry(
+                self.id, error, exc_info.traceback, request=self._context
+            )
         self.send_event("task-retried", exception=repr(error), traceback=exc_info.traceback)
         self.task.request_stack.push(self._context)
         try:

@@ -1,15 +1,18 @@
-"""A worker starts anew, with the code that is there now (`celery -A tasks restart`), in the same process.
+"""A worker starts anew, with the code that is there now (`celery -A tasks restart`), in the same
+process.
 
     ask  -> the worker stops as by TERM: takes nothing more, finishes what runs, acks, gives back the rest, closes
          -> at the very end of the process: exec of the command line it was started with
 
-The process keeps its number, its parent and its output. So supervisor, systemd, a Procfile runner and a container never
-see it end, and a worker started by hand comes back just the same. (Merely ending, as Laravel's does, needs somebody who
-starts it again; foreman and honcho end everything when one program ends.) If the new code can't be started, the
-process ends with its error, as it would at any start.
+The process keeps its number, its parent and its output. So supervisor, systemd, a Procfile runner
+and a container never see it end, and a worker started by hand comes back just the same. (Merely
+ending, as Laravel's does, needs somebody who starts it again; foreman and honcho end everything
+when one program ends.) If the new code can't be started, the process ends with its error, as it
+would at any start.
 
-Celery does the same for SIGHUP, but execs before what was registered earlier with `atexit`, ours included, and repeats
-`sys.argv`: for `python -m celery` that puts Celery's own folder on the path, where its `app` hides the project's.
+Celery does the same for SIGHUP, but execs before what was registered earlier with `atexit`, ours
+included, and repeats `sys.argv`: for `python -m celery` that puts Celery's own folder on the path,
+where its `app` hides the project's.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ _asked = False
 
 
 def prepare(**_signal: Any) -> None:
-    """A worker is being made. What is registered first is done last: by then all that was held is given back."""
+    """A worker is being made. What is registered first is done last: by then all that was held is
+    given back.
+    """
     global _can  # noqa: PLW0603  one process, one worker
     if _can or click.get_current_context(silent=True) is None:
         return  # a worker inside another program, which is not ours to start again
@@ -46,7 +51,9 @@ def prepare(**_signal: Any) -> None:
 
 
 def ask() -> bool:
-    """Stop this worker, and start it anew if it can be: not one with a shift, which ends anyway. Returns whether."""
+    """Stop this worker, and start it anew if it can be: not one with a shift, which ends anyway.
+    Returns whether.
+    """
     global _asked  # noqa: PLW0603
     _asked = _can and work_limits.current is None
     work_limits.stop()
@@ -67,6 +74,7 @@ def _renew() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the same program, without a shell
+        # the same program, without a shell
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     except OSError as error:
         sys.stderr.write(f"the worker could not be started anew: {error}\n")

@@ -1,4 +1,5 @@
-"""`make demo`: pictures in, thumbnails out, through a real queue, a real worker, real rows and files.
+"""`make demo`: pictures in, thumbnails out, through a real queue, a real worker, real rows and
+files.
 
 - `__main__.py`  the story: store, dispatch, watch, tell; and what a bad argument or a dead worker ends in
 - `pictures.py`  where the pictures come from: a folder, or a dozen drawn here

@@ -1,9 +1,10 @@
 """python -m tasks.demo [--images FOLDER] [--tour]
 
-Pictures to thumbnails; and, unless a folder of one's own was given, the rest of the tour (`tour.py`).
+Pictures to thumbnails; and, unless a folder of one's own was given, the rest of the tour
+(`tour.py`).
 
-Exit code 0: every picture has come to its end, as versions or as an error in its row. 1: it could not go on, and says
-why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
+Exit code 0: every picture has come to its end, as versions or as an error in its row. 1: it could
+not go on, and says why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from tasks.demo.worker import QUEUES, NoWorker, Worker
 
 # Without a broker there is no worker: each job runs where it is dispatched.
 AT_ONCE = app.settings.connection.driver == "sync"
-# On SQLite a worker makes the tables that are missing, or waits for those who are at it: it can start meanwhile.
+# On SQLite a worker makes the tables that are missing, or waits for those who are at it: it can
+# start meanwhile.
 BY_ITSELF = app.settings.database_url.startswith("sqlite")
 
 Pictures = list[tuple[str, pictures.Opener]]
@@ -94,15 +96,19 @@ class Demo:
         self.screen.table(made)
         errors = sum(1 for line in made if line.error)
         versions = sum(len(line.versions) for line in made)
-        self.screen.say(f"{len(made) - errors} pictures have {versions} versions; {errors} ended in an error.")
+        self.screen.say(
+            f"{len(made) - errors} pictures have {versions} versions; {errors} ended in an error."
+        )
         self.screen.say(f"They lie in {app.settings.storage / 'versions'}")
         if not AT_ONCE:
             self.screen.say(f"What the worker said is in {self.log}")
 
     def tell_rest(self) -> None:
         ended = sum(1 for line in watching.lines(self.results) if line.ended)
-        self.screen.say(f"Stopped: {ended} of {len(self.chosen)} pictures are done, {len(self.results) - ended} wait in"
-                        f" the queue for the next demo or worker (celery -A tasks worker -Q {QUEUES}).")  # fmt: skip
+        self.screen.say(
+            f"Stopped: {ended} of {len(self.chosen)} pictures are done, {len(self.results) - ended} wait in"
+            f" the queue for the next demo or worker (celery -A tasks worker -Q {QUEUES})."
+        )
 
 
 def prepare() -> None:
@@ -122,24 +128,40 @@ def main() -> int:
         demo.tell_rest()
         return 130
     except (DemoError, RelevoError, OperationalError, SQLAlchemyError, OSError) as error:
-        print(f"The demo could not go on: {error}", file=sys.stderr)  # noqa: T201 - a program's last words
+        # - a program's last words
+        print(f"The demo could not go on: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
 def choose() -> tuple[Pictures, bool]:
-    """The pictures, and whether the tour is wanted: it needs a worker, and sends no mail to the world."""
-    parser = argparse.ArgumentParser("python -m tasks.demo", description="Pictures to thumbnails, by a real queue.")
-    parser.add_argument("--images", metavar="FOLDER", help="your pictures, with those of its folders")
-    parser.add_argument("--tour", action="store_true", help="the rest of the tour, with pictures of your own, too")
+    """The pictures, and whether the tour is wanted: it needs a worker, and sends no mail to the
+    world.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m tasks.demo", description="Pictures to thumbnails, by a real queue."
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="your pictures, with those of its folders"
+    )
+    parser.add_argument(
+        "--tour", action="store_true", help="the rest of the tour, with pictures of your own, too"
+    )
     given = parser.parse_args()
-    folder, touring = given.images, (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host
+    folder, touring = (
+        given.images,
+        (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host,
+    )
     if folder is None:
         return list(pictures.drawn()), touring
     if not folder or not Path(folder).is_dir():  # an empty path would be the current folder
         parser.error(f"expected --images to be a folder, got {folder!r}")
     found = list(pictures.in_folder(Path(folder)))
-    return (found, touring) if found else parser.error(f"expected pictures in {folder!r}, found no file")
+    return (
+        (found, touring)
+        if found
+        else parser.error(f"expected pictures in {folder!r}, found no file")
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and a closed terminal as a flag that is looked at between two steps.
 
-A KeyboardInterrupt can come between the fork of the worker and the variable that knows its number, and then nobody can
-stop it any more. A flag can't: each step ends, the next one doesn't begin, and the worker is stopped on the way out.
+A KeyboardInterrupt can come between the fork of the worker and the variable that knows its number,
+and then nobody can stop it any more. A flag can't: each step ends, the next one doesn't begin, and
+the worker is stopped on the way out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Where the demo's pictures come from: the files of a folder, or a dozen of all sorts, drawn here one by one."""
+"""Where the demo's pictures come from: the files of a folder, or a dozen of all sorts, drawn here
+one by one.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ Opener = Callable[[], BinaryIO]
 
 
 def in_folder(folder: Path) -> Iterator[tuple[str, Opener]]:
-    """Every file below `folder`, by its name in it. Links to files are followed, links to folders are not: they may
-    lead back. Whether a file is a picture is for the job to say.
+    """Every file below `folder`, by its name in it. Links to files are followed, links to folders
+    are not: they may lead back. Whether a file is a picture is for the job to say.
     """
     for place, folders, names in os.walk(folder):
         folders.sort()
@@ -47,10 +49,15 @@ def _hills(width: int, height: int, scale: float) -> Image.Image:
     sky = Image.linear_gradient("L").resize((width, height))
     picture = Image.merge("RGB", (sky, ImageChops.multiply(sky, sky), ImageChops.invert(sky)))
     draw = ImageDraw.Draw(picture)
-    draw.ellipse((width * 0.62, height * 0.15, width * 0.62 + height * 0.2, height * 0.35), fill="#ffe9a8")
+    draw.ellipse(
+        (width * 0.62, height * 0.15, width * 0.62 + height * 0.2, height * 0.35), fill="#ffe9a8"
+    )
     for number in range(4):
         left, top = width * (number * 0.3 - 0.35), height * (0.5 + number * 0.1)
-        draw.ellipse((left, top, left + width * 0.9, top + height), fill=(30 + 20 * number, 80 - 12 * number, 60))
+        draw.ellipse(
+            (left, top, left + width * 0.9, top + height),
+            fill=(30 + 20 * number, 80 - 12 * number, 60),
+        )
     return picture
 
 
@@ -65,7 +72,12 @@ def _turned(scale: float) -> BinaryIO:
     """A telephone held upright: stored on its side, with a note that says so."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    return _saved(_scene(3000, 4000, scale).transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90, exif=exif)
+    return _saved(
+        _scene(3000, 4000, scale).transpose(Image.Transpose.ROTATE_90),
+        "JPEG",
+        quality=90,
+        exif=exif,
+    )
 
 
 def _logo(scale: float) -> BinaryIO:
@@ -80,8 +92,13 @@ def _bouncing(scale: float) -> BinaryIO:
     still = _hills(480, 300, scale)
     frames = [still.copy() for _ in range(8)]
     for number, frame in enumerate(frames):
-        left, top = frame.width * number // 9, frame.height // 2 - abs(number % 6 - 3) * frame.height // 10
-        ImageDraw.Draw(frame).ellipse((left, top, left + frame.width // 8, top + frame.width // 8), fill="#e4002b")
+        left, top = (
+            frame.width * number // 9,
+            frame.height // 2 - abs(number % 6 - 3) * frame.height // 10,
+        )
+        ImageDraw.Draw(frame).ellipse(
+            (left, top, left + frame.width // 8, top + frame.width // 8), fill="#e4002b"
+        )
     return _saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=80, loop=0)
 
 
@@ -98,8 +115,12 @@ def _cut_short(scale: float) -> BinaryIO:
 _DOZEN: dict[str, Callable[[float], BinaryIO]] = {
     "camera 24 megapixels.jpg": lambda scale: _saved(_scene(6000, 4000, scale), "JPEG", quality=92),
     "telephone, upright.jpg": _turned,
-    "panorama.jpg": lambda scale: _saved(_scene(9000, 1500, scale), "JPEG", quality=88, progressive=True),
-    "for the printer (CMYK).jpg": lambda scale: _saved(_scene(3000, 2000, scale).convert("CMYK"), "JPEG"),
+    "panorama.jpg": lambda scale: _saved(
+        _scene(9000, 1500, scale), "JPEG", quality=88, progressive=True
+    ),
+    "for the printer (CMYK).jpg": lambda scale: _saved(
+        _scene(3000, 2000, scale).convert("CMYK"), "JPEG"
+    ),
     "logo on nothing.png": _logo,
     "screenshot.png": lambda scale: _saved(_hills(2560, 1440, scale), "PNG", compress_level=1),
     "palette.gif": lambda scale: _saved(_scene(1200, 900, scale).quantize(64), "GIF"),

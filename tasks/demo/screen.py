@@ -33,7 +33,12 @@ class Screen:
     def __init__(self, total: int) -> None:
         console = Console()
         self.console = console if console.is_terminal else Console(width=PLAIN_WIDTH)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._progress = Progress(*columns, console=self.console, disable=not console.is_terminal)
         self._bar = self._progress.add_task("starting the worker", total=total)
         self._total, self._done = total, 0
@@ -69,10 +74,14 @@ class Screen:
 
 
 def _cells(line: Line) -> Iterator[str]:
-    """As wide as a terminal of 80 columns. What has an error has no versions, so that it stands in their place."""
+    """As wide as a terminal of 80 columns. What has an error has no versions, so that it stands in
+    their place.
+    """
     yield line.name
     yield f"{line.size:,}"
-    yield line.error or "\n".join(map(_version, sorted(line.versions, key=lambda version: -max(version[1:3]))))
+    yield line.error or "\n".join(
+        map(_version, sorted(line.versions, key=lambda version: -max(version[1:3])))
+    )
     yield "" if line.seconds is None else f"{line.seconds * 1000:,.0f}"
 
 

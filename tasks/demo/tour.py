@@ -1,7 +1,8 @@
-"""The rest of the tour: a batch, a report, an import with bad rows, a webhook; each with its mail, and where it lies.
+"""The rest of the tour: a batch, a report, an import with bad rows, a webhook; each with its mail,
+and where it lies.
 
-All four are handed in at once, behind the pictures, by a user of this tour's own (ten mails an hour is all that one
-gets), and watched together.
+All four are handed in at once, behind the pictures, by a user of this tour's own (ten mails an hour
+is all that one gets), and watched together.
 """
 
 from __future__ import annotations
@@ -54,7 +55,13 @@ class Tour:
     def asked(self) -> Iterator[list[Step]]:
         """Ask for everything; what is to be watched, within the block."""
         with receiving() as (url, heard):
-            yield [self.batch(), self.report(), self.csv(), self.webhook(url, heard), Step("mails", self.mails)]
+            yield [
+                self.batch(),
+                self.report(),
+                self.csv(),
+                self.webhook(url, heard),
+                Step("mails", self.mails),
+            ]
 
     def batch(self) -> Step:
         """A few small pictures at once; the first callback to come is the mail."""
@@ -65,7 +72,11 @@ class Tour:
         def look() -> str | None:
             batch = app.batches.find(number)
             done = batch is not None and batch.finished
-            return f"{batch.completed} of {batch.total} pictures as a batch, {batch.failed} failed" if done else None
+            return (
+                f"{batch.completed} of {batch.total} pictures as a batch, {batch.failed} failed"
+                if done
+                else None
+            )
 
         return Step("a batch", look)
 
@@ -86,13 +97,19 @@ class Tour:
 
     def csv(self) -> Step:
         """Users, of whom two are none."""
-        good = "".join(f"Guest {number},guest{number}-{self.token}@example.com\n" for number in range(3))
-        number, _ = imports.take(self.user, "guests.csv", io.BytesIO(f"name,email\n{good}{BAD_ROWS}".encode()))
+        good = "".join(
+            f"Guest {number},guest{number}-{self.token}@example.com\n" for number in range(3)
+        )
+        number, _ = imports.take(
+            self.user, "guests.csv", io.BytesIO(f"name,email\n{good}{BAD_ROWS}".encode())
+        )
 
         def look() -> str | None:
             with session() as db:
                 row = db.get_one(Import, number)
-                query = select(ImportRow).where(ImportRow.import_id == number, ImportRow.error.is_not(None))
+                query = select(ImportRow).where(
+                    ImportRow.import_id == number, ImportRow.error.is_not(None)
+                )
                 bad = db.scalars(query.order_by(ImportRow.number)).all()
             if row.finished_at is None:
                 return None
@@ -110,18 +127,25 @@ class Tour:
                 row = db.get_one(Webhook, number)
             if row.state == "pending":
                 return None
-            return row.error or f"{row.body} delivered to {row.url}, signed {heard[0] if heard else '?'}"
+            return (
+                row.error
+                or f"{row.body} delivered to {row.url}, signed {heard[0] if heard else '?'}"
+            )
 
         return Step("a webhook", look)
 
     def mails(self) -> str | None:
         """What lies in the outbox for the user of this tour."""
         with session() as db:
-            sent = db.scalars(select(Mail.subject).filter_by(user_id=self.user, state="sent").order_by(Mail.id)).all()
+            sent = db.scalars(
+                select(Mail.subject).filter_by(user_id=self.user, state="sent").order_by(Mail.id)
+            ).all()
         return f"{', '.join(sent)}; in {app.settings.mail.folder}" if len(sent) >= MAILS else None
 
 
-def watch(steps: list[Step], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen) -> None:
+def watch(
+    steps: list[Step], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen
+) -> None:
     """Say what comes of each step, until something has come of all."""
     since = time.monotonic()
     while steps:

@@ -1,4 +1,6 @@
-"""A picture becomes a file of the demo's user: streamed to the local disk, and a row that says where."""
+"""A picture becomes a file of the demo's user: streamed to the local disk, and a row that says
+where.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,14 @@ def store(user_id: int, name: str, source: BinaryIO) -> int:
     # A file system takes any bytes as a name, a database only text.
     shown = name.encode(errors="replace").decode()[-255:]
     with session() as db:
-        file = File(user_id=user_id, disk=storage.LOCAL, path=path, original_name=shown, mime=mime, size=size)
+        file = File(
+            user_id=user_id,
+            disk=storage.LOCAL,
+            path=path,
+            original_name=shown,
+            mime=mime,
+            size=size,
+        )
         db.add(file)
         db.flush()
         return file.id

@@ -1,4 +1,6 @@
-"""From the dispatch to the last picture: what the rows say, and when waiting makes no sense any more."""
+"""From the dispatch to the last picture: what the rows say, and when waiting makes no sense any
+more.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,17 @@ class DemoError(Exception):
 
 
 def dispatch(file_id: int, user_id: int) -> Any:
-    """Hand in the job; on the `sync` connection it runs here and now, and its error is the row's, not ours."""
+    """Hand in the job; on the `sync` connection it runs here and now, and its error is the row's,
+    not ours.
+    """
     if app.settings.connection.driver == "sync":
         return process.apply((file_id,), {"user_id": user_id}, throw=False)
     return process.dispatch(file_id, user_id=user_id)
 
 
-def watch(names: Mapping[int, str], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen) -> None:
+def watch(
+    names: Mapping[int, str], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen
+) -> None:
     """Wait until every file of `names` has come to its end."""
     ended: set[int] = set()
     last, since = None, time.monotonic()
@@ -50,24 +56,32 @@ def watch(names: Mapping[int, str], worker: Worker | NoWorker, interrupt: Interr
 
 
 def _look(names: Mapping[int, str]) -> tuple[dict[int, str | None], Any]:
-    """The files that have come to their end with their errors, and something that changes when anything moves."""
+    """The files that have come to their end with their errors, and something that changes when
+    anything moves.
+    """
     with session() as db:
-        ended = select(File.id, File.error).where(File.id >= min(names), File.id <= max(names),
-                                                  or_(File.processed_at.is_not(None), File.error.is_not(None)))
+        ended = select(File.id, File.error).where(
+            File.id >= min(names),
+            File.id <= max(names),
+            or_(File.processed_at.is_not(None), File.error.is_not(None)),
+        )
         endings = {file_id: error for file_id, error in db.execute(ended) if file_id in names}
         return endings, (len(endings), db.scalar(select(func.max(FileVersion.created_at))))
 
 
 def lines(results: Mapping[int, Any]) -> list[Line]:
     """What has become of each file, in the order of their rows."""
-    # Before the session: on SQLite its transaction has the lock that the result backend then waits for in vain.
+    # Before the session: on SQLite its transaction has the lock that the result backend then waits
+    # for in vain.
     seconds = {file_id: _seconds(result) for file_id, result in results.items()}
     with session() as db:
         return [_line(db.get_one(File, file_id), seconds[file_id]) for file_id in results]
 
 
 def _line(file: File, seconds: float | None) -> Line:
-    versions = [(version.name, version.width, version.height, version.bytes) for version in file.versions]
+    versions = [
+        (version.name, version.width, version.height, version.bytes) for version in file.versions
+    ]
     ended = bool(file.processed_at or file.error)
     return Line(file.original_name, file.size, versions, seconds, file.error, ended)
 

@@ -1,8 +1,9 @@
-"""The demo's worker: `celery -A tasks worker -Q …`, as anybody starts it, in a process group of its own.
+"""The demo's worker: `celery -A tasks worker -Q …`, as anybody starts it, in a process group of its
+own.
 
-Its own group, because a Ctrl-C in the terminal goes to every process of the foreground group: the worker's children
-would be hit in the middle of a picture, and the worker could not end warmly. And because when it is gone, whatever is
-left of the group can be ended by the group's number.
+Its own group, because a Ctrl-C in the terminal goes to every process of the foreground group: the
+worker's children would be hit in the middle of a picture, and the worker could not end warmly. And
+because when it is gone, whatever is left of the group can be ended by the group's number.
 """
 
 from __future__ import annotations
@@ -36,23 +37,37 @@ class Worker:
     def __enter__(self) -> Self:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with self.log.open("ab") as log:  # appended to: another demo may be writing it too
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and fixed arguments
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, "APP_PRIVATE_WEBHOOKS": "yes"})  # fmt: skip
+            # - our own interpreter and fixed arguments
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path, "APP_PRIVATE_WEBHOOKS": "yes"},
+            )
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Stop warmly; at once if it takes too long or the user is impatient. Then there is no process left."""
+        """Stop warmly; at once if it takes too long or the user is impatient. Then there is no
+        process left.
+        """
         if not self.has_ended():
             self._process.send_signal(signal.SIGTERM)
         patient_until = time.monotonic() + PATIENCE
-        while not self.has_ended() and time.monotonic() < patient_until and self._interrupt.wishes <= 1:
+        while (
+            not self.has_ended()
+            and time.monotonic() < patient_until
+            and self._interrupt.wishes <= 1
+        ):
             time.sleep(0.05)
         self._end_group()
         self._process.wait()
 
     def has_ended(self) -> bool:
-        """Whether it has; it stays a zombie, so that its number, which is the group's too, can't become another's."""
+        """Whether it has; it stays a zombie, so that its number, which is the group's too, can't
+        become another's.
+        """
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, options) is not None
 
@@ -64,11 +79,27 @@ class Worker:
 
     def _command(self) -> list[str]:
         # A name of its own: two demos at once, or a demo beside a worker, would be taken for one.
-        return [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-Q", QUEUES, "-c", "2",
-                "-n", f"demo-{os.getpid()}@%h", "--loglevel", "INFO"]  # fmt: skip
+        return [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tasks",
+            "worker",
+            "-Q",
+            QUEUES,
+            "-c",
+            "2",
+            "-n",
+            f"demo-{os.getpid()}@%h",
+            "--loglevel",
+            "INFO",
+        ]
 
     def _end_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses when only the zombie is left
+        with contextlib.suppress(
+            ProcessLookupError, PermissionError
+        ):  # macOS refuses when only the zombie is left
             os.killpg(self._process.pid, signal.SIGKILL)
 
 

@@ -1,4 +1,6 @@
-"""python -m tasks.dev [NAME …]: the programs of the Procfile, or those that are named. Ctrl-C stops them warmly."""
+"""python -m tasks.dev [NAME …]: the programs of the Procfile, or those that are named. Ctrl-C stops
+them warmly.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ class Screen:
 
     def say(self, name: str, line: str) -> None:
         with self._lock:
-            self._console.print(Text(f"{name:<{self._width}} | ", self._colours.get(name, "")) + Text.from_ansi(line))
+            self._console.print(
+                Text(f"{name:<{self._width}} | ", self._colours.get(name, ""))
+                + Text.from_ansi(line)
+            )
 
 
 def lines(procfile: Path) -> dict[str, str]:
@@ -46,7 +51,9 @@ def lines(procfile: Path) -> dict[str, str]:
 def main(wanted: list[str]) -> int:
     known = lines(ROOT / "Procfile")
     if unknown := [name for name in wanted if name not in known]:
-        sys.stderr.write(f"expected names of the Procfile ({', '.join(known)}), got {', '.join(unknown)}\n")
+        sys.stderr.write(
+            f"expected names of the Procfile ({', '.join(known)}), got {', '.join(unknown)}\n"
+        )
         return 2
     chosen = {name: command for name, command in known.items() if not wanted or name in wanted}
     screen, stopping = Screen(chosen), threading.Event()
@@ -70,7 +77,9 @@ def main(wanted: list[str]) -> int:
 def watch(programs: list[Program], screen: Screen, stopping: threading.Event) -> None:
     """Restart all programs when a file of Python's changes, until it is time to stop."""
     watched = [ROOT / name for name in WATCHED if (ROOT / name).exists()]
-    for changes in watchfiles.watch(*watched, watch_filter=_counts, stop_event=stopping, raise_interrupt=False):
+    for changes in watchfiles.watch(
+        *watched, watch_filter=_counts, stop_event=stopping, raise_interrupt=False
+    ):
         names = sorted({Path(path).name for _, path in changes})
         screen.say(programs[0].name, f"{', '.join(names[:3])} changed: everything starts again")
         for program in programs:
@@ -78,7 +87,10 @@ def watch(programs: list[Program], screen: Screen, stopping: threading.Event) ->
 
 
 def _counts(_change: watchfiles.Change, path: str) -> bool:
-    return path.endswith((".py", ".lua", ".sql", ".html", ".txt", ".env")) and "__pycache__" not in path
+    return (
+        path.endswith((".py", ".lua", ".sql", ".html", ".txt", ".env"))
+        and "__pycache__" not in path
+    )
 
 
 if __name__ == "__main__":

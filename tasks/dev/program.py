@@ -1,4 +1,6 @@
-"""One line of the Procfile as a process that is started again when it ends, until it is told to stop."""
+"""One line of the Procfile as a process that is started again when it ends, until it is told to
+stop.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Seconds before a program that ended is started again: the longer, the more often it did so lately.
+#: Seconds before a program that ended is started again: the longer, the more often it did so
+#: lately.
 WAITS = (1, 2, 5, 10, 30)
 #: A program that ran for so long was all right.
 STEADY = 60
@@ -60,11 +63,20 @@ class Program:
         with self._lock:
             if self._stopping.is_set():
                 return 0
-            # A group of its own: Ctrl-C in the terminal is ours to answer; it would hit pool processes in their jobs.
-            self._process = subprocess.Popen(  # noqa: S602 - the Procfile's lines are shell commands, as everywhere
-                f"exec {self._command}", shell=True, text=True, errors="replace", env=self._environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+            # A group of its own: Ctrl-C in the terminal is ours to answer; it would hit pool
+            # processes in their jobs.
+            # - the Procfile's lines are shell commands, as everywhere
+            self._process = subprocess.Popen(  # noqa: S602
+                f"exec {self._command}",
+                shell=True,
+                text=True,
+                errors="replace",
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             self.starts += 1
         for line in self._process.stdout or ():
             self._say(self.name, line.rstrip("\n"))

@@ -1,4 +1,5 @@
-"""From the bytes of a picture to its versions. Pure: no queue, no database, no disk; a file object in, bytes out.
+"""From the bytes of a picture to its versions. Pure: no queue, no database, no disk; a file object
+in, bytes out.
 
 - `sizes.py`      which sizes are asked for, and whether that makes sense
 - `reading.py`    is it a picture, of a kind and a size that we take, and undamaged?
@@ -13,4 +14,11 @@ from tasks.pictures.reading import MAX_PIXELS, NotAnImageError
 from tasks.pictures.sizes import DEFAULT_SIZES, checked_sizes
 from tasks.pictures.versions import Version, make_versions
 
-__all__ = ["DEFAULT_SIZES", "MAX_PIXELS", "NotAnImageError", "Version", "checked_sizes", "make_versions"]
+__all__ = [
+    "DEFAULT_SIZES",
+    "MAX_PIXELS",
+    "NotAnImageError",
+    "Version",
+    "checked_sizes",
+    "make_versions",
+]

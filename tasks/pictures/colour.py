@@ -1,9 +1,10 @@
-"""Every colour mode a picture can come in, made one of four that can be resized well: L, La, RGB, RGBa (or CMYK, which
-waits until it is small). 'a' stands for alpha already multiplied in: blending a transparent pixel's invisible colour
-into its neighbours is what gives thumbnails dark fringes.
+"""Every colour mode a picture can come in, made one of four that can be resized well: L, La, RGB,
+RGBa (or CMYK, which waits until it is small). 'a' stands for alpha already multiplied in: blending
+a transparent pixel's invisible colour into its neighbours is what gives thumbnails dark fringes.
 
-A colour profile is applied (to sRGB) and dropped with the other metadata: without it most programs would show an Adobe
-RGB or Display P3 picture pale, and a profile can be larger than the thumbnail it belongs to.
+A colour profile is applied (to sRGB) and dropped with the other metadata: without it most programs
+would show an Adobe RGB or Display P3 picture pale, and a profile can be larger than the thumbnail
+it belongs to.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def straight(image: Image.Image) -> Image.Image:
 
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """`image` in sRGB or grey; a profile that is broken, or of another kind of picture, is as good as none."""
+    """`image` in sRGB or grey; a profile that is broken, or of another kind of picture, is as good
+    as none.
+    """
     if profile:
         image = _converted(image, profile)
     return image.convert("RGB") if image.mode == "CMYK" else image
@@ -70,7 +73,9 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _through(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
-    """Grey goes through RGB, as there is no grey sRGB; LA is left alone: lcms takes no grey with alpha."""
+    """Grey goes through RGB, as there is no grey sRGB; LA is left alone: lcms takes no grey with
+    alpha.
+    """
     if image.mode == "LA":
         return premultiplied(image)
     target = "RGB" if mode == "L" else mode
@@ -80,7 +85,9 @@ def _through(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) ->
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts off at 255: a white picture."""
+    """Grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts off at 255:
+    a white picture.
+    """
     if image.mode.startswith("I;"):
         return image.convert("I").point(_SIXTEEN_TO_EIGHT, "L")
     low, high = _range(image)
@@ -89,7 +96,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """What is black and what is white: the smallest customary range that holds the values, else the values' own."""
+    """What is black and what is white: the smallest customary range that holds the values, else the
+    values' own.
+    """
     low, high = image.getextrema()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageError(f"expected finite grey values, got {low} to {high}")

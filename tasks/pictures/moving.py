@@ -1,8 +1,10 @@
-"""Animations. They stay animated: a moving picture whose thumbnail stands still is what people report as a bug.
+"""Animations. They stay animated: a moving picture whose thumbnail stands still is what people
+report as a bug.
 
-Bounded, because every frame must be decoded and encoded: all frames together may have as many pixels as one large
-picture may, and there may be MAX_FRAMES of them. Past that the first frame stands for the whole, and the version says
-how many there were. Pages of a TIFF and the second picture of an MPO are no animation: the first one is taken.
+Bounded, because every frame must be decoded and encoded: all frames together may have as many
+pixels as one large picture may, and there may be MAX_FRAMES of them. Past that the first frame
+stands for the whole, and the version says how many there were. Pages of a TIFF and the second
+picture of an MPO are no animation: the first one is taken.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Frame:
 def frame_count(image: Image.Image) -> int:
     """Frames of an animation; 1 for what stands still."""
     with damage_told():
-        return image.n_frames if image.format in MOVING and getattr(image, "is_animated", False) else 1
+        return (
+            image.n_frames if image.format in MOVING and getattr(image, "is_animated", False) else 1
+        )
 
 
 def affordable(image: Image.Image, max_pixels: int) -> bool:
@@ -40,7 +44,9 @@ def affordable(image: Image.Image, max_pixels: int) -> bool:
 
 
 def shrunk_frames(image: Image.Image, edges: list[int]) -> dict[int, list[Frame]]:
-    """Every frame at every edge (largest first), in one pass over the file; only the small ones are kept in memory."""
+    """Every frame at every edge (largest first), in one pass over the file; only the small ones are
+    kept in memory.
+    """
     made: dict[int, list[Frame]] = {edge: [] for edge in edges}
     for number in range(_first(image), frame_count(image)):
         whole = _frame(image, number)
@@ -54,7 +60,8 @@ def _frame(image: Image.Image, number: int) -> Frame:
     with damage_told():
         image.seek(number)
         image.load()  # before the duration is read: WebP and AVIF know it only then
-        # A copy of its own, for the next `seek` paints over this one; a palette first, RGB afterwards.
+        # A copy of its own, for the next `seek` paints over this one; a palette first, RGB
+        # afterwards.
         mode = "RGBA" if image.has_transparency_data else "RGB"
         return Frame(image.convert(mode), round(image.info.get("duration", 0)))
 
@@ -65,5 +72,7 @@ def _first(image: Image.Image) -> int:
 
 
 def loops(image: Image.Image) -> dict[str, Any]:
-    """How often it repeats, where the file says (0 is for ever); a GIF that says nothing plays once."""
+    """How often it repeats, where the file says (0 is for ever); a GIF that says nothing plays
+    once.
+    """
     return {"loop": image.info["loop"]} if "loop" in image.info else {}

@@ -1,9 +1,11 @@
-"""Opening a picture somebody else made: what it is goes by its content, whatever its name or its sender says.
+"""Opening a picture somebody else made: what it is goes by its content, whatever its name or its
+sender says.
 
-The number of pixels is checked while only the header has been read, because a file of a few kilobytes can unpack to
-gigabytes. Pillow tells of a damaged file in a dozen ways; here they become one: ImageError. An error of the disk keeps
-being an OSError, since it alone is worth another try. Only the kinds below are tried: Pillow's others run foreign
-programs (EPS) or are read by code that few have ever attacked.
+The number of pixels is checked while only the header has been read, because a file of a few
+kilobytes can unpack to gigabytes. Pillow tells of a damaged file in a dozen ways; here they become
+one: ImageError. An error of the disk keeps being an OSError, since it alone is worth another try.
+Only the kinds below are tried: Pillow's others run foreign programs (EPS) or are read by code that
+few have ever attacked.
 """
 
 from __future__ import annotations
@@ -22,11 +24,25 @@ KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 
 # The largest cameras make pictures of 100 megapixels; one of 120 takes 0.5 GB once decoded as RGBA.
 MAX_PIXELS = 120_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard, which also covers the frames and tiles inside a file
+Image.MAX_IMAGE_PIXELS = (
+    MAX_PIXELS  # Pillow's own guard, which also covers the frames and tiles inside a file
+)
 
-# What Pillow's readers raise on bytes that make no sense; not Exception, so that a time limit passes through.
-_DAMAGED = (SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError, AssertionError,
-            RuntimeError, struct.error, zlib.error)
+# What Pillow's readers raise on bytes that make no sense; not Exception, so that a time limit
+# passes through.
+_DAMAGED = (
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 
 
 class NotAnImageError(ImageError):
@@ -35,7 +51,9 @@ class NotAnImageError(ImageError):
 
 @contextlib.contextmanager
 def opened(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """The picture in `file`, identified and measured, not decoded yet: decode it inside `damage_told`."""
+    """The picture in `file`, identified and measured, not decoded yet: decode it inside
+    `damage_told`.
+    """
     with damage_told():
         image = _identified(file)
     with image:
@@ -50,13 +68,17 @@ def _identified(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=KINDS)
     except UnidentifiedImageError as error:
-        raise NotAnImageError(f"the file is not an image of a kind we process ({', '.join(KINDS)})") from error
+        raise NotAnImageError(
+            f"the file is not an image of a kind we process ({', '.join(KINDS)})"
+        ) from error
 
 
 def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(f"expected at most {max_pixels:,} pixels, got {width} x {height} = {width * height:,}")
+        raise ImageError(
+            f"expected at most {max_pixels:,} pixels, got {width} x {height} = {width * height:,}"
+        )
 
 
 @contextlib.contextmanager
@@ -73,4 +95,6 @@ def damage_told() -> Iterator[None]:
             raise
         raise ImageError(f"the image is damaged or cut short: {error}") from error
     except _DAMAGED as error:
-        raise ImageError(f"the image is damaged or cut short: {error or type(error).__name__}") from error
+        raise ImageError(
+            f"the image is damaged or cut short: {error or type(error).__name__}"
+        ) from error

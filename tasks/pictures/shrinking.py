@@ -1,12 +1,14 @@
 """One decoded picture, and each size from the next larger one.
 
-Resizing 24 megapixels once for each size is where a naive program spends its time. Here the large size is made from the
-decoded picture, the medium from the large, the thumbnail from the medium. Only a picture at least twice as large serves
-as a source: a factor below two softens twice, which shows.
+Resizing 24 megapixels once for each size is where a naive program spends its time. Here the large
+size is made from the decoded picture, the medium from the large, the thumbnail from the medium.
+Only a picture at least twice as large serves as a source: a factor below two softens twice, which
+shows.
 
-A large picture is first reduced by a whole number (by the JPEG decoder itself, or by Pillow's box filter), to no less
-than 1.5 times what is wanted, and from there by Lanczos. From 4000 to 1024 pixels that takes 80 ms where Lanczos alone
-takes 200, and differs from it by 48 dB, which is nothing beside JPEG at quality 85 (35 dB) and as bicubic does (49 dB).
+A large picture is first reduced by a whole number (by the JPEG decoder itself, or by Pillow's box
+filter), to no less than 1.5 times what is wanted, and from there by Lanczos. From 4000 to 1024
+pixels that takes 80 ms where Lanczos alone takes 200, and differs from it by 48 dB, which is
+nothing beside JPEG at quality 85 (35 dB) and as bicubic does (49 dB).
 """
 
 from __future__ import annotations
@@ -17,9 +19,15 @@ from tasks.pictures import colour
 from tasks.pictures.reading import damage_told
 
 Box = tuple[float, float, float, float]
-_TURNED = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-           8: Image.Transpose.ROTATE_90}
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _LEAST_SOURCE = 2.0
 _REDUCED = 1.5  # with 2, the 12 megapixels of a phone would be decoded whole: 260 ms instead of 130
 _REDUCED_SMALL = 3.0  # for a small target the better quality (50 dB) costs a millisecond
@@ -39,10 +47,13 @@ class Shrinker:
         self._made: dict[tuple[int, int], Image.Image] = {}
         if self._decoded is not image:
             image.close()  # half a gigabyte, for the largest
-        self._decoded.info = {}  # what is made of it inherits this, and Pillow writes it into the files
+        # what is made of it inherits this, and Pillow writes it into the files
+        self._decoded.info = {}
 
     def at(self, edge: int) -> Image.Image:
-        """The picture with its longest edge at most `edge`, upright, in sRGB. Ask for the largest first."""
+        """The picture with its longest edge at most `edge`, upright, in sRGB. Ask for the largest
+        first.
+        """
         size = self._upright_size(edge)
         if size not in self._made:
             source = self._source(edge)
@@ -51,7 +62,14 @@ class Shrinker:
 
     def _source(self, edge: int) -> Image.Image | None:
         """The smallest one made that is large enough to make another of."""
-        return next((made for made in reversed(self._made.values()) if max(made.size) >= _LEAST_SOURCE * edge), None)
+        return next(
+            (
+                made
+                for made in reversed(self._made.values())
+                if max(made.size) >= _LEAST_SOURCE * edge
+            ),
+            None,
+        )
 
     def _from_decoded(self, edge: int) -> Image.Image:
         small = resized(self._decoded, fitted(self._size, edge), self._box)
@@ -60,11 +78,14 @@ class Shrinker:
 
     def _upright_size(self, edge: int) -> tuple[int, int]:
         width, height = fitted(self._size, edge)
-        return (height, width) if self._turn >= 5 else (width, height)  # noqa: PLR2004 - 5 to 8 lie on their side
+        # - 5 to 8 lie on their side
+        return (height, width) if self._turn >= 5 else (width, height)  # noqa: PLR2004
 
 
 def fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
-    """`size` with its longest edge at most `edge`: the aspect kept, never enlarged, never without a pixel."""
+    """`size` with its longest edge at most `edge`: the aspect kept, never enlarged, never without a
+    pixel.
+    """
     factor = min(1, edge / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
@@ -77,7 +98,9 @@ def resized(image: Image.Image, size: tuple[int, int], box: Box | None = None) -
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF counts; 1 where the metadata says nothing or can't be read, for the picture is fine without."""
+    """1 to 8, as EXIF counts; 1 where the metadata says nothing or can't be read, for the picture
+    is fine without.
+    """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, LookupError, EOFError, OSError):
@@ -85,7 +108,8 @@ def orientation(image: Image.Image) -> int:
 
 
 def _decode(image: Image.Image, target: tuple[int, int]) -> Box | None:
-    """Decode, at half, a quarter or an eighth of the size where the format (JPEG) can do that for almost nothing.
+    """Decode, at half, a quarter or an eighth of the size where the format (JPEG) can do that for
+    almost nothing.
 
     The box says which part of the decoded picture is the original: its last row may be padding.
     """

@@ -1,4 +1,6 @@
-"""All versions of one picture, one by one, the largest first, so that each can be stored before the next is made."""
+"""All versions of one picture, one by one, the largest first, so that each can be stored before the
+next is made.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ class Version:
     options: dict[str, Any]
 
 
-def make_versions(file: BinaryIO, sizes: Mapping[str, int], max_pixels: int = MAX_PIXELS) -> Iterator[Version]:
+def make_versions(
+    file: BinaryIO, sizes: Mapping[str, int], max_pixels: int = MAX_PIXELS
+) -> Iterator[Version]:
     """The picture in `file` at each of `sizes` (as `checked_sizes` gives them: largest first).
 
-    Raises NotAnImageError for what is no picture of a kind we know, ImageError for one that is too large or damaged,
-    OSError where the file can't be read just now.
+    Raises NotAnImageError for what is no picture of a kind we know, ImageError for one that is too
+    large or damaged, OSError where the file can't be read just now.
     """
     with opened(file, max_pixels) as image:
         frames = moving.frame_count(image)
@@ -62,10 +66,16 @@ def _animated(image: Image.Image, sizes: Mapping[str, int]) -> Iterator[Version]
         yield _version(name, edge, small, done[small.size], _notes(kind, len(frames), len(frames)))
 
 
-def _version(name: str, edge: int, image: Image.Image, data: bytes, notes: dict[str, Any]) -> Version:
-    return Version(name, *image.size, data, writing.SUFFIX[notes["format"]], {"edge": edge, **notes})
+def _version(
+    name: str, edge: int, image: Image.Image, data: bytes, notes: dict[str, Any]
+) -> Version:
+    return Version(
+        name, *image.size, data, writing.SUFFIX[notes["format"]], {"edge": edge, **notes}
+    )
 
 
 def _notes(kind: str, frames: int, of: int) -> dict[str, Any]:
     """How the version was written; of an animation also how many frames are left of how many."""
-    return writing.options_of(kind) | ({"frames": frames, "frames_of_original": of} if of > 1 else {})
+    return writing.options_of(kind) | (
+        {"frames": frames, "frames_of_original": of} if of > 1 else {}
+    )

@@ -1,8 +1,8 @@
 """The bytes of a version: which kind for which original, at which quality, and nothing but pixels.
 
-A kind that is made for showing is kept; TIFF, which browsers don't show, and BMP, which isn't compressed, become JPEG,
-or PNG where something is transparent. Quality 85 wherever there is one. Metadata was dropped when the picture was
-decoded.
+A kind that is made for showing is kept; TIFF, which browsers don't show, and BMP, which isn't
+compressed, become JPEG, or PNG where something is transparent. Quality 85 wherever there is one.
+Metadata was dropped when the picture was decoded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ QUALITY = 85
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": QUALITY, "optimize": True},
-    "PNG": {"compress_level": 4},  # 140 ms instead of 370 for the large size of a photograph, and 5 % more bytes
+    "PNG": {
+        "compress_level": 4
+    },  # 140 ms instead of 370 for the large size of a photograph, and 5 % more bytes
     "WEBP": {"quality": QUALITY},
     "GIF": {},
     "AVIF": {"quality": QUALITY},
@@ -53,13 +55,23 @@ def encoded_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> b
     # Where something is transparent, clear between the frames, or each would show through the next.
     disposal = {"disposal": 2} if kind == "GIF" and hides else {}
     out = io.BytesIO()
-    first.save(out, kind, save_all=True, append_images=others, duration=[frame.duration for frame in frames],
-               **_OPTIONS[kind], **loop, **disposal)
+    first.save(
+        out,
+        kind,
+        save_all=True,
+        append_images=others,
+        duration=[frame.duration for frame in frames],
+        **_OPTIONS[kind],
+        **loop,
+        **disposal,
+    )
     return out.getvalue()
 
 
 def _like_all(image: Image.Image, kind: str, hides: bool) -> Image.Image:
-    """The frame in the mode of all: an alpha channel that hides nothing costs a third more to write."""
+    """The frame in the mode of all: an alpha channel that hides nothing costs a third more to
+    write.
+    """
     image = _in_mode(image, "RGBA" if hides else "RGB")
     return _palette(image) if kind == "GIF" else image
 
@@ -86,8 +98,11 @@ def _palette(image: Image.Image) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)  # which copies, also where there is nothing to do
+    return (
+        image if image.mode == mode else image.convert(mode)
+    )  # which copies, also where there is nothing to do
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    return image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] < 255  # noqa: PLR2004 - opaque
+    # - opaque
+    return image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] < 255  # noqa: PLR2004

@@ -1,6 +1,8 @@
-"""reports.generate: user-activity, file-statistics or system-health, as JSON, CSV, XLSX or PDF, from real data.
+"""reports.generate: user-activity, file-statistics or system-health, as JSON, CSV, XLSX or PDF,
+from real data.
 
-row of the report -> its tables (data.py, system.py) -> a file on the disk -> the user is mailed the link
+row of the report -> its tables (data.py, system.py) -> a file on the disk -> the user is mailed the
+link
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from tasks.accepting import accept
 from tasks.reports import data, system
 from tasks.tables import TableError
 
-TYPES = {"user-activity": data.user_activity, "file-statistics": data.file_statistics,
-         "system-health": system.system_health}  # fmt: skip
+TYPES = {
+    "user-activity": data.user_activity,
+    "file-statistics": data.file_statistics,
+    "system-health": system.system_health,
+}
 
 
 def tags_of(report_id: int) -> list[str]:
@@ -32,12 +37,18 @@ def generate(self: Any, report_id: int) -> dict[str, Any]:
     if row.state == State.CANCELLED:
         return {"report": report_id, "skipped": "it was cancelled"}
     if row.type not in TYPES:
-        self.fail(OptionError(f"expected a type ({', '.join(TYPES)}), got {row.type!r}{did_you_mean(row.type, TYPES)}"))
+        self.fail(
+            OptionError(
+                f"expected a type ({', '.join(TYPES)}), got {row.type!r}{did_you_mean(row.type, TYPES)}"
+            )
+        )
     if row.state == State.COMPLETED:
         return {"report": report_id, "size": row.size}
     try:
         title = f"{row.type} of {row.created_at:%Y-%m-%d}"
-        size = documents.make(row, row.type, f"{row.type} report", title, TYPES[row.type](row.user_id))
+        size = documents.make(
+            row, row.type, f"{row.type} report", title, TYPES[row.type](row.user_id)
+        )
     except TableError as error:
         self.fail(error)
     return {"report": report_id, "size": size}
@@ -49,10 +60,17 @@ def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
     with session() as db:
         administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
         today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-        daily = select(Report.user_id).where(Report.type == "system-health", Report.created_at >= today)
-        have = set(db.scalars(daily.where(Report.user_id.in_(administrators), Report.format == "pdf")))
-        rows = [Report(user_id=user_id, type="system-health", format="pdf")
-                for user_id in administrators if user_id not in have]  # fmt: skip
+        daily = select(Report.user_id).where(
+            Report.type == "system-health", Report.created_at >= today
+        )
+        have = set(
+            db.scalars(daily.where(Report.user_id.in_(administrators), Report.format == "pdf"))
+        )
+        rows = [
+            Report(user_id=user_id, type="system-health", format="pdf")
+            for user_id in administrators
+            if user_id not in have
+        ]
         for row in rows:
             accept(db, row, generate)
     return len(rows)

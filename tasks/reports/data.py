@@ -1,4 +1,6 @@
-"""What users did and what files there are. An administrator's report is of everybody, another's of themself."""
+"""What users did and what files there are. An administrator's report is of everybody, another's of
+themself.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,27 @@ from app.models.paging import paged
 from tasks.tables import Table
 
 #: What a user has of each kind, counted.
-KINDS = {"files": File, "reports": Report, "exports": Export, "imports": Import, "events": Event, "orders": Order,
-         "mails": Mail, "webhooks": Webhook}  # fmt: skip
+KINDS = {
+    "files": File,
+    "reports": Report,
+    "exports": Export,
+    "imports": Import,
+    "events": Event,
+    "orders": Order,
+    "mails": Mail,
+    "webhooks": Webhook,
+}
 
 
 def user_activity(user_id: int) -> list[Table]:
     """Each user: how much of everything, and when they were last seen doing something."""
-    return [Table("User activity", ["user", "name", "email", "since", *KINDS, "last active"], _activity(user_id))]
+    return [
+        Table(
+            "User activity",
+            ["user", "name", "email", "since", *KINDS, "last active"],
+            _activity(user_id),
+        )
+    ]
 
 
 def _activity(user_id: int) -> Iterator[Any]:
@@ -49,8 +65,12 @@ def _counted(users: list[Any]) -> Iterator[list[Any]]:
     counts: dict[str, dict[int, tuple[int, Any]]] = {}
     with session() as db:
         for name, model in KINDS.items():
-            query = select(model.user_id, func.count(), func.max(model.created_at)).where(model.user_id.in_(ids))
-            counts[name] = {row[0]: (row[1], row[2]) for row in db.execute(query.group_by(model.user_id))}
+            query = select(model.user_id, func.count(), func.max(model.created_at)).where(
+                model.user_id.in_(ids)
+            )
+            counts[name] = {
+                row[0]: (row[1], row[2]) for row in db.execute(query.group_by(model.user_id))
+            }
     for user in users:
         own = [counts[name].get(user.id, (0, None)) for name in KINDS]
         last = max((when for _, when in own if when is not None), default=None)
@@ -59,10 +79,26 @@ def _counted(users: list[Any]) -> Iterator[list[Any]]:
 
 def file_statistics(user_id: int) -> list[Table]:
     """Files by their kind, and the versions made of them by their size."""
-    kinds = select(File.mime, func.count(), func.sum(File.size), func.count(File.processed_at), func.count(File.error),
-                   func.avg(File.size)).group_by(File.mime).order_by(File.mime)  # fmt: skip
-    versions = (select(FileVersion.name, func.count(), func.sum(FileVersion.bytes), func.avg(FileVersion.bytes))
-                .join(File).group_by(FileVersion.name).order_by(FileVersion.name))  # fmt: skip
+    kinds = (
+        select(
+            File.mime,
+            func.count(),
+            func.sum(File.size),
+            func.count(File.processed_at),
+            func.count(File.error),
+            func.avg(File.size),
+        )
+        .group_by(File.mime)
+        .order_by(File.mime)
+    )
+    versions = (
+        select(
+            FileVersion.name, func.count(), func.sum(FileVersion.bytes), func.avg(FileVersion.bytes)
+        )
+        .join(File)
+        .group_by(FileVersion.name)
+        .order_by(FileVersion.name)
+    )
     queries = [_own(query, File.user_id, user_id) for query in (kinds, versions)]
     with session() as db:
         files, made = ([_numbers(row) for row in db.execute(query)] for query in queries)

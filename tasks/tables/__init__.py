@@ -2,7 +2,8 @@
 
     write("xlsx", file, "Guests of July", [Table("Attendees", ["name", "email"], rows)])
 
-CSV, XLSX and JSON are written in constant memory. A PDF lies in memory until it is done, so it has a limit.
+CSV, XLSX and JSON are written in constant memory. A PDF lies in memory until it is done, so it has
+a limit.
 """
 
 from tasks.tables.table import FORMATS, Table, TableError, write

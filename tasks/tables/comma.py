@@ -1,4 +1,6 @@
-"""CSV, in UTF-8. A text that a spreadsheet would run as a formula gets an apostrophe before it, as OWASP advises."""
+"""CSV, in UTF-8. A text that a spreadsheet would run as a formula gets an apostrophe before it, as
+OWASP advises.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any, BinaryIO
 
 from tasks.tables.table import Table, shown
 
-# What spreadsheets take for the beginning of a formula, or throw away before one. The last four are = + - @ in full
-# width, which some fold.
+# What spreadsheets take for the beginning of a formula, or throw away before one. The last four are
+# = + - @ in full width, which some fold.
 _RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

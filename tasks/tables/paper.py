@@ -1,7 +1,8 @@
 """PDF, by fpdf2: headings and tables over as many pages as it takes, each with its number.
 
-fpdf2's own tables keep every cell until the end; here a row is drawn and forgotten. The pages themselves lie in memory
-until the file is written, which is what the limit is for (20,000 rows of six columns took 49 MB and 15 s).
+fpdf2's own tables keep every cell until the end; here a row is drawn and forgotten. The pages
+themselves lie in memory until the file is written, which is what the limit is for (20,000 rows of
+six columns took 49 MB and 15 s).
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from app import settings
 from tasks.tables.table import Table, TableError, shown
 
 MOST_ROWS = 20_000
-_FONTS = ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/dejavu/DejaVuSans.ttf",
-          "/usr/share/fonts/TTF/DejaVuSans.ttf", "/usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf",
-          "/Library/Fonts/Arial Unicode.ttf", "/System/Library/Fonts/Supplemental/Arial Unicode.ttf")  # fmt: skip
+_FONTS = (
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    "/usr/share/fonts/dejavu/DejaVuSans.ttf",
+    "/usr/share/fonts/TTF/DejaVuSans.ttf",
+    "/usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf",
+    "/Library/Fonts/Arial Unicode.ttf",
+    "/System/Library/Fonts/Supplemental/Arial Unicode.ttf",
+)
 _LINE = 6
 _TEXT, _HEADING, _TITLE = 8, 11, 15
 
@@ -41,7 +47,9 @@ class Paper(FPDF):
     def __init__(self) -> None:
         super().__init__(orientation="landscape", format="A4")
         self.set_auto_page_break(auto=True, margin=15)
-        font = settings.application().pdf_font or next(filter(Path.is_file, map(Path, _FONTS)), None)
+        font = settings.application().pdf_font or next(
+            filter(Path.is_file, map(Path, _FONTS)), None
+        )
         self._western = font is None
         self._face = "helvetica"
         if font is not None:
@@ -55,14 +63,25 @@ class Paper(FPDF):
 
     def line_of(self, text: str, size: int) -> None:
         self._use(size)
-        self.cell(0, _LINE * size / _TEXT * 0.8, self.fitted(text, self.epw), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self.cell(
+            0,
+            _LINE * size / _TEXT * 0.8,
+            self.fitted(text, self.epw),
+            new_x=XPos.LMARGIN,
+            new_y=YPos.NEXT,
+        )
 
     def row(self, values: Sequence[Any]) -> None:
         """One line; a text that is too long for its column is cut."""
         self._use(_TEXT)
         width = self.epw / max(1, len(values))
         for value in values:
-            self.cell(width, _LINE, self.fitted("" if value is None else str(shown(value)), width), border="B")
+            self.cell(
+                width,
+                _LINE,
+                self.fitted("" if value is None else str(shown(value)), width),
+                border="B",
+            )
         self.ln(_LINE)
 
     def fitted(self, text: str, width: float) -> str:

@@ -1,4 +1,6 @@
-"""JSON: `{"title": …, "tables": [{"title": …, "columns": […], "rows": [[…], …]}]}`, written row by row."""
+"""JSON: `{"title": …, "tables": [{"title": …, "columns": […], "rows": [[…], …]}]}`, written row by
+row.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,16 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
     file.write(b'{"title": ' + _json(title) + b', "tables": [')
     for number, table in enumerate(tables):
         file.write(b",\n" if number else b"\n")
-        file.write(b'{"title": ' + _json(table.title) + b', "columns": ' + _json(list(table.columns)) + b', "rows": [')
-        file.writelines((b",\n" if line else b"\n") + _json(list(row)) for line, row in enumerate(table.rows))
+        file.write(
+            b'{"title": '
+            + _json(table.title)
+            + b', "columns": '
+            + _json(list(table.columns))
+            + b', "rows": ['
+        )
+        file.writelines(
+            (b",\n" if line else b"\n") + _json(list(row)) for line, row in enumerate(table.rows)
+        )
         file.write(b"]}")
     file.write(b"]}\n")
 

@@ -1,7 +1,7 @@
 """XLSX, by XlsxWriter in its constant-memory mode: a row is on the disk when the next one is begun.
 
-A text is always written as a text, never as a formula or a link, whatever it begins with. What is too long for a sheet
-goes on on another one.
+A text is always written as a text, never as a formula or a link, whatever it begins with. What is
+too long for a sheet goes on on another one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from tasks.tables.table import Table, shown
 
 LONGEST_SHEET = 1_048_576
 LONGEST_TEXT = 32_767
-_OPTIONS = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False,
-            "strings_to_numbers": False}  # fmt: skip
+_OPTIONS = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_urls": False,
+    "strings_to_numbers": False,
+}
 _FORBIDDEN = str.maketrans(dict.fromkeys("[]:*?/\\'", " "))
 
 

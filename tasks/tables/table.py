@@ -20,7 +20,9 @@ class TableError(RelevoError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A heading, the names of the columns, and the rows. A cell is a text, a number, a moment or None."""
+    """A heading, the names of the columns, and the rows. A cell is a text, a number, a moment or
+    None.
+    """
 
     title: str
     columns: Sequence[str]
@@ -30,7 +32,9 @@ class Table:
 def write(kind: str, file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
     """Write the tables, one after the other, into `file`. Raises TableError."""
     if kind not in FORMATS:
-        raise TableError(f"expected a format ({', '.join(FORMATS)}), got {kind!r}{did_you_mean(str(kind), FORMATS)}")
+        raise TableError(
+            f"expected a format ({', '.join(FORMATS)}), got {kind!r}{did_you_mean(str(kind), FORMATS)}"
+        )
     importlib.import_module(f"tasks.tables.{FORMATS[kind]}").write(file, title, tables)
 
 

@@ -1,5 +1,5 @@
-"""The application on a database, a disk and a mail folder of a test's own; its jobs are recorded, and run when
-asked.
+"""The application on a database, a disk and a mail folder of a test's own; its jobs are recorded,
+and run when asked.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class Shop:
     @property
     def mails(self) -> list[Any]:
         files = sorted((self.folder / "mail").glob("*.eml"))
-        return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
+        return [
+            email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+            for file in files
+        ]
 
     @property
     def subjects(self) -> list[str]:
@@ -77,7 +80,9 @@ class Shop:
 def tmp_path() -> Iterator[Path]:
     """A folder of this test, in memory where there is some: nothing turns SQLite's fsyncs off."""
     shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="relevo-", dir=shared if shared.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="relevo-", dir=shared if shared.is_dir() else None
+    ) as folder:
         yield Path(folder)
 
 

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     import pytest
 
 #: What has an effect outside of a transaction. A process can die before each of them, and after.
-EFFECTS = ((LocalDisk, "put"), (local, "_rename"), (LocalDisk, "delete"), (mail, "send"), (outgoing, "post"),
-           (fetching, "ask"))  # fmt: skip
+EFFECTS = (
+    (LocalDisk, "put"),
+    (local, "_rename"),
+    (LocalDisk, "delete"),
+    (mail, "send"),
+    (outgoing, "post"),
+    (fetching, "ask"),
+)
 
 
 class Died(BaseException):
@@ -28,7 +34,9 @@ class Died(BaseException):
 
 
 class Life:
-    """Counts the moments at which a process can die: around each commit and each effect. Dies at one of them."""
+    """Counts the moments at which a process can die: around each commit and each effect. Dies at
+    one of them.
+    """
 
     def __init__(self) -> None:
         self.ends_at: int | None = None
@@ -65,8 +73,12 @@ def _around(life: Life, effect: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def committing(before: Callable[[Session], Any] = id, after: Callable[[Session], Any] = id) -> Iterator[None]:
-    """Within the block, these are called before and after each commit (after whatever else is done after it)."""
+def committing(
+    before: Callable[[Session], Any] = id, after: Callable[[Session], Any] = id
+) -> Iterator[None]:
+    """Within the block, these are called before and after each commit (after whatever else is done
+    after it).
+    """
     event.listen(Session, "before_commit", before)
     event.listen(Session, "after_commit", after)
     try:

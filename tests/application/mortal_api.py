@@ -1,4 +1,5 @@
-"""An API whose process dies, as by kill -9, where a request says so; and another one takes its place.
+"""An API whose process dies, as by kill -9, where a request says so; and another one takes its
+place.
 
     python -m tests.application.mortal_api        prints its port
 
@@ -38,18 +39,23 @@ def moment(_db: object) -> None:
 
 
 async def ask_for_nothing(api: object) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://here", verify=False) as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(api), base_url="http://here", verify=False
+    ) as client:
         assert (await client.get("/nothing")).status_code == httpx.codes.NOT_FOUND
 
 
 def main() -> None:
     once.PATIENCE = PATIENCE
-    schema.require = lambda _engine: None  # each process would look, and that takes longer than all the rest
+    schema.require = lambda _engine: (
+        None
+    )  # each process would look, and that takes longer than all the rest
     event.listen(Session, "before_commit", moment)
     event.listen(Session, "after_commit", moment)
     api = create()
     config = uvicorn.Config(api, log_level="critical", lifespan="off")
-    # What each of the many processes would do first. (FastAPI makes the routes when it is asked for one.)
+    # What each of the many processes would do first. (FastAPI makes the routes when it is asked for
+    # one.)
     asyncio.run(ask_for_nothing(api))
     config.load()
     configure_mappers()

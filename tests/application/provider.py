@@ -1,5 +1,5 @@
-"""A payment provider on the loopback, as docs/orders.md says one is: as strict as Stripe with its PaymentIntents, and a
-network before it that loses requests and answers, or brings a request late.
+"""A payment provider on the loopback, as docs/orders.md says one is: as strict as Stripe with its
+PaymentIntents, and a network before it that loses requests and answers, or brings a request late.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tests.application.receiver import Asked, Receiver
 
-#: What becomes of a request: it never arrives; it is done and its answer lost; it arrives when the test says so.
+#: What becomes of a request: it never arrives; it is done and its answer lost; it arrives when the
+#: test says so.
 UNSENT, UNANSWERED, LATE = "unsent", "unanswered", "late"
 
 
@@ -22,8 +23,9 @@ class Payment:
 
 
 class Provider(Receiver):
-    """`taken` and `returned` are cents. `network` says for each step (open, confirm, cancel, refunds, look) what
-    becomes of its next requests. What is not asked of it below `/payments` is answered as a receiver answers.
+    """`taken` and `returned` are cents. `network` says for each step (open, confirm, cancel,
+    refunds, look) what becomes of its next requests. What is not asked of it below `/payments` is
+    answered as a receiver answers.
     """
 
     def __init__(self) -> None:

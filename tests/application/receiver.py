@@ -42,7 +42,9 @@ class Receiver:
             self.open.set()
 
     def say(self, *answers: Any) -> None:
-        self.answers = [(one, b"{}", {}) if isinstance(one, int) else (*one, {})[:3] for one in answers]
+        self.answers = [
+            (one, b"{}", {}) if isinstance(one, int) else (*one, {})[:3] for one in answers
+        ]
 
     def reply(self, _asked: Asked) -> tuple[int, bytes, dict[str, str]] | None:
         """What is answered; None: the connection is closed without an answer."""

@@ -38,11 +38,15 @@ def test_a_service_in_trouble_is_asked_three_times(shop, receiver, case):
 
 @pytest.mark.parametrize(
     ("answer", "told"),
-    [((404, b""), "refused: 404"), ((302, b""), "refused: 302"),
-     ((200, b"<html>"), "expected JSON"),
-     ((200, b"[1]"), "JSON object"),
-     ((200, b'{"a": "' + b"x" * 1_048_576 + b'"}'), "at most 1,048,576 bytes"), ((200, b"\xff"), "expected JSON")],
-)  # fmt: skip
+    [
+        ((404, b""), "refused: 404"),
+        ((302, b""), "refused: 302"),
+        ((200, b"<html>"), "expected JSON"),
+        ((200, b"[1]"), "JSON object"),
+        ((200, b'{"a": "' + b"x" * 1_048_576 + b'"}'), "at most 1,048,576 bytes"),
+        ((200, b"\xff"), "expected JSON"),
+    ],
+)
 def test_an_answer_that_is_no_case_fails_at_once(shop, receiver, case, answer, told):
     receiver.say(answer)
     cases.fetch.delay(case)

@@ -30,7 +30,9 @@ def distributor(shop):
 def stocked(distributor, products, variants=1):
     """Products in ten categories (every seventh in none), each with variants."""
     with session() as db:
-        db.execute(insert(Category), [{"distributor_id": distributor, "name": f"C{n}"} for n in range(10)])
+        db.execute(
+            insert(Category), [{"distributor_id": distributor, "name": f"C{n}"} for n in range(10)]
+        )
         ids = db.scalars(select(Category.id).filter_by(distributor_id=distributor)).all()
         db.execute(
             insert(Product),
@@ -50,11 +52,17 @@ def stocked(distributor, products, variants=1):
             of = db.scalars(select(Product.id).filter_by(distributor_id=distributor)).all()
             db.execute(
                 insert(Variant),
-                [{"product_id": product, "name": f"V{n}", "extra": n} for product in of for n in range(variants)],
+                [
+                    {"product_id": product, "name": f"V{n}", "extra": n}
+                    for product in of
+                    for n in range(variants)
+                ],
             )
 
 
-def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(shop, distributor, monkeypatch):
+def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(
+    shop, distributor, monkeypatch
+):
     monkeypatch.setattr(catalog, "PAGE", 2)
     stocked(distributor, 5)
     number = store(shop, distributor)
@@ -68,7 +76,11 @@ def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(shop, di
 
 def store(shop, distributor):
     return shop.add(
-        Store(user_id=shop.user(f"Owner{threading.get_native_id()}").id, distributor_id=distributor, name="Corner")
+        Store(
+            user_id=shop.user(f"Owner{threading.get_native_id()}").id,
+            distributor_id=distributor,
+            name="Corner",
+        )
     ).id
 
 
@@ -81,20 +93,26 @@ def check(products, variants):
     """Each product once, in the copy of its own category, with its own variants."""
     assert (count(StoreProduct), count(StoreVariant)) == (products, variants)
     wrong = (
-        select(func.count()).select_from(StoreProduct).join(Product, Product.id == StoreProduct.product_id)
+        select(func.count())
+        .select_from(StoreProduct)
+        .join(Product, Product.id == StoreProduct.product_id)
         .outerjoin(StoreCategory, StoreCategory.id == StoreProduct.store_category_id)
         .where(func.coalesce(StoreCategory.category_id, 0) != func.coalesce(Product.category_id, 0))
-    )  # fmt: skip
+    )
     strayed = (
-        select(func.count()).select_from(StoreVariant).join(Variant, Variant.id == StoreVariant.variant_id)
-        .join(StoreProduct, StoreProduct.id == StoreVariant.store_product_id).where(StoreProduct.product_id !=
-        Variant.product_id)
-    )  # fmt: skip
+        select(func.count())
+        .select_from(StoreVariant)
+        .join(Variant, Variant.id == StoreVariant.variant_id)
+        .join(StoreProduct, StoreProduct.id == StoreVariant.store_product_id)
+        .where(StoreProduct.product_id != Variant.product_id)
+    )
     with session() as db:
         assert db.scalar(wrong) == db.scalar(strayed) == 0
 
 
-def test_all_products_are_copied_with_what_belongs_to_them_and_those_of_others_are_not(shop, distributor):
+def test_all_products_are_copied_with_what_belongs_to_them_and_those_of_others_are_not(
+    shop, distributor
+):
     stocked(shop.add(Distributor(name="Other")).id, 20)
     stocked(distributor, 2500, variants=2)
     number = store(shop, distributor)
@@ -113,7 +131,8 @@ def test_killed_anywhere_and_run_again_it_doubles_nothing(shop, distributor, mon
     monkeypatch.setattr(catalog, "PAGE", 100)
     left = [
         steps * 3 - 1
-    ]  # three inserts a page: in the midst of a page, when its products are in and its variants aren't
+        # three inserts a page: in the midst of a page, when its products are in and its variants aren't
+    ]
     real = catalog._insert
 
     def dying(*given):
@@ -139,7 +158,9 @@ def test_products_that_come_later_are_copied_by_the_next_run(shop, distributor):
     for products in (10, 11):
         catalog.copy_to_store(number)
         check(products, 10)
-        shop.add(Product(distributor_id=distributor, sku=f"new{products}", name="new", price=1, stock=1))
+        shop.add(
+            Product(distributor_id=distributor, sku=f"new{products}", name="new", price=1, stock=1)
+        )
 
 
 def test_two_runs_at_the_same_time_take_turns(shop, distributor, monkeypatch):

@@ -1,4 +1,6 @@
-"""make dev: programs that are started again when they end, and stopped for good when it is asked to."""
+"""make dev: programs that are started again when they end, and stopped for good when it is asked
+to.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def run(said):
     started = []
 
     def begin(command):
-        one = Program("one", command, lambda name, line: said.append((name, line)), dict(os.environ))
+        one = Program(
+            "one", command, lambda name, line: said.append((name, line)), dict(os.environ)
+        )
         started.append(one)
         one.start()
         return one
@@ -67,15 +71,26 @@ def test_a_stop_leaves_nothing_of_the_group(run, said, monkeypatch):
     stopping.join(LONG)
     assert not stopping.is_alive()
     child = int(said[0][1])
-    eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    eventually(
+        lambda: (
+            not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+        )
+    )
 
 
 def test_the_command_runs_a_program_starts_it_again_when_it_is_killed_and_ends_with_it(tmp_path):
     log = tmp_path / "log"
-    environment = {**os.environ, "PORT": "0", "RELEVO_VAR_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/dev.db",
-                   "PYTHONPATH": str(ROOT)}  # fmt: skip
+    environment = {
+        **os.environ,
+        "PORT": "0",
+        "RELEVO_VAR_DIR": str(tmp_path),
+        "DATABASE_URL": f"sqlite:///{tmp_path}/dev.db",
+        "PYTHONPATH": str(ROOT),
+    }
     with log.open("wb") as output:
-        dev = start("-m", "tasks.dev", "api", environ=environment, output=output, modules=APPLICATION)
+        dev = start(
+            "-m", "tasks.dev", "api", environ=environment, output=output, modules=APPLICATION
+        )
     try:
         eventually(lambda: "running on" in log.read_text(), log.read_text)
         (api,) = psutil.Process(dev.pid).children()

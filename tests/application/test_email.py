@@ -1,4 +1,6 @@
-"""email.send: what goes out, what waits for the next hour, what is never sent twice, and what the log says."""
+"""email.send: what goes out, what waits for the next hour, what is never sent twice, and what the
+log says.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,38 @@ def log():
 
 def test_the_tasks_are_what_parity_asks_for():
     for task in (email.send, email.send_marketing):
-        assert (task.options.tries, task.options.timeout, list(task.options.backoff)) == (5, 30, [5, 15, 30, 60, 120])
+        assert (task.options.tries, task.options.timeout, list(task.options.backoff)) == (
+            5,
+            30,
+            [5, 15, 30, 60, 120],
+        )
     assert email.tags_of("welcome", 7) == ["email", "template:welcome", "user:7"]
 
 
 @pytest.mark.parametrize("template", email.TEMPLATES.names())
 def test_every_template_can_be_rendered_and_escapes_what_it_is_given(template):
     hostile = "<script>alert('x')</script>"
-    data = dict.fromkeys(["user", "subject", "message", "app_url", "what", "link", "until", "error", "name", "good",
-                          "bad", "done", "total", "failed", "order", "event"], hostile)  # fmt: skip
+    data = dict.fromkeys(
+        [
+            "user",
+            "subject",
+            "message",
+            "app_url",
+            "what",
+            "link",
+            "until",
+            "error",
+            "name",
+            "good",
+            "bad",
+            "done",
+            "total",
+            "failed",
+            "order",
+            "event",
+        ],
+        hostile,
+    )
     told = email.TEMPLATES.rendered(template, {**data, "rows": [{"number": 1, "error": hostile}]})
     assert "<script>" not in told["html"]
     assert told["subject"]
@@ -68,7 +93,9 @@ def test_the_eleventh_of_an_hour_waits_a_minute_and_burns_no_attempt(shop):
 def test_marketing_has_no_such_limit(shop):
     user = shop.user()
     for number in range(12):
-        email.send_marketing.delay("announcement", user.id, {"subject": f"{number}", "message": "m"})
+        email.send_marketing.delay(
+            "announcement", user.id, {"subject": f"{number}", "message": "m"}
+        )
     shop.queue.assert_dispatched_on("marketing", email.send_marketing, times=12)
     shop.queue.drain()
     assert len(shop.mails) == 12
@@ -86,11 +113,20 @@ def test_a_mail_that_was_sent_is_not_sent_again(shop):
 
 def test_a_server_that_is_away_is_tried_five_times_and_then_the_log_says_so(shop):
     tried = []
-    shop.patch.setattr(mail, "send", lambda *_: tried.append(1) or (_ for _ in ()).throw(OSError("connection refused")))
+    shop.patch.setattr(
+        mail,
+        "send",
+        lambda *_: tried.append(1) or (_ for _ in ()).throw(OSError("connection refused")),
+    )
     email.send.delay("welcome", shop.user().id)
     shop.queue.drain(including_delayed=True)
     (row,) = log()
-    assert (len(tried), row.state, row.attempts, row.error) == (5, "failed", 5, "connection refused")
+    assert (len(tried), row.state, row.attempts, row.error) == (
+        5,
+        "failed",
+        5,
+        "connection refused",
+    )
 
 
 @pytest.mark.parametrize(

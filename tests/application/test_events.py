@@ -1,5 +1,5 @@
-"""events.process: tickets in the order of registration, figures, an export; the administrators hear when it can't
-be.
+"""events.process: tickets in the order of registration, figures, an export; the administrators hear
+when it can't be.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from tasks import events, exports
 
 @pytest.fixture
 def event(shop):
-    event = shop.add(Event(user_id=shop.user().id, name="July", starts_at=datetime.now(UTC), capacity=12))
+    event = shop.add(
+        Event(user_id=shop.user().id, name="July", starts_at=datetime.now(UTC), capacity=12)
+    )
     with session() as db:
         db.add_all(
             Attendee(
-                event_id=event.id, name=f"G{n}", email=f"g{n}@x.org", state="cancelled" if n == 3 else "registered"
+                event_id=event.id,
+                name=f"G{n}",
+                email=f"g{n}@x.org",
+                state="cancelled" if n == 3 else "registered",
             )
             for n in range(20)
         )
@@ -81,5 +86,9 @@ def test_when_it_fails_for_good_each_administrator_is_told(shop, event, monkeypa
 
 
 def test_an_event_without_attendees_is_fine(shop):
-    event = shop.add(Event(user_id=shop.user().id, name="Nobody", starts_at=datetime.now(UTC), capacity=1))
-    shop.queue.run(events.process, event.id).assert_completed({"attendees": 0, "capacity": 1, "full": False})
+    event = shop.add(
+        Event(user_id=shop.user().id, name="Nobody", starts_at=datetime.now(UTC), capacity=1)
+    )
+    shop.queue.run(events.process, event.id).assert_completed(
+        {"attendees": 0, "capacity": 1, "full": False}
+    )

@@ -47,7 +47,9 @@ def ada(shop):
 
 def client_of(server, user, abilities=("*",), days=30):
     token, _ = new_token(user.id, "test", list(abilities), days)
-    return httpx.Client(base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=LONG, verify=False)
+    return httpx.Client(
+        base_url=server, headers={"Authorization": f"Bearer {token}"}, timeout=LONG, verify=False
+    )
 
 
 @pytest.fixture
@@ -93,9 +95,14 @@ def uploaded(api, data=PNG, name="cat.png"):
     return answer.json()["id"]
 
 
-# --- who is asking ----------------------------------------------------------------------------------------------------
+# --- who is asking --------------------------------------------------------------------------------
 def test_a_login_gives_a_token_that_works_until_it_is_revoked(nobody, ada):
-    given = {"email": "ADA@example.com", "password": "correct horse battery", "abilities": ["tokens"], "days": 1}
+    given = {
+        "email": "ADA@example.com",
+        "password": "correct horse battery",
+        "abilities": ["tokens"],
+        "days": 1,
+    }
     made = nobody.post("/api/tokens", json=given).json()
     auth = {"Authorization": f"Bearer {made['token']}"}
     (listed,) = nobody.get("/api/tokens", headers=auth).json()["items"]
@@ -113,13 +120,20 @@ def test_the_token_is_kept_as_its_hash(nobody, ada):
         assert db.scalars(select(Token.hash)).all() == [access.hashed(token)]
 
 
-@pytest.mark.parametrize("given", [("ada@example.com", "wrong"), ("nobody@example.com", "correct horse battery")])
+@pytest.mark.parametrize(
+    "given", [("ada@example.com", "wrong"), ("nobody@example.com", "correct horse battery")]
+)
 def test_a_wrong_login_is_a_401_and_ten_a_minute_are_enough(nobody, ada, one_minute, given):
-    problem(nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))), 401)
+    problem(
+        nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))), 401
+    )
     access_limit = access.LOGINS_A_MINUTE
     try:
         access.LOGINS_A_MINUTE = 1
-        problem(nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))), 429)
+        problem(
+            nobody.post("/api/tokens", json=dict(zip(("email", "password"), given, strict=True))),
+            429,
+        )
     finally:
         access.LOGINS_A_MINUTE = access_limit
 
@@ -164,7 +178,7 @@ def test_requests_are_counted_for_all_processes_without_a_write_of_each(shop, ap
     problem(api.get("/api/files"), 429)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 def test_a_picture_is_uploaded_processed_and_fetched(shop, api):
     number = uploaded(api)
     said = accepted(api.post(f"/api/process-image/{number}", json={"sizes": {"icon": 16}}))
@@ -185,17 +199,26 @@ def test_a_picture_is_uploaded_processed_and_fetched(shop, api):
 
 @pytest.mark.parametrize(
     ("asked", "status", "part", "said"),
-    [("bytes=0-9", 206, slice(0, 10), "bytes 0-9/{size}"),
-     ("bytes=10-", 206, slice(10, None), "bytes 10-{last}/{size}"),
-     ("bytes=-5", 206, slice(-5, None), None), ("bytes=5-99999999", 206, slice(5, None), None),
-     ("bytes=-99999999", 206, slice(0, None), "bytes 0-{last}/{size}"),
-     ("bytes=0-1,5-6", 200, slice(0, None), None), ("lines=0-1", 200, slice(0, None), None),
-     ("bytes=9-5", 200, slice(0, None), None), ("bytes=-", 200, slice(0, None), None)],
-)  # fmt: skip
+    [
+        ("bytes=0-9", 206, slice(0, 10), "bytes 0-9/{size}"),
+        ("bytes=10-", 206, slice(10, None), "bytes 10-{last}/{size}"),
+        ("bytes=-5", 206, slice(-5, None), None),
+        ("bytes=5-99999999", 206, slice(5, None), None),
+        ("bytes=-99999999", 206, slice(0, None), "bytes 0-{last}/{size}"),
+        ("bytes=0-1,5-6", 200, slice(0, None), None),
+        ("lines=0-1", 200, slice(0, None), None),
+        ("bytes=9-5", 200, slice(0, None), None),
+        ("bytes=-", 200, slice(0, None), None),
+    ],
+)
 def test_a_download_is_gone_on_with(api, asked, status, part, said):
     number = uploaded(api)
     answer = api.get(f"/api/files/{number}/versions/original", headers={"Range": asked})
-    assert (answer.status_code, answer.content, answer.headers["accept-ranges"]) == (status, PNG[part], "bytes")
+    assert (answer.status_code, answer.content, answer.headers["accept-ranges"]) == (
+        status,
+        PNG[part],
+        "bytes",
+    )
     assert int(answer.headers["content-length"]) == len(PNG[part])
     if said:
         assert answer.headers["content-range"] == said.format(size=len(PNG), last=len(PNG) - 1)
@@ -228,8 +251,10 @@ def test_what_can_not_be_processed_is_refused(server, shop, api):
 
 def test_an_upload_that_is_cut_off_leaves_nothing(shop, api):
     head = f"POST /api/files?name=cut.png HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['authorization']}\r\n"
-    for rest in ("Content-Length: 5000000\r\n\r\n" + "x" * 1_500_000,
-                 "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"):  # fmt: skip
+    for rest in (
+        "Content-Length: 5000000\r\n\r\n" + "x" * 1_500_000,
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ):
         with socket.create_connection((api.base_url.host, api.base_url.port)) as cut:
             cut.sendall((head + rest).encode())
     uploaded(api)  # behind them
@@ -251,20 +276,28 @@ def test_every_body_has_an_example_and_each_is_a_good_one():
 
 def test_an_upload_that_is_too_large_empty_or_nameless_leaves_nothing(shop, api):
     shop.set(APP_UPLOAD_LIMIT="1000")
-    problem(api.post("/api/files", params={"name": "x"}, content=b"x" * 1001), 413, "at most 1,000 bytes")
+    problem(
+        api.post("/api/files", params={"name": "x"}, content=b"x" * 1001),
+        413,
+        "at most 1,000 bytes",
+    )
     problem(api.post("/api/files", params={"name": "x"}, content=b""), 400)
     problem(api.post("/api/files", content=b"x"), 422, "name")
     assert api.get("/api/files").json() == {"items": [], "next": None}
     assert not (shop.folder / "files").exists()
     assert uploaded(api, b"x", "../../etc/passwd\0.png")
-    assert all(path.is_relative_to(shop.folder / "files") for path in (shop.folder / "files").rglob("*"))
+    assert all(
+        path.is_relative_to(shop.folder / "files") for path in (shop.folder / "files").rglob("*")
+    )
 
 
 def test_a_list_comes_in_pages(api):
     numbers = [uploaded(api, b"x", f"{n}.txt") for n in range(5)]
     seen, after = [], None
     for _ in range(3):
-        page = api.get("/api/files", params={"limit": 2} | ({"after": after} if after else {})).json()
+        page = api.get(
+            "/api/files", params={"limit": 2} | ({"after": after} if after else {})
+        ).json()
         seen += [item["id"] for item in page["items"]]
         after = page["next"]
     assert (seen, after) == (numbers, None)
@@ -273,14 +306,15 @@ def test_a_list_comes_in_pages(api):
 
 
 @pytest.mark.parametrize(
-    ("ids", "status"), [([], 422), (list(range(1, 52)), 422), (["x"], 422), ([999], 400), (None, 422), ([-1], 422)]
+    ("ids", "status"),
+    [([], 422), (list(range(1, 52)), 422), (["x"], 422), ([999], 400), (None, 422), ([-1], 422)],
 )
 def test_a_batch_of_none_too_many_or_not_one_s_own_files_is_refused(api, ids, status):
     problem(api.post("/api/batch-process-files", json={"file_ids": ids}), status)
     problem(api.get("/api/batch/nothing/status"), 404)
 
 
-# --- mail, webhooks ---------------------------------------------------------------------------------------------------
+# --- mail, webhooks -------------------------------------------------------------------------------
 def test_a_notification_now_and_later(shop, api):
     accepted(api.post("/api/send-notification", json={"subject": "Hello", "message": "World"}))
     accepted(
@@ -296,20 +330,34 @@ def test_a_notification_now_and_later(shop, api):
 
 @pytest.mark.parametrize(
     ("changed", "field"),
-    [({"subject": ""}, "subject"), ({"subject": "x" * 256}, "subject"), ({"subject": "a\nBcc: b"}, "subject"),
-     ({"message": "x" * 1001}, "message"),
-     ({"message": None}, "message"), ({"template": "secret"}, "template"), ({"delay_minutes": -1}, "delay_minutes"),
-     ({"delay_minutes": 1441}, "delay_minutes"), ({"delay_minutes": "soon"}, "delay_minutes"), ({"cc": "x"}, "cc")],
-)  # fmt: skip
+    [
+        ({"subject": ""}, "subject"),
+        ({"subject": "x" * 256}, "subject"),
+        ({"subject": "a\nBcc: b"}, "subject"),
+        ({"message": "x" * 1001}, "message"),
+        ({"message": None}, "message"),
+        ({"template": "secret"}, "template"),
+        ({"delay_minutes": -1}, "delay_minutes"),
+        ({"delay_minutes": 1441}, "delay_minutes"),
+        ({"delay_minutes": "soon"}, "delay_minutes"),
+        ({"cc": "x"}, "cc"),
+    ],
+)
 def test_a_field_that_does_not_fit_is_named(shop, api, changed, field):
-    told = problem(api.post("/api/send-notification", json={"subject": "s", "message": "m", **changed}), 422)
+    told = problem(
+        api.post("/api/send-notification", json={"subject": "s", "message": "m", **changed}), 422
+    )
     assert [error["field"] for error in told["errors"]] == [field]
     shop.queue.assert_nothing_dispatched()
 
 
 def test_a_body_that_is_huge_or_nested_without_end_or_no_number_is_refused(shop, api):
     json_ = {"Content-Type": "application/json"}
-    problem(api.post("/api/cases", content=b'{"number": "' + b"x" * 1_100_000, headers=json_), 413, "at most 1,048,576")
+    problem(
+        api.post("/api/cases", content=b'{"number": "' + b"x" * 1_100_000, headers=json_),
+        413,
+        "at most 1,048,576",
+    )
     for body in (b"[" * 100_000, b'{"number": ' + b"9" * 5000 + b"}"):
         problem(api.post("/api/cases", content=body, headers=json_), 400)
     hook = b'{"url": "http://example.com", "body": {"a": NaN}}'
@@ -319,7 +367,12 @@ def test_a_body_that_is_huge_or_nested_without_end_or_no_number_is_refused(shop,
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"'])
 def test_what_is_no_json_object_is_a_422(api, body):
-    problem(api.post("/api/send-notification", content=body, headers={"Content-Type": "application/json"}), 422)
+    problem(
+        api.post(
+            "/api/send-notification", content=body, headers={"Content-Type": "application/json"}
+        ),
+        422,
+    )
 
 
 def test_a_webhook_is_accepted_delivered_and_its_log_shown(shop, api, receiver):
@@ -334,36 +387,54 @@ def test_a_webhook_is_accepted_delivered_and_its_log_shown(shop, api, receiver):
     problem(api.post("/api/webhooks", json={"url": receiver.url, "body": {"x": "y" * 60_000}}), 422)
 
 
-# --- documents --------------------------------------------------------------------------------------------------------
+# --- documents ------------------------------------------------------------------------------------
 def test_a_report_is_asked_for_made_and_fetched(shop, api):
-    said = accepted(api.post("/api/generate-report", json={"type": "user-activity", "format": "csv"}))
+    said = accepted(
+        api.post("/api/generate-report", json={"type": "user-activity", "format": "csv"})
+    )
     assert shop.queue.assert_dispatched_once(reports.generate).id == said["job"]
     assert api.get(f"/api/reports/{said['id']}").json()["link"] is None
     shop.queue.drain()
     told = api.get(f"/api/reports/{said['id']}").json()
     assert told["state"] == "completed"
     assert (
-        b"ada@example.com" in httpx.get(str(api.base_url) + told["link"].removeprefix("http://127.0.0.1:8000")).content
+        b"ada@example.com"
+        in httpx.get(str(api.base_url) + told["link"].removeprefix("http://127.0.0.1:8000")).content
     )
     assert api.get("/api/reports").json()["items"][0]["type"] == "user-activity"
 
 
 @pytest.mark.parametrize(
-    "given", [{"type": "weather"}, {"type": "user-activity", "format": "doc"}, {}, {"type": ["user-activity"]}]
+    "given",
+    [
+        {"type": "weather"},
+        {"type": "user-activity", "format": "doc"},
+        {},
+        {"type": ["user-activity"]},
+    ],
 )
 def test_a_report_of_no_type_or_format_is_refused(api, given):
     problem(api.post("/api/generate-report", json=given), 422)
 
 
 def test_users_are_created_and_imported_by_administrators(shop, api, admin):
-    made = admin.post("/api/users", json={"name": "Zoë", "email": "Zoe@Example.com", "password": "long enough, really"})
+    made = admin.post(
+        "/api/users",
+        json={"name": "Zoë", "email": "Zoe@Example.com", "password": "long enough, really"},
+    )
     assert (made.status_code, made.json()["email"]) == (201, "zoe@example.com")
     problem(admin.post("/api/users", json={"name": "Z", "email": "zoe@example.com"}), 409)
     problem(
-        admin.post("/api/users", json={"name": "Z", "email": "z@example.com", "password": "short"}), 422, "password"
+        admin.post("/api/users", json={"name": "Z", "email": "z@example.com", "password": "short"}),
+        422,
+        "password",
     )
-    problem(admin.post("/api/users", json={"name": "Z", "email": "nobody", "admin": True}), 422, "admin")
-    problem(api.post("/api/users", json={"name": "Z", "email": "z@example.com"}), 403, "administrators")
+    problem(
+        admin.post("/api/users", json={"name": "Z", "email": "nobody", "admin": True}), 422, "admin"
+    )
+    problem(
+        api.post("/api/users", json={"name": "Z", "email": "z@example.com"}), 403, "administrators"
+    )
     shop.queue.drain()
     assert shop.subjects == ["Welcome, Zoë"]
     problem(api.post("/api/imports", params={"name": "a.csv"}, content=b"x"), 403)
@@ -377,14 +448,18 @@ def test_users_are_created_and_imported_by_administrators(shop, api, admin):
         assert db.scalar(select(func.count()).select_from(File)) == 0
 
 
-# --- events, stores, orders, cases ------------------------------------------------------------------------------------
+# --- events, stores, orders, cases ----------------------------------------------------------------
 def test_an_event_from_its_beginning_to_its_export(shop, api):
     event = api.post(
-        "/api/events", json={"name": "July", "starts_at": "2030-07-01T10:00:00+02:00", "capacity": 1}
+        "/api/events",
+        json={"name": "July", "starts_at": "2030-07-01T10:00:00+02:00", "capacity": 1},
     ).json()["id"]
     for name in "AB":
         assert (
-            api.post(f"/api/events/{event}/attendees", json={"name": name, "email": f"{name}@x.org"}).status_code == 201
+            api.post(
+                f"/api/events/{event}/attendees", json={"name": name, "email": f"{name}@x.org"}
+            ).status_code
+            == 201
         )
     problem(api.post(f"/api/events/{event}/attendees", json={"name": "A", "email": "a@x.org"}), 409)
     accepted(api.post(f"/api/events/{event}/process"))
@@ -401,7 +476,11 @@ def test_an_event_from_its_beginning_to_its_export(shop, api):
     assert shop.row(Export, said["id"]).event_id == shop.row(Event, event).id
     problem(api.post("/api/events", json={"name": "x", "starts_at": "soon", "capacity": 0}), 422)
     for edge in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
-        problem(api.post("/api/events", json={"name": "x", "starts_at": edge, "capacity": 1}), 422, "a date in UTC")
+        problem(
+            api.post("/api/events", json={"name": "x", "starts_at": edge, "capacity": 1}),
+            422,
+            "a date in UTC",
+        )
 
 
 def test_a_store_gets_its_catalogue_and_takes_orders(shop, api):
@@ -415,7 +494,11 @@ def test_a_store_gets_its_catalogue_and_takes_orders(shop, api):
     shop.queue.drain()
     assert api.get(f"/api/stores/{store}").json()["copied"] == 3
     product = api.get(f"/api/stores/{store}/products").json()["items"][2]["id"]
-    given = {"store_id": store, "lines": [{"product_id": product, "quantity": 2}], "shipping": "Here"}
+    given = {
+        "store_id": store,
+        "lines": [{"product_id": product, "quantity": 2}],
+        "shipping": "Here",
+    }
     said = accepted(api.post("/api/orders", json=given))
     shop.queue.assert_dispatched(orders.pay)
     shop.queue.drain()
@@ -441,9 +524,15 @@ def test_a_case_is_accepted_before_its_data_is_there(shop, api, receiver):
 
 def test_what_is_another_s_is_not_shown(server, shop, api, admin):
     report = accepted(api.post("/api/generate-report", json={"type": "user-activity"}))["id"]
-    event = api.post("/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1}).json()["id"]
+    event = api.post(
+        "/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1}
+    ).json()["id"]
     with client_of(server, shop.user("Bob")) as bob:
-        for path in (f"/api/reports/{report}", f"/api/events/{event}", f"/api/events/{event}/attendees"):
+        for path in (
+            f"/api/reports/{report}",
+            f"/api/events/{event}",
+            f"/api/events/{event}/attendees",
+        ):
             problem(bob.get(path), 403, "another user's")
         for path in (f"/api/events/{event}/process", f"/api/events/{event}/exports"):
             problem(bob.post(path), 403)
@@ -451,14 +540,20 @@ def test_what_is_another_s_is_not_shown(server, shop, api, admin):
     assert admin.get(f"/api/reports/{report}").status_code == 200
 
 
-# --- idempotency, queues, health --------------------------------------------------------------------------------------
+# --- idempotency, queues, health ------------------------------------------------------------------
 def test_a_post_with_a_key_is_done_once(shop, api):
     def ask(key="k-1", type_="user-activity"):
-        return api.post("/api/generate-report", json={"type": type_}, headers={"Idempotency-Key": key})
+        return api.post(
+            "/api/generate-report", json={"type": type_}, headers={"Idempotency-Key": key}
+        )
 
     first, again = ask(), ask()
     assert first.json() == again.json()
-    assert (first.status_code, again.status_code, again.headers["idempotency-replayed"]) == (202, 202, "true")
+    assert (first.status_code, again.status_code, again.headers["idempotency-replayed"]) == (
+        202,
+        202,
+        "true",
+    )
     shop.queue.assert_dispatched_once(reports.generate)
     problem(ask(type_="file-statistics"), 422, "another request")
     assert ask("k-2").json() != first.json()
@@ -472,7 +567,9 @@ def test_two_at_the_same_time_with_one_key_are_done_once(shop, api):
         asked = list(
             pool.map(
                 lambda _: api.post(
-                    "/api/generate-report", json={"type": "user-activity"}, headers={"Idempotency-Key": "k"}
+                    "/api/generate-report",
+                    json={"type": "user-activity"},
+                    headers={"Idempotency-Key": "k"},
                 ),
                 range(4),
             )
@@ -484,8 +581,15 @@ def test_two_at_the_same_time_with_one_key_are_done_once(shop, api):
 
 def test_an_answer_is_kept_with_what_was_done_and_the_url_is_a_part_of_what_was_asked(shop, api):
     keyed = {"Idempotency-Key": "k"}
-    assert api.post("/api/files", params={"name": "a.png"}, content=PNG, headers=keyed).status_code == 201
-    problem(api.post("/api/files", params={"name": "b.png"}, content=PNG, headers=keyed), 422, "another request")
+    assert (
+        api.post("/api/files", params={"name": "a.png"}, content=PNG, headers=keyed).status_code
+        == 201
+    )
+    problem(
+        api.post("/api/files", params={"name": "b.png"}, content=PNG, headers=keyed),
+        422,
+        "another request",
+    )
     with session() as db:
         row = db.scalars(select(Answer)).one()
     assert (row.status, json.loads(row.body)["name"]) == (201, "a.png")
@@ -504,7 +608,11 @@ def test_the_queues_and_failed_jobs_are_for_administrators(shop, api, admin):
     problem(api.get("/api/queues"), 403)
     assert {"critical", "default"} <= {row["queue"] for row in admin.get("/api/queues").json()}
     assert admin.get("/api/failed").json() == {"items": [], "next": None}
-    for answer in (admin.get("/api/failed/7"), admin.post("/api/failed/7/retry"), admin.delete("/api/failed/7")):
+    for answer in (
+        admin.get("/api/failed/7"),
+        admin.post("/api/failed/7/retry"),
+        admin.delete("/api/failed/7"),
+    ):
         problem(answer, 404, "no failed job 7")
     assert admin.post("/api/failed/retry").json() == {"jobs": 0}
     assert admin.delete("/api/failed", params={"hours": 1}).json() == {"jobs": 0}
@@ -524,13 +632,19 @@ def test_every_route_under_api_but_the_login_needs_a_token(nobody):
             if path.startswith("/api/") and (path, method) != ("/api/tokens", "post"):
                 filled = path.replace("{batch_id}", "x").replace("{name}", "x")
                 filled = (
-                    filled if "{" not in filled else filled[: filled.index("{")] + "1" + filled[filled.index("}") + 1 :]
+                    filled
+                    if "{" not in filled
+                    else filled[: filled.index("{")] + "1" + filled[filled.index("}") + 1 :]
                 )
                 problem(nobody.request(method, filled), 401)
 
 
-def test_a_disk_that_is_full_while_an_upload_arrives_is_told_and_the_same_can_be_sent_again(api, shop, monkeypatch):
-    """It was an error 500: only the files' own disk had been thought of, not the folder of temporary files."""
+def test_a_disk_that_is_full_while_an_upload_arrives_is_told_and_the_same_can_be_sent_again(
+    api, shop, monkeypatch
+):
+    """It was an error 500: only the files' own disk had been thought of, not the folder of
+    temporary files.
+    """
 
     class Full(tempfile.SpooledTemporaryFile):
         def write(self, _data):

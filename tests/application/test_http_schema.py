@@ -1,4 +1,5 @@
-"""The API against its OpenAPI document, by schemathesis: whatever is asked, the answer is one that the document knows.
+"""The API against its OpenAPI document, by schemathesis: whatever is asked, the answer is one that
+the document knows.
 
 The examples are few and always the same, so that it is fast and says the same each time.
 """
@@ -21,10 +22,29 @@ def test_whatever_is_asked_the_answer_is_in_the_document(shop, server):
     token, _ = new_token(shop.user("Root", admin=True).id, "t", ["*"], 1)
     program = str(Path(sys.executable).with_name("schemathesis"))
     command = [
-        program, "run", f"{server}/openapi.json", "--header", f"Authorization: Bearer {token}", "--checks", CHECKS,
-        "--include-method", "POST", "--phases", "fuzzing", "--max-examples", "1", "--seed", "7",
-        "--generation-database", "none", "--suppress-health-check", "all", "--no-color", "--workers", "2",
-    ]  # fmt: skip
+        program,
+        "run",
+        f"{server}/openapi.json",
+        "--header",
+        f"Authorization: Bearer {token}",
+        "--checks",
+        CHECKS,
+        "--include-method",
+        "POST",
+        "--phases",
+        "fuzzing",
+        "--max-examples",
+        "1",
+        "--seed",
+        "7",
+        "--generation-database",
+        "none",
+        "--suppress-health-check",
+        "all",
+        "--no-color",
+        "--workers",
+        "2",
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=shop.folder, check=False)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert " passed" in ran.stdout

@@ -14,7 +14,9 @@ from tasks import imports, storage
 
 def uploaded(shop, text, name="people.csv"):
     storage.disk("local").put(f"imports/{name}", text if isinstance(text, bytes) else text.encode())
-    return shop.add(Import(user_id=shop.user("Owner").id, name=name, disk="local", path=f"imports/{name}")).id
+    return shop.add(
+        Import(user_id=shop.user("Owner").id, name=name, disk="local", path=f"imports/{name}")
+    ).id
 
 
 def run(shop, number):
@@ -28,7 +30,9 @@ def run(shop, number):
 
 def rows(number):
     with session() as db:
-        found = db.scalars(select(ImportRow).filter_by(import_id=number).order_by(ImportRow.number)).all()
+        found = db.scalars(
+            select(ImportRow).filter_by(import_id=number).order_by(ImportRow.number)
+        ).all()
     return {row.number: row.error for row in found}
 
 
@@ -62,12 +66,16 @@ def test_every_row_is_reported_good_or_bad_and_the_user_gets_the_sum(shop):
 def test_however_it_is_split_every_row_is_there_once(shop, monkeypatch, chunk):
     monkeypatch.setattr(imports, "CHUNK", chunk)
     text = "name,email\n" + "".join(
-        f'"N {n}\nline",ü{n}@example.com\r\n' if n % 3 else f"N{n},n{n}@example.com\n" for n in range(20)
+        f'"N {n}\nline",ü{n}@example.com\r\n' if n % 3 else f"N{n},n{n}@example.com\n"
+        for n in range(20)
     )
     told = run(shop, uploaded(shop, "\ufeff" + text))
     assert sorted(told) == list(range(1, 21))
     parts = list(imports.split(io.BytesIO(text.encode())))
-    assert "".join(text.encode()[part[1] : part[2]].decode() for part in parts) == text.partition("\n")[2]
+    assert (
+        "".join(text.encode()[part[1] : part[2]].decode() for part in parts)
+        == text.partition("\n")[2]
+    )
 
 
 def test_a_chunk_that_runs_again_makes_no_user_twice_and_mails_nobody_twice(shop):
@@ -83,7 +91,9 @@ def test_a_chunk_that_is_killed_has_done_nothing(shop, monkeypatch):
     number = uploaded(shop, "name,email\nA,a@example.com\nB,b@example.com\n")
     real = imports._import
     monkeypatch.setattr(
-        imports, "_import", lambda db, *rest: real(db, *rest) if rest[1] < 2 else (_ for _ in ()).throw(SystemExit)
+        imports,
+        "_import",
+        lambda db, *rest: real(db, *rest) if rest[1] < 2 else (_ for _ in ()).throw(SystemExit),
     )
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
     with pytest.raises(SystemExit):
@@ -122,16 +132,23 @@ def test_an_import_that_has_failed_and_is_put_back_is_done(shop):
     assert (row.state, row.error, row.chunks) == ("pending", None, 1)
     shop.queue.drain()
     assert run(shop, number) == {1: None}
-    shop.queue.run(imports.users, number).assert_completed({"import": number, "skipped": "it is completed"})
+    shop.queue.run(imports.users, number).assert_completed(
+        {"import": number, "skipped": "it is completed"}
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "told"),
-    [(b"", "expected the first line to name"), (b"a,b\n1,2\n", "got 'a,b"),
-     (b"name,email\n\xff,x@y.z\n", "expected UTF-8"), (b"name,email\rA,a@example.com\r", "can't be read"),
-     (b"name,email,Email\nA,a@example.com,b@example.com\n", "got 'name,email,Email"),
-     (b"name,email\n" + b"x" * 100_001, "lines of at most 100,000 bytes"), (b"PK\x03\x04\x00\x00", "expected")],
-)  # fmt: skip
+    [
+        (b"", "expected the first line to name"),
+        (b"a,b\n1,2\n", "got 'a,b"),
+        (b"name,email\n\xff,x@y.z\n", "expected UTF-8"),
+        (b"name,email\rA,a@example.com\r", "can't be read"),
+        (b"name,email,Email\nA,a@example.com,b@example.com\n", "got 'name,email,Email"),
+        (b"name,email\n" + b"x" * 100_001, "lines of at most 100,000 bytes"),
+        (b"PK\x03\x04\x00\x00", "expected"),
+    ],
+)
 def test_what_is_no_csv_of_users_fails_at_once_and_its_owner_is_told(shop, data, told):
     number = uploaded(shop, data)
     imports.users.delay(number)
@@ -154,12 +171,16 @@ def test_a_nul_is_a_bad_row_and_not_a_chunk_that_can_not_be_written(shop):
     told = run(shop, number)
     assert ("expected an address" in told[1], told[2]) == (True, None)
     with session() as db:
-        kept = db.scalars(select(ImportRow.email).filter_by(import_id=number).order_by(ImportRow.number)).all()
+        kept = db.scalars(
+            select(ImportRow.email).filter_by(import_id=number).order_by(ImportRow.number)
+        ).all()
     assert kept == ["aa@example.com", "b@example.com"]
 
 
 def test_split_again_while_its_chunks_end_it_stays_completed(shop, monkeypatch):
-    """The job was killed behind its dispatch, and runs again: it looked before the last chunk ended."""
+    """The job was killed behind its dispatch, and runs again: it looked before the last chunk
+    ended.
+    """
     number, real = uploaded(shop, "name,email\nA,a@example.com\n"), imports.split
 
     def slowly(file):
@@ -168,5 +189,7 @@ def test_split_again_while_its_chunks_end_it_stays_completed(shop, monkeypatch):
         return real(file)
 
     monkeypatch.setattr(imports, "split", slowly)
-    shop.queue.run(imports.users, number).assert_completed({"import": number, "skipped": "it is completed"})
+    shop.queue.run(imports.users, number).assert_completed(
+        {"import": number, "skipped": "it is completed"}
+    )
     assert shop.row(Import, number).state == "completed"

@@ -1,7 +1,8 @@
-"""Every job of the application, killed at each moment at which that could matter, and run again: as if it had run once.
+"""Every job of the application, killed at each moment at which that could matter, and run again: as
+if it had run once.
 
-The moments are those around each commit and around each effect that no commit covers (a file, a mail, a request). What
-ran half is not undone, as after a kill -9; tests/flow kills real workers.
+The moments are those around each commit and around each effect that no commit covers (a file, a
+mail, a request). What ran half is not undone, as after a kill -9; tests/flow kills real workers.
 """
 
 from __future__ import annotations
@@ -76,9 +77,15 @@ def outside():
 @pytest.fixture
 def world(shop, outside, monkeypatch):
     outside.begin()
-    shop.set(APP_PRIVATE_WEBHOOKS="yes", APP_CASES_URL=outside.url, APP_PAYMENTS_URL=f"{outside.url}/payments")
+    shop.set(
+        APP_PRIVATE_WEBHOOKS="yes",
+        APP_CASES_URL=outside.url,
+        APP_PAYMENTS_URL=f"{outside.url}/payments",
+    )
     people = Alerts((outside.url.replace("http", "json"),))
-    monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people))
+    monkeypatch.setattr(
+        tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people)
+    )
     monkeypatch.setattr(catalog, "PAGE", 2)
     monkeypatch.setattr(events, "PAGE", 2)
     monkeypatch.setattr(imports, "CHUNK", 2)
@@ -101,7 +108,9 @@ def one(model, key):
 
 
 def mailed(user, template):
-    """How often a user got a mail, by the mails that differ: a second copy of one has its Message-ID."""
+    """How often a user got a mail, by the mails that differ: a second copy of one has its
+    Message-ID.
+    """
     with session() as db:
         query = select(Mail).filter_by(user_id=user, template=template, state="sent")
         return len(db.scalars(query).all())
@@ -111,13 +120,20 @@ def there(path):
     return storage.disk("local").exists(path)
 
 
-# --- each job: what it is about, and what has to be so when it has been done ------------------------------------------
+# --- each job: what it is about, and what has to be so when it has been done ----------------------
 class Picture:
     task = images.process
 
     def __init__(self, world):
         storage.disk("local").put(path := f"{somebody(world)}.png", PICTURE)
-        row = File(user_id=world.users, disk="local", path=path, original_name=path, mime="image/png", size=1)
+        row = File(
+            user_id=world.users,
+            disk="local",
+            path=path,
+            original_name=path,
+            mime="image/png",
+            size=1,
+        )
         self.args = (world.shop.add(row).id, {"a": 20, "b": 30})
 
     def check(self):
@@ -136,7 +152,11 @@ class Mailed:
 
     def check(self):
         assert mailed(self.args[1], "welcome") == 1
-        mine = [mail["Message-ID"] for mail in self.folder.mails if f"guest{self.args[1]}@" in mail["To"]]
+        mine = [
+            mail["Message-ID"]
+            for mail in self.folder.mails
+            if f"guest{self.args[1]}@" in mail["To"]
+        ]
         assert len(set(mine)) == 1
 
 
@@ -146,7 +166,9 @@ class Made:
 
     def __init__(self, world):
         self.user = somebody(world)
-        self.args = (world.shop.add(Report(user_id=self.user, type="user-activity", format="csv")).id,)
+        self.args = (
+            world.shop.add(Report(user_id=self.user, type="user-activity", format="csv")).id,
+        )
 
     def check(self):
         row = one(Report, self.args[0])
@@ -155,9 +177,13 @@ class Made:
 
 
 def event_of(world, guests=5, capacity=3):
-    event = world.shop.add(Event(user_id=somebody(world), name="July", starts_at=now(), capacity=capacity)).id
+    event = world.shop.add(
+        Event(user_id=somebody(world), name="July", starts_at=now(), capacity=capacity)
+    ).id
     with session() as db:
-        db.add_all(Attendee(event_id=event, name=f"G{n}", email=f"g{n}@x.org") for n in range(guests))
+        db.add_all(
+            Attendee(event_id=event, name=f"G{n}", email=f"g{n}@x.org") for n in range(guests)
+        )
     return event
 
 
@@ -176,15 +202,22 @@ class Exported(Made):
 
 
 def import_of(world, rows):
-    storage.disk("local").put(path := f"imports/{somebody(world)}.csv", b"name,email\n" + rows.encode())
-    return world.shop.add(Import(user_id=world.users, name="people.csv", disk="local", path=path)).id
+    storage.disk("local").put(
+        path := f"imports/{somebody(world)}.csv", b"name,email\n" + rows.encode()
+    )
+    return world.shop.add(
+        Import(user_id=world.users, name="people.csv", disk="local", path=path)
+    ).id
 
 
 class Split:
     task = imports.users
 
     def __init__(self, world):
-        self.args, self.queue = (import_of(world, "".join(f"A,{n}\n" for n in range(5))),), world.shop.queue
+        self.args, self.queue = (
+            (import_of(world, "".join(f"A,{n}\n" for n in range(5))),),
+            world.shop.queue,
+        )
 
     def check(self):
         mine = [batch for batch in self.queue.batches() if batch.id == f"import-{self.args[0]}"]
@@ -233,7 +266,9 @@ class BatchDone:
     task = files.batch_done
 
     def __init__(self, world):
-        world.shop.patch.setattr(tasks.app.batches, "find", lambda _: SimpleNamespace(completed=1, total=2, failed=1))
+        world.shop.patch.setattr(
+            tasks.app.batches, "find", lambda _: SimpleNamespace(completed=1, total=2, failed=1)
+        )
         self.args = (f"batch{world.users}", somebody(world))
 
     def check(self):
@@ -244,7 +279,9 @@ class Delivered:
     task = webhooks.deliver
 
     def __init__(self, world):
-        row = Webhook(user_id=somebody(world), url=world.outside.url, body="{}", pending_key=f"k{world.users}")
+        row = Webhook(
+            user_id=somebody(world), url=world.outside.url, body="{}", pending_key=f"k{world.users}"
+        )
         self.args, self.asked = (world.shop.add(row).id,), world.outside.asked
 
     def check(self):
@@ -259,11 +296,20 @@ class Copied:
     def __init__(self, world):
         acme = world.shop.add(Distributor(name="Acme")).id
         with session() as db:
-            db.add_all(Product(distributor_id=acme, sku=f"S{n}", name="P", price=1, stock=1) for n in range(5))
-        self.args = (world.shop.add(Store(user_id=somebody(world), distributor_id=acme, name="Corner")).id,)
+            db.add_all(
+                Product(distributor_id=acme, sku=f"S{n}", name="P", price=1, stock=1)
+                for n in range(5)
+            )
+        self.args = (
+            world.shop.add(Store(user_id=somebody(world), distributor_id=acme, name="Corner")).id,
+        )
 
     def check(self):
-        assert count(StoreProduct, StoreProduct.store_id == self.args[0]) == one(Store, self.args[0]).copied == 5
+        assert (
+            count(StoreProduct, StoreProduct.store_id == self.args[0])
+            == one(Store, self.args[0]).copied
+            == 5
+        )
         assert one(Store, self.args[0]).copied_at
 
 
@@ -287,7 +333,9 @@ class Processed:
         event = one(Event, self.args[0])
         assert (event.statistics["confirmed"], event.statistics["waiting"]) == (3, 2)
         with session() as db:
-            guests = db.scalars(select(Attendee).filter_by(event_id=event.id).order_by(Attendee.id)).all()
+            guests = db.scalars(
+                select(Attendee).filter_by(event_id=event.id).order_by(Attendee.id)
+            ).all()
         assert [guest.ticket is not None for guest in guests] == [True] * 3 + [False] * 2
         assert count(Export, Export.event_id == event.id) == 1
         assert mailed(event.user_id, "document_ready") == 1
@@ -300,7 +348,9 @@ def ordered(world, **said):
     row = StoreProduct(store_id=store, product_id=product, sku="S", name="P", price=150, stock=3)
     sold = world.shop.add(row).id
     line = OrderLine(store_product_id=sold, quantity=2, price=150)
-    order = Order(user_id=world.users, store_id=store, shipping="Ada\nHere", total=300, lines=[line], **said)
+    order = Order(
+        user_id=world.users, store_id=store, shipping="Ada\nHere", total=300, lines=[line], **said
+    )
     return world.shop.add(order).id, sold
 
 
@@ -331,7 +381,10 @@ class Paid(Step):
 
     def check(self):
         super().check()
-        assert (self.payment.status, self.bank.taken) == ("succeeded", self.payment.amount * len(self.bank.payments))
+        assert (self.payment.status, self.bank.taken) == (
+            "succeeded",
+            self.payment.amount * len(self.bank.payments),
+        )
 
 
 class Reserved(Step):
@@ -393,7 +446,9 @@ class Daily:
         self.user = somebody(world, admin=True)
 
     def check(self):
-        assert count(Report, Report.user_id == self.user) == mailed(self.user, "document_ready") == 1
+        assert (
+            count(Report, Report.user_id == self.user) == mailed(self.user, "document_ready") == 1
+        )
 
 
 class Told:
@@ -411,7 +466,9 @@ class Expired:
 
     def __init__(self, world):
         storage.disk("local").put(path := f"reports/{somebody(world)}", b"x")
-        row = Report(user_id=world.users, type="t", format="csv", disk="local", path=path, expires_at=now())
+        row = Report(
+            user_id=world.users, type="t", format="csv", disk="local", path=path, expires_at=now()
+        )
         self.row, self.path = world.shop.add(row).id, path
 
     def check(self):
@@ -449,7 +506,9 @@ class OldRecords:
 
     def __init__(self, world):
         ended = now() - timedelta(days=31)
-        row = Token(user_id=somebody(world), name="t", hash=f"{world.users}", abilities=[], expires_at=ended)
+        row = Token(
+            user_id=somebody(world), name="t", hash=f"{world.users}", abilities=[], expires_at=ended
+        )
         self.row = world.shop.add(row).id
 
     def check(self):
@@ -470,15 +529,48 @@ class OldFailures(OldBatches):
     task, args = cleanup.failed_jobs, ()
 
 
-STORIES = [Picture, Mailed, Made, Exported, Split, NoRows, Chunk, Finished, BatchDone, Delivered, Copied, Fetched,
-           Processed, Paid, Reserved, Confirmed, Shipped, Picked, Undone, UndoneUnknown, UndoneUnpaid, Cancelled, Daily,
-           Told, Expired, OldUpload, HalfWritten, OldRecords, OldBatches, OldFailures]  # fmt: skip
+STORIES = [
+    Picture,
+    Mailed,
+    Made,
+    Exported,
+    Split,
+    NoRows,
+    Chunk,
+    Finished,
+    BatchDone,
+    Delivered,
+    Copied,
+    Fetched,
+    Processed,
+    Paid,
+    Reserved,
+    Confirmed,
+    Shipped,
+    Picked,
+    Undone,
+    UndoneUnknown,
+    UndoneUnpaid,
+    Cancelled,
+    Daily,
+    Told,
+    Expired,
+    OldUpload,
+    HalfWritten,
+    OldRecords,
+    OldBatches,
+    OldFailures,
+]
 #: These have no effect of their own, or only log.
 WITHOUT_EFFECT = {"files.all_processed", "files.first_failed", "email.send_marketing"}
 
 
 def test_every_job_of_the_application_is_here():
-    own = {name for name, task in tasks.app.tasks.items() if task.__module__.partition(".")[0] == "tasks"}
+    own = {
+        name
+        for name, task in tasks.app.tasks.items()
+        if task.__module__.partition(".")[0] == "tasks"
+    }
     assert own - WITHOUT_EFFECT == {story.task.name for story in STORIES}
 
 

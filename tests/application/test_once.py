@@ -1,5 +1,6 @@
-"""A POST with an Idempotency-Key, whose process is killed around each commit, or which is asked several times at once:
-it is done once, and answered the same. A real server, on SQLite and on PostgreSQL, with its jobs in the same database.
+"""A POST with an Idempotency-Key, whose process is killed around each commit, or which is asked
+several times at once: it is done once, and answered the same. A real server, on SQLite and on
+PostgreSQL, with its jobs in the same database.
 """
 
 from __future__ import annotations
@@ -48,9 +49,20 @@ def mortal(database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mortal")
     DatabaseDriver(database).create_schema()
     schema.upgrade(engine_for(database))
-    kept = {name: os.environ[name] for name in os.environ if not name.startswith(("REDIS_", "QUEUE_", "RELEVO_"))}
-    environment = {**kept, "DATABASE_URL": database, "RELEVO_VAR_DIR": str(folder), "QUEUE_CONNECTION": "database",
-                   "RELEVO_SECRET": "s" * 40, "PYTHONPATH": str(ROOT), "APP_REQUESTS_A_MINUTE": "100000"}  # fmt: skip
+    kept = {
+        name: os.environ[name]
+        for name in os.environ
+        if not name.startswith(("REDIS_", "QUEUE_", "RELEVO_"))
+    }
+    environment = {
+        **kept,
+        "DATABASE_URL": database,
+        "RELEVO_VAR_DIR": str(folder),
+        "QUEUE_CONNECTION": "database",
+        "RELEVO_SECRET": "s" * 40,
+        "PYTHONPATH": str(ROOT),
+        "APP_REQUESTS_A_MINUTE": "100000",
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", database)
         settings.engine.cache_clear()
@@ -58,12 +70,20 @@ def mortal(database, tmp_path_factory):
             user = User(name="Ada", email="ada@example.com")
             db.add(user)
         token, _ = new_token(user.id, "t", ["*"], 1)
-        server = subprocess.Popen([sys.executable, "-m", "tests.application.mortal_api"], cwd=ROOT, env=environment,
-                                  stdout=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.application.mortal_api"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
             where = f"http://127.0.0.1:{int(server.stdout.readline())}/api"
             auth = {"Authorization": f"Bearer {token}"}
-            yield SimpleNamespace(url=where, auth=auth, folder=folder, user=user.id, database=database)
+            yield SimpleNamespace(
+                url=where, auth=auth, folder=folder, user=user.id, database=database
+            )
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -75,8 +95,13 @@ def mortal(database, tmp_path_factory):
 def ask(mortal, path, key, body, **headers):
     """A request on a connection of its own: the last one's process may be dead."""
     given = {"content": body} if isinstance(body, bytes) else {"json": body}
-    return httpx.post(f"{mortal.url}/{path}", headers={**mortal.auth, "Idempotency-Key": key, **headers}, timeout=LONG,
-                      verify=False, **given)  # fmt: skip
+    return httpx.post(
+        f"{mortal.url}/{path}",
+        headers={**mortal.auth, "Idempotency-Key": key, **headers},
+        timeout=LONG,
+        verify=False,
+        **given,
+    )
 
 
 def count(what):
@@ -104,7 +129,9 @@ def test_killed_around_any_commit_and_asked_again_it_is_done_once(mortal):
         while died:
             moment += 1
             assert moment < MANY
-            died = killed(mortal, f"{len(left)} {left[0]} {moment}"[-64:], *route(moment), moment, left)
+            died = killed(
+                mortal, f"{len(left)} {left[0]} {moment}"[-64:], *route(moment), moment, left
+            )
         assert moment > 4, "it was not killed around the two commits that there are"
 
 
@@ -127,7 +154,9 @@ def killed(mortal, key, path, body, moment, left):
 def test_many_at_the_same_time_are_done_once_and_all_get_its_answer(mortal):
     before = [count(Case), count(JOBS)]
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: ask(mortal, "cases", "many", {"number": "many"}), range(6)))
+        answers = list(
+            pool.map(lambda _: ask(mortal, "cases", "many", {"number": "many"}), range(6))
+        )
     assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
     assert len({json.dumps(answer.json()) for answer in answers}) == 1
     assert sum("idempotency-replayed" in answer.headers for answer in answers) == 5
@@ -155,15 +184,22 @@ def test_a_request_that_is_refused_leaves_no_file_and_its_key_free(mortal):
     assert files(mortal) == before
 
 
-def test_one_that_comes_while_the_first_is_under_way_waits_for_it_and_no_longer_than_it_makes_sense(mortal):
+def test_one_that_comes_while_the_first_is_under_way_waits_for_it_and_no_longer_than_it_makes_sense(
+    mortal,
+):
     with ThreadPoolExecutor(1) as pool:
         with suppress(ZeroDivisionError), session() as db:
             db.add(Answer(user_id=mortal.user, key="held", fingerprint="f"))
             db.flush()
             waiting = pool.submit(ask, mortal, "cases", "held", {"number": "held"})
-            if not mortal.database.startswith("sqlite"):  # there it waits for as long as for any other
+            if not mortal.database.startswith(
+                "sqlite"
+            ):  # there it waits for as long as for any other
                 answer = waiting.result()
-                assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+                assert (answer.status_code, answer.headers["content-type"]) == (
+                    409,
+                    "application/problem+json",
+                )
                 assert "under way" in answer.json()["detail"]
                 waiting = None
             raise ZeroDivisionError  # the first one comes to nothing

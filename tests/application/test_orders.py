@@ -19,8 +19,17 @@ def store(shop):
     corner = shop.add(Store(user_id=user.id, distributor_id=acme.id, name="Corner"))
     ids = []
     for n in range(2):
-        product = shop.add(Product(distributor_id=acme.id, sku=f"S{n}", name=f"P{n}", price=1, stock=3))
-        row = StoreProduct(store_id=corner.id, product_id=product.id, sku=f"S{n}", name=f"P{n}", price=150 + n, stock=3)
+        product = shop.add(
+            Product(distributor_id=acme.id, sku=f"S{n}", name=f"P{n}", price=1, stock=3)
+        )
+        row = StoreProduct(
+            store_id=corner.id,
+            product_id=product.id,
+            sku=f"S{n}",
+            name=f"P{n}",
+            price=150 + n,
+            stock=3,
+        )
         ids.append(shop.add(row).id)
     return user.id, corner.id, ids
 
@@ -28,7 +37,14 @@ def store(shop):
 def moments(order):
     return [
         name
-        for name in ("paid_at", "reserved_at", "confirmed_at", "shipped_at", "picked_at", "failed_at")
+        for name in (
+            "paid_at",
+            "reserved_at",
+            "confirmed_at",
+            "shipped_at",
+            "picked_at",
+            "failed_at",
+        )
         if getattr(order, name)
     ]
 
@@ -59,12 +75,17 @@ def test_one_with_an_address_is_shipped_and_charged_once_by_its_provider(shop, s
     shop.set(APP_PAYMENTS_URL=receiver.url)
     receiver.say((500, b""), (201, b'{"reference": "ch7"}'))
     number, _ = orders.place(user, corner, {ids[0]: 1}, shipping="Ada\nHigh Street 1")
-    shop.queue.assert_chained([orders.pay, orders.reserve, orders.confirm, orders.ship, orders.pick])
+    shop.queue.assert_chained(
+        [orders.pay, orders.reserve, orders.confirm, orders.ship, orders.pick]
+    )
     shop.queue.drain(including_delayed=True)
     order = shop.row(Order, number)
     assert (order.payment, order.shipped_at is not None) == ("ch7", True)
     assert [(asked.path, asked.headers.get("idempotency-key")) for asked in receiver.asked] == [
-        ("/", f"order-{number}"), ("/", f"order-{number}"), ("/ch7/confirm", None)]  # fmt: skip
+        ("/", f"order-{number}"),
+        ("/", f"order-{number}"),
+        ("/ch7/confirm", None),
+    ]
     assert json.loads(receiver.asked[0].body) == {"order": number, "amount": 150, "currency": "EUR"}
     assert storage.disk("local").exists(f"orders/{number}/label.pdf")
 
@@ -76,12 +97,17 @@ def test_a_payment_that_is_declined_stops_the_chain_and_the_customer_is_told(sho
     number, _ = orders.place(user, corner, {ids[0]: 1})
     shop.queue.drain()
     order = shop.row(Order, number)
-    assert (moments(order), order.error) == (["failed_at"], "the payment was declined: the service refused: 402")
+    assert (moments(order), order.error) == (
+        ["failed_at"],
+        "the payment was declined: the service refused: 402",
+    )
     assert stock(shop, ids) == [3, 3]
     assert shop.subjects == [f"Your order {number} could not be taken"]
 
 
-def test_what_is_out_of_stock_is_taken_whole_or_not_at_all_and_the_money_goes_back(shop, store, receiver):
+def test_what_is_out_of_stock_is_taken_whole_or_not_at_all_and_the_money_goes_back(
+    shop, store, receiver
+):
     user, corner, ids = store
     shop.set(APP_PAYMENTS_URL=receiver.url)
     receiver.say((200, b'{"reference": "ch8"}'), (200, b"{}"))
@@ -110,7 +136,9 @@ def test_a_step_that_runs_again_does_nothing_again(shop, store, step):
 
 @pytest.mark.parametrize("step", ["pay", "reserve", "confirm", "ship", "pick"])
 def test_a_step_that_is_put_back_when_the_order_was_undone_does_nothing(shop, store, step):
-    """The money has gone back by then: the goods would have been sent for nothing, or money taken for nothing."""
+    """The money has gone back by then: the goods would have been sent for nothing, or money taken
+    for nothing.
+    """
     user, corner, ids = store
     number, _ = orders.place(user, corner, {ids[0]: 1, ids[1]: 4})
     shop.queue.drain()

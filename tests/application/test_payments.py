@@ -1,4 +1,6 @@
-"""The money of an order, with a network that loses and delays: taken once, or given back once, and never half known."""
+"""The money of an order, with a network that loses and delays: taken once, or given back once, and
+never half known.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,14 @@ def placed(shop):
     def place(stock=2):
         sku = f"S{next(numbers)}"
         product = shop.add(Product(distributor_id=acme.id, sku=sku, name="P", price=1, stock=stock))
-        row = StoreProduct(store_id=corner.id, product_id=product.id, sku=sku, name="P", price=TOTAL // 2, stock=stock)
+        row = StoreProduct(
+            store_id=corner.id,
+            product_id=product.id,
+            sku=sku,
+            name="P",
+            price=TOTAL // 2,
+            stock=stock,
+        )
         return orders.place(shop.user(sku).id, corner.id, {shop.add(row).id: 2})[0]
 
     return place
@@ -67,15 +76,25 @@ def test_one_lost_request_is_made_up_for(shop, provider, placed, step, fate):
 
 
 @pytest.mark.parametrize("fate", LOST)
-def test_a_charge_of_which_no_try_was_answered_is_undone_whether_it_was_made_or_not(shop, provider, placed, fate):
-    """The last try's too: what was taken goes back once, however often that has to be asked for, and a charge that
-    comes when it was undone is refused.
+def test_a_charge_of_which_no_try_was_answered_is_undone_whether_it_was_made_or_not(
+    shop, provider, placed, fate
+):
+    """The last try's too: what was taken goes back once, however often that has to be asked for,
+    and a charge that comes when it was undone is refused.
     """
     made = fate == UNANSWERED
     for cancel, refund in itertools.product(["", *LOST], ["", *LOST] if made else [""]):
-        provider.network = {"confirm": [fate] * 3, "look": [UNSENT] * 2, "cancel": [cancel] * 2, "refunds": [refund]}
+        provider.network = {
+            "confirm": [fate] * 3,
+            "look": [UNSENT] * 2,
+            "cancel": [cancel] * 2,
+            "refunds": [refund],
+        }
         provider.taken = provider.returned = 0
-        assert ended(shop, provider, placed()) == ("failed, money back" if made else "failed"), (cancel, refund)
+        assert ended(shop, provider, placed()) == ("failed, money back" if made else "failed"), (
+            cancel,
+            refund,
+        )
 
 
 def test_a_payment_that_was_never_known_to_be_open_takes_nothing(shop, provider, placed):
@@ -85,7 +104,9 @@ def test_a_payment_that_was_never_known_to_be_open_takes_nothing(shop, provider,
     assert (shop.row(Order, number).payment, len(provider.payments)) == (None, 1)
 
 
-def test_a_charge_that_was_made_though_the_service_refuses_to_make_it_again_is_known(shop, provider, placed):
+def test_a_charge_that_was_made_though_the_service_refuses_to_make_it_again_is_known(
+    shop, provider, placed
+):
     provider.network = {"confirm": [UNANSWERED]}
     number = placed()
     assert ended(shop, provider, number) == "done"
@@ -102,7 +123,9 @@ def test_what_is_declined_is_canceled_and_what_is_out_of_stock_is_paid_back(shop
     assert ended(shop, provider, placed(stock=1)) == "failed, money back"
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(shop, provider, placed, monkeypatch):
+def test_an_answer_that_does_not_come_in_time_is_asked_for_again(
+    shop, provider, placed, monkeypatch
+):
     monkeypatch.setattr(payments, "PATIENCE", 0.05)
     number = placed()
     with provider.held():
@@ -129,7 +152,9 @@ def test_a_chain_that_is_cancelled_gives_the_money_back(shop, provider, placed):
     assert len(shop.mails) == 1
 
 
-def test_without_the_service_that_has_the_money_the_refund_fails_and_can_be_put_back(shop, provider, placed):
+def test_without_the_service_that_has_the_money_the_refund_fails_and_can_be_put_back(
+    shop, provider, placed
+):
     number = placed(stock=1)
     shop.queue.run(orders.pay, number).assert_completed()
     shop.set(APP_PAYMENTS_URL="")

@@ -1,4 +1,6 @@
-"""Reports and exports: real figures in every format, the user told of success and of failure, nothing done twice."""
+"""Reports and exports: real figures in every format, the user told of success and of failure,
+nothing done twice.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,16 @@ def test_the_tasks_are_what_parity_asks_for():
 def test_user_activity_counts_what_a_user_did_and_only_an_administrator_sees_everybody(shop):
     ada, root = shop.user("Ada"), shop.user("Root", admin=True)
     for n in range(3):
-        shop.add(File(user_id=ada.id, disk="local", path=f"{n}", original_name="n", mime="image/png", size=10))
+        shop.add(
+            File(
+                user_id=ada.id,
+                disk="local",
+                path=f"{n}",
+                original_name="n",
+                mime="image/png",
+                size=10,
+            )
+        )
     own, everybody = report(shop, ada), report(shop, root)
     for number in (own, everybody):
         reports.generate.delay(number)
@@ -87,7 +98,10 @@ def test_system_health_reads_the_machine_and_the_queues(shop):
 
 @pytest.mark.parametrize(
     ("type_", "kind"),
-    [*((type_, "pdf") for type_ in reports.TYPES), *(("user-activity", kind) for kind in ("csv", "xlsx"))],
+    [
+        *((type_, "pdf") for type_ in reports.TYPES),
+        *(("user-activity", kind) for kind in ("csv", "xlsx")),
+    ],
 )
 def test_every_type_in_every_format_is_there_to_be_fetched(shop, type_, kind):
     number = report(shop, shop.user("Zoë 🎉", email="zoe@example.com"), type_, kind)
@@ -95,7 +109,10 @@ def test_every_type_in_every_format_is_there_to_be_fetched(shop, type_, kind):
     shop.queue.drain()
     assert len(content(shop, Report, number)) > 100
     (mail,) = shop.mails
-    assert documents.link(shop.row(Report, number)).partition("?")[0] in mail.get_body(("plain",)).get_content()
+    assert (
+        documents.link(shop.row(Report, number)).partition("?")[0]
+        in mail.get_body(("plain",)).get_content()
+    )
 
 
 def test_a_second_run_makes_nothing_and_mails_nothing_twice(shop):
@@ -129,14 +146,18 @@ def test_a_disk_that_is_full_is_tried_twice_and_then_the_user_is_told(shop):
     shop.patch.setattr(documents, "write", full)
     reports.generate.delay(number)
     attempts = shop.queue.drain(including_delayed=True)
-    assert [attempt.state for attempt in attempts if attempt.job.task == "reports.generate"] == ["RETRY", "FAILURE"]
+    assert [attempt.state for attempt in attempts if attempt.job.task == "reports.generate"] == [
+        "RETRY",
+        "FAILURE",
+    ]
     row = shop.row(Report, number)
     assert (row.state, "No space left" in row.error) == (State.FAILED, True)
     assert shop.subjects == ["Your report could not be made"]
 
 
 @pytest.mark.parametrize(
-    ("type_", "kind", "told"), [("weather", "json", "expected a type"), ("user-activity", "doc", "expected a format")]
+    ("type_", "kind", "told"),
+    [("weather", "json", "expected a type"), ("user-activity", "doc", "expected a format")],
 )
 def test_what_can_not_be_made_fails_at_once(shop, type_, kind, told):
     number = report(shop, shop.user(), type_, kind)
@@ -146,18 +167,25 @@ def test_what_can_not_be_made_fails_at_once(shop, type_, kind, told):
 
 
 def test_one_that_was_cancelled_is_skipped(shop):
-    number = shop.add(Report(user_id=shop.user().id, type="user-activity", format="json", state=State.CANCELLED)).id
+    number = shop.add(
+        Report(user_id=shop.user().id, type="user-activity", format="json", state=State.CANCELLED)
+    ).id
     reports.generate.delay(number)
     shop.queue.drain()[0].assert_completed({"report": number, "skipped": "it was cancelled"})
     assert shop.mails == []
 
 
-# --- exports ----------------------------------------------------------------------------------------------------------
+# --- exports --------------------------------------------------------------------------------------
 @pytest.fixture
 def event(shop):
-    event = shop.add(Event(user_id=shop.user().id, name="July", starts_at=datetime.now(UTC), capacity=9))
+    event = shop.add(
+        Event(user_id=shop.user().id, name="July", starts_at=datetime.now(UTC), capacity=9)
+    )
     with session() as db:
-        db.add_all(Attendee(event_id=event.id, name=f"=Guest {n}", email=f"g{n}@example.com") for n in range(1100))
+        db.add_all(
+            Attendee(event_id=event.id, name=f"=Guest {n}", email=f"g{n}@example.com")
+            for n in range(1100)
+        )
     return event
 
 
@@ -169,7 +197,11 @@ def test_attendees_are_exported_under_a_link_of_seven_days(shop, event, kind):
     data = content(shop, Export, number)
     if kind == "csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))
-        assert (len(rows), rows[0]["name"], rows[1099]["email"]) == (1100, "'=Guest 0", "g1099@example.com")
+        assert (len(rows), rows[0]["name"], rows[1099]["email"]) == (
+            1100,
+            "'=Guest 0",
+            "g1099@example.com",
+        )
     row = shop.row(Export, number)
     assert (row.expires_at - row.finished_at).days == 7
     assert shop.subjects == ["Your export of attendees is ready"]

@@ -24,7 +24,11 @@ def written(kind, *tables, title="Everything"):
 
 
 def test_csv_can_be_read_back():
-    rows = list(csv.reader(io.StringIO(written("csv", Table("T", ["id", "text", "n", "at"], ROWS)).decode())))
+    rows = list(
+        csv.reader(
+            io.StringIO(written("csv", Table("T", ["id", "text", "n", "at"], ROWS)).decode())
+        )
+    )
     assert rows == [
         ["id", "text", "n", "at"],
         ["1", ROWS[0][1], "", "2024-02-29 12:30:00"],
@@ -33,7 +37,19 @@ def test_csv_can_be_read_back():
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1", "\uff1d1", '=HYPERLINK("http://x")']
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "\n=1",
+        "\uff1d1",
+        '=HYPERLINK("http://x")',
+    ],
 )
 def test_no_text_of_a_csv_is_a_formula(text):
     data = written("csv", Table("T", [text], [[text], [-1]])).decode()
@@ -62,7 +78,9 @@ def test_xlsx_can_be_read_back_and_a_text_stays_a_text():
 
 def test_what_is_too_long_for_a_sheet_goes_on_on_another(monkeypatch):
     monkeypatch.setattr(sheet, "LONGEST_SHEET", 4)
-    book = openpyxl.load_workbook(io.BytesIO(written("xlsx", Table("T", ["n"], ([n] for n in range(7))))))
+    book = openpyxl.load_workbook(
+        io.BytesIO(written("xlsx", Table("T", ["n"], ([n] for n in range(7)))))
+    )
     assert [[row[0].value for row in page.iter_rows()] for page in book.worksheets] == [
         ["n", 0, 1, 2],
         ["n", 3, 4, 5],
@@ -105,10 +123,17 @@ def test_memory_does_not_grow_with_the_rows(kind, tmp_path):
     def peak(rows):
         tracemalloc.start()
         with (tmp_path / "file").open("wb") as file:
-            write(kind, file, "T", [Table("T", ["n", "text"], ([n, f"text {n}" * 5] for n in range(rows)))])
+            write(
+                kind,
+                file,
+                "T",
+                [Table("T", ["n", "text"], ([n, f"text {n}" * 5] for n in range(rows)))],
+            )
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest
 
     peak(10)
-    assert peak(4_000) < peak(400) + 150_000  # 3,600 rows of 50 bytes and more would be 180,000 at least
+    assert (
+        peak(4_000) < peak(400) + 150_000
+    )  # 3,600 rows of 50 bytes and more would be 180,000 at least

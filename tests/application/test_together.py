@@ -1,4 +1,6 @@
-"""Every route that writes a row and dispatches a job does both or neither, whenever its process dies."""
+"""Every route that writes a row and dispatches a job does both or neither, whenever its process
+dies.
+"""
 
 from __future__ import annotations
 
@@ -58,23 +60,41 @@ def world(server, shop):
     product = shop.add(Product(distributor_id=acme, sku="S", name="P", price=1, stock=3)).id
     shop.add(StoreProduct(store_id=store, product_id=product, sku="S", name="P", price=1, stock=3))
     shop.add(Event(user_id=root.id, name="July", starts_at=now(), capacity=1))
-    shop.add(File(user_id=root.id, disk="local", path="a", original_name="a", mime="image/png", size=1))
+    shop.add(
+        File(user_id=root.id, disk="local", path="a", original_name="a", mime="image/png", size=1)
+    )
     headers = {"Authorization": f"Bearer {new_token(root.id, 't', ['*'], 1)[0]}"}
-    with httpx.Client(base_url=f"{server}/api", headers=headers, timeout=LONG, verify=False) as client:
+    with httpx.Client(
+        base_url=f"{server}/api", headers=headers, timeout=LONG, verify=False
+    ) as client:
 
         def ask(path, body):
-            return client.post(path, **({"content": body} if isinstance(body, bytes) else {"json": body}))
+            return client.post(
+                path, **({"content": body} if isinstance(body, bytes) else {"json": body})
+            )
 
         yield SimpleNamespace(shop=shop, ask=ask)
 
 
 def test_every_route_that_writes_a_row_and_dispatches_is_here():
     """Those that are missing dispatch, and write nothing: there is nothing to leave behind."""
-    posts = {path: methods["post"] for path, methods in create().openapi()["paths"].items() if "post" in methods}
-    accepting = {path.removeprefix("/api/").replace("{event_id}", "1")
-                 for path, post in posts.items() if "202" in post["responses"]}  # fmt: skip
-    without = {"process-image/{file_id}", "send-notification", "events/1/process", "failed/retry",
-               "failed/{number}/retry"}  # fmt: skip
+    posts = {
+        path: methods["post"]
+        for path, methods in create().openapi()["paths"].items()
+        if "post" in methods
+    }
+    accepting = {
+        path.removeprefix("/api/").replace("{event_id}", "1")
+        for path, post in posts.items()
+        if "202" in post["responses"]
+    }
+    without = {
+        "process-image/{file_id}",
+        "send-notification",
+        "events/1/process",
+        "failed/retry",
+        "failed/{number}/retry",
+    }
     assert accepting - without == {path.partition("?")[0] for path, _, _ in ROUTES} - {"users"}
 
 
@@ -93,7 +113,8 @@ def uploads(shop):
 
 @contextlib.contextmanager
 def death(model, when):
-    """The database is gone at a commit of such a row, before it or after it; nothing of the request follows.
+    """The database is gone at a commit of such a row, before it or after it; nothing of the request
+    follows.
 
     At no other commit: the thread that counts requests commits whenever it likes.
     """
@@ -118,7 +139,9 @@ def death(model, when):
         event.remove(Session, "before_flush", note)
 
 
-@pytest.mark.parametrize(("path", "body", "model"), ROUTES, ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize(
+    ("path", "body", "model"), ROUTES, ids=lambda part: part if isinstance(part, str) else ""
+)
 def test_who_dies_before_the_commit_leaves_nothing_and_after_it_both(world, path, body, model):
     before = rows(model)
     with death(model, "before"):

@@ -40,10 +40,14 @@ def test_the_files_of_documents_that_have_expired_go_and_their_rows_stay(shop):
 
 @pytest.mark.parametrize(
     ("task", "model", "row"),
-    [(cleanup.documents, Report, {"type": "t", "format": "csv", "expires_at": now()}),
-     (cleanup.uploads, Import, {"name": "a.csv", "finished_at": now() - timedelta(days=31)})],
-)  # fmt: skip
-def test_a_row_that_is_deleted_while_its_file_goes_keeps_no_other_file_there(shop, monkeypatch, task, model, row):
+    [
+        (cleanup.documents, Report, {"type": "t", "format": "csv", "expires_at": now()}),
+        (cleanup.uploads, Import, {"name": "a.csv", "finished_at": now() - timedelta(days=31)}),
+    ],
+)
+def test_a_row_that_is_deleted_while_its_file_goes_keeps_no_other_file_there(
+    shop, monkeypatch, task, model, row
+):
     user, real = shop.user(), LocalDisk.delete
     rows = [shop.add(model(user_id=user.id, disk="local", path=f"{n}", **row)).id for n in range(2)]
 
@@ -61,7 +65,11 @@ def test_records_that_are_needed_no_more_go(shop):
     user = shop.user()
     old = now() - timedelta(days=100)
     for expires in (old, now()):
-        shop.add(Token(user_id=user.id, name="t", hash=f"{expires}"[:64], abilities=[], expires_at=expires))
+        shop.add(
+            Token(
+                user_id=user.id, name="t", hash=f"{expires}"[:64], abilities=[], expires_at=expires
+            )
+        )
     for moment in (old, now()):
         shop.add(Answer(user_id=user.id, key=f"{moment}"[:64], fingerprint="f", created_at=moment))
         shop.add(RequestCount(subject="s", minute=int(moment.timestamp()) // 60, requests=1))
@@ -97,16 +105,20 @@ def test_each_administrator_gets_one_system_report_a_day(shop):
 
 
 # --- alerts
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def failed(queue, task="images.process"):
     return JobEvent(Event.FAILED, "id-7", task, queue, 3, "OSError: disk full")
 
 
 @pytest.mark.parametrize(("queue", "receivers"), [("default", 1), ("critical", 2)])
-def test_a_failed_job_is_told_and_a_critical_one_louder(shop, receiver, monkeypatch, queue, receivers):
+def test_a_failed_job_is_told_and_a_critical_one_louder(
+    shop, receiver, monkeypatch, queue, receivers
+):
     url = receiver.url.replace("http", "json")
     people = Alerts((f"{url}/all",), (f"{url}/critical",))
-    monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people))
+    monkeypatch.setattr(
+        tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people)
+    )
     alerts.job_failed(failed(queue))
     shop.queue.drain()[0].assert_completed(receivers)
     assert b"disk full" in receiver.asked[0].body
@@ -115,6 +127,8 @@ def test_a_failed_job_is_told_and_a_critical_one_louder(shop, receiver, monkeypa
 
 def test_without_anybody_to_tell_and_for_alerts_themselves_nothing_is_dispatched(shop, monkeypatch):
     alerts.job_failed(failed("critical"))
-    monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=Alerts(("json://x",))))
+    monkeypatch.setattr(
+        tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=Alerts(("json://x",)))
+    )
     alerts.job_failed(failed("high", "alerts.send"))
     shop.queue.assert_nothing_dispatched()

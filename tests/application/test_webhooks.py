@@ -30,12 +30,18 @@ def log():
 
 def test_the_task_is_what_parity_asks_for():
     options = webhooks.deliver.options
-    assert (options.tries, options.timeout, list(options.backoff)) == (5, 30, [30, 60, 120, 300, 600])
+    assert (options.tries, options.timeout, list(options.backoff)) == (
+        5,
+        30,
+        [30, 60, 120, 300, 600],
+    )
 
 
 def test_a_delivery_is_signed_so_that_the_standard_s_own_library_accepts_it(private, receiver):
     user = private.user()
-    number, new = webhooks.send(user.id, f"{receiver.url}/hook?x=1", {"event": "paid", "name": "Zoë"})
+    number, new = webhooks.send(
+        user.id, f"{receiver.url}/hook?x=1", {"event": "paid", "name": "Zoë"}
+    )
     private.queue.assert_dispatched_on("webhooks", webhooks.deliver, times=1)
     private.queue.drain()
     (asked,) = receiver.asked
@@ -107,14 +113,19 @@ def test_a_redirect_that_keeps_the_post_is_followed_a_few_times(private, receive
     receiver.say((307, b"", {"Location": "/elsewhere"}), 200)
     webhooks.send(private.user().id, receiver.url, {"a": 1})
     private.queue.drain()
-    assert [(one.path, one.body) for one in receiver.asked] == [("/", b'{"a":1}'), ("/elsewhere", b'{"a":1}')]
+    assert [(one.path, one.body) for one in receiver.asked] == [
+        ("/", b'{"a":1}'),
+        ("/elsewhere", b'{"a":1}'),
+    ]
     receiver.say((308, b"", {"Location": "/round"}))
     webhooks.send(private.user("Bob").id, receiver.url, {})
     private.queue.drain()[0].assert_failed(with_="at most 3 redirects")
 
 
 def test_a_webhook_that_was_deleted_says_so(private):
-    private.queue.run(webhooks.deliver, 7).assert_retried(30, with_="there is no webhook 7: it was deleted")
+    private.queue.run(webhooks.deliver, 7).assert_retried(
+        30, with_="there is no webhook 7: it was deleted"
+    )
 
 
 def test_a_long_answer_is_not_read_to_its_end(private, receiver):
@@ -129,7 +140,10 @@ def test_an_answer_is_kept_as_it_came_and_not_unpacked(private, receiver):
     receiver.say((200, b"no gzip at all", {"Content-Encoding": "gzip"}))
     webhooks.send(private.user().id, receiver.url, {})
     private.queue.drain()[0].assert_completed()
-    assert (log()[0].answer, receiver.asked[0].headers["accept-encoding"]) == ("no gzip at all", "identity")
+    assert (log()[0].answer, receiver.asked[0].headers["accept-encoding"]) == (
+        "no gzip at all",
+        "identity",
+    )
 
 
 def test_an_answer_that_drips_is_left_when_its_status_is_known(monkeypatch):
@@ -157,30 +171,54 @@ def test_an_answer_whose_beginning_drips_is_a_line_of_the_log_too(private, recei
     assert webhooks.deliver.soft_time_limit < webhooks.deliver.options.timeout
 
 
-# --- private addresses ------------------------------------------------------------------------------------------------
+# --- private addresses ----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-     "255.255.255.255", "::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
-     "::", "2002:7f00:1::", "ff02::1", "192.0.2.1"],
-)  # fmt: skip
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "::",
+        "2002:7f00:1::",
+        "ff02::1",
+        "192.0.2.1",
+    ],
+)
 def test_what_is_not_the_public_internet(address):
     assert not outgoing.public(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"]
+    "address",
+    ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"],
 )
 def test_what_is(address):
     assert outgoing.public(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
+)
 def test_a_private_address_is_refused_at_once_and_not_asked(shop, receiver, host):
     port = receiver.url.rpartition(":")[2]
     webhooks.send(shop.user().id, f"http://{host}:{port}/", {})
     attempt = shop.queue.drain()[0]
-    attempt.assert_failed() if host not in {"2130706433", "0x7f.1"} else attempt.assert_not_completed()
+    attempt.assert_failed() if host not in {
+        "2130706433",
+        "0x7f.1",
+    } else attempt.assert_not_completed()
     assert receiver.asked == []
     assert log()[0].error
 
@@ -202,12 +240,16 @@ def test_a_redirect_to_a_private_address_is_refused(shop, receiver, monkeypatch)
     assert len(receiver.asked) == 1
 
 
-def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_looked_at(private, receiver, monkeypatch):
+def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_looked_at(
+    private, receiver, monkeypatch
+):
     port = int(receiver.url.rpartition(":")[2])
     answers = [[(2, 1, 6, "", ("127.0.0.1", port))]]
     real = socket.getaddrinfo
     monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, *a, **k: answers.pop() if host == "hook.example" else real(host, *a, **k)
+        socket,
+        "getaddrinfo",
+        lambda host, *a, **k: answers.pop() if host == "hook.example" else real(host, *a, **k),
     )
     webhooks.send(private.user().id, f"http://hook.example:{port}/", {})
     private.queue.drain()[0].assert_completed()

@@ -15,7 +15,9 @@ from relevo.store.store import store_for
 @pytest.fixture
 def app(tmp_path) -> App:
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    settings = config.load({"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None)
+    settings = config.load(
+        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
+    )
     return create_app("shop", settings, result_backend="cache+memory://")
 
 
@@ -34,6 +36,8 @@ def run(app):
     """Call a command of ours with these words."""
 
     def run(command, *words, typed=""):
-        return CliRunner().invoke(command, [str(word) for word in words], obj=SimpleNamespace(app=app), input=typed)
+        return CliRunner().invoke(
+            command, [str(word) for word in words], obj=SimpleNamespace(app=app), input=typed
+        )
 
     return run

@@ -1,4 +1,6 @@
-"""`celery -A tasks batches …` and `outbox status`: what they print, what they change, how they refuse."""
+"""`celery -A tasks batches …` and `outbox status`: what they print, what they change, how they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,16 @@ def batch(app):
     @app.task(name="shop.work", shared=False)
     def work(number): ...
 
-    return app.batch(work.s(number) for number in range(4)).name("import").allow_failures().dispatch()
+    return (
+        app.batch(work.s(number) for number in range(4)).name("import").allow_failures().dispatch()
+    )
 
 
 def end(store, batch, *states):
-    ends = [MemberEnd(batch.id, number, state, f"{batch.id}.{number}") for number, state in enumerate(states)]
+    ends = [
+        MemberEnd(batch.id, number, state, f"{batch.id}.{number}")
+        for number, state in enumerate(states)
+    ]
     store.write(store_batches.prepared(ends, store_outbox.add))
 
 
@@ -52,7 +59,10 @@ def test_cancel_asks_and_drops_what_has_not_started(run, batch):
 
 def test_cancelling_twice_is_the_same_and_what_has_finished_stays_as_it_is(run, store, batch):
     for _ in range(2):
-        assert "was cancelled: 4 have not ended yet" in run(batches, "cancel", batch.id, "--yes").output
+        assert (
+            "was cancelled: 4 have not ended yet"
+            in run(batches, "cancel", batch.id, "--yes").output
+        )
     cancelled_at = batch.refresh().cancelled_at
     end(store, batch, *["completed"] * 4)
     assert "has finished: there is nothing to cancel" in run(batches, "cancel", batch.id).output
@@ -67,8 +77,17 @@ def test_what_was_never_cancelled_can_not_be_when_it_has_finished(run, store, ba
 
 def test_retry_puts_its_failed_members_back(run, store, driver, batch):
     [view, *_] = driver.peek("default", "pending")
-    job = FailedJob(uuid=view.id, queue="default", connection="database", payload=view.payload, task="shop.work",
-                    exception="ValueError", message="no", failed_at=clock.now(), batch=batch.id)  # fmt: skip
+    job = FailedJob(
+        uuid=view.id,
+        queue="default",
+        connection="database",
+        payload=view.payload,
+        task="shop.work",
+        exception="ValueError",
+        message="no",
+        failed_at=clock.now(),
+        batch=batch.id,
+    )
     store.write(lambda connection: store_failed.record(connection, [job]))
     assert run(batches, "retry", batch.id).output == "1 put back.\n"
     assert json.loads(run(batches, "retry", batch.id, "--json").output) == {"retried": 0}
@@ -90,7 +109,9 @@ def test_an_unknown_batch_is_one_line(run):
 
 def test_the_outbox_says_what_waits(run, store):
     assert run(outbox, "status").output == "Nothing waits.\n"
-    waits = [Sending(connection="redis", queue="default", uuid=f"a-{n}", payload="{}") for n in range(3)]
+    waits = [
+        Sending(connection="redis", queue="default", uuid=f"a-{n}", payload="{}") for n in range(3)
+    ]
     store.write(lambda connection: store_outbox.add(connection, waits))
     [row] = json.loads(run(outbox, "status", "--json").output)
     assert (row["connection"], row["jobs"]) == ("redis", 3)

@@ -1,4 +1,6 @@
-"""`celery -A tasks jobs cancel`: what waits never runs, what runs is the last attempt. With workers: tests/faults."""
+"""`celery -A tasks jobs cancel`: what waits never runs, what runs is the last attempt. With
+workers: tests/faults.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def run(run):
 
 def message(id_):
     """One whose result somebody may wait for."""
-    return payload_of("images.process", id_, [7], "default").replace('"ignore_result": true', '"ignore_result": false')
+    return payload_of("images.process", id_, [7], "default").replace(
+        '"ignore_result": true', '"ignore_result": false'
+    )
 
 
 @pytest.fixture
@@ -83,10 +87,14 @@ def test_what_is_reserved_is_taken_from_under_its_worker(run, put, driver, store
     assert history.find(store, "a").state is Ended.CANCELLED
 
 
-def test_a_job_that_has_ended_meanwhile_has_not_been_cancelled(run, put, driver, store, nobody_answers):
+def test_a_job_that_has_ended_meanwhile_has_not_been_cancelled(
+    run, put, driver, store, nobody_answers
+):
     put("a")
     driver.reserve(["default"], 1, 60, "worker")
-    done = EndedJob("a", "images.process", "database", "default", Ended.COMPLETED, 1, driver.now() + 1)
+    done = EndedJob(
+        "a", "images.process", "database", "default", Ended.COMPLETED, 1, driver.now() + 1
+    )
     outcomes.write(store, [Ending(done)])  # recorded, and not acked yet
     run("a", "--yes")
     assert history.find(store, "a").state is Ended.COMPLETED
@@ -113,7 +121,9 @@ def test_a_store_that_goes_away_leaves_every_job_where_it_was(app, driver, store
     assert (after.payload, after.priority, after.state) == (before[0].payload, 4, State.PENDING)
 
 
-def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_batch(app, driver, store, monkeypatch):
+def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_batch(
+    app, driver, store, monkeypatch
+):
     @app.task(name="shop.half", shared=False)
     def half(number): ...
 
@@ -130,7 +140,8 @@ def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_b
         with pytest.raises(SystemExit):
             cancelling.cancel(app, driver, store, ids)
 
-    # When his lease is over and somebody cancels them again, I expect their batch to have counted them once
+    # When his lease is over and somebody cancels them again, I expect their batch to have counted
+    # them once
     driver.rescue()
     assert [(job.state, job.attempts) for job in driver.find(ids)] == [(State.PENDING, 0)] * 2
     assert len(cancelling.cancel(app, driver, store, ids).withdrawn) == 2
@@ -138,7 +149,12 @@ def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_b
 
 
 def test_a_message_nobody_can_read_can_be_cancelled(run, driver, store):
-    driver.put([NewJob("default", payload, f"job-{at}") for at, payload in enumerate(["", "[]", '{"body": "[1]"}'])])
+    driver.put(
+        [
+            NewJob("default", payload, f"job-{at}")
+            for at, payload in enumerate(["", "[]", '{"body": "[1]"}'])
+        ]
+    )
     assert run("--queue", "default", "--yes").exit_code == 0
     assert driver.scan()[0] == []
     assert history.find(store, "job-0").task == "?"
@@ -146,7 +162,9 @@ def test_a_message_nobody_can_read_can_be_cancelled(run, driver, store):
 
 def test_many_are_cancelled_in_portions(run, put, driver):
     put(*(f"job-{number}" for number in range(1200)))
-    assert run("--task", "images.process", "--yes").output == "1200 jobs cancelled before they ran.\n"
+    assert (
+        run("--task", "images.process", "--yes").output == "1200 jobs cancelled before they ran.\n"
+    )
     assert driver.queues() == []
 
 
@@ -160,7 +178,9 @@ def test_a_batch_counts_its_cancelled_members_and_comes_to_its_end(run, app, dri
     batch = app.batch([work.s(number) for number in range(3)]).finally_(say.s()).dispatch()
     run("--task", "shop.work", "--yes")
     assert (batch.refresh().dropped, batch.pending, batch.finished) == (3, 0, True)
-    assert [view.id for view in driver.scan()[0] if task_of(view.payload) == "shop.say"], "its callback is sent"
+    assert [view.id for view in driver.scan()[0] if task_of(view.payload) == "shop.say"], (
+        "its callback is sent"
+    )
 
 
 def test_a_deleted_member_of_a_batch_counts_as_cancelled(delete, app):

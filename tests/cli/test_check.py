@@ -24,7 +24,9 @@ def nobody_works(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, nobody_works):
-    """Check an app with these settings; returns the exit code and the findings by what they are about."""
+    """Check an app with these settings; returns the exit code and the findings by what they are
+    about.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(schedule=None, when_complete=None, **settings):
@@ -71,9 +73,14 @@ def test_without_any_setting_all_is_well_but_for_the_worker(run, tmp_path):
     code, findings = run()
     assert code == 0
     assert {what: [each.state for each in found] for what, found in findings.items()} == {
-        "settings": ["ok"], "broker": ["ok"], "database": ["ok"], "results": ["ok"], "disks": ["ok"], "mail": ["ok"],
+        "settings": ["ok"],
+        "broker": ["ok"],
+        "database": ["ok"],
+        "results": ["ok"],
+        "disks": ["ok"],
+        "mail": ["ok"],
         "workers": ["warning"],
-    }  # fmt: skip
+    }
     assert findings["workers"][0].todo == "start one: celery -A tasks worker"
     assert list((tmp_path / "var/files").iterdir()) == [], "the file that was written is gone"
 
@@ -83,18 +90,31 @@ def test_for_people_it_is_a_line_each_and_what_to_do(app, nobody_works, monkeypa
     ended = CliRunner().invoke(check, [], obj=SimpleNamespace(app=app))
     lines = ended.stdout.splitlines()
     assert "ok       broker      sqlite answers" in lines
-    assert lines[-2:] == [f"{'':21}-> start one: celery -A tasks worker", "0 wrong, 1 warning, 6 ok."]
+    assert lines[-2:] == [
+        f"{'':21}-> start one: celery -A tasks worker",
+        "0 wrong, 1 warning, 6 ok.",
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "wrong"),
-    [({"REDIS_URL": "redis://127.0.0.1:PORT/0", "MAIL_URL": "smtp://127.0.0.1:PORT"}, {"broker", "results", "mail"}),
-     ({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:PORT/x", "QUEUE_RESULTS": "none"}, {"broker", "database"}),
-     ({"FILES_DISK_ROOT": "/proc/nowhere"}, {"disks"})],
+    [
+        (
+            {"REDIS_URL": "redis://127.0.0.1:PORT/0", "MAIL_URL": "smtp://127.0.0.1:PORT"},
+            {"broker", "results", "mail"},
+        ),
+        (
+            {"DATABASE_URL": "postgresql://u:secret@127.0.0.1:PORT/x", "QUEUE_RESULTS": "none"},
+            {"broker", "database"},
+        ),
+        ({"FILES_DISK_ROOT": "/proc/nowhere"}, {"disks"}),
+    ],
     ids=["Redis and mail", "PostgreSQL", "the disk"],
-)  # fmt: skip
+)
 def test_what_is_away_is_wrong_and_the_rest_is_looked_at(run, nobody_listens, settings, wrong):
-    code, findings = run(**{name: value.replace("PORT", str(nobody_listens)) for name, value in settings.items()})
+    code, findings = run(
+        **{name: value.replace("PORT", str(nobody_listens)) for name, value in settings.items()}
+    )
     assert code == 1
     assert {what for what, found in findings.items() if found[0].state == "wrong"} == wrong
     assert all(findings[what][0].todo for what in wrong)
@@ -105,7 +125,11 @@ def test_what_is_away_is_wrong_and_the_rest_is_looked_at(run, nobody_listens, se
 def test_old_tables_are_wrong(run, tmp_path):
     run()
     store = health_checks.store_for(f"sqlite:///{tmp_path}/var/relevo.sqlite3")
-    store.write(lambda connection: connection.exec_driver_sql("UPDATE relevo_version SET version_num = '0001'"))
+    store.write(
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE relevo_version SET version_num = '0001'"
+        )
+    )
     code, findings = run()
     assert code == 1
     assert findings["database"][0].state == "wrong"
@@ -126,8 +150,13 @@ def test_the_applications_migrations_are_looked_at_where_there_are_any(run, tmp_
 
 def test_a_pause_and_a_queue_that_nobody_serves_are_warnings(run, tmp_path, monkeypatch):
     run()
-    driver = health_checks.driver_of(SimpleNamespace(obj=SimpleNamespace(app=create_app("shop", config.load(
-        {"RELEVO_VAR_DIR": str(tmp_path / "var")}, None)))))  # fmt: skip
+    driver = health_checks.driver_of(
+        SimpleNamespace(
+            obj=SimpleNamespace(
+                app=create_app("shop", config.load({"RELEVO_VAR_DIR": str(tmp_path / "var")}, None))
+            )
+        )
+    )
     driver.pause("default")
     driver.put([NewJob("hihg", "{}", "a")])
     answer = {"one@here": [{"name": "default"}]}

@@ -29,12 +29,28 @@ def fail(store):
     def record(uuid="a-1", *, task="images.process", queue="default", hours_ago=0.0, **more):
         payload = payload_of(task, uuid, [7], queue)
         trace = "Traceback\n  line"
-        error = {"attempt": 1, "exception": "ValueError", "message": "boom", "traceback": trace, "at": 1e9}
-        job = FailedJob(**{
-            "uuid": uuid, "queue": queue, "connection": "database", "payload": payload, "exception": "ValueError",
-            "message": "boom", "failed_at": clock.now() - hours_ago * HOUR, "task": task, "attempts": 1,
-            "errors": (error,), **more,
-        })  # fmt: skip
+        error = {
+            "attempt": 1,
+            "exception": "ValueError",
+            "message": "boom",
+            "traceback": trace,
+            "at": 1e9,
+        }
+        job = FailedJob(
+            **{
+                "uuid": uuid,
+                "queue": queue,
+                "connection": "database",
+                "payload": payload,
+                "exception": "ValueError",
+                "message": "boom",
+                "failed_at": clock.now() - hours_ago * HOUR,
+                "task": task,
+                "attempts": 1,
+                "errors": (error,),
+                **more,
+            }
+        )
         store.write(lambda connection: store_failed.record(connection, [job]))
         return store_failed.find_by_uuid(store, uuid).id
 
@@ -61,9 +77,15 @@ def test_list_is_a_table_newest_first_and_says_how_to_go_on(run, fail):
 
 @pytest.mark.parametrize(
     ("filters", "expected"),
-    [(["--queue", "high"], 1), (["--task", "email.send"], 1), (["--tag", "file:7"], 1), (["--since", "1h"], 2), ([], 3),
-     (["--queue", "high", "--task", "email.send"], 0)],
-)  # fmt: skip
+    [
+        (["--queue", "high"], 1),
+        (["--task", "email.send"], 1),
+        (["--tag", "file:7"], 1),
+        (["--since", "1h"], 2),
+        ([], 3),
+        (["--queue", "high", "--task", "email.send"], 0),
+    ],
+)
 def test_list_can_be_narrowed(run, fail, filters, expected):
     fail("one", queue="high", tags=("file:7",))
     fail("two", task="email.send")
@@ -125,7 +147,8 @@ def test_retry_says_when_another_job_has_the_key(run, fail, driver):
 
 
 @pytest.mark.parametrize(
-    ("which", "sent"), [(["all"], 3), (["--queue", "high"], 1), (["--task", "email.send"], 1), (["--tag", "x"], 2)]
+    ("which", "sent"),
+    [(["all"], 3), (["--queue", "high"], 1), (["--task", "email.send"], 1), (["--tag", "x"], 2)],
 )
 def test_many_are_put_back_by_what_they_have_in_common(run, fail, driver, which, sent):
     fail("one", queue="high", tags=("x",))
@@ -137,9 +160,10 @@ def test_many_are_put_back_by_what_they_have_in_common(run, fail, driver, which,
 
 @pytest.mark.parametrize("verb", ["retry", "forget"])
 @pytest.mark.parametrize(
-    "which", [[], ["all", "1"], ["1", "--queue", "high"], ["all", "--tag", "x"], [*map(str, range(1001))]],
+    "which",
+    [[], ["all", "1"], ["1", "--queue", "high"], ["all", "--tag", "x"], [*map(str, range(1001))]],
     ids=["nothing", "all and one", "one and a queue", "all and a tag", "too many"],
-)  # fmt: skip
+)
 def test_which_jobs_are_meant_must_be_clear(run, fail, driver, verb, which):
     fail()
     result = run(verb, *which)
@@ -193,7 +217,11 @@ def test_hours_that_are_none_are_refused(run, fail, hours, store):
 
 def test_a_store_that_is_not_ready_is_one_line(run, store):
     store.read(lambda connection: None)
-    store.write(lambda connection: connection.exec_driver_sql("UPDATE relevo_version SET version_num = '0001'"))
+    store.write(
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE relevo_version SET version_num = '0001'"
+        )
+    )
     result = run("list")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0].endswith("run `celery -A tasks schema upgrade`")

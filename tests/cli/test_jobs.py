@@ -67,11 +67,17 @@ def test_list_shows_what_the_broker_holds_what_runs_first(run, three):
 
 @pytest.mark.parametrize(
     ("filters", "found"),
-    [(["--state", "pending"], ["pending"]), (["--state", "delayed", "--state", "reserved"], ["reserved", "delayed"]),
-     (["--queue", "high"], ["pending"]), (["--task", "images.process"], ["reserved", "delayed"]),
-     (["--tag", "user:3"], ["pending"]), (["--tag", "user:3", "--queue", "default"], []), (["--task", "%"], []),
-     (["--queue", "nobody's"], [])],
-)  # fmt: skip
+    [
+        (["--state", "pending"], ["pending"]),
+        (["--state", "delayed", "--state", "reserved"], ["reserved", "delayed"]),
+        (["--queue", "high"], ["pending"]),
+        (["--task", "images.process"], ["reserved", "delayed"]),
+        (["--tag", "user:3"], ["pending"]),
+        (["--tag", "user:3", "--queue", "default"], []),
+        (["--task", "%"], []),
+        (["--queue", "nobody's"], []),
+    ],
+)
 def test_list_can_be_narrowed(run, three, filters, found):
     assert ids(run("list", "--json", *filters)) == found
 
@@ -81,9 +87,14 @@ def test_history_is_a_state_like_the_others(run, end, put):
     end("broken", Ended.FAILED, message="ValueError: x")
     put("waiting")
     assert ids(run("list", "--state", "completed", "--json")) == ["done"]
-    assert ids(run("list", "--state", "failed", "--state", "pending", "--json")) == ["waiting", "broken"]
+    assert ids(run("list", "--state", "failed", "--state", "pending", "--json")) == [
+        "waiting",
+        "broken",
+    ]
     assert ids(run("list", "--state", "completed", "--tag", "file:8", "--json")) == []
-    assert ids(run("list", "--state", "completed", "--task", "images.process", "--json")) == ["done"]
+    assert ids(run("list", "--state", "completed", "--task", "images.process", "--json")) == [
+        "done"
+    ]
     assert ids(run("list", "--state", "completed", "--queue", "high", "--json")) == []
 
 
@@ -97,7 +108,12 @@ def test_more_than_the_limit_is_said(run, put, filters):
 
 
 def test_a_payload_that_is_none_is_shown_all_the_same(run, driver):
-    driver.put([NewJob("default", payload, f"job-{at}") for at, payload in enumerate(["", "[1]", '{"headers": 3}'])])
+    driver.put(
+        [
+            NewJob("default", payload, f"job-{at}")
+            for at, payload in enumerate(["", "[1]", '{"headers": 3}'])
+        ]
+    )
     assert [row["task"] for row in json.loads(run("list", "--json").stdout)] == ["?", "?", "?"]
     assert run("show", "job-0").exit_code == 0
 

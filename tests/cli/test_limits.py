@@ -49,10 +49,14 @@ def test_nothing_is_in_use_at_first(run, limits):
 
 def test_each_limit_says_what_is_used_and_who_waits(run, used):
     assert listed(run("list", "--json")) == [
-        ("errors/api", "1", 0), ("overlap/images.process/7", "1 of 1", 1), ("rate/mail/1", "2 of 2", 0),
-    ]  # fmt: skip
+        ("errors/api", "1", 0),
+        ("overlap/images.process/7", "1 of 1", 1),
+        ("rate/mail/1", "2 of 2", 0),
+    ]
     assert listed(run("list", "--kind", "rate", "--json")) == [("rate/mail/1", "2 of 2", 0)]
-    assert listed(run("list", "overlap/images", "--json")) == [("overlap/images.process/7", "1 of 1", 1)]
+    assert listed(run("list", "overlap/images", "--json")) == [
+        ("overlap/images.process/7", "1 of 1", 1)
+    ]
     assert "2/hour fixed" in run("list").stdout
 
 
@@ -62,7 +66,10 @@ def test_one_limit_says_who_holds_it_until_when(run, used):
     assert "lease until 20" in said
     assert json.loads(run("show", "overlap/images.process/7", "--json").stdout)["line"] == ["b"]
     missing = run("show", "overlap/images.process/8")
-    assert (missing.exit_code, missing.stderr) == (1, "Error: no limit 'overlap/images.process/8' is in use\n")
+    assert (missing.exit_code, missing.stderr) == (
+        1,
+        "Error: no limit 'overlap/images.process/8' is in use\n",
+    )
 
 
 def test_what_is_cleared_is_free_and_who_waited_is_called(run, used, limits, driver):
@@ -75,7 +82,10 @@ def test_what_is_cleared_is_free_and_who_waited_is_called(run, used, limits, dri
 
 
 def test_a_rate_is_set_for_all_and_set_back(run, limits):
-    assert run("set", "mail", "20/hour", "--kind", "moving").stdout == "mail: 20/hour moving from now on.\n"
+    assert (
+        run("set", "mail", "20/hour", "--kind", "moving").stdout
+        == "mail: 20/hour moving from now on.\n"
+    )
     assert limits.redefined() == {"mail": Rate.of("20/hour", "moving")}
     [row] = json.loads(run("rates", "--json").stdout)
     assert row == {"name": "mail", "rate": "2/hour fixed", "set": "20/hour moving"}

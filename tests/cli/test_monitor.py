@@ -65,7 +65,11 @@ def test_one_over_is_exit_code_1_and_an_event(run, put, heard):
 def test_each_queue_may_have_its_own_threshold_and_no_other_is_looked_at(run, put):
     for queue in ("default", "high", "low"):
         put(queue, 3)
-    assert states(run("default:5", "high:1", "empty", "--json")) == {"default": "ok", "high": "busy", "empty": "ok"}
+    assert states(run("default:5", "high:1", "empty", "--json")) == {
+        "default": "ok",
+        "high": "busy",
+        "empty": "ok",
+    }
 
 
 def test_the_oldest_may_wait_only_so_long(run, put, driver, monkeypatch):

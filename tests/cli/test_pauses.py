@@ -20,7 +20,9 @@ def test_every_pause_is_there_with_its_end(run, driver):
     [high, low] = json.loads(run(pauses, "list", "--json").stdout)
     assert low == {"kind": "queue", "name": "low", "waiting": 1, "until": None}
     assert (high["name"], high["waiting"]) == ("high", 0)
-    assert high["until"][:13] in {clock.utc(clock.now() + left).isoformat()[:13] for left in (0, 60)}
+    assert high["until"][:13] in {
+        clock.utc(clock.now() + left).isoformat()[:13] for left in (0, 60)
+    }
 
 
 def test_queues_tasks_and_tags_are_paused_and_go_on(run, driver):
@@ -28,13 +30,20 @@ def test_queues_tasks_and_tags_are_paused_and_go_on(run, driver):
     said = run(pauses, "add", "queue:low", "task:celery.ping_me", "tag:user:7")
     assert "no task named 'celery.ping_me'" in said.output
     assert (driver.paused(), driver.suspended()) == ({}, {})
-    assert run(pauses, "add", "--for", "15m", "queue:low", "task:celery.accumulate", "tag:user:7").exit_code == 0
+    assert (
+        run(
+            pauses, "add", "--for", "15m", "queue:low", "task:celery.accumulate", "tag:user:7"
+        ).exit_code
+        == 0
+    )
     assert set(driver.paused()) == {"low"}
     assert set(driver.suspended()) == {"task:celery.accumulate", "tag:user:7"}
     rows = json.loads(run(pauses, "list", "--json").stdout)
     assert [(row["kind"], row["name"], row["waiting"]) for row in rows] == [
-        ("queue", "low", 0), ("tag", "user:7", 0), ("task", "celery.accumulate", 0)
-    ]  # fmt: skip
+        ("queue", "low", 0),
+        ("tag", "user:7", 0),
+        ("task", "celery.accumulate", 0),
+    ]
 
     # When they are lifted, I expect nothing to be paused
     assert run(pauses, "lift", "queue:low", "task:celery.accumulate", "tag:user:7").exit_code == 0
@@ -52,7 +61,15 @@ def test_a_tag_of_any_length_is_paused_obeyed_and_lifted(run, driver):
     tag, other = "x" * 300 + "1", "x" * 300 + "2"
     assert run(pauses, "add", f"tag:{tag}").exit_code == 0
     for name in (tag, other):
-        driver.put([NewJob("low", json.dumps({"headers": {"task": "t", HEADER: {"tags": [name]}}}), name[-1])])
+        driver.put(
+            [
+                NewJob(
+                    "low",
+                    json.dumps({"headers": {"task": "t", HEADER: {"tags": [name]}}}),
+                    name[-1],
+                )
+            ]
+        )
 
     # When a worker reserves jobs with them
     worker = Suspensions(driver)

@@ -30,7 +30,9 @@ def app(tmp_path):
 
 @pytest.fixture
 def driver(app):
-    return drivers.driver_for(app.conf.broker_url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
+    return drivers.driver_for(
+        app.conf.broker_url, app.conf.broker_transport_options, app.conf.broker_use_ssl
+    )
 
 
 @pytest.fixture
@@ -65,7 +67,10 @@ def test_peek_shows_the_next_jobs_and_takes_none(run, driver):
 
 
 def test_peek_of_an_empty_queue_says_so(run):
-    assert "No job of queue 'default' is delayed" in run("peek", "default", "--state", "delayed").output
+    assert (
+        "No job of queue 'default' is delayed"
+        in run("peek", "default", "--state", "delayed").output
+    )
 
 
 def test_a_pause_ends_when_it_was_said_to(run, driver):
@@ -85,7 +90,9 @@ def test_a_duration_that_is_none_is_refused(run, driver, wrong):
     assert driver.paused() == {}
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("4h", 14400), ("2d", 172800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("4h", 14400), ("2d", 172800)]
+)
 def test_durations_are_read_in_every_unit(text, seconds):
     assert Duration().convert(text, None, None) == seconds
 
@@ -124,6 +131,10 @@ def test_schema_says_which_version_is_there(run):
 
 def test_celery_finds_the_commands():
     listed = subprocess.run(
-        [sys.executable, "-m", "celery", "--help"], capture_output=True, text=True, check=True, timeout=LONG
+        [sys.executable, "-m", "celery", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONG,
     )
     assert {"queues", "schema"} <= set(listed.stdout.split())

@@ -20,7 +20,12 @@ def app(app):
 
     app.conf.beat_schedule = {
         "the \x1b[2J report": {"task": "reports.daily", "schedule": crontab(minute=3, hour=6)},
-        "often": {"task": "reports.daily", "schedule": 60.0, "options": {"queue": "low"}, "catch_up": "none"},
+        "often": {
+            "task": "reports.daily",
+            "schedule": 60.0,
+            "options": {"queue": "low"},
+            "catch_up": "none",
+        },
     }
     app.conf.result_expires = None
     return app
@@ -46,15 +51,25 @@ def test_run_now_is_a_job_a_run_and_a_line_in_the_audit_log(app, run, driver, st
     assert (row["job"], row["state"]) == (said["job"], "pending")
     assert row["by"] != "beat"
     [entry] = audit.page(store)
-    assert (entry.action, entry.target, entry.outcome) == ("run entry", "often", f"job {said['job']}")
+    assert (entry.action, entry.target, entry.outcome) == (
+        "run entry",
+        "often",
+        f"job {said['job']}",
+    )
     assert entry.who.endswith("(command line)")
 
 
 def test_run_now_says_when_a_unique_job_has_another_before_it(app, run, store):
     app.conf.beat_schedule["often"]["options"]["unique_by"] = []
     assert "'often' runs as job" in run(schedule, "run", "often").output
-    assert run(schedule, "run", "often").output == "'often' has not run: another job has its unique key.\n"
-    assert [row["state"] for row in json.loads(run(schedule, "history", "--json").output)] == ["cancelled", "pending"]
+    assert (
+        run(schedule, "run", "often").output
+        == "'often' has not run: another job has its unique key.\n"
+    )
+    assert [row["state"] for row in json.loads(run(schedule, "history", "--json").output)] == [
+        "cancelled",
+        "pending",
+    ]
     assert audit.page(store)[0].outcome == "'often' has not run: another job has its unique key."
 
 
@@ -92,6 +107,8 @@ def test_a_wrong_entry_is_one_line(app, run):
 
 def test_bad_words_are_misuse(app, run):
     assert run(schedule, "pause", "often", "--for", "soon").exit_code == 2
-    assert run(schedule, "pause", "often", "--for", "3000000d").exit_code == 2  # its end could not be told any more
+    assert (
+        run(schedule, "pause", "often", "--for", "3000000d").exit_code == 2
+    )  # its end could not be told any more
     assert run(schedule, "history", "--before", "-1").exit_code == 2
     assert run(schedule, "history", "--before", "9" * 20).exit_code == 2

@@ -1,4 +1,6 @@
-"""`celery -A tasks work`: how it refuses, and which options reach the worker. With real workers: tests/faults."""
+"""`celery -A tasks work`: how it refuses, and which options reach the worker. With real workers:
+tests/faults.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def started(monkeypatch):
     """The options that the worker would be started with."""
     seen = []
     monkeypatch.setattr(work_limits, "current", None)
-    monkeypatch.setattr(command.celery_worker, "invoke", lambda context: seen.append(context.params))
+    monkeypatch.setattr(
+        command.celery_worker, "invoke", lambda context: seen.append(context.params)
+    )
     return seen
 
 
@@ -33,16 +37,29 @@ def run(app):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["-Q", "high"], ["--once", "--max-jobs", "2"], ["--max-jobs", "0"], ["--max-time", "0"],
-              ["--max-time", "soon"], ["--once", "--max-tiem", "5"]],
-)  # fmt: skip
+    "words",
+    [
+        [],
+        ["-Q", "high"],
+        ["--once", "--max-jobs", "2"],
+        ["--max-jobs", "0"],
+        ["--max-time", "0"],
+        ["--max-time", "soon"],
+        ["--once", "--max-tiem", "5"],
+    ],
+)
 def test_what_makes_no_sense_starts_nothing(run, started, words):
     assert run(*words).exit_code == 2
     assert started == []
 
 
 def test_the_options_of_a_worker_pass_through(run, started):
-    assert run("--once", "-Q", "high,default", "--max-time", "1m", "-P", "solo", "-l", "INFO").exit_code == 0
+    assert (
+        run(
+            "--once", "-Q", "high,default", "--max-time", "1m", "-P", "solo", "-l", "INFO"
+        ).exit_code
+        == 0
+    )
     (params,) = started
     assert params["queues"] == ["high", "default"]
     assert params["concurrency"] == 1, "one job needs one process"
@@ -50,7 +67,9 @@ def test_the_options_of_a_worker_pass_through(run, started):
     assert (work_limits.current.most, work_limits.current.when_empty) == (1, True)
 
 
-def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_later(run, started, monkeypatch):
+def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_later(
+    run, started, monkeypatch
+):
     """Its time ended another worker of the same process, a minute later: a test's."""
     timers, before = [], threading.enumerate()
 
@@ -62,7 +81,9 @@ def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_la
     assert [timer.finished.is_set() for timer in timers] == [True]
 
 
-@pytest.mark.parametrize("name", [["-n", "mine@%h"], ["-nmine@%h"], ["--hostname=mine@%h"], ["--hostname", "mine@%h"]])
+@pytest.mark.parametrize(
+    "name", [["-n", "mine@%h"], ["-nmine@%h"], ["--hostname=mine@%h"], ["--hostname", "mine@%h"]]
+)
 def test_a_name_that_was_given_is_kept(run, started, name):
     run("--stop-when-empty", "-c3", *name)
     assert started[0]["hostname"].startswith("mine@")
@@ -72,7 +93,11 @@ def test_a_name_that_was_given_is_kept(run, started, name):
 
 def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):
     drivers.register()
-    app = Celery("shop", broker="redis://127.0.0.1:1/0", broker_transport_options={"socket_connect_timeout": 1})
+    app = Celery(
+        "shop",
+        broker="redis://127.0.0.1:1/0",
+        broker_transport_options={"socket_connect_timeout": 1},
+    )
     result = run("--stop-when-empty", app=app)
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1

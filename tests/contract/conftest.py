@@ -1,4 +1,6 @@
-"""The contract's fixtures: `driver`, the `other` process's driver on the same broker, and the `clock` both read."""
+"""The contract's fixtures: `driver`, the `other` process's driver on the same broker, and the
+`clock` both read.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,12 @@ def counts(driver: Driver, queue: str = "default") -> tuple[int, int, int]:
 
 def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
     """The states in which a job is to be seen: one if it lives, none if it is gone, never two."""
-    return [state for state in State for view in driver.peek(queue, state, limit=10_000) if view.id == id_]
+    return [
+        state
+        for state in State
+        for view in driver.peek(queue, state, limit=10_000)
+        if view.id == id_
+    ]
 
 
 def by_name(table: dict[str, str]) -> list[Any]:

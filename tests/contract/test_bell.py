@@ -1,4 +1,6 @@
-"""The bell: who waits for it hears of what another process put or broadcast, soon and without sleeping long."""
+"""The bell: who waits for it hears of what another process put or broadcast, soon and without
+sleeping long.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def bell(driver):
 
 
 def rings(bell, *mailboxes):
-    """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's interval at a time."""
+    """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's
+    interval at a time.
+    """
     deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:
         bell.listen(True, mailboxes)

@@ -126,7 +126,9 @@ def test_a_message_that_fits_two_bindings_comes_once(driver, box):
 
 def test_a_mailbox_may_listen_to_several_exchanges_in_one_order(driver, box, second):
     driver.subscribe(box, [Binding(box), Binding(second, "k.*")], TTL)
-    driver.broadcast([Broadcast(second, "k.1", "1"), Broadcast(box, "", "2"), Broadcast(second, "no", "x")])
+    driver.broadcast(
+        [Broadcast(second, "k.1", "1"), Broadcast(box, "", "2"), Broadcast(second, "no", "x")]
+    )
     say(driver, second, "3", key="k.2")
     assert heard(driver, box) == ["1", "2", "3"]
 

@@ -62,9 +62,18 @@ def test_memory_drivers_of_one_name_are_one_broker():
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "mysql"])
 def test_a_broker_that_cannot_be_reached_says_so(scheme, tmp_path):
     # Given a port where nobody listens, or a folder where the file should be
-    place = f"/{tmp_path}" if scheme == "sqlite" else f"nobody@{servers.HOST}:{servers.free_port()}/relevo"
+    place = (
+        f"/{tmp_path}"
+        if scheme == "sqlite"
+        else f"nobody@{servers.HOST}:{servers.free_port()}/relevo"
+    )
 
     # I expect one kind of error, whatever is asked
-    for verb in (lambda driver: driver.put([job()]), take, DatabaseDriver.rescue, DatabaseDriver.queues):
+    for verb in (
+        lambda driver: driver.put([job()]),
+        take,
+        DatabaseDriver.rescue,
+        DatabaseDriver.queues,
+    ):
         with pytest.raises(DriverUnavailableError):
             verb(DatabaseDriver(f"{scheme}://{place}"))

@@ -1,4 +1,6 @@
-"""Fair queues: keys take turns, whatever one of them has waiting, and all else is as in every queue."""
+"""Fair queues: keys take turns, whatever one of them has waiting, and all else is as in every
+queue.
+"""
 
 from __future__ import annotations
 
@@ -116,11 +118,15 @@ def test_looking_shows_when_they_could_have_run(driver, other, clock):
     clock.forward(10)
     put_many(driver, "b", 1)
     assert [(view.id, view.available_at) for view in other.peek("default", State.PENDING)] == [
-        ("a1", began), ("b1", began + 10), ("a2", began)
-    ]  # fmt: skip
+        ("a1", began),
+        ("b1", began + 10),
+        ("a2", began),
+    ]
     assert (other.sizes("default").oldest, counts(driver)) == (10, (3, 0, 0))
     assert {view.available_at for view in other.find(["a1", "a2"])} == {began}
-    assert {view.id: view.state for view in other.scan()[0]} == dict.fromkeys(["a1", "a2", "b1"], State.PENDING)
+    assert {view.id: view.state for view in other.scan()[0]} == dict.fromkeys(
+        ["a1", "a2", "b1"], State.PENDING
+    )
     take(driver, limit=1)
     assert (driver.sizes("default").oldest, counts(driver)) == (10, (2, 0, 1))
 
@@ -166,7 +172,11 @@ def test_a_unique_job_takes_a_turn_only_if_it_is_put(driver, clock):
     for number in range(5):
         driver.put([job(id=f"again-{number}", payload=str(number), **fields)])
     driver.put([job(id="a2", fair_key="a")])
-    assert [(one.id, one.payload) for one in take(driver)] == [("a1", "4"), ("b1", "{}"), ("a2", "{}")]
+    assert [(one.id, one.payload) for one in take(driver)] == [
+        ("a1", "4"),
+        ("b1", "{}"),
+        ("a2", "{}"),
+    ]
 
 
 def test_one_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, clock):
@@ -179,8 +189,14 @@ def test_one_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, cloc
 
 
 def test_in_one_call_with_jobs_of_other_queues_each_is_put_right(driver):
-    driver.put([job("x", id="a", fair_key="k"), job("y", id="b"), job("x", id="c", fair_key="k"), job("x", id="d",
-                fair_key="l")])  # fmt: skip
+    driver.put(
+        [
+            job("x", id="a", fair_key="k"),
+            job("y", id="b"),
+            job("x", id="c", fair_key="k"),
+            job("x", id="d", fair_key="l"),
+        ]
+    )
     assert ids(take(driver, "x", "y")) == ["a", "d", "c", "b"]
 
 

@@ -30,7 +30,7 @@ def everything(driver, limit):
             return seen
 
 
-# --- find -----------------------------------------------------------------------------------------------------------
+# --- find -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("state", list(State))
 def test_find_shows_a_job_as_peek_does(driver, other, three, state):
     (found,) = other.find([state.value])
@@ -40,7 +40,10 @@ def test_find_shows_a_job_as_peek_does(driver, other, three, state):
 def test_what_is_not_there_is_not_found(driver, three):
     assert driver.find(["nobody"]) == []
     assert driver.find([]) == []
-    assert sorted(ids(driver.find(["nobody", "pending", "delayed", "pending"]))) == ["delayed", "pending"]
+    assert sorted(ids(driver.find(["nobody", "pending", "delayed", "pending"]))) == [
+        "delayed",
+        "pending",
+    ]
 
 
 def test_several_may_have_one_id(driver):
@@ -61,7 +64,7 @@ def test_a_done_job_is_found_no_more(driver):
     assert driver.find(["a"]) == []
 
 
-# --- scan -----------------------------------------------------------------------------------------------------------
+# --- scan -----------------------------------------------------------------------------------------
 def test_an_empty_broker_is_soon_looked_through(driver):
     assert driver.scan() == ([], "")
 
@@ -97,7 +100,7 @@ def test_a_page_has_at_least_one_job(driver, limit):
         driver.scan("", limit)
 
 
-# --- hold -----------------------------------------------------------------------------------------------------------
+# --- hold -----------------------------------------------------------------------------------------
 def hold(driver, *ids_):
     return driver.hold(ids_, LEASE, by="mender")
 
@@ -109,9 +112,13 @@ def leases(held):
 def test_what_nobody_holds_is_held_and_what_runs_is_left(driver, other, three):
     before = driver.find(["pending", "delayed"])
     held = hold(other, "pending", "delayed", "reserved", "nobody")
-    assert sorted((each.was for each in held), key=lambda was: was.id) == sorted(before, key=lambda was: was.id)
+    assert sorted((each.was for each in held), key=lambda was: was.id) == sorted(
+        before, key=lambda was: was.id
+    )
     found = driver.find(["pending", "delayed"])
-    assert {(each.state, each.reserved_by, each.attempts) for each in found} == {(State.RESERVED, "mender", 0)}
+    assert {(each.state, each.reserved_by, each.attempts) for each in found} == {
+        (State.RESERVED, "mender", 0)
+    }
     assert hold(driver, "pending", "delayed") == []
 
 
@@ -144,7 +151,11 @@ def test_what_is_not_acked_comes_back_as_it_stood(driver, other, clock, how):
     assert {each.id: each for each in driver.find(["delayed", "tried", "fresh"])} == before
     assert [view.id for view in driver.peek("default", State.PENDING)] == ["tried", "fresh"]
     clock.forward(3600)
-    assert sorted(ids(driver.reserve(["default"], 10, LEASE, by="worker"))) == ["delayed", "fresh", "tried"]
+    assert sorted(ids(driver.reserve(["default"], 10, LEASE, by="worker"))) == [
+        "delayed",
+        "fresh",
+        "tried",
+    ]
 
 
 def test_what_was_parked_and_is_held_while_that_is_lifted_is_due_afterwards(driver, other):
@@ -184,9 +195,15 @@ def test_thousands_can_be_found_and_held_in_one_call(driver):
     assert counts(driver) == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ({"ids": [""]}, "id"), ({"lease": 0}, "lease"), ({"lease": float("nan")}, "lease"), ({"by": ""}, "by"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ids": [""]}, "id"),
+        ({"lease": 0}, "lease"),
+        ({"lease": float("nan")}, "lease"),
+        ({"by": ""}, "by"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(driver, given, said):
     put(driver, "a")
     with pytest.raises(OptionError, match=f"expected {said} to"):

@@ -1,4 +1,6 @@
-"""Hostile input that is none of a driver's business: odd names, odd texts, huge ones, very many. All come back."""
+"""Hostile input that is none of a driver's business: odd names, odd texts, huge ones, very many.
+All come back.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ NAMES = {
     "lines": "a\nb\r\tc",
     "longest": "é" * 255,
 }
-PAYLOADS = NAMES | {"empty": "", "nothing": "null", "backslashes": "\\n\\u0000\\", "percent": "%s %(a)s :b ?"}
+PAYLOADS = NAMES | {
+    "empty": "",
+    "nothing": "null",
+    "backslashes": "\\n\\u0000\\",
+    "percent": "%s %(a)s :b ?",
+}
 
 
 @pytest.mark.parametrize("name", by_name(NAMES))
@@ -97,7 +104,9 @@ def test_queues_are_compared_character_by_character(driver, near):
 
 def test_mailboxes_and_exchanges_are_compared_character_by_character(driver, box):
     driver.subscribe(box, [Binding(box)], 60)
-    driver.broadcast([Broadcast(box.upper(), "", "x"), Broadcast(f"{box} ", "", "y"), Broadcast(box, "", "z")])
+    driver.broadcast(
+        [Broadcast(box.upper(), "", "x"), Broadcast(f"{box} ", "", "y"), Broadcast(box, "", "z")]
+    )
     driver.unsubscribe(box.upper())
     assert driver.receive(f"{box} ") == []
     assert [message.payload for message in driver.receive(box)] == ["z"]

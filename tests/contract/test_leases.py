@@ -24,7 +24,7 @@ def stale(driver, clock, held):
     return held.lease
 
 
-# --- ack ------------------------------------------------------------------------------------------------------------
+# --- ack ------------------------------------------------------------------------------------------
 def test_an_acked_job_is_gone(driver, held):
     assert driver.ack([held.lease]) == 1
     assert state_of(driver, "a") == []
@@ -54,7 +54,7 @@ def test_no_leases_no_change(driver, held, verb):
     assert counts(driver) == (0, 0, 1)
 
 
-# --- extend ---------------------------------------------------------------------------------------------------------
+# --- extend ---------------------------------------------------------------------------------------
 def test_an_extended_lease_ends_that_long_from_now(driver, clock, held):
     # When ten seconds into a lease of thirty it is renewed for thirty
     clock.forward(10)
@@ -89,7 +89,7 @@ def test_extend_tells_which_leases_are_no_longer_held(driver):
     assert set(driver.extend([a, b, c, never], LEASE)) == {b, never}
 
 
-# --- rescue ---------------------------------------------------------------------------------------------------------
+# --- rescue ---------------------------------------------------------------------------------------
 def test_a_lease_is_not_over_before_its_time(driver, clock, held):
     clock.forward(LEASE - 1)
     assert driver.rescue() == 0
@@ -145,10 +145,15 @@ def test_a_job_that_kills_its_worker_counts_every_rescue(driver, clock):
 
 def test_a_view_shows_attempts_and_rescues_and_no_holder(driver, stale):
     [view] = driver.peek("default", State.PENDING)
-    assert (view.attempts, view.rescues, view.reserved_by, view.reserved_until) == (1, 1, None, None)
+    assert (view.attempts, view.rescues, view.reserved_by, view.reserved_until) == (
+        1,
+        1,
+        None,
+        None,
+    )
 
 
-# --- a holder who is late, and one who is too late ------------------------------------------------------------------
+# --- a holder who is late, and one who is too late ------------------------------------------------
 def test_a_reserve_rescues_too(driver, other, clock, held):
     # Given a worker that died, and nobody who looks for such
     clock.forward(LEASE)
@@ -230,7 +235,7 @@ def test_a_released_or_acked_lease_is_stale_too(driver, held):
     assert counts(driver) == (1, 0, 0)
 
 
-# --- a process that stood still for longer than a lease --------------------------------------------------------------
+# --- a process that stood still for longer than a lease -------------------------------------------
 @pytest.fixture
 def ledger(driver):
     ledger = Ledger(driver, LEASE)

@@ -17,7 +17,7 @@ def three(driver, clock):
     driver.put([job(id="delayed", available_at=clock() + 3600)])
 
 
-# --- sizes ----------------------------------------------------------------------------------------------------------
+# --- sizes ----------------------------------------------------------------------------------------
 def test_a_queue_nobody_has_used_is_empty(driver):
     assert driver.sizes("unused") == Sizes(0, 0, 0, None)
 
@@ -51,7 +51,7 @@ def test_a_rescued_job_is_as_old_as_before(driver, clock):
     assert driver.sizes("default").oldest == LEASE
 
 
-# --- peek -----------------------------------------------------------------------------------------------------------
+# --- peek -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("state", list(State))
 def test_peek_shows_the_jobs_of_one_state(driver, other, three, state):
     assert ids(other.peek("default", state)) == [state.value]
@@ -94,7 +94,12 @@ def test_pending_jobs_are_shown_in_the_order_of_their_taking(driver, clock):
 
 
 def test_delayed_jobs_are_shown_in_the_order_of_their_instants(driver, clock):
-    driver.put([job(id="late", available_at=clock() + 60), job(id="soon", available_at=clock() + 5, priority=9)])
+    driver.put(
+        [
+            job(id="late", available_at=clock() + 60),
+            job(id="soon", available_at=clock() + 5, priority=9),
+        ]
+    )
     assert ids(driver.peek("default", State.DELAYED)) == ["soon", "late"]
 
 
@@ -115,7 +120,7 @@ def test_peek_shows_only_its_queue(driver, three):
     assert driver.peek("elsewhere", State.PENDING) == []
 
 
-# --- queues ---------------------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------
 def test_queues_are_those_that_hold_a_job_in_any_state(driver, clock):
     put(driver, "a", queue="pending")
     driver.put([job("delayed", available_at=clock() + 60)])
@@ -132,7 +137,7 @@ def test_queues_are_sorted_as_python_sorts_on_every_broker(driver):
     assert driver.queues() == sorted(names)
 
 
-# --- delete ---------------------------------------------------------------------------------------------------------
+# --- delete ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("state", list(State))
 def test_a_job_can_be_deleted_in_any_state(driver, other, three, state):
     assert other.delete([state.value]) == 1
@@ -181,14 +186,17 @@ def test_who_holds_a_deleted_job_holds_nothing(driver, clock):
     assert driver.queues() == []
 
 
-# --- hasten ---------------------------------------------------------------------------------------------------------
+# --- hasten ---------------------------------------------------------------------------------------
 def test_a_delayed_job_can_be_made_due(driver, other, clock):
     put(driver, "a", "b", available_at=clock() + 500)
     put(driver, "c")
     clock.forward(1)
     assert other.hasten(["a"]) == 1
     assert counts(driver) == (2, 1, 0)
-    assert [view.available_at for view in driver.peek("default", State.PENDING)] == [clock() - 1, clock()]
+    assert [view.available_at for view in driver.peek("default", State.PENDING)] == [
+        clock() - 1,
+        clock(),
+    ]
     assert ids(take(driver)) == ["c", "a"]
 
 
@@ -205,8 +213,7 @@ def test_every_job_of_that_id_is_hastened_in_whatever_queue(driver, clock):
     assert ids(take(driver, "high", "default")) == ["a", "a", "a"]
 
 
-
-# --- clear ----------------------------------------------------------------------------------------------------------
+# --- clear ----------------------------------------------------------------------------------------
 def test_clear_deletes_what_is_pending_or_delayed(driver, other, three):
     assert other.clear("default") == 2
     assert counts(driver) == (0, 0, 1)
@@ -225,10 +232,19 @@ def test_clear_of_an_empty_queue_is_nothing(driver):
 def test_clear_leaves_jobs_with_a_text_that_it_is_told(driver, clock):
     put(driver, "a", "b")
     put(driver, "kept", "kept", payload='{"50%_x": "ÄΩ"}', priority=0)
-    driver.put([job(id="later", payload="50%_x", available_at=clock() + 60), job(id="gone", available_at=clock() + 60)])
+    driver.put(
+        [
+            job(id="later", payload="50%_x", available_at=clock() + 60),
+            job(id="gone", available_at=clock() + 60),
+        ]
+    )
     put(driver, "near", payload='{"50 px": 1}')
     assert driver.clear("default", ["not there", "50%_x"]) == 4
-    assert sorted(ids(view for state in State for view in driver.peek("default", state))) == ["kept", "kept", "later"]
+    assert sorted(ids(view for state in State for view in driver.peek("default", state))) == [
+        "kept",
+        "kept",
+        "later",
+    ]
     assert driver.clear("default", ["Ω"]) == 1
     assert driver.clear("default") == 2
 

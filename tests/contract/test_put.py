@@ -29,7 +29,12 @@ def test_a_reserved_job_is_what_was_put(driver):
     taken = take_one(driver, "images")
 
     # I expect it to bring all of that, and its first attempt
-    assert (taken.id, taken.queue, taken.payload, taken.priority) == ("a", "images", '{"file": 7}', 3)
+    assert (taken.id, taken.queue, taken.payload, taken.priority) == (
+        "a",
+        "images",
+        '{"file": 7}',
+        3,
+    )
     assert (taken.attempts, taken.rescues) == (1, 0)
 
 
@@ -66,7 +71,9 @@ def test_an_instant_that_has_passed_means_at_once_and_jumps_no_queue(driver, clo
 
 def test_many_jobs_are_placed_in_the_order_of_the_asking(driver, clock):
     # When jobs of several queues are put, now and for later
-    placed = driver.put([job("high", id="a"), job("low", id="b", available_at=clock() + 5), job("high", id="c")])
+    placed = driver.put(
+        [job("high", id="a"), job("low", id="b", available_at=clock() + 5), job("high", id="c")]
+    )
 
     # I expect one answer for each, in that order
     assert ids(placed) == ["a", "b", "c"]
@@ -93,7 +100,8 @@ def test_one_bad_job_and_none_is_put(driver):
 
 
 def test_two_living_jobs_may_have_one_id(driver):
-    # Given a job that is being run, and the next attempt of it, which Celery's retry puts before it acks the first
+    # Given a job that is being run, and the next attempt of it, which Celery's retry puts before it
+    # acks the first
     driver.put([job(id="a", payload="first")])
     first = take_one(driver)
     driver.put([job(id="a", payload="second")])

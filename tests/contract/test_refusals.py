@@ -1,4 +1,6 @@
-"""Input that makes no sense: refused in one line that shows what was expected and given, before anything is done."""
+"""Input that makes no sense: refused in one line that shows what was expected and given, before
+anything is done.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_a_queue_without_a_name_is_refused_everywhere(driver, verb):
 
 @pytest.mark.parametrize("instant", NO_TIMES)
 def test_an_instant_that_is_no_time_is_refused(driver, instant):
-    with pytest.raises(OptionError, match=f"expected available_at to be a finite .*, got {instant}"):
+    with pytest.raises(
+        OptionError, match=f"expected available_at to be a finite .*, got {instant}"
+    ):
         driver.put([job(available_at=instant)])
     with pytest.raises(OptionError, match=f"expected until to be a finite .*, got {instant}"):
         driver.pause("default", until=instant)

@@ -1,4 +1,6 @@
-"""reserve: strict order, no more than asked for, acks on the way, and nobody gets what another holds."""
+"""reserve: strict order, no more than asked for, acks on the way, and nobody gets what another
+holds.
+"""
 
 from __future__ import annotations
 

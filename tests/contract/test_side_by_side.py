@@ -1,4 +1,6 @@
-"""Side by side: real threads on the drivers of two processes. Nobody gets what another has, nothing is done twice."""
+"""Side by side: real threads on the drivers of two processes. Nobody gets what another has, nothing
+is done twice.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ JOBS = 60
 
 
 def together(driver, other, work):
-    """Call `work(driver, number)` in several threads at the same moment, on both drivers in turn; its results."""
+    """Call `work(driver, number)` in several threads at the same moment, on both drivers in turn;
+    its results.
+    """
     start = threading.Barrier(THREADS)
 
     def begin(number):
@@ -151,7 +155,9 @@ def test_many_who_read_one_mailbox_get_each_message_once(driver, other, box):
     assert sorted(int(one.payload) for messages in got for one in messages) == list(range(JOBS))
 
 
-def test_broadcasts_of_many_threads_reach_a_mailbox_once_each_and_in_each_ones_order(driver, other, box):
+def test_broadcasts_of_many_threads_reach_a_mailbox_once_each_and_in_each_ones_order(
+    driver, other, box
+):
     # Given a mailbox that is read while they are sent
     driver.subscribe(box, [Binding(box)], 600)
     heard = []

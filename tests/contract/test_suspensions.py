@@ -1,4 +1,6 @@
-"""suspend, lift, park: jobs of a kind that are not to be started, whatever their queue, for a while or until told."""
+"""suspend, lift, park: jobs of a kind that are not to be started, whatever their queue, for a while
+or until told.
+"""
 
 from __future__ import annotations
 

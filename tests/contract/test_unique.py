@@ -166,7 +166,9 @@ def test_a_job_that_was_put_too_long_ago_has_its_key_no_more(driver, clock, hold
     assert not is_free(driver)
 
 
-def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_back(driver, clock, holder):
+def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_back(
+    driver, clock, holder
+):
     # Given a job that is taken and put back, late
     clock.forward(50)
     driver.release([take_one(driver).lease], delay=30, payload="{}", attempts=1)
@@ -178,13 +180,21 @@ def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_b
 
 def test_in_one_call_too_the_time_counts(driver, clock, holder):
     clock.forward(60)
-    placed = driver.put([job(id="a", unique_key="k", unique_for=60), job(id="b", unique_key="k", unique_for=60)])
+    placed = driver.put(
+        [job(id="a", unique_key="k", unique_for=60), job(id="b", unique_key="k", unique_for=60)]
+    )
     assert [(one.id, one.created) for one in placed] == [("a", True), ("a", False)]
 
 
-# --- what becomes of the second one ----------------------------------------------------------------------------------
+# --- what becomes of the second one ---------------------------------------------------------------
 def put_again(driver, conflict=Conflict.REPLACE, **fields):
-    fields = {"id": "second", "payload": "new", "unique_key": "k", "on_conflict": conflict, **fields}
+    fields = {
+        "id": "second",
+        "payload": "new",
+        "unique_key": "k",
+        "on_conflict": conflict,
+        **fields,
+    }
     [placed] = driver.put([job(**fields)])
     return placed.id, placed.created, placed.replaced
 
@@ -217,7 +227,8 @@ def test_a_time_of_its_own_moves_the_one_that_is_replaced(driver, clock, holder)
 
 
 def test_one_that_is_put_off_without_end_runs_at_the_latest_then(driver, clock):
-    # Given a job that is dispatched again every three seconds, to run five after the last, ten after the first
+    # Given a job that is dispatched again every three seconds, to run five after the last, ten
+    # after the first
     put_again(driver, Conflict.LATEST, id="first", available_at=clock() + 5, longest=10)
     for _ in range(3):
         clock.forward(3)
@@ -227,7 +238,11 @@ def test_one_that_is_put_off_without_end_runs_at_the_latest_then(driver, clock):
     # I expect it to be due ten seconds after the first, and one that comes then not to put it off
     clock.forward(1)
     assert counts(driver) == (1, 0, 0)
-    assert put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10) == ("first", False, True)
+    assert put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10) == (
+        "first",
+        False,
+        True,
+    )
     assert take_one(driver).payload == "new"
 
 
@@ -244,7 +259,11 @@ def test_what_has_started_is_not_replaced_and_the_latest_takes_its_key(driver, h
 
     # When the next one is to be the latest, I expect it to be put, and to have the key
     assert put_again(driver, Conflict.LATEST) == ("second", True, False)
-    assert put_again(driver, Conflict.LATEST, id="third", payload="newest") == ("second", False, True)
+    assert put_again(driver, Conflict.LATEST, id="third", payload="newest") == (
+        "second",
+        False,
+        True,
+    )
     driver.delete(["holder"])
     assert not is_free(driver)
     assert take_one(driver).payload == "newest"
@@ -252,10 +271,14 @@ def test_what_has_started_is_not_replaced_and_the_latest_takes_its_key(driver, h
 
 def test_one_call_can_put_and_replace(driver, holder):
     fields = {"unique_key": "k", "on_conflict": Conflict.REPLACE}
-    placed = driver.put([job(id="a", payload="1", **fields), job(id="b"), job(id="c", payload="2", **fields)])
+    placed = driver.put(
+        [job(id="a", payload="1", **fields), job(id="b"), job(id="c", payload="2", **fields)]
+    )
     assert [(one.id, one.created, one.replaced) for one in placed] == [
-        ("holder", False, True), ("b", True, False), ("holder", False, True)
-    ]  # fmt: skip
+        ("holder", False, True),
+        ("b", True, False),
+        ("holder", False, True),
+    ]
     assert [view.payload for view in driver.find(["holder"])] == ["2"]
 
 

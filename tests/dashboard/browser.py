@@ -1,4 +1,5 @@
-"""A real Chromium, driven by its debugging protocol: no other library, and nothing that waits for a time.
+"""A real Chromium, driven by its debugging protocol: no other library, and nothing that waits for a
+time.
 
 >>> with chromium(folder) as browser:
 ...     browser.open("http://127.0.0.1:5555/overview")
@@ -36,7 +37,9 @@ LARGEST = 50_000_000
 
 
 class Browser:
-    """One page of a Chromium. `complaints`: errors of its scripts, and what its security policy has refused."""
+    """One page of a Chromium. `complaints`: errors of its scripts, and what its security policy has
+    refused.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self.complaints: list[str] = []
@@ -49,7 +52,9 @@ class Browser:
         answer = await AsyncHTTPClient().fetch(
             HTTPRequest(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT", body="")
         )
-        return await websocket_connect(json.loads(answer.body)["webSocketDebuggerUrl"], max_message_size=LARGEST)
+        return await websocket_connect(
+            json.loads(answer.body)["webSocketDebuggerUrl"], max_message_size=LARGEST
+        )
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Do something of the protocol, and note what happens meanwhile."""
@@ -59,7 +64,9 @@ class Browser:
 
     def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         self._last += 1
-        self._loop.run_until_complete(self._send({"id": self._last, "method": method, "params": params}))
+        self._loop.run_until_complete(
+            self._send({"id": self._last, "method": method, "params": params})
+        )
         while (message := self._next()).get("id") != self._last:
             self._note(message.get("method"), message.get("params", {}))
         return message
@@ -94,7 +101,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """What a script says."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -109,7 +118,10 @@ class Browser:
             }}());
         }})"""
         while True:
-            said = self._ask("Runtime.evaluate", {"expression": frame, "awaitPromise": True, "returnByValue": True})
+            said = self._ask(
+                "Runtime.evaluate",
+                {"expression": frame, "awaitPromise": True, "returnByValue": True},
+            )
             if not any(word in said.get("error", {}).get("message", "") for word in GONE):
                 break  # else the page went while it was looked at, and the next one is
         assert "error" not in said, said
@@ -119,7 +131,13 @@ class Browser:
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
 
     def shoot(self, path: Path, *, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole, format="png")
@@ -129,11 +147,29 @@ class Browser:
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
     """A Chromium with a profile of its own in `folder`."""
-    program = find("chromium", []) or find("chromium-browser", []) or find("google-chrome", []) or missing("chromium")
-    command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-               "--remote-debugging-port=0", f"--user-data-dir={folder}/profile", "--disable-background-networking",
-               "--disable-component-update", "--disable-extensions", "about:blank"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    program = (
+        find("chromium", [])
+        or find("chromium-browser", [])
+        or find("google-chrome", [])
+        or missing("chromium")
+    )
+    command = [
+        program,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={folder}/profile",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-extensions",
+        "about:blank",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
     loop = asyncio.new_event_loop()
     try:
         yield Browser(loop, _port(process))
@@ -148,6 +184,8 @@ def _port(process: subprocess.Popen[bytes]) -> int:
     """Where it listens: it says so when it does."""
     for line in process.stderr or ():
         if found := re.search(rb"DevTools listening on ws://[^:]+:(\d+)/", line):
-            threading.Thread(target=collections.deque, args=(process.stderr, 0), daemon=True).start()  # read on
+            threading.Thread(
+                target=collections.deque, args=(process.stderr, 0), daemon=True
+            ).start()  # read on
             return int(found[1])
     return pytest.fail("chromium did not start", pytrace=False)

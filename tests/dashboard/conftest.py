@@ -44,7 +44,9 @@ class Answer:
 class Site:
     """One dashboard, in a thread of its own; `get` and `post` are what a browser would send."""
 
-    def __init__(self, app: Any, workers: dict[str, Any] | None = None, asking: bool = False, **given: Any) -> None:
+    def __init__(
+        self, app: Any, workers: dict[str, Any] | None = None, asking: bool = False, **given: Any
+    ) -> None:
         """`workers`: those that have answered; with `asking` they are asked."""
         self.app, self.options, self._asking = app, copied(**given), asking
         self.headers: dict[str, str] = {}
@@ -59,7 +61,9 @@ class Site:
         async def serve() -> None:
             settings = dict(flowers_settings)
             if self.prefix:
-                settings.update(login_url=self.prefix + "/login", static_url_prefix=self.prefix + "/static/")
+                settings.update(
+                    login_url=self.prefix + "/login", static_url_prefix=self.prefix + "/static/"
+                )
             self.dashboard = Dashboard(
                 options=self.options, capp=self.app, io_loop=IOLoop.current(), **settings
             )
@@ -84,17 +88,27 @@ class Site:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(LONG)
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
     def log_in(self, credentials: str) -> Site:
         self.headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
         return self
 
     def ask(
-        self, path: str, method: str = "GET", body: str | None = None, kind: str = FORM, **headers: str
+        self,
+        path: str,
+        method: str = "GET",
+        body: str | None = None,
+        kind: str = FORM,
+        **headers: str,
     ) -> Answer:
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        sent = {
+            **self.headers,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         if self.cookies:
-            sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
+            sent.setdefault(
+                "Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            )
         connection = HTTPConnection("127.0.0.1", self.port, timeout=LONG)
         if body is not None:
             sent["Content-Type"] = kind
@@ -131,9 +145,16 @@ class Site:
 
 def copied(**given: Any) -> Any:
     """Flower's options, of which there is one a process, as a value of their own."""
-    values = {"url_prefix": "", "basic_auth": None, "auth": "", "api_tokens": [], "read_only": False,
-              "operators": "", "refresh": 0.2,
-              **given}  # fmt: skip
+    values = {
+        "url_prefix": "",
+        "basic_auth": None,
+        "auth": "",
+        "api_tokens": [],
+        "read_only": False,
+        "operators": "",
+        "refresh": 0.2,
+        **given,
+    }
     return SimpleNamespace(**{**flowers_options.as_dict(), **values})
 
 

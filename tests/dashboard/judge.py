@@ -1,4 +1,5 @@
-"""What a page must be for everybody, measured in the browser: by axe-core, and by scripts for what it doesn't look at.
+"""What a page must be for everybody, measured in the browser: by axe-core, and by scripts for what
+it doesn't look at.
 
 The scripts come through the debugging protocol, which no content security policy concerns.
 """
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from tests.dashboard.browser import Browser
 
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
-# Text has the contrast that axe looks at; this is the 3 to 1 of what one types in or ticks (WCAG 1.4.11).
+# Text has the contrast that axe looks at; this is the 3 to 1 of what one types in or ticks (WCAG
+# 1.4.11).
 EDGES = """(() => {
     const parts = color => (color.match(/[\\d.]+/g) || []).map(Number);
     const light = color => {
@@ -68,17 +70,25 @@ def faults(browser: Browser, *, only: tuple[str, ...] = ()) -> list[str]:
     """What is wrong with the page that is open: every rule of axe-core's, or only these."""
     if not browser.run("typeof axe === 'object'"):
         browser.run(axe() + "; 0")
-    which: dict[str, Any] = {"type": "rule", "values": only} if only else {"type": "tag", "values": TAGS}
+    which: dict[str, Any] = (
+        {"type": "rule", "values": only} if only else {"type": "tag", "values": TAGS}
+    )
     options = {"runOnly": which, "resultTypes": ["violations"]}
     found = browser.run(f"axe.run(document, {json.dumps(options)}).then(said => said.violations)")
-    axes = [f"{fault['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-            for fault in found for node in fault["nodes"][:3]]  # fmt: skip
+    axes = [
+        f"{fault['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for fault in found
+        for node in fault["nodes"][:3]
+    ]
     return axes + [f"its edge can't be seen: {each}" for each in browser.run(EDGES)]
 
 
 def dress(browser: Browser, theme: str) -> None:
     """Light or dark, at once."""
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    browser.call(
+        "Emulation.setEmulatedMedia",
+        features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
+    )
     browser.run(f"document.documentElement.setAttribute('data-bs-theme', '{theme}')")
 
 
@@ -88,7 +98,9 @@ def unseen(browser: Browser, most: int = 30) -> list[str]:
     found = []
     for _ in range(most):
         for kind in ("rawKeyDown", "keyUp"):
-            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+            browser.call(
+                "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
+            )
         said = browser.run(UNSEEN)
         if said is None:
             break

@@ -1,4 +1,6 @@
-"""A dashboard with a real worker behind it: on a SQLite file, or on a Redis with a PostgreSQL that can be cut off."""
+"""A dashboard with a real worker behind it: on a SQLite file, or on a Redis with a PostgreSQL that
+can be cut off.
+"""
 
 from __future__ import annotations
 
@@ -67,16 +69,23 @@ def servers(
     if kind == "sqlite":
         yield {"DATABASE_URL": f"sqlite:///{folder}/relevo.db"}, {}
         return
-    redis, postgresql = request.getfixturevalue("redis_url"), request.getfixturevalue("postgresql_url")
+    redis, postgresql = (
+        request.getfixturevalue("redis_url"),
+        request.getfixturevalue("postgresql_url"),
+    )
     name = f"dashboard_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     store_for(f"{postgresql.rpartition('/')[0]}/{name}").administer(create_schema)
     with Proxy(port_of(redis)) as broker, Proxy(port_of(postgresql)) as store:
-        yield {
-            "REDIS_URL": f"redis://127.0.0.1:{broker.port}/9", "QUEUE_CONNECTION": "redis",
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{store.port}/{name}",
-        }, {"broker": broker, "store": store}  # fmt: skip
+        yield (
+            {
+                "REDIS_URL": f"redis://127.0.0.1:{broker.port}/9",
+                "QUEUE_CONNECTION": "redis",
+                "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{store.port}/{name}",
+            },
+            {"broker": broker, "store": store},
+        )
 
 
 def port_of(url: str) -> int:

@@ -1,4 +1,5 @@
-"""The app of the dashboard's real workers: jobs whose every name and argument would run if a page let it.
+"""The app of the dashboard's real workers: jobs whose every name and argument would run if a page
+let it.
 
 The environment says where its broker and its store are, as in a project.
 """
@@ -12,9 +13,11 @@ from relevo.middleware import RateLimited, WithoutOverlapping
 from tests.dashboard.hostile import HOSTILE
 
 app = create_app(
-    "shop", limits={"mail": "2/hour"}, worker_lost_wait=0.1,
+    "shop",
+    limits={"mail": "2/hour"},
+    worker_lost_wait=0.1,
     beat_schedule={HOSTILE: {"task": "reports.generate", "args": [HOSTILE], "schedule": 3600}},
-)  # fmt: skip
+)
 
 
 @app.task(name="images.process" + HOSTILE, tags=lambda name, **_: [name, "all"], shared=False)
@@ -32,7 +35,13 @@ def send(user):
     """Two an hour; the third waits."""
 
 
-@app.task(name="events.process", bind=True, tries=3, middleware=[WithoutOverlapping(by="event")], shared=False)
+@app.task(
+    name="events.process",
+    bind=True,
+    tries=3,
+    middleware=[WithoutOverlapping(by="event")],
+    shared=False,
+)
 def events(self, event):
     """Runs until a file says that it may end."""
     self.progress(1, 4)

@@ -20,7 +20,12 @@ from tests.faults.workers import payload_of
 @pytest.fixture
 def batch(app):
     task = app.tasks["images.process"]
-    return app.batch(task.s(number) for number in range(4)).name("pictures <b>").allow_failures().dispatch()
+    return (
+        app.batch(task.s(number) for number in range(4))
+        .name("pictures <b>")
+        .allow_failures()
+        .dispatch()
+    )
 
 
 def test_a_batch_is_listed_with_how_far_it_is_and_has_a_page(site, batch):
@@ -58,9 +63,13 @@ def test_batches_are_paged(site, app):
 
 def test_a_limit_is_shown_with_who_holds_it_and_cleared(site, source):
     assert "No limit is in use" in site.get("/limits")
-    source.driver.put([NewJob("default", payload_of("events.process", "some-job", [], "default"), "some-job")])
+    source.driver.put(
+        [NewJob("default", payload_of("events.process", "some-job", [], "default"), "some-job")]
+    )
     (job,) = source.driver.reserve(["default"], 1, 30, "main@here")
-    limits_for(source.driver).take("overlap/events.process", 1, Holder(job.lease.token, job.id, "events.process"))
+    limits_for(source.driver).take(
+        "overlap/events.process", 1, Holder(job.lease.token, job.id, "events.process")
+    )
     page = site.get("/limits")
     assert "overlap/events.process" in page
     assert 'href="/job/some-job"' in page
@@ -79,8 +88,12 @@ def test_a_job_leads_to_its_batch_while_it_waits_and_when_it_has_ended(site, sou
     link = f'href="/batch/{batch.id}"'
     assert link in site.get(f"/job/{view.id}")
     source.driver.delete([view.id])
-    job = EndedJob(view.id, "images.process", "database", "default", Ended.COMPLETED, 1, clock.now())
-    outcomes.write(source.store, [Ending(job, members=(MemberEnd(batch.id, 0, "completed", view.id),))])
+    job = EndedJob(
+        view.id, "images.process", "database", "default", Ended.COMPLETED, 1, clock.now()
+    )
+    outcomes.write(
+        source.store, [Ending(job, members=(MemberEnd(batch.id, 0, "completed", view.id),))]
+    )
     assert link in site.get(f"/job/{view.id}")
 
 
@@ -95,11 +108,18 @@ def test_a_link_of_a_chain_leads_to_those_that_follow(app, site, source):
 def test_a_rate_is_set_from_the_page_and_taken_back(app, site):
     app.limits.define("mail", "10/hour")
     assert "10/hour fixed" in site.get("/limits")
-    assert "mail: 20/hour fixed from now on." in site.act("/limits/rate", name="mail", rate="20/hour", back="/limits")
+    assert "mail: 20/hour fixed from now on." in site.act(
+        "/limits/rate", name="mail", rate="20/hour", back="/limits"
+    )
     assert "20/hour fixed (set by hand)" in site.get("/limits")
-    assert "mail: 10/hour fixed from now on." in site.act("/limits/rate", name="mail", rate="default", back="/limits")
-    for name, rate, said in (("mail", "often", "expected a rate like"), ("nobody", "1/hour", "no limit named"),
-                             ("", "1/hour", "Not done")):  # fmt: skip
+    assert "mail: 10/hour fixed from now on." in site.act(
+        "/limits/rate", name="mail", rate="default", back="/limits"
+    )
+    for name, rate, said in (
+        ("mail", "often", "expected a rate like"),
+        ("nobody", "1/hour", "no limit named"),
+        ("", "1/hour", "Not done"),
+    ):
         assert said in site.act("/limits/rate", name=name, rate=rate, back="/limits")
 
 

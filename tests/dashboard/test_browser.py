@@ -1,4 +1,6 @@
-"""A real browser on a real dashboard: that nothing complains, nothing hostile runs, and a click does what it says."""
+"""A real browser on a real dashboard: that nothing complains, nothing hostile runs, and a click
+does what it says.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,34 @@ def hostile(source):
     """A failed job whose every text is hostile."""
     uuid = "00000000-0000-4000-8000-000000000000"
     job = FailedJob(
-        uuid=uuid, queue=HOSTILE, connection="database", payload=payload_of(HOSTILE, uuid, [HOSTILE], "default"),
-        exception=HOSTILE, message=HOSTILE * 50, failed_at=clock.now(), task=HOSTILE, tags=(HOSTILE,), attempts=1,
-        errors=({"attempt": 1, "exception": HOSTILE, "message": HOSTILE, "traceback": HOSTILE, "at": clock.now()},),
-    )  # fmt: skip
+        uuid=uuid,
+        queue=HOSTILE,
+        connection="database",
+        payload=payload_of(HOSTILE, uuid, [HOSTILE], "default"),
+        exception=HOSTILE,
+        message=HOSTILE * 50,
+        failed_at=clock.now(),
+        task=HOSTILE,
+        tags=(HOSTILE,),
+        attempts=1,
+        errors=(
+            {
+                "attempt": 1,
+                "exception": HOSTILE,
+                "message": HOSTILE,
+                "traceback": HOSTILE,
+                "at": clock.now(),
+            },
+        ),
+    )
     source.store.write(lambda connection: failed.record(connection, [job]))
     source.driver.pause(HOSTILE)
     return failed.find_by_uuid(source.store, uuid)
 
 
-def test_a_failed_job_is_picked_and_retried_after_a_question_without_leaving_the_page(browser, site, source, hostile):
+def test_a_failed_job_is_picked_and_retried_after_a_question_without_leaving_the_page(
+    browser, site, source, hostile
+):
     browser.log_in(PASSWORDS[0])
     browser.size(1280, 900)
     browser.open(f"http://127.0.0.1:{site.port}/failed")
@@ -63,11 +83,24 @@ def test_an_open_page_shows_what_has_changed_and_keeps_what_the_reader_does(brow
     assert browser.run("document.querySelector('input[list]').value") == "half a na"
 
 
-def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(browser, site, source, hostile, monkeypatch):
+def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(
+    browser, site, source, hostile, monkeypatch
+):
     monkeypatch.setattr(search, "FAILED_WINDOW", 2)
     monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
-    others = [FailedJob(uuid=f"{n}", queue="low", connection="database", payload="{}", exception="E", message="",
-                        failed_at=clock.now(), task="work") for n in range(9)]  # fmt: skip
+    others = [
+        FailedJob(
+            uuid=f"{n}",
+            queue="low",
+            connection="database",
+            payload="{}",
+            exception="E",
+            message="",
+            failed_at=clock.now(),
+            task="work",
+        )
+        for n in range(9)
+    ]
     source.store.write(lambda connection: failed.record(connection, others))
     browser.log_in(PASSWORDS[0])
     browser.open(f"http://127.0.0.1:{site.port}/failed?q=onerror")

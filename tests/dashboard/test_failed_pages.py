@@ -1,4 +1,6 @@
-"""Failed jobs on the dashboard: found, retried, edited, forgotten; and what a hostile job can't do to the page."""
+"""Failed jobs on the dashboard: found, retried, edited, forgotten; and what a hostile job can't do
+to the page.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,49 @@ from relevo.store import audit, failed, search
 from relevo.store.failed import FailedJob
 from tests.faults.workers import payload_of
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\u202Egnp.exe\x00\ud800 {{ 7*7 }} ünï"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\u202egnp.exe\x00\ud800 {{ 7*7 }} ünï"
 
 
 @pytest.fixture
 def fail(source):
     """Record a failed job."""
 
-    def make(number=1, task="images.process", queue="default", message="no", tags=(), args=(7,), payload=None, **given):
+    def make(
+        number=1,
+        task="images.process",
+        queue="default",
+        message="no",
+        tags=(),
+        args=(7,),
+        payload=None,
+        **given,
+    ):
         uuid = given.pop("uuid", f"{number:08d}-0000-4000-8000-000000000000")
         text = payload if payload is not None else payload_of(task, uuid, list(args), queue)
-        errors = ({"attempt": 1, "exception": "ValueError", "message": message, "traceback": f"Traceback…\n{message}",
-                   "at": clock.now()},)  # fmt: skip
+        errors = (
+            {
+                "attempt": 1,
+                "exception": "ValueError",
+                "message": message,
+                "traceback": f"Traceback…\n{message}",
+                "at": clock.now(),
+            },
+        )
         job = FailedJob(
-            uuid=uuid, queue=queue, connection="database", payload=text, exception="ValueError", message=message,
-            failed_at=given.pop("failed_at", clock.now()), task=task, tags=tags, attempts=1, errors=errors,
-            arguments=f"{tuple(args)!r} {{}}", **given,
-        )  # fmt: skip
+            uuid=uuid,
+            queue=queue,
+            connection="database",
+            payload=text,
+            exception="ValueError",
+            message=message,
+            failed_at=given.pop("failed_at", clock.now()),
+            task=task,
+            tags=tags,
+            attempts=1,
+            errors=errors,
+            arguments=f"{tuple(args)!r} {{}}",
+            **given,
+        )
         source.store.write(lambda connection: failed.record(connection, [job]))
         return failed.find_by_uuid(source.store, uuid)
 
@@ -91,26 +119,54 @@ def test_what_is_no_choice_of_jobs_does_nothing(site, source, fail, numbers):
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ("task:images.process", [1]), ("task:images.*", [1]), ("task:images", []), ("queue:high", [2]),
-        ("tag:file:7", [1]), ("tag:file:*", [2, 1]), ('args:"two words"', [2]), ("error:timeout", [2]),
-        ("error:100%", [1]), ("error:100_", []), ("id:00000002*", [2]), ("00000002", [2]), ("TIMED", [2]),
-        ("task:email.send since:1h", [2]), ("until:2001-01-01", []), ("tag:file:8 timed", [2]), ("queue:low timed", []),
+        ("task:images.process", [1]),
+        ("task:images.*", [1]),
+        ("task:images", []),
+        ("queue:high", [2]),
+        ("tag:file:7", [1]),
+        ("tag:file:*", [2, 1]),
+        ('args:"two words"', [2]),
+        ("error:timeout", [2]),
+        ("error:100%", [1]),
+        ("error:100_", []),
+        ("id:00000002*", [2]),
+        ("00000002", [2]),
+        ("TIMED", [2]),
+        ("task:email.send since:1h", [2]),
+        ("until:2001-01-01", []),
+        ("tag:file:8 timed", [2]),
+        ("queue:low timed", []),
     ],
-)  # fmt: skip
+)
 def test_a_search_by_terms_and_words(site, fail, query, found):
     fail(1, tags=("file:7",), message="100% wrong")
-    fail(2, task="email.send", queue="high", tags=("file:8",), message="timed out: timeout", args=["two words"])
+    fail(
+        2,
+        task="email.send",
+        queue="high",
+        tags=("file:8",),
+        message="timed out: timeout",
+        args=["two words"],
+    )
     assert listed(site.get(f"/failed?q={quote(query)}")) == found
 
 
 @pytest.mark.parametrize(
     ("query", "said"),
-    [("tsak:x", "did you mean &#x27;task&#x27;"), ("since:soon", "15m"), ("x" * 1001, "at most 1000"),
-     ("+".join("ab" * 21), "at most 20")],
-)  # fmt: skip
-def test_a_search_that_can_not_be_understood_is_told_and_does_nothing(site, source, fail, query, said):
+    [
+        ("tsak:x", "did you mean &#x27;task&#x27;"),
+        ("since:soon", "15m"),
+        ("x" * 1001, "at most 1000"),
+        ("+".join("ab" * 21), "at most 20"),
+    ],
+)
+def test_a_search_that_can_not_be_understood_is_told_and_does_nothing(
+    site, source, fail, query, said
+):
     fail()
-    assert said.replace("&#x27;", "'") in site.get(f"/failed?q={query}").replace("&#x27;", "'").replace("&#39;", "'")
+    assert said.replace("&#x27;", "'") in site.get(f"/failed?q={query}").replace(
+        "&#x27;", "'"
+    ).replace("&#39;", "'")
     site.act("/failed/forget", all="1", q=query.replace("+", " "))
     assert failed.count(source.store) == 1
 
@@ -125,7 +181,12 @@ def test_pages_go_from_the_newest_to_the_oldest(site, fail):
 
 def test_a_failed_job_is_put_back_with_other_arguments(site, source, fail):
     job = fail(args=["a"])
-    page = site.act(f"/failed/{job.id}/edit", args='["ü", 2]', kwargs='{"size": {"w": 1}}', back=f"/job/{job.uuid}")
+    page = site.act(
+        f"/failed/{job.id}/edit",
+        args='["ü", 2]',
+        kwargs='{"size": {"w": 1}}',
+        back=f"/job/{job.uuid}",
+    )
     assert "Put back with the new arguments." in page
     (view,) = pending(source)
     message = message_codec.loads(view.payload)
@@ -149,8 +210,9 @@ def test_arguments_that_are_none_change_nothing(site, source, fail, args, kwargs
 def test_a_message_that_can_not_be_read_is_shown_and_goes_back_as_it_is(site, source, fail):
     job = fail(payload="no JSON <b>", task=None)
     assert "no JSON &lt;b&gt;" in site.get(f"/job/{job.uuid}")
-    assert "can't be read" in site.act(f"/failed/{job.id}/edit", args="[]", kwargs="{}").replace("&#x27;", "'").replace(
-        "&#39;", "'")  # fmt: skip
+    assert "can't be read" in site.act(f"/failed/{job.id}/edit", args="[]", kwargs="{}").replace(
+        "&#x27;", "'"
+    ).replace("&#39;", "'")
     site.act("/failed/retry", id=job.id)
     assert [view.payload for view in pending(source)] == ["no JSON <b>"]
 
@@ -158,16 +220,28 @@ def test_a_message_that_can_not_be_read_is_shown_and_goes_back_as_it_is(site, so
 def test_hostile_names_arguments_and_errors_are_texts_on_every_page(site, fail):
     clean = HOSTILE.replace("\x00", "").replace("\ud800", "")
     name = clean[:200]
-    job = fail(task=name, queue=name, message=HOSTILE, tags=(clean,), args=[clean * 3000], batch=name)
+    job = fail(
+        task=name, queue=name, message=HOSTILE, tags=(clean,), args=[clean * 3000], batch=name
+    )
     site.act("/queues/pause", queue=name, **{"for": ""})
-    for path in ("/failed", f"/job/{job.uuid}", "/overview", "/pauses", "/audit", "/jobs", "/failed?q=alert"):
+    for path in (
+        "/failed",
+        f"/job/{job.uuid}",
+        "/overview",
+        "/pauses",
+        "/audit",
+        "/jobs",
+        "/failed?q=alert",
+    ):
         page = site.get(path)
         assert "<script>alert" not in page
         assert "<img" not in page
         assert len(page) < 200_000
 
 
-def test_an_action_of_which_the_audit_log_can_not_be_written_is_not_done(site, source, fail, monkeypatch):
+def test_an_action_of_which_the_audit_log_can_not_be_written_is_not_done(
+    site, source, fail, monkeypatch
+):
     job = fail()
 
     def away(*_):
@@ -183,7 +257,9 @@ def test_a_job_that_nobody_knows_is_not_there(site):
     assert site.ask("/job/" + "x" * 300).code == 404
 
 
-def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_the_end(site, source, fail, monkeypatch):
+def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_the_end(
+    site, source, fail, monkeypatch
+):
     for number in range(25):
         fail(number, message="the one" if number in {1, 2} else "no")
     monkeypatch.setattr(search, "FAILED_WINDOW", 10)
@@ -202,7 +278,9 @@ def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_t
     assert failed.count(source.store) == 23
 
 
-@pytest.mark.parametrize("before", ["x", "1", "1:", ":1", "1:x", "nan:1", "1e9:1", "1:" + "9" * 19, "1:1:1"])
+@pytest.mark.parametrize(
+    "before", ["x", "1", "1:", ":1", "1:x", "nan:1", "1e9:1", "1:" + "9" * 19, "1:1:1"]
+)
 def test_a_place_that_is_none_is_told_so(site, before):
     for path in ("failed", "audit", "jobs?state=completed"):
         assert site.ask(f"/{path}{'&' if '?' in path else '?'}before={before}").code == 400, path

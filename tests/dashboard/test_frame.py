@@ -1,4 +1,6 @@
-"""The frame of every page: who may see and act, what the browser is told, and that Flower's pages are still there."""
+"""The frame of every page: who may see and act, what the browser is told, and that Flower's pages
+are still there.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,19 @@ import pytest
 
 from tests.dashboard.conftest import PASSWORDS, Site
 
-PAGES = ["/overview", "/jobs", "/jobs?state=completed", "/failed", "/charts", "/tags", "/batches", "/limits", "/pauses",
-         "/schedule", "/audit"]  # fmt: skip
+PAGES = [
+    "/overview",
+    "/jobs",
+    "/jobs?state=completed",
+    "/failed",
+    "/charts",
+    "/tags",
+    "/batches",
+    "/limits",
+    "/pauses",
+    "/schedule",
+    "/audit",
+]
 FLOWERS = ["/workers", "/tasks", "/broker", "/metrics"]
 
 
@@ -33,7 +46,9 @@ def test_behind_a_password_nothing_is_shown_without_it(site):
         site.headers.clear()
         if credentials:
             site.log_in(credentials)
-        assert {path: site.ask(path).code for path in PAGES + FLOWERS} == dict.fromkeys(PAGES + FLOWERS, code)
+        assert {path: site.ask(path).code for path in PAGES + FLOWERS} == dict.fromkeys(
+            PAGES + FLOWERS, code
+        )
 
 
 def test_a_password_may_have_any_letters(opened):
@@ -45,15 +60,21 @@ def test_a_password_may_have_any_letters(opened):
 def test_every_page_tells_the_browser_to_trust_nothing_from_elsewhere(site):
     for path in PAGES + FLOWERS:
         headers = site.ask(path).headers
-        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'"), path
-        assert not re.search("script-src [^;]*(unsafe|http|\\*)", headers["Content-Security-Policy"]), path
+        assert headers["Content-Security-Policy"].startswith(
+            "default-src 'none'; script-src 'self'"
+        ), path
+        assert not re.search(
+            "script-src [^;]*(unsafe|http|\\*)", headers["Content-Security-Policy"]
+        ), path
         assert headers["X-Frame-Options"] == "DENY", path
         assert "Access-Control-Allow-Origin" not in headers, path
 
 
 def test_a_page_has_no_script_or_style_of_its_own_and_loads_nothing_from_another_host(site):
     for page in map(site.get, PAGES):
-        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?! src=)|(?:src|href)=\"(?:https?:)?//", page)
+        assert not re.search(
+            r"<style|\sstyle=|\son[a-z]+=|<script(?! src=)|(?:src|href)=\"(?:https?:)?//", page
+        )
 
 
 def test_without_a_password_one_sees_and_does_not_act(opened, app):
@@ -72,7 +93,9 @@ def test_without_a_password_a_name_that_points_here_is_refused(opened):
         assert site.ask("/overview", Host=name).code == 200
 
 
-@pytest.mark.parametrize(("operators", "acts"), [("", True), ("ann, carl", True), ("bob", False), ("*", True)])
+@pytest.mark.parametrize(
+    ("operators", "acts"), [("", True), ("ann, carl", True), ("bob", False), ("*", True)]
+)
 def test_those_act_whom_the_operators_name(opened, operators, acts):
     site = opened(basic_auth=PASSWORDS, operators=operators).log_in(PASSWORDS[0])
     token = site.cookies.get("_xsrf") or (site.get("/overview") and site.cookies["_xsrf"])
@@ -85,8 +108,18 @@ def test_those_act_whom_the_operators_name(opened, operators, acts):
 
 def test_who_may_only_look_sees_flowers_live_events_and_asking_is_no_action(opened):
     site = opened(basic_auth=PASSWORDS, operators="bob").log_in(PASSWORDS[0])
-    form = urlencode({"_xsrf": site.token(), "draw": 1, "start": 0, "length": 10, "search[value]": "",
-                      "order[0][column]": 0, "columns[0][data]": "name", "order[0][dir]": "asc"})  # fmt: skip
+    form = urlencode(
+        {
+            "_xsrf": site.token(),
+            "draw": 1,
+            "start": 0,
+            "length": 10,
+            "search[value]": "",
+            "order[0][column]": 0,
+            "columns[0][data]": "name",
+            "order[0][dir]": "asc",
+        }
+    )
     assert site.ask("/tasks/datatable", "POST", form).code == 200
     assert "datatable" not in site.get("/audit")
 
@@ -109,14 +142,21 @@ def test_nobody_acts_when_it_is_read_only(opened):
 
 def test_everybody_acts_where_somebody_has_said_so(opened):
     site = opened(operators="*")
-    assert "default is paused" in site.act("/queues/pause", queue="default", back="/pauses", **{"for": ""})
+    assert "default is paused" in site.act(
+        "/queues/pause", queue="default", back="/pauses", **{"for": ""}
+    )
 
 
 def test_an_action_without_its_token_or_from_another_site_is_refused(site):
     form = "queue=default&for="
     assert site.ask("/queues/pause", "POST", form).code == 403
     assert site.ask("/queues/pause", "POST", f"{form}&_xsrf=nonsense").code == 403
-    assert site.ask("/queues/pause", "POST", f"{form}&_xsrf={site.token()}", Sec_Fetch_Site="cross-site").code == 403
+    assert (
+        site.ask(
+            "/queues/pause", "POST", f"{form}&_xsrf={site.token()}", Sec_Fetch_Site="cross-site"
+        ).code
+        == 403
+    )
     assert site.dashboard.source.driver.paused() == {}
     assert site.post("/queues/pause", queue="default", **{"for": ""}).code == 303
 
@@ -128,20 +168,31 @@ def test_the_pause_of_a_task_is_shown_and_lifted(site):
     assert "task <bdi>mail.&lt;send&gt;</bdi>" in page
     assert "goes on" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
     assert driver.suspended() == {}
-    assert "expected something that is paused" in site.act("/pauses/lift", what="task:mail.<send>", back="/pauses")
+    assert "expected something that is paused" in site.act(
+        "/pauses/lift", what="task:mail.<send>", back="/pauses"
+    )
 
 
 def test_a_queue_a_task_and_a_tag_are_paused_by_the_form(site):
     driver = site.dashboard.source.driver
-    page = site.act("/pauses/add", kind="task", name="images.process", back="/pauses", **{"for": "900"})
+    page = site.act(
+        "/pauses/add", kind="task", name="images.process", back="/pauses", **{"for": "900"}
+    )
     assert "task images.process is paused for 15 minutes." in page
     assert "task <bdi>images.process</bdi>" in page
     site.act("/pauses/add", kind="tag", name="<user>:7", **{"for": ""})
     site.act("/pauses/add", kind="queue", name="low", **{"for": ""})
-    assert (set(driver.suspended()), set(driver.paused())) == ({"task:images.process", "tag:<user>:7"}, {"low"})
+    assert (set(driver.suspended()), set(driver.paused())) == (
+        {"task:images.process", "tag:<user>:7"},
+        {"low"},
+    )
     assert driver.suspended()["tag:<user>:7"] is None
-    for kind, name, said in (("task", "images.proces", "did you mean"), ("job", "x", "expected one of queue, task"),
-                             ("tag", " ", "expected the name of a tag"), ("queue", "x" * 256, "255 characters")):
+    for kind, name, said in (
+        ("task", "images.proces", "did you mean"),
+        ("job", "x", "expected one of queue, task"),
+        ("tag", " ", "expected the name of a tag"),
+        ("queue", "x" * 256, "255 characters"),
+    ):
         assert said in site.act("/pauses/add", kind=kind, name=name, **{"for": ""}), (kind, name)
     assert len(driver.suspended()) == 2
 
@@ -150,8 +201,17 @@ def test_an_action_can_not_be_a_get(site):
     assert site.ask("/queues/pause?queue=default&for=").code == 405
 
 
-@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:1", "",
-                                  "/overview\r\nX: y"])  # fmt: skip
+@pytest.mark.parametrize(
+    "back",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:1",
+        "",
+        "/overview\r\nX: y",
+    ],
+)
 def test_an_action_leads_back_to_a_page_of_ours_only(site, back):
     answer = site.post("/queues/pause", queue="default", back=back, **{"for": ""})
     assert answer.headers["Location"] == "/overview"
@@ -161,15 +221,26 @@ def test_every_page_works_below_a_prefix(opened, app):
     site = opened(url_prefix="jobs", basic_auth=PASSWORDS).log_in(PASSWORDS[0])
     for path in PAGES + FLOWERS:
         page = site.get(path)
-        assert all(link.startswith("/jobs/") for link in re.findall(r'(?:href|action|src)="(/[^"]*)"', page))
+        assert all(
+            link.startswith("/jobs/")
+            for link in re.findall(r'(?:href|action|src)="(/[^"]*)"', page)
+        )
     assert site.ask("/").headers["Location"] == "/jobs/overview"
-    assert site.post("/queues/pause", queue="low", **{"for": ""}).headers["Location"] == "/jobs/overview"
+    assert (
+        site.post("/queues/pause", queue="low", **{"for": ""}).headers["Location"]
+        == "/jobs/overview"
+    )
 
 
 def test_our_files_and_flowers_are_served_and_no_others(site):
     assert site.ask("/static/relevo/relevo.js").code == 200
     assert site.ask("/static/js/flower.js").code == 200
-    for path in ("relevo/../../server.py", "relevo/%2e%2e/%2e%2e/server.py", "relevo/nothing.js", "/etc/passwd"):
+    for path in (
+        "relevo/../../server.py",
+        "relevo/%2e%2e/%2e%2e/server.py",
+        "relevo/nothing.js",
+        "/etc/passwd",
+    ):
         assert site.ask(f"/static/{path}").code in {403, 404}
 
 

@@ -28,7 +28,9 @@ def rows(page: str) -> list[str]:
 def put(source):
     def make(job_id, queue="default", delay=None, task="images.process", args=(1,)):
         at = None if delay is None else source.driver.now() + delay
-        source.driver.put([NewJob(queue, payload_of(task, job_id, list(args), queue), job_id, available_at=at)])
+        source.driver.put(
+            [NewJob(queue, payload_of(task, job_id, list(args), queue), job_id, available_at=at)]
+        )
 
     return make
 
@@ -36,7 +38,19 @@ def put(source):
 @pytest.fixture
 def ended(source):
     def make(job_id, state=Ended.COMPLETED, task="images.process", tags=(), ago=0.0, **given):
-        job = EndedJob(job_id, task, "database", "default", state, 1, clock.now() - ago, 0.1, 0.2, tags, **given)
+        job = EndedJob(
+            job_id,
+            task,
+            "database",
+            "default",
+            state,
+            1,
+            clock.now() - ago,
+            0.1,
+            0.2,
+            tags,
+            **given,
+        )
         outcomes.write(source.store, [Ending(job)])
 
     return make
@@ -49,15 +63,25 @@ def test_jobs_are_shown_in_the_state_that_they_are_in(site, source, put, ended):
     source.driver.reserve(["high"], 1, 30, "main@here")
     ended("d")
     ended("e", Ended.CANCELLED, message="revoked")
-    shown = {state: rows(site.get(f"/jobs?state={state}"))
-             for state in ("pending", "delayed", "running", "completed", "cancelled")}  # fmt: skip
-    assert shown == {"pending": ["a"], "delayed": ["b"], "running": ["c"], "completed": ["d"], "cancelled": ["e"]}
+    shown = {
+        state: rows(site.get(f"/jobs?state={state}"))
+        for state in ("pending", "delayed", "running", "completed", "cancelled")
+    }
+    assert shown == {
+        "pending": ["a"],
+        "delayed": ["b"],
+        "running": ["c"],
+        "completed": ["d"],
+        "cancelled": ["e"],
+    }
     assert rows(site.get("/jobs")) == ["a"]
     for job_id in "abcde":
         assert f">{job_id}</code>" in site.get(f"/job/{job_id}")
 
 
-@pytest.mark.parametrize("path", ["/jobs?state=lost", "/jobs?state=completed&before=x", "/jobs?n=-1", "/jobs?n=1e9"])
+@pytest.mark.parametrize(
+    "path", ["/jobs?state=lost", "/jobs?state=completed&before=x", "/jobs?n=-1", "/jobs?n=1e9"]
+)
 def test_a_url_that_makes_no_sense_is_told_so(site, path):
     assert site.ask(path).code == 400
 
@@ -73,7 +97,9 @@ def test_waiting_jobs_are_found_by_queue_and_by_terms(site, put):
 
 def test_more_of_a_long_queue_is_shown_when_asked_for(site, source):
     names = [f"j{number:03d}" for number in range(70)]
-    source.driver.put([NewJob("default", payload_of("work", name, [], "default"), name) for name in names])
+    source.driver.put(
+        [NewJob("default", payload_of("work", name, [], "default"), name) for name in names]
+    )
     page = site.get("/jobs")
     assert rows(page) == names[:50]
     assert "The first 50 of 70, in the order" in page
@@ -103,7 +129,9 @@ def test_waiting_jobs_are_cancelled_and_history_says_so(site, source, put):
 def test_a_running_job_that_is_cancelled_does_not_run_again(site, source, put):
     put("a")
     source.driver.reserve(["default"], 1, 30, "main@here")
-    assert "0 jobs cancelled. 1 run to their end, and not again." in site.act("/jobs/cancel", id="a")
+    assert "0 jobs cancelled. 1 run to their end, and not again." in site.act(
+        "/jobs/cancel", id="a"
+    )
     assert source.driver.find(["a"]) == []
 
 
@@ -121,7 +149,9 @@ def test_a_queue_is_cleared(site, source, put):
     assert source.driver.queues() == ["high"]
 
 
-def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(site, source, ended, monkeypatch):
+def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(
+    site, source, ended, monkeypatch
+):
     def away(*_):
         raise DriverUnavailableError("redis is away")
 
@@ -138,8 +168,9 @@ def test_silenced_jobs_are_listed_apart(site, ended):
     ended("a")
     ended("b", silenced=True)
     ended("c", Ended.CANCELLED)
-    assert [rows(site.get(f"/jobs?state={state}")) for state in ("completed", "silenced", "cancelled")] == [
-        ["a"], ["b"], ["c"]]  # fmt: skip
+    assert [
+        rows(site.get(f"/jobs?state={state}")) for state in ("completed", "silenced", "cancelled")
+    ] == [["a"], ["b"], ["c"]]
     assert rows(site.get("/jobs?state=silenced&q=nothing")) == []
 
 
@@ -148,21 +179,49 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
     body = {"password": secret, "user": {"api_key": secret}}
     for name, delay in (("a", None), ("b", 600)):
         put(name, args=[1, body], delay=delay)
-    fields = {"uuid": "f", "queue": "default", "connection": "database", "exception": "E", "message": "m"}
+    fields = {
+        "uuid": "f",
+        "queue": "default",
+        "connection": "database",
+        "exception": "E",
+        "message": "m",
+    }
     payload = payload_of("images.process", "f", [1, body], "default")
     job = FailedJob(**fields, payload=payload, failed_at=clock.now(), task="images.process")
-    unread = FailedJob(**{**fields, "uuid": "u"}, payload=f'no JSON, password: "{secret}"', failed_at=clock.now())
+    unread = FailedJob(
+        **{**fields, "uuid": "u"}, payload=f'no JSON, password: "{secret}"', failed_at=clock.now()
+    )
     source.store.write(lambda connection: failed.record(connection, [job, unread]))
-    for path in ("/jobs", "/jobs?state=delayed", "/job/a", "/job/b", "/job/f", "/job/f?edit=1", "/job/u", "/failed",
-                 "/failed?q=args:geheim", "/api/relevo/jobs", "/api/relevo/job/a", "/api/relevo/job/f",
-                 "/api/relevo/job/u", "/api/relevo/failed"):  # fmt: skip
+    for path in (
+        "/jobs",
+        "/jobs?state=delayed",
+        "/job/a",
+        "/job/b",
+        "/job/f",
+        "/job/f?edit=1",
+        "/job/u",
+        "/failed",
+        "/failed?q=args:geheim",
+        "/api/relevo/jobs",
+        "/api/relevo/job/a",
+        "/api/relevo/job/f",
+        "/api/relevo/job/u",
+        "/api/relevo/failed",
+    ):
         assert secret not in site.get(path), path
     assert "[redacted]" in site.get("/job/f")
     assert "No failed job fits" in site.get("/failed?q=args:geheim")
     number = failed.find_by_uuid(source.store, "f").id
-    site.act(f"/failed/{number}/edit", args='[2, {"password": "[redacted]", "user": {"api_key": "new"}}]', kwargs="{}")
+    site.act(
+        f"/failed/{number}/edit",
+        args='[2, {"password": "[redacted]", "user": {"api_key": "new"}}]',
+        kwargs="{}",
+    )
     again = next(view for view in source.driver.peek("default", State.PENDING) if view.id == "f")
-    assert json.loads(message_codec.loads(again.payload)["body"])[0] == [2, {"password": secret, "user": {"api_key": "new"}}]
+    assert json.loads(message_codec.loads(again.payload)["body"])[0] == [
+        2,
+        {"password": secret, "user": {"api_key": "new"}},
+    ]
     assert secret not in site.get("/audit")
 
 
@@ -207,7 +266,9 @@ def test_all_that_a_search_finds_are_cancelled_also_those_that_are_not_shown(sit
     assert rows(page) == ["p1"]
     assert "Looked through the first 3 of each queue" in page
     assert "Cancel every pending job that fits, also those that are not shown?" in page
-    assert "4 jobs cancelled." in site.act("/jobs/cancel", all="1", state="pending", q="task:email.send")
+    assert "4 jobs cancelled." in site.act(
+        "/jobs/cancel", all="1", state="pending", q="task:email.send"
+    )
     assert deep() == ["p0", "p2", "p4", "p6"]
     assert [view.id for view in source.driver.find(["running"])] == ["running"]
     assert history.find(source.store, "p7").state is Ended.CANCELLED
@@ -218,21 +279,28 @@ def test_all_that_a_search_finds_are_cancelled_also_those_that_are_not_shown(sit
 
 def test_all_delayed_jobs_of_a_queue_run_now_or_are_deleted_without_a_trace(site, source, deep):
     assert "Run all now" in site.get("/jobs?state=delayed&queue=high")
-    assert "4 delayed jobs may run now." in site.act("/jobs/hasten", all="1", state="delayed", queue="high", q="")
+    assert "4 delayed jobs may run now." in site.act(
+        "/jobs/hasten", all="1", state="delayed", queue="high", q=""
+    )
     assert sorted(deep("high")) == ["d1", "d3", "d5", "d7"]
     assert "4 jobs deleted." in site.act("/jobs/delete", all="1", state="delayed", q="")
     assert deep(state=State.DELAYED) == []
     assert history.find(source.store, "d0") is None
-    assert "8 jobs deleted." in site.act("/jobs/delete", all="1", state="pending", queue="default", q="")
+    assert "8 jobs deleted." in site.act(
+        "/jobs/delete", all="1", state="pending", queue="default", q=""
+    )
 
 
-@pytest.mark.parametrize(("path", "fields", "said"), [
-    ("stop", {"state": "pending"}, "expected state to be"),
-    ("cancel", {"state": "running"}, "expected state to be pending or delayed"),
-    ("hasten", {"state": "pending"}, "expected state to be delayed"),
-    ("delete", {}, "expected state to be pending or delayed"),
-    ("delete", {"state": "pending", "q": "tsak:x"}, "did you mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "fields", "said"),
+    [
+        ("stop", {"state": "pending"}, "expected state to be"),
+        ("cancel", {"state": "running"}, "expected state to be pending or delayed"),
+        ("hasten", {"state": "pending"}, "expected state to be delayed"),
+        ("delete", {}, "expected state to be pending or delayed"),
+        ("delete", {"state": "pending", "q": "tsak:x"}, "did you mean"),
+    ],
+)
 def test_what_does_not_say_which_jobs_does_nothing(site, deep, path, fields, said):
     assert said in site.act(f"/jobs/{path}", all="1", **fields)
     assert (len(deep()), len(deep(state=State.DELAYED))) == (8, 4)

@@ -1,5 +1,5 @@
-"""A real browser on a dashboard with real workers, on SQLite and on Redis with PostgreSQL: every page, every action,
-and what is shown when something is away.
+"""A real browser on a dashboard with real workers, on SQLite and on Redis with PostgreSQL: every
+page, every action, and what is shown when something is away.
 """
 
 from __future__ import annotations
@@ -21,12 +21,40 @@ from tests.dashboard.hostile import HOSTILE
 from tests.dashboard.live import live
 from tests.waiting import eventually
 
-OURS = ("overview", "jobs", "jobs?state=delayed", "jobs?state=running", "jobs?state=completed", "jobs?state=cancelled",
-        "failed", "batches", "charts", "charts?by=queues&range=7d", "tags", "pauses", "limits", "schedule",
-        f"schedule/entry?entry={quote(HOSTILE)}", "audit")  # fmt: skip
+OURS = (
+    "overview",
+    "jobs",
+    "jobs?state=delayed",
+    "jobs?state=running",
+    "jobs?state=completed",
+    "jobs?state=cancelled",
+    "failed",
+    "batches",
+    "charts",
+    "charts?by=queues&range=7d",
+    "tags",
+    "pauses",
+    "limits",
+    "schedule",
+    f"schedule/entry?entry={quote(HOSTILE)}",
+    "audit",
+)
 FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
-KINDS = ("overview", "jobs?state=delayed", "jobs?state=completed", "failed", "batches", "charts", "tags", "pauses",
-         "limits", "schedule", f"schedule/entry?entry={quote(HOSTILE)}", "audit", "nothing")  # fmt: skip
+KINDS = (
+    "overview",
+    "jobs?state=delayed",
+    "jobs?state=completed",
+    "failed",
+    "batches",
+    "charts",
+    "tags",
+    "pauses",
+    "limits",
+    "schedule",
+    f"schedule/entry?entry={quote(HOSTILE)}",
+    "audit",
+    "nothing",
+)
 BY_KEYBOARD = ("jobs?state=delayed", "pauses", "schedule", "worker/main@here")
 NARROW = 360
 #: What the tables of Flower's pages say wrong (DataTables).
@@ -64,30 +92,56 @@ def fill(shop) -> None:
         process.apply_async((HOSTILE,), countdown=3600)
     for _ in range(4):
         report.delay(HOSTILE)
-    batch = shop.shop.app.batch([process.s(HOSTILE), report.s(HOSTILE)]).name(HOSTILE).allow_failures().dispatch()
+    batch = (
+        shop.shop.app.batch([process.s(HOSTILE), report.s(HOSTILE)])
+        .name(HOSTILE)
+        .allow_failures()
+        .dispatch()
+    )
     shop.shop.app.batch([events.s(HOSTILE), events.s(HOSTILE)]).name("held").dispatch()
     shop.source.driver.pause(HOSTILE)
-    shop.until(lambda: len(shop.source.driver.peek("default", State.RESERVED)) == 1
-               and len(history.page(shop.source.store, Ended.COMPLETED)) >= 6
-               and failed.count(shop.source.store) == 5 and batch.refresh().finished
-               and len(shop.source.driver.peek("default", State.DELAYED)) == 5)  # fmt: skip
+    shop.until(
+        lambda: (
+            len(shop.source.driver.peek("default", State.RESERVED)) == 1
+            and len(history.page(shop.source.store, Ended.COMPLETED)) >= 6
+            and failed.count(shop.source.store) == 5
+            and batch.refresh().finished
+            and len(shop.source.driver.peek("default", State.DELAYED)) == 5
+        )
+    )
 
 
 def paths(shop) -> list[str]:
     """Every page there is, with one of each kind of job."""
     driver, store = shop.source.driver, shop.source.store
-    jobs = [view.id for state in (State.RESERVED, State.DELAYED) for view in driver.peek("default", state, 1)]
-    ended, failure = history.page(store, Ended.COMPLETED, limit=1)[0], failed.page(store, limit=1)[0]
+    jobs = [
+        view.id
+        for state in (State.RESERVED, State.DELAYED)
+        for view in driver.peek("default", state, 1)
+    ]
+    ended, failure = (
+        history.page(store, Ended.COMPLETED, limit=1)[0],
+        failed.page(store, limit=1)[0],
+    )
     batches = [batch.id for batch in shop.shop.app.batches.page()]
-    return [*OURS, *(f"job/{name}" for name in (*jobs, ended.uuid, failure.uuid, f"{failure.uuid}?edit=1")),
-            *(f"batch/{name}" for name in batches), f"charts?name={quote(ended.task)}",
-            f"failed?q={quote('args:onerror')}", f"jobs?state=completed&q={quote('task:images*')}"]  # fmt: skip
+    return [
+        *OURS,
+        *(f"job/{name}" for name in (*jobs, ended.uuid, failure.uuid, f"{failure.uuid}?edit=1")),
+        *(f"batch/{name}" for name in batches),
+        f"charts?name={quote(ended.task)}",
+        f"failed?q={quote('args:onerror')}",
+        f"jobs?state=completed&q={quote('task:images*')}",
+    ]
 
 
 def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser, shop):
-    """With a server's database the pages are only asked for: they are the same, and the queries are others."""
+    """With a server's database the pages are only asked for: they are the same, and the queries are
+    others.
+    """
     if shop.wires:
-        assert [path for path in (*paths(shop), *FLOWERS) if "data-trouble" in shop.site.get(f"/{path}")] == []
+        assert [
+            path for path in (*paths(shop), *FLOWERS) if "data-trouble" in shop.site.get(f"/{path}")
+        ] == []
         return
     browser.size(NARROW, 780, phone=True)
     for path in (*paths(shop), *FLOWERS):
@@ -95,15 +149,22 @@ def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser
         assert browser.run("document.title") != "pwned", path
         assert browser.run("document.querySelectorAll('img').length") == 0, path
         assert browser.run("document.querySelector('[data-trouble]') === null"), path
-        assert browser.run("document.documentElement.scrollWidth") <= NARROW or path in FLOWERS, path
+        assert browser.run("document.documentElement.scrollWidth") <= NARROW or path in FLOWERS, (
+            path
+        )
     assert browser.complaints == []
 
 
 def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser, shop):
-    """One of each kind: its contrast, its labels, its headings, and that one sees where the focus is."""
+    """One of each kind: its contrast, its labels, its headings, and that one sees where the focus
+    is.
+    """
     if shop.wires:
         return
-    failure, batch = failed.page(shop.source.store, limit=1)[0].uuid, shop.shop.app.batches.page()[-1].id
+    failure, batch = (
+        failed.page(shop.source.store, limit=1)[0].uuid,
+        shop.shop.app.batches.page()[-1].id,
+    )
     browser.size(1280, 900)
     faults: list[str] = []
     for path in (*KINDS, f"job/{failure}?edit=1", f"batch/{batch}", *FLOWERS):
@@ -113,7 +174,9 @@ def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser
         found += [f"dark: {each}" for each in judge.faults(browser, only=("color-contrast",))]
         if path in BY_KEYBOARD:
             found += [f"the focus can't be seen: {each}" for each in judge.unseen(browser)]
-        faults += [f"{path}: {each}" for each in found if path not in FLOWERS or FLOWERS_OWN not in each]
+        faults += [
+            f"{path}: {each}" for each in found if path not in FLOWERS or FLOWERS_OWN not in each
+        ]
     assert faults == [], "\n".join(faults)
 
 
@@ -138,17 +201,25 @@ def looked_again(browser, url):
 
 
 def test_a_running_job_says_how_far_it_is(shop):
-    shop.until(lambda: any("25 %: 1 of 4" in shop.site.get(f"/job/{view.id}")
-                           for view in shop.source.driver.peek("default", State.RESERVED)))  # fmt: skip
+    shop.until(
+        lambda: any(
+            "25 %: 1 of 4" in shop.site.get(f"/job/{view.id}")
+            for view in shop.source.driver.peek("default", State.RESERVED)
+        )
+    )
 
 
 def do(browser, button: str, said: str, before: str = "") -> None:
     """Click, answer yes if there is a question, and wait for what has come of it."""
     browser.run("document.querySelector('#rl-notice').replaceChildren()")
     browser.run(before)
-    browser.until(f"document.querySelector({json.dumps(button)})")  # a search may be cut short, and looks again
+    browser.until(
+        f"document.querySelector({json.dumps(button)})"
+    )  # a search may be cut short, and looks again
     browser.click(button)
-    browser.run("document.querySelector('#rl-ask').open && document.querySelector('#rl-ask [value=yes]').click()")
+    browser.run(
+        "document.querySelector('#rl-ask').open && document.querySelector('#rl-ask [value=yes]').click()"
+    )
     browser.until(f"document.querySelector('#rl-notice').innerText.includes({json.dumps(said)})")
 
 
@@ -163,8 +234,13 @@ def test_every_action_does_what_it_says(browser, shop):
     at("overview")
     do(browser, "#queue-default button[value='900']", "default is paused for 15 minutes")
     at("tags")
-    do(browser, "form[action='/tags/watch'] button", "", "document.querySelector('[name=tag]').value = 'all'")
-    browser.until("document.querySelector('[id=\"tag-all\"] form[action=\"/tags/unwatch\"]')")
+    do(
+        browser,
+        "form[action='/tags/watch'] button",
+        "",
+        "document.querySelector('[name=tag]').value = 'all'",
+    )
+    browser.until('document.querySelector(\'[id="tag-all"] form[action="/tags/unwatch"]\')')
     do(browser, "[id='tag-all'] form[action='/tags/unwatch'] button", "no longer watched")
 
     at("failed")
@@ -173,8 +249,12 @@ def test_every_action_does_what_it_says(browser, shop):
     do(browser, "[data-bulk] [formaction='/failed/retry']", "1 job put back", pick)
     do(browser, "[data-bulk] [formaction='/failed/forget']", "1 failed job forgotten", pick)
     at(f"job/{failed.page(store, limit=1)[0].uuid}?edit=1")
-    do(browser, "#edit button", "Put back with the new arguments",
-       "document.querySelector('#edit [name=args]').value = '[\"edited\"]'")  # fmt: skip
+    do(
+        browser,
+        "#edit button",
+        "Put back with the new arguments",
+        "document.querySelector('#edit [name=args]').value = '[\"edited\"]'",
+    )
     at("failed")
     do(browser, "button[name=all][formaction='/failed/retry']", "put back")
     assert failed.count(store) == 0
@@ -188,7 +268,12 @@ def test_every_action_does_what_it_says(browser, shop):
     at(f"batch/{held.id}")
     do(browser, "form[action$='/cancel'] button", "held is cancelled")
     at("limits")
-    do(browser, "#rate-mail button", "mail: 9/hour", "document.querySelector('[name=rate]').value = '9/hour'")
+    do(
+        browser,
+        "#rate-mail button",
+        "mail: 9/hour",
+        "document.querySelector('[name=rate]').value = '9/hour'",
+    )
     do(browser, "form[action='/limits/clear'] button", "is cleared")
     at("jobs?queue=default")
     do(browser, "[form='clear-form']", "of default deleted")
@@ -196,8 +281,12 @@ def test_every_action_does_what_it_says(browser, shop):
 
     at("pauses")
     do(browser, "[id='pause-row-default'] form[action='/queues/resume'] button", "default goes on")
-    do(browser, "form[action='/pauses/add'] button", "tag reports is paused for 15 minutes",
-       "document.querySelector('[name=kind]').value = 'tag'; document.querySelector('[name=name]').value = 'reports'")
+    do(
+        browser,
+        "form[action='/pauses/add'] button",
+        "tag reports is paused for 15 minutes",
+        "document.querySelector('[name=kind]').value = 'tag'; document.querySelector('[name=name]').value = 'reports'",
+    )
     do(browser, "form[action='/pauses/lift'] button", "tag reports goes on")
     task = shop.task("reports")
     other = shop.shop.app.batch([task.s(HOSTILE)]).name("again").allow_failures().dispatch()
@@ -227,9 +316,26 @@ def test_jobs_that_wait_are_done_with_all_together(browser, shop):
 
 def test_every_action_is_written_down(shop):
     log = shop.site.get("/audit")
-    for action in ("pause queue", "resume queue", "add pause", "lift pause", "watch tag", "unwatch tag", "retry",
-                   "forget", "edit and retry", "run now", "cancel", "delete", "stop", "cancel batch", "clear limit",
-                   "set rate", "clear queue", "retry batch"):  # fmt: skip
+    for action in (
+        "pause queue",
+        "resume queue",
+        "add pause",
+        "lift pause",
+        "watch tag",
+        "unwatch tag",
+        "retry",
+        "forget",
+        "edit and retry",
+        "run now",
+        "cancel",
+        "delete",
+        "stop",
+        "cancel batch",
+        "clear limit",
+        "set rate",
+        "clear queue",
+        "retry batch",
+    ):
         assert f'<td data-label="Action">{action}</td>' in log, action
 
 
@@ -237,14 +343,20 @@ def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
     browser.size(1280, 900)
     browser.open(f"{shop.url}/schedule")
     do(browser, "form[action='/schedule/run'] button", "runs as job")
-    browser.until("document.querySelector('.rl-table').innerText.includes('failed')")  # as that task's jobs do
+    browser.until(
+        "document.querySelector('.rl-table').innerText.includes('failed')"
+    )  # as that task's jobs do
     do(browser, "form[action='/schedule/pause'] button[value='3600']", "is paused for 1 hour")
     browser.open(f"{shop.url}/schedule/entry?entry={quote(HOSTILE)}")
     do(browser, "form[action='/schedule/resume'] button", "goes on")
     assert browser.run("document.querySelectorAll('[id^=run-]').length") == 1
     assert browser.complaints == []
     log = shop.site.get("/audit")
-    assert [action for action in ("run entry", "pause entry", "resume entry") if f">{action}</td>" not in log] == []
+    assert [
+        action
+        for action in ("run entry", "pause entry", "resume entry")
+        if f">{action}</td>" not in log
+    ] == []
 
 
 def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):
@@ -258,11 +370,26 @@ def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop)
     assert "high" not in shop.source.driver.paused()
 
 
-@pytest.mark.parametrize(("wire", "named", "still"), [
-    ("broker", "The broker", {"jobs?state=completed": 200, "failed": 200, "charts": 200, "tags": 200, "batches": 200}),
-    ("store", "The store", {"jobs": 200, "pauses": 200, "limits": 200}),
-])  # fmt: skip
-def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(browser, shop, wire, named, still):
+@pytest.mark.parametrize(
+    ("wire", "named", "still"),
+    [
+        (
+            "broker",
+            "The broker",
+            {
+                "jobs?state=completed": 200,
+                "failed": 200,
+                "charts": 200,
+                "tags": 200,
+                "batches": 200,
+            },
+        ),
+        ("store", "The store", {"jobs": 200, "pauses": 200, "limits": 200}),
+    ],
+)
+def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(
+    browser, shop, wire, named, still
+):
     if wire not in shop.wires:
         return  # its file is both, and always there
     shop.source.driver.sizes("default")
@@ -282,7 +409,9 @@ def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(browser, shop
     browser.until("document.querySelector('[role=alert]') === null")
 
 
-def test_a_worker_that_was_killed_is_missed_and_its_job_is_said_to_be_left(browser, shop, monkeypatch):
+def test_a_worker_that_was_killed_is_missed_and_its_job_is_said_to_be_left(
+    browser, shop, monkeypatch
+):
     driver = shop.source.driver
     job = shop.task("events").delay("killed")
     shop.until(lambda: any(view.id == job.id for view in driver.peek("default", State.RESERVED)))

@@ -23,8 +23,20 @@ NOW = 1_700_000_000.0
 @pytest.fixture
 def end(source):
     def make(task="images.process", state=Ended.COMPLETED, ran=0.2, at=None, count=1):
-        jobs = [EndedJob(f"{task[:20]}-{n}", task, "database", "default", state, 1, at or clock.now(), 1.5, ran)
-                for n in range(count)]  # fmt: skip
+        jobs = [
+            EndedJob(
+                f"{task[:20]}-{n}",
+                task,
+                "database",
+                "default",
+                state,
+                1,
+                at or clock.now(),
+                1.5,
+                ran,
+            )
+            for n in range(count)
+        ]
         outcomes.write(source.store, [Ending(job) for job in jobs])
 
     return make
@@ -37,16 +49,26 @@ def scrape(site, monkeypatch):
 
     def ask():
         families = text_string_to_metric_families(site.get("/metrics/relevo"))
-        return {(sample.name, *(sample.labels[name] for name in LABELS if name in sample.labels)): sample.value
-                for each in families for sample in each.samples}  # fmt: skip
+        return {
+            (
+                sample.name,
+                *(sample.labels[name] for name in LABELS if name in sample.labels),
+            ): sample.value
+            for each in families
+            for sample in each.samples
+        }
 
     return ask
 
 
-def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_on(source, scrape, end):
+def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_on(
+    source, scrape, end
+):
     end(count=3)
     assert ("relevo_task_jobs_ended_total", "images.process", "completed") not in scrape()
-    source.driver.put([NewJob("default", payload_of("x", str(n), [], "default"), str(n)) for n in range(3)])
+    source.driver.put(
+        [NewJob("default", payload_of("x", str(n), [], "default"), str(n)) for n in range(3)]
+    )
     source.driver.reserve(["default"], 1, 30, "main@here")
     source.driver.pause("low")
     end(count=2)
@@ -64,7 +86,9 @@ def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_
     assert told["relevo_queue_wait_seconds_count", "default"] == 3
     assert told["relevo_task_run_seconds_bucket", HOSTILE, "31.6"] == 0
     assert told["relevo_task_run_seconds_bucket", HOSTILE, "+Inf"] == 1
-    assert told["relevo_workers",] == told["relevo_batches_open",] == told["relevo_failed_jobs",] == 0
+    assert (
+        told["relevo_workers",] == told["relevo_batches_open",] == told["relevo_failed_jobs",] == 0
+    )
     assert told["relevo_up", "store"] == told["relevo_up", "broker"] == 1
 
 
@@ -87,7 +111,9 @@ def test_names_beyond_the_first_hundred_are_one(scrape, end, monkeypatch):
     for number in range(4):
         end(task=f"t{number}")
     told = scrape()
-    tasks = {key[1]: value for key, value in told.items() if key[0] == "relevo_task_jobs_ended_total"}
+    tasks = {
+        key[1]: value for key, value in told.items() if key[0] == "relevo_task_jobs_ended_total"
+    }
     assert tasks == {"t0": 1, "t1": 1, "(other)": 2}
 
 

@@ -21,8 +21,18 @@ BACK = f"/schedule/entry?entry={quote(NIGHTLY)}"
 @pytest.fixture
 def app(app):
     app.conf.beat_schedule = {
-        NIGHTLY: {"task": "images.process", "args": [7], "schedule": crontab(minute=7, hour=4), "catch_up": "all"},
-        "often": {"task": "images.process", "args": [8], "schedule": 60, "options": {"queue": "low"}},
+        NIGHTLY: {
+            "task": "images.process",
+            "args": [7],
+            "schedule": crontab(minute=7, hour=4),
+            "catch_up": "all",
+        },
+        "often": {
+            "task": "images.process",
+            "args": [8],
+            "schedule": 60,
+            "options": {"queue": "low"},
+        },
     }
     return app
 
@@ -63,20 +73,28 @@ def test_an_entry_is_paused_for_every_beat_and_resumed(site, app, source):
     assert schedules.read(source.store)["often"].is_paused(clock.now())
     assert "often goes on" in site.act("/schedule/resume", entry="often", back="/schedule")
     assert "often was not paused" in site.act("/schedule/resume", entry="often", back="/schedule")
-    assert "until it is resumed" in site.act("/schedule/pause", entry="often", back="/schedule", **{"for": ""})
+    assert "until it is resumed" in site.act(
+        "/schedule/pause", entry="often", back="/schedule", **{"for": ""}
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "fields", "complaint"),
     [
         ("run", {"entry": "offen"}, "did you mean &#x27;often&#x27;"),
-        ("pause", {"entry": "often", "for": "17"}, "expected a pause of 900, 3600, 14400 s or none"),
+        (
+            "pause",
+            {"entry": "often", "for": "17"},
+            "expected a pause of 900, 3600, 14400 s or none",
+        ),
         ("resume", {"entry": "x" * 5000}, "no entry"),
         ("run", {}, "no entry"),
     ],
 )
 def test_what_can_not_be_done_is_said(site, path, fields, complaint):
-    assert complaint in site.act(f"/schedule/{path}", back="/schedule", **fields).replace("&#39;", "&#x27;")
+    assert complaint in site.act(f"/schedule/{path}", back="/schedule", **fields).replace(
+        "&#39;", "&#x27;"
+    )
     assert schedules.page(site.dashboard.source.store) == []
 
 
@@ -116,6 +134,8 @@ def test_runs_are_paged_and_those_of_an_entry_that_is_no_more_are_shown(site, ap
 
 def test_a_wrong_entry_is_said_and_an_empty_schedule_says_what_to_do(site, app):
     app.conf.beat_schedule["worse"] = {"task": "images.process", "schedule": "daily"}
-    assert "No beat can start: entry &#39;worse&#39;" in site.get("/schedule").replace("&#x27;", "&#39;")
+    assert "No beat can start: entry &#39;worse&#39;" in site.get("/schedule").replace(
+        "&#x27;", "&#39;"
+    )
     app.conf.beat_schedule = {}
     assert "Nothing runs by the clock" in site.get("/schedule")

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from relevo.drivers.database.driver import DatabaseDriver
 
 
-def statements_of(driver: DatabaseDriver, verb: Callable[[DatabaseDriver], Any]) -> list[tuple[str, Any]]:
+def statements_of(
+    driver: DatabaseDriver, verb: Callable[[DatabaseDriver], Any]
+) -> list[tuple[str, Any]]:
     """Each statement of `verb`, BEGIN among them, with its parameters."""
     said: list[tuple[str, Any]] = []
-    listen = lambda _connection, _cursor, statement, parameters, *_: said.append((statement, parameters))  # noqa: E731
+    listen = lambda _connection, _cursor, statement, parameters, *_: said.append(  # noqa: E731
+        (statement, parameters)
+    )
     event.listen(driver.connections.engine, "before_cursor_execute", listen)
     try:
         verb(driver)

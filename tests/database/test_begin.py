@@ -1,4 +1,6 @@
-"""How a transaction on SQLite begins beside others: it waits for the file's one write lock, and not for ever."""
+"""How a transaction on SQLite begins beside others: it waits for the file's one write lock, and not
+for ever.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
 
 
 @pytest.mark.usefixtures("holder")
-def test_who_waited_long_enough_gets_an_error_and_a_connection_that_waits_as_before(engine, monkeypatch):
+def test_who_waited_long_enough_gets_an_error_and_a_connection_that_waits_as_before(
+    engine, monkeypatch
+):
     monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT", 0)
     with engine.connect() as connection:
         with pytest.raises(OperationalError, match="database is locked"):

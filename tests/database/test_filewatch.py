@@ -1,4 +1,6 @@
-"""SQLite's bell: it waits on a descriptor, looks by the clock after a write, and goes back to waiting."""
+"""SQLite's bell: it waits on a descriptor, looks by the clock after a write, and goes back to
+waiting.
+"""
 
 import sys
 
@@ -105,9 +107,13 @@ def test_without_a_watch_it_looks_by_the_clock(driver, bell, monkeypatch):
 
 @linux
 def test_no_program_is_started_to_watch_a_file(path, monkeypatch):
-    """A pool process that is forked meanwhile would keep the pipe that tells of its start open, and we would wait."""
+    """A pool process that is forked meanwhile would keep the pipe that tells of its start open, and
+    we would wait.
+    """
     monkeypatch.setattr("inotify_simple._libc", None)
-    monkeypatch.setattr("subprocess.Popen", lambda *_args, **_options: pytest.fail("a program was started"))
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda *_args, **_options: pytest.fail("a program was started")
+    )
     watch = FileWatch(str(path))
     assert watch.fileno() is not None
     watch.close()

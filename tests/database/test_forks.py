@@ -42,7 +42,9 @@ def driver(request, tmp_path):
 
 def who(driver):
     """Which of the server's connections the driver has."""
-    return driver.connections.read(lambda connection: connection.execute(text(WHO[driver.name])).scalar())
+    return driver.connections.read(
+        lambda connection: connection.execute(text(WHO[driver.name])).scalar()
+    )
 
 
 def in_a_child(work) -> int:
@@ -82,7 +84,9 @@ def test_a_child_uses_a_connection_of_its_own(driver):
 
 
 def test_a_child_goes_on_when_its_parent_closes(driver):
-    """With SQLite, the last to close removes the log that the others write to: it must know that a child is left."""
+    """With SQLite, the last to close removes the log that the others write to: it must know that a
+    child is left.
+    """
     driver.put([NewJob("forks", "{}", "parent")])
     (done, say_done), (told, tell) = os.pipe(), os.pipe()
     pid = os.fork()
@@ -102,14 +106,22 @@ def test_a_child_goes_on_when_its_parent_closes(driver):
     os.waitpid(pid, 0)
 
     # I expect nothing to be lost
-    assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child", "later"]
+    assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == [
+        "parent",
+        "child",
+        "later",
+    ]
 
 
 def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
-    """A child that is forked there finds the file locked for as long as it lives: the kernel's lock isn't its own."""
+    """A child that is forked there finds the file locked for as long as it lives: the kernel's lock
+    isn't its own.
+    """
     result_backends.install()
     app = Celery("forks", set_as_current=False)
-    app.conf.update(result_backend=f"db+sqlite:///{tmp_path}/results.db", database_engine_callback=share_results)
+    app.conf.update(
+        result_backend=f"db+sqlite:///{tmp_path}/results.db", database_engine_callback=share_results
+    )
     backend, update, parent = app.backend, app.backend._update_result, os.getpid()
     writing, forking = threading.Event(), threading.Event()
     os.register_at_fork(before=forking.set)  # called before those that were registered earlier

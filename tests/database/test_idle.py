@@ -51,7 +51,9 @@ def test_a_job_that_comes_to_an_idle_worker_is_taken_and_one_that_came_due_too(d
 def test_to_find_no_mail_takes_one_statement(driver, box):
     said = statements_of(driver, lambda driver: driver.receive(box))
     assert [sql.split()[0] for sql, _ in said] == ["SELECT"]
-    driver.broadcast([Broadcast(box, "", "x"), Broadcast("another", "", "y"), Broadcast(box, "", "z")])
+    driver.broadcast(
+        [Broadcast(box, "", "x"), Broadcast("another", "", "y"), Broadcast(box, "", "z")]
+    )
     assert [mail.payload for mail in driver.receive(box)] == ["x", "z"]
 
 

@@ -1,4 +1,6 @@
-"""With a deep backlog the hot statements walk an index: none sorts the waiting jobs, none reads the table."""
+"""With a deep backlog the hot statements walk an index: none sorts the waiting jobs, none reads the
+table.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN", "mysql": "EX
 # What a plan says when it sorts or reads everything.
 COSTLY = {
     "sqlite": ["USE TEMP B-TREE", "SCAN relevo_jobs"],
-    "postgresql": ["Sort Key: priority", "Sort Key: relevo_jobs.priority", "Seq Scan on relevo_jobs"],
+    "postgresql": [
+        "Sort Key: priority",
+        "Sort Key: relevo_jobs.priority",
+        "Seq Scan on relevo_jobs",
+    ],
     "mysql": ["filesort", "temporary", "relevo_jobs ALL"],
 }
 
@@ -23,15 +29,23 @@ COSTLY = {
 def driver(request, tmp_path_factory):
     """A driver on a broker with many pending and many delayed jobs, and a few that are held."""
     file = f"sqlite:///{tmp_path_factory.mktemp('plans')}/relevo.db"
-    driver = DatabaseDriver(file if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url"))
+    driver = DatabaseDriver(
+        file if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url")
+    )
     driver.drop_schema()
     driver.create_schema()
     later = driver.now() + 3600
-    driver.put([NewJob("deep", "{}" * 50, f"p{number}", priority=number % 3) for number in range(BACKLOG)])
-    driver.put([NewJob("deep", "{}" * 50, f"d{number}", available_at=later) for number in range(BACKLOG)])
+    driver.put(
+        [NewJob("deep", "{}" * 50, f"p{number}", priority=number % 3) for number in range(BACKLOG)]
+    )
+    driver.put(
+        [NewJob("deep", "{}" * 50, f"d{number}", available_at=later) for number in range(BACKLOG)]
+    )
     driver.reserve(["deep"], 20, 600, "worker")
     with driver.connections.engine.begin() as connection:
-        connection.execute(text("ANALYZE TABLE relevo_jobs" if driver.name == "mysql" else "ANALYZE"))
+        connection.execute(
+            text("ANALYZE TABLE relevo_jobs" if driver.name == "mysql" else "ANALYZE")
+        )
     yield driver
     driver.clear("deep")
     driver.close()
@@ -40,7 +54,9 @@ def driver(request, tmp_path_factory):
 @pytest.mark.parametrize(
     "verb",
     [
-        lambda driver: driver.reserve(["high", "deep", "low"], 10, 600, "worker", done=[Lease(1, "x")]),
+        lambda driver: driver.reserve(
+            ["high", "deep", "low"], 10, 600, "worker", done=[Lease(1, "x")]
+        ),
         lambda driver: driver.reserve(["empty"], 10, 600, "worker"),
         lambda driver: driver.rescue(),
         lambda driver: driver.ack([Lease(1, "x"), Lease(2, "y")]),
@@ -59,9 +75,14 @@ def test_nothing_sorts_the_backlog_or_reads_it_all(driver, verb):
 def plans_of(driver, verb):
     """How the database would do each statement of `verb`."""
     said = statements_of(driver, verb)
-    explained = [one for one in said if one[0].lstrip().split()[0] in {"SELECT", "UPDATE", "DELETE", "WITH"}]
+    explained = [
+        one for one in said if one[0].lstrip().split()[0] in {"SELECT", "UPDATE", "DELETE", "WITH"}
+    ]
     with driver.connections.engine.connect() as connection:
-        return ["\n".join(_lines(connection, f"{EXPLAIN[driver.name]} {sql}", given)) for sql, given in explained]
+        return [
+            "\n".join(_lines(connection, f"{EXPLAIN[driver.name]} {sql}", given))
+            for sql, given in explained
+        ]
 
 
 def _lines(connection, sql, given):

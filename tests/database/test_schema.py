@@ -32,7 +32,9 @@ def _migrations(monkeypatch):
 def driver(request, tmp_path):
     """A driver whose tables have just been made."""
     url = (
-        f"sqlite:///{tmp_path}/new.db" if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url")
+        f"sqlite:///{tmp_path}/new.db"
+        if request.param == "sqlite"
+        else request.getfixturevalue(f"{request.param}_url")
     )
     driver = DatabaseDriver(url)
     driver.drop_schema()
@@ -69,7 +71,10 @@ def test_tables_can_be_dropped_and_made_again(driver):
 
 def test_many_may_make_the_tables_at_once(driver):
     driver.drop_schema()
-    drivers = [DatabaseDriver(str(driver.connections.url.render_as_string(hide_password=False))) for _ in range(4)]
+    drivers = [
+        DatabaseDriver(str(driver.connections.url.render_as_string(hide_password=False)))
+        for _ in range(4)
+    ]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(DatabaseDriver.create_schema, drivers))
     assert driver.queues() == []
@@ -95,8 +100,12 @@ def test_names_are_bytes_to_postgresql_whatever_its_locale(postgresql_url):
     driver.create_schema()
     names = "column_name IN ('queue', 'exchange', 'unique_key')"
     ours = "table_name LIKE 'relevo%'"  # other tests leave tables of other libraries
-    asked = f"SELECT DISTINCT collation_name FROM information_schema.columns WHERE {names} AND {ours}"
-    assert driver.connections.read(lambda connection: connection.execute(text(asked)).scalars().all()) == ["C"]
+    asked = (
+        f"SELECT DISTINCT collation_name FROM information_schema.columns WHERE {names} AND {ours}"
+    )
+    assert driver.connections.read(
+        lambda connection: connection.execute(text(asked)).scalars().all()
+    ) == ["C"]
 
 
 def test_a_process_that_finds_its_tables_does_not_import_alembic(tmp_path):

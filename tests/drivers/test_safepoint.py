@@ -74,7 +74,9 @@ def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewhere):
-    """Also one that does not interrupt the wait: another thread received it, or it came just before."""
+    """Also one that does not interrupt the wait: another thread received it, or it came just
+    before.
+    """
     made, served = threading.Event(), threading.Event()
 
     def action():

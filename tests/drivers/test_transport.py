@@ -31,11 +31,15 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 
 @pytest.mark.parametrize(("every", "looks"), [(0.0, True), (1e9, False)])
 def test_a_mailbox_is_kept_open_while_nothing_happens(connection, monkeypatch, every, looks):
-    """A worker that had heard nothing for ten seconds was deaf to remote control: its mailbox had been closed."""
+    """A worker that had heard nothing for ten seconds was deaf to remote control: its mailbox had
+    been closed.
+    """
     monkeypatch.setattr(transport, "MAIL_EVERY", every)
     monkeypatch.setattr(SqliteBell, "hear", lambda _: False)
     read = []
-    monkeypatch.setattr(type(connection.transport.driver), "receive", lambda _, mailbox: read.append(mailbox) or [])
+    monkeypatch.setattr(
+        type(connection.transport.driver), "receive", lambda _, mailbox: read.append(mailbox) or []
+    )
     mailbox = Queue("control", Exchange("pidbox", "fanout"), expires=10, auto_delete=True)
     with Consumer(connection, [mailbox], no_ack=True):
         for _ in range(3):
@@ -59,7 +63,9 @@ def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, par
     # Given a worker that hears of jobs of which none may start
     driver, jobs, started = connection.transport.driver, Queue("jobs", durable=True), []
     driver.suspend("task:mail")
-    with Consumer(connection, [jobs], callbacks=[lambda _body, message: started.append(message)]) as consumer:
+    with Consumer(
+        connection, [jobs], callbacks=[lambda _body, message: started.append(message)]
+    ) as consumer:
         consumer.qos(prefetch_count=2)
         with Connection(connection.as_uri()) as client:
             for task in ["mail"] * parked:
@@ -76,7 +82,9 @@ def test_who_waits_a_moment_at_a_time_hears_where_the_bell_can_not_call(connecti
     """It was deaf as long as its time-out was shorter than the bell's interval."""
     monkeypatch.setattr(SqliteBell, "fileno", lambda _: None)
     started = []
-    with Consumer(connection, [Queue("jobs")], callbacks=[lambda _body, message: started.append(message)]):
+    with Consumer(
+        connection, [Queue("jobs")], callbacks=[lambda _body, message: started.append(message)]
+    ):
         for _ in range(20):  # it waits for longer and longer while nothing comes
             passed(connection)
         with Connection(connection.as_uri()) as client:
@@ -89,7 +97,9 @@ def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connecti
     """It was held for as long as the worker lived, and never started."""
     monkeypatch.setattr(fetcher.Intake, "_ahead", lambda *_: 2)
     driver, queues, started = connection.transport.driver, [Queue("kept"), Queue("left")], []
-    with Consumer(connection, queues, callbacks=[lambda _body, message: started.append(message)]) as consumer:
+    with Consumer(
+        connection, queues, callbacks=[lambda _body, message: started.append(message)]
+    ) as consumer:
         consumer.qos(prefetch_count=1)
         with Connection(connection.as_uri()) as client:
             for name in ("kept", "left", "left"):
@@ -118,12 +128,22 @@ class TestEventsThatNobodyHears:
         """The routing keys the driver was asked about."""
         driver, asked = connection.transport.driver, []
         real = driver.broadcast
-        monkeypatch.setattr(driver, "broadcast", lambda mail: asked.extend(m.routing_key for m in mail) or real(mail))
+        monkeypatch.setattr(
+            driver,
+            "broadcast",
+            lambda mail: asked.extend(m.routing_key for m in mail) or real(mail),
+        )
         return asked
 
     def test_are_asked_about_once_and_for_each_kind(self, connection, asked):
         producer = Producer(connection)
-        for key in ("task.started", "task.started", "worker.heartbeat", "task.started", "worker.heartbeat"):
+        for key in (
+            "task.started",
+            "task.started",
+            "worker.heartbeat",
+            "task.started",
+            "worker.heartbeat",
+        ):
             producer.publish({}, exchange="celeryev", routing_key=key)
         assert asked == ["task.started", "worker.heartbeat"]
 
@@ -134,12 +154,27 @@ class TestEventsThatNobodyHears:
         assert len(asked) == 3
 
     def test_are_never_dropped_when_one_of_them_is_heard(self, connection, asked):
-        mailbox = Queue("ears", Exchange("celeryev", "topic"), routing_key="worker.#", expires=60, auto_delete=True)
+        mailbox = Queue(
+            "ears",
+            Exchange("celeryev", "topic"),
+            routing_key="worker.#",
+            expires=60,
+            auto_delete=True,
+        )
         heard = []
-        with Consumer(connection, [mailbox], no_ack=True, callbacks=[lambda body, _message: heard.append(body)]):
+        with Consumer(
+            connection,
+            [mailbox],
+            no_ack=True,
+            callbacks=[lambda body, _message: heard.append(body)],
+        ):
             for number in range(3):
-                Producer(connection).publish(number, exchange="celeryev", routing_key="task.started")
-                Producer(connection).publish(number, exchange="celeryev", routing_key="worker.heartbeat")
+                Producer(connection).publish(
+                    number, exchange="celeryev", routing_key="task.started"
+                )
+                Producer(connection).publish(
+                    number, exchange="celeryev", routing_key="worker.heartbeat"
+                )
             connection.drain_events(timeout=LONG)
         assert heard == [0, 1, 2]
 
@@ -154,8 +189,12 @@ class TestEventsThatNobodyHears:
             events_cls = "relevo.worker.event_dispatcher:Events"
 
         made = []
-        with App(set_as_current=False, broker=connection.as_uri()).events.Dispatcher(connection) as dispatcher:
-            monkeypatch.setattr(dispatcher, "_prepare_event", lambda *a, **_: made.append(a[0]) or {})
+        with App(set_as_current=False, broker=connection.as_uri()).events.Dispatcher(
+            connection
+        ) as dispatcher:
+            monkeypatch.setattr(
+                dispatcher, "_prepare_event", lambda *a, **_: made.append(a[0]) or {}
+            )
             for kind in ("task-sent", "task-sent", "task-failed", "task-sent"):
                 dispatcher.send(kind)
         assert made == ["task-sent", "task-failed"]
@@ -163,7 +202,9 @@ class TestEventsThatNobodyHears:
 
 
 class TestEventsOfAWorker:
-    """Celery's worker says how they are grouped: not at all on our transport, which has no event loop."""
+    """Celery's worker says how they are grouped: not at all on our transport, which has no event
+    loop.
+    """
 
     @pytest.fixture
     def dispatcher(self, connection, monkeypatch):
@@ -172,26 +213,43 @@ class TestEventsOfAWorker:
 
         monkeypatch.setattr(event_dispatcher, "GROUP", 600.0)
         app = App(set_as_current=False, broker=connection.as_uri())
-        with app.events.Dispatcher(connection, buffer_group=None, on_send_buffered=None) as dispatcher:
+        with app.events.Dispatcher(
+            connection, buffer_group=None, on_send_buffered=None
+        ) as dispatcher:
             yield dispatcher
 
     @pytest.fixture
     def heard(self, connection):
-        mailbox = Queue("ears", Exchange("celeryev", "topic"), routing_key="#", expires=60, auto_delete=True)
+        mailbox = Queue(
+            "ears", Exchange("celeryev", "topic"), routing_key="#", expires=60, auto_delete=True
+        )
         heard = []
-        with Consumer(connection, [mailbox], no_ack=True, callbacks=[lambda body, _message: heard.append(body)]):
+        with Consumer(
+            connection,
+            [mailbox],
+            no_ack=True,
+            callbacks=[lambda body, _message: heard.append(body)],
+        ):
             yield heard
 
-    def test_of_jobs_go_in_groups_in_their_order_and_of_workers_at_once(self, connection, dispatcher, heard):
+    def test_of_jobs_go_in_groups_in_their_order_and_of_workers_at_once(
+        self, connection, dispatcher, heard
+    ):
         for kind in ("task-received", "task-started", "worker-heartbeat", "task-succeeded"):
             dispatcher.send(kind)
         connection.drain_events(timeout=LONG)
         assert [event["type"] for event in heard] == ["worker-heartbeat"]
         dispatcher._send_group()
         connection.drain_events(timeout=LONG)
-        assert [event["type"] for event in heard[1]] == ["task-received", "task-started", "task-succeeded"]
+        assert [event["type"] for event in heard[1]] == [
+            "task-received",
+            "task-started",
+            "task-succeeded",
+        ]
 
-    def test_do_not_wait_for_others_when_the_worker_is_to_stop(self, connection, dispatcher, heard, monkeypatch):
+    def test_do_not_wait_for_others_when_the_worker_is_to_stop(
+        self, connection, dispatcher, heard, monkeypatch
+    ):
         monkeypatch.setattr(event_dispatcher.state, "should_stop", 0)
         dispatcher.send("task-succeeded")
         (sent,) = connection.transport.driver.receive("ears")
@@ -199,7 +257,11 @@ class TestEventsOfAWorker:
 
     def test_one_group_waits_at_a_time(self, dispatcher, heard, monkeypatch):
         timers = []
-        monkeypatch.setattr(event_dispatcher.threading, "Timer", lambda *a: timers.append(a) or SimpleNamespace(start=int))
+        monkeypatch.setattr(
+            event_dispatcher.threading,
+            "Timer",
+            lambda *a: timers.append(a) or SimpleNamespace(start=int),
+        )
         for _ in range(3):
             dispatcher.send("task-started")
         assert len(timers) == 1

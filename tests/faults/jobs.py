@@ -1,7 +1,9 @@
-"""The app of the workers that these tests kill, stop and starve: tasks that write down when they start and end.
+"""The app of the workers that these tests kill, stop and starve: tasks that write down when they
+start and end.
 
-The journal is one file, appended to with O_APPEND, so the lines of several processes stay whole and in order, and a
-line that was written stays written when its writer is killed. The environment says which broker, queue and journal.
+The journal is one file, appended to with O_APPEND, so the lines of several processes stay whole and
+in order, and a line that was written stays written when its writer is killed. The environment says
+which broker, queue and journal.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ QUEUE, JOURNAL = os.environ["FAULTS_QUEUE"], os.environ["FAULTS_JOURNAL"]
 
 app = create_app(
     "faults",
-    config.load({"QUEUE_RESULTS": "database", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None),
+    config.load(
+        {"QUEUE_RESULTS": "database", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None
+    ),
     task_ignore_result=True,  # but for the members of chords
     broker_url=BROKER,
     broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
@@ -98,7 +102,9 @@ def large(number: int, gate: str, size: int) -> None:
 
 
 # Permits of this test's own, on a server that others use, too.
-@app.task(name="limited.work", tries=1, middleware=[WithoutOverlapping(at_most=3, key=f"work {QUEUE}")])
+@app.task(
+    name="limited.work", tries=1, middleware=[WithoutOverlapping(at_most=3, key=f"work {QUEUE}")]
+)
 def limited_work(number: int, seconds: float = 0.0) -> None:
     work(number, seconds)
 
@@ -117,10 +123,15 @@ def limited_kill(number: int, deadly: bool = False) -> None:
 
 
 # Every kind of limit at once.
-@app.task(name="limited.every", tries=1, middleware=[
-    WithoutOverlapping(key=f"every {QUEUE}"), RateLimited("five", by=lambda *_: f"every {QUEUE}"),
-    ThrottleErrors(1, per=0.5, key=f"every {QUEUE}"),
-])
+@app.task(
+    name="limited.every",
+    tries=1,
+    middleware=[
+        WithoutOverlapping(key=f"every {QUEUE}"),
+        RateLimited("five", by=lambda *_: f"every {QUEUE}"),
+        ThrottleErrors(1, per=0.5, key=f"every {QUEUE}"),
+    ],
+)
 def limited_every(number: int, gate: str) -> None:
     hold(number, gate)
 
@@ -181,7 +192,9 @@ def part(number: int) -> int:
 
 @app.task(name="told.dies", bind=True, ignore_result=True)
 def told_dies(self: Any, batch: str, what: str) -> None:
-    """A callback whose worker is killed when it has run, before it can be acked; the second time it is not."""
+    """A callback whose worker is killed when it has run, before it can be acked; the second time it
+    is not.
+    """
     note("told", [what, self.request.id])
     _kill_worker_once(what)
 

@@ -1,4 +1,5 @@
-"""A TCP proxy that can stop forwarding without closing anything: a cable pulled out, a firewall that forgot.
+"""A TCP proxy that can stop forwarding without closing anything: a cable pulled out, a firewall
+that forgot.
 
 with Proxy(port) as proxy:
 proxy.pull()   # every connection of before is silent from now on, for ever; so is every new one

@@ -1,4 +1,6 @@
-"""A batch and a chord while their workers are killed: the counts are exact, and each callback comes once."""
+"""A batch and a chord while their workers are killed: the counts are exact, and each callback comes
+once.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,16 @@ MEMBERS, PARTS, KILLS = 200, 60, 2
 @pytest.fixture
 def app(site):
     """The app of whoever dispatches, beside the workers' own."""
-    settings = config.load({"QUEUE_RESULTS": "database", "DATABASE_URL": site.store_url}, env_file=None)
-    app = create_app("faults", settings, broker_url=site.url, task_default_queue=site.queue,
-                     task_ignore_result=True)  # fmt: skip
+    settings = config.load(
+        {"QUEUE_RESULTS": "database", "DATABASE_URL": site.store_url}, env_file=None
+    )
+    app = create_app(
+        "faults",
+        settings,
+        broker_url=site.url,
+        task_default_queue=site.queue,
+        task_ignore_result=True,
+    )
 
     @app.task(name="member", shared=False)
     def member(number): ...
@@ -46,16 +55,30 @@ def app(site):
 
 def test_whoever_is_killed_the_counts_are_exact_and_each_callback_comes_once(site, app):
     member, told = app.tasks["member"], app.tasks["told"]
-    members = [[member.si(n), member.si(n + 1000)] if n % 40 == 0 else member.si(n) for n in range(MEMBERS)]
+    members = [
+        [member.si(n), member.si(n + 1000)] if n % 40 == 0 else member.si(n) for n in range(MEMBERS)
+    ]
     batch = (
-        app.batch(members).then(told.s("then")).catch(told.s("catch")).finally_(told.s("finally")).dispatch()
-    )  # fmt: skip
-    parts = chord([app.tasks["part"].s(n) for n in range(PARTS)], app.tasks["joined"].s()).apply_async()
+        app.batch(members)
+        .then(told.s("then"))
+        .catch(told.s("catch"))
+        .finally_(told.s("finally"))
+        .dispatch()
+    )
+    parts = chord(
+        [app.tasks["part"].s(n) for n in range(PARTS)], app.tasks["joined"].s()
+    ).apply_async()
     for kill in range(1, KILLS + 1):
         with site.worker("-c", "2"):
-            site.until(lambda kill=kill: len(site.ended) >= kill * MEMBERS // (KILLS + 2), "for members to end")
+            site.until(
+                lambda kill=kill: len(site.ended) >= kill * MEMBERS // (KILLS + 2),
+                "for members to end",
+            )
     with site.worker("-c", "2"):
-        site.until(lambda: batch.refresh().finished and {"then", "finally"} <= set(site.facts("told")), "for the batch")
+        site.until(
+            lambda: batch.refresh().finished and {"then", "finally"} <= set(site.facts("told")),
+            "for the batch",
+        )
         site.until(lambda: site.facts("joined"), "for the chord")
         site.until(site.empty, "for the queue")
     counted = ended_members(store_for(site.store_url), batch.id, limit=EVERYTHING)
@@ -64,12 +87,19 @@ def test_whoever_is_killed_the_counts_are_exact_and_each_callback_comes_once(sit
     assert site.ended == set(range(MEMBERS)) | {n + 1000 for n in range(0, MEMBERS, 40)}
     assert Counter(site.facts("told")) == {"then": 1, "finally": 1}
     counted = app.batches.find(parts.parent.id)
-    assert (counted.kind, counted.total, counted.completed, counted.failed) == ("chord", PARTS, PARTS, 0)
+    assert (counted.kind, counted.total, counted.completed, counted.failed) == (
+        "chord",
+        PARTS,
+        PARTS,
+        0,
+    )
     assert site.facts("joined") == [list(range(PARTS))]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and_runs_again(site, app):
+def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and_runs_again(
+    site, app
+):
     """Delivered twice, under one id; and one with a receipt takes effect once all the same."""
     dies, once = app.tasks["told.dies"], app.tasks["told.once"]
     members = (app.tasks["member"].si(n) for n in range(5))
@@ -78,11 +108,16 @@ def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and
     while not _all_was_told(site):
         workers += 1
         with site.worker("-c", "1") as worker:
-            site.until(lambda worker=worker: _all_was_told(site) or not worker.alive(), "for its end, or for all of it")
+            site.until(
+                lambda worker=worker: _all_was_told(site) or not worker.alive(),
+                "for its end, or for all of it",
+            )
     ran = Counter(map(tuple, site.facts("told")))
     assert set(ran) == {("then", f"{batch.id}.then"), ("finally", f"{batch.id}.finally")}
     assert ran["finally", f"{batch.id}.finally"] == 1
-    assert ran["then", f"{batch.id}.then"] >= 2  # three times, if the other one takes its worker with it, too
+    assert (
+        ran["then", f"{batch.id}.then"] >= 2
+    )  # three times, if the other one takes its worker with it, too
     assert workers >= 3
     assert (batch.refresh().completed, sorted(site.facts("end"))) == (5, list(range(5)))
 

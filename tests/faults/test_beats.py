@@ -20,7 +20,11 @@ def test_two_beats_of_which_one_is_killed_run_every_tick_once(site):
     def runs():
         return schedules.page(store_for(site.store_url), limit=1000)
 
-    with site.starting(command="beat") as one, site.starting(command="beat") as two, site.worker("-c", "2"):
+    with (
+        site.starting(command="beat") as one,
+        site.starting(command="beat") as two,
+        site.worker("-c", "2"),
+    ):
         site.until(lambda: len(runs()) >= 3, "for the first runs")
         # When one of them is killed, a third takes its place, and the other is told to end
         one.signal(signal.SIGKILL)
@@ -31,7 +35,9 @@ def test_two_beats_of_which_one_is_killed_run_every_tick_once(site):
             seen = len(runs())
             site.until(lambda: len(runs()) >= seen + 3, "for runs of the third")
             assert three.stop() == 0
-        site.until(lambda: site.empty() and site.facts("end").count(JOB) >= len(runs()), "for the jobs")
+        site.until(
+            lambda: site.empty() and site.facts("end").count(JOB) >= len(runs()), "for the jobs"
+        )
 
     # I expect every tick from the first to the last, none of them twice, and each job run once
     dues = sorted(run.due for run in runs())

@@ -1,4 +1,6 @@
-"""Cut connections: the next call works or says that the broker is away, and no step is done by half."""
+"""Cut connections: the next call works or says that the broker is away, and no step is done by
+half.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,10 @@ def cut(url: str) -> int:
             others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             return len(own.execute(f"SELECT pg_terminate_backend(pid) {others}").fetchall())
     place = make_url(url)
-    with pymysql.connect(host=place.host, port=place.port, user=place.username) as own, own.cursor() as cursor:
+    with (
+        pymysql.connect(host=place.host, port=place.port, user=place.username) as own,
+        own.cursor() as cursor,
+    ):
         others = "FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = %s"
         cursor.execute(f"SELECT id {others}", [place.database])
         ids = [row[0] for row in cursor.fetchall()]
@@ -62,7 +67,9 @@ def cut(url: str) -> int:
 
 
 def cut_off(driver: DatabaseDriver, url: str) -> None:
-    """Cut all connections, and wait until the driver's has heard of it: servers say goodbye in their own time."""
+    """Cut all connections, and wait until the driver's has heard of it: servers say goodbye in
+    their own time.
+    """
     idle = driver.connections.engine.raw_connection()
     connection = idle.driver_connection
     socket = connection if hasattr(connection, "fileno") else connection._sock
@@ -126,7 +133,8 @@ def test_whatever_is_cut_no_confirmed_job_is_lost_and_none_is_taken_twice(driver
         ended.set()
         sawing.join()
 
-    # I expect each put to have happened wholly or not at all, nothing confirmed to be missing, and nothing taken twice
+    # I expect each put to have happened wholly or not at all, nothing confirmed to be missing, and
+    # nothing taken twice
     left = [view.id for state in State for view in driver.peek("default", state, 10_000)]
     there = {*taken, *left}
     assert confirmed <= there
@@ -146,7 +154,9 @@ def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
     # (The server's goodbye may come in two pieces, and it may need a moment to take the bell back.)
     deadline = time.monotonic() + LONG
     bell.hear()
-    while (bell.fileno() is None or readable(bell.fileno(), within=0)) and time.monotonic() < deadline:
+    while (
+        bell.fileno() is None or readable(bell.fileno(), within=0)
+    ) and time.monotonic() < deadline:
         bell.hear()
     client.put([job("a")])
     assert readable(bell.fileno(), within=LONG)

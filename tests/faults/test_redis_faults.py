@@ -1,7 +1,8 @@
-"""A broker restart is not an event: real workers on real servers that stop, freeze, fill up, fall silent and fail over.
+"""A broker restart is not an event: real workers on real servers that stop, freeze, fill up, fall
+silent and fail over.
 
-In each the workers go on by themselves: what runs ends, what waits is run, and nothing starts twice while the trouble
-is shorter than the lease.
+In each the workers go on by themselves: what runs ends, what waits is run, and nothing starts twice
+while the trouble is shorter than the lease.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from tests.drivers.redis_servers import Sentinel, Server
 from tests.faults.proxy import Proxy
 from tests.faults.workers import Site
 
-# Troubles last for seconds here; the connections are to notice them in less, the leases to outlast them.
+# Troubles last for seconds here; the connections are to notice them in less, the leases to outlast
+# them.
 IMPATIENT = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
 LONG, SHORT = 20.0, 1.0
 
@@ -41,13 +43,17 @@ def site(server, tmp_path):
 def client(server):
     """A Celery client on our driver."""
     drivers.register()
-    app = celery.Celery("client", broker=server.url, broker_transport_options=IMPATIENT, set_as_current=False)
+    app = celery.Celery(
+        "client", broker=server.url, broker_transport_options=IMPATIENT, set_as_current=False
+    )
     yield app
     app.close()
 
 
 class Scene:
-    """A worker with two jobs that run and can't end, one delayed and ten that wait; trouble comes; the gate opens."""
+    """A worker with two jobs that run and can't end, one delayed and ten that wait; trouble comes;
+    the gate opens.
+    """
 
     def __init__(self, site, worker):
         self.site, self.worker = site, worker
@@ -62,7 +68,9 @@ class Scene:
 
     def back(self):
         """Wait until the worker is."""
-        self.site.until(lambda: self.worker.log.read_text().count("the broker is back") == self.away())
+        self.site.until(
+            lambda: self.worker.log.read_text().count("the broker is back") == self.away()
+        )
 
     def away(self):
         return self.worker.log.read_text().count("the broker is away")
@@ -103,7 +111,9 @@ def test_a_restart_longer_than_the_lease_loses_nothing(server, tmp_path):
         scene.ends(twice=range(12))
 
 
-def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_stops_and_loses_nothing(server, tmp_path):
+def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_stops_and_loses_nothing(
+    server, tmp_path
+):
     """Its heartbeat was tried for ever, from a thread that had the lock which the stop waited for."""
     site = Site(server.url, tmp_path, SHORT, IMPATIENT)
     with site.worker("-c", "2", "--heartbeat-interval", "1") as worker:
@@ -166,7 +176,10 @@ def test_a_full_server_takes_no_jobs_and_loses_none(server, client, scene):
 
 
 def test_after_a_failover_the_workers_go_on_at_the_new_master(tmp_path):
-    with Server(repl_diskless_sync_delay="0") as first, Server(repl_diskless_sync_delay="0") as second:
+    with (
+        Server(repl_diskless_sync_delay="0") as first,
+        Server(repl_diskless_sync_delay="0") as second,
+    ):
         second.client.replicaof(servers.HOST, str(first.port))
         with Sentinel(first) as sentinel:
             options = {**IMPATIENT, "master_name": "mymaster"}
@@ -175,7 +188,9 @@ def test_after_a_failover_the_workers_go_on_at_the_new_master(tmp_path):
             site.until(lambda: sentinel.client.sentinel_masters()["mymaster"]["num-slaves"] == 1)
             with site.worker("-c", "2") as worker:
                 scene = Scene(site, worker)
-                first.client.set("last", "")  # WAIT is for the writes of its own connection, and all before them
+                first.client.set(
+                    "last", ""
+                )  # WAIT is for the writes of its own connection, and all before them
                 assert first.client.wait(1, 60_000) == 1
                 first.kill()
                 scene.noticed()
@@ -184,8 +199,10 @@ def test_after_a_failover_the_workers_go_on_at_the_new_master(tmp_path):
                 scene.ends()
 
 
-# --- publishing -----------------------------------------------------------------------------------------------------
-def test_publishing_to_a_server_that_is_away_is_tried_again_within_limits_and_then_said(server, client):
+# --- publishing -----------------------------------------------------------------------------------
+def test_publishing_to_a_server_that_is_away_is_tried_again_within_limits_and_then_said(
+    server, client
+):
     server.stop()
     try:
         policy = {"max_retries": 2, "interval_start": 0.01}
@@ -202,9 +219,13 @@ def test_what_is_published_while_the_server_is_frozen_is_there_once(server, clie
     # Given a connection that works, and a publisher that loses patience several times
     client.send_task("work", (1,), queue="frozen")
     publisher = threading.Thread(
-        target=client.send_task, args=("work", (2,)),
-        kwargs={"queue": "frozen", "retry_policy": {"max_retries": 50, "interval_start": 0.01, "interval_max": 0.1}},
-    )  # fmt: skip
+        target=client.send_task,
+        args=("work", (2,)),
+        kwargs={
+            "queue": "frozen",
+            "retry_policy": {"max_retries": 50, "interval_start": 0.01, "interval_max": 0.1},
+        },
+    )
     with server.frozen():
         publisher.start()
         publisher.join(IMPATIENT["socket_timeout"] * 4)  # the fault itself

@@ -1,4 +1,6 @@
-"""One SQLite file and many processes: nobody is ever told that it is locked, and nothing is lost or taken twice."""
+"""One SQLite file and many processes: nobody is ever told that it is locked, and nothing is lost or
+taken twice.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,22 @@ if TYPE_CHECKING:
 
 PROCESSES = 8
 JOBS, MESSAGES, NEW_FILES = 25, 4, 4
-# Longer than anything here takes: a process that died must not leave the others waiting at a barrier.
+# Longer than anything here takes: a process that died must not leave the others waiting at a
+# barrier.
 
 
 @pytest.fixture(scope="module")
 def in_every_process():
-    """Call `work(number, barrier, *arguments)` in every process at the same moment; what each returned."""
+    """Call `work(number, barrier, *arguments)` in every process at the same moment; what each
+    returned.
+    """
     with FRESH.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=FRESH) as pool:
         barrier = manager.Barrier(PROCESSES)
 
         def call(work: Callable[..., Any], *arguments: Any) -> list[Any]:
-            told = [pool.submit(_told, work, number, barrier, *arguments) for number in range(PROCESSES)]
+            told = [
+                pool.submit(_told, work, number, barrier, *arguments) for number in range(PROCESSES)
+            ]
             return [one.result(LONG) for one in told]
 
         yield call
@@ -42,7 +49,7 @@ def _told(work, number, barrier, *arguments):
         return traceback.format_exc()
 
 
-# --- what each process does -----------------------------------------------------------------------------------------
+# --- what each process does -----------------------------------------------------------------------
 def first_use(number, barrier, urls):
     for url in urls:
         barrier.wait(LONG)
@@ -51,14 +58,25 @@ def first_use(number, barrier, urls):
 
 
 def live(number, barrier, url):
-    """Put jobs, run whatever comes, say and hear something; the ids of the jobs that ran, and what was heard."""
+    """Put jobs, run whatever comes, say and hear something; the ids of the jobs that ran, and what
+    was heard.
+    """
     driver, mailbox = DatabaseDriver(url), f"box-{number}"
     driver.subscribe(mailbox, [Binding("news")], 600)
     barrier.wait(LONG)
     ran: list[str] = []
     heard: list[str] = []
     for turn in range(JOBS):
-        driver.put([NewJob("default", "{}", f"{number}-{turn}", unique_key=f"{number}-{turn}" if turn % 3 else None)])
+        driver.put(
+            [
+                NewJob(
+                    "default",
+                    "{}",
+                    f"{number}-{turn}",
+                    unique_key=f"{number}-{turn}" if turn % 3 else None,
+                )
+            ]
+        )
         if turn < MESSAGES:
             driver.broadcast([Broadcast("news", "", f"{number}-{turn}")])
         jobs = driver.reserve(["high", "default"], 2, 600, mailbox)
@@ -77,12 +95,13 @@ def live(number, barrier, url):
     return ran, heard
 
 
-# --- the tests ------------------------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 def test_many_who_open_a_new_file_at_once_all_find_its_tables(tmp_path, in_every_process):
     # Given files that don't exist yet, in folders that don't either
     urls = [f"sqlite:///{tmp_path}/{number}/relevo.db" for number in range(NEW_FILES)]
 
-    # When all processes put their first job at the same moment, I expect none to fail, and every job to be there
+    # When all processes put their first job at the same moment, I expect none to fail, and every
+    # job to be there
     assert in_every_process(first_use, urls) == ["done"] * PROCESSES
     assert [DatabaseDriver(url).sizes("default").pending for url in urls] == [PROCESSES] * NEW_FILES
 
@@ -102,4 +121,6 @@ def test_many_who_share_a_file_lose_nothing_and_do_nothing_twice(tmp_path, in_ev
     for _, heard in told:
         assert len(heard) == PROCESSES * MESSAGES
         for number in range(PROCESSES):
-            assert [one for one in heard if one.startswith(f"{number}-")] == [f"{number}-{t}" for t in range(MESSAGES)]
+            assert [one for one in heard if one.startswith(f"{number}-")] == [
+                f"{number}-{t}" for t in range(MESSAGES)
+            ]

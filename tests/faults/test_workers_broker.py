@@ -1,4 +1,6 @@
-"""The broker goes away, refuses, or hands out rubbish: the worker stays, nothing is lost, and no caller is deceived."""
+"""The broker goes away, refuses, or hands out rubbish: the worker stays, nothing is lost, and no
+caller is deceived.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ class Server:
         self.url = url
         with psycopg.connect(url) as connection:
             self.data = Path(connection.execute("SHOW data_directory").fetchone()[0])
-        self.command, self.owner = shlex.split((self.data / "postmaster.opts").read_text()), self.data.owner()
+        self.command, self.owner = (
+            shlex.split((self.data / "postmaster.opts").read_text()),
+            self.data.owner(),
+        )
 
     def stop(self) -> None:
         """Cut every connection and end."""
@@ -58,7 +63,9 @@ def server() -> Iterator[Server]:
         yield Server(url)
 
 
-def test_a_broker_away_for_longer_than_a_lease_costs_no_job_and_no_second_run(server: Server, tmp_path: Path):
+def test_a_broker_away_for_longer_than_a_lease_costs_no_job_and_no_second_run(
+    server: Server, tmp_path: Path
+):
     """One job ends while the broker is away, one runs on until it is back; both were started once."""
     site = Site(server.url, tmp_path)
     gates = [tmp_path / "gate 0", tmp_path / "gate 1"]
@@ -85,9 +92,13 @@ def refused(site: Site) -> None:
     """What a caller is told while the broker is away: an error, from the driver and from Celery."""
     with pytest.raises(DriverUnavailableError):
         site.dispatch("work", [99])
-    app = create_app("client", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=site.url)
+    app = create_app(
+        "client", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=site.url
+    )
     with pytest.raises(OperationalError):
-        app.send_task("work", (99,), queue=site.queue, retry_policy={"max_retries": 1, "interval_start": 0.05})
+        app.send_task(
+            "work", (99,), queue=site.queue, retry_policy={"max_retries": 1, "interval_start": 0.05}
+        )
     app.close()
 
 
@@ -126,7 +137,9 @@ BAD = {
     "no task": message(headers__task=None),
     "no id": message(headers__id=None),
     "an unknown task": message(headers__task="no.such.task"),
-    "ten megabytes for an unknown task": message(headers__task="no.such.task", body="[" + "0," * 5_000_000 + "0]"),
+    "ten megabytes for an unknown task": message(
+        headers__task="no.such.task", body="[" + "0," * 5_000_000 + "0]"
+    ),
     "a task that is a list": message(headers__task=["work"]),
     "a time that is none": message(headers__eta="tomorrow"),
     "pickle": message(**{"content-type": "application/x-python-serialize"}),
@@ -135,7 +148,8 @@ BAD = {
 
 
 def test_what_can_not_be_run_is_kept_as_failed_and_the_worker_goes_on(site: Site):
-    site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
+    # not what this is about: on a machine that stands still for seconds, a short one would end
+    site.lease = 30.0
     ids = {name: f"{site.queue}/{number}" for number, name in enumerate(BAD)}
     for name, payload in BAD.items():
         site.driver.put([NewJob(site.queue, payload, ids[name])])
@@ -156,7 +170,10 @@ def test_bytes_in_the_place_of_a_payload_are_kept_as_failed(site: Site):
     """SQLite keeps whatever it is given; a server's column takes only text."""
     site.dispatch("work", range(2))
     with site.driver.connections.engine.begin() as connection:
-        connection.execute(text("UPDATE relevo_jobs SET payload = x'fffe00' WHERE job_id = :id"), {"id": site.ids[0]})
+        connection.execute(
+            text("UPDATE relevo_jobs SET payload = x'fffe00' WHERE job_id = :id"),
+            {"id": site.ids[0]},
+        )
     with site.worker("-c", "1"):
         site.until(lambda: 1 in site.ended and site.failed())
     assert [job.payload for job in site.failed()] == [r"\xff\xfe\x00"]

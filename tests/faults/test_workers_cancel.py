@@ -1,4 +1,6 @@
-"""Jobs cancelled under real workers: they don't come back, whoever dies or starts later, and can be killed."""
+"""Jobs cancelled under real workers: they don't come back, whoever dies or starts later, and can be
+killed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def cancel(site, app):
     """Cancel a job of the site."""
 
     def cancel(number, **options):
-        return cancelling.cancel(app, site.driver, store_for(site.store_url), [site.ids[number]], **options)
+        return cancelling.cancel(
+            app, site.driver, store_for(site.store_url), [site.ids[number]], **options
+        )
 
     return cancel
 
@@ -67,7 +71,9 @@ def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_waits_for_a_rate_limit_of_celerys_can_be_cancelled_and_runs_when_the_limit_is_lifted(site, app, cancel):
+def test_what_waits_for_a_rate_limit_of_celerys_can_be_cancelled_and_runs_when_the_limit_is_lifted(
+    site, app, cancel
+):
     def limit(rate):
         assert app.control.rate_limit("work", rate, reply=True, limit=1, timeout=LONG)
 

@@ -1,4 +1,6 @@
-"""Workers and their children killed with -9: every job runs, and only what had started is started again."""
+"""Workers and their children killed with -9: every job runs, and only what had started is started
+again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from tests.faults.workers import Site
 
 
-def test_what_a_killed_worker_held_runs_on_another_and_only_what_had_started_starts_again(site: Site):
+def test_what_a_killed_worker_held_runs_on_another_and_only_what_had_started_starts_again(
+    site: Site,
+):
     gate = site.folder / "gate"
     site.dispatch("work", range(100, 140))
     site.dispatch("hold", range(2), str(gate))
@@ -73,12 +77,16 @@ def test_a_child_that_is_killed_while_it_hands_over_a_large_error_spoils_no_othe
     assert [job.exception for job in site.failed()] == ["billiard.exceptions.WorkerLostError"]
 
 
-def test_a_job_whose_child_is_killed_is_lost_for_plain_celery_and_tried_again_with_tries(site: Site):
+def test_a_job_whose_child_is_killed_is_lost_for_plain_celery_and_tried_again_with_tries(
+    site: Site,
+):
     site.dispatch("kill.child", [0])
     site.dispatch("kill.child.tries", [1])
     site.dispatch("work", range(2, 30))
     with site.worker("-c", "2"):
-        site.until(lambda: site.facts("failed") and site.ended >= set(range(2, 30)) and site.started[0])
+        site.until(
+            lambda: site.facts("failed") and site.ended >= set(range(2, 30)) and site.started[0]
+        )
         site.until(site.empty)
     assert (site.started[0], site.started[1], site.facts("failed")) == (1, 2, [1])
     assert site.twice() == {1}
@@ -94,4 +102,6 @@ def test_a_job_that_kills_its_worker_each_time_has_failed_and_the_others_run(sit
         site.until(lambda: 1 in site.ended and site.failed())
         assert worker.alive()
     assert site.started[0] == MOST_RESCUES
-    assert [(job.uuid, job.exception) for job in site.failed()] == [(site.ids[0], "relevo.errors.UnrunnableError")]
+    assert [(job.uuid, job.exception) for job in site.failed()] == [
+        (site.ids[0], "relevo.errors.UnrunnableError")
+    ]

@@ -1,4 +1,6 @@
-"""A job longer than its lease is started once, in every pool; a thousand jobs run once on two workers."""
+"""A job longer than its lease is started once, in every pool; a thousand jobs run once on two
+workers.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,14 @@ if TYPE_CHECKING:
 POOLS = (["-P", "prefork", "-c", "1"], ["-P", "threads", "-c", "1"], ["-P", "solo"])
 
 
-def test_a_job_that_outlives_its_lease_twice_is_started_once_in_every_pool(urls: list[str], tmp_path: Path):
+def test_a_job_that_outlives_its_lease_twice_is_started_once_in_every_pool(
+    urls: list[str], tmp_path: Path
+):
     """Beside each worker with a job an idle one waits, which would take what looks abandoned."""
-    lease, gate = 6.0, tmp_path / "gate"  # 18 processes start meanwhile, and each must come round within a lease
+    lease, gate = (
+        6.0,
+        tmp_path / "gate",
+    )  # 18 processes start meanwhile, and each must come round within a lease
     sites = [Site(url, tmp_path, lease) for url in urls for _ in POOLS]
     with contextlib.ExitStack() as workers:
         for number, site in enumerate(sites):
@@ -55,8 +62,12 @@ def test_two_workers_on_one_sqlite_file_run_a_thousand_jobs_once_each(site: Site
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
-def test_a_worker_that_stood_still_for_longer_than_a_lease_goes_on_with_what_it_runs(site: Site, tmp_path: Path):
-    """Its job has come back to the queue meanwhile, and nobody has taken it; this worker has no place for another."""
+def test_a_worker_that_stood_still_for_longer_than_a_lease_goes_on_with_what_it_runs(
+    site: Site, tmp_path: Path
+):
+    """Its job has come back to the queue meanwhile, and nobody has taken it; this worker has no
+    place for another.
+    """
     gate = tmp_path / "gate"
     site.dispatch("hold", [0], str(gate))
     with site.worker("-c", "1") as worker:

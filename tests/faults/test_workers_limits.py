@@ -1,4 +1,6 @@
-"""Limits over several real workers: never more than there are, and a permit that a killed worker held is free again."""
+"""Limits over several real workers: never more than there are, and a permit that a killed worker
+held is free again.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ def most_at_once(site: Site) -> int:
     return most
 
 
-def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_only_try(url: str, tmp_path: Path):
-    site = Site(url, tmp_path, lease=30)  # a second is short for eight processes that all write to one file
+def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_only_try(
+    url: str, tmp_path: Path
+):
+    site = Site(
+        url, tmp_path, lease=30
+    )  # a second is short for eight processes that all write to one file
     site.dispatch("limited.work", range(18), 0.05)
     with site.worker("-c", "4"), site.worker("-c", "4"):
         site.until(lambda: len(site.ended) == 18)
@@ -26,7 +32,11 @@ def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_
     assert set(site.started.values()) == {1}
     assert most_at_once(site) <= 3
     assert site.failed() == []
-    assert [view for view in beside(site.driver).views(f"overlap/work {site.queue}") if view.holders or view.line] == []
+    assert [
+        view
+        for view in beside(site.driver).views(f"overlap/work {site.queue}")
+        if view.holders or view.line
+    ] == []
 
 
 def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp_path: Path):
@@ -38,7 +48,11 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
             # Given one job that holds the permit for longer than a lease, and two that wait for it
             site.dispatch("limited.hold", [1, 2], str(gate))
             limits = beside(site.driver)
-            site.until(lambda: any(view.waiting == 2 for view in limits.views(f"overlap/hold {site.queue}")))
+            site.until(
+                lambda: any(
+                    view.waiting == 2 for view in limits.views(f"overlap/hold {site.queue}")
+                )
+            )
             assert site.started == {0: 1}
 
             # When its worker, children and all, is killed
@@ -55,7 +69,9 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
     assert site.failed() == []
 
 
-def test_a_job_that_waits_for_its_limits_has_not_started_and_keeps_its_key(site: Site, tmp_path: Path):
+def test_a_job_that_waits_for_its_limits_has_not_started_and_keeps_its_key(
+    site: Site, tmp_path: Path
+):
     gate, start = tmp_path / "gate", {"key": f"start {site.queue}", "until": "start"}
 
     def dispatched(number: int) -> bool:
@@ -66,7 +82,12 @@ def test_a_job_that_waits_for_its_limits_has_not_started_and_keeps_its_key(site:
         assert dispatched(0)
         site.until(lambda: site.running() == {0})
         assert dispatched(1)
-        site.until(lambda: [view.waiting for view in beside(site.driver).views(f"overlap/hold {site.queue}")] == [1])
+        site.until(
+            lambda: (
+                [view.waiting for view in beside(site.driver).views(f"overlap/hold {site.queue}")]
+                == [1]
+            )
+        )
         site.until(lambda: site.sizes() == (0, 1, 1))
 
         # I expect others to be kept out until that one starts, too
@@ -86,14 +107,19 @@ def test_a_process_of_the_pool_that_is_killed_under_a_permit_gives_it_back(site:
         site.until(site.empty)
     assert set(site.started.values()) == {1}
     assert most_at_once(site) <= 2  # the killed one has no end
-    assert [view for view in beside(site.driver).views(f"overlap/kill {site.queue}") if view.holders or view.line] == []
+    assert [
+        view
+        for view in beside(site.driver).views(f"overlap/kill {site.queue}")
+        if view.holders or view.line
+    ] == []
 
 
 def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     site = Site(url, tmp_path, lease=30)
     daily, limits = f"rate/daily/{site.queue}", beside(site.driver)
     with site.worker("-c", "4"), site.worker("-c", "4"):
-        # Given nine jobs of which five may run in a day, I expect that five run, and that four wait in the broker
+        # Given nine jobs of which five may run in a day, I expect that five run, and that four wait
+        # in the broker
         site.dispatch("limited.daily", range(9))
         site.until(lambda: len(site.ended) >= 5 and site.sizes() == (0, 4, 0))
         assert len(site.started) == 5
@@ -115,7 +141,8 @@ def test_nothing_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
     unique = {"key": f"unique {site.queue}"}
     latest = {"key": f"latest {site.queue}", "on": "latest", "until": "start"}
     with site.worker("-c", "2") as killed:
-        # Given a worker that runs a unique job under a permit, a rate and a breaker, and a debounced one
+        # Given a worker that runs a unique job under a permit, a rate and a breaker, and a
+        # debounced one
         site.dispatch("limited.every", [0], gate, **unique)
         site.dispatch("hold", [1], gate, **latest)
         site.until(lambda: site.running() == {0, 1})
@@ -126,7 +153,8 @@ def test_nothing_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
             assert not site.dispatch("limited.every", [2], gate, **unique)[0].created
             assert site.dispatch("hold", [3], gate, **latest)[0].created
 
-            # I expect both to run again, the debounced one that came beside them, and then the next of the key
+            # I expect both to run again, the debounced one that came beside them, and then the next
+            # of the key
             site.until(lambda: site.started[0] > 1 and site.started[1] > 1)
             Path(gate).touch()
             site.until(lambda: site.ended == {0, 1, 3})

@@ -70,7 +70,9 @@ def test_what_a_child_has_said_before_it_was_killed_is_read_before_its_jobs_are_
 ):
     pool, hears = deaf
     given_up, give_up = [], pool.mark_as_worker_lost
-    monkeypatch.setattr(pool, "mark_as_worker_lost", lambda job, code: given_up.append(job) or give_up(job, code))
+    monkeypatch.setattr(
+        pool, "mark_as_worker_lost", lambda job, code: given_up.append(job) or give_up(job, code)
+    )
     [child] = pool._pool
     ended, lost = pool.apply_async(os.getpid), pool.apply_async(signal.pause)
     eventually(lambda: pool.shared[1] == 1 + lost._job)  # so the word on the first is in the pipe

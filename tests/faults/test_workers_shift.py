@@ -26,7 +26,8 @@ def test_it_runs_as_many_jobs_as_it_was_told_to_and_leaves_the_rest(site):
 
 @pytest.mark.parametrize("url", BROKERS, indirect=True)
 def test_it_stops_when_no_job_could_run_whatever_waits_for_later(site):
-    site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
+    # not what this is about: on a machine that stands still for seconds, a short one would end
+    site.lease = 30.0
     # Given jobs on our queue, one for later, and one on a queue that is paused
     site.dispatch("work", range(20), 0.01)
     later = payload_of("work", "later", [99], site.queue)
@@ -37,7 +38,10 @@ def test_it_stops_when_no_job_could_run_whatever_waits_for_later(site):
 
     # When two are started at the same time
     options = ("--stop-when-empty", "-Q", f"{site.queue},{paused}", "-c", "2")
-    with site.starting(*options, command="work") as one, site.starting(*options, command="work") as two:
+    with (
+        site.starting(*options, command="work") as one,
+        site.starting(*options, command="work") as two,
+    ):
         assert [one.ended(), two.ended()] == [0, 0]
 
     # I expect every job once, and the two that could not run where they were

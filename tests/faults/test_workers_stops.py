@@ -1,4 +1,6 @@
-"""Stops: a warm one ends with its last running job and gives the rest back, a cold one gives everything back."""
+"""Stops: a warm one ends with its last running job and gives the rest back, a cold one gives
+everything back.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 JOBS = 700
 
 
-def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_for_others(site: Site):
-    site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
+def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_for_others(
+    site: Site,
+):
+    # not what this is about: on a machine that stands still for seconds, a short one would end
+    site.lease = 30.0
     gate = site.folder / "gate"
     site.dispatch("hold", range(2), str(gate))
     site.dispatch("work", range(2, 20))
@@ -35,7 +40,8 @@ def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_f
 
 
 def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site: Site):
-    site.lease = 30.0  # not what this is about: on a machine that stands still for seconds, a short one would end
+    # not what this is about: on a machine that stands still for seconds, a short one would end
+    site.lease = 30.0
     site.dispatch("work", range(JOBS), 0.005)
     for round_ in range(1, 4):
         with site.worker("-c", "2") as worker:
@@ -50,7 +56,9 @@ def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site
 
 
 def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(site: Site):
-    """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was handed over."""
+    """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was
+    handed over.
+    """
     site.lease = 30.0  # as above: two workers live
     gate = site.folder / "gate"
     site.dispatch("work", range(100, 350))
@@ -81,7 +89,9 @@ def test_a_warm_stop_right_behind_short_jobs_calls_back_what_waits_in_the_pipe(s
     assert set(site.started.values()) == {1}
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]], ids=["SIGQUIT", "SIGINT twice"])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]], ids=["SIGQUIT", "SIGINT twice"]
+)
 def test_a_cold_stop_does_not_wait_for_running_jobs_and_another_worker_runs_them_at_once(
     site: Site, signals: list[signal.Signals]
 ):
@@ -140,7 +150,9 @@ def test_sigterm_to_a_pool_process_alone_kills_it(site: Site):
 
 
 def test_a_stop_at_any_moment_of_the_start_ends_the_worker_and_loses_nothing(site: Site):
-    """SIGTERM comes at twelve moments between the first note of the app's module and the first jobs."""
+    """SIGTERM comes at twelve moments between the first note of the app's module and the first
+    jobs.
+    """
     site.dispatch("work", range(300), 0.001)
     for step in range(12):
         with site.starting("-c", "2") as worker:

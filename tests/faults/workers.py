@@ -1,11 +1,13 @@
-"""Real workers for the tests of faults: a broker and a journal, processes on them, and what became of each job.
+"""Real workers for the tests of faults: a broker and a journal, processes on them, and what became
+of each job.
 
     site = Site(url, folder)                # one queue, one journal
     site.dispatch("work", range(10))        # jobs, put in one step
     with site.worker("-c", "2") as worker:  # a `celery worker` of its own session: main process and children
         site.until(lambda: site.ended >= set(range(10)))
 
-Nothing here waits for a time: `until` looks at a condition until it holds, and fails when it never does.
+Nothing here waits for a time: `until` looks at a condition until it holds, and fails when it never
+does.
 """
 
 from __future__ import annotations
@@ -42,28 +44,40 @@ class Site:
     """One queue of a broker, the journal of its jobs, and the workers on it."""
 
     def __init__(
-        self, url: str, folder: Path, lease: float = LEASE,
-        options: dict[str, Any] | None = None, ssl: dict[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers, and for us."""
+        self,
+        url: str,
+        folder: Path,
+        lease: float = LEASE,
+        options: dict[str, Any] | None = None,
+        ssl: dict[str, str] | None = None,
+    ) -> None:
+        """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers,
+        and for us.
+        """
         self.url, self.folder, self.lease = url, folder, lease
         self.options, self.ssl = options or {}, ssl
         self.schedule: dict[str, Any] = {}  # what a beat finds
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
-        self.store_url = servers.sqlite_file(folder / "store.sqlite3")  # a file of its own, whatever the broker
+        self.store_url = servers.sqlite_file(
+            folder / "store.sqlite3"
+        )  # a file of its own, whatever the broker
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
         self.workers: list[Worker] = []
         self._lines: list[tuple[str, Any, int, float]] = []
         self._read = 0  # bytes of the journal
 
-    # --- the broker -------------------------------------------------------------------------------------------------
+    # --- the broker -------------------------------------------------------------------------------
     @property
     def driver(self) -> Driver:
         return driver_for(self.url, self.options, self.ssl)
 
-    def dispatch(self, name: str, numbers: Iterable[int], *args: Any, **unique: Any) -> list[Placed]:
-        """Put one job `name(number, *args)` for each number, in one step. `unique`: what a message says of its key."""
+    def dispatch(
+        self, name: str, numbers: Iterable[int], *args: Any, **unique: Any
+    ) -> list[Placed]:
+        """Put one job `name(number, *args)` for each number, in one step. `unique`: what a message
+        says of its key.
+        """
         self.ids |= {number: str(uuid.uuid4()) for number in numbers}
         return self.driver.put([self._job(name, number, args, unique) for number in numbers])
 
@@ -81,7 +95,9 @@ class Site:
         return sizes.pending, sizes.delayed, sizes.reserved
 
     def empty(self) -> bool:
-        """Whether no job is left. One that the broker, given little time by some tests, does not tell of may be."""
+        """Whether no job is left. One that the broker, given little time by some tests, does not
+        tell of may be.
+        """
         with contextlib.suppress(DriverUnavailableError):
             return self.sizes() == (0, 0, 0)
         return False
@@ -90,7 +106,7 @@ class Site:
         """The jobs that have failed for good."""
         return failed.page(store_for(self.store_url), limit=EVERYTHING)
 
-    # --- the journal ------------------------------------------------------------------------------------------------
+    # --- the journal ------------------------------------------------------------------------------
     def facts(self, fact: str) -> list[Any]:
         """The numbers of all lines of this kind, in the order written."""
         return [number for kind, number, _pid, _time in self.lines() if kind == fact]
@@ -122,7 +138,7 @@ class Site:
     def twice(self) -> set[int]:
         return {number for number, starts in self.started.items() if starts > 1}
 
-    # --- processes --------------------------------------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------------
     @contextlib.contextmanager
     def worker(self, *options: str) -> Iterator[Worker]:
         """A worker that takes jobs; killed at the end of the block unless it has ended."""
@@ -145,7 +161,9 @@ class Site:
         return eventually(condition, lambda: f"{what}\n{self.logs()}")
 
     def logs(self) -> str:
-        return "\n".join(f"--- {worker.pid}\n{worker.log.read_text()[-6000:]}" for worker in self.workers)
+        return "\n".join(
+            f"--- {worker.pid}\n{worker.log.read_text()[-6000:]}" for worker in self.workers
+        )
 
 
 class Worker:
@@ -156,19 +174,27 @@ class Worker:
         name = uuid.uuid4().hex[:8]
         self.log = site.folder / f"worker-{name}.log"
         environ = {
-            "FAULTS_BROKER": site.url, "FAULTS_LEASE": str(site.lease), "FAULTS_QUEUE": site.queue,
-            "FAULTS_JOURNAL": str(site.journal), "FAULTS_OPTIONS": json.dumps(site.options),
-            "FAULTS_SSL": json.dumps(site.ssl), "FAULTS_STORE": site.store_url,
+            "FAULTS_BROKER": site.url,
+            "FAULTS_LEASE": str(site.lease),
+            "FAULTS_QUEUE": site.queue,
+            "FAULTS_JOURNAL": str(site.journal),
+            "FAULTS_OPTIONS": json.dumps(site.options),
+            "FAULTS_SSL": json.dumps(site.ssl),
+            "FAULTS_STORE": site.store_url,
             "FAULTS_SCHEDULE": json.dumps(site.schedule),
-        }  # fmt: skip
+        }
         command = ["-A", "tests.faults.jobs", verb, "-l", "INFO", "-n", f"{name}@localhost"]
         command += ["-Q", site.queue] if verb != "beat" else []
         with self.log.open("ab") as log:
-            self.process = start("-m", "celery", *command, *options, environ=os.environ | environ, output=log)
+            self.process = start(
+                "-m", "celery", *command, *options, environ=os.environ | environ, output=log
+            )
         self.pid = self.process.pid
 
     def until_noted(self, fact: str) -> None:
-        self.site.until(lambda: self._noted(fact) or not self.alive(), f"for {fact!r} of {self.pid}")
+        self.site.until(
+            lambda: self._noted(fact) or not self.alive(), f"for {fact!r} of {self.pid}"
+        )
         assert self._noted(fact), f"the worker ended:\n{self.log.read_text()}"
 
     def _noted(self, fact: str) -> bool:
@@ -184,8 +210,12 @@ class Worker:
         os.kill(self.pid, signum)
 
     def ended(self) -> int:
-        """Wait for the main process and its children to end; the main process's exit code (-9: killed)."""
-        eventually(lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log))
+        """Wait for the main process and its children to end; the main process's exit code (-9:
+        killed).
+        """
+        eventually(
+            lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log)
+        )
         return self.process.wait()
 
     def stop(self) -> int:
@@ -212,13 +242,30 @@ def session(leader: int) -> list[int]:
 
 def payload_of(name: str, job_id: str, args: list[Any], queue: str) -> str:
     """The message that a Celery client would publish for this job."""
-    body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-    headers = {"lang": "py", "task": name, "id": job_id, "root_id": job_id, "retries": 0, "ignore_result": True}
+    body = json.dumps(
+        [args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    )
+    headers = {
+        "lang": "py",
+        "task": name,
+        "id": job_id,
+        "root_id": job_id,
+        "retries": 0,
+        "ignore_result": True,
+    }
     properties = {
-        "correlation_id": job_id, "delivery_mode": 2, "delivery_info": {"exchange": "", "routing_key": queue},
-        "priority": 0, "body_encoding": "utf-8",
-    }  # fmt: skip
-    return json.dumps({
-        "body": body, "content-encoding": "utf-8", "content-type": "application/json", "headers": headers,
-        "properties": properties,
-    })  # fmt: skip
+        "correlation_id": job_id,
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0,
+        "body_encoding": "utf-8",
+    }
+    return json.dumps(
+        {
+            "body": body,
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": headers,
+            "properties": properties,
+        }
+    )

@@ -1,5 +1,5 @@
-"""A company that runs on the application: a database and a broker, the API, a worker, an administrator, and the world
-outside.
+"""A company that runs on the application: a database and a broker, the API, a worker, an
+administrator, and the world outside.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ SECRET = "s" * 40
 
 @dataclass
 class Company:
-    """A folder, a database, workers, an API, an administrator's client, and a server for whatever is asked outside."""
+    """A folder, a database, workers, an API, an administrator's client, and a server for whatever
+    is asked outside.
+    """
 
     folder: Path
     environment: dict[str, str]
@@ -45,7 +47,7 @@ class Company:
     queues: str = QUEUES
     workers: list[Process] = dataclasses.field(default_factory=list)
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
     def post(self, path: str, **said: Any) -> dict[str, Any]:
         answer = self.client.post(path, **said)
         assert answer.status_code in {201, 202}, answer.text
@@ -73,10 +75,13 @@ class Company:
         path = httpx.URL(link).path.removeprefix("/files/")
         return Links(f"{self.environment['APP_URL']}/files", SECRET.encode()).made(path, -1)
 
-    # --- mail -------------------------------------------------------------------------------------------------------
+    # --- mail -------------------------------------------------------------------------------------
     def mails(self) -> list[Any]:
         files = sorted((self.folder / "mail").glob("*.eml"))
-        return [email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files]
+        return [
+            email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+            for file in files
+        ]
 
     def subjects(self) -> list[str]:
         return [mail["Subject"] for mail in self.mails()]
@@ -84,22 +89,41 @@ class Company:
     def until_mailed(self, subject: str) -> str:
         """Wait for a mail, of which there is one; its text."""
         eventually(lambda: subject in self.subjects(), lambda: f"{self.subjects()}\n{self.logs()}")
-        [text] = [mail.get_body(("plain",)).get_content() for mail in self.mails() if mail["Subject"] == subject]
+        [text] = [
+            mail.get_body(("plain",)).get_content()
+            for mail in self.mails()
+            if mail["Subject"] == subject
+        ]
         return str(text)
 
     def mailed_link(self, subject: str) -> str:
         """The first link to a file in a mail."""
         return re.findall(r"\S+/files/\S+", self.until_mailed(subject))[0]
 
-    # --- processes --------------------------------------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------------
     def start_worker(self) -> None:
         name = f"w{len(self.workers)}"
-        command = ["celery", "-A", "tasks", "worker", "-Q", self.queues, "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
+        command = [
+            "celery",
+            "-A",
+            "tasks",
+            "worker",
+            "-Q",
+            self.queues,
+            "-c",
+            "2",
+            "-n",
+            f"{name}@here",
+            "-l",
+            "INFO",
+        ]
         self.workers.append(self.start(name, "-m", *command))
 
     def wait_ready(self) -> None:
         name, worker = f"w{len(self.workers) - 1}", self.workers[-1]
-        eventually(lambda: " ready." in self.log(name) or worker.poll() is not None, lambda: self.log(name))
+        eventually(
+            lambda: " ready." in self.log(name) or worker.poll() is not None, lambda: self.log(name)
+        )
         assert worker.poll() is None, self.log(name)
 
     def kill_worker(self) -> None:
@@ -126,17 +150,30 @@ def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) ->
     schema.upgrade(engine_for(database))
     port = servers.free_port()
     with receiving() as outside:
-        kept = {name: os.environ[name] for name in os.environ if not name.startswith(("REDIS_", "QUEUE_", "RELEVO_"))}
+        kept = {
+            name: os.environ[name]
+            for name in os.environ
+            if not name.startswith(("REDIS_", "QUEUE_", "RELEVO_"))
+        }
         environment = {
             **kept,
-            "DATABASE_URL": database, "RELEVO_VAR_DIR": str(folder), "PYTHONPATH": str(ROOT), "RELEVO_SECRET": SECRET,
-            "APP_URL": f"http://127.0.0.1:{port}", "APP_REQUESTS_A_MINUTE": "100000", "APP_PRIVATE_WEBHOOKS": "yes",
-            "APP_CASES_URL": f"{outside.url}/cases", "APP_PAYMENTS_URL": f"{outside.url}/payments",
-            "QUEUE_RETRY_AFTER": "2", **broker,
-        }  # fmt: skip
+            "DATABASE_URL": database,
+            "RELEVO_VAR_DIR": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "RELEVO_SECRET": SECRET,
+            "APP_URL": f"http://127.0.0.1:{port}",
+            "APP_REQUESTS_A_MINUTE": "100000",
+            "APP_PRIVATE_WEBHOOKS": "yes",
+            "APP_CASES_URL": f"{outside.url}/cases",
+            "APP_PAYMENTS_URL": f"{outside.url}/payments",
+            "QUEUE_RETRY_AFTER": "2",
+            **broker,
+        }
         with httpx.Client(base_url=environment["APP_URL"], timeout=LONG, verify=False) as client:
             opened = Company(folder, environment, outside, client, queues)
-            api = opened.start("api", "-m", "uvicorn", "web:create", "--factory", "--port", str(port))
+            api = opened.start(
+                "api", "-m", "uvicorn", "web:create", "--factory", "--port", str(port)
+            )
             opened.start_worker()
             try:
                 command = ["-m", "web.user", "Root", "root@example.com", "--admin"]

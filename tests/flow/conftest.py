@@ -1,4 +1,6 @@
-"""Projects with their workers: started once, all at the same time, and used by every test of a module."""
+"""Projects with their workers: started once, all at the same time, and used by every test of a
+module.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN = "tests.flow.apps.plain"
-# The workers of the plain project: name -> options. `main` does what isn't about a worker of another kind.
+# The workers of the plain project: name -> options. `main` does what isn't about a worker of
+# another kind.
 WORKERS = {
     "sqlite": {
         "main": ["-c", "2", "-Q", "default", "-E"],
@@ -28,7 +31,9 @@ WORKERS = {
 
 
 @pytest.fixture(scope="module", params=["sqlite"])
-def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
     """The plain project on a broker, and its workers."""
     folder = tmp_path_factory.mktemp(f"plain_{request.param}")
     url = f"sqlite:///{folder}/relevo.db"

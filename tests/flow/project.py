@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-
 @dataclass
 class Project:
     """One broker, one folder, and the app of `module` on both."""
@@ -54,7 +53,7 @@ class Project:
     def driver(self) -> Driver:
         return drivers.driver_for(self.app.conf.broker_url)
 
-    # --- processes --------------------------------------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------------
     def command(self, *arguments: str) -> list[str]:
         return ["-m", "celery", "-A", self.module, *arguments]
 
@@ -72,7 +71,9 @@ class Project:
         return self.start("worker", "-n", f"{name}@here", "-l", "INFO", *arguments, name=name)
 
     def wait_ready(self, name: str, process: Process, sign: str = " ready.") -> None:
-        eventually(lambda: sign in self.log(name) or process.poll() is not None, lambda: self.log(name))
+        eventually(
+            lambda: sign in self.log(name) or process.poll() is not None, lambda: self.log(name)
+        )
         assert process.poll() is None, self.log(name)
 
     @contextlib.contextmanager
@@ -100,13 +101,16 @@ class Project:
         assert ended.exit_code == ends, ended.output
         return ended.output
 
-    # --- what happened ----------------------------------------------------------------------------------------------
+    # --- what happened ----------------------------------------------------------------------------
     def journal(self) -> list[str]:
         path = self.folder / "journal"
         return path.read_text().splitlines() if path.exists() else []
 
     def wait_noted(self, line: str, times: int = 1) -> None:
-        eventually(lambda: self.journal().count(line) >= times, lambda: f"{line!r} is not in {self.journal()}")
+        eventually(
+            lambda: self.journal().count(line) >= times,
+            lambda: f"{line!r} is not in {self.journal()}",
+        )
 
     def let_go(self, result: Any) -> None:
         """Let the `wait` job with this result end."""
@@ -115,16 +119,23 @@ class Project:
 
 @contextlib.contextmanager
 def project(module: str, database_url: str, folder: Path, **environment: str) -> Iterator[Project]:
-    """The project whose app is in `module`. The app is loaded under a name of its own, once per project."""
-    environment = {"DATABASE_URL": database_url, "RELEVO_VAR_DIR": str(folder), "QUEUE_CONNECTION": "database",
-                   **environment}  # fmt: skip
+    """The project whose app is in `module`. The app is loaded under a name of its own, once per
+    project.
+    """
+    environment = {
+        "DATABASE_URL": database_url,
+        "RELEVO_VAR_DIR": str(folder),
+        "QUEUE_CONNECTION": "database",
+        **environment,
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
         with keeping_current_app():
             loaded = load(module, f"{module}_in_{folder.name}")
     if manager := getattr(loaded.app.backend, "session_manager", None):
-        manager.forked = True  # as in a pool's process: one engine for all steps, where Celery makes one for each
+        # as in a pool's process: one engine for all steps, where Celery makes one for each
+        manager.forked = True
     yield Project(module, folder, environment, loaded)
     loaded.app.close()
 

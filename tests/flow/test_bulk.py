@@ -57,5 +57,9 @@ def test_a_refused_put_reaches_the_caller(app, driver, monkeypatch):
         raise DriverError("the disk is full")
 
     monkeypatch.setattr(driver, "put", refuse)
-    with pytest.raises(DriverError, match="disk is full"), app.producer_or_acquire() as producer, producer.batch():
+    with (
+        pytest.raises(DriverError, match="disk is full"),
+        app.producer_or_acquire() as producer,
+        producer.batch(),
+    ):
         app.tasks["noop"].apply_async((1,), producer=producer)

@@ -15,7 +15,9 @@ MESSAGES = 250
 @pytest.fixture
 def connection(tmp_path, monkeypatch):
     drivers.register()
-    monkeypatch.setattr(Ledger, "outlives_channels", False)  # a worker that another test ran in this process sets it
+    monkeypatch.setattr(
+        Ledger, "outlives_channels", False
+    )  # a worker that another test ran in this process sets it
     with Connection(f"sqlite:///{tmp_path}/jobs.sqlite3") as connection:
         yield connection
 

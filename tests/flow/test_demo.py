@@ -30,18 +30,25 @@ DATABASE = "var/relevo.sqlite3"
 
 
 class Demo:
-    """One that was started, and what it says. The worker that it starts itself is a fresh Python, as a user's is."""
+    """One that was started, and what it says. The worker that it starts itself is a fresh Python,
+    as a user's is.
+    """
 
     def __init__(self, arguments, environ, folder):
         self.output = folder.with_name(f"demo-{secrets.token_hex(4)}.log")
         with self.output.open("wb") as output:
             command = ["-m", "tasks.demo", *arguments]
-            self.process = start(*command, environ=environ, output=output, folder=folder, modules=APPLICATION)
+            self.process = start(
+                *command, environ=environ, output=output, folder=folder, modules=APPLICATION
+            )
         self.pid = self.process.pid
 
     def until(self, line):
         """Wait until it says so."""
-        eventually(lambda: line in self.output.read_text() or self.process.poll() is not None, self.output.read_text)
+        eventually(
+            lambda: line in self.output.read_text() or self.process.poll() is not None,
+            self.output.read_text,
+        )
         assert line in self.output.read_text()
 
     def end(self, within=LONG):
@@ -57,7 +64,9 @@ class Place:
         self.demos = []
         self.mark = secrets.token_hex(8)
         ours = ("QUEUE_", "REDIS_", "RELEVO_", "FILES_DISK_", "DATABASE_URL")
-        self.settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.settings = {
+            name: value for name, value in os.environ.items() if not name.startswith(ours)
+        }
         self.settings |= {"PYTHONPATH": str(ROOT), "DEMO_MARK": self.mark, "PYTHONUNBUFFERED": "1"}
 
     def start(self, *arguments, **settings):
@@ -73,7 +82,10 @@ class Place:
         found = [psutil.Process(demo.pid) for demo in self.demos if demo.process.poll() is None]
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get("DEMO_MARK") == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    process.environ().get("DEMO_MARK") == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
         return found
 
@@ -89,7 +101,10 @@ class Place:
         """Nothing runs, nothing is half written, each row has its file and each file its row."""
         assert self.running() == []
         with self.session() as db:
-            rows = {version.path: (version.width, version.height) for version in db.scalars(select(FileVersion))}
+            rows = {
+                version.path: (version.width, version.height)
+                for version in db.scalars(select(FileVersion))
+            }
         disk = self.folder / "var/files"
         there = {str(path.relative_to(disk)) for path in disk.glob("versions/*/*")}
         assert there == rows.keys()
@@ -116,9 +131,12 @@ def mine(tmp_path):
     folder = tmp_path / "mine"
     (folder / "deeper").mkdir(parents=True)
     first, *others = moving(3, (90, 60))
-    for name, file in {"b.jpg": saved(scene(900, 600)), "a.png": saved(scene(300, 200), "PNG"),
-                       "moving.gif": saved(first, "GIF", save_all=True, append_images=others, duration=80),
-                       "deeper/[red]Größe.webp": saved(scene(200, 200), "WEBP")}.items():  # fmt: skip
+    for name, file in {
+        "b.jpg": saved(scene(900, 600)),
+        "a.png": saved(scene(300, 200), "PNG"),
+        "moving.gif": saved(first, "GIF", save_all=True, append_images=others, duration=80),
+        "deeper/[red]Größe.webp": saved(scene(200, 200), "WEBP"),
+    }.items():
         (folder / name).write_bytes(file.read())
     (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:900])
     (folder / "notes.txt").write_text("no picture")
@@ -138,20 +156,33 @@ def many(tmp_path):
     return folder
 
 
-def test_a_folder_of_pictures_becomes_thumbnails_the_tour_follows_and_nothing_is_left_running(place, mine):
+def test_a_folder_of_pictures_becomes_thumbnails_the_tour_follows_and_nothing_is_left_running(
+    place, mine
+):
     code, said = place.run("--images", str(mine), "--tour")
     assert code == 0, said
     place.check()
     assert "a batch: 5 of 5 pictures as a batch, 0 failed" in said
     assert "an import: 3 users imported, 2 rows bad\n  row 4: expected an address" in said
-    assert re.search(r'a webhook: \{"tour":"\w+"\} delivered to http://127.0.0.1:\d+/hook, signed v1,', said)
+    assert re.search(
+        r'a webhook: \{"tour":"\w+"\} delivered to http://127.0.0.1:\d+/hook, signed v1,', said
+    )
     assert Path(re.search(r"a report: (.*\.pdf)", said)[1]).read_bytes().startswith(b"%PDF-")
     assert "/files/reports/1/system-health.pdf?expires=" in said
     mailed = re.search(r"mails: (.*); in (.*)", said)
     assert "Import guests.csv: 3 good, 2 bad" in mailed[1]
-    assert len(list(Path(mailed[2]).glob("*.eml"))) == 6, "the tour's three, and three guests are welcomed"
+    assert len(list(Path(mailed[2]).glob("*.eml"))) == 6, (
+        "the tour's three, and three guests are welcomed"
+    )
     files = place.files()
-    assert set(files) == {"b.jpg", "a.png", "moving.gif", "deeper/[red]Größe.webp", "broken.jpg", "notes.txt"}
+    assert set(files) == {
+        "b.jpg",
+        "a.png",
+        "moving.gif",
+        "deeper/[red]Größe.webp",
+        "broken.jpg",
+        "notes.txt",
+    }
     assert {name for name, file in files.items() if file.error} == {"broken.jpg", "notes.txt"}
     assert all(file.processed_at for file in files.values() if not file.error)
     assert "4 pictures have 12 versions; 2 ended in an error." in said
@@ -181,9 +212,13 @@ def on_the_tour(_place, demo):
     demo.until("[4/4]")
 
 
-@pytest.mark.parametrize(("moment", "number", "pictures"), [
-    (forked, signal.SIGTERM, 4), (at_work, signal.SIGINT, 16), (on_the_tour, signal.SIGINT, 4)])  # fmt: skip
-def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, moment, number, pictures):
+@pytest.mark.parametrize(
+    ("moment", "number", "pictures"),
+    [(forked, signal.SIGTERM, 4), (at_work, signal.SIGINT, 16), (on_the_tour, signal.SIGINT, 4)],
+)
+def test_ctrl_c_leaves_nothing_running_and_nothing_broken(
+    place, many, mine, moment, number, pictures
+):
     for path in sorted(many.iterdir())[pictures:]:
         path.unlink()
     demo = place.start("--images", str(many), "--tour")
@@ -195,7 +230,9 @@ def test_ctrl_c_leaves_nothing_running_and_nothing_broken(place, many, mine, mom
     assert not any(file.error for file in place.files().values())
     assert place.run("--images", str(mine))[0] == 0
     place.check()
-    assert all(file.processed_at or file.error for file in place.files().values()), "jobs of the first run were lost"
+    assert all(file.processed_at or file.error for file in place.files().values()), (
+        "jobs of the first run were lost"
+    )
 
 
 def test_an_impatient_second_ctrl_c_ends_it_at_once(place, many):
@@ -245,7 +282,9 @@ def test_a_folder_that_makes_no_sense_ends_it_before_anything_is_begun(place):
     assert not (place.folder / "var").exists()
 
 
-@pytest.mark.parametrize(("name", "says"), [("empty", "found no file"), ("file", "be a folder"), ("", "be a folder")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("empty", "found no file"), ("file", "be a folder"), ("", "be a folder")]
+)
 def test_a_folder_that_makes_no_sense_is_named(tmp_path, monkeypatch, capsys, name, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
@@ -271,4 +310,10 @@ def test_the_dozen_it_draws_are_pictures_of_all_sorts_and_one_broken(mine):
 
 def test_a_folder_is_read_in_order_without_pipes_and_without_going_in_circles(mine):
     assert [name for name, _ in in_folder(mine)] == [
-        "a.png", "b.jpg", "broken.jpg", "moving.gif", "notes.txt", "deeper/[red]Größe.webp"]
+        "a.png",
+        "b.jpg",
+        "broken.jpg",
+        "moving.gif",
+        "notes.txt",
+        "deeper/[red]Größe.webp",
+    ]

@@ -1,4 +1,6 @@
-"""`celery -A … flower`, the real process, on SQLite: one as it comes, one behind a password and a prefix."""
+"""`celery -A … flower`, the real process, on SQLite: one as it comes, one behind a password and a
+prefix.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Site:
 
     def __init__(self, port: int, prefix: str = "", password: str = "") -> None:
         self.root = f"http://127.0.0.1:{port}{prefix}"
-        self.headers = {"Authorization": f"Basic {b64encode(password.encode()).decode()}"} if password else {}
+        self.headers = (
+            {"Authorization": f"Basic {b64encode(password.encode()).decode()}"} if password else {}
+        )
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
         """Status and body."""
@@ -48,7 +52,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A worker, jobs that it has done, jobs that wait, and two dashboards that have heard of all this."""
+    """A worker, jobs that it has done, jobs that wait, and two dashboards that have heard of all
+    this.
+    """
     folder = tmp_path_factory.mktemp("flower")
     ports = [free_port(), free_port()]
     with project("tests.flow.apps.plain", f"sqlite:///{folder}/relevo.db", folder) as shop:
@@ -63,20 +69,42 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
                 shop.wait_ready(name, process, "Visit me")
             eventually(lambda: "enabled by remote" in shop.log("main"), lambda: shop.log("main"))
             site, closed = Site(ports[0]), Site(ports[1], "/jobs", PASSWORD)
-            for listening in (site, closed):  # until then an event of the worker may be dropped, as nobody listened
-                eventually(lambda site=listening: ONLINE in site.get("/metrics")[1], lambda: shop.log("main"))
+            for listening in (
+                site,
+                closed,
+            ):  # until then an event of the worker may be dropped, as nobody listened
+                eventually(
+                    lambda site=listening: ONLINE in site.get("/metrics")[1],
+                    lambda: shop.log("main"),
+                )
             done = shop.tasks["add"].delay(1, 1)
-            waiting = [shop.tasks["add"].apply_async((1, 1), queue="idle", countdown=wait) for wait in (0, 600)]
-            eventually(lambda: "SUCCESS" in site.get(f"/task/{done.id}")[1], lambda: shop.log("open"))
-            eventually(lambda: f'"{done.id}"' in closed.get("/api/tasks")[1], lambda: shop.log("closed"))
-            eventually(lambda: WORKER in closed.get("/api/workers?refresh=1")[1], lambda: shop.log("closed"))
-            yield SimpleNamespace(site=site, closed=closed, done=done, waiting=waiting, processes=running, shop=shop)
+            waiting = [
+                shop.tasks["add"].apply_async((1, 1), queue="idle", countdown=wait)
+                for wait in (0, 600)
+            ]
+            eventually(
+                lambda: "SUCCESS" in site.get(f"/task/{done.id}")[1], lambda: shop.log("open")
+            )
+            eventually(
+                lambda: f'"{done.id}"' in closed.get("/api/tasks")[1], lambda: shop.log("closed")
+            )
+            eventually(
+                lambda: WORKER in closed.get("/api/workers?refresh=1")[1],
+                lambda: shop.log("closed"),
+            )
+            yield SimpleNamespace(
+                site=site, closed=closed, done=done, waiting=waiting, processes=running, shop=shop
+            )
         finally:
             stop(*running)
 
 
 def test_it_listens_on_this_machine_only(shown):
-    listening = [at for process in shown.processes for at in psutil.Process(process.pid).net_connections("inet")]
+    listening = [
+        at
+        for process in shown.processes
+        for at in psutil.Process(process.pid).net_connections("inet")
+    ]
     assert {at.laddr.ip for at in listening if at.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
@@ -105,26 +133,47 @@ def test_the_broker_page_lists_the_queues_of_the_workers_and_those_that_nobody_w
         page = site.get("/broker")[1]
         assert all(f'<tr id="{queue}">' in page for queue in ("default", "high", "idle"))
         cells = page.partition('<tr id="idle">')[2].partition("</tr>")[0].split("<td")[1:]
-        assert [cell.partition(">")[2].partition("<")[0] for cell in cells][:5] == ["idle", "2", "0", "1", "0"]
+        assert [cell.partition(">")[2].partition("<")[0] for cell in cells][:5] == [
+            "idle",
+            "2",
+            "0",
+            "1",
+            "0",
+        ]
 
 
 def test_the_api_knows_the_workers_and_the_lengths_of_the_queues(shown):
     workers = json.loads(shown.closed.get("/api/workers")[1])
     assert {queue["name"] for queue in workers[WORKER]["active_queues"]} == {"default", "high"}
-    queues = {row["name"]: row for row in json.loads(shown.closed.get("/api/queues/length")[1])["active_queues"]}
+    queues = {
+        row["name"]: row
+        for row in json.loads(shown.closed.get("/api/queues/length")[1])["active_queues"]
+    }
     assert queues.keys() == {"default", "high", "idle"}
     assert (queues["default"]["messages"], queues["default"]["consumers"]) == (0, 1)
     idle = queues["idle"]
-    assert (idle["messages"], idle["messages_ready"], idle["messages_delayed"], idle["consumers"]) == (2, 1, 1, 0)
+    assert (
+        idle["messages"],
+        idle["messages_ready"],
+        idle["messages_delayed"],
+        idle["consumers"],
+    ) == (2, 1, 1, 0)
     assert idle["oldest_ready_seconds"] >= 0
 
 
 @pytest.mark.parametrize(
-    "action", [f"/api/worker/shutdown/{WORKER}", "/api/task/send-task/add", "/api/task/revoke/1?terminate=true"]
+    "action",
+    [
+        f"/api/worker/shutdown/{WORKER}",
+        "/api/task/send-task/add",
+        "/api/task/revoke/1?terminate=true",
+    ],
 )
 def test_without_a_password_nothing_can_be_done_and_the_api_says_nothing(shown, action):
     assert shown.site.post(action) == 401
-    assert [shown.site.get(path)[0] for path in ("/api/workers", "/api/tasks", "/api/queues/length")] == [401] * 3
+    assert [
+        shown.site.get(path)[0] for path in ("/api/workers", "/api/tasks", "/api/queues/length")
+    ] == [401] * 3
     assert shown.processes[0].poll() is None
 
 

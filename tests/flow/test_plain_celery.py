@@ -1,6 +1,7 @@
 """Plain Celery stays Celery: what its users know, on our drivers, with real workers.
 
-No task here has an option of ours. SQLite runs everything; what is marked `everywhere` runs on PostgreSQL too.
+No task here has an option of ours. SQLite runs everything; what is marked `everywhere` runs on
+PostgreSQL too.
 """
 
 from __future__ import annotations
@@ -44,11 +45,15 @@ def end(result: AsyncResult) -> str:
 @pytest.fixture
 def tasks(shop: Project) -> SimpleNamespace:
     """The project's tasks by name; a dot becomes an underscore."""
-    named = {name.replace(".", "_"): task for name, task in shop.tasks.items() if not name.startswith("celery.")}
+    named = {
+        name.replace(".", "_"): task
+        for name, task in shop.tasks.items()
+        if not name.startswith("celery.")
+    }
     return SimpleNamespace(**named)
 
 
-# --- handing in -----------------------------------------------------------------------------------------------------
+# --- handing in -----------------------------------------------------------------------------------
 @everywhere
 def test_delay_and_get(tasks):
     assert value(tasks.add.delay(1, 2)) == 3
@@ -63,11 +68,16 @@ def test_an_error_comes_back_as_it_was_raised(tasks):
 @everywhere
 def test_countdown_and_eta_wait_in_the_broker_and_not_in_a_worker(shop, tasks):
     """`inspect scheduled` is empty: another worker, or this one after a restart, finds them."""
-    later = [tasks.add.apply_async((1, 1), countdown=600), tasks.add.apply_async((1, 1), eta=datetime.now(UTC) + HOUR)]
+    later = [
+        tasks.add.apply_async((1, 1), countdown=600),
+        tasks.add.apply_async((1, 1), eta=datetime.now(UTC) + HOUR),
+    ]
     due = [tasks.add.apply_async((1, n), countdown=0.1) for n in range(3)]
     due.append(tasks.add.apply_async((1, 3), eta=datetime.now(UTC) - HOUR))
     assert [value(result) for result in due] == [1, 2, 3, 4]
-    assert {view.id for view in shop.driver.peek("default", State.DELAYED)} == {result.id for result in later}
+    assert {view.id for view in shop.driver.peek("default", State.DELAYED)} == {
+        result.id for result in later
+    }
     assert shop.app.control.inspect([MAIN]).scheduled() == {MAIN: []}
     assert shop.driver.delete(result.id for result in later) == 2
 
@@ -94,7 +104,9 @@ def test_queues_in_the_order_of_q_and_priorities_within(shop, tasks):
     with shop.worker("ordered", "-c", "1", "-Q", "critical,high,low"):
         shop.wait_noted("low 9")
     ran = [line for line in shop.journal() if line.split()[0] in {"critical", "high", "low"}]
-    assert ran == [f"{queue} {priority}" for queue in ("critical", "high", "low") for priority in (0, 5, 9)]
+    assert ran == [
+        f"{queue} {priority}" for queue in ("critical", "high", "low") for priority in (0, 5, 9)
+    ]
 
 
 def test_a_task_that_acks_early(shop, tasks):
@@ -109,7 +121,7 @@ def test_ignore_result_keeps_none(shop, tasks):
     assert result.state == "PENDING"
 
 
-# --- again ----------------------------------------------------------------------------------------------------------
+# --- again ----------------------------------------------------------------------------------------
 @everywhere
 def test_retry(tasks):
     assert value(tasks.retried.delay(2)) == 2
@@ -126,7 +138,7 @@ def test_autoretry_for(tasks):
     assert end(tasks.autoretried.delay(9)) == "FAILURE"
 
 
-# --- canvas ---------------------------------------------------------------------------------------------------------
+# --- canvas ---------------------------------------------------------------------------------------
 @everywhere
 def test_chain(tasks):
     assert value(chain(tasks.add.s(1, 2), tasks.add.s(3), tasks.add.s(4))()) == 10
@@ -143,7 +155,9 @@ def test_chord(tasks):
 
 
 def test_a_chord_with_a_member_that_fails(shop, tasks):
-    result = chord([tasks.add.s(1, 1), tasks.fail.s("broken")], tasks.total.s().on_error(tasks.errback.s()))()
+    result = chord(
+        [tasks.add.s(1, 1), tasks.fail.s("broken")], tasks.total.s().on_error(tasks.errback.s())
+    )()
     assert end(result) == "FAILURE"
     assert isinstance(result.result, ChordError)
     shop.wait_noted(f"errback {result.id}")
@@ -151,9 +165,14 @@ def test_a_chord_with_a_member_that_fails(shop, tasks):
 
 @everywhere
 def test_a_canvas_in_a_canvas(tasks):
-    inner = chain(tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s(), tasks.add.s(10))
+    inner = chain(
+        tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s(), tasks.add.s(10)
+    )
     assert value(inner()) == 17
-    sums = chord([chord([tasks.add.s(n, 1), tasks.add.s(n, 2)], tasks.total.s()) for n in range(3)], tasks.total.s())
+    sums = chord(
+        [chord([tasks.add.s(n, 1), tasks.add.s(n, 2)], tasks.total.s()) for n in range(3)],
+        tasks.total.s(),
+    )
     assert value(sums()) == 15
     assert value(group(chain(tasks.add.s(n, 1), tasks.add.s(1)) for n in range(3))()) == [2, 3, 4]
 
@@ -165,7 +184,7 @@ def test_link_and_link_error(shop, tasks):
     shop.wait_noted(f"errback {failed.id}")
 
 
-# --- looking --------------------------------------------------------------------------------------------------------
+# --- looking --------------------------------------------------------------------------------------
 ANSWERS = {
     "ping": "pong",
     "active": "- empty -",
@@ -200,7 +219,9 @@ def test_inspect_from_another_process_while_a_job_runs(shop, tasks):
 
 @everywhere
 def test_events_of_a_job_arrive(shop, tasks):
-    """From `worker -E`. It may take a second to notice that somebody listens, so a job is sent at every heartbeat."""
+    """From `worker -E`. It may take a second to notice that somebody listens, so a job is sent at
+    every heartbeat.
+    """
     seen: dict[str, list[str]] = {}
     life = ["task-received", "task-started", "task-succeeded"]
     deadline = time.monotonic() + LONG
@@ -217,7 +238,7 @@ def test_events_of_a_job_arrive(shop, tasks):
     assert life in seen.values()
 
 
-# --- steering -------------------------------------------------------------------------------------------------------
+# --- steering -------------------------------------------------------------------------------------
 def test_control_rate_limit(shop, tasks):
     assert "new rate limit set" in shop.celery("control", "-d", MAIN, "rate_limit", "add", "20/s")
     assert [value(result) for result in [tasks.add.delay(n, 0) for n in range(5)]] == list(range(5))
@@ -238,8 +259,13 @@ def test_add_consumer_cancel_consumer_and_purge(shop, tasks):
     waiting = tasks.add.apply_async((1, 1), queue="idle")
     assert "add consumer idle" in shop.celery("control", "-d", MAIN, "add_consumer", "idle")
     assert value(waiting) == 2
-    assert "no longer consuming from idle" in shop.celery("control", "-d", MAIN, "cancel_consumer", "idle")
-    left = [tasks.add.apply_async((1, 1), queue="idle"), tasks.add.apply_async((1, 1), queue="idle", countdown=600)]
+    assert "no longer consuming from idle" in shop.celery(
+        "control", "-d", MAIN, "cancel_consumer", "idle"
+    )
+    left = [
+        tasks.add.apply_async((1, 1), queue="idle"),
+        tasks.add.apply_async((1, 1), queue="idle", countdown=600),
+    ]
     assert value(tasks.add.delay(1, 1)) == 2
     sizes = shop.driver.sizes("idle")
     assert (sizes.pending, sizes.delayed) == (1, 1)
@@ -259,7 +285,9 @@ def test_a_worker_renews_its_processes_and_ends_when_it_is_told_to(shop, tasks):
         assert "reload started" in shop.celery("control", "-d", "leaving@here", "pool_restart")
         eventually(lambda: len(now := children(shop)) == 2 and now.isdisjoint(before))
         assert value(tasks.pid.apply_async(queue="low")) in children(shop)
-        shop.celery("control", "-d", "leaving@here", "shutdown", ends=EX_UNAVAILABLE)  # it sends no reply
+        shop.celery(
+            "control", "-d", "leaving@here", "shutdown", ends=EX_UNAVAILABLE
+        )  # it sends no reply
         assert process.wait(LONG) == 0
 
 
@@ -295,7 +323,7 @@ def test_revoke_and_terminate(shop, tasks):
     assert f"ended {running.id}" not in shop.journal()
 
 
-# --- limits and pools -----------------------------------------------------------------------------------------------
+# --- limits and pools -----------------------------------------------------------------------------
 def test_time_limits(tasks):
     hard, soft = tasks.slow.delay(), tasks.slow_soft.delay()
     assert value(soft) == "was told"
@@ -322,7 +350,7 @@ def test_other_pools(shop, tasks, pool):
     assert shop.app.control.inspect([f"{pool}@here"]).ping() == {f"{pool}@here": {"ok": "pong"}}
 
 
-# --- beat -----------------------------------------------------------------------------------------------------------
+# --- beat -----------------------------------------------------------------------------------------
 @everywhere
 def test_beat(shop):
     beat = shop.start("beat", "-s", str(shop.folder / "schedule"), "-l", "INFO", name="beat")
@@ -333,12 +361,21 @@ def test_beat(shop):
     assert beat.returncode == 0
 
 
-# --- messages that nobody can use -----------------------------------------------------------------------------------
+# --- messages that nobody can use -----------------------------------------------------------------
 @everywhere
 def test_a_worker_goes_on_after_messages_that_it_cannot_use(shop, tasks):
-    shop.driver.put([NewJob(queue="default", payload=payload, id=f"bad-{n}") for n, payload in enumerate(
-        ["{not json", "[]", "{}", '{"body": "", "properties": {}}', "null", '"text"'])])  # fmt: skip
-    unknown, pickled = shop.app.send_task("no.such.task"), shop.app.send_task("add", (1, 1), serializer="pickle")
+    shop.driver.put(
+        [
+            NewJob(queue="default", payload=payload, id=f"bad-{n}")
+            for n, payload in enumerate(
+                ["{not json", "[]", "{}", '{"body": "", "properties": {}}', "null", '"text"']
+            )
+        ]
+    )
+    unknown, pickled = (
+        shop.app.send_task("no.such.task"),
+        shop.app.send_task("add", (1, 1), serializer="pickle"),
+    )
     assert value(tasks.add.delay(1, 1)) == 2
     assert value(tasks.add.delay(1, 2)) == 3
     assert end(unknown) == "FAILURE"

@@ -1,4 +1,6 @@
-"""`celery -A tasks restart`, with real workers in processes of their own: new code, nothing lost, nothing twice."""
+"""`celery -A tasks restart`, with real workers in processes of their own: new code, nothing lost,
+nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Shop:
         self.settings = {"RELEVO_VAR_DIR": str(folder / "var"), "QUEUE_RESULTS": "none"}
         self.settings |= {"REDIS_URL": url} if url.startswith("redis") else {"DATABASE_URL": url}
         # The name keeps these workers apart from others on the same server.
-        self.app = create_app("tasks", config.load(self.settings, None), task_default_queue="restart")
+        self.app = create_app(
+            "tasks", config.load(self.settings, None), task_default_queue="restart"
+        )
 
     def dispatch(self, numbers: range, gate: str | None = None) -> None:
         for number in numbers:
@@ -61,7 +65,11 @@ class Shop:
 
     def noted(self) -> list[Any]:
         journal = self.folder / "journal"
-        return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+        return (
+            [json.loads(line) for line in journal.read_text().splitlines()]
+            if journal.exists()
+            else []
+        )
 
     def count(self, fact: str) -> Counter[int]:
         return Counter(number for kind, number, _ in self.noted() if kind == fact)
@@ -72,13 +80,22 @@ class Shop:
     @contextlib.contextmanager
     def worker(self, name: str) -> Iterator[Process]:
         options = ["-Q", "restart", "-c", "2", "-n", f"{name}@here", "-l", "INFO"]
-        # Of a module that is changed twice in a second, what was compiled first would be taken for the newest.
-        environment = {**os.environ, **self.settings, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        # Of a module that is changed twice in a second, what was compiled first would be taken for
+        # the newest.
+        environment = {
+            **os.environ,
+            **self.settings,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         with (self.folder / f"{name}.log").open("wb") as log:
             command = ["-m", "celery", "-A", "tasks", "worker", *options]
             process = start(*command, environ=environment, output=log, folder=self.folder)
         try:
-            eventually(lambda: self.log(name).count(" ready.") or process.poll() is not None, lambda: self.log(name))
+            eventually(
+                lambda: self.log(name).count(" ready.") or process.poll() is not None,
+                lambda: self.log(name),
+            )
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -91,7 +108,11 @@ class Shop:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
-    url = f"sqlite:///{tmp_path}/shop.sqlite3" if request.param == "sqlite" else request.getfixturevalue("redis_url")
+    url = (
+        f"sqlite:///{tmp_path}/shop.sqlite3"
+        if request.param == "sqlite"
+        else request.getfixturevalue("redis_url")
+    )
     return Shop(tmp_path, url)
 
 
@@ -108,8 +129,9 @@ def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(s
         assert result.exit_code == 0, result.output
         rows = {row["worker"]: row for row in json.loads(result.stdout)}
         assert {name: (row["pid"], row["state"]) for name, row in rows.items()} == {
-            "one@here": (one.pid, "started anew"), "two@here": (two.pid, "started anew"),
-        }  # fmt: skip
+            "one@here": (one.pid, "started anew"),
+            "two@here": (two.pid, "started anew"),
+        }
         shop.dispatch(range(200, 210))
         eventually(lambda: len(shop.count("end")) == 210, lambda: shop.log("one") + shop.log("two"))
         for process in (one, two):

@@ -1,4 +1,6 @@
-"""supervisor/*.conf, read by supervisor itself, then started, killed, restarted and stopped for real."""
+"""supervisor/*.conf, read by supervisor itself, then started, killed, restarted and stopped for
+real.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A module more in tasks/. Its jobs write down when they begin and end, and in which worker: one line a write, so that
-# none is torn.
+# A module more in tasks/. Its jobs write down when they begin and end, and in which worker: one
+# line a write, so that none is torn.
 MARKS = """
 import os
 import time
@@ -62,7 +64,14 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.copytree(ROOT / "supervisor", home / "supervisor")
         (home / "var/log").mkdir(parents=True)
         (home / ".venv").symlink_to(sys.prefix)
-        for name in ("app", "relevo", "migrations", "alembic.ini", "celeryconfig.py", "beat_schedule.py"):
+        for name in (
+            "app",
+            "relevo",
+            "migrations",
+            "alembic.ini",
+            "celeryconfig.py",
+            "beat_schedule.py",
+        ):
             (home / name).symlink_to(ROOT / name)
         (home / "tasks").mkdir()
         for module in (ROOT / "tasks").iterdir():
@@ -81,16 +90,22 @@ def programs(home: Path) -> dict[str, Any]:
 
 
 def test_supervisor_reads_every_program_file(home, programs):
-    assert set(programs) == {path.stem for path in (home / "supervisor").glob("*.conf")} - {"supervisord"}
+    assert set(programs) == {path.stem for path in (home / "supervisor").glob("*.conf")} - {
+        "supervisord"
+    }
     assert [process.name for process in programs["worker"]] == ["worker-00", "worker-01"]
 
 
-def test_every_program_restarts_keeps_its_logs_small_and_runs_as_the_user_of_the_environment(programs):
+def test_every_program_restarts_keeps_its_logs_small_and_runs_as_the_user_of_the_environment(
+    programs,
+):
     for process in chain.from_iterable(programs.values()):
         assert process.uid == os.getuid(), process.name
         assert process.autorestart.__name__ == "RestartUnconditionally", process.name
         assert process.killasgroup, process.name
-        assert process.stdout_logfile_maxbytes * process.stdout_logfile_backups <= 500 * 1024 * 1024, process.name
+        assert (
+            process.stdout_logfile_maxbytes * process.stdout_logfile_backups <= 500 * 1024 * 1024
+        ), process.name
 
 
 def test_a_stop_reaches_the_worker_and_not_the_jobs_it_runs(programs):
@@ -107,19 +122,33 @@ def test_supervisor_and_the_procfile_start_the_same_programs_on_the_same_queues(
     assert sorted(_verbs(of_supervisor)) == sorted(_verbs(of_procfile))
 
 
-def test_all_groups_under_load_are_killed_restarted_and_stopped_and_nothing_is_lost_or_run_twice(home, monkeypatch):
+def test_all_groups_under_load_are_killed_restarted_and_stopped_and_nothing_is_lost_or_run_twice(
+    home, monkeypatch
+):
     journal, url = Journal(home / "var/journal"), f"sqlite:///{home}/var/relevo.db"
     change(home / "supervisor/api.conf", "--port 8000", f"--port {servers.free_port()}")
     for name in ("worker", "worker-long"):  # beside other tests, who is nice waits for minutes
         change(home / f"supervisor/{name}.conf", "nice -n 10 ", "")
-    for name, value in {"DATABASE_URL": url, "RELEVO_VAR_DIR": str(home / "var"), "PYTHONPATH": str(home),
-                        "FLOWER_PORT": str(servers.free_port()), "QUEUE_RETRY_AFTER": "5"}.items():  # fmt: skip
+    for name, value in {
+        "DATABASE_URL": url,
+        "RELEVO_VAR_DIR": str(home / "var"),
+        "PYTHONPATH": str(home),
+        "FLOWER_PORT": str(servers.free_port()),
+        "QUEUE_RETRY_AFTER": "5",
+    }.items():
         monkeypatch.setenv(name, value)
     first = dispatch(home, journal, 0)
     with supervisord(home) as supervisor:
         pids = {name: _ready(home, supervisor, name) for name in WORKERS}
-        for name, sign in {"beat": "beat: Starting", "flower": "Visit me", "api": "Uvicorn running"}.items():
-            eventually(lambda name=name, sign=sign: sign in _log(home, name), lambda name=name: _log(home, name))
+        for name, sign in {
+            "beat": "beat: Starting",
+            "flower": "Visit me",
+            "api": "Uvicorn running",
+        }.items():
+            eventually(
+                lambda name=name, sign=sign: sign in _log(home, name),
+                lambda name=name: _log(home, name),
+            )
 
         killed = pids["worker:worker-00"]
         eventually(lambda: killed in journal.workers)
@@ -185,17 +214,28 @@ def dispatch(home: Path, journal: Journal, begin: int) -> set[int]:
     return {*short, *long}
 
 
-# --- what the story above is told with ------------------------------------------------------------------------------
+# --- what the story above is told with ------------------------------------------------------------
 @contextlib.contextmanager
 def supervisord(home: Path) -> Iterator[Any]:
     """A running supervisord; yields its remote control."""
-    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(home / "supervisor/supervisord.conf")]
+    command = [
+        sys.executable,
+        "-m",
+        "supervisor.supervisord",
+        "-n",
+        "-c",
+        str(home / "supervisor/supervisord.conf"),
+    ]
     socket = home / "var/supervisor.sock"
     with (home / "var/log/console.log").open("wb") as console:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=console, stderr=console
+        )
     try:
         eventually(socket.exists)
-        server = ServerProxy("http://localhost", transport=SupervisorTransport(None, None, f"unix://{socket}"))
+        server = ServerProxy(
+            "http://localhost", transport=SupervisorTransport(None, None, f"unix://{socket}")
+        )
         yield server.supervisor
     finally:
         process.terminate()

@@ -13,12 +13,16 @@ from kombu import Queue
 
 
 class App(Celery):
-    """Keeps its tasks to itself (Celery would define them in every app of the process) and tells equal names apart."""
+    """Keeps its tasks to itself (Celery would define them in every app of the process) and tells
+    equal names apart.
+    """
 
     numbers = itertools.count(1)
 
     def task(self, *args, **options):
-        return super().task(*args, **{"shared": False, "name": f"task-{next(self.numbers)}", **options})
+        return super().task(
+            *args, **{"shared": False, "name": f"task-{next(self.numbers)}", **options}
+        )
 
 
 def make_app(**config) -> Celery:
@@ -30,7 +34,8 @@ def make_app(**config) -> Celery:
         task_cls="relevo.task:Task",
         set_as_current=False,
         changes={
-            "task_default_queue": f"default-{uuid.uuid4()}",  # kombu's memory is one for the whole process
+            # kombu's memory is one for the whole process
+            "task_default_queue": f"default-{uuid.uuid4()}",
             "task_acks_late": True,
             "worker_prefetch_multiplier": 1,
             "broker_transport_options": {"polling_interval": 0.001},

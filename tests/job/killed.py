@@ -1,4 +1,5 @@
-"""The app of the worker process that test_killed.py starts: tasks whose children die. It writes down what happens.
+"""The app of the worker process that test_killed.py starts: tasks whose children die. It writes
+down what happens.
 
 RELEVO_TEST_DIR=folder celery -A tests.job.killed worker
 """
@@ -19,7 +20,11 @@ from relevo.app import create_app
 
 folder = Path(os.environ["RELEVO_TEST_DIR"])
 settings = config.load(
-    {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{folder}/relevo.db", "RELEVO_VAR_DIR": str(folder)},
+    {
+        "QUEUE_CONNECTION": "database",
+        "DATABASE_URL": f"sqlite:///{folder}/relevo.db",
+        "RELEVO_VAR_DIR": str(folder),
+    },
     env_file=None,
 )
 app = create_app("killed", settings, worker_lost_wait=0.1)
@@ -52,7 +57,9 @@ def sleep(self):
     time.sleep(600)
 
 
-@app.task(shared=False, name="sleep.once", bind=True, tries=3, backoff=0, timeout=1, fail_on_timeout=True)
+@app.task(
+    shared=False, name="sleep.once", bind=True, tries=3, backoff=0, timeout=1, fail_on_timeout=True
+)
 def sleep_once(self):
     note("sleep.once", self.attempt)
     time.sleep(600)

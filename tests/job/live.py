@@ -1,4 +1,5 @@
-"""The app of the worker that test_live.py starts: every option of a task, and of Celery's, on a real broker.
+"""The app of the worker that test_live.py starts: every option of a task, and of Celery's, on a
+real broker.
 
 LIVE_BROKER=url LIVE_DIR=folder celery -A tests.job.live worker
 
@@ -26,14 +27,22 @@ from relevo.middleware import Skip, Transaction, session
 
 folder = Path(os.environ["LIVE_DIR"])
 settings = config.load(
-    {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{folder}/store.db", "QUEUE_RESULTS": "none",
-     "RELEVO_VAR_DIR": str(folder)},
+    {
+        "QUEUE_CONNECTION": "database",
+        "DATABASE_URL": f"sqlite:///{folder}/store.db",
+        "QUEUE_RESULTS": "none",
+        "RELEVO_VAR_DIR": str(folder),
+    },
     env_file=None,
-)  # fmt: skip
+)
 app = create_app(
-    "live", settings, broker_url=os.environ["LIVE_BROKER"], task_default_queue=os.environ["LIVE_QUEUE"],
-    worker_lost_wait=0.1, worker_hijack_root_logger=True,
-)  # fmt: skip
+    "live",
+    settings,
+    broker_url=os.environ["LIVE_BROKER"],
+    task_default_queue=os.environ["LIVE_QUEUE"],
+    worker_lost_wait=0.1,
+    worker_hijack_root_logger=True,
+)
 
 
 class Base(DeclarativeBase):
@@ -133,7 +142,9 @@ def failed(self):
     self.fail("no more")
 
 
-@task("held.back", tries=1, middleware=[lambda job, go: go() if seen(job.id) else job.release(0.05)])
+@task(
+    "held.back", tries=1, middleware=[lambda job, go: go() if seen(job.id) else job.release(0.05)]
+)
 def held_back(_self):
     note("held back and run")
 
@@ -186,14 +197,22 @@ def patient(self):
     self.release()
 
 
-# --- Celery's own -----------------------------------------------------------------------------------------------------
-@task("autoretry", autoretry_for=(ValueError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
+# --- Celery's own ---------------------------------------------------------------------------------
+@task(
+    "autoretry",
+    autoretry_for=(ValueError,),
+    max_retries=2,
+    retry_backoff=False,
+    default_retry_delay=0,
+)
 def autoretry(self):
     note("autoretry", self.request.retries)
     raise ValueError
 
 
-@task("retry.backoff", autoretry_for=(ValueError,), max_retries=1, retry_backoff=1, retry_jitter=False)
+@task(
+    "retry.backoff", autoretry_for=(ValueError,), max_retries=1, retry_backoff=1, retry_jitter=False
+)
 def retry_backoff(self):
     note("retry.backoff", self.request.retries, time.time())
     raise ValueError

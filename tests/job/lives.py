@@ -1,7 +1,9 @@
-"""The life of a batch, a chain, a chord, without a worker, and the death of whoever does a step of it.
+"""The life of a batch, a chain, a chord, without a worker, and the death of whoever does a step of
+it.
 
-Jobs are taken from the broker, run by Celery's own tracer as in a pool process, and recorded as the worker's recorder
-would. `Fate` kills the thread that does all this before its k-th statement, commit or script.
+Jobs are taken from the broker, run by Celery's own tracer as in a pool process, and recorded as the
+worker's recorder would. `Fate` kills the thread that does all this before its k-th statement,
+commit or script.
 """
 
 from __future__ import annotations
@@ -33,16 +35,25 @@ TABLES = (*metadata.tables.values(), jobs_table)
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it is done any more, but what the database does when a connection ends."""
+    """The process is gone: nothing of it is done any more, but what the database does when a
+    connection ends.
+    """
 
 
 class Fate:
-    """Kills this thread before the k-th of a life's steps: its statements and commits; or, where `whole`, before and
-    behind each transaction and each script of Redis, between which nothing can be half done.
+    """Kills this thread before the k-th of a life's steps: its statements and commits; or, where
+    `whole`, before and behind each transaction and each script of Redis, between which nothing can
+    be half done.
     """
 
     def __init__(self):
-        self.whole, self.steps, self.at, self.thread, self.pools = False, 0, None, threading.get_ident(), []
+        self.whole, self.steps, self.at, self.thread, self.pools = (
+            False,
+            0,
+            None,
+            threading.get_ident(),
+            [],
+        )
         self.struck = self.committed = False
 
     def statement(self, connection, *_event):
@@ -72,7 +83,9 @@ class Fate:
 
     @contextmanager
     def at_step(self, number):
-        """Within the block the thread is killed at this step, if it comes so far; it ends the block."""
+        """Within the block the thread is killed at this step, if it comes so far; it ends the
+        block.
+        """
         self.steps, self.at, self.struck, self.committed = 0, number, False, False
         try:
             yield self
@@ -103,9 +116,15 @@ class Life:
     def __init__(self, folder, store=None, broker=None):
         """Store and broker are one file, unless there are urls for them."""
         url = store or f"sqlite:///{folder}/relevo.sqlite3"
-        said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(folder),
-                "QUEUE_RESULTS": "database"}  # fmt: skip
-        self.app = create_app("shop", config.load(said, None), task_default_queue=QUEUE, broker_url=broker or url)
+        said = {
+            "QUEUE_CONNECTION": "database",
+            "DATABASE_URL": url,
+            "RELEVO_VAR_DIR": str(folder),
+            "QUEUE_RESULTS": "database",
+        }
+        self.app = create_app(
+            "shop", config.load(said, None), task_default_queue=QUEUE, broker_url=broker or url
+        )
         self.way, self.failing = delivery_of(self.app), ()
         for server in (store, broker):
             if server and not server.startswith("redis"):
@@ -117,7 +136,9 @@ class Life:
         self.caller = make_engine(self.app.settings.database_url)  # who dispatches in a session
         self.pools.append(self.caller.pool)
         self._tasks()
-        self.app.backend.session_manager.forked = True  # as in a pool's process: one engine for all steps
+        self.app.backend.session_manager.forked = (
+            True  # as in a pool's process: one engine for all steps
+        )
         self.app.backend.store_result("first", None, "SUCCESS")  # makes the tables
 
     def _tasks(self):
@@ -142,11 +163,15 @@ class Life:
     def begin(self, failing=()):
         """Nothing has been dispatched."""
         self.failing, self.ran, self.working_on, self.held = failing, [], set(), []
-        self.way.store.write(lambda connection: [connection.execute(table.delete()) for table in TABLES])
+        self.way.store.write(
+            lambda connection: [connection.execute(table.delete()) for table in TABLES]
+        )
         self.driver.clear(QUEUE)
 
     def work(self):
-        """What workers do until nothing is left: every job is run, recorded, acked; the outbox is relayed."""
+        """What workers do until nothing is left: every job is run, recorded, acked; the outbox is
+        relayed.
+        """
         while True:
             self.way.forward_all()
             jobs = self.driver.reserve([QUEUE], 2, 60, "test")
@@ -158,16 +183,36 @@ class Life:
             self.held, self.working_on = [], set()
 
     def run(self, job):
-        headers, (args, kwargs, embed) = message_codec.headers_of(job.payload), message_codec.body_of(job.payload)
-        request = {**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {"routing_key": job.queue},
-                   "properties": {"correlation_id": job.id, message_codec.LEASED: True}, "correlation_id": job.id,
-                   "hostname": "test", "is_eager": False}  # fmt: skip
+        headers, (args, kwargs, embed) = (
+            message_codec.headers_of(job.payload),
+            message_codec.body_of(job.payload),
+        )
+        request = {
+            **headers,
+            **embed,
+            "args": args,
+            "kwargs": kwargs,
+            "delivery_info": {"routing_key": job.queue},
+            "properties": {"correlation_id": job.id, message_codec.LEASED: True},
+            "correlation_id": job.id,
+            "hostname": "test",
+            "is_eager": False,
+        }
         task = self.app.tasks[headers["task"]]
-        self.ran.append((headers["task"], args[-1] if headers["task"] in ("member", "part", "told") else "", job.id))
+        self.ran.append(
+            (
+                headers["task"],
+                args[-1] if headers["task"] in ("member", "part", "told") else "",
+                job.id,
+            )
+        )
         traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
         state = batch_counts.COMPLETED if traced.info is None else batch_counts.FAILED
         sent = job.id if headers.get(membership.SENT) else None
-        return Ending(members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state), sent=sent)
+        return Ending(
+            members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state),
+            sent=sent,
+        )
 
     def dies(self):
         """What the one who was killed held comes back."""
@@ -180,9 +225,14 @@ class Life:
             opened.commit()
 
     def is_exact(self, killed_in, expected):
-        """Each of the `expected` has run, under one id, and once unless it was killed before its ack."""
+        """Each of the `expected` has run, under one id, and once unless it was killed before its
+        ack.
+        """
         again = {(task, what) for task, what, id_ in self.ran if id_ in killed_in}
-        times, ids = Counter((task, what) for task, what, _ in self.ran), {id_ for *_, id_ in self.ran}
+        times, ids = (
+            Counter((task, what) for task, what, _ in self.ran),
+            {id_ for *_, id_ in self.ran},
+        )
         assert set(times) == expected
         assert len(ids) == len(expected)
         assert {each for each, count in times.items() if count > 1} <= again
@@ -213,9 +263,19 @@ class OfBatch:
 
     def is_exact(self, killed_in=()):
         row, failed = self.row(), len(self.life.failing)
-        assert (row.total, row.completed, row.failed, row.finished) == (MEMBERS, MEMBERS - failed, failed, True)
-        assert [end.member for end in ended_members(self.life.way.store, row.id)] == list(range(MEMBERS))
-        expected = {("member", n) for n in range(MEMBERS)} | {("told", "before"), ("told", "finally_")}
+        assert (row.total, row.completed, row.failed, row.finished) == (
+            MEMBERS,
+            MEMBERS - failed,
+            failed,
+            True,
+        )
+        assert [end.member for end in ended_members(self.life.way.store, row.id)] == list(
+            range(MEMBERS)
+        )
+        expected = {("member", n) for n in range(MEMBERS)} | {
+            ("told", "before"),
+            ("told", "finally_"),
+        }
         self.life.is_exact(killed_in, expected | {("told", "catch" if failed else "then")})
 
 
@@ -230,8 +290,16 @@ class OfChain(OfBatch):
     def is_exact(self, killed_in=()):
         row, failing = self.row(), self.life.failing
         links = range(failing[0] + 1 if failing else MEMBERS)
-        assert (row.total, row.processed, row.failed, row.finished) == (MEMBERS, len(links), len(failing), True)
-        expected = {("member", n) for n in links} | {("told", "catch" if failing else "then"), ("told", "finally_")}
+        assert (row.total, row.processed, row.failed, row.finished) == (
+            MEMBERS,
+            len(links),
+            len(failing),
+            True,
+        )
+        expected = {("member", n) for n in links} | {
+            ("told", "catch" if failing else "then"),
+            ("told", "finally_"),
+        }
         self.life.is_exact(killed_in, expected)
 
 
@@ -254,6 +322,11 @@ class OfChord(OfBatch):
 
     def is_exact(self, killed_in=()):
         row, failed = self.row(), len(self.life.failing)
-        assert (row.total, row.completed, row.failed, row.finished) == (MEMBERS, MEMBERS - failed, failed, True)
+        assert (row.total, row.completed, row.failed, row.finished) == (
+            MEMBERS,
+            MEMBERS - failed,
+            failed,
+            True,
+        )
         expected = {("part", n) for n in range(MEMBERS)} | {("relevo.chord", "")}
         self.life.is_exact(killed_in, expected | {("alarm" if failed else "joined", "")})

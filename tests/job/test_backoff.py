@@ -26,9 +26,15 @@ def test_each_attempt_waits_its_turn_and_the_last_wait_repeats(given_as, expecte
 
 
 @given(WAITS, st.integers(1, 20), st.floats(0, 1), st.floats(0, 1))
-def test_jitter_only_ever_lengthens_a_wait_and_by_no_more_than_it_says(waits, attempt, jitter, dice):
+def test_jitter_only_ever_lengthens_a_wait_and_by_no_more_than_it_says(
+    waits, attempt, jitter, dice
+):
     plain = backoff.seconds(tuple(waits), attempt)
-    assert plain <= backoff.seconds(tuple(waits), attempt, jitter, dice) <= plain * (1 + jitter) * (1 + 1e-9)
+    assert (
+        plain
+        <= backoff.seconds(tuple(waits), attempt, jitter, dice)
+        <= plain * (1 + jitter) * (1 + 1e-9)
+    )
 
 
 def test_a_wait_that_runs_away_stops_at_a_year():
@@ -37,5 +43,7 @@ def test_a_wait_that_runs_away_stops_at_a_year():
 
 @pytest.mark.parametrize("answer", [-1, None, "5", True, math.inf, math.nan])
 def test_a_callable_that_answers_nonsense_is_told_so(answer):
-    with pytest.raises(OptionError, match=r"expected backoff\(2\) to give a number of seconds, got"):
+    with pytest.raises(
+        OptionError, match=r"expected backoff\(2\) to give a number of seconds, got"
+    ):
         backoff.seconds(lambda _attempt: answer, 2)

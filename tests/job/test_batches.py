@@ -26,11 +26,19 @@ from tests.waiting import LONG, eventually
 @pytest.fixture(params=["database", "redis"])
 def app(request, tmp_path):
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    environ = {"QUEUE_CONNECTION": request.param, "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}
+    environ = {
+        "QUEUE_CONNECTION": request.param,
+        "DATABASE_URL": url,
+        "RELEVO_VAR_DIR": str(tmp_path),
+    }
     if request.param == "redis":
         environ["REDIS_URL"] = request.getfixturevalue("redis_url")
-    app = create_app("shop", config.load(environ, None), result_backend="cache+memory://",
-                     task_default_queue=f"batches-{tmp_path.name}")  # fmt: skip
+    app = create_app(
+        "shop",
+        config.load(environ, None),
+        result_backend="cache+memory://",
+        task_default_queue=f"batches-{tmp_path.name}",
+    )
     tasks(app)
     return app
 
@@ -73,7 +81,11 @@ def tasks(app):
     @app.task(name="shop.goes_on", shared=False, bind=True)
     def goes_on(self, how):
         one = work.si(1)
-        raise self.replace({"job": one, "chain": celery.chain(one, work.si(2)), "fails": work.si(1, fails=True)}[how])
+        raise self.replace(
+            {"job": one, "chain": celery.chain(one, work.si(2)), "fails": work.si(1, fails=True)}[
+                how
+            ]
+        )
 
     gate.clear()
     mended.clear()
@@ -81,7 +93,13 @@ def tasks(app):
 
 @contextmanager
 def working(app, concurrency=2):
-    with start_worker(app, pool="threads", concurrency=concurrency, perform_ping_check=False, shutdown_timeout=LONG):
+    with start_worker(
+        app,
+        pool="threads",
+        concurrency=concurrency,
+        perform_ping_check=False,
+        shutdown_timeout=LONG,
+    ):
         yield
 
 
@@ -104,13 +122,23 @@ def callbacks(new, say):
 
 def test_every_member_runs_and_each_callback_once(app, told):
     say = t(app, "say")
-    new = app.batch(t(app, "work").s(number) for number in range(30)).name("import").before(say.s("before"))
+    new = (
+        app.batch(t(app, "work").s(number) for number in range(30))
+        .name("import")
+        .before(say.s("before"))
+    )
     with working(app):
         batch = callbacks(new, say).dispatch()
         finished(batch)
         eventually(lambda: told_of("finally") and told_of("then"))
     assert Counter(told_of("work")) == Counter(range(30))
-    assert (batch.name, batch.total, batch.completed, batch.failed, batch.pending) == ("import", 30, 30, 0, 0)
+    assert (batch.name, batch.total, batch.completed, batch.failed, batch.pending) == (
+        "import",
+        30,
+        30,
+        0,
+        0,
+    )
     assert (batch.percent, batch.cancelled, batch.kind) == (100, False, "batch")
     assert told_of("before") == told_of("then") == told_of("finally") == [batch.id]
     assert told_of("catch") == []
@@ -121,7 +149,9 @@ def test_every_member_runs_and_each_callback_once(app, told):
 def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(app, told):
     work, say = t(app, "work"), t(app, "say")
     with working(app):
-        batch = callbacks(app.batch([work.s(1), work.s(2, fails=True), work.s(3)]).allow_failures(), say).dispatch()
+        batch = callbacks(
+            app.batch([work.s(1), work.s(2, fails=True), work.s(3)]).allow_failures(), say
+        ).dispatch()
         finished(batch)
         eventually(lambda: told_of("finally"))
         assert (batch.completed, batch.failed, batch.cancelled) == (2, 1, False)
@@ -154,7 +184,9 @@ def test_a_failure_cancels_the_rest(app, told):
 def test_cancelled_members_that_have_not_started_are_dropped(app, told, monkeypatch):
     monkeypatch.setattr(cancelled_batches, "FRESH", 0)
     work, wait, say = t(app, "work"), t(app, "wait"), t(app, "say")
-    batch = callbacks(app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say).dispatch()
+    batch = callbacks(
+        app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say
+    ).dispatch()
     with working(app, 1):
         eventually(lambda: told_of("wait"))
         batch.cancel()
@@ -186,7 +218,9 @@ def test_a_batch_can_be_added_to_from_inside_and_from_outside(app, told):
 def test_a_chain_is_one_member(app, told):
     work = t(app, "work")
     with working(app):
-        batch = app.batch([[work.si(1), work.si(2)], [work.si(3, fails=True), work.si(4)], work.s(5)]).allow_failures()
+        batch = app.batch(
+            [[work.si(1), work.si(2)], [work.si(3, fails=True), work.si(4)], work.s(5)]
+        ).allow_failures()
         batch = finished(batch.dispatch())
     assert (batch.total, batch.completed, batch.failed) == (3, 2, 1)
     assert sorted(told_of("work")) == [1, 2, 3, 5]
@@ -194,7 +228,11 @@ def test_a_chain_is_one_member(app, told):
 
 def test_progress_is_told_once_a_percentage(app, told):
     with working(app):
-        batch = app.batch(t(app, "work").s(n) for n in range(4)).progress(t(app, "say").s("progress")).dispatch()
+        batch = (
+            app.batch(t(app, "work").s(n) for n in range(4))
+            .progress(t(app, "say").s("progress"))
+            .dispatch()
+        )
         finished(batch)
         eventually(lambda: told_of("progress"))
     assert 1 <= len(told_of("progress")) <= 4
@@ -257,13 +295,19 @@ def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_a_queue_that_no_broker_takes_is_an_error_of_the_dispatch(app, name):
     work, say = t(app, "work"), t(app, "say")
-    for new in (app.batch([work.s(1)]).on_queue(name), app.chain(work.s(1)).on_queue(name),
-                app.batch([work.s(1).set(queue=name)]), app.batch([]).then(say.s().set(queue=name))):  # fmt: skip
+    for new in (
+        app.batch([work.s(1)]).on_queue(name),
+        app.chain(work.s(1)).on_queue(name),
+        app.batch([work.s(1).set(queue=name)]),
+        app.batch([]).then(say.s().set(queue=name)),
+    ):
         with pytest.raises(OptionError, match="expected queue to"):
             new.dispatch()
 
 
-def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes_on_under_its_id(app, told):
+def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes_on_under_its_id(
+    app, told
+):
     work, say = t(app, "work"), t(app, "say")
 
     def members(until):
@@ -278,8 +322,12 @@ def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes
     assert app.batch(members(1200)).then(say.s()).dispatch(id="half").total == 1200
 
 
-def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(app, told, monkeypatch):
-    """Two had one number and one id then, so the batch never ended; and a dispatch done again left members out."""
+def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(
+    app, told, monkeypatch
+):
+    """Two had one number and one id then, so the batch never ended; and a dispatch done again left
+    members out.
+    """
     monkeypatch.setattr(member_jobs, "PAGE", 2)
     work = t(app, "work")
 
@@ -324,10 +372,16 @@ def test_names_are_whatever_people_write(app):
 
 
 def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, told, monkeypatch):
-    """With its record went the next link's row in the outbox, too, which has the same id: it was lost."""
+    """With its record went the next link's row in the outbox, too, which has the same id: it was
+    lost.
+    """
     rows, came = [], outbox.came
-    monkeypatch.setattr(outbox, "came", lambda connection, ids: rows.append(list(ids)) or came(connection, ids))
-    monkeypatch.setattr(outcomes, "write", lambda *_: None)  # no record is made, and so no row goes with one
+    monkeypatch.setattr(
+        outbox, "came", lambda connection, ids: rows.append(list(ids)) or came(connection, ids)
+    )
+    monkeypatch.setattr(
+        outcomes, "write", lambda *_: None
+    )  # no record is made, and so no row goes with one
     with working(app):
         app.chain(t(app, "goes_on").si("chain"), t(app, "say").si(0, "link")).dispatch()
         eventually(lambda: told_of("link"))
@@ -343,7 +397,11 @@ def test_what_replaces_a_member_has_its_place(app, told, how, ran):
         eventually(lambda: told_of("finally"))
         chain = finished(callbacks(app.chain(goes_on.si(how), say.si(0, "link")), say).dispatch())
         eventually(lambda: len(told_of("finally")) == 2)
-        later = finished(callbacks(app.chain(say.si(0, "before"), goes_on.si(how), say.si(0, "link")), say).dispatch())
+        later = finished(
+            callbacks(
+                app.chain(say.si(0, "before"), goes_on.si(how), say.si(0, "link")), say
+            ).dispatch()
+        )
         eventually(lambda: len(told_of("finally")) == 3)
     assert (batch.total, batch.completed, batch.failed) == (1, how != "fails", how == "fails")
     assert told_of("work") == ran * 3

@@ -6,7 +6,9 @@ import pytest
 
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import OptionError
-from tests.job.test_batches import app, finished, mended, said, t, told, told_of, working  # noqa: F401  fixtures
+
+# fixtures
+from tests.job.test_batches import app, finished, mended, said, t, told, told_of, working  # noqa: F401
 from tests.waiting import eventually
 
 
@@ -30,7 +32,9 @@ def flow(app):  # noqa: F811
 def test_each_link_gets_what_the_one_before_returned(flow, told):  # noqa: F811
     add, say = t(flow, "add"), t(flow, "say")
     with working(flow):
-        new = flow.chain(add.s(1), None, add.s(10)).add(add.s(100)).name("order").then(say.s("then"))
+        new = (
+            flow.chain(add.s(1), None, add.s(10)).add(add.s(100)).name("order").then(say.s("then"))
+        )
         chain = finished(new.catch(say.s("catch")).finally_(say.s("finally")).dispatch())
         eventually(lambda: told_of("then") and told_of("finally"))
     assert told_of("add") == [2, 12, 112]
@@ -42,7 +46,12 @@ def test_each_link_gets_what_the_one_before_returned(flow, told):  # noqa: F811
 def test_a_link_that_fails_ends_it_and_a_retry_goes_on_from_there(flow, told):  # noqa: F811
     add, breaks, say = t(flow, "add"), t(flow, "breaks"), t(flow, "say")
     with working(flow):
-        chain = flow.chain(add.s(1), breaks.s(), add.s(10)).then(say.s("then")).catch(say.s("catch")).dispatch()
+        chain = (
+            flow.chain(add.s(1), breaks.s(), add.s(10))
+            .then(say.s("then"))
+            .catch(say.s("catch"))
+            .dispatch()
+        )
         finished(chain)
         eventually(lambda: told_of("catch"))
         assert (chain.completed, chain.failed, chain.total) == (1, 1, 3)
@@ -65,7 +74,9 @@ def test_a_link_that_runs_twice_hands_on_once(flow, told):  # noqa: F811
         finished(chain)
         driver.put([NewJob(first.queue, first.payload, first.id)])
         eventually(lambda: told_of("add").count(2) == 2)
-        eventually(lambda: not sum((driver.sizes(first.queue).pending, driver.sizes(first.queue).reserved)))
+        eventually(
+            lambda: not sum((driver.sizes(first.queue).pending, driver.sizes(first.queue).reserved))
+        )
     assert told_of("add") == [2, 12, 112, 2]
     assert chain.refresh().completed == 3
 
@@ -84,7 +95,11 @@ def test_a_batch_can_be_a_link(flow, told):  # noqa: F811
 def test_a_batch_that_fails_ends_the_chain(flow, told):  # noqa: F811
     work, say = t(flow, "work"), t(flow, "say")
     with working(flow):
-        chain = flow.chain(flow.batch([work.si(1, fails=True)]), say.s("last")).catch(say.s("catch")).dispatch()
+        chain = (
+            flow.chain(flow.batch([work.si(1, fails=True)]), say.s("last"))
+            .catch(say.s("catch"))
+            .dispatch()
+        )
         finished(chain)
         eventually(lambda: told_of("catch"))
     assert (chain.failed, chain.completed, chain.dropped) == (1, 0, 0)
@@ -96,7 +111,12 @@ def test_a_batch_that_is_cancelled_or_whose_members_expire_ends_the_chain(flow, 
     work, say = t(flow, "work"), t(flow, "say")
     batch = flow.batch([work.si(1), work.si(2).set(expires=-1)])
     with working(flow):
-        chain = flow.chain(batch, say.s("last")).catch(say.s("catch")).finally_(say.s("finally")).dispatch()
+        chain = (
+            flow.chain(batch, say.s("last"))
+            .catch(say.s("catch"))
+            .finally_(say.s("finally"))
+            .dispatch()
+        )
         finished(chain)
         eventually(lambda: told_of("finally"))
     assert (chain.dropped, chain.failed, chain.completed, chain.total) == (1, 0, 0, 2)

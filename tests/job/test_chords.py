@@ -1,4 +1,6 @@
-"""Celery's chord, counted by us: real messages, one worker for all, on SQLite, and on Redis for broker and results."""
+"""Celery's chord, counted by us: real messages, one worker for all, on SQLite, and on Redis for
+broker and results.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +69,17 @@ def goes_on(self, how):
     made = self.app.tasks["add"]
     parts = [made.si(40), made.si(2)]
     breaks = self.app.tasks["breaks"].si(1)
-    return self.replace({
-        "job": made.si(40, 2), "chain": chain(made.si(40), made.s(2)), "group": group(parts),
-        "breaks": chord([breaks, made.si(1)], self.app.tasks["total"].s()),
-        "breaks before a chain": chord([breaks, made.si(1)], chain(self.app.tasks["total"].s(), made.s(1))),
-    }[how])  # fmt: skip
+    return self.replace(
+        {
+            "job": made.si(40, 2),
+            "chain": chain(made.si(40), made.s(2)),
+            "group": group(parts),
+            "breaks": chord([breaks, made.si(1)], self.app.tasks["total"].s()),
+            "breaks before a chain": chord(
+                [breaks, made.si(1)], chain(self.app.tasks["total"].s(), made.s(1))
+            ),
+        }[how]
+    )
 
 
 def grows(self, again=False):
@@ -89,17 +97,27 @@ def cancels(self):
 
 
 def app_on(connection, folder, environ):
-    said = {"QUEUE_CONNECTION": connection, "DATABASE_URL": f"sqlite:///{folder}/relevo.sqlite3",
-            "RELEVO_VAR_DIR": str(folder), **environ}  # fmt: skip
+    said = {
+        "QUEUE_CONNECTION": connection,
+        "DATABASE_URL": f"sqlite:///{folder}/relevo.sqlite3",
+        "RELEVO_VAR_DIR": str(folder),
+        **environ,
+    }
     app = create_app("shop", config.load(said, None), task_default_queue=f"chords-{folder.name}")
-    made = {each.__name__: app.task(each, name=each.__name__, shared=False)
-            for each in (add, total, same, breaks, alarm, late_alarm, ignores)}  # fmt: skip
-    made |= {each.__name__: app.task(each, name=each.__name__, shared=False, bind=True)
-             for each in (goes_on, grows, is_in, cancels)}  # fmt: skip
+    made = {
+        each.__name__: app.task(each, name=each.__name__, shared=False)
+        for each in (add, total, same, breaks, alarm, late_alarm, ignores)
+    }
+    made |= {
+        each.__name__: app.task(each, name=each.__name__, shared=False, bind=True)
+        for each in (goes_on, grows, is_in, cancels)
+    }
     made["alone"] = app.task(add, name="alone", shared=False, unique_by=[])
     made["quiet"] = app.task(add, name="quiet", shared=False, ignore_result=True)
     if connection == "database":
-        app.backend.session_manager.forked = True  # as in a pool's process: one engine for all steps
+        app.backend.session_manager.forked = (
+            True  # as in a pool's process: one engine for all steps
+        )
     return SimpleNamespace(app=app, store=store_for(app.settings.database_url), **made)
 
 
@@ -118,7 +136,9 @@ def module_patch():
 @pytest.fixture(scope="module", params=["database", "redis"])
 def shop(request, tmp_path_factory, module_patch):
     folder = tmp_path_factory.mktemp(f"chords-{request.param}")
-    environ = {"REDIS_URL": request.getfixturevalue("redis_url")} if request.param == "redis" else {}
+    environ = (
+        {"REDIS_URL": request.getfixturevalue("redis_url")} if request.param == "redis" else {}
+    )
     module_patch.setattr(RedisResults, "ResultConsumer", Deaf)
     shop = app_on(request.param, folder, environ)
 
@@ -143,7 +163,9 @@ def get(result):
 
 
 def error_of(shop, result):
-    """What became of a body that could not run. (Celery's `get` raises what the header's job has raised.)"""
+    """What became of a body that could not run. (Celery's `get` raises what the header's job has
+    raised.)
+    """
     eventually(lambda: shop.app.AsyncResult(result.id).state == "FAILURE")
     found = shop.app.AsyncResult(result.id).result
     assert type(found).__name__ == ChordError.__name__
@@ -178,16 +200,34 @@ def test_the_body_gets_the_results_in_their_order_and_the_chord_is_in_the_list(s
     assert get(result) == 380
     assert of("total") == [[[2 * n for n in range(20)]]]
     row = ended(shop, result.parent.id)
-    assert (row.kind, row.name, row.total, row.completed, row.percent) == ("chord", "total", 20, 20, 100)
+    assert (row.kind, row.name, row.total, row.completed, row.percent) == (
+        "chord",
+        "total",
+        20,
+        20,
+        100,
+    )
     assert row.id in [each.id for each in shop.app.batches.page()]
 
 
 EXPECTED = {
-    "generator": 6, "empty": 0, "group in it": 10, "chain in it": 13, "chain that ends in a group": [[11, 40]],
-    "chord in it": 16, "chord as body": 9, "chain as body": 13, "in a chain": 33, "two in a chain": 42,
-    "generator of groups": [0, 0, 1, 1, 2, 2], "members without results": 3, "replaced": 85,
-    "replaced by a chain": 43, "replaced by a group": [[40, 2], 1], "body is a group": [3, 3],
-}  # fmt: skip
+    "generator": 6,
+    "empty": 0,
+    "group in it": 10,
+    "chain in it": 13,
+    "chain that ends in a group": [[11, 40]],
+    "chord in it": 16,
+    "chord as body": 9,
+    "chain as body": 13,
+    "in a chain": 33,
+    "two in a chain": 42,
+    "generator of groups": [0, 0, 1, 1, 2, 2],
+    "members without results": 3,
+    "replaced": 85,
+    "replaced by a chain": 43,
+    "replaced by a group": [[40, 2], 1],
+    "body is a group": [3, 3],
+}
 
 
 def shapes_of(shop):
@@ -195,17 +235,31 @@ def shapes_of(shop):
     return {
         "generator": lambda: chord((add.s(n) for n in range(4)), total.s()),
         "empty": lambda: chord([], total.s()),
-        "group in it": lambda: chord([add.s(1), group(add.s(2), group(add.s(3), add.s(4)))], total.s()),
+        "group in it": lambda: chord(
+            [add.s(1), group(add.s(2), group(add.s(3), add.s(4)))], total.s()
+        ),
         "chain in it": lambda: chord([add.s(1), chain(add.s(2), add.s(10))], total.s()),
-        "chain that ends in a group": lambda: chord([chain(add.s(1), group(add.s(10), add.s(39)))], same.s()),
-        "chord in it": lambda: chord([add.s(1), chord([add.s(5), add.s(10)], total.s())], total.s()),
-        "chord as body": lambda: chord([add.s(1), add.s(2)], chord([total.s(), total.s(), total.s()], total.s())),
+        "chain that ends in a group": lambda: chord(
+            [chain(add.s(1), group(add.s(10), add.s(39)))], same.s()
+        ),
+        "chord in it": lambda: chord(
+            [add.s(1), chord([add.s(5), add.s(10)], total.s())], total.s()
+        ),
+        "chord as body": lambda: chord(
+            [add.s(1), add.s(2)], chord([total.s(), total.s(), total.s()], total.s())
+        ),
         "chain as body": lambda: chord([add.s(1), add.s(2)], chain(total.s(), add.s(10))),
         "in a chain": lambda: chain(add.s(1), group(add.s(10), add.s(20)), total.s(), add.s(1)),
-        "two in a chain": lambda: chain(group(add.s(1), add.s(2)), total.s(), group(add.s(10), add.s(26)), total.s()),
-        "generator of groups": lambda: chord((group(add.s(n), add.s(n)) for n in range(3)), same.s()),
+        "two in a chain": lambda: chain(
+            group(add.s(1), add.s(2)), total.s(), group(add.s(10), add.s(26)), total.s()
+        ),
+        "generator of groups": lambda: chord(
+            (group(add.s(n), add.s(n)) for n in range(3)), same.s()
+        ),
         "members without results": lambda: chord([shop.quiet.s(1), add.s(2)], total.s()),
-        "replaced": lambda: chord([shop.goes_on.s("job"), shop.goes_on.s("job"), add.s(1)], total.s()),
+        "replaced": lambda: chord(
+            [shop.goes_on.s("job"), shop.goes_on.s("job"), add.s(1)], total.s()
+        ),
         "replaced by a chain": lambda: chord([shop.goes_on.s("chain"), add.s(1)], total.s()),
         "replaced by a group": lambda: chord([shop.goes_on.s("group"), add.s(1)], same.s()),
         "body is a group": lambda: chord([add.s(1), add.s(2)], group(total.s(), total.s())),
@@ -215,8 +269,12 @@ def shapes_of(shop):
 def test_shapes(shop):
     """All at once: none waits for another. (Of a shop that is slow, some.)"""
     wanted = getattr(shop, "shapes", EXPECTED)
-    results = {what: shape().apply_async() for what, shape in shapes_of(shop).items() if what in wanted}
-    assert {what: get(result) for what, result in results.items()} == {what: EXPECTED[what] for what in wanted}
+    results = {
+        what: shape().apply_async() for what, shape in shapes_of(shop).items() if what in wanted
+    }
+    assert {what: get(result) for what, result in results.items()} == {
+        what: EXPECTED[what] for what in wanted
+    }
 
 
 def test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never(shop):
@@ -241,21 +299,39 @@ def test_a_failed_member_that_is_put_back_and_completes_lets_the_body_run(shop):
     assert shop.app.AsyncResult(result.id).get() == 3
 
 
-def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until_it_is_put_back(shop):
-    """Where the chord's body is a chain, or more links follow: nobody told the batch, which waited for ever."""
+def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until_it_is_put_back(
+    shop,
+):
+    """Where the chord's body is a chain, or more links follow: nobody told the batch, which waited
+    for ever.
+    """
     follows = [shop.goes_on.si("breaks"), shop.add.s(1)]
-    batch = shop.app.batch([follows, shop.goes_on.si("breaks before a chain")]).allow_failures().dispatch()
+    batch = (
+        shop.app.batch([follows, shop.goes_on.si("breaks before a chain")])
+        .allow_failures()
+        .dispatch()
+    )
     order = shop.app.chain(*follows).dispatch()
     eventually(lambda: batch.refresh().finished and order.refresh().finished)
     assert (batch.completed, batch.failed, order.completed, order.failed) == (0, 2, 0, 1)
-    # Had somebody deleted the job that ends such a chord, they would not have waited for ever, either.
+    # Had somebody deleted the job that ends such a chord, they would not have waited for ever,
+    # either.
     chords = [each.row for each in shop.app.batches.page(limit=5) if each.kind == "chord"]
     joins = [row.callbacks["finally"][0]["payload"] for row in chords]
-    views = [SimpleNamespace(id="joined", payload=payload, queue="q", state=State.PENDING) for payload in joins]
-    never = [end for view in views for end in membership.ends_of(cancel.Waiting(shop.app, view), CANCELLED)]
+    views = [
+        SimpleNamespace(id="joined", payload=payload, queue="q", state=State.PENDING)
+        for payload in joins
+    ]
+    never = [
+        end
+        for view in views
+        for end in membership.ends_of(cancel.Waiting(shop.app, view), CANCELLED)
+    ]
     assert {(end.batch, end.member, end.state) for end in never} == {
-        (batch.id, 0, CANCELLED), (batch.id, 1, CANCELLED), (order.id, 0, CANCELLED),
-    }  # fmt: skip
+        (batch.id, 0, CANCELLED),
+        (batch.id, 1, CANCELLED),
+        (order.id, 0, CANCELLED),
+    }
     mended.set()
     for row in shop.app.batches.page(limit=5):
         row.retry_failed()
@@ -278,7 +354,9 @@ def test_a_failure_further_in_reaches_the_outermost(shop, where):
         "chain": lambda: chord([chain(breaks.s(1), add.s(1)), add.s(1)], total.s()),
         "chord": lambda: chord([chord([breaks.s(1), add.s(1)], total.s()), add.s(1)], total.s()),
         "body": lambda: chord([add.s(1)], chord([breaks.si(1), add.si(1)], total.s())),
-        "group at the end": lambda: chord([chain(breaks.s(1), group(add.s(1), add.s(2)))], total.s()),
+        "group at the end": lambda: chord(
+            [chain(breaks.s(1), group(add.s(1), add.s(2)))], total.s()
+        ),
     }
     before = {each.id for each in shop.app.batches.page()}
     result = shapes[where]().apply_async()
@@ -293,7 +371,9 @@ def test_a_failure_further_in_reaches_the_outermost(shop, where):
 def test_results_are_celerys(shop):
     body = shop.total.s()
     body.options["queue"] = shop.app.conf.task_default_queue
-    result = chord([shop.add.s(1), shop.add.s(2)], body).apply_async(countdown=0.1, link_error=shop.alarm.s())
+    result = chord([shop.add.s(1), shop.add.s(2)], body).apply_async(
+        countdown=0.1, link_error=shop.alarm.s()
+    )
     assert isinstance(result.parent, GroupResult)
     assert result.parent.get(timeout=LONG, disable_sync_subtasks=False) == [1, 2]
     assert get(result) == 3
@@ -311,15 +391,21 @@ def test_a_member_knows_its_chord_and_can_add_to_it_and_cancel_it(shop):
     grown = chord([shop.add.s(1), shop.grows.s()], shop.total.s()).apply_async()
     assert get(grown) == 102
     assert ended(shop, grown.parent.id).total == 3
-    twice = chord([shop.add.s(1), shop.grows.s(again=True)], shop.total.s()).apply_async()  # it, and what replaces it
+    twice = chord(
+        [shop.add.s(1), shop.grows.s(again=True)], shop.total.s()
+    ).apply_async()  # it, and what replaces it
     assert get(twice) == 202
     with pytest.raises(BatchError, match="is a chord"):
         shop.app.batches.find(grown.parent.id).add([shop.add.s(1)])
-    cancelled = chord([shop.cancels.s(), shop.add.s(1).set(countdown=3600)], shop.total.s()).apply_async()
+    cancelled = chord(
+        [shop.cancels.s(), shop.add.s(1).set(countdown=3600)], shop.total.s()
+    ).apply_async()
     eventually(lambda: shop.app.batches.find(cancelled.parent.id).cancelled)
     cancelled_batches.look_in(shop.store)  # what the worker has seen of it is forgotten
     driver = driver_of(shop.app)
-    driver.hasten([view.id for view in driver.peek(shop.app.conf.task_default_queue, State.DELAYED)])
+    driver.hasten(
+        [view.id for view in driver.peek(shop.app.conf.task_default_queue, State.DELAYED)]
+    )
     assert "Revoked" in error_of(shop, cancelled)
     row = ended(shop, cancelled.parent.id)
     assert (row.cancelled, row.completed, row.dropped) == (True, 1, 1)
@@ -345,7 +431,9 @@ def test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once(sho
     queue = shop.app.conf.task_default_queue
     driver = driver_of(shop.app)
     [late] = driver.peek(queue, State.DELAYED)
-    driver.put([NewJob(queue, late.payload.replace('"eta"', '"eta_was"'), late.id) for _ in range(2)])
+    driver.put(
+        [NewJob(queue, late.payload.replace('"eta"', '"eta_was"'), late.id) for _ in range(2)]
+    )
     assert get(result) == 3
     joined = f"{result.parent.id}.joined"
     assert driver.delete([late.id])
@@ -362,7 +450,9 @@ def test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once(sho
 
 
 def test_a_link_that_is_delivered_twice_starts_its_chord_once(shop):
-    flow = chain(shop.add.s(1).set(countdown=3600), group(shop.add.s(1), shop.add.s(2)), shop.total.s())
+    flow = chain(
+        shop.add.s(1).set(countdown=3600), group(shop.add.s(1), shop.add.s(2)), shop.total.s()
+    )
     result = flow.apply_async()
     queue = shop.app.conf.task_default_queue
     driver = driver_of(shop.app)

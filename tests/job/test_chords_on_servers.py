@@ -1,4 +1,6 @@
-"""The shapes and the ends of chords on PostgreSQL and MariaDB: broker, store and results in one database."""
+"""The shapes and the ends of chords on PostgreSQL and MariaDB: broker, store and results in one
+database.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ FEW = ("chain that ends in a group", "chord in it", "in a chain")
 def shop(request, tmp_path_factory):
     url = request.getfixturevalue(f"{request.param}_url")
     driver_for(url).create_schema()
-    shop = app_on("database", tmp_path_factory.mktemp(f"chords-{request.param}"), {"DATABASE_URL": url})
+    shop = app_on(
+        "database", tmp_path_factory.mktemp(f"chords-{request.param}"), {"DATABASE_URL": url}
+    )
     if request.param == "mariadb":
         shop.shapes = FEW
     with working(shop.app, concurrency=4):

@@ -1,4 +1,6 @@
-"""A queue that is cleared: batches, chains and chords hear of their members, on every driver, whoever clears it."""
+"""A queue that is cleared: batches, chains and chords hear of their members, on every driver,
+whoever clears it.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,17 @@ def app(request, tmp_path_factory):
     """An app on this broker, its store a file: the broker's own file for the first."""
     folder = tmp_path_factory.mktemp("cleared")
     store = f"sqlite:///{folder}/relevo.sqlite3"
-    said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": store, "RELEVO_VAR_DIR": str(folder),
-            "QUEUE_RESULTS": "database"}  # fmt: skip
-    url = {"sqlite": store, "sqlite apart": f"sqlite:///{folder}/broker.sqlite3", "memory": "relevo://cleared"}
+    said = {
+        "QUEUE_CONNECTION": "database",
+        "DATABASE_URL": store,
+        "RELEVO_VAR_DIR": str(folder),
+        "QUEUE_RESULTS": "database",
+    }
+    url = {
+        "sqlite": store,
+        "sqlite apart": f"sqlite:///{folder}/broker.sqlite3",
+        "memory": "relevo://cleared",
+    }
     broker = url.get(request.param) or request.getfixturevalue(f"{request.param}_url")
     app = create_app("shop", config.load(said, None), task_default_queue=QUEUE, broker_url=broker)
 
@@ -68,7 +78,13 @@ def groups(app, driver, monkeypatch):
     work, told = app.tasks["work"], app.tasks["told"]
     work.delay()
     members = [work.si(1), [work.si(2), work.si(3)], work.si(4).set(countdown=600), work.si(5)]
-    batch = app.batch(members).then(told.s("then")).catch(told.s("catch")).finally_(told.s("finally")).dispatch()
+    batch = (
+        app.batch(members)
+        .then(told.s("then"))
+        .catch(told.s("catch"))
+        .finally_(told.s("finally"))
+        .dispatch()
+    )
     work.apply_async(countdown=600)
     line = app.chain(work.si(1), work.si(2)).finally_(told.s("finally")).dispatch()
     joined = chord([work.si(1), work.si(2)], work.s()).apply_async()
@@ -77,7 +93,10 @@ def groups(app, driver, monkeypatch):
 
 
 def hear_of_it(groups):
-    return [(each.refresh().finished, each.dropped, each.completed, each.failed, each.cancelled) for each in groups]
+    return [
+        (each.refresh().finished, each.dropped, each.completed, each.failed, each.cancelled)
+        for each in groups
+    ]
 
 
 ALL_DROPPED = [(True, 4, 0, 0, False), (True, 1, 0, 0, False), (True, 2, 0, 0, False)]
@@ -93,7 +112,9 @@ def command(app):
         pass
 
     Context.app = app
-    return CliRunner().invoke(queues_command, ["clear", QUEUE, "--yes"], obj=Context, catch_exceptions=False)
+    return CliRunner().invoke(
+        queues_command, ["clear", QUEUE, "--yes"], obj=Context, catch_exceptions=False
+    )
 
 
 def test_the_groups_of_what_is_cleared_hear_of_it_and_their_callbacks_stay(app, driver, groups):
@@ -119,9 +140,15 @@ def test_what_celery_and_kombu_clear_is_counted_too(app, driver, groups):
 
 
 def test_of_several_apps_on_one_broker_the_current_one_counts(app, driver, groups, tmp_path):
-    said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{tmp_path}/other.db",
-            "RELEVO_VAR_DIR": str(tmp_path)}  # fmt: skip
-    others = [create_app("other", config.load(said, None), broker_url=app.conf.broker_url) for _ in range(8)]
+    said = {
+        "QUEUE_CONNECTION": "database",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/other.db",
+        "RELEVO_VAR_DIR": str(tmp_path),
+    }
+    others = [
+        create_app("other", config.load(said, None), broker_url=app.conf.broker_url)
+        for _ in range(8)
+    ]
     app.set_current()
     assert app.control.purge() == 10
     assert hear_of_it(groups) == ALL_DROPPED
@@ -156,6 +183,8 @@ def test_whoever_clears_may_die_before_or_behind_the_count(app, driver, groups, 
 
 
 def test_a_queue_without_members_asks_the_store_for_nothing(app, driver, monkeypatch):
-    monkeypatch.setattr(type(delivery_of(app)), "store", property(lambda self: pytest.fail("the store was asked")))
+    monkeypatch.setattr(
+        type(delivery_of(app)), "store", property(lambda self: pytest.fail("the store was asked"))
+    )
     driver.put([NewJob(QUEUE, "not JSON", f"job-{n}") for n in range(5)])
     assert clear.clear(app, driver, QUEUE) == 5

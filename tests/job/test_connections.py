@@ -17,15 +17,23 @@ from relevo.errors import OptionError, SettingsError
 @pytest.fixture
 def settings_of(tmp_path, redis_url):
     def make(name):
-        given = {"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "REDIS_URL": redis_url, "QUEUE_RESULTS": "none"}
-        return config.load({**given, "QUEUE_CONNECTION": name, "RELEVO_VAR_DIR": str(tmp_path)}, env_file=None)
+        given = {
+            "DATABASE_URL": f"sqlite:///{tmp_path}/shop.db",
+            "REDIS_URL": redis_url,
+            "QUEUE_RESULTS": "none",
+        }
+        return config.load(
+            {**given, "QUEUE_CONNECTION": name, "RELEVO_VAR_DIR": str(tmp_path)}, env_file=None
+        )
 
     return make
 
 
 @pytest.fixture
 def shop(settings_of, request):
-    app = create_app("shop", settings_of(getattr(request, "param", "database")), task_create_missing_queues=True)
+    app = create_app(
+        "shop", settings_of(getattr(request, "param", "database")), task_create_missing_queues=True
+    )
     empty(app)  # other tests use the same server
     yield app
     empty(app)
@@ -60,14 +68,23 @@ def where(app):
         driver = broker(app, name)
         for queue in driver.queues():
             waiting = [view.id for view in driver.peek(queue, State.PENDING)]
-            if waiting and "-" not in queue:  # other tests' workers were killed on queues of their own
+            if (
+                waiting and "-" not in queue
+            ):  # other tests' workers were killed on queues of their own
                 found[name, queue] = waiting
     return found
 
 
 def test_two_brokers_at_once(shop, process):
-    here, there, again = process.dispatch(1), process.on_connection("redis").dispatch(2), process.dispatch(3)
-    assert where(shop) == {("database", "default"): [here.id, again.id], ("redis", "default"): [there.id]}
+    here, there, again = (
+        process.dispatch(1),
+        process.on_connection("redis").dispatch(2),
+        process.dispatch(3),
+    )
+    assert where(shop) == {
+        ("database", "default"): [here.id, again.id],
+        ("redis", "default"): [there.id],
+    }
 
 
 def test_a_connection_has_a_queue_of_its_own_for_jobs_that_name_none(shop, process):
@@ -93,7 +110,9 @@ def test_a_route_says_the_queue_there_too(shop, process):
 
 
 def test_celerys_own_words_go_along(shop, process):
-    result = process.apply_async((5,), connection="redis", queue="high", tries=5, task_id="mine", countdown=60)
+    result = process.apply_async(
+        (5,), connection="redis", queue="high", tries=5, task_id="mine", countdown=60
+    )
     assert result.id == "mine"
     assert [view.id for view in broker(shop, "redis").peek("high", State.DELAYED)] == ["mine"]
 
@@ -123,7 +142,9 @@ def test_an_app_that_runs_its_jobs_in_place_can_send_one(shop, process, recwarn)
 def test_a_connection_there_is_not_is_refused_with_the_likely_one(process):
     with pytest.raises(SettingsError, match="no connection named 'reids'; did you mean 'redis'"):
         process.on_connection("reids")
-    with pytest.raises(OptionError, match=r"expected the name of a connection of the settings, got 7"):
+    with pytest.raises(
+        OptionError, match=r"expected the name of a connection of the settings, got 7"
+    ):
         process.on_connection(7)
 
 
@@ -138,8 +159,14 @@ def test_a_job_of_a_transaction_goes_to_its_connection_when_that_commits(shop, p
     assert where(shop) == {("redis", "default"): [result.id]}
 
 
-@pytest.mark.parametrize("words", [lambda app, sig: app.batch([sig]), lambda app, sig: app.batch([[sig, sig]]),
-                                   lambda app, sig: app.chain(sig, sig)])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda app, sig: app.batch([sig]),
+        lambda app, sig: app.batch([[sig, sig]]),
+        lambda app, sig: app.chain(sig, sig),
+    ],
+)
 def test_a_batch_or_chain_goes_to_its_connection_as_a_job_would(shop, process, words):
     made = words(shop, process.si(1)).on_connection("redis").dispatch()
     assert made.connection == "redis"
@@ -148,7 +175,9 @@ def test_a_batch_or_chain_goes_to_its_connection_as_a_job_would(shop, process, w
 
 
 def test_a_member_for_another_broker_than_its_batch_is_refused(shop, process):
-    with pytest.raises(OptionError, match="expected a job for the connection of its batch, 'database', got one for"):
+    with pytest.raises(
+        OptionError, match="expected a job for the connection of its batch, 'database', got one for"
+    ):
         shop.batch([process.si(1).set(connection="redis")]).dispatch()
 
 

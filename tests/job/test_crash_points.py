@@ -1,8 +1,9 @@
-"""A crash at every step of a batch's, a chain's and a chord's life, one at a time: the counts come out exact.
+"""A crash at every step of a batch's, a chain's and a chord's life, one at a time: the counts come
+out exact.
 
-The process that dispatches, runs, records, relays or commits is killed before its k-th step, for every k until it comes
-to its end alive. Then everything is done again that somebody would do: the same dispatch, the redelivery of what was
-not acked, a relay.
+The process that dispatches, runs, records, relays or commits is killed before its k-th step, for
+every k until it comes to its end alive. Then everything is done again that somebody would do: the
+same dispatch, the redelivery of what was not acked, a relay.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ from tests.job.lives import MEMBERS, QUEUE, Fate, Life, OfBatch, OfChain, OfChor
 SHAPES = {"batch": OfBatch, "chain": OfChain, "chord": OfChord}
 parts = pytest.mark.parametrize(
     ("shape", "part"),
-    [("batch", "dispatch"), ("batch", "session"), ("batch", "work"), ("chain", "dispatch"), ("chain", "session"),
-     ("chain", "work"), ("chord", "dispatch"), ("chord", "work")],
-)  # fmt: skip
+    [
+        ("batch", "dispatch"),
+        ("batch", "session"),
+        ("batch", "work"),
+        ("chain", "dispatch"),
+        ("chain", "session"),
+        ("chain", "work"),
+        ("chord", "dispatch"),
+        ("chord", "work"),
+    ],
+)
 
 
 @pytest.fixture
@@ -43,7 +52,9 @@ def life(request, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["postgresql", "redis and postgresql", "mariadb"])
 def server(request, tmp_path_factory):
-    store = request.getfixturevalue("mariadb_url" if request.param == "mariadb" else "postgresql_url")
+    store = request.getfixturevalue(
+        "mariadb_url" if request.param == "mariadb" else "postgresql_url"
+    )
     broker = request.getfixturevalue("redis_url") if "redis" in request.param else None
     return Life(tmp_path_factory.mktemp("crash"), store, broker)
 
@@ -66,7 +77,10 @@ def crash_at_every_step(life, fate, shape, part, failing):
         life.dies()
         made.dispatch()
         life.work()
-        if (shape, part) == ("batch", "dispatch"):  # for a broker apart its page is put again, and counts once
+        if (shape, part) == (
+            "batch",
+            "dispatch",
+        ):  # for a broker apart its page is put again, and counts once
             killed_in = {f"b.{member}" for member in range(MEMBERS)}
         made.is_exact(killed_in)
     return number
@@ -74,7 +88,9 @@ def crash_at_every_step(life, fate, shape, part, failing):
 
 @parts
 def test_a_crash_at_every_step(life, fate, shape, part):
-    failing = (1,) if life.apart else ()  # what is told then, on the one; what is told of a failure, on the other
+    failing = (
+        (1,) if life.apart else ()
+    )  # what is told then, on the one; what is told of a failure, on the other
     fate.whole = life.apart or shape != "batch"
     assert crash_at_every_step(life, fate, shape, part, failing) > 1
 
@@ -137,7 +153,11 @@ def test_a_link_that_can_not_hand_on_has_failed_and_goes_on_when_it_is_put_back(
     life.work()
     row = made.row()
     assert (row.completed, row.failed, row.finished) == (MEMBERS, 0, True)
-    assert sorted(what for task, what, _ in life.ran if task == "told") == ["catch", "finally_", "then"]
+    assert sorted(what for task, what, _ in life.ran if task == "told") == [
+        "catch",
+        "finally_",
+        "then",
+    ]
 
 
 @contextmanager
@@ -179,5 +199,9 @@ def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life,
     batch = made.row()
     assert batch.finished
     assert batch.failed == 1
-    assert sorted(what for task, what, _ in life.ran if task == "told") == ["before", "catch", "finally_"]
+    assert sorted(what for task, what, _ in life.ran if task == "told") == [
+        "before",
+        "catch",
+        "finally_",
+    ]
     assert made.dispatch().finished

@@ -1,4 +1,6 @@
-"""What becomes of the second dispatch of a key: kept out, its arguments taken over, or the latest of a series wins."""
+"""What becomes of the second dispatch of a key: kept out, its arguments taken over, or the latest
+of a series wins.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,15 @@ def index_task(app, **options):
 
 
 def consumed(app):
-    """What a worker gets of the next message: the id, the arguments, and what its task may still dispatch."""
+    """What a worker gets of the next message: the id, the arguments, and what its task may still
+    dispatch.
+    """
     seen = []
-    with app.connection_for_read() as connection, app.amqp.TaskConsumer(
-        connection, on_message=lambda message: (seen.append(message), message.ack())
+    with (
+        app.connection_for_read() as connection,
+        app.amqp.TaskConsumer(
+            connection, on_message=lambda message: (seen.append(message), message.ack())
+        ),
     ):
         connection.drain_events(timeout=LONG)
     return seen[0]
@@ -55,7 +62,11 @@ def test_the_arguments_of_the_next_dispatch_are_the_jobs_under_its_first_id(shop
     assert (first.is_duplicate, first.has_replaced) == (False, False)
     message = consumed(shop)
     assert message.payload[:2] == [[1], {"text": "new"}]
-    assert [message.headers["id"], message.headers["root_id"], message.properties["correlation_id"]] == [first.id] * 3
+    assert [
+        message.headers["id"],
+        message.headers["root_id"],
+        message.properties["correlation_id"],
+    ] == [first.id] * 3
 
 
 def test_a_delay_moves_the_job_and_none_leaves_it_where_it_is(shop):
@@ -86,7 +97,11 @@ def test_each_dispatch_puts_a_debounced_job_off_and_the_last_wins(shop):
     assert delays(shop) == [30, 30]
     shop.driver.hasten([results[0].id])
     message = consumed(shop)
-    assert (message.headers["id"], message.payload[0], message.headers["eta"]) == (results[0].id, [1, "c"], None)
+    assert (message.headers["id"], message.payload[0], message.headers["eta"]) == (
+        results[0].id,
+        [1, "c"],
+        None,
+    )
 
 
 def test_its_key_is_free_when_it_begins_so_that_no_change_is_missed(shop):
@@ -119,7 +134,12 @@ def test_a_job_that_is_not_unique_waits_for_nothing(shop):
 
 def test_one_that_others_follow_is_refused_as_it_may_be_replaced(shop):
     index = index_task(shop, debounce=30)
-    for following in ({"link": index.s(2)}, {"link_error": index.s(2)}, {"chain": [index.s(2)]}, {"group_id": "g"}):
+    for following in (
+        {"link": index.s(2)},
+        {"link_error": index.s(2)},
+        {"chain": [index.s(2)]},
+        {"group_id": "g"},
+    ):
         with pytest.raises(OptionError, match=f"so it can have no {next(iter(following))}"):
             index.apply_async((1,), **following)
     index.with_options(unique_by=False).task.apply_async((1,), link=index.s(2), unique_by=False)
@@ -130,15 +150,33 @@ def test_one_that_others_follow_is_refused_as_it_may_be_replaced(shop):
     [
         ({"on_conflict": "replace"}, "expected unique_by beside on_conflict"),
         ({"debounce": 5}, "expected unique_by beside debounce"),
-        ({"unique_by": [], "on_conflict": "raise"}, "expected on_conflict to be 'keep' or 'replace', got 'raise'"),
-        ({"unique_by": [], "debounce": 0}, "expected debounce to be a positive number of seconds, got 0"),
+        (
+            {"unique_by": [], "on_conflict": "raise"},
+            "expected on_conflict to be 'keep' or 'replace', got 'raise'",
+        ),
+        (
+            {"unique_by": [], "debounce": 0},
+            "expected debounce to be a positive number of seconds, got 0",
+        ),
         ({"unique_by": [], "debounce": True}, "expected debounce to be a positive number"),
         ({"unique_by": [], "debounce": float("nan")}, "expected debounce to be a positive number"),
         ({"unique_by": [], "debounce_max": 5}, "expected debounce beside debounce_max"),
-        ({"unique_by": [], "debounce": 5, "debounce_max": 4}, "expected debounce_max to be no less than debounce=5"),
-        ({"unique_by": [], "debounce": 5, "unique_until": "done"}, "expected unique_until or debounce, got both"),
-        ({"unique_by": [], "debounce": 5, "on_conflict": "keep"}, "expected on_conflict or debounce, got both"),
-        ({"unique_by": [], "debounce": 5, "unique_for": 9}, "expected unique_for or debounce, got both"),
+        (
+            {"unique_by": [], "debounce": 5, "debounce_max": 4},
+            "expected debounce_max to be no less than debounce=5",
+        ),
+        (
+            {"unique_by": [], "debounce": 5, "unique_until": "done"},
+            "expected unique_until or debounce, got both",
+        ),
+        (
+            {"unique_by": [], "debounce": 5, "on_conflict": "keep"},
+            "expected on_conflict or debounce, got both",
+        ),
+        (
+            {"unique_by": [], "debounce": 5, "unique_for": 9},
+            "expected unique_for or debounce, got both",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message):
@@ -152,7 +190,9 @@ def test_how_a_key_is_fought_for_is_the_tasks_to_say_and_not_a_dispatchs(shop):
         index_task(shop).with_options(debounce=5)
 
 
-@pytest.mark.parametrize("said", [{"on": "never"}, {"on": 7}, {"on": ["replace"]}, {"wait": "5"}, {"most": -1}])
+@pytest.mark.parametrize(
+    "said", [{"on": "never"}, {"on": 7}, {"on": ["replace"]}, {"wait": "5"}, {"most": -1}]
+)
 def test_what_a_stranger_says_of_it_counts_as_not_said(said):
     message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", **said}}}, "properties": {}}
     made = message_codec.new_job("q", message)

@@ -46,7 +46,9 @@ def test_nothing_is_sent_before_dispatch_and_a_beginning_can_be_used_again(proce
     high.dispatch(1)
     high.delay_for(5).dispatch(2)
     high.dispatch(3)
-    assert [(message.args, message.countdown) for message in sent if hasattr(message, "countdown")] == [((2,), 5)]
+    assert [
+        (message.args, message.countdown) for message in sent if hasattr(message, "countdown")
+    ] == [((2,), 5)]
     assert [message.args for message in sent] == [(1,), (2,), (3,)]
 
 
@@ -107,7 +109,9 @@ def test_tags_that_cannot_be_made_are_an_error_of_the_dispatch(app, sent):
     @app.task(name="images.process", tags=lambda file: [file["id"]])
     def process(file): ...
 
-    with pytest.raises(OptionError, match=r"the tags of task 'images.process' can't be made: KeyError\('id'\)"):
+    with pytest.raises(
+        OptionError, match=r"the tags of task 'images.process' can't be made: KeyError\('id'\)"
+    ):
         process.dispatch({})
     assert not sent
 
@@ -118,18 +122,39 @@ def test_a_plain_job_carries_nothing(plain, sent):
 
 
 WRONG = [
-    (lambda task: task.on_queue("hihg"), "no queue named 'hihg' in task_queues; did you mean 'high'"),
+    (
+        lambda task: task.on_queue("hihg"),
+        "no queue named 'hihg' in task_queues; did you mean 'high'",
+    ),
     (lambda task: task.on_queue(7), "expected queue to be the name of a queue, got 7"),
     (lambda task: task.delay_for(-1), "expected delay_for to be a number of seconds, got -1"),
     (lambda task: task.delay_for("60"), "got '60'"),
     (lambda task: task.at(60), "expected at to be a datetime, got 60"),
     (lambda task: task.with_options(tries=0), "expected tries to be a positive integer, got 0"),
-    (lambda task: task.with_options(tires=3), "'tires' can't be given at dispatch; did you mean 'tries'"),
-    (lambda task: task.with_options(backoff=lambda n: n).dispatch(), "a callable can't travel with a job"),
-    (lambda task: task.apply_async((), tries="3"), "expected tries to be a positive integer, got '3'"),
-    (lambda task: task.delay_for(600).dispatch(), "expected a delay under retry_until=600, got 600 s"),
-    (lambda task: task.at(clock.utc(NOW + 700)).dispatch(), "expected a delay under retry_until=600, got 700 s"),
-    (lambda task: task.apply_async((), countdown=700), "expected a delay under retry_until=600, got 700 s"),
+    (
+        lambda task: task.with_options(tires=3),
+        "'tires' can't be given at dispatch; did you mean 'tries'",
+    ),
+    (
+        lambda task: task.with_options(backoff=lambda n: n).dispatch(),
+        "a callable can't travel with a job",
+    ),
+    (
+        lambda task: task.apply_async((), tries="3"),
+        "expected tries to be a positive integer, got '3'",
+    ),
+    (
+        lambda task: task.delay_for(600).dispatch(),
+        "expected a delay under retry_until=600, got 600 s",
+    ),
+    (
+        lambda task: task.at(clock.utc(NOW + 700)).dispatch(),
+        "expected a delay under retry_until=600, got 700 s",
+    ),
+    (
+        lambda task: task.apply_async((), countdown=700),
+        "expected a delay under retry_until=600, got 700 s",
+    ),
 ]
 
 
@@ -145,7 +170,10 @@ def test_a_wrong_dispatch_is_an_error_of_the_caller(shop, wrong, message):
 
 
 def test_a_task_that_leaves_retries_to_celery_is_not_given_tries_in_vain(plain, sent):
-    with pytest.raises(OptionError, match="task 'plain' leaves retries to Celery, so tries can't be given at dispatch"):
+    with pytest.raises(
+        OptionError,
+        match="task 'plain' leaves retries to Celery, so tries can't be given at dispatch",
+    ):
         plain.with_options(tries=3).dispatch(7)
     plain.with_options(timeout=5).dispatch(7)
     assert sent[0].time_limit == 5

@@ -36,7 +36,9 @@ def test_a_job_is_tried_again_until_it_succeeds(flaky, failures):
     assert failures == []
 
 
-def test_after_the_last_try_the_original_error_is_celerys_to_record_and_the_hook_runs_once(flaky, failures):
+def test_after_the_last_try_the_original_error_is_celerys_to_record_and_the_hook_runs_once(
+    flaky, failures
+):
     result = flaky.sync(9)
     assert (result.state, flaky.attempts) == ("FAILURE", [1, 2, 3])
     assert isinstance(result.result, ValueError)
@@ -115,7 +117,8 @@ def test_a_job_whose_deadline_has_passed_does_not_start(app, failures, monkeypat
     late.failed(lambda _job, error: failures.append(error))
     monkeypatch.setattr(clock, "now", lambda: time.time() - 612)
     options = {}
-    from relevo.dispatch.builder import handed_in  # noqa: PLC0415 - what a dispatch ten minutes ago put in the message
+    # - what a dispatch ten minutes ago put in the message
+    from relevo.dispatch.builder import handed_in  # noqa: PLC0415
 
     headers = handed_in(late, (), {}, options)["headers"]
     monkeypatch.undo()
@@ -215,7 +218,12 @@ def test_progress_without_anywhere_to_stand_is_no_error(app):
 
 
 def test_a_tampered_header_counts_as_not_said(flaky):
-    for header in ("text", {"override": {"tries": 0}, "exceptions": "many", "deadline": []}, {"tags": 5}, None):
+    for header in (
+        "text",
+        {"override": {"tries": 0}, "exceptions": "many", "deadline": []},
+        {"tags": 5},
+        None,
+    ):
         flaky.attempts.clear()
         assert flaky.apply((2,), headers={"relevo": header}).state == "SUCCESS"
 

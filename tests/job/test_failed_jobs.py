@@ -1,4 +1,6 @@
-"""Jobs that fail for good, in a worker on SQLite: recorded before they are acked, and put back by hand."""
+"""Jobs that fail for good, in a worker on SQLite: recorded before they are acked, and put back by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from tests.waiting import LONG, eventually
 @pytest.fixture
 def app(tmp_path) -> App:
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    settings = config.load({"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None)
+    settings = config.load(
+        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
+    )
     return create_app("shop", settings, result_backend="cache+memory://")
 
 
@@ -73,15 +77,31 @@ def held(driver):
 
 
 def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, failures, driver):
-    @app.task(name="shop.process", shared=False, tries=2, backoff=0, tags=lambda number: [f"file:{number}"])
+    @app.task(
+        name="shop.process",
+        shared=False,
+        tries=2,
+        backoff=0,
+        tags=lambda number: [f"file:{number}"],
+    )
     def process(number):
         raise ValueError(f"bad {number}")
 
     with worker():
         result = process.delay(7)
         [job] = failures()
-    assert (job.uuid, job.task, job.queue, job.connection) == (result.id, "shop.process", "default", "database")
-    assert (job.exception, job.message, job.tags, job.attempts) == ("ValueError", "bad 7", ("file:7",), 2)
+    assert (job.uuid, job.task, job.queue, job.connection) == (
+        result.id,
+        "shop.process",
+        "default",
+        "database",
+    )
+    assert (job.exception, job.message, job.tags, job.attempts) == (
+        "ValueError",
+        "bad 7",
+        ("file:7",),
+        2,
+    )
     assert [(each["attempt"], each["exception"], each["message"]) for each in job.errors] == [
         (1, "ValueError", "bad 7"),
         (2, "ValueError", "bad 7"),
@@ -93,7 +113,9 @@ def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, fai
 
 
 def test_a_plain_task_that_failed_is_kept_too(app, worker, failures, driver):
-    @app.task(name="shop.failing.plain", shared=False, bind=True, max_retries=1, default_retry_delay=0)
+    @app.task(
+        name="shop.failing.plain", shared=False, bind=True, max_retries=1, default_retry_delay=0
+    )
     def plain(self):
         self.retry(exc=KeyError("x"))
 
@@ -155,7 +177,9 @@ def test_what_nobody_can_run_is_kept_with_the_reason(app, worker, failures, driv
 
 
 def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
-    """A store that is away: the job stays reserved, and when the worker ends it is there for another one."""
+    """A store that is away: the job stays reserved, and when the worker ends it is there for
+    another one.
+    """
     tried = threading.Semaphore(0)
 
     def refuse(*_args):
@@ -178,7 +202,15 @@ def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
 
 @pytest.fixture
 def process(app):
-    @app.task(name="shop.process", shared=False, bind=True, tries=2, backoff=0, retry_until=600, tags=["t"])
+    @app.task(
+        name="shop.process",
+        shared=False,
+        bind=True,
+        tries=2,
+        backoff=0,
+        retry_until=600,
+        tags=["t"],
+    )
     def process(self, number):
         seen.append((self.attempt, self.request.headers["relevo"].get("origin")))
         if self.request.headers["relevo"].get("origin") is None or number < 0:
@@ -188,7 +220,9 @@ def process(app):
     return process
 
 
-def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(app, worker, failures, driver, store, process):
+def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(
+    app, worker, failures, driver, store, process
+):
     with worker():
         result = process.delay(1)
         [job] = failures()
@@ -213,8 +247,15 @@ def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_ca
 
 
 def test_two_at_the_same_time_send_it_once(app, store, driver, process):
-    job = failed.FailedJob(uuid="a", queue="default", connection="database", payload="{}", exception="E",
-                           message="", failed_at=1.0)  # fmt: skip
+    job = failed.FailedJob(
+        uuid="a",
+        queue="default",
+        connection="database",
+        payload="{}",
+        exception="E",
+        message="",
+        failed_at=1.0,
+    )
     store.write(lambda connection: failed.record(connection, [job]))
     with ThreadPoolExecutor(8) as pool:
         sent = list(pool.map(lambda _: retry.retry_failed(app, store, EVERY), range(8)))
@@ -223,8 +264,15 @@ def test_two_at_the_same_time_send_it_once(app, store, driver, process):
 
 
 def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, process, monkeypatch):
-    job = failed.FailedJob(uuid="a", queue="default", connection="database", payload="no", exception="E",
-                           message="", failed_at=1.0)  # fmt: skip
+    job = failed.FailedJob(
+        uuid="a",
+        queue="default",
+        connection="database",
+        payload="no",
+        exception="E",
+        message="",
+        failed_at=1.0,
+    )
     store.write(lambda connection: failed.record(connection, [job]))
 
     def refuse(_jobs):
@@ -238,7 +286,9 @@ def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, proces
     assert driver.peek("default", State.PENDING)[0].payload == "no"
 
 
-def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is_no_next_attempt(app, driver, store):
+def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is_no_next_attempt(
+    app, driver, store
+):
     """Its attempt failed after that and wrote RETRY over the REVOKED: nothing ever came."""
     runs, goes = threading.Event(), threading.Event()
 
@@ -251,7 +301,9 @@ def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is
     @app.task(name="next")
     def following(): ...
 
-    with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=LONG):
+    with start_worker(
+        app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=LONG
+    ):
         job = fails.delay()
         assert runs.wait(LONG)
         assert [each.id for each in cancel.cancel(app, driver, store, [job.id]).running] == [job.id]
@@ -272,7 +324,9 @@ def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
     assert recalled == [True]
 
 
-def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserves_none_ahead(app, driver):
+def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserves_none_ahead(
+    app, driver
+):
     """With more, a solo worker kept jobs from others for as long as the one that it ran."""
     seen = []
 
@@ -283,6 +337,8 @@ def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserv
     with app.producer_or_acquire() as producer, producer.batch():
         for _ in range(9):
             looks.apply_async(producer=producer)
-    with start_worker(app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=LONG):
+    with start_worker(
+        app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=LONG
+    ):
         eventually(lambda: len(seen) == 9)
     assert seen == [8, 7, 6, 5, 4, 3, 2, 1, 0]

@@ -1,4 +1,6 @@
-"""Whose turn a job takes: what `fair_by` says of its arguments, on its way to the broker and back into it."""
+"""Whose turn a job takes: what `fair_by` says of its arguments, on its way to the broker and back
+into it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def shop():
 
 
 def report(app, **options):
-    @app.task(name=f"report-{uuid.uuid4().hex[:6]}", shared=False, **{"fair_by": ["tenant"], **options})
+    @app.task(
+        name=f"report-{uuid.uuid4().hex[:6]}", shared=False, **{"fair_by": ["tenant"], **options}
+    )
     def generate(tenant, number=0): ...
 
     return generate
@@ -64,8 +68,21 @@ def test_a_failed_job_that_is_put_back_takes_its_tenants_turn(shop):
     shop.driver.ack([job.lease])
     for number in range(2):
         generate.dispatch("a", number)
-    retry.put_jobs(shop, [FailedJob(uuid=job.id, task=generate.name, connection="its own", queue=job.queue, exception="E",
-                               payload=job.payload, message="m", failed_at=1.0)])  # fmt: skip
+    retry.put_jobs(
+        shop,
+        [
+            FailedJob(
+                uuid=job.id,
+                task=generate.name,
+                connection="its own",
+                queue=job.queue,
+                exception="E",
+                payload=job.payload,
+                message="m",
+                failed_at=1.0,
+            )
+        ],
+    )
     assert shop.driver.find([job.id])[0].payload.count('"fair"') == 1
     assert order(shop) == [["a", 0], ["b"], ["a", 1]]
 
@@ -91,9 +108,15 @@ def test_it_is_known_again_when_the_job_went_another_way(shop):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fair_by": "tenant"}, "expected fair_by to be a list of names of arguments or a callable"),
+        (
+            {"fair_by": "tenant"},
+            "expected fair_by to be a list of names of arguments or a callable",
+        ),
         ({"fair_by": 7}, "got 7"),
-        ({"fair_by": ["tenat"]}, "expected fair_by to name arguments of task 'strict'; did you mean 'tenant'?"),
+        (
+            {"fair_by": ["tenat"]},
+            "expected fair_by to name arguments of task 'strict'; did you mean 'tenant'?",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message):
@@ -106,7 +129,9 @@ def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message)
 
 def test_a_callable_that_fails_is_an_error_of_the_dispatch(shop):
     generate = report(shop, fair_by=lambda tenant, **_: tenant["id"])
-    with pytest.raises(OptionError, match=r"the fair key of task 'report-\w+' can't be made: KeyError\('id'\)"):
+    with pytest.raises(
+        OptionError, match=r"the fair key of task 'report-\w+' can't be made: KeyError\('id'\)"
+    ):
         generate.dispatch({})
     assert order(shop) == []
 
@@ -123,7 +148,9 @@ def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(shop):
     for task in (hidden, called, seen):
         task.delay("acme")
         task.delay("acme")
-    keys = [json.loads(view.payload)["headers"]["relevo"]["fair"]
-            for view in shop.driver.peek(shop.conf.task_default_queue, State.PENDING)]  # fmt: skip
+    keys = [
+        json.loads(view.payload)["headers"]["relevo"]["fair"]
+        for view in shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
+    ]
     assert sum("acme" in key for key in keys) == 2
     assert len(set(keys)) == 2

@@ -26,7 +26,13 @@ def found(store):  # noqa: F811
     return found
 
 
-def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(app, worker, found, driver, store):  # noqa: F811
+def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(
+    app,  # noqa: F811
+    worker,  # noqa: F811
+    found,
+    driver,  # noqa: F811
+    store,  # noqa: F811
+):
     @app.task(name="shop.add", shared=False, tags=lambda x, **_: [f"x:{x}"])
     def add(x, y):
         return x + y
@@ -34,12 +40,21 @@ def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(app, worker
     with worker():
         job = found(add.delay(1, y=2))
         eventually(lambda: not held(driver))
-    assert (job.task, job.queue, job.connection, job.state) == ("shop.add", "default", "database", Ended.COMPLETED)
+    assert (job.task, job.queue, job.connection, job.state) == (
+        "shop.add",
+        "default",
+        "database",
+        Ended.COMPLETED,
+    )
     assert (job.attempts, job.tags, job.arguments) == (1, ("x:1",), "(1,) {'y': 2}")
     assert job.waited >= 0
     assert job.ran >= 0
     [point] = metrics.read(store, metrics.TASK, 0, 10**11)
-    assert (point.ended, sum(point.waited.values()), sum(point.ran.values())) == ({Ended.COMPLETED: 1}, 1, 1)
+    assert (point.ended, sum(point.waited.values()), sum(point.ran.values())) == (
+        {Ended.COMPLETED: 1},
+        1,
+        1,
+    )
 
 
 def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):  # noqa: F811
@@ -52,7 +67,9 @@ def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):  # noq
     with worker():
         job = found(later.apply_async(countdown=0.3))
     assert (job.state, job.attempts) == (Ended.COMPLETED, 2)
-    assert job.waited < clock.now() - begun - 0.6  # however slow this machine is: without the countdown and the backoff
+    assert (
+        job.waited < clock.now() - begun - 0.6
+    )  # however slow this machine is: without the countdown and the backoff
 
 
 @pytest.mark.parametrize("acks_late", [True, False])
@@ -65,7 +82,9 @@ def test_failed_and_cancelled_jobs_are_there_too(app, worker, found, acks_late):
     def late(): ...
 
     with worker():
-        jobs = [found(result) for result in (fails.delay(), late.apply_async(expires=-1), late.delay())]
+        jobs = [
+            found(result) for result in (fails.delay(), late.apply_async(expires=-1), late.delay())
+        ]
     assert [job.state for job in jobs] == [Ended.FAILED, Ended.CANCELLED, Ended.COMPLETED]
     assert [job.message for job in jobs] == ["ValueError: no", "expired", ""]
 
@@ -80,7 +99,15 @@ def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store
     with worker():
         done = divide.delay(1)
         assert found(divide.delay(0)).state is Ended.FAILED
-        eventually(lambda: sum(sum(each.ended.values()) for each in metrics.read(store, metrics.TASK, 0, 10**11)) == 2)
+        eventually(
+            lambda: (
+                sum(
+                    sum(each.ended.values())
+                    for each in metrics.read(store, metrics.TASK, 0, 10**11)
+                )
+                == 2
+            )
+        )
         eventually(lambda: not held(driver))
     assert history.find(store, done.id) is None
 
@@ -113,10 +140,16 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
         eventually(lambda: not running.state.reserved_requests)
         assert held(driver) == 5
         recorder.stop()
-    assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(each.id for each in results)
+    assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(
+        each.id for each in results
+    )
 
 
-def test_a_run_of_the_schedule_whose_job_is_replaced_ends_as_what_goes_on_in_its_place(app, worker, store):  # noqa: F811
+def test_a_run_of_the_schedule_whose_job_is_replaced_ends_as_what_goes_on_in_its_place(
+    app,  # noqa: F811
+    worker,  # noqa: F811
+    store,  # noqa: F811
+):
     dues = []
 
     @app.task(name="shop.goes_on", shared=False, bind=True)

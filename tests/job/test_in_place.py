@@ -1,4 +1,6 @@
-"""Batches and chains of an app that runs its jobs in place: as with workers, one member after the other."""
+"""Batches and chains of an app that runs its jobs in place: as with workers, one member after the
+other.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,11 @@ from relevo.app import create_app
 
 @pytest.fixture
 def shop(tmp_path):
-    environ = {"QUEUE_CONNECTION": "sync", "DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3",
-               "RELEVO_VAR_DIR": str(tmp_path)}  # fmt: skip
+    environ = {
+        "QUEUE_CONNECTION": "sync",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3",
+        "RELEVO_VAR_DIR": str(tmp_path),
+    }
     app = create_app("shop", config.load(environ, None))
     app.said = []
 
@@ -38,7 +43,9 @@ def told(new, say):
 
 def test_callbacks_run_and_a_chain_among_them_to_its_end(shop):
     say = shop.tasks["say"]
-    new = told(shop.batch([say.si(1), [say.si(2), say.s(3)]]), say).then(celery.chain(say.s("a"), say.s("b")))
+    new = told(shop.batch([say.si(1), [say.si(2), say.s(3)]]), say).then(
+        celery.chain(say.s("a"), say.s("b"))
+    )
     batch = new.dispatch()
     assert (batch.total, batch.completed, batch.finished) == (2, 2, True)
     assert shop.said == [(1,), (2,), (2, 3), ("then",), (batch.id, "a"), ("a", "b"), ("finally",)]
@@ -60,5 +67,7 @@ def test_a_batch_as_a_link_hands_on_its_id_or_ends_the_chain(shop, allowed):
     shop.said.clear()
     batch = shop.batch([say.si(1), breaks.si()]).allow_failures(allowed)
     chain = told(shop.chain(batch, say.si("last")), say).dispatch()
-    assert (chain.completed, chain.failed, chain.finished) == ((2, 0, True) if allowed else (0, 1, True))
+    assert (chain.completed, chain.failed, chain.finished) == (
+        (2, 0, True) if allowed else (0, 1, True)
+    )
     assert shop.said == [(1,), *([("last",), ("then",)] if allowed else [("catch",)]), ("finally",)]

@@ -1,4 +1,6 @@
-"""What no child can report: timeouts and lost children, decided in the main process of a real worker on SQLite."""
+"""What no child can report: timeouts and lost children, decided in the main process of a real
+worker on SQLite.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def ended(killed: ModuleType, worker: Process) -> dict[str, Any]:
         try:
             result.get(timeout=LONG, propagate=False, interval=0.05)
         except TimeoutError:
-            pytest.fail(f"{name} {result.id} has not ended\n{(killed.folder / 'log').read_text(errors='replace')}")
+            pytest.fail(
+                f"{name} {result.id} has not ended\n{(killed.folder / 'log').read_text(errors='replace')}"
+            )
     assert worker.poll() is None
     return results
 
@@ -104,7 +108,9 @@ def test_a_plain_task_is_lost_as_in_celery_once_and_for_all(noted):
 
 
 def test_the_hook_runs_once_for_each_job_that_failed_for_good_in_a_child(noted):
-    failed = {name: (attempt, exceptions, error) for name, attempt, exceptions, error in noted("failed")}
+    failed = {
+        name: (attempt, exceptions, error) for name, attempt, exceptions, error in noted("failed")
+    }
     assert failed == {
         "sleep": (2, 2, "TimeLimitExceeded"),
         "sleep.once": (1, 1, "TimeLimitExceeded"),
@@ -121,13 +127,17 @@ def test_a_hook_that_kills_its_process_is_not_run_again(noted):
     assert noted("hook.dies failed") == [[]]
 
 
-def test_every_job_that_failed_for_good_is_in_the_failed_store_once_with_all_its_errors(killed, ended):
+def test_every_job_that_failed_for_good_is_in_the_failed_store_once_with_all_its_errors(
+    killed, ended
+):
     store = store_for(killed.settings.database_url)
     expected = {name: ends[1] for name, ends in ENDS.items() if ends[0] == "FAILURE"}
     eventually(lambda: failed.count(store) >= len(expected))
     jobs = {job.task: job for job in failed.page(store)}
     assert {name: job.exception.rpartition(".")[2] for name, job in jobs.items()} == expected
-    assert {name: len(job.errors) for name, job in jobs.items()} == {name: job.attempts for name, job in jobs.items()}
+    assert {name: len(job.errors) for name, job in jobs.items()} == {
+        name: job.attempts for name, job in jobs.items()
+    }
     assert jobs["die.forever"].attempts == 3
     assert {job.uuid for job in jobs.values()} == {ended[name].id for name in expected}
 

@@ -66,9 +66,19 @@ def job(app):
         driver.put([NewJob(name, "{}", name)])
         [taken] = driver.reserve([name], 1, 30, "worker")
         return RunningJob(
-            id=name, task=process.name, args=args, kwargs=kwargs, queue=name, attempt=1, exceptions=0,
-            deadline=deadline, tags=(), options=Options(), lease=taken.lease.token, app=app,
-        )  # fmt: skip
+            id=name,
+            task=process.name,
+            args=args,
+            kwargs=kwargs,
+            queue=name,
+            attempt=1,
+            exceptions=0,
+            deadline=deadline,
+            tags=(),
+            options=Options(),
+            lease=taken.lease.token,
+            app=app,
+        )
 
     return make
 
@@ -84,7 +94,7 @@ def over(middleware, job):
     return told.value.seconds
 
 
-# --- without overlapping ----------------------------------------------------------------------------------------------
+# --- without overlapping --------------------------------------------------------------------------
 def test_jobs_of_one_key_run_one_after_the_other_and_those_of_others_beside_them(job):
     alone, waiting, waits = WithoutOverlapping(by="event_id"), job(7), []
 
@@ -110,11 +120,17 @@ def test_jobs_of_one_key_run_one_after_the_other_and_those_of_others_beside_them
 )
 def test_whose_a_job_is(app, job, by, key):
     limits = limit_context.limits_for(limit_context.driver_of(app))
-    run(WithoutOverlapping(by=by), job(7, extra="x"), lambda: [view.key for view in limits.views()].index(key))
+    run(
+        WithoutOverlapping(by=by),
+        job(7, extra="x"),
+        lambda: [view.key for view in limits.views()].index(key),
+    )
     assert limits.views() == []
 
 
-@pytest.mark.parametrize("by", ["password", ["event_id", "password"], lambda event_id, **_: event_id])
+@pytest.mark.parametrize(
+    "by", ["password", ["event_id", "password"], lambda event_id, **_: event_id]
+)
 def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(app, job, by):
     one, other = (limit_context.whose(by, job(7, password=word)) for word in ("hunter2", "hunter3"))
     assert one.startswith("redacted:")
@@ -128,7 +144,9 @@ def test_tasks_that_share_a_key_exclude_each_other(job):
     assert run(one, job(1), lambda: over(other, job(2))) > 1
 
 
-@pytest.mark.parametrize("end", [Releasing(5), Failing(ValueError()), Cancelling(""), ValueError(), SystemExit()])
+@pytest.mark.parametrize(
+    "end", [Releasing(5), Failing(ValueError()), Cancelling(""), ValueError(), SystemExit()]
+)
 def test_however_the_run_ends_the_permit_is_given_back(job, end):
     alone = WithoutOverlapping()
 
@@ -163,7 +181,7 @@ def test_a_wait_does_not_reach_past_the_deadline_while_there_is_time(job):
     assert run(alone, job(1), lambda: over(alone, job(2, deadline=clock.now() + 2))) < 1.1
 
 
-# --- rates ------------------------------------------------------------------------------------------------------------
+# --- rates ----------------------------------------------------------------------------------------
 def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
     limited = RateLimited("mail", by="user")
     assert [run(limited, job(1, user="a")) for _ in range(2)] == ["done", "done"]
@@ -171,13 +189,19 @@ def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
     assert run(limited, job(1, user="b")) == "done"
 
 
-@pytest.mark.parametrize("behind", [WithoutOverlapping(), WithoutOverlapping(otherwise="skip"), ThrottleErrors(1, 60)],
-                         ids=["waits", "is skipped", "breaker"])  # fmt: skip
+@pytest.mark.parametrize(
+    "behind",
+    [WithoutOverlapping(), WithoutOverlapping(otherwise="skip"), ThrottleErrors(1, 60)],
+    ids=["waits", "is skipped", "breaker"],
+)
 def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, job, behind):
     limited = RateLimited("mail")
 
     def taken():
-        return sum(view.used for view in limit_context.limits_for(limit_context.driver_of(app)).views("rate/"))
+        return sum(
+            view.used
+            for view in limit_context.limits_for(limit_context.driver_of(app)).views("rate/")
+        )
 
     def body():
         with pytest.raises((Releasing, Cancelling)):
@@ -242,7 +266,7 @@ def test_a_rate_that_is_defined_later_counts_then(app, job):
     assert dict(app.limits) == {"mail": Rate.of("2/hour"), "late": Rate.of("1/hour")}
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 def broken():
     raise ValueError("down")
 
@@ -284,9 +308,14 @@ def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
     assert run(throttled, job(1)) == "done"
 
 
-# --- a key that is free at the start ----------------------------------------------------------------------------------
+# --- a key that is free at the start --------------------------------------------------------------
 def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
-    around = [Transaction(), RateLimited("mail"), ThrottleErrors(1, 60), Around(lambda _, call_next: call_next())]
+    around = [
+        Transaction(),
+        RateLimited("mail"),
+        ThrottleErrors(1, 60),
+        Around(lambda _, call_next: call_next()),
+    ]
 
     def placed(**options):
         @app.task(name=f"task-{next(numbers)}", **options)
@@ -294,7 +323,9 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
 
         task.push_request(retries=0)
         baton = Baton(unique={"until": "start"})
-        names = [each.name for each in unique_release.with_start(task, baton, task.options.middleware)]
+        names = [
+            each.name for each in unique_release.with_start(task, baton, task.options.middleware)
+        ]
         return names.index("_Starts") if "_Starts" in names else None
 
     assert placed(middleware=around) == 3
@@ -303,7 +334,7 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
     assert len(unique_release.late(app)) == 1
 
 
-# --- around them ------------------------------------------------------------------------------------------------------
+# --- around them ----------------------------------------------------------------------------------
 ALL = [WithoutOverlapping(), RateLimited("mail"), ThrottleErrors(1, 60)]
 
 

@@ -40,12 +40,21 @@ def test_the_life_of_a_job_is_told(app, worker, told):  # noqa: F811
         result = process.delay()
         eventually(lambda: Event.PROCESSED in names(told, result))
     assert names(told, result) == [
-        "dispatched", "reserved", "processing", "released", "reserved", "processing", "processed",
-    ]  # fmt: skip
+        "dispatched",
+        "reserved",
+        "processing",
+        "released",
+        "reserved",
+        "processing",
+        "processed",
+    ]
     released, last = told[3], told[-1]
     assert (released.task, released.queue, released.attempt, released.error) == (
-        "shop.process", "default", 1, "ValueError('no')",
-    )  # fmt: skip
+        "shop.process",
+        "default",
+        1,
+        "ValueError('no')",
+    )
     assert (last.attempt, last.error) == (2, None)
     assert last.seconds >= 0
 
@@ -104,7 +113,10 @@ def test_a_timeout_is_told_before_what_follows_from_it(told, monkeypatch):
 
     monkeypatch.setattr(shop, "send_task", lambda *_, **__: None)
     Delivery(shop, process).ends_in(TimeLimitExceeded(5))
-    assert sorted(each.event for each in told if each.task == "process") == ["released", "timed_out"]
+    assert sorted(each.event for each in told if each.task == "process") == [
+        "released",
+        "timed_out",
+    ]
 
 
 def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):  # noqa: F811

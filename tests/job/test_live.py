@@ -1,4 +1,6 @@
-"""Every option end to end, on SQLite, PostgreSQL and Redis: one real prefork worker a broker runs all cases at once."""
+"""Every option end to end, on SQLite, PostgreSQL and Redis: one real prefork worker a broker runs
+all cases at once.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ class Live:
 
     def __init__(self, url: str, folder: Any) -> None:
         self.folder = folder
-        self.environ = {"LIVE_BROKER": url, "LIVE_DIR": str(folder), "LIVE_QUEUE": f"live-{uuid.uuid4().hex[:8]}"}
+        self.environ = {
+            "LIVE_BROKER": url,
+            "LIVE_DIR": str(folder),
+            "LIVE_QUEUE": f"live-{uuid.uuid4().hex[:8]}",
+        }
         os.environ |= self.environ
         sys.modules.pop("tests.job.live", None)
         self.module = importlib.import_module("tests.job.live")
@@ -54,7 +60,18 @@ class Live:
         self.jobs: dict[str, Any] = {}
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "tests.job.live", "worker", "-c", "4", "-l", "INFO"]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tests.job.live",
+            "worker",
+            "-c",
+            "4",
+            "-l",
+            "INFO",
+        ]
         self.log = (self.folder / "log").open("wb")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
 
@@ -85,7 +102,9 @@ class Live:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "redis"])
-def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp(f"live-{request.param}")
     file = f"sqlite:///{folder}/broker.db"
     url = file if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_url")
@@ -93,11 +112,27 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for how in HOWS:
         for at in (1, 2, 3):
             late = {"timeout": 5} if how == "timeout" else {}
-            live.jobs[f"fall {how} {at}"] = live.app.tasks["fall"].with_options(**late).dispatch(how, at)
+            live.jobs[f"fall {how} {at}"] = (
+                live.app.tasks["fall"].with_options(**late).dispatch(how, at)
+            )
     live.sent("tries", "tries", 2)
     live.sent("tries less", "tries", 2, tries=2)
-    for case in ("exceptions", "deadline", "timeout.once", "released", "failed", "held.back", "skipped", "autoretry",
-                 "retry.backoff", "time.limit", "soft.limit", "rate.limit", "plain", "starts"):  # fmt: skip
+    for case in (
+        "exceptions",
+        "deadline",
+        "timeout.once",
+        "released",
+        "failed",
+        "held.back",
+        "skipped",
+        "autoretry",
+        "retry.backoff",
+        "time.limit",
+        "soft.limit",
+        "rate.limit",
+        "plain",
+        "starts",
+    ):
         live.sent(case, case)
     live.sent("pay", "pay", live.orders[0])
     live.sent("gone", "gone", live.orders[1])
@@ -118,10 +153,14 @@ def test_a_fall_counts_at_each_attempt(live, how, at):
     end = live.end_of(f"fall {how} {at}")
     last = at == 3
     assert (end.state, end.attempts) == (("failed", 3) if last else ("completed", at + 1))
-    assert [attempt for *case, attempt in live.noted("fall") if case == [how, at]] == [*range(1, end.attempts + 1)]
-    assert [rest for *case, rest in ([*fact[:2], fact[2:]] for fact in live.noted("fallen")) if case == [how, at]] == (
-        [[3, HOWS[how]]] if last else []
-    )
+    assert [attempt for *case, attempt in live.noted("fall") if case == [how, at]] == [
+        *range(1, end.attempts + 1)
+    ]
+    assert [
+        rest
+        for *case, rest in ([*fact[:2], fact[2:]] for fact in live.noted("fallen"))
+        if case == [how, at]
+    ] == ([[3, HOWS[how]]] if last else [])
 
 
 ENDS = {
@@ -169,7 +208,7 @@ def test_what_the_jobs_did(live):
     assert live.module.paid() == [1]
     assert [word for word, *_ in live.module.facts() if word.endswith(", and run")] == []
     assert live.noted("pydantic") == [[7]]
-    assert [retries for retries, in live.noted("autoretry")] == [0, 1, 2]
+    assert [retries for (retries,) in live.noted("autoretry")] == [0, 1, 2]
     first, second = (at for _, at in live.noted("retry.backoff"))
     assert second - first >= 0.9
 
@@ -189,7 +228,10 @@ def test_a_job_that_is_unique_until_it_starts_may_be_followed_by_another(live):
 def test_a_thousand_messages_that_make_no_sense_are_kept_as_failed_and_the_worker_stays_up(live):
     dice = random.Random(7)
     queue = live.environ["LIVE_QUEUE"]
-    jobs = [NewJob(queue, payload, f"bad-{number}") for number, payload in enumerate(nonsense(dice, queue))]
+    jobs = [
+        NewJob(queue, payload, f"bad-{number}")
+        for number, payload in enumerate(nonsense(dice, queue))
+    ]
     live.driver.put(jobs)
     live.sent("after", "plain")
     assert live.end_of("after").state == "completed"
@@ -207,12 +249,16 @@ def nonsense(dice: random.Random, queue: str) -> Iterator[str]:
             case 1:
                 yield good[: dice.randrange(1, len(good) - 1)]
             case 2:
-                yield json.dumps(dice.choice([7, None, [], {}, "text", [[1]], {"body": 7}, {"headers": []}]))
+                yield json.dumps(
+                    dice.choice([7, None, [], {}, "text", [[1]], {"body": 7}, {"headers": []}])
+                )
             case 3:
                 yield good.replace('"plain"', f'"no.such.{number}"')
             case 4:
                 message = json.loads(good)
-                message[dice.choice(["body", "properties", "headers"])] = dice.choice([7, None, [1], True])
+                message[dice.choice(["body", "properties", "headers"])] = dice.choice(
+                    [7, None, [1], True]
+                )
                 yield json.dumps(message)
     yield "[" + "0," * 5_000_000
 
@@ -223,9 +269,14 @@ def test_a_job_that_looks_ends_when_the_worker_is_to_stop_and_waits_for_the_next
     job = live.app.tasks["patient"].dispatch()
     eventually(lambda: live.noted("patient"))
     live.process.terminate()
-    eventually(lambda: live.process.poll() is not None, lambda: stacks(live.process.pid, live.folder / "log"))
+    eventually(
+        lambda: live.process.poll() is not None,
+        lambda: stacks(live.process.pid, live.folder / "log"),
+    )
     assert live.process.returncode == 0
     assert live.noted("asked to stop") == [[]]
     queue = live.environ["LIVE_QUEUE"]
-    waiting = [view for state in (State.PENDING, State.DELAYED) for view in live.driver.peek(queue, state)]
+    waiting = [
+        view for state in (State.PENDING, State.DELAYED) for view in live.driver.peek(queue, state)
+    ]
     assert [view.attempts for view in waiting if view.id == job.id] == [0]

@@ -1,4 +1,6 @@
-"""What stands around the run of a job: in which order, what it may say instead of going on, and what is refused."""
+"""What stands around the run of a job: in which order, what it may say instead of going on, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,13 @@ def test_it_gets_the_job_with_its_options(task):
     noted.with_options(tries=5).sync(7, size=150)
     [job] = got
     assert isinstance(job, RunningJob)
-    assert (job.task, job.args, job.kwargs, job.attempt, job.tags) == (noted.name, (7,), {"size": 150}, 1, ("a",))
+    assert (job.task, job.args, job.kwargs, job.attempt, job.tags) == (
+        noted.name,
+        (7,),
+        {"size": 150},
+        1,
+        ("a",),
+    )
     assert (job.options.tries, job.lease, job.app) == (5, None, noted.app)
 
 
@@ -115,7 +123,9 @@ def test_a_release_needs_no_other_option(task, seen):
 
 
 def test_a_release_for_no_time_is_an_error(task):
-    assert isinstance(task(middleware=[lambda job, _next: job.release(-1)]).sync().result, OptionError)
+    assert isinstance(
+        task(middleware=[lambda job, _next: job.release(-1)]).sync().result, OptionError
+    )
 
 
 def test_a_fail_ends_the_job_whatever_it_had_left(task, seen):
@@ -170,9 +180,15 @@ def test_a_dispatch_says_which_of_them_its_job_has(task, seen):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["nosied"], "no middleware named 'nosied' around task 'images.process'; did you mean 'noised'?"),
+        (
+            ["nosied"],
+            "no middleware named 'nosied' around task 'images.process'; did you mean 'noised'?",
+        ),
         (["other"], "no middleware named 'other' around task 'images.process', which has noised"),
-        ("noised", "expected middleware to be a list of names, as a dispatch gives it, got 'noised'"),
+        (
+            "noised",
+            "expected middleware to be a list of names, as a dispatch gives it, got 'noised'",
+        ),
         ([7], "got [7]"),
     ],
 )
@@ -192,10 +208,14 @@ def test_what_a_strangers_message_says_of_them_counts_as_not_said(task, seen):
     assert seen == ["a>", "run", "<a"] * 4
 
 
-@pytest.mark.parametrize("bad", [Middleware, [Middleware], [7], ["skip"], [lambda job: None], {"a": Middleware()}])
+@pytest.mark.parametrize(
+    "bad", [Middleware, [Middleware], [7], ["skip"], [lambda job: None], {"a": Middleware()}]
+)
 def test_what_is_no_list_of_middlewares_is_refused(app, bad):
     task = app.task(name="images.process", middleware=bad)(nothing)
-    with pytest.raises(OptionError, match=r"expected middleware to be a list of middlewares: .* \(task 'i"):
+    with pytest.raises(
+        OptionError, match=r"expected middleware to be a list of middlewares: .* \(task 'i"
+    ):
         task.run()
 
 
@@ -204,7 +224,9 @@ class TestWithCelerysRetries:
 
     @pytest.fixture
     def patient(self, task, seen):
-        return task(lambda: 1 / 0, middleware=[Noted("a", seen)], autoretry_for=(Exception,), max_retries=1)
+        return task(
+            lambda: 1 / 0, middleware=[Noted("a", seen)], autoretry_for=(Exception,), max_retries=1
+        )
 
     def test_each_attempt_has_them(self, patient, seen):
         assert isinstance(patient.sync().result, ZeroDivisionError)
@@ -223,7 +245,10 @@ class TestWithCelerysRetries:
 
 class TestSkip:
     def test_when_and_unless(self, task, seen):
-        closed = task(lambda _n: "done", middleware=[Skip(when=lambda job: job.args[0] > 1, reason="too many")])
+        closed = task(
+            lambda _n: "done",
+            middleware=[Skip(when=lambda job: job.args[0] > 1, reason="too many")],
+        )
         paid = task(lambda _n: "done", middleware=[Skip(unless=lambda job: job.args[0])])
         assert [closed.sync(number).result for number in (0, 2)] == ["done", None]
         assert [paid.sync(number).result for number in (0, 2)] == [None, "done"]
@@ -233,7 +258,10 @@ class TestSkip:
 
     @pytest.mark.parametrize(
         ("given", "message"),
-        [({}, "got neither"), ({"when": True}, "expected when of Skip to be a callable that takes the job, got True")],
+        [
+            ({}, "got neither"),
+            ({"when": True}, "expected when of Skip to be a callable that takes the job, got True"),
+        ],
     )
     def test_it_says_what_it_expects(self, given, message):
         with pytest.raises(OptionError, match=message):
@@ -243,7 +271,9 @@ class TestSkip:
 class TestTransaction:
     @pytest.fixture
     def shop(self, tmp_path):
-        settings = config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "RELEVO_VAR_DIR": str(tmp_path)}, None)
+        settings = config.load(
+            {"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "RELEVO_VAR_DIR": str(tmp_path)}, None
+        )
         with engine_for(settings.database_url).begin() as connection:
             connection.execute(text("CREATE TABLE orders (id INTEGER)"))
         return create_app("shop", settings)
@@ -251,7 +281,9 @@ class TestTransaction:
     @pytest.fixture
     def orders(self, shop):
         def ids():
-            with engine_for(shop.settings.database_url).begin() as connection:  # left open it would keep SQLite's lock
+            with engine_for(
+                shop.settings.database_url
+            ).begin() as connection:  # left open it would keep SQLite's lock
                 return list(connection.execute(text("SELECT id FROM orders")).scalars())
 
         return ids

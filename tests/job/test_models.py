@@ -1,4 +1,6 @@
-"""Rows as arguments: they travel as their identity and are loaded where the job runs; those that are gone."""
+"""Rows as arguments: they travel as their identity and are loaded where the job runs; those that
+are gone.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Order(Base):
 
 @pytest.fixture
 def shop(tmp_path):
-    settings = config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "RELEVO_VAR_DIR": str(tmp_path)}, None)
+    settings = config.load(
+        {"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "RELEVO_VAR_DIR": str(tmp_path)}, None
+    )
     app = create_app("shop", settings)
     models.register(app, Base)
     Base.metadata.create_all(engine_for(settings.database_url))
@@ -120,7 +124,10 @@ def test_errors_of_ones_own_say_that_something_is_gone_too(shop):
 
 
 def test_a_row_without_an_id_can_not_travel(shop, ship):
-    with fake(app=shop), pytest.raises(Exception, match="expected a saved Order, got one without an id"):
+    with (
+        fake(app=shop),
+        pytest.raises(Exception, match="expected a saved Order, got one without an id"),
+    ):
         ship.dispatch(Order())
 
 
@@ -132,10 +139,15 @@ def test_a_model_nobody_knows_is_an_error_of_the_job(shop, ship):
 
 @pytest.mark.parametrize("bad", [1, "yes", [KeyError], (KeyError, 7), BaseException])
 def test_what_says_that_it_is_gone_is_checked(shop, bad):
-    with pytest.raises(OptionError, match="expected delete_when_missing to be True, False or classes of errors, got"):
+    with pytest.raises(
+        OptionError,
+        match="expected delete_when_missing to be True, False or classes of errors, got",
+    ):
         shop.task(name="bad", shared=False, delete_when_missing=bad)(print)
 
 
 def test_only_a_base_can_be_registered(shop):
-    with pytest.raises(OptionError, match="expected a declarative base of SQLAlchemy, got <class 'int'>"):
+    with pytest.raises(
+        OptionError, match="expected a declarative base of SQLAlchemy, got <class 'int'>"
+    ):
         models.register(shop, int)

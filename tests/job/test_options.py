@@ -18,13 +18,25 @@ BAD = [
     ("timeout", 0, "expected timeout to be a positive number of seconds, got 0"),
     ("timeout", float("nan"), "got nan"),
     ("timeout", float("inf"), "got inf"),
-    ("retry_until", -5, "expected retry_until to be a positive number of seconds after the dispatch, got -5"),
-    ("backoff", [], "expected backoff to be seconds, a list of seconds or a callable that takes the attempt, got []"),
+    (
+        "retry_until",
+        -5,
+        "expected retry_until to be a positive number of seconds after the dispatch, got -5",
+    ),
+    (
+        "backoff",
+        [],
+        "expected backoff to be seconds, a list of seconds or a callable that takes the attempt, got []",
+    ),
     ("backoff", [1, -1], "got [1, -1]"),
     ("backoff", "10", "got '10'"),
     ("jitter", 2, "expected jitter to be a number from 0 to 1, got 2"),
     ("fail_on_timeout", 1, "expected fail_on_timeout to be True or False, got 1"),
-    ("tags", "one", "expected tags to be a list of texts or a callable that returns one, got 'one'"),
+    (
+        "tags",
+        "one",
+        "expected tags to be a list of texts or a callable that returns one, got 'one'",
+    ),
     ("tags", [1], "got [1]"),
     ("queue", "", "expected queue to be the name of a queue, got ''"),
 ]
@@ -39,7 +51,9 @@ def test_a_bad_option_is_refused_where_the_task_is_defined(app, name, value, mes
 
 
 def test_options_are_read_off_the_definition(app):
-    @app.task(tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600, max_exceptions=2, tags=["a"])
+    @app.task(
+        tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600, max_exceptions=2, tags=["a"]
+    )
     def process(): ...
 
     options = process.options
@@ -75,7 +89,10 @@ def test_a_class_based_task_has_options_too(app):
     ("says", "message"),
     [
         ({"tries": 3, "max_retries": 5}, "expected tries or Celery's max_retries, got both"),
-        ({"backoff": 3, "autoretry_for": (ValueError,)}, "expected backoff or Celery's autoretry_for, got both"),
+        (
+            {"backoff": 3, "autoretry_for": (ValueError,)},
+            "expected backoff or Celery's autoretry_for, got both",
+        ),
         ({"timeout": 3, "time_limit": 5}, "expected timeout or Celery's time_limit, got both"),
     ],
 )
@@ -95,24 +112,30 @@ def test_options_that_say_nothing_of_retries_leave_them_to_celery(app):
 
 def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(shop):
     task = shop.task(name="images.process", queue="hihg")(nothing)
-    with pytest.raises(OptionError, match="no queue named 'hihg' in task_queues; did you mean 'high'"):
+    with pytest.raises(
+        OptionError, match="no queue named 'hihg' in task_queues; did you mean 'high'"
+    ):
         task.run()
 
 
 def test_the_projects_defaults_fill_what_a_task_leaves_open(app_with_defaults):
     app = app_with_defaults(4, (7, 8))
     open_, counted, patient = (
-        app.task(name=str(says), **says)(nothing) for says in ({"jitter": 1}, {"tries": 2}, {"backoff": 1})
+        app.task(name=str(says), **says)(nothing)
+        for says in ({"jitter": 1}, {"tries": 2}, {"backoff": 1})
     )
     assert (open_.options.tries, open_.options.backoff) == (4, (7, 8))
     assert (counted.options.tries, counted.options.backoff) == (2, (7, 8))
     assert (patient.options.tries, patient.options.backoff) == (4, (1,))
 
 
-def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_speak_celery(app_with_defaults):
+def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_speak_celery(
+    app_with_defaults,
+):
     app = app_with_defaults(4)
     silent, autoretry, counted = (
-        app.task(name=str(says), **says)(nothing) for says in ({}, {"autoretry_for": (OSError,)}, {"max_retries": 9})
+        app.task(name=str(says), **says)(nothing)
+        for says in ({}, {"autoretry_for": (OSError,)}, {"max_retries": 9})
     )
     assert silent.guarded
     assert silent.options.tries == 4

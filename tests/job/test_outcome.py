@@ -67,7 +67,10 @@ SCENARIOS = [
 @pytest.mark.parametrize(("says", "attempt", "stands", "ended", "expected"), SCENARIOS)
 def test_what_follows_from_an_attempt(says, attempt, stands, ended, expected):
     options = Options().with_given(says, "shop.task")
-    assert decide(ended, None, attempt=attempt, baton=Baton(**stands), options=options, now=NOW) == expected
+    assert (
+        decide(ended, None, attempt=attempt, baton=Baton(**stands), options=options, now=NOW)
+        == expected
+    )
 
 
 def test_a_job_that_returns_is_completed_even_if_it_returns_an_error():
@@ -111,7 +114,9 @@ ENDINGS = st.sampled_from([ERROR, TIMEOUT, LOST, Releasing(5)])
 
 @given(OPTIONS, st.lists(ENDINGS, min_size=40, max_size=40))
 def test_any_job_ends_and_never_beyond_what_it_was_allowed(says, endings):
-    """The life of a job as a loop: what `decide` says is done, by the book, until it says the job has failed."""
+    """The life of a job as a loop: what `decide` says is done, by the book, until it says the job
+    has failed.
+    """
     options = Options().with_given(says, "shop.task")
     deadline = NOW + options.retry_until if options.retry_until else None
     baton, attempt, now, burned, released = Baton(deadline=deadline), 1, NOW, 0, 0

@@ -1,4 +1,6 @@
-"""The gate of permits in a worker's main process: what is taken there, what waits, what is passed on, what is not."""
+"""The gate of permits in a worker's main process: what is taken there, what waits, what is passed
+on, what is not.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,22 @@ numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def app():
-    app = create_app("permits", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url="relevo://permits")
+    app = create_app(
+        "permits",
+        config.load({"QUEUE_RESULTS": "none"}, env_file=None),
+        broker_url="relevo://permits",
+    )
 
     def body(whose=None): ...
 
     for name, middleware in {
-        "alone": [WithoutOverlapping()], "pairs": [WithoutOverlapping(at_most=2)],
-        "each": [WithoutOverlapping(by="whose")], "called": [WithoutOverlapping(by=lambda whose: whose)],
-        "second": [Skip(when=lambda _job: False), WithoutOverlapping()], "plain": [],
-    }.items():  # fmt: skip
+        "alone": [WithoutOverlapping()],
+        "pairs": [WithoutOverlapping(at_most=2)],
+        "each": [WithoutOverlapping(by="whose")],
+        "called": [WithoutOverlapping(by=lambda whose: whose)],
+        "second": [Skip(when=lambda _job: False), WithoutOverlapping()],
+        "plain": [],
+    }.items():
         app.task(name=name, middleware=middleware)(body)
     app.task(name="early", middleware=[WithoutOverlapping()], acks_late=False)(body)
     return app
@@ -86,7 +95,10 @@ def other(app, driver):
 def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(side):
     one, two = side.reserve(("each", 7), ("each", 8))
     assert side.held() == {"overlap/each/7": 1, "overlap/each/8": 1}
-    assert [side.gate.permit_of(token) for token in (one, two)] == ["overlap/each/7", "overlap/each/8"]
+    assert [side.gate.permit_of(token) for token in (one, two)] == [
+        "overlap/each/7",
+        "overlap/each/8",
+    ]
     message = message_codec.message_of(side.ahead[0], side.gate.permit_of(one))
     assert message["properties"][message_codec.PERMIT] == "overlap/each/7"
 
@@ -100,7 +112,9 @@ def test_a_message_that_says_so_itself_is_not_believed(side):
     assert message_codec.PERMIT not in message_codec.message_of(job)["properties"]
 
 
-@pytest.mark.parametrize("job", [("called", 7), ("second",), ("plain",), ("early",), ("nobody knows",), ("each", 1, 2)])
+@pytest.mark.parametrize(
+    "job", [("called", 7), ("second",), ("plain",), ("early",), ("nobody knows",), ("each", 1, 2)]
+)
 def test_what_can_not_be_said_here_the_job_asks_for_itself(side, job):
     [token] = side.reserve(job)
     assert side.next() == token
@@ -108,9 +122,14 @@ def test_what_can_not_be_said_here_the_job_asks_for_itself(side, job):
     assert side.held() == {}
 
 
-@pytest.mark.parametrize("baton", [
-    {"verdict": {"type": "x"}}, {"override": {"middleware": []}}, {"deadline": clock.now() - 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "baton",
+    [
+        {"verdict": {"type": "x"}},
+        {"override": {"middleware": []}},
+        {"deadline": clock.now() - 1},
+    ],
+)
 def test_nor_is_it_for_one_that_will_not_run_under_its_tasks_middlewares(side, baton):
     side.reserve(("alone",), relevo=baton)
     assert side.held() == {}
@@ -239,7 +258,9 @@ def test_one_that_runs_without_a_permit_has_none_to_pass_on(side, other):
 def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog):
     [token] = side.reserve(("alone",))
     side.gate.ended(token)
-    monkeypatch.setattr(side.limits, "pass_on", lambda _left: (_ for _ in ()).throw(DriverError("no")))
+    monkeypatch.setattr(
+        side.limits, "pass_on", lambda _left: (_ for _ in ()).throw(DriverError("no"))
+    )
     assert side.gate.write()
     assert "end with their leases" in caplog.text
     side.driver.ack([side.ahead[0].lease])
@@ -255,7 +276,9 @@ def test_one_that_left_without_a_word_gives_back(side):
 
 def test_an_app_that_has_none_to_take_has_an_open_gate(app):
     assert permits.are_wanted(app)
-    bare = create_app("bare", config.load({"QUEUE_RESULTS": "none"}, env_file=None), limits={"a": "1/hour"})
+    bare = create_app(
+        "bare", config.load({"QUEUE_RESULTS": "none"}, env_file=None), limits={"a": "1/hour"}
+    )
 
     def body(): ...
 

@@ -1,4 +1,6 @@
-"""The pool's pipes: a message arrives whole, whatever who read or wrote before was killed in the midst of."""
+"""The pool's pipes: a message arrives whole, whatever who read or wrote before was killed in the
+midst of.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def ends():
 
 def written(writer, *messages):
     """Somebody writes: more than a pipe holds, it may be."""
-    thread = threading.Thread(target=lambda: [writer.send(message) for message in messages], daemon=True)
+    thread = threading.Thread(
+        target=lambda: [writer.send(message) for message in messages], daemon=True
+    )
     thread.start()
     return thread
 

@@ -1,4 +1,6 @@
-"""Another attempt on our own drivers: the job that is reserved goes back changed, and nothing is published."""
+"""Another attempt on our own drivers: the job that is reserved goes back changed, and nothing is
+published.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def app():
         backend="cache+memory://",
         task_cls="relevo.task:Task",
         set_as_current=False,
-        changes={"task_default_queue": "default", "task_acks_late": True, "worker_prefetch_multiplier": 1},
+        changes={
+            "task_default_queue": "default",
+            "task_acks_late": True,
+            "worker_prefetch_multiplier": 1,
+        },
     )
 
 
@@ -124,7 +130,9 @@ def test_a_job_that_waits_lies_delayed_in_the_broker_with_its_count(app, driver,
     assert 900 < view.available_at - driver.now() <= 1000
 
 
-@pytest.mark.parametrize("options", [{"autoretry_for": (ValueError,)}, {}], ids=["autoretry_for", "retry"])
+@pytest.mark.parametrize(
+    "options", [{"autoretry_for": (ValueError,)}, {}], ids=["autoretry_for", "retry"]
+)
 def test_celerys_own_retry_is_one_step_too(app, worker, put, options):
     retries = []
 
@@ -202,4 +210,9 @@ def test_a_compressed_body_comes_back_whole(app, worker, put):
 def test_the_order_crosses_from_a_child_to_its_parent():
     order = requeue.Again(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
     told = requeue.told(pickle.loads(pickle.dumps(order)))
-    assert (told.seconds, told.retries, told.baton, str(told.exc)) == (5.0, 2, {"exceptions": 1}, "x")
+    assert (told.seconds, told.retries, told.baton, str(told.exc)) == (
+        5.0,
+        2,
+        {"exceptions": 1},
+        "x",
+    )

@@ -92,7 +92,9 @@ def test_a_worker_that_ends_while_the_store_is_away_acks_nothing(store, recordin
     assert (acked, store.records) == ([], [])
 
 
-def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_acked(store, recording):
+def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_acked(
+    store, recording
+):
     acked = []
     store.open.clear()
     for record in ("a", "bad", "b"):

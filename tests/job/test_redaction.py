@@ -21,8 +21,18 @@ from relevo.store.failed import FailedJob
 
 
 def make(tmp_path, **environ):
-    app = create_app("shop", config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/r.db", "RELEVO_VAR_DIR": str(tmp_path),
-                                          "QUEUE_RESULTS": "none", **environ}, env_file=None))  # fmt: skip
+    app = create_app(
+        "shop",
+        config.load(
+            {
+                "DATABASE_URL": f"sqlite:///{tmp_path}/r.db",
+                "RELEVO_VAR_DIR": str(tmp_path),
+                "QUEUE_RESULTS": "none",
+                **environ,
+            },
+            env_file=None,
+        ),
+    )
 
     @app.task(name="login", shared=False)
     def login(user, password, options=None, *, api_key=None):
@@ -52,16 +62,37 @@ def app(tmp_path):
     ("task", "args", "kwargs", "shown"),
     [
         ("login", ["ann", "geheim"], {}, (["ann", HIDDEN], {})),
-        ("login", ["ann"], {"password": "geheim", "api_key": "x"}, (["ann"], {"password": HIDDEN, "api_key": HIDDEN})),
-        ("login", ["ann", "geheim", {"apiKey": 1, "API-KEY": 2, "x": [{"userToken": 3, "y": 4}]}], {},
-         (["ann", HIDDEN, {"apiKey": HIDDEN, "API-KEY": HIDDEN, "x": [{"userToken": HIDDEN, "y": 4}]}], {})),
+        (
+            "login",
+            ["ann"],
+            {"password": "geheim", "api_key": "x"},
+            (["ann"], {"password": HIDDEN, "api_key": HIDDEN}),
+        ),
+        (
+            "login",
+            ["ann", "geheim", {"apiKey": 1, "API-KEY": 2, "x": [{"userToken": 3, "y": 4}]}],
+            {},
+            (
+                [
+                    "ann",
+                    HIDDEN,
+                    {"apiKey": HIDDEN, "API-KEY": HIDDEN, "x": [{"userToken": HIDDEN, "y": 4}]},
+                ],
+                {},
+            ),
+        ),
         ("pay", [7, "4111"], {}, ([7, HIDDEN], {})),
         ("pay", [7], {"card": {"number": 1}}, ([7], {"card": HIDDEN})),
         ("whisper", [1, [2]], {"a": None}, ([HIDDEN, HIDDEN], {"a": HIDDEN})),
-        ("nobody knows it", [{"password": 1}, 2], {"secret": 3}, ([{"password": HIDDEN}, 2], {"secret": HIDDEN})),
+        (
+            "nobody knows it",
+            [{"password": 1}, 2],
+            {"secret": 3},
+            ([{"password": HIDDEN}, 2], {"secret": HIDDEN}),
+        ),
         ("login", [], {1: 2}, ([], {1: 2})),
     ],
-)  # fmt: skip
+)
 def test_arguments_are_shown_without_what_nobody_sees(app, task, args, kwargs, shown):
     assert redaction.arguments(app, task, args, kwargs) == shown
     assert HIDDEN not in str((args, kwargs))
@@ -93,9 +124,13 @@ def test_a_text_of_another_client_loses_it_or_is_hidden_whole(app, task, args, k
 
 @pytest.mark.parametrize("way", ["one", "by name", "batch"])
 def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way):
-    sent = {"one": lambda: app.tasks["login"].delay("ann", "geheim"),
-            "by name": lambda: app.send_task("login", ("ann", "geheim")),
-            "batch": lambda: app.batch(app.tasks["login"].s("ann", "geheim") for _ in range(3)).dispatch()}
+    sent = {
+        "one": lambda: app.tasks["login"].delay("ann", "geheim"),
+        "by name": lambda: app.send_task("login", ("ann", "geheim")),
+        "batch": lambda: app.batch(
+            app.tasks["login"].s("ann", "geheim") for _ in range(3)
+        ).dispatch(),
+    }
     sent[way]()
     for view in driver_for(app.conf.broker_url).peek("default", State.PENDING):
         message = message_codec.loads(view.payload)
@@ -107,12 +142,23 @@ def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way
 def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
     app.tasks["login"].delay("ann", "geheim", {"token": "t", "n": 1})
     (view,) = driver_for(app.conf.broker_url).peek("default", State.PENDING)
-    job = FailedJob(uuid="1", queue="default", connection="database", payload=view.payload, exception="", message="",
-                    failed_at=0.0, task="login")  # fmt: skip
+    job = FailedJob(
+        uuid="1",
+        queue="default",
+        connection="database",
+        payload=view.payload,
+        exception="",
+        message="",
+        failed_at=0.0,
+        task="login",
+    )
     seen, _ = redaction.arguments(app, "login", *retry.arguments(view.payload))
     seen[0], seen[2]["n"] = "bob", 2
     again = message_codec.loads(retry.with_arguments(app, job, seen, {"api_key": "new"}).payload)
-    assert json.loads(again["body"])[:2] == [["bob", "geheim", {"token": "t", "n": 2}], {"api_key": "new"}]
+    assert json.loads(again["body"])[:2] == [
+        ["bob", "geheim", {"token": "t", "n": 2}],
+        {"api_key": "new"},
+    ]
     assert again["headers"]["argsrepr"] == "('bob', '[redacted]', {'token': '[redacted]', 'n': 2})"
     assert "geheim" not in str(again["headers"])
 
@@ -125,15 +171,23 @@ def test_nothing_is_hidden_where_somebody_says_so(tmp_path):
 
 @pytest.mark.parametrize("given", ["card", [7], False, {"card": 1}])
 def test_names_to_hide_are_a_list_of_texts_or_all(app, given):
-    with pytest.raises(OptionError, match="expected redact to be a list of names of arguments, or True"):
+    with pytest.raises(
+        OptionError, match="expected redact to be a list of names of arguments, or True"
+    ):
         app.task(name="bad", redact=given, shared=False)(lambda: None)
 
 
 @pytest.mark.parametrize(
     ("name", "tags", "silenced"),
-    [("cleanup", (), True), ("login", (), False), ("metrics.count", (), True), ("login", ("a", "heartbeat:7"), True),
-     ("tag:heartbeat", (), False), ("nobody", ("x",), False)],
-)  # fmt: skip
+    [
+        ("cleanup", (), True),
+        ("login", (), False),
+        ("metrics.count", (), True),
+        ("login", ("a", "heartbeat:7"), True),
+        ("tag:heartbeat", (), False),
+        ("nobody", ("x",), False),
+    ],
+)
 def test_jobs_are_silenced_by_task_by_tag_and_by_option(tmp_path, name, tags, silenced):
     app = make(tmp_path, RELEVO_SILENCED="metrics.*, tag:heartbeat:*")
     assert silence.falls_on(app, name, tags) is silenced

@@ -1,4 +1,6 @@
-"""Results in Redis: a dispatch doesn't subscribe to its result, and who waits for one gets it, whenever it comes."""
+"""Results in Redis: a dispatch doesn't subscribe to its result, and who waits for one gets it,
+whenever it comes.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,13 @@ def app_with(tmp_path):
     apps = []
 
     def app_with(redis_url):
-        said = {"QUEUE_CONNECTION": "database", "DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3",
-                "RELEVO_VAR_DIR": str(tmp_path), "QUEUE_RESULTS": "redis", "REDIS_URL": redis_url}  # fmt: skip
+        said = {
+            "QUEUE_CONNECTION": "database",
+            "DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3",
+            "RELEVO_VAR_DIR": str(tmp_path),
+            "QUEUE_RESULTS": "redis",
+            "REDIS_URL": redis_url,
+        }
         app = create_app("results", config.load(said, None))
         app.task(work, name="work", shared=False)
         apps.append(app)

@@ -19,7 +19,13 @@ class Delivery:
     """A job as the main process holds it, and what became of the delivery."""
 
     def __init__(self, app, task, retries=0, **baton):
-        headers = {"id": "1", "task": task.name, "retries": retries, "relevo": baton, "ignore_result": True}
+        headers = {
+            "id": "1",
+            "task": task.name,
+            "retries": retries,
+            "relevo": baton,
+            "ignore_result": True,
+        }
         body = ((), {}, EMBED)
         message = SimpleNamespace(
             headers=headers,
@@ -38,7 +44,9 @@ class Delivery:
             decoded=True,
             body=body,
             on_ack=lambda *_: self.answers.append("ack"),
-            on_reject=lambda _log, _errors, requeue: self.answers.append("back" if requeue else "drop"),
+            on_reject=lambda _log, _errors, requeue: self.answers.append(
+                "back" if requeue else "drop"
+            ),
         )
 
     def ends_in(self, error):
@@ -89,7 +97,11 @@ def test_with_a_hook_the_job_goes_back_for_it_with_its_count_and_its_error(app, 
 
 def test_a_job_killed_in_its_hook_does_not_come_back(app, process, sent):
     process.failed(lambda *_: None)
-    verdict = {"exc_type": "TimeLimitExceeded", "exc_message": [5], "exc_module": "billiard.exceptions"}
+    verdict = {
+        "exc_type": "TimeLimitExceeded",
+        "exc_message": [5],
+        "exc_module": "billiard.exceptions",
+    }
     Delivery(app, process, verdict=verdict).ends_in(WorkerLostError("killed"))
     assert not sent
 

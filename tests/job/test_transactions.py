@@ -1,4 +1,6 @@
-"""A job exists if and only if the transaction commits that it was dispatched in; and takes effect once."""
+"""A job exists if and only if the transaction commits that it was dispatched in; and takes effect
+once.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from relevo.errors import DriverUnavailableError, OptionError
 from relevo.middleware.transaction import Transaction
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending
-from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401  fixtures
+
+# fixtures
+from tests.job.test_batches import app, finished, said, t, told, told_of, working  # noqa: F401
 from tests.waiting import eventually
 
 
@@ -81,13 +85,19 @@ def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
     inner.commit()
     middle.commit()
     outer.rollback()
-    after_commit(session, lambda: after_commit(session, lambda: done.append("asked for after the commit")))
+    after_commit(
+        session, lambda: after_commit(session, lambda: done.append("asked for after the commit"))
+    )
     session.commit()
     assert done == ["asked for after the commit"]
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
-def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(app, session, end):  # noqa: F811
+def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(
+    app,  # noqa: F811
+    session,
+    end,
+):
     t(app, "work").after_commit(session, 1)
     t(app, "work").dispatch(2, session=session)
     getattr(session, end)()
@@ -112,7 +122,12 @@ def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, sessio
 
 
 @pytest.mark.parametrize("app", ["redis"], indirect=True)
-def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(app, told, session, monkeypatch):  # noqa: F811
+def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
+    app,  # noqa: F811
+    told,  # noqa: F811
+    session,
+    monkeypatch,
+):
     way = delivery_of(app)
 
     def away(*_args):
@@ -146,7 +161,12 @@ def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, sessio
 
 
 @pytest.mark.parametrize("app", ["redis"], indirect=True)
-def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(app, told, session, monkeypatch):  # noqa: F811
+def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(
+    app,  # noqa: F811
+    told,  # noqa: F811
+    session,
+    monkeypatch,
+):
     way = delivery_of(app)
     put = way.put
 
@@ -193,7 +213,9 @@ def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noq
         pay.apply_async((2,), task_id="order-2")
         eventually(lambda: len(told_of("pay")) == 3)
         store = delivery_of(app).store
-        eventually(lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2")))
+        eventually(
+            lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2"))
+        )
     assert sorted(told_of("pay")) == [1, 2, 2]
 
 
@@ -201,10 +223,14 @@ def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
     for number in range(5):
         t(app, "work").dispatch(number, session=session)
     session.commit()
-    driver = driver_for(app.conf.broker_url) if app.settings.queue_connection == "database" else None
+    driver = (
+        driver_for(app.conf.broker_url) if app.settings.queue_connection == "database" else None
+    )
     if driver is not None:
         views = driver.peek(app.conf.task_default_queue, "pending")
-        assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [[n] for n in range(5)]
+        assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [
+            [n] for n in range(5)
+        ]
 
 
 def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):  # noqa: F811
@@ -234,9 +260,13 @@ def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, se
 
 
 def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path):
-    """Celery would make the tables of the results then, and wait for the lock that the transaction has."""
+    """Celery would make the tables of the results then, and wait for the lock that the transaction
+    has.
+    """
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    new = create_app("shop", config.load({"DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None))
+    new = create_app(
+        "shop", config.load({"DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None)
+    )
 
     @new.task(name="shop.work", shared=False)
     def work(number): ...
@@ -250,7 +280,13 @@ def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path)
 def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):  # noqa: F811
     store = delivery_of(app).store
     pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
-    assert [store.write(lambda connection, page=page: receipts.is_first(connection, page)) for page in pages * 2] == [
-        True, True, False, False,
-    ]  # fmt: skip
+    assert [
+        store.write(lambda connection, page=page: receipts.is_first(connection, page))
+        for page in pages * 2
+    ] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert store.read(lambda connection: receipts.exists(connection, pages[1]))

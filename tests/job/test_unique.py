@@ -1,4 +1,6 @@
-"""Unique jobs: the key of a dispatch, what its result says, and on every broker that a key can't stick."""
+"""Unique jobs: the key of a dispatch, what its result says, and on every broker that a key can't
+stick.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def quick(tmp_path):
 
 
 def app_on(url, folder):
-    settings = config.load({"QUEUE_RESULTS": "none", "DATABASE_URL": f"sqlite:///{folder}/store.db"}, env_file=None)
+    settings = config.load(
+        {"QUEUE_RESULTS": "none", "DATABASE_URL": f"sqlite:///{folder}/store.db"}, env_file=None
+    )
     app = create_app("shop", settings, broker_url=url, task_default_queue=f"unique-{uuid.uuid4()}")
     drivers.register()
     driver = drivers.driver_for(url)
@@ -63,7 +67,9 @@ def nothing(*args): ...
 
 
 def defined(app, **options):
-    @app.task(name=f"deliver-{uuid.uuid4().hex[:6]}", shared=False, **{"unique_by": ["url"], **options})
+    @app.task(
+        name=f"deliver-{uuid.uuid4().hex[:6]}", shared=False, **{"unique_by": ["url"], **options}
+    )
     def deliver(url, body=None, **more): ...
 
     return deliver
@@ -143,9 +149,16 @@ def test_a_failed_job_is_retried_unless_another_has_its_key(shop, deliver):
 
 def failure_of(app, job, task="t", **more):
     return failed.FailedJob(
-        uuid=job.id, task=task, connection="its own", queue=job.queue, payload=job.payload,
-        exception="E", message="m", failed_at=1.0, **more,
-    )  # fmt: skip
+        uuid=job.id,
+        task=task,
+        connection="its own",
+        queue=job.queue,
+        payload=job.payload,
+        exception="E",
+        message="m",
+        failed_at=1.0,
+        **more,
+    )
 
 
 def fails(app, task, **more):
@@ -167,7 +180,9 @@ def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
 def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
     task, store = defined(quick, tags=lambda url, *_: [url]), store_for(quick.settings.database_url)
     task.with_options(tags=["mine"], unique_by=["body"]).dispatch("a", 1)
-    key = message_codec.unique_of(message_codec.headers_of(quick.driver.find(waiting(quick))[0].payload))["key"]
+    key = message_codec.unique_of(
+        message_codec.headers_of(quick.driver.find(waiting(quick))[0].payload)
+    )["key"]
     assert retry.retry_with_arguments(quick, store, fails(quick, task), ["b", 2], {})
     headers = message_codec.headers_of(take(quick).payload)
     assert (headers["relevo"]["tags"], headers["relevo"]["unique"]["key"]) == (["mine"], key)
@@ -203,13 +218,22 @@ class TestTheKey:
 
     def test_the_named_arguments_make_it_however_they_are_given(self, quick):
         task = defined(quick, unique_by=["url", "body"])
-        keys = {self.key(task, "a"), self.key(task, url="a"), self.key(task, "a", None), self.key(task, "a", other=1)}
+        keys = {
+            self.key(task, "a"),
+            self.key(task, url="a"),
+            self.key(task, "a", None),
+            self.key(task, "a", other=1),
+        }
         assert len(keys) == 1
         assert self.key(task, "a", 1) not in keys
 
     def test_names_may_be_of_those_that_have_no_name_in_the_definition(self, quick):
         task = defined(quick, unique_by=["store"])
-        assert self.key(task, "a", store=1) == self.key(task, "b", store=1) != self.key(task, "a", store=2)
+        assert (
+            self.key(task, "a", store=1)
+            == self.key(task, "b", store=1)
+            != self.key(task, "a", store=2)
+        )
 
     def test_no_names_at_all_mean_one_job_of_the_task(self, quick):
         task = defined(quick, unique_by=[])
@@ -248,11 +272,18 @@ class TestTheKey:
         @quick.task(pydantic=True, unique_by=["order"], shared=False, name="pydantic")
         def ship(order: Order): ...
 
-        assert self.key(ship, Order(number=1)) == self.key(ship, {"number": 1}) != self.key(ship, Order(number=2))
+        assert (
+            self.key(ship, Order(number=1))
+            == self.key(ship, {"number": 1})
+            != self.key(ship, Order(number=2))
+        )
 
     def test_what_can_not_be_made_is_an_error_of_the_dispatch(self, quick):
         task = defined(quick, unique_by=lambda url, **_: url["id"])
-        with pytest.raises(OptionError, match=r"the unique key of task 'deliver-\w+' can't be made: KeyError\('id'\)"):
+        with pytest.raises(
+            OptionError,
+            match=r"the unique key of task 'deliver-\w+' can't be made: KeyError\('id'\)",
+        ):
             task.dispatch({})
         with pytest.raises(OptionError, match="can't be made: "):
             defined(quick).dispatch(object())
@@ -275,13 +306,21 @@ class TestUntilAndFor:
         first = task.dispatch("a")
         assert task.dispatch("a").is_duplicate
         seen = []
-        with quick.connection_for_read() as connection, quick.amqp.TaskConsumer(
-            connection, on_message=lambda message: seen.append((message.headers["id"], task.dispatch("a").is_duplicate))
+        with (
+            quick.connection_for_read() as connection,
+            quick.amqp.TaskConsumer(
+                connection,
+                on_message=lambda message: seen.append(
+                    (message.headers["id"], task.dispatch("a").is_duplicate)
+                ),
+            ),
         ):
             connection.drain_events(timeout=LONG)
         assert seen == [(first.id, not is_free)]
 
-    def test_while_the_broker_is_away_a_job_that_must_let_its_key_go_does_not_begin(self, quick, monkeypatch):
+    def test_while_the_broker_is_away_a_job_that_must_let_its_key_go_does_not_begin(
+        self, quick, monkeypatch
+    ):
         task = defined(quick, unique_until="start")
         task.dispatch("a")
         unlock, away = quick.driver.unlock, [True, False]
@@ -293,8 +332,11 @@ class TestUntilAndFor:
 
         monkeypatch.setattr(quick.driver, "unlock", unlock_later)
         seen = []
-        with quick.connection_for_read() as connection, quick.amqp.TaskConsumer(
-            connection, on_message=lambda message: seen.append(task.dispatch("a").is_duplicate)
+        with (
+            quick.connection_for_read() as connection,
+            quick.amqp.TaskConsumer(
+                connection, on_message=lambda message: seen.append(task.dispatch("a").is_duplicate)
+            ),
         ):
             connection.drain_events(timeout=LONG)
         assert (seen, away) == ([False], [])
@@ -308,7 +350,10 @@ class TestOneDispatch:
         assert not task.with_options(unique_by=False).dispatch("a").is_duplicate
         assert task.with_options(unique_for=600).dispatch("a").is_duplicate
         plain = quick.task(name="plain", shared=False)(nothing)
-        assert [plain.with_options(unique_by=[]).dispatch(1).is_duplicate for _ in range(2)] == [False, True]
+        assert [plain.with_options(unique_by=[]).dispatch(1).is_duplicate for _ in range(2)] == [
+            False,
+            True,
+        ]
 
     def test_a_plain_one_is_no_duplicate(self, quick):
         plain = quick.task(name="plain", shared=False)(nothing)
@@ -339,14 +384,19 @@ class TestOneDispatch:
         task.dispatch("a")
         assert task.sync("a").state == "SUCCESS"
 
-    @pytest.mark.parametrize("said", [7, [], {"key": 7}, {"key": ""}, {"key": "x" * 256}, {"key": None}])
+    @pytest.mark.parametrize(
+        "said", [7, [], {"key": 7}, {"key": ""}, {"key": "x" * 256}, {"key": None}]
+    )
     def test_what_a_stranger_says_of_it_counts_as_not_said(self, said):
         message = {"headers": {"id": "1", "relevo": {"unique": said}}, "properties": {}}
         assert message_codec.new_job("q", message).unique_key is None
 
     @pytest.mark.parametrize("lasting", ["60", -1, 0, True, float("inf"), float("nan")])
     def test_nor_does_a_time_that_is_none(self, lasting):
-        message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", "for": lasting}}}, "properties": {}}
+        message = {
+            "headers": {"id": "1", "relevo": {"unique": {"key": "k", "for": lasting}}},
+            "properties": {},
+        }
         made = message_codec.new_job("q", message)
         assert (made.unique_key, made.unique_for) == ("k", None)
 
@@ -354,13 +404,25 @@ class TestOneDispatch:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unique_by": "url"}, "expected unique_by to be a list of names of arguments, a callable that gets the"),
+        (
+            {"unique_by": "url"},
+            "expected unique_by to be a list of names of arguments, a callable that gets the",
+        ),
         ({"unique_by": [1]}, "got [1]"),
         ({"unique_by": True}, "got True"),
-        ({"unique_by": ["ulr"]}, "to name arguments of task 'strict'; did you mean 'url'?, got 'ulr'"),
+        (
+            {"unique_by": ["ulr"]},
+            "to name arguments of task 'strict'; did you mean 'url'?, got 'ulr'",
+        ),
         ({"unique_by": ["zzz"]}, "which takes url, body, got 'zzz'"),
-        ({"unique_by": ["url"], "unique_until": "end"}, "expected unique_until to be 'done' or 'start', got 'end'"),
-        ({"unique_by": ["url"], "unique_for": 0}, "expected unique_for to be a positive number of seconds, got 0"),
+        (
+            {"unique_by": ["url"], "unique_until": "end"},
+            "expected unique_until to be 'done' or 'start', got 'end'",
+        ),
+        (
+            {"unique_by": ["url"], "unique_for": 0},
+            "expected unique_for to be a positive number of seconds, got 0",
+        ),
         ({"unique_for": 5}, "expected unique_by beside unique_for, got none (task 'strict')"),
         ({"unique_until": "start"}, "expected unique_by beside unique_until"),
     ],

@@ -1,4 +1,6 @@
-"""Jobs through a broker and a worker: what one attempt hands to the next is in the message, and nowhere else."""
+"""Jobs through a broker and a worker: what one attempt hands to the next is in the message, and
+nowhere else.
+"""
 
 from contextlib import contextmanager
 
@@ -20,7 +22,9 @@ def app():
 
 @pytest.fixture(scope="module")
 def worker(app):
-    """One worker in a thread for all tests here; entering it makes known to it what tasks the test has defined."""
+    """One worker in a thread for all tests here; entering it makes known to it what tasks the test
+    has defined.
+    """
 
     @contextmanager
     def entered():
@@ -69,7 +73,13 @@ def test_after_the_last_try_the_hook_runs_and_celery_records_the_original_error(
         assert ends(result) == "FAILURE"
     assert isinstance(result.result, ValueError)
     [(job, error)] = failures
-    assert (job.id, job.attempt, job.args, job.tags, str(error)) == (result.id, 2, (7,), ("n:7",), "7")
+    assert (job.id, job.attempt, job.args, job.tags, str(error)) == (
+        result.id,
+        2,
+        (7,),
+        ("n:7",),
+        "7",
+    )
     assert job.queue == app.conf.task_default_queue
 
 
@@ -174,12 +184,18 @@ def test_a_job_that_was_stopped_after_its_last_try_runs_its_hook_and_not_its_bod
         ran.append(True)
 
     process.failed(lambda job, error: failures.append((job.id, error)))
-    verdict = {"exc_type": "TimeLimitExceeded", "exc_message": [30], "exc_module": "billiard.exceptions"}
+    verdict = {
+        "exc_type": "TimeLimitExceeded",
+        "exc_message": [30],
+        "exc_module": "billiard.exceptions",
+    }
     with worker():
         result = process.apply_async(headers={"relevo": {"verdict": verdict}})
         assert ends(result) == "FAILURE"
     assert type(result.result).__name__ == "TimeLimitExceeded"
-    assert [(job, type(error).__name__) for job, error in failures] == [(result.id, "TimeLimitExceeded")]
+    assert [(job, type(error).__name__) for job, error in failures] == [
+        (result.id, "TimeLimitExceeded")
+    ]
     assert not ran
 
 
@@ -248,7 +264,9 @@ class TestPlainCelery:
 
         assert plain.run.__module__ == __name__
         assert "run" not in vars(plain)
-        assert vars(Task).keys().isdisjoint({"__call__", "before_start", "on_success", "after_return"})
+        assert (
+            vars(Task).keys().isdisjoint({"__call__", "before_start", "on_success", "after_return"})
+        )
 
     def test_an_error_is_the_end(self, app, worker):
         runs = []
@@ -332,4 +350,8 @@ class TestPlainCelery:
             return x * 2
 
         with worker():
-            assert group(double.s(n) for n in range(3))().get(timeout=LONG, interval=0.01) == [0, 2, 4]
+            assert group(double.s(n) for n in range(3))().get(timeout=LONG, interval=0.01) == [
+                0,
+                2,
+                4,
+            ]

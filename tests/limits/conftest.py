@@ -1,4 +1,6 @@
-"""Limits on every broker: `limits`, the `other` process's on the same broker, and jobs under leases to hold permits."""
+"""Limits on every broker: `limits`, the `other` process's on the same broker, and jobs under leases
+to hold permits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Permits: never more than there are, held as long as the lease, given on in order, and never stuck."""
+"""Permits: never more than there are, held as long as the lease, given on in order, and never
+stuck.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def test_at_most_n_have_a_permit_and_the_next_is_told_to_wait(ground, limits, ot
 
 def test_keys_are_apart_and_exact(ground, limits):
     assert limits.take("overlap/t/a", 1, ground.job("a")) == 0
-    for number, key in enumerate(("overlap/t/A", "overlap/t/a ", "overlap/t/ä", "overlap/t/ab", "overlap/t")):
+    for number, key in enumerate(
+        ("overlap/t/A", "overlap/t/a ", "overlap/t/ä", "overlap/t/ab", "overlap/t")
+    ):
         assert limits.take(key, 1, ground.job(f"b{number}")) == 0
     for view in limits.views():
         limits.clear(view.key)
@@ -58,8 +62,11 @@ def test_a_permit_ends_with_the_lease_however_it_ends(ground, limits, other, end
 
     # When its lease ends
     lease = ground.reserved["a"].lease
-    {"ack": lambda: ground.driver.ack([lease]), "release": lambda: ground.driver.release([lease], 60),
-     "delete": lambda: ground.driver.delete(["a"])}[end]()  # fmt: skip
+    {
+        "ack": lambda: ground.driver.ack([lease]),
+        "release": lambda: ground.driver.release([lease], 60),
+        "delete": lambda: ground.driver.delete(["a"]),
+    }[end]()
 
     # I expect the permit to be free
     assert other.take(KEY, 1, ground.job("b")) == 0
@@ -76,7 +83,8 @@ def test_a_permit_is_held_exactly_as_long_as_the_lease_is_renewed(ground, limits
     # When its worker is dead and nobody renews
     clock.forward(LEASE + 0.001)
 
-    # I expect the permit to be free at once, the job to be back, and the dead unable to come back to life
+    # I expect the permit to be free at once, the job to be back, and the dead unable to come back
+    # to life
     assert other.take(KEY, 1, ground.job("b", lease=1000)) == 0
     assert ground.driver.sizes("q-a").pending == 1
     assert ground.driver.extend([ground.reserved["a"].lease], LEASE) == [ground.reserved["a"].lease]
@@ -128,7 +136,8 @@ def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits
     late = ground.job("c")
     assert limits.take(KEY, 1, late) == 0
 
-    # I expect the next permit that is given back to call it again, behind those who were not called yet
+    # I expect the next permit that is given back to call it again, behind those who were not called
+    # yet
     assert limits.take(KEY, 1, ground.job("d")) > 0
     assert limits.give_back(KEY, late) == ["d"]
     clock.forward(1.01)
@@ -180,7 +189,9 @@ def test_who_never_comes_is_forgotten(ground, limits, clock):
 def test_many_at_once_never_get_more_than_there_are(ground, limits, other):
     jobs = [ground.job(f"j{number}") for number in range(8)]
     with ThreadPoolExecutor(6) as pool:
-        waits = list(pool.map(lambda job: (limits, other)[int(job.job_id[1:]) % 2].take(KEY, 3, job), jobs))
+        waits = list(
+            pool.map(lambda job: (limits, other)[int(job.job_id[1:]) % 2].take(KEY, 3, job), jobs)
+        )
     assert sum(wait == 0 for wait in waits) == 3
 
 

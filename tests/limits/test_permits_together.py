@@ -1,4 +1,6 @@
-"""Many permits in one step: what a worker's main process takes for jobs it has reserved, passes on, and gives back."""
+"""Many permits in one step: what a worker's main process takes for jobs it has reserved, passes on,
+and gives back.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ def held(limits, key=KEY):
 
 def test_what_is_free_is_taken_in_order_and_who_gets_none_stands_in_no_line(limits, other, want):
     jobs = [want(name) for name in "abc"] + [want("d", OTHER, 1)]
-    assert limits.take_free(jobs) == {jobs[0].holder.token, jobs[1].holder.token, jobs[3].holder.token}
+    assert limits.take_free(jobs) == {
+        jobs[0].holder.token,
+        jobs[1].holder.token,
+        jobs[3].holder.token,
+    }
     assert held(other) == ["a", "b"]
     assert [view.waiting for key in (KEY, OTHER) for view in other.views(key)] == [0, 0]
 
@@ -69,7 +75,9 @@ def test_what_is_said_twice_because_the_answer_was_lost_is_done_once(limits, oth
     assert (other.take_free([jobs[2]]) != set()) == (at_most > 1)
 
 
-def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_waits(limits, other, want):
+def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_waits(
+    limits, other, want
+):
     jobs, waiting = [want(name) for name in "ab"], [want(name) for name in "cde"]
     limits.take_free(jobs)
     for each in waiting:
@@ -88,7 +96,9 @@ def test_what_was_passed_on_is_not_called_for(limits, want):
     assert limits.pass_on([Left(second)]).called == ["c"]
 
 
-def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(ground, limits, other, want, clock):
+def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(
+    ground, limits, other, want, clock
+):
     jobs = [want(name, at_most=1) for name in "abcd"]
     limits.take_free(jobs[:1])
     ground.driver.ack([ground.reserved["a"].lease])
@@ -132,13 +142,21 @@ def test_they_end_with_the_lease_as_all_permits_do(ground, limits, other, clock)
 
 
 def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want):
-    jobs = [[want(f"{side}{number}", f"overlap/t/{number % 7}", 2) for number in range(14)] for side in "xy"]
+    jobs = [
+        [want(f"{side}{number}", f"overlap/t/{number % 7}", 2) for number in range(14)]
+        for side in "xy"
+    ]
     with ThreadPoolExecutor(2) as pool:
         taken = list(pool.map(lambda side: (limits, other)[side].take_free(jobs[side]), range(2)))
     assert sum(map(len, taken)) == 14
     assert {view.used for view in limits.views("overlap/t/")} == {2}
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda side: (limits, other)[side].pass_on([Left(job) for job in jobs[side]]), range(2)))
+        list(
+            pool.map(
+                lambda side: (limits, other)[side].pass_on([Left(job) for job in jobs[side]]),
+                range(2),
+            )
+        )
     assert limits.views("overlap/t/") == []
 
 

@@ -1,4 +1,6 @@
-"""Rates and breakers on every store: never more than the rate, told when it opens, changed while it runs."""
+"""Rates and breakers on every store: never more than the rate, told when it opens, changed while it
+runs.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ def test_what_is_given_back_is_there_for_the_first_who_waits(limits, other, grou
         assert limits.hit(KEY, rate, 1, job) > 60
         clock.forward(0.1)
 
-    # When a job gives its units back, because it didn't run, I expect as many to be called as they are for, once
+    # When a job gives its units back, because it didn't run, I expect as many to be called as they
+    # are for, once
     assert other.refund(KEY, rate, 1) == ["c"]
     assert limits.hit(KEY, rate, 1, "new") > 60
     assert limits.hit(KEY, rate, 1, "c") == 0
@@ -98,7 +101,9 @@ def test_what_costs_more_than_there_is_takes_all_and_does_not_wait_for_ever(limi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_comes_when_it_was_told_the_rate_is_kept_and_used(limits, other, ground, clock, kind):
+def test_whoever_comes_when_it_was_told_the_rate_is_kept_and_used(
+    limits, other, ground, clock, kind
+):
     # Given twenty jobs that all want to run at once, five in a second
     rate, due = Rate.of("5/second", kind), {f"j{number:02}": clock() for number in range(20)}
     began, passed, looks = clock(), [], 0
@@ -114,7 +119,8 @@ def test_whoever_comes_when_it_was_told_the_rate_is_kept_and_used(limits, other,
         else:
             passed.append(clock())
 
-    # I expect no period to have had more than the kind allows, and the rate to be used, without asking all the time
+    # I expect no period to have had more than the kind allows, and the rate to be used, without
+    # asking all the time
     most = 5 if kind == MOVING else 10
     assert all(sum(at <= one < at + 1 for one in passed) <= most for at in passed)
     assert passed[-1] - began < 5
@@ -128,7 +134,9 @@ def test_no_period_of_a_moving_window_has_more_than_the_rate_whatever_comes(limi
         cost = dice.choice([1, 1, 2, 5])
         if limits.hit(KEY, rate, cost, f"j{number}") == 0:
             passed.append((clock(), cost))
-    assert all(sum(cost for at, cost in passed if begin <= at < begin + 1) <= 7 for begin, _ in passed)
+    assert all(
+        sum(cost for at, cost in passed if begin <= at < begin + 1) <= 7 for begin, _ in passed
+    )
     assert len(passed) > 5
 
 
@@ -171,7 +179,10 @@ def test_whoever_waits_by_the_old_rate_is_named_when_it_is_changed(limits, other
     called = other.redefine("mail", Rate.of("9/second"))
     assert sorted(called) == ["rate/mail-1", "rate/mail-2", "rate/mail/7-1", "rate/mail/7-2"]
     assert called.index("rate/mail-1") < called.index("rate/mail-2")
-    assert [limits.hit("rate/mail", day, 1, name) for name in ("rate/mail-1", "rate/mail-2")] == [0, 0]
+    assert [limits.hit("rate/mail", day, 1, name) for name in ("rate/mail-1", "rate/mail-2")] == [
+        0,
+        0,
+    ]
     assert other.redefine("nobody", None) == []
 
 
@@ -196,7 +207,7 @@ def test_it_is_seen_what_is_used_and_when_it_opens(limits, other, ground, clock,
     assert other.views() == []
 
 
-# --- breakers ---------------------------------------------------------------------------------------------------------
+# --- breakers -------------------------------------------------------------------------------------
 ERRORS = "errors/api"
 
 
@@ -241,10 +252,15 @@ def test_errors_of_another_period_do_not_count(limits, ground, clock):
     assert limits.erred(ERRORS, breaker) == 0
 
 
-# --- how a rate is written --------------------------------------------------------------------------------------------
+# --- how a rate is written ------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("notation", "amount", "per"),
-    [("10/hour", 10, 3600), ("5 per second", 5, 1), ("100/2 minutes", 100, 120), ("1 per 7 days", 1, 604800)],
+    [
+        ("10/hour", 10, 3600),
+        ("5 per second", 5, 1),
+        ("100/2 minutes", 100, 120),
+        ("1 per 7 days", 1, 604800),
+    ],
 )
 def test_a_rate_is_written_as_people_say_it(notation, amount, per):
     rate = Rate.of(notation)
@@ -252,7 +268,9 @@ def test_a_rate_is_written_as_people_say_it(notation, amount, per):
     assert Rate.of(str(rate).rpartition(" ")[0]) == rate
 
 
-@pytest.mark.parametrize("notation", ["", "10", "0/hour", "10/0 hours", "ten/hour", "10/fortnight", "-1/hour", None, 5])
+@pytest.mark.parametrize(
+    "notation", ["", "10", "0/hour", "10/0 hours", "ten/hour", "10/fortnight", "-1/hour", None, 5]
+)
 def test_what_is_no_rate_is_refused(notation):
     with pytest.raises(OptionError, match="expected a rate like"):
         Rate.of(notation)

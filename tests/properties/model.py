@@ -1,7 +1,8 @@
 """The contract's jobs as a dictionary: what a driver should have done after any history of steps.
 
-Nothing here is clever or fast. A job knows the lease it is held by, so it can be held by one at most; what is not in
-the dictionary is gone. Each function is the contract's sentence of the same name.
+Nothing here is clever or fast. A job knows the lease it is held by, so it can be held by one at
+most; what is not in the dictionary is gone. Each function is the contract's sentence of the same
+name.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Model:
                 if new.on_conflict is not Conflict.KEEP and not job.lease and not job.attempts:
                     job.payload = new.payload
                     if new.available_at is not None:
-                        job.available_at = max(now, min(new.available_at, job.created_at + (new.longest or 1e9)))
+                        job.available_at = max(
+                            now, min(new.available_at, job.created_at + (new.longest or 1e9))
+                        )
                     return job.id, False, True
                 if new.on_conflict is Conflict.LATEST:
                     job.unique_key = None
@@ -69,14 +72,23 @@ class Model:
         self.put_so_far += 1
         available_at = max(now, new.available_at or now)
         self.jobs[new.id] = ModelJob(
-            new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, self.put_so_far, now
+            new.id,
+            new.queue,
+            new.payload,
+            new.priority,
+            new.unique_key,
+            available_at,
+            self.put_so_far,
+            now,
         )
         return new.id, True, False
 
     def next_jobs(self, queues: Sequence[str], limit: int, now: float) -> list[ModelJob]:
         """What a reserve must give, in order."""
         running = [queue for queue in dict.fromkeys(queues) if queue not in self.paused(now)]
-        return [job for queue in running for job in self.in_state(queue, State.PENDING, now)][:limit]
+        return [job for queue in running for job in self.in_state(queue, State.PENDING, now)][
+            :limit
+        ]
 
     def suspend(self, until: float, now: float) -> None:
         self.unpark(until, now)
@@ -123,4 +135,6 @@ class Model:
         return sorted(here, key=ModelJob.turn)
 
     def paused(self, now: float) -> dict[str, float | None]:
-        return {queue: until for queue, until in self.pauses.items() if until is None or until > now}
+        return {
+            queue: until for queue, until in self.pauses.items() if until is None or until > now
+        }

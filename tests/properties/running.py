@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def run_histories(make: Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:
     """Run so many histories of so many steps."""
     depth = settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     run_state_machine_as_test(make, settings=depth)

@@ -1,8 +1,10 @@
-"""Random histories: whatever workers do, and wherever they die, every job is in one state, lost by none, held by one.
+"""Random histories: whatever workers do, and wherever they die, every job is in one state, lost by
+none, held by one.
 
-Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A worker may die
-between any two steps (what it held becomes a ghost's), and a ghost may come back and use a lease that ended long ago.
-After every step the driver must answer as the model does; at the end all that the model has alive must still be there.
+Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A
+worker may die between any two steps (what it held becomes a ghost's), and a ghost may come back and
+use a lease that ended long ago. After every step the driver must answer as the model does; at the
+end all that the model has alive must still be there.
 """
 
 from __future__ import annotations
@@ -40,8 +42,13 @@ lengths = st.sampled_from([10, 30])
 some = st.integers(1, 4)
 meddling = st.sampled_from(["delete", "delete", "hold", "hold", "clear", "pause", "resume"])
 picks = st.integers(0, 10_000)
-new_jobs = st.tuples(queues, st.sampled_from([0, 0, 5, 9]), delays, st.sampled_from([None, None, "k", "l"]),
-                     st.sampled_from(["keep", "keep", "replace", "latest"]))  # fmt: skip
+new_jobs = st.tuples(
+    queues,
+    st.sampled_from([0, 0, 5, 9]),
+    delays,
+    st.sampled_from([None, None, "k", "l"]),
+    st.sampled_from(["keep", "keep", "replace", "latest"]),
+)
 
 
 def _somebody_works(histories: Histories) -> bool:
@@ -63,7 +70,7 @@ class Histories(RuleBasedStateMachine):
     def driver(self, worker: int):
         return (self.broker.driver, self.broker.other)[worker]
 
-    # --- what workers and clients do --------------------------------------------------------------------------------
+    # --- what workers and clients do --------------------------------------------------------------
     @initialize(worker=workers, wanted=st.lists(new_jobs, min_size=3, max_size=5))
     def begin(self, worker, wanted):
         self.put(worker, wanted)
@@ -72,21 +79,40 @@ class Histories(RuleBasedStateMachine):
     def put(self, worker, wanted):
         now = self.clock()
         jobs = [
-            NewJob(queue, f"payload of {id_}", id_, priority, now + delay if delay else None, key,
-                   on_conflict=Conflict(conflict), longest=12 if conflict == "latest" else None)
+            NewJob(
+                queue,
+                f"payload of {id_}",
+                id_,
+                priority,
+                now + delay if delay else None,
+                key,
+                on_conflict=Conflict(conflict),
+                longest=12 if conflict == "latest" else None,
+            )
             for (queue, priority, delay, key, conflict), id_ in zip(wanted, self.ids, strict=False)
         ]
         placed = self.driver(worker).put(jobs)
-        assert [(one.id, one.created, one.replaced) for one in placed] == [self.model.put(job, now) for job in jobs]
+        assert [(one.id, one.created, one.replaced) for one in placed] == [
+            self.model.put(job, now) for job in jobs
+        ]
 
-    @rule(worker=workers, order=st.permutations(QUEUES), among=st.integers(1, 2), limit=some, lease=lengths, done=some)
+    @rule(
+        worker=workers,
+        order=st.permutations(QUEUES),
+        among=st.integers(1, 2),
+        limit=some,
+        lease=lengths,
+        done=some,
+    )
     def reserve(self, worker, order, among, limit, lease, done):
         finished, self.held[worker] = self.held[worker][:done], self.held[worker][done:]
         self.ghosts += finished
         self.model.forget(self.model.held(finished))
         self.model.rescue(self.clock())
         expected = self.model.next_jobs(order[:among], limit, self.clock())
-        taken = self.driver(worker).reserve(order[:among], limit, lease, f"worker-{worker}", done=finished)
+        taken = self.driver(worker).reserve(
+            order[:among], limit, lease, f"worker-{worker}", done=finished
+        )
         for job in expected:
             job.attempts += 1
         assert [_told(job) for job in taken] == [_told(job) for job in expected]
@@ -106,8 +132,13 @@ class Histories(RuleBasedStateMachine):
         self._ack(worker, self._let_go(worker, many))
 
     @precondition(_somebody_works)
-    @rule(worker=workers, many=some, delay=delays, payload=st.sampled_from([None, "new"]),
-          attempts=st.sampled_from([None, None, 0, 3]))  # fmt: skip
+    @rule(
+        worker=workers,
+        many=some,
+        delay=delays,
+        payload=st.sampled_from([None, "new"]),
+        attempts=st.sampled_from([None, None, 0, 3]),
+    )
     def release(self, worker, many, delay, payload, attempts):
         self._release(worker, self._let_go(worker, many), delay, payload, attempts)
 
@@ -119,7 +150,11 @@ class Histories(RuleBasedStateMachine):
         parked = self.model.park(self.model.held(leases), self.clock())
         assert self.driver(worker).park(leases, "some") == parked
 
-    @rule(worker=workers, seconds=st.sampled_from([None, 5, 40]), verb=st.sampled_from(["suspend", "suspend", "lift"]))
+    @rule(
+        worker=workers,
+        seconds=st.sampled_from([None, 5, 40]),
+        verb=st.sampled_from(["suspend", "suspend", "lift"]),
+    )
     def suspend_or_lift(self, worker, seconds, verb):
         if verb == "lift":
             self._lift(self.driver(worker))
@@ -135,13 +170,15 @@ class Histories(RuleBasedStateMachine):
         assert self.driver(worker).rescue() == self.model.rescue(self.clock())
 
     def _let_go(self, worker, many):
-        """The first few leases of a worker, or of the other if it has none: any process may ack what another took."""
+        """The first few leases of a worker, or of the other if it has none: any process may ack
+        what another took.
+        """
         holder = self.held[worker] or self.held[1 - worker]
         gone = holder[:many]
         del holder[:many]
         return gone
 
-    # --- what goes wrong --------------------------------------------------------------------------------------------
+    # --- what goes wrong --------------------------------------------------------------------------
     @precondition(_somebody_works)
     @rule(worker=workers)
     def die(self, worker):
@@ -163,10 +200,14 @@ class Histories(RuleBasedStateMachine):
     def let_time_pass(self, seconds):
         self.clock.forward(seconds)
 
-    # --- what people do ---------------------------------------------------------------------------------------------
-    @rule(worker=workers, queue=queues, pick=picks, seconds=st.sampled_from([None, 5]), verb=meddling)
+    # --- what people do ---------------------------------------------------------------------------
+    @rule(
+        worker=workers, queue=queues, pick=picks, seconds=st.sampled_from([None, 5]), verb=meddling
+    )
     def mend(self, worker, queue, pick, seconds, verb):
-        """One rule for all of these, or histories would be spent on clearing queues that nobody has filled."""
+        """One rule for all of these, or histories would be spent on clearing queues that nobody has
+        filled.
+        """
         driver = self.driver(worker)
         if verb == "delete":
             self._delete(driver, pick)
@@ -181,13 +222,19 @@ class Histories(RuleBasedStateMachine):
         else:
             self._resume(driver, queue)
 
-    # --- what must hold ---------------------------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
     @invariant()
     def the_sizes_add_up(self):
         for queue in QUEUES:
-            pending, delayed, reserved = (self.model.in_state(queue, state, self.clock()) for state in _SIZED)
+            pending, delayed, reserved = (
+                self.model.in_state(queue, state, self.clock()) for state in _SIZED
+            )
             sizes = self.broker.other.sizes(queue)
-            assert (sizes.pending, sizes.delayed, sizes.reserved) == (len(pending), len(delayed), len(reserved))
+            assert (sizes.pending, sizes.delayed, sizes.reserved) == (
+                len(pending),
+                len(delayed),
+                len(reserved),
+            )
             oldest = max((self.clock() - job.available_at for job in pending), default=None)
             assert sizes.oldest == oldest
 
@@ -199,14 +246,22 @@ class Histories(RuleBasedStateMachine):
             in_turn = sorted if state is not State.PENDING else list
             assert in_turn(_told(view) for view in seen) == in_turn(_told(job) for job in expected)
             if state is State.RESERVED:
-                assert sorted(view.reserved_until for view in seen) == sorted(job.until for job in expected)
+                assert sorted(view.reserved_until for view in seen) == sorted(
+                    job.until for job in expected
+                )
         seen, _ = self.broker.driver.scan(limit=1000)
-        assert {view.id: _told(view) for view in seen} == {id_: _told(job) for id_, job in self.model.jobs.items()}
-        assert self.broker.driver.queues() == sorted({job.queue for job in self.model.jobs.values()})
+        assert {view.id: _told(view) for view in seen} == {
+            id_: _told(job) for id_, job in self.model.jobs.items()
+        }
+        assert self.broker.driver.queues() == sorted(
+            {job.queue for job in self.model.jobs.values()}
+        )
         assert self.broker.driver.paused() == self.model.paused(self.clock())
 
     def teardown(self):
-        """When all workers are dead, all pauses ended, all delays over: what lives can be taken, and nothing else."""
+        """When all workers are dead, all pauses ended, all delays over: what lives can be taken,
+        and nothing else.
+        """
         self.every_job_is_in_exactly_one_state_and_in_its_place()
         for queue in QUEUES:
             self._resume(self.broker.driver, queue)
@@ -217,7 +272,7 @@ class Histories(RuleBasedStateMachine):
         assert self.broker.driver.ack([job.lease for job in taken]) == len(taken)
         assert self.broker.other.queues() == []
 
-    # --- what the living and the ghosts share -----------------------------------------------------------------------
+    # --- what the living and the ghosts share -----------------------------------------------------
     def _ack(self, worker, leases):
         self.ghosts += leases
         assert self.driver(worker).ack(leases) == self.model.forget(self.model.held(leases))
@@ -242,12 +297,18 @@ class Histories(RuleBasedStateMachine):
     def _delete(self, driver, pick):
         ids = [*self.model.jobs, "never-was"]
         id_ = ids[pick % len(ids)]
-        assert driver.delete([id_]) == self.model.forget([self.model.jobs[id_]] if id_ in self.model.jobs else [])
+        assert driver.delete([id_]) == self.model.forget(
+            [self.model.jobs[id_]] if id_ in self.model.jobs else []
+        )
 
     def _hold(self, driver, pick):
         """Take one by its id; then it goes, is put back as it was, or whoever took it dies."""
         ids = [*self.model.jobs, "never-was"]
-        free = [job for job in self.model.jobs.values() if job.id == ids[pick % len(ids)] and not job.lease]
+        free = [
+            job
+            for job in self.model.jobs.values()
+            if job.id == ids[pick % len(ids)] and not job.lease
+        ]
         taken = driver.hold([ids[pick % len(ids)]], 10, "mender")
         assert [_told(each.was) for each in taken] == [_told(job) for job in free]
         self._expect_fresh_tokens([each.lease.token for each in taken])
@@ -287,7 +348,10 @@ def test_whatever_happens_no_job_is_lost_and_none_is_held_by_two(broker: Broker)
         max_examples=histories,
         stateful_step_count=steps,
         deadline=None,
-        report_multiple_bugs=False,  # one history that fails says enough, and finding the shortest takes long
-        suppress_health_check=list(HealthCheck),  # a real server on a busy machine is slow, and may be
+        # one history that fails says enough, and finding the shortest takes long
+        report_multiple_bugs=False,
+        suppress_health_check=list(
+            HealthCheck
+        ),  # a real server on a busy machine is slow, and may be
     )
     run_state_machine_as_test(lambda: Histories(broker), settings=depth)

@@ -1,4 +1,6 @@
-"""Random histories of a fair queue: nobody waits while another gets more than its turns, and no job is lost."""
+"""Random histories of a fair queue: nobody waits while another gets more than its turns, and no job
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ OF_A_SERVER = 6
 KEYS = "abc"
 LEASE = 30
 puts = st.tuples(st.just("put"), st.sampled_from(KEYS), st.integers(1, 12))
-others = st.tuples(st.sampled_from(["take", "take", "back", "die", "ack", "later"]), st.just(""), st.integers(1, 6))
+others = st.tuples(
+    st.sampled_from(["take", "take", "back", "die", "ack", "later"]), st.just(""), st.integers(1, 6)
+)
 steps = st.lists(st.one_of(puts, others), min_size=4, max_size=25)
 
 
 class History:
-    """One queue, what waits in it by key, and how often each key was served while two of them had something waiting."""
+    """One queue, what waits in it by key, and how often each key was served while two of them had
+    something waiting.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self.driver, self.other, self.clock = broker.driver, broker.other, broker.clock
@@ -38,7 +44,9 @@ class History:
         self.orderly = True  # nothing has gone back: what does keeps its turn, or gets a new one
 
     def put(self, key: str, number: int) -> None:
-        jobs = [NewJob("fair", "{}", f"{key}{next(self.numbers)}", fair_key=key) for _ in range(number)]
+        jobs = [
+            NewJob("fair", "{}", f"{key}{next(self.numbers)}", fair_key=key) for _ in range(number)
+        ]
         self.driver.put(jobs)
         self.alive |= {job.id: key for job in jobs}
         self.waiting[key] += number
@@ -93,14 +101,21 @@ class History:
 
     def adds_up(self) -> None:
         sizes = self.other.sizes("fair")
-        assert (sizes.pending, sizes.delayed, sizes.reserved) == (self.waiting.total(), 0, len(self.held))
+        assert (sizes.pending, sizes.delayed, sizes.reserved) == (
+            self.waiting.total(),
+            0,
+            len(self.held),
+        )
         seen = [view.id for state in State for view in self.driver.peek("fair", state, 1000)]
         assert sorted(seen) == sorted(self.alive)
 
 
 def test_keys_are_served_alike_and_no_job_is_lost(broker: Broker):
-    @settings(max_examples=HISTORIES.get(broker.name, OF_A_SERVER), deadline=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=HISTORIES.get(broker.name, OF_A_SERVER),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(steps)
     def live(history) -> None:
         broker.empty()

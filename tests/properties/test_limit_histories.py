@@ -1,7 +1,9 @@
-"""Random histories with crashes: never more than n at once, never more than the rate, and nothing that is stuck.
+"""Random histories with crashes: never more than n at once, never more than the rate, and nothing
+that is stuck.
 
-Workers take jobs, and permits under their leases; they finish, renew, forget to give back, die at any moment, and come
-back late. Whoever has a permit and a lease that has not ended counts. At the end everything must be free again.
+Workers take jobs, and permits under their leases; they finish, renew, forget to give back, die at
+any moment, and come back late. Whoever has a permit and a lease that has not ended counts. At the
+end everything must be free again.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ picks = st.integers(0, 10_000)
 
 
 class Histories(RuleBasedStateMachine):
-    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those of the dead.
+    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those
+    of the dead.
 
-    `reserved`: jobs of the living that have not asked for a permit yet. `until`: when the lease of a permit ends.
+    `reserved`: jobs of the living that have not asked for a permit yet. `until`: when the lease of
+    a permit ends.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -46,7 +50,10 @@ class Histories(RuleBasedStateMachine):
         self.broker, self.clock = broker, broker.clock
         self.clock.time = 1000 * (1 + self.clock() // 1000)  # windows begin alike in every history
         mine = beside(broker.driver)
-        self.sides = [(broker.driver, mine), (broker.other, mine if broker.name == "memory" else beside(broker.other))]
+        self.sides = [
+            (broker.driver, mine),
+            (broker.other, mine if broker.name == "memory" else beside(broker.other)),
+        ]
         for view in mine.views():
             mine.clear(view.key)
         self.ids = itertools.count(1)
@@ -68,7 +75,11 @@ class Histories(RuleBasedStateMachine):
         driver, _ = self.sides[worker]
         driver.put([NewJob(QUEUE, "{}", f"job-{next(self.ids)}") for _ in range(new)])
         for job in driver.reserve([QUEUE], 3, LEASE, "worker"):
-            self.reserved[job.lease.token] = ("", Holder(job.lease.token, job.id, "task"), job.lease)
+            self.reserved[job.lease.token] = (
+                "",
+                Holder(job.lease.token, job.id, "task"),
+                job.lease,
+            )
 
     @precondition(lambda self: self.reserved)
     @rule(worker=workers, pick=picks, key=keys)
@@ -103,7 +114,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.lost)
     @rule(worker=workers, pick=picks)
     def come_back(self, worker, pick):
-        """It was only slow: it goes on if its lease is still its own, and gives back what it has if not."""
+        """It was only slow: it goes on if its lease is still its own, and gives back what it has if
+        not.
+        """
         key, holder, lease = self.some(self.lost, pick)
         driver, limits = self.sides[worker]
         took = self.lost.pop(holder.token)
@@ -127,8 +140,11 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def never_more_than_there_are(self):
-        held = [key for key, holder, _ in [*self.running.values(), *self.lost.values()]
-                if self.until[holder.token] > self.clock()]  # fmt: skip
+        held = [
+            key
+            for key, holder, _ in [*self.running.values(), *self.lost.values()]
+            if self.until[holder.token] > self.clock()
+        ]
         assert all(held.count(key) <= most for key, most in MOST.items())
 
     @invariant()
@@ -136,7 +152,9 @@ class Histories(RuleBasedStateMachine):
         assert len([at for at in self.passed if at > self.clock() - RATE.per]) <= RATE.amount
 
     def takes(self, limits, key, holder):
-        """At once, but for the turns of those who were told to come in this second, and have died since."""
+        """At once, but for the turns of those who were told to come in this second, and have died
+        since.
+        """
         for _ in range(5):
             if limits.take(key, MOST[key], holder) == 0:
                 return
@@ -148,8 +166,12 @@ class Histories(RuleBasedStateMachine):
         driver, limits = self.sides[0]
         fresh = []
         for key, most in MOST.items():
-            driver.put([NewJob(f"fresh-{key}", "{}", f"fresh-{key}-{number}") for number in range(most)])
-            fresh += [(key, job) for job in driver.reserve([f"fresh-{key}"], most, 2 * LEASE, "worker")]
+            driver.put(
+                [NewJob(f"fresh-{key}", "{}", f"fresh-{key}-{number}") for number in range(most)]
+            )
+            fresh += [
+                (key, job) for job in driver.reserve([f"fresh-{key}"], most, 2 * LEASE, "worker")
+            ]
         self.clock.forward(LEASE + 0.001)
         for key, job in fresh:
             self.takes(limits, key, Holder(job.lease.token, job.id, "task"))

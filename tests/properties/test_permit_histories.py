@@ -1,8 +1,10 @@
-"""Random histories of two workers that take permits for many jobs in one step, pass them on, and crash at any step.
+"""Random histories of two workers that take permits for many jobs in one step, pass them on, and
+crash at any step.
 
-A worker is its ledger and its gate, as in a real one, with the pool played here: a job starts under the permit it was
-handed over with, or asks for itself. Answers get lost after their step was done; processes of the pool are killed;
-workers die and others come. Never do more than n of a key run, and at the end everything is free again.
+A worker is its ledger and its gate, as in a real one, with the pool played here: a job starts under
+the permit it was handed over with, or asks for itself. Answers get lost after their step was done;
+processes of the pool are killed; workers die and others come. Never do more than n of a key run,
+and at the end everything is free again.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ DEPTH_OF_A_SERVER = (3, 30)
 LEASE, QUEUE = 30.0, "permits"
 MOST = {"one": 1, "two": 2}
 
-app = create_app("histories", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url="relevo://histories")
+app = create_app(
+    "histories",
+    config.load({"QUEUE_RESULTS": "none"}, env_file=None),
+    broker_url="relevo://histories",
+)
 
 
 def nothing():
@@ -69,7 +75,9 @@ class Losing:
 
 
 class Worker:
-    """One process: `ahead` was reserved, `running` has started; of these `own` asked for themselves."""
+    """One process: `ahead` was reserved, `running` has started; of these `own` asked for
+    themselves.
+    """
 
     def __init__(self, driver: Any, limits: Any) -> None:
         self.driver, self.limits = driver, limits
@@ -136,7 +144,10 @@ class Histories(RuleBasedStateMachine):
         self.broker, self.clock = broker, broker.clock
         self.clock.time = 1000 * (1 + self.clock() // 1000)  # every history begins alike
         mine = beside(broker.driver)
-        self.sides = [(broker.driver, mine), (broker.other, mine if broker.name == "memory" else beside(broker.other))]
+        self.sides = [
+            (broker.driver, mine),
+            (broker.other, mine if broker.name == "memory" else beside(broker.other)),
+        ]
         if broker.name == "memory":
             self.sides[1] = self.sides[0]
         for view in mine.views():
@@ -152,7 +163,9 @@ class Histories(RuleBasedStateMachine):
     @rule(names=st.lists(st.sampled_from(sorted(MOST)), max_size=4))
     def put(self, names):
         jobs = [(name, f"job-{next(self.ids)}") for name in names]
-        self.broker.driver.put([NewJob(QUEUE, payload_of(name, job_id, [], QUEUE), job_id) for name, job_id in jobs])
+        self.broker.driver.put(
+            [NewJob(QUEUE, payload_of(name, job_id, [], QUEUE), job_id) for name, job_id in jobs]
+        )
 
     @rule(worker=workers, most=st.integers(1, 6))
     def reserve(self, worker, most):
@@ -216,7 +229,9 @@ class Histories(RuleBasedStateMachine):
             for left in worker.gate._left:
                 if left.to and left.wanted.holder.job_id in held:
                     held.add(left.to.job_id)
-        running = {holder.job_id for worker in self.workers for _, holder in worker.running.values()}
+        running = {
+            holder.job_id for worker in self.workers for _, holder in worker.running.values()
+        }
         assert running <= held
 
     def teardown(self):
@@ -229,7 +244,10 @@ class Histories(RuleBasedStateMachine):
         for task, most in MOST.items():
             queue = f"fresh-{task}"
             driver.put([NewJob(queue, "{}", f"{queue}-{number}") for number in range(most)])
-            fresh = [Holder(job.lease.token, job.id, task) for job in driver.reserve([queue], most, LEASE, "worker")]
+            fresh = [
+                Holder(job.lease.token, job.id, task)
+                for job in driver.reserve([queue], most, LEASE, "worker")
+            ]
             key = key_of(OVERLAP, task, None)
             taken = limits.take_free([Wanted(key, most, one) for one in fresh])
             assert all(one.token in taken or limits.take(key, most, one) == 0 for one in fresh)

@@ -1,4 +1,5 @@
-"""Random histories of beats that come, die in the midst of a turn, and go by wrong clocks: each tick is run once.
+"""Random histories of beats that come, die in the midst of a turn, and go by wrong clocks: each
+tick is run once.
 
 The entry makes up for everything (`all`), so that a tick that was left out is seen, too.
 """
@@ -14,7 +15,9 @@ from tests.properties.running import run_histories
 from tests.schedule.conftest import Clockwork
 
 EVERY = 60.0
-ENTRY = {"often": {"task": "shop.count", "schedule": EVERY, "catch_up": "all", "catch_up_limit": 1000}}
+ENTRY = {
+    "often": {"task": "shop.count", "schedule": EVERY, "catch_up": "all", "catch_up_limit": 1000}
+}
 STEPS = ("claimed", "record", "sending", "advance", "after_commit")
 
 beats = st.integers(0, 9)

@@ -41,9 +41,16 @@ class Clockwork:
 
     def deployed(self, **entries: Any) -> App:
         """The app as another process has it, with these entries."""
-        given = {"QUEUE_CONNECTION": "database", "DATABASE_URL": self.url, "RELEVO_VAR_DIR": str(self.folder),
-                 "QUEUE_RESULTS": "none", **self.environ}  # fmt: skip
-        app = create_app("shop", config.load(given, None), task_default_queue=QUEUE, beat_schedule=entries)
+        given = {
+            "QUEUE_CONNECTION": "database",
+            "DATABASE_URL": self.url,
+            "RELEVO_VAR_DIR": str(self.folder),
+            "QUEUE_RESULTS": "none",
+            **self.environ,
+        }
+        app = create_app(
+            "shop", config.load(given, None), task_default_queue=QUEUE, beat_schedule=entries
+        )
 
         @app.task(name="shop.count", shared=False)
         def count(*numbers, **_words):
@@ -74,10 +81,14 @@ class Clockwork:
     def jobs(self) -> list[str]:
         """The ids of all the jobs in the broker."""
         driver = driver_for(self.app.conf.broker_url)
-        return sorted(view.id for queue in driver.queues() for view in driver.peek(queue, State.PENDING, 1000))
+        return sorted(
+            view.id for queue in driver.queues() for view in driver.peek(queue, State.PENDING, 1000)
+        )
 
     def empty(self) -> None:
-        self.store.write(lambda c: [c.execute(table.delete()) for table in metadata.tables.values()])
+        self.store.write(
+            lambda c: [c.execute(table.delete()) for table in metadata.tables.values()]
+        )
         driver = driver_for(self.app.conf.broker_url)
         for queue in driver.queues():
             driver.clear(queue)

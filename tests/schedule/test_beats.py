@@ -1,4 +1,6 @@
-"""One run per tick, however many beats there are and whatever becomes of them; and what becomes of missed ticks."""
+"""One run per tick, however many beats there are and whatever becomes of them; and what becomes of
+missed ticks.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ def hourly(**said):
     return {"hourly": {"task": "shop.count", "schedule": crontab(minute=0), **said}}
 
 
-# --- one run a tick -------------------------------------------------------------------------------------------------
+# --- one run a tick -------------------------------------------------------------------------------
 def test_beats_side_by_side_run_each_tick_once(work):
-    beats = [work.beat(rapid={"task": "shop.count", "schedule": 10.0}, **EVERY_MINUTE) for _ in range(3)]
+    beats = [
+        work.beat(rapid={"task": "shop.count", "schedule": 10.0}, **EVERY_MINUTE) for _ in range(3)
+    ]
     start, first = work.clock.time, threading.Barrier(len(beats))
     wrong = []
 
@@ -76,13 +80,22 @@ class Killed(BaseException):
     """As kill -9: nothing of ours catches it."""
 
 
-STEPS = [(schedules, "claimed"), (schedules, "record"), (claim, "sending"), (schedules, "advance"),
-         ("way", "__call__"), ("way", "after_commit"), ("store", "_transaction")]  # fmt: skip
+STEPS = [
+    (schedules, "claimed"),
+    (schedules, "record"),
+    (claim, "sending"),
+    (schedules, "advance"),
+    ("way", "__call__"),
+    ("way", "after_commit"),
+    ("store", "_transaction"),
+]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
-def test_a_beat_that_dies_at_any_step_neither_loses_nor_doubles_the_run(small, monkeypatch, step, after):
+def test_a_beat_that_dies_at_any_step_neither_loses_nor_doubles_the_run(
+    small, monkeypatch, step, after
+):
     beat, other = small.beat(**hourly()), small.beat(**hourly())
     place = {"way": type(beat.way), "store": type(beat.way.store)}.get(step[0], step[0])
     real = getattr(place, step[1])
@@ -105,7 +118,12 @@ def test_a_beat_that_dies_at_any_step_neither_loses_nor_doubles_the_run(small, m
 @pytest.fixture
 def on_redis(tmp_path, redis_url) -> Clockwork:
     """The store on SQLite, the broker on Redis."""
-    made = Clockwork(f"sqlite:///{tmp_path}/relevo.sqlite3", tmp_path, QUEUE_CONNECTION="redis", REDIS_URL=redis_url)
+    made = Clockwork(
+        f"sqlite:///{tmp_path}/relevo.sqlite3",
+        tmp_path,
+        QUEUE_CONNECTION="redis",
+        REDIS_URL=redis_url,
+    )
     made.empty()
     yield made
     made.empty()
@@ -136,7 +154,9 @@ def test_a_run_by_hand_whose_broker_nobody_has_reached_yet_is_committed_and_wait
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_beat_that_dies_as_it_sends_to_another_broker_leaves_one_job(on_redis, monkeypatch, after):
+def test_a_beat_that_dies_as_it_sends_to_another_broker_leaves_one_job(
+    on_redis, monkeypatch, after
+):
     beat = on_redis.beat(**hourly())
     real = type(beat.way).put
 
@@ -174,8 +194,10 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
             raise LookupError("no number")
         return 7
 
-    beat = small.beat(lazy={"task": "shop.count", "schedule": crontab(minute=0), "args": [BeatLazyFunc(number)]},
-                      **hourly())  # fmt: skip
+    beat = small.beat(
+        lazy={"task": "shop.count", "schedule": crontab(minute=0), "args": [BeatLazyFunc(number)]},
+        **hourly(),
+    )
     small.to("03-01 13:00", beat)
     assert small.ticks() == ["13:00:00"]
     broken.clear()
@@ -186,7 +208,9 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
 
 
 @pytest.mark.parametrize("work", ["postgresql", "mariadb"], indirect=True)
-def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(work, monkeypatch):
+def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(
+    work, monkeypatch
+):
     monkeypatch.setattr(schedules, "STALLED", 1)
     beat, other = work.beat(**hourly(), **EVERY_MINUTE), work.beat(**hourly(), **EVERY_MINUTE)
     real, thaw, frozen = claim.sending, threading.Event(), threading.Event()
@@ -215,7 +239,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
     assert work.jobs() == sorted(run.job_id for run in work.runs())
 
 
-# --- missed ticks ---------------------------------------------------------------------------------------------------
+# --- missed ticks ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -241,7 +265,9 @@ def test_what_was_missed_follows_the_rule_of_the_entry(small, said, expected):
 
 
 def test_many_missed_ticks_are_run_a_portion_a_turn(small):
-    often = {"often": {"task": "shop.count", "schedule": 10.0, "catch_up": "all", "catch_up_limit": 250}}
+    often = {
+        "often": {"task": "shop.count", "schedule": 10.0, "catch_up": "all", "catch_up_limit": 250}
+    }
     small.beat(**often)
     small.clock.time = at("03-01 15:20")
     beat = small.beat(**often)
@@ -279,7 +305,7 @@ def test_a_job_knows_for_which_tick_it_is(small):
     assert (headers["schedule_entry"], headers["schedule_due"]) == ("hourly", at("03-01 13:00"))
 
 
-# --- deploys, clocks, pauses ----------------------------------------------------------------------------------------
+# --- deploys, clocks, pauses ----------------------------------------------------------------------
 def test_a_schedule_that_has_changed_begins_when_it_is_deployed(small):
     small.beat(**hourly())
     small.clock.time = at("03-01 12:40")
@@ -380,7 +406,7 @@ def test_beats_go_by_the_clock_of_the_server_where_there_is_one(work, monkeypatc
     assert apart == 0 if work.store.dialect == "sqlite" else apart > 86_400
 
 
-# --- what is kept ---------------------------------------------------------------------------------------------------
+# --- what is kept ---------------------------------------------------------------------------------
 def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
     beat = work.beat(**hourly(), gone={"task": "shop.count", "schedule": crontab(minute=0)})
     for hour in (13, 14):
@@ -395,7 +421,9 @@ def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
 
 def test_an_entry_that_was_forgotten_under_its_beat_runs_its_tick(work):
     beat = work.beat(**hourly())
-    work.beat(**EVERY_MINUTE)  # another project's: for it the entry is gone, and after a week it is forgotten
+    work.beat(
+        **EVERY_MINUTE
+    )  # another project's: for it the entry is gone, and after a week it is forgotten
     schedules.prune(work.store, at("03-10 00:00"))
     assert "hourly" not in schedules.read(work.store)
     work.to("03-01 13:00", beat)

@@ -36,30 +36,68 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         (None, "expected a dict with task and schedule, got None"),
         ({"schedule": NOON}, "expected a task, got None"),
         ({"task": "shop.count"}, "expected a schedule, got None"),
-        ({"task": "shop.count", "schedule": "0 12 * * *"}, r"expected schedule to be seconds, .* got '0 12 \* \* \*'"),
+        (
+            {"task": "shop.count", "schedule": "0 12 * * *"},
+            r"expected schedule to be seconds, .* got '0 12 \* \* \*'",
+        ),
         ({"task": "shop.count", "schedule": object()}, "expected schedule to be seconds"),
         ({"task": "shop.count", "schedule": -5}, "expected an interval of at least 0.1 s, got -5"),
         ({"task": "shop.count", "schedule": 1e14}, "must have magnitude"),
-        ({"task": "shop.count", "schedule": timedelta.max}, "expected a schedule that comes, 'Every .*' never does"),
+        (
+            {"task": "shop.count", "schedule": timedelta.max},
+            "expected a schedule that comes, 'Every .*' never does",
+        ),
         ({**GOOD, "args": [object()]}, "Object of type object is not JSON serializable"),
-        ({**GOOD, "task": "other.count", "kwargs": {"of": {1}}, "options": {"serializer": "nosj"}}, "nosj"),
+        (
+            {
+                **GOOD,
+                "task": "other.count",
+                "kwargs": {"of": {1}},
+                "options": {"serializer": "nosj"},
+            },
+            "nosj",
+        ),
         ({**GOOD, "catchup": "one"}, "got 'catchup'; did you mean 'catch_up'"),
-        ({**GOOD, "catch_up": "alll"}, "expected catch_up to be one, none, all, got 'alll'; did you mean 'all'"),
+        (
+            {**GOOD, "catch_up": "alll"},
+            "expected catch_up to be one, none, all, got 'alll'; did you mean 'all'",
+        ),
         ({**GOOD, "catch_up_limit": 0}, "expected catch_up_limit to be a whole number"),
         ({**GOOD, "catch_up_window": "1h"}, "expected catch_up_window to be seconds"),
         ({**GOOD, "args": 7}, "a list of args, got 'shop.count' and 7"),
         ({**GOOD, "options": ["low"]}, "expected dicts as kwargs and options"),
-        ({**GOOD, "options": {"queue": "hihg"}}, "no queue named 'hihg' in task_queues; did you mean 'high'"),
-        ({**GOOD, "options": {"connection": "datbase"}}, "no connection named 'datbase'; did you mean 'database'"),
-        ({**GOOD, "options": {"connection": "sync"}}, "expected a connection that keeps a queue, got 'sync'"),
+        (
+            {**GOOD, "options": {"queue": "hihg"}},
+            "no queue named 'hihg' in task_queues; did you mean 'high'",
+        ),
+        (
+            {**GOOD, "options": {"connection": "datbase"}},
+            "no connection named 'datbase'; did you mean 'database'",
+        ),
+        (
+            {**GOOD, "options": {"connection": "sync"}},
+            "expected a connection that keeps a queue, got 'sync'",
+        ),
         ({**GOOD, "options": {"tries": -1}}, "tries"),
-        ({**GOOD, "options": {"countdown": "soon"}}, "the option countdown to be a number of seconds, got 'soon'"),
-        ({**GOOD, "options": {"expires": True}}, "expires to be a number of seconds or a datetime, got True"),
+        (
+            {**GOOD, "options": {"countdown": "soon"}},
+            "the option countdown to be a number of seconds, got 'soon'",
+        ),
+        (
+            {**GOOD, "options": {"expires": True}},
+            "expires to be a number of seconds or a datetime, got True",
+        ),
         ({**GOOD, "options": {"headers": "x"}}, "the option headers to be a dict, got 'x'"),
-        ({**GOOD, "options": {"connection": "database", "queue": "q" * 256}}, "queue to have 1 to 255 characters"),
-        ({**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"}, "unexpected keyword argument 'number'"),
+        (
+            {**GOOD, "options": {"connection": "database", "queue": "q" * 256}},
+            "queue to have 1 to 255 characters",
+        ),
+        (
+            {**GOOD, "kwargs": {"number": 7}, "task": "shop.strict"},
+            "unexpected keyword argument 'number'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_entry_is_an_error_that_names_it(small, said, complaint):
     app = small.deployed(**{"every noon": said})
     app.conf.task_queues = ["high"]
@@ -90,7 +128,10 @@ def test_a_name_that_no_database_takes_is_an_error(small, name):
 def test_an_option_that_is_nearly_one_is_warned_of(small, caplog):
     caplog.set_level("WARNING", logger="relevo")
     small.beat(noon={**GOOD, "options": {"quue": "low", "x-of-our-own": 1, "expires": 60}})
-    assert "entry 'noon': no option named 'quue'; did you mean 'queue'? It travels with the message." in caplog.text
+    assert (
+        "entry 'noon': no option named 'quue'; did you mean 'queue'? It travels with the message."
+        in caplog.text
+    )
     assert caplog.text.count("no option named") == 1
 
 
@@ -105,7 +146,9 @@ def test_models_of_pydantic_are_arguments_of_an_entry(small):
     def order(given: Order):
         """Takes a model."""
 
-    app.conf.beat_schedule = {"noon": {"task": "shop.order", "schedule": 60.0, "args": [Order(number=7)]}}
+    app.conf.beat_schedule = {
+        "noon": {"task": "shop.order", "schedule": 60.0, "args": [Order(number=7)]}
+    }
     small.to("03-01 12:01", small.beat(app))
     assert len(small.jobs()) == 1
 
@@ -113,7 +156,10 @@ def test_models_of_pydantic_are_arguments_of_an_entry(small):
 def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):
     with click.Context(click.Command("beat")), pytest.raises(SystemExit, match="2"):
         Scheduler(small.deployed(noon={"task": "shop.count"}))
-    assert capsys.readouterr().err == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+    assert (
+        capsys.readouterr().err
+        == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+    )
 
 
 def test_a_wrong_entry_ends_the_start_of_a_worker_that_has_a_beat(small, capsys):
@@ -121,7 +167,10 @@ def test_a_wrong_entry_ends_the_start_of_a_worker_that_has_a_beat(small, capsys)
     started = {"instance": SimpleNamespace(app=app), "sender": "a@here"}
     with click.Context(click.Command("worker")), pytest.raises(SystemExit, match="2"):
         celeryd_init.send(**started, options={"beat": True})
-    assert capsys.readouterr().err == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+    assert (
+        capsys.readouterr().err
+        == "Error: entry 'noon' of beat_schedule: expected a schedule, got None\n"
+    )
     celeryd_init.send(**started, options={"beat": False})
     celeryd_init.send(**started, options={"beat": True, "scheduler": "another:Scheduler"})
 
@@ -137,7 +186,9 @@ def test_entries_that_are_added_when_the_app_is_complete_are_found(small):
 
 
 def test_a_task_of_another_project_is_dispatched_by_its_name(small, caplog):
-    caplog.set_level("WARNING", logger="relevo")  # a worker in this process may have set another for all
+    caplog.set_level(
+        "WARNING", logger="relevo"
+    )  # a worker in this process may have set another for all
     beat = small.beat(there={"task": "shop.cuont", "schedule": 60.0, "options": {"queue": "there"}})
     assert "no task named 'shop.cuont' here; did you mean 'shop.count'?" in caplog.text
     small.to("03-01 12:01", beat)
@@ -145,20 +196,37 @@ def test_a_task_of_another_project_is_dispatched_by_its_name(small, caplog):
 
 
 def test_what_an_entry_says_reaches_the_job(small):
-    beat = small.beat(noon={
-        "task": "shop.count", "schedule": 60.0, "args": [1, BeatLazyFunc(lambda: 2)], "kwargs": {"word": "ja"},
-        "options": {"queue": "high", "connection": "database", "expires": 30, "headers": {"own": 1}},
-        "catch_up": "all", "catch_up_window": timedelta(hours=1),
-    })  # fmt: skip
+    beat = small.beat(
+        noon={
+            "task": "shop.count",
+            "schedule": 60.0,
+            "args": [1, BeatLazyFunc(lambda: 2)],
+            "kwargs": {"word": "ja"},
+            "options": {
+                "queue": "high",
+                "connection": "database",
+                "expires": 30,
+                "headers": {"own": 1},
+            },
+            "catch_up": "all",
+            "catch_up_window": timedelta(hours=1),
+        }
+    )
     small.to("03-01 12:01", beat)
     assert beat.schedule["noon"].rule.window == 3600
     assert operations.views(beat.app)[0].entry.queue == "high"
     assert len(small.jobs()) == 1
 
 
-def test_celerys_cleanup_of_results_is_an_entry_where_results_have_to_be_cleaned_up(small, tmp_path):
+def test_celerys_cleanup_of_results_is_an_entry_where_results_have_to_be_cleaned_up(
+    small, tmp_path
+):
     assert CLEANUP not in entries_of(small.app)
-    given = {"DATABASE_URL": small.url, "RELEVO_VAR_DIR": str(tmp_path), "QUEUE_RESULTS": "database"}
+    given = {
+        "DATABASE_URL": small.url,
+        "RELEVO_VAR_DIR": str(tmp_path),
+        "QUEUE_RESULTS": "database",
+    }
     app = create_app("shop", config.load(given, None), beat_schedule={"noon": GOOD})
     assert set(entries_of(app)) == {CLEANUP, "noon"}
 
@@ -170,17 +238,28 @@ def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_othe
 
     assert scheduler("database") == "relevo.schedule.beat:Scheduler"
     assert scheduler("sync") == "relevo.schedule.inline:Scheduler"
-    assert scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
+    assert (
+        scheduler("redis", beat_scheduler="redbeat.RedBeatScheduler") == "redbeat.RedBeatScheduler"
+    )
 
 
-def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_missed_ticks(tmp_path, capsys):
-    app, ran = create_app("shop", config.load({"QUEUE_CONNECTION": "sync", "RELEVO_VAR_DIR": str(tmp_path)}, None)), []
+def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_missed_ticks(
+    tmp_path, capsys
+):
+    app, ran = (
+        create_app(
+            "shop", config.load({"QUEUE_CONNECTION": "sync", "RELEVO_VAR_DIR": str(tmp_path)}, None)
+        ),
+        [],
+    )
 
     @app.task(name="shop.count", shared=False)
     def count():
         ran.append(1)
 
-    app.conf.beat_schedule = {"noon": {"task": "shop.count", "schedule": 0.1, "catch_up": "all", "catch_up_window": 9}}
+    app.conf.beat_schedule = {
+        "noon": {"task": "shop.count", "schedule": 0.1, "catch_up": "all", "catch_up_window": 9}
+    }
     scheduler = symbol_by_name(app.conf.beat_scheduler)
     for _ in range(2):  # the second time with what the first has kept in its file
         beat = scheduler(app=app, schedule_filename=str(tmp_path / "kept"))
@@ -196,17 +275,23 @@ def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_m
 def test_where_jobs_run_in_place_nothing_is_run_now(small):
     app = small.deployed(noon=GOOD)
     app.conf.task_always_eager = True
-    with pytest.raises(OptionError, match="the connection 'sync' runs jobs at once and keeps no queue"):
+    with pytest.raises(
+        OptionError, match="the connection 'sync' runs jobs at once and keeps no queue"
+    ):
         operations.run(app, "noon", "ann")
     assert small.runs() == []
 
 
-# --- how a run ended ------------------------------------------------------------------------------------------------
+# --- how a run ended ------------------------------------------------------------------------------
 def request(app, run, **headers):
     return SimpleNamespace(
-        app=app, id=run.job_id, type="shop.count", delivery_info={}, time_start=None,
+        app=app,
+        id=run.job_id,
+        type="shop.count",
+        delivery_info={},
+        time_start=None,
         request_dict={"schedule_entry": run.entry, "properties": {}, **headers},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("history", ["all", "failed", "none"])
@@ -217,11 +302,16 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
         small.to(f"03-01 12:0{minute}", beat)
     done, cancelled, unreadable = small.runs()
     assert [run.state for run in operations.living(beat.app, small.runs())] == ["pending"] * 3
-    ends = [endings.completed(request(beat.app, done), 0.1), endings.cancelled(request(beat.app, cancelled), "no")]
+    ends = [
+        endings.completed(request(beat.app, done), 0.1),
+        endings.cancelled(request(beat.app, cancelled), "no"),
+    ]
     outcomes.write(small.store, ends)
     assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
     assert failed_job.keeper(beat.app) is not None
-    outcomes.write(small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))])
+    outcomes.write(
+        small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))]
+    )
     small.store.write(lambda connection: connection.exec_driver_sql("DELETE FROM relevo_history"))
     assert [run.state for run in small.runs()] == ["completed", "cancelled", "failed"]
 
@@ -278,7 +368,7 @@ def test_a_run_that_was_put_back_is_shown_with_its_later_end_whatever_history_ke
     assert [run.state for run in small.runs()] == ["completed"]
 
 
-# --- what people see ------------------------------------------------------------------------------------------------
+# --- what people see ------------------------------------------------------------------------------
 def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, monkeypatch):
     small.deployed()
     app = small.deployed(noon=GOOD, often={"task": "shop.count", "schedule": 60.0})
@@ -291,7 +381,10 @@ def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, mo
     operations.pause(app, "noon", None)
     said = {each.entry.name: each for each in operations.views(app)}
     assert (said["noon"].paused, said["noon"].next, said["noon"].known) == (True, None, True)
-    assert (said["often"].paused_until, said["often"].next) == (small.clock.time + 600, at("03-01 12:11"))
+    assert (said["often"].paused_until, said["often"].next) == (
+        small.clock.time + 600,
+        at("03-01 12:11"),
+    )
     assert operations.resume(app, "noon")
     small.clock.time = at("03-02 12:02")
     said = {each.entry.name: each for each in operations.views(app)}
@@ -300,8 +393,14 @@ def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, mo
 
 def test_an_unknown_entry_is_an_error_with_the_likely_name(small):
     app = small.deployed(noon=GOOD)
-    for act in (lambda: operations.run(app, "noom", "ann"), lambda: operations.pause(app, "noom", None),
-                lambda: operations.resume(app, "noom"), lambda: operations.view(app, "noom")):  # fmt: skip
-        with pytest.raises(OptionError, match="no entry 'noom' in beat_schedule; did you mean 'noon'"):
+    for act in (
+        lambda: operations.run(app, "noom", "ann"),
+        lambda: operations.pause(app, "noom", None),
+        lambda: operations.resume(app, "noom"),
+        lambda: operations.view(app, "noom"),
+    ):
+        with pytest.raises(
+            OptionError, match="no entry 'noom' in beat_schedule; did you mean 'noon'"
+        ):
             act()
     assert audit.page(small.store) == []

@@ -37,8 +37,13 @@ def test_an_interval_comes_at_its_multiples_whenever_it_is_asked():
     ticks = ticks_of(schedules.schedule(timedelta(minutes=5)))
     assert ticks.after(at("03-01 12:01")) == ticks.after(at("03-01 12:04:59")) == at("03-01 12:05")
     assert ticks.after(at("03-01 12:05")) == at("03-01 12:10")
-    assert ticks.until(at("03-01 12:05"), at("03-01 12:20"), 10) == [at(f"03-01 12:{m}") for m in (10, 15, 20)]
-    assert ticks.until(at("03-01 00:00"), at("03-01 12:21"), 2) == [at("03-01 12:15"), at("03-01 12:20")]
+    assert ticks.until(at("03-01 12:05"), at("03-01 12:20"), 10) == [
+        at(f"03-01 12:{m}") for m in (10, 15, 20)
+    ]
+    assert ticks.until(at("03-01 00:00"), at("03-01 12:21"), 2) == [
+        at("03-01 12:15"),
+        at("03-01 12:20"),
+    ]
 
 
 def test_an_interval_that_is_no_whole_number_leaves_no_tick_out():
@@ -58,18 +63,29 @@ def test_an_interval_that_is_no_whole_number_leaves_no_tick_out():
         ({"minute": 0}, "10-24 23:30", ["25 02:00+02", "25 02:00+01", "25 03:00+01"]),
         ({"minute": 0, "hour": "*/2"}, "03-29 00:30", ["29 03:00+02", "29 04:00+02"]),
     ],
-    ids=["a time that does not exist", "one that comes twice", "every half hour, forward", "every hour, back", "gap"],
+    ids=[
+        "a time that does not exist",
+        "one that comes twice",
+        "every half hour, forward",
+        "every hour, back",
+        "gap",
+    ],
 )
-def test_when_the_clocks_change_nothing_is_left_out_and_nothing_comes_twice(fields, night, expected):
+def test_when_the_clocks_change_nothing_is_left_out_and_nothing_comes_twice(
+    fields, night, expected
+):
     assert following(cron("Europe/Berlin", **fields), at(night), len(expected)) == expected
 
 
 def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_same():
     chance = random.Random(7)
     for _ in range(50):
-        made = cron(minute=chance.choice(["*", "*/7", "3,40", 5]), hour=chance.choice(["*", "*/5", 3, "8-17"]),
-                    day_of_week=chance.choice(["*", "mon-fri", 0]),
-                    day_of_month=chance.choice(["*", "1-7", 31]))  # fmt: skip
+        made = cron(
+            minute=chance.choice(["*", "*/7", "3,40", 5]),
+            hour=chance.choice(["*", "*/5", 3, "8-17"]),
+            day_of_week=chance.choice(["*", "mon-fri", 0]),
+            day_of_month=chance.choice(["*", "1-7", 31]),
+        )
         ticks, begin = ticks_of(made), chance.uniform(1.7e9, 1.8e9)
         assert ticks.after(begin) == pytest.approx(Asked(made).after(begin), abs=0.01), made
         chain = [begin]
@@ -80,7 +96,9 @@ def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_s
 
 
 def test_a_day_that_a_zone_leaves_out_brings_no_tick_twice():
-    ticks = ticks_of(cron("Pacific/Apia", minute=0, hour="0,12"))  # Samoa had no 30th of December in 2011
+    ticks = ticks_of(
+        cron("Pacific/Apia", minute=0, hour="0,12")
+    )  # Samoa had no 30th of December in 2011
     begin = datetime(2011, 12, 29, 9, tzinfo=UTC).timestamp()
     chain = [ticks.after(begin)]
     for _ in range(4):
@@ -90,7 +108,9 @@ def test_a_day_that_a_zone_leaves_out_brings_no_tick_twice():
 
 
 def test_a_leap_day_is_waited_for():
-    day = ticks_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2)).after(at("03-01 00:00"))
+    day = ticks_of(cron(minute=0, hour=0, day_of_month=29, month_of_year=2)).after(
+        at("03-01 00:00")
+    )
     assert clock.utc(day).isoformat() == "2028-02-29T00:00:00+00:00"
 
 
@@ -119,15 +139,21 @@ class Daily(schedules.schedule):
         self.hour = hour
 
     def is_due(self, last_run_at):
-        return schedules.schedstate(False, (self.hour * 3600 - last_run_at.timestamp()) % 86_400 or 86_400)
+        return schedules.schedstate(
+            False, (self.hour * 3600 - last_run_at.timestamp()) % 86_400 or 86_400
+        )
 
 
 def test_a_schedule_of_ones_own_keeps_what_it_was_made_with():
-    assert ticks_of(Daily(7)).until(0.0, 3 * 86_400.0, 9) == [(24 * day + 7) * 3600.0 for day in range(3)]
+    assert ticks_of(Daily(7)).until(0.0, 3 * 86_400.0, 9) == [
+        (24 * day + 7) * 3600.0 for day in range(3)
+    ]
 
 
 class Noon(schedules.solar):
-    """The sun at each full hour, as ephem tells of it: once more, a little late, to whoever asks just then."""
+    """The sun at each full hour, as ephem tells of it: once more, a little late, to whoever asks
+    just then.
+    """
 
     def __init__(self, late):
         self.late = late

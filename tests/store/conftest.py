@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
 def opened(request) -> Iterator[Store]:
-    """One for all tests: to connect, and to compile each statement for a new engine, takes longer than most of them."""
+    """One for all tests: to connect, and to compile each statement for a new engine, takes longer
+    than most of them.
+    """
     store = Store(request.getfixturevalue(f"{request.param}_url"))
     store.administer(create_schema)
     yield store
@@ -38,7 +40,11 @@ def store(emptied) -> Iterator[Store]:
 
 
 def empty(store: Store) -> None:
-    store.write(lambda connection: [connection.execute(table.delete()) for table in metadata.tables.values()])
+    store.write(
+        lambda connection: [
+            connection.execute(table.delete()) for table in metadata.tables.values()
+        ]
+    )
 
 
 @pytest.fixture

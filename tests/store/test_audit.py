@@ -63,20 +63,42 @@ def test_slots_are_of_one_queue_when_it_is_named_and_of_the_time_that_is_asked_f
 
 
 def test_a_whole_time_is_added_up_by_name(counted):
-    found = {point.name: point.ended for point in metric_rollups.names(counted, metrics.QUEUE, 60, 360)}
+    found = {
+        point.name: point.ended for point in metric_rollups.names(counted, metrics.QUEUE, 60, 360)
+    }
     assert found == {"default": {Ended.COMPLETED: 2, Ended.FAILED: 1}, "mail": {Ended.COMPLETED: 1}}
 
 
 def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, monkeypatch):
     monkeypatch.setattr(watched_tags, "MANY", 3)
-    jobs = [EndedJob(f"j{n}", "work", "database", "default", Ended.COMPLETED, 1, 100.0 + n,
-                     tags=("all", "few") if n < 2 else ("all",)) for n in range(5)]  # fmt: skip
+    jobs = [
+        EndedJob(
+            f"j{n}",
+            "work",
+            "database",
+            "default",
+            Ended.COMPLETED,
+            1,
+            100.0 + n,
+            tags=("all", "few") if n < 2 else ("all",),
+        )
+        for n in range(5)
+    ]
     outcomes.write(store, [Ending(job) for job in jobs])
     assert watched_tags.counts(store, ["all", "few", "none"]) == {"all": 3, "few": 2, "none": 0}
-    for text, found in (("tag:all", 5), ("tag:few", 2), ("tag:all tag:few", 2), ("tag:none", 0), ("tag:all j4", 1)):
+    for text, found in (
+        ("tag:all", 5),
+        ("tag:few", 2),
+        ("tag:all tag:few", 2),
+        ("tag:none", 0),
+        ("tag:all j4", 1),
+    ):
         typed = search_syntax.parse(text)
         common = watched_tags.are_common(store, [value for _, value in typed.terms])
-        assert len(history.page(store, Ended.COMPLETED, also=search_syntax.of_history(typed, common))) == found, text
+        assert (
+            len(history.page(store, Ended.COMPLETED, also=search_syntax.of_history(typed, common)))
+            == found
+        ), text
 
 
 def test_a_tag_is_watched_once(store):

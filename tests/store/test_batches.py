@@ -1,4 +1,6 @@
-"""Counting members, on every database: batches by their numbers, chords by their jobs; pages; dispatches that died."""
+"""Counting members, on every database: batches by their numbers, chords by their jobs; pages;
+dispatches that died.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,35 @@ CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").wr
 
 
 def opened(store, id_="b", kind=Kind.BATCH, total=3, streams=0, at=1_000_000.0):
-    row = BatchRow(id=id_, name=id_, connection="redis", queue=None, callbacks={"finally": [CALL]}, created_at=at,
-                   tally=Tally(kind=kind, total=total, streams=streams, allow_failures=True))  # fmt: skip
+    row = BatchRow(
+        id=id_,
+        name=id_,
+        connection="redis",
+        queue=None,
+        callbacks={"finally": [CALL]},
+        created_at=at,
+        tally=Tally(kind=kind, total=total, streams=streams, allow_failures=True),
+    )
     store.write(lambda connection: batches.open_(connection, row))
 
 
 def end(store, *ends):
-    store.write(batches.prepared([MemberEnd("b", number, state, uuid) for number, state, uuid in ends], outbox.add))
+    store.write(
+        batches.prepared(
+            [MemberEnd("b", number, state, uuid) for number, state, uuid in ends], outbox.add
+        )
+    )
 
 
 def counts(store):
     found = batches.find(store, "b").tally
-    return found.total, found.completed, found.failed, found.cancelled, found.finished_at is not None
+    return (
+        found.total,
+        found.completed,
+        found.failed,
+        found.cancelled,
+        found.finished_at is not None,
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.BATCH, Kind.CHORD])

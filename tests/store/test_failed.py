@@ -14,7 +14,13 @@ from relevo.store.tables import metadata
 
 
 def job(uuid="a", **fields) -> FailedJob:
-    said = {"queue": "default", "connection": "database", "payload": "{}", "exception": "ValueError", "message": "no"}
+    said = {
+        "queue": "default",
+        "connection": "database",
+        "payload": "{}",
+        "exception": "ValueError",
+        "message": "no",
+    }
     return FailedJob(**{"uuid": uuid, "task": "process", "failed_at": 100.0, **said, **fields})
 
 
@@ -37,12 +43,19 @@ def test_the_migrated_tables_are_what_the_code_describes(store):
     with store.engine.connect() as connection:
         ours = {"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
         options = {"compare_type": True, "compare_server_default": True} | ours
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        )
 
 
 def test_what_was_recorded_is_found_as_it_was(store, record):
-    told = job(tags=("file:7", "año"), attempts=3, batch="b", origin=5,
-               errors=({"attempt": 1, "exception": "E", "message": "m", "traceback": "t", "at": 1.5},))  # fmt: skip
+    told = job(
+        tags=("file:7", "año"),
+        attempts=3,
+        batch="b",
+        origin=5,
+        errors=({"attempt": 1, "exception": "E", "message": "m", "traceback": "t", "at": 1.5},),
+    )
     [row] = record(told)
     assert row.id > 0
     assert failed.find(store, row.id) == row
@@ -96,8 +109,11 @@ def test_pages_go_from_the_newest_to_the_oldest(store, record):
     ],
 )
 def test_a_list_can_be_of_a_queue_a_task_a_tag_or_a_time(store, record, which, found):
-    record(job("a", tags=("file:7", "user:1")), job("b", queue="high"),
-           job("c", task="other", tags=("file:7",), failed_at=101.0))  # fmt: skip
+    record(
+        job("a", tags=("file:7", "user:1")),
+        job("b", queue="high"),
+        job("c", task="other", tags=("file:7",), failed_at=101.0),
+    )
     assert uuids(failed.page(store, which)) == found
     assert failed.count(store, which) == len(found)
 
@@ -158,6 +174,10 @@ def test_the_claim_of_one_who_died_ends(store, record, now):
 def test_many_at_once_share_them_out(store, record):
     record(*(job(uuid=str(number)) for number in range(40)))
     with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda _: uuids(retry_claims.claim(store, failed.EVERY, limit=10)[1]), range(12)))
+        taken = list(
+            pool.map(
+                lambda _: uuids(retry_claims.claim(store, failed.EVERY, limit=10)[1]), range(12)
+            )
+        )
     everything = [each for part in taken for each in part]
     assert len(everything) == len(set(everything))

@@ -1,4 +1,6 @@
-"""History and metrics on every database: the last end of a job, minutes that workers add to, and what grows old."""
+"""History and metrics on every database: the last end of a job, minutes that workers add to, and
+what grows old.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from relevo.store.outcomes import Ending, Retention
 
 
 def job(uuid="a", **fields) -> EndedJob:
-    said = {"task": "process", "connection": "database", "queue": "default", "state": Ended.COMPLETED, "attempts": 1}
+    said = {
+        "task": "process",
+        "connection": "database",
+        "queue": "default",
+        "state": Ended.COMPLETED,
+        "attempts": 1,
+    }
     return EndedJob(**{"uuid": uuid, "ended_at": 1_000_000.0, **said, **fields})
 
 
@@ -28,7 +36,9 @@ def uuids(jobs):
 
 
 def test_what_was_recorded_is_found_as_it_was(store):
-    told = job(waited=0.5, ran=0.25, tags=("t", "año"), arguments="(7,) {}", message="m", attempts=3)
+    told = job(
+        waited=0.5, ran=0.25, tags=("t", "año"), arguments="(7,) {}", message="m", attempts=3
+    )
     write(store, told)
     found = history.find(store, "a")
     assert {name: getattr(found, name) for name in EndedJob.__slots__ if name != "id"} == {
@@ -69,9 +79,15 @@ def test_minutes_add_up_per_task_and_per_queue(store):
     write(store, job("c", state=Ended.FAILED, ran=100.0), job("d", ended_at=1_000_060.0))
     first, second = metrics.read(store, metrics.TASK, 0, 2_000_000)
     assert (first.minute, second.minute) == (999_960, 1_000_020)
-    assert (first.ended, second.ended) == ({Ended.COMPLETED: 2, Ended.FAILED: 1}, {Ended.COMPLETED: 1})
+    assert (first.ended, second.ended) == (
+        {Ended.COMPLETED: 2, Ended.FAILED: 1},
+        {Ended.COMPLETED: 1},
+    )
     assert (first.seconds["ran"], sum(first.ran.values())) == (pytest.approx(102), 3)
-    by_queue = {(each.name, each.minute): each.ended for each in metrics.read(store, metrics.QUEUE, 0, 1_000_000)}
+    by_queue = {
+        (each.name, each.minute): each.ended
+        for each in metrics.read(store, metrics.QUEUE, 0, 1_000_000)
+    }
     assert by_queue == {
         ("default", 999_960): {Ended.COMPLETED: 1, Ended.FAILED: 1},
         ("high", 999_960): {Ended.COMPLETED: 1},
@@ -83,29 +99,55 @@ def test_minutes_add_up_per_task_and_per_queue(store):
 def test_workers_add_to_the_same_rows_at_the_same_time(store):
     def work(worker):
         for group in range(5):
-            write(store, *(job(f"{worker}-{group}-{n}", task=f"t{n % 3}", ran=0.1 * n) for n in range(9)))
+            write(
+                store,
+                *(job(f"{worker}-{group}-{n}", task=f"t{n % 3}", ran=0.1 * n) for n in range(9)),
+            )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     points = metrics.read(store, metrics.TASK, 0, 2_000_000)
-    assert {point.name: point.ended[Ended.COMPLETED] for point in points} == {"t0": 60, "t1": 60, "t2": 60}
+    assert {point.name: point.ended[Ended.COMPLETED] for point in points} == {
+        "t0": 60,
+        "t1": 60,
+        "t2": 60,
+    }
 
 
 def test_each_kind_is_kept_as_long_as_it_is_said(store, now):
     old = 1_000_000.0 - 7200
-    write(store, job("done", ended_at=old, tags=("x",)), job("failed", ended_at=old, state=Ended.FAILED),
-          job("cancelled", ended_at=old, state=Ended.CANCELLED), job("new", tags=("x",)))  # fmt: skip
+    write(
+        store,
+        job("done", ended_at=old, tags=("x",)),
+        job("failed", ended_at=old, state=Ended.FAILED),
+        job("cancelled", ended_at=old, state=Ended.CANCELLED),
+        job("new", tags=("x",)),
+    )
     outcomes.prune(store, Retention(completed=3600, failed=86_400, metrics=3600))
-    assert [history.find(store, uuid) is not None for uuid in ("done", "cancelled", "failed", "new")] == [
-        False, False, True, True,
-    ]  # fmt: skip
+    assert [
+        history.find(store, uuid) is not None for uuid in ("done", "cancelled", "failed", "new")
+    ] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert [point.minute for point in metrics.read(store, metrics.TASK, 0, 2_000_000)] == [999_960]
     assert uuids(history.page(store, Ended.COMPLETED, tag="x")) == ["new"]
 
 
 def test_the_failed_store_and_its_tags_outlive_history(store, now):
-    failure = FailedJob(uuid="a", task="process", queue="default", connection="database", payload="{}",
-                        exception="E", message="", failed_at=1.0, tags=("x",))  # fmt: skip
+    failure = FailedJob(
+        uuid="a",
+        task="process",
+        queue="default",
+        connection="database",
+        payload="{}",
+        exception="E",
+        message="",
+        failed_at=1.0,
+        tags=("x",),
+    )
     outcomes.write(store, [Ending(job(state=Ended.FAILED, ended_at=1.0, tags=("x",)), failure)])
     outcomes.prune(store, Retention(completed=1, failed=1, metrics=1))
     assert history.find(store, "a") is None

@@ -33,7 +33,12 @@ def app() -> Celery:
     queues = [Queue("high"), Queue("default"), Queue("low")]
     app = make_app(task_queues=queues, task_default_queue="default")
 
-    @app.task(name="shop.resize", shared=False, queue="high", tags=lambda file_id, **_: [f"file:{file_id}"])
+    @app.task(
+        name="shop.resize",
+        shared=False,
+        queue="high",
+        tags=lambda file_id, **_: [f"file:{file_id}"],
+    )
     def process(file_id, size=None):
         return f"{file_id}:{size}"
 

@@ -25,14 +25,29 @@ def test_it_is_taken_whole(batch, queue, process, send):
     queue.assert_batch_count(1)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    (lambda queue: queue.assert_batched(["shop.resize"]), r"expected a batch of .*shop\.resize"),
-    (lambda queue: queue.assert_batched(name="export"), "expected a batch named 'export' to be dispatched\nbatches:"),
-    (lambda queue: queue.assert_batched(times=2), "2 times, got 1"),
-    (lambda queue: queue.assert_batched(where=lambda each: each.allow_failures), "where the predicate is true"),
-    (lambda queue: queue.assert_batch_count(3), r"3 batches to be dispatched, got 1\nbatches:\n  1\. import of "),
-    (lambda queue: queue.assert_nothing_batched(), r"then: shop\.mail\('ada'\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            lambda queue: queue.assert_batched(["shop.resize"]),
+            r"expected a batch of .*shop\.resize",
+        ),
+        (
+            lambda queue: queue.assert_batched(name="export"),
+            "expected a batch named 'export' to be dispatched\nbatches:",
+        ),
+        (lambda queue: queue.assert_batched(times=2), "2 times, got 1"),
+        (
+            lambda queue: queue.assert_batched(where=lambda each: each.allow_failures),
+            "where the predicate is true",
+        ),
+        (
+            lambda queue: queue.assert_batch_count(3),
+            r"3 batches to be dispatched, got 1\nbatches:\n  1\. import of ",
+        ),
+        (lambda queue: queue.assert_nothing_batched(), r"then: shop\.mail\('ada'\)"),
+    ],
+)
 def test_what_was_batched_instead_is_said(batch, queue, wrong, said):
     with pytest.raises(AssertionError, match=said):
         wrong(queue)
@@ -51,7 +66,9 @@ def test_members_are_checked_as_ever(app, queue):
 
 def test_a_batch_of_other_tasks_is_not_taken(app, process, send, monkeypatch):
     sent = []
-    monkeypatch.setattr(app, "send_batch", lambda new, id_, session=None: sent.append(list(new.members)))
+    monkeypatch.setattr(
+        app, "send_batch", lambda new, id_, session=None: sent.append(list(new.members))
+    )
     with fake(only=[send], app=app) as some:
         app.send_batch(app.batch([process.s(7), send.s("ada")]), "id")
         some.assert_nothing_batched()

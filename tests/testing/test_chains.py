@@ -1,4 +1,6 @@
-"""Chains of ours under a fake: recorded as Celery's own, run link by link, their callbacks handed in."""
+"""Chains of ours under a fake: recorded as Celery's own, run link by link, their callbacks handed
+in.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,37 @@ def told(app):
 
 def dispatched(app, *links, **options):
     say = app.say
-    new = app.chain(*links).name("order").then(say.s("then")).catch(say.s("catch", more=1)).finally_(say.s("finally"))
+    new = (
+        app.chain(*links)
+        .name("order")
+        .then(say.s("then"))
+        .catch(say.s("catch", more=1))
+        .finally_(say.s("finally"))
+    )
     return new.on_queue("low").dispatch(**options)
 
 
 def test_it_is_recorded_by_its_first_job_and_asserted_as_celerys_own(app, queue, told):
     made = dispatched(app, app.step.s(1), None, app.step.s(), id="order-7")
-    assert (made.id, made.kind, made.name, made.total, made.queue) == ("order-7", "chain", "order", 2, "low")
+    assert (made.id, made.kind, made.name, made.total, made.queue) == (
+        "order-7",
+        "chain",
+        "order",
+        2,
+        "low",
+    )
     queue.assert_chained([app.step, app.step])
-    queue.assert_chained([app.step.s(1), app.step.s()], where=lambda job: job.queue == "low" and job.headers == {})
+    queue.assert_chained(
+        [app.step.s(1), app.step.s()], where=lambda job: job.queue == "low" and job.headers == {}
+    )
     queue.assert_dispatched("shop.step", times=1)
     [chain] = queue.chains()
-    assert (chain.id, chain.name, chain.queue, list(chain.callbacks)) == (made.id, "order", "low",
-                                                                          ["then", "catch", "finally"])  # fmt: skip
+    assert (chain.id, chain.name, chain.queue, list(chain.callbacks)) == (
+        made.id,
+        "order",
+        "low",
+        ["then", "catch", "finally"],
+    )
     assert str(chain).startswith("order of shop.step(1) | shop.step(), then: shop.say('then')")
     assert told == []
 
@@ -77,7 +97,9 @@ def test_a_batch_can_be_a_link_and_is_taken_when_its_turn_comes(app, queue, told
     queue.assert_batched([app.step.s(7)])
 
 
-def test_a_chain_with_a_link_that_is_not_taken_goes_where_it_would_have_gone(app, told, send, monkeypatch):
+def test_a_chain_with_a_link_that_is_not_taken_goes_where_it_would_have_gone(
+    app, told, send, monkeypatch
+):
     sent = []
     monkeypatch.setattr(app, "send_chain", lambda new, id_, session=None: sent.append(new.links))
     with fake(only=[send], app=app) as some:

@@ -1,4 +1,6 @@
-"""Each assertion about single jobs: silent when it holds, and a message that says what was dispatched instead."""
+"""Each assertion about single jobs: silent when it holds, and a message that says what was
+dispatched instead.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def soon():
 
 @pytest.fixture
 def dispatched(queue, process, send, soon):
-    """process(7), process(8, size=150) late on low, send('ada') at an hour, send('bob') with headers."""
+    """process(7), process(8, size=150) late on low, send('ada') at an hour, send('bob') with
+    headers.
+    """
     process.dispatch(7)
     process.on_queue("low").delay_for(60).dispatch(8, size=150)
     send.at(soon).dispatch("ada")
@@ -29,7 +33,9 @@ HOLDS = [
     lambda q: q.assert_dispatched("shop.resize"),
     lambda q: q.assert_dispatched("shop.resize", times=2),
     lambda q: q.assert_dispatched("shop.resize", args=(7,), kwargs={}),
-    lambda q: q.assert_dispatched("shop.resize", 1, where=lambda job: job.kwargs.get("size") == 150),
+    lambda q: q.assert_dispatched(
+        "shop.resize", 1, where=lambda job: job.kwargs.get("size") == 150
+    ),
     lambda q: q.assert_dispatched_once("shop.mail", args=["ada"]),
     lambda q: q.assert_not_dispatched("math.add"),
     lambda q: q.assert_not_dispatched("shop.resize", args=(9,)),
@@ -48,7 +54,9 @@ HOLDS = [
     lambda q: q.assert_dispatched_with_tags("shop.resize", "file:8"),
     lambda q: q.assert_dispatched_with_headers("shop.mail", trace="1"),
     lambda q: q.assert_dispatched_in_order(["shop.resize", "shop.mail"]),
-    lambda q: q.assert_dispatched_in_order(["shop.resize", "shop.resize", "shop.mail", "shop.mail"]),
+    lambda q: q.assert_dispatched_in_order(
+        ["shop.resize", "shop.resize", "shop.mail", "shop.mail"]
+    ),
 ]
 
 
@@ -59,38 +67,79 @@ def test_it_is_silent_when_it_holds(dispatched, holds):
 
 FAILS = [
     (lambda q: q.assert_dispatched("math.add"), "expected 'math.add' to be dispatched"),
-    (lambda q: q.assert_dispatched("shop.resize", times=3),
-     "expected 'shop.resize' to be dispatched 3 times, it was 2 times"),
-    (lambda q: q.assert_dispatched("shop.resize", args=(9,)),
-     "expected 'shop.resize' with args (9,) to be dispatched"),
-    (lambda q: q.assert_dispatched("shop.resize", kwargs={"size": 1}), "with kwargs {'size': 1} to be dispatched"),
-    (lambda q: q.assert_dispatched("shop.resize", where=lambda job: False), "where the predicate is true"),
+    (
+        lambda q: q.assert_dispatched("shop.resize", times=3),
+        "expected 'shop.resize' to be dispatched 3 times, it was 2 times",
+    ),
+    (
+        lambda q: q.assert_dispatched("shop.resize", args=(9,)),
+        "expected 'shop.resize' with args (9,) to be dispatched",
+    ),
+    (
+        lambda q: q.assert_dispatched("shop.resize", kwargs={"size": 1}),
+        "with kwargs {'size': 1} to be dispatched",
+    ),
+    (
+        lambda q: q.assert_dispatched("shop.resize", where=lambda job: False),
+        "where the predicate is true",
+    ),
     (lambda q: q.assert_dispatched_once("shop.resize"), "to be dispatched once, it was 2 times"),
-    (lambda q: q.assert_not_dispatched("shop.mail"), "expected 'shop.mail' not to be dispatched, it was 2 times"),
-    (lambda q: q.assert_not_dispatched("shop.mail", args=("ada",)),
-     "expected 'shop.mail' with args ('ada',) not to be dispatched, it was once"),
+    (
+        lambda q: q.assert_not_dispatched("shop.mail"),
+        "expected 'shop.mail' not to be dispatched, it was 2 times",
+    ),
+    (
+        lambda q: q.assert_not_dispatched("shop.mail", args=("ada",)),
+        "expected 'shop.mail' with args ('ada',) not to be dispatched, it was once",
+    ),
     (lambda q: q.assert_nothing_dispatched(), "expected nothing to be dispatched"),
     (lambda q: q.assert_count(3), "expected 3 jobs to be dispatched, got 4"),
-    (lambda q: q.assert_count(1, "shop.mail"), "expected 1 jobs of 'shop.mail' to be dispatched, got 2"),
-    (lambda q: q.assert_dispatched_on("low", "shop.mail"), "expected 'shop.mail' to be dispatched on 'low'"),
-    (lambda q: q.assert_dispatched_on("high", "shop.resize", times=2),
-     "to be dispatched on 'high' 2 times, it was once"),
+    (
+        lambda q: q.assert_count(1, "shop.mail"),
+        "expected 1 jobs of 'shop.mail' to be dispatched, got 2",
+    ),
+    (
+        lambda q: q.assert_dispatched_on("low", "shop.mail"),
+        "expected 'shop.mail' to be dispatched on 'low'",
+    ),
+    (
+        lambda q: q.assert_dispatched_on("high", "shop.resize", times=2),
+        "to be dispatched on 'high' 2 times, it was once",
+    ),
     (lambda q: q.assert_not_dispatched_on("low"), "expected nothing to be dispatched on 'low'"),
-    (lambda q: q.assert_not_dispatched_on("low", "shop.resize"),
-     "expected no 'shop.resize' to be dispatched on 'low'"),
+    (
+        lambda q: q.assert_not_dispatched_on("low", "shop.resize"),
+        "expected no 'shop.resize' to be dispatched on 'low'",
+    ),
     (lambda q: q.assert_dispatched_delayed("shop.resize", 61), "to be dispatched delayed by 61 s"),
-    (lambda q: q.assert_dispatched_delayed("shop.resize", args=(7,)), "with args (7,) to be dispatched delayed"),
+    (
+        lambda q: q.assert_dispatched_delayed("shop.resize", args=(7,)),
+        "with args (7,) to be dispatched delayed",
+    ),
     (lambda q: q.assert_dispatched_delayed("shop.mail", 3598), "delayed by 3598 s"),
-    (lambda q: q.assert_not_delayed("shop.resize"), "'shop.resize' to be dispatched without a delay"),
+    (
+        lambda q: q.assert_not_delayed("shop.resize"),
+        "'shop.resize' to be dispatched without a delay",
+    ),
     (lambda q: q.assert_not_delayed("math.add"), "expected 'math.add' to be dispatched"),
-    (lambda q: q.assert_dispatched_with_options("shop.mail", priority=3, timeout=31),
-     "to be dispatched with priority=3, timeout=31"),
+    (
+        lambda q: q.assert_dispatched_with_options("shop.mail", priority=3, timeout=31),
+        "to be dispatched with priority=3, timeout=31",
+    ),
     (lambda q: q.assert_dispatched_with_options("shop.mail", expires=None), "with expires=None"),
-    (lambda q: q.assert_dispatched_with_tags("shop.resize", "file:7", "file:8"), "with tags ['file:7', 'file:8']"),
-    (lambda q: q.assert_dispatched_with_headers("shop.mail", trace="2"), "with headers {'trace': '2'}"),
-    (lambda q: q.assert_dispatched_in_order(["shop.mail", "shop.resize"]),
-     "expected this order: shop.mail, shop.resize; there is no shop.resize in its place"),
-]  # fmt: skip
+    (
+        lambda q: q.assert_dispatched_with_tags("shop.resize", "file:7", "file:8"),
+        "with tags ['file:7', 'file:8']",
+    ),
+    (
+        lambda q: q.assert_dispatched_with_headers("shop.mail", trace="2"),
+        "with headers {'trace': '2'}",
+    ),
+    (
+        lambda q: q.assert_dispatched_in_order(["shop.mail", "shop.resize"]),
+        "expected this order: shop.mail, shop.resize; there is no shop.resize in its place",
+    ),
+]
 
 
 @pytest.mark.parametrize(("fails", "message"), FAILS)
@@ -109,7 +158,9 @@ def test_it_says_what_was_expected_and_what_was_dispatched_instead(dispatched, f
 
 def test_it_says_so_when_nothing_was_dispatched(queue, send):
     queue.assert_nothing_dispatched()
-    with pytest.raises(AssertionError, match=r"expected 'shop.mail' to be dispatched\nnothing was dispatched"):
+    with pytest.raises(
+        AssertionError, match=r"expected 'shop.mail' to be dispatched\nnothing was dispatched"
+    ):
         queue.assert_dispatched(send)
 
 
@@ -152,4 +203,6 @@ def test_order_with_arguments_and_what_is_returned(dispatched, process, send):
         dispatched.assert_dispatched_in_order([process.s(8, size=150), process.s(7)])
     assert [job.args for job in dispatched.assert_dispatched(send)] == [("ada",), ("bob",)]
     assert dispatched.assert_dispatched_once(process, args=(7,)).queue == "high"
-    assert [job.args for job in dispatched.dispatched(process, where=lambda job: job.delay)] == [(8,)]
+    assert [job.args for job in dispatched.dispatched(process, where=lambda job: job.delay)] == [
+        (8,)
+    ]

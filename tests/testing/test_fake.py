@@ -24,10 +24,13 @@ def traces(app):
     names = ("send_task", "send_batch", "send_in_session", "_backend_cache")
     return (
         {name: value for name, value in vars(app).items() if name in names},
-        vars(app.amqp).get("send_task_message"), app.amqp._producer_pool,
-        app.conf.changes.get("task_always_eager", "not there"), Task.progress, clock.now,
+        vars(app.amqp).get("send_task_message"),
+        app.amqp._producer_pool,
+        app.conf.changes.get("task_always_eager", "not there"),
+        Task.progress,
+        clock.now,
         type(app.backend).on_task_call,
-    )  # fmt: skip
+    )
 
 
 WAYS = [
@@ -46,13 +49,23 @@ WAYS = [
 def test_a_dispatch_is_taken_whichever_way_it_is_made(app, queue, send, way):
     way(send, app)
     [record] = queue.all()
-    assert (record.task, record.args, record.kwargs, record.queue) == ("shop.mail", ("ada",), {}, "default")
+    assert (record.task, record.args, record.kwargs, record.queue) == (
+        "shop.mail",
+        ("ada",),
+        {},
+        "default",
+    )
 
 
 def test_a_record_tells_all_about_a_dispatch(queue, process):
     process.with_options(timeout=30).on_queue("low").delay_for(60).dispatch(7, size=150)
     record = queue.assert_dispatched_once(process)
-    assert (record.args, record.kwargs, record.queue, record.delay) == ((7,), {"size": 150}, "low", 60)
+    assert (record.args, record.kwargs, record.queue, record.delay) == (
+        (7,),
+        {"size": 150},
+        "low",
+        60,
+    )
     assert (record.tags, record.options["timeout"], record.attempt) == (("file:7",), 30, 1)
     assert record.available_at == record.dispatched_at + 60
 
@@ -103,7 +116,9 @@ def test_a_task_that_is_not_there_gets_the_likely_name(app, queue):
         lambda: queue.run("shop.mial"),
         lambda: queue.assert_chained(["shop.mial", "math.add"]),
     ):
-        with pytest.raises(UnknownTaskError, match=r"no task named 'shop\.mial'; did you mean 'shop\.mail'"):
+        with pytest.raises(
+            UnknownTaskError, match=r"no task named 'shop\.mial'; did you mean 'shop\.mail'"
+        ):
             wrong()
     with pytest.raises(OptionError, match="expected a task or its name, got 7"):
         queue.assert_dispatched(7)
@@ -178,13 +193,16 @@ def test_a_fake_is_entered_once_at_a_time_and_runs_nothing_when_it_has_ended(app
 
 def test_dispatches_of_many_threads_are_all_there(queue, send):
     threads = [
-        threading.Thread(target=lambda n=n: [send.delay(f"{n}-{m}") for m in range(25)]) for n in range(8)
-    ]  # fmt: skip
+        threading.Thread(target=lambda n=n: [send.delay(f"{n}-{m}") for m in range(25)])
+        for n in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {record.args[0] for record in queue.all()} == {f"{n}-{m}" for n in range(8) for m in range(25)}
+    assert {record.args[0] for record in queue.all()} == {
+        f"{n}-{m}" for n in range(8) for m in range(25)
+    }
     queue.assert_count(200)
 
 
@@ -279,7 +297,9 @@ def test_producers_and_batches_send_nothing_either(app, queue, send):
     queue.assert_dispatched_once(send)
 
 
-def test_what_is_dispatched_in_a_transaction_is_taken_when_it_commits(queue, app, process, send, tmp_path):
+def test_what_is_dispatched_in_a_transaction_is_taken_when_it_commits(
+    queue, app, process, send, tmp_path
+):
     app.settings = config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3"}, None)
     with Session(make_engine(app.settings.database_url)) as session:
         process.dispatch(7, session=session)

@@ -21,26 +21,54 @@ CHAINED = [
     lambda q, process, send, add, total: q.assert_chained(["shop.resize", "shop.mail"]),
     lambda q, process, send, add, total: q.assert_chained([process.s(7), send.s("ada")]),
     lambda q, process, send, add, total: q.assert_chained(chain(process.s(7), send.s("ada"))),
-    lambda q, process, send, add, total: q.assert_chained([process, send], where=lambda job: job.queue == "high"),
-    lambda q, process, send, add, total: q.assert_chained([add, group(add.s(2), add.s(3)), total, send]),
-    lambda q, process, send, add, total: q.assert_chained([add, chord([add.s(2), add.s(3)], total.s()), send]),
+    lambda q, process, send, add, total: q.assert_chained(
+        [process, send], where=lambda job: job.queue == "high"
+    ),
+    lambda q, process, send, add, total: q.assert_chained(
+        [add, group(add.s(2), add.s(3)), total, send]
+    ),
+    lambda q, process, send, add, total: q.assert_chained(
+        [add, chord([add.s(2), add.s(3)], total.s()), send]
+    ),
     lambda q, process, send, add, total: q.assert_dispatched_without_chain(send),
 ]
 
 NOT_CHAINED = [
-    (lambda q, process, send, add, total: q.assert_chained([send, process]), "the chain shop.mail | shop.resize"),
+    (
+        lambda q, process, send, add, total: q.assert_chained([send, process]),
+        "the chain shop.mail | shop.resize",
+    ),
     (lambda q, process, send, add, total: q.assert_chained([process]), "the chain shop.resize to"),
-    (lambda q, process, send, add, total: q.assert_chained([process, send, send]), "shop.mail | shop.mail"),
-    (lambda q, process, send, add, total: q.assert_chained([process.s(8), send]), "shop.resize(8) | shop.mail"),
-    (lambda q, process, send, add, total: q.assert_chained([add, group(add.s(2)), total, send]), "| math.add(2) |"),
-    (lambda q, process, send, add, total: q.assert_chained([add, group(add.s(3), add.s(2)), total, send]),
-     "math.add | group(math.add(3), math.add(2)) | math.total | shop.mail"),
-    (lambda q, process, send, add, total: q.assert_chained([process, send], where=lambda job: False),
-     "to be dispatched where the predicate is true"),
-    (lambda q, process, send, add, total: q.assert_dispatched_without_chain(process),
-     "'shop.resize' to be dispatched without a chain"),
+    (
+        lambda q, process, send, add, total: q.assert_chained([process, send, send]),
+        "shop.mail | shop.mail",
+    ),
+    (
+        lambda q, process, send, add, total: q.assert_chained([process.s(8), send]),
+        "shop.resize(8) | shop.mail",
+    ),
+    (
+        lambda q, process, send, add, total: q.assert_chained([add, group(add.s(2)), total, send]),
+        "| math.add(2) |",
+    ),
+    (
+        lambda q, process, send, add, total: q.assert_chained(
+            [add, group(add.s(3), add.s(2)), total, send]
+        ),
+        "math.add | group(math.add(3), math.add(2)) | math.total | shop.mail",
+    ),
+    (
+        lambda q, process, send, add, total: q.assert_chained(
+            [process, send], where=lambda job: False
+        ),
+        "to be dispatched where the predicate is true",
+    ),
+    (
+        lambda q, process, send, add, total: q.assert_dispatched_without_chain(process),
+        "'shop.resize' to be dispatched without a chain",
+    ),
     (lambda q, process, send, add, total: q.assert_nothing_chained(), "no chain to be dispatched"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("holds", CHAINED)
@@ -53,7 +81,9 @@ def test_a_chain_that_is_another_is_told_apart(chained, process, send, add, tota
     with pytest.raises(AssertionError) as said:
         fails(chained, process, send, add, total)
     assert message in str(said.value).splitlines()[0]
-    assert "1. shop.resize(7) on 'high', tags ['file:7'], followed by shop.mail('ada')" in str(said.value)
+    assert "1. shop.resize(7) on 'high', tags ['file:7'], followed by shop.mail('ada')" in str(
+        said.value
+    )
 
 
 @pytest.fixture
@@ -67,7 +97,9 @@ def grouped(queue, add, total, send):
 GROUPED = [
     lambda q, send, add, total: q.assert_grouped([add, [add, add]]),
     lambda q, send, add, total: q.assert_grouped([add.s(1, 1), add.s(2, 2) | add.s(3)]),
-    lambda q, send, add, total: q.assert_grouped(where=lambda group: len(group.jobs) == 2 and not group.chord),
+    lambda q, send, add, total: q.assert_grouped(
+        where=lambda group: len(group.jobs) == 2 and not group.chord
+    ),
     lambda q, send, add, total: q.assert_grouped([add, add]),
     lambda q, send, add, total: q.assert_chord([add, add], total),
     lambda q, send, add, total: q.assert_chord([add.s(4, 4), "math.add"], total.s()),
@@ -76,10 +108,22 @@ GROUPED = [
 
 NOT_GROUPED = [
     (lambda q, send, add, total: q.assert_grouped([add]), "group(math.add) to be dispatched"),
-    (lambda q, send, add, total: q.assert_grouped([[add, add], add]), "group(math.add | math.add, math.add)"),
-    (lambda q, send, add, total: q.assert_grouped([add, add], where=lambda group: False), "where the predicate"),
-    (lambda q, send, add, total: q.assert_grouped(where=lambda group: False), "a group to be dispatched"),
-    (lambda q, send, add, total: q.assert_chord([add, [add, add]], total), "its results to math.total"),
+    (
+        lambda q, send, add, total: q.assert_grouped([[add, add], add]),
+        "group(math.add | math.add, math.add)",
+    ),
+    (
+        lambda q, send, add, total: q.assert_grouped([add, add], where=lambda group: False),
+        "where the predicate",
+    ),
+    (
+        lambda q, send, add, total: q.assert_grouped(where=lambda group: False),
+        "a group to be dispatched",
+    ),
+    (
+        lambda q, send, add, total: q.assert_chord([add, [add, add]], total),
+        "its results to math.total",
+    ),
     (lambda q, send, add, total: q.assert_chord([add, add], send), "its results to shop.mail"),
     (lambda q, send, add, total: q.assert_group_count(1), "1 groups to be dispatched, got 2"),
     (lambda q, send, add, total: q.assert_nothing_grouped(), "no group to be dispatched"),
@@ -130,5 +174,7 @@ def test_chunks_are_a_group(queue, add):
 
 
 def test_what_is_no_step_is_refused(queue):
-    with pytest.raises(OptionError, match="expected a task, its name, a signature or a list of them, got 7"):
+    with pytest.raises(
+        OptionError, match="expected a task, its name, a signature or a list of them, got 7"
+    ):
         queue.assert_chained([7])

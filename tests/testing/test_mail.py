@@ -12,7 +12,9 @@ from relevo.testing import fake_mail
 
 @pytest.fixture
 def settings(tmp_path):
-    return config.load({"RELEVO_VAR_DIR": str(tmp_path), "MAIL_URL": "smtp://127.0.0.1:1"}, env_file=None).mail
+    return config.load(
+        {"RELEVO_VAR_DIR": str(tmp_path), "MAIL_URL": "smtp://127.0.0.1:1"}, env_file=None
+    ).mail
 
 
 @pytest.fixture
@@ -46,15 +48,21 @@ def test_it_can_refuse(settings, box):
     box.assert_count(1)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    (lambda box: box.assert_sent("bob@example.com"), "mail to bob@example.com to be sent\nwhat was sent:\n  1. to ada"),
-    (lambda box: box.assert_sent(subject="Bye"), "with the subject 'Bye' to be sent"),
-    (lambda box: box.assert_sent(times=2), "2 times, got 1"),
-    (lambda box: box.assert_sent(where=lambda each: each.html), "where the predicate is true"),
-    (lambda box: box.assert_not_sent("ada@example.com"), "expected no mail to ada@example.com"),
-    (lambda box: box.assert_count(2), "expected 2 mails, got 1"),
-    (lambda box: box.assert_nothing_sent(), "expected no mail to be sent"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            lambda box: box.assert_sent("bob@example.com"),
+            "mail to bob@example.com to be sent\nwhat was sent:\n  1. to ada",
+        ),
+        (lambda box: box.assert_sent(subject="Bye"), "with the subject 'Bye' to be sent"),
+        (lambda box: box.assert_sent(times=2), "2 times, got 1"),
+        (lambda box: box.assert_sent(where=lambda each: each.html), "where the predicate is true"),
+        (lambda box: box.assert_not_sent("ada@example.com"), "expected no mail to ada@example.com"),
+        (lambda box: box.assert_count(2), "expected 2 mails, got 1"),
+        (lambda box: box.assert_nothing_sent(), "expected no mail to be sent"),
+    ],
+)
 def test_what_was_sent_instead_is_said(settings, box, wrong, said):
     mail.send(settings, Message(to="ada@example.com", subject="Hello", text="Ada"))
     with pytest.raises(AssertionError, match=said):

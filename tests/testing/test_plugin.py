@@ -35,7 +35,15 @@ def test_every_example_of_the_page_holds(tmp_path):
 
 def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
     (tmp_path / "test_page.py").write_text(EXAMPLES)
-    options = ["-q", "-p", "relevo.testing.plugin", "-p", "no:cacheprovider", "-k", "not some and not but"]
+    options = [
+        "-q",
+        "-p",
+        "relevo.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not some and not but",
+    ]
     ran = run(["-m", "pytest", *options, "test_page.py"], tmp_path, PYTHONDONTWRITEBYTECODE="1")
     assert ran.returncode == 0, ran.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["test_page.py"]
@@ -43,9 +51,29 @@ def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
 
 @pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk, FakeMail])
 def test_every_word_is_on_the_page(kind):
-    words = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
-    inherited = {"keep", "takes", "expect", "name_of", "groups", "exists", "delete", "size", "path", "open", "put",
-                 "staged", "link", "keep_batch", "takes_batch", "keep_chain", "attempted", "take"}  # fmt: skip
+    words = {
+        name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))
+    }
+    inherited = {
+        "keep",
+        "takes",
+        "expect",
+        "name_of",
+        "groups",
+        "exists",
+        "delete",
+        "size",
+        "path",
+        "open",
+        "put",
+        "staged",
+        "link",
+        "keep_batch",
+        "takes_batch",
+        "keep_chain",
+        "attempted",
+        "take",
+    }
     assert {word for word in words - inherited if f".{word}(" not in PAGE} == set()
 
 
@@ -57,7 +85,9 @@ def test_the_entry_point_of_pytest_is_the_plugin():
 def test_the_plugin_loads_no_celery_into_every_pytest(tmp_path):
     asked = "import sys, relevo.testing.plugin; print([name for name in ('celery', 'redis') if name in sys.modules])"
     command = [sys.executable, "-c", asked]
-    ran = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True
+    )
     assert ran.stdout == "[]\n"
 
 
@@ -67,7 +97,9 @@ def test_a_failed_assertion_shows_the_line_of_the_test_and_the_list(tmp_path):
         + "def test_it(fake_queue):\n    upload(7)\n    fake_queue.assert_dispatched(process, args=(8,))\n"
     )
     ran = run(["-m", "pytest", "-q", "-p", "relevo.testing.plugin", "test_one.py"], tmp_path)
-    assert re.search(r"^> +fake_queue\.assert_dispatched\(process, args=\(8,\)\)$", ran.stdout, re.MULTILINE)
+    assert re.search(
+        r"^> +fake_queue\.assert_dispatched\(process, args=\(8,\)\)$", ran.stdout, re.MULTILINE
+    )
     assert "1. images.process(7) on 'high', tags ['file:7']" in ran.stdout
     assert "relevo/testing" not in ran.stdout
 

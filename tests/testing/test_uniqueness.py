@@ -1,4 +1,6 @@
-"""Unique jobs in a fake: kept out, replaced or debounced as by a broker, and what was dispatched says so."""
+"""Unique jobs in a fake: kept out, replaced or debounced as by a broker, and what was dispatched
+says so.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def work(task, send):
     return work
 
 
-# --- one job --------------------------------------------------------------------------------------------------------
+# --- one job --------------------------------------------------------------------------------------
 HOLDS = [
     ("return", lambda job: job.assert_completed()),
     ("return", lambda job: job.assert_completed("done")),
@@ -87,29 +87,62 @@ def test_a_job_is_run_and_asked_what_it_did(queue, work, how, holds):
 
 
 FAILS = [
-    ("raise", lambda job: job.assert_completed(),
-     "to complete; it is to be retried after 10 s, because of ValueError('broken pipe')"),
-    ("return", lambda job: job.assert_completed("gone"), "to complete with 'gone'; it completed with 'done'"),
+    (
+        "raise",
+        lambda job: job.assert_completed(),
+        "to complete; it is to be retried after 10 s, because of ValueError('broken pipe')",
+    ),
+    (
+        "return",
+        lambda job: job.assert_completed("gone"),
+        "to complete with 'gone'; it completed with 'done'",
+    ),
     ("return", lambda job: job.assert_not_completed(), "to not complete; it completed with 'done'"),
     ("return", lambda job: job.assert_released(), "to be released; it completed with 'done'"),
-    ("release", lambda job: job.assert_released(5), "to be released for 5 s; it was released for 0 s"),
-    ("release", lambda job: job.assert_not_released(), "to not be released; it was released for 0 s"),
+    (
+        "release",
+        lambda job: job.assert_released(5),
+        "to be released for 5 s; it was released for 0 s",
+    ),
+    (
+        "release",
+        lambda job: job.assert_not_released(),
+        "to not be released; it was released for 0 s",
+    ),
     ("return", lambda job: job.assert_failed(), "to fail; it completed"),
-    ("fail", lambda job: job.assert_failed(with_=ValueError),
-     "to fail with ValueError; it failed with JobFailedError('no such user')"),
+    (
+        "fail",
+        lambda job: job.assert_failed(with_=ValueError),
+        "to fail with ValueError; it failed with JobFailedError('no such user')",
+    ),
     ("fail", lambda job: job.assert_failed(with_="no user"), "to fail with 'no user'"),
-    ("fail", lambda job: job.assert_failed(with_=JobFailedError("no")), "to fail with JobFailedError('no')"),
+    (
+        "fail",
+        lambda job: job.assert_failed(with_=JobFailedError("no")),
+        "to fail with JobFailedError('no')",
+    ),
     ("fail", lambda job: job.assert_not_failed(), "to not fail; it failed"),
     ("raise", lambda job: job.assert_failed(), "to fail; it is to be retried"),
     ("return", lambda job: job.assert_retried(), "to be retried; it completed"),
-    ("raise", lambda job: job.assert_retried(11), "to be retried for 11 s; it is to be retried after 10 s"),
+    (
+        "raise",
+        lambda job: job.assert_retried(11),
+        "to be retried for 11 s; it is to be retried after 10 s",
+    ),
     ("raise", lambda job: job.assert_retried(with_=KeyError), "to be retried with KeyError"),
     ("raise", lambda job: job.assert_not_retried(), "to not be retried"),
-    ("report", lambda job: job.assert_progress((2, 2)), "to report progress [(2, 2)], got [(1, 2), (2, 2)]"),
-    ("report", lambda job: job.assert_dispatched("shop.resize"),
-     "to dispatch 'shop.resize', it dispatched shop.mail('ada') on 'default'"),
+    (
+        "report",
+        lambda job: job.assert_progress((2, 2)),
+        "to report progress [(2, 2)], got [(1, 2), (2, 2)]",
+    ),
+    (
+        "report",
+        lambda job: job.assert_dispatched("shop.resize"),
+        "to dispatch 'shop.resize', it dispatched shop.mail('ada') on 'default'",
+    ),
     ("ignore", lambda job: job.assert_completed(), "to complete; it ended as IGNORED"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("how", "fails", "message"), FAILS)
@@ -161,7 +194,7 @@ def test_a_plain_celery_task_with_its_own_retry(queue, task):
     queue.job(plain, attempt=2).assert_failed(with_=KeyError)
 
 
-# --- drain ----------------------------------------------------------------------------------------------------------
+# --- drain ----------------------------------------------------------------------------------------
 def test_drain_takes_the_queues_in_strict_order_then_priority_then_time(queue, note, ran):
     note.on_queue("low").dispatch("low")
     note.dispatch("default")
@@ -187,7 +220,9 @@ def test_drain_stops_at_its_limit(queue, note, ran):
     queue.drain(limit=2)
     assert ran == [0, 1]
     assert [record.args for record in queue.pending()] == [(2,), (3,), (4,)]
-    with pytest.raises(AssertionError, match=r"expected no job to be pending\npending:\n  note\(2\) on 'default'"):
+    with pytest.raises(
+        AssertionError, match=r"expected no job to be pending\npending:\n  note\(2\) on 'default'"
+    ):
         queue.assert_nothing_pending()
     queue.assert_nothing_pending("low")
     with pytest.raises(AssertionError, match="pending on 'default'"):
@@ -321,7 +356,10 @@ def test_arguments_arrive_as_they_would_in_a_worker(queue, note, ran):
 def test_what_failed_is_listed(queue, work):
     work.delay("fail")
     queue.drain()
-    with pytest.raises(AssertionError, match=r"no job to fail\nfailed:\n  work\('fail'\) on 'default': failed with "):
+    with pytest.raises(
+        AssertionError,
+        match=r"no job to fail\nfailed:\n  work\('fail'\) on 'default': failed with ",
+    ):
         queue.assert_nothing_failed()
 
 

@@ -2,5 +2,13 @@
 
 from web.routes import business, documents, events, files, health, mail, people, queues
 
-ALL = (people.router, files.router, mail.router, documents.router, events.router, business.router, queues.router,
-       health.router)  # fmt: skip
+ALL = (
+    people.router,
+    files.router,
+    mail.router,
+    documents.router,
+    events.router,
+    business.router,
+    queues.router,
+    health.router,
+)

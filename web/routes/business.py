@@ -23,8 +23,21 @@ Shopkeeper = Annotated[Caller, Depends(access.able("stores"))]
 Buyer = Annotated[Caller, Depends(access.able("orders"))]
 Clerk = Annotated[Caller, Depends(access.able("cases"))]
 STORE = ("distributor_id", "name", "copied", "copied_at", "error", "created_at")
-ORDER = ("store_id", "total", "shipping", "payment", "paid_at", "reserved_at", "confirmed_at", "shipped_at",
-         "picked_at", "failed_at", "refunded_at", "error", "created_at")  # fmt: skip
+ORDER = (
+    "store_id",
+    "total",
+    "shipping",
+    "payment",
+    "paid_at",
+    "reserved_at",
+    "confirmed_at",
+    "shipped_at",
+    "picked_at",
+    "failed_at",
+    "refunded_at",
+    "error",
+    "created_at",
+)
 
 
 @router.post("/stores", status_code=202)
@@ -88,4 +101,7 @@ def create_case(given: NewCase, asking: Clerk) -> Accepted:
 def show_case(case_id: Id, asking: Clerk) -> dict[str, Any]:
     """A case, and its data once it was fetched."""
     with session() as db:
-        return shown(access.own(db, Case, case_id, asking), ("number", "data", "fetched_at", "error", "created_at"))
+        return shown(
+            access.own(db, Case, case_id, asking),
+            ("number", "data", "fetched_at", "error", "created_at"),
+        )

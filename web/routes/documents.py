@@ -38,7 +38,9 @@ def generate(given: NewReport, asking: Reporter) -> Accepted:
 @router.get("/reports")
 def list_reports(asking: Reporter, limit: Limit = 50, after: After = None) -> Page:
     """One's own reports."""
-    return page(select(Report).filter_by(user_id=asking.id), Report, limit, after, ("type", *FIELDS))
+    return page(
+        select(Report).filter_by(user_id=asking.id), Report, limit, after, ("type", *FIELDS)
+    )
 
 
 @router.get("/reports/{report_id}")
@@ -68,7 +70,9 @@ def show_export(export_id: Id, asking: Exporter) -> dict[str, Any]:
 
 @router.post("/imports", status_code=202, openapi_extra=BODY)
 async def import_users(
-    name: Name, request: Request, asking: Annotated[Caller, Depends(access.administrator("imports"))]
+    name: Name,
+    request: Request,
+    asking: Annotated[Caller, Depends(access.administrator("imports"))],
 ) -> Accepted:
     """Import users from a CSV (the body) with the columns `name` and `email`. For administrators."""
     file = await received(request)
@@ -84,7 +88,9 @@ def show_import(import_id: Id, asking: Importer) -> dict[str, Any]:
 
 
 @router.get("/imports/{import_id}/rows")
-def import_rows(import_id: Id, asking: Importer, limit: Limit = 50, after: After = None, bad: bool = False) -> Page:
+def import_rows(
+    import_id: Id, asking: Importer, limit: Limit = 50, after: After = None, bad: bool = False
+) -> Page:
     """What became of each row; with `bad=true`, of the bad ones."""
     with session() as db:
         access.own(db, Import, import_id, asking)
@@ -104,5 +110,3 @@ def link_of(row: Report | Export) -> str | None:
         return documents.link(row)
     except LookupError:
         return None
-
-

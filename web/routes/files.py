@@ -61,15 +61,21 @@ def on_the_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HTTPException(503, "the disk can't take it just now; try again", {"Retry-After": "5"}) from error
+        raise HTTPException(
+            503, "the disk can't take it just now; try again", {"Retry-After": "5"}
+        ) from error
 
 
 async def received(request: Request) -> BinaryIO:
-    """The body of a request, on the disk beyond a megabyte. 413 when it is larger than APP_UPLOAD_LIMIT."""
+    """The body of a request, on the disk beyond a megabyte. 413 when it is larger than
+    APP_UPLOAD_LIMIT.
+    """
     with on_the_disk(), contextlib.ExitStack() as unless_read:
         file = unless_read.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
         if not await _copied(request, file, settings.application().upload_limit):
-            raise HTTPException(400, "expected the bytes of a file as the body of the request, got nothing")
+            raise HTTPException(
+                400, "expected the bytes of a file as the body of the request, got nothing"
+            )
         file.seek(0)
         unless_read.pop_all()  # its route closes it
     return file  # type: ignore[return-value]
@@ -85,12 +91,18 @@ async def _copied(request: Request, file: Any, most: int) -> int:
     return size
 
 
-BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 Name = Annotated[str, Query(min_length=1, max_length=255, description="What the file is called")]
 
 
-def stored(store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO) -> Kept:
+def stored(
+    store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO
+) -> Kept:
     """Have an upload stored, and closed."""
     with file, on_the_disk():
         once.check()
@@ -119,18 +131,30 @@ def show_file(file_id: Id, asking: Asking) -> dict[str, Any]:
     disk = storage.disk(file.disk)
     return {
         **{name: getattr(file, name) for name in ("id", *FIELDS)},
-        "versions": [{"name": one.name, "width": one.width, "height": one.height, "bytes": one.bytes,
-                      "link": disk.link(path, 3600)} for one, path in versions],
-    }  # fmt: skip
+        "versions": [
+            {
+                "name": one.name,
+                "width": one.width,
+                "height": one.height,
+                "bytes": one.bytes,
+                "link": disk.link(path, 3600),
+            }
+            for one, path in versions
+        ],
+    }
 
 
 @router.head("/api/files/{file_id}/versions/{name}", include_in_schema=False)
-@router.get("/api/files/{file_id}/versions/{name}", response_class=StreamingResponse, responses=PARTS)
+@router.get(
+    "/api/files/{file_id}/versions/{name}", response_class=StreamingResponse, responses=PARTS
+)
 def download(file_id: Id, name: str, request: Request, asking: Asking) -> Response:
     """The bytes of a version; `original` is the file itself. A `Range` gets a part of it."""
     with session() as db:
         file = access.own(db, File, file_id, asking)
-        version = db.scalars(select(FileVersion).filter_by(file_id=file_id, name=name[:40])).one_or_none()
+        version = db.scalars(
+            select(FileVersion).filter_by(file_id=file_id, name=name[:40])
+        ).one_or_none()
     if version is None and name != "original":
         raise HTTPException(404, f"the file {file_id} has no version {name!r}")
     if version is None:
@@ -156,12 +180,18 @@ def process_image(file_id: Id, asking: Asking, given: ProcessImage | None = None
 def process_files(given: FileBatchGiven, asking: Asking) -> Accepted:
     """Process 1 to 50 of one's files as one batch."""
     with session() as db:
-        own = set(db.scalars(select(File.id).where(File.id.in_(given.file_ids), File.user_id == asking.id)))
+        own = set(
+            db.scalars(
+                select(File.id).where(File.id.in_(given.file_ids), File.user_id == asking.id)
+            )
+        )
     if others := sorted(set(given.file_ids) - own):
         raise HTTPException(400, f"expected one's own files, got {others}")
     if len(own) < len(given.file_ids):
         raise HTTPException(400, "expected each file once")
-    return Accepted(id=files.process_batch(asking.id, given.file_ids, given.sizes), job=None, queue="default")
+    return Accepted(
+        id=files.process_batch(asking.id, given.file_ids, given.sizes), job=None, queue="default"
+    )
 
 
 @router.get("/api/batch/{batch_id}/status")
@@ -175,11 +205,18 @@ def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
     if row.user_id != asking.id and not asking.admin:
         raise HTTPException(403, "the batch is another user's")
     return BatchStatus(
-        id=batch.id, name=batch.name, total=batch.total, processed=batch.processed, pending=batch.pending,
-        failed=batch.failed, percent=batch.percent, finished=batch.finished, cancelled=batch.cancelled,
+        id=batch.id,
+        name=batch.name,
+        total=batch.total,
+        processed=batch.processed,
+        pending=batch.pending,
+        failed=batch.failed,
+        percent=batch.percent,
+        finished=batch.finished,
+        cancelled=batch.cancelled,
         created_at=clock.utc(batch.created_at),
         finished_at=clock.utc(batch.finished_at) if batch.finished_at is not None else None,
-    )  # fmt: skip
+    )
 
 
 @router.head("/files/{path:path}", include_in_schema=False)

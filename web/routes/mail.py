@@ -22,7 +22,9 @@ Asking = Annotated[Caller, Depends(access.able("webhooks"))]
 
 
 @router.post("/send-notification", status_code=202)
-def notify(given: Notification, asking: Annotated[Caller, Depends(access.able("notifications"))]) -> Accepted:
+def notify(
+    given: Notification, asking: Annotated[Caller, Depends(access.able("notifications"))]
+) -> Accepted:
     """Mail oneself something, now or later."""
     marketing = given.template == "announcement"
     task = email.send_marketing if marketing else email.send
@@ -30,7 +32,9 @@ def notify(given: Notification, asking: Annotated[Caller, Depends(access.able("n
     with session() as db:
         wait = given.delay_minutes * 60 or None
         result = hand_in(db, task, given.template, asking.id, said, countdown=wait)
-    return Accepted(id=result.id, job=result.id, queue=email.MARKETING if marketing else email.TRANSACTIONAL)
+    return Accepted(
+        id=result.id, job=result.id, queue=email.MARKETING if marketing else email.TRANSACTIONAL
+    )
 
 
 @router.post("/webhooks", status_code=202)

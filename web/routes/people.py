@@ -43,13 +43,19 @@ def login(request: Request, given: Login) -> NewToken:
     with session() as db:
         user = db.scalars(select(User).filter_by(email=given.email.lower())).one_or_none()
     if not access.password_fits(user, given.password) or user is None:
-        raise HTTPException(401, "the address or the password is wrong", {"WWW-Authenticate": "Bearer"})
+        raise HTTPException(
+            401, "the address or the password is wrong", {"WWW-Authenticate": "Bearer"}
+        )
     token, row = access.new_token(user.id, given.name, list(given.abilities), given.days)
     return NewToken(id=row.id, token=token, abilities=row.abilities, expires_at=row.expires_at)
 
 
 @router.get("/tokens")
-def tokens(asking: Annotated[Caller, Depends(access.able("tokens"))], limit: Limit = 50, after: After = None) -> Page:
+def tokens(
+    asking: Annotated[Caller, Depends(access.able("tokens"))],
+    limit: Limit = 50,
+    after: After = None,
+) -> Page:
     """One's own tokens, without what they are."""
     return page(select(Token).filter_by(user_id=asking.id), Token, limit, after, TOKEN_FIELDS)
 
@@ -63,7 +69,9 @@ def revoke(token_id: Id, asking: Annotated[Caller, Depends(access.able("tokens")
 
 
 @router.post("/users", status_code=201)
-def create_user(given: NewUser, _asking: Annotated[Caller, Depends(access.administrator("users"))]) -> UserMade:
+def create_user(
+    given: NewUser, _asking: Annotated[Caller, Depends(access.administrator("users"))]
+) -> UserMade:
     """Create a user, who is welcomed by mail. For administrators."""
     hashed = access.password_hash(given.password) if given.password else None
     user = User(name=given.name, email=address_of(given.email), password=hashed)

@@ -33,24 +33,34 @@ class Count(BaseModel):
 
 @router.get("/queues")
 def queues(_asking: Asking) -> list[dict[str, Any]]:
-    """Each queue: how many jobs it has, for how long the oldest waits, and what the last hour was like."""
+    """Each queue: how many jobs it has, for how long the oldest waits, and what the last hour was
+    like.
+    """
     points = metrics.read(store(), metrics.QUEUE, clock.now() - HOUR, clock.now() + 1)
-    return [_told(row, [point for point in points if point.name == row[0]]) for row in system.queues()]
+    return [
+        _told(row, [point for point in points if point.name == row[0]]) for row in system.queues()
+    ]
 
 
 def _told(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
     waited, ran = (metrics.together(points, measure) for measure in (metrics.WAITED, metrics.RAN))
     return {
-        "queue": row[0], "pending": row[1], "delayed": row[2], "reserved": row[3], "oldest_waits": row[4],
+        "queue": row[0],
+        "pending": row[1],
+        "delayed": row[2],
+        "reserved": row[3],
+        "oldest_waits": row[4],
         "completed": sum(point.ended.get(Ended.COMPLETED, 0) for point in points),
         "failed": sum(point.ended.get(Ended.FAILED, 0) for point in points),
-        "waited_p95": histograms.percentile(waited, 0.95), "ran_p95": histograms.percentile(ran, 0.95),
-    }  # fmt: skip
+        "waited_p95": histograms.percentile(waited, 0.95),
+        "ran_p95": histograms.percentile(ran, 0.95),
+    }
 
 
 @router.get("/failed")
-def list_failed(_asking: Asking, queue: Name = None, task: Name = None, limit: Limit = 50, before: After =
-None) -> Page:
+def list_failed(
+    _asking: Asking, queue: Name = None, task: Name = None, limit: Limit = 50, before: After = None
+) -> Page:
     """Jobs that have failed for good, newest first; the next page is the one `before` the last id."""
     jobs = failed.page(store(), Filter(queue=queue, task=task), before=before, limit=limit)
     return Page(items=[_job(job) for job in jobs], next=jobs[-1].id if len(jobs) == limit else None)
@@ -60,7 +70,12 @@ None) -> Page:
 def show_failed(number: Id, _asking: Asking) -> dict[str, Any]:
     """A failed job with every attempt's error."""
     job = _found(number)
-    return {**_job(job), "payload": job.payload, "errors": list(job.errors), "retried_at": job.retried_at}
+    return {
+        **_job(job),
+        "payload": job.payload,
+        "errors": list(job.errors),
+        "retried_at": job.retried_at,
+    }
 
 
 @router.post("/failed/{number}/retry", status_code=202)
@@ -84,7 +99,9 @@ def forget(number: Id, _asking: Asking) -> Count:
 
 
 @router.delete("/failed")
-def flush(_asking: Asking, hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0) -> Count:
+def flush(
+    _asking: Asking, hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0
+) -> Count:
     """Forget all failed jobs, or those that failed more than so many hours ago."""
     return Count(jobs=failed.flush(store(), hours))
 
@@ -101,6 +118,14 @@ def _found(number: int) -> FailedJob:
 
 
 def _job(job: FailedJob) -> dict[str, Any]:
-    return {"id": job.id, "job": job.uuid, "task": job.task, "queue": job.queue, "exception": job.exception,
-            "message": job.message, "attempts": job.attempts, "tags": list(job.tags),
-            "failed_at": clock.utc(job.failed_at)}  # fmt: skip
+    return {
+        "id": job.id,
+        "job": job.uuid,
+        "task": job.task,
+        "queue": job.queue,
+        "exception": job.exception,
+        "message": job.message,
+        "attempts": job.attempts,
+        "tags": list(job.tags),
+        "failed_at": clock.utc(job.failed_at),
+    }

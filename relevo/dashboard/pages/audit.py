@@ -18,11 +18,20 @@ class AuditPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         words, before = self.field("q").strip(), self.place()
-        found, further = audit.look(self.application.source.store, words, before=before, limit=ROWS + 1,
-                                    seconds=LOOKS_FOR)  # fmt: skip
+        found, further = audit.look(
+            self.application.source.store, words, before=before, limit=ROWS + 1, seconds=LOOKS_FOR
+        )
         last = (found[ROWS - 1].at, found[ROWS - 1].id) if len(found) > ROWS else further
-        return {"rows": found[:ROWS], "more": last and cursor(last), "further": further and further[0], "q": words,
-                "before": before}  # fmt: skip
+        return {
+            "rows": found[:ROWS],
+            "more": last and cursor(last),
+            "further": further and further[0],
+            "q": words,
+            "before": before,
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {"actions": values["rows"], "next": {"before": values["more"]} if values["more"] else None}
+        return {
+            "actions": values["rows"],
+            "next": {"before": values["more"]} if values["more"] else None,
+        }

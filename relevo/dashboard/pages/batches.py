@@ -39,17 +39,20 @@ class BatchesPage(Page):
         try:
             before = (float(at), id_) if given else None
         except ValueError as error:
-            raise HTTPError(BAD, "expected before to be what the link to the next page says") from error
+            raise HTTPError(
+                BAD, "expected before to be what the link to the next page says"
+            ) from error
         found = self.application.capp.batches.page(before=before, limit=ROWS + 1)
         rows = [(batch, state_of(batch)) for batch in found[:ROWS]]
         last = found[ROWS - 1] if len(found) > ROWS else None
         more = f"{last.created_at!r} {last.id}" if last is not None else None
         return {"rows": rows, "before": before, "more": more}
 
-
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {"batches": [batch.as_dict() for batch, _ in values["rows"]],
-                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
+        return {
+            "batches": [batch.as_dict() for batch, _ in values["rows"]],
+            "next": {"before": values["more"]} if values["more"] else None,
+        }
 
 
 class BatchPage(Page):
@@ -59,25 +62,47 @@ class BatchPage(Page):
 
     def gather(self, *arguments: str) -> dict[str, Any]:
         store = self.application.source.store
-        batch = self.application.capp.batches.find(arguments[0]) if len(arguments[0]) <= LONGEST_ID else None
+        batch = (
+            self.application.capp.batches.find(arguments[0])
+            if len(arguments[0]) <= LONGEST_ID
+            else None
+        )
         if batch is None:
             raise HTTPError(MISSING, "There is no batch with this id: it may have been pruned.")
         failures = failed.page(store, Filter(batch=batch.id), limit=ROWS)
         members = batches.ended_members(store, batch.id, limit=2 * ROWS)
-        facts = [("Kind", batch.kind), ("Members", batch.total), ("Completed", batch.completed),
-                 ("Failed", batch.failed), ("Cancelled", batch.dropped), ("Still to end", batch.pending),
-                 ("Queue", batch.queue or "each member's own"), ("Connection", batch.connection),
-                 ("Created", batch.created_at)]  # fmt: skip
-        times = (("First failure", batch.failed_at), ("Cancelled at", batch.cancelled_at),
-                 ("Finished", batch.finished_at))  # fmt: skip
+        facts = [
+            ("Kind", batch.kind),
+            ("Members", batch.total),
+            ("Completed", batch.completed),
+            ("Failed", batch.failed),
+            ("Cancelled", batch.dropped),
+            ("Still to end", batch.pending),
+            ("Queue", batch.queue or "each member's own"),
+            ("Connection", batch.connection),
+            ("Created", batch.created_at),
+        ]
+        times = (
+            ("First failure", batch.failed_at),
+            ("Cancelled at", batch.cancelled_at),
+            ("Finished", batch.finished_at),
+        )
         facts += [(name, at) for name, at in times if at is not None]
-        return {"title": batch.name or batch.id, "batch": batch, "state": state_of(batch), "facts": facts,
-                "failures": failures, "members": members}  # fmt: skip
-
+        return {
+            "title": batch.name or batch.id,
+            "batch": batch,
+            "state": state_of(batch),
+            "facts": facts,
+            "failures": failures,
+            "members": members,
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values["batch"].as_dict(), "failures": [told_of(job) for job in values["failures"]],
-                "members": values["members"]}  # fmt: skip
+        return {
+            **values["batch"].as_dict(),
+            "failures": [told_of(job) for job in values["failures"]],
+            "members": values["members"],
+        }
 
 
 class OfBatch(Action):

@@ -47,20 +47,31 @@ class FailedPage(Page):
             rows, further = question.page(store, before=before, limit=ROWS + 1, seconds=LOOKS_FOR)
             count, whole = self.application.source.remembered(
                 ("failed", text), 2, lambda: question.count(store, most=COUNTED, seconds=COUNTS_FOR)
-            )  # fmt: skip
+            )
         last = (rows[ROWS - 1].failed_at, rows[ROWS - 1].id) if len(rows) > ROWS else further
         jobs = [failed.job_of(row) for row in rows[:ROWS]]
         return {
-            "rows": jobs, "more": last and cursor(last), "further": further and further[0], "before": before, "q": text,
-            "wrong": wrong, "count": max(count, len(jobs)), "many": not whole, "searching": bool(search),
+            "rows": jobs,
+            "more": last and cursor(last),
+            "further": further and further[0],
+            "before": before,
+            "q": text,
+            "wrong": wrong,
+            "count": max(count, len(jobs)),
+            "many": not whole,
+            "searching": bool(search),
             "is_id": _UUID.fullmatch(text) is not None,
-        }  # fmt: skip
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
             raise HTTPError(BAD, values["wrong"])
-        return {"jobs": [told_of(job) for job in values["rows"]], "count": values["count"], "more": values["many"],
-                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
+        return {
+            "jobs": [told_of(job) for job in values["rows"]],
+            "count": values["count"],
+            "more": values["many"],
+            "next": {"before": values["more"]} if values["more"] else None,
+        }
 
 
 def told_of(job: FailedJob) -> dict[str, Any]:
@@ -82,7 +93,9 @@ class OfFailed(Action):
     def which(self) -> Filter:
         """The jobs that are meant. Raises OptionError."""
         if self.field("all"):
-            question = finding.in_failed(self.application.source.store, searching.parse(self.field("q")))
+            question = finding.in_failed(
+                self.application.source.store, searching.parse(self.field("q"))
+            )
             return Filter(also=question.conditions)
         picked = self.get_arguments("id")
         if not picked or len(picked) > MOST_PICKED:
@@ -93,7 +106,11 @@ class OfFailed(Action):
 
     def target(self, *_arguments: str) -> str:
         if self.field("all"):
-            return f"all failed jobs that fit: {self.field('q')}" if self.field("q") else "all failed jobs"
+            return (
+                f"all failed jobs that fit: {self.field('q')}"
+                if self.field("q")
+                else "all failed jobs"
+            )
         return "failed jobs " + ", ".join(self.get_arguments("id")[:MOST_PICKED])
 
 
@@ -103,8 +120,14 @@ class RetryFailed(OfFailed):
     name = "retry"
 
     def act(self, *_arguments: str) -> str:
-        count = retry.retry_failed(self.application.capp, self.application.source.store, self.which())
-        return f"{formatting.counted(count, 'job')} put back." if count else f"No job put back: {NOT_SENT}."
+        count = retry.retry_failed(
+            self.application.capp, self.application.source.store, self.which()
+        )
+        return (
+            f"{formatting.counted(count, 'job')} put back."
+            if count
+            else f"No job put back: {NOT_SENT}."
+        )
 
 
 class ForgetFailed(OfFailed):
@@ -131,7 +154,9 @@ class EditFailed(Action):
         args = _json("arguments", self.field("args") or "[]", list)
         kwargs = _json("keyword arguments", self.field("kwargs") or "{}", dict)
         source = self.application.source
-        if not retry.retry_with_arguments(self.application.capp, source.store, int(arguments[0]), args, kwargs):
+        if not retry.retry_with_arguments(
+            self.application.capp, source.store, int(arguments[0]), args, kwargs
+        ):
             return f"Not put back: {NOT_SENT}."
         return "Put back with the new arguments."
 
@@ -142,5 +167,7 @@ def _json(what: str, text: str, kind: type) -> Any:
     except (ValueError, RecursionError) as error:
         raise OptionError(f"expected the {what} to be JSON: {error}") from error
     if not isinstance(value, kind):
-        raise OptionError(f"expected the {what} to be a JSON {'list' if kind is list else 'object'}, got {text[:60]!r}")
+        raise OptionError(
+            f"expected the {what} to be a JSON {'list' if kind is list else 'object'}, got {text[:60]!r}"
+        )
     return value

@@ -1,4 +1,6 @@
-"""One job: where it is now, what became of it, each attempt that went wrong, its arguments, and what can be done."""
+"""One job: where it is now, what became of it, each attempt that went wrong, its arguments, and
+what can be done.
+"""
 
 from __future__ import annotations
 
@@ -49,32 +51,61 @@ class JobPage(Page):
         failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
-            live = next((broker_jobs.read(source.app, view) for view in source.driver.find([uuid])), None)
+            live = next(
+                (broker_jobs.read(source.app, view) for view in source.driver.find([uuid])), None
+            )
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
         if not failures and ended is None and live is None:
-            raise HTTPError(MISSING, trouble or "There is no job with this id: it may be over and forgotten.")
-        last = next((job for job in failures if job.retried_at is None), None) if live is None else None
+            raise HTTPError(
+                MISSING, trouble or "There is no job with this id: it may be over and forgotten."
+            )
+        last = (
+            next((job for job in failures if job.retried_at is None), None)
+            if live is None
+            else None
+        )
         payload = live.view.payload if live else failures[0].payload if failures else ""
         return {
-            "title": _task(failures, ended, live), "uuid": uuid, "live_job": live, "ended": ended, "failures": failures,
-            "last": last, "trouble": trouble, "steps": steps(failures, ended, live, payload),
-            "state": _state(failures, ended, live), "facts": facts(failures, ended, live),
-            "tags": _tags(failures, ended, live), "editing": bool(self.field("edit")),
-            "batch": job_context.batch_of(source, uuid, _batch(failures, live)), "neighbours": job_context.neighbours(payload),
-            "progress": job_context.progress(source.app, uuid) if live and live.view.state == "reserved" else None,
+            "title": _task(failures, ended, live),
+            "uuid": uuid,
+            "live_job": live,
+            "ended": ended,
+            "failures": failures,
+            "last": last,
+            "trouble": trouble,
+            "steps": steps(failures, ended, live, payload),
+            "state": _state(failures, ended, live),
+            "facts": facts(failures, ended, live),
+            "tags": _tags(failures, ended, live),
+            "editing": bool(self.field("edit")),
+            "batch": job_context.batch_of(source, uuid, _batch(failures, live)),
+            "neighbours": job_context.neighbours(payload),
+            "progress": job_context.progress(source.app, uuid)
+            if live and live.view.state == "reserved"
+            else None,
             **_arguments(source.app, _named(failures, ended, live), payload, ended),
-        }  # fmt: skip
-
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         live = values["live_job"]
-        return {"id": values["uuid"], "task": values["title"], "state": values["state"][0], "tags": values["tags"],
-                "args": json.loads(values["args"] or "null"), "kwargs": json.loads(values["kwargs"] or "null"),
-                "arguments": values["said"], "waiting": live.told() if live else None, "ended": values["ended"],
-                "failures": [told_of(job) for job in values["failures"]], "batch": values["batch"],
-                "neighbours": values["neighbours"], "progress": values["progress"],
-                "steps": values["steps"], "problems": [values["trouble"]] if values["trouble"] else []}  # fmt: skip
+        return {
+            "id": values["uuid"],
+            "task": values["title"],
+            "state": values["state"][0],
+            "tags": values["tags"],
+            "args": json.loads(values["args"] or "null"),
+            "kwargs": json.loads(values["kwargs"] or "null"),
+            "arguments": values["said"],
+            "waiting": live.told() if live else None,
+            "ended": values["ended"],
+            "failures": [told_of(job) for job in values["failures"]],
+            "batch": values["batch"],
+            "neighbours": values["neighbours"],
+            "progress": values["progress"],
+            "steps": values["steps"],
+            "problems": [values["trouble"]] if values["trouble"] else [],
+        }
 
 
 def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
@@ -86,10 +117,16 @@ def _named(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | No
 
 
 def _batch(failures: list[FailedJob], live: Waiting | None) -> str | None:
-    return live.batch if live and live.batch else next((job.batch for job in failures if job.batch), None)
+    return (
+        live.batch
+        if live and live.batch
+        else next((job.batch for job in failures if job.batch), None)
+    )
 
 
-def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, str]:
+def _state(
+    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+) -> tuple[str, str]:
     """The state and its look."""
     if live is not None:
         return broker_jobs.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
@@ -99,11 +136,15 @@ def _state(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | No
     return "failed", "bad"
 
 
-def _tags(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> tuple[str, ...]:
+def _tags(
+    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+) -> tuple[str, ...]:
     return live.tags if live else failures[0].tags if failures else ended.tags if ended else ()
 
 
-def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> list[tuple[str, Any]]:
+def facts(
+    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+) -> list[tuple[str, Any]]:
     """What is known of the job: names and texts, or instants."""
     said: list[tuple[str, Any]] = []
     if live is not None:
@@ -111,16 +152,29 @@ def facts(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | Non
         said += [("Queue", view.queue), ("Attempt", live.attempt), ("Priority", view.priority)]
         said += [("Put", view.created_at)]
         said += [("Runs at", view.available_at)] if view.state == "delayed" else []
-        said += [("Held by", view.reserved_by), ("Its lease ends", view.reserved_until)] if view.reserved_by else []
+        said += (
+            [("Held by", view.reserved_by), ("Its lease ends", view.reserved_until)]
+            if view.reserved_by
+            else []
+        )
         said += [("Rescued", formatting.counted(view.rescues, "time"))] if view.rescues else []
     elif ended is not None:
-        said += [("Queue", ended.queue), ("Connection", ended.connection), ("Attempts", ended.attempts),
-                 ("Waited", formatting.seconds(ended.waited)), ("Ran", formatting.seconds(ended.ran)),
-                 ("Ended", ended.ended_at)]  # fmt: skip
+        said += [
+            ("Queue", ended.queue),
+            ("Connection", ended.connection),
+            ("Attempts", ended.attempts),
+            ("Waited", formatting.seconds(ended.waited)),
+            ("Ran", formatting.seconds(ended.ran)),
+            ("Ended", ended.ended_at),
+        ]
     elif failures:
         job = failures[0]
-        said += [("Queue", job.queue), ("Connection", job.connection), ("Attempts", job.attempts),
-                 ("Failed", job.failed_at)]  # fmt: skip
+        said += [
+            ("Queue", job.queue),
+            ("Connection", job.connection),
+            ("Attempts", job.attempts),
+            ("Failed", job.failed_at),
+        ]
     return said
 
 
@@ -134,18 +188,35 @@ def steps(
     for job in failures:
         for error in job.errors:
             with suppress(KeyError, TypeError, ValueError):
-                text = f"Attempt {error['attempt']} failed: {error['exception']}: {error['message']}"
-                found.append(Step(float(error["at"]), text, "bad", str(error.get("traceback") or "")))
-        found.append(Step(job.failed_at, f"Failed for good, as number {job.id}"
-                          + (f", a retry of {job.origin}" if job.origin else ""), "bad"))  # fmt: skip
+                text = (
+                    f"Attempt {error['attempt']} failed: {error['exception']}: {error['message']}"
+                )
+                found.append(
+                    Step(float(error["at"]), text, "bad", str(error.get("traceback") or ""))
+                )
+        found.append(
+            Step(
+                job.failed_at,
+                f"Failed for good, as number {job.id}"
+                + (f", a retry of {job.origin}" if job.origin else ""),
+                "bad",
+            )
+        )
         found += [Step(job.retried_at, f"Number {job.id} was put back")] if job.retried_at else []
     if ended is not None and ended.state != "failed":
         why = f": {ended.message}" if ended.message else ""
-        found.append(Step(ended.ended_at, f"{ended.state.capitalize()}{why}", "" if why else "good"))
+        found.append(
+            Step(ended.ended_at, f"{ended.state.capitalize()}{why}", "" if why else "good")
+        )
     if live is not None:
         found.append(Step(live.view.created_at, "Put into its queue"))
     # What happened at one instant is told in the order found: the failure after its last attempt.
-    return [step for _, step in sorted(enumerate(found), key=lambda each: (each[1].at, each[0]), reverse=True)]
+    return [
+        step
+        for _, step in sorted(
+            enumerate(found), key=lambda each: (each[1].at, each[0]), reverse=True
+        )
+    ]
 
 
 def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What can be done to jobs in the broker: to those that were picked, or to all that wait and that a search finds."""
+"""What can be done to jobs in the broker: to those that were picked, or to all that wait and that a
+search finds.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def in_queue(search: Search, queue: str) -> Search:
 
 
 class OfJobs(Action):
-    """An action on jobs in the broker that were picked, or on all of a state that a search finds (`all`)."""
+    """An action on jobs in the broker that were picked, or on all of a state that a search finds
+    (`all`).
+    """
 
     #: The states of which all can be meant.
     bulk: tuple[str, ...] = BULK
@@ -38,8 +42,12 @@ class OfJobs(Action):
         if self.field("all"):
             state, search = self.field("state"), searching.parse(self.field("q"))
             if state not in self.bulk:
-                raise OptionError(f"expected state to be {' or '.join(self.bulk)}, got {state[:60]!r}")
-            yield from broker_jobs.every(self.application.source, TO_DO[state], in_queue(search, self.field("queue")))
+                raise OptionError(
+                    f"expected state to be {' or '.join(self.bulk)}, got {state[:60]!r}"
+                )
+            yield from broker_jobs.every(
+                self.application.source, TO_DO[state], in_queue(search, self.field("queue"))
+            )
             return
         picked = list(dict.fromkeys(self.get_arguments("id", strip=False)))
         if not picked or len(picked) > MOST_PICKED:
@@ -55,7 +63,9 @@ class OfJobs(Action):
 
 
 class CancelJobs(OfJobs):
-    """Cancel jobs, wherever they are: those that wait are withdrawn, what runs goes on to its end and not again."""
+    """Cancel jobs, wherever they are: those that wait are withdrawn, what runs goes on to its end
+    and not again.
+    """
 
     name = "cancel"
     terminate = False
@@ -63,7 +73,9 @@ class CancelJobs(OfJobs):
     def act(self, *_arguments: str) -> str:
         source, gone, running = self.application.source, 0, 0
         for ids in self.portions():
-            done = cancel.cancel(source.app, source.driver, source.store, ids, terminate=self.terminate)
+            done = cancel.cancel(
+                source.app, source.driver, source.store, ids, terminate=self.terminate
+            )
             gone += len(done.withdrawn) + len(done.killed)
             running += len(done.running)
         said = f"{formatting.counted(gone, 'job')} cancelled."
@@ -85,7 +97,9 @@ class DeleteJobs(OfJobs):
 
     def act(self, *_arguments: str) -> str:
         source = self.application.source
-        gone = sum(cancel.delete(source.app, source.driver, source.store, ids) for ids in self.portions())
+        gone = sum(
+            cancel.delete(source.app, source.driver, source.store, ids) for ids in self.portions()
+        )
         return f"{formatting.counted(gone, 'job')} deleted."
 
 

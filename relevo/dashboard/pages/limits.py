@@ -24,10 +24,14 @@ class LimitsPage(Page):
         prefix = self.field("q").strip()
         limits = limits_for(self.application.source.driver)
         told = limits.redefined()
-        named = {**{name: str(rate) for name, rate in dict(getattr(self.application.capp, "limits", {})).items()},
-                 **{name: f"{rate} (set by hand)" for name, rate in told.items()}}  # fmt: skip
+        named = {
+            **{
+                name: str(rate)
+                for name, rate in dict(getattr(self.application.capp, "limits", {})).items()
+            },
+            **{name: f"{rate} (set by hand)" for name, rate in told.items()},
+        }
         return {"rows": limits.views(prefix, MOST), "named": sorted(named.items()), "q": prefix}
-
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"limits": values["rows"], "rates": dict(values["named"])}
@@ -58,5 +62,7 @@ class ClearLimit(Action):
     def act(self, *_arguments: str) -> str:
         key, driver = self.field("key"), self.application.source.driver
         if not key or len(key) > LONGEST_KEY:
-            raise OptionError(f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}")
+            raise OptionError(
+                f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}"
+            )
         return f"{key} is cleared, {formatting.counted(limit_context.clear(driver, key), 'waiting job')} called."

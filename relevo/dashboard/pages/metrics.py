@@ -1,4 +1,6 @@
-"""Metrics: how much each task and queue did in a time, how often it failed, how long it waited and ran."""
+"""Metrics: how much each task and queue did in a time, how often it failed, how long it waited and
+ran.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,12 @@ class Row:
 
 #: How rows can be ordered.
 ORDERS = {
-    "jobs": lambda row: -row.jobs, "name": lambda row: row.name,
+    "jobs": lambda row: -row.jobs,
+    "name": lambda row: row.name,
     "failed": lambda row: -row.failed / max(1, row.jobs),
-    "wait": lambda row: -(row.waited[1] or 0), "run": lambda row: -(row.ran[1] or 0),
-}  # fmt: skip
+    "wait": lambda row: -(row.waited[1] or 0),
+    "run": lambda row: -(row.ran[1] or 0),
+}
 
 
 class MetricsPage(Page):
@@ -46,14 +50,25 @@ class MetricsPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source, now = self.application.source, clock.now()
-        by, chosen, order = self.choice("by", KINDS), self.choice("range", charts.RANGES), self.choice("sort", ORDERS)
+        by, chosen, order = (
+            self.choice("by", KINDS),
+            self.choice("range", charts.RANGES),
+            self.choice("sort", ORDERS),
+        )
         name = self.field("name")
         rows = sorted(rows_of(source, KINDS[by], chosen, now), key=ORDERS[order])
         drawn = drawings(source, KINDS[by], name, chosen, now) if name else []
-        return {"rows": rows, "by": by, "chosen": chosen, "order": order, "name": name, "charts": drawn,
-                "ranges": list(charts.RANGES), "kinds": list(KINDS),
-                "title": name or "Metrics"}  # fmt: skip
-
+        return {
+            "rows": rows,
+            "by": by,
+            "chosen": chosen,
+            "order": order,
+            "name": name,
+            "charts": drawn,
+            "ranges": list(charts.RANGES),
+            "kinds": list(KINDS),
+            "title": name or "Metrics",
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"by": values["by"], "range": values["chosen"], "rows": values["rows"]}
@@ -64,12 +79,23 @@ def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
     length, _ = charts.RANGES[chosen]
     since = int(now) // metrics.MINUTE * metrics.MINUTE - length
     points = source.remembered(
-        ("rows", kind, chosen), FRESH[chosen],
+        ("rows", kind, chosen),
+        FRESH[chosen],
         lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE),
-    )  # fmt: skip
+    )
     return [_row(point, length / metrics.MINUTE) for point in points]
 
 
 def _row(point: Point, minutes: float) -> Row:
-    waited, ran = (tuple(spent(point, measure, share) for share in (0.5, 0.95, 0.99)) for measure in (WAITED, RAN))
-    return Row(point.name, jobs(point), point.ended.get(Ended.FAILED, 0), jobs(point) / minutes, waited, ran)
+    waited, ran = (
+        tuple(spent(point, measure, share) for share in (0.5, 0.95, 0.99))
+        for measure in (WAITED, RAN)
+    )
+    return Row(
+        point.name,
+        jobs(point),
+        point.ended.get(Ended.FAILED, 0),
+        jobs(point) / minutes,
+        waited,
+        ran,
+    )

@@ -54,26 +54,41 @@ class OverviewPage(Page):
         problems: list[str] = []
         hour = _tried(problems, "The store", lambda: Hour(source, now))
         loads = _tried(problems, "The broker", lambda: workload(source, crew, hour))
-        drawn = _tried(problems, "", lambda: drawings(source, QUEUE, None, chosen, now)) if hour else None
+        drawn = (
+            _tried(problems, "", lambda: drawings(source, QUEUE, None, chosen, now))
+            if hour
+            else None
+        )
         hosts: dict[str, list[Worker]] = {}
         for worker in sorted(crew, key=lambda worker: (worker.host, worker.name)):
             hosts.setdefault(worker.host, []).append(worker)
         return {
-            "problems": problems, "hour": hour, "loads": loads, "charts": drawn, "hosts": hosts, "chosen": chosen,
-            "ranges": list(charts.RANGES), "status": status(crew, loads), "pauses": PAUSES,
-            "processes": sum(worker.processes for worker in crew), "longest": longest_wait(loads or []),
-        }  # fmt: skip
-
+            "problems": problems,
+            "hour": hour,
+            "loads": loads,
+            "charts": drawn,
+            "hosts": hosts,
+            "chosen": chosen,
+            "ranges": list(charts.RANGES),
+            "status": status(crew, loads),
+            "pauses": PAUSES,
+            "processes": sum(worker.processes for worker in crew),
+            "longest": longest_wait(loads or []),
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         hour: Hour | None = values["hour"]
         return {
-            "status": values["status"][0], "processes": values["processes"], "problems": values["problems"],
-            "jobs_per_minute": hour and hour.per_minute, "jobs_past_hour": hour and hour.jobs,
+            "status": values["status"][0],
+            "processes": values["processes"],
+            "problems": values["problems"],
+            "jobs_per_minute": hour and hour.per_minute,
+            "jobs_past_hour": hour and hour.jobs,
             "failed_past_7_days": hour and hour.failed,
             "longest_wait": values["longest"] and values["longest"].sizes.oldest,
-            "queues": values["loads"], "workers": [worker for crew in values["hosts"].values() for worker in crew],
-        }  # fmt: skip
+            "queues": values["loads"],
+            "workers": [worker for crew in values["hosts"].values() for worker in crew],
+        }
 
 
 #: How long a queue can be paused, in seconds ("": until it is resumed), and how that is called.
@@ -88,12 +103,14 @@ class Hour:
         self.queues = {point.name: point for point in _names(source, QUEUE, since, now)}
         self.tasks = _names(source, TASK, since, now)
         lately = int(now) // 60 * 60 - LATELY * 60
-        recent = source.remembered(("lately",), 2, lambda: metric_rollups.names(store, QUEUE, lately, lately + LATELY * 60))
+        recent = source.remembered(
+            ("lately",), 2, lambda: metric_rollups.names(store, QUEUE, lately, lately + LATELY * 60)
+        )
         self.per_minute = sum(map(jobs, recent)) / LATELY
         self.jobs = sum(map(jobs, self.queues.values()))
         self.failed = source.remembered(
             ("failed",), 5, lambda: failed.count_all(store, Filter(since=now - WEEK))
-        )  # fmt: skip
+        )
         self.slowest = max(self.tasks, key=lambda point: spent(point, RAN, 0.95) or 0, default=None)
         self.slowest_ran = spent(self.slowest, RAN, 0.95) if self.slowest else None
         self.busiest = max(self.queues.values(), key=jobs, default=None)
@@ -125,7 +142,9 @@ def workload(source: Source, crew: Sequence[Worker], hour: Hour | None) -> list[
     for name in source.queues(list(processes)):
         sizes, hands = driver.sizes(name), processes.get(name, 0)
         mean = hour.mean_ran(name) if hour else None
-        clears = sizes.pending * mean / hands if sizes.pending and mean is not None and hands else None
+        clears = (
+            sizes.pending * mean / hands if sizes.pending and mean is not None and hands else None
+        )
         ended = jobs(hour.queues[name]) / 60 if hour and name in hour.queues else 0.0
         rows.append(Load(name, sizes, hands, ended, clears, name in paused, paused.get(name)))
     return rows
@@ -150,12 +169,20 @@ def status(crew: Sequence[Worker], loads: Sequence[Load] | None) -> tuple[str, s
 def drawings(source: Source, kind: str, name: str | None, chosen: str, now: float) -> list[str]:
     """The three charts of all queues, or of one task or queue."""
     time = charts.slots(chosen, now)
-    # A slot that is over hardly changes, and a week is many rows: so old a chart may be that it can't be seen.
+    # A slot that is over hardly changes, and a week is many rows: so old a chart may be that it
+    # can't be seen.
     points = source.remembered(
-        ("slots", kind, name, chosen), {"1h": 2, "24h": 30}.get(chosen, 120),
-        lambda: metric_rollups.slots(source.store, kind, time.starts[0], time.until, time.step, name),
-    )  # fmt: skip
-    return [throughput(time, points), durations("Wait", time, points, WAITED), durations("Run time", time, points, RAN)]
+        ("slots", kind, name, chosen),
+        {"1h": 2, "24h": 30}.get(chosen, 120),
+        lambda: metric_rollups.slots(
+            source.store, kind, time.starts[0], time.until, time.step, name
+        ),
+    )
+    return [
+        throughput(time, points),
+        durations("Wait", time, points, WAITED),
+        durations("Run time", time, points, RAN),
+    ]
 
 
 def throughput(time: Slots, points: Sequence[Point]) -> str:
@@ -164,7 +191,11 @@ def throughput(time: Slots, points: Sequence[Point]) -> str:
     drawn = {Ended.COMPLETED: "good", Ended.CANCELLED: "quiet", Ended.FAILED: "bad"}
     series = []
     for state, look in drawn.items():
-        values = time.spread(points, lambda point, state=state: point.ended.get(state, 0) / minutes, 0.0)  # type: ignore[misc]
+        values = time.spread(
+            points,
+            lambda point, state=state: point.ended.get(state, 0) / minutes,  # type: ignore[misc]
+            0.0,
+        )
         if any(values) or state is not Ended.CANCELLED:
             series.append(Series(str(state), look, values))
     return charts.bars("Throughput", time, series, " a minute")
@@ -173,14 +204,22 @@ def throughput(time: Slots, points: Sequence[Point]) -> str:
 def durations(title: str, time: Slots, points: Sequence[Point], measure: str) -> str:
     """The percentiles of waiting or running."""
     series = [
-        Series(called, called, time.spread(points, lambda point, share=share: spent(point, measure, share)))  # type: ignore[misc]
+        Series(
+            called,
+            called,
+            time.spread(points, lambda point, share=share: spent(point, measure, share)),  # type: ignore[misc]
+        )
         for share, called in SHARES
     ]
     return charts.lines(title, time, series)
 
 
 def _names(source: Source, kind: str, since: float, now: float) -> list[Point]:
-    return source.remembered(("names", kind), 2, lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE))
+    return source.remembered(
+        ("names", kind),
+        2,
+        lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE),
+    )
 
 
 def _tried(problems: list[str], what: str, look: Callable[[], Any]) -> Any:

@@ -1,4 +1,6 @@
-"""Queues, tasks and tags of which no worker starts a job until an instant, or until somebody says so."""
+"""Queues, tasks and tags of which no worker starts a job until an instant, or until somebody says
+so.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +23,38 @@ class PausesPage(Page):
         source = self.application.source
         paused = source.driver.paused()
         rows = [(queue, paused[queue], source.driver.sizes(queue)) for queue in sorted(paused)]
-        tasks = sorted(name for name in self.application.capp.tasks if not name.startswith("celery."))
-        return {"rows": rows, "pauses": PAUSES, "kinds": pausing.KINDS,
-                "names": [(name, "queue") for name in source.queues()] + [(name, "task") for name in tasks],
-                "suspended": [(what, *what.split(":", 1), until, source.driver.parked(what))
-                              for what, until in sorted(source.driver.suspended().items())]}  # fmt: skip
-
+        tasks = sorted(
+            name for name in self.application.capp.tasks if not name.startswith("celery.")
+        )
+        return {
+            "rows": rows,
+            "pauses": PAUSES,
+            "kinds": pausing.KINDS,
+            "names": [(name, "queue") for name in source.queues()]
+            + [(name, "task") for name in tasks],
+            "suspended": [
+                (what, *what.split(":", 1), until, source.driver.parked(what))
+                for what, until in sorted(source.driver.suspended().items())
+            ],
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {"queues": [{"queue": queue, "until": until, "sizes": sizes} for queue, until, sizes in values["rows"]],
-                "suspended": [{"what": what, "until": until, "parked": parked}
-                              for what, _, _, until, parked in values["suspended"]]}  # fmt: skip
+        return {
+            "queues": [
+                {"queue": queue, "until": until, "sizes": sizes}
+                for queue, until, sizes in values["rows"]
+            ],
+            "suspended": [
+                {"what": what, "until": until, "parked": parked}
+                for what, _, _, until, parked in values["suspended"]
+            ],
+        }
 
 
 class AddPause(Action):
-    """Let no worker start a job of a queue, a task or a tag, for some seconds or until it is lifted."""
+    """Let no worker start a job of a queue, a task or a tag, for some seconds or until it is
+    lifted.
+    """
 
     name = "add pause"
 
@@ -67,10 +86,14 @@ class Lift(Action):
 
 
 def length_of(given: str) -> tuple[float | None, str]:
-    """How long somebody has chosen to pause something, in seconds, and in words. Raises OptionError."""
+    """How long somebody has chosen to pause something, in seconds, and in words. Raises
+    OptionError.
+    """
     if given not in dict(PAUSES):
-        raise OptionError(f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
-                          f"got {given[:60]!r}")  # fmt: skip
+        raise OptionError(
+            f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
+            f"got {given[:60]!r}"
+        )
     called = dict(PAUSES)[given]
     return (float(given), f"for {called}") if given else (None, called)
 
@@ -85,7 +108,9 @@ class OfQueue(Action):
         """The queue's name. Raises OptionError."""
         name = self.field("queue")
         if not name.strip() or len(name) > LONGEST_NAME:
-            raise OptionError(f"expected a queue's name of 1 to {LONGEST_NAME} characters, got {name[:60]!r}")
+            raise OptionError(
+                f"expected a queue's name of 1 to {LONGEST_NAME} characters, got {name[:60]!r}"
+            )
         return name
 
 

@@ -1,4 +1,6 @@
-"""What runs by the clock: each entry with its next and its last run, the runs of one, run now, pause and resume."""
+"""What runs by the clock: each entry with its next and its last run, the runs of one, run now,
+pause and resume.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,14 @@ class SchedulePage(Page):
             rows = operations.views(self.application.capp)
         except OptionError as error:
             wrong = f"No beat can start: {error}"
-        return {"rows": rows, "wrong": wrong, "pauses": PAUSES, "looks": _LOOKS,
-                "late": any(row.overdue for row in rows), "started": any(row.known for row in rows)}  # fmt: skip
+        return {
+            "rows": rows,
+            "wrong": wrong,
+            "pauses": PAUSES,
+            "looks": _LOOKS,
+            "late": any(row.overdue for row in rows),
+            "started": any(row.known for row in rows),
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
@@ -41,9 +49,17 @@ class SchedulePage(Page):
 def told_of(view: operations.View) -> dict[str, Any]:
     """What a program is told of an entry."""
     entry = view.entry
-    return {"entry": entry.name, "task": entry.task, "schedule": entry.in_words, "queue": entry.queue,
-            "next": view.next, "last": view.last, "paused": view.paused, "paused_until": view.paused_until,
-            "overdue": view.overdue}  # fmt: skip
+    return {
+        "entry": entry.name,
+        "task": entry.task,
+        "schedule": entry.in_words,
+        "queue": entry.queue,
+        "next": view.next,
+        "last": view.last,
+        "paused": view.paused,
+        "paused_until": view.paused_until,
+        "overdue": view.overdue,
+    }
 
 
 class EntryPage(Page):
@@ -61,23 +77,52 @@ class EntryPage(Page):
             if not runs:
                 raise HTTPError(MISSING, "There is no such entry in beat_schedule.") from error
         more = runs[ROWS - 1].id if len(runs) > ROWS else None
-        return {"title": name, "view": view, "runs": runs[:ROWS], "more": more, "before": before, "pauses": PAUSES,
-                "looks": _LOOKS, "facts": _facts(view) if view else []}  # fmt: skip
+        return {
+            "title": name,
+            "view": view,
+            "runs": runs[:ROWS],
+            "more": more,
+            "before": before,
+            "pauses": PAUSES,
+            "looks": _LOOKS,
+            "facts": _facts(view) if view else [],
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {"entry": values["view"] and told_of(values["view"]), "runs": values["runs"],
-                "next": {"before": values["more"]} if values["more"] else None}  # fmt: skip
+        return {
+            "entry": values["view"] and told_of(values["view"]),
+            "runs": values["runs"],
+            "next": {"before": values["more"]} if values["more"] else None,
+        }
 
 
 def _facts(view: operations.View) -> list[tuple[str, Any]]:
     """What an entry says: names, and texts or instants."""
     entry, rule = view.entry, view.entry.rule
-    missed = {"one": "the latest missed run", "none": "no missed run", "all": f"every missed run, at most {rule.limit}"}
-    within = f", of the last {formatting.seconds(rule.window)}" if rule.window and rule.rule != "none" else ""
-    said: list[tuple[str, Any]] = [("Task", entry.task), ("Schedule", entry.in_words), ("Queue", entry.queue)]
+    missed = {
+        "one": "the latest missed run",
+        "none": "no missed run",
+        "all": f"every missed run, at most {rule.limit}",
+    }
+    within = (
+        f", of the last {formatting.seconds(rule.window)}"
+        if rule.window and rule.rule != "none"
+        else ""
+    )
+    said: list[tuple[str, Any]] = [
+        ("Task", entry.task),
+        ("Schedule", entry.in_words),
+        ("Queue", entry.queue),
+    ]
     said += [("After a gap", missed[rule.rule] + within)]
     if view.paused:
-        return [*said, ("Paused until", view.paused_until if view.paused_until is not None else "it is resumed")]
+        return [
+            *said,
+            (
+                "Paused until",
+                view.paused_until if view.paused_until is not None else "it is resumed",
+            ),
+        ]
     return [*said, ("Next run", view.next if view.next is not None else "never")]
 
 
@@ -116,4 +161,8 @@ class ResumeEntry(OfEntry):
 
     def act(self, *_arguments: str) -> str:
         name = self.field("entry")
-        return f"{name} goes on." if operations.resume(self.application.capp, name) else f"{name} was not paused."
+        return (
+            f"{name} goes on."
+            if operations.resume(self.application.capp, name)
+            else f"{name} was not paused."
+        )

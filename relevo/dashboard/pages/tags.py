@@ -30,17 +30,33 @@ class TagsPage(Page):
         others = [tag for tag in lately if tag not in mine]
         names = (*mine, *others)
         counted = count(source, names)
-        return {"watched": mine, "others": others, "most": MANY, "jobs": {tag: two[0] for tag, two in counted.items()},
-                "failures": {tag: two[1] for tag, two in counted.items()}}  # fmt: skip
+        return {
+            "watched": mine,
+            "others": others,
+            "most": MANY,
+            "jobs": {tag: two[0] for tag, two in counted.items()},
+            "failures": {tag: two[1] for tag, two in counted.items()},
+        }
 
     def told(self, values: dict[str, Any]) -> dict[str, Any]:
         names = [*values["watched"], *values["others"]]
-        return {"tags": [{"tag": tag, "watched": tag in values["watched"], "jobs": values["jobs"].get(tag),
-                          "failed": values["failures"].get(tag)} for tag in names]}  # fmt: skip
+        return {
+            "tags": [
+                {
+                    "tag": tag,
+                    "watched": tag in values["watched"],
+                    "jobs": values["jobs"].get(tag),
+                    "failed": values["failures"].get(tag),
+                }
+                for tag in names
+            ]
+        }
 
 
 def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """How many jobs and failed jobs tags have, as far as they can be counted in a moment: the rest at the next look."""
+    """How many jobs and failed jobs tags have, as far as they can be counted in a moment: the rest
+    at the next look.
+    """
     until, counted = time.monotonic() + COUNTS_FOR, dict[str, tuple[int, int]]()
     for tag in names:
         if not counted or source.remembers(("tag", tag)) or time.monotonic() < until:
@@ -49,7 +65,10 @@ def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def _two(source: Source, tag: str) -> tuple[int, int]:
-    return (watched_tags.counts(source.store, [tag], MANY)[tag], watched_tags.failures(source.store, [tag], MANY)[tag])
+    return (
+        watched_tags.counts(source.store, [tag], MANY)[tag],
+        watched_tags.failures(source.store, [tag], MANY)[tag],
+    )
 
 
 class OfTag(Action):

@@ -1,4 +1,6 @@
-"""Alembic's entry: runs the engine's migrations on the connection that `relevo.database.schema` hands over."""
+"""Alembic's entry: runs the engine's migrations on the connection that `relevo.database.schema`
+hands over.
+"""
 
 from __future__ import annotations
 

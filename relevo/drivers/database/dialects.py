@@ -1,9 +1,11 @@
-"""What differs between the databases: how jobs are put and claimed, how rows are locked, what time it is there.
+"""What differs between the databases: how jobs are put and claimed, how rows are locked, what time
+it is there.
 
 Hot statements live in `sql/`, one file each; everything else is SQLAlchemy and the same for all.
 
-PostgreSQL acks and claims in one statement, which is one round trip instead of four (BEGIN, DELETE, UPDATE, COMMIT).
-Measured with one thread on a busy machine of two cores, before and after, in ms a reservation with one ack:
+PostgreSQL acks and claims in one statement, which is one round trip instead of four (BEGIN, DELETE,
+UPDATE, COMMIT). Measured with one thread on a busy machine of two cores, before and after, in ms a
+reservation with one ack:
 
     3 ms away      19 -> 12 and 14 -> 8; an ack alone 11 -> 3 and 8 -> 5
     loopback       2.1 -> 2.1 (ten jobs 2.5 -> 2.5): the client's time 1.35 -> 0.94, the server's 0.50 -> 0.92
@@ -29,7 +31,9 @@ _Rows = Sequence[Row[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ack `done`, take up to `limit` jobs of `queues` until an instant. A job's token is `token` and its id."""
+    """Ack `done`, take up to `limit` jobs of `queues` until an instant. A job's token is `token`
+    and its id.
+    """
 
     queues: list[str]
     limit: int
@@ -48,16 +52,19 @@ class Dialect:
     insert: Callable[[Connection, list[dict[str, Any]]], None]
     claim: Callable[[Connection, Claim], _Rows]
     server_time: Callable[[Connection], float]
-    #: Whether put, ack, claim and the like are each one statement, which needs no transaction around it.
+    #: Whether put, ack, claim and the like are each one statement, which needs no transaction
+    #: around it.
     one_statement: bool = False
     skip_locked: str = "FOR UPDATE SKIP LOCKED"
 
     def locking(self, name: str) -> TextClause:
-        """The statement `name` with this database's way of skipping rows that another transaction holds."""
+        """The statement `name` with this database's way of skipping rows that another transaction
+        holds.
+        """
         return statement(name, self.skip_locked)
 
 
-# --- put ------------------------------------------------------------------------------------------------------------
+# --- put ------------------------------------------------------------------------------------------
 def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
     connection.execute(insert(jobs), rows if len(rows) > 1 else rows[0])
 
@@ -66,16 +73,26 @@ def _insert_postgresql(connection: Connection, rows: list[dict[str, Any]]) -> No
     connection.execute(statement("put_postgresql"), {"rows": json.dumps(rows, ensure_ascii=False)})
 
 
-# --- claim ----------------------------------------------------------------------------------------------------------
+# --- claim ----------------------------------------------------------------------------------------
 def _claim_postgresql(connection: Connection, wanted: Claim) -> _Rows:
-    return connection.execute(statement("claim_postgresql"), {
-        "queues": wanted.queues, "limit": wanted.limit, "now": wanted.now, "until": wanted.until, "by": wanted.by,
-        "token": wanted.token, "ids": [lease.key for lease in wanted.done],
-        "tokens": [lease.token for lease in wanted.done],
-    }).all()  # fmt: skip
+    return connection.execute(
+        statement("claim_postgresql"),
+        {
+            "queues": wanted.queues,
+            "limit": wanted.limit,
+            "now": wanted.now,
+            "until": wanted.until,
+            "by": wanted.by,
+            "token": wanted.token,
+            "ids": [lease.key for lease in wanted.done],
+            "tokens": [lease.token for lease in wanted.done],
+        },
+    ).all()
 
 
-def _queue_by_queue(claim: Callable[[Connection, Claim, str, int], _Rows]) -> Callable[[Connection, Claim], _Rows]:
+def _queue_by_queue(
+    claim: Callable[[Connection, Claim, str, int], _Rows],
+) -> Callable[[Connection, Claim], _Rows]:
     def claim_all(connection: Connection, wanted: Claim) -> _Rows:
         if wanted.done:
             leases.ack(connection, wanted.done)
@@ -91,25 +108,45 @@ def _queue_by_queue(claim: Callable[[Connection, Claim, str, int], _Rows]) -> Ca
 
 def _claim_sqlite(connection: Connection, wanted: Claim, queue: str, limit: int) -> _Rows:
     marks = {"until": wanted.until, "by": wanted.by, "token": wanted.token}
-    return connection.execute(statement("claim_sqlite"), {"queue": queue, "limit": limit, **marks}).all()
+    return connection.execute(
+        statement("claim_sqlite"), {"queue": queue, "limit": limit, **marks}
+    ).all()
 
 
 def _claim_mysql(connection: Connection, wanted: Claim, queue: str, limit: int) -> _Rows:
     rows = connection.execute(statement("claim_mysql"), {"queue": queue, "limit": limit}).all()
     if rows:
-        marks = {"until": wanted.until, "by": wanted.by, "token": wanted.token, "ids": [row.id for row in rows]}
+        marks = {
+            "until": wanted.until,
+            "by": wanted.by,
+            "token": wanted.token,
+            "ids": [row.id for row in rows],
+        }
         connection.execute(statement("take_mysql"), marks)
     return rows
 
 
-# --- the time -------------------------------------------------------------------------------------------------------
+# --- the time -------------------------------------------------------------------------------------
 def _asked(query: str) -> Callable[[Connection], float]:
     return lambda connection: float(connection.execute(text(query)).scalar_one())
 
 
-SQLITE = Dialect("sqlite", _insert, _queue_by_queue(_claim_sqlite), lambda _connection: clock.now(), skip_locked="")
-POSTGRESQL = Dialect("postgresql", _insert_postgresql, _claim_postgresql,
-                     _asked("SELECT extract(epoch FROM clock_timestamp())"), one_statement=True)  # fmt: skip
-MYSQL = Dialect("mysql", _insert, _queue_by_queue(_claim_mysql), _asked("SELECT UNIX_TIMESTAMP(NOW(6))"))
+SQLITE = Dialect(
+    "sqlite",
+    _insert,
+    _queue_by_queue(_claim_sqlite),
+    lambda _connection: clock.now(),
+    skip_locked="",
+)
+POSTGRESQL = Dialect(
+    "postgresql",
+    _insert_postgresql,
+    _claim_postgresql,
+    _asked("SELECT extract(epoch FROM clock_timestamp())"),
+    one_statement=True,
+)
+MYSQL = Dialect(
+    "mysql", _insert, _queue_by_queue(_claim_mysql), _asked("SELECT UNIX_TIMESTAMP(NOW(6))")
+)
 
 DIALECTS = {"sqlite": SQLITE, "postgresql": POSTGRESQL, "mysql": MYSQL, "mariadb": MYSQL}

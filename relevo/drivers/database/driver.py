@@ -4,8 +4,9 @@
                   ^   |  a reservation first moves what has come due (dues.py)
                   +---+  delayed -> pending, lease ended -> pending
 
-Each verb is one transaction, or one statement where that is one. The rows are described in `table.py`, the verbs in
-`jobs.py` and `leases.py`, what differs between the databases in `dialects.py`; here they meet the clock.
+Each verb is one transaction, or one statement where that is one. The rows are described in
+`table.py`, the verbs in `jobs.py` and `leases.py`, what differs between the databases in
+`dialects.py`; here they meet the clock.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ TRIM = 60.0
 
 
 class DatabaseDriver(Pausing):
-    """Jobs in the database at `url`. With `clock`, its time is used instead of the server's (for tests)."""
+    """Jobs in the database at `url`. With `clock`, its time is used instead of the server's (for
+    tests).
+    """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         self.connections = Connections(url)
@@ -66,16 +69,21 @@ class DatabaseDriver(Pausing):
             return self.connections.alone(work)
         return self.connections.write(work)
 
-    # --- jobs -------------------------------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------
     def put(self, jobs_: Sequence[NewJob]) -> list[Placed]:
         validation.jobs(jobs_)
         if not jobs_:
             return []
         now = self.now()
         plain = all(job.unique_key is None and job.fair_key is None for job in jobs_)
-        plain = plain or (len(jobs_) == 1 and jobs_[0].on_conflict is Conflict.KEEP and jobs_[0].fair_key is None)
-        work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731  given to one of two verbs
-        placed: list[Placed] = self._brief(work, len(jobs_)) if plain else self.connections.write(work)
+        plain = plain or (
+            len(jobs_) == 1 and jobs_[0].on_conflict is Conflict.KEEP and jobs_[0].fair_key is None
+        )
+        # given to one of two verbs
+        work = lambda connection: jobs.put(connection, jobs_, now)  # noqa: E731
+        placed: list[Placed] = (
+            self._brief(work, len(jobs_)) if plain else self.connections.write(work)
+        )
         self.ringer.ring()
         return placed
 
@@ -100,11 +108,19 @@ class DatabaseDriver(Pausing):
         return taken
 
     def _reserve_at_once(
-        self, queues: Sequence[str], limit: int, now: float, until: float, by: str, done: Sequence[Lease]
+        self,
+        queues: Sequence[str],
+        limit: int,
+        now: float,
+        until: float,
+        by: str,
+        done: Sequence[Lease],
     ) -> list[ReservedJob]:
         """Where a claim is one statement, and as quick as a look."""
         asked = self._is_idle and not done
-        if asked:  # what is due, which is one statement, rather than to move nothing in a transaction
+        if (
+            asked
+        ):  # what is due, which is one statement, rather than to move nothing in a transaction
             self.connections.read(lambda connection: self._dues.ask(connection, now))
             self._dues.put_off(now)
         taken = self._claim(queues, limit, now, until, by, done)
@@ -115,7 +131,13 @@ class DatabaseDriver(Pausing):
         return taken
 
     def _claim(
-        self, queues: Sequence[str], limit: int, now: float, until: float, by: str, done: Sequence[Lease]
+        self,
+        queues: Sequence[str],
+        limit: int,
+        now: float,
+        until: float,
+        by: str,
+        done: Sequence[Lease],
     ) -> list[ReservedJob]:
         def claim(connection: Connection) -> list[ReservedJob]:
             return jobs.claim(connection, self.dialect, queues, limit, now, until, by, done)
@@ -136,10 +158,18 @@ class DatabaseDriver(Pausing):
         return self._brief(work, len(leases_)) if leases_ else []
 
     def ack(self, leases_: Sequence[Lease]) -> int:
-        return self._brief(lambda connection: leases.ack(connection, leases_), len(leases_)) if leases_ else 0
+        return (
+            self._brief(lambda connection: leases.ack(connection, leases_), len(leases_))
+            if leases_
+            else 0
+        )
 
     def release(
-        self, leases_: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+        self,
+        leases_: Sequence[Lease],
+        delay: float = 0,
+        payload: str | None = None,
+        attempts: int | None = None,
     ) -> int:
         validation.delay(delay)
         validation.text("payload", payload or "")
@@ -148,32 +178,47 @@ class DatabaseDriver(Pausing):
             return 0
         now = self.now()
         released = self._brief(
-            lambda connection: leases.release(connection, leases_, now, delay, payload, attempts), len(leases_)
+            lambda connection: leases.release(connection, leases_, now, delay, payload, attempts),
+            len(leases_),
         )
         self.ringer.ring()
         return released
 
     def unlock(self, leases_: Sequence[Lease]) -> int:
-        return self._brief(lambda connection: leases.unlock(connection, leases_), len(leases_)) if leases_ else 0
+        return (
+            self._brief(lambda connection: leases.unlock(connection, leases_), len(leases_))
+            if leases_
+            else 0
+        )
 
     def rescue(self) -> int:
         now, rescued = self.now(), jobs.BATCH
         total = 0
         while rescued == jobs.BATCH:
-            rescued = self.connections.write(lambda connection: jobs.rescue(connection, self.dialect, now))
+            rescued = self.connections.write(
+                lambda connection: jobs.rescue(connection, self.dialect, now)
+            )
             total += rescued
         return total
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(dict.fromkeys(ids))
         validation.names("id", wanted)
-        return self.connections.write(lambda connection: jobs.drop(connection, wanted)) if wanted else 0
+        return (
+            self.connections.write(lambda connection: jobs.drop(connection, wanted))
+            if wanted
+            else 0
+        )
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted, now = list(dict.fromkeys(ids)), self.now()
         validation.names("id", wanted)
-        hastened = self.connections.write(lambda connection: jobs.hasten(connection, wanted, now)) if wanted else 0
+        hastened = (
+            self.connections.write(lambda connection: jobs.hasten(connection, wanted, now))
+            if wanted
+            else 0
+        )
         self.ringer.ring()
         return hastened
 
@@ -187,13 +232,15 @@ class DatabaseDriver(Pausing):
             total += portion
         return total
 
-    # --- broadcasts -------------------------------------------------------------------------------------------------
+    # --- broadcasts -------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
         validation.lasting("ttl", ttl)
         now = self.now()
-        self.connections.write(lambda connection: mailboxes.subscribe(connection, mailbox, bindings, now, ttl))
+        self.connections.write(
+            lambda connection: mailboxes.subscribe(connection, mailbox, bindings, now, ttl)
+        )
 
     def unsubscribe(self, mailbox: str) -> None:
         validation.name("mailbox", mailbox)
@@ -204,7 +251,9 @@ class DatabaseDriver(Pausing):
         if not messages:
             return False
         now = self.now()
-        mail = self.connections.read(lambda connection: mailboxes.address(connection, messages, now))
+        mail = self.connections.read(
+            lambda connection: mailboxes.address(connection, messages, now)
+        )
         if mail.messages:
             self.connections.write(lambda connection: mailboxes.send(connection, mail))
             self.ringer.ring()
@@ -219,14 +268,18 @@ class DatabaseDriver(Pausing):
     def receive(self, mailbox: str) -> list[Broadcast]:
         validation.name("mailbox", mailbox)
         now = self.now()
-        if not self.connections.read(lambda connection: mailboxes.is_worth_opening(connection, mailbox, now)):
+        if not self.connections.read(
+            lambda connection: mailboxes.is_worth_opening(connection, mailbox, now)
+        ):
             return []
         return self.connections.write(lambda connection: mailboxes.take(connection, mailbox, now))
 
-    # --- housekeeping -----------------------------------------------------------------------------------------------
+    # --- housekeeping -----------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         validation.queues(queues)  # a bell here rings for every queue
-        return notifier.bell_of(self.name, self.connections.engine, lambda: self._dues.next - self.now())
+        return notifier.bell_of(
+            self.name, self.connections.engine, lambda: self._dues.next - self.now()
+        )
 
     def now(self) -> float:
         return self._clock()

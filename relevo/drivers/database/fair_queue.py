@@ -2,12 +2,14 @@
 
     turn = max(the turn of the first that waits, the end of the key's last turn)      that end = turn + 1
 
-This is start-time fair queueing. A turn is a number far below any instant, and stands in `available_at`: so the claims,
-their index and their plans are those of every queue, and a queue without keys pays nothing. `fair_since` says since
-when such a job could really have run. A key that has a hundred thousand jobs waiting is a hundred thousand turns ahead;
-the next one's first job takes the turn that is just being served.
+This is start-time fair queueing. A turn is a number far below any instant, and stands in
+`available_at`: so the claims, their index and their plans are those of every queue, and a queue
+without keys pays nothing. `fair_since` says since when such a job could really have run. A key that
+has a hundred thousand jobs waiting is a hundred thousand turns ahead; the next one's first job
+takes the turn that is just being served.
 
-Jobs without a key in such a queue are given turns by whoever moves what is due, as one key ("") among the others.
+Jobs without a key in such a queue are given turns by whoever moves what is due, as one key ("")
+among the others.
 """
 
 from __future__ import annotations
@@ -36,32 +38,52 @@ DUE = case((jobs.c.fair_key.is_(None), "pending"), else_="delayed")
 #: Since when a pending job could have run.
 SINCE = case((jobs.c.available_at < TURNS, jobs.c.fair_since), else_=jobs.c.available_at)
 
-_GIVE = update(jobs).where(jobs.c.id == bindparam("job")).values(
-    state="pending", available_at=bindparam("turn"), fair_key=bindparam("whose"), fair_since=bindparam("since"),
-)  # fmt: skip
+_GIVE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(
+        state="pending",
+        available_at=bindparam("turn"),
+        fair_key=bindparam("whose"),
+        fair_since=bindparam("since"),
+    )
+)
 _Place = tuple[str, int]
 
 # Built once: building them costs more than SQLite takes to do them.
-_WAITING = and_(jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p"))
+_WAITING = and_(
+    jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p")
+)
 _FIRST = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
 _UNKEYED = (
     select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NOBODY).label("fair_key"))
     .where(_WAITING, jobs.c.available_at >= TURNS)
-    .order_by(jobs.c.available_at, jobs.c.id).limit(BATCH).with_for_update(skip_locked=True)
-)  # fmt: skip
+    .order_by(jobs.c.available_at, jobs.c.id)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
 _KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NOBODY)
 _PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
 _LAST = select(func.max(turns.c.finish)).where(_PLACE)
-_THEIRS = select(turns.c.fair_key, turns.c.finish).where(
-    _PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True))
-).with_for_update()  # fmt: skip
-_OVER = select(turns.c.fair_key).where(
-    _PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NOBODY
-).limit(BATCH).with_for_update(skip_locked=True)  # fmt: skip
-_BEGIN = update(turns).where(
-    _PLACE, turns.c.fair_key == bindparam("k"), turns.c.finish < bindparam("end")
-).values(finish=bindparam("end"))  # fmt: skip
-_END = update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
+_THEIRS = (
+    select(turns.c.fair_key, turns.c.finish)
+    .where(_PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True)))
+    .with_for_update()
+)
+_OVER = (
+    select(turns.c.fair_key)
+    .where(_PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NOBODY)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
+_BEGIN = (
+    update(turns)
+    .where(_PLACE, turns.c.fair_key == bindparam("k"), turns.c.finish < bindparam("end"))
+    .values(finish=bindparam("end"))
+)
+_END = (
+    update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
+)
 
 
 def put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -83,7 +105,11 @@ def adopt(connection: Connection) -> None:
     for queue, priority in connection.execute(_KNOWN).all():
         if _first(connection, (queue, priority)) is not None:
             rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
-            _give(connection, rows, _turns(connection, [(queue, priority, row.fair_key) for row in rows]))
+            _give(
+                connection,
+                rows,
+                _turns(connection, [(queue, priority, row.fair_key) for row in rows]),
+            )
 
 
 def forget(connection: Connection, queue: str) -> None:
@@ -92,20 +118,28 @@ def forget(connection: Connection, queue: str) -> None:
 
 
 def oldest(connection: Connection, queue: str) -> float | None:
-    """Since when the oldest pending job could have run: of the first thousand, where each key has its first."""
+    """Since when the oldest pending job could have run: of the first thousand, where each key has
+    its first.
+    """
     first = (
-        select(SINCE.label("since")).where(jobs.c.queue == queue, jobs.c.state == "pending")
-        .order_by(jobs.c.priority, jobs.c.available_at, jobs.c.id).limit(BATCH).subquery()
-    )  # fmt: skip
+        select(SINCE.label("since"))
+        .where(jobs.c.queue == queue, jobs.c.state == "pending")
+        .order_by(jobs.c.priority, jobs.c.available_at, jobs.c.id)
+        .limit(BATCH)
+        .subquery()
+    )
     return connection.execute(select(func.min(first.c.since))).scalar()
 
 
 def _give(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -> None:
     if rows:
-        connection.execute(_GIVE, [
-            {"job": row.id, "turn": turn, "whose": row.fair_key, "since": row.available_at}
-            for row, turn in zip(rows, given, strict=True)
-        ])  # fmt: skip
+        connection.execute(
+            _GIVE,
+            [
+                {"job": row.id, "turn": turn, "whose": row.fair_key, "since": row.available_at}
+                for row, turn in zip(rows, given, strict=True)
+            ],
+        )
 
 
 def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
@@ -126,19 +160,27 @@ def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> li
         given.append(ends[each])
         ends[each] += 1
     if ends:
-        connection.execute(_END, [
-            {"q": queue, "p": priority, "k": key, "end": end} for (queue, priority, key), end in sorted(ends.items())
-        ])  # fmt: skip
+        connection.execute(
+            _END,
+            [
+                {"q": queue, "p": priority, "k": key, "end": end}
+                for (queue, priority, key), end in sorted(ends.items())
+            ],
+        )
     return given
 
 
 def _forget(connection: Connection, place: _Place, start: float, keys: Collection[str]) -> None:
-    """Drop the rows of keys whose last turn ended before the next begins: they say no more than no row does."""
+    """Drop the rows of keys whose last turn ended before the next begins: they say no more than no
+    row does.
+    """
     queue, priority = place
     connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NOBODY, "end": start})
     over = connection.execute(_OVER, {"q": queue, "p": priority, "end": start}).scalars()
     if idle := [key for key in over if key not in keys]:
-        connection.execute(delete(turns).where(_PLACE, turns.c.fair_key.in_(idle)), {"q": queue, "p": priority})
+        connection.execute(
+            delete(turns).where(_PLACE, turns.c.fair_key.in_(idle)), {"q": queue, "p": priority}
+        )
 
 
 def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Hears at once that somebody writes to a file: by inotify on Linux. Where there is none it hears nothing."""
+"""Hears at once that somebody writes to a file: by inotify on Linux. Where there is none it hears
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ MODIFY = 0x2
 
 
 class FileWatch:
-    """A descriptor that can be read when the file at `path` was written to, as long as there is such a file."""
+    """A descriptor that can be read when the file at `path` was written to, as long as there is
+    such a file.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -23,7 +27,9 @@ class FileWatch:
         """Watch the file there is now. Does nothing while one is watched."""
         if self._inotify is not None or sys.platform != "linux":
             return
-        with contextlib.suppress(OSError):  # no file yet; or the user's watches are used up, and we look by the clock
+        with contextlib.suppress(
+            OSError
+        ):  # no file yet; or the user's watches are used up, and we look by the clock
             inotify = _inotify()
             try:
                 inotify.add_watch(self._path, MODIFY)
@@ -56,11 +62,12 @@ class FileWatch:
 def _inotify() -> Any:
     """An inotify instance, made without starting a program.
 
-    To find the C library inotify_simple asks `ldconfig`. A child of the pool that another thread forks just then
-    inherits the pipe through which Python hears that the program has begun, so that it never hears its end: the worker
-    took no more jobs. The library is loaded anyway.
+    To find the C library inotify_simple asks `ldconfig`. A child of the pool that another thread
+    forks just then inherits the pipe through which Python hears that the program has begun, so that
+    it never hears its end: the worker took no more jobs. The library is loaded anyway.
     """
     import inotify_simple  # noqa: PLC0415  Linux only
 
-    inotify_simple._libc = inotify_simple._libc or ctypes.CDLL(None, use_errno=True)  # noqa: SLF001  no public way
+    # no public way
+    inotify_simple._libc = inotify_simple._libc or ctypes.CDLL(None, use_errno=True)  # noqa: SLF001
     return inotify_simple.INotify()

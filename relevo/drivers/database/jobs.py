@@ -1,4 +1,5 @@
-"""The life of a job in the `relevo_jobs` table, one function a verb. Each runs inside a transaction of its caller.
+"""The life of a job in the `relevo_jobs` table, one function a verb. Each runs inside a transaction
+of its caller.
 
 What a holder does with a lease is in `leases.py`.
 """
@@ -24,13 +25,20 @@ BATCH = 1000
 # The most that one statement inserts: PostgreSQL's arrays are sent whole.
 MOST_INSERTED = 5000
 
-# Two batches of the same keys in different orders would wait for each other until PostgreSQL sees it, a second later.
-# (MySQL sees it at once, and the step is begun again; SQLite has one writer.)
+# Two batches of the same keys in different orders would wait for each other until PostgreSQL sees
+# it, a second later. (MySQL sees it at once, and the step is begun again; SQLite has one writer.)
 _TURN_OF_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
 
-_HOLD = update(jobs).where(jobs.c.id == bindparam("job")).values(
-    state="reserved", token=bindparam("given"), reserved_until=bindparam("until"), reserved_by=bindparam("by"),
-)  # fmt: skip
+_HOLD = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(
+        state="reserved",
+        token=bindparam("given"),
+        reserved_until=bindparam("until"),
+        reserved_by=bindparam("by"),
+    )
+)
 
 
 def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
@@ -62,7 +70,10 @@ def _put_unique(connection: Connection, new: Sequence[NewJob], now: float) -> li
 
 def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     holder = select(jobs.c.job_id).where(jobs.c.unique_key == job.unique_key)
-    if connection.dialect.name in {"mysql", "mariadb"}:  # where a caller's transaction may look at an older snapshot
+    if connection.dialect.name in {
+        "mysql",
+        "mariadb",
+    }:  # where a caller's transaction may look at an older snapshot
         holder = holder.with_for_update(read=True)
     if job.unique_for is not None:
         old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
@@ -71,7 +82,10 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     if job.fair_key is not None and connection.execute(holder).scalar() is None:
         fair_queue.put(connection, [row])  # a turn is for who is put
     while not insert_if_new(connection, jobs, row):
-        if job.on_conflict is not Conflict.KEEP and (replaced := _replace(connection, job, now)) is not None:
+        if (
+            job.on_conflict is not Conflict.KEEP
+            and (replaced := _replace(connection, job, now)) is not None
+        ):
             return Placed(replaced, created=False, replaced=True)
         living = connection.execute(holder).scalar()
         if living is not None:  # or it was done in this moment, and the key is free
@@ -81,8 +95,12 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
 
 def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
     """Let the one that has the key be this job, if it has not started. Returns its id."""
-    theirs = select(jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at, jobs.c.fair_key)
-    row = connection.execute(theirs.where(jobs.c.unique_key == job.unique_key).with_for_update()).first()
+    theirs = select(
+        jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at, jobs.c.fair_key
+    )
+    row = connection.execute(
+        theirs.where(jobs.c.unique_key == job.unique_key).with_for_update()
+    ).first()
     if row is None:
         return None
     if row.state == "reserved" or row.attempts:
@@ -100,42 +118,74 @@ def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
 def _row(job: NewJob, now: float) -> dict[str, Any]:
     later = job.available_at is not None and job.available_at > now
     return {
-        "job_id": job.id, "queue": job.queue, "payload": job.payload, "priority": job.priority,
-        "unique_key": job.unique_key, "created_at": now, "state": "delayed" if later else "pending",
+        "job_id": job.id,
+        "queue": job.queue,
+        "payload": job.payload,
+        "priority": job.priority,
+        "unique_key": job.unique_key,
+        "created_at": now,
+        "state": "delayed" if later else "pending",
         "available_at": job.available_at if later else now,
         **({} if job.fair_key is None else {"fair_key": job.fair_key}),
-    }  # fmt: skip
+    }
 
 
 def claim(
-    connection: Connection, dialect: Dialect, queues: Sequence[str], limit: int, now: float, until: float, by: str,
+    connection: Connection,
+    dialect: Dialect,
+    queues: Sequence[str],
+    limit: int,
+    now: float,
+    until: float,
+    by: str,
     done: Sequence[Lease] = (),
-) -> list[ReservedJob]:  # fmt: skip
+) -> list[ReservedJob]:
     """Ack `done` and reserve up to `limit` jobs, emptying the queues in the order given."""
     token = uuid4().hex[:20] + "."
     rank = {queue: place for place, queue in enumerate(dict.fromkeys(queues))}
     rows = dialect.claim(connection, Claim(list(rank), limit, now, until, by, token, done))
     # RETURNING has no order.
-    in_turn = sorted(rows, key=lambda row: (rank[row.queue], row.priority, row.available_at, row.id))
+    in_turn = sorted(
+        rows, key=lambda row: (rank[row.queue], row.priority, row.available_at, row.id)
+    )
     return [_reserved(row, token) for row in in_turn]
 
 
 def _reserved(row: Row[Any], token: str) -> ReservedJob:
     return ReservedJob(
-        lease=Lease(row.id, f"{token}{row.id}"), id=row.job_id, queue=row.queue, payload=row.payload,
-        priority=row.priority, attempts=row.attempts, rescues=row.rescues,
-    )  # fmt: skip
+        lease=Lease(row.id, f"{token}{row.id}"),
+        id=row.job_id,
+        queue=row.queue,
+        payload=row.payload,
+        priority=row.priority,
+        attempts=row.attempts,
+        rescues=row.rescues,
+    )
 
 
-def hold(connection: Connection, ids: Sequence[str], now: float, until: float, by: str) -> list[HeldJob]:
-    """Take what nobody holds, by id; the rows are locked first, so that what is returned is what was there."""
+def hold(
+    connection: Connection, ids: Sequence[str], now: float, until: float, by: str
+) -> list[HeldJob]:
+    """Take what nobody holds, by id; the rows are locked first, so that what is returned is what
+    was there.
+    """
     token, held = uuid4().hex[:20] + ".", []
     for part in chunks(ids):
-        free = select(jobs).where(jobs.c.job_id.in_(part), jobs.c.state != "reserved").order_by(jobs.c.id)
+        free = (
+            select(jobs)
+            .where(jobs.c.job_id.in_(part), jobs.c.state != "reserved")
+            .order_by(jobs.c.id)
+        )
         rows = connection.execute(free.with_for_update()).all()
-        found = [HeldJob(Lease(row.id, f"{token}{row.id}"), view(row, state_of(row, now))) for row in rows]
+        found = [
+            HeldJob(Lease(row.id, f"{token}{row.id}"), view(row, state_of(row, now)))
+            for row in rows
+        ]
         if found:
-            taken = [{"job": each.lease.key, "given": each.lease.token, "until": until, "by": by} for each in found]
+            taken = [
+                {"job": each.lease.key, "given": each.lease.token, "until": until, "by": by}
+                for each in found
+            ]
             connection.execute(_HOLD, taken)
         held += found
     return held
@@ -146,7 +196,11 @@ def mature(connection: Connection, dialect: Dialect, now: float) -> int:
     due = connection.execute(dialect.locking("due"), {"now": now, "limit": BATCH}).all()
     ids = [row.id for row in due if row.fair_key is None]
     if ids:
-        connection.execute(update(jobs).where(jobs.c.id.in_(ids), jobs.c.state == "delayed").values(state="pending"))
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(ids), jobs.c.state == "delayed")
+            .values(state="pending")
+        )
     if len(ids) < len(due):
         fair_queue.mature(connection, [row for row in due if row.fair_key is not None])
     fair_queue.adopt(connection)
@@ -164,7 +218,9 @@ def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
 
 
 def look(connection: Connection, queues: Sequence[str], now: float) -> tuple[bool, float]:
-    """Whether anything is pending in `queues`, and the instant at which the next delayed job, lease or pause ends."""
+    """Whether anything is pending in `queues`, and the instant at which the next delayed job, lease
+    or pause ends.
+    """
     row = connection.execute(statement("look"), {"queues": list(queues), "now": now}).one()
     return bool(row.pending), _first_end(row)
 
@@ -175,22 +231,32 @@ def next_due(connection: Connection, now: float) -> float:
 
 
 def _first_end(row: Row[Any]) -> float:
-    return min((at for at in (row.due, row.ended, row.resumed) if at is not None), default=float("inf"))
+    return min(
+        (at for at in (row.due, row.ended, row.resumed) if at is not None), default=float("inf")
+    )
 
 
 def drop(connection: Connection, ids: Iterable[str]) -> int:
     wanted = list(ids)
-    return sum(connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount for c in chunks(wanted))
+    return sum(
+        connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount
+        for c in chunks(wanted)
+    )
 
 
 def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
     delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
     due_now = update(jobs).where(delayed).values(state=fair_queue.DUE, available_at=now)
-    return sum(connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount for portion in chunks(ids))
+    return sum(
+        connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount
+        for portion in chunks(ids)
+    )
 
 
 def clear(connection: Connection, queue: str, but: Sequence[str]) -> int:
-    """Delete what nobody holds (at most BATCH), but for those in whose payload one of these texts occurs."""
+    """Delete what nobody holds (at most BATCH), but for those in whose payload one of these texts
+    occurs.
+    """
     free = and_(jobs.c.queue == queue, jobs.c.state.in_(["pending", "delayed"]))
     others = [~jobs.c.payload.contains(each, autoescape=True) for each in but]
     first = select(jobs.c.id).where(free, *others).limit(BATCH).with_for_update(skip_locked=True)

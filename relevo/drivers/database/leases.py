@@ -1,7 +1,9 @@
-"""What a holder does with its leases in the `relevo_jobs` table. Each verb runs inside a transaction of its caller.
+"""What a holder does with its leases in the `relevo_jobs` table. Each verb runs inside a
+transaction of its caller.
 
-A lease is `(id, token)`; the token is the reservation's and the job's id, so it is unlike any other ever given, and
-statements that name both lists (`id IN … AND token IN …`) can't hit a job that was reserved anew.
+A lease is `(id, token)`; the token is the reservation's and the job's id, so it is unlike any other
+ever given, and statements that name both lists (`id IN … AND token IN …`) can't hit a job that was
+reserved anew.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ FREE = {"reserved_until": None, "reserved_by": None, "token": None}
 _Item = TypeVar("_Item")
 
 # Built once: building them costs more than SQLite takes to do them.
-_HELD = and_(jobs.c.id.in_(bindparam("keys", expanding=True)), jobs.c.token.in_(bindparam("tokens", expanding=True)))
+_HELD = and_(
+    jobs.c.id.in_(bindparam("keys", expanding=True)),
+    jobs.c.token.in_(bindparam("tokens", expanding=True)),
+)
 _ACK = delete(jobs).where(_HELD)
 _EXTEND = update(jobs).where(_HELD).values(reserved_until=bindparam("until"))
 _UNLOCK = update(jobs).where(_HELD).values(unique_key=None)
@@ -50,7 +55,12 @@ def extend(connection: Connection, leases: Sequence[Lease], until: float) -> lis
 
 
 def release(
-    connection: Connection, leases: Sequence[Lease], now: float, delay: float, payload: str | None, attempts: int | None
+    connection: Connection,
+    leases: Sequence[Lease],
+    now: float,
+    delay: float,
+    payload: str | None,
+    attempts: int | None,
 ) -> int:
     changes: dict[str, Any] = {
         **FREE,
@@ -80,4 +90,7 @@ def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 
 
 def _named(leases: Sequence[Lease]) -> dict[str, Any]:
-    return {"keys": [int(lease.key) for lease in leases], "tokens": [lease.token for lease in leases]}
+    return {
+        "keys": [int(lease.key) for lease in leases],
+        "tokens": [lease.token for lease in leases],
+    }

@@ -30,7 +30,9 @@ class Looking(Driver):
         validation.queues([queue])
         validation.count("limit", limit)
         now = self.now()
-        return self.connections.read(lambda connection: queries.peek(connection, queue, state, limit, now))
+        return self.connections.read(
+            lambda connection: queries.peek(connection, queue, state, limit, now)
+        )
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
@@ -41,9 +43,13 @@ class Looking(Driver):
         validation.cursor(after)
         validation.portion("limit", limit)
         now, number = self.now(), min(int(after or 0), HIGHEST)
-        return self.connections.read(lambda connection: queries.scan(connection, number, limit, now))
+        return self.connections.read(
+            lambda connection: queries.scan(connection, number, limit, now)
+        )
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
         validation.holding(wanted, lease, by)
-        return self.connections.write(lambda connection: jobs.hold(connection, wanted, now, now + lease, by))
+        return self.connections.write(
+            lambda connection: jobs.hold(connection, wanted, now, now + lease, by)
+        )

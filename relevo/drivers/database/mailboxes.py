@@ -1,8 +1,10 @@
-"""Broadcasts: one row per message, and per mailbox how far it has read. For remote control, its replies and events.
+"""Broadcasts: one row per message, and per mailbox how far it has read. For remote control, its
+replies and events.
 
-A sender locks the mailboxes it writes for, and a reader its own, for the length of a transaction. So two senders write
-one after the other (without that, a message could become visible behind one with a higher id that a mailbox has read
-already, and would never be seen), and of two readers of one mailbox the second finds what the first has left.
+A sender locks the mailboxes it writes for, and a reader its own, for the length of a transaction.
+So two senders write one after the other (without that, a message could become visible behind one
+with a higher id that a mailbox has read already, and would never be seen), and of two readers of
+one mailbox the second finds what the first has left.
 """
 
 from __future__ import annotations
@@ -19,24 +21,37 @@ from relevo.drivers.contract import Binding, Broadcast
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import bindings, broadcasts, mailboxes
 
-# A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write would wake
-# everybody who listens for one, which reads, which writes.
+# A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write
+# would wake everybody who listens for one, which reads, which writes.
 RENEW_AFTER = 0.2
 
 
 # Messages behind what a mailbox has seen, with each of its bindings to their exchange.
-_TO_IT = (bindings.c.mailbox == bindparam("mailbox")) & (bindings.c.exchange == broadcasts.c.exchange)
+_TO_IT = (bindings.c.mailbox == bindparam("mailbox")) & (
+    bindings.c.exchange == broadcasts.c.exchange
+)
 _MAIL = (
     select(broadcasts, bindings.c.pattern, bindings.c.since)
-    .join(bindings, _TO_IT).where(broadcasts.c.id > bindparam("seen")).order_by(broadcasts.c.id)
-)  # fmt: skip
+    .join(bindings, _TO_IT)
+    .where(broadcasts.c.id > bindparam("seen"))
+    .order_by(broadcasts.c.id)
+)
 # An open mailbox, and those messages if there are any.
 _LOOK = (
-    select(mailboxes.c.ttl, mailboxes.c.expires_at, broadcasts.c.id, broadcasts.c.exchange, broadcasts.c.routing_key,
-           bindings.c.pattern, bindings.c.since)
-    .select_from(mailboxes.outerjoin(join(broadcasts, bindings, _TO_IT), broadcasts.c.id > mailboxes.c.seen))
+    select(
+        mailboxes.c.ttl,
+        mailboxes.c.expires_at,
+        broadcasts.c.id,
+        broadcasts.c.exchange,
+        broadcasts.c.routing_key,
+        bindings.c.pattern,
+        bindings.c.since,
+    )
+    .select_from(
+        mailboxes.outerjoin(join(broadcasts, bindings, _TO_IT), broadcasts.c.id > mailboxes.c.seen)
+    )
     .where(mailboxes.c.mailbox == bindparam("mailbox"), mailboxes.c.expires_at > bindparam("now"))
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +62,15 @@ class Mail:
     mailboxes: list[str]
 
 
-# --- open and close -------------------------------------------------------------------------------------------------
-def subscribe(connection: Connection, mailbox: str, wanted: Sequence[Binding], now: float, ttl: float) -> None:
+# --- open and close -------------------------------------------------------------------------------
+def subscribe(
+    connection: Connection, mailbox: str, wanted: Sequence[Binding], now: float, ttl: float
+) -> None:
     """Open or renew; what a mailbox has read so far stays read."""
     _close_ended(connection, now)
-    is_new = _open_or_lock(connection, {"mailbox": mailbox, "seen": 0, "ttl": ttl, "expires_at": now + ttl})
+    is_new = _open_or_lock(
+        connection, {"mailbox": mailbox, "seen": 0, "ttl": ttl, "expires_at": now + ttl}
+    )
     newest = _newest(connection)
     changes = {"ttl": ttl, "expires_at": now + ttl} | ({"seen": newest} if is_new else {})
     connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(changes))
@@ -59,9 +78,15 @@ def subscribe(connection: Connection, mailbox: str, wanted: Sequence[Binding], n
     known = {Binding(row.exchange, row.pattern) for row in connection.execute(mine)}
     for binding in dict.fromkeys(wanted):
         if binding not in known:
-            connection.execute(insert(bindings), {
-                "mailbox": mailbox, "exchange": binding.exchange, "pattern": binding.pattern, "since": newest,
-            })  # fmt: skip
+            connection.execute(
+                insert(bindings),
+                {
+                    "mailbox": mailbox,
+                    "exchange": binding.exchange,
+                    "pattern": binding.pattern,
+                    "since": newest,
+                },
+            )
 
 
 def _open_or_lock(connection: Connection, box: dict[str, Any]) -> bool:
@@ -84,7 +109,11 @@ def trim(connection: Connection, now: float) -> None:
 
 
 def _close_ended(connection: Connection, now: float) -> None:
-    ended = select(mailboxes.c.mailbox).where(mailboxes.c.expires_at <= now).with_for_update(skip_locked=True)
+    ended = (
+        select(mailboxes.c.mailbox)
+        .where(mailboxes.c.expires_at <= now)
+        .with_for_update(skip_locked=True)
+    )
     _close(connection, connection.execute(ended).scalars().all())
 
 
@@ -94,7 +123,7 @@ def _close(connection: Connection, names: Sequence[str]) -> None:
         connection.execute(delete(bindings).where(bindings.c.mailbox.in_(names)))
 
 
-# --- send -----------------------------------------------------------------------------------------------------------
+# --- send -----------------------------------------------------------------------------------------
 def address(connection: Connection, messages: Sequence[Broadcast], now: float) -> Mail:
     """The messages that some open mailbox gets, and those mailboxes."""
     exchanges = {message.exchange for message in messages}
@@ -108,24 +137,37 @@ def address(connection: Connection, messages: Sequence[Broadcast], now: float) -
         for place, message in enumerate(messages):
             if _fits(binding, message):
                 getters[place].add(binding.mailbox)
-    return Mail([messages[place] for place in sorted(getters)], sorted(set().union(*getters.values())))
+    return Mail(
+        [messages[place] for place in sorted(getters)], sorted(set().union(*getters.values()))
+    )
 
 
 def send(connection: Connection, mail: Mail) -> None:
     _lock(connection, mail.mailboxes)
-    connection.execute(insert(broadcasts), [
-        {"exchange": message.exchange, "routing_key": message.routing_key, "payload": message.payload}
-        for message in mail.messages
-    ])  # fmt: skip
+    connection.execute(
+        insert(broadcasts),
+        [
+            {
+                "exchange": message.exchange,
+                "routing_key": message.routing_key,
+                "payload": message.payload,
+            }
+            for message in mail.messages
+        ],
+    )
 
 
-# --- receive --------------------------------------------------------------------------------------------------------
+# --- receive --------------------------------------------------------------------------------------
 def is_worth_opening(connection: Connection, mailbox: str, now: float) -> bool:
-    """Whether a mailbox has mail, or must be renewed. One statement, and no lock: idle workers ask it for ever."""
+    """Whether a mailbox has mail, or must be renewed. One statement, and no lock: idle workers ask
+    it for ever.
+    """
     rows = connection.execute(_LOOK, {"mailbox": mailbox, "now": now}).all()
     if not rows:
         return False
-    return now >= rows[0].expires_at - rows[0].ttl * (1 - RENEW_AFTER) or any(_is_for(row) for row in rows)
+    return now >= rows[0].expires_at - rows[0].ttl * (1 - RENEW_AFTER) or any(
+        _is_for(row) for row in rows
+    )
 
 
 def take(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
@@ -135,7 +177,8 @@ def take(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
     if box is None:
         return []
     unread = _unread(connection, box)
-    # Also past what it doesn't listen to: whoever writes for it waits for its lock, so nothing can come below this.
+    # Also past what it doesn't listen to: whoever writes for it waits for its lock, so nothing can
+    # come below this.
     read = {"seen": max(box.seen, _newest(connection)), "expires_at": now + box.ttl}
     connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(read))
     return [Broadcast(row.exchange, row.routing_key, row.payload) for row in unread]
@@ -148,11 +191,15 @@ def _open(connection: Connection, mailbox: str, now: float) -> Row[Any] | None:
 
 def _unread(connection: Connection, box: Row[Any]) -> list[Row[Any]]:
     rows = connection.execute(_MAIL, {"mailbox": box.mailbox, "seen": box.seen})
-    return list({row.id: row for row in rows if _is_for(row)}.values())  # each once, however many bindings it fits
+    return list(
+        {row.id: row for row in rows if _is_for(row)}.values()
+    )  # each once, however many bindings it fits
 
 
 def _is_for(row: Any) -> bool:
-    """Whether a message (with a mailbox's binding to its exchange beside it, or none) is for that mailbox."""
+    """Whether a message (with a mailbox's binding to its exchange beside it, or none) is for that
+    mailbox.
+    """
     return row.id is not None and row.id > row.since and _fits(row, row)
 
 
@@ -163,11 +210,18 @@ def _fits(binding: Any, message: Any) -> bool:
 
 
 def _lock(connection: Connection, names: Iterable[str]) -> list[str]:
-    # In one order, so that two who lock several can't wait for each other. SQLite's one writer needs no row locks.
-    ours = select(mailboxes.c.mailbox).where(mailboxes.c.mailbox.in_(names)).order_by(mailboxes.c.mailbox)
+    # In one order, so that two who lock several can't wait for each other. SQLite's one writer
+    # needs no row locks.
+    ours = (
+        select(mailboxes.c.mailbox)
+        .where(mailboxes.c.mailbox.in_(names))
+        .order_by(mailboxes.c.mailbox)
+    )
     return list(connection.execute(ours.with_for_update()).scalars())
 
 
 def _newest(connection: Connection) -> int:
-    newest: int = connection.execute(select(func.coalesce(func.max(broadcasts.c.id), 0))).scalar_one()
+    newest: int = connection.execute(
+        select(func.coalesce(func.max(broadcasts.c.id), 0))
+    ).scalar_one()
     return newest

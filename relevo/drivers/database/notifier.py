@@ -1,13 +1,15 @@
 """What an idle worker listens to, so that it need not ask the table again and again.
 
 * SQLite: `PRAGMA data_version` says whether another connection has committed anything. It costs microseconds and no
-  lock; the table is read only when it changed. Linux tells of each write to the WAL (`filewatch.py`), so it is asked
-  then, and elsewhere every `interval`.
+  lock; the table is read only when it changed. Linux tells of each write to the WAL
+  (`filewatch.py`), so it is asked then, and elsewhere every `interval`.
 * PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. After silence it looks for jobs, not for
-  mail. Where LISTEN can't work (PgBouncer in transaction mode) the look every `interval` is enough by itself.
+  mail. Where LISTEN can't work (PgBouncer in transaction mode) the look every `interval` is enough
+  by itself.
 * MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
 
-None of them rings for a job that comes due: a bell's interval is never longer than the time until the next one does.
+None of them rings for a job that comes due: a bell's interval is never longer than the time until
+the next one does.
 """
 
 from __future__ import annotations
@@ -29,15 +31,19 @@ from relevo.errors import DriverError
 
 CHANNEL = "relevo"
 
-# Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net under NOTIFY.
+# Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net
+# under NOTIFY.
 SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.08, 1.0, 0.1
-# SQLite's net under the file's watch, and the first wait after a write: it is seen before its commit is complete.
+# SQLite's net under the file's watch, and the first wait after a write: it is seen before its
+# commit is complete.
 SQLITE_NET, SQLITE_FIRST = 1.0, 0.005
-# No interval is shorter than this: what is due already and still not taken waits for something else.
+# No interval is shorter than this: what is due already and still not taken waits for something
+# else.
 SHORTEST_INTERVAL = 0.02
 
-# A NOTIFY takes a lock that all committing transactions share, so a client sends at most one in this time (seconds); a
-# woken worker looks again for longer than that before it goes back to listening.
+# A NOTIFY takes a lock that all committing transactions share, so a client sends at most one in
+# this time (seconds); a woken worker looks again for longer than that before it goes back to
+# listening.
 DEBOUNCE = 0.01
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
@@ -54,7 +60,9 @@ class Ringer:
         if self._connections.dialect != "postgresql" or moment - self._rung < DEBOUNCE:
             return
         self._rung = moment
-        with contextlib.suppress(DriverError):  # the step has happened; who isn't woken looks at its next interval
+        with contextlib.suppress(
+            DriverError
+        ):  # the step has happened; who isn't woken looks at its next interval
             self._connections.alone(lambda connection: connection.execute(_NOTIFY))
 
 
@@ -67,11 +75,14 @@ class TimedBell(Bell):
         self._until_due = until_due
 
     @property
-    def interval(self) -> float:  # type: ignore[override]  # the contract's attribute, worked out when it is asked for
+    # the contract's attribute, worked out when it is asked for
+    def interval(self) -> float:  # type: ignore[override]
         return min(self.longest, max(SHORTEST_INTERVAL, self._until_due()))
 
     def hear(self) -> bool:
-        """Hears nothing and therefore says yes at every interval; at every second one there may be mail, too."""
+        """Hears nothing and therefore says yes at every interval; at every second one there may be
+        mail, too.
+        """
         self.is_mail = not self.is_mail
         return True
 
@@ -79,8 +90,9 @@ class TimedBell(Bell):
 class SqliteBell(TimedBell):
     """Hears every commit of another connection, and the instant at which the next job comes due.
 
-    After a write it looks by the clock, in growing steps, until there are no more: a commit becomes visible only after
-    its last write, and a file that others write to all the time must not wake its idle workers at each commit.
+    After a write it looks by the clock, in growing steps, until there are no more: a commit becomes
+    visible only after its last write, and a file that others write to all the time must not wake
+    its idle workers at each commit.
     """
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
@@ -129,7 +141,9 @@ class _Commits:
         close_before_fork(self)
 
     def count(self) -> tuple[int, int] | None:
-        """Another value than before after a commit; None when it can't be known: look, and let the look say why."""
+        """Another value than before after a commit; None when it can't be known: look, and let the
+        look say why.
+        """
         with sqlite_turn, contextlib.suppress(Exception):
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
@@ -162,11 +176,17 @@ class PostgresqlBell(TimedBell):
     def _connect(self) -> None:
         arguments, named = self._engine.dialect.create_connect_args(self._engine.url)
         with contextlib.suppress(self._dbapi.Error):
-            self._connection = self._dbapi.connect(*arguments, **named, **server_options.options("postgresql")["connect_args"])
+            self._connection = self._dbapi.connect(
+                *arguments, **named, **server_options.options("postgresql")["connect_args"]
+            )
             self._connection.execute(f"LISTEN {CHANNEL}")
 
     def fileno(self) -> int | None:
-        return None if self._connection is None or self._connection.closed else self._connection.fileno()
+        return (
+            None
+            if self._connection is None or self._connection.closed
+            else self._connection.fileno()
+        )
 
     def hear(self) -> bool:
         self.is_mail = True
@@ -178,9 +198,12 @@ class PostgresqlBell(TimedBell):
                 self._notified = time.monotonic()
         except self._dbapi.Error:
             self.close()
-        else:  # mail that came right behind a NOTIFY had none of its own (DEBOUNCE); otherwise silence means no mail
+        # mail that came right behind a NOTIFY had none of its own (DEBOUNCE); otherwise silence
+        # means no mail
+        else:
             self.is_mail = time.monotonic() - self._notified <= self.longest
-        return True  # whoever calls was woken by the socket or has waited an interval: either is reason to look
+        # whoever calls was woken by the socket or has waited an interval: either is reason to look
+        return True
 
     def close(self) -> None:
         if self._connection is not None and os.getpid() == self._owner:  # else it is the parent's

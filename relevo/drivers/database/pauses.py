@@ -7,7 +7,9 @@ from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import pauses
 
-_STILL = select(pauses.c.queue, pauses.c.until).where(or_(pauses.c.until.is_(None), pauses.c.until > bindparam("now")))
+_STILL = select(pauses.c.queue, pauses.c.until).where(
+    or_(pauses.c.until.is_(None), pauses.c.until > bindparam("now"))
+)
 
 
 def pause(connection: Connection, queue: str, until: float | None) -> None:

@@ -1,4 +1,6 @@
-"""The verbs of the database driver that keep jobs from being started: pauses of queues, and suspensions."""
+"""The verbs of the database driver that keep jobs from being started: pauses of queues, and
+suspensions.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,11 @@ class Pausing(Looking):
     def park(self, leases: Sequence[Lease], what: str) -> int:
         validation.suspension(what)
         now = self.now()
-        return self.connections.write(lambda c: task_pauses.park(c, leases, what, now)) if leases else 0
+        return (
+            self.connections.write(lambda c: task_pauses.park(c, leases, what, now))
+            if leases
+            else 0
+        )
 
     def parked(self, what: str) -> int:
         validation.suspension(what)
@@ -63,5 +69,7 @@ class Pausing(Looking):
     def _unpark(self, what: str, but: float | None) -> None:
         now, unparked = self.now(), task_pauses.BATCH
         while unparked == task_pauses.BATCH:
-            unparked = self.connections.write(lambda connection: task_pauses.unpark(connection, what, but, now))
+            unparked = self.connections.write(
+                lambda connection: task_pauses.unpark(connection, what, but, now)
+            )
             self.ringer.ring()

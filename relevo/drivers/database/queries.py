@@ -1,7 +1,8 @@
 """Looking into the `relevo_jobs` table: how full the queues are, and what stands in them.
 
-A delayed job whose time has come counts as pending here, whether or not somebody has moved it yet. Nothing sorts or
-reads a queue's whole backlog except to count it: an order by priority is walked on the index, one priority at a time.
+A delayed job whose time has come counts as pending here, whether or not somebody has moved it yet.
+Nothing sorts or reads a queue's whole backlog except to count it: an order by priority is walked on
+the index, one priority at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ _IN_TURN = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
 
 def queues(connection: Connection) -> list[str]:
     # MySQL hops by itself (a loose index scan), and reads all where it is told how.
-    hop = select(jobs.c.queue).distinct() if connection.dialect.name in {"mysql", "mariadb"} else statement("queues")
+    hop = (
+        select(jobs.c.queue).distinct()
+        if connection.dialect.name in {"mysql", "mariadb"}
+        else statement("queues")
+    )
     return sorted(connection.execute(hop).scalars())
 
 
@@ -31,7 +36,9 @@ def sizes(connection: Connection, queue: str, now: float) -> Sizes:
     counted = select(jobs.c.state, func.count()).where(jobs.c.queue == queue).group_by(jobs.c.state)
     by_state: dict[str, int] = dict(connection.execute(counted).all())
     due, first_due = connection.execute(
-        select(func.count(), func.min(jobs.c.available_at)).where(_in(queue, "delayed"), jobs.c.available_at <= now)
+        select(func.count(), func.min(jobs.c.available_at)).where(
+            _in(queue, "delayed"), jobs.c.available_at <= now
+        )
     ).one()
     firsts = [first_due, _oldest(connection, queue) if by_state.get("pending") else None]
     since = min((at for at in firsts if at is not None), default=None)
@@ -44,12 +51,20 @@ def sizes(connection: Connection, queue: str, now: float) -> Sizes:
 
 
 def _oldest(connection: Connection, queue: str) -> float | None:
-    firsts = union_all(*(
-        select(func.min(jobs.c.available_at).label("at")).where(_in(queue, "pending"), jobs.c.priority == priority)
-        for priority in _PRIORITIES
-    )).subquery()  # fmt: skip
+    firsts = union_all(
+        *(
+            select(func.min(jobs.c.available_at).label("at")).where(
+                _in(queue, "pending"), jobs.c.priority == priority
+            )
+            for priority in _PRIORITIES
+        )
+    ).subquery()
     first: float | None = connection.execute(select(func.min(firsts.c.at))).scalar()
-    return fair_queue.oldest(connection, queue) if first is not None and first < fair_queue.TURNS else first
+    return (
+        fair_queue.oldest(connection, queue)
+        if first is not None and first < fair_queue.TURNS
+        else first
+    )
 
 
 def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
@@ -79,13 +94,20 @@ _READERS = {State.PENDING: _pending, State.DELAYED: _delayed, State.RESERVED: _r
 
 
 def find(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
-    rows = (connection.execute(select(jobs).where(jobs.c.job_id.in_(part)).order_by(jobs.c.id)) for part in chunks(ids))
+    rows = (
+        connection.execute(select(jobs).where(jobs.c.job_id.in_(part)).order_by(jobs.c.id))
+        for part in chunks(ids)
+    )
     return [view(row, state_of(row, now)) for part in rows for row in part]
 
 
 def scan(connection: Connection, after: int, limit: int, now: float) -> tuple[list[JobView], str]:
-    rows = connection.execute(select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)).all()
-    return [view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(rows) == limit else ""
+    rows = connection.execute(
+        select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)
+    ).all()
+    return [view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(
+        rows
+    ) == limit else ""
 
 
 def state_of(row: Row[Any], now: float) -> State:
@@ -101,7 +123,10 @@ def _in(queue: str, state: str) -> ColumnElement[bool]:
 def _by_priority(rows: Select[Any], limit: int) -> Any:
     """The first `limit` of each priority: the index has them in order."""
     firsts = (
-        rows.where(jobs.c.priority == priority).order_by(jobs.c.available_at, jobs.c.id).limit(limit).subquery()
+        rows.where(jobs.c.priority == priority)
+        .order_by(jobs.c.available_at, jobs.c.id)
+        .limit(limit)
+        .subquery()
         for priority in _PRIORITIES
     )
     return union_all(*(select(first) for first in firsts))
@@ -111,7 +136,15 @@ def view(row: Row[Any], state: State) -> JobView:
     """A row as the contract shows it."""
     since = row.fair_since if row.available_at < fair_queue.TURNS else row.available_at
     return JobView(
-        id=row.job_id, queue=row.queue, state=state, payload=row.payload, priority=row.priority,
-        attempts=row.attempts, rescues=row.rescues, available_at=since, reserved_until=row.reserved_until,
-        reserved_by=row.reserved_by, created_at=row.created_at,
-    )  # fmt: skip
+        id=row.job_id,
+        queue=row.queue,
+        state=state,
+        payload=row.payload,
+        priority=row.priority,
+        attempts=row.attempts,
+        rescues=row.rescues,
+        available_at=since,
+        reserved_until=row.reserved_until,
+        reserved_by=row.reserved_by,
+        created_at=row.created_at,
+    )

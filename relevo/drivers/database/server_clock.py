@@ -1,7 +1,9 @@
-"""The server's time without asking it each time: asked once a minute, carried on by this machine's steady clock.
+"""The server's time without asking it each time: asked once a minute, carried on by this machine's
+steady clock.
 
-Leases are the server's, so that two machines whose clocks differ agree on when one has ended. A step of this machine's
-clock changes nothing; when it was suspended (the steady clock stands still meanwhile) the server is asked again.
+Leases are the server's, so that two machines whose clocks differ agree on when one has ended. A
+step of this machine's clock changes nothing; when it was suspended (the steady clock stands still
+meanwhile) the server is asked again.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# How often the server is asked, in seconds, and by how much the two local clocks may part before it is asked again.
+# How often the server is asked, in seconds, and by how much the two local clocks may part before it
+# is asked again.
 CHECK, PARTED = 60.0, 0.5
 
 

@@ -1,7 +1,7 @@
 """When something comes due by itself: a delayed job, the end of a lease or of a pause.
 
-Nothing runs in a database of its own accord, so whoever reserves moves what is due first: under load at most every
-SWEEP seconds, and at once when a look has told that the time has come.
+Nothing runs in a database of its own accord, so whoever reserves moves what is due first: under
+load at most every SWEEP seconds, and at once when a look has told that the time has come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from relevo.drivers.database import jobs
 from relevo.drivers.database.dialects import Dialect
 
-# Under load, how often a reservation also moves what has come due, in seconds. An idle worker knows when that is.
+# Under load, how often a reservation also moves what has come due, in seconds. An idle worker knows
+# when that is.
 SWEEP = 0.25
 
 
@@ -43,7 +44,11 @@ class Dues:
             self._swept = now
 
     def move(self, connection: Connection, now: float) -> None:
-        moved = jobs.mature(connection, self._dialect, now), jobs.rescue(connection, self._dialect, now)
+        moved = (
+            jobs.mature(connection, self._dialect, now),
+            jobs.rescue(connection, self._dialect, now),
+        )
         self._swept = now
-        # A full batch may have left some; otherwise the next look tells when something is due again.
+        # A full batch may have left some; otherwise the next look tells when something is due
+        # again.
         self.next = now if jobs.BATCH in moved else float("inf")

@@ -1,4 +1,6 @@
-"""What SQLAlchemy can't say for all: hot statements, one file each in `sql/`, and an insert that may be too late."""
+"""What SQLAlchemy can't say for all: hot statements, one file each in `sql/`, and an insert that
+may be too late.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _DUPLICATE_ENTRY = 1062  # MySQL's and MariaDB's number for it
 def statement(name: str, skip: str = "") -> TextClause:
     """The statement in `sql/<name>.sql`; what stands after IN takes a list."""
     source = files(__package__).joinpath("sql", f"{name}.sql").read_text("utf-8")
-    lines = [line for line in source.replace("{skip}", skip).splitlines() if not line.startswith("--")]
+    lines = [
+        line for line in source.replace("{skip}", skip).splitlines() if not line.startswith("--")
+    ]
     clause = text("\n".join(lines))
     lists: list[BindParameter[Any]] = [
         bindparam(key, expanding=True) for key in ("ids", "queues") if f"IN :{key}" in clause.text

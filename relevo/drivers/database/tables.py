@@ -1,7 +1,9 @@
-"""The tables of the database driver. They change by the migrations beside the engine, never here alone.
+"""The tables of the database driver. They change by the migrations beside the engine, never here
+alone.
 
-`relevo_jobs` holds only jobs that are still to be done; what happened is the store's. Instants are POSIX seconds as
-doubles: all four databases store and compare them alike, which none of their timestamp types can say.
+`relevo_jobs` holds only jobs that are still to be done; what happened is the store's. Instants are
+POSIX seconds as doubles: all four databases store and compare them alike, which none of their
+timestamp types can say.
 """
 
 from __future__ import annotations
@@ -50,16 +52,19 @@ jobs = Table(
     Column("reserved_by", Name),
     Column("token", String(64)),
     Column("created_at", Double, nullable=False),
-    # Of a job that takes turns (fair.py): whose, and since when it could have run; available_at is its turn then.
+    # Of a job that takes turns (fair.py): whose, and since when it could have run; available_at is
+    # its turn then.
     Column("fair_key", Name),
     Column("fair_since", Double),
     CheckConstraint("state IN ('delayed', 'pending', 'reserved')", name="relevo_jobs_state"),
     CheckConstraint(
-        "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)", name="relevo_jobs_lease"
+        "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)",
+        name="relevo_jobs_lease",
     ),
     # claim.sql walks this one in order; sizes count on it.
     Index("relevo_jobs_next", "queue", "state", "priority", "available_at", "id"),
-    # due.sql and rescue.sql take the first of these; partial where the database can, so that they stay small.
+    # due.sql and rescue.sql take the first of these; partial where the database can, so that they
+    # stay small.
     Index("relevo_jobs_due", "state", "available_at", **_where("delayed")),
     Index("relevo_jobs_ended", "state", "reserved_until", **_where("reserved")),
     sqlite_autoincrement=True,
@@ -115,7 +120,9 @@ bindings = Table(
     Column("mailbox", Name, nullable=False, index=True),
     Column("exchange", Name, nullable=False, index=True),
     Column("pattern", Text, nullable=False),
-    Column("since", Id, nullable=False),  # the newest broadcast when it was added: it gets those after it
+    Column(
+        "since", Id, nullable=False
+    ),  # the newest broadcast when it was added: it gets those after it
     implicit_returning=False,
 )
 

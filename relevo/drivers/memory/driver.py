@@ -1,4 +1,6 @@
-"""The contract in memory: every verb checks what it was given, takes the one lock, and does its step in `jobs`."""
+"""The contract in memory: every verb checks what it was given, takes the one lock, and does its
+step in `jobs`.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,23 @@ from relevo.drivers.memory.pausing import Pausing
 
 
 class MemoryBell(Bell):
-    """Rings when anything was put, put back, broadcast or came due since the last call, whatever the queue."""
+    """Rings when anything was put, put back, broadcast or came due since the last call, whatever
+    the queue.
+    """
 
     interval = 0.02
 
     def __init__(
-        self, changes: Callable[[], int], now: Callable[[], float], due: Callable[[float, float], bool]
+        self,
+        changes: Callable[[], int],
+        now: Callable[[], float],
+        due: Callable[[float, float], bool],
     ) -> None:
         self._changes, self._now, self._due = changes, now, due
-        self._heard, self._heard_at = -1, now()  # what came after the last look and before this is new, too
+        self._heard, self._heard_at = (
+            -1,
+            now(),
+        )  # what came after the last look and before this is new, too
 
     def hear(self) -> bool:
         before, self._heard = self._heard, self._changes()
@@ -44,7 +54,9 @@ class MemoryBell(Bell):
 
 
 class MemoryDriver(Pausing):
-    """A broker that is this object. Several connections of one process share one by its name: see `named`."""
+    """A broker that is this object. Several connections of one process share one by its name: see
+    `named`.
+    """
 
     name = "memory"
     _known: ClassVar[dict[str, MemoryDriver]] = {}
@@ -63,7 +75,7 @@ class MemoryDriver(Pausing):
         with cls._knowing:
             return cls._known.setdefault(name, cls())
 
-    # --- jobs -------------------------------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
         validation.jobs(jobs)
         with self._lock:
@@ -97,7 +109,11 @@ class MemoryDriver(Pausing):
             return self._jobs.forget(self._jobs.held(leases))
 
     def release(
-        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+        self,
+        leases: Sequence[Lease],
+        delay: float = 0,
+        payload: str | None = None,
+        attempts: int | None = None,
     ) -> int:
         validation.delay(delay)
         validation.text("payload", payload or "")
@@ -127,7 +143,7 @@ class MemoryDriver(Pausing):
             self._changes += 1
             return self._jobs.rescue(self.now())
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     def queues(self) -> list[str]:
         with self._lock:
             return self._jobs.queues()
@@ -155,14 +171,20 @@ class MemoryDriver(Pausing):
         validation.portion("limit", limit)
         with self._lock:
             now, page = self.now(), self._jobs.after(int(after or 0), limit)
-            return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(page) == limit else ""
+            return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(
+                page
+            ) == limit else ""
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted = set(ids)
         validation.holding(wanted, lease, by)
         with self._lock:
             now = self.now()
-            free = [(job, job.view(job.state(now))) for job in self._jobs.named(wanted) if job.token is None]
+            free = [
+                (job, job.view(job.state(now)))
+                for job in self._jobs.named(wanted)
+                if job.token is None
+            ]
             return [HeldJob(job.hold(now + lease, by), view) for job, view in free]
 
     def delete(self, ids: Iterable[str]) -> int:
@@ -184,7 +206,7 @@ class MemoryDriver(Pausing):
         with self._lock:
             return self._jobs.clear(queue, but)
 
-    # --- broadcasts -------------------------------------------------------------------------------------------------
+    # --- broadcasts -------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
@@ -208,7 +230,7 @@ class MemoryDriver(Pausing):
         with self._lock:
             return self._mailboxes.receive(mailbox, self.now())
 
-    # --- housekeeping -----------------------------------------------------------------------------------------------
+    # --- housekeeping -----------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         validation.queues(queues)
         return MemoryBell(lambda: self._changes, self.now, self._came_due)

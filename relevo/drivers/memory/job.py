@@ -11,7 +11,9 @@ from relevo.drivers.contract import JobView, Lease, NewJob, ReservedJob, State
 
 @dataclass(slots=True)
 class Job:
-    """A living job. `key` counts up, so it is the order of putting too; with a `token` the job is reserved."""
+    """A living job. `key` counts up, so it is the order of putting too; with a `token` the job is
+    reserved.
+    """
 
     key: int
     id: str
@@ -51,10 +53,16 @@ class Job:
     def take(self, until: float, by: str) -> ReservedJob:
         lease = self.hold(until, by)
         self.attempts += 1
-        return ReservedJob(lease, self.id, self.queue, self.payload, self.priority, self.attempts, self.rescues)
+        return ReservedJob(
+            lease, self.id, self.queue, self.payload, self.priority, self.attempts, self.rescues
+        )
 
     def hold(self, until: float, by: str) -> Lease:
-        self.token, self.reserved_until, self.reserved_by = f"{uuid.uuid4().hex}.{self.key}", until, by
+        self.token, self.reserved_until, self.reserved_by = (
+            f"{uuid.uuid4().hex}.{self.key}",
+            until,
+            by,
+        )
         return Lease(self.key, self.token)
 
     def let_go(self) -> None:
@@ -62,9 +70,18 @@ class Job:
 
     def view(self, state: State) -> JobView:
         return JobView(
-            self.id, self.queue, state, self.payload, self.priority, self.attempts, self.rescues,
-            self.available_at, self.reserved_until, self.reserved_by, self.created_at,
-        )  # fmt: skip
+            self.id,
+            self.queue,
+            state,
+            self.payload,
+            self.priority,
+            self.attempts,
+            self.rescues,
+            self.available_at,
+            self.reserved_until,
+            self.reserved_by,
+            self.created_at,
+        )
 
 
 def turn(job: Job) -> tuple[float, ...]:

@@ -1,4 +1,6 @@
-"""All jobs in memory, and what is paused or suspended. The driver holds the lock and knows the time."""
+"""All jobs in memory, and what is paused or suspended. The driver holds the lock and knows the
+time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ class Jobs:
 
     def _put(self, new: NewJob, now: float) -> Placed:
         holder = self._unique.get(new.unique_key) if new.unique_key is not None else None
-        if holder is not None and new.unique_for is not None and holder.created_at <= now - new.unique_for:
+        if (
+            holder is not None
+            and new.unique_for is not None
+            and holder.created_at <= now - new.unique_for
+        ):
             self.unlock([holder])
             holder = None
         if holder is not None and new.on_conflict is not Conflict.KEEP:
@@ -46,8 +52,17 @@ class Jobs:
             return Placed(holder.id, created=False)
         available_at = max(now, new.available_at or 0)
         key = next(self._keys)
-        job = Job(key, new.id, new.queue, new.payload, new.priority, new.unique_key, available_at, created_at=now,
-                  fair_key=new.fair_key)  # fmt: skip
+        job = Job(
+            key,
+            new.id,
+            new.queue,
+            new.payload,
+            new.priority,
+            new.unique_key,
+            available_at,
+            created_at=now,
+            fair_key=new.fair_key,
+        )
         self._living[key] = job
         if job.unique_key is not None:
             self._unique[job.unique_key] = job
@@ -56,7 +71,11 @@ class Jobs:
     def next(self, queues: Sequence[str], limit: int, now: float) -> list[Job]:
         """The jobs whose turn it is; a queue named twice stands where it is named first."""
         paused = self.paused(now)
-        rank = {queue: place for place, queue in reversed(list(enumerate(queues))) if queue not in paused}
+        rank = {
+            queue: place
+            for place, queue in reversed(list(enumerate(queues)))
+            if queue not in paused
+        }
         waiting = [job for queue in rank for job in self._in(queue, State.PENDING, now)]
         self._turns.give(waiting)
         return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *turn(job)))
@@ -67,7 +86,9 @@ class Jobs:
         return [job for lease, job in found if job is not None and job.token == lease.token]
 
     def lease_ends(self, token: str) -> float | None:
-        return next((job.reserved_until for job in self._living.values() if job.token == token), None)
+        return next(
+            (job.reserved_until for job in self._living.values() if job.token == token), None
+        )
 
     def rescue(self, now: float) -> int:
         ended = [job for job in self._living.values() if job.lease_is_over(now)]
@@ -96,7 +117,9 @@ class Jobs:
 
     def after(self, key: int, limit: int) -> list[Job]:
         """The next jobs in the order of putting."""
-        return list(itertools.islice((job for job in self._living.values() if job.key > key), limit))
+        return list(
+            itertools.islice((job for job in self._living.values() if job.key > key), limit)
+        )
 
     def hasten(self, ids: Collection[str], now: float) -> int:
         delayed = [job for job in self.named(ids) if job.state(now) is State.DELAYED]
@@ -105,9 +128,13 @@ class Jobs:
         return len(delayed)
 
     def clear(self, queue: str, but: Sequence[str]) -> int:
-        """Forget the jobs of a queue that nobody holds, if none of these texts is in them. Returns how many."""
+        """Forget the jobs of a queue that nobody holds, if none of these texts is in them. Returns
+        how many.
+        """
         self._turns.forget(queue)
-        return self.forget([job for job in self.free(queue) if not any(text in job.payload for text in but)])
+        return self.forget(
+            [job for job in self.free(queue) if not any(text in job.payload for text in but)]
+        )
 
     def free(self, queue: str) -> list[Job]:
         """The jobs of a queue that nobody holds."""
@@ -118,13 +145,19 @@ class Jobs:
 
     def sizes(self, queue: str, now: float) -> Sizes:
         pending = self._in(queue, State.PENDING, now)
-        delayed, reserved = (len(self._in(queue, state, now)) for state in (State.DELAYED, State.RESERVED))
+        delayed, reserved = (
+            len(self._in(queue, state, now)) for state in (State.DELAYED, State.RESERVED)
+        )
         oldest = now - min(job.available_at for job in pending) if pending else None
         return Sizes(len(pending), delayed, reserved, oldest)
 
     def came_due(self, since: float, now: float) -> bool:
-        """Whether the time of a delayed job, or the end of a lease, lies after `since` and not after `now`."""
-        return any(since < (job.reserved_until or job.available_at) <= now for job in self._living.values())
+        """Whether the time of a delayed job, or the end of a lease, lies after `since` and not
+        after `now`.
+        """
+        return any(
+            since < (job.reserved_until or job.available_at) <= now for job in self._living.values()
+        )
 
     def first(self, queue: str, state: State, limit: int, now: float) -> list[Job]:
         self._turns.give(self._in(queue, State.PENDING, now))
@@ -137,7 +170,9 @@ class Jobs:
         self._pauses.pop(queue, None)
 
     def paused(self, now: float) -> dict[str, float | None]:
-        self._pauses = {queue: until for queue, until in self._pauses.items() if until is None or until > now}
+        self._pauses = {
+            queue: until for queue, until in self._pauses.items() if until is None or until > now
+        }
         return dict(self._pauses)
 
     def park(self, jobs: Sequence[Job], what: str, now: float) -> int:
@@ -154,7 +189,9 @@ class Jobs:
 
     def parked(self, what: str) -> list[Job]:
         """The jobs that are still delayed to the instant to which they were parked."""
-        known = [(self._living.get(key), until) for key, until in self._parked.get(what, {}).items()]
+        known = [
+            (self._living.get(key), until) for key, until in self._parked.get(what, {}).items()
+        ]
         return [job for job, until in known if job is not None and job.available_at == until]
 
     def unpark(self, what: str, but: float | None, now: float) -> None:
@@ -162,11 +199,15 @@ class Jobs:
         for job in self.parked(what):
             if job.available_at != but:
                 job.available_at = min(now, job.available_at)
-        self._parked[what] = {job.key: job.available_at for job in self.parked(what) if job.available_at == but}
+        self._parked[what] = {
+            job.key: job.available_at for job in self.parked(what) if job.available_at == but
+        }
 
     def lift(self, what: str, now: float) -> None:
         self.unpark(what, None, now)
         self.suspended.pop(what, None)
 
     def _in(self, queue: str, state: State, now: float) -> list[Job]:
-        return [job for job in self._living.values() if job.queue == queue and job.state(now) is state]
+        return [
+            job for job in self._living.values() if job.queue == queue and job.state(now) is state
+        ]

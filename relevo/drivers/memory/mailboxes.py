@@ -1,4 +1,6 @@
-"""The mailboxes in memory: a broadcast is copied into each it fits, so a mailbox is simply what has not been read."""
+"""The mailboxes in memory: a broadcast is copied into each it fits, so a mailbox is simply what has
+not been read.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from relevo.drivers.contract import Binding, Broadcast
 
 @dataclass(slots=True)
 class Mailbox:
-    """What one consumer of broadcasts has not read yet, and when it is gone if nobody uses it until then."""
+    """What one consumer of broadcasts has not read yet, and when it is gone if nobody uses it until
+    then.
+    """
 
     ttl: float
     gone_at: float
@@ -41,7 +45,12 @@ class Mailboxes:
         self._boxes.pop(name, None)
 
     def broadcast(self, messages: Sequence[Broadcast], now: float) -> bool:
-        mail = [(box, message) for box in self._open(now).values() for message in messages if box.fits(message)]
+        mail = [
+            (box, message)
+            for box in self._open(now).values()
+            for message in messages
+            if box.fits(message)
+        ]
         for box, message in mail:
             box.unread.append(message)
         return bool(mail)

@@ -1,4 +1,6 @@
-"""The verbs of the memory driver that keep jobs from being started: pauses of queues, and suspensions."""
+"""The verbs of the memory driver that keep jobs from being started: pauses of queues, and
+suspensions.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Pausing(Driver):
     def suspended(self) -> dict[str, float | None]:
         with self._lock:
             now, every = self.now(), self._jobs.suspended
-            for what in [what for what, until in every.items() if until is not None and until <= now]:
+            for what in [
+                what for what, until in every.items() if until is not None and until <= now
+            ]:
                 self._jobs.lift(what, now)
             return dict(every)
 

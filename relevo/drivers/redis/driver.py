@@ -1,7 +1,7 @@
 """The Redis driver: `contract.Driver` on Redis 6.2, 7, 8 and Valkey.
 
-Each verb is one Lua script (`lua/`), so each is one atomic step and one round trip; the keys are in `keys.py`. Leases
-and delays are by Redis's clock, which all workers share.
+Each verb is one Lua script (`lua/`), so each is one atomic step and one round trip; the keys are in
+`keys.py`. Leases and delays are by Redis's clock, which all workers share.
 """
 
 from __future__ import annotations
@@ -34,23 +34,30 @@ from relevo.drivers.redis.notifier import RedisBell
 from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
-# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a job is ten.
+# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a
+# job is ten.
 PUT_PORTION = 50_000
-# How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to run as fast.
+# How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to
+# run as fast.
 CLOCK_CHECK = 60.0
 # How many values `reserve.lua` answers per job.
 _FIELDS = 7
 
 
 class RedisDriver(Pausing):
-    """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for tests)."""
+    """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for
+    tests).
+    """
 
     name = "redis"
 
     def __init__(
-        self, url: str, options: Mapping[str, Any] | None = None,
-        clock: Callable[[], float] | None = None, ssl: Any = None,
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None,
+        ssl: Any = None,
+    ) -> None:
         options = options or {}
         self.pool = pool_for(url, options, ssl)
         self.client = Redis(connection_pool=self.pool)
@@ -69,7 +76,7 @@ class RedisDriver(Pausing):
         """Scripts of another package that work on the same jobs, by the same clock."""
         return Scripts(self.pool, self.keys, self._clock, library)
 
-    # --- jobs -------------------------------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------
     def put(self, jobs: Sequence[NewJob]) -> list[Placed]:
         validation.jobs(jobs)
         if not jobs:
@@ -80,7 +87,9 @@ class RedisDriver(Pausing):
             for at in range(0, len(jobs), PUT_PORTION)
         ]
         one = len(portions) == 1
-        answers = [self._run("put", *portions[0])] if one else self._scripts.run_all("put", portions)
+        answers = (
+            [self._run("put", *portions[0])] if one else self._scripts.run_all("put", portions)
+        )
         self._puts.answered()
         return [placed for answer in answers for placed in replies.placed(answer)]
 
@@ -95,25 +104,46 @@ class RedisDriver(Pausing):
         token = uuid4().hex[:20] + "."
         lists = [text for queue in queues for text in (queue, *self.keys.counted(queue))]
         try:
-            answer = self._run("reserve", limit, number(lease), by, token, len(done), *pairs(done), len(queues), *lists)
+            answer = self._run(
+                "reserve",
+                limit,
+                number(lease),
+                by,
+                token,
+                len(done),
+                *pairs(done),
+                len(queues),
+                *lists,
+            )
         except BaseException:  # also a signal's: the answer is lost, whatever it was
             self._reservations.lost(token, queues)
             raise
         self._next_due = time.monotonic() + float(answer[0]) if answer[0] else float("inf")
         if answer[1] and limit > 0 and self._foreign.adopt(queues):
             self._next_due = 0.0  # they are in the queue now; the next look takes them
-        return [replies.reserved(answer[at : at + _FIELDS], token) for at in range(2, len(answer), _FIELDS)]
+        return [
+            replies.reserved(answer[at : at + _FIELDS], token)
+            for at in range(2, len(answer), _FIELDS)
+        ]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
         validation.lasting("lease", lease)
-        lost = {token.decode() for token in self._run("extend", number(lease), *pairs(leases))} if leases else set()
+        lost = (
+            {token.decode() for token in self._run("extend", number(lease), *pairs(leases))}
+            if leases
+            else set()
+        )
         return [held for held in leases if held.token in lost]
 
     def ack(self, leases: Sequence[Lease]) -> int:
         return int(self._run("ack", *pairs(leases))) if leases else 0
 
     def release(
-        self, leases: Sequence[Lease], delay: float = 0, payload: str | None = None, attempts: int | None = None
+        self,
+        leases: Sequence[Lease],
+        delay: float = 0,
+        payload: str | None = None,
+        attempts: int | None = None,
     ) -> int:
         validation.delay(delay)
         validation.text("payload", payload or "")
@@ -140,27 +170,34 @@ class RedisDriver(Pausing):
     def adopt_unacked(self) -> int:
         """Take over what killed stock Celery workers held here. Returns how many messages.
 
-        Only once those workers have ended: a living one goes on with what is taken from it, and it runs twice.
+        Only once those workers have ended: a living one goes on with what is taken from it, and it
+        runs twice.
         """
         return self._foreign.adopt_unacked(*self._unacked_keys)
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         validation.names("id", wanted)
-        return sum(int(self._run("delete", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
+        return sum(
+            int(self._run("delete", *wanted[at : at + PORTION]))
+            for at in range(0, len(wanted), PORTION)
+        )
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         validation.names("id", wanted)
-        return sum(int(self._run("hasten", *wanted[at : at + PORTION])) for at in range(0, len(wanted), PORTION))
+        return sum(
+            int(self._run("hasten", *wanted[at : at + PORTION]))
+            for at in range(0, len(wanted), PORTION)
+        )
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         validation.queues([queue])
         validation.texts("but", but)
         return self._portions("clear", queue, len(but), *but, *self.keys.kombu(queue))
 
-    # --- broadcasts -------------------------------------------------------------------------------------------------
+    # --- broadcasts -------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
@@ -179,7 +216,7 @@ class RedisDriver(Pausing):
         validation.name("mailbox", mailbox)
         return self._mailboxes.receive(mailbox)
 
-    # --- housekeeping -----------------------------------------------------------------------------------------------
+    # --- housekeeping -----------------------------------------------------------------------------
     def bell(self, queues: Sequence[str]) -> Bell:
         validation.queues(queues)
         return RedisBell(self.pool, self.keys, queues, lambda: self._next_due - time.monotonic())
@@ -198,15 +235,22 @@ class RedisDriver(Pausing):
 
 
 def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
-    """Jobs as `put.lua` takes them. What is bytes already is passed on by the client as it is: a fifth of a put."""
+    """Jobs as `put.lua` takes them. What is bytes already is passed on by the client as it is: a
+    fifth of a put.
+    """
     return [
         field
         for job in jobs
         for field in (
-            job.queue.encode(), job.id.encode(), job.payload.encode(), job.priority,
-            b"" if job.available_at is None else number(job.available_at), job.unique_key or b"",
+            job.queue.encode(),
+            job.id.encode(),
+            job.payload.encode(),
+            job.priority,
+            b"" if job.available_at is None else number(job.available_at),
+            job.unique_key or b"",
             b"" if job.unique_for is None else number(job.unique_for),
             b"" if job.on_conflict is Conflict.KEEP else job.on_conflict.value,
-            b"" if job.longest is None else number(job.longest), job.fair_key or b"",
+            b"" if job.longest is None else number(job.longest),
+            job.fair_key or b"",
         )
-    ]  # fmt: skip
+    ]

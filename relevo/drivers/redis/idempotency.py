@@ -1,13 +1,17 @@
-"""Steps whose answer was lost: nobody knows whether Redis took them, and two of them must not be taken twice.
+"""Steps whose answer was lost: nobody knows whether Redis took them, and two of them must not be
+taken twice.
 
 * **put**: who gets no answer tries again (Celery's publisher does), and the job would be there twice. So each thread
-  numbers its puts; the script keeps the number and the answer of a thread's last one for two minutes, and the thread
-  that tries the same jobs again does it under the same number. One key a thread, whatever it puts.
+  numbers its puts; the script keeps the number and the answer of a thread's last one for two
+  minutes, and the thread that tries the same jobs again does it under the same number. One key a
+  thread, whatever it puts.
 * **reserve**: the jobs would wait for the end of a lease that nobody knows of, with an attempt burnt. So the lost
-  token is remembered here, and what was taken by it is put back before anything else is reserved. Twice: a server that
-  was asleep may carry out what lay in its buffers only after it has answered somebody else.
+  token is remembered here, and what was taken by it is put back before anything else is reserved.
+  Twice: a server that was asleep may carry out what lay in its buffers only after it has answered
+  somebody else.
 
-All the others may be done twice: a second ack, release or extension of a lease finds it ended, or renews it.
+All the others may be done twice: a second ack, release or extension of a lease finds it ended, or
+renews it.
 """
 
 from __future__ import annotations
@@ -36,8 +40,12 @@ class Puts(threading.local):
         self._lost: list[tuple[str, str]] = []
 
     def number_of(self, jobs: list[tuple[str, str]]) -> int:
-        """The number under which these jobs (queue, id) are put: the last put's if they are its and got no answer."""
-        if self._pid != os.getpid():  # a fork's: under its parent's name it would get the answers to its parent's puts
+        """The number under which these jobs (queue, id) are put: the last put's if they are its and
+        got no answer.
+        """
+        if (
+            self._pid != os.getpid()
+        ):  # a fork's: under its parent's name it would get the answers to its parent's puts
             self._begin()
         if not self._lost or self._lost != jobs:
             self._number += 1
@@ -63,11 +71,17 @@ class Reservations:
             self._lost[token] = (queues, 0.0)
 
     def put_back(self) -> None:
-        """Put back what lost reservations have taken. Raises while the broker is away: they are tried again then."""
+        """Put back what lost reservations have taken. Raises while the broker is away: they are
+        tried again then.
+        """
         if not self._lost:
             return
         with self._lock:
-            due = [(token, queues) for token, (queues, when) in self._lost.items() if when <= time.monotonic()]
+            due = [
+                (token, queues)
+                for token, (queues, when) in self._lost.items()
+                if when <= time.monotonic()
+            ]
         for token, queues in due:
             self._run("reclaim", token, *queues)
             with self._lock:

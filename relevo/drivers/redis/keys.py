@@ -24,8 +24,9 @@
 | `mail:<mailbox>` | list | what it has not read |
 | `ring:<mailbox>` | list | a token when something came |
 
-All begin with the connection's `global_keyprefix` and `relevo:`. Messages that a plain Celery client pushed lie where
-kombu puts them: a list named like the queue, and one more for each of kombu's priority steps.
+All begin with the connection's `global_keyprefix` and `relevo:`. Messages that a plain Celery
+client pushed lie where kombu puts them: a list named like the queue, and one more for each of
+kombu's priority steps.
 """
 
 from __future__ import annotations
@@ -35,9 +36,33 @@ from dataclasses import dataclass
 from typing import Any
 
 ROOT = "relevo:"
-PLAIN = ("sequence", "jobs", "payloads", "ids", "unique", "queues", "paused", "suspended", "swept", "boxes")
-NAMED = ("pending", "delayed", "reserved", "turns", "parked", "bell", "put", "box", "bindings", "mail", "ring")
-# kombu's priority steps, and what it puts between a queue's name and the step: its transport options may say otherwise.
+PLAIN = (
+    "sequence",
+    "jobs",
+    "payloads",
+    "ids",
+    "unique",
+    "queues",
+    "paused",
+    "suspended",
+    "swept",
+    "boxes",
+)
+NAMED = (
+    "pending",
+    "delayed",
+    "reserved",
+    "turns",
+    "parked",
+    "bell",
+    "put",
+    "box",
+    "bindings",
+    "mail",
+    "ring",
+)
+# kombu's priority steps, and what it puts between a queue's name and the step: its transport
+# options may say otherwise.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"
 
 
@@ -53,7 +78,9 @@ class Keys:
     def of(cls, options: Mapping[str, Any]) -> Keys:
         """The keys that kombu's transport options ask for."""
         steps = tuple(options.get("priority_steps") or KOMBU_STEPS)
-        return cls(options.get("global_keyprefix") or "", steps, options.get("sep") or KOMBU_SEPARATOR)
+        return cls(
+            options.get("global_keyprefix") or "", steps, options.get("sep") or KOMBU_SEPARATOR
+        )
 
     @property
     def root(self) -> str:
@@ -70,8 +97,10 @@ class Keys:
 
     def kombu(self, queue: str) -> list[str]:
         """The lists in which a plain Celery client leaves messages for `queue`, most urgent first."""
-        return [f"{self.prefix}{queue}{self.separator}{step}" if step else f"{self.prefix}{queue}"
-                for step in self.steps]  # fmt: skip
+        return [
+            f"{self.prefix}{queue}{self.separator}{step}" if step else f"{self.prefix}{queue}"
+            for step in self.steps
+        ]
 
     def counted(self, queue: str) -> list[str | int]:
         """The same as scripts take them: how many, then each."""

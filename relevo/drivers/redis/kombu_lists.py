@@ -1,11 +1,13 @@
-"""Messages of plain Celery with stock kombu, taken over into our queues: what its clients push, what its workers held.
+"""Messages of plain Celery with stock kombu, taken over into our queues: what its clients push,
+what its workers held.
 
-kombu leaves a message in a list named like the queue (and one per priority step), newest at the head. Those of the
-tail are read, told apart (id, eta, priority), and moved if they are still there; one that can't be told apart is moved
-all the same, so that the worker puts it aside with its reason.
+kombu leaves a message in a list named like the queue (and one per priority step), newest at the
+head. Those of the tail are read, told apart (id, eta, priority), and moved if they are still there;
+one that can't be told apart is moved all the same, so that the worker puts it aside with its
+reason.
 
-A stock worker keeps what it holds in a hash, beside an index by time, until it acks. If it was killed they stay there
-for `visibility_timeout` (an hour); `adopt_unacked` moves them at once.
+A stock worker keeps what it holds in a hash, beside an index by time, until it acks. If it was
+killed they stay there for `visibility_timeout` (an hour); `adopt_unacked` moves them at once.
 """
 
 from __future__ import annotations
@@ -53,13 +55,21 @@ class Foreign:
         return int(self._scripts.run("adopt", key, queue, *fields)) if fields else 0
 
     def adopt_unacked(self, unacked: str, index: str) -> int:
-        """Move everything in kombu's hash `unacked`. Returns how many; what kombu can't have written stays there."""
+        """Move everything in kombu's hash `unacked`. Returns how many; what kombu can't have
+        written stays there.
+        """
         hash_key, adopted, cursor = f"{self._keys.prefix}{unacked}", 0, 0
         while True:
-            cursor, found = self._scripts.guarded(self._client.hscan, hash_key, cursor, None, PORTION)
+            cursor, found = self._scripts.guarded(
+                self._client.hscan, hash_key, cursor, None, PORTION
+            )
             fields = [field for tag, held in found.items() for field in self._unacked(tag, held)]
             if fields:
-                adopted += int(self._scripts.run("adopt_unacked", hash_key, f"{self._keys.prefix}{index}", *fields))
+                adopted += int(
+                    self._scripts.run(
+                        "adopt_unacked", hash_key, f"{self._keys.prefix}{index}", *fields
+                    )
+                )
             if not cursor:
                 return adopted
 
@@ -70,18 +80,23 @@ class Foreign:
             payload = message_codec.dumps(message)
             queue = self._queue(str(exchange or ""), str(routing_key or ""))
             validation.queues([queue])
-        except Exception as error:  # noqa: BLE001  whatever an entry does to its reader, the others are adopted
+        # whatever an entry does to its reader, the others are adopted
+        except Exception as error:  # noqa: BLE001
             logger.warning("unacked message %r can't be read and stays where it is: %s", tag, error)
             return []
         job = _job(queue, payload, 0)
         return [tag, held, queue, job.id, payload, job.priority, _later(job)]
 
     def _queue(self, exchange: str, routing_key: str) -> str:
-        """Where kombu would put it back to. Celery's own queues have the default exchange: the routing key names them.
+        """Where kombu would put it back to. Celery's own queues have the default exchange: the
+        routing key names them.
 
-        Of several queues bound alike the first is taken: a message went to each of them with a tag of its own.
+        Of several queues bound alike the first is taken: a message went to each of them with a tag
+        of its own.
         """
-        bindings = self._scripts.guarded(self._client.smembers, f"{self._keys.prefix}_kombu.binding.{exchange}")
+        bindings = self._scripts.guarded(
+            self._client.smembers, f"{self._keys.prefix}_kombu.binding.{exchange}"
+        )
         for binding in sorted(text(member) for member in bindings) if exchange else []:
             key, pattern, queue = binding.split(self._keys.separator)
             if key == routing_key or (pattern and re.match(pattern, routing_key)):
@@ -90,15 +105,20 @@ class Foreign:
 
 
 def unacked_keys(options: Mapping[str, Any]) -> tuple[str, str]:
-    """The names of kombu's hash of unacked messages and its index, as its transport options call them."""
-    return options.get("unacked_key") or "unacked", options.get("unacked_index_key") or "unacked_index"
+    """The names of kombu's hash of unacked messages and its index, as its transport options call
+    them.
+    """
+    return options.get("unacked_key") or "unacked", options.get(
+        "unacked_index_key"
+    ) or "unacked_index"
 
 
 def _job(queue: str, payload: str, step: int) -> NewJob:
     try:
         job = message_codec.new_job(queue, message_codec.loads(payload))
         validation.jobs([job])
-    except Exception:  # noqa: BLE001  a stranger's message; whoever reserves it says what is wrong with it
+    # a stranger's message; whoever reserves it says what is wrong with it
+    except Exception:  # noqa: BLE001
         return NewJob(queue, payload, str(uuid.uuid4()), priority=step)
     return job
 

@@ -30,18 +30,27 @@ class Looking(Driver):
     def sizes(self, queue: str) -> Sizes:
         validation.queues([queue])
         pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
-        return Sizes(pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None)
+        return Sizes(
+            pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None
+        )
 
     def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
         validation.queues([queue])
         validation.count("limit", limit)
         answer = self._run("peek", queue, state.value, limit)
-        return [replies.view(queue, state, answer[at : at + _SHOWN]) for at in range(0, len(answer), _SHOWN)]
+        return [
+            replies.view(queue, state, answer[at : at + _SHOWN])
+            for at in range(0, len(answer), _SHOWN)
+        ]
 
     def find(self, ids: Iterable[str]) -> list[JobView]:
         wanted = list(dict.fromkeys(ids))
         validation.names("id", wanted)
-        return [view for portion in _portions(wanted) for view in replies.every(self._run("find", *portion))]
+        return [
+            view
+            for portion in _portions(wanted)
+            for view in replies.every(self._run("find", *portion))
+        ]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
@@ -52,7 +61,9 @@ class Looking(Driver):
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
         validation.holding(wanted, lease, by)
-        answers = (self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted))
+        answers = (
+            self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted)
+        )
         return [job for answer in answers for job in replies.held(answer, token)]
 
 

@@ -1,7 +1,8 @@
-"""Broadcasts: a list per mailbox, and per exchange who is bound to it. For remote control, its replies and events.
+"""Broadcasts: a list per mailbox, and per exchange who is bound to it. For remote control, its
+replies and events.
 
-Not PUBLISH: whoever was reconnecting then would never hear it. Mail waits in its list until it is fetched or its
-mailbox goes.
+Not PUBLISH: whoever was reconnecting then would never hear it. Mail waits in its list until it is
+fetched or its mailbox goes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import Any
 
 from relevo.drivers.contract import Binding, Broadcast
 
-# Mail nobody fetched for so long is of no use to anyone, in seconds (Celery's own limit for control messages).
+# Mail nobody fetched for so long is of no use to anyone, in seconds (Celery's own limit for control
+# messages).
 KEEP = 300
 
 
 class Mailboxes:
-    """Mailboxes by way of `run`, which runs a script. Those this process opened are remembered, to open again."""
+    """Mailboxes by way of `run`, which runs a script. Those this process opened are remembered, to
+    open again.
+    """
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
@@ -35,12 +39,20 @@ class Mailboxes:
         self._run("unsubscribe", mailbox)
 
     def broadcast(self, messages: Sequence[Broadcast]) -> bool:
-        bound = {exchange: self._bound(exchange) for exchange in {message.exchange for message in messages}}
+        bound = {
+            exchange: self._bound(exchange)
+            for exchange in {message.exchange for message in messages}
+        }
         mail = [
             text
             for message in messages
-            for mailbox in dict.fromkeys(box for box, pattern in bound[message.exchange] if _fits(pattern, message))
-            for text in (mailbox, json.dumps([message.exchange, message.routing_key, message.payload]))
+            for mailbox in dict.fromkeys(
+                box for box, pattern in bound[message.exchange] if _fits(pattern, message)
+            )
+            for text in (
+                mailbox,
+                json.dumps([message.exchange, message.routing_key, message.payload]),
+            )
         ]
         if mail:
             self._run("deliver", KEEP, *mail)
@@ -51,7 +63,10 @@ class Mailboxes:
 
     def receive(self, mailbox: str) -> list[Broadcast]:
         mail = self._run("receive", mailbox)
-        if mail == -1:  # it has gone meanwhile (this process was stopped for longer than its ttl): open it again
+        if (
+            mail == -1
+            # it has gone meanwhile (this process was stopped for longer than its ttl): open it again
+        ):
             if mailbox in self._opened:
                 self.subscribe(mailbox, [], self._opened[mailbox][1])
             return []

@@ -1,8 +1,10 @@
-"""What an idle worker listens to: a blocking pop on a connection of its own, watched by the consumer's poll.
+"""What an idle worker listens to: a blocking pop on a connection of its own, watched by the
+consumer's poll.
 
-`put` leaves a token per job; a pop takes one, so one job wakes one worker, however many are idle. Where a token was
-taken by a worker that has no room by then, it is passed on (`decline`). A token that is lost with its worker or its
-connection costs time, never a job: everybody looks now and then (`interval`).
+`put` leaves a token per job; a pop takes one, so one job wakes one worker, however many are idle.
+Where a token was taken by a worker that has no room by then, it is passed on (`decline`). A token
+that is lost with its worker or its connection costs time, never a job: everybody looks now and then
+(`interval`).
 """
 
 from __future__ import annotations
@@ -18,16 +20,26 @@ from redis.exceptions import RedisError
 from relevo.drivers.contract import Bell
 from relevo.drivers.redis.keys import Keys
 
-# Seconds: the longest pop, and how long its answer may be late before the connection is given up as half-open.
+# Seconds: the longest pop, and how long its answer may be late before the connection is given up as
+# half-open.
 POP, LATE = 1, 5.0
-# The longest an idle consumer waits before it looks: a plain Celery client's message is to be found within a second.
+# The longest an idle consumer waits before it looks: a plain Celery client's message is to be found
+# within a second.
 LOOK = 0.9
 
 
 class RedisBell(Bell):
-    """Hears the tokens of `queues` (while told that there is room for jobs) and of its consumer's mailboxes."""
+    """Hears the tokens of `queues` (while told that there is room for jobs) and of its consumer's
+    mailboxes.
+    """
 
-    def __init__(self, pool: ConnectionPool, keys: Keys, queues: Sequence[str], until_due: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        keys: Keys,
+        queues: Sequence[str],
+        until_due: Callable[[], float],
+    ) -> None:
         self._pool, self._keys, self._queues, self._until_due = pool, keys, list(queues), until_due
         self._client = Redis(connection_pool=pool)
         self._connection: Any = None
@@ -50,7 +62,9 @@ class RedisBell(Bell):
         if wanted and not self._asked:
             with self._closed_on_error():
                 self._open()
-                self._connection.send_command("BLPOP", *sorted(wanted, reverse=True), POP)  # rings before bells
+                self._connection.send_command(
+                    "BLPOP", *sorted(wanted, reverse=True), POP
+                )  # rings before bells
                 self._asked, self._asked_at = wanted, time.monotonic()
 
     def _open(self) -> None:
@@ -60,7 +74,9 @@ class RedisBell(Bell):
             self._number = self._connection.read_response()
 
     def _ask_no_more(self) -> None:
-        """There is room again, but what was asked is for mail alone: end that question, so that jobs are heard, too."""
+        """There is room again, but what was asked is for mail alone: end that question, so that
+        jobs are heard, too.
+        """
         with self._closed_on_error():
             self._client.client_unblock(self._number)
             self._take_answer()
@@ -72,7 +88,9 @@ class RedisBell(Bell):
         return socket.fileno() if socket is not None and self._asked else None
 
     def hear(self) -> bool:
-        """Take the answer if it is there. Silence is news too: whoever has waited for an interval looks."""
+        """Take the answer if it is there. Silence is news too: whoever has waited for an interval
+        looks.
+        """
         self._token = None
         if self._asked:
             with self._closed_on_error():

@@ -1,4 +1,6 @@
-"""The verbs of the Redis driver that keep jobs from being started: pauses of queues, and suspensions."""
+"""The verbs of the Redis driver that keep jobs from being started: pauses of queues, and
+suspensions.
+"""
 
 from __future__ import annotations
 

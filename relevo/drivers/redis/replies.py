@@ -15,7 +15,9 @@ _CREATED, _REPLACED = 1, 2
 def placed(answer: list[Any]) -> list[Placed]:
     """Jobs as `put.lua` gives them: id, and 1 for created, 2 for replaced or 0."""
     pairs = ((answer[at].decode(), answer[at + 1]) for at in range(0, len(answer), 2))
-    return [Placed(id_, created=said == _CREATED, replaced=said == _REPLACED) for id_, said in pairs]
+    return [
+        Placed(id_, created=said == _CREATED, replaced=said == _REPLACED) for id_, said in pairs
+    ]
 
 
 def reserved(answer: list[Any], token: str) -> ReservedJob:
@@ -23,19 +25,32 @@ def reserved(answer: list[Any], token: str) -> ReservedJob:
     number, id_, queue, payload, priority, attempts, rescues = answer
     number = number.decode()
     return ReservedJob(
-        lease=Lease(number, token + number), id=id_.decode(), queue=queue.decode(), payload=text(payload),
-        priority=priority, attempts=attempts, rescues=rescues,
-    )  # fmt: skip
+        lease=Lease(number, token + number),
+        id=id_.decode(),
+        queue=queue.decode(),
+        payload=text(payload),
+        priority=priority,
+        attempts=attempts,
+        rescues=rescues,
+    )
 
 
 def view(queue: str, state: State, answer: list[Any]) -> JobView:
     """A job as `peek.lua` gives it; see there for the order."""
     id_, payload, priority, attempts, rescues, available, created, worker, ends = answer
     return JobView(
-        id=id_.decode(), queue=queue, state=state, payload=text(payload), priority=priority, attempts=attempts,
-        rescues=rescues, available_at=float(available), reserved_until=float(ends) if ends else None,
-        reserved_by=worker.decode() or None, created_at=float(created),
-    )  # fmt: skip
+        id=id_.decode(),
+        queue=queue,
+        state=state,
+        payload=text(payload),
+        priority=priority,
+        attempts=attempts,
+        rescues=rescues,
+        available_at=float(available),
+        reserved_until=float(ends) if ends else None,
+        reserved_by=worker.decode() or None,
+        created_at=float(created),
+    )
 
 
 def every(answer: list[Any]) -> list[JobView]:
@@ -52,5 +67,7 @@ def held(answer: list[Any], token: str) -> list[HeldJob]:
 
 
 def text(payload: bytes) -> str:
-    """A payload. What a stranger left in kombu's list may be no text; it is put aside by whoever reads it."""
+    """A payload. What a stranger left in kombu's list may be no text; it is put aside by whoever
+    reads it.
+    """
     return payload.decode("utf-8", "replace")

@@ -1,4 +1,6 @@
-"""The Lua scripts in `lua/`, one a verb, run by their digest; a server that has forgotten them is told again."""
+"""The Lua scripts in `lua/`, one a verb, run by their digest; a server that has forgotten them is
+told again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from relevo.errors import DriverUnavailableError
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Scripts of another package that work on the same jobs: they come behind our keys and our `common.lua`.
+    """Scripts of another package that work on the same jobs: they come behind our keys and our
+    `common.lua`.
 
     `prelude` is Lua that names its own keys; the package's `lua/common.lua` follows it.
     """
@@ -29,33 +32,47 @@ class Library:
 
 
 class Scripts:
-    """The scripts on one server. `clock` gives the time to all of them; without it they take Redis's own."""
+    """The scripts on one server. `clock` gives the time to all of them; without it they take
+    Redis's own.
+    """
 
     def __init__(
-        self, pool: ConnectionPool, keys: Keys, clock: Callable[[], float] | None, library: Library | None = None
+        self,
+        pool: ConnectionPool,
+        keys: Keys,
+        clock: Callable[[], float] | None,
+        library: Library | None = None,
     ) -> None:
         self._pool, self._root, self._clock, self._library = pool, keys.root, clock, library
         self._client = Redis(connection_pool=pool)
 
     def run(self, name: str, *arguments: str | float | bytes) -> Any:
-        """Run `lua/<name>.lua` once. Raises `DriverUnavailableError` when it isn't known what became of it."""
+        """Run `lua/<name>.lua` once. Raises `DriverUnavailableError` when it isn't known what
+        became of it.
+        """
         return self.guarded(self._run, name, arguments)
 
     def run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
-        """Run a script with each of these arguments, all or none, and nobody's command between them."""
+        """Run a script with each of these arguments, all or none, and nobody's command between
+        them.
+        """
         return self.guarded(self._run_all, name, portions)
 
     def guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Do it, with errors in our words; whoever has lost a connection does not trust the idle ones either.
+        """Do it, with errors in our words; whoever has lost a connection does not trust the idle
+        ones either.
 
-        They end where the lost one did: at a server that is gone, at a replica that was the master, or (Sentinel's
-        connections, interrupted by a signal) with an answer waiting that is not theirs.
+        They end where the lost one did: at a server that is gone, at a replica that was the master,
+        or (Sentinel's connections, interrupted by a signal) with an answer waiting that is not
+        theirs.
         """
         try:
             with translated():
                 return call(*arguments)
         except BaseException as error:
-            if isinstance(error, DriverUnavailableError) or not isinstance(error.__cause__, ResponseError):
+            if isinstance(error, DriverUnavailableError) or not isinstance(
+                error.__cause__, ResponseError
+            ):
                 self._pool.disconnect(inuse_connections=False)
             raise
 
@@ -63,7 +80,9 @@ class Scripts:
         given = (self._root, self._now(), *arguments)
         try:
             return self._client.evalsha(digest(name, self._library), 1, *given)
-        except NoScriptError:  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
+        except (
+            NoScriptError
+        ):  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
             return self._client.eval(source(name, self._library), 1, *given)
 
     def _run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
@@ -83,13 +102,16 @@ def source(name: str, library: Library | None = None) -> str:
     ours = ("local root = KEYS[1]", lua_prelude(), _read("common"))
     if library is None:
         return "\n".join((*ours, _read(name)))
-    return "\n".join((*ours, library.prelude, _read("common", library.package), _read(name, library.package)))
+    return "\n".join(
+        (*ours, library.prelude, _read("common", library.package), _read(name, library.package))
+    )
 
 
 @cache
 def digest(name: str, library: Library | None = None) -> str:
     """What Redis calls a script."""
-    return hashlib.sha1(source(name, library).encode()).hexdigest()  # noqa: S324  Redis's choice, and no secret
+    # Redis's choice, and no secret
+    return hashlib.sha1(source(name, library).encode()).hexdigest()  # noqa: S324
 
 
 def pairs(leases: Sequence[Any]) -> list[str]:

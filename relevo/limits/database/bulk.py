@@ -1,7 +1,8 @@
 """Many permits in one transaction of a few statements, however many keys they are of.
 
-The steps are those of one key (`steps.py`); what they look at is read for all keys together before, and what they
-change is written for all keys together behind them. Keys are locked in their order, as by everybody who locks several.
+The steps are those of one key (`steps.py`); what they look at is read for all keys together before,
+and what they change is written for all keys together behind them. Keys are locked in their order,
+as by everybody who locks several.
 """
 
 from __future__ import annotations
@@ -22,22 +23,35 @@ MOST = 500
 
 _KEYS: Any = bindparam("keys", expanding=True)
 _LOOK = select(
-    limits.c.limit_key, limits.c.at_most, limits.c.keep_until,
+    limits.c.limit_key,
+    limits.c.at_most,
+    limits.c.keep_until,
     exists().where(line.c.limit_key == limits.c.limit_key).label("in_line"),
-).where(limits.c.limit_key.in_(_KEYS))  # fmt: skip
-_LOCK = select(limits.c.limit_key).where(limits.c.limit_key.in_(_KEYS)).order_by(limits.c.limit_key).with_for_update()
+).where(limits.c.limit_key.in_(_KEYS))
+_LOCK = (
+    select(limits.c.limit_key)
+    .where(limits.c.limit_key.in_(_KEYS))
+    .order_by(limits.c.limit_key)
+    .with_for_update()
+)
 _HOLDERS = (
     select(permits.c.limit_key, permits.c.token, jobs.c.reserved_until)
     .select_from(permits.outerjoin(jobs, HELD))
     .where(permits.c.limit_key.in_(_KEYS))
 )
-_LET_GO = delete(permits).where(permits.c.limit_key == bindparam("key"), permits.c.token == bindparam("token_"))
+_LET_GO = delete(permits).where(
+    permits.c.limit_key == bindparam("key"), permits.c.token == bindparam("token_")
+)
 
 
 class Page(DatabaseRecord):
-    """The record of a key whose permits have been read already; what changes of them is written by `write`."""
+    """The record of a key whose permits have been read already; what changes of them is written by
+    `write`.
+    """
 
-    def __init__(self, connection: Connection, row: Row[Any], tokens: Sequence[Row[Any]], now: float) -> None:
+    def __init__(
+        self, connection: Connection, row: Row[Any], tokens: Sequence[Row[Any]], now: float
+    ) -> None:
         super().__init__(connection, row.limit_key, row, now)
         self.gone = [each.token for each in tokens if each.reserved_until is None]
         self._held = [each.token for each in tokens if each.reserved_until is not None]
@@ -57,13 +71,19 @@ class Page(DatabaseRecord):
                 self.gone.append(token)
 
 
-def take_free(connection: Connection, wanted: Sequence[Wanted], now: float, keep_until: float) -> set[str]:
-    """Take what is free. The rows of keys are kept until that instant if nobody uses them meanwhile."""
+def take_free(
+    connection: Connection, wanted: Sequence[Wanted], now: float, keep_until: float
+) -> set[str]:
+    """Take what is free. The rows of keys are kept until that instant if nobody uses them
+    meanwhile.
+    """
     taken: set[str] = set()
     groups = algorithms.by_key(wanted, lambda each: each.key)
     for start in range(0, len(groups), MOST):
         some = dict(groups[start : start + MOST])
-        lock_all(connection, {key: those[-1].at_most for key, those in some.items()}, now, keep_until)
+        lock_all(
+            connection, {key: those[-1].at_most for key, those in some.items()}, now, keep_until
+        )
         pages = _pages(connection, list(some), now)
         for page in pages:
             taken |= algorithms.take_free(page, some[page.key], now)

@@ -1,4 +1,6 @@
-"""The lock of a key: its row, made or touched by whoever is to change anything of the key, held until the commit."""
+"""The lock of a key: its row, made or touched by whoever is to change anything of the key, held
+until the commit.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,36 @@ from relevo.limits.database.tables import limits
 
 
 def lock(connection: Connection, key: str, keep_until: float, at_most: int | None = None) -> None:
-    """Wait for the row of `key` and hold it. It is kept until that instant if nobody uses it meanwhile."""
-    row = {"limit_key": key, "keep_until": keep_until, **({} if at_most is None else {"at_most": at_most})}
+    """Wait for the row of `key` and hold it. It is kept until that instant if nobody uses it
+    meanwhile.
+    """
+    row = {
+        "limit_key": key,
+        "keep_until": keep_until,
+        **({} if at_most is None else {"at_most": at_most}),
+    }
     connection.execute(_statement(connection.dialect.name, at_most is not None), row)
 
 
-def lock_all(connection: Connection, keys: Mapping[str, int], now: float, keep_until: float) -> None:
-    """The same for many keys, of which so many permits there are. Whoever locks several does so in this order."""
+def lock_all(
+    connection: Connection, keys: Mapping[str, int], now: float, keep_until: float
+) -> None:
+    """The same for many keys, of which so many permits there are. Whoever locks several does so in
+    this order.
+    """
     missing = dict(sorted(keys.items()))
-    if connection.dialect.name == "sqlite":  # where the transaction is the lock, a row that is right needs no writing
+    if (
+        connection.dialect.name == "sqlite"
+    ):  # where the transaction is the lock, a row that is right needs no writing
         fresh = and_(limits.c.limit_key.in_(keys), limits.c.keep_until > (now + keep_until) / 2)
         for row in connection.execute(select(limits.c.limit_key, limits.c.at_most).where(fresh)):
             if row.at_most == keys[row.limit_key]:
                 del missing[row.limit_key]
     if missing:
-        rows = [{"limit_key": key, "keep_until": keep_until, "at_most": most} for key, most in missing.items()]
+        rows = [
+            {"limit_key": key, "keep_until": keep_until, "at_most": most}
+            for key, most in missing.items()
+        ]
         connection.execute(_statement(connection.dialect.name, True), rows)
 
 

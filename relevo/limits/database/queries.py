@@ -30,15 +30,21 @@ def views(connection: Connection, prefix: str, most: int, now: float) -> list[Li
 
 def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
     columns = select(permits.c.job_id, permits.c.task, permits.c.since, jobs.c.reserved_until)
-    held = columns.select_from(permits.join(jobs, _HELD)).where(permits.c.limit_key == row.limit_key)
+    held = columns.select_from(permits.join(jobs, _HELD)).where(
+        permits.c.limit_key == row.limit_key
+    )
     holders = [Held(*each) for each in connection.execute(held)]
     mine = line.c.limit_key == row.limit_key
     waiting = connection.execute(select(func.count()).select_from(line).where(mine)).scalar_one()
     first: Sequence[str] = ()
     if waiting:
-        first = connection.execute(
-            select(line.c.job_id).where(mine).order_by(line.c.since, line.c.job_id).limit(NAMED)
-        ).scalars().all()  # fmt: skip
+        first = (
+            connection.execute(
+                select(line.c.job_id).where(mine).order_by(line.c.since, line.c.job_id).limit(NAMED)
+            )
+            .scalars()
+            .all()
+        )
     state = json.loads(row.state) if row.state else None
     return view_of(row.limit_key, state, row.at_most, holders, waiting, list(first), now)
 
@@ -47,7 +53,9 @@ def waiting(connection: Connection, name: str) -> list[str]:
     """The ids of those who wait at keys of a rate, first come first."""
     key = f"{RATE}/{name}"
     theirs = or_(line.c.limit_key == key, line.c.limit_key.startswith(f"{key}/", autoescape=True))
-    return list(connection.execute(select(line.c.job_id).where(theirs).order_by(line.c.since)).scalars())
+    return list(
+        connection.execute(select(line.c.job_id).where(theirs).order_by(line.c.since)).scalars()
+    )
 
 
 def forget_unused(connection: Connection, now: float) -> None:

@@ -27,8 +27,16 @@ _WAITING = select(line.c.job_id, line.c.since, line.c.due).where(_MINE)
 _EXPECTED = select(line.c.job_id, line.c.since, line.c.due).where(
     line.c.limit_key == _KEY, line.c.due > bindparam("after"), line.c.due <= bindparam("until")
 )
-_TO_COME = select(func.count()).select_from(line).where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
-_PLACE = select(func.count()).select_from(line).where(line.c.limit_key == _KEY, line.c.since < bindparam("since_"))
+_TO_COME = (
+    select(func.count())
+    .select_from(line)
+    .where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
+)
+_PLACE = (
+    select(func.count())
+    .select_from(line)
+    .where(line.c.limit_key == _KEY, line.c.since < bindparam("since_"))
+)
 _NEXT = (
     select(line.c.job_id)
     .where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
@@ -50,8 +58,8 @@ _LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == 
 class DatabaseRecord:
     """The record of `key`, as `row` tells of it.
 
-    `rate`: the one its name was given at run time. `ended`: whether a lease that holds a permit is over and only waits
-    to be rescued.
+    `rate`: the one its name was given at run time. `ended`: whether a lease that holds a permit is
+    over and only waits to be rescued.
     """
 
     def __init__(self, connection: Connection, key: str, row: Row[Any], now: float) -> None:
@@ -80,13 +88,17 @@ class DatabaseRecord:
     def let_go(self, token: str) -> None:
         self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
 
-    # --- the line: mostly there is none, and then nothing is asked of it ---------------------------------------------
+    # --- the line: mostly there is none, and then nothing is asked of it --------------------------
     def waiting(self, job_id: str) -> Waiting | None:
         rows = self._rows(_WAITING, job=job_id) if self._line else []
         return _waiting(rows[0]) if rows else None
 
     def expected(self, after: float, until: float) -> Sequence[Waiting]:
-        return [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)] if self._line else []
+        return (
+            [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)]
+            if self._line
+            else []
+        )
 
     def to_come(self, now: float) -> int:
         return int(self._rows(_TO_COME, after=now)[0][0]) if self._line else 0
@@ -98,12 +110,26 @@ class DatabaseRecord:
         return [row.job_id for row in self._rows(_NEXT, after=now, most=most)] if self._line else []
 
     def missed(self, before: float, most: int) -> Sequence[str]:
-        return [row.job_id for row in self._rows(_MISSED, before=before, most=most)] if self._line else []
+        return (
+            [row.job_id for row in self._rows(_MISSED, before=before, most=most)]
+            if self._line
+            else []
+        )
 
     def put(self, waiting: Waiting) -> None:
-        moved = {"key": self.key, "job": waiting.job_id, "since_": waiting.since, "due_": waiting.due}
+        moved = {
+            "key": self.key,
+            "job": waiting.job_id,
+            "since_": waiting.since,
+            "due_": waiting.due,
+        }
         if self.waiting(waiting.job_id) is None:
-            row = {"limit_key": self.key, "job_id": waiting.job_id, "since": waiting.since, "due": waiting.due}
+            row = {
+                "limit_key": self.key,
+                "job_id": waiting.job_id,
+                "since": waiting.since,
+                "due": waiting.due,
+            }
             self._connection.execute(insert(line), row)
             self._line = True
         else:
@@ -119,7 +145,9 @@ class DatabaseRecord:
     def save(self) -> None:
         """Write the state back."""
         text = None if self.state is None else json.dumps(self.state, separators=(",", ":"))
-        self._connection.execute(update(limits).where(limits.c.limit_key == self.key).values(state=text))
+        self._connection.execute(
+            update(limits).where(limits.c.limit_key == self.key).values(state=text)
+        )
 
     def _rows(self, statement: Any, **values: Any) -> Sequence[Row[Any]]:
         return self._connection.execute(statement, {"key": self.key, **values}).all()
@@ -128,8 +156,14 @@ class DatabaseRecord:
 def permit_row(key: str, holder: Holder, now: float) -> dict[str, Any]:
     """A permit as the table has it."""
     job_key = int(holder.token.rpartition(".")[2])
-    return {"limit_key": key, "token": holder.token, "job_key": job_key, "job_id": holder.job_id,
-            "task": holder.task, "since": now}  # fmt: skip
+    return {
+        "limit_key": key,
+        "token": holder.token,
+        "job_key": job_key,
+        "job_id": holder.job_id,
+        "task": holder.task,
+        "since": now,
+    }
 
 
 def _waiting(row: Row[Any]) -> Waiting:

@@ -1,7 +1,7 @@
 """`contract.Limits` in the database of the jobs.
 
-Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`. Whether a permit is
-held is asked of `relevo_jobs`, in the same transaction.
+Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`.
+Whether a permit is held is asked of `relevo_jobs`, in the same transaction.
 """
 
 from __future__ import annotations
@@ -39,17 +39,22 @@ Result = TypeVar("Result")
 TIDY, UNUSED = 60.0, 3600.0
 
 _KEY = limits.c.limit_key == bindparam("key")
-# All that one look can tell, for the round trips: the state, a rate of the key's name, whether anybody is in line.
+# All that one look can tell, for the round trips: the state, a rate of the key's name, whether
+# anybody is in line.
 _LOOK = select(
-    limits.c.state, limits.c.at_most, limits.c.keep_until,
+    limits.c.state,
+    limits.c.at_most,
+    limits.c.keep_until,
     select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
     exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
-).where(_KEY)  # fmt: skip
+).where(_KEY)
 _LOCK = select(limits.c.limit_key).where(_KEY).with_for_update()
 
 
 class DatabaseLimits(Limits):
-    """Limits in the database at `url`, whose driver tells the time (`now`) and brings back ended leases (`rescue`)."""
+    """Limits in the database at `url`, whose driver tells the time (`now`) and brings back ended
+    leases (`rescue`).
+    """
 
     def __init__(self, url: str, now: Callable[[], float], rescue: Callable[[], int]) -> None:
         self._connections = Connections(url)
@@ -60,14 +65,16 @@ class DatabaseLimits(Limits):
         self._now, self._rescue = now, rescue
         self._tidied = time.monotonic()
 
-    # --- permits ----------------------------------------------------------------------------------------------------
+    # --- permits ----------------------------------------------------------------------------------
     def take(self, key: str, at_most: int, holder: Holder) -> float:
         def take(_connection: Connection, record: DatabaseRecord) -> float | None:
             wait = algorithms.take(record, at_most, holder, record.now)
             return None if wait and record.ended else wait
 
         wait = self._locked(key, take, at_most=at_most)
-        if wait is None:  # a lease that has ended is not counted out here: its holder may be late, and extend it
+        if (
+            wait is None
+        ):  # a lease that has ended is not counted out here: its holder may be late, and extend it
             self._rescue()
             wait = self._locked(key, take, at_most=at_most)
         self._tidy()
@@ -79,7 +86,8 @@ class DatabaseLimits(Limits):
         def give_back(connection: Connection) -> list[str]:
             if not self._has_one_writer and not connection.execute(_LOCK, {"key": key}).first():
                 return []
-            # In a statement of its own: what waits for a lock looks with the eyes of the moment before.
+            # In a statement of its own: what waits for a lock looks with the eyes of the moment
+            # before.
             row = connection.execute(_LOOK, {"key": key, "name": ""}).first()
             if row is None:
                 return []
@@ -90,14 +98,18 @@ class DatabaseLimits(Limits):
 
     def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
         now = self._now()
-        taken = self._connections.write(lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED))
+        taken = self._connections.write(
+            lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED)
+        )
         self._tidy()
         return taken
 
     def pass_on(self, left: Sequence[Left]) -> Passed:
-        return self._connections.write(lambda connection: bulk.pass_on(connection, left, self._now()))
+        return self._connections.write(
+            lambda connection: bulk.pass_on(connection, left, self._now())
+        )
 
-    # --- rates and breakers -----------------------------------------------------------------------------------------
+    # --- rates and breakers -----------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         def hit(_connection: Connection, record: DatabaseRecord) -> float:
             wait = algorithms.hit(record, record.rate or rate, cost, job_id, record.now)
@@ -133,12 +145,19 @@ class DatabaseLimits(Limits):
 
     def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
-        row = self._connections.read(lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first())
-        if row is None or not (row.in_line or (row.state and breakers.wait(json.loads(row.state), self._now()))):
+        row = self._connections.read(
+            lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first()
+        )
+        if row is None or not (
+            row.in_line or (row.state and breakers.wait(json.loads(row.state), self._now()))
+        ):
             return 0.0, bool(row and row.state)
-        # It stands in line, or is about to: that is written. The errors are kept for as long as they were to be.
+        # It stands in line, or is about to: that is written. The errors are kept for as long as
+        # they were to be.
         keep = max(0.0, row.keep_until - self._now() - UNUSED)
-        return self._locked(key, lambda _connection, record: algorithms.shut(record, job_id, record.now), keep=keep)
+        return self._locked(
+            key, lambda _connection, record: algorithms.shut(record, job_id, record.now), keep=keep
+        )
 
     def erred(self, key: str, breaker: Breaker) -> float:
         def erred(_connection: Connection, record: DatabaseRecord) -> float:
@@ -148,10 +167,12 @@ class DatabaseLimits(Limits):
 
         return self._locked(key, erred, keep=breaker.per + breaker.wait)
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         now = self._now()
-        return self._connections.read(lambda connection: queries.views(connection, prefix, most, now))
+        return self._connections.read(
+            lambda connection: queries.views(connection, prefix, most, now)
+        )
 
     def clear(self, key: str) -> list[str]:
         def clear(connection: Connection, _record: DatabaseRecord) -> list[str]:
@@ -163,11 +184,14 @@ class DatabaseLimits(Limits):
 
         return self._locked(key, clear)
 
-    # --- the key's lock -----------------------------------------------------------------------------------------------
+    # --- the key's lock ---------------------------------------------------------------------------
     def _locked(
-        self, key: str, work: Callable[[Connection, DatabaseRecord], Result], keep: float = 0,
+        self,
+        key: str,
+        work: Callable[[Connection, DatabaseRecord], Result],
+        keep: float = 0,
         at_most: int | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         check_key(key)
 
         def locked(connection: Connection) -> Result:
@@ -196,5 +220,7 @@ class DatabaseLimits(Limits):
 
 
 def _lightly(connection: Any, _record: Any) -> None:
-    """Permits die with leases and counts with their period: a power cut may cost the last ones, a commit no fsync."""
+    """Permits die with leases and counts with their period: a power cut may cost the last ones, a
+    commit no fsync.
+    """
     connection.execute("PRAGMA synchronous = NORMAL")

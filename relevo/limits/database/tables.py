@@ -1,6 +1,7 @@
 """The tables of limits. They change by the migrations of the engine, never here alone.
 
-A permit is held as long as the job `job_key` has the lease `token`: that row of `relevo_jobs` is the only truth.
+A permit is held as long as the job `job_key` has the lease `token`: that row of `relevo_jobs` is
+the only truth.
 """
 
 from __future__ import annotations
@@ -71,4 +72,9 @@ rates = Table(
 )
 
 # The driver's own, as far as a permit's life hangs on it.
-jobs = table("relevo_jobs", column("id", BigInteger), column("token", String), column("reserved_until", Double))
+jobs = table(
+    "relevo_jobs",
+    column("id", BigInteger),
+    column("token", String),
+    column("reserved_until", Double),
+)

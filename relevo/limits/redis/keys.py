@@ -1,4 +1,5 @@
-"""Every Redis key of the limits, in one place. They lie beside the jobs: under the prefix of the driver's keys.
+"""Every Redis key of the limits, in one place. They lie beside the jobs: under the prefix of the
+driver's keys.
 
 | key | type | holds |
 |---|---|---|
@@ -20,5 +21,7 @@ NAMED = ("limit_state", "limit_permits", "limit_most", "limit_due", "limit_since
 def lua_prelude() -> str:
     """Lua functions that name these keys; `root` is the driver's."""
     plain = [f"local {name}_key = root .. '{name}'" for name in PLAIN]
-    named = [f"local function {name}_key(key) return root .. '{name}:' .. key end" for name in NAMED]
+    named = [
+        f"local function {name}_key(key) return root .. '{name}:' .. key end" for name in NAMED
+    ]
     return "\n".join((*plain, *named))

@@ -1,4 +1,6 @@
-"""`contract.Limits` on the Redis of the jobs. Each verb is one Lua script (`lua/`), run by the driver."""
+"""`contract.Limits` on the Redis of the jobs. Each verb is one Lua script (`lua/`), run by the
+driver.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,14 @@ _NOBODY = ["", "", ""]
 
 
 class RedisLimits(Limits):
-    """Limits on one Redis: `run` runs a script of ours by its name, behind the driver's `common.lua`."""
+    """Limits on one Redis: `run` runs a script of ours by its name, behind the driver's
+    `common.lua`.
+    """
 
     def __init__(self, run: Callable[..., Any], now: Callable[[], float]) -> None:
         self._run, self._now = run, now
 
-    # --- permits ----------------------------------------------------------------------------------------------------
+    # --- permits ----------------------------------------------------------------------------------
     def take(self, key: str, at_most: int, holder: Holder) -> float:
         check_key(key)
         return float(self._run("take", key, at_most, holder.token, holder.job_id, holder.task))
@@ -53,16 +57,24 @@ class RedisLimits(Limits):
         for each in left:
             check_key(each.wanted.key)
             wanted = each.wanted
-            given += [wanted.key, wanted.at_most, wanted.holder.token, *(_holder(each.to) if each.to else _NOBODY)]
-        called, crowded, without = ([text.decode() for text in texts] for texts in self._run("pass_on", *given))
+            given += [
+                wanted.key,
+                wanted.at_most,
+                wanted.holder.token,
+                *(_holder(each.to) if each.to else _NOBODY),
+            ]
+        called, crowded, without = (
+            [text.decode() for text in texts] for texts in self._run("pass_on", *given)
+        )
         return Passed(called, set(crowded), set(without))
 
-    # --- rates ------------------------------------------------------------------------------------------------------
+    # --- rates ------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         check_key(key)
         return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
-    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002  its state knows
+    # its state knows
+    def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002
         check_key(key)
         return [job_id.decode() for job_id in self._run("refund", key, repr(float(cost)))]
 
@@ -73,10 +85,12 @@ class RedisLimits(Limits):
     def redefined(self) -> dict[str, Rate]:
         found = self._run("redefined")
         rows = [found[at : at + _REDEFINED] for at in range(0, len(found), _REDEFINED)]
-        return {name.decode(): Rate(int(amount), float(per), kind.decode(), int(burst))
-                for name, amount, per, kind, burst in rows}  # fmt: skip
+        return {
+            name.decode(): Rate(int(amount), float(per), kind.decode(), int(burst))
+            for name, amount, per, kind, burst in rows
+        }
 
-    # --- breakers ---------------------------------------------------------------------------------------------------
+    # --- breakers ---------------------------------------------------------------------------------
     def shut(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
         seconds, remembered = self._run("shut", key, job_id)
@@ -86,7 +100,7 @@ class RedisLimits(Limits):
         check_key(key)
         return float(self._run("erred", key, breaker.errors, repr(breaker.per), repr(breaker.wait)))
 
-    # --- looking and mending ----------------------------------------------------------------------------------------
+    # --- looking and mending ----------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         found, now = self._run("views", prefix, most, NAMED), self._now()
         return [_view(found[at : at + _SHOWN], now) for at in range(0, len(found), _SHOWN)]
@@ -107,10 +121,19 @@ def _fields(rate: Rate) -> list[str | int]:
 def _view(answer: list[Any], now: float) -> LimitView:
     key, most, held, waiting, line, kind, numbers, slices = answer
     permits = [held[at : at + 4] for at in range(0, len(held), 4)]
-    holders = [Held(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
-               for job_id, task, since, ends in permits]  # fmt: skip
-    return view_of(key.decode(), _state(kind.decode(), numbers, slices), int(most), holders, waiting,
-                   [job_id.decode() for job_id in line], now)  # fmt: skip
+    holders = [
+        Held(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
+        for job_id, task, since, ends in permits
+    ]
+    return view_of(
+        key.decode(),
+        _state(kind.decode(), numbers, slices),
+        int(most),
+        holders,
+        waiting,
+        [job_id.decode() for job_id in line],
+        now,
+    )
 
 
 def _state(kind: str, numbers: list[bytes], slices: list[bytes]) -> Any:
@@ -121,5 +144,9 @@ def _state(kind: str, numbers: list[bytes], slices: list[bytes]) -> Any:
         return None
     rate = [int(float(numbers[0])), float(numbers[1]), numbers[2].decode(), int(float(numbers[3]))]
     if rate[2] == "moving":
-        return [rate, {slices[at].decode(): float(slices[at + 1]) for at in range(0, len(slices), 2)}, 0]
+        return [
+            rate,
+            {slices[at].decode(): float(slices[at + 1]) for at in range(0, len(slices), 2)},
+            0,
+        ]
     return [rate, float(numbers[4]), float(numbers[5])]

@@ -44,7 +44,9 @@ class Worker(billiard_pool.Worker):
         return wait
 
     def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
-        """Exit at once. billiard tells the parent first, which then kills a process that is ending, and sleeps 1 s."""
+        """Exit at once. billiard tells the parent first, which then kills a process that is ending,
+        and sleeps 1 s.
+        """
         if exitcode is None:
             exitcode = billiard_pool.EX_FAILURE if exc else billiard_pool.EX_OK
         try:

@@ -1,10 +1,11 @@
-"""The prefork pool: Celery's, with a quick stop, and with jobs waiting in its pipe that can be called back.
+"""The prefork pool: Celery's, with a quick stop, and with jobs waiting in its pipe that can be
+called back.
 
 The pool is billiard's threaded one (no event loop). Four things are ours:
 
 * **Jobs in the pipe.** Handing a job over only when a child is free costs the child a round trip through the parent
-  per job: 0.6 ms of the parent's CPU, 0.3 ms with three more jobs in the pipe. So while jobs are short (the channel
-  measures it) a few more than there are children are handed over.
+  per job: 0.6 ms of the parent's CPU, 0.3 ms with three more jobs in the pipe. So while jobs are
+  short (the channel measures it) a few more than there are children are handed over.
 * **Calling them back.** A job in the pipe behind a long one would wait while other workers are idle, and a warm stop
   would have to run it. `recall` takes back whatever no child has started; see below.
 * **One thread less.** A small job is written to the pipe by the thread that hands it over; billiard's own way is a
@@ -12,13 +13,14 @@ The pool is billiard's threaded one (no event loop). Four things are ours:
 * **The stop.** billiard's threads sleep up to a second before they notice a stop, and so does every child before it
   exits. None has a reason here: a stop ends with the last job.
 
-How a recall can't race with a child: memory shared with the children holds the highest recalled job number and, per
-child, the job it has last taken from the pipe.
+How a recall can't race with a child: memory shared with the children holds the highest recalled job
+number and, per child, the job it has last taken from the pipe.
 
     child:   started[me] = job; reads `recalled`;  job <= recalled?  refuse, and say so : run
     parent:  recalled = the last job handed over; reads `started`;  a job no child has taken is free at once
 
-Whichever writes first, the other sees it: a job is either refused by its child, which the parent then frees, or run.
+Whichever writes first, the other sees it: a job is either refused by its child, which the parent
+then frees, or run.
 """
 
 from __future__ import annotations
@@ -48,11 +50,14 @@ logger = get_logger(__name__)
 MOST_CHILDREN = 1023
 # So many jobs may wait in the pipe for each child.
 PER_CHILD = 4
-# So long (seconds) the word of a child may be on its way before its job counts as lost with a child that was killed.
+# So long (seconds) the word of a child may be on its way before its job counts as lost with a child
+# that was killed.
 DOUBT = 5.0
-# Of these a look counts for so many at most: while a machine stands still nobody reads. Looks are 0.8 seconds apart.
+# Of these a look counts for so many at most: while a machine stands still nobody reads. Looks are
+# 0.8 seconds apart.
 LOOK = 1.0
-# So long (seconds) the words of children may be there unread, one of them that such a job has ended.
+# So long (seconds) the words of children may be there unread, one of them that such a job has
+# ended.
 UNREAD = 60.0
 
 
@@ -115,7 +120,9 @@ class Pool(billiard_pool.Pool):
         super().terminate_job(pid, stop_flag.ending(sig))
 
     def process_flush_queues(self, worker: Any) -> None:
-        """A child has ended. If it was killed before it could say that it had taken a job, say it in its place."""
+        """A child has ended. If it was killed before it could say that it had taken a job, say it
+        in its place.
+        """
         super().process_flush_queues(worker)
         if worker.exitcode not in (billiard_pool.EX_OK, billiard_pool.EX_RECYCLE):
             self.recall()
@@ -128,10 +135,12 @@ class Pool(billiard_pool.Pool):
             self._give_back(job)
 
     def recall(self) -> int:
-        """Take back every job that no child has started. Returns how many are free at once (others may follow).
+        """Take back every job that no child has started. Returns how many are free at once (others
+        may follow).
 
-        Jobs leave the pipe in the order of their numbers. One behind the last that was taken is free. One before it has
-        run, and its child's word is on the way; or a child was killed with it in its hands, and no word ever comes.
+        Jobs leave the pipe in the order of their numbers. One behind the last that was taken is
+        free. One before it has run, and its child's word is on the way; or a child was killed with
+        it in its hands, and no word ever comes.
         """
         waiting = [job for job, result in list(self._cache.items()) if not result.accepted()]
         if not waiting or not self.forked:
@@ -152,7 +161,8 @@ class Pool(billiard_pool.Pool):
     def _give_back(self, job: int) -> bool:
         """Put a job back for any worker: it has not been started, and never will be here.
 
-        The thread that hands it over may still be about to note which request it belongs to: then it is late.
+        The thread that hands it over may still be about to note which request it belongs to: then
+        it is late.
         """
         result = self._cache.get(job)
         request = request_of(result) if result is not None else None
@@ -172,17 +182,25 @@ class Pool(billiard_pool.Pool):
         return self._awake
 
     def mark_as_worker_lost(self, job: Any, exitcode: int) -> None:
-        """The job's child was killed, and some time has passed. Its word that the job had ended may still be unread."""
+        """The job's child was killed, and some time has passed. Its word that the job had ended may
+        still be unread.
+        """
         since = time.monotonic() - job._worker_lost[0]  # noqa: SLF001
         if since > UNREAD or not self._outqueue._reader.poll(0):  # noqa: SLF001
             super().mark_as_worker_lost(job, exitcode)
 
     def _join_exited_workers(self, shutdown: bool = False) -> Any:
-        """Billiard's look for children that have ended, which a stop takes, too: a time to give back what is late."""
+        """Billiard's look for children that have ended, which a stop takes, too: a time to give
+        back what is late.
+        """
         now, started = self._seconds_awake(), self._started()
         for job, due in list(self._late.items()):
             result = self._cache.get(job)
-            if result is None or result.accepted() or (due <= now and job not in started and self._give_back(job)):
+            if (
+                result is None
+                or result.accepted()
+                or (due <= now and job not in started and self._give_back(job))
+            ):
                 self._late.pop(job, None)
         return super()._join_exited_workers(shutdown)
 
@@ -208,13 +226,17 @@ class TaskPool(celerys.TaskPool):
             qos.pool = self
 
     def on_stop(self) -> None:
-        """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits for the same end."""
+        """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits
+        for the same end.
+        """
         if self._ending is None:
             self._ending = deferred_signals.Errand(super().on_stop)
         self._ending.wait()
 
     def restart(self) -> None:
-        """Renew every child. Celery sends one empty job, which wakes, and so renews, one child only."""
+        """Renew every child. Celery sends one empty job, which wakes, and so renews, one child
+        only.
+        """
         self._pool.restart()
         for _ in range(self.num_processes):
             self._pool.apply_async(celerys.noop)
@@ -232,7 +254,9 @@ class TaskPool(celerys.TaskPool):
         return min(waiting, max(packets - self.num_processes, 0)) if packets else waiting
 
     def recall(self) -> int:
-        """Take back what waits in the pipe, and let nothing more wait there until it is asked for again."""
+        """Take back what waits in the pipe, and let nothing more wait there until it is asked for
+        again.
+        """
         if recalled := self._pool.recall() if isinstance(self._pool, Pool) else 0:
             logger.info("%d jobs that had not started were put back", recalled)
         return recalled

@@ -1,4 +1,6 @@
-"""The threads that watch over the children of the prefork pool: one replaces those that ended, one ends late ones."""
+"""The threads that watch over the children of the prefork pool: one replaces those that ended, one
+ends late ones.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,13 @@ class _Woken:
 
 
 class Supervisor(_Woken, billiard_pool.Supervisor):
-    """Replaces children that have ended: often in the pool's first second, when one that can't start is noticed.
+    """Replaces children that have ended: often in the pool's first second, when one that can't
+    start is noticed.
 
-    Its thread is the parent of those it forks, and Linux kills them when it ends (Celery asks for that:
-    PR_SET_PDEATHSIG). So a stop doesn't wait for its end, and it has none: it sleeps until the process is over. Before,
-    a warm stop killed every job that ran in a child which had replaced another.
+    Its thread is the parent of those it forks, and Linux kills them when it ends (Celery asks for
+    that: PR_SET_PDEATHSIG). So a stop doesn't wait for its end, and it has none: it sleeps until
+    the process is over. Before, a warm stop killed every job that ran in a child which had replaced
+    another.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -73,7 +77,8 @@ class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
                     break
 
     def _trywaitkill(self, worker: Any) -> None:
-        """End a child. The thread that replaces children may have closed what this one waits for: it has ended, then.
+        """End a child. The thread that replaces children may have closed what this one waits for:
+        it has ended, then.
 
         billiard lets that error end the whole worker, as it does with every one of its threads.
         """

@@ -1,7 +1,8 @@
 """A project that knows nothing of Relevo but `create_app`: Celery's tasks, none of our options.
 
-Run by real workers (`celery -A tests.flow.apps.plain worker`) and imported by the test, both with the same settings in
-the environment. What a task does besides returning a value it writes down in the journal, a file.
+Run by real workers (`celery -A tests.flow.apps.plain worker`) and imported by the test, both with
+the same settings in the environment. What a task does besides returning a value it writes down in
+the journal, a file.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ app = create_app(
     task_create_missing_queues=True,
     worker_pool_restarts=True,
     result_chord_retry_interval=0.1,
-    beat_schedule={"tick": {"task": "note", "schedule": 0.2, "args": ["tick"], "options": {"queue": "default"}}},
+    beat_schedule={
+        "tick": {"task": "note", "schedule": 0.2, "args": ["tick"], "options": {"queue": "default"}}
+    },
     beat_max_loop_interval=0.2,
 )
 
@@ -76,7 +79,9 @@ def retried(self, failures):
     return self.request.retries
 
 
-@app.task(name="autoretried", shared=False, bind=True, autoretry_for=(ValueError,), default_retry_delay=0)
+@app.task(
+    name="autoretried", shared=False, bind=True, autoretry_for=(ValueError,), default_retry_delay=0
+)
 def autoretried(self, failures):
     if self.request.retries < failures:
         raise ValueError(failures)

@@ -38,16 +38,26 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double, nullable=False),
         sa.CheckConstraint("state IN ('delayed', 'pending', 'reserved')", name="relevo_jobs_state"),
         sa.CheckConstraint(
-            "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)", name="relevo_jobs_lease"
+            "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)",
+            name="relevo_jobs_lease",
         ),
         sqlite_autoincrement=True,
         **exact,
     )
-    op.create_index("relevo_jobs_next", "relevo_jobs", ["queue", "state", "priority", "available_at", "id"])
-    for name, column, state in (("due", "available_at", "delayed"), ("ended", "reserved_until", "reserved")):
+    op.create_index(
+        "relevo_jobs_next", "relevo_jobs", ["queue", "state", "priority", "available_at", "id"]
+    )
+    for name, column, state in (
+        ("due", "available_at", "delayed"),
+        ("ended", "reserved_until", "reserved"),
+    ):
         condition = sa.text(f"state = '{state}'")
         op.create_index(
-            f"relevo_jobs_{name}", "relevo_jobs", ["state", column], sqlite_where=condition, postgresql_where=condition
+            f"relevo_jobs_{name}",
+            "relevo_jobs",
+            ["state", column],
+            sqlite_where=condition,
+            postgresql_where=condition,
         )
     op.create_table(
         "relevo_pauses",
@@ -84,12 +94,24 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("relevo_broadcasts", "relevo_bindings", "relevo_mailboxes", "relevo_pauses", "relevo_jobs"):
+    for table in (
+        "relevo_broadcasts",
+        "relevo_bindings",
+        "relevo_mailboxes",
+        "relevo_pauses",
+        "relevo_jobs",
+    ):
         op.drop_table(table)
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
     # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
-    collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    collation = (
+        "utf8mb4_nopad_bin"
+        if getattr(connection.dialect, "is_mariadb", False)
+        else "utf8mb4_0900_bin"
+    )
     options = {"charset": "utf8mb4", "collate": collation, "engine": "InnoDB"}
-    return {f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()}
+    return {
+        f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()
+    }

@@ -36,7 +36,9 @@ def upgrade() -> None:
         sa.Column("ran", sa.Double),
         sa.Column("ended_at", sa.Double, nullable=False),
         sa.UniqueConstraint("uuid", name="relevo_history_uuid"),
-        sa.CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"),
+        sa.CheckConstraint(
+            "state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"
+        ),
         **exact,
     )
     op.create_index("relevo_history_by_state", "relevo_history", ["state", "ended_at"])
@@ -60,6 +62,12 @@ def downgrade() -> None:
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
     # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
-    collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    collation = (
+        "utf8mb4_nopad_bin"
+        if getattr(connection.dialect, "is_mariadb", False)
+        else "utf8mb4_0900_bin"
+    )
     options = {"charset": "utf8mb4", "collate": collation, "engine": "InnoDB"}
-    return {f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()}
+    return {
+        f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()
+    }

@@ -47,6 +47,12 @@ def downgrade() -> None:
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
     # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
-    collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    collation = (
+        "utf8mb4_nopad_bin"
+        if getattr(connection.dialect, "is_mariadb", False)
+        else "utf8mb4_0900_bin"
+    )
     options = {"charset": "utf8mb4", "collate": collation, "engine": "InnoDB"}
-    return {f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()}
+    return {
+        f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in options.items()
+    }

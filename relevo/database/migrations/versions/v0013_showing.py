@@ -1,4 +1,6 @@
-"""Failed jobs have their arguments as people may see them; history tells silenced jobs from the others."""
+"""Failed jobs have their arguments as people may see them; history tells silenced jobs from the
+others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _LongText = sa.Text().with_variant(LONGTEXT, "mysql", "mariadb")
 
 def upgrade() -> None:
     op.add_column("relevo_failed", sa.Column("arguments", _LongText))
-    op.add_column("relevo_history", sa.Column("silenced", sa.SmallInteger, nullable=False, server_default="0"))
+    op.add_column(
+        "relevo_history", sa.Column("silenced", sa.SmallInteger, nullable=False, server_default="0")
+    )
     op.create_index("relevo_history_by_kind", "relevo_history", ["state", "silenced", "ended_at"])
     op.drop_index("relevo_history_by_state", "relevo_history")
 
