@@ -21,12 +21,13 @@ from kombu.utils.json import dumps
 
 from relevo import drivers
 from relevo.drivers.contract import NewJob, State
+from relevo.transport import registration
 from tests import servers
 
 ROOT = Path(__file__).resolve().parents[1]
 QUEUE = "bench"
 WITHIN = 300.0
-drivers.register()
+registration.register()
 
 
 @contextlib.contextmanager

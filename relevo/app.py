@@ -21,7 +21,7 @@ from celery.signals import after_task_publish, celeryd_init, task_received, work
 from sqlalchemy import Engine
 
 from relevo import config as configuration
-from relevo import drivers, events
+from relevo import events
 from relevo.batches import chord_callback, nested, result_backends
 from relevo.batching import Batching
 from relevo.config import Settings
@@ -42,7 +42,7 @@ from relevo.limits.named_rates import Definitions
 from relevo.middleware.limits import check_rates
 from relevo.operations import clear
 from relevo.schedule import worker_beat
-from relevo.transport import admission
+from relevo.transport import admission, registration
 from relevo.worker import bootstep, cold_shutdown, permits, restart
 from relevo.worker.pool import prefork
 
@@ -121,7 +121,7 @@ def _wire(
     config: dict[str, Any],
 ) -> App:
     _check_names(config)
-    drivers.register()
+    registration.register()
     for each in (prefork, result_backends, cold_shutdown, stop_flag, worker_beat):
         each.install()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)

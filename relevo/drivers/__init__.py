@@ -1,9 +1,8 @@
-"""Where jobs wait: one contract, a driver per broker, and the kombu transport that lets Celery use
-them.
+"""Brokers: where jobs wait. One contract, and a driver for each kind of broker.
 
-`register()` teaches kombu our schemes; from then on an ordinary url
-(`sqlite:///var/relevo.sqlite3`, `postgresql://…`, `mysql://…`, `redis://…`) is a broker url.
-`driver_for(url)` is the same broker without Celery.
+`driver_for(url)` is the driver of an ordinary url (`sqlite:///var/relevo.sqlite3`, `postgresql://…`,
+`mysql://…`, `redis://…`). Nothing here knows Celery or kombu: `relevo/transport` is what lets them
+use a driver.
 """
 
 from __future__ import annotations
@@ -13,15 +12,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from celery import signals
-from kombu.transport import TRANSPORT_ALIASES
-
 from relevo.drivers.contract import Driver
 from relevo.errors import SettingsError, did_you_mean
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 REDIS = ("redis", "rediss", "sentinel")
-TRANSPORT = "relevo.transport.transport:Transport"
+#: Every scheme that has a driver. `relevo://memory` is for tests: it lives in one process.
+SCHEMES = (*DATABASES, *REDIS, "relevo")
 
 # The lease, and what kombu's producer leaves among the transport options of its connection: its
 # last message's retry policy. Reconnecting with it made another driver, which couldn't tell that a
@@ -34,26 +31,11 @@ _open: dict[tuple[int, str, str], Driver] = {}
 _opening = threading.Lock()
 
 
-def register() -> None:
-    """Make kombu use our transport for our schemes, and tell it when a worker of this process
-    starts and stops.
-
-    May be called again.
-    """
-    for scheme in (*DATABASES, *REDIS, "relevo"):
-        TRANSPORT_ALIASES[scheme] = TRANSPORT
-    from relevo.transport import transport  # noqa: PLC0415  it needs `driver_for`, which is below
-
-    signals.worker_init.connect(transport.worker_starts)
-    signals.worker_shutting_down.connect(transport.worker_stops)
-    signals.worker_shutdown.connect(transport.worker_ended)
-
-
 def is_ours(url: Any) -> bool:
     """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we
     have a driver for.
     """
-    return isinstance(url, str) and _scheme(url) in (*DATABASES, *REDIS, "relevo")
+    return isinstance(url, str) and _scheme(url) in SCHEMES
 
 
 def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:

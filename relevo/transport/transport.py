@@ -20,6 +20,7 @@ import re
 import time
 import weakref
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 from kombu.transport import base, virtual
@@ -93,9 +94,7 @@ class Transport(virtual.Transport):
 
     def driver_version(self) -> str:
         # the package's own module imports this one's users
-        from relevo import __version__  # noqa: PLC0415
-
-        return __version__
+        return version("relevo")
 
     def establish_connection(self) -> Any:
         self.driver = driver_for(self._url(), self.client.transport_options, self.client.ssl)

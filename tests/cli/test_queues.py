@@ -17,12 +17,13 @@ from relevo.cli.queues import queues
 from relevo.cli.schema import schema
 from relevo.database.schema import NEWEST
 from relevo.drivers.contract import NewJob, State
+from relevo.transport import registration
 from tests.waiting import LONG
 
 
 @pytest.fixture
 def app(tmp_path):
-    drivers.register()
+    registration.register()
     app = Celery("shop", broker=f"sqlite:///{tmp_path}/jobs.sqlite3")
     app.conf.task_default_queue = "default"
     return app

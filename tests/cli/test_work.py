@@ -11,10 +11,9 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner
 
-from relevo import drivers
 from relevo.cli import work as command
 from relevo.cli.work import work
-from relevo.transport import work_limits
+from relevo.transport import registration, work_limits
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def test_a_name_that_was_given_is_kept(run, started, name):
 
 
 def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):
-    drivers.register()
+    registration.register()
     app = Celery(
         "shop",
         broker="redis://127.0.0.1:1/0",

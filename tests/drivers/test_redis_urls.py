@@ -13,9 +13,9 @@ from typing import Any
 import celery
 import pytest
 
-from relevo import drivers
 from relevo.drivers.redis.driver import RedisDriver
 from relevo.errors import DriverUnavailableError
+from relevo.transport import registration
 from tests import servers
 from tests.contract.given import ids, put, take
 from tests.drivers.redis_servers import Sentinel, Server
@@ -131,7 +131,7 @@ def way(request, place):
 
 
 def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
-    drivers.register()
+    registration.register()
     site = Site(way.url, tmp_path, options=way.options, ssl=way.ssl)
     app = celery.Celery(
         "client",

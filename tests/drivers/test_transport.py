@@ -9,9 +9,8 @@ import pytest
 from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
-from relevo import drivers
 from relevo.drivers.database.notifier import SqliteBell
-from relevo.transport import channel, fetcher, transport, work_limits
+from relevo.transport import channel, fetcher, registration, transport, work_limits
 from relevo.worker import event_dispatcher
 from tests.waiting import LONG, eventually
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
-    drivers.register()
+    registration.register()
     with Connection(f"sqlite:///{tmp_path}/relevo.db") as connection:
         connection.connect()
         yield connection

@@ -13,9 +13,9 @@ import time
 import celery
 import pytest
 
-from relevo import drivers
 from relevo.drivers.redis.driver import RedisDriver
 from relevo.errors import DriverError, DriverUnavailableError
+from relevo.transport import registration
 from tests import servers
 from tests.drivers.redis_servers import Sentinel, Server
 from tests.faults.proxy import Proxy
@@ -42,7 +42,7 @@ def site(server, tmp_path):
 @pytest.fixture
 def client(server):
     """A Celery client on our driver."""
-    drivers.register()
+    registration.register()
     app = celery.Celery(
         "client", broker=server.url, broker_transport_options=IMPATIENT, set_as_current=False
     )

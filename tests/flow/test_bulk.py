@@ -7,11 +7,12 @@ from celery import Celery
 
 from relevo import drivers
 from relevo.errors import DriverError
+from relevo.transport import registration
 
 
 @pytest.fixture
 def app(tmp_path):
-    drivers.register()
+    registration.register()
     app = Celery("shop", broker=f"sqlite:///{tmp_path}/jobs.sqlite3")
 
     @app.task(name="noop", shared=False)

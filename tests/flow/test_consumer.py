@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kombu import Connection
 
-from relevo import drivers
+from relevo.transport import registration
 from relevo.transport.lease_keeper import Ledger
 from tests.waiting import LONG
 
@@ -14,7 +14,7 @@ MESSAGES = 250
 
 @pytest.fixture
 def connection(tmp_path, monkeypatch):
-    drivers.register()
+    registration.register()
     monkeypatch.setattr(
         Ledger, "outlives_channels", False
     )  # a worker that another test ran in this process sets it

@@ -13,6 +13,7 @@ from relevo.app import create_app
 from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
+from relevo.transport import registration
 from tests.waiting import LONG
 
 
@@ -21,7 +22,7 @@ def shop():
     """An app on a broker in memory."""
     url = f"relevo://memory/{uuid.uuid4()}"
     app = create_app("shop", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=url)
-    drivers.register()
+    registration.register()
     app.driver = drivers.driver_for(url)
     yield app
     app.close()

@@ -17,6 +17,7 @@ from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
 from relevo.store.failed import FailedJob
+from relevo.transport import registration
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def shop():
     """An app on a broker in memory."""
     url = f"relevo://memory/{uuid.uuid4()}"
     app = create_app("shop", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=url)
-    drivers.register()
+    registration.register()
     app.driver = drivers.driver_for(url)
     yield app
     app.close()

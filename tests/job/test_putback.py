@@ -14,13 +14,14 @@ from celery.contrib.testing.worker import start_worker
 from relevo import drivers
 from relevo.drivers.contract import State
 from relevo.execution import requeue
+from relevo.transport import registration
 from tests.job.conftest import App
 from tests.waiting import LONG, eventually
 
 
 @pytest.fixture
 def app():
-    drivers.register()
+    registration.register()
     return App(
         "shop",
         broker=f"relevo://{uuid.uuid4()}",

@@ -21,6 +21,7 @@ from relevo.store import failed
 from relevo.store.failed import EVERY
 from relevo.store.outcomes import Ending, write
 from relevo.store.store import store_for
+from relevo.transport import registration
 from tests.waiting import LONG
 
 BROKERS = ["memory", "sqlite", "postgresql", "mariadb", "redis"]
@@ -49,7 +50,7 @@ def app_on(url, folder):
         {"QUEUE_RESULTS": "none", "DATABASE_URL": f"sqlite:///{folder}/store.db"}, env_file=None
     )
     app = create_app("shop", settings, broker_url=url, task_default_queue=f"unique-{uuid.uuid4()}")
-    drivers.register()
+    registration.register()
     driver = drivers.driver_for(url)
     if hasattr(driver, "create_schema"):
         driver.create_schema()

@@ -7,9 +7,10 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from relevo import config, drivers
+from relevo import config
 from relevo.app import App
 from relevo.testing import fake
+from relevo.transport import registration
 
 NOWHERE = "redis://127.0.0.1:1/0"
 #: What comes of an attempt to reach it: the broker's error, or that of Celery's result backend.
@@ -24,7 +25,7 @@ def make_app(**changes) -> App:
         "task_publish_retry": False,
         **changes,
     }
-    drivers.register()  # as create_app does: messages that are only collected need a transport, too
+    registration.register()  # as create_app does: messages that are only collected need a transport, too
     return App("shop", settings=config.load(), set_as_current=False, changes=changes)
 
 
