@@ -242,6 +242,20 @@ def test_every_page_of_docs_is_linked_from_the_readme():
     assert [page.name for page in PAPERS[1:] if f"(docs/{page.name})" not in readme] == []
 
 
+def test_every_note_of_a_change_has_a_name_that_towncrier_reads():
+    types = {each["directory"] for each in pyproject()["tool"]["towncrier"]["type"]}
+    readme = (ROOT / "changelog.d/README.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)) == types
+    name = re.compile(rf"(?:\d+|\+[a-z0-9-]+)\.(?:{'|'.join(types)})(?:\.\d+)?\.md")
+    notes = sorted(path.name for path in (ROOT / "changelog.d").iterdir())
+    assert [note for note in notes if note != "README.md" and not name.fullmatch(note)] == []
+
+
+def test_the_changelog_has_the_line_below_which_towncrier_writes():
+    line = pyproject()["tool"]["towncrier"]["start_string"]
+    assert (ROOT / "CHANGELOG.md").read_text().count(line) == 1
+
+
 def test_the_changelog_has_the_version_that_is_installed():
     assert f"## {relevo.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert project()["version"] == relevo.__version__
@@ -249,8 +263,12 @@ def test_the_changelog_has_the_version_that_is_installed():
 
 # --- pins -----------------------------------------------------------------------------------------
 @cache
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
 def project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return pyproject()["project"]
 
 
 def pins() -> dict[str, Requirement]:
