@@ -148,14 +148,16 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
 
     def ended(text: str, before: Place | None = None) -> Callable[[], Any]:
         def ask() -> Any:
-            question = finding.in_history(store, search_syntax.parse(text), Ended.COMPLETED, False)
+            question = finding.history_query(
+                store, search_syntax.parse(text), Ended.COMPLETED, False
+            )
             return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
         return ask
 
     def failing(text: str, before: Place | None = None) -> Callable[[], Any]:
         def ask() -> Any:
-            question = finding.in_failed(store, search_syntax.parse(text))
+            question = finding.failed_query(store, search_syntax.parse(text))
             question.count(store, most=COUNTED, seconds=COUNTS_FOR)
             return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
 
@@ -195,12 +197,12 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
         asked[f"{where}, from the middle"] = ask("", middle)
     return {
         **asked,
-        "audit": lambda: audit.look(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
+        "audit": lambda: audit.scan(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
         "chart of 7 days": lambda: (
             metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None
         ),
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
-        "tags": lambda: labels.count(Forgetful(store), watched_tags.recent(store)) and None,  # type: ignore[arg-type]
+        "tags": lambda: labels.count(Forgetful(store), watched_tags.find_recent(store)) and None,  # type: ignore[arg-type]
     }
 
 

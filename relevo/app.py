@@ -26,9 +26,9 @@ from relevo.batches import chord_callback, nested, result_backends
 from relevo.batching import Batching
 from relevo.config import Settings
 from relevo.config.settings import (
-    REDIS_CONNECT_TIMEOUT,
-    REDIS_HEALTH_CHECK_INTERVAL,
-    REDIS_SOCKET_TIMEOUT,
+    REDIS_CONNECT_TIMEOUT_SECONDS,
+    REDIS_HEALTH_CHECK_SECONDS,
+    REDIS_SOCKET_TIMEOUT_SECONDS,
 )
 from relevo.database.engine import share_sqlite
 from relevo.definition import Defining
@@ -132,7 +132,7 @@ def _wire(
     celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
     for event, signal, receiver in _EVENTS:
-        events.heard_by(event, signal, receiver)
+        events.bind_signal(event, signal, receiver)
     _prepare_command(settings)
     return app
 
@@ -194,11 +194,11 @@ _RESULTS = {
     # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that
     # has the one write lock, so that the tables could not be made. The first result makes them.
     "database_create_tables_at_setup": False,
-    "redis_socket_timeout": REDIS_SOCKET_TIMEOUT,
-    "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
+    "redis_socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
+    "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
     "redis_socket_keepalive": True,
     "redis_retry_on_timeout": True,
-    "redis_backend_health_check_interval": REDIS_HEALTH_CHECK_INTERVAL,
+    "redis_backend_health_check_interval": REDIS_HEALTH_CHECK_SECONDS,
 }
 
 _WORKER = {
@@ -223,9 +223,9 @@ _WORKER = {
 # Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others
 # come from the request of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
 _EVENTS = (
-    (Event.DISPATCHED, after_task_publish, events.published),
-    (Event.RESERVED, task_received, events.received),
-    (Event.RESCUED, task_received, events.received),
+    (Event.DISPATCHED, after_task_publish, events.on_published),
+    (Event.RESERVED, task_received, events.on_received),
+    (Event.RESCUED, task_received, events.on_received),
 )
 
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}

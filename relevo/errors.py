@@ -33,7 +33,7 @@ class UnknownTaskError(RelevoError, LookupError):
     """There is no task of this name in the app."""
 
 
-class UnrunnableError(RelevoError):
+class UndeliverableError(RelevoError):
     """The message can't be run: it is no job, or its worker has died with it again and again."""
 
 

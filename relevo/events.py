@@ -112,19 +112,19 @@ def remove(listener: Callable[[Any], Any]) -> None:
             del _listeners[event]
 
 
-def heard_by(event: Event, signal: Any, receiver: Callable[..., None]) -> None:
+def bind_signal(event: Event, signal: Any, receiver: Callable[..., None]) -> None:
     """An event comes from this signal of Celery's: connect it as soon as somebody listens."""
     _signals[event] = signal, receiver
     if event in _listeners:
         _connect(event)
 
 
-def is_heard(event: Event) -> bool:
+def has_listeners(event: Event) -> bool:
     """Whether anybody listens, so that the event is worth making."""
     return event in _listeners
 
 
-def tell(event: JobEvent | QueueEvent) -> None:
+def emit(event: JobEvent | QueueEvent) -> None:
     """Call the listeners, in the order in which they came."""
     for listener in list(_listeners.get(event.event, ())):
         try:
@@ -133,15 +133,15 @@ def tell(event: JobEvent | QueueEvent) -> None:
             logger.exception("a listener of %r raised: %r", event.event.value, listener)
 
 
-def tell_of(request: Any, event: Event, **facts: Any) -> None:
+def emit_for(request: Any, event: Event, **facts: Any) -> None:
     """Tell that something happened to the job of a request (of the worker's main process)."""
     if event in _listeners:
         queue = str((request.delivery_info or {}).get("routing_key") or "")
         attempt = int(request.request_dict.get("retries") or 0) + 1
-        tell(JobEvent(event, str(request.id), request.type, queue, attempt, **facts))
+        emit(JobEvent(event, str(request.id), request.type, queue, attempt, **facts))
 
 
-def published(
+def on_published(
     headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any
 ) -> None:
     """Celery has published a message. One that is sent again on its way isn't a dispatch."""
@@ -149,15 +149,15 @@ def published(
         if not put_results.was_put(str(headers["id"])):
             return
         name = sender if isinstance(sender, str) else headers.get("task")
-        tell(JobEvent(Event.DISPATCHED, str(headers["id"]), name, str(routing_key or ""), 1))
+        emit(JobEvent(Event.DISPATCHED, str(headers["id"]), name, str(routing_key or ""), 1))
 
 
-def received(request: Any, **_signal: Any) -> None:
+def on_received(request: Any, **_signal: Any) -> None:
     """Celery has made a request of a message."""
     rescues = getattr(getattr(request.message, "job", None), "rescues", 0)
     if rescues:
-        tell_of(request, Event.RESCUED, rescues=rescues)
-    tell_of(request, Event.RESERVED, rescues=rescues)
+        emit_for(request, Event.RESCUED, rescues=rescues)
+    emit_for(request, Event.RESERVED, rescues=rescues)
 
 
 def _connect(event: Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import settings
-from relevo.config.services import secret_of
+from relevo.config.services import read_secret
 from relevo.disks import Disk, Links, disk_for
 from tasks import app
 
@@ -32,4 +32,4 @@ def links() -> Links:
 
 def secret() -> bytes:
     """What this installation signs with."""
-    return secret_of(app.settings.secret)
+    return read_secret(app.settings.secret)

@@ -13,7 +13,7 @@ import pytest
 
 from relevo import alerts
 from relevo.alerts import AlertError
-from relevo.config.services import Alerts, secret_of
+from relevo.config.services import Alerts, read_secret
 from relevo.errors import SettingsError
 from tests.test_config import load
 
@@ -80,7 +80,7 @@ def test_the_receivers_come_from_the_settings():
 def test_a_secret_is_made_once_whoever_asks_first_and_is_for_its_owner_only(tmp_path):
     given = tmp_path / "var" / "secret"
     with ThreadPoolExecutor(8) as pool:
-        secrets = set(pool.map(lambda _: secret_of(given), range(32)))
+        secrets = set(pool.map(lambda _: read_secret(given), range(32)))
     assert len(secrets) == 1
     assert len(secrets.pop()) >= 32
     assert given.stat().st_mode & 0o777 == 0o600
@@ -90,4 +90,4 @@ def test_a_secret_is_made_once_whoever_asks_first_and_is_for_its_owner_only(tmp_
 def test_a_short_secret_stops_the_start():
     with pytest.raises(SettingsError, match="at least 32 characters, got 5"):
         load(RELEVO_SECRET="short")
-    assert secret_of(load(RELEVO_SECRET="x" * 32).secret) == b"x" * 32
+    assert read_secret(load(RELEVO_SECRET="x" * 32).secret) == b"x" * 32

@@ -34,7 +34,7 @@ def create() -> FastAPI:
         api.include_router(router)
 
     api.add_middleware(WithHeaders)
-    engine.look_often()
+    engine.use_short_busy_wait()
     return api
 
 

@@ -146,7 +146,7 @@ class Once:
         except IntegrityError:
             raise self._taken(db) from None
         except OperationalError as error:
-            if not errors.is_wait_over(error):
+            if not errors.is_lock_timeout(error):
                 raise
             raise HTTPException(409, UNDER_WAY) from error
         self._row = row

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
-from relevo.database.server_options import ALONE
+from relevo.database.server_options import AUTOCOMMIT
 from relevo.errors import SchemaError
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
@@ -38,7 +38,7 @@ def require(engine: Engine) -> None:
 
 def is_newest(engine: Engine) -> bool:
     with engine.connect().execution_options(
-        **{ALONE: True}
+        **{AUTOCOMMIT: True}
     ) as connection:  # no write lock just to look
         return MigrationContext.configure(connection).get_current_revision() == _newest()
 

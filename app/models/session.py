@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app import settings
 from app.models import schema
 from relevo.database.engine import engine_for
-from relevo.database.server_options import ALONE
+from relevo.database.server_options import AUTOCOMMIT
 
 _unit: ContextVar[Unit | None] = ContextVar("unit", default=None)
 
@@ -50,7 +50,7 @@ def reading() -> Iterator[Connection]:
     """A connection for a statement that reads: on SQLite it takes no lock, on a server it is one
     round trip.
     """
-    with _engine(None).execution_options(**{ALONE: True}).connect() as connection:
+    with _engine(None).execution_options(**{AUTOCOMMIT: True}).connect() as connection:
         yield connection
 
 

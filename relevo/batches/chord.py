@@ -138,10 +138,10 @@ def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
     """
     app = way.app
     rows = [row_of(app, chord, found.jobs) for chord in found.chords]
-    if rows and not receipts.is_first(connection, f"batch:{rows[0].id}"):
+    if rows and not receipts.insert_once(connection, f"batch:{rows[0].id}"):
         return
     for row in rows:
-        batches.open_(connection, row)
+        batches.create(connection, row)
     # A member that was left out as a duplicate would never end.
     way(
         connection,
@@ -149,7 +149,7 @@ def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
     )
     for row in rows:
         if not row.tally.total:
-            batches.change(connection, row.id, way, lambda opened: opened.tally)
+            batches.update_counts(connection, row.id, way, lambda opened: opened.tally)
 
 
 def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
@@ -212,9 +212,9 @@ def grown(app: Any, id_: str, uuid: str) -> bool:
         return replace(row.tally, total=row.tally.total + 1)
 
     def write(connection: Connection) -> bool:
-        known = batches.find_in(connection, id_)
-        if known and receipts.is_first(connection, f"added:{id_}:{uuid}"):
-            batches.change(connection, id_, way, grow)
+        known = batches.exists(connection, id_)
+        if known and receipts.insert_once(connection, f"added:{id_}:{uuid}"):
+            batches.update_counts(connection, id_, way, grow)
         return known
 
     return bool(way.store.write(write))

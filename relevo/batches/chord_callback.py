@@ -83,9 +83,9 @@ def _fails(way: Delivery, id_: str, body: Signature, error: ChordError) -> None:
 
 def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[MemberEnd]) -> None:
     def write(connection: Connection) -> None:
-        if receipts.is_first(connection, receipt):
+        if receipts.insert_once(connection, receipt):
             chord.hand_in(connection, way, found)
-            batches.prepared(ends, way)(connection)
+            batches.prepare_ends(ends, way)(connection)
 
     way.store.write(write)
     way.after_commit(way.app.settings.queue_connection, *found.bound.values())

@@ -54,8 +54,8 @@ def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
         return known
-    with batch_heartbeats.lives(way.store, id_):
-        sent = batch_heartbeats.sent(way.store, known)  # by the same dispatch, done before
+    with batch_heartbeats.heartbeat(way.store, id_):
+        sent = batch_heartbeats.count_sent(way.store, known)  # by the same dispatch, done before
         for page in member_jobs.pages(
             new.app, row, itertools.islice(new.members, sent, None), sent
         ):
@@ -103,7 +103,7 @@ def cancel(app: Any, id_: str) -> BatchRow:
             return None
         return replace(row.tally, streams=0, cancelled_at=row.tally.cancelled_at or clock.now())
 
-    row = way.store.write(lambda connection: batches.change(connection, id_, way, cancelled))
+    row = way.store.write(lambda connection: batches.update_counts(connection, id_, way, cancelled))
     if row is None:
         raise BatchError(f"no batch with the id {id_!r}")
     way.after_commit(row.connection)
@@ -112,7 +112,7 @@ def cancel(app: Any, id_: str) -> BatchRow:
 
 def abandon(way: Delivery) -> None:
     """End the batches whose dispatcher has died."""
-    for row in batch_heartbeats.abandon(way.store, way):
+    for row in batch_heartbeats.end_silent(way.store, way):
         way.after_commit(row.connection)
 
 
@@ -177,11 +177,11 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
     """Write a batch, and hand in what comes before its members. Returns False for one that was
     opened before.
     """
-    first = receipts.is_first(connection, f"batch:{row.id}")
+    first = receipts.insert_once(connection, f"batch:{row.id}")
     if first:
-        batches.open_(connection, row)
+        batches.create(connection, row)
         if row.tally.streams:
-            batch_heartbeats.says(connection, row.id)
+            batch_heartbeats.beat(connection, row.id)
         deliver(
             connection, [Sending(**sent) for sent in row.callbacks.get(Callback.BEFORE.value, ())]
         )
@@ -197,8 +197,8 @@ def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> Ba
         for page in member_jobs.pages(new.app, row, new.members, 0):
             way(connection, [sending_of(job, row.connection) for job in page])
             # at once
-            batches.change(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023
-        found = batches.change(connection, row.id, way, _closed)
+            batches.update_counts(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023
+        found = batches.update_counts(connection, row.id, way, _closed)
     return found or row
 
 
@@ -207,7 +207,9 @@ def _closed(row: BatchRow) -> Tally:
 
 
 def _close(way: Delivery, row: BatchRow) -> BatchRow:
-    found = way.store.write(lambda connection: batches.change(connection, row.id, way, _closed))
+    found = way.store.write(
+        lambda connection: batches.update_counts(connection, row.id, way, _closed)
+    )
     way.after_commit(row.connection)
     return found or row
 
@@ -217,13 +219,13 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRo
     """Put a page of members, and count it. Members up to number `sent` are there then."""
     driver = way.sharing(row.connection)
     if driver is None and not way.store.read(
-        lambda connection: batch_heartbeats.has_sent(connection, row, sent)
+        lambda connection: batch_heartbeats.has_page(connection, row, sent)
     ):
         way.put_new(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
-        first = batch_heartbeats.sends(connection, row, sent)
-        found = batches.change(
+        first = batch_heartbeats.record_page(connection, row, sent)
+        found = batches.update_counts(
             connection, row.id, way, lambda found: _longer(found, len(page)) if first else None
         )
         if (
@@ -251,8 +253,8 @@ def _add(
     """One page of further members, in one transaction: rows of the broker's table, or of the
     outbox.
     """
-    first = receipt is None or receipts.is_first(connection, receipt)
-    found = batches.change(
+    first = receipt is None or receipts.insert_once(connection, receipt)
+    found = batches.update_counts(
         connection, row.id, way, lambda found: _grown(found, len(page)) if first else None
     )
     if found is None:

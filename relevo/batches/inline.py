@@ -52,9 +52,9 @@ def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
     """Run a batch, callbacks and all."""
     counting = Counting(way)
     counting.change(lambda connection: dispatch.open_with(connection, counting, row))
-    with batch_heartbeats.lives(way.store, row.id):
+    with batch_heartbeats.heartbeat(way.store, row.id):
         run_members(counting, row, new.members, 0)
-    counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
+    counting.change(lambda connection: batches.update_counts(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
 
 
@@ -62,25 +62,29 @@ def add(way: Delivery, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Run further members."""
     counting = Counting(way)
     found = counting.change(
-        lambda connection: batches.change(connection, row.id, counting, dispatch.joined)
+        lambda connection: batches.update_counts(connection, row.id, counting, dispatch.joined)
     )
     if found is not None:
         run_members(counting, row, new, member_jobs.ADDED + found.tally.total)
-        counting.change(lambda connection: batches.change(connection, row.id, counting, _closed))
+        counting.change(
+            lambda connection: batches.update_counts(connection, row.id, counting, _closed)
+        )
     return batches.find(way.store, row.id) or row
 
 
 def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: int) -> None:
     """Run members until one has failed that others may not survive."""
     for number, member in enumerate(given, start):
-        counting.change(lambda connection: batches.change(connection, row.id, counting, _grown))
+        counting.change(
+            lambda connection: batches.update_counts(connection, row.id, counting, _grown)
+        )
         end = MemberEnd(
             row.id,
             number,
             _state(member_jobs.member_of(counting.way.app, member), row, number),
             f"{row.id}.{number}",
         )
-        counting.change(batches.prepared([end], counting))
+        counting.change(batches.prepare_ends([end], counting))
         found = batches.find(counting.way.store, row.id)
         if found is None or found.tally.cancelled_at is not None:
             return
@@ -155,7 +159,7 @@ def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Ba
             link.task == membership.OPENER
         ):  # it is done when its batch is, and hands on the batch's id
             state, handed = _of_batch(way, uuid), (uuid,)
-        counting.change(batches.prepared([MemberEnd(row.id, number, state, uuid)], counting))
+        counting.change(batches.prepare_ends([MemberEnd(row.id, number, state, uuid)], counting))
         if state != batch_counts.COMPLETED:
             break
     return batches.find(way.store, row.id) or row

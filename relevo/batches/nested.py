@@ -117,7 +117,7 @@ def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
     ends = membership.member_ends({membership.HEADER: places}, batch, batch_counts.CANCELLED, None)
-    way.write_patiently(batches.prepared(ends, way))
+    way.write_patiently(batches.prepare_ends(ends, way))
     way.after_commit(
         *{found.connection for end in ends if (found := batches.find(way.store, end.batch))}
     )

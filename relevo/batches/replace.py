@@ -65,7 +65,7 @@ class Replacing(celery.Task):
             # may have such a row.
             uuid = str(self.request.id)
             delivery_of(self.app).write_patiently(
-                lambda connection: outbox.came(connection, [uuid])
+                lambda connection: outbox.delete_delivered(connection, [uuid])
             )
         sig.delay()
         is_run = membership.SCHEDULED in (sig.options.get("headers") or {})

@@ -21,7 +21,7 @@ from celery.backends.database import DatabaseBackend, session_cleanup
 from celery.backends.redis import RedisBackend, SentinelBackend
 
 from relevo.batches import chord
-from relevo.database.engine import sqlite_turn
+from relevo.database.engine import sqlite_lock
 from relevo.job.membership import is_marked
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _in_turn(step: Callable[..., Any]) -> Callable[..., Any]:
     def taken(self: Results, *args: Any, **kwargs: Any) -> Any:
         if not self.url.startswith(("db+sqlite", "database+sqlite", "sqlite")):
             return step(self, *args, **kwargs)
-        with sqlite_turn:
+        with sqlite_lock:
             return step(self, *args, **kwargs)
 
     return taken

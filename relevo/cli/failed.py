@@ -28,7 +28,7 @@ from relevo.cli.output import (
 )
 from relevo.operations import retry
 from relevo.store import failed as store_failed
-from relevo.store.failed import EVERY, FailedJob, Filter
+from relevo.store.failed import EVERY_JOB, FailedJob, Filter
 from relevo.store.store import Store
 
 ALL = "all"
@@ -246,7 +246,7 @@ def _wanted(
     unless those count).
     """
     named = list(dict.fromkeys(ids))
-    said = which != EVERY
+    said = which != EVERY_JOB
     if bool(named) + said != 1 or (ALL in named and len(named) > 1):
         raise click.UsageError(
             "expected ids, or `all`, or one or more of --queue, --task and --tag"

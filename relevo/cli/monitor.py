@@ -83,7 +83,7 @@ def monitor(
         app.loader.import_default_modules()  # where the listeners are
         for row in busy:
             waited, limit = row["oldest"], row["max"]
-            events.tell(
+            events.emit(
                 QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest)
             )
         complain(

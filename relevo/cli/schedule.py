@@ -11,7 +11,7 @@ from relevo.cli.context import driver_of, store_of
 from relevo.cli.options import ROW, Duration, limit_option
 from relevo.cli.output import complain, json_option, moment, one_line_errors, say, show
 from relevo.schedule import entry, operations
-from relevo.schedule.operations import View
+from relevo.schedule.operations import EntryView
 from relevo.store import audit
 from relevo.store.schedules import Run
 
@@ -62,12 +62,12 @@ def run(context: click.Context, name: str, as_json: bool) -> None:
     """Run an entry now, once, also a paused one. Its next run stays when it was."""
     app, number = _noted(context, "run entry", name)
     made = operations.run(app, name, _who())
-    audit.settle(
+    audit.complete(
         store_of(context),
         number,
-        f"job {made.job_id}" if made.state is None else operations.told(made),
+        f"job {made.job_id}" if made.state is None else operations.describe_run(made),
     )
-    say(operations.told(made), as_json, **_run(made))
+    say(operations.describe_run(made), as_json, **_run(made))
 
 
 @schedule.command("pause")
@@ -86,7 +86,7 @@ def pause(context: click.Context, name: str, seconds: float | None, as_json: boo
     app, number = _noted(context, "pause entry", name)
     until = moment(operations.pause(app, name, seconds))
     said = f"until {until}" if until else "until it is resumed"
-    audit.settle(store_of(context), number, f"paused {said}")
+    audit.complete(store_of(context), number, f"paused {said}")
     say(f"{name!r} is paused {said}.", as_json, entry=name, paused=True, until=until)
 
 
@@ -100,7 +100,7 @@ def resume(context: click.Context, name: str, as_json: bool) -> None:
     app, number = _noted(context, "resume entry", name)
     was_paused = operations.resume(app, name)
     said = "goes on" if was_paused else "was not paused"
-    audit.settle(store_of(context), number, said)
+    audit.complete(store_of(context), number, said)
     say(f"{name!r} {said}.", as_json, entry=name, paused=False, was_paused=was_paused)
 
 
@@ -117,7 +117,7 @@ def _noted(context: click.Context, action: str, name: str) -> tuple[Any, int]:
     """The app, and the number of the row that says in the audit log what is about to be done."""
     app = _app(context)
     entry.find(app, name)
-    done = audit.Entry(who=f"{_who()} (command line)", action=action, target=name)
+    done = audit.AuditEntry(who=f"{_who()} (command line)", action=action, target=name)
     return app, audit.record(store_of(context), done)
 
 
@@ -128,7 +128,7 @@ def _who() -> str:
         return "?"
 
 
-def _row(view: View) -> dict[str, Any]:
+def _row(view: EntryView) -> dict[str, Any]:
     last, until = view.last, f"paused until {moment(view.paused_until) or 'it is resumed'}"
     return {
         "entry": view.entry.name,
@@ -143,7 +143,7 @@ def _row(view: View) -> dict[str, Any]:
     }
 
 
-def _told(view: View) -> dict[str, Any]:
+def _told(view: EntryView) -> dict[str, Any]:
     said = view.entry
     return {
         "entry": said.name,

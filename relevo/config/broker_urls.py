@@ -30,7 +30,7 @@ def database(env: Environment, default: Path) -> str:
     if url.get_backend_name() not in _DATABASES:
         raise expected_url("DATABASE_URL", _DATABASE, given)
     _check_driver(url)
-    return (_absolute(url) if url.get_backend_name() == "sqlite" else url).render_as_string(
+    return (_absolute_path(url) if url.get_backend_name() == "sqlite" else url).render_as_string(
         hide_password=False
     )
 
@@ -60,7 +60,9 @@ def redis(env: Environment) -> str:
     """
     given = env.text("REDIS_URL")
     if given:
-        return ";".join(_with_checked_certificate(_checked(url, given)) for url in _several(given))
+        return ";".join(
+            _require_certificate(_check_redis_url(url, given)) for url in _split_sentinels(given)
+        )
     host = env.host("REDIS_HOST", "127.0.0.1")
     port, number = env.whole("REDIS_PORT", 6379, 1, 65535), env.whole("REDIS_DB", 0, 0, 1_000_000)
     return f"redis://{_credentials(env)}{f'[{host}]' if ':' in host else host}:{port}/{number}"
@@ -92,7 +94,7 @@ def _extra(url: URL) -> str:
     return "postgresql" if url.get_backend_name() == "postgresql" else "mysql"
 
 
-def _absolute(url: URL) -> URL:
+def _absolute_path(url: URL) -> URL:
     if not url.database or url.database == ":memory:":
         raise SettingsError(
             "expected DATABASE_URL to name a SQLite file, got a database in memory: "
@@ -123,14 +125,14 @@ def sentinel_master(env: Environment, redis_url: str) -> str | None:
     return name
 
 
-def _several(given: str) -> list[str]:
+def _split_sentinels(given: str) -> list[str]:
     """The Sentinels of a url; any other is one."""
     return given.split(";") if given.startswith("sentinel://") else [given]
 
 
-def _checked(url: str, given: str) -> str:
+def _check_redis_url(url: str, given: str) -> str:
     try:
-        fits = _fits(urlsplit(url), sentinel=given.startswith("sentinel://"))
+        fits = _is_redis_url(urlsplit(url), sentinel=given.startswith("sentinel://"))
     except ValueError:
         fits = False
     if not fits or ";" in url:
@@ -143,7 +145,7 @@ def _checked(url: str, given: str) -> str:
     return url
 
 
-def _fits(parts: SplitResult, sentinel: bool) -> bool:
+def _is_redis_url(parts: SplitResult, sentinel: bool) -> bool:
     if parts.scheme == "redis+socket":
         return len(parts.path) > 1
     number = parts.path.strip("/")
@@ -151,7 +153,7 @@ def _fits(parts: SplitResult, sentinel: bool) -> bool:
     return parts.scheme in schemes and parts.port != 0 and (not number or number.isdecimal())
 
 
-def _with_checked_certificate(url: str) -> str:
+def _require_certificate(url: str) -> str:
     """Without it kombu checks no certificate, and Celery's result backend refuses the url."""
     parts = urlsplit(url)
     if parts.scheme != "rediss" or "ssl_cert_reqs" in dict(parse_qsl(parts.query)):

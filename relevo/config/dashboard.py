@@ -53,7 +53,7 @@ class FlowerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class DashboardSettings:
     """What of the jobs is shown, and to whom."""
 
     flower: FlowerSettings
@@ -66,10 +66,10 @@ class Showing:
     keep_audit: float
 
 
-def read(env: Environment) -> Showing:
+def read(env: Environment) -> DashboardSettings:
     """The settings; SettingsError for the first that is wrong."""
     redact = env.text("RELEVO_REDACT", REDACT)
-    return Showing(
+    return DashboardSettings(
         flower=FlowerSettings(
             address=env.host("FLOWER_ADDRESS", "127.0.0.1"),
             port=env.whole("FLOWER_PORT", 5555, 1, 65535),

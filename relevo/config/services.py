@@ -138,7 +138,7 @@ def secret(env: Environment, var_dir: Path) -> bytes | Path:
     return given.encode() or var_dir / "secret"
 
 
-def secret_of(given: bytes | Path) -> bytes:
+def read_secret(given: bytes | Path) -> bytes:
     """The secret itself. Its file is made by whoever is first, readable by its owner only."""
     if isinstance(given, bytes):
         return given

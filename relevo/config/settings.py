@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from relevo.config import broker_urls, dashboard, environment, services
-from relevo.config.dashboard import Showing
+from relevo.config.dashboard import DashboardSettings
 from relevo.config.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
 
@@ -63,9 +63,9 @@ HOUR, DAY = 3600, 86_400
 
 # A socket that says nothing for this long is dead: without it a worker whose peer is silently gone
 # is deaf for good.
-REDIS_SOCKET_TIMEOUT = 10
-REDIS_CONNECT_TIMEOUT = 5
-REDIS_HEALTH_CHECK_INTERVAL = 25
+REDIS_SOCKET_TIMEOUT_SECONDS = 10
+REDIS_CONNECT_TIMEOUT_SECONDS = 5
+REDIS_HEALTH_CHECK_SECONDS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,10 @@ class Connection:
             return {"lease": self.retry_after}
         return {
             "lease": self.retry_after,
-            "socket_timeout": REDIS_SOCKET_TIMEOUT,
-            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT,
+            "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
             "socket_keepalive": True,
-            "health_check_interval": REDIS_HEALTH_CHECK_INTERVAL,
+            "health_check_interval": REDIS_HEALTH_CHECK_SECONDS,
             **({"master_name": self.sentinel_master} if self.sentinel_master else {}),
         }
 
@@ -154,7 +154,7 @@ class Settings:
     mail: services.MailSettings
     #: ALERT_URLS, ALERT_CRITICAL_URLS: who hears of jobs that have failed.
     alerts: services.Alerts
-    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.secret_of` reads
+    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.read_secret` reads
     #: it).
     secret: bytes | Path = field(repr=False)
     #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or
@@ -168,7 +168,7 @@ class Settings:
     #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
     keep_metrics: float
     #: What people see of the jobs, and where.
-    dashboard: Showing
+    dashboard: DashboardSettings
 
     @property
     def result_transport_options(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Guard(BaseHandler):
 
     def note(self, action: str, target: str, outcome: str) -> int:
         """Write an action down. Returns the number of its row. Raises DriverError."""
-        entry = audit.Entry(
+        entry = audit.AuditEntry(
             who=str(self.current_user), action=action, target=target, outcome=outcome
         )
         return audit.record(self.application.source.store, entry)

@@ -216,9 +216,9 @@ class Action(Ours, ABC):
         try:
             outcome = self.act(*arguments)
         except Exception as error:
-            audit.settle(self.application.source.store, number, f"not done: {error}")
+            audit.complete(self.application.source.store, number, f"not done: {error}")
             raise
-        audit.settle(self.application.source.store, number, outcome)
+        audit.complete(self.application.source.store, number, outcome)
         return outcome
 
     def target(self, *arguments: str) -> str:

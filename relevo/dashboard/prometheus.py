@@ -23,7 +23,7 @@ from relevo.dashboard.handlers import Ours
 from relevo.dashboard.sources import Source, workers
 from relevo.errors import DriverError
 from relevo.store import batches, failed, histograms, outbox
-from relevo.store.counters import SECONDS, Sums, Totals
+from relevo.store.counters import SECONDS, Counters, Sums
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED
 
@@ -35,8 +35,8 @@ FRESH = 5.0
 COUNTED = 10_000
 #: Two bounds to a tenfold: every fourth of the store's buckets.
 BOUNDS = [
-    (step, f"{histograms.SHORTEST * 10 ** (step / histograms.PER_TENFOLD):.3g}")
-    for step in range(0, histograms.LAST, histograms.PER_TENFOLD // 2)
+    (step, f"{histograms.SHORTEST_SECONDS * 10 ** (step / histograms.PER_TENFOLD):.3g}")
+    for step in range(0, histograms.LAST_BUCKET, histograms.PER_TENFOLD // 2)
 ]
 
 
@@ -55,7 +55,7 @@ class Exposition:
 
     def __init__(self, source: Source, inspected: Callable[[], dict[str, Any]]) -> None:
         self._source, self._inspected = source, inspected
-        self._totals = {kind: Totals(kind) for kind in (TASK, QUEUE)}
+        self._totals = {kind: Counters(kind) for kind in (TASK, QUEUE)}
         self._named: dict[str, set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 

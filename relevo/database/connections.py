@@ -25,14 +25,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from relevo.database import engine as engines
 from relevo.database import errors
 from relevo.database.schema import ensure_schema
-from relevo.database.server_options import ALONE
+from relevo.database.server_options import AUTOCOMMIT
 from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
 
 # How often a step is begun again that others were in the way of, and the longest pause before it,
 # in seconds.
-TRIES, LONGEST_PAUSE = 20, 0.1
+TRIES, LONGEST_PAUSE_SECONDS = 20, 0.1
 
 
 class Connections:
@@ -41,8 +41,8 @@ class Connections:
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
         self.engine: Engine = engines.make_engine(url)
-        self._alone = self.engine.execution_options(**{ALONE: True})
-        self._turn = engines.sqlite_turn if self.dialect == "sqlite" else contextlib.nullcontext()
+        self._alone = self.engine.execution_options(**{AUTOCOMMIT: True})
+        self._turn = engines.sqlite_lock if self.dialect == "sqlite" else contextlib.nullcontext()
         self._ready = (
             self.dialect != "sqlite"
         )  # a file gets its tables at first use, a server by a migration
@@ -88,7 +88,7 @@ class Connections:
             try:
                 transaction.commit()
             except DBAPIError as error:
-                if not errors.is_lost(error):
+                if not errors.is_disconnect(error):
                     raise
                 raise DriverUnavailableError(
                     f"{self._name}: the commit was not confirmed: {error.orig}"
@@ -106,11 +106,13 @@ class Connections:
                 raise
             except (SQLAlchemyError, OSError) as error:
                 tried += 1
-                again = errors.is_passing(error) or (safe and tried == 1 and errors.is_lost(error))
+                again = errors.is_transient(error) or (
+                    safe and tried == 1 and errors.is_disconnect(error)
+                )
                 if tried == TRIES or not again:
-                    raise errors.translated(self._name, error) from error
+                    raise errors.translate(self._name, error) from error
             # to part those who collided
-            time.sleep(random.uniform(0, LONGEST_PAUSE) * tried / TRIES)  # noqa: S311
+            time.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS) * tried / TRIES)  # noqa: S311
 
     def _prepare(self) -> None:
         if not self._ready:

@@ -27,27 +27,27 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
 from relevo.database import server_options
-from relevo.database.server_options import ALONE
+from relevo.database.server_options import AUTOCOMMIT
 
 # How long a writer waits for SQLite's one write lock before an error reaches its caller, in
 # seconds.
-SQLITE_BUSY_TIMEOUT = 60
+SQLITE_BUSY_TIMEOUT_SECONDS = 60
 # SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever
 # longer: after so many milliseconds it begins with 1 again.
-SQLITE_LOOK_AGAIN = 20
+LONG_BUSY_WAIT_MS = 20
 # … and where somebody waits for the answer (`look_often`), each time after 1 and 2.
-SQLITE_LOOK_OFTEN = 3
+SHORT_BUSY_WAIT_MS = 3
 BEGIN = "BEGIN IMMEDIATE"
 # How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer
 # than any step.
-FORK_PATIENCE = SQLITE_BUSY_TIMEOUT + 10
+FORK_WAIT_SECONDS = SQLITE_BUSY_TIMEOUT_SECONDS + 10
 
 #: Held during each step on a SQLite file that must not be interrupted by a fork of this process.
-sqlite_turn = threading.RLock()
+sqlite_lock = threading.RLock()
 
-_look_again = SQLITE_LOOK_AGAIN
+_busy_wait_ms = LONG_BUSY_WAIT_MS
 _engines: dict[tuple[int, str], Engine] = {}
-_all: weakref.WeakSet[Engine] = weakref.WeakSet()
+_all_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _inherited: list[Any] = []
 _fork = threading.local()
@@ -71,7 +71,7 @@ def make_engine(url: str, **options: Any) -> Engine:
         **{"pool_recycle": 3600, **server_options.options(parsed.get_backend_name()), **options},
     )
     server_options.prepare(engine)
-    _all.add(engine)
+    _all_engines.add(engine)
     return engine
 
 
@@ -90,7 +90,9 @@ def resolve(url: str) -> URL:
 # --- SQLite ---------------------------------------------------------------------------------------
 def _sqlite_engine(url: URL, **options: Any) -> Engine:
     engine = create_engine(
-        url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT, "check_same_thread": False}, **options
+        url,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        **options,
     )
     if is_file(engine):
         folder = Path(url.database or "").parent
@@ -115,30 +117,30 @@ def share_sqlite(engine: Engine) -> None:
         return
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
-    _all.add(engine)
+    _all_engines.add(engine)
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     # SQLite keeps any bytes as text. One payload that is not UTF-8 must not make every reservation
     # fail.
-    connection.text_factory = _readable
-    connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
-    _into_wal(connection)
+    connection.text_factory = _decode
+    connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}")
+    _switch_to_wal(connection)
     connection.execute(
         "PRAGMA synchronous = FULL"
     )  # what is committed is on the disk, also after a power cut
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _readable(text: bytes) -> str:
+def _decode(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
-def _into_wal(connection: Any) -> None:
+def _switch_to_wal(connection: Any) -> None:
     # SQLite refuses the switch at once, whatever the busy timeout, while another process opens the
     # same new file.
-    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -150,30 +152,30 @@ def _into_wal(connection: Any) -> None:
             return
 
 
-def look_often() -> None:
+def use_short_busy_wait() -> None:
     """People wait for the answers of this process: before workers, it gets the lock of a SQLite
     file.
     """
-    global _look_again  # noqa: PLW0603  one a process
-    _look_again = SQLITE_LOOK_OFTEN
+    global _busy_wait_ms  # noqa: PLW0603  one a process
+    _busy_wait_ms = SHORT_BUSY_WAIT_MS
 
 
 def _on_begin(connection: Any) -> None:
-    if connection.get_execution_options().get(ALONE):
+    if connection.get_execution_options().get(AUTOCOMMIT):
         return
     raw = connection.connection.driver_connection
-    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT
-    raw.execute(f"PRAGMA busy_timeout = {_look_again}")
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_SECONDS
+    raw.execute(f"PRAGMA busy_timeout = {_busy_wait_ms}")
     try:
-        while not _is_begun(raw, deadline):
+        while not _try_begin(raw, deadline):
             pass
     except sqlite3.Error:
         connection.exec_driver_sql(BEGIN)  # fails again, as SQLAlchemy tells of it
     finally:
-        raw.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT * 1000}")
+        raw.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}")
 
 
-def _is_begun(connection: Any, deadline: float) -> bool:
+def _try_begin(connection: Any, deadline: float) -> bool:
     try:
         connection.execute(BEGIN)
     except sqlite3.OperationalError as error:
@@ -192,24 +194,24 @@ def close_before_fork(holder: Any) -> None:
 
 
 def _before_fork() -> None:
-    _fork.waited = sqlite_turn.acquire(timeout=FORK_PATIENCE)
+    _fork.waited = sqlite_lock.acquire(timeout=FORK_WAIT_SECONDS)
     with contextlib.suppress(
         Exception
     ):  # whatever ails a connection that is being closed, the fork goes on
         for holder in list(_holders):
             holder.close()
-        for engine in list(_all):
+        for engine in list(_all_engines):
             if is_file(engine):
                 engine.dispose()
 
 
 def _after_fork() -> None:
     if _fork.waited:
-        sqlite_turn.release()
+        sqlite_lock.release()
 
 
 def _after_fork_in_child() -> None:
-    for engine in list(_all):
+    for engine in list(_all_engines):
         if not is_file(engine):
             _inherited.append(
                 engine.pool

@@ -28,7 +28,7 @@ _MISSING = (
 )
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Another transaction was in the way and this one was undone as a whole: the same step may be
     begun again.
     """
@@ -46,7 +46,7 @@ def is_passing(error: Exception) -> bool:
     )
 
 
-def is_wait_over(error: Exception) -> bool:
+def is_lock_timeout(error: Exception) -> bool:
     """Another transaction had what was waited for, and went on for longer than this one was to
     wait.
     """
@@ -55,18 +55,18 @@ def is_wait_over(error: Exception) -> bool:
     return getattr(cause, "sqlstate", None) == _WAIT_OVER_STATE or number == _WAIT_OVER_NUMBER
 
 
-def is_lost(error: Exception) -> bool:
+def is_disconnect(error: Exception) -> bool:
     """The connection ended under the statement."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def translated(where: str, error: Exception) -> DriverError:
+def translate(where: str, error: Exception) -> DriverError:
     """The error that our caller gets."""
     cause = str(getattr(error, "orig", None) or error).strip()
     if isinstance(error, (OperationalError, ProgrammingError)) and any(
         sign in cause for sign in _MISSING
     ):
         return SchemaError(f"{where}: {cause}; run `celery -A tasks schema upgrade`")
-    if isinstance(error, (OperationalError, PoolTimeoutError, OSError)) or is_lost(error):
+    if isinstance(error, (OperationalError, PoolTimeoutError, OSError)) or is_disconnect(error):
         return DriverUnavailableError(f"{where}: {cause}")
     return DriverError(f"{where}: {cause}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 
-from relevo.database.server_options import ALONE
+from relevo.database.server_options import AUTOCOMMIT
 from relevo.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ VERSION_TABLE = "relevo_version"
 NEWEST = "0015"
 
 # Two who migrate at once take turns. SQLite's one write lock sees to that by itself.
-_TURN_TAKING = {
+_LOCKS = {
     "postgresql": ("SELECT pg_advisory_lock(7305431)", "SELECT pg_advisory_unlock(7305431)"),
     "mysql": ("SELECT GET_LOCK('relevo_schema', 60)", "SELECT RELEASE_LOCK('relevo_schema')"),
 }
-_TURN_TAKING["mariadb"] = _TURN_TAKING["mysql"]
+_LOCKS["mariadb"] = _LOCKS["mysql"]
 
 #: The SQLite files whose tables were seen to be the newest.
 _ready: set[URL] = set()
@@ -43,7 +43,7 @@ _ready: set[URL] = set()
 
 def create_schema(engine: Engine) -> None:
     """Bring the engine's tables to the newest version; what exists and is newest is left alone."""
-    with _in_turn(engine), engine.begin() as connection:
+    with _migration_lock(engine), engine.begin() as connection:
         if version(connection) != NEWEST:
             _upgrade(connection)
 
@@ -52,13 +52,13 @@ def ensure_schema(engine: Engine) -> None:
     """Like `create_schema`, but only looks when there is nothing to do: every process of a SQLite
     file calls it.
     """
-    with engine.connect().execution_options(**{ALONE: True}) as connection:
+    with engine.connect().execution_options(**{AUTOCOMMIT: True}) as connection:
         if version(connection) == NEWEST:
             return
     create_schema(engine)
 
 
-def ensure_in(connection: Connection) -> None:
+def ensure_schema_in(connection: Connection) -> None:
     """Like `ensure_schema`, in a transaction that is under way: on SQLite it has the one write
     lock, so nobody else could make the tables. A server's are made by command.
     """
@@ -90,12 +90,12 @@ def version(connection: Connection) -> str | None:
 
 
 @contextlib.contextmanager
-def _in_turn(engine: Engine) -> Iterator[None]:
-    if engine.dialect.name not in _TURN_TAKING:
+def _migration_lock(engine: Engine) -> Iterator[None]:
+    if engine.dialect.name not in _LOCKS:
         yield
         return
-    wait, end = _TURN_TAKING[engine.dialect.name]
-    with engine.connect().execution_options(**{ALONE: True}) as connection:
+    wait, end = _LOCKS[engine.dialect.name]
+    with engine.connect().execution_options(**{AUTOCOMMIT: True}) as connection:
         connection.exec_driver_sql(wait)
         try:
             yield

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 # Who executes with this option gets no BEGIN: each statement is a transaction of its own.
-ALONE = "relevo_alone"
+AUTOCOMMIT = "relevo_alone"
 
 _POSTGRESQL = {
     "autocommit": True,
@@ -61,22 +61,22 @@ def prepare(engine: Engine) -> None:
     if engine.dialect.name != "postgresql":
         event.listen(engine, "do_connect", _connect_to_mysql)
     event.listen(engine, "begin", _begin)
-    event.listen(engine, "checkout", _refuse_the_dead)
+    event.listen(engine, "checkout", _refuse_dead)
 
 
 def _begin(connection: Connection) -> None:
-    if not connection.get_execution_options().get(ALONE):
+    if not connection.get_execution_options().get(AUTOCOMMIT):
         connection.exec_driver_sql("BEGIN")
 
 
-def _refuse_the_dead(connection: Any, record: Any, _proxy: Any) -> None:
+def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
     if not record.info.get("relevo_used"):  # new: it can't have gone stale
         record.info["relevo_used"] = True
-    elif _has_something_to_say(connection):
+    elif _is_readable(connection):
         raise DisconnectionError("the server has closed this connection")
 
 
-def _has_something_to_say(connection: Any) -> bool:
+def _is_readable(connection: Any) -> bool:
     try:
         # PyMySQL has no name for it
         socket = connection if hasattr(connection, "fileno") else connection._sock  # noqa: SLF001

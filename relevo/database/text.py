@@ -26,6 +26,6 @@ def name(text: Any) -> str:
     return storable(text)[:LONGEST_NAME]
 
 
-def listed(items: Sequence[Any]) -> str:
+def json_list(items: Sequence[Any]) -> str:
     """A list as the JSON text of its column."""
     return storable(json.dumps(list(items), ensure_ascii=False, default=str))

@@ -26,7 +26,9 @@ _MYSQL = ("mysql", "mariadb")
 _DUPLICATE_ENTRY = 1062
 
 
-def run(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+def execute_many(
+    connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Execute an INSERT with many rows, which all have the same columns.
 
     PostgreSQL gets them as one value: its driver sends them one by one, which costs the worker
@@ -36,13 +38,13 @@ def run(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, A
         connection.execute(statement, [dict(row) for row in rows])
     else:
         connection.execute(
-            _of_one_value(statement, tuple(rows[0])),
+            _from_json(statement, tuple(rows[0])),
             {"rows": json.dumps([dict(row) for row in rows])},
         )
 
 
 @cache
-def _of_one_value(statement: Insert, names: tuple[str, ...]) -> Insert:
+def _from_json(statement: Insert, names: tuple[str, ...]) -> Insert:
     columns = statement.table.columns
     rows = func.json_to_recordset(
         cast(bindparam("rows", type_=Text), postgresql.JSON)
@@ -52,13 +54,13 @@ def _of_one_value(statement: Insert, names: tuple[str, ...]) -> Insert:
 
 
 @cache
-def plain(table: Table) -> Insert:
+def plain_insert(table: Table) -> Insert:
     """An INSERT of what can't be there yet."""
     return insert(table)
 
 
 @cache
-def ignoring(dialect: str, table: Table) -> Any:
+def insert_or_ignore(dialect: str, table: Table) -> Any:
     """An INSERT that leaves a row as it is which is there already."""
     if dialect in _MYSQL:
         # A column is set to what it is. Not the number that MySQL gives: it refuses that
@@ -69,13 +71,13 @@ def ignoring(dialect: str, table: Table) -> Any:
 
 
 @cache
-def replacing(dialect: str, table: Table, key: str, columns: tuple[str, ...]) -> Any:
+def insert_or_replace(dialect: str, table: Table, key: str, columns: tuple[str, ...]) -> Any:
     """An INSERT that puts these columns into the row that has the same `key`."""
     return _on_conflict(dialect, table, [key], columns, lambda _mine, theirs: theirs)
 
 
 @cache
-def adding(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
+def insert_or_add(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
     """An INSERT that adds these columns to those of the row that is there already."""
     return _on_conflict(
         dialect, table, list(table.primary_key), columns, lambda mine, theirs: mine + theirs
@@ -101,7 +103,7 @@ def _insert(dialect: str) -> Any:
     return {"sqlite": sqlite, "postgresql": postgresql}.get(dialect, mysql).insert
 
 
-def is_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert a row unless one with its key is there; returns whether it was. Waits for who is just
     inserting that.
     """

@@ -62,7 +62,7 @@ class Disk(Protocol):
         ...
 
 
-def checked(path: str) -> str:
+def check_path(path: str) -> str:
     """`path`, if a disk could have it: what can be said of a path without looking at one."""
     if not isinstance(path, str) or not path.strip():
         raise DiskError(f"expected the path of a file, got {path!r}")

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from relevo.disks.disk import MissingFileError, checked
+from relevo.disks.disk import MissingFileError, check_path
 from relevo.disks.links import Links
 from relevo.errors import DiskError
 
 # What a file that is still being written is called; its own name is left out, as it may be 255
 # bytes long already.
 PART = ".{token}.part"
-CHUNK = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 
 class LocalDisk:
@@ -41,13 +41,13 @@ class LocalDisk:
         )  # not Path.resolve(), which leaves an OSError where a loop is
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
-        with _written(target := self._target(path), source) as (part, size):
+        with _write_part(target := self._target(path), source) as (part, size):
             _rename(part, target)
         return size
 
     @contextlib.contextmanager
     def staged(self, path: str, source: BinaryIO | bytes) -> Iterator[Callable[[], object]]:
-        with _written(target := self._target(path), source) as (part, _):
+        with _write_part(target := self._target(path), source) as (part, _):
             yield lambda: _rename(part, target)
 
     def open(self, path: str) -> BinaryIO:
@@ -66,12 +66,12 @@ class LocalDisk:
     def link(self, path: str, seconds: float, name: str | None = None) -> str:
         if self._links is None:
             raise DiskError("this disk was made without links, so it can't make one")
-        return self._links.made(checked(path), seconds, name)
+        return self._links.made(check_path(path), seconds, name)
 
     def path(self, path: str) -> Path:
         """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""
         target = Path(
-            os.path.realpath(self.root / checked(path))
+            os.path.realpath(self.root / check_path(path))
         )  # follows links, so that one that leads out is seen
         if self.root not in target.parents:
             raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
@@ -110,7 +110,7 @@ def _make_folder(target: Path, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _written(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int]]:
+def _write_part(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int]]:
     """A file beside `target` that is whole, and its size. It is gone after the block if it was not
     renamed.
     """
@@ -118,7 +118,7 @@ def _written(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int
     try:
         with part.open("xb") as out:
             shutil.copyfileobj(
-                io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK
+                io.BytesIO(source) if isinstance(source, bytes) else source, out, CHUNK_BYTES
             )
             size = out.tell()
             out.flush()

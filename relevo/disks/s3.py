@@ -20,12 +20,12 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from relevo.config.services import S3Settings
-from relevo.disks.disk import MissingFileError, checked
+from relevo.disks.disk import MissingFileError, check_path
 from relevo.errors import DiskError
 
-CHUNK = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 #: A file that is read lies in memory up to this size, in a temporary file beyond.
-IN_MEMORY = 8 * CHUNK
+IN_MEMORY_BYTES = 8 * CHUNK_BYTES
 #: The longest that S3's own signatures can be good for.
 LONGEST_LINK = timedelta(days=7)
 #: A few tries at once; what takes longer to mend is for the job's own backoff. (obstore's default
@@ -54,11 +54,11 @@ class S3Disk:
         )
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
-        file = io.BytesIO(source) if isinstance(source, bytes) else _rewound(source)
+        file = io.BytesIO(source) if isinstance(source, bytes) else _from_start(source)
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        with _told(path):
-            obstore.put(self._store, checked(path), cast("Any", file))
+        with _translate_errors(path):
+            obstore.put(self._store, check_path(path), cast("Any", file))
         return size
 
     @contextlib.contextmanager
@@ -66,9 +66,11 @@ class S3Disk:
         yield lambda: self.put(path, source)  # a bucket renames nothing
 
     def open(self, path: str) -> BinaryIO:
-        file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the caller closes it
-        with _told(path):
-            for chunk in obstore.get(self._store, checked(path)).stream(min_chunk_size=CHUNK):
+        file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+        with _translate_errors(path):
+            for chunk in obstore.get(self._store, check_path(path)).stream(
+                min_chunk_size=CHUNK_BYTES
+            ):
                 file.write(chunk)
         file.seek(0)
         return cast("BinaryIO", file)
@@ -81,36 +83,36 @@ class S3Disk:
         return True
 
     def size(self, path: str) -> int:
-        with _told(path):
-            return int(obstore.head(self._store, checked(path))["size"])
+        with _translate_errors(path):
+            return int(obstore.head(self._store, check_path(path))["size"])
 
     def delete(self, path: str) -> None:
-        with contextlib.suppress(MissingFileError), _told(path):
-            obstore.delete(self._store, checked(path))
+        with contextlib.suppress(MissingFileError), _translate_errors(path):
+            obstore.delete(self._store, check_path(path))
 
     # - S3 calls it as its path ends
     def link(self, path: str, seconds: float, name: str | None = None) -> str:  # noqa: ARG002
         length = timedelta(seconds=seconds)
         if length > LONGEST_LINK:
             raise DiskError(f"expected a link for at most {LONGEST_LINK.days} days, got {length}")
-        with _told(path):
-            return str(obstore.sign(self._store, "GET", checked(path), length))
+        with _translate_errors(path):
+            return str(obstore.sign(self._store, "GET", check_path(path), length))
 
 
-def _rewound(source: BinaryIO) -> BinaryIO:
+def _from_start(source: BinaryIO) -> BinaryIO:
     """What is left of `source`, as a file of its own: obstore asks a file for its size, by seeking
     in it.
     """
     if source.seekable() and not source.tell():
         return source
-    copy = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - it goes with its last reader
-    shutil.copyfileobj(source, copy, CHUNK)
+    copy = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - it goes with its last reader
+    shutil.copyfileobj(source, copy, CHUNK_BYTES)
     copy.seek(0)
     return cast("BinaryIO", copy)
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _translate_errors(path: str) -> Iterator[None]:
     """Obstore's errors as a disk's."""
     try:
         yield

@@ -72,7 +72,7 @@ class Delivery:
         """Hand jobs in with a transaction of the store. What was handed in under the same name
         before is left out.
         """
-        fresh = outbox.fresh(connection, sendings)
+        fresh = outbox.new_only(connection, sendings)
         for name in dict.fromkeys(each.connection for each in fresh):
             these = [each for each in fresh if each.connection == name]
             driver = self.sharing(name, connection.engine.url)
@@ -190,8 +190,10 @@ class Delivery:
             raise
         except (DriverError, OptionError) as error:
             failed.record(connection, [_refused(each, error) for each in sendings])
-            batches.prepared([end for each in sendings for end in _ends(each)], self)(connection)
-            schedules.ended(
+            batches.prepare_ends([end for each in sendings for end in _ends(each)], self)(
+                connection
+            )
+            schedules.end_runs(
                 connection, [end for each in sendings if (end := _run_end(each)) is not None]
             )
 

@@ -56,7 +56,7 @@ def joined(way: Delivery, session: Any) -> Any:
             "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
             f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
         )
-    schema.ensure_in(connection)
+    schema.ensure_schema_in(connection)
     return connection
 
 

@@ -48,9 +48,11 @@ class Message:
         mail["From"] = sender
         printable = "".join(letter for letter in self.name if letter.isprintable())
         mail["To"] = (
-            Address(_undecoded(printable), addr_spec=self.to) if self.to.isascii() else self.to
+            Address(_without_encoded_words(printable), addr_spec=self.to)
+            if self.to.isascii()
+            else self.to
         )
-        mail["Subject"] = _undecoded(self.subject)
+        mail["Subject"] = _without_encoded_words(self.subject)
         mail["Date"] = formatdate(clock.now())
         if self.id:
             domain = parseaddr(sender)[1].rpartition("@")[2]
@@ -62,7 +64,7 @@ class Message:
         return mail
 
 
-def _undecoded(text: str) -> str:
+def _without_encoded_words(text: str) -> str:
     """Without encoded words (RFC 2047): the header would have what is in them, line ends and
     further headers too.
 

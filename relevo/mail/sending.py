@@ -23,8 +23,8 @@ from relevo.mail.message import Message
 taker: Callable[[Message], None] | None = None
 
 #: Seconds that a server may be silent.
-PATIENCE = 10
-_FOR_GOOD = 500
+TIMEOUT_SECONDS = 10
+_PERMANENT = 500
 
 
 def send(settings: MailSettings, message: Message) -> None:
@@ -34,12 +34,12 @@ def send(settings: MailSettings, message: Message) -> None:
         taker(message)
         return
     if settings.host is None:
-        _keep(settings, mail)
+        _write_file(settings, mail)
         return
     try:
-        _hand_in(settings, mail)
+        _send(settings, mail)
     except smtplib.SMTPRecipientsRefused as error:
-        raise _refused(message.to, error.recipients) from error
+        raise _refusal(message.to, error.recipients) from error
     except (
         smtplib.SMTPAuthenticationError
     ):  # a wrong password is not the mail's fault: it waits until that is mended
@@ -47,7 +47,7 @@ def send(settings: MailSettings, message: Message) -> None:
     except smtplib.SMTPNotSupportedError as error:
         raise MailError(f"the mail server can't send this mail: {error}") from error
     except smtplib.SMTPResponseException as error:
-        if error.smtp_code >= _FOR_GOOD:
+        if error.smtp_code >= _PERMANENT:
             raise MailError(
                 f"the mail server refused the mail: {error.smtp_code} {_text(error.smtp_error)}"
             ) from error
@@ -61,18 +61,18 @@ def probe(settings: MailSettings) -> None:
         if not os.access(settings.folder, os.W_OK | os.X_OK):
             raise PermissionError(f"nothing can be written into {settings.folder}")
         return
-    with _let_in(settings) as server:
+    with _session(settings) as server:
         server.noop()
 
 
-def _hand_in(settings: MailSettings, mail: EmailMessage) -> None:
-    with _let_in(settings) as server:
+def _send(settings: MailSettings, mail: EmailMessage) -> None:
+    with _session(settings) as server:
         server.send_message(mail)
 
 
 @contextlib.contextmanager
-def _let_in(settings: MailSettings) -> Iterator[smtplib.SMTP]:
-    with _connected(settings) as server:
+def _session(settings: MailSettings) -> Iterator[smtplib.SMTP]:
+    with _connect(settings) as server:
         if settings.security == "starttls":
             server.starttls(context=ssl.create_default_context())
         if settings.user is not None:
@@ -80,26 +80,26 @@ def _let_in(settings: MailSettings) -> Iterator[smtplib.SMTP]:
         yield server
 
 
-def _connected(settings: MailSettings) -> smtplib.SMTP:
+def _connect(settings: MailSettings) -> smtplib.SMTP:
     host = settings.host or ""
     if settings.security == "tls":
         return smtplib.SMTP_SSL(
-            host, settings.port, timeout=PATIENCE, context=ssl.create_default_context()
+            host, settings.port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
         )
-    return smtplib.SMTP(host, settings.port, timeout=PATIENCE)
+    return smtplib.SMTP(host, settings.port, timeout=TIMEOUT_SECONDS)
 
 
-def _refused(to: str, answers: Mapping[str, tuple[int, bytes]]) -> Exception:
+def _refusal(to: str, answers: Mapping[str, tuple[int, bytes]]) -> Exception:
     code, said = next(iter(answers.values()))
     told = f"{to} was refused by the mail server: {code} {_text(said)}"
-    return MailError(told) if code >= _FOR_GOOD else OSError(told)
+    return MailError(told) if code >= _PERMANENT else OSError(told)
 
 
 def _text(said: Any) -> str:
     return (said.decode(errors="replace") if isinstance(said, bytes) else str(said))[:300]
 
 
-def _keep(settings: MailSettings, mail: EmailMessage) -> None:
+def _write_file(settings: MailSettings, mail: EmailMessage) -> None:
     """A file appears whole, under a name that sorts by time."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     name = f"{clock.utc(clock.now()):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"

@@ -66,7 +66,7 @@ class Transaction(Middleware):
         with self._open(job) as opened, opened.begin():
             token = _current.set(opened)
             try:
-                if self.once and not receipts.is_first(opened.connection(), f"ran:{job.id}"):
+                if self.once and not receipts.insert_once(opened.connection(), f"ran:{job.id}"):
                     job.skip("it has been done")
                 return call_next()
             finally:

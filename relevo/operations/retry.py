@@ -31,7 +31,7 @@ def retry_failed(app: Any, store: Store, which: Filter) -> int:
     sent.
     """
     which = replace(
-        which, newest=retry_claims.newest(store)
+        which, newest=retry_claims.newest_number(store)
     )  # one that fails again meanwhile isn't retried again
     total, after = 0, 0
     while True:
@@ -40,7 +40,7 @@ def retry_failed(app: Any, store: Store, which: Filter) -> int:
             return total
         try:
             sent = put_jobs(app, jobs)
-            retry_claims.settle(store, name, sent)
+            retry_claims.mark_retried(store, name, sent)
         finally:
             retry_claims.give_up(store, name)  # those that were refused
         total, after = total + len(sent), jobs[-1].id
@@ -118,7 +118,7 @@ def retry_with_arguments(
     name, jobs = retry_claims.claim(store, Filter(ids=[number]))
     try:
         sent = put_jobs(app, [with_arguments(app, job, args, kwargs) for job in jobs])
-        retry_claims.settle(store, name, sent)
+        retry_claims.mark_retried(store, name, sent)
     finally:
         retry_claims.give_up(store, name)
     return bool(sent)

@@ -12,7 +12,7 @@ from typing import Any
 from relevo import clock, events
 from relevo.drivers import message_codec
 from relevo.drivers.values import ReservedJob
-from relevo.errors import UnknownTaskError, UnrunnableError, did_you_mean
+from relevo.errors import UndeliverableError, UnknownTaskError, did_you_mean
 from relevo.events import Event, JobEvent
 from relevo.job import error_report, membership, payload, redaction
 from relevo.job.payload import HEADER, Baton
@@ -68,7 +68,7 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     """The failed job of a message that can't be run."""
     headers = message_codec.headers_of(job.payload)
     name = headers.get("task") if isinstance(headers.get("task"), str) else None
-    error: Exception = UnrunnableError(reason)
+    error: Exception = UndeliverableError(reason)
     if name is not None and name not in app.tasks:
         error = UnknownTaskError(f"no task named {name!r}{did_you_mean(name, app.tasks)}")
     baton = _baton(headers)
@@ -114,7 +114,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
             done,
             job.lease.token,
         )
-        events.tell(
+        events.emit(
             JobEvent(
                 Event.FAILED,
                 job.id,

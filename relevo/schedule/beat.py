@@ -28,14 +28,14 @@ from relevo.schedule import claim, descriptions
 from relevo.schedule import entry as entries
 from relevo.schedule.entry import entries_of
 from relevo.store import outbox, schedules
-from relevo.store.schedules import BACK, State
+from relevo.store.schedules import BACK_SECONDS, EntryState
 from relevo.worker import bootstep
 
 logger = logging.getLogger(__name__)
 
 # Seconds until it is tried again: what another beat is at; to reach the store; what went wrong,
 # first and at most.
-BUSY, AWAY, AGAIN, LONGEST = 0.5, 2.0, 5.0, 60.0
+BUSY_SECONDS, AWAY_SECONDS, AGAIN_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 2.0, 5.0, 60.0
 
 
 class Scheduler(celery.beat.Scheduler):
@@ -83,11 +83,11 @@ class Scheduler(celery.beat.Scheduler):
         begun = time.monotonic()
         try:
             now = self.now()
-            if not self._joined or now < self._seen - BACK:
+            if not self._joined or now < self._seen - BACK_SECONDS:
                 self._join(now)
         except DriverError as error:
             logger.warning("beat waits for the store: %s", error)
-            return AWAY
+            return AWAY_SECONDS
         self._seen = now
         for name, entry in self.schedule.items():
             if self._next[name] <= now:
@@ -95,13 +95,15 @@ class Scheduler(celery.beat.Scheduler):
         if self._behind:
             self._forward()
         soonest = min(self._next.values(), default=math.inf) - now - (time.monotonic() - begun)
-        return min(max(soonest, 0.001), AWAY if self._behind else math.inf, self.max_interval)
+        return min(
+            max(soonest, 0.001), AWAY_SECONDS if self._behind else math.inf, self.max_interval
+        )
 
     def _join(self, now: float) -> None:
         """Begin, or begin anew after the clock was set back: what is next due would never come."""
-        states = schedules.join(
+        states = schedules.sync_entries(
             self.way.store,
-            {name: descriptions.written(entry.schedule) for name, entry in self.schedule.items()},
+            {name: descriptions.as_text(entry.schedule) for name, entry in self.schedule.items()},
             now,
         )
         for name, entry in self.schedule.items():
@@ -110,18 +112,18 @@ class Scheduler(celery.beat.Scheduler):
 
     def _take(self, entry: entries.Entry, now: float) -> None:
         try:
-            state, made = claim.take(self.way, entry, now)
+            state, made = claim.run_due(self.way, entry, now)
             if state is None:
-                self._next[entry.name] = now + BUSY
+                self._next[entry.name] = now + BUSY_SECONDS
                 return
             self._plan(entry, state, now)
         except DriverUnavailableError as error:
             logger.warning("entry %r waits for the store: %s", entry.name, error)
-            self._next[entry.name] = now + AWAY
+            self._next[entry.name] = now + AWAY_SECONDS
             return
         except Exception:
             wait = self._wrong[entry.name] = min(
-                2 * self._wrong.get(entry.name, AGAIN / 2), LONGEST
+                2 * self._wrong.get(entry.name, AGAIN_SECONDS / 2), LONGEST_WAIT_SECONDS
             )
             logger.exception(
                 "entry %r could not be dispatched, it is tried again in %g s", entry.name, wait
@@ -138,7 +140,7 @@ class Scheduler(celery.beat.Scheduler):
         if made and self.way.sharing(claim.connection_of(entry)) is None:
             self._behind = True
 
-    def _plan(self, entry: entries.Entry, state: State, now: float) -> None:
+    def _plan(self, entry: entries.Entry, state: EntryState, now: float) -> None:
         """When the entry is next due, as far as this beat knows: others can only have made it
         later.
         """

@@ -19,12 +19,12 @@ from relevo.errors import OptionError, did_you_mean
 from relevo.schedule.ticks import Ticks
 
 #: Under `none`, a tick that is run so many seconds after its time isn't late yet.
-LATE = 60.0
+LATE_SECONDS = 60.0
 #: Under `all`, so many are run unless the entry says otherwise, and no more than this.
-LIMIT, MOST = 100, 10_000
+LIMIT, HIGHEST_LIMIT = 100, 10_000
 #: So many in one turn, which is one transaction: 10,000 held up all who write to a SQLite file for
 #: half a minute.
-PORTION = 100
+PAGE = 100
 
 
 class Rule(StrEnum):
@@ -48,10 +48,10 @@ class CatchUp:
         all before it.
         """
         passed = ticks.until(since, now, self.limit if self.rule is Rule.ALL else 1)
-        window = LATE if self.rule is Rule.NONE else self.window
+        window = LATE_SECONDS if self.rule is Rule.NONE else self.window
         run = passed if window is None else [tick for tick in passed if tick >= now - window]
-        if len(run) > PORTION:
-            return run[:PORTION], run[PORTION - 1]
+        if len(run) > PAGE:
+            return run[:PAGE], run[PAGE - 1]
         return run, passed[-1] if passed else None
 
 
@@ -62,9 +62,9 @@ def read(rule: Any, limit: Any, window: Any) -> CatchUp:
         raise OptionError(
             f"expected catch_up to be {', '.join(known)}, got {rule!r}{did_you_mean(str(rule), known)}"
         )
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MOST:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= HIGHEST_LIMIT:
         raise OptionError(
-            f"expected catch_up_limit to be a whole number from 1 to {MOST}, got {limit!r}"
+            f"expected catch_up_limit to be a whole number from 1 to {HIGHEST_LIMIT}, got {limit!r}"
         )
     if isinstance(window, timedelta):
         window = window.total_seconds()

@@ -31,7 +31,7 @@ from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
 from relevo.store import batch_counts, schedules
 from relevo.store.outbox import Sending
-from relevo.store.schedules import Run, RunEnd, State
+from relevo.store.schedules import EntryState, Run, RunEnd
 from relevo.store.store import Store
 from relevo.transport import put_results
 from relevo.transport.put_results import Receipt
@@ -48,7 +48,7 @@ def clock_of(store: Store) -> Callable[[], float]:
     return ServerClock(lambda: store.read(DIALECTS[store.dialect].server_time))
 
 
-def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Run]]:
+def run_due(way: Delivery, entry: Entry, now: float) -> tuple[EntryState | None, list[Run]]:
     """Dispatch what is due of an entry. Returns how far it is (None: another is at it just now),
     and the runs.
 
@@ -58,30 +58,32 @@ def take(way: Delivery, entry: Entry, now: float) -> tuple[State | None, list[Ru
 
     asked: list[Receipt] = []
 
-    def taken(connection: Connection) -> tuple[State | None, list[Run]]:
-        state = schedules.claimed(connection, entry.name, descriptions.written(entry.schedule), now)
+    def taken(connection: Connection) -> tuple[EntryState | None, list[Run]]:
+        state = schedules.claim(connection, entry.name, descriptions.as_text(entry.schedule), now)
         if state is None or state.is_paused(now):
             return state, []
         due, passed = entry.rule.due(entry.ticks, state.begin(now), now)
-        found = (_tick(entry, tick, now) for tick in due)
+        found = (_run_of_tick(entry, tick, now) for tick in due)
         made = [run for run in found if schedules.record(connection, run)]
-        sendings = [sending(entry, run, arguments) for run in made]
+        sendings = [build_sending(entry, run, arguments) for run in made]
         asked[:] = [put_results.ask(run.job_id) for run in made]
         way(connection, sendings)
         since = state.since if passed is None else passed
-        since = now if since > now + schedules.AHEAD else since
+        since = now if since > now + schedules.AHEAD_SECONDS else since
         if since != state.since:
             schedules.advance(connection, entry.name, since)
-        return State(entry.name, state.schedule, since, state.paused_at, state.paused_until), made
+        return EntryState(
+            entry.name, state.schedule, since, state.paused_at, state.paused_until
+        ), made
 
     state, made = way.store.write(taken)
     if made:
         way.after_commit(connection_of(entry))
-        made = _settled(way.store, made, asked)
+        made = _cancel_unstarted(way.store, made, asked)
     return state, made
 
 
-def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
+def run_now(way: Delivery, entry: Entry, by: str) -> Run:
     """Run an entry now, also a paused one, beside its ticks. Returns the run. Raises DriverError,
     OptionError.
     """
@@ -92,16 +94,16 @@ def by_hand(way: Delivery, entry: Entry, by: str) -> Run:
 
     def ran(connection: Connection) -> None:
         schedules.record(connection, run)
-        made = sending(entry, run, arguments)
+        made = build_sending(entry, run, arguments)
         asked[:] = [put_results.ask(job_id)]
         way(connection, [made])
 
     way.store.write(ran)
     way.after_commit(connection_of(entry))
-    return _settled(way.store, [run], asked)[0]
+    return _cancel_unstarted(way.store, [run], asked)[0]
 
 
-def _settled(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
+def _cancel_unstarted(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
     """The runs, of which those have ended that have no job of their own: another had its unique
     key.
     """
@@ -111,7 +113,7 @@ def _settled(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> lis
     ends = [RunEnd(id_, batch_counts.CANCELLED, clock.now()) for id_ in left]
     if ends:
         with suppress(DriverError):  # the store is away: they are shown without an end
-            store.write(lambda connection: schedules.ended(connection, ends))
+            store.write(lambda connection: schedules.end_runs(connection, ends))
     return [
         replace(run, state=batch_counts.CANCELLED) if run.job_id in left else run for run in made
     ]
@@ -122,7 +124,9 @@ def connection_of(entry: Entry) -> str:
     return str(entry.options.get("connection") or entry.app.settings.queue_connection)
 
 
-def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]) -> Sending:
+def build_sending(
+    entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]
+) -> Sending:
     """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with
     it.
     """
@@ -155,7 +159,7 @@ def sending(entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, An
     return sending_of(jobs[0], name)
 
 
-def _tick(entry: Entry, due: float, now: float) -> Run:
+def _run_of_tick(entry: Entry, due: float, now: float) -> Run:
     """A run of a tick. Its job's id follows from it: what is handed in twice, whatever has
     happened, is one job.
     """

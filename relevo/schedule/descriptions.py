@@ -13,30 +13,30 @@ _STYLE = Options()
 _STYLE.use_24hour_time_format = True
 
 
-def told(schedule: Any) -> str:
+def describe(schedule: Any) -> str:
     """`Every 5 minutes`; `At 04:07 (UTC)`."""
     if type(schedule) is schedules.schedule:
         return _interval(schedule.run_every.total_seconds())
     if type(schedule) is not schedules.crontab:
-        return written(schedule).strip("<>")
+        return as_text(schedule).strip("<>")
     try:
-        said = get_description(cron(schedule), _STYLE)
+        said = get_description(cron_fields(schedule), _STYLE)
     except Exception:  # noqa: BLE001  Celery takes fields that no other cron knows
-        said = cron(schedule)
+        said = cron_fields(schedule)
     # every hour
     return said if len(schedule.hour) == 24 else f"{said} ({schedule.tz})"  # noqa: PLR2004
 
 
-def written(schedule: Any) -> str:
+def as_text(schedule: Any) -> str:
     """The schedule exactly, to see whether it is another one than before."""
     if type(schedule) is schedules.crontab:
-        return f"{cron(schedule)} {schedule.tz}"
+        return f"{cron_fields(schedule)} {schedule.tz}"
     if type(schedule) is schedules.schedule:
         return f"every {schedule.run_every.total_seconds():g} s"
     return repr(schedule)
 
 
-def cron(schedule: Any) -> str:
+def cron_fields(schedule: Any) -> str:
     """A crontab as its five fields."""
     return " ".join(_field(getattr(schedule, f"_orig_{name}")) for name in _FIELDS)
 

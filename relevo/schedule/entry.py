@@ -27,7 +27,7 @@ from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.exit import end_command
 from relevo.job.options import OVERRIDES
 from relevo.schedule import catchup, descriptions
-from relevo.schedule.ticks import LAST, Ticks, ticks_of
+from relevo.schedule.ticks import LAST_INSTANT, Ticks, ticks_of
 from relevo.task import Task
 
 #: What an entry may say. The last three are ours, the others Celery's.
@@ -87,7 +87,7 @@ class Entry(ScheduleEntry):
 
     @property
     def in_words(self) -> str:
-        return descriptions.told(self.schedule)
+        return descriptions.describe(self.schedule)
 
     @property
     def queue(self) -> str:
@@ -128,10 +128,10 @@ def entries_of(app: Any) -> dict[str, Entry]:
             "schedule": crontab("0", "4", "*"),
             "options": {"expires": 12 * 3600},
         }
-    return {name: _entry(app, name, said) for name, said in given.items()}
+    return {name: _build_entry(app, name, said) for name, said in given.items()}
 
 
-def checked(app: Any) -> dict[str, Entry]:
+def entries_or_exit(app: Any) -> dict[str, Entry]:
     """The same for a command, which a wrong one ends with a line that names it."""
     try:
         return entries_of(app)
@@ -152,9 +152,9 @@ def _keeps_results(app: Any) -> bool:
     return not (app.backend.supports_autoexpire or isinstance(app.backend, DisabledBackend))
 
 
-def _entry(app: Any, name: Any, said: Any) -> Entry:
+def _build_entry(app: Any, name: Any, said: Any) -> Entry:
     try:
-        _check_words(name, said)
+        _check_definition(name, said)
         entry = Entry(**{**said, "name": name, "app": app})
         _check(entry)
     except (
@@ -169,7 +169,7 @@ def _entry(app: Any, name: Any, said: Any) -> Entry:
     return entry
 
 
-def _check_words(name: Any, said: Any) -> None:
+def _check_definition(name: Any, said: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise OptionError(
             f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}"
@@ -197,7 +197,7 @@ def _check_words(name: Any, said: Any) -> None:
 def _check(entry: Entry) -> None:
     """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
     first = entry.ticks.after(clock.now())
-    if first is None or first > LAST:
+    if first is None or first > LAST_INSTANT:
         raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
     _ = entry.rule
     if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):

@@ -19,5 +19,5 @@ class Scheduler(celery.beat.PersistentScheduler):
 
     def setup_schedule(self) -> None:
         """Read the entries. A wrong one ends the command with a line that names it."""
-        entries.checked(self.app)
+        entries.entries_or_exit(self.app)
         super().setup_schedule()

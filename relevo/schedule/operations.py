@@ -12,17 +12,17 @@ from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.errors import DriverError
 from relevo.schedule import claim, descriptions
 from relevo.schedule import entry as entries
-from relevo.schedule.catchup import LATE
+from relevo.schedule.catchup import LATE_SECONDS
 from relevo.schedule.entry import Entry
 from relevo.store import schedules
-from relevo.store.schedules import Run, State
+from relevo.store.schedules import EntryState, Run
 
 #: What a job is while it has not ended, by its state in the broker.
-LIVING = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
+JOB_STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class EntryView:
     """An entry as it is now. `next`: when it is due, None for never or until it is resumed.
 
     `known`: a beat has had it. `overdue`: its time has passed and no beat has come.
@@ -37,20 +37,23 @@ class View:
     overdue: bool
 
 
-def views(app: Any) -> list[View]:
+def views(app: Any) -> list[EntryView]:
     """The entries, by name. Raises OptionError for a wrong one, DriverError when the store is away."""
     store = delivery_of(app).store
     found, states, last, now = (
         entries.entries_of(app),
         schedules.read(store),
-        schedules.last(store),
+        schedules.last_runs(store),
         _now(app),
     )
-    told = {run.entry: run for run in living(app, [last[name] for name in found if name in last])}
+    told = {
+        run.entry: run
+        for run in with_job_states(app, [last[name] for name in found if name in last])
+    }
     return [_view(found[name], states.get(name), told.get(name), now) for name in sorted(found)]
 
 
-def view(app: Any, name: str) -> View:
+def view(app: Any, name: str) -> EntryView:
     """One entry. Raises OptionError when there is none of that name."""
     entries.find(app, name)
     return next(each for each in views(app) if each.entry.name == name)
@@ -60,10 +63,12 @@ def history(
     app: Any, name: str | None = None, *, before: int | None = None, limit: int = 50
 ) -> list[Run]:
     """Runs, newest first, of all entries or of one, also of one that is no more."""
-    return living(app, schedules.page(delivery_of(app).store, name, before=before, limit=limit))
+    return with_job_states(
+        app, schedules.page(delivery_of(app).store, name, before=before, limit=limit)
+    )
 
 
-def living(app: Any, runs: Sequence[Run]) -> list[Run]:
+def with_job_states(app: Any, runs: Sequence[Run]) -> list[Run]:
     """Runs with the state in the broker of those whose job has not ended. (In a broker that isn't
     ours: unknown.)
     """
@@ -73,7 +78,7 @@ def living(app: Any, runs: Sequence[Run]) -> list[Run]:
         return list(runs)
     driver = driver_for(url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
     try:
-        states = {job.id: LIVING[job.state] for job in driver.find(open_)}
+        states = {job.id: JOB_STATES[job.state] for job in driver.find(open_)}
     except DriverError:  # away: all but this can be shown
         return list(runs)
     return [replace(run, state=run.state or states.get(run.job_id)) for run in runs]
@@ -81,10 +86,10 @@ def living(app: Any, runs: Sequence[Run]) -> list[Run]:
 
 def run(app: Any, name: str, by: str) -> Run:
     """Run an entry now. Raises OptionError, DriverError."""
-    return claim.by_hand(delivery_of(app), entries.find(app, name), by)
+    return claim.run_now(delivery_of(app), entries.find(app, name), by)
 
 
-def told(run: Run) -> str:
+def describe_run(run: Run) -> str:
     """What became of a run by hand, for people."""
     if run.state is not None:
         return f"{run.entry!r} has not run: another job has its unique key."
@@ -97,7 +102,7 @@ def pause(app: Any, name: str, seconds: float | None) -> float | None:
     """
     entry, now = entries.find(app, name), _now(app)
     until = None if seconds is None else now + seconds
-    schedules.pause(delivery_of(app).store, name, descriptions.written(entry.schedule), now, until)
+    schedules.pause(delivery_of(app).store, name, descriptions.as_text(entry.schedule), now, until)
     return until
 
 
@@ -111,14 +116,14 @@ def _now(app: Any) -> float:
     return claim.clock_of(delivery_of(app).store)()
 
 
-def _view(entry: Entry, state: State | None, last: Run | None, now: float) -> View:
-    state = state or State(entry.name, "", now, gone_at=now)
+def _view(entry: Entry, state: EntryState | None, last: Run | None, now: float) -> EntryView:
+    state = state or EntryState(entry.name, "", now, gone_at=now)
     known = state.gone_at is None
-    is_current = known and state.schedule == text.name(descriptions.written(entry.schedule))
+    is_current = known and state.schedule == text.name(descriptions.as_text(entry.schedule))
     paused = state.is_paused(now)
     until = state.paused_until if paused else None
     since = state.begin(now) if is_current else now
     at = entry.ticks.after(since if until is None else until - 0.001)
     upcoming = None if paused and until is None else at
-    overdue = known and not paused and upcoming is not None and upcoming < now - LATE
-    return View(entry, upcoming, last, paused, until, known, overdue)
+    overdue = known and not paused and upcoming is not None and upcoming < now - LATE_SECONDS
+    return EntryView(entry, upcoming, last, paused, until, known, overdue)

@@ -27,13 +27,13 @@ from relevo import clock
 from relevo.errors import OptionError
 
 #: The shortest interval, in seconds.
-SHORTEST = 0.1
+SHORTEST_SECONDS = 0.1
 #: What comes later than this never comes: no calendar tells its day.
-LAST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+LAST_INSTANT = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 # Two instants nearer than this are one: what a database gives back may be a hair off.
-SAME = 0.0005
+SAME_SECONDS = 0.0005
 # So near to each other, in seconds, no two events of the sun are.
-SUN = 1.0
+SUN_SECONDS = 1.0
 # A 29th of February that is to be a Monday comes once in 28 years, and 40 over a century's turn.
 MOST_DAYS = 366 * 41
 # So many steps are gone by one's own schedule at a time.
@@ -57,30 +57,32 @@ def ticks_of(schedule: Any) -> Ticks:
         return Interval(schedule.run_every.total_seconds())
     if type(schedule) is schedules.crontab:
         return Crontab(schedule, schedule.tz)
-    return Asked(schedule)
+    return CustomSchedule(schedule)
 
 
 class Interval:
     """Every so many seconds."""
 
     def __init__(self, seconds: float) -> None:
-        if seconds < SHORTEST:
-            raise OptionError(f"expected an interval of at least {SHORTEST:g} s, got {seconds:g}")
+        if seconds < SHORTEST_SECONDS:
+            raise OptionError(
+                f"expected an interval of at least {SHORTEST_SECONDS:g} s, got {seconds:g}"
+            )
         self.seconds = seconds
 
     def after(self, instant: float) -> float:
         number = math.floor(instant / self.seconds) + 1
-        while number * self.seconds <= instant + SAME:
+        while number * self.seconds <= instant + SAME_SECONDS:
             number += 1
         return number * self.seconds
 
     def until(self, since: float, now: float, most: int) -> list[float]:
-        last = math.floor((now + SAME) / self.seconds)
+        last = math.floor((now + SAME_SECONDS) / self.seconds)
         first = max(math.floor(since / self.seconds), last - most + 1)
         return [
             tick
             for number in range(first, last + 1)
-            if (tick := number * self.seconds) > since + SAME
+            if (tick := number * self.seconds) > since + SAME_SECONDS
         ]
 
 
@@ -95,7 +97,7 @@ class Crontab:
         first = self._day(instant) - 1
         for day in range(first, first + MOST_DAYS):
             found = self._of_day(day)
-            at = bisect_right(found, instant + SAME)
+            at = bisect_right(found, instant + SAME_SECONDS)
             if at < len(found):
                 return found[at]
         return None
@@ -106,7 +108,11 @@ class Crontab:
         )  # what falls into a gap at midnight may be a tick of the next day, too
         last = self._day(now) + 1
         for day in range(last, max(self._day(since) - 1, last - MOST_DAYS) - 1, -1):
-            found.update(tick for tick in self._of_day(day) if since + SAME < tick <= now + SAME)
+            found.update(
+                tick
+                for tick in self._of_day(day)
+                if since + SAME_SECONDS < tick <= now + SAME_SECONDS
+            )
             if len(found) >= most:
                 break
         return sorted(found)[-most:]
@@ -147,7 +153,7 @@ def _exists(local: datetime) -> bool:
     return again.replace(tzinfo=None) == local.replace(tzinfo=None, fold=again.fold)
 
 
-class Asked:
+class CustomSchedule:
     """A schedule that only knows how long it is until its next tick.
 
     Asked at a tick it may tell the same one again, a hair later: instants are rounded to the
@@ -157,7 +163,11 @@ class Asked:
 
     def __init__(self, schedule: Any) -> None:
         self.schedule = schedule
-        self._apart = SUN if isinstance(schedule, schedules.solar) else SHORTEST - SAME
+        self._apart = (
+            SUN_SECONDS
+            if isinstance(schedule, schedules.solar)
+            else SHORTEST_SECONDS - SAME_SECONDS
+        )
 
     def after(self, instant: float) -> float | None:
         at = self._told(instant)
@@ -176,7 +186,7 @@ class Asked:
         found: deque[float] = deque(maxlen=most)
         at = self.after(since)
         for _ in range(MOST_STEPS):
-            if at is None or at > now + SAME:
+            if at is None or at > now + SAME_SECONDS:
                 break
             found.append(at)
             at = self.after(at)

@@ -17,7 +17,7 @@ from celery import platforms, signals
 SCHEDULER = "relevo.schedule.beat:Scheduler"
 
 
-def install() -> None:
+def register_signals() -> None:
     """For every worker with `-B`."""
     signals.celeryd_init.connect(_check, dispatch_uid="relevo.schedule.worker_beat.check")
     signals.beat_embedded_init.connect(

@@ -15,14 +15,14 @@ from relevo.database import text
 from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import audit
-from relevo.store.window_scan import Place, Way
+from relevo.store.window_scan import Ordering, Place
 
 #: So many are looked through at a time.
 WINDOW = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One action. `at` and `id` are 0 until it is recorded; `outcome` is empty until it is done."""
 
     who: str
@@ -33,7 +33,7 @@ class Entry:
     id: int = 0
 
 
-def record(store: Store, entry: Entry) -> int:
+def record(store: Store, entry: AuditEntry) -> int:
     """Write an action down. Returns the number of its row. Raises DriverError."""
     row = {
         "at": clock.now(),
@@ -48,7 +48,7 @@ def record(store: Store, entry: Entry) -> int:
     )
 
 
-def settle(store: Store, number: int, outcome: str) -> None:
+def complete(store: Store, number: int, outcome: str) -> None:
     """The action of this row is done."""
     done = update(audit).where(audit.c.id == number).values(outcome=text.storable(outcome))
     store.write(lambda connection: connection.execute(done))
@@ -61,20 +61,20 @@ def prune(store: Store, before: float) -> None:
 
 def page(
     store: Store, words: str = "", *, before: int | None = None, limit: int = 50
-) -> list[Entry]:
+) -> list[AuditEntry]:
     """Actions, newest first, whose person, action, target or outcome has these words in it."""
     place = None if before is None else (0.0, before)
-    return look(store, words, before=place, limit=limit, seconds=float("inf"))[0]
+    return scan(store, words, before=place, limit=limit, seconds=float("inf"))[0]
 
 
-def look(
+def scan(
     store: Store, words: str, *, before: Place | None, limit: int, seconds: float
-) -> tuple[list[Entry], Place | None]:
+) -> tuple[list[AuditEntry], Place | None]:
     """The same, for about so many seconds; and where to go on when they were over before the end."""
     query = select(audit)
     if words:
         columns = (audit.c.who, audit.c.action, audit.c.target, audit.c.outcome)
         query = query.where(or_(*(column.icontains(words, autoescape=True) for column in columns)))
-    way = Way(audit.c.at, audit.c.id, WINDOW, by_time=False)
+    way = Ordering(audit.c.at, audit.c.id, WINDOW, by_time=False)
     rows, further = window_scan.rows(store, way, query, before=before, limit=limit, seconds=seconds)
-    return [Entry(**row._mapping) for row in rows], further  # noqa: SLF001
+    return [AuditEntry(**row._mapping) for row in rows], further  # noqa: SLF001

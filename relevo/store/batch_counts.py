@@ -83,14 +83,14 @@ class Tally:
         )
 
 
-def is_a_change(before: str | None, after: str) -> bool:
+def is_change(before: str | None, after: str) -> bool:
     """Whether a member that was `before` (None: nobody knew) counts anew when it is said to be
     `after`.
     """
     return before is None or (before, after) in _CHANGES
 
 
-def moved(tally: Tally, before: str | None, after: str) -> Tally:
+def apply(tally: Tally, before: str | None, after: str) -> Tally:
     """The counts when a member goes from one state to another."""
     counts = {after: getattr(tally, after) + 1}
     if before is not None:
@@ -98,12 +98,12 @@ def moved(tally: Tally, before: str | None, after: str) -> Tally:
     return replace(tally, **counts)
 
 
-def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
+def conclude(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     """What the counts mean: the tally with the instants of what has just happened, and the
     callbacks that are due.
     """
     if tally.kind is Kind.CHORD:
-        return _settled_chord(tally, now)
+        return _conclude_chord(tally, now)
     due: list[Callback] = []
     if tally.failed and tally.failed_at is None:
         due.append(Callback.CATCH)
@@ -123,7 +123,7 @@ def settled(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     return tally, due
 
 
-def _settled_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
+def _conclude_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     # One callback, when all have ended: it finds out what became of them. Once more when the last
     # that had failed has completed after all.
     failed_at = now if tally.failed and tally.failed_at is None else tally.failed_at

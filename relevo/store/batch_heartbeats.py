@@ -24,42 +24,42 @@ from relevo.database import upserts
 from relevo.errors import DriverError
 from relevo.store import batch_counts
 from relevo.store.batch_counts import Tally
-from relevo.store.batches import BatchRow, change
+from relevo.store.batches import BatchRow, update_counts
 from relevo.store.outbox import Deliver
 from relevo.store.receipts import exists as is_written
-from relevo.store.receipts import is_first
+from relevo.store.receipts import insert_once
 from relevo.store.store import Store
 from relevo.store.tables import batches, members, receipts
 
 logger = logging.getLogger(__name__)
 
 # A dispatch says so often that it lives, and is taken for dead after so much silence: in seconds.
-EVERY, SILENT = 60.0, 600.0
+BEAT_SECONDS, SILENT_SECONDS = 60.0, 600.0
 
 _NAME = "dispatch:"
 # The number of the member that stands for what was not sent: none that was sent has it.
 MISSING = -1
 
 
-def says(connection: Connection, id_: str) -> None:
+def beat(connection: Connection, id_: str) -> None:
     """The dispatch of this batch lives, in a transaction of the caller's."""
-    statement = upserts.replacing(connection.dialect.name, receipts, "name", ("at",))
+    statement = upserts.insert_or_replace(connection.dialect.name, receipts, "name", ("at",))
     connection.execute(statement, {"name": f"{_NAME}{id_}", "at": clock.now()})
 
 
-def sends(connection: Connection, row: BatchRow, upto: int) -> bool:
+def record_page(connection: Connection, row: BatchRow, upto: int) -> bool:
     """The page of members up to this number is sent, in a transaction of the caller's. False: it
     was before.
     """
-    return is_first(connection, f"{_pages_of(row)}{upto}")
+    return insert_once(connection, f"{_pages_of(row)}{upto}")
 
 
-def has_sent(connection: Connection, row: BatchRow, upto: int) -> bool:
+def has_page(connection: Connection, row: BatchRow, upto: int) -> bool:
     """Whether that page was sent: by the same dispatch, done somewhere else just now."""
     return is_written(connection, f"{_pages_of(row)}{upto}")
 
 
-def sent(store: Store, row: BatchRow) -> int:
+def count_sent(store: Store, row: BatchRow) -> int:
     """How many members the dispatch of this batch has sent so far, without those that were added."""
     pages, name = _pages_of(row), receipts.c.name
     query = select(name).where(
@@ -77,14 +77,14 @@ def _pages_of(row: BatchRow) -> str:
 
 
 @contextmanager
-def lives(store: Store, id_: str) -> Iterator[None]:
+def heartbeat(store: Store, id_: str) -> Iterator[None]:
     """Within the block, say again and again that the dispatch of this batch lives."""
     done = threading.Event()
 
     def say() -> None:
-        while not done.wait(EVERY):
+        while not done.wait(BEAT_SECONDS):
             try:
-                store.write(lambda connection: says(connection, id_))
+                store.write(lambda connection: beat(connection, id_))
             except DriverError as error:
                 logger.warning(
                     "that batch %s is being dispatched could not be said: %s", id_, error
@@ -99,9 +99,9 @@ def lives(store: Store, id_: str) -> Iterator[None]:
         speaker.join()
 
 
-def abandon(store: Store, deliver: Deliver) -> list[BatchRow]:
+def end_silent(store: Store, deliver: Deliver) -> list[BatchRow]:
     """End the dispatches that fell silent. Returns their batches as they then are."""
-    before = clock.now() - SILENT
+    before = clock.now() - SILENT_SECONDS
     heard = exists().where(
         receipts.c.name == literal(_NAME) + cast(batches.c.id, String), receipts.c.at >= before
     )
@@ -113,18 +113,18 @@ def abandon(store: Store, deliver: Deliver) -> list[BatchRow]:
     )
     found = []
     for id_ in store.read(lambda connection: connection.execute(silent).scalars().all()):
-        row = store.write(lambda connection, id_=id_: _ended(connection, id_, deliver))  # type: ignore[misc]
+        row = store.write(lambda connection, id_=id_: _end(connection, id_, deliver))  # type: ignore[misc]
         if row is not None:
             logger.warning(
                 "batch %s: whoever dispatched it was silent for %.0f s, and it is ended",
                 id_,
-                SILENT,
+                SILENT_SECONDS,
             )
             found.append(row)
     return found
 
 
-def _ended(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | None:
+def _end(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | None:
     def end(row: BatchRow) -> Tally | None:
         counts = row.tally
         if not counts.streams:
@@ -141,4 +141,4 @@ def _ended(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | Non
         )
         return replace(counts, streams=0, total=counts.total + 1, failed=counts.failed + 1)
 
-    return change(connection, id_, deliver, end)
+    return update_counts(connection, id_, deliver, end)

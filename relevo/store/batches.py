@@ -71,7 +71,7 @@ class BatchRow:
     tally: Tally
 
 
-def open_(connection: Connection, row: BatchRow) -> None:
+def create(connection: Connection, row: BatchRow) -> None:
     """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its
     first stream.
     """
@@ -91,7 +91,7 @@ def open_(connection: Connection, row: BatchRow) -> None:
     )
 
 
-def change(
+def update_counts(
     connection: Connection, id_: str, deliver: Deliver, changed: Callable[[BatchRow], Tally | None]
 ) -> BatchRow | None:
     """Change the counts of a batch, in a transaction of the caller's, and hand in what is due.
@@ -102,10 +102,10 @@ def change(
         return None
     row = row_of(found)
     after = changed(row)
-    return row if after is None else _settle(connection, row, after, deliver)
+    return row if after is None else _conclude(connection, row, after, deliver)
 
 
-def prepared(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
+def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
     """What counts members that have ended, in a transaction of the caller's."""
     by_batch = {
         id_: list(each) for id_, each in groupby(sorted(ends, key=_batch_of), key=_batch_of)
@@ -118,11 +118,11 @@ def prepared(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connectio
         ) in (
             by_batch.items()
         ):  # always in the same order: two who count the same ones don't deadlock
-            change(
+            update_counts(
                 connection,
                 id_,
                 deliver,
-                lambda row, ended=ended: _count(connection, row, ended),  # type: ignore[misc]
+                lambda row, ended=ended: _count_ends(connection, row, ended),  # type: ignore[misc]
             )
 
     return count
@@ -135,7 +135,7 @@ def find(store: Store, id_: str) -> BatchRow | None:
     return row_of(row) if row is not None else None
 
 
-def find_in(connection: Connection, id_: str) -> bool:
+def exists(connection: Connection, id_: str) -> bool:
     """Whether there is a batch with this id, in a transaction of the caller's."""
     return (
         connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first()
@@ -173,7 +173,7 @@ def count_open(store: Store, most: int) -> int:
     )
 
 
-def cancelled_of(store: Store, ids: Iterable[str]) -> set[str]:
+def find_cancelled(store: Store, ids: Iterable[str]) -> set[str]:
     """Those of these batches that were cancelled."""
     query = select(batches.c.id).where(
         batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None)
@@ -219,18 +219,18 @@ def _forget(connection: Connection, query: Any) -> int:
     return len(ids)
 
 
-def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> Tally | None:
+def _count_ends(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> Tally | None:
     mine = members.c.batch == row.id
     if row.tally.kind is Kind.CHORD:
-        ended = _numbered_by_job(connection, row, ended)
+        ended = _number_by_job(connection, row, ended)
     wanted = sorted({end.member for end in ended})
     query = select(members.c.member, members.c.state).where(mine, members.c.member.in_(wanted))
     known: dict[int, str] = {found.member: found.state for found in connection.execute(query)}
     there, counts, changes, now = set(known), row.tally, {}, clock.now()
     for end in ended:
         before = known.get(end.member)
-        if batch_counts.is_a_change(before, end.state):
-            counts = batch_counts.moved(counts, before, end.state)
+        if batch_counts.is_change(before, end.state):
+            counts = batch_counts.apply(counts, before, end.state)
             known[end.member] = end.state
             changes[end.member] = {
                 "batch": row.id,
@@ -248,7 +248,7 @@ def _count(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) ->
     return counts if changes else None
 
 
-def _numbered_by_job(
+def _number_by_job(
     connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]
 ) -> list[MemberEnd]:
     """Members of a chord under the numbers they have, or get now: the one they ask for, unless
@@ -266,7 +266,7 @@ def _numbered_by_job(
     )
     for end in ended:
         if (uuid := text.name(end.uuid)) not in numbers:
-            number = end.member if end.member not in taken else _behind(connection, row, taken)
+            number = end.member if end.member not in taken else _next_number(connection, row, taken)
             numbers[uuid] = number
             taken.add(number)
     return [
@@ -274,7 +274,7 @@ def _numbered_by_job(
     ]
 
 
-def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:
+def _next_number(connection: Connection, row: BatchRow, taken: set[int]) -> int:
     last = connection.execute(
         select(func.max(members.c.member)).where(members.c.batch == row.id)
     ).scalar()
@@ -283,8 +283,8 @@ def _behind(connection: Connection, row: BatchRow, taken: set[int]) -> int:
     )
 
 
-def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
-    after, due = batch_counts.settled(counts, clock.now())
+def _conclude(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
+    after, due = batch_counts.conclude(counts, clock.now())
     connection.execute(update(batches).where(batches.c.id == row.id).values(_counts(after)))
     sendings = [sending for callback in due for sending in _callbacks(row, callback, after)]
     if sendings:
@@ -295,11 +295,11 @@ def _settle(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliv
 def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]:
     found = [Sending(**sent) for sent in row.callbacks.get(callback.value, ())]
     if callback is Callback.PROGRESS:
-        return [_numbered(sending, after.told) for sending in found]
+        return [_for_percent(sending, after.told) for sending in found]
     return found
 
 
-def _numbered(sending: Sending, percent: int) -> Sending:
+def _for_percent(sending: Sending, percent: int) -> Sending:
     """A callback that is handed in several times is another job each time; its id says which."""
     uuid = f"{sending.uuid}.{percent}"
     said = {

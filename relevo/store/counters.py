@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from relevo.store import metric_rollups
-from relevo.store.metrics import MINUTE, RAN, WAITED, Point
+from relevo.store.metrics import MINUTE_SECONDS, RAN, WAITED, Point
 from relevo.store.store import Store
 
 #: Minutes younger than so many seconds are read again each time, and clocks differ by less than
 #: LATE.
-OPEN, LATE = 5 * MINUTE, 60 * MINUTE
+OPEN_SECONDS, LATE_SECONDS = 5 * MINUTE_SECONDS, 60 * MINUTE_SECONDS
 #: The place of a bucket where the sum of the seconds stands.
 SECONDS = -1
 
@@ -25,7 +25,7 @@ SECONDS = -1
 Sums = Counter[tuple[str, str, int]]
 
 
-class Totals:
+class Counters:
     """The counters of all tasks or queues (`kind`). Not for several threads at once."""
 
     def __init__(self, kind: str) -> None:
@@ -36,22 +36,22 @@ class Totals:
 
     def read(self, store: Store, now: float) -> Sums:
         """The sums as they are now. Raises DriverError, and has lost nothing then."""
-        until = int(now) // MINUTE * MINUTE - OPEN
+        until = int(now) // MINUTE_SECONDS * MINUTE_SECONDS - OPEN_SECONDS
         if self._before is None:
-            self._until, self._before = until, self._sums(store, until, now + LATE)
+            self._until, self._before = until, self._sums(store, until, now + LATE_SECONDS)
         if until > self._until:
             self._closed.update(self._sums(store, self._until, until))
             self._until = until
         total = Counter(self._closed)
-        total.update(self._sums(store, self._until, now + LATE))
+        total.update(self._sums(store, self._until, now + LATE_SECONDS))
         total.subtract(self._before)
         return +total
 
     def _sums(self, store: Store, since: float, until: float) -> Sums:
-        return flat(metric_rollups.names(store, self._kind, since, until))
+        return sums_of(metric_rollups.totals(store, self._kind, since, until))
 
 
-def flat(points: Iterable[Point]) -> Sums:
+def sums_of(points: Iterable[Point]) -> Sums:
     """The counts of some points in one table."""
     sums: Sums = Counter()
     for point in points:

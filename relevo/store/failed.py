@@ -27,7 +27,7 @@ from relevo.store.tables import failed, tags
 # So many rows are looked at, put back or deleted in one step.
 PAGE = 100
 # So many of which only the numbers are read.
-NUMBERS = 1000
+NUMBERS_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +88,17 @@ class Filter:
         return [*(condition(value) for value, condition in said if value is not None), *self.also]
 
 
-EVERY = Filter()
+EVERY_JOB = Filter()
 
 
 def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
     """Write failed jobs, in a transaction of the caller's. One that is there already is left as it
     is.
     """
-    prepared(jobs)(connection)
+    prepare(jobs)(connection)
 
 
-def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
+def prepare(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
     """`record` in two steps: what can be done before the transaction, whose lock others wait for,
     is done now.
     """
@@ -111,9 +111,11 @@ def prepared(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            upserts.run(connection, upserts.ignoring(connection.dialect.name, failed), rows)
+            upserts.execute_many(
+                connection, upserts.insert_or_ignore(connection.dialect.name, failed), rows
+            )
         if marks:
-            upserts.run(connection, upserts.plain(tags), marks)
+            upserts.execute_many(connection, upserts.plain_insert(tags), marks)
 
     return write
 
@@ -136,7 +138,7 @@ def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
 
 
 def page(
-    store: Store, which: Filter = EVERY, *, before: int | None = None, limit: int = PAGE
+    store: Store, which: Filter = EVERY_JOB, *, before: int | None = None, limit: int = PAGE
 ) -> list[FailedJob]:
     """Failed jobs that were not retried, newest first. The next page is the one `before` the last
     number of this.
@@ -148,7 +150,7 @@ def page(
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
-def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
+def failures_of(store: Store, uuid: str) -> list[FailedJob]:
     """Every failure of the job with this id, retried or not, newest first."""
     query = (
         select(failed)
@@ -159,16 +161,16 @@ def of_uuid(store: Store, uuid: str) -> list[FailedJob]:
     return [job_of(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
-def count_up_to(store: Store, most: int, which: Filter = EVERY) -> int:
+def count_up_to(store: Store, most: int, which: Filter = EVERY_JOB) -> int:
     """How many failed jobs were not retried, or `most` if there are more: a count of millions takes
     its time.
     """
-    return window_scan.up_to(
+    return window_scan.count_up_to(
         store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most
     )
 
 
-def count(store: Store, which: Filter = EVERY) -> int:
+def count(store: Store, which: Filter = EVERY_JOB) -> int:
     """How many failed jobs were not retried."""
     query = (
         select(func.count())
@@ -178,7 +180,7 @@ def count(store: Store, which: Filter = EVERY) -> int:
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
 
 
-def count_all(store: Store, which: Filter = EVERY) -> int:
+def count_all(store: Store, which: Filter = EVERY_JOB) -> int:
     """How many failed jobs there are, those that were retried among them."""
     query = select(func.count()).select_from(failed).where(*which.conditions())
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
@@ -189,7 +191,7 @@ def forget(store: Store, which: Filter) -> int:
     many.
     """
     total, after = 0, 0
-    while numbers := numbers_of(store, which, after, NUMBERS):
+    while numbers := numbers_of(store, which, after, NUMBERS_PAGE):
         after = numbers[-1]
         total += store.write(
             lambda connection, numbers=numbers: _delete(connection, [failed.c.id.in_(numbers)])  # type: ignore[misc]
@@ -254,9 +256,9 @@ def _row(job: FailedJob) -> dict[str, Any]:
         "connection": text.name(job.connection),
         "queue": text.name(job.queue),
         "payload": text.storable(job.payload),
-        "tags": text.listed(job.tags),
+        "tags": text.json_list(job.tags),
         "attempts": job.attempts,
-        "errors": text.listed(job.errors),
+        "errors": text.json_list(job.errors),
         "exception": text.name(job.exception),
         "message": text.storable(job.message),
         "batch": job.batch and text.name(job.batch),

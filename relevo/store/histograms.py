@@ -11,23 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-SHORTEST = 0.001
+SHORTEST_SECONDS = 0.001
 PER_TENFOLD = 8
-LAST = 64
+LAST_BUCKET = 64
 
 
 def bucket(seconds: float) -> int:
     """The bucket of a duration."""
-    if seconds < SHORTEST:
+    if seconds < SHORTEST_SECONDS:
         return 0
-    return min(LAST, 1 + int(PER_TENFOLD * math.log10(seconds / SHORTEST)))
+    return min(LAST_BUCKET, 1 + int(PER_TENFOLD * math.log10(seconds / SHORTEST_SECONDS)))
 
 
 def middle(number: int) -> float:
     """The duration, in seconds, that stands for a bucket: the geometric middle of its bounds."""
     if number == 0:
-        return SHORTEST / 2
-    return float(SHORTEST * 10 ** ((number - 0.5) / PER_TENFOLD))
+        return SHORTEST_SECONDS / 2
+    return float(SHORTEST_SECONDS * 10 ** ((number - 0.5) / PER_TENFOLD))
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:

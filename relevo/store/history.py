@@ -66,7 +66,7 @@ _COLUMNS = (
 )
 
 
-def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
+def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
     """What writes ends, in a transaction of the caller's; a job that has ended before has its row
     changed.
     """
@@ -76,13 +76,13 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
 
     def write(connection: Connection) -> None:
         if rows:
-            upserts.run(
+            upserts.execute_many(
                 connection,
-                upserts.replacing(connection.dialect.name, history, "uuid", _COLUMNS),
+                upserts.insert_or_replace(connection.dialect.name, history, "uuid", _COLUMNS),
                 rows,
             )
         if marks:
-            upserts.run(connection, upserts.plain(tags), marks)
+            upserts.execute_many(connection, upserts.plain_insert(tags), marks)
 
     return write
 
@@ -171,7 +171,7 @@ def _row(job: EndedJob) -> dict[str, Any]:
         "queue": text.name(job.queue),
         "state": job.state.value,
         "attempts": job.attempts,
-        "tags": text.listed(job.tags) if job.tags else "[]",
+        "tags": text.json_list(job.tags) if job.tags else "[]",
         "arguments": text.storable(job.arguments),
         "message": text.storable(job.message) if job.message else "",
         "waited": job.waited,

@@ -27,7 +27,7 @@ def slots(
     return _read(store, kind, since, until, slot, literal(name or ""), name)
 
 
-def names(store: Store, kind: str, since: float, until: float) -> list[Point]:
+def totals(store: Store, kind: str, since: float, until: float) -> list[Point]:
     """One point a task or queue, of the whole time: those of which a job ended in it."""
     return _read(store, kind, since, until, literal(int(since)), metrics.c.name, None)
 

@@ -19,7 +19,7 @@ from relevo.store.history import Ended, EndedJob
 from relevo.store.store import Store
 from relevo.store.tables import metrics
 
-MINUTE = 60
+MINUTE_SECONDS = 60
 TASK, QUEUE = "task", "queue"
 WAITED, RAN = "waited", "ran"
 
@@ -43,11 +43,11 @@ class Point:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
+def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
     """What adds ends to their minutes, in a transaction of the caller's."""
     sums: dict[Key, list[float]] = defaultdict(lambda: [0, 0.0])
     for job in jobs:
-        minute = int(job.ended_at) // MINUTE * MINUTE
+        minute = int(job.ended_at) // MINUTE_SECONDS * MINUTE_SECONDS
         for kind, name in ((TASK, text.name(job.task)), (QUEUE, text.name(job.queue))):
             for measure, bucket, seconds in _measures(job):
                 added = sums[minute, kind, name, measure, bucket]
@@ -63,7 +63,7 @@ def prepared(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
     def write(connection: Connection) -> None:
         if rows:
             connection.execute(
-                upserts.adding(connection.dialect.name, metrics, ("jobs", "seconds")), rows
+                upserts.insert_or_add(connection.dialect.name, metrics, ("jobs", "seconds")), rows
             )
 
     return write
@@ -101,7 +101,7 @@ def read(
     return list(points.values())
 
 
-def together(points: Iterable[Point], measure: str) -> dict[int, int]:
+def merge_histograms(points: Iterable[Point], measure: str) -> dict[int, int]:
     """The histogram of several minutes or names."""
     total: dict[int, int] = defaultdict(int)
     for point in points:

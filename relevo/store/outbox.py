@@ -56,7 +56,7 @@ Deliver = Callable[[Connection, Sequence[Sending]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Backlog:
     """What waits for a connection's broker: how many jobs, and since when the oldest."""
 
     connection: str
@@ -64,12 +64,14 @@ class Waiting:
     since: float
 
 
-def fresh(connection: Connection, sendings: Sequence[Sending]) -> list[Sending]:
+def new_only(connection: Connection, sendings: Sequence[Sending]) -> list[Sending]:
     """Those that were not handed in before, which they are from now on (if the transaction
     commits).
     """
     return [
-        each for each in sendings if each.once is None or receipts.is_first(connection, each.once)
+        each
+        for each in sendings
+        if each.once is None or receipts.insert_once(connection, each.once)
     ]
 
 
@@ -93,7 +95,7 @@ def add(connection: Connection, sendings: Sequence[Sending]) -> None:
         connection.execute(insert(outbox), rows)
 
 
-def came(connection: Connection, uuids: Iterable[str]) -> None:
+def delete_delivered(connection: Connection, uuids: Iterable[str]) -> None:
     """These jobs have ended, so they have been put: forget those whose sender died before it could
     say so.
     """
@@ -132,7 +134,7 @@ def forward(
     return store.write(forwarded)
 
 
-def status(store: Store) -> list[Waiting]:
+def status(store: Store) -> list[Backlog]:
     """What waits, by connection."""
     query = select(outbox.c.connection, func.count(), func.min(outbox.c.created_at)).group_by(
         outbox.c.connection
@@ -140,7 +142,7 @@ def status(store: Store) -> list[Waiting]:
     rows = store.read(
         lambda connection: connection.execute(query.order_by(outbox.c.connection)).all()
     )
-    return [Waiting(*row) for row in rows]
+    return [Backlog(*row) for row in rows]
 
 
 def _sending(row: Any) -> Sending:

@@ -61,14 +61,14 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
     listed = [ending.job for ending in endings if ending.job is not None and ending.listed]
     failures = [ending.failure for ending in endings if ending.failure is not None]
 
-    parts = [failed.prepared(failures), history.prepared(listed), metrics.prepared(ended)]
+    parts = [failed.prepare(failures), history.prepare(listed), metrics.prepare(ended)]
     sent = [ending.sent for ending in endings if ending.sent is not None]
     if sent:
-        parts.append(lambda connection: outbox.came(connection, sent))
+        parts.append(lambda connection: outbox.delete_delivered(connection, sent))
     if runs := [ending.run for ending in endings if ending.run is not None]:
-        parts.append(lambda connection: schedules.ended(connection, runs))
+        parts.append(lambda connection: schedules.end_runs(connection, runs))
     if members := [end for ending in endings for end in ending.members]:
-        parts.append(batches.prepared(members, deliver))
+        parts.append(batches.prepare_ends(members, deliver))
 
     def record(connection: Connection) -> None:
         for write_part in parts:

@@ -16,15 +16,15 @@ from relevo.store.tables import receipts
 
 # Of a name that is too long for its column so much is kept, and a digest of all of it stands
 # behind.
-KEPT = 180
+KEPT_CHARACTERS = 180
 
 
-def is_first(connection: Connection, name: str, at: float | None = None) -> bool:
+def insert_once(connection: Connection, name: str, at: float | None = None) -> bool:
     """Write a receipt, in a transaction of the caller's. Returns False when there is one already.
 
     Whoever writes the same one at the same time is waited for.
     """
-    return upserts.is_new(
+    return upserts.insert_if_absent(
         connection, receipts, {"name": _name(name), "at": clock.now() if at is None else at}
     )
 
@@ -54,5 +54,5 @@ def _name(name: str) -> str:
     return (
         whole
         if len(whole) <= LONGEST_NAME
-        else f"{whole[:KEPT]}:{hashlib.sha256(whole.encode()).hexdigest()}"
+        else f"{whole[:KEPT_CHARACTERS]}:{hashlib.sha256(whole.encode()).hexdigest()}"
     )

@@ -24,10 +24,10 @@ from relevo.store.store import Store
 from relevo.store.tables import failed
 
 # Seconds after which a claim is its holder's death.
-CLAIM = 60.0
+CLAIM_SECONDS = 60.0
 
 
-def newest(store: Store) -> int:
+def newest_number(store: Store) -> int:
     """The highest number a failed job has now."""
     return store.read(
         lambda connection: int(connection.execute(select(func.max(failed.c.id))).scalar() or 0)
@@ -46,7 +46,7 @@ def claim(
     name, now = uuid.uuid4().hex, clock.now()
     free = [
         failed.c.retried_at.is_(None),
-        or_(failed.c.claim.is_(None), failed.c.claimed_at < now - CLAIM),
+        or_(failed.c.claim.is_(None), failed.c.claimed_at < now - CLAIM_SECONDS),
     ]
 
     def take(connection: Connection) -> list[FailedJob]:
@@ -66,7 +66,7 @@ def claim(
     return name, []
 
 
-def settle(store: Store, name: str, numbers: Sequence[int] | None = None) -> None:
+def mark_retried(store: Store, name: str, numbers: Sequence[int] | None = None) -> None:
     """The claimed jobs, or those with these numbers, are in the broker."""
     mine = (
         failed.c.claim == name

@@ -23,18 +23,18 @@ from relevo.store.tables import history, runs, schedules
 
 # A clock that was wrong and was set right: an entry that is further than this ahead of now, in
 # seconds, begins anew.
-AHEAD = 60.0
+AHEAD_SECONDS = 60.0
 # So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't
 # run again.
-BACK = 60.0
+BACK_SECONDS = 60.0
 # A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for
 # so many seconds.
-STALLED = 20.0
+STALLED_SECONDS = 20.0
 _MOST_PAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class EntryState:
     """How far an entry is. Paused with `paused_until` None: until it is resumed."""
 
     entry: str
@@ -51,8 +51,8 @@ class State:
         """The instant after which its next tick lies; what fell into a pause is not made up for."""
         if self.is_paused(now):
             return now
-        if self.since > now + AHEAD:
-            return now - BACK
+        if self.since > now + AHEAD_SECONDS:
+            return now - BACK_SECONDS
         return max(
             self.since, (self.paused_until or 0.0) - 0.001 if self.paused_at is not None else 0.0
         )
@@ -84,47 +84,47 @@ class RunEnd:
     at: float
 
 
-def read(store: Store) -> dict[str, State]:
+def read(store: Store) -> dict[str, EntryState]:
     """The state of every entry that a beat has had, or that somebody has paused."""
     rows = store.read(lambda connection: connection.execute(select(schedules)).all())
     return {row.entry: _state(row) for row in rows}
 
 
-def join(store: Store, entries: Mapping[str, str], now: float) -> dict[str, State]:
+def sync_entries(store: Store, entries: Mapping[str, str], now: float) -> dict[str, EntryState]:
     """A beat starts, with these entries and their schedules as text. Returns the states of all."""
     _all = select(schedules).order_by(schedules.c.entry)
 
-    def joined(connection: Connection) -> dict[str, State]:
+    def joined(connection: Connection) -> dict[str, EntryState]:
         states = {row.entry: _state(row) for row in connection.execute(_all.with_for_update())}
         for name, schedule in entries.items():
             known = states.get(name)
             if known is None:
                 _add(connection, name, schedule, now)
             elif known.schedule != text.name(schedule) or known.gone_at is not None:
-                _set(connection, name, schedule=text.name(schedule), since=now, gone_at=None)
+                _update(connection, name, schedule=text.name(schedule), since=now, gone_at=None)
         for name in states.keys() - entries.keys():
             if states[name].gone_at is None:
-                _set(connection, name, gone_at=now)
+                _update(connection, name, gone_at=now)
         return {row.entry: _state(row) for row in connection.execute(_all)}
 
     return store.write(joined)
 
 
-def locked(connection: Connection, name: str, schedule: str, now: float) -> State:
+def lock(connection: Connection, name: str, schedule: str, now: float) -> EntryState:
     """The state of an entry, in a transaction of the caller's; another who wants it waits for its
     end.
     """
     _add(connection, name, schedule, now)
-    return _state(connection.execute(_of(name).with_for_update()).one())
+    return _state(connection.execute(_select_entry(name).with_for_update()).one())
 
 
-def claimed(connection: Connection, name: str, schedule: str, now: float) -> State | None:
+def claim(connection: Connection, name: str, schedule: str, now: float) -> EntryState | None:
     """The same without waiting: None when another has it. Whoever has it and is silent for STALLED
     seconds loses it.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
-            f"SET LOCAL idle_in_transaction_session_timeout = {STALLED * 1000:.0f}"
+            f"SET LOCAL idle_in_transaction_session_timeout = {STALLED_SECONDS * 1000:.0f}"
         )
     elif connection.dialect.name != "sqlite":
         # MySQL ends connections that are silent, in a transaction or not: the pool makes new ones.
@@ -133,12 +133,12 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
             if getattr(connection.dialect, "is_mariadb", False)
             else "wait_timeout"
         )
-        connection.exec_driver_sql(f"SET SESSION {limit} = {STALLED:.0f}")
-    mine = _of(name).with_for_update(skip_locked=True)
+        connection.exec_driver_sql(f"SET SESSION {limit} = {STALLED_SECONDS:.0f}")
+    mine = _select_entry(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
-    if row is None and connection.execute(_of(name)).first() is None:
+    if row is None and connection.execute(_select_entry(name)).first() is None:
         _add(
-            connection, name, schedule, now - BACK
+            connection, name, schedule, now - BACK_SECONDS
         )  # forgotten under a living beat: this tick isn't left out
         row = connection.execute(mine).first()
     return None if row is None else _state(row)
@@ -146,7 +146,7 @@ def claimed(connection: Connection, name: str, schedule: str, now: float) -> Sta
 
 def advance(connection: Connection, name: str, since: float) -> None:
     """Every tick of an entry up to an instant has had its turn."""
-    _set(connection, name, since=since, gone_at=None)
+    _update(connection, name, since=since, gone_at=None)
 
 
 def record(connection: Connection, run: Run) -> bool:
@@ -159,15 +159,15 @@ def record(connection: Connection, run: Run) -> bool:
         "job_id": run.job_id,
         "run_by": None if run.run_by is None else text.name(run.run_by),
     }
-    return upserts.is_new(connection, runs, row)
+    return upserts.insert_if_absent(connection, runs, row)
 
 
 def pause(store: Store, name: str, schedule: str, now: float, until: float | None) -> None:
     """Run no tick of an entry, until an instant or until it is resumed."""
 
     def paused(connection: Connection) -> None:
-        locked(connection, name, schedule, now)
-        _set(connection, name, paused_at=now, paused_until=until)
+        lock(connection, name, schedule, now)
+        _update(connection, name, paused_at=now, paused_until=until)
 
     store.write(paused)
 
@@ -191,7 +191,7 @@ def page(
     store: Store, name: str | None = None, *, before: int | None = None, limit: int = 50
 ) -> list[Run]:
     """Runs, of all entries or of one, newest first, those with a number under `before`."""
-    query = _told().order_by(runs.c.id.desc()).limit(limit)
+    query = _runs_with_ends().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
         query = query.where(runs.c.entry == text.name(name))
     if before is not None:
@@ -199,16 +199,16 @@ def page(
     return [_run(row) for row in store.read(lambda connection: connection.execute(query).all())]
 
 
-def last(store: Store) -> dict[str, Run]:
+def last_runs(store: Store) -> dict[str, Run]:
     """The latest run of each entry."""
     newest = select(func.max(runs.c.id)).group_by(runs.c.entry)
     found = store.read(
-        lambda connection: connection.execute(_told().where(runs.c.id.in_(newest))).all()
+        lambda connection: connection.execute(_runs_with_ends().where(runs.c.id.in_(newest))).all()
     )
     return {row.entry: _run(row) for row in found}
 
 
-def ended(connection: Connection, ends: Sequence[RunEnd]) -> None:
+def end_runs(connection: Connection, ends: Sequence[RunEnd]) -> None:
     """Note how the jobs of runs have ended, in a transaction of the caller's."""
     for end in sorted(ends, key=lambda each: each.job_id):
         mine = update(runs).where(runs.c.job_id == text.name(end.job_id))
@@ -241,7 +241,7 @@ def _delete(store: Store, numbers: Sequence[int]) -> None:
     store.write(lambda connection: connection.execute(gone))
 
 
-def _told() -> Any:
+def _runs_with_ends() -> Any:
     """Runs with their ends. The later one holds: history knows that of what replaced the job, and
     not every end.
     """
@@ -256,19 +256,19 @@ def _told() -> Any:
 
 def _add(connection: Connection, name: str, schedule: str, now: float) -> None:
     row = {"entry": name, "schedule": text.name(schedule), "since": now}
-    connection.execute(upserts.ignoring(connection.dialect.name, schedules), row)
+    connection.execute(upserts.insert_or_ignore(connection.dialect.name, schedules), row)
 
 
-def _of(name: str) -> Any:
+def _select_entry(name: str) -> Any:
     return select(schedules).where(schedules.c.entry == name)
 
 
-def _set(connection: Connection, name: str, **values: Any) -> None:
+def _update(connection: Connection, name: str, **values: Any) -> None:
     connection.execute(update(schedules).where(schedules.c.entry == name).values(**values))
 
 
-def _state(row: Row[Any]) -> State:
-    return State(**row._mapping)  # noqa: SLF001  the public name of a row's columns
+def _state(row: Row[Any]) -> EntryState:
+    return EntryState(**row._mapping)  # noqa: SLF001  the public name of a row's columns
 
 
 def _run(row: Row[Any]) -> Run:

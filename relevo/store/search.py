@@ -19,20 +19,20 @@ from relevo.store.history import Ended
 from relevo.store.search_syntax import Search
 from relevo.store.store import Store
 from relevo.store.tables import failed, history
-from relevo.store.window_scan import Place, Way
+from relevo.store.window_scan import Ordering, Place
 
 #: Rows of a window: those of the failed store are long, with a message and tracebacks.
 FAILED_WINDOW, HISTORY_WINDOW = 2000, 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SearchQuery:
     """What is looked for in a table: rows that fit, in a time. `few`: an index finds all there can
     be: no walk.
     """
 
     table: Any
-    way: Way
+    way: Ordering
     fitting: tuple[ColumnElement[bool], ...]
     times: tuple[ColumnElement[bool], ...]
     few: bool
@@ -60,15 +60,17 @@ class Question:
     def count(self, store: Store, *, most: int, seconds: float) -> tuple[int, bool]:
         """How many there are, up to `most`, and whether these are all."""
         if self.few:
-            total = window_scan.up_to(store, select(self.table.c.id).where(*self.conditions), most)
+            total = window_scan.count_up_to(
+                store, select(self.table.c.id).where(*self.conditions), most
+            )
             return total, total < most
         return window_scan.count(store, self.way, self.fitting, most=most, seconds=seconds)
 
 
-def in_failed(store: Store, search: Search) -> Question:
+def failed_query(store: Store, search: Search) -> SearchQuery:
     """Of the failed jobs that were not retried."""
-    common, few = _sized(store, search, failed)
-    times = tuple(searching.times(search, failed.c.failed_at))
+    common, few = _measure_tags(store, search, failed)
+    times = tuple(searching.time_conditions(search, failed.c.failed_at))
     # One index knows the order of one queue or one task.
     named = [
         failed.c[name] == value
@@ -76,7 +78,7 @@ def in_failed(store: Store, search: Search) -> Question:
         for value in search.said(name)
         if "*" not in value
     ]
-    way = Way(
+    way = Ordering(
         failed.c.failed_at,
         failed.c.id,
         FAILED_WINDOW,
@@ -85,22 +87,22 @@ def in_failed(store: Store, search: Search) -> Question:
         since=search.since,
         until=search.until,
     )
-    return Question(
+    return SearchQuery(
         failed,
         way,
-        (failed.c.retried_at.is_(None), *searching.of_failed(search, common)),
+        (failed.c.retried_at.is_(None), *searching.failed_conditions(search, common)),
         times,
         few,
     )
 
 
-def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Question:
+def history_query(store: Store, search: Search, state: Ended, silenced: bool) -> SearchQuery:
     """Of the jobs that ended in this state; `silenced`: those that are listed apart, or the others."""
-    common, few = _sized(store, search, history)
+    common, few = _measure_tags(store, search, history)
     kind = (history.c.state == state.value, history.c.silenced == int(silenced))
     # Where few are meant, no database shall take the index of this kind for the better one.
     veiled = (history.c.state + "" == state.value, history.c.silenced + 0 == int(silenced))
-    way = Way(
+    way = Ordering(
         history.c.ended_at,
         history.c.id,
         HISTORY_WINDOW,
@@ -108,25 +110,28 @@ def in_history(store: Store, search: Search, state: Ended, silenced: bool) -> Qu
         since=search.since,
         until=search.until,
     )
-    times = tuple(searching.times(search, history.c.ended_at))
-    return Question(
+    times = tuple(searching.time_conditions(search, history.c.ended_at))
+    return SearchQuery(
         history,
         way,
-        (*(veiled if few else kind), *searching.of_history(search, common)),
+        (*(veiled if few else kind), *searching.history_conditions(search, common)),
         times,
         few,
     )
 
 
-def _sized(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:
+def _measure_tags(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:
     """The tags that many jobs have, and whether a tag or an id is said that few have."""
     named = [tag for tag in search.said("tag") if "*" not in tag]
-    common = watched_tags.are_common(store, named)
+    common = watched_tags.find_common(store, named)
     ids = [value for value in search.said("id") if "*" not in value.removesuffix("*")]
-    few = bool(set(named) - common) or any(_has_few(store, table, value) for value in ids)
+    few = bool(set(named) - common) or any(_is_rare(store, table, value) for value in ids)
     return common, few
 
 
-def _has_few(store: Store, table: Any, id_: str) -> bool:
-    query = select(table.c.id).where(searching.of_id(table.c.uuid, id_))
-    return "*" not in id_ or window_scan.up_to(store, query, watched_tags.MANY) < watched_tags.MANY
+def _is_rare(store: Store, table: Any, id_: str) -> bool:
+    query = select(table.c.id).where(searching.id_condition(table.c.uuid, id_))
+    return (
+        "*" not in id_
+        or window_scan.count_up_to(store, query, watched_tags.MANY) < watched_tags.MANY
+    )

@@ -23,11 +23,11 @@ from relevo.errors import OptionError, did_you_mean
 from relevo.store.tables import failed, history, tags
 
 TERMS = ("task", "queue", "tag", "id", "args", "error", "since", "until")
-LONGEST, MOST = 1000, 20
+LONGEST_SEARCH, MOST_TERMS = 1000, 20
 _PART = re.compile(r'(?:([A-Za-z]+):)?(?:"([^"]*)"|(\S+))')
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 # No id has a letter that comes after it.
-_LAST = "\U0010ffff"
+_LAST_CHARACTER = "\U0010ffff"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -52,8 +52,10 @@ class Search:
 def parse(text: str) -> Search:
     """The search that this text asks for. Raises OptionError."""
     text = text.strip()
-    if len(text) > LONGEST:
-        raise OptionError(f"expected a search of at most {LONGEST} characters, got {len(text)}")
+    if len(text) > LONGEST_SEARCH:
+        raise OptionError(
+            f"expected a search of at most {LONGEST_SEARCH} characters, got {len(text)}"
+        )
     terms: list[tuple[str, str]] = []
     words: list[str] = []
     times: dict[str, float] = {}
@@ -70,8 +72,8 @@ def parse(text: str) -> Search:
             )
         elif value or name:
             words.append(f"{name}:{value}" if name else value)
-    if len(terms) + len(words) > MOST:
-        raise OptionError(f"expected at most {MOST} terms, got {len(terms) + len(words)}")
+    if len(terms) + len(words) > MOST_TERMS:
+        raise OptionError(f"expected at most {MOST_TERMS} terms, got {len(terms) + len(words)}")
     return Search(tuple(terms), tuple(words), times.get("since"), times.get("until"), text)
 
 
@@ -87,7 +89,7 @@ def _instant(name: str, value: str) -> float:
         ) from error
 
 
-def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
+def failed_conditions(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
     """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk
     soon meets them.
     """
@@ -110,7 +112,7 @@ def of_failed(search: Search, common: Collection[str] = ()) -> list[ColumnElemen
     )
 
 
-def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
+def history_conditions(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
     """The conditions on a job that has ended but for its time. `common`: as above."""
     return _conditions(
         search,
@@ -125,20 +127,20 @@ def of_history(search: Search, common: Collection[str] = ()) -> list[ColumnEleme
     )
 
 
-def times(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
+def time_conditions(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
     """The conditions of a search on an instant."""
     found = [at >= search.since] if search.since is not None else []
     return found + ([at < search.until] if search.until is not None else [])
 
 
-def of_id(column: Any, value: str) -> ColumnElement[bool]:
+def id_condition(column: Any, value: str) -> ColumnElement[bool]:
     """The condition on an id; the beginning of one is a range, which every database has an index
     for.
     """
     start, star, rest = value.partition("*")
     if not star or rest or not start:
         return _is(column, value)
-    return and_(column >= start, column < start + _LAST)
+    return and_(column >= start, column < start + _LAST_CHARACTER)
 
 
 def _conditions(
@@ -150,7 +152,7 @@ def _conditions(
     known: dict[str, Callable[[str], ColumnElement[bool]]] = {
         **own,
         "tag": lambda value: _tagged(table, value, common),
-        "id": lambda value: of_id(table.c.uuid, value),
+        "id": lambda value: id_condition(table.c.uuid, value),
     }
     found = [known[name](value) for name, value in search.terms]
     # An id is looked for from its beginning: half of one, copied from a log, is enough.

@@ -13,7 +13,7 @@ from relevo.store.store import Store
 from relevo.store.tables import failed, tags, watched
 
 # The tags of so many of the latest jobs are "recent".
-RECENT = 2000
+RECENT_JOBS = 2000
 #: More is not counted: a million is read for a second.
 MANY = 10_000
 
@@ -23,7 +23,7 @@ def watch(store: Store, tag: str) -> None:
     row = {"tag": text.name(tag), "at": clock.now()}
     store.write(
         lambda connection: connection.execute(
-            upserts.ignoring(connection.dialect.name, watched), row
+            upserts.insert_or_ignore(connection.dialect.name, watched), row
         )
     )
 
@@ -34,23 +34,24 @@ def unwatch(store: Store, tag: str) -> int:
     return store.write(lambda connection: int(connection.execute(gone).rowcount))
 
 
-def listed(store: Store) -> list[str]:
+def list_all(store: Store) -> list[str]:
     """The watched tags, by name."""
     query = select(watched.c.tag).order_by(watched.c.tag)
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
-def counts(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+def count_jobs(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
     """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an
     index: no job is read.
     """
     some = select(tags.c.uuid).distinct()
     return {
-        tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names
+        tag: window_scan.count_up_to(store, some.where(tags.c.tag == tag), most or MANY)
+        for tag in names
     }
 
 
-def failures(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
+def count_failed(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
     """How many failed jobs that were not retried have each of these tags, counted up to `most`
     (MANY).
     """
@@ -61,18 +62,19 @@ def failures(store: Store, names: Sequence[str], most: int | None = None) -> dic
         .distinct()
     )
     return {
-        tag: window_scan.up_to(store, some.where(tags.c.tag == tag), most or MANY) for tag in names
+        tag: window_scan.count_up_to(store, some.where(tags.c.tag == tag), most or MANY)
+        for tag in names
     }
 
 
-def are_common(store: Store, names: Sequence[str]) -> set[str]:
+def find_common(store: Store, names: Sequence[str]) -> set[str]:
     """Those of these tags that many jobs have."""
-    return {tag for tag, jobs in counts(store, names).items() if jobs >= MANY}
+    return {tag for tag, jobs in count_jobs(store, names).items() if jobs >= MANY}
 
 
-def recent(store: Store, most: int = 50) -> list[str]:
+def find_recent(store: Store, most: int = 50) -> list[str]:
     """The tags that the latest jobs have most often."""
-    latest = select(tags.c.tag).order_by(tags.c.id.desc()).limit(RECENT).subquery()
+    latest = select(tags.c.tag).order_by(tags.c.id.desc()).limit(RECENT_JOBS).subquery()
     query = (
         select(latest.c.tag)
         .group_by(latest.c.tag)

@@ -26,7 +26,7 @@ Conditions = Sequence[ColumnElement[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Ordering:
     """What is walked: `by` time and number of a row, or by its number alone, whose order is nearly
     the same.
 
@@ -80,7 +80,13 @@ class Way:
 
 
 def rows(
-    store: Store, way: Way, query: Select[Any], *, before: Place | None, limit: int, seconds: float
+    store: Store,
+    way: Ordering,
+    query: Select[Any],
+    *,
+    before: Place | None,
+    limit: int,
+    seconds: float,
 ) -> tuple[list[Row[Any]], Place | None]:
     """Up to `limit` rows of a query, and where to go on when the time was over before the end."""
     began, found = time.monotonic(), list[Row[Any]]()
@@ -95,12 +101,12 @@ def rows(
 
 
 def count(
-    store: Store, way: Way, conditions: Conditions, *, most: int, seconds: float
+    store: Store, way: Ordering, conditions: Conditions, *, most: int, seconds: float
 ) -> tuple[int, bool]:
     """How many rows fit, up to `most`, and whether these are all: the time may be over before."""
     began, total = time.monotonic(), 0
     for inside, edge in _windows(store, way, None):
-        total += up_to(store, select(way.number).where(*conditions, *inside), most - total)
+        total += count_up_to(store, select(way.number).where(*conditions, *inside), most - total)
         if edge is None or total >= most:
             break
         if time.monotonic() - began > seconds:
@@ -108,14 +114,14 @@ def count(
     return total, total < most
 
 
-def up_to(store: Store, query: Select[Any], most: int) -> int:
+def count_up_to(store: Store, query: Select[Any], most: int) -> int:
     """How many rows a query has, or `most` if there are more: a count of millions takes its time."""
     counted = select(func.count()).select_from(query.limit(most).subquery())
     return store.read(lambda connection: int(connection.execute(counted).scalar_one()))
 
 
 def _windows(
-    store: Store, way: Way, before: Place | None
+    store: Store, way: Ordering, before: Place | None
 ) -> Iterator[tuple[list[ColumnElement[bool]], Place | None]]:
     """The conditions on the rows of each window, and its edge; None: it has everything that is
     left.

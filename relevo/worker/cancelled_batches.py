@@ -50,7 +50,7 @@ def is_cancelled(store: Store, batch: str) -> bool:
     looked_at, cancelled = _seen.get(batch, (float("-inf"), False))
     if now - looked_at >= FRESH:
         try:
-            cancelled = bool(batches.cancelled_of(store, [batch]))
+            cancelled = bool(batches.find_cancelled(store, [batch]))
         except DriverError as error:  # it runs, as if nobody had cancelled it
             logger.warning("whether batch %s was cancelled can't be seen: %s", batch, error)
         if len(_seen) >= MOST:

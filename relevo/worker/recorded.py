@@ -58,8 +58,8 @@ class Recorded(celery_request.Request):
         super().on_accepted(pid, time_accepted)
         if cold_shutdown.is_asked() and qos.pool is not None and not self._already_cancelled:
             self.cancel(qos.pool, emit_retry=not self.task.acks_late)
-        if events.is_heard(Event.PROCESSING):
-            events.tell_of(self, Event.PROCESSING)
+        if events.has_listeners(Event.PROCESSING):
+            events.emit_for(self, Event.PROCESSING)
 
     def fails(self, exc_info: Any) -> None:
         """Note that the job has failed for good, if this is what that means."""
@@ -73,8 +73,8 @@ class Recorded(celery_request.Request):
             ):
                 self.ending = self._ended_by(error)
             return
-        if events.is_heard(Event.FAILED):
-            events.tell_of(
+        if events.has_listeners(Event.FAILED):
+            events.emit_for(
                 self,
                 Event.FAILED,
                 error=f"{error_report.named(error)}: {error_report.worded(error)}",
@@ -117,12 +117,12 @@ class Recorded(celery_request.Request):
     def tell_returned(self, result: Any, ran: float | None) -> None:
         reason = cancelled(result)
         if reason is None:
-            events.tell_of(self, Event.PROCESSED, seconds=ran)
+            events.emit_for(self, Event.PROCESSED, seconds=ran)
         else:
-            events.tell_of(self, Event.CANCELLED, error=reason)
+            events.emit_for(self, Event.CANCELLED, error=reason)
 
     def _announce_revoked(self, reason: str, *rest: Any) -> None:
-        events.tell_of(self, Event.CANCELLED, error=reason)
+        events.emit_for(self, Event.CANCELLED, error=reason)
         if recorder.current() is not None:
             self.ending = endings.cancelled(self, reason)
         super()._announce_revoked(reason, *rest)
@@ -158,7 +158,7 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
         if not outcome[0]:
             if recorder.current() is not None:
                 self.ending = endings.returned(self, outcome[1], outcome[2])
-            if events.is_heard(Event.PROCESSED) or events.is_heard(Event.CANCELLED):
+            if events.has_listeners(Event.PROCESSED) or events.has_listeners(Event.CANCELLED):
                 self.tell_returned(outcome[1], outcome[2])
         ended = on_success(self, outcome, **options)
         if self.ending is not None:  # acked before it ran

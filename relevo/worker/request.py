@@ -31,7 +31,7 @@ from celery.worker import state
 from kombu.utils.encoding import safe_repr
 
 from relevo import clock, events
-from relevo.database.engine import sqlite_turn
+from relevo.database.engine import sqlite_lock
 from relevo.events import Event
 from relevo.execution import attempt as execute
 from relevo.execution import failed_hook, requeue
@@ -60,7 +60,7 @@ class Request(Recorded):
         if return_ok:
             self.fails(exc_info)
             return self.ends(exc_info, send_failed_event, return_ok)
-        with sqlite_turn:
+        with sqlite_lock:
             return self.on_death(exc_info, send_failed_event)
 
     def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
@@ -83,9 +83,9 @@ class Request(Recorded):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft and not state.should_terminate:
-            events.tell_of(self, Event.TIMED_OUT, seconds=timeout)
+            events.emit_for(self, Event.TIMED_OUT, seconds=timeout)
         if soft or not self.settled:
-            with sqlite_turn:
+            with sqlite_lock:
                 super().on_timeout(soft, timeout)
 
     def ends(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -160,10 +160,10 @@ class Request(Recorded):
         )
 
     def tell_released(self, retry: CeleryRetry) -> None:
-        if events.is_heard(Event.RELEASED):
+        if events.has_listeners(Event.RELEASED):
             seconds = getattr(retry, "seconds", retry.when)
             seconds = seconds if isinstance(seconds, (int, float)) else None
-            events.tell_of(
+            events.emit_for(
                 self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds
             )
 
@@ -176,7 +176,7 @@ class Request(Recorded):
             if (
                 self.withdrawn and not self._context.ignore_result
             ):  # or whoever waits for the result waits for ever
-                with sqlite_turn:
+                with sqlite_lock:
                     self.task.backend.store_result(
                         self.id, TaskRevokedError(REASON), REVOKED, request=self._context
                     )

@@ -85,7 +85,7 @@ def tasks() -> Iterator[list[Any]]:
     points = metrics.read(store_for(app.settings.database_url), metrics.TASK, now - HOUR, now + 1)
     for name in sorted({point.name for point in points}):
         own = [point for point in points if point.name == name]
-        ran = metrics.together(own, metrics.RAN)
+        ran = metrics.merge_histograms(own, metrics.RAN)
         ended = [
             sum(point.ended.get(state, 0) for point in own)
             for state in (Ended.COMPLETED, Ended.FAILED)

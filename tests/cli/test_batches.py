@@ -33,7 +33,7 @@ def end(store, batch, *states):
         MemberEnd(batch.id, number, state, f"{batch.id}.{number}")
         for number, state in enumerate(states)
     ]
-    store.write(store_batches.prepared(ends, store_outbox.add))
+    store.write(store_batches.prepare_ends(ends, store_outbox.add))
 
 
 def test_no_batches_is_no_error(run):

@@ -10,7 +10,7 @@ from relevo.dashboard import prometheus
 from relevo.drivers.contract import NewJob
 from relevo.errors import DriverUnavailableError
 from relevo.store import failed, metrics, outcomes
-from relevo.store.counters import OPEN, Totals
+from relevo.store.counters import OPEN_SECONDS, Counters
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 from tests.dashboard.hostile import HOSTILE
@@ -93,16 +93,16 @@ def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_
 
 
 def test_a_counter_only_grows_though_minutes_are_deleted_and_late_ones_come(source, end):
-    totals = Totals(metrics.TASK)
+    totals = Counters(metrics.TASK)
     key = ("images.process", "completed", 0)
     assert totals.read(source.store, NOW)[key] == 0
     end(at=NOW, count=2)
     assert totals.read(source.store, NOW)[key] == 2
-    assert totals.read(source.store, NOW + 2 * OPEN)[key] == 2
-    metrics.prune(source.store, NOW + OPEN)
-    end(at=NOW + 2 * OPEN)
-    assert totals.read(source.store, NOW + 2 * OPEN + 60)[key] == 3
-    assert totals.read(source.store, NOW + 9 * OPEN)[key] == 3
+    assert totals.read(source.store, NOW + 2 * OPEN_SECONDS)[key] == 2
+    metrics.prune(source.store, NOW + OPEN_SECONDS)
+    end(at=NOW + 2 * OPEN_SECONDS)
+    assert totals.read(source.store, NOW + 2 * OPEN_SECONDS + 60)[key] == 3
+    assert totals.read(source.store, NOW + 9 * OPEN_SECONDS)[key] == 3
 
 
 def test_names_beyond_the_first_hundred_are_one(scrape, end, monkeypatch):

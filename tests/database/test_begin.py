@@ -44,7 +44,7 @@ def test_what_is_committed_is_on_the_disk(tmp_path, monkeypatch):
 
 def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
     looks = []
-    real = engines._is_begun
+    real = engines._try_begin
 
     def look(*args):
         looks.append(real(*args))
@@ -52,17 +52,17 @@ def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
             holder.rollback()
         return looks[-1]
 
-    monkeypatch.setattr(engines, "_is_begun", look)
+    monkeypatch.setattr(engines, "_try_begin", look)
     with engine.begin() as connection:
         assert looks == [False, False, True]
-        assert busy_timeout(connection) == engines.SQLITE_BUSY_TIMEOUT * 1000
+        assert busy_timeout(connection) == engines.SQLITE_BUSY_TIMEOUT_SECONDS * 1000
 
 
 @pytest.mark.usefixtures("holder")
 def test_who_waited_long_enough_gets_an_error_and_a_connection_that_waits_as_before(
     engine, monkeypatch
 ):
-    monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT", 0)
+    monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT_SECONDS", 0)
     with engine.connect() as connection:
         with pytest.raises(OperationalError, match="database is locked"):
             connection.begin()

@@ -103,5 +103,5 @@ def test_a_job_that_kills_its_worker_each_time_has_failed_and_the_others_run(sit
         assert worker.alive()
     assert site.started[0] == MOST_RESCUES
     assert [(job.uuid, job.exception) for job in site.failed()] == [
-        (site.ids[0], "relevo.errors.UnrunnableError")
+        (site.ids[0], "relevo.errors.UndeliverableError")
     ]

@@ -375,9 +375,11 @@ def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, t
     """With its record went the next link's row in the outbox, too, which has the same id: it was
     lost.
     """
-    rows, came = [], outbox.came
+    rows, came = [], outbox.delete_delivered
     monkeypatch.setattr(
-        outbox, "came", lambda connection, ids: rows.append(list(ids)) or came(connection, ids)
+        outbox,
+        "delete_delivered",
+        lambda connection, ids: rows.append(list(ids)) or came(connection, ids),
     )
     monkeypatch.setattr(
         outcomes, "write", lambda *_: None

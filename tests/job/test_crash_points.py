@@ -104,7 +104,7 @@ def test_a_crash_before_and_behind_every_transaction_on_servers(server, fate, sh
 @pytest.mark.parametrize("part", ["commit", "relay"])
 def test_a_job_exists_if_and_only_if_its_transaction_has_committed(life, fate, part):
     def order(session):
-        assert receipts.is_first(session.connection(), "order:7")
+        assert receipts.insert_once(session.connection(), "order:7")
         life.app.tasks["member"].dispatch(7, session=session)
 
     number, struck, seen, fate.pools = 0, True, set(), life.pools
@@ -188,11 +188,11 @@ def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life,
     life.work()
     assert not made.row().finished
     now = clock.now()
-    monkeypatch.setattr(clock, "now", lambda: now + batch_heartbeats.SILENT + 1)
-    life.way.store.write(lambda connection: batch_heartbeats.says(connection, "b"))
+    monkeypatch.setattr(clock, "now", lambda: now + batch_heartbeats.SILENT_SECONDS + 1)
+    life.way.store.write(lambda connection: batch_heartbeats.beat(connection, "b"))
     dispatch.abandon(life.way)
     assert not made.row().finished
-    monkeypatch.setattr(clock, "now", lambda: now + 2 * batch_heartbeats.SILENT + 2)
+    monkeypatch.setattr(clock, "now", lambda: now + 2 * batch_heartbeats.SILENT_SECONDS + 2)
     dispatch.abandon(life.way)
     dispatch.abandon(life.way)
     life.work()

@@ -23,7 +23,7 @@ from relevo.errors import DriverUnavailableError
 from relevo.operations import cancel, retry
 from relevo.recording import recorder
 from relevo.store import failed
-from relevo.store.failed import EVERY, Filter
+from relevo.store.failed import EVERY_JOB, Filter
 from relevo.store.store import store_for
 from relevo.transport import qos
 from tests.waiting import LONG, eventually
@@ -171,7 +171,7 @@ def test_what_nobody_can_run_is_kept_with_the_reason(app, worker, failures, driv
     assert jobs["unknown"].exception == "relevo.errors.UnknownTaskError"
     assert jobs["unknown"].message == "no task named 'emial.send'; did you mean 'email.send'?"
     assert jobs["unknown"].task == "emial.send"
-    assert jobs["unreadable"].exception == "relevo.errors.UnrunnableError"
+    assert jobs["unreadable"].exception == "relevo.errors.UndeliverableError"
     assert jobs["unreadable"].payload == "no message"
     assert driver.queues() == []
 
@@ -240,7 +240,7 @@ def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_ca
     with worker():
         process.delay(-1)
         [first] = failures()
-        assert retry.retry_failed(app, store, EVERY) == 1
+        assert retry.retry_failed(app, store, EVERY_JOB) == 1
         [second] = failures()
     assert (second.origin, second.uuid, second.attempts) == (first.id, first.uuid, 2)
     assert len(second.errors) == 2
@@ -258,7 +258,7 @@ def test_two_at_the_same_time_send_it_once(app, store, driver, process):
     )
     store.write(lambda connection: failed.record(connection, [job]))
     with ThreadPoolExecutor(8) as pool:
-        sent = list(pool.map(lambda _: retry.retry_failed(app, store, EVERY), range(8)))
+        sent = list(pool.map(lambda _: retry.retry_failed(app, store, EVERY_JOB), range(8)))
     assert sum(sent) == 1
     assert driver.sizes("default").pending == 1
 
@@ -281,7 +281,7 @@ def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, proces
     with monkeypatch.context() as patched:
         patched.setattr(driver, "put", refuse)
         with pytest.raises(DriverUnavailableError):
-            retry.retry_failed(app, store, EVERY)
+            retry.retry_failed(app, store, EVERY_JOB)
     assert retry.retry_failed(app, store, Filter(queue="default")) == 1
     assert driver.peek("default", State.PENDING)[0].payload == "no"
 

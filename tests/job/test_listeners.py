@@ -86,7 +86,7 @@ def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, d
         eventually(lambda: not held(driver))
     failed = {each.id: each.error for each in told if each.event is Event.FAILED}
     assert failed[result.id] == "ValueError: no"
-    assert failed["unreadable"].startswith("relevo.errors.UnrunnableError: it can't be read")
+    assert failed["unreadable"].startswith("relevo.errors.UndeliverableError: it can't be read")
     assert len([each for each in told if each.event is Event.FAILED]) == 2
 
 

@@ -281,7 +281,7 @@ def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_take
     store = delivery_of(app).store
     pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
     assert [
-        store.write(lambda connection, page=page: receipts.is_first(connection, page))
+        store.write(lambda connection, page=page: receipts.insert_once(connection, page))
         for page in pages * 2
     ] == [
         True,

@@ -18,7 +18,7 @@ from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import retry
 from relevo.store import failed
-from relevo.store.failed import EVERY
+from relevo.store.failed import EVERY_JOB
 from relevo.store.outcomes import Ending, write
 from relevo.store.store import store_for
 from relevo.transport import registration
@@ -138,14 +138,17 @@ def test_a_failed_job_is_retried_unless_another_has_its_key(shop, deliver):
     living = deliver.dispatch("a")
 
     # When all are retried, twice
-    assert [retry.retry_failed(shop, store, EVERY), retry.retry(shop, store, EVERY)] == [1, 0]
+    assert [retry.retry_failed(shop, store, EVERY_JOB), retry.retry(shop, store, EVERY_JOB)] == [
+        1,
+        0,
+    ]
 
     # I expect the second to be sent and to have its key again, and the first to be there still
     [first] = [job for job in failed.page(store) if job.retried_at is None]
     assert "a" in first.payload
     assert deliver.dispatch("b").is_duplicate
     shop.driver.delete([living.id])
-    assert retry.retry_failed(shop, store, EVERY) == 1
+    assert retry.retry_failed(shop, store, EVERY_JOB) == 1
 
 
 def failure_of(app, job, task="t", **more):
@@ -206,7 +209,7 @@ def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
     task.dispatch("a")
     assert made.retry_failed() == 2
     assert len(waiting(quick)) == 3
-    assert retry.retry_with_arguments(quick, store, EVERY) == 0
+    assert retry.retry_with_arguments(quick, store, EVERY_JOB) == 0
 
 
 class TestTheKey:

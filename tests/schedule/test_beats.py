@@ -211,9 +211,9 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
 def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(
     work, monkeypatch
 ):
-    monkeypatch.setattr(schedules, "STALLED", 1)
+    monkeypatch.setattr(schedules, "STALLED_SECONDS", 1)
     beat, other = work.beat(**hourly(), **EVERY_MINUTE), work.beat(**hourly(), **EVERY_MINUTE)
-    real, thaw, frozen = claim.sending, threading.Event(), threading.Event()
+    real, thaw, frozen = claim.build_sending, threading.Event(), threading.Event()
 
     def freezes(entry, *rest):
         if threading.current_thread() is standing and entry.name == "hourly":
@@ -221,7 +221,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
             thaw.wait(LONG)
         return real(entry, *rest)
 
-    monkeypatch.setattr(claim, "sending", freezes)
+    monkeypatch.setattr(claim, "build_sending", freezes)
     standing = threading.Thread(target=work.to, args=("03-01 13:00", beat))
     standing.start()
     assert frozen.wait(LONG)
@@ -300,7 +300,7 @@ def test_a_job_knows_for_which_tick_it_is(small):
     small.clock.time = at("03-01 14:20")
     beat = small.beat(**hourly(catch_up="all"))
     entry, run = beat.schedule["hourly"], small.runs()[0]
-    made = claim.sending(entry, run, ([], {}))
+    made = claim.build_sending(entry, run, ([], {}))
     headers = message_codec.headers_of(made.payload)
     assert (headers["schedule_entry"], headers["schedule_due"]) == ("hourly", at("03-01 13:00"))
 
@@ -367,7 +367,7 @@ def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
     assert work.ticks() == []
     work.to("03-01 15:00", beat)
     assert work.ticks() == ["15:00:00"]
-    assert claim.by_hand(beat.way, entry, "ann").run_by == "ann"
+    assert claim.run_now(beat.way, entry, "ann").run_by == "ann"
 
 
 @pytest.mark.parametrize("until", [None, at("03-01 14:40")])
@@ -394,10 +394,10 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
     beat = small.beat(**hourly())
     entry = beat.schedule["hourly"]
     schedules.pause(small.store, "hourly", "", small.clock.time, None)
-    runs = [claim.by_hand(beat.way, entry, "ann"), claim.by_hand(beat.way, entry, "bob")]
+    runs = [claim.run_now(beat.way, entry, "ann"), claim.run_now(beat.way, entry, "bob")]
     assert small.jobs() == sorted(run.job_id for run in runs)
     assert [run.run_by for run in small.runs()] == ["ann", "bob"]
-    assert schedules.last(small.store)["hourly"].job_id == runs[1].job_id
+    assert schedules.last_runs(small.store)["hourly"].job_id == runs[1].job_id
 
 
 def test_beats_go_by_the_clock_of_the_server_where_there_is_one(work, monkeypatch):

@@ -301,7 +301,9 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
     for minute in (1, 2, 3):
         small.to(f"03-01 12:0{minute}", beat)
     done, cancelled, unreadable = small.runs()
-    assert [run.state for run in operations.living(beat.app, small.runs())] == ["pending"] * 3
+    assert [run.state for run in operations.with_job_states(beat.app, small.runs())] == [
+        "pending"
+    ] * 3
     ends = [
         endings.completed(request(beat.app, done), 0.1),
         endings.cancelled(request(beat.app, cancelled), "no"),
@@ -349,8 +351,8 @@ def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, red
 
 def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
-    run = claim.by_hand(beat.way, beat.schedule["noon"], "ann")
-    made = claim.sending(beat.schedule["noon"], run, ([], {}))
+    run = claim.run_now(beat.way, beat.schedule["noon"], "ann")
+    made = claim.build_sending(beat.schedule["noon"], run, ([], {}))
     refusing = SimpleNamespace(put=lambda _: (_ for _ in ()).throw(DriverError("too long")))
     small.store.write(lambda connection: beat.way.put_or_fail(refusing, connection, [made]))
     assert [run.state for run in small.runs()] == ["failed"]

@@ -13,7 +13,7 @@ from celery.schedules import crontab
 from relevo import clock
 from relevo.errors import OptionError
 from relevo.schedule import descriptions
-from relevo.schedule.ticks import Asked, ticks_of
+from relevo.schedule.ticks import CustomSchedule, ticks_of
 from tests.schedule.conftest import at
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -87,7 +87,9 @@ def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_s
             day_of_month=chance.choice(["*", "1-7", 31]),
         )
         ticks, begin = ticks_of(made), chance.uniform(1.7e9, 1.8e9)
-        assert ticks.after(begin) == pytest.approx(Asked(made).after(begin), abs=0.01), made
+        assert ticks.after(begin) == pytest.approx(CustomSchedule(made).after(begin), abs=0.01), (
+            made
+        )
         chain = [begin]
         for _ in range(5):
             chain.append(ticks.after(chain[-1]))
@@ -194,4 +196,4 @@ def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
     ],
 )
 def test_a_schedule_in_words(schedule, said):
-    assert descriptions.told(schedule) == said
+    assert descriptions.describe(schedule) == said

@@ -13,7 +13,7 @@ from relevo.store import (
     search_syntax,
     watched_tags,
 )
-from relevo.store.audit import Entry
+from relevo.store.audit import AuditEntry
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 
@@ -23,15 +23,15 @@ def ended(at, queue="default", task="work", state=Ended.COMPLETED, ran=1.0):
 
 
 def test_an_action_is_there_before_it_is_done_and_says_afterwards_what_came_of_it(store, now):
-    number = audit.record(store, Entry("ann", "retry", "3 jobs"))
-    assert audit.page(store) == [Entry("ann", "retry", "3 jobs", "", 1_000_000.0, number)]
-    audit.settle(store, number, "2 jobs put back")
+    number = audit.record(store, AuditEntry("ann", "retry", "3 jobs"))
+    assert audit.page(store) == [AuditEntry("ann", "retry", "3 jobs", "", 1_000_000.0, number)]
+    audit.complete(store, number, "2 jobs put back")
     assert audit.page(store)[0].outcome == "2 jobs put back"
 
 
 def test_actions_are_listed_from_the_newest_and_found_by_any_of_their_words(store):
     for who, target in (("ann", "100%"), ("bob", "a_b"), ("ann", "<b>\x00\ud800 ünï")):
-        audit.record(store, Entry(who, "retry", target))
+        audit.record(store, AuditEntry(who, "retry", target))
     listed = audit.page(store)
     assert [entry.who for entry in listed] == ["ann", "bob", "ann"]
     assert audit.page(store, before=listed[0].id) == listed[1:]
@@ -44,7 +44,7 @@ def test_actions_are_listed_from_the_newest_and_found_by_any_of_their_words(stor
 def counted(store):
     """Two queues in three minutes."""
     jobs = [ended(60), ended(61, ran=100.0), ended(130, "mail"), ended(200, state=Ended.FAILED)]
-    store.write(metrics.prepared(jobs))
+    store.write(metrics.prepare(jobs))
     return store
 
 
@@ -64,7 +64,7 @@ def test_slots_are_of_one_queue_when_it_is_named_and_of_the_time_that_is_asked_f
 
 def test_a_whole_time_is_added_up_by_name(counted):
     found = {
-        point.name: point.ended for point in metric_rollups.names(counted, metrics.QUEUE, 60, 360)
+        point.name: point.ended for point in metric_rollups.totals(counted, metrics.QUEUE, 60, 360)
     }
     assert found == {"default": {Ended.COMPLETED: 2, Ended.FAILED: 1}, "mail": {Ended.COMPLETED: 1}}
 
@@ -85,7 +85,7 @@ def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, 
         for n in range(5)
     ]
     outcomes.write(store, [Ending(job) for job in jobs])
-    assert watched_tags.counts(store, ["all", "few", "none"]) == {"all": 3, "few": 2, "none": 0}
+    assert watched_tags.count_jobs(store, ["all", "few", "none"]) == {"all": 3, "few": 2, "none": 0}
     for text, found in (
         ("tag:all", 5),
         ("tag:few", 2),
@@ -94,9 +94,13 @@ def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, 
         ("tag:all j4", 1),
     ):
         typed = search_syntax.parse(text)
-        common = watched_tags.are_common(store, [value for _, value in typed.terms])
+        common = watched_tags.find_common(store, [value for _, value in typed.terms])
         assert (
-            len(history.page(store, Ended.COMPLETED, also=search_syntax.of_history(typed, common)))
+            len(
+                history.page(
+                    store, Ended.COMPLETED, also=search_syntax.history_conditions(typed, common)
+                )
+            )
             == found
         ), text
 
@@ -104,5 +108,5 @@ def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, 
 def test_a_tag_is_watched_once(store):
     for tag in ("b", "a", "b"):
         watched_tags.watch(store, tag)
-    assert watched_tags.listed(store) == ["a", "b"]
+    assert watched_tags.list_all(store) == ["a", "b"]
     assert (watched_tags.unwatch(store, "b"), watched_tags.unwatch(store, "b")) == (1, 0)

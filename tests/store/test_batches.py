@@ -24,12 +24,12 @@ def opened(store, id_="b", kind=Kind.BATCH, total=3, streams=0, at=1_000_000.0):
         created_at=at,
         tally=Tally(kind=kind, total=total, streams=streams, allow_failures=True),
     )
-    store.write(lambda connection: batches.open_(connection, row))
+    store.write(lambda connection: batches.create(connection, row))
 
 
 def end(store, *ends):
     store.write(
-        batches.prepared(
+        batches.prepare_ends(
             [MemberEnd("b", number, state, uuid) for number, state, uuid in ends], outbox.add
         )
     )
@@ -83,12 +83,12 @@ def test_pages_lose_none_of_those_made_at_the_same_moment(store, now):
 
 def test_a_dispatch_that_fell_silent_is_ended_once(store, now):
     opened(store, total=1, streams=1)
-    store.write(lambda connection: batch_heartbeats.says(connection, "b"))
+    store.write(lambda connection: batch_heartbeats.beat(connection, "b"))
     end(store, (0, "completed", "x"))
-    now(1_000_000.0 + batch_heartbeats.SILENT)
-    assert batch_heartbeats.abandon(store, outbox.add) == []
-    now(1_000_001.0 + batch_heartbeats.SILENT)
-    [row] = batch_heartbeats.abandon(store, outbox.add)
-    assert batch_heartbeats.abandon(store, outbox.add) == []
+    now(1_000_000.0 + batch_heartbeats.SILENT_SECONDS)
+    assert batch_heartbeats.end_silent(store, outbox.add) == []
+    now(1_000_001.0 + batch_heartbeats.SILENT_SECONDS)
+    [row] = batch_heartbeats.end_silent(store, outbox.add)
+    assert batch_heartbeats.end_silent(store, outbox.add) == []
     assert row.id == "b"
     assert counts(store) == (2, 1, 1, 0, True)

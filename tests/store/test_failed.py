@@ -142,33 +142,33 @@ def test_prune_takes_more_than_a_page(store, record, monkeypatch):
 
 def test_a_claimed_job_is_nobody_elses(store, record):
     record(job("a"), job("b"))
-    _, mine = retry_claims.claim(store, failed.EVERY, limit=1)
-    _, theirs = retry_claims.claim(store, failed.EVERY)
+    _, mine = retry_claims.claim(store, failed.EVERY_JOB, limit=1)
+    _, theirs = retry_claims.claim(store, failed.EVERY_JOB)
     assert [uuids(mine), uuids(theirs)] == [["a"], ["b"]]
 
 
 def test_settled_it_is_retried_and_no_longer_listed(store, record, now):
     [row] = record(job())
-    name, _ = retry_claims.claim(store, failed.EVERY)
-    retry_claims.settle(store, name)
+    name, _ = retry_claims.claim(store, failed.EVERY_JOB)
+    retry_claims.mark_retried(store, name)
     assert failed.page(store) == []
     assert failed.find(store, row.id).retried_at == 1_000_000.0
-    assert retry_claims.claim(store, failed.EVERY)[1] == []
+    assert retry_claims.claim(store, failed.EVERY_JOB)[1] == []
 
 
 def test_given_up_it_is_free_again(store, record):
     record(job())
-    retry_claims.give_up(store, retry_claims.claim(store, failed.EVERY)[0])
-    assert uuids(retry_claims.claim(store, failed.EVERY)[1]) == ["a"]
+    retry_claims.give_up(store, retry_claims.claim(store, failed.EVERY_JOB)[0])
+    assert uuids(retry_claims.claim(store, failed.EVERY_JOB)[1]) == ["a"]
 
 
 def test_the_claim_of_one_who_died_ends(store, record, now):
     record(job())
-    retry_claims.claim(store, failed.EVERY)
-    now(1_000_000.0 + retry_claims.CLAIM - 1)
-    assert retry_claims.claim(store, failed.EVERY)[1] == []
-    now(1_000_000.0 + retry_claims.CLAIM + 1)
-    assert uuids(retry_claims.claim(store, failed.EVERY)[1]) == ["a"]
+    retry_claims.claim(store, failed.EVERY_JOB)
+    now(1_000_000.0 + retry_claims.CLAIM_SECONDS - 1)
+    assert retry_claims.claim(store, failed.EVERY_JOB)[1] == []
+    now(1_000_000.0 + retry_claims.CLAIM_SECONDS + 1)
+    assert uuids(retry_claims.claim(store, failed.EVERY_JOB)[1]) == ["a"]
 
 
 def test_many_at_once_share_them_out(store, record):
@@ -176,7 +176,7 @@ def test_many_at_once_share_them_out(store, record):
     with ThreadPoolExecutor(4) as pool:
         taken = list(
             pool.map(
-                lambda _: uuids(retry_claims.claim(store, failed.EVERY, limit=10)[1]), range(12)
+                lambda _: uuids(retry_claims.claim(store, failed.EVERY_JOB, limit=10)[1]), range(12)
             )
         )
     everything = [each for part in taken for each in part]

@@ -133,8 +133,8 @@ def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(
     monkeypatch.setattr(watched_tags, "MANY", many)
     typed = search_syntax.parse(text)
     questions = (
-        finding.in_failed(store, typed),
-        finding.in_history(store, typed, Ended.COMPLETED, False),
+        finding.failed_query(store, typed),
+        finding.history_query(store, typed, Ended.COMPLETED, False),
     )
     for question in questions:
         for limit, seconds in ((50, 60.0), (2, -1.0), (1, 60.0)):
@@ -144,6 +144,6 @@ def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(
 
 
 def test_a_count_says_whether_it_has_come_to_the_end(store, jobs):
-    question = finding.in_failed(store, search_syntax.parse(""))
+    question = finding.failed_query(store, search_syntax.parse(""))
     assert question.count(store, most=5, seconds=60.0) == (5, False)
     assert question.count(store, most=100, seconds=-1.0)[1] is False

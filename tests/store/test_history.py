@@ -93,7 +93,7 @@ def test_minutes_add_up_per_task_and_per_queue(store):
         ("high", 999_960): {Ended.COMPLETED: 1},
     }
     assert metrics.read(store, metrics.TASK, 0, 2_000_000, name="other") == []
-    assert sum(metrics.together([first, second], metrics.WAITED).values()) == 2
+    assert sum(metrics.merge_histograms([first, second], metrics.WAITED).values()) == 2
 
 
 def test_workers_add_to_the_same_rows_at_the_same_time(store):
@@ -157,8 +157,8 @@ def test_the_failed_store_and_its_tags_outlive_history(store, now):
 @given(st.floats(0, 10**6))
 def test_a_bucket_stands_for_what_is_in_it(seconds):
     number = histograms.bucket(seconds)
-    assert 0 <= number <= histograms.LAST
-    if histograms.SHORTEST <= seconds < 80_000:
+    assert 0 <= number <= histograms.LAST_BUCKET
+    if histograms.SHORTEST_SECONDS <= seconds < 80_000:
         assert seconds / 1.16 <= histograms.middle(number) <= seconds * 1.16
 
 

@@ -43,7 +43,9 @@ def queues(_asking: Asking) -> list[dict[str, Any]]:
 
 
 def _told(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
-    waited, ran = (metrics.together(points, measure) for measure in (metrics.WAITED, metrics.RAN))
+    waited, ran = (
+        metrics.merge_histograms(points, measure) for measure in (metrics.WAITED, metrics.RAN)
+    )
     return {
         "queue": row[0],
         "pending": row[1],

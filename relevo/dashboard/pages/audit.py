@@ -18,7 +18,7 @@ class AuditPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         words, before = self.field("q").strip(), self.place()
-        found, further = audit.look(
+        found, further = audit.scan(
             self.application.source.store, words, before=before, limit=ROWS + 1, seconds=LOOKS_FOR
         )
         last = (found[ROWS - 1].at, found[ROWS - 1].id) if len(found) > ROWS else further

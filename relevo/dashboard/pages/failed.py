@@ -43,7 +43,7 @@ class FailedPage(Page):
         before, further, count, whole = self.place(), None, 0, True
         rows: list[Row[Any]] = []
         if not wrong:
-            question = finding.in_failed(store, search)
+            question = finding.failed_query(store, search)
             rows, further = question.page(store, before=before, limit=ROWS + 1, seconds=LOOKS_FOR)
             count, whole = self.application.source.remembered(
                 ("failed", text), 2, lambda: question.count(store, most=COUNTED, seconds=COUNTS_FOR)
@@ -93,7 +93,7 @@ class OfFailed(Action):
     def which(self) -> Filter:
         """The jobs that are meant. Raises OptionError."""
         if self.field("all"):
-            question = finding.in_failed(
+            question = finding.failed_query(
                 self.application.source.store, searching.parse(self.field("q"))
             )
             return Filter(also=question.conditions)

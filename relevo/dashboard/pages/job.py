@@ -48,7 +48,7 @@ class JobPage(Page):
         if not uuid or len(uuid) > LONGEST_ID:
             raise HTTPError(MISSING)
         source = self.application.source
-        failures, ended = failed.of_uuid(source.store, uuid), history.find(source.store, uuid)
+        failures, ended = failed.failures_of(source.store, uuid), history.find(source.store, uuid)
         live, trouble = None, ""
         try:
             live = next(

@@ -96,7 +96,7 @@ class JobsPage(Page):
 
     def _ended(self, state: str, search: Search) -> dict[str, Any]:
         store = self.application.source.store
-        question = finding.in_history(store, search, ENDED[state], SILENCED.get(state, False))
+        question = finding.history_query(store, search, ENDED[state], SILENCED.get(state, False))
         found, further = question.page(
             store, before=self.place(), limit=ROWS + 1, seconds=LOOKS_FOR
         )

@@ -77,13 +77,13 @@ class MetricsPage(Page):
 def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
     """A row for each task or queue of which a job ended in this range."""
     length, _ = charts.RANGES[chosen]
-    since = int(now) // metrics.MINUTE * metrics.MINUTE - length
+    since = int(now) // metrics.MINUTE_SECONDS * metrics.MINUTE_SECONDS - length
     points = source.remembered(
         ("rows", kind, chosen),
         FRESH[chosen],
-        lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE),
+        lambda: metric_rollups.totals(source.store, kind, since, now + metrics.MINUTE_SECONDS),
     )
-    return [_row(point, length / metrics.MINUTE) for point in points]
+    return [_row(point, length / metrics.MINUTE_SECONDS) for point in points]
 
 
 def _row(point: Point, minutes: float) -> Row:

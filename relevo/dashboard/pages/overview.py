@@ -104,7 +104,9 @@ class Hour:
         self.tasks = _names(source, TASK, since, now)
         lately = int(now) // 60 * 60 - LATELY * 60
         recent = source.remembered(
-            ("lately",), 2, lambda: metric_rollups.names(store, QUEUE, lately, lately + LATELY * 60)
+            ("lately",),
+            2,
+            lambda: metric_rollups.totals(store, QUEUE, lately, lately + LATELY * 60),
         )
         self.per_minute = sum(map(jobs, recent)) / LATELY
         self.jobs = sum(map(jobs, self.queues.values()))
@@ -218,7 +220,7 @@ def _names(source: Source, kind: str, since: float, now: float) -> list[Point]:
     return source.remembered(
         ("names", kind),
         2,
-        lambda: metric_rollups.names(source.store, kind, since, now + metrics.MINUTE),
+        lambda: metric_rollups.totals(source.store, kind, since, now + metrics.MINUTE_SECONDS),
     )
 
 

@@ -46,7 +46,7 @@ class SchedulePage(Page):
         return {"entries": [told_of(row) for row in values["rows"]]}
 
 
-def told_of(view: operations.View) -> dict[str, Any]:
+def told_of(view: operations.EntryView) -> dict[str, Any]:
     """What a program is told of an entry."""
     entry = view.entry
     return {
@@ -96,7 +96,7 @@ class EntryPage(Page):
         }
 
 
-def _facts(view: operations.View) -> list[tuple[str, Any]]:
+def _facts(view: operations.EntryView) -> list[tuple[str, Any]]:
     """What an entry says: names, and texts or instants."""
     entry, rule = view.entry, view.entry.rule
     missed = {
@@ -140,7 +140,7 @@ class RunEntry(OfEntry):
 
     def act(self, *_arguments: str) -> str:
         run = operations.run(self.application.capp, self.field("entry"), str(self.current_user))
-        return operations.told(run)
+        return operations.describe_run(run)
 
 
 class PauseEntry(OfEntry):

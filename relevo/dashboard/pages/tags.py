@@ -25,8 +25,8 @@ class TagsPage(Page):
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source
-        mine = watched_tags.listed(source.store)
-        lately = source.remembered(("tags",), 5, lambda: watched_tags.recent(source.store))
+        mine = watched_tags.list_all(source.store)
+        lately = source.remembered(("tags",), 5, lambda: watched_tags.find_recent(source.store))
         others = [tag for tag in lately if tag not in mine]
         names = (*mine, *others)
         counted = count(source, names)
@@ -66,8 +66,8 @@ def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 def _two(source: Source, tag: str) -> tuple[int, int]:
     return (
-        watched_tags.counts(source.store, [tag], MANY)[tag],
-        watched_tags.failures(source.store, [tag], MANY)[tag],
+        watched_tags.count_jobs(source.store, [tag], MANY)[tag],
+        watched_tags.count_failed(source.store, [tag], MANY)[tag],
     )
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, text
 
 from relevo.database import server_options
 from relevo.database.connections import Connections
-from relevo.database.engine import close_before_fork, sqlite_turn
+from relevo.database.engine import close_before_fork, sqlite_lock
 from relevo.drivers.contract import Bell
 from relevo.drivers.database.file_watcher import FileWatch
 from relevo.errors import DriverError
@@ -144,7 +144,7 @@ class _Commits:
         """Another value than before after a commit; None when it can't be known: look, and let the
         look say why.
         """
-        with sqlite_turn, contextlib.suppress(Exception):
+        with sqlite_lock, contextlib.suppress(Exception):
             if self._connection is None:
                 self._connection = self._engine.raw_connection()
                 self._opened += 1
@@ -153,7 +153,7 @@ class _Commits:
         return None
 
     def close(self) -> None:
-        with sqlite_turn:
+        with sqlite_lock:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
