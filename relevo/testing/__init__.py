@@ -27,10 +27,10 @@ _HOMES = {
     "Attempt": "attempt",
     "Dispatched": "dispatched",
     "DispatchedGroup": "groups",
-    "Fake": "fakes",
+    "Fake": "fake",
     "FakeDisk": "disk",
     "FakeMail": "mail",
-    "fake": "fakes",
+    "fake": "fake",
     "fake_disk": "disk",
     "fake_mail": "mail",
 }
