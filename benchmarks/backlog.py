@@ -15,7 +15,7 @@ import sys
 import time
 
 from benchmarks.stage import Stage, brokers, table, until
-from tests import servers
+from tests.support import servers
 
 FEW, MANY = 10_000, int(os.environ.get("BENCH_BACKLOG", "1000000"))
 JOBS, PIECES = int(os.environ.get("BENCH_JOBS", "5000")), 4

@@ -16,7 +16,7 @@ import psutil
 
 from relevo.drivers.contract import NewJob, State
 from relevo.drivers.redis.driver import RedisDriver
-from tests import servers
+from tests.support import servers
 
 CHUNK, JOBS, ROOM, TIMES = 5_000, 20_000, 10, 3
 PAYLOAD = json.dumps({"body": "x" * 200})

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tasks.pictures import checked_sizes, make_versions, writing
 from tasks.pictures.shrinking import fitted
-from tests.pictures import moving, saved, scene
+from tests.support.pictures import moving, saved, scene
 
 SIZES = checked_sizes(None)
 ENCODING = True

@@ -25,9 +25,9 @@ from typing import Any
 import psutil
 
 from benchmarks.stage import table
-from tests import servers
-from tests.flow.company import Company, company, own_database
-from tests.pictures import saved, scene
+from tests.support import servers
+from tests.support.company import Company, company, own_database
+from tests.support.pictures import saved, scene
 
 POSTS = int(os.environ.get("BENCH_POSTS", "300"))
 NICE = int(os.environ.get("BENCH_NICE", "0"))  # of the worker

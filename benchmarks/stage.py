@@ -22,7 +22,7 @@ from kombu.utils.json import dumps
 from relevo import drivers
 from relevo.drivers.contract import NewJob, State
 from relevo.transport import registration
-from tests import servers
+from tests.support import servers
 
 ROOT = Path(__file__).resolve().parents[1]
 QUEUE = "bench"

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 
 from benchmarks.stage import ROOT, Stage, brokers, table, until
-from tests import servers
+from tests.support import servers
 
 STOPS = int(os.environ.get("BENCH_STOPS", "20"))
 STOCK_STOPS = int(os.environ.get("BENCH_STOCK_STOPS", "3"))

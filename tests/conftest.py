@@ -19,8 +19,8 @@ from celery.app import builtins as _builtins  # noqa: F401  the tasks that every
 
 from relevo.database import schema
 from relevo.database.engine import engine_for
-from tests import servers, tables, unsynced  # noqa: F401  no fsync, in this process either
-from tests.brokers import BROKERS, Broker, opener
+from tests.support import no_fsync, servers, sqlite_tables  # noqa: F401  no fsync, in this process either
+from tests.support.brokers import BROKERS, Broker, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def _quick_tables() -> Iterator[None]:
     is about those.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "_upgrade", tables.quickly)
+        patch.setattr(schema, "_upgrade", sqlite_tables.quickly)
         yield
 
 

@@ -17,8 +17,8 @@ from relevo import config
 from relevo.app import App, create_app, share_results
 from relevo.database.engine import make_engine
 from relevo.errors import SettingsError
-from tests.starting import APPLICATION, FRESH, ROOT, run
-from tests.waiting import LONG
+from tests.support.programs import APPLICATION, FRESH, ROOT, run
+from tests.support.waits import LONG
 
 CELERY = Path(sys.executable).with_name("celery")
 

@@ -8,7 +8,7 @@ order, and kills the child after them. Tasks without options of ours go straight
 All of them write to the result backend here, in a thread of the process that forks new children,
 and just then: a child has died. A child forked amid a transaction on SQLite takes its parent's lock
 for its own, for ever ("database is locked" after a minute; one run in four of
-tests/job/test_killed.py). So `sqlite_turn` is held: a fork waits for it.
+tests/worker/test_killed.py). So `sqlite_turn` is held: a fork waits for it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from relevo.cli.failed import failed
 from relevo.drivers.contract import NewJob, State
 from relevo.store import failed as store_failed
 from relevo.store.failed import FailedJob
-from tests.faults.workers import payload_of
+from tests.support.workers import payload_of
 
 HOUR = 3600
 

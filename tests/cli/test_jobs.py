@@ -13,7 +13,7 @@ from relevo.drivers.contract import NewJob, State
 from relevo.store import history, outcomes
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from tests.faults.workers import payload_of
+from tests.support.workers import payload_of
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from relevo.cli.schema import schema
 from relevo.database.schema import NEWEST
 from relevo.drivers.contract import NewJob, State
 from relevo.transport import registration
-from tests.waiting import LONG
+from tests.support.waits import LONG
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from relevo.drivers.contract import Driver
-    from tests.brokers import Broker, HandClock
+    from tests.support.brokers import Broker, HandClock
 
 _numbers = itertools.count(1)
 

@@ -9,8 +9,8 @@ import pytest
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverUnavailableError
-from tests import servers
-from tests.contract.given import ids, job, put, take, take_one
+from tests.support import servers
+from tests.support.driver_jobs import ids, job, put, take, take_one
 
 
 def test_the_time_is_the_brokers(driver, other, clock):

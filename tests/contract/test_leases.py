@@ -6,7 +6,7 @@ import pytest
 
 from relevo.drivers.contract import Lease, State
 from relevo.transport.lease_keeper import Ledger
-from tests.contract.given import LEASE, counts, ids, job, put, state_of, take, take_one
+from tests.support.driver_jobs import LEASE, counts, ids, job, put, state_of, take, take_one
 
 
 @pytest.fixture

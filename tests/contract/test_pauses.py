@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.contract.given import LEASE, counts, ids, job, put, take
+from tests.support.driver_jobs import LEASE, counts, ids, job, put, take
 
 
 def test_nobody_gets_a_job_of_a_paused_queue(driver, other):

@@ -8,7 +8,7 @@ import pytest
 
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
-from tests.contract.given import counts, ids, job, put, state_of, take, take_one
+from tests.support.driver_jobs import counts, ids, job, put, state_of, take, take_one
 
 
 def test_a_job_put_now_is_pending_and_can_be_taken_at_once(driver):

@@ -10,7 +10,7 @@ import pytest
 
 from relevo.drivers.contract import Binding, Broadcast, State
 from relevo.errors import OptionError
-from tests.contract.given import LEASE, by_name, counts, ids, job, put, take, take_one
+from tests.support.driver_jobs import LEASE, by_name, counts, ids, job, put, take, take_one
 
 BAD_TEXTS = {"NUL": "a\0b", "half a surrogate": "a\ud800"}
 BAD_NAMES = BAD_TEXTS | {"nameless": "", "endless": "x" * 256}

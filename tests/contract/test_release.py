@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import State
-from tests.contract.given import LEASE, counts, ids, job, put, state_of, take, take_one
+from tests.support.driver_jobs import LEASE, counts, ids, job, put, state_of, take, take_one
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ holds.
 from __future__ import annotations
 
 from relevo.drivers.contract import State
-from tests.contract.given import LEASE, counts, ids, job, put, take, take_one
+from tests.support.driver_jobs import LEASE, counts, ids, job, put, take, take_one
 
 
 def test_jobs_of_one_queue_come_in_the_order_of_putting(driver):

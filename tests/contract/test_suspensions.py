@@ -8,7 +8,7 @@ import pytest
 
 from relevo.drivers.values import UNTIL_LIFTED
 from relevo.errors import OptionError
-from tests.contract.given import counts, ids, put, take, take_one
+from tests.support.driver_jobs import counts, ids, put, take, take_one
 
 WHAT = "task:mail"
 

@@ -6,7 +6,7 @@ import pytest
 
 from relevo.drivers.contract import Conflict, Lease
 from relevo.errors import OptionError
-from tests.contract.given import LEASE, counts, job, put, take, take_one
+from tests.support.driver_jobs import LEASE, counts, job, put, take, take_one
 
 
 @pytest.fixture

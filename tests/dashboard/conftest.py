@@ -24,7 +24,7 @@ from relevo.app import create_app
 from relevo.dashboard.application import Dashboard
 from relevo.database.schema import create_schema
 from relevo.store.store import Store
-from tests.waiting import LONG
+from tests.support.waits import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

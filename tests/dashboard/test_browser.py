@@ -11,10 +11,10 @@ from relevo.dashboard.pages import failed as failures
 from relevo.drivers.contract import State
 from relevo.store import failed, search
 from relevo.store.failed import FailedJob
-from tests.dashboard.browser import chromium
 from tests.dashboard.conftest import PASSWORDS
-from tests.dashboard.hostile import HOSTILE
-from tests.faults.workers import payload_of
+from tests.support.browser import chromium
+from tests.support.hostile_text import HOSTILE
+from tests.support.workers import payload_of
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from relevo.dashboard import sources as looking
 from relevo.drivers.contract import State
 from relevo.store import failed, history
 from relevo.store.history import Ended
-from tests.dashboard import judge
-from tests.dashboard.browser import chromium
 from tests.dashboard.conftest import PASSWORDS
-from tests.dashboard.hostile import HOSTILE
-from tests.dashboard.live import live
-from tests.waiting import eventually
+from tests.support import page_checks
+from tests.support.browser import chromium
+from tests.support.hostile_text import HOSTILE
+from tests.support.live_dashboard import live
+from tests.support.waits import eventually
 
 OURS = (
     "overview",
@@ -169,11 +169,11 @@ def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser
     faults: list[str] = []
     for path in (*KINDS, f"job/{failure}?edit=1", f"batch/{batch}", *FLOWERS):
         browser.open(f"{shop.url}/{path}")
-        found = judge.faults(browser)
-        judge.dress(browser, "dark")
-        found += [f"dark: {each}" for each in judge.faults(browser, only=("color-contrast",))]
+        found = page_checks.faults(browser)
+        page_checks.dress(browser, "dark")
+        found += [f"dark: {each}" for each in page_checks.faults(browser, only=("color-contrast",))]
         if path in BY_KEYBOARD:
-            found += [f"the focus can't be seen: {each}" for each in judge.unseen(browser)]
+            found += [f"the focus can't be seen: {each}" for each in page_checks.unseen(browser)]
         faults += [
             f"{path}: {each}" for each in found if path not in FLOWERS or FLOWERS_OWN not in each
         ]
@@ -194,7 +194,7 @@ def looked_again(browser, url):
     """[what moved], or nothing when other rows have come meanwhile: then something has to."""
     rows = "[...document.querySelectorAll('tr[id]')].map(row => row.id).join()"
     browser.open(url)
-    browser.run(judge.SHIFTS)
+    browser.run(page_checks.SHIFTS)
     before = browser.run(rows)
     browser.until("window.looks >= 2")
     return [browser.run("window.shifts")] if browser.run(rows) == before else []

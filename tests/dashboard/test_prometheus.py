@@ -13,8 +13,8 @@ from relevo.store import failed, metrics, outcomes
 from relevo.store.counters import OPEN_SECONDS, Counters
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from tests.dashboard.hostile import HOSTILE
-from tests.faults.workers import payload_of
+from tests.support.hostile_text import HOSTILE
+from tests.support.workers import payload_of
 
 LABELS = ("task", "queue", "part", "connection", "state", "le")
 NOW = 1_700_000_000.0

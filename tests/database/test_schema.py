@@ -19,13 +19,13 @@ from relevo.drivers.database.driver import DatabaseDriver
 from relevo.drivers.database.tables import metadata
 from relevo.errors import SchemaError
 from relevo.limits.database.tables import metadata as limits
-from tests import tables
+from tests.support import sqlite_tables
 
 
 @pytest.fixture(autouse=True)
 def _migrations(monkeypatch):
     """The real ones."""
-    monkeypatch.setattr(schema, "_upgrade", tables.migrate)
+    monkeypatch.setattr(schema, "_upgrade", sqlite_tables.migrate)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -121,7 +121,7 @@ def test_a_process_that_finds_its_tables_does_not_import_alembic(tmp_path):
 def test_the_quick_tables_of_other_tests_are_those_of_the_migrations(tmp_path):
     asked = text("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
     told = []
-    for name, make in {"quick": tables.quickly, "migrated": tables.migrate}.items():
+    for name, make in {"quick": sqlite_tables.quickly, "migrated": sqlite_tables.migrate}.items():
         engine = make_engine(f"sqlite:///{tmp_path}/{name}.db")
         with engine.begin() as connection:
             make(connection)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers import driver_for
-from tests import servers
-from tests.faults.workers import Site
+from tests.support import servers
+from tests.support.workers import Site
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.store.batches import ended_members
 from relevo.store.store import store_for
-from tests.faults.workers import EVERYTHING
+from tests.support.workers import EVERYTHING
 
 MEMBERS, PARTS, KILLS = 200, 60, 2
 

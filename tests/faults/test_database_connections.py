@@ -16,8 +16,8 @@ from sqlalchemy.engine import make_url
 from relevo.drivers.contract import Binding, Broadcast, NewJob, State
 from relevo.drivers.database.driver import DatabaseDriver
 from relevo.errors import DriverUnavailableError
-from tests import servers
-from tests.waiting import LONG, readable
+from tests.support import servers
+from tests.support.waits import LONG, readable
 
 SERVERS = ["postgresql", "mariadb"]
 LEASE = 600.0

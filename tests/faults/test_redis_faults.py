@@ -16,10 +16,10 @@ import pytest
 from relevo.drivers.redis.driver import RedisDriver
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.transport import registration
-from tests import servers
-from tests.drivers.redis_servers import Sentinel, Server
-from tests.faults.proxy import Proxy
-from tests.faults.workers import Site
+from tests.support import servers
+from tests.support.redis_servers import Sentinel, Server
+from tests.support.tcp_proxy import Proxy
+from tests.support.workers import Site
 
 # Troubles last for seconds here; the connections are to notice them in less, the leases to outlast
 # them.

@@ -12,8 +12,8 @@ import pytest
 
 from relevo.drivers.contract import Binding, Broadcast, NewJob
 from relevo.drivers.database.driver import DatabaseDriver
-from tests.starting import FRESH
-from tests.waiting import LONG
+from tests.support.programs import FRESH
+from tests.support.waits import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,9 +23,9 @@ from relevo.app import create_app
 from relevo.drivers import driver_for
 from relevo.drivers.contract import NewJob
 from relevo.errors import DriverUnavailableError
-from tests import servers
-from tests.faults.workers import LEASE, Site, payload_of
-from tests.waiting import eventually
+from tests.support import servers
+from tests.support.waits import eventually
+from tests.support.workers import LEASE, Site, payload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

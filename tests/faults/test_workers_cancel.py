@@ -12,7 +12,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.operations import cancel as cancelling
 from relevo.store.store import store_for
-from tests.waiting import LONG
+from tests.support.waits import LONG
 
 
 @pytest.fixture

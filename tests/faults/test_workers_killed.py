@@ -15,7 +15,7 @@ import pytest
 from relevo.transport.channel import MOST_RESCUES
 
 if TYPE_CHECKING:
-    from tests.faults.workers import Site
+    from tests.support.workers import Site
 
 
 def test_what_a_killed_worker_held_runs_on_another_and_only_what_had_started_starts_again(

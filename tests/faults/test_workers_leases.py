@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers.contract import State
-from tests.faults.workers import Site
+from tests.support.workers import Site
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from relevo.middleware.limit_context import beside, clear
-from tests.faults.workers import Site
+from tests.support.workers import Site
 
 
 def most_at_once(site: Site) -> int:

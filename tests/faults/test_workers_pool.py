@@ -13,7 +13,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 
 from relevo.worker.pool import prefork
-from tests.waiting import LONG, eventually
+from tests.support.waits import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.faults.workers import Site, Worker
+    from tests.support.workers import Site, Worker
 
 # Short ones: enough for three stops in their midst, and each costs 4 ms of CPU.
 JOBS = 700

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relevo.drivers.database.driver import DatabaseDriver
-from tests.flow.project import Project, project, stop
+from tests.support.celery_project import Project, project, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLAIN = "tests.flow.apps.plain"
+PLAIN = "tests.support.apps.plain"
 # The workers of the plain project: name -> options. `main` does what isn't about a worker of
 # another kind.
 WORKERS = {

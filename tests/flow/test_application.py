@@ -15,9 +15,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from app.models import Distributor, Product, StoreProduct, session
-from tests.flow.company import Company, company, own_database
-from tests.pictures import saved, scene
-from tests.waiting import eventually
+from tests.support.company import Company, company, own_database
+from tests.support.pictures import saved, scene
+from tests.support.waits import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

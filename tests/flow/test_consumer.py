@@ -7,7 +7,7 @@ from kombu import Connection
 
 from relevo.transport import registration
 from relevo.transport.lease_keeper import Ledger
-from tests.waiting import LONG
+from tests.support.waits import LONG
 
 MESSAGES = 250
 

@@ -22,9 +22,9 @@ from tasks.demo.__main__ import choose
 from tasks.demo.pictures import drawn, in_folder
 from tasks.demo.uploads import EMAIL
 from tasks.pictures import checked_sizes, make_versions
-from tests.pictures import moving, saved, scene
-from tests.starting import APPLICATION, ROOT, start
-from tests.waiting import LONG, eventually
+from tests.support.pictures import moving, saved, scene
+from tests.support.programs import APPLICATION, ROOT, start
+from tests.support.waits import LONG, eventually
 
 DATABASE = "var/relevo.sqlite3"
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from relevo import dashboard
-from tests.flow.project import project, stop
-from tests.servers import free_port
-from tests.waiting import LONG, eventually
+from tests.support.celery_project import project, stop
+from tests.support.servers import free_port
+from tests.support.waits import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
     """
     folder = tmp_path_factory.mktemp("flower")
     ports = [free_port(), free_port()]
-    with project("tests.flow.apps.plain", f"sqlite:///{folder}/relevo.db", folder) as shop:
+    with project("tests.support.apps.plain", f"sqlite:///{folder}/relevo.db", folder) as shop:
         worker = shop.start_worker("main", "-c", "1", "-Q", "default,high")
         running = [worker]
         try:

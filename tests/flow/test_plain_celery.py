@@ -19,8 +19,8 @@ from celery.platforms import EX_UNAVAILABLE
 from relevo.drivers.contract import NewJob, State
 from relevo.store import failed
 from relevo.store.store import store_for
-from tests.flow.project import Project, stop
-from tests.waiting import LONG, eventually
+from tests.support.celery_project import Project, stop
+from tests.support.waits import LONG, eventually
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

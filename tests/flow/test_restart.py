@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from relevo import config
 from relevo.app import create_app
 from relevo.cli.restart import restart
-from tests.starting import ROOT, Process, start
-from tests.waiting import LONG, eventually
+from tests.support.programs import ROOT, Process, start
+from tests.support.waits import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

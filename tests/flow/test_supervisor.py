@@ -24,9 +24,9 @@ from supervisor.options import ServerOptions
 from supervisor.xmlrpc import SupervisorTransport
 
 from relevo.drivers import driver_for
-from tests import servers
-from tests.starting import APPLICATION, run
-from tests.waiting import LONG, eventually
+from tests.support import servers
+from tests.support.programs import APPLICATION, run
+from tests.support.waits import LONG, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

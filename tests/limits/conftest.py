@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from relevo.drivers.contract import Driver, ReservedJob
     from relevo.limits.contract import Limits
-    from tests.brokers import Broker, HandClock
+    from tests.support.brokers import Broker, HandClock
 
 LEASE = 30.0
 

@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 
 from relevo.drivers.contract import Conflict, Lease, NewJob, State
 from relevo.drivers.values import UNTIL_LIFTED
-from tests.properties.model import Model
+from tests.support.driver_model import Model
 
 if TYPE_CHECKING:
-    from tests.brokers import Broker
+    from tests.support.brokers import Broker
 
 # How many histories of how many steps. A server's step costs a hundred times a step in memory.
 DEPTH = {"memory": (80, 40), "sqlite": (10, 40)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relevo.drivers.contract import NewJob, State
 
 if TYPE_CHECKING:
-    from tests.brokers import Broker
+    from tests.support.brokers import Broker
 
 # How many histories. A server's step costs a hundred times a step in memory.
 HISTORIES = {"memory": 100, "sqlite": 15}

@@ -19,11 +19,11 @@ from relevo.limits.contract import Holder
 from relevo.limits.rates import Rate
 from relevo.limits.waiters import GRACE
 from relevo.middleware.limit_context import beside
-from tests.properties.running import run_histories
+from tests.support.histories import run_histories
 
 if TYPE_CHECKING:
     from relevo.drivers.contract import Lease
-    from tests.brokers import Broker
+    from tests.support.brokers import Broker
 
 DEPTH = {"memory": (60, 40), "sqlite": (8, 40)}
 DEPTH_OF_A_SERVER = (3, 25)

@@ -26,11 +26,11 @@ from relevo.middleware import WithoutOverlapping
 from relevo.middleware.limit_context import beside
 from relevo.transport.lease_keeper import Ledger
 from relevo.worker.permits import Permits
-from tests.faults.workers import payload_of
-from tests.properties.running import run_histories
+from tests.support.histories import run_histories
+from tests.support.workers import payload_of
 
 if TYPE_CHECKING:
-    from tests.brokers import Broker
+    from tests.support.brokers import Broker
 
 DEPTH = {"memory": (80, 40), "sqlite": (6, 40)}
 DEPTH_OF_A_SERVER = (3, 30)

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relevo.schedule import claim
 from relevo.store import schedules
-from tests.properties.running import run_histories
 from tests.schedule.conftest import Clockwork
+from tests.support.histories import run_histories
 
 EVERY = 60.0
 ENTRY = {

@@ -16,7 +16,7 @@ from relevo.schedule.beat import Scheduler
 from relevo.store import schedules
 from relevo.store.store import store_for
 from relevo.store.tables import metadata
-from tests.brokers import HandClock
+from tests.support.brokers import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

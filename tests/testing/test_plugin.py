@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from relevo.testing import Attempt, Fake, FakeDisk, FakeMail
-from tests import starting
-from tests.starting import ROOT
+from tests.support import programs
+from tests.support.programs import ROOT
 
 PAGE = (ROOT / "docs/testing.md").read_text()
 EXAMPLES = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -23,7 +23,7 @@ ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOA
 
 
 def run(arguments: list[str], folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    return starting.run(*arguments, environ=ENVIRON | environ, folder=folder, modules=("pytest",))
+    return programs.run(*arguments, environ=ENVIRON | environ, folder=folder, modules=("pytest",))
 
 
 def test_every_example_of_the_page_holds(tmp_path):

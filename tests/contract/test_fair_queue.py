@@ -1,0 +1,207 @@
+"""Fair queues: keys take turns, whatever one of them has waiting, and all else is as in every
+queue.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from relevo.drivers.contract import Conflict, State
+from relevo.errors import OptionError
+from tests.support.driver_jobs import LEASE, counts, ids, job, put, take, take_one
+
+# What a driver gives turns to may wait for that as long as what has come due.
+SWEEP = 0.25
+
+
+def put_many(driver, key, number, **fields):
+    driver.put([job(id=f"{key}{n}", fair_key=key, **fields) for n in range(1, number + 1)])
+
+
+def in_turn(driver, limit=100):
+    return ids(take(driver, limit=limit))
+
+
+def test_keys_take_turns_however_many_jobs_one_has_waiting(driver, other):
+    put_many(driver, "a", 4)
+    put_many(other, "b", 2)
+    put_many(driver, "c", 1)
+    assert in_turn(driver) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+
+
+def test_who_comes_late_has_the_next_turn(driver, clock):
+    put_many(driver, "a", 3000)
+    assert in_turn(driver, 50)[-1] == "a50"
+    clock.forward(LEASE / 2)
+    put_many(driver, "b", 2)
+    taken = in_turn(driver, 4)
+    assert sorted(taken) == ["a51", "a52", "b1", "b2"]
+
+
+def test_who_had_its_turns_while_nobody_else_waited_owes_nothing(driver):
+    put_many(driver, "a", 20)
+    driver.ack([one.lease for one in take(driver)])
+    driver.put([job(id="b1", fair_key="b"), job(id="b2", fair_key="b"), job(id="a", fair_key="a")])
+    assert in_turn(driver) == ["b1", "a", "b2"]
+
+
+def test_priority_goes_before_turns(driver):
+    put_many(driver, "a", 2, priority=5)
+    driver.put([job(id="b", fair_key="b", priority=9), job(id="c", fair_key="a", priority=0)])
+    assert in_turn(driver) == ["c", "a1", "a2", "b"]
+
+
+def test_queues_and_keys_are_apart_and_exact(driver):
+    driver.put([job("x", id="x1", fair_key="a"), job("x", id="x2", fair_key="a")])
+    driver.put([job("y", id="y1", fair_key="a"), job("x", id="x3", fair_key="A")])
+    assert ids(take(driver, "x")) == ["x1", "x3", "x2"]
+    assert ids(take(driver, "y")) == ["y1"]
+
+
+def test_jobs_without_a_key_are_one_among_them(driver, clock):
+    put_many(driver, "a", 3)
+    put(driver, "n1", "n2")
+    clock.forward(SWEEP)
+    assert in_turn(driver) == ["a1", "n1", "a2", "n2", "a3"]
+
+
+def test_those_that_waited_before_the_first_key_came_run_too(driver, clock):
+    put(driver, "n1", "n2")
+    put_many(driver, "a", 2)
+    clock.forward(SWEEP)
+    assert sorted(in_turn(driver)) == ["a1", "a2", "n1", "n2"]
+
+
+def test_a_job_that_goes_back_keeps_its_turn(driver, clock):
+    put_many(driver, "a", 3)
+    put_many(driver, "b", 3)
+    first, _ = take(driver, limit=2)
+    driver.release([first.lease])
+    assert in_turn(driver, 1) == ["a1"]
+    clock.forward(LEASE)
+    driver.rescue()
+    assert in_turn(driver) == ["a1", "b1", "a2", "b2", "a3", "b3"]
+
+
+def test_one_that_was_delayed_takes_its_keys_next_turn_when_it_is_due(driver, clock):
+    # Given a job of "a" that is delayed, one of "b" that goes back for a while, and others of "a"
+    driver.put([job(id="late", fair_key="a", available_at=clock() + 60)])
+    put_many(driver, "b", 1)
+    driver.release([take_one(driver).lease], delay=60)
+    put_many(driver, "a", 2)
+    assert counts(driver) == (2, 2, 0)
+    clock.forward(60)
+    assert counts(driver) == (4, 0, 0)
+    taken = in_turn(driver)
+    assert sorted(taken) == ["a1", "a2", "b1", "late"]
+    assert taken.index("b1") < 2
+    assert taken[-1] == "late"
+
+
+def test_hasten_park_and_lift_give_it_a_turn(driver, clock):
+    put_many(driver, "a", 2)
+    driver.put([job(id="b", fair_key="b", available_at=clock() + 60)])
+    driver.hasten(["b"])
+    clock.forward(SWEEP)
+    assert in_turn(driver, 3)[:2] in (["a1", "b"], ["b", "a1"])
+    put_many(driver, "c", 2)
+    driver.suspend("task:x")
+    driver.park([one.lease for one in take(driver)], "task:x")
+    assert counts(driver) == (0, 2, 3)
+    driver.lift("task:x")
+    assert sorted(in_turn(driver)) == ["c1", "c2"]
+
+
+def test_looking_shows_when_they_could_have_run(driver, other, clock):
+    began = clock()
+    put_many(driver, "a", 2)
+    clock.forward(10)
+    put_many(driver, "b", 1)
+    assert [(view.id, view.available_at) for view in other.peek("default", State.PENDING)] == [
+        ("a1", began),
+        ("b1", began + 10),
+        ("a2", began),
+    ]
+    assert (other.sizes("default").oldest, counts(driver)) == (10, (3, 0, 0))
+    assert {view.available_at for view in other.find(["a1", "a2"])} == {began}
+    assert {view.id: view.state for view in other.scan()[0]} == dict.fromkeys(
+        ["a1", "a2", "b1"], State.PENDING
+    )
+    take(driver, limit=1)
+    assert (driver.sizes("default").oldest, counts(driver)) == (10, (2, 0, 1))
+
+
+def test_deleted_held_cleared_and_acked_jobs_are_gone(driver):
+    put_many(driver, "a", 6)
+    (held,) = driver.hold(["a2"], 30, by="mender")
+    assert driver.ack([held.lease]) == 1
+    assert driver.delete(["a1"]) == 1
+    lease = take(driver, limit=1)[0].lease
+    assert driver.ack([lease]) == 1
+    assert driver.clear("default") == 3
+    assert driver.queues() == []
+    put_many(driver, "b", 1)
+    assert in_turn(driver) == ["b1"]
+
+
+def test_in_a_queue_that_was_cleared_all_begin_anew(driver, clock):
+    put_many(driver, "a", 3)
+    driver.clear("default")
+    put_many(driver, "b", 1)
+    put_many(driver, "a", 1)
+    assert in_turn(driver) == ["b1", "a1"]
+    driver.clear("default")
+    driver.put([job(id="second", available_at=clock() + 1)])
+    clock.forward(1)
+    put(driver, "third")
+    assert in_turn(driver) == ["second", "third"]
+
+
+def test_a_paused_fair_queue_waits(driver):
+    put_many(driver, "a", 2)
+    driver.pause("default")
+    assert in_turn(driver) == []
+    driver.resume("default")
+    assert in_turn(driver) == ["a1", "a2"]
+
+
+def test_a_unique_job_takes_a_turn_only_if_it_is_put(driver, clock):
+    fields = {"fair_key": "a", "unique_key": "k", "on_conflict": Conflict.REPLACE}
+    driver.put([job(id="a1", **fields)])
+    put_many(driver, "b", 1)
+    for number in range(5):
+        driver.put([job(id=f"again-{number}", payload=str(number), **fields)])
+    driver.put([job(id="a2", fair_key="a")])
+    assert [(one.id, one.payload) for one in take(driver)] == [
+        ("a1", "4"),
+        ("b1", "{}"),
+        ("a2", "{}"),
+    ]
+
+
+def test_one_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, clock):
+    fields = {"fair_key": "a", "unique_key": "k", "on_conflict": Conflict.LATEST}
+    driver.put([job(id="a1", **fields)])
+    driver.put([job(available_at=clock() + 60, **fields)])
+    assert counts(driver) == (0, 1, 0)
+    driver.put([job(available_at=clock(), **fields)])
+    assert in_turn(driver) == ["a1"]
+
+
+def test_in_one_call_with_jobs_of_other_queues_each_is_put_right(driver):
+    driver.put(
+        [
+            job("x", id="a", fair_key="k"),
+            job("y", id="b"),
+            job("x", id="c", fair_key="k"),
+            job("x", id="d", fair_key="l"),
+        ]
+    )
+    assert ids(take(driver, "x", "y")) == ["a", "d", "c", "b"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b", "\ud800"])
+def test_a_key_that_none_keeps_is_refused(driver, key):
+    with pytest.raises(OptionError, match="fair_key"):
+        driver.put([job(fair_key=key)])
+    assert driver.queues() == []

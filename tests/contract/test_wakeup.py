@@ -1,0 +1,80 @@
+"""The bell: who waits for it hears of what another process put or broadcast, soon and without
+sleeping long.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from relevo.drivers.contract import Binding, Broadcast
+from tests.support.driver_jobs import LEASE, put, take_one
+from tests.support.waits import LONG, readable
+
+
+@pytest.fixture
+def bell(driver):
+    bell = driver.bell(["default", "high"])
+    bell.hear()  # what may still sound from the test before
+    yield bell
+    bell.close()
+
+
+def rings(bell, *mailboxes):
+    """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's
+    interval at a time.
+    """
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        bell.listen(True, mailboxes)
+        descriptor = bell.fileno()
+        readable(*[] if descriptor is None else [descriptor], within=bell.interval)
+        if bell.hear():
+            return True
+    return False
+
+
+def test_the_bell_rings_for_a_job_put_by_another_process(other, bell):
+    put(other, "a", queue="high")
+    assert rings(bell)
+
+
+def test_the_bell_rings_again_for_the_next_job(other, bell):
+    for number in range(2):
+        put(other, f"{number}")
+        assert rings(bell)
+
+
+def test_the_bell_rings_for_a_broadcast_by_another_process(driver, other, bell, box):
+    driver.subscribe(box, [Binding(box)], 60)
+    other.broadcast([Broadcast(box, "", "x")])
+    assert rings(bell, box)
+
+
+def test_the_bell_rings_for_a_job_put_back(driver, other, bell):
+    put(driver, "a")
+    lease = take_one(other, lease=LEASE).lease
+    rings(bell)
+    other.release([lease])
+    assert rings(bell)
+
+
+def test_what_is_put_before_it_is_waited_for_is_heard(other, bell):
+    # Given that a job came between the last look and the waiting
+    put(other, "a")
+    put(other, "b")
+
+    # I expect the bell to have kept it
+    assert rings(bell)
+
+
+def test_a_consumer_never_waits_long(driver, bell):
+    assert 0 < bell.interval <= 10
+
+
+def test_a_bell_may_be_closed_twice_and_its_driver_used_on(driver, bell):
+    bell.close()
+    bell.close()
+    put(driver, "a")
+    assert take_one(driver).id == "a"

@@ -1,0 +1,292 @@
+"""A job exists if and only if the transaction commits that it was dispatched in; and takes effect
+once.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy.orm import Session
+
+from relevo import config
+from relevo.app import create_app
+from relevo.database.engine import make_engine
+from relevo.dispatch.delivery import delivery_of
+from relevo.dispatch.transactions import after_commit
+from relevo.drivers import driver_for
+from relevo.errors import DriverUnavailableError, OptionError
+from relevo.middleware.transaction import Transaction
+from relevo.store import failed, outbox, receipts
+from relevo.store.outbox import Sending
+
+# fixtures
+from tests.batches.test_batch import app, finished, said, t, told, told_of, working  # noqa: F401
+from tests.support.waits import eventually
+
+
+@pytest.fixture
+def session(app):  # noqa: F811
+    delivery_of(app).store.read(lambda connection: None)
+    engine = make_engine(app.settings.database_url)
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
+
+
+def waiting(app):  # noqa: F811
+    with app.connection_for_write() as connection:
+        return connection.default_channel.driver.sizes(app.conf.task_default_queue).pending
+
+
+def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, told, session):  # noqa: F811
+    work = t(app, "work")
+    result = work.dispatch(1, session=session)
+    work.in_session(session).dispatch(2)
+    work.apply_async((3,), session=session)
+    assert result.id
+    assert waiting(app) == 0
+    session.commit()
+    assert waiting(app) == 3
+    assert outbox.status(delivery_of(app).store) == []
+    with working(app):
+        eventually(lambda: sorted(told_of("work")) == [1, 2, 3])
+
+
+def test_a_rollback_leaves_nothing(app, session):  # noqa: F811
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    work.after_commit(session, 2)
+    session.rollback()
+    session.commit()
+    assert waiting(app) == 0
+    assert outbox.status(delivery_of(app).store) == []
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):  # noqa: F811
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    savepoint = session.begin_nested()
+    work.dispatch(2, session=session)
+    work.after_commit(session, 3)
+    savepoint.rollback()
+    with session.begin_nested():
+        work.after_commit(session, 4)
+    assert waiting(app) == 0
+    session.commit()
+    assert waiting(app) == 2
+
+
+def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
+    done = []
+    outer = session.begin_nested()
+    middle, inner = session.begin_nested(), session.begin_nested()
+    after_commit(session, lambda: done.append("undone"))
+    inner.commit()
+    middle.commit()
+    outer.rollback()
+    after_commit(
+        session, lambda: after_commit(session, lambda: done.append("asked for after the commit"))
+    )
+    session.commit()
+    assert done == ["asked for after the commit"]
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
+def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(
+    app,  # noqa: F811
+    session,
+    end,
+):
+    t(app, "work").after_commit(session, 1)
+    t(app, "work").dispatch(2, session=session)
+    getattr(session, end)()
+    t(app, "work").after_commit(session, 3)
+    session.commit()
+    assert waiting(app) == 1
+
+
+def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, session):  # noqa: F811
+    work = t(app, "work")
+    batch = app.batch(work.s(n) for n in range(3)).dispatch(session=session)
+    chain = app.chain(work.si(3), work.si(4)).dispatch(session=session)
+    lost = app.batch([work.s(9)])
+    assert app.batches.find(batch.id) is None
+    session.commit()
+    lost.dispatch(session=session)
+    session.rollback()
+    with working(app):
+        finished(batch)
+        finished(chain)
+    assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
+def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
+    app,  # noqa: F811
+    told,  # noqa: F811
+    session,
+    monkeypatch,
+):
+    way = delivery_of(app)
+
+    def away(*_args):
+        raise DriverUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(way, "put", away)
+        for number in range(5):
+            t(app, "work").dispatch(number, session=session)
+        session.commit()
+        [waits] = outbox.status(way.store)
+        assert (waits.connection, waits.jobs) == ("redis", 5)
+    with working(app, 1):
+        eventually(lambda: told_of("work") == list(range(5)))
+    assert outbox.status(way.store) == []
+
+
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
+def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, session):  # noqa: F811
+    way = delivery_of(app)
+    batch = app.batch([t(app, "work").s(0)]).dispatch()
+    payload = json.dumps({"headers": {"relevo_member": [[batch.id, 0]]}, "body": "[[], {}, {}]"})
+    bad = Sending(connection="redis", queue="x" * 300, uuid="bad", payload=payload)
+    way.store.write(lambda connection: outbox.add(connection, [bad]))
+    t(app, "work").dispatch(1, session=session)
+    session.commit()
+    assert waiting(app) == 2
+    assert outbox.status(way.store) == []
+    assert [job.uuid for job in failed.page(way.store)] == ["bad"]
+    assert batch.refresh().failed == 1
+
+
+@pytest.mark.parametrize("app", ["redis"], indirect=True)
+def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(
+    app,  # noqa: F811
+    told,  # noqa: F811
+    session,
+    monkeypatch,
+):
+    way = delivery_of(app)
+    put = way.put
+
+    def put_and_die(*args):
+        put(*args)
+        raise DriverUnavailableError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(way, "put", put_and_die)
+        t(app, "work").dispatch(1, session=session)
+        session.commit()
+        assert waiting(app) == 1
+        with pytest.raises(DriverUnavailableError):
+            way.forward("redis")
+        assert waiting(app) == 1
+        with working(app):
+            eventually(lambda: told_of("work") and not outbox.status(way.store))
+    assert way.forward("redis") == 0
+    assert told_of("work") == [1]
+
+
+def test_a_session_of_another_database_is_refused(app, tmp_path):  # noqa: F811
+    with Session(make_engine(f"sqlite:///{tmp_path}/other.sqlite3")) as other:
+        with pytest.raises(OptionError, match="expected a session of the database of DATABASE_URL"):
+            t(app, "work").dispatch(1, session=other)
+        t(app, "work").after_commit(other, 1)
+        other.commit()
+    assert waiting(app) == 1
+    with pytest.raises(OptionError, match="Session of SQLAlchemy"):
+        t(app, "work").in_session("session")
+
+
+def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noqa: F811
+    @app.task(name="shop.pay", shared=False, middleware=[Transaction(once=True)])
+    def pay(order, fails=False):
+        said.append(("pay", order))
+        if fails:
+            raise ValueError
+
+    with working(app, 1):
+        pay.apply_async((1,), task_id="order-1")
+        pay.apply_async((1,), task_id="order-1")
+        pay.apply_async((2, True), task_id="order-2")
+        pay.apply_async((2,), task_id="order-2")
+        eventually(lambda: len(told_of("pay")) == 3)
+        store = delivery_of(app).store
+        eventually(
+            lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2"))
+        )
+    assert sorted(told_of("pay")) == [1, 2, 2]
+
+
+def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
+    for number in range(5):
+        t(app, "work").dispatch(number, session=session)
+    session.commit()
+    driver = (
+        driver_for(app.conf.broker_url) if app.settings.queue_connection == "database" else None
+    )
+    if driver is not None:
+        views = driver.peek(app.conf.task_default_queue, "pending")
+        assert [json.loads(json.loads(view.payload)["body"])[0] for view in views] == [
+            [n] for n in range(5)
+        ]
+
+
+def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):  # noqa: F811
+    with Session(make_engine(app.settings.database_url)) as session:
+        t(app, "work").dispatch(1, session=session)
+        session.rollback()
+        t(app, "work").dispatch(2, session=session)
+        session.commit()
+        t(app, "work").dispatch(3, session=session)
+        session.commit()
+    assert waiting(app) == 2
+
+
+def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, session):  # noqa: F811
+    app.conf.task_always_eager = True
+    work = t(app, "work")
+    work.dispatch(1, session=session)
+    app.batch([work.s(2)]).dispatch(session=session)
+    app.chain(work.si(3)).dispatch(session=session)
+    assert told_of("work") == []
+    session.commit()
+    assert told_of("work") == [1, 2, 3]
+    app.batch([work.s(4)]).dispatch(session=session)
+    session.rollback()
+    session.commit()
+    assert told_of("work") == [1, 2, 3]
+
+
+def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path):
+    """Celery would make the tables of the results then, and wait for the lock that the transaction
+    has.
+    """
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    new = create_app(
+        "shop", config.load({"DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None)
+    )
+
+    @new.task(name="shop.work", shared=False)
+    def work(number): ...
+
+    with Session(make_engine(url)) as session:
+        work.dispatch(1, session=session)
+        session.commit()
+    assert driver_for(url).sizes("default").pending == 1
+
+
+def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):  # noqa: F811
+    store = delivery_of(app).store
+    pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
+    assert [
+        store.write(lambda connection, page=page: receipts.insert_once(connection, page))
+        for page in pages * 2
+    ] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert store.read(lambda connection: receipts.exists(connection, pages[1]))

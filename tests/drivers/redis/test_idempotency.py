@@ -1,0 +1,133 @@
+"""A step whose answer was lost: a put is not done twice, a reservation doesn't keep what nobody has
+seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+import redis
+
+from relevo.drivers.redis import idempotency
+from relevo.errors import DriverUnavailableError
+from tests.support.driver_jobs import counts, ids, job, put, take, take_one
+
+
+@pytest.fixture
+def lose(driver, monkeypatch):
+    """Let the next script be carried out, and its answer be lost."""
+    client = driver._scripts._client
+    whole = client.evalsha
+
+    def lossy(*arguments):
+        monkeypatch.setattr(client, "evalsha", whole)
+        with contextlib.suppress(redis.exceptions.NoScriptError):
+            whole(*arguments)
+            raise redis.TimeoutError("Timeout reading from socket")
+        return driver._scripts._client.eval(None)
+
+    def lose() -> None:
+        monkeypatch.setattr(client, "evalsha", lossy)
+
+    put(driver, "warm", queue="warm")  # Redis knows the scripts
+    take(driver, "warm")
+    return lose
+
+
+def test_a_process_that_was_forked_puts_in_its_own_name(driver):
+    """As under a web server that forks after it has dispatched: each would get the answer to the
+    other's put.
+    """
+    put(driver, "before")
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            put(driver, "child")
+            code = 0
+        os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    put(driver, "parent")
+    assert ids(take(driver)) == ["before", "child", "parent"]
+
+
+def test_a_put_that_got_no_answer_is_done_once_however_often_it_is_tried(driver, lose):
+    for _ in range(3):
+        lose()
+        with pytest.raises(DriverUnavailableError):
+            put(driver, "a", "b")
+    put(driver, "a", "b")
+    assert counts(driver) == (2, 0, 0)
+
+
+def test_it_gets_the_answer_of_the_first_try(driver, lose):
+    lose()
+    with pytest.raises(DriverUnavailableError):
+        driver.put([job(id="a", unique_key="key")])
+    assert [placed.created for placed in driver.put([job(id="a", unique_key="key")])] == [True]
+
+
+def test_it_is_not_done_again_either_when_the_job_has_run_meanwhile(driver, other, lose):
+    lose()
+    with pytest.raises(DriverUnavailableError):
+        put(driver, "a")
+    assert other.ack([take_one(other).lease]) == 1
+    put(driver, "a")
+    assert counts(driver) == (0, 0, 0)
+
+
+def test_another_put_after_it_is_another(driver, lose):
+    lose()
+    with pytest.raises(DriverUnavailableError):
+        put(driver, "a")
+    put(driver, "b")
+    put(driver, "b")
+    put(driver, "a", queue="high")
+    assert (counts(driver), counts(driver, "high")) == ((3, 0, 0), (1, 0, 0))
+
+
+def test_what_was_taken_without_an_answer_is_put_back_and_no_attempt_is_counted(driver, lose):
+    put(driver, "a", "b", "c")
+    lose()
+    with pytest.raises(DriverUnavailableError):
+        take(driver, limit=2)
+    assert counts(driver) == (1, 0, 2)
+    taken = take(driver)
+    assert (ids(taken), [(one.attempts, one.rescues) for one in taken]) == (
+        ["a", "b", "c"],
+        [(1, 0)] * 3,
+    )
+
+
+def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, lose, monkeypatch):
+    # Given a reservation that is lost before the server has seen it
+    put(driver, "a")
+    monkeypatch.setattr(idempotency, "LOOK_AGAIN", 0.0)
+    driver._reservations.lost("late.", ["default"])
+    assert ids(take(other, "none")) == ids(take(driver, "none")) == []
+
+    # When it is carried out after its first search
+    driver._run("reserve", 10, 30, "me", "late.", 0, 1, "default", *driver.keys.counted("default"))
+    assert counts(driver) == (0, 0, 1)
+
+    # I expect the second to find it, and no third
+    assert ids(take(driver)) == ["a"]
+    assert driver._reservations._lost == {}
+
+
+def test_what_others_hold_is_left_to_them(driver, other, lose):
+    put(driver, "a", "b")
+    held = take(other, limit=1)
+    lose()
+    with pytest.raises(DriverUnavailableError):
+        take(driver)
+    assert ids(take(driver)) == ["b"]
+    assert other.ack([held[0].lease]) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"retry_on_timeout": True}])
+def test_nothing_is_sent_again_behind_our_back(opened, options):
+    pool = opened(**options).pool
+    assert pool.get_connection().retry.get_retries() == 0

@@ -1,0 +1,344 @@
+"""Jobs that fail for good, in a worker on SQLite: recorded before they are acked, and put back by
+hand.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Ignore, Reject
+from celery.worker import state
+from celery.worker.control import Panel
+
+from relevo import config, drivers
+from relevo.app import App, create_app
+from relevo.drivers.values import NewJob, State
+from relevo.errors import DriverUnavailableError
+from relevo.operations import cancel, retry
+from relevo.recording import recorder
+from relevo.store import failed
+from relevo.store.failed import EVERY_JOB, Filter
+from relevo.store.store import store_for
+from relevo.transport import qos
+from tests.support.waits import LONG, eventually
+
+
+@pytest.fixture
+def app(tmp_path) -> App:
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    settings = config.load(
+        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
+    )
+    return create_app("shop", settings, result_backend="cache+memory://")
+
+
+@pytest.fixture
+def store(app):
+    return store_for(app.settings.database_url)
+
+
+@pytest.fixture
+def driver(app):
+    return drivers.driver_for(app.conf.broker_url)
+
+
+@pytest.fixture(params=["solo", "threads"])
+def worker(app, request):
+    @contextmanager
+    def started():
+        with start_worker(
+            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=LONG
+        ) as worker:
+            yield worker
+
+    return started
+
+
+@pytest.fixture
+def failures(store):
+    """Wait until so many failed jobs are recorded."""
+
+    def recorded(count=1):
+        eventually(lambda: failed.count(store) >= count)
+        return failed.page(store)
+
+    return recorded
+
+
+def held(driver):
+    sizes = driver.sizes("default")
+    return sizes.pending + sizes.delayed + sizes.reserved
+
+
+def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, failures, driver):
+    @app.task(
+        name="shop.process",
+        shared=False,
+        tries=2,
+        backoff=0,
+        tags=lambda number: [f"file:{number}"],
+    )
+    def process(number):
+        raise ValueError(f"bad {number}")
+
+    with worker():
+        result = process.delay(7)
+        [job] = failures()
+    assert (job.uuid, job.task, job.queue, job.connection) == (
+        result.id,
+        "shop.process",
+        "default",
+        "database",
+    )
+    assert (job.exception, job.message, job.tags, job.attempts) == (
+        "ValueError",
+        "bad 7",
+        ("file:7",),
+        2,
+    )
+    assert [(each["attempt"], each["exception"], each["message"]) for each in job.errors] == [
+        (1, "ValueError", "bad 7"),
+        (2, "ValueError", "bad 7"),
+    ]
+    assert all("in process" in each["traceback"] for each in job.errors)
+    assert job.failed_at >= job.errors[1]["at"] >= job.errors[0]["at"]
+    assert json.loads(job.payload)["headers"]["id"] == result.id
+    assert held(driver) == 0
+
+
+def test_a_plain_task_that_failed_is_kept_too(app, worker, failures, driver):
+    @app.task(
+        name="shop.failing.plain", shared=False, bind=True, max_retries=1, default_retry_delay=0
+    )
+    def plain(self):
+        self.retry(exc=KeyError("x"))
+
+    with worker():
+        plain.delay()
+        [job] = failures()
+    assert (job.exception, job.attempts, len(job.errors)) == ("KeyError", 2, 2)
+    assert held(driver) == 0
+
+
+def test_a_task_that_acks_early_is_recorded_all_the_same(app, worker, failures):
+    @app.task(name="shop.early", shared=False, acks_late=False)
+    def early():
+        raise ValueError
+
+    with worker():
+        early.delay()
+        [job] = failures()
+    assert job.task == "shop.early"
+
+
+def test_a_deadline_that_passed_is_a_failure(app, worker, failures):
+    @app.task(name="shop.late", shared=False, retry_until=600)
+    def late(): ...
+
+    with worker():
+        late.apply_async(headers={"relevo": {"deadline": 5.0}})
+        [job] = failures()
+    assert job.exception == "relevo.errors.DeadlineError"
+
+
+def test_what_a_job_rejects_is_kept_and_what_it_ignores_is_not(app, worker, failures, driver):
+    @app.task(name="shop.reject", shared=False)
+    def reject(error):
+        raise Reject("no") if error == "reject" else Ignore
+
+    with worker():
+        reject.delay("ignore")
+        rejected = reject.delay("reject")
+        [job] = failures()
+    assert (job.uuid, job.exception) == (rejected.id, "celery.exceptions.Reject")
+    assert driver.queues() == []
+
+
+def test_what_nobody_can_run_is_kept_with_the_reason(app, worker, failures, driver):
+    @app.task(name="email.send", shared=False)
+    def send(): ...
+
+    driver.put([NewJob("default", "no message", "unreadable")])
+    app.send_task("emial.send", task_id="unknown", queue="default")
+    with worker():
+        jobs = {job.uuid: job for job in failures(2)}
+    assert jobs["unknown"].exception == "relevo.errors.UnknownTaskError"
+    assert jobs["unknown"].message == "no task named 'emial.send'; did you mean 'email.send'?"
+    assert jobs["unknown"].task == "emial.send"
+    assert jobs["unreadable"].exception == "relevo.errors.UndeliverableError"
+    assert jobs["unreadable"].payload == "no message"
+    assert driver.queues() == []
+
+
+def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
+    """A store that is away: the job stays reserved, and when the worker ends it is there for
+    another one.
+    """
+    tried = threading.Semaphore(0)
+
+    def refuse(*_args):
+        tried.release()
+        raise DriverUnavailableError("gone")
+
+    @app.task(name="shop.process", shared=False)
+    def process():
+        raise ValueError
+
+    with worker():
+        monkeypatch.setattr(recorder.current(), "write", refuse)
+        process.delay()
+        assert tried.acquire(timeout=LONG)
+        assert driver.sizes("default").reserved == 1
+        recorder.stop()
+    assert failed.count(store) == 0
+    assert driver.peek("default", State.RESERVED)[0].attempts == 1
+
+
+@pytest.fixture
+def process(app):
+    @app.task(
+        name="shop.process",
+        shared=False,
+        bind=True,
+        tries=2,
+        backoff=0,
+        retry_until=600,
+        tags=["t"],
+    )
+    def process(self, number):
+        seen.append((self.attempt, self.request.headers["relevo"].get("origin")))
+        if self.request.headers["relevo"].get("origin") is None or number < 0:
+            raise ValueError
+
+    seen = process.seen = []
+    return process
+
+
+def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(
+    app, worker, failures, driver, store, process
+):
+    with worker():
+        result = process.delay(1)
+        [job] = failures()
+        assert retry.retry_failed(app, store, Filter(ids=[job.id])) == 1
+        eventually(lambda: len(process.seen) == 3 and not held(driver))
+    assert process.seen == [(1, None), (2, None), (1, job.id)]
+    assert result.state == "SUCCESS"
+    assert failed.page(store) == []
+    assert failed.find(store, job.id).retried_at is not None
+
+
+def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_call(
+    app, worker, failures, store, process
+):
+    with worker():
+        process.delay(-1)
+        [first] = failures()
+        assert retry.retry_failed(app, store, EVERY_JOB) == 1
+        [second] = failures()
+    assert (second.origin, second.uuid, second.attempts) == (first.id, first.uuid, 2)
+    assert len(second.errors) == 2
+
+
+def test_two_at_the_same_time_send_it_once(app, store, driver, process):
+    job = failed.FailedJob(
+        uuid="a",
+        queue="default",
+        connection="database",
+        payload="{}",
+        exception="E",
+        message="",
+        failed_at=1.0,
+    )
+    store.write(lambda connection: failed.record(connection, [job]))
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(lambda _: retry.retry_failed(app, store, EVERY_JOB), range(8)))
+    assert sum(sent) == 1
+    assert driver.sizes("default").pending == 1
+
+
+def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, process, monkeypatch):
+    job = failed.FailedJob(
+        uuid="a",
+        queue="default",
+        connection="database",
+        payload="no",
+        exception="E",
+        message="",
+        failed_at=1.0,
+    )
+    store.write(lambda connection: failed.record(connection, [job]))
+
+    def refuse(_jobs):
+        raise DriverUnavailableError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "put", refuse)
+        with pytest.raises(DriverUnavailableError):
+            retry.retry_failed(app, store, EVERY_JOB)
+    assert retry.retry_failed(app, store, Filter(queue="default")) == 1
+    assert driver.peek("default", State.PENDING)[0].payload == "no"
+
+
+def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is_no_next_attempt(
+    app, driver, store
+):
+    """Its attempt failed after that and wrote RETRY over the REVOKED: nothing ever came."""
+    runs, goes = threading.Event(), threading.Event()
+
+    @app.task(name="fails", tries=3)
+    def fails():
+        runs.set()
+        goes.wait(LONG)
+        raise ValueError
+
+    @app.task(name="next")
+    def following(): ...
+
+    with start_worker(
+        app, pool="threads", concurrency=1, perform_ping_check=False, shutdown_timeout=LONG
+    ):
+        job = fails.delay()
+        assert runs.wait(LONG)
+        assert [each.id for each in cancel.cancel(app, driver, store, [job.id]).running] == [job.id]
+        goes.set()
+        following.delay().get(timeout=LONG, disable_sync_subtasks=False)
+        eventually(lambda: not held(driver))
+    assert (job.state, str(job.result)) == ("REVOKED", "cancelled")
+
+
+def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
+    """It was started all the same: Celery looks at a job when it is handed to the pool."""
+    recalled = []
+    monkeypatch.setattr(qos, "pool", SimpleNamespace(recall=lambda: recalled.append(True)))
+    from relevo.worker import remote_control  # noqa: F401, PLC0415  as a worker does when it starts
+
+    Panel.data["revoke"](SimpleNamespace(app=app), "unwanted")
+    state.revoked.discard("unwanted")
+    assert recalled == [True]
+
+
+def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserves_none_ahead(
+    app, driver
+):
+    """With more, a solo worker kept jobs from others for as long as the one that it ran."""
+    seen = []
+
+    @app.task(name="looks")
+    def looks():
+        seen.append(driver.sizes("default").pending)
+
+    with app.producer_or_acquire() as producer, producer.batch():
+        for _ in range(9):
+            looks.apply_async(producer=producer)
+    with start_worker(
+        app, pool="solo", concurrency=4, perform_ping_check=False, shutdown_timeout=LONG
+    ):
+        eventually(lambda: len(seen) == 9)
+    assert seen == [8, 7, 6, 5, 4, 3, 2, 1, 0]

@@ -1,0 +1,119 @@
+"""When the work of a signal is done."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from relevo.transport import deferred_signals
+from tests.support.waits import LONG
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    monkeypatch.setattr(deferred_signals, "_begun", False)
+    monkeypatch.setattr(deferred_signals, "_asked", [])
+
+
+@pytest.fixture
+def done():
+    return []
+
+
+def test_before_the_loop_has_begun_it_is_done_at_once(done):
+    deferred_signals.run(lambda: done.append("stop"))
+    assert done == ["stop"]
+
+
+def test_while_the_main_thread_waits_it_is_done_at_once(done):
+    with deferred_signals.wait():
+        deferred_signals.run(lambda: done.append("stop"))
+        assert done == ["stop"]
+
+
+def test_anywhere_else_it_is_done_when_the_main_thread_comes_to_wait_and_once(done):
+    with deferred_signals.wait():
+        pass
+    for number in range(2):
+        deferred_signals.run(lambda number=number: done.append(number))
+    assert done == []
+    with deferred_signals.wait():
+        assert done == [0]
+    with deferred_signals.wait():
+        assert done == [0]
+
+
+def test_what_it_does_may_wait_itself(done):
+    with deferred_signals.wait():
+        pass
+
+    def stop():
+        with deferred_signals.wait():
+            done.append("stop")
+
+    deferred_signals.run(stop)
+    with deferred_signals.wait():
+        assert done == ["stop"]
+
+
+def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
+    with deferred_signals.wait():
+        pass
+    deferred_signals.run(lambda: done.append("stop"))
+
+    def other():
+        with deferred_signals.wait():
+            done.append("other")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert done == ["other"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewhere):
+    """Also one that does not interrupt the wait: another thread received it, or it came just
+    before.
+    """
+    made, served = threading.Event(), threading.Event()
+
+    def action():
+        assert made.wait(LONG)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert served.wait(LONG)
+        done.append("ended")
+
+    def serve(*_):
+        served.set()
+        errand.wait()
+        done.append("signal")
+
+    def late(*_):
+        raise TimeoutError("who was interrupted waits on")
+
+    before = signal.signal(signal.SIGUSR1, serve), signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, LONG)
+    try:
+        with deferred_signals.wait():
+            errand = deferred_signals.Errand(action)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if elsewhere else ())
+            made.set()
+            errand.wait()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGALRM, before[1])
+    assert done == ["ended", "signal"]
+
+
+def test_what_goes_wrong_elsewhere_is_raised_to_who_waits():
+    def action():
+        raise OSError("gone")
+
+    errand = deferred_signals.Errand(action)
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            errand.wait()
