@@ -11,20 +11,31 @@ import gc
 import importlib
 import os
 import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from celery import _state
+from celery import Celery, _state
 from celery.app import builtins as _builtins  # noqa: F401  the tasks that every app has
+from kombu import Queue
 
 from relevo.database import schema
 from relevo.database.engine import engine_for
-from tests.support import no_fsync, servers, sqlite_tables  # noqa: F401  no fsync, in this process either
+from tests.support import (
+    memory_app,
+    no_fsync,  # noqa: F401  no fsync, in this process either
+    servers,
+    sqlite_tables,
+)
 from tests.support.brokers import BROKERS, Broker, opener
+from tests.support.http_receiver import Receiver, receiving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+    from tests.support import application
 
 # Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in
 # each of which compiling our own modules anew would take longer than anything else.
@@ -34,16 +45,19 @@ sys.dont_write_bytecode = False
 # The slowest first.
 SLOW = (
     "tests/flow/",
-    "tests/application/test_dev",
+    "tests/tasks/test_dev",
     "test_live.py",
+    "tests/flow/",
     "test_killed.py",
     "tests/faults/",
-    "tests/application/",
+    "tests/tasks/",
+    "tests/web/",
     "tests/properties/",
     "test_browser.py",
     "test_crash_points.py",
     "test_chords",
-    "tests/drivers/",
+    "tests/drivers/redis/",
+    "tests/transport/",
 )
 
 CELERYS_OWN = frozenset(_state._on_app_finalizers)
@@ -99,6 +113,72 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     opened = Broker(request.param, opener(request.param, request))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def app() -> Celery:
+    """On a broker in memory, unless a folder or a file has an app of its own."""
+    return memory_app.make_app()
+
+
+@pytest.fixture
+def app_with_queues() -> Celery:
+    """An app that declares its queues."""
+    return memory_app.make_app(
+        task_queues=[Queue("default"), Queue("high")], task_default_queue="default"
+    )
+
+
+@pytest.fixture
+def app_with_defaults() -> Callable[..., Celery]:
+    """An app of a project with settings of its own, as `create_app` makes it."""
+
+    def make(tries: int, waits: tuple[float, ...] = ()) -> Celery:
+        app = memory_app.make_app()
+        app.settings = SimpleNamespace(queue_max_tries=tries, queue_backoff=waits)
+        return app
+
+    return make
+
+
+@pytest.fixture
+def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
+    """What is handed to Celery to be published."""
+    messages: list[SimpleNamespace] = []
+
+    def send_task(name, args=None, kwargs=None, **options):
+        messages.append(SimpleNamespace(name=name, args=args, kwargs=kwargs, **options))
+        return app.AsyncResult(str(len(messages)))
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    return messages
+
+
+@pytest.fixture
+def ram_path() -> Iterator[Path]:
+    """A folder of this test, in memory where there is some: nothing turns SQLite's fsyncs off."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="relevo-", dir=shared if shared.is_dir() else None
+    ) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def shop(
+    ram_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[application.Shop]:
+    """The application, its jobs recorded and run when asked."""
+    # Imported when asked for: the application takes a second.
+    shop_in = importlib.import_module("tests.support.application").shop_in
+    with shop_in(ram_path, new_database, monkeypatch) as opened:
+        yield opened
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as opened:
+        yield opened
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

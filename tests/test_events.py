@@ -12,6 +12,7 @@ from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.events import Event, JobEvent
 from tests.recording.test_failed_job import app, driver, held, worker  # noqa: F401  fixtures
+from tests.support.memory_app import make_app
 from tests.support.waits import eventually
 from tests.worker.test_request import Delivery
 
@@ -104,8 +105,6 @@ def test_a_job_that_was_rescued_says_so(app, worker, told, driver):  # noqa: F81
 
 
 def test_a_timeout_is_told_before_what_follows_from_it(told, monkeypatch):
-    from tests.dispatch.conftest import make_app  # noqa: PLC0415
-
     shop = make_app(task_ignore_result=True)
 
     @shop.task(name="process", tries=2)

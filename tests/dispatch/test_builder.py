@@ -159,8 +159,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("wrong", "message"), WRONG)
-def test_a_wrong_dispatch_is_an_error_of_the_caller(shop, wrong, message):
-    @shop.task(name="images.process", tries=3, retry_until=600)
+def test_a_wrong_dispatch_is_an_error_of_the_caller(app_with_queues, wrong, message):
+    @app_with_queues.task(name="images.process", tries=3, retry_until=600)
     def process(): ...
 
     with pytest.raises(OptionError) as refused:

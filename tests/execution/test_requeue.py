@@ -15,7 +15,7 @@ from relevo import drivers
 from relevo.drivers.contract import State
 from relevo.execution import requeue
 from relevo.transport import registration
-from tests.dispatch.conftest import App
+from tests.support.memory_app import App
 from tests.support.waits import LONG, eventually
 
 

@@ -110,8 +110,8 @@ def test_options_that_say_nothing_of_retries_leave_them_to_celery(app):
     assert not process.guarded
 
 
-def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(shop):
-    task = shop.task(name="images.process", queue="hihg")(nothing)
+def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(app_with_queues):
+    task = app_with_queues.task(name="images.process", queue="hihg")(nothing)
     with pytest.raises(
         OptionError, match="no queue named 'hihg' in task_queues; did you mean 'high'"
     ):

@@ -14,7 +14,7 @@ from relevo.errors import JobFailedError, OptionError
 from relevo.job.outcome import Cancelled, Released, cancelled
 from relevo.middleware import Middleware, RunningJob, Skip, Transaction, session
 from relevo.testing import fake
-from tests.dispatch.conftest import make_app
+from tests.support.memory_app import make_app
 
 
 def nothing(): ...

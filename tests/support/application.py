@@ -4,18 +4,16 @@ and run when asked.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import email
 import email.policy
 import shutil
-import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
 from argon2 import PasswordHasher
 
 import tasks
@@ -24,8 +22,7 @@ from app.models import User, session
 from relevo import config
 from relevo.database.engine import engine_for
 from relevo.testing import fake
-from tests.support.http_receiver import Receiver, receiving
-from web import access, counting, create
+from web import access, counting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,51 +73,22 @@ class Shop:
         return [mail["Subject"] for mail in self.mails]
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder of this test, in memory where there is some: nothing turns SQLite's fsyncs off."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="relevo-", dir=shared if shared.is_dir() else None
-    ) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def shop(tmp_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    shutil.copy(new_database, tmp_path / "app.sqlite3")
+@contextlib.contextmanager
+def shop_in(folder: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """The application with its database, a copy of `new_database`, and its files in `folder`."""
+    shutil.copy(new_database, folder / "app.sqlite3")
     for name in ("REDIS_URL", "REDIS_HOST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/app.sqlite3")
-    monkeypatch.setenv("RELEVO_VAR_DIR", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{folder}/app.sqlite3")
+    monkeypatch.setenv("RELEVO_VAR_DIR", str(folder))
     own = config.load(env_file=None)
     monkeypatch.setattr(tasks.app, "settings", dataclasses.replace(own, secret=b"s" * 32))
     settings.engine.cache_clear()
     settings.application.cache_clear()
     monkeypatch.setattr(access, "_passwords", CHEAP)
     with fake(app=tasks.app) as queue:
-        yield Shop(tmp_path, queue, monkeypatch)
+        yield Shop(folder, queue, monkeypatch)
     counting.flush()  # nobody writes to it later, when it is gone
     engine_for(own.database_url).dispose()
     settings.engine.cache_clear()
     settings.application.cache_clear()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The API on a port of the loopback; each test gives it a database by its settings."""
-    config = uvicorn.Config(create(), port=0, log_level="critical", lifespan="off")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    running.should_exit = True
-    thread.join()

@@ -1,15 +1,11 @@
-"""A Celery app with our Task class, and a worker for it in this process or in one of its own."""
+"""Celery apps with our Task class, on kombu's broker in memory."""
 
 from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
-import pytest
 from celery import Celery
-from kombu import Queue
 
 
 class App(Celery):
@@ -42,39 +38,3 @@ def make_app(**config) -> Celery:
             **config,
         },
     )
-
-
-@pytest.fixture
-def app() -> Celery:
-    return make_app()
-
-
-@pytest.fixture
-def shop() -> Celery:
-    """An app that declares its queues."""
-    return make_app(task_queues=[Queue("default"), Queue("high")], task_default_queue="default")
-
-
-@pytest.fixture
-def app_with_defaults() -> Callable[..., Celery]:
-    """An app of a project with settings of its own, as `create_app` makes it."""
-
-    def make(tries: int, waits: tuple[float, ...] = ()) -> Celery:
-        app = make_app()
-        app.settings = SimpleNamespace(queue_max_tries=tries, queue_backoff=waits)
-        return app
-
-    return make
-
-
-@pytest.fixture
-def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
-    """What is handed to Celery to be published."""
-    messages: list[SimpleNamespace] = []
-
-    def send_task(name, args=None, kwargs=None, **options):
-        messages.append(SimpleNamespace(name=name, args=args, kwargs=kwargs, **options))
-        return app.AsyncResult(str(len(messages)))
-
-    monkeypatch.setattr(app, "send_task", send_task)
-    return messages

@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 
 from relevo.errors import DeadlineError
 from relevo.task import Task
-from tests.dispatch.conftest import make_app
+from tests.support.memory_app import make_app
 from tests.support.waits import LONG
 
 
