@@ -38,7 +38,7 @@ from relevo.execution import stop_flag, unique_release
 from relevo.exit import end_command
 from relevo.job.middleware import Middleware
 from relevo.job.options import checked
-from relevo.limits.named_rates import Definitions
+from relevo.limits.named_rates import NamedRates
 from relevo.middleware.limits import check_rates
 from relevo.operations import clear
 from relevo.schedule import worker_beat
@@ -65,7 +65,7 @@ class App(Defining, Batching):
     ) -> None:
         self.settings = settings
         #: The named rates that `RateLimited` asks for.
-        self.limits = Definitions(limits)
+        self.limits = NamedRates(limits)
         #: What stands around the run of every job whose task doesn't name its own.
         self.middleware: tuple[Middleware, ...] = checked(
             "middleware", middleware, "every one of the app"

@@ -243,7 +243,7 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRo
 
     found = way.store.write(count)
     if driver is not None:
-        driver.ringer.ring()
+        driver.notifier.notify()
     return found
 
 

@@ -21,7 +21,7 @@ from relevo.cli.output import (
     yes_option,
 )
 from relevo.errors import OptionError
-from relevo.limits.contract import ERRORS, OVERLAP, RATE, Held, Limits, LimitView
+from relevo.limits.contract import ERRORS, OVERLAP, RATE, HeldPermit, Limits, LimitView
 from relevo.limits.rates import KINDS, Rate
 from relevo.middleware import limit_context
 from relevo.middleware.limit_context import limits_for
@@ -83,7 +83,7 @@ def show_limit(context: click.Context, key: str, as_json: bool) -> None:
     show_one({**_row(view), "holders": "\n".join(held), "line": "\n".join(view.line)}, as_json)
 
 
-def _held(held: Held) -> dict[str, Any]:
+def _held(held: HeldPermit) -> dict[str, Any]:
     return {
         "task": held.task,
         "job": held.job_id,
@@ -98,7 +98,7 @@ def _held(held: Held) -> dict[str, Any]:
 @one_line_errors
 def rates(context: click.Context, as_json: bool) -> None:
     """The named rates: what the code says, and what counts instead while it is set."""
-    defined, told = _defined(context), _limits(context).redefined()
+    defined, told = _defined(context), _limits(context).redefined_rates()
     rows = [
         {
             "name": name,

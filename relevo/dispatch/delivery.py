@@ -123,7 +123,7 @@ class Delivery:
     def ring(self) -> None:
         """Wake who waits for jobs in the database that were written to, now that it is committed."""
         while self._written_to:
-            self._written_to.pop().ringer.ring()
+            self._written_to.pop().notifier.notify()
 
     def after_commit(self, *names: str) -> None:
         """Jobs for these connections were committed: wake who waits for them, and forward what is

@@ -57,7 +57,7 @@ from relevo.drivers.values import (
 __all__ = [
     "HIGHEST_PRIORITY",
     "LOWEST_PRIORITY",
-    "Bell",
+    "Subscription",
     "Binding",
     "Broadcast",
     "Conflict",
@@ -269,7 +269,7 @@ class Driver(ABC):
 
     # --- housekeeping -----------------------------------------------------------------------------
     @abstractmethod
-    def bell(self, queues: Sequence[str]) -> Bell:
+    def watch(self, queues: Sequence[str]) -> Subscription:
         """Something to wait on for new jobs in `queues` and new broadcasts."""
 
     @abstractmethod
@@ -282,7 +282,7 @@ class Driver(ABC):
 
 
 # ---- relevo.drivers.bell: What tells an idle worker that there may be something to do.
-class Bell(ABC):
+class Subscription(ABC):
     """What an idle consumer listens to. `hear` may say yes too often (a look is cheap), but never
     misses for long.
     """
@@ -306,7 +306,7 @@ class Bell(ABC):
         return None
 
     @abstractmethod
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         """Whether there may be something new since the last call. Doesn't block."""
 
     def decline(self) -> None:  # noqa: B027  most wake everybody

@@ -45,7 +45,7 @@ _JSON = {"application/json"}
 MARK = '"__type__"'
 
 
-def new_job(queue: str, message: Message) -> NewJob:
+def to_job(queue: str, message: Message) -> NewJob:
     """The job that `message` asks for. Its `eta` header becomes the time before which no worker
     sees it.
     """
@@ -78,7 +78,7 @@ def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "unique_for": unique.get("for"),
         "on_conflict": unique.get("on") or Conflict.KEEP,
-        "longest": unique.get("most"),
+        "max_delay": unique.get("most"),
     }
 
 
@@ -116,7 +116,7 @@ def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
     return HEADER in headers and unique_of(headers).get("until") == START
 
 
-def message_of(job: ReservedJob, permit: str | None = None) -> Message:
+def from_job(job: ReservedJob, permit: str | None = None) -> Message:
     """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError
     if unreadable.
 
@@ -153,7 +153,7 @@ def message_of(job: ReservedJob, permit: str | None = None) -> Message:
     return message
 
 
-def again(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
+def repack(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
     """The payload of a job that goes back with these headers over its own; when it runs is the
     driver's to know.
     """

@@ -33,9 +33,9 @@ def jobs(new: Iterable[NewJob]) -> None:
         if job.fair_key is not None:
             name("fair_key", job.fair_key)
         if job.unique_for is not None:
-            lasting("unique_for", job.unique_for)
-        if job.longest is not None:
-            lasting("longest", job.longest)
+            duration("unique_for", job.unique_for)
+        if job.max_delay is not None:
+            duration("max_delay", job.max_delay)
 
 
 def cursor(value: str) -> None:
@@ -49,23 +49,23 @@ def queues(wanted: Iterable[str]) -> None:
     names("queue", wanted)
 
 
-def suspension(what: str, until: float | None = None) -> None:
+def suspension(target: str, until: float | None = None) -> None:
     """What is suspended, and until when."""
-    name("what", what)
+    name("target", target)
     instant("until", until or 0)
 
 
-def holding(ids: Iterable[str], lease: float, by: str) -> None:
+def hold(ids: Iterable[str], lease: float, by: str) -> None:
     """Jobs about to be taken by id."""
     names("id", ids)
-    lasting("lease", lease)
+    duration("lease", lease)
     name("by", by)
 
 
-def names(what: str, values: Iterable[str]) -> None:
+def names(label: str, values: Iterable[str]) -> None:
     """Several names of one kind."""
     for value in values:
-        name(what, value)
+        name(label, value)
 
 
 def bindings(wanted: Iterable[Binding]) -> None:
@@ -95,33 +95,33 @@ def broadcasts(messages: Iterable[Broadcast]) -> None:
         text("payload", message.payload)
 
 
-def name(what: str, value: str) -> None:
+def name(label: str, value: str) -> None:
     """A queue, an id, a key, a worker: something that is looked up."""
-    text(what, value)
+    text(label, value)
     if not 0 < len(value) <= LONGEST_NAME:
         raise OptionError(
-            f"expected {what} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}"
+            f"expected {label} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}"
         )
 
 
-def text(what: str, value: str) -> None:
+def text(label: str, value: str) -> None:
     """Something every broker can keep as UTF-8."""
     if "\0" in value:
         raise OptionError(
-            f"expected {what} to be a text without NUL characters, got {_show(value)}"
+            f"expected {label} to be a text without NUL characters, got {_show(value)}"
         )
     try:
         value.encode()
     except UnicodeEncodeError:
         raise OptionError(
-            f"expected {what} to be a text that UTF-8 can hold, got {_show(value)}"
+            f"expected {label} to be a text that UTF-8 can hold, got {_show(value)}"
         ) from None
 
 
-def texts(what: str, values: Iterable[str]) -> None:
+def texts(label: str, values: Iterable[str]) -> None:
     """Several texts of one kind."""
     for value in values:
-        text(what, value)
+        text(label, value)
 
 
 def priority(value: int) -> None:
@@ -132,16 +132,16 @@ def priority(value: int) -> None:
         )
 
 
-def instant(what: str, value: float) -> None:
+def instant(label: str, value: float) -> None:
     """POSIX seconds; NaN and the infinities are no time at all."""
     if not math.isfinite(value):
-        raise OptionError(f"expected {what} to be a finite number of POSIX seconds, got {value!r}")
+        raise OptionError(f"expected {label} to be a finite number of POSIX seconds, got {value!r}")
 
 
-def lasting(what: str, value: float) -> None:
+def duration(label: str, value: float) -> None:
     """How long something holds: a lease, a mailbox."""
     if not (math.isfinite(value) and value > 0):
-        raise OptionError(f"expected {what} to be a positive number of seconds, got {value!r}")
+        raise OptionError(f"expected {label} to be a positive number of seconds, got {value!r}")
 
 
 def delay(value: float) -> None:
@@ -150,16 +150,16 @@ def delay(value: float) -> None:
         raise OptionError(f"expected delay to be 0 or more seconds, got {value!r}")
 
 
-def portion(what: str, value: int) -> None:
+def positive_count(label: str, value: int) -> None:
     """How many at once."""
     if not value >= 1:
-        raise OptionError(f"expected {what} to be 1 or more, got {value!r}")
+        raise OptionError(f"expected {label} to be 1 or more, got {value!r}")
 
 
-def count(what: str, value: int) -> None:
+def count(label: str, value: int) -> None:
     """How many."""
     if not value >= 0:
-        raise OptionError(f"expected {what} to be 0 or more, got {value!r}")
+        raise OptionError(f"expected {label} to be 0 or more, got {value!r}")
 
 
 def _show(value: str) -> str:

@@ -55,10 +55,10 @@ class NewJob:
     unique_key: str | None = None
     unique_for: float | None = None
     on_conflict: Conflict = Conflict.KEEP
-    longest: float | None = None
+    max_delay: float | None = None
     fair_key: str | None = None
 
-    def moved_to(self, created_at: float, now: float) -> float | None:
+    def replacement_time(self, created_at: float, now: float) -> float | None:
         """When a job runs that was put at `created_at` and is replaced by this one. None: where it
         stands.
         """
@@ -66,8 +66,8 @@ class NewJob:
             return None
         latest = (
             self.available_at
-            if self.longest is None
-            else min(self.available_at, created_at + self.longest)
+            if self.max_delay is None
+            else min(self.available_at, created_at + self.max_delay)
         )
         return max(now, latest)
 

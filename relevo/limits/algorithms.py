@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 from relevo.limits import breakers, rates, waiters
 from relevo.limits.breakers import Breaker
-from relevo.limits.contract import Holder, Left, Passed, Wanted, check_key
+from relevo.limits.contract import HandoverResult, Holder, PermitHandover, PermitRequest, check_key
 from relevo.limits.rates import Rate
-from relevo.limits.waiters import Waiting
+from relevo.limits.waiters import Waiter
 
 Item = TypeVar("Item")
 
@@ -38,9 +38,9 @@ class Record(Protocol):
 
     def let_go(self, token: str) -> None: ...
 
-    def waiting(self, job_id: str) -> Waiting | None: ...
+    def waiter(self, job_id: str) -> Waiter | None: ...
 
-    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+    def expected(self, after: float, until: float) -> Sequence[Waiter]:
         """Those in line who were due after the one instant and until the other."""
 
     def to_come(self, now: float) -> int:
@@ -55,7 +55,7 @@ class Record(Protocol):
     def missed(self, before: float, most: int) -> Sequence[str]:
         """The first in line who were due before that, and haven't come."""
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: Waiter) -> None:
         """Into the line, or to another time."""
 
     def leave(self, job_id: str) -> None: ...
@@ -67,11 +67,11 @@ class Record(Protocol):
 def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
     """Take a permit, or get in line."""
     held = record.holders()
-    mine = record.waiting(holder.job_id)
+    mine = record.waiter(holder.job_id)
     room = at_most - len(held)
     if holder.token in held:
         return 0.0
-    if room > 0 and room > waiters.ahead(record.expected(now - waiters.GRACE, now), mine):
+    if room > 0 and room > waiters.count_ahead(record.expected(now - waiters.GRACE, now), mine):
         record.hold(holder, now)
         if mine:
             record.leave(holder.job_id)
@@ -79,32 +79,32 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
     record.forget(now - waiters.FORGET)
     since = mine.since if mine else now
     wait = waiters.permit_wait(now - since, record.place(since), at_most)
-    record.put(Waiting(holder.job_id, since, now + wait))
+    record.put(Waiter(holder.job_id, since, now + wait))
     return wait
 
 
-def give_back(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
+def release(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
     """Give a permit back; who is next in line is due now."""
     record.let_go(holder.token)
-    return call(record, at_most, now)
+    return call_next(record, at_most, now)
 
 
-def call(record: Record, at_most: int, now: float) -> list[str]:
+def call_next(record: Record, at_most: int, now: float) -> list[str]:
     """As many of the line as there is room for are due now."""
     if not record.in_line():
         return []
-    return _call(
+    return _call_up_to(
         record,
         at_most - len(record.holders()) - len(record.expected(now - waiters.GRACE, now)),
         now,
     )
 
 
-def _call(record: Record, room: int, now: float) -> list[str]:
+def _call_up_to(record: Record, room: int, now: float) -> list[str]:
     called = list(record.next(now, room)) if room > 0 else []
     for job_id in called:
-        waiting = record.waiting(job_id)
-        record.put(Waiting(job_id, waiting.since if waiting else now, now))
+        waiting = record.waiter(job_id)
+        record.put(Waiter(job_id, waiting.since if waiting else now, now))
     # Where there is room for more: who was called once and hasn't come. The call was lost, or there
     # is no such job now.
     return (
@@ -114,7 +114,7 @@ def _call(record: Record, room: int, now: float) -> list[str]:
     )
 
 
-def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:
+def take_free(record: Record, wanted: Sequence[PermitRequest], now: float) -> set[str]:
     """Take what is free of one key, if nobody waits. Returns the tokens that have a permit."""
     if record.in_line():
         return set()
@@ -129,7 +129,9 @@ def take_free(record: Record, wanted: Sequence[Wanted], now: float) -> set[str]:
     return taken
 
 
-def pass_on(record: Record, at_most: int, left: Sequence[Left], now: float) -> Passed:
+def hand_over(
+    record: Record, at_most: int, left: Sequence[PermitHandover], now: float
+) -> HandoverResult:
     """Give permits of one key back, or to others."""
     held, without = set(record.holders()), set()
     for each in left:
@@ -147,7 +149,7 @@ def pass_on(record: Record, at_most: int, left: Sequence[Left], now: float) -> P
             else:
                 without.add(each.to.token)
     crowded = {left[0].wanted.key} if record.in_line() else set()
-    return Passed(call(record, at_most, now), crowded, without)
+    return HandoverResult(call_next(record, at_most, now), crowded, without)
 
 
 def by_key(items: Iterable[Item], key: Callable[[Item], str]) -> list[tuple[str, list[Item]]]:
@@ -163,18 +165,18 @@ def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> flo
     """Take units of a rate, or get in line."""
     cost = min(cost, rate.most)
     state = rates.current(record.state, rate, now)
-    mine = record.waiting(job_id)
-    before = waiters.ahead(record.expected(now - waiters.grace(rate), now), mine)
-    if rates.free(state, rate) >= cost * (1 + before):
-        record.state = rates.spent(state, rate, cost, now)
+    mine = record.waiter(job_id)
+    before = waiters.count_ahead(record.expected(now - waiters.grace_seconds(rate), now), mine)
+    if rates.free_units(state, rate) >= cost * (1 + before):
+        record.state = rates.spend(state, rate, cost, now)
         if mine:
             record.leave(job_id)
         return 0.0
     record.forget(now - waiters.FORGET)
     wanted = min(cost * (1 + before), rate.most)
-    opens_in = rates.opens(state, rate, wanted, now) - now or rate.per / rate.amount
+    opens_in = rates.opens_at(state, rate, wanted, now) - now or rate.per / rate.amount
     wait = waiters.rate_wait(rate, cost, opens_in, 0 if mine else record.to_come(now))
-    record.put(Waiting(job_id, mine.since if mine else now, now + wait))
+    record.put(Waiter(job_id, mine.since if mine else now, now + wait))
     return wait
 
 
@@ -184,25 +186,25 @@ def refund(record: Record, cost: float, now: float) -> list[str]:
         return []
     rate = Rate(*record.state[0])
     cost = min(cost, rate.most)
-    record.state = rates.refunded(rates.current(record.state, rate, now), rate, cost)
-    room = int(rates.free(record.state, rate) / cost) - len(
-        record.expected(now - waiters.grace(rate), now)
+    record.state = rates.refund(rates.current(record.state, rate, now), rate, cost)
+    room = int(rates.free_units(record.state, rate) / cost) - len(
+        record.expected(now - waiters.grace_seconds(rate), now)
     )
-    return _call(record, room, now)
+    return _call_up_to(record, room, now)
 
 
-def shut(record: Record, job_id: str, now: float) -> tuple[float, bool]:
+def check_breaker(record: Record, job_id: str, now: float) -> tuple[float, bool]:
     """For how long a job waits, in line, and whether errors are remembered."""
-    wait, mine = breakers.wait(record.state, now), record.waiting(job_id)
+    wait, mine = breakers.seconds_left(record.state, now), record.waiter(job_id)
     if wait:
         record.forget(now - waiters.FORGET)
-        record.put(Waiting(job_id, mine.since if mine else now, now + wait))
+        record.put(Waiter(job_id, mine.since if mine else now, now + wait))
     elif mine:
         record.leave(job_id)
     return wait, record.state is not None
 
 
-def erred(record: Record, breaker: Breaker, now: float) -> float:
+def record_error(record: Record, breaker: Breaker, now: float) -> float:
     """Count an error."""
-    record.state = breakers.erred(record.state, breaker, now)
-    return breakers.wait(record.state, now)
+    record.state = breakers.after_error(record.state, breaker, now)
+    return breakers.seconds_left(record.state, now)

@@ -23,7 +23,7 @@ class Breaker:
     wait: float
 
 
-def erred(state: State | None, breaker: Breaker, now: float) -> State:
+def after_error(state: State | None, breaker: Breaker, now: float) -> State:
     """The state after one more error."""
     count, ends, until = state or (0, 0.0, 0.0)
     if now >= max(ends, until + breaker.per if until else 0):
@@ -34,6 +34,6 @@ def erred(state: State | None, breaker: Breaker, now: float) -> State:
     return [count, ends, until]
 
 
-def wait(state: State | None, now: float) -> float:
+def seconds_left(state: State | None, now: float) -> float:
     """For how many seconds jobs wait now."""
     return max(0.0, state[2] - now) if state else 0.0

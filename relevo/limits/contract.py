@@ -37,7 +37,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PermitRequest:
     """A permit for a job: of which key, and how many there are."""
 
     key: str
@@ -46,17 +46,17 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PermitHandover:
     """A permit that a job has no use for any more. `to`: the job of the same worker that has begun
     under it.
     """
 
-    wanted: Wanted
+    wanted: PermitRequest
     to: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class HandoverResult:
     """What became of permits that were left: whom it calls, the keys that somebody waits at, who
     has none after all.
     """
@@ -65,7 +65,7 @@ class Passed:
     crowded: set[str] = field(default_factory=set)
     without: set[str] = field(default_factory=set)
 
-    def add(self, other: Passed) -> None:
+    def add(self, other: HandoverResult) -> None:
         """What became of others, too."""
         self.called.extend(other.called)
         self.crowded.update(other.crowded)
@@ -73,7 +73,7 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldPermit:
     """A permit: who has it, since when, and until when by the lease as it is now."""
 
     job_id: str
@@ -95,7 +95,7 @@ class LimitView:
     most: float | None
     waiting: int
     until: float | None = None
-    holders: list[Held] = field(default_factory=list)
+    holders: list[HeldPermit] = field(default_factory=list)
     line: list[str] = field(default_factory=list)
     rate: str | None = None
 
@@ -145,13 +145,13 @@ class Limits(ABC):
         """
 
     @abstractmethod
-    def give_back(self, key: str, holder: Holder) -> list[str]:
+    def release(self, key: str, holder: Holder) -> list[str]:
         """Give a permit back, if it is held. Returns the ids of the jobs whose turn it is now:
         hasten them.
         """
 
     @abstractmethod
-    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+    def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         """Take permits for many jobs, where there is room and nobody waits. Returns the tokens that
         have one.
 
@@ -159,7 +159,7 @@ class Limits(ABC):
         """
 
     @abstractmethod
-    def pass_on(self, left: Sequence[Left]) -> Passed:
+    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
         """Give many permits back, or to another job, one after the other.
 
         Of what is not held any more (its lease has ended, its key was cleared) nothing can be
@@ -190,18 +190,18 @@ class Limits(ABC):
         """
 
     @abstractmethod
-    def redefined(self) -> dict[str, Rate]:
+    def redefined_rates(self) -> dict[str, Rate]:
         """The names with another rate than in the code."""
 
     # --- breakers ---------------------------------------------------------------------------------
     @abstractmethod
-    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
+    def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
         """For how many seconds a job of the key is to stay away (0: it runs), and whether errors
         are remembered.
         """
 
     @abstractmethod
-    def erred(self, key: str, breaker: Breaker) -> float:
+    def record_error(self, key: str, breaker: Breaker) -> float:
         """Count an error. Returns for how many seconds the jobs of the key wait now."""
 
     # --- looking and mending ----------------------------------------------------------------------

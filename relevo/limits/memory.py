@@ -10,20 +10,20 @@ from typing import Any
 from relevo.limits import algorithms
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import (
-    Held,
+    HandoverResult,
+    HeldPermit,
     Holder,
-    Left,
     Limits,
     LimitView,
-    Passed,
-    Wanted,
+    PermitHandover,
+    PermitRequest,
     check_key,
     is_of_rate,
     name_of,
 )
 from relevo.limits.rates import Rate
 from relevo.limits.views import view_of
-from relevo.limits.waiters import Waiting
+from relevo.limits.waiters import Waiter
 
 
 @dataclass
@@ -34,7 +34,7 @@ class MemoryRecord:
     state: Any = None
     at_most: int = 0
     permits: dict[str, tuple[Holder, float]] = field(default_factory=dict)
-    line: dict[str, Waiting] = field(default_factory=dict)
+    line: dict[str, Waiter] = field(default_factory=dict)
 
     def in_line(self) -> bool:
         return bool(self.line)
@@ -51,10 +51,10 @@ class MemoryRecord:
     def let_go(self, token: str) -> None:
         self.permits.pop(token, None)
 
-    def waiting(self, job_id: str) -> Waiting | None:
+    def waiter(self, job_id: str) -> Waiter | None:
         return self.line.get(job_id)
 
-    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+    def expected(self, after: float, until: float) -> Sequence[Waiter]:
         return [one for one in self.line.values() if after < one.due <= until]
 
     def to_come(self, now: float) -> int:
@@ -71,7 +71,7 @@ class MemoryRecord:
         first = sorted((one.since, one.job_id) for one in self.line.values() if one.due < before)
         return [job_id for _, job_id in first[:most]]
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: Waiter) -> None:
         self.line[waiting.job_id] = waiting
 
     def leave(self, job_id: str) -> None:
@@ -115,12 +115,12 @@ class MemoryLimits(Limits):
             record.at_most = at_most
             return algorithms.take(record, at_most, holder, self._now())
 
-    def give_back(self, key: str, holder: Holder) -> list[str]:
+    def release(self, key: str, holder: Holder) -> list[str]:
         with self._lock:
             record = self._record(key)
-            return algorithms.give_back(record, record.at_most, holder, self._now())
+            return algorithms.release(record, record.at_most, holder, self._now())
 
-    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+    def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         taken: set[str] = set()
         with self._lock:
             for key, those in algorithms.by_key(wanted, lambda each: each.key):
@@ -129,12 +129,12 @@ class MemoryLimits(Limits):
                 taken |= algorithms.take_free(record, those, self._now())
         return taken
 
-    def pass_on(self, left: Sequence[Left]) -> Passed:
-        passed = Passed()
+    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
+        passed = HandoverResult()
         with self._lock:
             for key, those in algorithms.by_key(left, lambda each: each.wanted.key):
                 record = self._record(key)
-                passed.add(algorithms.pass_on(record, record.at_most, those, self._now()))
+                passed.add(algorithms.hand_over(record, record.at_most, those, self._now()))
         return passed
 
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
@@ -160,17 +160,17 @@ class MemoryLimits(Limits):
             ]
             return [one.job_id for one in sorted(waiting, key=lambda one: (one.since, one.job_id))]
 
-    def redefined(self) -> dict[str, Rate]:
+    def redefined_rates(self) -> dict[str, Rate]:
         with self._lock:
             return dict(self._rates)
 
-    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
+    def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
         with self._lock:
-            return algorithms.shut(self._record(key), job_id, self._now())
+            return algorithms.check_breaker(self._record(key), job_id, self._now())
 
-    def erred(self, key: str, breaker: Breaker) -> float:
+    def record_error(self, key: str, breaker: Breaker) -> float:
         with self._lock:
-            return algorithms.erred(self._record(key), breaker, self._now())
+            return algorithms.record_error(self._record(key), breaker, self._now())
 
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         with self._lock:
@@ -183,7 +183,7 @@ class MemoryLimits(Limits):
 
     def _view(self, key: str, record: MemoryRecord) -> LimitView:
         held = [
-            Held(holder.job_id, holder.task, since, self._until(token))
+            HeldPermit(holder.job_id, holder.task, since, self._until(token))
             for token, (holder, since) in record.permits.items()
             if self._until(token) is not None
         ]

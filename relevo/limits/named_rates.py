@@ -16,7 +16,7 @@ from relevo.limits.rates import FIXED, Rate
 _LONGEST = 100
 
 
-class Definitions(Mapping[str, Rate]):
+class NamedRates(Mapping[str, Rate]):
     """Names and their rates. Raises OptionError for a bad name or rate, and for a name that nobody
     has defined.
     """

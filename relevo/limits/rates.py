@@ -91,7 +91,7 @@ class Rate:
         return [self.amount, self.per, self.kind, self.burst]
 
 
-def fresh(rate: Rate, now: float) -> State:
+def new_state(rate: Rate, now: float) -> State:
     """The state of a key that nobody has used."""
     start = (
         (now, 0)
@@ -106,15 +106,21 @@ def fresh(rate: Rate, now: float) -> State:
 def current(state: State | None, rate: Rate, now: float) -> State:
     """A state as it is now. One of another kind or period (the rate was changed) begins anew."""
     if not state or state[0][1:3] != rate.fields()[1:3]:
-        return fresh(rate, now)
+        return new_state(rate, now)
     _, first, second = state
     match rate.kind:
         case "fixed":
-            return [rate.fields(), first, second] if now < first + rate.per else fresh(rate, now)
+            return (
+                [rate.fields(), first, second] if now < first + rate.per else new_state(rate, now)
+            )
         case "moving":
             return [
                 rate.fields(),
-                {index: used for index, used in first.items() if leaves(index, rate) > now},
+                {
+                    index: used
+                    for index, used in first.items()
+                    if leaves_window_at(index, rate) > now
+                },
                 0,
             ]
         case _:
@@ -122,12 +128,12 @@ def current(state: State | None, rate: Rate, now: float) -> State:
             return [rate.fields(), min(float(rate.burst), saved), max(now, second)]
 
 
-def leaves(index: str, rate: Rate) -> float:
+def leaves_window_at(index: str, rate: Rate) -> float:
     """The instant at which a slice has left the moving window whole."""
     return (int(index) + 1) * (rate.per / SLICES) + rate.per
 
 
-def free(state: State, rate: Rate) -> float:
+def free_units(state: State, rate: Rate) -> float:
     """How many units are free, in a current state."""
     match rate.kind:
         case "fixed":
@@ -138,9 +144,9 @@ def free(state: State, rate: Rate) -> float:
             return float(state[1]) + _CLOSE
 
 
-def opens(state: State, rate: Rate, cost: float, now: float) -> float:
+def opens_at(state: State, rate: Rate, cost: float, now: float) -> float:
     """The instant at which `cost` units will be free, in a current state, if nobody else takes any."""
-    missing = cost - free(state, rate)
+    missing = cost - free_units(state, rate)
     if missing <= 0:
         return now
     match rate.kind:
@@ -150,13 +156,13 @@ def opens(state: State, rate: Rate, cost: float, now: float) -> float:
             for index in sorted(state[1], key=int):
                 missing -= state[1][index]
                 if missing <= 0:
-                    return leaves(index, rate)
+                    return leaves_window_at(index, rate)
             return now + rate.per
         case _:
             return now + missing * rate.per / rate.amount
 
 
-def refunded(state: State, rate: Rate, cost: float) -> State:
+def refund(state: State, rate: Rate, cost: float) -> State:
     """A current state after `cost` units, taken just now, were given back."""
     fields, first, second = state
     match rate.kind:
@@ -172,7 +178,7 @@ def refunded(state: State, rate: Rate, cost: float) -> State:
             return [fields, min(float(rate.burst), first + cost), second]
 
 
-def spent(state: State, rate: Rate, cost: float, now: float) -> State:
+def spend(state: State, rate: Rate, cost: float, now: float) -> State:
     """A current state after `cost` units were taken."""
     fields, first, second = state
     match rate.kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relevo.limits import breakers, rates
-from relevo.limits.contract import ERRORS, OVERLAP, Held, LimitView
+from relevo.limits.contract import ERRORS, OVERLAP, HeldPermit, LimitView
 from relevo.limits.rates import Rate
 
 #: How many of those who hold or wait are named.
@@ -16,7 +16,7 @@ def view_of(
     key: str,
     state: Any,
     at_most: int | None,
-    held: list[Held],
+    held: list[HeldPermit],
     waiting: int,
     line: list[str],
     now: float,
@@ -28,7 +28,7 @@ def view_of(
         ends = min((one.until for one in held if one.until is not None), default=None)
         return LimitView(key, len(held), at_most or None, waiting, ends, held[:NAMED], line[:NAMED])
     if kind == ERRORS:
-        until = now + breakers.wait(state, now)
+        until = now + breakers.seconds_left(state, now)
         return LimitView(
             key,
             state[0] if state else 0,
@@ -41,8 +41,8 @@ def view_of(
     if not state:
         return LimitView(key, 0, None, waiting, None, [], line[:NAMED])
     rate = Rate(*state[0])
-    left = rates.free(rates.current(state, rate, now), rate)
-    opens = rates.opens(rates.current(state, rate, now), rate, 1, now)
+    left = rates.free_units(rates.current(state, rate, now), rate)
+    opens = rates.opens_at(rates.current(state, rate, now), rate, 1, now)
     return LimitView(
         key,
         max(0.0, round(rate.most - left, 6)),

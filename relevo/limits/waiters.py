@@ -32,7 +32,7 @@ FORGET = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiter:
     """A job in line: since when, and when it looks again."""
 
     job_id: str
@@ -40,14 +40,14 @@ class Waiting:
     due: float
 
 
-def ahead(expected: Iterable[Waiting], mine: Waiting | None) -> int:
+def count_ahead(expected: Iterable[Waiter], mine: Waiter | None) -> int:
     """How many of those that are expected now came before me."""
     return sum(
         1 for one in expected if mine is None or (one.since, one.job_id) < (mine.since, mine.job_id)
     )
 
 
-def grace(rate: Rate) -> float:
+def grace_seconds(rate: Rate) -> float:
     """How long a turn at a rate is kept."""
     return min(GRACE, rate.per / 2)
 

@@ -88,7 +88,7 @@ def give_back(ground: Ground, key: str, holder: Holder) -> None:
     lease anyway.
     """
     try:
-        limit_context.call(ground.driver, ground.limits.give_back(key, holder))
+        limit_context.call(ground.driver, ground.limits.release(key, holder))
     except DriverError as error:
         logger.warning(
             "the permit of %s[%s] could not be given back, it ends with its lease: %s",
@@ -196,7 +196,7 @@ class ThrottleErrors(Middleware):
             return call_next()
         key = key_of(ERRORS, self.key or job.task, limit_context.whose(self.by, job))
         with asked(job):
-            wait, remembered = ground.limits.shut(key, job.id)
+            wait, remembered = ground.limits.check_breaker(key, job.id)
         if wait:
             raise Refused(wait)
         try:
@@ -219,7 +219,7 @@ class ThrottleErrors(Middleware):
             with suppress(
                 DriverError
             ):  # an error that could not be counted is still the job's error
-                ground.limits.erred(key, self.breaker)
+                ground.limits.record_error(key, self.breaker)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _new_job(job: FailedJob) -> NewJob:
     payload = failed_job.fresh(job)
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
-        said = message_codec.new_job(job.queue, message_codec.loads(payload))
+        said = message_codec.to_job(job.queue, message_codec.loads(payload))
         key = (
             said.unique_key if job.batch is None else None
         ) or new.unique_key  # no member is left out as a duplicate

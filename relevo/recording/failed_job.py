@@ -162,7 +162,7 @@ def fresh(job: FailedJob) -> str:
             unique=sent.unique,
             fair=sent.fair,
         )
-        return message_codec.again(
+        return message_codec.repack(
             job.payload, {"retries": 0, "expires": None, HEADER: baton.header()}
         )
     except Exception:  # noqa: BLE001  what can't be read goes back as it is

@@ -160,7 +160,7 @@ class Channel(virtual.Channel):
         """
         self._inplace_augment_message(message, exchange, routing_key)
         jobs = [
-            message_codec.new_job(queue, message) for queue in self._lookup(exchange, routing_key)
+            message_codec.to_job(queue, message) for queue in self._lookup(exchange, routing_key)
         ]
         mail = (
             [Broadcast(exchange, routing_key or "", message_codec.dumps(message))]
@@ -174,7 +174,7 @@ class Channel(virtual.Channel):
         return Bulk(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **_options: Any) -> None:
-        self.driver.put([message_codec.new_job(queue, message)])
+        self.driver.put([message_codec.to_job(queue, message)])
 
     # --- consuming --------------------------------------------------------------------------------
     def basic_consume(
@@ -264,7 +264,7 @@ class Channel(virtual.Channel):
         self.qos.put_back(
             message.delivery_tag,
             delay,
-            message_codec.again(message.job.payload, headers, delay),
+            message_codec.repack(message.job.payload, headers, delay),
             attempts,
         )
 

@@ -117,7 +117,7 @@ class Intake:
         """The message of a job, with the permit that it has been given. Raises ValueError if
         unreadable.
         """
-        return message_codec.message_of(job, self._gate.permit_of(job.lease.token))
+        return message_codec.from_job(job, self._gate.permit_of(job.lease.token))
 
     def put_back(self, queue: str | None = None) -> None:
         """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free

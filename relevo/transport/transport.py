@@ -5,7 +5,7 @@ It is a synchronous one on purpose (`asynchronous=False`): the worker then runs 
 billiard's threaded pool, whose warm stop is quick and exact, where the event loop's pool throws
 away what it has already written to a child (docs/internals.md has the figures).
 
-    drain_events:  mail -> jobs -> nothing? wait for: an ack (room again), the driver's bell, SIGTERM, the pause's end
+    drain_events:  mail -> jobs -> nothing? wait for: an ack (room again), the driver's subscription, SIGTERM, the pause's end
 
 While the broker is away `drain_events` delivers nothing and tries again; Celery never sees a lost
 connection, so it never throws away what is running.
@@ -26,7 +26,7 @@ from typing import Any
 from kombu.transport import base, virtual
 
 from relevo.drivers import driver_for
-from relevo.drivers.contract import Bell, Driver
+from relevo.drivers.contract import Driver, Subscription
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.transport import admission, deferred_signals, work_limits
 from relevo.transport.channel import Channel
@@ -45,7 +45,7 @@ FIRST_PAUSE = 0.01
 # Seconds between tries while the broker is away: first and longest.
 FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
 # Mail is looked for at least this often, in seconds: a mailbox that is not read is closed (a
-# worker's after 10 s), and on a SQLite file that nobody writes to the bell is silent for hours.
+# worker's after 10 s), and on a SQLite file that nobody writes to the subscription is silent for hours.
 MAIL_EVERY = 2.0
 # A call of drain_events that delivers nothing takes at least this long, in seconds. Under gevent
 # remote control has a loop of its own, which during a stop would never let the others run.
@@ -64,7 +64,7 @@ class Transport(virtual.Transport):
     can_parse_url = True
     driver_type = "database"
     driver_name = "relevo"
-    polling_interval = None  # type: ignore[assignment]  # the bell says when
+    polling_interval = None  # type: ignore[assignment]  # the subscription says when
     connection_errors = (DriverUnavailableError, *base.Transport.connection_errors)  # type: ignore[assignment]
     channel_errors = (DriverError, *base.Transport.channel_errors)  # type: ignore[assignment]
     implements = virtual.Transport.implements.extend(
@@ -83,8 +83,8 @@ class Transport(virtual.Transport):
         self.waker = Waker()
         self.mailboxes: set[str] = set()
         self.passing: dict[str, float] = {}
-        self._bell: Bell | None = None
-        self._bell_queues: list[str] = []
+        self._subscription: Subscription | None = None
+        self._watched: list[str] = []
         self._pause, self._waited = FIRST_PAUSE, 0.0
         self._heard = self._mail_heard = True
         self._mail_looked_for = 0.0
@@ -117,7 +117,7 @@ class Transport(virtual.Transport):
 
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
-        self._close_bell()
+        self._close_subscription()
 
     # --- the loop ---------------------------------------------------------------------------------
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
@@ -178,24 +178,26 @@ class Transport(virtual.Transport):
                 self.waker.wait(min(left, self._retry))
             self._heard = self._mail_heard = True
             return
-        bell = self._listen()
-        bell.listen(self._room(), self.mailboxes)
-        pause = min(self._pause, bell.interval)
+        subscription = self._listen()
+        subscription.listen(self._room(), self.mailboxes)
+        pause = min(self._pause, subscription.interval)
         started = time.monotonic()
         with deferred_signals.wait():
-            _rung, called = self.waker.wait(min(left, max(pause - self._waited, 0)), bell.fileno())
-        # Summed up: who never waits for a whole pause at a time would be deaf where the bell can't
+            _rung, called = self.waker.wait(
+                min(left, max(pause - self._waited, 0)), subscription.fileno()
+            )
+        # Summed up: who never waits for a whole pause at a time would be deaf where the subscription can't
         # call.
         self._waited += time.monotonic() - started
         if called or self._waited >= pause:
-            self._hear(bell)
+            self._poll(subscription)
 
-    def _hear(self, bell: Bell) -> None:
+    def _poll(self, subscription: Subscription) -> None:
         self._waited = 0.0
-        self._heard, self._mail_heard = bell.hear(), bell.is_mail
-        self._pause = min(self._pause * 2, bell.interval)
+        self._heard, self._mail_heard = subscription.poll(), subscription.is_mail
+        self._pause = min(self._pause * 2, subscription.interval)
         if self._heard and not self._room():
-            bell.decline()
+            subscription.decline()
 
     def _room(self) -> bool:
         return any(channel.has_room() for channel in self.channels)
@@ -203,17 +205,17 @@ class Transport(virtual.Transport):
     def _queues(self) -> list[str]:
         return [queue for channel in self.channels for queue in channel.job_queues()]
 
-    def _listen(self) -> Bell:
+    def _listen(self) -> Subscription:
         queues = self._queues()
-        if self._bell is None or queues != self._bell_queues:
-            self._close_bell()
-            self._bell, self._bell_queues = self.driver.bell(queues), queues
-        return self._bell
+        if self._subscription is None or queues != self._watched:
+            self._close_subscription()
+            self._subscription, self._watched = self.driver.watch(queues), queues
+        return self._subscription
 
-    def _close_bell(self) -> None:
-        if self._bell is not None:
-            self._bell.close()
-            self._bell = None
+    def _close_subscription(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
 
     # --- the broker away and back -----------------------------------------------------------------
     def _gone(self, reason: str) -> bool:

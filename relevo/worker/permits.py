@@ -46,7 +46,7 @@ from relevo import clock
 from relevo.drivers.contract import Driver, ReservedJob
 from relevo.drivers.message_codec import HEADER, MARK, loads
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.limits.contract import Holder, Left, Wanted
+from relevo.limits.contract import Holder, PermitHandover, PermitRequest
 from relevo.middleware import limit_context
 from relevo.middleware.limits import WithoutOverlapping
 from relevo.transport.admission import Gate
@@ -76,10 +76,10 @@ class Permits(Gate):
 
     def __init__(self, app: Any, driver: Driver) -> None:
         self._app, self._driver, self._limits = app, driver, limit_context.limits_for(driver)
-        self._wants: dict[str, Wanted] = {}
-        self._has: dict[str, Wanted] = {}
-        self._spare: defaultdict[str, list[Wanted]] = defaultdict(list)
-        self._left: list[Left] = []
+        self._wants: dict[str, PermitRequest] = {}
+        self._has: dict[str, PermitRequest] = {}
+        self._spare: defaultdict[str, list[PermitRequest]] = defaultdict(list)
+        self._left: list[PermitHandover] = []
         self._crowded: set[str] = set()
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
@@ -99,7 +99,7 @@ class Permits(Gate):
             job = self._first(jobs, idle=False) or self._first(jobs, idle=True)
         return job
 
-    def _take(self, wanted: Sequence[Wanted]) -> None:
+    def _take(self, wanted: Sequence[PermitRequest]) -> None:
         """Take what is free for these, in one step."""
         if not wanted:
             return
@@ -134,7 +134,7 @@ class Permits(Gate):
             return False
         del self._wants[token]
         if spare:
-            self._left.append(Left(spare.pop(), wanted.holder))
+            self._left.append(PermitHandover(spare.pop(), wanted.holder))
             self._has[token] = wanted
         return True
 
@@ -166,12 +166,12 @@ class Permits(Gate):
                 left, self._left = self._left, []
             return not left or self._written(left)
 
-    def _leave(self, has: Wanted) -> None:
-        self._left.append(Left(has))
+    def _leave(self, has: PermitRequest) -> None:
+        self._left.append(PermitHandover(has))
 
-    def _written(self, left: list[Left]) -> bool:
+    def _written(self, left: list[PermitHandover]) -> bool:
         try:
-            passed = self._limits.pass_on(left)
+            passed = self._limits.hand_over(left)
         except DriverUnavailableError as error:
             with self._lock:
                 self._left[:0] = left
@@ -210,7 +210,7 @@ class Permits(Gate):
             )
 
     # --- what a job wants -------------------------------------------------------------------------
-    def _wanted(self, job: ReservedJob) -> Wanted | None:
+    def _wanted(self, job: ReservedJob) -> PermitRequest | None:
         """The permit that a job will ask for first, if that can be said here."""
         try:
             message = loads(job.payload)
@@ -225,7 +225,7 @@ class Permits(Gate):
                     return None
                 args, kwargs, _ = json.loads(message["body"])
                 asking = asking._replace(args=tuple(args), kwargs=kwargs)
-            return Wanted(
+            return PermitRequest(
                 middleware.key_for(asking),
                 middleware.at_most,
                 Holder(job.lease.token, job.id, task.name),

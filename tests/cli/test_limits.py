@@ -36,7 +36,7 @@ def used(driver, limits):
         if name == "b":
             driver.release([job.lease], 60)
     limits.hit("rate/mail/1", Rate.of("2/hour"), 2, "c")
-    limits.erred("errors/api", Breaker(1, 60, 60))
+    limits.record_error("errors/api", Breaker(1, 60, 60))
 
 
 def listed(result):
@@ -86,11 +86,11 @@ def test_a_rate_is_set_for_all_and_set_back(run, limits):
         run("set", "mail", "20/hour", "--kind", "moving").stdout
         == "mail: 20/hour moving from now on.\n"
     )
-    assert limits.redefined() == {"mail": Rate.of("20/hour", "moving")}
+    assert limits.redefined_rates() == {"mail": Rate.of("20/hour", "moving")}
     [row] = json.loads(run("rates", "--json").stdout)
     assert row == {"name": "mail", "rate": "2/hour fixed", "set": "20/hour moving"}
     assert run("set", "mail", "default").stdout == "mail: 2/hour fixed.\n"
-    assert limits.redefined() == {}
+    assert limits.redefined_rates() == {}
 
 
 def test_jobs_that_wait_by_the_old_rate_look_at_once_when_it_is_set(run, limits, driver):

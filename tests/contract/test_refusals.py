@@ -41,9 +41,9 @@ def test_a_payload_no_broker_can_keep_is_refused(driver, payload):
         lambda driver: driver.clear(""),
         lambda driver: driver.pause(""),
         lambda driver: driver.resume(""),
-        lambda driver: driver.bell([""]),
+        lambda driver: driver.watch([""]),
     ],
-    ids=["reserve", "sizes", "peek", "clear", "pause", "resume", "bell"],
+    ids=["reserve", "sizes", "peek", "clear", "pause", "resume", "watch"],
 )
 def test_a_queue_without_a_name_is_refused_everywhere(driver, verb):
     with pytest.raises(OptionError, match="expected queue to have 1 to 255 characters, got 0: ''"):

@@ -229,16 +229,16 @@ def test_a_time_of_its_own_moves_the_one_that_is_replaced(driver, clock, holder)
 def test_one_that_is_put_off_without_end_runs_at_the_latest_then(driver, clock):
     # Given a job that is dispatched again every three seconds, to run five after the last, ten
     # after the first
-    put_again(driver, Conflict.LATEST, id="first", available_at=clock() + 5, longest=10)
+    put_again(driver, Conflict.LATEST, id="first", available_at=clock() + 5, max_delay=10)
     for _ in range(3):
         clock.forward(3)
-        put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10)
+        put_again(driver, Conflict.LATEST, available_at=clock() + 5, max_delay=10)
         assert counts(driver) == (0, 1, 0)
 
     # I expect it to be due ten seconds after the first, and one that comes then not to put it off
     clock.forward(1)
     assert counts(driver) == (1, 0, 0)
-    assert put_again(driver, Conflict.LATEST, available_at=clock() + 5, longest=10) == (
+    assert put_again(driver, Conflict.LATEST, available_at=clock() + 5, max_delay=10) == (
         "first",
         False,
         True,
@@ -292,8 +292,8 @@ def test_nothing_is_replaced_where_no_key_is_shared(driver, holder):
     assert put_again(driver, id="third", unique_key=None) == ("third", True, False)
 
 
-@pytest.mark.parametrize("longest", [0, -1, float("nan"), float("inf")])
-def test_a_longest_wait_that_is_none_is_refused(driver, longest):
-    with pytest.raises(OptionError, match="longest"):
-        put_again(driver, longest=longest)
+@pytest.mark.parametrize("max_delay", [0, -1, float("nan"), float("inf")])
+def test_a_max_delay_that_is_none_is_refused(driver, max_delay):
+    with pytest.raises(OptionError, match="max_delay"):
+        put_again(driver, max_delay=max_delay)
     assert counts(driver) == (0, 0, 0)

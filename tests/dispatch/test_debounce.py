@@ -196,5 +196,5 @@ def test_how_a_key_is_fought_for_is_the_tasks_to_say_and_not_a_dispatchs(shop):
 )
 def test_what_a_stranger_says_of_it_counts_as_not_said(said):
     message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", **said}}}, "properties": {}}
-    made = message_codec.new_job("q", message)
-    assert (made.on_conflict, made.longest, made.available_at) == ("keep", None, None)
+    made = message_codec.to_job("q", message)
+    assert (made.on_conflict, made.max_delay, made.available_at) == ("keep", None, None)

@@ -99,10 +99,10 @@ def test_a_long_key_is_kept_short_and_keys_of_all_kinds_are_apart(shop):
 def test_it_is_known_again_when_the_job_went_another_way(shop):
     report(shop).dispatch("a")
     [view] = shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
-    made = message_codec.new_job("q", json.loads(view.payload))
+    made = message_codec.to_job("q", json.loads(view.payload))
     assert made.fair_key == '"a"'
     assert _new_job(sending_of(made, "database")).fair_key == '"a"'
-    again = message_codec.again(view.payload, {"retries": 1})
+    again = message_codec.repack(view.payload, {"retries": 1})
     assert message_codec.fair_key_of(message_codec.headers_of(again)) == '"a"'
 
 
@@ -140,7 +140,7 @@ def test_a_callable_that_fails_is_an_error_of_the_dispatch(shop):
 @pytest.mark.parametrize("said", [7, "", "x" * 256, None, ["a"]])
 def test_what_a_stranger_says_of_it_counts_as_not_said(said):
     message = {"headers": {"id": "1", "relevo": {"fair": said}}, "properties": {}}
-    assert message_codec.new_job("q", message).fair_key is None
+    assert message_codec.to_job("q", message).fair_key is None
 
 
 def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(shop):

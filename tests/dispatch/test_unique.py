@@ -113,7 +113,7 @@ def test_it_is_kept_while_the_job_is_delayed_and_when_it_goes_back(shop, deliver
     assert deliver.dispatch("a").is_duplicate
     shop.driver.hasten(waiting(shop, State.DELAYED))
     job = take(shop)
-    again_ = message_codec.again(job.payload, {"retries": 1})
+    again_ = message_codec.repack(job.payload, {"retries": 1})
     shop.driver.release([job.lease], 0, again_, 1)
     assert deliver.dispatch("a").is_duplicate
 
@@ -381,7 +381,7 @@ class TestOneDispatch:
         job = take(quick)
         message = json.loads(job.payload)
         message["headers"]["retries"] = 1
-        assert message_codec.new_job("q", message).unique_key is None
+        assert message_codec.to_job("q", message).unique_key is None
 
     def test_run_in_place_it_has_none(self, quick):
         task = defined(quick)
@@ -393,7 +393,7 @@ class TestOneDispatch:
     )
     def test_what_a_stranger_says_of_it_counts_as_not_said(self, said):
         message = {"headers": {"id": "1", "relevo": {"unique": said}}, "properties": {}}
-        assert message_codec.new_job("q", message).unique_key is None
+        assert message_codec.to_job("q", message).unique_key is None
 
     @pytest.mark.parametrize("lasting", ["60", -1, 0, True, float("inf"), float("nan")])
     def test_nor_does_a_time_that_is_none(self, lasting):
@@ -401,7 +401,7 @@ class TestOneDispatch:
             "headers": {"id": "1", "relevo": {"unique": {"key": "k", "for": lasting}}},
             "properties": {},
         }
-        made = message_codec.new_job("q", message)
+        made = message_codec.to_job("q", message)
         assert (made.unique_key, made.unique_for) == ("k", None)
 
 

@@ -146,21 +146,21 @@ def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
     # Given a consumer whose connection for listening was cut
     driver, client = DatabaseDriver(postgresql_url), DatabaseDriver(postgresql_url)
     driver.create_schema()
-    bell = driver.bell(["default"])
+    subscription = driver.watch(["default"])
     assert cut(postgresql_url) > 0
-    assert readable(bell.fileno(), within=LONG)
+    assert readable(subscription.fileno(), within=LONG)
 
     # When it hears of that and looks at the next interval, I expect it to listen again
-    # (The server's goodbye may come in two pieces, and it may need a moment to take the bell back.)
+    # (The server's goodbye may come in two pieces, and it may need a moment to take the subscription back.)
     deadline = time.monotonic() + LONG
-    bell.hear()
+    subscription.poll()
     while (
-        bell.fileno() is None or readable(bell.fileno(), within=0)
+        subscription.fileno() is None or readable(subscription.fileno(), within=0)
     ) and time.monotonic() < deadline:
-        bell.hear()
+        subscription.poll()
     client.put([job("a")])
-    assert readable(bell.fileno(), within=LONG)
-    bell.close()
+    assert readable(subscription.fileno(), within=LONG)
+    subscription.close()
     client.delete(["a"])
 
 
@@ -170,10 +170,10 @@ def test_a_server_that_has_gone_is_said_to_be_away(server):
         driver = DatabaseDriver(url)
         driver.create_schema()
         driver.put([job("a")])
-        bell = driver.bell(["default"])
+        subscription = driver.watch(["default"])
     for verb in VERBS.values():
         with pytest.raises(DriverUnavailableError):
             verb(driver)
-    assert bell.hear()
-    bell.close()
+    assert subscription.poll()
+    subscription.close()
     driver.close()

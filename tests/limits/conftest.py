@@ -44,7 +44,7 @@ class Ground:
     def empty(self) -> None:
         for view in self.mine.views():
             self.mine.clear(view.key)
-        for name in self.mine.redefined():
+        for name in self.mine.redefined_rates():
             self.mine.redefine(name, None)
         self.broker.empty()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from relevo.errors import OptionError
-from relevo.limits.contract import Left, Wanted
+from relevo.limits.contract import PermitHandover, PermitRequest
 from tests.limits.conftest import LEASE
 
 KEY, OTHER = "overlap/a.task/1", "overlap/a.task/2"
@@ -18,7 +18,7 @@ KEY, OTHER = "overlap/a.task/1", "overlap/a.task/2"
 @pytest.fixture
 def want(ground):
     def want(job_id, key=KEY, at_most=2):
-        return Wanted(key, at_most, ground.job(job_id, lease=1000))
+        return PermitRequest(key, at_most, ground.job(job_id, lease=1000))
 
     return want
 
@@ -56,11 +56,13 @@ def test_where_somebody_waits_nothing_is_taken(limits, other, want):
 def test_one_that_is_passed_on_is_never_free(limits, other, want):
     jobs = [want(name, at_most=1) for name in "abcd"]
     limits.take_free(jobs[:1])
-    passed = limits.pass_on([Left(jobs[0], jobs[1].holder), Left(jobs[1], jobs[2].holder)])
+    passed = limits.hand_over(
+        [PermitHandover(jobs[0], jobs[1].holder), PermitHandover(jobs[1], jobs[2].holder)]
+    )
     assert (passed.called, passed.crowded, passed.without) == ([], set(), set())
     assert held(other) == ["c"]
     assert other.take_free([jobs[3]]) == set()
-    limits.pass_on([Left(jobs[2])])
+    limits.hand_over([PermitHandover(jobs[2])])
     assert other.take_free([jobs[3]]) == {jobs[3].holder.token}
 
 
@@ -69,7 +71,7 @@ def test_what_is_said_twice_because_the_answer_was_lost_is_done_once(limits, oth
     jobs = [want(name, at_most=at_most) for name in "abc"]
     limits.take_free(jobs[:1])
     for _ in range(2):
-        passed = limits.pass_on([Left(jobs[0], jobs[1].holder)])
+        passed = limits.hand_over([PermitHandover(jobs[0], jobs[1].holder)])
         assert (passed.called, passed.crowded, passed.without) == ([], set(), set())
         assert held(other) == ["b"]
     assert (other.take_free([jobs[2]]) != set()) == (at_most > 1)
@@ -82,7 +84,7 @@ def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_wait
     limits.take_free(jobs)
     for each in waiting:
         limits.take(KEY, 2, each.holder)
-    passed = other.pass_on([Left(each) for each in jobs])
+    passed = other.hand_over([PermitHandover(each) for each in jobs])
     assert (sorted(passed.called), passed.crowded) == (["c", "d"], {KEY})
     assert limits.take(KEY, 2, waiting[0].holder) == 0
 
@@ -91,9 +93,9 @@ def test_what_was_passed_on_is_not_called_for(limits, want):
     first, second, waits = (want(name, at_most=1) for name in "abc")
     limits.take_free([first])
     limits.take(KEY, 1, waits.holder)
-    passed = limits.pass_on([Left(first, second.holder)])
+    passed = limits.hand_over([PermitHandover(first, second.holder)])
     assert (passed.called, passed.crowded, passed.without) == ([], {KEY}, set())
-    assert limits.pass_on([Left(second)]).called == ["c"]
+    assert limits.hand_over([PermitHandover(second)]).called == ["c"]
 
 
 def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(
@@ -102,23 +104,25 @@ def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(
     jobs = [want(name, at_most=1) for name in "abcd"]
     limits.take_free(jobs[:1])
     ground.driver.ack([ground.reserved["a"].lease])
-    assert limits.pass_on([Left(jobs[0], jobs[1].holder)]).without == set()
+    assert limits.hand_over([PermitHandover(jobs[0], jobs[1].holder)]).without == set()
     assert held(other) == ["b"]
 
     # And when it is another's by now, I expect to be told who has none
-    assert limits.pass_on([Left(jobs[0], jobs[2].holder)]).without == {jobs[2].holder.token}
+    assert limits.hand_over([PermitHandover(jobs[0], jobs[2].holder)]).without == {
+        jobs[2].holder.token
+    }
     assert held(other) == ["b"]
 
 
 def test_what_is_written_twice_because_the_answer_was_lost_changes_nothing(limits, other, want):
     jobs = [want(name, at_most=1) for name in "abc"]
     limits.take_free(jobs[:1])
-    left = [Left(jobs[0], jobs[1].holder), Left(jobs[1], jobs[2].holder)]
-    limits.pass_on(left)
-    assert limits.pass_on(left).without <= {jobs[1].holder.token, jobs[2].holder.token}
+    left = [PermitHandover(jobs[0], jobs[1].holder), PermitHandover(jobs[1], jobs[2].holder)]
+    limits.hand_over(left)
+    assert limits.hand_over(left).without <= {jobs[1].holder.token, jobs[2].holder.token}
     assert held(other) == ["c"]
-    limits.pass_on([Left(jobs[2])])
-    limits.pass_on([Left(jobs[2])])
+    limits.hand_over([PermitHandover(jobs[2])])
+    limits.hand_over([PermitHandover(jobs[2])])
     assert held(other) == []
 
 
@@ -126,18 +130,18 @@ def test_one_of_a_key_that_was_cleared_is_nobodys(limits, want):
     first, second = want("a", at_most=1), want("b", at_most=1)
     limits.take_free([first])
     limits.clear(KEY)
-    limits.pass_on([Left(first, second.holder)])
+    limits.hand_over([PermitHandover(first, second.holder)])
     assert len(held(limits)) <= 1
-    limits.pass_on([Left(second)])
+    limits.hand_over([PermitHandover(second)])
     assert held(limits) == []
 
 
 def test_they_end_with_the_lease_as_all_permits_do(ground, limits, other, clock):
-    job = Wanted(KEY, 1, ground.job("a"))
+    job = PermitRequest(KEY, 1, ground.job("a"))
     limits.take_free([job])
     clock.forward(LEASE + 1)
     ground.driver.rescue()
-    last = Wanted(KEY, 1, ground.job("b"))
+    last = PermitRequest(KEY, 1, ground.job("b"))
     assert other.take_free([last]) == {last.holder.token}
 
 
@@ -153,7 +157,9 @@ def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want
     with ThreadPoolExecutor(2) as pool:
         list(
             pool.map(
-                lambda side: (limits, other)[side].pass_on([Left(job) for job in jobs[side]]),
+                lambda side: (limits, other)[side].hand_over(
+                    [PermitHandover(job) for job in jobs[side]]
+                ),
                 range(2),
             )
         )
@@ -162,7 +168,7 @@ def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want
 
 def test_nothing_is_asked_for_nothing(limits):
     assert limits.take_free([]) == set()
-    assert limits.pass_on([]).called == []
+    assert limits.hand_over([]).called == []
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])

@@ -36,21 +36,21 @@ def test_who_has_a_permit_has_it(ground, limits):
     holder = ground.job("a")
     assert limits.take(KEY, 1, holder) == 0
     assert limits.take(KEY, 1, holder) == 0
-    limits.give_back(KEY, holder)
+    limits.release(KEY, holder)
     assert limits.take(KEY, 1, ground.job("b")) == 0
 
 
 def test_what_was_given_back_is_there_for_the_next(ground, limits, other):
     holder = ground.job("a")
     limits.take(KEY, 1, holder)
-    assert other.give_back(KEY, holder) == []
+    assert other.release(KEY, holder) == []
     assert limits.take(KEY, 1, ground.job("b")) == 0
 
 
 def test_giving_back_what_one_does_not_hold_changes_nothing(ground, limits):
     holder, stranger = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
-    limits.give_back(KEY, stranger)
+    limits.release(KEY, stranger)
     assert limits.take(KEY, 1, ground.job("c")) > 0
 
 
@@ -107,11 +107,11 @@ def test_they_are_called_in_the_order_in_which_they_came(ground, limits, clock):
         clock.forward(0.1)
 
     # When the permit goes from one to the next, I expect the first in line to be called each time
-    called = limits.give_back(KEY, holder)
+    called = limits.release(KEY, holder)
     for name in "bcd":
         assert called == [name]
         assert limits.take(KEY, 1, waiting[name]) == 0
-        called = limits.give_back(KEY, waiting[name])
+        called = limits.release(KEY, waiting[name])
     assert called == []
 
 
@@ -119,7 +119,7 @@ def test_who_was_called_keeps_the_turn_for_a_second_and_no_longer(ground, limits
     holder, called = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
     limits.take(KEY, 1, called)
-    limits.give_back(KEY, holder)
+    limits.release(KEY, holder)
     late = ground.job("c")
     assert limits.take(KEY, 1, late) > 0
     clock.forward(1.01)  # it never came
@@ -131,7 +131,7 @@ def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits
     holder, missed = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
     limits.take(KEY, 1, missed)
-    assert limits.give_back(KEY, holder) == ["b"]
+    assert limits.release(KEY, holder) == ["b"]
     clock.forward(1.01)
     late = ground.job("c")
     assert limits.take(KEY, 1, late) == 0
@@ -139,10 +139,10 @@ def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits
     # I expect the next permit that is given back to call it again, behind those who were not called
     # yet
     assert limits.take(KEY, 1, ground.job("d")) > 0
-    assert limits.give_back(KEY, late) == ["d"]
+    assert limits.release(KEY, late) == ["d"]
     clock.forward(1.01)
     limits.take(KEY, 1, late)
-    assert limits.give_back(KEY, late) == ["b"]
+    assert limits.release(KEY, late) == ["b"]
 
 
 def test_as_many_are_called_as_there_is_room(ground, limits):
@@ -152,7 +152,7 @@ def test_as_many_are_called_as_there_is_room(ground, limits):
     for name in "cde":
         limits.take(KEY, 2, ground.job(name))
     ground.driver.ack([ground.reserved["a"].lease])  # ended without giving back
-    assert limits.give_back(KEY, holders[1]) == ["c", "d"]
+    assert limits.release(KEY, holders[1]) == ["c", "d"]
 
 
 def test_who_waits_looks_less_than_once_a_second_and_ever_less_often(ground, limits, clock):

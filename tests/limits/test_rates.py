@@ -161,12 +161,12 @@ def test_a_rate_is_changed_while_it_runs_for_all_and_back_again(limits, other, g
     rate = Rate.of("1/hour")
     assert limits.hit(KEY, rate, 1, "a") == 0
     other.redefine("mail", Rate.of("3/hour"))
-    assert limits.redefined() == {"mail": Rate.of("3/hour")}
+    assert limits.redefined_rates() == {"mail": Rate.of("3/hour")}
     assert limits.hit(KEY, rate, 1, "b") == 0
     assert limits.hit("rate/sms", rate, 1, "s") == 0
     assert limits.hit("rate/sms", rate, 1, "s2") > 0
     other.redefine("mail", None)
-    assert limits.redefined() == {}
+    assert limits.redefined_rates() == {}
     assert limits.hit(KEY, rate, 1, "c") > 0
 
 
@@ -213,43 +213,43 @@ ERRORS = "errors/api"
 
 def test_after_n_errors_all_jobs_of_the_key_wait_and_then_they_run(limits, other, ground, clock):
     breaker = Breaker(3, 60, 20)
-    assert limits.shut(ERRORS, "a") == (0, False)
-    assert [limits.erred(ERRORS, breaker), other.erred(ERRORS, breaker)] == [0, 0]
-    assert limits.shut(ERRORS, "a") == (0, True)
-    assert limits.erred(ERRORS, breaker) == pytest.approx(20)
-    assert other.shut(ERRORS, "a") == (pytest.approx(20), True)
+    assert limits.check_breaker(ERRORS, "a") == (0, False)
+    assert [limits.record_error(ERRORS, breaker), other.record_error(ERRORS, breaker)] == [0, 0]
+    assert limits.check_breaker(ERRORS, "a") == (0, True)
+    assert limits.record_error(ERRORS, breaker) == pytest.approx(20)
+    assert other.check_breaker(ERRORS, "a") == (pytest.approx(20), True)
     [view] = limits.views()
     assert (view.used, view.until, view.line) == (3, pytest.approx(clock() + 20), ["a"])
     clock.forward(20)
-    assert other.shut(ERRORS, "a")[0] == 0
+    assert other.check_breaker(ERRORS, "a")[0] == 0
     assert limits.views()[0].line == []
 
 
 def test_who_waits_for_a_breaker_is_named_when_it_is_cleared_and_runs(limits, other, ground, clock):
-    limits.erred(ERRORS, Breaker(1, 60, 600))
+    limits.record_error(ERRORS, Breaker(1, 60, 600))
     for job in ("a", "b", "a"):
-        assert limits.shut(ERRORS, job)[0] > 590
+        assert limits.check_breaker(ERRORS, job)[0] > 590
         clock.forward(1)
     assert sorted(other.clear(ERRORS)) == ["a", "b"]
-    assert limits.shut(ERRORS, "a") == (0, False)
+    assert limits.check_breaker(ERRORS, "a") == (0, False)
 
 
 def test_after_the_wait_one_more_error_shuts_it_again_and_a_success_forgets(limits, ground, clock):
     breaker = Breaker(2, 60, 20)
-    limits.erred(ERRORS, breaker)
-    limits.erred(ERRORS, breaker)
+    limits.record_error(ERRORS, breaker)
+    limits.record_error(ERRORS, breaker)
     clock.forward(20)
-    assert limits.erred(ERRORS, breaker) == pytest.approx(20)
+    assert limits.record_error(ERRORS, breaker) == pytest.approx(20)
     clock.forward(20)
     limits.clear(ERRORS)
-    assert limits.erred(ERRORS, breaker) == 0
+    assert limits.record_error(ERRORS, breaker) == 0
 
 
 def test_errors_of_another_period_do_not_count(limits, ground, clock):
     breaker = Breaker(2, 60, 20)
-    limits.erred(ERRORS, breaker)
+    limits.record_error(ERRORS, breaker)
     clock.forward(61)
-    assert limits.erred(ERRORS, breaker) == 0
+    assert limits.record_error(ERRORS, breaker) == 0
 
 
 # --- how a rate is written ------------------------------------------------------------------------

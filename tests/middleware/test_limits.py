@@ -355,7 +355,7 @@ def test_while_the_limits_are_away_jobs_wait(job, middleware, monkeypatch, caplo
         raise DriverUnavailableError
 
     limits = limit_context.limits_for(limit_context.driver_of((one := job(1)).app))
-    for verb in ("take", "hit", "shut"):
+    for verb in ("take", "hit", "check_breaker"):
         monkeypatch.setattr(limits, verb, away)
     with caplog.at_level(logging.WARNING):
         assert over(middleware, one) == 2
@@ -366,7 +366,7 @@ def test_a_permit_that_can_not_be_given_back_does_not_fail_the_job(app, job, mon
     def away(*_):
         raise DriverUnavailableError
 
-    monkeypatch.setattr(limit_context.limits_for(limit_context.driver_of(app)), "give_back", away)
+    monkeypatch.setattr(limit_context.limits_for(limit_context.driver_of(app)), "release", away)
     with caplog.at_level(logging.WARNING):
         assert run(WithoutOverlapping(), job(1)) == "done"
     assert "ends with its lease" in caplog.text

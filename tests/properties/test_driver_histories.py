@@ -87,7 +87,7 @@ class Histories(RuleBasedStateMachine):
                 now + delay if delay else None,
                 key,
                 on_conflict=Conflict(conflict),
-                longest=12 if conflict == "latest" else None,
+                max_delay=12 if conflict == "latest" else None,
             )
             for (queue, priority, delay, key, conflict), id_ in zip(wanted, self.ids, strict=False)
         ]

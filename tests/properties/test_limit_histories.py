@@ -101,7 +101,7 @@ class Histories(RuleBasedStateMachine):
         key, holder, lease = self.some(self.running, pick)
         driver, limits = self.sides[worker]
         if gives_back:
-            driver.hasten(limits.give_back(key, holder))
+            driver.hasten(limits.release(key, holder))
         driver.ack([lease])
         del self.running[holder.token]
 
@@ -121,7 +121,7 @@ class Histories(RuleBasedStateMachine):
         driver, limits = self.sides[worker]
         took = self.lost.pop(holder.token)
         if driver.extend([lease], LEASE):
-            limits.give_back(key, holder)
+            limits.release(key, holder)
         else:
             self.running[holder.token], self.until[holder.token] = took, self.clock() + LEASE
 

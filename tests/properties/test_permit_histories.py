@@ -21,7 +21,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.drivers.contract import NewJob, ReservedJob
 from relevo.errors import DriverUnavailableError
-from relevo.limits.contract import OVERLAP, Holder, Wanted, key_of
+from relevo.limits.contract import OVERLAP, Holder, PermitRequest, key_of
 from relevo.middleware import WithoutOverlapping
 from relevo.middleware.limit_context import beside
 from relevo.transport.lease_keeper import Ledger
@@ -116,7 +116,7 @@ class Worker:
         if ends != "killed":
             self.gate.ended(token)
             if token in self.own:
-                self.driver.hasten(self.limits.give_back(key_of(OVERLAP, task, None), holder))
+                self.driver.hasten(self.limits.release(key_of(OVERLAP, task, None), holder))
         self.own.discard(token)
         if ends == "again":
             self.ledger.put_back(token, 0.001, payload_of(task, holder.job_id, [], QUEUE), 1)
@@ -249,7 +249,7 @@ class Histories(RuleBasedStateMachine):
                 for job in driver.reserve([queue], most, LEASE, "worker")
             ]
             key = key_of(OVERLAP, task, None)
-            taken = limits.take_free([Wanted(key, most, one) for one in fresh])
+            taken = limits.take_free([PermitRequest(key, most, one) for one in fresh])
             assert all(one.token in taken or limits.take(key, most, one) == 0 for one in fresh)
         self.broker.empty()
 

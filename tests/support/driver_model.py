@@ -62,7 +62,7 @@ class Model:
                     job.payload = new.payload
                     if new.available_at is not None:
                         job.available_at = max(
-                            now, min(new.available_at, job.created_at + (new.longest or 1e9))
+                            now, min(new.available_at, job.created_at + (new.max_delay or 1e9))
                         )
                     return job.id, False, True
                 if new.on_conflict is Conflict.LATEST:

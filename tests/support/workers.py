@@ -87,7 +87,7 @@ class Site:
             return NewJob(self.queue, payload, self.ids[number])
         message = json.loads(payload)
         message["headers"][message_codec.HEADER] = {"unique": unique}
-        return message_codec.new_job(self.queue, message)
+        return message_codec.to_job(self.queue, message)
 
     def sizes(self) -> tuple[int, int, int]:
         """How many jobs are pending, delayed and reserved."""

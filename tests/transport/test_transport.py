@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
-from relevo.drivers.database.notifier import SqliteBell
+from relevo.drivers.database.notifier import SqliteSubscription
 from relevo.transport import channel, fetcher, registration, transport, work_limits
 from relevo.worker import event_dispatcher
 from tests.support.waits import LONG, eventually
@@ -34,7 +34,7 @@ def test_a_mailbox_is_kept_open_while_nothing_happens(connection, monkeypatch, e
     been closed.
     """
     monkeypatch.setattr(transport, "MAIL_EVERY", every)
-    monkeypatch.setattr(SqliteBell, "hear", lambda _: False)
+    monkeypatch.setattr(SqliteSubscription, "poll", lambda _: False)
     read = []
     monkeypatch.setattr(
         type(connection.transport.driver), "receive", lambda _, mailbox: read.append(mailbox) or []
@@ -58,7 +58,7 @@ def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connect
 
 @pytest.mark.parametrize("parked", [1, fetcher.MOST + 1])
 def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, parked):
-    """It went round and round instead, deaf to the bell, and took no job any more."""
+    """It went round and round instead, deaf to the subscription, and took no job any more."""
     # Given a worker that hears of jobs of which none may start
     driver, jobs, started = connection.transport.driver, Queue("jobs", durable=True), []
     driver.suspend("task:mail")
@@ -79,7 +79,7 @@ def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, par
 
 def test_who_waits_a_moment_at_a_time_hears_where_the_bell_can_not_call(connection, monkeypatch):
     """It was deaf as long as its time-out was shorter than the bell's interval."""
-    monkeypatch.setattr(SqliteBell, "fileno", lambda _: None)
+    monkeypatch.setattr(SqliteSubscription, "fileno", lambda _: None)
     started = []
     with Consumer(
         connection, [Queue("jobs")], callbacks=[lambda _body, message: started.append(message)]

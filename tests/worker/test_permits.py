@@ -99,7 +99,7 @@ def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(si
         "overlap/each/7",
         "overlap/each/8",
     ]
-    message = message_codec.message_of(side.ahead[0], side.gate.permit_of(one))
+    message = message_codec.from_job(side.ahead[0], side.gate.permit_of(one))
     assert message["properties"][message_codec.PERMIT] == "overlap/each/7"
 
 
@@ -109,7 +109,7 @@ def test_a_message_that_says_so_itself_is_not_believed(side):
     forged["properties"][message_codec.PERMIT] = "overlap/alone"
     side.driver.put([NewJob("forged", json.dumps(forged), "forged")])
     [job] = side.driver.reserve(["forged"], 1, 30, "worker")
-    assert message_codec.PERMIT not in message_codec.message_of(job)["properties"]
+    assert message_codec.PERMIT not in message_codec.from_job(job)["properties"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_where_somebody_waits_nothing_is_passed_on_and_they_are_called(side, oth
     assert side.driver.sizes(job.queue).pending == 1
 
 
-@pytest.mark.parametrize("step", ["take_free", "pass_on"])
+@pytest.mark.parametrize("step", ["take_free", "hand_over"])
 def test_a_lost_answer_leaks_nothing_and_keeps_the_order(side, step, monkeypatch):
     real = getattr(side.limits, step)
 
@@ -259,7 +259,7 @@ def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog)
     [token] = side.reserve(("alone",))
     side.gate.ended(token)
     monkeypatch.setattr(
-        side.limits, "pass_on", lambda _left: (_ for _ in ()).throw(DriverError("no"))
+        side.limits, "hand_over", lambda _left: (_ for _ in ()).throw(DriverError("no"))
     )
     assert side.gate.write()
     assert "end with their leases" in caplog.text

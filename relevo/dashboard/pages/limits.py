@@ -23,7 +23,7 @@ class LimitsPage(Page):
     def gather(self, *_arguments: str) -> dict[str, Any]:
         prefix = self.field("q").strip()
         limits = limits_for(self.application.source.driver)
-        told = limits.redefined()
+        told = limits.redefined_rates()
         named = {
             **{
                 name: str(rate)

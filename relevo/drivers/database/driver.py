@@ -22,7 +22,6 @@ from relevo.database.connections import Connections
 from relevo.database.schema import create_schema, drop_schema
 from relevo.drivers import validation
 from relevo.drivers.contract import (
-    Bell,
     Binding,
     Broadcast,
     Conflict,
@@ -30,12 +29,13 @@ from relevo.drivers.contract import (
     NewJob,
     Placed,
     ReservedJob,
+    Subscription,
 )
 from relevo.drivers.database import fair_queue, jobs, leases, mailboxes, notifier
 from relevo.drivers.database.dialects import DIALECTS, Dialect
 from relevo.drivers.database.pausing import Pausing
 from relevo.drivers.database.server_clock import ServerClock
-from relevo.drivers.database.stager import Dues
+from relevo.drivers.database.stager import Stager
 
 Result = TypeVar("Result")
 
@@ -53,8 +53,8 @@ class DatabaseDriver(Pausing):
         self.dialect: Dialect = DIALECTS[self.connections.dialect]
         self.name = self.dialect.name
         self._clock = clock or self._broker_clock()
-        self._dues = Dues(self.dialect)
-        self.ringer = notifier.Ringer(self.connections)
+        self._stager = Stager(self.dialect)
+        self.notifier = notifier.Notifier(self.connections)
         self._trimmed = float("-inf")
         self._is_idle = False
 
@@ -65,7 +65,7 @@ class DatabaseDriver(Pausing):
 
     def _brief(self, work: Callable[[Connection], Result], items: int) -> Result:
         """Do what is one statement for so many items as one, where that saves a transaction."""
-        if self.dialect.one_statement and items <= leases.MOST:
+        if self.dialect.one_statement and items <= leases.MAX_PER_STATEMENT:
             return self.connections.alone(work)
         return self.connections.write(work)
 
@@ -84,7 +84,7 @@ class DatabaseDriver(Pausing):
         placed: list[Placed] = (
             self._brief(work, len(jobs_)) if plain else self.connections.write(work)
         )
-        self.ringer.ring()
+        self.notifier.notify()
         return placed
 
     def reserve(
@@ -92,7 +92,7 @@ class DatabaseDriver(Pausing):
     ) -> list[ReservedJob]:
         validation.queues(queues)
         validation.count("limit", limit)
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         validation.name("by", by)
         if not queues or not limit:
             self.ack(done)
@@ -100,7 +100,9 @@ class DatabaseDriver(Pausing):
         now = self.now()
         if not self.dialect.one_statement:
             # To find nothing SQLite would take its write lock and MySQL four round trips.
-            if not done and not self.connections.read(lambda c: self._dues.look(c, queues, now)):
+            if not done and not self.connections.read(
+                lambda c: self._stager.has_work(c, queues, now)
+            ):
                 return []
             return self._claim(queues, limit, now, now + lease, by, done)
         taken = self._reserve_at_once(queues, limit, now, now + lease, by, done)
@@ -121,12 +123,12 @@ class DatabaseDriver(Pausing):
         if (
             asked
         ):  # what is due, which is one statement, rather than to move nothing in a transaction
-            self.connections.read(lambda connection: self._dues.ask(connection, now))
-            self._dues.put_off(now)
+            self.connections.read(lambda connection: self._stager.refresh(connection, now))
+            self._stager.postpone(now)
         taken = self._claim(queues, limit, now, until, by, done)
         if not taken and not asked:
-            self.connections.read(lambda connection: self._dues.ask(connection, now))
-            if self._dues.next <= now:  # something is due and not moved yet
+            self.connections.read(lambda connection: self._stager.refresh(connection, now))
+            if self._stager.next <= now:  # something is due and not moved yet
                 return self._claim(queues, limit, now, until, by, ())
         return taken
 
@@ -144,15 +146,15 @@ class DatabaseDriver(Pausing):
 
         def move_and_claim(connection: Connection) -> list[ReservedJob]:
             leases.ack(connection, done)  # before the rescue: a late holder may still ack
-            self._dues.move(connection, now)
+            self._stager.stage(connection, now)
             return jobs.claim(connection, self.dialect, queues, limit, now, until, by)
 
-        if self._dues.are_to_be_moved(now):
+        if self._stager.is_due(now):
             return self.connections.write(move_and_claim)
         return self._brief(claim, len(done))
 
     def extend(self, leases_: Sequence[Lease], lease: float) -> list[Lease]:
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         until = self.now() + lease
         work = lambda connection: leases.extend(connection, leases_, until)  # noqa: E731
         return self._brief(work, len(leases_)) if leases_ else []
@@ -181,7 +183,7 @@ class DatabaseDriver(Pausing):
             lambda connection: leases.release(connection, leases_, now, delay, payload, attempts),
             len(leases_),
         )
-        self.ringer.ring()
+        self.notifier.notify()
         return released
 
     def unlock(self, leases_: Sequence[Lease]) -> int:
@@ -206,7 +208,7 @@ class DatabaseDriver(Pausing):
         wanted = list(dict.fromkeys(ids))
         validation.names("id", wanted)
         return (
-            self.connections.write(lambda connection: jobs.drop(connection, wanted))
+            self.connections.write(lambda connection: jobs.remove(connection, wanted))
             if wanted
             else 0
         )
@@ -219,13 +221,13 @@ class DatabaseDriver(Pausing):
             if wanted
             else 0
         )
-        self.ringer.ring()
+        self.notifier.notify()
         return hastened
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         validation.queues([queue])
         validation.texts("but", but)
-        self.connections.write(lambda connection: fair_queue.forget(connection, queue))
+        self.connections.write(lambda connection: fair_queue.reset(connection, queue))
         total, portion = 0, jobs.BATCH
         while portion == jobs.BATCH:
             portion = self.connections.write(lambda connection: jobs.clear(connection, queue, but))
@@ -236,7 +238,7 @@ class DatabaseDriver(Pausing):
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
-        validation.lasting("ttl", ttl)
+        validation.duration("ttl", ttl)
         now = self.now()
         self.connections.write(
             lambda connection: mailboxes.subscribe(connection, mailbox, bindings, now, ttl)
@@ -251,12 +253,10 @@ class DatabaseDriver(Pausing):
         if not messages:
             return False
         now = self.now()
-        mail = self.connections.read(
-            lambda connection: mailboxes.address(connection, messages, now)
-        )
+        mail = self.connections.read(lambda connection: mailboxes.route(connection, messages, now))
         if mail.messages:
             self.connections.write(lambda connection: mailboxes.send(connection, mail))
-            self.ringer.ring()
+            self.notifier.notify()
             self._trim(now)
         return bool(mail.messages)
 
@@ -269,16 +269,18 @@ class DatabaseDriver(Pausing):
         validation.name("mailbox", mailbox)
         now = self.now()
         if not self.connections.read(
-            lambda connection: mailboxes.is_worth_opening(connection, mailbox, now)
+            lambda connection: mailboxes.has_mail(connection, mailbox, now)
         ):
             return []
-        return self.connections.write(lambda connection: mailboxes.take(connection, mailbox, now))
+        return self.connections.write(
+            lambda connection: mailboxes.receive(connection, mailbox, now)
+        )
 
     # --- housekeeping -----------------------------------------------------------------------------
-    def bell(self, queues: Sequence[str]) -> Bell:
+    def watch(self, queues: Sequence[str]) -> Subscription:
         validation.queues(queues)  # a bell here rings for every queue
-        return notifier.bell_of(
-            self.name, self.connections.engine, lambda: self._dues.next - self.now()
+        return notifier.subscription_for(
+            self.name, self.connections.engine, lambda: self._stager.next - self.now()
         )
 
     def now(self) -> float:

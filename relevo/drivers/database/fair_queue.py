@@ -27,7 +27,7 @@ from relevo.drivers.database.tables import jobs, turns
 #: Whatever is smaller is a turn, and no instant.
 TURNS = 1e9
 #: The key of jobs that have none.
-NOBODY = ""
+NO_KEY = ""
 # In so large a part of all puts the turns of keys that have none left are dropped.
 TIDY = 0.01
 # So many jobs without a key are given turns at once; so many are looked at for the oldest.
@@ -38,7 +38,7 @@ DUE = case((jobs.c.fair_key.is_(None), "pending"), else_="delayed")
 #: Since when a pending job could have run.
 SINCE = case((jobs.c.available_at < TURNS, jobs.c.fair_since), else_=jobs.c.available_at)
 
-_GIVE = (
+_MOVE_TO_TURN = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
     .values(
@@ -56,13 +56,13 @@ _WAITING = and_(
 )
 _FIRST = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
 _UNKEYED = (
-    select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NOBODY).label("fair_key"))
+    select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NO_KEY).label("fair_key"))
     .where(_WAITING, jobs.c.available_at >= TURNS)
     .order_by(jobs.c.available_at, jobs.c.id)
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
-_KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NOBODY)
+_KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NO_KEY)
 _PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
 _LAST = select(func.max(turns.c.finish)).where(_PLACE)
 _THEIRS = (
@@ -72,7 +72,7 @@ _THEIRS = (
 )
 _OVER = (
     select(turns.c.fair_key)
-    .where(_PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NOBODY)
+    .where(_PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NO_KEY)
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
@@ -86,38 +86,38 @@ _END = (
 )
 
 
-def put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def assign_turns(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Give turns to rows about to be inserted, those that are pending and have a key."""
     ready = [row for row in rows if row["fair_key"] is not None and row["state"] == "pending"]
     wanted = [(row["queue"], row["priority"], row["fair_key"]) for row in ready]
-    for row, turn in zip(ready, _turns(connection, wanted), strict=True):
+    for row, turn in zip(ready, _next_turns(connection, wanted), strict=True):
         row["fair_since"], row["available_at"] = row["available_at"], turn
 
 
-def mature(connection: Connection, rows: Sequence[Any]) -> None:
+def stage(connection: Connection, rows: Sequence[Any]) -> None:
     """Delayed jobs with a key are due, in this order: they get their turns."""
-    given = _turns(connection, [(row.queue, row.priority, row.fair_key) for row in rows])
-    _give(connection, rows, given)
+    given = _next_turns(connection, [(row.queue, row.priority, row.fair_key) for row in rows])
+    _move_to_turns(connection, rows, given)
 
 
-def adopt(connection: Connection) -> None:
+def adopt_unkeyed(connection: Connection) -> None:
     """Give turns to jobs without a key that wait in a queue of those who have one."""
     for queue, priority in connection.execute(_KNOWN).all():
-        if _first(connection, (queue, priority)) is not None:
+        if _first_turn(connection, (queue, priority)) is not None:
             rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
-            _give(
+            _move_to_turns(
                 connection,
                 rows,
-                _turns(connection, [(queue, priority, row.fair_key) for row in rows]),
+                _next_turns(connection, [(queue, priority, row.fair_key) for row in rows]),
             )
 
 
-def forget(connection: Connection, queue: str) -> None:
+def reset(connection: Connection, queue: str) -> None:
     """Nobody has had a turn any more."""
     connection.execute(delete(turns).where(turns.c.queue == queue))
 
 
-def oldest(connection: Connection, queue: str) -> float | None:
+def oldest_since(connection: Connection, queue: str) -> float | None:
     """Since when the oldest pending job could have run: of the first thousand, where each key has
     its first.
     """
@@ -131,10 +131,10 @@ def oldest(connection: Connection, queue: str) -> float | None:
     return connection.execute(select(func.min(first.c.since))).scalar()
 
 
-def _give(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -> None:
+def _move_to_turns(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -> None:
     if rows:
         connection.execute(
-            _GIVE,
+            _MOVE_TO_TURN,
             [
                 {"job": row.id, "turn": turn, "whose": row.fair_key, "since": row.available_at}
                 for row, turn in zip(rows, given, strict=True)
@@ -142,18 +142,18 @@ def _give(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -
         )
 
 
-def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
+def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
     """A turn for each (queue, priority, key), in this order."""
     keys: dict[_Place, set[str]] = defaultdict(set)
     for queue, priority, key in wanted:
         keys[queue, priority].add(key)
     ends: dict[tuple[str, int, str], float] = {}
     for place in sorted(keys):
-        known = _ends(connection, place, sorted(keys[place] | {NOBODY}))
-        first = _first(connection, place)
-        start = _last(connection, place) if first is None else first
+        known = _lock_turn_ends(connection, place, sorted(keys[place] | {NO_KEY}))
+        first = _first_turn(connection, place)
+        start = _last_turn_end(connection, place) if first is None else first
         if random.random() < TIDY:  # noqa: S311  now and then is enough
-            _forget(connection, place, start, keys[place])
+            _drop_idle_keys(connection, place, start, keys[place])
         ends |= {(*place, key): max(start, known[key]) for key in keys[place]}
     given = []
     for each in wanted:
@@ -170,12 +170,14 @@ def _turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> li
     return given
 
 
-def _forget(connection: Connection, place: _Place, start: float, keys: Collection[str]) -> None:
+def _drop_idle_keys(
+    connection: Connection, place: _Place, start: float, keys: Collection[str]
+) -> None:
     """Drop the rows of keys whose last turn ended before the next begins: they say no more than no
     row does.
     """
     queue, priority = place
-    connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NOBODY, "end": start})
+    connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NO_KEY, "end": start})
     over = connection.execute(_OVER, {"q": queue, "p": priority, "end": start}).scalars()
     if idle := [key for key in over if key not in keys]:
         connection.execute(
@@ -183,7 +185,7 @@ def _forget(connection: Connection, place: _Place, start: float, keys: Collectio
         )
 
 
-def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
+def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
     """Where the last turns of these keys end; their rows are held until the commit."""
     queue, priority = place
     found: dict[str, float] = {}
@@ -197,11 +199,11 @@ def _ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[st
     return found
 
 
-def _first(connection: Connection, place: _Place) -> float | None:
+def _first_turn(connection: Connection, place: _Place) -> float | None:
     """The turn of the first that waits."""
     return connection.execute(_FIRST, {"q": place[0], "p": place[1]}).scalar()
 
 
-def _last(connection: Connection, place: _Place) -> float:
+def _last_turn_end(connection: Connection, place: _Place) -> float:
     """The end of the last turn that was given: where nobody waits, all begin there."""
     return float(connection.execute(_LAST, {"q": place[0], "p": place[1]}).scalar() or 0)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select,
 from relevo.drivers.contract import Conflict, HeldJob, Lease, NewJob, Placed, ReservedJob
 from relevo.drivers.database import fair_queue
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
-from relevo.drivers.database.leases import FREE, as_it_stood, chunks
+from relevo.drivers.database.leases import FREE, chunks, unleased_state
 from relevo.drivers.database.queries import state_of, view
 from relevo.drivers.database.statements import insert_if_new, statement
 from relevo.drivers.database.tables import jobs
@@ -56,7 +56,7 @@ def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> li
     for start in range(0, len(new), MOST_INSERTED):
         rows = [_row(job, now) for job in new[start : start + MOST_INSERTED]]
         keyed = [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
-        fair_queue.put(connection, keyed)
+        fair_queue.assign_turns(connection, keyed)
         connection.execute(insert(jobs), keyed)
     return [Placed(job.id, created=True) for job in new]
 
@@ -80,7 +80,7 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
         connection.execute(update(jobs).where(old).values(unique_key=None))
     row = _row(job, now)
     if job.fair_key is not None and connection.execute(holder).scalar() is None:
-        fair_queue.put(connection, [row])  # a turn is for who is put
+        fair_queue.assign_turns(connection, [row])  # a turn is for who is put
     while not insert_if_new(connection, jobs, row):
         if (
             job.on_conflict is not Conflict.KEEP
@@ -108,7 +108,7 @@ def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
             connection.execute(update(jobs).where(jobs.c.id == row.id).values(unique_key=None))
         return None
     changes: dict[str, Any] = {"payload": job.payload}
-    if (moved := job.moved_to(row.created_at, now)) is not None:
+    if (moved := job.replacement_time(row.created_at, now)) is not None:
         waits = moved > now or row.fair_key is not None
         changes |= {"available_at": moved, "state": "delayed" if waits else "pending"}
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(changes))
@@ -191,9 +191,9 @@ def hold(
     return held
 
 
-def mature(connection: Connection, dialect: Dialect, now: float) -> int:
+def stage(connection: Connection, dialect: Dialect, now: float) -> int:
     """Delayed jobs that are due become pending. Returns how many (at most BATCH)."""
-    due = connection.execute(dialect.locking("due"), {"now": now, "limit": BATCH}).all()
+    due = connection.execute(dialect.locking("due_jobs"), {"now": now, "limit": BATCH}).all()
     ids = [row.id for row in due if row.fair_key is None]
     if ids:
         connection.execute(
@@ -202,32 +202,36 @@ def mature(connection: Connection, dialect: Dialect, now: float) -> int:
             .values(state="pending")
         )
     if len(ids) < len(due):
-        fair_queue.mature(connection, [row for row in due if row.fair_key is not None])
-    fair_queue.adopt(connection)
+        fair_queue.stage(connection, [row for row in due if row.fair_key is not None])
+    fair_queue.adopt_unkeyed(connection)
     return len(due)
 
 
 def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
     """Jobs whose lease has ended are as they stood before. Returns how many (at most BATCH)."""
-    ids = _first(connection, dialect, "ended", now)
+    ids = _first(connection, dialect, "ended_leases", now)
     if ids:
         ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
-        back = {"state": as_it_stood(now), "rescues": jobs.c.rescues + 1, **FREE}
+        back = {"state": unleased_state(now), "rescues": jobs.c.rescues + 1, **FREE}
         connection.execute(update(jobs).where(ended).values(back))
     return len(ids)
 
 
-def look(connection: Connection, queues: Sequence[str], now: float) -> tuple[bool, float]:
+def pending_and_next_due(
+    connection: Connection, queues: Sequence[str], now: float
+) -> tuple[bool, float]:
     """Whether anything is pending in `queues`, and the instant at which the next delayed job, lease
     or pause ends.
     """
-    row = connection.execute(statement("look"), {"queues": list(queues), "now": now}).one()
+    row = connection.execute(
+        statement("pending_and_next_due"), {"queues": list(queues), "now": now}
+    ).one()
     return bool(row.pending), _first_end(row)
 
 
 def next_due(connection: Connection, now: float) -> float:
     """The instant at which the next delayed job, lease or pause ends."""
-    return _first_end(connection.execute(statement("next"), {"now": now}).one())
+    return _first_end(connection.execute(statement("next_due"), {"now": now}).one())
 
 
 def _first_end(row: Row[Any]) -> float:
@@ -236,7 +240,7 @@ def _first_end(row: Row[Any]) -> float:
     )
 
 
-def drop(connection: Connection, ids: Iterable[str]) -> int:
+def remove(connection: Connection, ids: Iterable[str]) -> int:
     wanted = list(ids)
     return sum(
         connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount

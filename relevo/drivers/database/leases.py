@@ -17,7 +17,7 @@ from relevo.drivers.contract import Lease
 from relevo.drivers.database.tables import jobs
 
 # A statement names at most so many jobs.
-MOST = 1000
+MAX_PER_STATEMENT = 1000
 
 #: What a job has that nobody holds.
 FREE = {"reserved_until": None, "reserved_by": None, "token": None}
@@ -64,29 +64,34 @@ def release(
 ) -> int:
     changes: dict[str, Any] = {
         **FREE,
-        "state": "delayed" if delay > 0 else as_it_stood(now),
+        "state": "delayed" if delay > 0 else unleased_state(now),
         "attempts": jobs.c.attempts - 1 if attempts is None else attempts,
     }
     if delay > 0:  # without one the job keeps its place in the queue
         changes["available_at"] = now + delay
     if payload is not None:
         changes["payload"] = payload
-    return put_back(connection, leases, changes)
+    return release_changed(connection, leases, changes)
 
 
-def as_it_stood(now: float) -> ColumnElement[str]:
+def unleased_state(now: float) -> ColumnElement[str]:
     """The state of a job that nobody holds any more: one that was held by its id may not be due."""
     return case((jobs.c.available_at > now, "delayed"), else_="pending")
 
 
-def put_back(connection: Connection, leases: Sequence[Lease], changes: dict[str, Any]) -> int:
+def release_changed(
+    connection: Connection, leases: Sequence[Lease], changes: dict[str, Any]
+) -> int:
     """Make these changes to the jobs that are still held. Returns how many."""
     back = update(jobs).where(_HELD).values(changes)
     return sum(connection.execute(back, _named(chunk)).rowcount for chunk in chunks(leases))
 
 
 def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    return (items[start : start + MOST] for start in range(0, len(items), MOST))
+    return (
+        items[start : start + MAX_PER_STATEMENT]
+        for start in range(0, len(items), MAX_PER_STATEMENT)
+    )
 
 
 def _named(leases: Sequence[Lease]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Looking(Driver):
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
-        validation.portion("limit", limit)
+        validation.positive_count("limit", limit)
         now, number = self.now(), min(int(after or 0), HIGHEST)
         return self.connections.read(
             lambda connection: queries.scan(connection, number, limit, now)
@@ -49,7 +49,7 @@ class Looking(Driver):
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, now = list(dict.fromkeys(ids)), self.now()
-        validation.holding(wanted, lease, by)
+        validation.hold(wanted, lease, by)
         return self.connections.write(
             lambda connection: jobs.hold(connection, wanted, now, now + lease, by)
         )

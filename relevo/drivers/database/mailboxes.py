@@ -124,7 +124,7 @@ def _close(connection: Connection, names: Sequence[str]) -> None:
 
 
 # --- send -----------------------------------------------------------------------------------------
-def address(connection: Connection, messages: Sequence[Broadcast], now: float) -> Mail:
+def route(connection: Connection, messages: Sequence[Broadcast], now: float) -> Mail:
     """The messages that some open mailbox gets, and those mailboxes."""
     exchanges = {message.exchange for message in messages}
     asked = (
@@ -158,7 +158,7 @@ def send(connection: Connection, mail: Mail) -> None:
 
 
 # --- receive --------------------------------------------------------------------------------------
-def is_worth_opening(connection: Connection, mailbox: str, now: float) -> bool:
+def has_mail(connection: Connection, mailbox: str, now: float) -> bool:
     """Whether a mailbox has mail, or must be renewed. One statement, and no lock: idle workers ask
     it for ever.
     """
@@ -170,7 +170,7 @@ def is_worth_opening(connection: Connection, mailbox: str, now: float) -> bool:
     )
 
 
-def take(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
+def receive(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
     """What has come to a mailbox, in order, each message once. Renews it."""
     _lock(connection, [mailbox])
     box = _open(connection, mailbox, now)

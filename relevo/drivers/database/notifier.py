@@ -25,7 +25,7 @@ from sqlalchemy import Engine, text
 from relevo.database import server_options
 from relevo.database.connections import Connections
 from relevo.database.engine import close_before_fork, sqlite_lock
-from relevo.drivers.contract import Bell
+from relevo.drivers.contract import Subscription
 from relevo.drivers.database.file_watcher import FileWatch
 from relevo.errors import DriverError
 
@@ -48,14 +48,14 @@ DEBOUNCE = 0.01
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
-class Ringer:
+class Notifier:
     """Rings the bells of other processes, where they can be rung. Call it after the commit."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._rung = float("-inf")
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         moment = time.monotonic()
         if self._connections.dialect != "postgresql" or moment - self._rung < DEBOUNCE:
             return
@@ -66,10 +66,10 @@ class Ringer:
             self._connections.alone(lambda connection: connection.execute(_NOTIFY))
 
 
-class TimedBell(Bell):
+class PollingSubscription(Subscription):
     """A bell that knows how long it is, in seconds, until something comes due."""
 
-    longest = MYSQL_INTERVAL
+    max_interval = MYSQL_INTERVAL
 
     def __init__(self, until_due: Callable[[], float]) -> None:
         self._until_due = until_due
@@ -77,9 +77,9 @@ class TimedBell(Bell):
     @property
     # the contract's attribute, worked out when it is asked for
     def interval(self) -> float:  # type: ignore[override]
-        return min(self.longest, max(SHORTEST_INTERVAL, self._until_due()))
+        return min(self.max_interval, max(SHORTEST_INTERVAL, self._until_due()))
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         """Hears nothing and therefore says yes at every interval; at every second one there may be
         mail, too.
         """
@@ -87,7 +87,7 @@ class TimedBell(Bell):
         return True
 
 
-class SqliteBell(TimedBell):
+class SqliteSubscription(PollingSubscription):
     """Hears every commit of another connection, and the instant at which the next job comes due.
 
     After a write it looks by the clock, in growing steps, until there are no more: a commit becomes
@@ -97,13 +97,13 @@ class SqliteBell(TimedBell):
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
         super().__init__(until_due)
-        self._commits = _Commits(engine)
+        self._commits = _CommitCounter(engine)
         self._version: tuple[int, int] | None = None
         self._watch = FileWatch(f"{engine.url.database}-wal")
         self._step: float | None = None
 
     @property
-    def longest(self) -> float:  # type: ignore[override]  # see `interval`
+    def max_interval(self) -> float:  # type: ignore[override]  # see `interval`
         if self._step is not None:
             return self._step
         return SQLITE_INTERVAL if self._watch.fileno() is None else SQLITE_NET
@@ -111,7 +111,7 @@ class SqliteBell(TimedBell):
     def fileno(self) -> int | None:
         return self._watch.fileno() if self._step is None else None
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         before, self._version = self._version, self._commits.count()
         self._watch.open()  # there is a WAL now
         changed = before is None or before != self._version
@@ -131,7 +131,7 @@ class SqliteBell(TimedBell):
         self._watch.close()
 
 
-class _Commits:
+class _CommitCounter:
     """A connection that is asked for the commits of all others. Any thread that forks closes it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -159,10 +159,10 @@ class _Commits:
                 connection.close()
 
 
-class PostgresqlBell(TimedBell):
+class PostgresqlSubscription(PollingSubscription):
     """Hears NOTIFY on a connection of its own; says yes at every interval while it has none."""
 
-    longest = POSTGRESQL_INTERVAL
+    max_interval = POSTGRESQL_INTERVAL
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
         super().__init__(until_due)
@@ -188,7 +188,7 @@ class PostgresqlBell(TimedBell):
             else self._connection.fileno()
         )
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         self.is_mail = True
         if self.fileno() is None:
             self._connect()
@@ -201,7 +201,7 @@ class PostgresqlBell(TimedBell):
         # mail that came right behind a NOTIFY had none of its own (DEBOUNCE); otherwise silence
         # means no mail
         else:
-            self.is_mail = time.monotonic() - self._notified <= self.longest
+            self.is_mail = time.monotonic() - self._notified <= self.max_interval
         # whoever calls was woken by the socket or has waited an interval: either is reason to look
         return True
 
@@ -211,10 +211,10 @@ class PostgresqlBell(TimedBell):
         self._connection = None
 
 
-def bell_of(name: str, engine: Engine, until_due: Callable[[], float]) -> Bell:
+def subscription_for(name: str, engine: Engine, until_due: Callable[[], float]) -> Subscription:
     """The bell that a database has."""
     if name == "sqlite":
-        return SqliteBell(engine, until_due)
+        return SqliteSubscription(engine, until_due)
     if name == "postgresql":
-        return PostgresqlBell(engine, until_due)
-    return TimedBell(until_due)
+        return PostgresqlSubscription(engine, until_due)
+    return PollingSubscription(until_due)

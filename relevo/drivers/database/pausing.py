@@ -10,14 +10,14 @@ from relevo.drivers import validation
 from relevo.drivers.contract import Lease
 from relevo.drivers.database import pauses, task_pauses
 from relevo.drivers.database.looking import Looking
-from relevo.drivers.database.notifier import Ringer
+from relevo.drivers.database.notifier import Notifier
 from relevo.drivers.values import UNTIL_LIFTED
 
 
 class Pausing(Looking):
     """A part of the driver; the steps are in `pauses.py` and `suspensions.py`."""
 
-    ringer: Ringer
+    notifier: Notifier
 
     def pause(self, queue: str, until: float | None = None) -> None:
         validation.queues([queue])
@@ -27,7 +27,7 @@ class Pausing(Looking):
     def resume(self, queue: str) -> None:
         validation.queues([queue])
         self.connections.write(lambda connection: pauses.resume(connection, queue))
-        self.ringer.ring()
+        self.notifier.notify()
 
     def paused(self) -> dict[str, float | None]:
         now = self.now()
@@ -72,4 +72,4 @@ class Pausing(Looking):
             unparked = self.connections.write(
                 lambda connection: task_pauses.unpark(connection, what, but, now)
             )
-            self.ringer.ring()
+            self.notifier.notify()

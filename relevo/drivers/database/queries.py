@@ -61,7 +61,7 @@ def _oldest(connection: Connection, queue: str) -> float | None:
     ).subquery()
     first: float | None = connection.execute(select(func.min(firsts.c.at))).scalar()
     return (
-        fair_queue.oldest(connection, queue)
+        fair_queue.oldest_since(connection, queue)
         if first is not None and first < fair_queue.TURNS
         else first
     )

@@ -18,7 +18,7 @@ from relevo.drivers.database.dialects import Dialect
 SWEEP = 0.25
 
 
-class Dues:
+class Stager:
     """What this process knows of the next instant at which something comes due."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -26,26 +26,26 @@ class Dues:
         self._swept = float("-inf")
         self.next = float("-inf")
 
-    def are_to_be_moved(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         return now >= self.next or now - self._swept >= SWEEP
 
-    def look(self, connection: Connection, queues: Sequence[str], now: float) -> bool:
+    def has_work(self, connection: Connection, queues: Sequence[str], now: float) -> bool:
         """Whether a reservation from `queues` is worth a try. Takes no lock."""
-        pending, self.next = jobs.look(connection, queues, now)
+        pending, self.next = jobs.pending_and_next_due(connection, queues, now)
         return pending or self.next <= now
 
-    def ask(self, connection: Connection, now: float) -> None:
+    def refresh(self, connection: Connection, now: float) -> None:
         """Find out when something comes due next."""
         self.next = jobs.next_due(connection, now)
 
-    def put_off(self, now: float) -> None:
+    def postpone(self, now: float) -> None:
         """The queues were empty a moment ago: unless something is due, there is nothing to move."""
         if self.next > now:
             self._swept = now
 
-    def move(self, connection: Connection, now: float) -> None:
+    def stage(self, connection: Connection, now: float) -> None:
         moved = (
-            jobs.mature(connection, self._dialect, now),
+            jobs.stage(connection, self._dialect, now),
             jobs.rescue(connection, self._dialect, now),
         )
         self._swept = now

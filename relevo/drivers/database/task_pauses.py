@@ -67,7 +67,7 @@ def park(connection: Connection, held: Sequence[Lease], what: str, now: float) -
         "attempts": jobs.c.attempts - 1,
         "available_at": until,
     }
-    return leases.put_back(connection, held, back)
+    return leases.release_changed(connection, held, back)
 
 
 def unpark(connection: Connection, what: str, but: float | None, now: float) -> int:

@@ -11,7 +11,6 @@ from typing import ClassVar
 from relevo import clock
 from relevo.drivers import validation
 from relevo.drivers.contract import (
-    Bell,
     Binding,
     Broadcast,
     HeldJob,
@@ -22,13 +21,14 @@ from relevo.drivers.contract import (
     ReservedJob,
     Sizes,
     State,
+    Subscription,
 )
 from relevo.drivers.memory.jobs import Jobs
 from relevo.drivers.memory.mailboxes import Mailboxes
 from relevo.drivers.memory.pausing import Pausing
 
 
-class MemoryBell(Bell):
+class MemorySubscription(Subscription):
     """Rings when anything was put, put back, broadcast or came due since the last call, whatever
     the queue.
     """
@@ -47,7 +47,7 @@ class MemoryBell(Bell):
             now(),
         )  # what came after the last look and before this is new, too
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         before, self._heard = self._heard, self._changes()
         since, self._heard_at = self._heard_at, self._now()
         return before != self._heard or self._due(since, self._heard_at)
@@ -87,16 +87,16 @@ class MemoryDriver(Pausing):
     ) -> list[ReservedJob]:
         validation.queues(queues)
         validation.count("limit", limit)
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         validation.name("by", by)
         with self._lock:
             now = self.now()
-            self._jobs.forget(self._jobs.held(done))
+            self._jobs.remove(self._jobs.held(done))
             self._jobs.rescue(now)
-            return [job.take(now + lease, by) for job in self._jobs.next(queues, limit, now)]
+            return [job.reserve(now + lease, by) for job in self._jobs.next(queues, limit, now)]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         with self._lock:
             jobs = self._jobs.held(leases)
             for job in jobs:
@@ -106,7 +106,7 @@ class MemoryDriver(Pausing):
 
     def ack(self, leases: Sequence[Lease]) -> int:
         with self._lock:
-            return self._jobs.forget(self._jobs.held(leases))
+            return self._jobs.remove(self._jobs.held(leases))
 
     def release(
         self,
@@ -122,7 +122,7 @@ class MemoryDriver(Pausing):
             self._changes += 1
             jobs = self._jobs.held(leases)
             for job in jobs:
-                job.let_go()
+                job.unlease()
                 if delay:
                     job.available_at, job.turn = self.now() + delay, None
                 job.payload = job.payload if payload is None else payload
@@ -164,25 +164,25 @@ class MemoryDriver(Pausing):
         validation.names("id", wanted)
         with self._lock:
             now = self.now()
-            return [job.view(job.state(now)) for job in self._jobs.named(wanted)]
+            return [job.view(job.state(now)) for job in self._jobs.with_ids(wanted)]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
-        validation.portion("limit", limit)
+        validation.positive_count("limit", limit)
         with self._lock:
-            now, page = self.now(), self._jobs.after(int(after or 0), limit)
+            now, page = self.now(), self._jobs.page_after(int(after or 0), limit)
             return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(
                 page
             ) == limit else ""
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted = set(ids)
-        validation.holding(wanted, lease, by)
+        validation.hold(wanted, lease, by)
         with self._lock:
             now = self.now()
             free = [
                 (job, job.view(job.state(now)))
-                for job in self._jobs.named(wanted)
+                for job in self._jobs.with_ids(wanted)
                 if job.token is None
             ]
             return [HeldJob(job.hold(now + lease, by), view) for job, view in free]
@@ -191,7 +191,7 @@ class MemoryDriver(Pausing):
         wanted = set(ids)
         validation.names("id", wanted)
         with self._lock:
-            return self._jobs.forget(self._jobs.named(wanted))
+            return self._jobs.remove(self._jobs.with_ids(wanted))
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted = set(ids)
@@ -210,7 +210,7 @@ class MemoryDriver(Pausing):
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
-        validation.lasting("ttl", ttl)
+        validation.duration("ttl", ttl)
         with self._lock:
             self._mailboxes.subscribe(mailbox, bindings, ttl, self.now())
 
@@ -231,9 +231,9 @@ class MemoryDriver(Pausing):
             return self._mailboxes.receive(mailbox, self.now())
 
     # --- housekeeping -----------------------------------------------------------------------------
-    def bell(self, queues: Sequence[str]) -> Bell:
+    def watch(self, queues: Sequence[str]) -> Subscription:
         validation.queues(queues)
-        return MemoryBell(lambda: self._changes, self.now, self._came_due)
+        return MemorySubscription(lambda: self._changes, self.now, self._came_due)
 
     def _came_due(self, since: float, now: float) -> bool:
         with self._lock:

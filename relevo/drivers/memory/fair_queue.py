@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from relevo.drivers.memory.job import Job
+from relevo.drivers.memory.job import StoredJob
 
 
-class Turns:
+class FairTurns:
     """Where the turns of each key end, by queue and priority."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
 
-    def forget(self, queue: str) -> None:
+    def reset(self, queue: str) -> None:
         """Nobody has had a turn any more."""
         for place in [place for place in self._ends if place[0] == queue]:
             del self._ends[place]
 
-    def give(self, pending: Iterable[Job]) -> None:
+    def assign(self, pending: Iterable[StoredJob]) -> None:
         """Give a turn to each of these pending jobs that has none, where somebody takes turns."""
         waiting = list(pending)
         without = [job for job in waiting if job.turn is None]

@@ -10,7 +10,7 @@ from relevo.drivers.contract import JobView, Lease, NewJob, ReservedJob, State
 
 
 @dataclass(slots=True)
-class Job:
+class StoredJob:
     """A living job. `key` counts up, so it is the order of putting too; with a `token` the job is
     reserved.
     """
@@ -43,14 +43,14 @@ class Job:
     def replace(self, new: NewJob, now: float) -> None:
         """Let it be the new one from now on, under its own name."""
         self.payload = new.payload
-        moved = new.moved_to(self.created_at, now)
+        moved = new.replacement_time(self.created_at, now)
         if moved is not None:
             self.available_at, self.turn = moved, None
 
     def lease_is_over(self, now: float) -> bool:
         return self.reserved_until is not None and self.reserved_until <= now
 
-    def take(self, until: float, by: str) -> ReservedJob:
+    def reserve(self, until: float, by: str) -> ReservedJob:
         lease = self.hold(until, by)
         self.attempts += 1
         return ReservedJob(
@@ -65,7 +65,7 @@ class Job:
         )
         return Lease(self.key, self.token)
 
-    def let_go(self) -> None:
+    def unlease(self) -> None:
         self.token = self.reserved_until = self.reserved_by = None
 
     def view(self, state: State) -> JobView:
@@ -84,14 +84,14 @@ class Job:
         )
 
 
-def turn(job: Job) -> tuple[float, ...]:
+def run_order(job: StoredJob) -> tuple[float, ...]:
     """The order in which the pending jobs of one queue are taken."""
     return (job.priority, job.available_at if job.turn is None else job.turn, job.key)
 
 
 # The order in which the jobs of one queue run, or come free, in each state.
-ORDER: dict[State, Callable[[Job], tuple[float, ...]]] = {
-    State.PENDING: turn,
+ORDER: dict[State, Callable[[StoredJob], tuple[float, ...]]] = {
+    State.PENDING: run_order,
     State.DELAYED: lambda job: (job.available_at, job.priority, job.key),
     State.RESERVED: lambda job: (job.reserved_until or 0, job.key),
 }

@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from relevo.drivers.contract import Conflict, Lease, NewJob, Placed, Sizes, State
-from relevo.drivers.memory.fair_queue import Turns
-from relevo.drivers.memory.job import ORDER, Job, turn
+from relevo.drivers.memory.fair_queue import FairTurns
+from relevo.drivers.memory.job import ORDER, StoredJob, run_order
 from relevo.drivers.values import UNTIL_LIFTED
 
 
@@ -19,17 +19,17 @@ class Jobs:
 
     def __init__(self) -> None:
         self._keys = itertools.count(1)
-        self._living: dict[int | str, Job] = {}
-        self._unique: dict[str, Job] = {}
+        self._living: dict[int | str, StoredJob] = {}
+        self._unique: dict[str, StoredJob] = {}
         self._pauses: dict[str, float | None] = {}
         self.suspended: dict[str, float | None] = {}
-        self._turns = Turns()
+        self._turns = FairTurns()
         self._parked: dict[str, dict[int, float]] = {}
 
     def put(self, jobs: Sequence[NewJob], now: float) -> list[Placed]:
         placed = [self._put(job, now) for job in jobs]
         for queue in {job.queue for job in jobs if job.fair_key is not None}:
-            self._turns.give(self._in(queue, State.PENDING, now))
+            self._turns.assign(self._in(queue, State.PENDING, now))
         return placed
 
     def _put(self, new: NewJob, now: float) -> Placed:
@@ -52,7 +52,7 @@ class Jobs:
             return Placed(holder.id, created=False)
         available_at = max(now, new.available_at or 0)
         key = next(self._keys)
-        job = Job(
+        job = StoredJob(
             key,
             new.id,
             new.queue,
@@ -68,7 +68,7 @@ class Jobs:
             self._unique[job.unique_key] = job
         return Placed(job.id, created=True)
 
-    def next(self, queues: Sequence[str], limit: int, now: float) -> list[Job]:
+    def next(self, queues: Sequence[str], limit: int, now: float) -> list[StoredJob]:
         """The jobs whose turn it is; a queue named twice stands where it is named first."""
         paused = self.paused(now)
         rank = {
@@ -77,10 +77,10 @@ class Jobs:
             if queue not in paused
         }
         waiting = [job for queue in rank for job in self._in(queue, State.PENDING, now)]
-        self._turns.give(waiting)
-        return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *turn(job)))
+        self._turns.assign(waiting)
+        return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *run_order(job)))
 
-    def held(self, leases: Iterable[Lease]) -> list[Job]:
+    def held(self, leases: Iterable[Lease]) -> list[StoredJob]:
         """The jobs that these leases still hold, each once."""
         found = ((lease, self._living.get(int(lease.key))) for lease in set(leases))
         return [job for lease, job in found if job is not None and job.token == lease.token]
@@ -93,11 +93,11 @@ class Jobs:
     def rescue(self, now: float) -> int:
         ended = [job for job in self._living.values() if job.lease_is_over(now)]
         for job in ended:
-            job.let_go()
+            job.unlease()
             job.rescues += 1
         return len(ended)
 
-    def forget(self, jobs: Iterable[Job]) -> int:
+    def remove(self, jobs: Iterable[StoredJob]) -> int:
         gone = list(jobs)
         for job in gone:
             del self._living[job.key]
@@ -105,24 +105,24 @@ class Jobs:
                 del self._unique[job.unique_key]
         return len(gone)
 
-    def unlock(self, jobs: Sequence[Job]) -> int:
+    def unlock(self, jobs: Sequence[StoredJob]) -> int:
         for job in jobs:
             if job.unique_key is not None:
                 del self._unique[job.unique_key]
                 job.unique_key = None
         return len(jobs)
 
-    def named(self, ids: Collection[str]) -> list[Job]:
+    def with_ids(self, ids: Collection[str]) -> list[StoredJob]:
         return [job for job in self._living.values() if job.id in ids]
 
-    def after(self, key: int, limit: int) -> list[Job]:
+    def page_after(self, key: int, limit: int) -> list[StoredJob]:
         """The next jobs in the order of putting."""
         return list(
             itertools.islice((job for job in self._living.values() if job.key > key), limit)
         )
 
     def hasten(self, ids: Collection[str], now: float) -> int:
-        delayed = [job for job in self.named(ids) if job.state(now) is State.DELAYED]
+        delayed = [job for job in self.with_ids(ids) if job.state(now) is State.DELAYED]
         for job in delayed:
             job.available_at, job.turn = now, None
         return len(delayed)
@@ -131,12 +131,12 @@ class Jobs:
         """Forget the jobs of a queue that nobody holds, if none of these texts is in them. Returns
         how many.
         """
-        self._turns.forget(queue)
-        return self.forget(
+        self._turns.reset(queue)
+        return self.remove(
             [job for job in self.free(queue) if not any(text in job.payload for text in but)]
         )
 
-    def free(self, queue: str) -> list[Job]:
+    def free(self, queue: str) -> list[StoredJob]:
         """The jobs of a queue that nobody holds."""
         return [job for job in self._living.values() if job.queue == queue and job.token is None]
 
@@ -159,8 +159,8 @@ class Jobs:
             since < (job.reserved_until or job.available_at) <= now for job in self._living.values()
         )
 
-    def first(self, queue: str, state: State, limit: int, now: float) -> list[Job]:
-        self._turns.give(self._in(queue, State.PENDING, now))
+    def first(self, queue: str, state: State, limit: int, now: float) -> list[StoredJob]:
+        self._turns.assign(self._in(queue, State.PENDING, now))
         return heapq.nsmallest(limit, self._in(queue, state, now), key=ORDER[state])
 
     def pause(self, queue: str, until: float | None) -> None:
@@ -175,19 +175,19 @@ class Jobs:
         }
         return dict(self._pauses)
 
-    def park(self, jobs: Sequence[Job], what: str, now: float) -> int:
+    def park(self, jobs: Sequence[StoredJob], what: str, now: float) -> int:
         """Put jobs back: until the suspension ends, or where they stood if there is none."""
         until = self.suspended.get(what, now)
         until = UNTIL_LIFTED if until is None else until
         for job in jobs:
-            job.let_go()
+            job.unlease()
             job.attempts -= 1
             if until > now:
                 job.turn = None
                 job.available_at = self._parked.setdefault(what, {})[job.key] = until
         return len(jobs)
 
-    def parked(self, what: str) -> list[Job]:
+    def parked(self, what: str) -> list[StoredJob]:
         """The jobs that are still delayed to the instant to which they were parked."""
         known = [
             (self._living.get(key), until) for key, until in self._parked.get(what, {}).items()
@@ -207,7 +207,7 @@ class Jobs:
         self.unpark(what, None, now)
         self.suspended.pop(what, None)
 
-    def _in(self, queue: str, state: State, now: float) -> list[Job]:
+    def _in(self, queue: str, state: State, now: float) -> list[StoredJob]:
         return [
             job for job in self._living.values() if job.queue == queue and job.state(now) is state
         ]

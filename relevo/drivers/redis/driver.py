@@ -15,7 +15,6 @@ from redis import Redis
 
 from relevo.drivers import validation
 from relevo.drivers.contract import (
-    Bell,
     Binding,
     Broadcast,
     Conflict,
@@ -23,14 +22,15 @@ from relevo.drivers.contract import (
     NewJob,
     Placed,
     ReservedJob,
+    Subscription,
 )
 from relevo.drivers.redis import mailboxes, replies
 from relevo.drivers.redis.connection import pool_for
-from relevo.drivers.redis.idempotency import Puts, Reservations
+from relevo.drivers.redis.idempotency import LostReservations, PutRequests
 from relevo.drivers.redis.keys import Keys
-from relevo.drivers.redis.kombu_lists import Foreign, unacked_keys
+from relevo.drivers.redis.kombu_lists import KombuLists, unacked_keys
 from relevo.drivers.redis.looking import PORTION
-from relevo.drivers.redis.notifier import RedisBell
+from relevo.drivers.redis.notifier import RedisSubscription
 from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
 
@@ -61,13 +61,13 @@ class RedisDriver(Pausing):
         options = options or {}
         self.pool = pool_for(url, options, ssl)
         self.client = Redis(connection_pool=self.pool)
-        self.keys = Keys.of(options)
+        self.keys = Keys.from_options(options)
         self._clock = clock
         self._scripts = Scripts(self.pool, self.keys, clock)
         self._run, self._do = self._scripts.run, self._scripts.guarded
-        self._puts, self._reservations = Puts(), Reservations(self._run)
+        self._puts, self._lost_reservations = PutRequests(), LostReservations(self._run)
         self._unacked_keys = unacked_keys(options)
-        self._foreign = Foreign(self.client, self.keys, self._scripts)
+        self._kombu_lists = KombuLists(self.client, self.keys, self._scripts)
         self._mailboxes = mailboxes.Mailboxes(self._run)
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
@@ -81,7 +81,7 @@ class RedisDriver(Pausing):
         validation.jobs(jobs)
         if not jobs:
             return []
-        request = self._puts.number_of([(job.queue, job.id) for job in jobs])
+        request = self._puts.request_number([(job.queue, job.id) for job in jobs])
         portions = [
             (f"{self._puts.thread}.{at}", request, *_fields(jobs[at : at + PUT_PORTION]))
             for at in range(0, len(jobs), PUT_PORTION)
@@ -90,7 +90,7 @@ class RedisDriver(Pausing):
         answers = (
             [self._run("put", *portions[0])] if one else self._scripts.run_all("put", portions)
         )
-        self._puts.answered()
+        self._puts.confirm()
         return [placed for answer in answers for placed in replies.placed(answer)]
 
     def reserve(
@@ -98,11 +98,11 @@ class RedisDriver(Pausing):
     ) -> list[ReservedJob]:
         validation.queues(queues)
         validation.count("limit", limit)
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         validation.name("by", by)
-        self._reservations.put_back()
+        self._lost_reservations.release()
         token = uuid4().hex[:20] + "."
-        lists = [text for queue in queues for text in (queue, *self.keys.counted(queue))]
+        lists = [text for queue in queues for text in (queue, *self.keys.kombu_with_count(queue))]
         try:
             answer = self._run(
                 "reserve",
@@ -116,10 +116,10 @@ class RedisDriver(Pausing):
                 *lists,
             )
         except BaseException:  # also a signal's: the answer is lost, whatever it was
-            self._reservations.lost(token, queues)
+            self._lost_reservations.add(token, queues)
             raise
         self._next_due = time.monotonic() + float(answer[0]) if answer[0] else float("inf")
-        if answer[1] and limit > 0 and self._foreign.adopt(queues):
+        if answer[1] and limit > 0 and self._kombu_lists.adopt(queues):
             self._next_due = 0.0  # they are in the queue now; the next look takes them
         return [
             replies.reserved(answer[at : at + _FIELDS], token)
@@ -127,7 +127,7 @@ class RedisDriver(Pausing):
         ]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
-        validation.lasting("lease", lease)
+        validation.duration("lease", lease)
         lost = (
             {token.decode() for token in self._run("extend", number(lease), *pairs(leases))}
             if leases
@@ -173,7 +173,7 @@ class RedisDriver(Pausing):
         Only once those workers have ended: a living one goes on with what is taken from it, and it
         runs twice.
         """
-        return self._foreign.adopt_unacked(*self._unacked_keys)
+        return self._kombu_lists.adopt_unacked(*self._unacked_keys)
 
     # --- looking and mending ----------------------------------------------------------------------
     def delete(self, ids: Iterable[str]) -> int:
@@ -201,7 +201,7 @@ class RedisDriver(Pausing):
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
         validation.name("mailbox", mailbox)
         validation.bindings(bindings)
-        validation.lasting("ttl", ttl)
+        validation.duration("ttl", ttl)
         self._mailboxes.subscribe(mailbox, bindings, ttl)
 
     def unsubscribe(self, mailbox: str) -> None:
@@ -217,9 +217,11 @@ class RedisDriver(Pausing):
         return self._mailboxes.receive(mailbox)
 
     # --- housekeeping -----------------------------------------------------------------------------
-    def bell(self, queues: Sequence[str]) -> Bell:
+    def watch(self, queues: Sequence[str]) -> Subscription:
         validation.queues(queues)
-        return RedisBell(self.pool, self.keys, queues, lambda: self._next_due - time.monotonic())
+        return RedisSubscription(
+            self.pool, self.keys, queues, lambda: self._next_due - time.monotonic()
+        )
 
     def now(self) -> float:
         if self._clock is not None:
@@ -250,7 +252,7 @@ def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
             job.unique_key or b"",
             b"" if job.unique_for is None else number(job.unique_for),
             b"" if job.on_conflict is Conflict.KEEP else job.on_conflict.value,
-            b"" if job.longest is None else number(job.longest),
+            b"" if job.max_delay is None else number(job.max_delay),
             job.fair_key or b"",
         )
     ]

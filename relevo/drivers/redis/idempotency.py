@@ -27,7 +27,7 @@ from uuid import uuid4
 LOOK_AGAIN = 1.0
 
 
-class Puts(threading.local):
+class PutRequests(threading.local):
     """The puts of one thread."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Puts(threading.local):
         self._number = 0
         self._lost: list[tuple[str, str]] = []
 
-    def number_of(self, jobs: list[tuple[str, str]]) -> int:
+    def request_number(self, jobs: list[tuple[str, str]]) -> int:
         """The number under which these jobs (queue, id) are put: the last put's if they are its and
         got no answer.
         """
@@ -52,12 +52,12 @@ class Puts(threading.local):
         self._lost = jobs
         return self._number
 
-    def answered(self) -> None:
+    def confirm(self) -> None:
         self._lost = []
 
 
-class Reservations:
-    """Reservations of this process whose answer was lost, by way of `run`, which runs a script."""
+class LostReservations:
+    """LostReservations of this process whose answer was lost, by way of `run`, which runs a script."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
@@ -65,12 +65,12 @@ class Reservations:
         self._sought: set[str] = set()
         self._lock = threading.Lock()
 
-    def lost(self, token: str, queues: Sequence[str]) -> None:
+    def add(self, token: str, queues: Sequence[str]) -> None:
         """What was taken under `token` is to be put back."""
         with self._lock:
             self._lost[token] = (queues, 0.0)
 
-    def put_back(self) -> None:
+    def release(self) -> None:
         """Put back what lost reservations have taken. Raises while the broker is away: they are
         tried again then.
         """

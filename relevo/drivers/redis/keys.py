@@ -75,7 +75,7 @@ class Keys:
     separator: str = KOMBU_SEPARATOR
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Keys:
+    def from_options(cls, options: Mapping[str, Any]) -> Keys:
         """The keys that kombu's transport options ask for."""
         steps = tuple(options.get("priority_steps") or KOMBU_STEPS)
         return cls(
@@ -102,7 +102,7 @@ class Keys:
             for step in self.steps
         ]
 
-    def counted(self, queue: str) -> list[str | int]:
+    def kombu_with_count(self, queue: str) -> list[str | int]:
         """The same as scripts take them: how many, then each."""
         lists = self.kombu(queue)
         return [len(lists), *lists]

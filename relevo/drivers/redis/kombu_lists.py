@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 PORTION = 100
 
 
-class Foreign:
+class KombuLists:
     """kombu's side of the Redis at `client`."""
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
@@ -115,7 +115,7 @@ def unacked_keys(options: Mapping[str, Any]) -> tuple[str, str]:
 
 def _job(queue: str, payload: str, step: int) -> NewJob:
     try:
-        job = message_codec.new_job(queue, message_codec.loads(payload))
+        job = message_codec.to_job(queue, message_codec.loads(payload))
         validation.jobs([job])
     # a stranger's message; whoever reserves it says what is wrong with it
     except Exception:  # noqa: BLE001

@@ -39,7 +39,7 @@ class Looking(Driver):
         validation.count("limit", limit)
         answer = self._run("peek", queue, state.value, limit)
         return [
-            replies.view(queue, state, answer[at : at + _SHOWN])
+            replies.job_view(queue, state, answer[at : at + _SHOWN])
             for at in range(0, len(answer), _SHOWN)
         ]
 
@@ -49,18 +49,18 @@ class Looking(Driver):
         return [
             view
             for portion in _portions(wanted)
-            for view in replies.every(self._run("find", *portion))
+            for view in replies.job_views(self._run("find", *portion))
         ]
 
     def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
         validation.cursor(after)
-        validation.portion("limit", limit)
+        validation.positive_count("limit", limit)
         following, *answer = self._run("scan", after or "0", limit)
-        return replies.every(answer), "" if following == b"0" else following.decode()
+        return replies.job_views(answer), "" if following == b"0" else following.decode()
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
-        validation.holding(wanted, lease, by)
+        validation.hold(wanted, lease, by)
         answers = (
             self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted)
         )

@@ -17,7 +17,7 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from relevo.drivers.contract import Bell
+from relevo.drivers.contract import Subscription
 from relevo.drivers.redis.keys import Keys
 
 # Seconds: the longest pop, and how long its answer may be late before the connection is given up as
@@ -28,7 +28,7 @@ POP, LATE = 1, 5.0
 LOOK = 0.9
 
 
-class RedisBell(Bell):
+class RedisSubscription(Subscription):
     """Hears the tokens of `queues` (while told that there is room for jobs) and of its consumer's
     mailboxes.
     """
@@ -87,7 +87,7 @@ class RedisBell(Bell):
         socket = getattr(self._connection, "_sock", None)
         return socket.fileno() if socket is not None and self._asked else None
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         """Take the answer if it is there. Silence is news too: whoever has waited for an interval
         looks.
         """

@@ -35,7 +35,7 @@ def reserved(answer: list[Any], token: str) -> ReservedJob:
     )
 
 
-def view(queue: str, state: State, answer: list[Any]) -> JobView:
+def job_view(queue: str, state: State, answer: list[Any]) -> JobView:
     """A job as `peek.lua` gives it; see there for the order."""
     id_, payload, priority, attempts, rescues, available, created, worker, ends = answer
     return JobView(
@@ -53,17 +53,19 @@ def view(queue: str, state: State, answer: list[Any]) -> JobView:
     )
 
 
-def every(answer: list[Any]) -> list[JobView]:
+def job_views(answer: list[Any]) -> list[JobView]:
     """Jobs as `describe` in `common.lua` gives them: queue, state, then the fields of `view`."""
     jobs = (answer[at : at + _DESCRIBED] for at in range(0, len(answer), _DESCRIBED))
-    return [view(queue.decode(), State(state.decode()), fields) for queue, state, *fields in jobs]
+    return [
+        job_view(queue.decode(), State(state.decode()), fields) for queue, state, *fields in jobs
+    ]
 
 
 def held(answer: list[Any], token: str) -> list[HeldJob]:
     """Jobs as `hold.lua` gives them: their numbers, and as they were."""
     numbers, were = answer
     leases = (Lease(number.decode(), token + number.decode()) for number in numbers)
-    return [HeldJob(lease, was) for lease, was in zip(leases, every(were), strict=True)]
+    return [HeldJob(lease, was) for lease, was in zip(leases, job_views(were), strict=True)]
 
 
 def text(payload: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
 
 from relevo.limits import algorithms
-from relevo.limits.contract import Holder, Left, Passed, Wanted
+from relevo.limits.contract import HandoverResult, Holder, PermitHandover, PermitRequest
 from relevo.limits.database.lock import lock_all
 from relevo.limits.database.record import HELD, DatabaseRecord, permit_row
 from relevo.limits.database.tables import jobs, limits, line, permits
@@ -44,7 +44,7 @@ _LET_GO = delete(permits).where(
 )
 
 
-class Page(DatabaseRecord):
+class PrefetchedRecord(DatabaseRecord):
     """The record of a key whose permits have been read already; what changes of them is written by
     `write`.
     """
@@ -72,7 +72,7 @@ class Page(DatabaseRecord):
 
 
 def take_free(
-    connection: Connection, wanted: Sequence[Wanted], now: float, keep_until: float
+    connection: Connection, wanted: Sequence[PermitRequest], now: float, keep_until: float
 ) -> set[str]:
     """Take what is free. The rows of keys are kept until that instant if nobody uses them
     meanwhile.
@@ -91,9 +91,9 @@ def take_free(
     return taken
 
 
-def pass_on(connection: Connection, left: Sequence[Left], now: float) -> Passed:
+def hand_over(connection: Connection, left: Sequence[PermitHandover], now: float) -> HandoverResult:
     """Give permits back, or to others."""
-    passed = Passed()
+    passed = HandoverResult()
     groups = algorithms.by_key(left, lambda each: each.wanted.key)
     for start in range(0, len(groups), MOST):
         some = dict(groups[start : start + MOST])
@@ -101,22 +101,22 @@ def pass_on(connection: Connection, left: Sequence[Left], now: float) -> Passed:
             connection.execute(_LOCK, {"keys": list(some)}).all()
         pages = _pages(connection, list(some), now)
         for page in pages:
-            passed.add(algorithms.pass_on(page, page.at_most, some[page.key], now))
+            passed.add(algorithms.hand_over(page, page.at_most, some[page.key], now))
         _write(connection, pages, now)
         for key in some.keys() - {page.key for page in pages}:  # it was cleared
             passed.without.update(each.to.token for each in some[key] if each.to)
     return passed
 
 
-def _pages(connection: Connection, keys: Sequence[str], now: float) -> list[Page]:
+def _pages(connection: Connection, keys: Sequence[str], now: float) -> list[PrefetchedRecord]:
     tokens: dict[str, list[Any]] = {}
     rows = connection.execute(_LOOK, {"keys": keys}).all()
     for each in connection.execute(_HOLDERS, {"keys": keys}):
         tokens.setdefault(each.limit_key, []).append(each)
-    return [Page(connection, row, tokens.get(row.limit_key, ()), now) for row in rows]
+    return [PrefetchedRecord(connection, row, tokens.get(row.limit_key, ()), now) for row in rows]
 
 
-def _write(connection: Connection, pages: Sequence[Page], now: float) -> None:
+def _write(connection: Connection, pages: Sequence[PrefetchedRecord], now: float) -> None:
     if gone := [{"key": page.key, "token_": token} for page in pages for token in page.gone]:
         connection.execute(_LET_GO, gone)
     if new := [permit_row(page.key, holder, now) for page in pages for holder in page.new.values()]:

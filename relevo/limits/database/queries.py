@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
 
-from relevo.limits.contract import RATE, Held, LimitView
+from relevo.limits.contract import RATE, HeldPermit, LimitView
 from relevo.limits.database.tables import jobs, limits, line, permits
 from relevo.limits.views import NAMED, view_of
 from relevo.limits.waiters import FORGET
@@ -33,7 +33,7 @@ def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
     held = columns.select_from(permits.join(jobs, _HELD)).where(
         permits.c.limit_key == row.limit_key
     )
-    holders = [Held(*each) for each in connection.execute(held)]
+    holders = [HeldPermit(*each) for each in connection.execute(held)]
     mine = line.c.limit_key == row.limit_key
     waiting = connection.execute(select(func.count()).select_from(line).where(mine)).scalar_one()
     first: Sequence[str] = ()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from relevo.limits.contract import Holder
 from relevo.limits.database.tables import jobs, limits, line, permits
 from relevo.limits.rates import Rate
-from relevo.limits.waiters import Waiting
+from relevo.limits.waiters import Waiter
 
 _KEY: Any = bindparam("key")
 HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
@@ -89,11 +89,11 @@ class DatabaseRecord:
         self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
 
     # --- the line: mostly there is none, and then nothing is asked of it --------------------------
-    def waiting(self, job_id: str) -> Waiting | None:
+    def waiter(self, job_id: str) -> Waiter | None:
         rows = self._rows(_WAITING, job=job_id) if self._line else []
         return _waiting(rows[0]) if rows else None
 
-    def expected(self, after: float, until: float) -> Sequence[Waiting]:
+    def expected(self, after: float, until: float) -> Sequence[Waiter]:
         return (
             [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)]
             if self._line
@@ -116,14 +116,14 @@ class DatabaseRecord:
             else []
         )
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: Waiter) -> None:
         moved = {
             "key": self.key,
             "job": waiting.job_id,
             "since_": waiting.since,
             "due_": waiting.due,
         }
-        if self.waiting(waiting.job_id) is None:
+        if self.waiter(waiting.job_id) is None:
             row = {
                 "limit_key": self.key,
                 "job_id": waiting.job_id,
@@ -166,5 +166,5 @@ def permit_row(key: str, holder: Holder, now: float) -> dict[str, Any]:
     }
 
 
-def _waiting(row: Row[Any]) -> Waiting:
-    return Waiting(row.job_id, row.since, row.due)
+def _waiting(row: Row[Any]) -> Waiter:
+    return Waiter(row.job_id, row.since, row.due)

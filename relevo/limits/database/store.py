@@ -18,12 +18,12 @@ from relevo.limits import algorithms, breakers
 from relevo.limits import waiters as lines
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import (
+    HandoverResult,
     Holder,
-    Left,
     Limits,
     LimitView,
-    Passed,
-    Wanted,
+    PermitHandover,
+    PermitRequest,
     check_key,
     name_of,
 )
@@ -80,10 +80,10 @@ class DatabaseLimits(Limits):
         self._tidy()
         return lines.FIRST if wait is None else wait
 
-    def give_back(self, key: str, holder: Holder) -> list[str]:
+    def release(self, key: str, holder: Holder) -> list[str]:
         check_key(key)
 
-        def give_back(connection: Connection) -> list[str]:
+        def release(connection: Connection) -> list[str]:
             if not self._has_one_writer and not connection.execute(_LOCK, {"key": key}).first():
                 return []
             # In a statement of its own: what waits for a lock looks with the eyes of the moment
@@ -92,11 +92,11 @@ class DatabaseLimits(Limits):
             if row is None:
                 return []
             record = DatabaseRecord(connection, key, row, self._now())
-            return algorithms.give_back(record, record.at_most, holder, record.now)
+            return algorithms.release(record, record.at_most, holder, record.now)
 
-        return self._connections.write(give_back)
+        return self._connections.write(release)
 
-    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+    def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         now = self._now()
         taken = self._connections.write(
             lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED)
@@ -104,9 +104,9 @@ class DatabaseLimits(Limits):
         self._tidy()
         return taken
 
-    def pass_on(self, left: Sequence[Left]) -> Passed:
+    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
         return self._connections.write(
-            lambda connection: bulk.pass_on(connection, left, self._now())
+            lambda connection: bulk.hand_over(connection, left, self._now())
         )
 
     # --- rates and breakers -----------------------------------------------------------------------
@@ -139,29 +139,31 @@ class DatabaseLimits(Limits):
         # Behind the commit: whoever comes from now on is told by the new one.
         return self._connections.read(lambda connection: queries.waiting(connection, name))
 
-    def redefined(self) -> dict[str, Rate]:
+    def redefined_rates(self) -> dict[str, Rate]:
         rows = self._connections.read(lambda connection: connection.execute(select(rates)).all())
         return {row.name: Rate(*json.loads(row.rate)) for row in rows}
 
-    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
+    def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
         row = self._connections.read(
             lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first()
         )
         if row is None or not (
-            row.in_line or (row.state and breakers.wait(json.loads(row.state), self._now()))
+            row.in_line or (row.state and breakers.seconds_left(json.loads(row.state), self._now()))
         ):
             return 0.0, bool(row and row.state)
         # It stands in line, or is about to: that is written. The errors are kept for as long as
         # they were to be.
         keep = max(0.0, row.keep_until - self._now() - UNUSED)
         return self._locked(
-            key, lambda _connection, record: algorithms.shut(record, job_id, record.now), keep=keep
+            key,
+            lambda _connection, record: algorithms.check_breaker(record, job_id, record.now),
+            keep=keep,
         )
 
-    def erred(self, key: str, breaker: Breaker) -> float:
+    def record_error(self, key: str, breaker: Breaker) -> float:
         def erred(_connection: Connection, record: DatabaseRecord) -> float:
-            wait = algorithms.erred(record, breaker, record.now)
+            wait = algorithms.record_error(record, breaker, record.now)
             record.save()
             return wait
 

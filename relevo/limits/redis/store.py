@@ -9,13 +9,13 @@ from typing import Any
 
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import (
-    Held,
+    HandoverResult,
+    HeldPermit,
     Holder,
-    Left,
     Limits,
     LimitView,
-    Passed,
-    Wanted,
+    PermitHandover,
+    PermitRequest,
     check_key,
     name_of,
 )
@@ -41,18 +41,18 @@ class RedisLimits(Limits):
         check_key(key)
         return float(self._run("take", key, at_most, holder.token, holder.job_id, holder.task))
 
-    def give_back(self, key: str, holder: Holder) -> list[str]:
+    def release(self, key: str, holder: Holder) -> list[str]:
         check_key(key)
-        return [job_id.decode() for job_id in self._run("give_back", key, holder.token)]
+        return [job_id.decode() for job_id in self._run("release", key, holder.token)]
 
-    def take_free(self, wanted: Sequence[Wanted]) -> set[str]:
+    def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         given: list[Any] = []
         for each in wanted:
             check_key(each.key)
             given += [each.key, each.at_most, *_holder(each.holder)]
         return {token.decode() for token in self._run("take_free", *given)}
 
-    def pass_on(self, left: Sequence[Left]) -> Passed:
+    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
         given: list[Any] = []
         for each in left:
             check_key(each.wanted.key)
@@ -64,9 +64,9 @@ class RedisLimits(Limits):
                 *(_holder(each.to) if each.to else _NOBODY),
             ]
         called, crowded, without = (
-            [text.decode() for text in texts] for texts in self._run("pass_on", *given)
+            [text.decode() for text in texts] for texts in self._run("hand_over", *given)
         )
-        return Passed(called, set(crowded), set(without))
+        return HandoverResult(called, set(crowded), set(without))
 
     # --- rates ------------------------------------------------------------------------------------
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
@@ -82,8 +82,8 @@ class RedisLimits(Limits):
         waiting = self._run("redefine", name, *(_fields(rate) if rate is not None else ()))
         return [job_id.decode() for job_id in waiting]
 
-    def redefined(self) -> dict[str, Rate]:
-        found = self._run("redefined")
+    def redefined_rates(self) -> dict[str, Rate]:
+        found = self._run("redefined_rates")
         rows = [found[at : at + _REDEFINED] for at in range(0, len(found), _REDEFINED)]
         return {
             name.decode(): Rate(int(amount), float(per), kind.decode(), int(burst))
@@ -91,14 +91,16 @@ class RedisLimits(Limits):
         }
 
     # --- breakers ---------------------------------------------------------------------------------
-    def shut(self, key: str, job_id: str) -> tuple[float, bool]:
+    def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
-        seconds, remembered = self._run("shut", key, job_id)
+        seconds, remembered = self._run("check_breaker", key, job_id)
         return float(seconds), bool(remembered)
 
-    def erred(self, key: str, breaker: Breaker) -> float:
+    def record_error(self, key: str, breaker: Breaker) -> float:
         check_key(key)
-        return float(self._run("erred", key, breaker.errors, repr(breaker.per), repr(breaker.wait)))
+        return float(
+            self._run("record_error", key, breaker.errors, repr(breaker.per), repr(breaker.wait))
+        )
 
     # --- looking and mending ----------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
@@ -122,7 +124,7 @@ def _view(answer: list[Any], now: float) -> LimitView:
     key, most, held, waiting, line, kind, numbers, slices = answer
     permits = [held[at : at + 4] for at in range(0, len(held), 4)]
     holders = [
-        Held(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
+        HeldPermit(job_id.decode(), task.decode(), float(since), float(ends) if ends else None)
         for job_id, task, since, ends in permits
     ]
     return view_of(

@@ -1,4 +1,4 @@
-"""SQLite's bell: it waits on a descriptor, looks by the clock after a write, and goes back to
+"""SQLite's subscription: it waits on a descriptor, looks by the clock after a write, and goes back to
 waiting.
 """
 
@@ -30,18 +30,18 @@ def driver(tmp_path):
 
 
 @pytest.fixture
-def bell(driver):
+def subscription(driver):
     take(driver)  # which says when it is worth looking again
-    bell = driver.bell(["default"])
-    hear_out(bell)
-    yield bell
-    bell.close()
+    subscription = driver.watch(["default"])
+    hear_out(subscription)
+    yield subscription
+    subscription.close()
 
 
-def hear_out(bell):
+def hear_out(subscription):
     """Hear until it is quiet: how often that took."""
     times = 1
-    while bell.hear() or bell.interval < notifier.SQLITE_NET:
+    while subscription.poll() or subscription.interval < notifier.SQLITE_NET:
         times += 1
         assert times < 100
     return times
@@ -78,31 +78,31 @@ def test_without_a_file_it_hears_nothing(path):
 
 
 @linux
-def test_an_idle_bell_waits_for_the_file_and_looks_by_the_clock_after_a_write(driver, bell):
-    assert bell.fileno() is not None
-    assert bell.interval == notifier.SQLITE_NET
+def test_an_idle_bell_waits_for_the_file_and_looks_by_the_clock_after_a_write(driver, subscription):
+    assert subscription.fileno() is not None
+    assert subscription.interval == notifier.SQLITE_NET
     put(driver, "a")
-    assert bell.hear()
-    assert bell.fileno() is None
-    assert bell.interval == notifier.SQLITE_FIRST
-    assert 2 < hear_out(bell) < 10
-    assert bell.fileno() is not None
+    assert subscription.poll()
+    assert subscription.fileno() is None
+    assert subscription.interval == notifier.SQLITE_FIRST
+    assert 2 < hear_out(subscription) < 10
+    assert subscription.fileno() is not None
 
 
 @linux
-def test_a_file_that_others_write_to_all_the_time_is_looked_at_by_the_clock(driver, bell):
+def test_a_file_that_others_write_to_all_the_time_is_looked_at_by_the_clock(driver, subscription):
     for number in range(20):
         put(driver, str(number))
-        assert bell.hear()
-    assert (bell.fileno(), bell.interval) == (None, notifier.SQLITE_INTERVAL)
+        assert subscription.poll()
+    assert (subscription.fileno(), subscription.interval) == (None, notifier.SQLITE_INTERVAL)
 
 
-def test_without_a_watch_it_looks_by_the_clock(driver, bell, monkeypatch):
-    bell._watch.close()
-    monkeypatch.setattr(bell._watch, "open", lambda: None)
-    assert (bell.fileno(), bell.interval) == (None, notifier.SQLITE_INTERVAL)
+def test_without_a_watch_it_looks_by_the_clock(driver, subscription, monkeypatch):
+    subscription._watch.close()
+    monkeypatch.setattr(subscription._watch, "open", lambda: None)
+    assert (subscription.fileno(), subscription.interval) == (None, notifier.SQLITE_INTERVAL)
     put(driver, "a")
-    assert bell.hear()
+    assert subscription.poll()
 
 
 @linux

@@ -60,10 +60,10 @@ def in_a_child(work) -> int:
 
 
 def test_a_child_uses_a_connection_of_its_own(driver):
-    # Given a driver that has a connection, and a bell that has one
+    # Given a driver that has a connection, and a subscription that has one
     driver.put([NewJob("forks", "{}", "parent")])
-    bell = driver.bell(["forks"])
-    bell.hear()
+    subscription = driver.watch(["forks"])
+    subscription.poll()
     mine = who(driver)
 
     # When a child uses the inherited driver, throws away what it inherited and closes
@@ -71,7 +71,7 @@ def test_a_child_uses_a_connection_of_its_own(driver):
         assert driver.name == "sqlite" or who(driver) != mine
         driver.put([NewJob("forks", "{}", "child")])
         gc.collect()
-        bell.close()
+        subscription.close()
         driver.close()
 
     assert in_a_child(child) == 0
@@ -79,8 +79,8 @@ def test_a_child_uses_a_connection_of_its_own(driver):
     # I expect the parent's connection to be the one it had, and to work
     assert who(driver) == mine
     assert [job.id for job in driver.reserve(["forks"], 5, 600, "worker")] == ["parent", "child"]
-    assert bell.hear()
-    bell.close()
+    assert subscription.poll()
+    subscription.close()
 
 
 def test_a_child_goes_on_when_its_parent_closes(driver):

@@ -66,14 +66,16 @@ def test_mail_that_fits_two_bindings_of_a_mailbox_comes_once(driver, box):
 def test_who_hears_nothing_of_postgresql_does_not_look_for_mail(postgresql_url, monkeypatch):
     driver = DatabaseDriver(postgresql_url)
     driver.create_schema()
-    bell = driver.bell(["default"])
-    monkeypatch.setattr(type(bell), "longest", 0.0)  # what came just now may have brought some
-    assert bell.hear()
-    assert not bell.is_mail
+    subscription = driver.watch(["default"])
+    monkeypatch.setattr(
+        type(subscription), "max_interval", 0.0
+    )  # what came just now may have brought some
+    assert subscription.poll()
+    assert not subscription.is_mail
     monkeypatch.undo()
-    driver.ringer.ring()
-    assert readable(bell.fileno(), within=LONG)
-    assert bell.hear()
-    assert bell.is_mail
-    bell.close()
+    driver.notifier.notify()
+    assert readable(subscription.fileno(), within=LONG)
+    assert subscription.poll()
+    assert subscription.is_mail
+    subscription.close()
     driver.close()

@@ -152,19 +152,23 @@ def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
 
 def test_a_bell_rings_on_each(way):
     driver, other = (RedisDriver(way.url, way.options, ssl=way.ssl) for _ in range(2))
-    bell = driver.bell(["bell"])
-    rings_after(bell, lambda: put(other, "a", queue="bell"))
+    subscription = driver.watch(["bell"])
+    rings_after(subscription, lambda: put(other, "a", queue="bell"))
     assert ids(take(driver, "bell")) == ["a"]
-    bell.close()
+    subscription.close()
     driver.close()
     other.close()
 
 
-def rings_after(bell, act):
-    bell.listen(True)
+def rings_after(subscription, act):
+    subscription.listen(True)
     act()
     eventually(
-        lambda: readable(bell.fileno(), within=LONG) and bell.hear() and bell._token
+        lambda: (
+            readable(subscription.fileno(), within=LONG)
+            and subscription.poll()
+            and subscription._token
+        )
     )  # TLS has words of its own
 
 
@@ -200,10 +204,10 @@ def test_a_socket_of_a_database_and_a_sentinel_without_one_are_told_apart(place)
 
 def test_more_threads_than_kombus_ten_connections_talk_at_the_same_time(place):
     driver = RedisDriver(place.url)
-    bells = [driver.bell(["many"]) for _ in range(40)]
-    for bell in bells:
-        bell.listen(True)
-    assert all(bell.fileno() is not None for bell in bells)
-    for bell in bells:
-        bell.close()
+    subscriptions = [driver.watch(["many"]) for _ in range(40)]
+    for subscription in subscriptions:
+        subscription.listen(True)
+    assert all(subscription.fileno() is not None for subscription in subscriptions)
+    for subscription in subscriptions:
+        subscription.close()
     driver.close()

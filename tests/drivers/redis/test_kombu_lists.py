@@ -61,15 +61,15 @@ def found(driver, *queues, number=1):
 
 
 def task_of(job):
-    return message_codec.message_of(job)["headers"]["task"]
+    return message_codec.from_job(job)["headers"]["task"]
 
 
 def test_a_message_of_a_plain_client_is_found_and_the_next_look_is_at_once(client, driver):
     client.send_task("one", (1, "ä"), queue="default")
     assert take(driver) == []
-    assert driver.bell(["default"]).interval < 0.1
+    assert driver.watch(["default"]).interval < 0.1
     [job] = take(driver)
-    message = message_codec.message_of(job)
+    message = message_codec.from_job(job)
     assert (job.priority, message["headers"]["task"]) == (0, "one")
     assert message["properties"]["body_encoding"] == "base64"
 
@@ -119,7 +119,7 @@ def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(
     jobs = found(driver, number=2)
     assert [job.payload for job in jobs[:1]] == [rubbish.decode("utf-8", "replace")]
     with pytest.raises((ValueError, TypeError, AttributeError, RecursionError)):
-        message_codec.message_of(jobs[0])
+        message_codec.from_job(jobs[0])
     assert task_of(jobs[1]) == "good"
 
 
@@ -218,7 +218,7 @@ def test_what_a_killed_stock_worker_held_is_adopted_once(server, client, driver,
     assert counts(driver) == (3, 1, 0)
     jobs = take(driver)
     assert [(task_of(job), job.attempts) for job in jobs] == [("0", 2), ("1", 2), ("2", 2)]
-    assert message_codec.message_of(jobs[0])["properties"]["delivery_info"]["redelivered"] is True
+    assert message_codec.from_job(jobs[0])["properties"]["delivery_info"]["redelivered"] is True
 
 
 def test_it_finds_the_queue_of_an_exchange(server, client, driver, prefix):

@@ -1,4 +1,4 @@
-"""The bell among many: one job wakes one of them, and what one can't answer another hears."""
+"""The subscription among many: one job wakes one of them, and what one can't answer another hears."""
 
 from __future__ import annotations
 
@@ -13,97 +13,97 @@ MANY = 20
 
 
 @pytest.fixture
-def bells(driver, monkeypatch):
+def subscriptions(driver, monkeypatch):
     """Consumers that wait for jobs of two queues."""
     monkeypatch.setattr(redis_bell, "POP", 60)
-    made = [driver.bell(["default", "high"]) for _ in range(MANY)]
-    for bell in made:
-        listen(bell)
+    made = [driver.watch(["default", "high"]) for _ in range(MANY)]
+    for subscription in made:
+        listen(subscription)
     yield made
-    for bell in made:
-        bell.close()
+    for subscription in made:
+        subscription.close()
 
 
-def listen(bell, *, room=True, mailboxes=()):
+def listen(subscription, *, room=True, mailboxes=()):
     """Wait as the transport does."""
-    bell.listen(room, mailboxes)
-    assert bell.fileno() is not None
+    subscription.listen(room, mailboxes)
+    assert subscription.fileno() is not None
 
 
-def rung(bells, within=0.3):
+def rung(subscriptions, within=0.3):
     """Those of them that are called within a short while."""
-    found = readable(*(bell.fileno() for bell in bells), within=within)
-    return [bell for bell in bells if bell.fileno() in found]
+    found = readable(*(subscription.fileno() for subscription in subscriptions), within=within)
+    return [subscription for subscription in subscriptions if subscription.fileno() in found]
 
 
-def settled(bells):
+def settled(subscriptions):
     """Ask again, and wait until the server has the question of each."""
-    for bell in bells:
-        bell.hear()
-        listen(bell)
-    client = bells[0]._client
-    eventually(lambda: client.info("clients")["blocked_clients"] == len(bells))
+    for subscription in subscriptions:
+        subscription.poll()
+        listen(subscription)
+    client = subscriptions[0]._client
+    eventually(lambda: client.info("clients")["blocked_clients"] == len(subscriptions))
 
 
-def first_rung(bells):
-    return eventually(lambda: rung(bells))
+def first_rung(subscriptions):
+    return eventually(lambda: rung(subscriptions))
 
 
-def test_one_job_wakes_one_of_many(other, bells):
-    settled(bells)
+def test_one_job_wakes_one_of_many(other, subscriptions):
+    settled(subscriptions)
     put(other, "a")
-    first_rung(bells)
-    assert len(rung(bells)) == 1
+    first_rung(subscriptions)
+    assert len(rung(subscriptions)) == 1
 
 
-def test_three_jobs_wake_three(other, bells):
-    settled(bells)
+def test_three_jobs_wake_three(other, subscriptions):
+    settled(subscriptions)
     put(other, "a", "b")
     put(other, "c", queue="high")
-    eventually(lambda: len(rung(bells, 0)) == 3)
-    assert len(rung(bells)) == 3
+    eventually(lambda: len(rung(subscriptions, 0)) == 3)
+    assert len(rung(subscriptions)) == 3
 
 
-def test_a_job_that_is_taken_at_once_leaves_no_call_for_the_next(driver, other, bells):
+def test_a_job_that_is_taken_at_once_leaves_no_call_for_the_next(driver, other, subscriptions):
     # Given jobs that were taken before anybody listened
-    for bell in bells:
-        bell.close()
+    for subscription in subscriptions:
+        subscription.close()
     put(other, "a", "b", "c")
     take(driver)
 
     # I expect nobody to be called for them
-    for bell in bells:
-        listen(bell)
-    assert rung(bells) == []
+    for subscription in subscriptions:
+        listen(subscription)
+    assert rung(subscriptions) == []
 
 
-def test_a_call_that_is_declined_goes_to_another(other, bells):
-    settled(bells)
+def test_a_call_that_is_declined_goes_to_another(other, subscriptions):
+    settled(subscriptions)
     put(other, "a")
-    [first] = first_rung(bells)
-    first.hear()
+    [first] = first_rung(subscriptions)
+    first.poll()
     first.decline()
-    rest = [bell for bell in bells if bell is not first]
+    rest = [subscription for subscription in subscriptions if subscription is not first]
     assert len(first_rung(rest)) == 1
 
 
-def test_what_was_answered_long_ago_is_not_declined_again(server, other, bells):
-    [bell] = bells[:1]
-    for one in bells[1:]:
+def test_what_was_answered_long_ago_is_not_declined_again(server, other, subscriptions):
+    [subscription] = subscriptions[:1]
+    for one in subscriptions[1:]:
         one.close()
     put(other, "a")
-    first_rung([bell])
-    bell.hear()
+    first_rung([subscription])
+    subscription.poll()
     take_one(other)
-    bell.hear()
-    bell.decline()
+    subscription.poll()
+    subscription.decline()
     assert server.client.exists("relevo:bell:default") == 0
 
 
-def test_a_busy_consumer_hears_mail_and_no_jobs(driver, other, bells):
-    for one in bells[1:]:
+def test_a_busy_consumer_hears_mail_and_no_jobs(driver, other, subscriptions):
+    for one in subscriptions[1:]:
         one.close()
-    busy = bells[0]
+    busy = subscriptions[0]
     busy.close()
     driver.subscribe("box", [Binding("exchange")], 60)
     listen(busy, room=False, mailboxes=["box"])
@@ -115,22 +115,22 @@ def test_a_busy_consumer_hears_mail_and_no_jobs(driver, other, bells):
 
 def test_a_consumer_that_has_room_again_hears_of_jobs_at_once(server, driver, other):
     # Given one that asked for mail only, and is still waiting for the answer
-    bell = driver.bell(["default"])
-    listen(bell, room=False, mailboxes=["box"])
-    number = bell._number
+    subscription = driver.watch(["default"])
+    listen(subscription, room=False, mailboxes=["box"])
+    number = subscription._number
 
     # When it has room, I expect the same connection to be asked for jobs, too
-    listen(bell, mailboxes=["box"])
+    listen(subscription, mailboxes=["box"])
     put(other, "a")
-    assert first_rung([bell]) == [bell]
-    assert bell._number == number
-    bell.hear()
-    assert bell._token == "relevo:bell:default"
-    bell.close()
+    assert first_rung([subscription]) == [subscription]
+    assert subscription._number == number
+    subscription.poll()
+    assert subscription._token == "relevo:bell:default"
+    subscription.close()
 
 
 def test_two_consumers_of_a_process_do_not_take_each_others_mail(driver, other):
-    ours, theirs = driver.bell([]), driver.bell([])
+    ours, theirs = driver.watch([]), driver.watch([])
     for name in ("ours", "theirs"):
         driver.subscribe(name, [Binding(name)], 60)
     listen(ours, mailboxes=["ours"])
@@ -141,19 +141,19 @@ def test_two_consumers_of_a_process_do_not_take_each_others_mail(driver, other):
     theirs.close()
 
 
-def test_a_bell_whose_connection_is_killed_listens_on(server, other, bells):
-    settled(bells)
+def test_a_bell_whose_connection_is_killed_listens_on(server, other, subscriptions):
+    settled(subscriptions)
     server.client.client_kill_filter(_type="normal", skipme=True)
-    eventually(lambda: len(rung(bells, 0)) == MANY)  # each is told, and looks
-    settled(bells)
+    eventually(lambda: len(rung(subscriptions, 0)) == MANY)  # each is told, and looks
+    settled(subscriptions)
     put(other, "a")
-    first_rung(bells)
-    assert len(rung(bells)) == 1
+    first_rung(subscriptions)
+    assert len(rung(subscriptions)) == 1
 
 
-def test_a_job_that_comes_due_and_finds_its_mover_full_calls_another(driver, other, bells):
+def test_a_job_that_comes_due_and_finds_its_mover_full_calls_another(driver, other, subscriptions):
     put(other, *"abc", available_at=other.now() + 0.05)
-    settled(bells)
+    settled(subscriptions)
     eventually(lambda: take(other, limit=1))
-    eventually(lambda: len(rung(bells, 0)) == 2)
-    assert len(rung(bells)) == 2
+    eventually(lambda: len(rung(subscriptions, 0)) == 2)
+    assert len(rung(subscriptions)) == 2

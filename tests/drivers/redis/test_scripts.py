@@ -150,5 +150,5 @@ def test_a_clock_that_is_set_does_not_matter_between_two_checks(driver, monkeypa
     put(driver, "a", available_at=driver.now() + 500)
     take(driver)
     monkeypatch.setattr("time.time", lambda: 4e9)
-    assert driver.bell(["default"]).interval > 0.5
+    assert driver.watch(["default"]).interval > 0.5
     assert driver.now() < 4e9
