@@ -122,8 +122,9 @@ def _wire(
 ) -> App:
     _check_names(config)
     registration.register()
-    for each in (prefork, result_backends, cold_shutdown, stop_flag, worker_beat):
+    for each in (prefork, result_backends, cold_shutdown, stop_flag):
         each.install()
+    worker_beat.register_signals()
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
     nested.install(app)
     chord_callback.install(app)
