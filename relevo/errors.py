@@ -91,10 +91,6 @@ class AlertError(RelevoError, OSError):
     """An alert did not reach everybody it was meant for."""
 
 
-class ImageError(RelevoError, ValueError):
-    """A file is not an image we can process."""
-
-
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest known name, or nothing."""
     near = difflib.get_close_matches(given, list(known), n=1)

@@ -118,7 +118,7 @@ def _user(user_id: int) -> User:
 
 
 def _message(job_id: str, template: str, user: User, data: Mapping[str, Any]) -> Message:
-    rendered = TEMPLATES.rendered(
+    rendered = TEMPLATES.render(
         template, {"user": user.name, "app_url": settings.application().url, **data}
     )
     return Message(to=user.email, name=user.name, id=job_id, **rendered)

@@ -28,9 +28,9 @@ from sqlalchemy.orm import Session
 from app.models import File, FileVersion, session
 from app.models.base import now
 from relevo.disks import Disk
-from relevo.errors import DiskError, ImageError, OptionError, RelevoError
+from relevo.errors import DiskError, OptionError, RelevoError
 from tasks import app, storage
-from tasks.pictures import NotAnImageError, Version, checked_sizes, make_versions
+from tasks.pictures import ImageError, NotAnImageError, Version, checked_sizes, make_versions
 
 
 # - the task's arguments

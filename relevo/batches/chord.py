@@ -164,7 +164,7 @@ def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
         name=str(first.get("task") or "chord"),
         connection=name,
         queue=None,
-        callbacks={Callback.FINALLY.value: [sending_of(job, name).written()]},
+        callbacks={Callback.FINALLY.value: [sending_of(job, name).as_json()]},
         created_at=clock.now(),
         tally=Tally(kind=Kind.CHORD, total=chord.total),
     )

@@ -140,7 +140,7 @@ def row_of(new: NewBatch, id_: str) -> BatchRow:
     connection = new.connection or new.app.settings.queue_connection
     calls = {
         callback.value: [
-            _sending(new, id_, callback, number, signature).written()
+            _sending(new, id_, callback, number, signature).as_json()
             for number, signature in enumerate(signatures)
         ]
         for callback, signatures in new.callbacks.items()

@@ -133,7 +133,7 @@ def _row(view: EntryView) -> dict[str, Any]:
     return {
         "entry": view.entry.name,
         "task": view.entry.task,
-        "schedule": view.entry.in_words,
+        "schedule": view.entry.description,
         "queue": view.entry.queue,
         "next": until
         if view.paused
@@ -148,7 +148,7 @@ def _told(view: EntryView) -> dict[str, Any]:
     return {
         "entry": said.name,
         "task": said.task,
-        "schedule": said.in_words,
+        "schedule": said.description,
         "queue": said.queue,
         "catch_up": said.rule.rule.value,
         "next": moment(view.next),

@@ -111,7 +111,7 @@ def listed(
     """
     found, whole, began = list[Waiting](), True, time.monotonic()
     deep = DEEPEST if search else limit
-    ids = [value for value in search.said("id") if "*" not in value]
+    ids = [value for value in search.values("id") if "*" not in value]
     known = driver.find(ids) if ids else []
     for queue in queues:
         views = (

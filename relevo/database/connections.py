@@ -41,7 +41,7 @@ class Connections:
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
         self.engine: Engine = engines.make_engine(url)
-        self._alone = self.engine.execution_options(**{AUTOCOMMIT: True})
+        self._autocommit = self.engine.execution_options(**{AUTOCOMMIT: True})
         self._turn = engines.sqlite_lock if self.dialect == "sqlite" else contextlib.nullcontext()
         self._ready = (
             self.dialect != "sqlite"
@@ -55,7 +55,7 @@ class Connections:
         """Do `work` in one transaction."""
         return self._step(lambda: self._transaction(work), safe=True)
 
-    def alone(self, work: Callable[[Connection], Result]) -> Result:
+    def autocommit(self, work: Callable[[Connection], Result]) -> Result:
         """Do `work`, one statement that writes. A lost connection is an error: it may have
         happened, or may not.
         """
@@ -74,7 +74,7 @@ class Connections:
             self.engine.dispose()
 
     def _untransacted(self, work: Callable[[Connection], Result]) -> Result:
-        with self._alone.connect() as connection:
+        with self._autocommit.connect() as connection:
             return work(connection)
 
     def _transaction(self, work: Callable[[Connection], Result]) -> Result:

@@ -24,13 +24,13 @@ class Links:
     base: str
     secret: bytes = field(repr=False)
 
-    def made(self, path: str, seconds: float, name: str | None = None) -> str:
+    def make(self, path: str, seconds: float, name: str | None = None) -> str:
         """The url of `path`, good for `seconds`."""
         said = {"expires": str(int(clock.now() + seconds))} | ({"name": name} if name else {})
         query = urlencode({**said, "signature": self._signature(path, said)})
         return f"{self.base}/{quote(path)}?{query}"
 
-    def checked(self, path: str, query: Mapping[str, str]) -> str | None:
+    def check(self, path: str, query: Mapping[str, str]) -> str | None:
         """The name that the file of this link is to be saved under, if it has one. Raises
         LinkError.
         """

@@ -66,7 +66,7 @@ class LocalDisk:
     def link(self, path: str, seconds: float, name: str | None = None) -> str:
         if self._links is None:
             raise DiskError("this disk was made without links, so it can't make one")
-        return self._links.made(check_path(path), seconds, name)
+        return self._links.make(check_path(path), seconds, name)
 
     def path(self, path: str) -> Path:
         """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""

@@ -1,7 +1,7 @@
 """Mail: a message of two templates (`templates.py`, `message.py`), handed to a server or to a
 folder (`sending.py`).
 
-    mail.send(settings.mail, Message(to="ada@example.com", **templates.rendered("welcome", {"name":
+    mail.send(settings.mail, Message(to="ada@example.com", **templates.render("welcome", {"name":
     "Ada"})))
 
 What another try may mend is an OSError (the server is away, busy, or doesn't know us just now);

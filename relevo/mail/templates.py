@@ -36,7 +36,7 @@ class Templates:
         """What can be rendered."""
         return sorted(path.stem for path in self._folder.glob("*.txt"))
 
-    def rendered(self, name: str, data: Mapping[str, Any]) -> dict[str, str]:
+    def render(self, name: str, data: Mapping[str, Any]) -> dict[str, str]:
         """Subject, text and HTML, as `Message` takes them. Raises MailError."""
         if not _NAME.fullmatch(name) or name not in self.names():
             raise MailError(f"no mail template named {name!r}{did_you_mean(name, self.names())}")

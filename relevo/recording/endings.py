@@ -104,7 +104,7 @@ def replaced(request: Any) -> Ending | None:
 def _counted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
-    return ending if ending.members or ending.sent or ending.run else None
+    return ending if ending.members or ending.outbox_id or ending.run else None
 
 
 def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
@@ -121,7 +121,7 @@ def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
     if alone and state == batch_counts.COMPLETED:
         return ending
     return replace(
-        ending, members=membership.ends_of(request, state), sent=membership.sent_uuid(request)
+        ending, members=membership.ends_of(request, state), outbox_id=membership.sent_uuid(request)
     )
 
 

@@ -110,7 +110,7 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         sent = job.id if headers.get(membership.SENT) else None
         run = membership.run_end(headers, job.id, batch_counts.FAILED)
         recording.add(
-            Ending(failure=failure, listed=False, members=ends, sent=sent, run=run),
+            Ending(failure=failure, listed=False, members=ends, outbox_id=sent, run=run),
             done,
             job.lease.token,
         )

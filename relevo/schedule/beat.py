@@ -51,11 +51,11 @@ class Scheduler(celery.beat.Scheduler):
         self._wrong: dict[str, float] = {}
         self._joined = self._behind = False
         self._seen = -math.inf
-        self.way = delivery_of(self.app)
-        self.now = claim.clock_of(self.way.store)
+        self.delivery = delivery_of(self.app)
+        self.now = claim.clock_of(self.delivery.store)
         try:
             self.schedule.update(entries_of(self.app))
-            bootstep.check(self.way.store)
+            bootstep.check(self.delivery.store)
             self._warn_of_strangers()
         except (OptionError, SchemaError) as error:
             end_command(str(error))
@@ -102,7 +102,7 @@ class Scheduler(celery.beat.Scheduler):
     def _join(self, now: float) -> None:
         """Begin, or begin anew after the clock was set back: what is next due would never come."""
         states = schedules.sync_entries(
-            self.way.store,
+            self.delivery.store,
             {name: descriptions.as_text(entry.schedule) for name, entry in self.schedule.items()},
             now,
         )
@@ -112,7 +112,7 @@ class Scheduler(celery.beat.Scheduler):
 
     def _take(self, entry: entries.Entry, now: float) -> None:
         try:
-            state, made = claim.run_due(self.way, entry, now)
+            state, made = claim.run_due(self.delivery, entry, now)
             if state is None:
                 self._next[entry.name] = now + BUSY_SECONDS
                 return
@@ -137,21 +137,21 @@ class Scheduler(celery.beat.Scheduler):
             logger.info(
                 "entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id
             )
-        if made and self.way.sharing(claim.connection_of(entry)) is None:
+        if made and self.delivery.sharing(claim.connection_of(entry)) is None:
             self._behind = True
 
     def _plan(self, entry: entries.Entry, state: EntryState, now: float) -> None:
         """When the entry is next due, as far as this beat knows: others can only have made it
         later.
         """
-        at = entry.ticks.after(state.begin(now))
+        at = entry.ticks.after(state.done_until(now))
         self._next[entry.name] = math.inf if at is None else at
 
     def _forward(self) -> None:
         """Send what was committed and could not be sent. Every worker does that, too."""
         try:
-            if outbox.connections(self.way.store):
-                self.way.forward_all()
+            if outbox.connections(self.delivery.store):
+                self.delivery.forward_all()
             self._behind = False
         # brokers that aren't ours have errors of their own
         except Exception as error:  # noqa: BLE001

@@ -62,7 +62,7 @@ def run_due(way: Delivery, entry: Entry, now: float) -> tuple[EntryState | None,
         state = schedules.claim(connection, entry.name, descriptions.as_text(entry.schedule), now)
         if state is None or state.is_paused(now):
             return state, []
-        due, passed = entry.rule.due(entry.ticks, state.begin(now), now)
+        due, passed = entry.rule.due(entry.ticks, state.done_until(now), now)
         found = (_run_of_tick(entry, tick, now) for tick in due)
         made = [run for run in found if schedules.record(connection, run)]
         sendings = [build_sending(entry, run, arguments) for run in made]

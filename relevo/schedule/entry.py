@@ -86,7 +86,7 @@ class Entry(ScheduleEntry):
         return catchup.read(self.catch_up, self.catch_up_limit, window)
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         return descriptions.describe(self.schedule)
 
     @property
@@ -198,7 +198,7 @@ def _check(entry: Entry) -> None:
     """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
     first = entry.ticks.after(clock.now())
     if first is None or first > LAST_INSTANT:
-        raise OptionError(f"expected a schedule that comes, {entry.in_words!r} never does")
+        raise OptionError(f"expected a schedule that comes, {entry.description!r} never does")
     _ = entry.rule
     if not isinstance(entry.task, str) or not isinstance(entry.args or (), (list, tuple)):
         raise OptionError(

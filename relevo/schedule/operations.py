@@ -122,7 +122,7 @@ def _view(entry: Entry, state: EntryState | None, last: Run | None, now: float) 
     is_current = known and state.schedule == text.name(descriptions.as_text(entry.schedule))
     paused = state.is_paused(now)
     until = state.paused_until if paused else None
-    since = state.begin(now) if is_current else now
+    since = state.done_until(now) if is_current else now
     at = entry.ticks.after(since if until is None else until - 0.001)
     upcoming = None if paused and until is None else at
     overdue = known and not paused and upcoming is not None and upcoming < now - LATE_SECONDS

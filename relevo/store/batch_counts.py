@@ -55,7 +55,7 @@ class Tally:
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
-    told: int = 0
+    reported_percent: int = 0
     cancelled_at: float | None = None
     failed_at: float | None = None
     completed_at: float | None = None
@@ -110,9 +110,9 @@ def conclude(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
         tally = replace(tally, failed_at=now)
         if tally.kind is Kind.BATCH and not tally.allow_failures and tally.cancelled_at is None:
             tally = replace(tally, cancelled_at=now)
-    if tally.percent > tally.told:
+    if tally.percent > tally.reported_percent:
         due.append(Callback.PROGRESS)
-        tally = replace(tally, told=tally.percent)
+        tally = replace(tally, reported_percent=tally.percent)
     if not tally.streams:
         if tally.completed >= tally.total and tally.completed_at is None:
             due.append(Callback.THEN)
@@ -127,7 +127,9 @@ def _conclude_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
     # One callback, when all have ended: it finds out what became of them. Once more when the last
     # that had failed has completed after all.
     failed_at = now if tally.failed and tally.failed_at is None else tally.failed_at
-    tally = replace(tally, told=max(tally.told, tally.percent), failed_at=failed_at)
+    tally = replace(
+        tally, reported_percent=max(tally.reported_percent, tally.percent), failed_at=failed_at
+    )
     complete = tally.completed >= tally.total
     if (
         tally.streams

@@ -36,7 +36,6 @@ _COUNTS = (
     "completed",
     "failed",
     "cancelled",
-    "told",
     "cancelled_at",
     "failed_at",
     "completed_at",
@@ -295,7 +294,7 @@ def _conclude(connection: Connection, row: BatchRow, counts: Tally, deliver: Del
 def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]:
     found = [Sending(**sent) for sent in row.callbacks.get(callback.value, ())]
     if callback is Callback.PROGRESS:
-        return [_for_percent(sending, after.told) for sending in found]
+        return [_for_percent(sending, after.reported_percent) for sending in found]
     return found
 
 
@@ -303,7 +302,7 @@ def _for_percent(sending: Sending, percent: int) -> Sending:
     """A callback that is handed in several times is another job each time; its id says which."""
     uuid = f"{sending.uuid}.{percent}"
     said = {
-        **sending.written(),
+        **sending.as_json(),
         "uuid": uuid,
         "payload": sending.payload.replace(sending.uuid, uuid),
     }
@@ -311,7 +310,8 @@ def _for_percent(sending: Sending, percent: int) -> Sending:
 
 
 def _counts(counts: Tally) -> dict[str, Any]:
-    return {name: getattr(counts, name) for name in _COUNTS}
+    columns = {name: getattr(counts, name) for name in _COUNTS}
+    return {**columns, "told": counts.reported_percent}
 
 
 def row_of(found: Row[Any]) -> BatchRow:
@@ -319,6 +319,7 @@ def row_of(found: Row[Any]) -> BatchRow:
     counts = Tally(
         kind=Kind(found.kind),
         allow_failures=bool(found.allow_failures),
+        reported_percent=found.told,
         **{name: getattr(found, name) for name in _COUNTS},
     )
     return BatchRow(

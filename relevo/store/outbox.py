@@ -46,7 +46,7 @@ class Sending:
     unique_key: str | None = None
     once: str | None = None
 
-    def written(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """As JSON: only what there is to say."""
         return {name: value for name, value in asdict(self).items() if value not in (None, 0)}
 

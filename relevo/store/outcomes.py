@@ -39,7 +39,7 @@ class Ending:
     failure: FailedJob | None = None
     listed: bool = True
     members: tuple[MemberEnd, ...] = ()
-    sent: str | None = None
+    outbox_id: str | None = None
     run: RunEnd | None = None
 
 
@@ -62,7 +62,7 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
     failures = [ending.failure for ending in endings if ending.failure is not None]
 
     parts = [failed.prepare(failures), history.prepare(listed), metrics.prepare(ended)]
-    sent = [ending.sent for ending in endings if ending.sent is not None]
+    sent = [ending.outbox_id for ending in endings if ending.outbox_id is not None]
     if sent:
         parts.append(lambda connection: outbox.delete_delivered(connection, sent))
     if runs := [ending.run for ending in endings if ending.run is not None]:

@@ -47,7 +47,7 @@ class EntryState:
     def is_paused(self, now: float) -> bool:
         return self.paused_at is not None and (self.paused_until is None or self.paused_until > now)
 
-    def begin(self, now: float) -> float:
+    def done_until(self, now: float) -> float:
         """The instant after which its next tick lies; what fell into a pause is not made up for."""
         if self.is_paused(now):
             return now

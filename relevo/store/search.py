@@ -52,9 +52,7 @@ class SearchQuery:
             return window_scan.rows(
                 store, self.way, fitting, before=before, limit=limit, seconds=seconds
             )
-        wanted = self.way.sorted(query.where(*self.conditions, *self.way.below(before))).limit(
-            limit
-        )
+        wanted = self.way.sort(query.where(*self.conditions, *self.way.below(before))).limit(limit)
         return list(store.read(lambda connection: connection.execute(wanted).all())), None
 
     def count(self, store: Store, *, most: int, seconds: float) -> tuple[int, bool]:
@@ -75,7 +73,7 @@ def failed_query(store: Store, search: Search) -> SearchQuery:
     named = [
         failed.c[name] == value
         for name in ("task", "queue")
-        for value in search.said(name)
+        for value in search.values(name)
         if "*" not in value
     ]
     way = Ordering(
@@ -122,9 +120,9 @@ def history_query(store: Store, search: Search, state: Ended, silenced: bool) ->
 
 def _measure_tags(store: Store, search: Search, table: Any) -> tuple[set[str], bool]:
     """The tags that many jobs have, and whether a tag or an id is said that few have."""
-    named = [tag for tag in search.said("tag") if "*" not in tag]
+    named = [tag for tag in search.values("tag") if "*" not in tag]
     common = watched_tags.find_common(store, named)
-    ids = [value for value in search.said("id") if "*" not in value.removesuffix("*")]
+    ids = [value for value in search.values("id") if "*" not in value.removesuffix("*")]
     few = bool(set(named) - common) or any(_is_rare(store, table, value) for value in ids)
     return common, few
 

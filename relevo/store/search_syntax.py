@@ -41,7 +41,7 @@ class Search:
     until: float | None = None
     text: str = field(default="", compare=False)
 
-    def said(self, name: str) -> list[str]:
+    def values(self, name: str) -> list[str]:
         """The values of a term."""
         return [value for called, value in self.terms if called == name]
 

@@ -43,14 +43,14 @@ class Ordering:
     since: float | None = None
     until: float | None = None
 
-    def older(self, place: Place) -> ColumnElement[bool]:
+    def older_than(self, place: Place) -> ColumnElement[bool]:
         """What comes after this place. (Not as a comparison of tuples: MySQL has no index for one.)"""
         at, number = place
         if not self.by_time:
             return self.number < number
         return and_(self.at <= at, or_(self.at < at, self.number < number))
 
-    def up_to(self, place: Place) -> ColumnElement[bool]:
+    def not_older_than(self, place: Place) -> ColumnElement[bool]:
         """What comes before this place, and what stands there."""
         at, number = place
         if not self.by_time:
@@ -61,18 +61,18 @@ class Ordering:
         """What comes after this place, or all there is."""
         if self.until is not None and (place is None or place[0] >= self.until):
             return [self.at < self.until]
-        return [] if place is None else [self.older(place)]
+        return [] if place is None else [self.older_than(place)]
 
     def above(self, edge: Place | None) -> list[ColumnElement[bool]]:
         """What comes before an edge, and what stands there, or all there is."""
         if edge is not None:
-            return [self.up_to(edge)]
+            return [self.not_older_than(edge)]
         return [] if self.since is None else [self.at >= self.since]
 
-    def ordered(self, query: Select[Any]) -> Select[Any]:
+    def order(self, query: Select[Any]) -> Select[Any]:
         return query.order_by(*([self.at.desc()] if self.by_time else []), self.number.desc())
 
-    def sorted(self, query: Select[Any]) -> Select[Any]:
+    def sort(self, query: Select[Any]) -> Select[Any]:
         """The same order of a few rows that another index finds: no database shall walk this one to
         save a sort.
         """
@@ -91,7 +91,7 @@ def rows(
     """Up to `limit` rows of a query, and where to go on when the time was over before the end."""
     began, found = time.monotonic(), list[Row[Any]]()
     for inside, edge in _windows(store, way, before):
-        wanted = way.ordered(query.where(*inside)).limit(limit - len(found))
+        wanted = way.order(query.where(*inside)).limit(limit - len(found))
         found += store.read(lambda connection, wanted=wanted: connection.execute(wanted).all())  # type: ignore[misc]
         if edge is None or len(found) >= limit:
             break
@@ -129,7 +129,7 @@ def _windows(
     while True:
         rest = [*way.narrow, *way.below(before)]
         all_ = select(way.at, way.number).where(*rest, *way.above(None))
-        query = way.ordered(all_).offset(way.window - 1).limit(1)
+        query = way.order(all_).offset(way.window - 1).limit(1)
         last = store.read(lambda connection, query=query: connection.execute(query).first())  # type: ignore[misc]
         edge = None if last is None else (float(last[0]), int(last[1]))
         yield [*rest, *way.above(edge)], edge

@@ -1,6 +1,7 @@
 """From the bytes of a picture to its versions. Pure: no queue, no database, no disk; a file object
 in, bytes out.
 
+- `errors.py`     what no other try will mend
 - `sizes.py`      which sizes are asked for, and whether that makes sense
 - `reading.py`    is it a picture, of a kind and a size that we take, and undamaged?
 - `colour.py`     every colour mode and profile becomes plain sRGB (or grey) of 8 bits
@@ -10,13 +11,15 @@ in, bytes out.
 - `versions.py`   all of it, in order
 """
 
-from tasks.pictures.reading import MAX_PIXELS, NotAnImageError
+from tasks.pictures.errors import ImageError, NotAnImageError
+from tasks.pictures.reading import MAX_PIXELS
 from tasks.pictures.sizes import DEFAULT_SIZES, checked_sizes
 from tasks.pictures.versions import Version, make_versions
 
 __all__ = [
     "DEFAULT_SIZES",
     "MAX_PIXELS",
+    "ImageError",
     "NotAnImageError",
     "Version",
     "checked_sizes",

@@ -14,7 +14,7 @@ import math
 
 from PIL import Image, ImageCms
 
-from relevo.errors import ImageError
+from tasks.pictures.errors import ImageError
 
 _SRGB = ImageCms.createProfile("sRGB")
 _SIXTEEN_TO_EIGHT = [value >> 8 for value in range(65536)]

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from relevo.errors import ImageError
+from tasks.pictures.errors import ImageError, NotAnImageError
 
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 
@@ -43,10 +43,6 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
-
-
-class NotAnImageError(ImageError):
-    """The file is not an image of a kind we process."""
 
 
 @contextlib.contextmanager

@@ -96,10 +96,10 @@ def test_a_server_that_is_away_or_a_bucket_that_is_not_there_is_an_os_error(endp
 
 def test_a_local_link_names_what_it_is_for_until_it_ends(monkeypatch):
     links = Links("https://shop.example/files", b"secret")
-    url = httpx.URL(links.made("exports/7/a b.csv", 60, "Gäste.csv"))
+    url = httpx.URL(links.make("exports/7/a b.csv", 60, "Gäste.csv"))
     assert url.path == "/files/exports/7/a b.csv"
     query = dict(url.params)
-    assert links.checked("exports/7/a b.csv", query) == "Gäste.csv"
+    assert links.check("exports/7/a b.csv", query) == "Gäste.csv"
     for path, changed in [
         ("exports/8/a b.csv", query),
         ("exports/7/a b.csv", {**query, "expires": "99999999999"}),
@@ -107,12 +107,12 @@ def test_a_local_link_names_what_it_is_for_until_it_ends(monkeypatch):
         ("exports/7/a b.csv", {}),
     ]:
         with pytest.raises(LinkError, match="changed"):
-            links.checked(path, changed)
+            links.check(path, changed)
     with pytest.raises(LinkError, match="changed"):
         Links("https://shop.example/files", b"another").checked("exports/7/a b.csv", query)
     monkeypatch.setattr("relevo.clock.now", lambda: float(query["expires"]) + 1)
     with pytest.raises(LinkError, match="expired"):
-        links.checked("exports/7/a b.csv", query)
+        links.check("exports/7/a b.csv", query)
 
 
 def test_disks_by_their_names(tmp_path):

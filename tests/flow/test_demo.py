@@ -17,11 +17,10 @@ from PIL import Image
 from sqlalchemy import select
 
 from app.models import File, FileVersion, User, session
-from relevo.errors import ImageError
 from tasks.demo.__main__ import choose
 from tasks.demo.pictures import drawn, in_folder
 from tasks.demo.uploads import EMAIL
-from tasks.pictures import checked_sizes, make_versions
+from tasks.pictures import ImageError, checked_sizes, make_versions
 from tests.support.pictures import moving, saved, scene
 from tests.support.programs import APPLICATION, ROOT, start
 from tests.support.waits import LONG, eventually

@@ -159,7 +159,7 @@ def test_without_a_server_each_mail_is_a_file(tmp_path):
 
 
 def test_what_is_put_into_html_is_escaped_and_into_a_subject_made_one_line(templates):
-    told = templates.rendered("welcome", {"name": "<b>Ada</b>\nBcc: all"})
+    told = templates.render("welcome", {"name": "<b>Ada</b>\nBcc: all"})
     assert told["html"].startswith("<p>Hello &lt;b&gt;Ada&lt;/b&gt;")
     assert told["text"].startswith("Hello <b>Ada</b>")
     assert "\n" not in told["subject"]
@@ -167,13 +167,13 @@ def test_what_is_put_into_html_is_escaped_and_into_a_subject_made_one_line(templ
 
 def test_a_template_that_is_not_there_or_lacks_something_is_a_mail_error(templates):
     with pytest.raises(MailError, match="no mail template named 'welcom'; did you mean 'welcome'"):
-        templates.rendered("welcom", {})
+        templates.render("welcom", {})
     with pytest.raises(MailError, match="no mail template"):
-        templates.rendered("../secrets", {})
+        templates.render("../secrets", {})
     with pytest.raises(MailError, match="'name' is undefined"):
-        templates.rendered("welcome", {})
+        templates.render("welcome", {})
     with pytest.raises(MailError, match=r"first line of headless\.txt"):
-        templates.rendered("headless", {})
+        templates.render("headless", {})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ EVERY = 60.0
 ENTRY = {
     "often": {"task": "shop.count", "schedule": EVERY, "catch_up": "all", "catch_up_limit": 1000}
 }
-STEPS = ("claimed", "record", "sending", "advance", "after_commit")
+STEPS = ("claim", "record", "build_sending", "advance", "after_commit")
 
 beats = st.integers(0, 9)
 
@@ -60,7 +60,7 @@ class Histories(RuleBasedStateMachine):
     @rule(which=beats, step=st.sampled_from(STEPS), after=st.booleans())
     def die_in_a_turn(self, which, step, after):
         beat = self.up.pop(which % len(self.up))
-        place = {"sending": claim, "after_commit": type(beat.way)}.get(step, schedules)
+        place = {"build_sending": claim, "after_commit": type(beat.delivery)}.get(step, schedules)
         real = getattr(place, step)
 
         def killed(*args):

@@ -81,12 +81,12 @@ class Killed(BaseException):
 
 
 STEPS = [
-    (schedules, "claimed"),
+    (schedules, "claim"),
     (schedules, "record"),
-    (claim, "sending"),
+    (claim, "build_sending"),
     (schedules, "advance"),
-    ("way", "__call__"),
-    ("way", "after_commit"),
+    ("delivery", "__call__"),
+    ("delivery", "after_commit"),
     ("store", "_transaction"),
 ]
 
@@ -97,7 +97,9 @@ def test_a_beat_that_dies_at_any_step_neither_loses_nor_doubles_the_run(
     small, monkeypatch, step, after
 ):
     beat, other = small.beat(**hourly()), small.beat(**hourly())
-    place = {"way": type(beat.way), "store": type(beat.way.store)}.get(step[0], step[0])
+    place = {"delivery": type(beat.delivery), "store": type(beat.delivery.store)}.get(
+        step[0], step[0]
+    )
     real = getattr(place, step[1])
 
     def killed(*args, **kwargs):
@@ -133,7 +135,7 @@ def test_a_job_for_another_broker_that_is_away_is_sent_when_it_is_back(on_redis,
     beat = on_redis.beat(**hourly())
     away = lambda *_: (_ for _ in ()).throw(DriverUnavailableError("away"))  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr(type(beat.way), "put", away)
+        patch.setattr(type(beat.delivery), "put", away)
         on_redis.to("03-01 13:00", beat)
         assert beat.tick() <= 2
         assert (on_redis.ticks(), on_redis.jobs()) == (["13:00:00"], [])
@@ -158,7 +160,7 @@ def test_a_beat_that_dies_as_it_sends_to_another_broker_leaves_one_job(
     on_redis, monkeypatch, after
 ):
     beat = on_redis.beat(**hourly())
-    real = type(beat.way).put
+    real = type(beat.delivery).put
 
     def killed(*args):
         if after:
@@ -166,7 +168,7 @@ def test_a_beat_that_dies_as_it_sends_to_another_broker_leaves_one_job(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(beat.way), "put", killed)
+        patch.setattr(type(beat.delivery), "put", killed)
         with pytest.raises(Killed):
             on_redis.to("03-01 13:00", beat)
     delivery_of(on_redis.app).forward_all()  # a worker's relay
@@ -179,7 +181,7 @@ def test_while_the_store_is_away_beat_waits_and_the_tick_is_run_then(small, monk
     beat = small.beat(**hourly())
     with monkeypatch.context() as patch:
         away = lambda *_: (_ for _ in ()).throw(DriverUnavailableError("away"))  # noqa: E731
-        patch.setattr(type(beat.way.store), "_transaction", away)
+        patch.setattr(type(beat.delivery.store), "_transaction", away)
         small.to("03-01 13:00", beat)
         small.to("03-01 13:00:01", beat)
     small.to("03-01 13:00:05", beat)
@@ -367,7 +369,7 @@ def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
     assert work.ticks() == []
     work.to("03-01 15:00", beat)
     assert work.ticks() == ["15:00:00"]
-    assert claim.run_now(beat.way, entry, "ann").run_by == "ann"
+    assert claim.run_now(beat.delivery, entry, "ann").run_by == "ann"
 
 
 @pytest.mark.parametrize("until", [None, at("03-01 14:40")])
@@ -394,7 +396,7 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
     beat = small.beat(**hourly())
     entry = beat.schedule["hourly"]
     schedules.pause(small.store, "hourly", "", small.clock.time, None)
-    runs = [claim.run_now(beat.way, entry, "ann"), claim.run_now(beat.way, entry, "bob")]
+    runs = [claim.run_now(beat.delivery, entry, "ann"), claim.run_now(beat.delivery, entry, "bob")]
     assert small.jobs() == sorted(run.job_id for run in runs)
     assert [run.run_by for run in small.runs()] == ["ann", "bob"]
     assert schedules.last_runs(small.store)["hourly"].job_id == runs[1].job_id

@@ -351,10 +351,10 @@ def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, red
 
 def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
-    run = claim.run_now(beat.way, beat.schedule["noon"], "ann")
+    run = claim.run_now(beat.delivery, beat.schedule["noon"], "ann")
     made = claim.build_sending(beat.schedule["noon"], run, ([], {}))
     refusing = SimpleNamespace(put=lambda _: (_ for _ in ()).throw(DriverError("too long")))
-    small.store.write(lambda connection: beat.way.put_or_fail(refusing, connection, [made]))
+    small.store.write(lambda connection: beat.delivery.put_or_fail(refusing, connection, [made]))
     assert [run.state for run in small.runs()] == ["failed"]
 
 

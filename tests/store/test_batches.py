@@ -11,7 +11,7 @@ from relevo.store.batch_counts import Kind, Tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
 
-CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").written()
+CALL = Sending(connection="redis", queue="q", uuid="b.finally", payload="{}").as_json()
 
 
 def opened(store, id_="b", kind=Kind.BATCH, total=3, streams=0, at=1_000_000.0):

@@ -211,7 +211,7 @@ class Life:
         sent = job.id if headers.get(membership.SENT) else None
         return Ending(
             members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state),
-            sent=sent,
+            outbox_id=sent,
         )
 
     def dies(self):

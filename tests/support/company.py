@@ -73,7 +73,7 @@ class Company:
     def expired(self, link: str) -> str:
         """The same link as it will be when it has ended."""
         path = httpx.URL(link).path.removeprefix("/files/")
-        return Links(f"{self.environment['APP_URL']}/files", SECRET.encode()).made(path, -1)
+        return Links(f"{self.environment['APP_URL']}/files", SECRET.encode()).make(path, -1)
 
     # --- mail -------------------------------------------------------------------------------------
     def mails(self) -> list[Any]:

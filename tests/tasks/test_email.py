@@ -51,7 +51,7 @@ def test_every_template_can_be_rendered_and_escapes_what_it_is_given(template):
         ],
         hostile,
     )
-    told = email.TEMPLATES.rendered(template, {**data, "rows": [{"number": 1, "error": hostile}]})
+    told = email.TEMPLATES.render(template, {**data, "rows": [{"number": 1, "error": hostile}]})
     assert "<script>" not in told["html"]
     assert told["subject"]
     assert told["text"]

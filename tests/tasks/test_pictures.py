@@ -10,8 +10,8 @@ import zlib
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from relevo.errors import ImageError, OptionError
-from tasks.pictures import DEFAULT_SIZES, NotAnImageError, checked_sizes, make_versions
+from relevo.errors import OptionError
+from tasks.pictures import DEFAULT_SIZES, ImageError, NotAnImageError, checked_sizes, make_versions
 from tests.support.pictures import difference, moving, saved, scene
 
 

@@ -52,7 +52,7 @@ def told_of(view: operations.EntryView) -> dict[str, Any]:
     return {
         "entry": entry.name,
         "task": entry.task,
-        "schedule": entry.in_words,
+        "schedule": entry.description,
         "queue": entry.queue,
         "next": view.next,
         "last": view.last,
@@ -111,7 +111,7 @@ def _facts(view: operations.EntryView) -> list[tuple[str, Any]]:
     )
     said: list[tuple[str, Any]] = [
         ("Task", entry.task),
-        ("Schedule", entry.in_words),
+        ("Schedule", entry.description),
         ("Queue", entry.queue),
     ]
     said += [("After a gap", missed[rule.rule] + within)]

@@ -66,7 +66,7 @@ class DatabaseDriver(Pausing):
     def _brief(self, work: Callable[[Connection], Result], items: int) -> Result:
         """Do what is one statement for so many items as one, where that saves a transaction."""
         if self.dialect.one_statement and items <= leases.MAX_PER_STATEMENT:
-            return self.connections.alone(work)
+            return self.connections.autocommit(work)
         return self.connections.write(work)
 
     # --- jobs -------------------------------------------------------------------------------------

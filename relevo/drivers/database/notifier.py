@@ -63,7 +63,7 @@ class Notifier:
         with contextlib.suppress(
             DriverError
         ):  # the step has happened; who isn't woken looks at its next interval
-            self._connections.alone(lambda connection: connection.execute(_NOTIFY))
+            self._connections.autocommit(lambda connection: connection.execute(_NOTIFY))
 
 
 class PollingSubscription(Subscription):
