@@ -28,7 +28,7 @@ def register_signals() -> None:
 def _check(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
     app = instance.app
     if options.get("beat") and (options.get("scheduler") or app.conf.beat_scheduler) == SCHEDULER:
-        importlib.import_module("relevo.schedule.entry").checked(
+        importlib.import_module("relevo.schedule.entry").entries_or_exit(
             app
         )  # not sooner: few workers have a beat
 

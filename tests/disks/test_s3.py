@@ -109,7 +109,7 @@ def test_a_local_link_names_what_it_is_for_until_it_ends(monkeypatch):
         with pytest.raises(LinkError, match="changed"):
             links.check(path, changed)
     with pytest.raises(LinkError, match="changed"):
-        Links("https://shop.example/files", b"another").checked("exports/7/a b.csv", query)
+        Links("https://shop.example/files", b"another").check("exports/7/a b.csv", query)
     monkeypatch.setattr("relevo.clock.now", lambda: float(query["expires"]) + 1)
     with pytest.raises(LinkError, match="expired"):
         links.check("exports/7/a b.csv", query)

@@ -224,7 +224,7 @@ def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
 def fetch(path: str, request: Request) -> Response:
     """What a link leads to: no token is needed, the link's signature is enough, until it ends."""
     try:
-        name = storage.links().checked(path, dict(request.query_params))
+        name = storage.links().check(path, dict(request.query_params))
     except (LinkError, ValueError) as error:
         raise HTTPException(403, str(error)) from error
     return streamed(request, storage.LOCAL, path, name)
