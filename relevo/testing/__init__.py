@@ -1,13 +1,13 @@
-"""For tests of one's own jobs: nothing is sent, what was dispatched is asserted, and jobs run in
-this process.
+"""For tests of an application's jobs: nothing is sent, dispatches are asserted, and jobs run in the
+test's process.
 
     with fake() as queue:
         upload(picture)
         queue.assert_dispatched_on("high", "images.process", args=(7,))
         queue.drain()
 
-docs/testing.md has an example of every word. The names are looked up at first use: pytest loads the
-plugin beside this page in every project where Relevo is installed, and must not load Celery for it.
+docs/testing.md has an example of every method. The names are imported at first use: pytest loads
+the plugin in every project where Relevo is installed, and must not load Celery with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from relevo.testing.attempt import Attempt
     from relevo.testing.disk import FakeDisk, fake_disk
     from relevo.testing.dispatched import Dispatched
-    from relevo.testing.fake import Fake, fake
+    from relevo.testing.fake_queue import Fake, fake
     from relevo.testing.groups import DispatchedGroup
     from relevo.testing.mail import FakeMail, fake_mail
 
@@ -27,10 +27,10 @@ _HOMES = {
     "Attempt": "attempt",
     "Dispatched": "dispatched",
     "DispatchedGroup": "groups",
-    "Fake": "fake",
+    "Fake": "fake_queue",
     "FakeDisk": "disk",
     "FakeMail": "mail",
-    "fake": "fake",
+    "fake": "fake_queue",
     "fake_disk": "disk",
     "fake_mail": "mail",
 }

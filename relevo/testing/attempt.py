@@ -1,4 +1,4 @@
-"""What one attempt of a job did when a fake ran it, and the assertions about it."""
+"""The result of one attempt of a job that a fake has run, with assertions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relevo.testing.dispatched import Dispatched
 
 __tracebackhide__ = True
 
-#: A wait that may be any.
+#: Stands for any delay or result.
 ANY: Any = object()
 
 Wrong = type[BaseException] | BaseException | str
@@ -21,9 +21,9 @@ Wrong = type[BaseException] | BaseException | str
 class Attempt:
     """One attempt: its job, how it ended, and what it did before.
 
-    `outcome` is None for what is none of ours: `state` then says IGNORED, REJECTED or REVOKED (it
-    had expired). `progress`: what it reported, as (done, total). `dispatched`: the jobs it
-    dispatched itself.
+    `outcome` is None if the attempt ended in a way that Relevo has no outcome for; `state` is then
+    IGNORED, REJECTED or REVOKED (the job had expired). `progress`: its reports, as (done, total).
+    `dispatched`: the jobs that the attempt dispatched.
     """
 
     job: Dispatched
@@ -39,11 +39,11 @@ class Attempt:
 
     @property
     def error(self) -> BaseException | None:
-        """The error of an attempt that went wrong."""
+        """The error of an attempt that failed or is retried."""
         return self.outcome.error if isinstance(self.outcome, (Retry, Failed)) else None
 
     def assert_completed(self, result: Any = ANY) -> None:
-        """It returned; `result`, if one is given."""
+        """The attempt returned; if `result` is given, it returned that."""
         completed = isinstance(self.outcome, Completed)
         said = "complete" + ("" if result is ANY else f" with {result!r}")
         self._expect(completed and (result is ANY or self.result == result), said)
@@ -52,7 +52,7 @@ class Attempt:
         self._expect(not isinstance(self.outcome, Completed), "not complete")
 
     def assert_released(self, delay: float = ANY) -> None:
-        """It gave itself back, for `delay` seconds if given."""
+        """The job released itself; if `delay` is given, for that many seconds."""
         released = isinstance(self.outcome, Released) and delay in (ANY, self.outcome.seconds)
         self._expect(released, f"be released{_wait(delay)}")
 
@@ -60,7 +60,9 @@ class Attempt:
         self._expect(not isinstance(self.outcome, Released), "not be released")
 
     def assert_retried(self, delay: float = ANY, with_: Wrong | None = None) -> None:
-        """It went wrong and is to run again, after `delay` seconds and because of `with_` if given."""
+        """The attempt failed and the job will run again: after `delay` seconds and because of
+        `with_`, where they are given.
+        """
         retried = isinstance(self.outcome, Retry) and delay in (ANY, self.outcome.seconds)
         self._expect(
             retried and _is(self.error, with_), f"be retried{_wait(delay)}{_because(with_)}"
@@ -70,7 +72,7 @@ class Attempt:
         self._expect(not isinstance(self.outcome, Retry), "not be retried")
 
     def assert_failed(self, with_: Wrong | None = None) -> None:
-        """It failed for good: with an error of this class, equal to this one, or with this in its
+        """The job failed for good. `with_`: the error's class, an equal error, or a part of its
         text.
         """
         self._expect(
@@ -81,19 +83,19 @@ class Attempt:
         self._expect(not isinstance(self.outcome, Failed), "not fail")
 
     def assert_cancelled(self, reason: str = "") -> None:
-        """It was skipped, with this in its reason."""
+        """The job was skipped, and `reason` is part of the reason."""
         cancelled = isinstance(self.outcome, Cancelled) and reason in self.outcome.reason
         self._expect(cancelled, f"be cancelled{f' with {reason!r}' if reason else ''}")
 
     def assert_progress(self, *reports: tuple[float, float]) -> None:
-        """It reported exactly this progress, in this order."""
+        """The attempt reported exactly this progress, in this order."""
         self._expect(
             self.progress == reports,
             f"report progress {list(reports)!r}, got {list(self.progress)!r}",
         )
 
     def assert_dispatched(self, task: Any, times: int | None = None) -> None:
-        """It dispatched a job of this task itself, or so many."""
+        """The attempt dispatched a job of this task, or exactly `times` of them."""
         name = task if isinstance(task, str) else task.name
         found = [record for record in self.dispatched if record.task == name]
         got = ", ".join(map(str, self.dispatched)) or "nothing"
@@ -105,7 +107,8 @@ class Attempt:
 
     def _expect(self, holds: object, expected: str) -> None:
         if not holds:
-            which = f"attempt {self.job.attempt} of {call(self.job.task, self.job.args, self.job.kwargs)}"
+            job = self.job
+            which = f"attempt {job.attempt} of {call(job.task, job.args, job.kwargs)}"
             raise AssertionError(f"expected {which} to {expected}; it {self}") from self.error
 
     def __str__(self) -> str:

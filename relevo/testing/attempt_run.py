@@ -1,9 +1,9 @@
 """Run one attempt of a recorded job in this process, as a worker's child would.
 
-Celery's own tracer runs it with the request a worker would have made of the message, so that
-guards, the `failed` hook, callbacks, chains and chords do what they do in a worker. The message is
-marked as held by a lease: a retry then comes back as an order to put the job back
-(relevo/execution/requeue.py), and is not sent.
+Celery's own tracer runs it, with the request that a worker would have made of the message. So
+middleware, the `failed` hook, callbacks, chains and chords do what they do in a worker. The message
+is marked as leased: a retry then ends the attempt with an order to release the job
+(relevo/execution/requeue.py) and sends nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from relevo.testing.dispatched import Dispatched
 def run(
     app: Any, record: Dispatched, children: Callable[[str], tuple[Dispatched, ...]]
 ) -> tuple[Attempt, Any]:
-    """The attempt, and what Celery's tracer ended in. `children` tells which jobs a job has
-    dispatched.
+    """Return the attempt, and the value or exception that Celery's tracer ended with.
+
+    `children` returns the jobs that a job has dispatched, by the job's id.
     """
     if record.expires_at is not None and record.expires_at <= clock.now():
         return Attempt(record, "REVOKED", None), None
@@ -75,7 +76,7 @@ def request(record: Dispatched) -> dict[str, Any]:
 
 
 def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
-    """How the attempt ended, in our words; None where there is none."""
+    """How the attempt ended; None where Relevo has no outcome for it."""
     match state:
         case "SUCCESS":
             return ended if isinstance(ended, Cancelled) else Completed(ended)
@@ -88,7 +89,7 @@ def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
 
 
 def retries(ended: CeleryRetry) -> int:
-    """How many attempts are over, as the job's next message says."""
+    """How many attempts have ended, as the job's next message says."""
     return int(ended.retries if isinstance(ended, requeue.Again) else ended.sig.options["retries"])
 
 
@@ -98,12 +99,12 @@ def wait(ended: CeleryRetry) -> float:
     return float(clock.instant(when) - clock.now() if isinstance(when, datetime) else when or 0)
 
 
-def put_back(record: Dispatched, ended: Any) -> Dispatched | None:
-    """The job as it waits for its next attempt, if the one that has ended asked for one."""
+def released(record: Dispatched, ended: Any) -> Dispatched | None:
+    """The job as it waits for its next attempt, if the ended attempt asked for one."""
     if isinstance(ended, requeue.Again):
-        return record.put_back(requeue.changes(ended.retries, ended.baton), wait(ended))
+        return record.released(requeue.changes(ended.retries, ended.baton), wait(ended))
     return (
-        record.put_back({"retries": record.attempt - 1}, 0)
+        record.released({"retries": record.attempt - 1}, 0)
         if getattr(ended, "requeue", False)
         else None
     )

@@ -1,5 +1,5 @@
-"""Assertions about batches: a fake takes one whole, its members and its callbacks, and puts nothing
-anywhere.
+"""Assertions about batches. A fake records a batch with its members and callbacks; none of them is
+put into a queue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from relevo.batches.member_jobs import member_of
 from relevo.dispatch import transactions
 from relevo.store.batch_counts import Tally
 from relevo.store.batches import BatchRow
-from relevo.testing.canvas_shapes import Fork, Steps, shown, steps
+from relevo.testing.canvas_shapes import Branch, Steps, shown, steps
 from relevo.testing.groups import GroupAssertions
 
 __tracebackhide__ = True
@@ -23,8 +23,8 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedBatch:
-    """A batch as it was dispatched. `callbacks`: then, catch, … -> the steps of each that was
-    given.
+    """A batch as it was dispatched. `callbacks`: the steps of each given callback, by its name
+    (`then`, `catch` …).
     """
 
     id: str
@@ -36,11 +36,11 @@ class DispatchedBatch:
     connection: str | None
 
     def __str__(self) -> str:
-        return f"{self.name or 'a batch'} of {Fork(self.members)}{with_callbacks(self.callbacks)}"
+        return f"{self.name or 'a batch'} of {Branch(self.members)}{callbacks_text(self.callbacks)}"
 
 
 class BatchAssertions(GroupAssertions, ABC):
-    """What can be said of batches."""
+    """Assertions about batches."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
@@ -59,14 +59,15 @@ class BatchAssertions(GroupAssertions, ABC):
         times: int | None = None,
         where: Callable[[DispatchedBatch], object] | None = None,
     ) -> None:
-        """A batch of exactly these members was dispatched (so often). A member may be a list: a
-        chain.
+        """A batch of exactly these members was dispatched, or exactly `times` such batches.
+
+        A member may be a list: a chain.
         """
-        parts = None if expected is None else self._fork(expected)
+        parts = None if expected is None else self._branch(expected)
         found = [
             batch
             for batch in self.batches()
-            if (parts is None or parts.fits(Fork(batch.members)))
+            if (parts is None or parts.fits(Branch(batch.members)))
             and (name is None or batch.name == name)
             and (where is None or where(batch))
         ]
@@ -78,20 +79,18 @@ class BatchAssertions(GroupAssertions, ABC):
         self._expect_batches(found if times is None else len(found) == times, said)
 
     def assert_batch_count(self, count: int) -> None:
-        """So many batches."""
+        """Exactly `count` batches were dispatched."""
         found = len(self.batches())
         self._expect_batches(found == count, f"{count} batches to be dispatched, got {found}")
 
     def assert_nothing_batched(self) -> None:
-        """No batch at all."""
+        """No batch was dispatched."""
         self._expect_batches(not self.batches(), "no batch to be dispatched")
 
     def keep_batch(
         self, new: NewBatch, members: list[Any], id_: str, session: Any = None
     ) -> BatchRow:
-        """Note a batch (with a session, when that commits). Returns it as it would be once it is
-        sent.
-        """
+        """Record a batch (in a session: when that commits). Return it as it would be once sent."""
         batch = DispatchedBatch(
             id_,
             new.called,
@@ -101,11 +100,11 @@ class BatchAssertions(GroupAssertions, ABC):
             new.queue,
             new.connection,
         )
-        note(self._batches, batch, session)
-        return row_of(new, id_, Tally(total=len(members), allow_failures=new.failures_allowed))
+        record_dispatch(self._batches, batch, session)
+        return build_row(new, id_, Tally(total=len(members), allow_failures=new.failures_allowed))
 
     def takes_batch(self, members: Iterable[Any]) -> bool:
-        """Whether every member of a batch is one of this fake's."""
+        """Whether the fake takes the jobs of every member of a batch."""
         return all(self.takes(task) for member in members for task in _tasks(member))
 
     @abstractmethod
@@ -122,28 +121,28 @@ class BatchAssertions(GroupAssertions, ABC):
 
 
 def callbacks_of(new: Any) -> dict[str, tuple[Steps, ...]]:
-    """The steps of each callback of a batch or a chain in the making."""
+    """The steps of each callback of a batch or a chain that is being built."""
     return {
         callback.value: tuple(map(steps, signatures))
         for callback, signatures in new.callbacks.items()
     }
 
 
-def with_callbacks(callbacks: dict[str, tuple[Steps, ...]]) -> str:
-    """What is said of them behind what they belong to."""
+def callbacks_text(callbacks: dict[str, tuple[Steps, ...]]) -> str:
+    """The callbacks as text, to stand after the batch or chain that they belong to."""
     return "".join(f", {name}: {', '.join(map(shown, calls))}" for name, calls in callbacks.items())
 
 
-def note(where: list[Any], what: Any, session: Any) -> None:
-    """Note what was dispatched: now, or when the session commits that it was dispatched in."""
+def record_dispatch(where: list[Any], what: Any, session: Any) -> None:
+    """Record a dispatch: now, or, if it was dispatched in a session, when that commits."""
     if session is None:
         where.append(what)
     else:
         transactions.after_commit(session, lambda: where.append(what))
 
 
-def row_of(new: Any, id_: str, tally: Tally) -> BatchRow:
-    """A batch or a chain as it would be once it is sent."""
+def build_row(new: Any, id_: str, tally: Tally) -> BatchRow:
+    """The row of a batch or a chain as it would be once sent."""
     return BatchRow(
         id=id_,
         name=new.called or tally.kind.value,
@@ -155,7 +154,7 @@ def row_of(new: Any, id_: str, tally: Tally) -> BatchRow:
     )
 
 
-def read(new: NewBatch) -> list[Any]:
+def checked_members(new: NewBatch) -> list[Any]:
     """The members of a batch, checked as a dispatch checks them. Raises OptionError."""
     return [member_of(new.app, member) for member in new.members]
 

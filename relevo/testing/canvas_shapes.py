@@ -1,11 +1,11 @@
-"""A chain, a group or a chord as one plain shape, whether a test expects it or Celery recorded it.
+"""A chain, a group or a chord as one plain shape, both for expectations and for recorded jobs.
 
     a | group(b, c) | d      is for Celery      a, chord([b, c], d)
-                             and here           Leaf a, Fork(b, c), Leaf d
+                             and here           Step a, Branch(b, c), Step d
 
-Celery rewrites a canvas when it sends it (a group before something becomes a chord, a group of one
-its only member), so both sides are brought to this shape before they are compared. What a test
-leaves open (a task instead of a signature with arguments) matches anything.
+Celery rewrites a canvas when it sends it: a group that is followed by a task becomes a chord, a
+group of one becomes its only member. So both sides are brought to this shape and then compared. A
+task without arguments in an expectation matches any arguments.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from relevo.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """One job. `args` and `kwargs` are None where any will do."""
+class Step:
+    """One job. If `args` and `kwargs` are None, any arguments match."""
 
     task: str
     args: tuple[Any, ...] | None = None
     kwargs: Mapping[str, Any] | None = None
 
-    def fits(self, other: Step) -> bool:
-        same = isinstance(other, Leaf) and self.task == other.task
+    def fits(self, other: Element) -> bool:
+        same = isinstance(other, Step) and self.task == other.task
         return same and (
             self.args is None or (self.args, self.kwargs) == (other.args, other.kwargs)  # type: ignore[union-attr]
         )
@@ -39,13 +39,13 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
-    """Jobs side by side; each member is a chain, mostly of one step."""
+class Branch:
+    """Jobs side by side. Each member is a chain, usually of one step."""
 
     members: tuple[Steps, ...]
 
-    def fits(self, other: Step) -> bool:
-        if not isinstance(other, Fork) or len(self.members) != len(other.members):
+    def fits(self, other: Element) -> bool:
+        if not isinstance(other, Branch) or len(self.members) != len(other.members):
             return False
         return all(map(fit, self.members, other.members))
 
@@ -53,43 +53,42 @@ class Fork:
         return f"group({', '.join(map(shown, self.members))})"
 
 
-Step = Leaf | Fork
-Steps = tuple[Step, ...]
+Element = Step | Branch
+Steps = tuple[Element, ...]
 
 
 def steps(given: Any) -> Steps:
     """The steps of a task, its name, a signature, a canvas, or a list of any of them (a chain)."""
     if isinstance(given, str):
-        return (Leaf(given),)
+        return (Step(given),)
     if isinstance(given, dict):
         return _of_signature(given if isinstance(given, Signature) else maybe_signature(given))
-    if isinstance(
-        name := getattr(given, "name", None), str
-    ):  # first: Celery's proxy of a task says it is iterable
-        return (Leaf(name),)
+    # Before the test for an iterable: Celery's proxy of a task claims to be one.
+    if isinstance(name := getattr(given, "name", None), str):
+        return (Step(name),)
     if isinstance(given, Iterable):
         return tuple(joined.from_iterable(map(steps, given)))
     raise OptionError(f"expected a task, its name, a signature or a list of them, got {given!r}")
 
 
-def fork(members: Iterable[Any]) -> Steps:
+def branch(members: Iterable[Any]) -> Steps:
     """The steps of a group with these members."""
     parts = tuple(map(steps, members))
-    return parts[0] if len(parts) == 1 else (Fork(parts),)
+    return parts[0] if len(parts) == 1 else (Branch(parts),)
 
 
 def _of_signature(signature: Any) -> Steps:
     if isinstance(signature, chord):
-        return (*fork(getattr(signature.tasks, "tasks", signature.tasks)), *steps(signature.body))
+        return (*branch(getattr(signature.tasks, "tasks", signature.tasks)), *steps(signature.body))
     if isinstance(signature, group):
-        return fork(signature.tasks)
+        return branch(signature.tasks)
     if isinstance(signature, _chain):
         return steps(list(signature.tasks))
-    return (Leaf(signature["task"], tuple(signature.args), dict(signature.kwargs)),)
+    return (Step(signature["task"], tuple(signature.args), dict(signature.kwargs)),)
 
 
 def fit(expected: Steps, actual: Steps) -> bool:
-    """Whether the steps are those that were expected, in their order and none besides."""
+    """Whether these are exactly the expected steps, in their order."""
     return len(expected) == len(actual) and all(
         one.fits(other) for one, other in zip(expected, actual, strict=True)
     )
@@ -105,11 +104,11 @@ def names(parts: Steps) -> set[str]:
     return {name for part in parts for name in _names(part)}
 
 
-def _names(part: Step) -> set[str]:
-    return {part.task} if isinstance(part, Leaf) else set().union(*map(names, part.members))
+def _names(part: Element) -> set[str]:
+    return {part.task} if isinstance(part, Step) else set().union(*map(names, part.members))
 
 
 def call(task: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
-    """A job as one would write its call: `images.process(7, size=150)`."""
+    """A job written as a call: `images.process(7, size=150)`."""
     said = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
     return f"{task}({', '.join(said)})"

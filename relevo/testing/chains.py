@@ -1,8 +1,8 @@
-"""Chains of ours under a fake: recorded as Celery's own chain is, by their first job, and run link
+"""Chains of `app.chain` under a fake: recorded like Celery's own, by their first job, and run link
 by link.
 
-`catch`, `then` and `finally_` are handed in by `drain` when a link has failed, or the last has
-completed: as jobs, with the chain's id, as in production. Nothing is counted: no store is asked.
+When a link has failed or the last one has completed, `drain` dispatches `catch`, `then` and
+`finally_` as jobs with the chain's id, as in production. Nothing is counted: no store is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from relevo.job.outcome import Cancelled, Completed, Failed
 from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
 from relevo.testing.attempt import Attempt
-from relevo.testing.batches import BatchAssertions, callbacks_of, note, row_of, with_callbacks
+from relevo.testing.batches import (
+    BatchAssertions,
+    build_row,
+    callbacks_of,
+    callbacks_text,
+    record_dispatch,
+)
 from relevo.testing.canvas_shapes import Steps, shown, steps
 from relevo.testing.dispatched import CHAIN, Dispatched
 
@@ -28,8 +34,8 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedChain:
-    """A chain of ours as it was dispatched. `callbacks`: then, catch, … -> the steps of each that
-    was given.
+    """A chain of `app.chain` as it was dispatched. `callbacks`: the steps of each given callback,
+    by its name (`then`, `catch` …).
     """
 
     id: str
@@ -40,11 +46,11 @@ class DispatchedChain:
     connection: str | None
 
     def __str__(self) -> str:
-        return f"{self.name or 'a chain'} of {shown(self.links)}{with_callbacks(self.callbacks)}"
+        return f"{self.name or 'a chain'} of {shown(self.links)}{callbacks_text(self.callbacks)}"
 
 
 class ChainAssertions(BatchAssertions, ABC):
-    """What a fake knows of chains of ours; `assert_chained` speaks of theirs and Celery's alike."""
+    """The recorded chains of `app.chain`. `assert_chained` covers them and Celery's own."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
@@ -52,25 +58,23 @@ class ChainAssertions(BatchAssertions, ABC):
         self._calls: dict[tuple[str, Callback], list[Signature]] = {}
 
     def chains(self) -> list[DispatchedChain]:
-        """Every chain of ours that was dispatched, oldest first."""
+        """Every chain of `app.chain` that was dispatched, oldest first."""
         with self._lock:
             return list(self._chains)
 
     def keep_chain(
         self, new: NewChain, links: list[Signature], id_: str, session: Any = None
     ) -> BatchRow:
-        """Note a chain (with a session, when that commits). Returns it as it would be once it is
-        sent.
-        """
+        """Record a chain (in a session: when that commits). Return it as it would be once sent."""
         chain = DispatchedChain(
             id_, new.called, steps(links), callbacks_of(new), new.queue, new.connection
         )
         self._calls |= {(id_, callback): _calls(new, id_, callback) for callback in new.callbacks}
-        note(self._chains, chain, session)
-        return row_of(new, id_, Tally(kind=Kind.CHAIN, total=len(links)))
+        record_dispatch(self._chains, chain, session)
+        return build_row(new, id_, Tally(kind=Kind.CHAIN, total=len(links)))
 
-    def attempted(self, attempt: Attempt) -> None:
-        """An attempt has ended: hand in what a chain of ours wants to have then, each once."""
+    def after_last_attempt(self, attempt: Attempt) -> None:
+        """Dispatch the callbacks that the chain of this job has for such an end, each once."""
         id_ = attempt.job.message.get(CHAIN)
         if isinstance(id_, str):
             for callback in _due(attempt.job, attempt):
@@ -78,8 +82,8 @@ class ChainAssertions(BatchAssertions, ABC):
                     call.apply_async()
 
 
-def celerys(new: NewChain, links: list[Signature], id_: str) -> Any:
-    """The chain as one of Celery's."""
+def as_celery_chain(new: NewChain, links: list[Signature], id_: str) -> Any:
+    """The chain as Celery's own, each link marked with the chain's id."""
     copies = [_with_options(new, link.clone()) for link in links]
     for copy in copies:
         copy.options["headers"] = {**(copy.options.get("headers") or {}), CHAIN: id_}

@@ -1,9 +1,9 @@
-"""A disk for a test: an empty temporary folder with assertions, in place of the project's while the
-block runs.
+"""A disk for a test: an empty temporary folder with assertions. It replaces the project's disk
+while the block runs.
 
-The project's local disk is the folder of the setting `FILES_DISK_ROOT`; in the meantime the
-settings name another. An app without our settings is not touched: hand the disk to the code under
-test.
+The project's local disk is the folder of the setting `FILES_DISK_ROOT`; inside the block that
+setting names the temporary folder. An app without Relevo's settings is not changed: pass the disk
+to the code under test.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ MOST_SHOWN = 30
 
 
 class FakeDisk(LocalDisk):
-    """A LocalDisk that can be asked what is on it."""
+    """A LocalDisk with assertions about its files."""
 
     def paths(self, folder: str = "") -> list[str]:
-        """Every file on it, or below a folder, sorted."""
+        """The path of every file on the disk, or below a folder, sorted."""
         below = self.path(folder) if folder else self.root
         return sorted(
             path.relative_to(self.root).as_posix() for path in below.rglob("*") if path.is_file()
         )
 
     def assert_exists(self, path: str, content: bytes | None = None) -> None:
-        """The file is there; with this content, if given."""
+        """The file exists; if `content` is given, with that content."""
         self._expect(self.exists(path), f"{path!r} to exist")
         if content is not None:
             with self.open(path) as file:
@@ -47,18 +47,18 @@ class FakeDisk(LocalDisk):
             )
 
     def assert_missing(self, path: str) -> None:
-        """There is no such file."""
+        """The file does not exist."""
         self._expect(not self.exists(path), f"{path!r} not to exist")
 
     def assert_count(self, count: int, folder: str = "") -> None:
-        """So many files on the disk, or below a folder."""
+        """Exactly `count` files are on the disk, or below a folder."""
         found = len(self.paths(folder))
         self._expect(
             found == count, f"{count} files{f' in {folder!r}' if folder else ''}, got {found}"
         )
 
     def assert_empty(self, folder: str = "") -> None:
-        """No file on the disk, or below a folder."""
+        """No file is on the disk, or below a folder."""
         self._expect(not self.paths(folder), f"no file{f' in {folder!r}' if folder else ''}")
 
     def _expect(self, holds: bool, expected: str) -> None:
@@ -75,20 +75,20 @@ class FakeDisk(LocalDisk):
 
 @contextmanager
 def fake_disk(app: Any = None) -> Iterator[FakeDisk]:
-    """An empty disk, in place of the one of `app` (the current one) if that is an app of
-    `create_app`.
+    """An empty disk. It replaces that of `app` (default: Celery's current app) if `create_app` made
+    the app.
     """
     # the app, not a proxy
     app = app if app is not None else celery.current_app._get_current_object()  # noqa: SLF001
     with tempfile.TemporaryDirectory(prefix="relevo-disk-") as folder:
-        restore = _install(app, Path(folder))
+        restore = _set_storage(app, Path(folder))
         try:
             yield FakeDisk(folder)
         finally:
             restore()
 
 
-def _install(app: Any, folder: Path) -> Any:
+def _set_storage(app: Any, folder: Path) -> Any:
     if not isinstance(getattr(app, "settings", None), Settings):
         return lambda: None
     return put_in_place(app, "settings", lambda settings: replace(settings, storage=folder))

@@ -1,8 +1,7 @@
 """One dispatched job as a test sees it, made from the message that would have been sent.
 
-The message is Celery's own, with its routing, its headers and its checks, so what a worker would
-have received is what is recorded, and an argument that can't be serialized is an error of the
-dispatch here as it is in production.
+The message is Celery's own, with its routing, headers and checks. So the record holds what a worker
+would have received, and an argument that can't be serialized fails the dispatch as in production.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from relevo.drivers import message_codec
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
 from relevo.task import Task
-from relevo.testing.canvas_shapes import Leaf, Steps, call, shown, steps
+from relevo.testing.canvas_shapes import Step, Steps, call, shown, steps
 
-#: The header of a link of one of our chains: which one's.
+#: The header of a link of an `app.chain`: the chain's id.
 CHAIN = "relevo_fake_chain"
-_OURS = (payload.HEADER, CHAIN)
+_RELEVO_HEADERS = (payload.HEADER, CHAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
     """A job that was dispatched and not sent.
 
-    `delay`: seconds from the dispatch, None for at once. `options`: what travels with the job
-    (`tries` and the like, `timeout`, `expires`, `priority` …). `headers`: the caller's own.
-    `chain`: the steps that follow it. `group`: the id that the members of one group share. `chord`:
-    the steps after the group. `attempt`: 1 unless it was put back.
+    `delay`: seconds from the dispatch, None for at once. `options`: those in the message (`tries`,
+    `timeout`, `expires`, `priority` …). `headers`: the caller's own. `chain`: the steps that
+    follow. `group`: the id that the members of one group share. `chord`: the steps after the group.
+    `attempt`: 1 unless the job was released.
     """
 
     id: str
@@ -59,7 +58,7 @@ class Dispatched:
 
     @property
     def available_at(self) -> float:
-        """When it may run, in POSIX seconds."""
+        """The time at which the job may run, in POSIX seconds."""
         return self.dispatched_at + (self.delay or 0)
 
     @property
@@ -70,9 +69,9 @@ class Dispatched:
     @property
     def steps(self) -> Steps:
         """The job itself and the steps that follow it."""
-        return (Leaf(self.task, self.args, self.kwargs), *self.chain)
+        return (Step(self.task, self.args, self.kwargs), *self.chain)
 
-    def put_back(self, headers: Mapping[str, Any], seconds: float) -> Dispatched:
+    def released(self, headers: Mapping[str, Any], seconds: float) -> Dispatched:
         """The job as it waits for its next attempt."""
         message = {**self.message, **headers}
         changed = {
@@ -93,11 +92,12 @@ class Dispatched:
         return ", ".join(said)
 
 
-def recorded(
+def from_message(
     app: Any, name: str, message: Any, asked: Mapping[str, Any], sent: Mapping[str, Any]
 ) -> Dispatched:
-    """The record of Celery's `message`. `asked` is what `send_task` was called with, `sent` what it
-    made of it.
+    """The record of Celery's `message`.
+
+    `asked`: the arguments of `send_task`; `sent`: those that it passed on with the message.
     """
     headers = {**message.headers, **(sent.get("headers") or {})}
     args, kwargs, embed = message.body
@@ -115,7 +115,9 @@ def recorded(
         options=_options(app, headers, sent),
         tags=_tags(app, name, headers, args, kwargs),
         headers={
-            key: value for key, value in (sent.get("headers") or {}).items() if key not in _OURS
+            key: value
+            for key, value in (sent.get("headers") or {}).items()
+            if key not in _RELEVO_HEADERS
         },
         chain=steps(chain),
         group=headers["group"] or _first(ends, "group_id"),
@@ -131,9 +133,7 @@ def recorded(
 
 
 def _as_received(app: Any, body: Any, sent: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The body after its way through the serializer. Raises kombu's EncodeError, as a real dispatch
-    does.
-    """
+    """The body, serialized and read again. Raises kombu's EncodeError, as a real dispatch does."""
     kind, encoding, data = serialization.dumps(
         body, sent.get("serializer") or app.conf.task_serializer
     )
@@ -146,7 +146,7 @@ def _queue(app: Any, sent: Mapping[str, Any]) -> str:
 
 
 def _delay(asked: Mapping[str, Any], headers: Mapping[str, Any], now: float) -> float | None:
-    """Seconds until the job may run; the number itself where one was given."""
+    """Seconds until the job may run: the given number, or computed from the given date."""
     due = _instant(asked.get("eta"), now)
     wait = (
         asked.get("countdown")
@@ -157,7 +157,7 @@ def _delay(asked: Mapping[str, Any], headers: Mapping[str, Any], now: float) -> 
 
 
 def _instant(moment: Any, now: float) -> float | None:
-    """A moment in any of the shapes that Celery takes, as POSIX seconds."""
+    """A moment in any form that Celery accepts, as POSIX seconds."""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     if isinstance(moment, datetime):
@@ -187,7 +187,7 @@ def _options(app: Any, headers: Mapping[str, Any], sent: Mapping[str, Any]) -> d
 def _tags(
     app: Any, name: str, headers: Mapping[str, Any], args: Any, kwargs: Any
 ) -> tuple[str, ...]:
-    """Those that travel; for a job sent by its name alone, those its task would make of it."""
+    """The tags in the message; for a job sent by its name alone, those that its task computes."""
     travelling = (headers.get(payload.HEADER) or {}).get("tags")
     task = app.tasks.get(name)
     if travelling is None and isinstance(task, Task):
@@ -196,5 +196,5 @@ def _tags(
 
 
 def _first(ends: list[Any], name: str) -> Any:
-    """Group and chord of a chain stand at its last link: that is the one the group waits for."""
+    """An option of the last link that has it: the group waits for a chain's last link."""
     return next((end[name] for end in reversed(ends) if end.get(name)), None)

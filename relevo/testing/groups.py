@@ -1,8 +1,8 @@
-"""Assertions about what belongs together: chains, groups, chords and callbacks.
+"""Assertions about chains, groups, chords and callbacks.
 
-A chain that was dispatched is its first job with the steps that follow; a group is its members'
-jobs; a chord is a group whose results go on to something. What is expected is written as a list: a
-task or its name stands for any arguments, a signature for exactly its own.
+A dispatched chain is its first job with the steps that follow. A group is the jobs of its members.
+A chord is a group whose results go to further steps. An expectation is written as a list: a task or
+its name matches any arguments, a signature exactly its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from relevo.testing.canvas_shapes import Fork, Steps, fit, names, shown, steps
+from relevo.testing.canvas_shapes import Branch, Steps, fit, names, shown, steps
 from relevo.testing.dispatched import Dispatched
 from relevo.testing.records import Records, Where
 
@@ -20,9 +20,7 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class DispatchedGroup:
-    """The jobs that were dispatched as one group, in its order. `chord`: the steps that get their
-    results, if any.
-    """
+    """The jobs of one group, in its order. `chord`: the steps that get their results, if any."""
 
     id: str
     jobs: tuple[Dispatched, ...]
@@ -32,12 +30,12 @@ class DispatchedGroup:
         return self.jobs[0].chord
 
     @property
-    def members(self) -> Fork:
-        return Fork(tuple(job.steps for job in self.jobs))
+    def members(self) -> Branch:
+        return Branch(tuple(job.steps for job in self.jobs))
 
 
 class GroupAssertions(Records):
-    """What can be said of jobs that belong together."""
+    """Assertions about jobs that belong together."""
 
     def groups(self) -> list[DispatchedGroup]:
         """Every group that was dispatched, chords included, oldest first."""
@@ -48,7 +46,7 @@ class GroupAssertions(Records):
         return [DispatchedGroup(group, _first_jobs(jobs)) for group, jobs in found.items()]
 
     def assert_chained(self, expected: Iterable[Any], *, where: Where | None = None) -> None:
-        """A chain of exactly these steps was dispatched; a step may be a group or a chord."""
+        """A chain of exactly these steps was dispatched. A step may be a group or a chord."""
         parts = self._known_steps(expected)
         found = [record for record in self.all() if record.chain and fit(parts, record.steps)]
         fitting = [record for record in found if where is None or where(record)]
@@ -56,12 +54,12 @@ class GroupAssertions(Records):
         self.expect(fitting, f"the chain {shown(parts)} to be dispatched{also}")
 
     def assert_dispatched_without_chain(self, task: Any, **matching: Any) -> None:
-        """Dispatched, and at least once with nothing to follow."""
+        """Dispatched, at least once without a following step."""
         found = [record for record in self.dispatched(task, **matching) if not record.chain]
         self.expect(found, f"{self.name_of(task)!r} to be dispatched without a chain")
 
     def assert_nothing_chained(self) -> None:
-        """No chain of any kind."""
+        """No chain was dispatched, neither Celery's nor one of `app.chain`."""
         self.expect(not any(record.chain for record in self.all()), "no chain to be dispatched")
 
     def assert_grouped(
@@ -70,10 +68,11 @@ class GroupAssertions(Records):
         *,
         where: Callable[[DispatchedGroup], object] | None = None,
     ) -> None:
-        """A group of exactly these members was dispatched, a chord's or not. A member may be a
-        list: a chain.
+        """A group of exactly these members was dispatched, also as part of a chord.
+
+        A member may be a list: a chain.
         """
-        parts = None if expected is None else self._fork(expected)
+        parts = None if expected is None else self._branch(expected)
         self._some_group(parts, None, where)
 
     def assert_chord(
@@ -83,18 +82,18 @@ class GroupAssertions(Records):
         *,
         where: Callable[[DispatchedGroup], object] | None = None,
     ) -> None:
-        """A group of exactly these members, whose results go to `body`."""
-        self._some_group(self._fork(expected), self._known_steps(body), where)
+        """A group of exactly these members was dispatched, and its results go to `body`."""
+        self._some_group(self._branch(expected), self._known_steps(body), where)
 
     def assert_group_count(self, count: int) -> None:
-        """So many groups, chords included."""
+        """Exactly `count` groups were dispatched, chords included."""
         self.expect(
             len(self.groups()) == count,
             f"{count} groups to be dispatched, got {len(self.groups())}",
         )
 
     def assert_nothing_grouped(self) -> None:
-        """No group and no chord."""
+        """No group and no chord was dispatched."""
         self.expect(not self.groups(), "no group to be dispatched")
 
     def assert_linked(self, task: Any, callback: Any) -> None:
@@ -109,7 +108,7 @@ class GroupAssertions(Records):
 
     def _some_group(
         self,
-        parts: Fork | None,
+        parts: Branch | None,
         body: Steps | None,
         where: Callable[[DispatchedGroup], object] | None,
     ) -> None:
@@ -125,8 +124,8 @@ class GroupAssertions(Records):
         )
         self.expect(found, said + (", where the predicate is true" if where else ""))
 
-    def _fork(self, expected: Iterable[Any]) -> Fork:
-        return Fork(tuple(self._known_steps(member) for member in expected))
+    def _branch(self, expected: Iterable[Any]) -> Branch:
+        return Branch(tuple(self._known_steps(member) for member in expected))
 
     def _known_steps(self, expected: Any) -> Steps:
         parts = steps(expected)
@@ -136,8 +135,8 @@ class GroupAssertions(Records):
 
 
 def _first_jobs(jobs: list[Dispatched]) -> tuple[Dispatched, ...]:
-    """Without what members dispatched later: Celery gives a chord's body and the end of a chain the
-    group's id too.
+    """The first job of each member. Celery gives the group's id also to a chord's body and to the
+    later links of a chain, which members dispatch.
     """
     ids = {job.id for job in jobs}
     return tuple(job for job in jobs if job.parent not in ids)

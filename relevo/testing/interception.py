@@ -1,24 +1,22 @@
-"""Where a dispatch is caught: `send_task` of the app, through which every way of dispatching goes.
+"""Where a dispatch is caught: in the app's `send_task`, which every way of dispatching calls.
 
-    delay, dispatch, canvas, retry ... -> app.send_task -> is there a fake that takes this task? --
-    no --> the broker
-                                                              | yes: a Pen in the producer's place
-                                          Celery routes it and makes its message
-                                                              |
-                                          amqp.send_task_message -> the Pen writes it down
+    delay, dispatch, canvas, retry … -> app.send_task -> does a fake take this task?
+        no:  the broker
+        yes: a RecordingProducer replaces the producer; Celery routes the job, makes its message
+             and calls amqp.send_task_message -> the producer records the job
 
-Celery does all of its work; only the last step is another. While a fake takes every task, results
-are kept in memory and producers hang on a broker in memory, so that neither server has to be there.
+Celery does all of its work; only the last step differs. While a fake takes every task, results are
+kept in memory and producers use a broker in memory, so neither server has to be there.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.app import backends
 from celery.canvas import maybe_signature
@@ -28,119 +26,105 @@ from kombu.pools import ProducerPool
 from relevo.batches.chain import links_of
 from relevo.dispatch import capture, transactions
 from relevo.testing import batches, chains
-from relevo.testing.dispatched import Dispatched, recorded
-from relevo.testing.patching import Replaced, task_progress
-
-if TYPE_CHECKING:
-    from relevo.testing.fake import Fake
+from relevo.testing.dispatched import Dispatched, from_message
+from relevo.testing.patching import Replacement, task_progress
+from relevo.testing.producer import RecordingProducer
+from relevo.testing.taker import Taker
 
 RESULTS = "cache+memory://"
 UNLOCK = "celery.chord_unlock"
 
 _lock = threading.RLock()
-#: The apps that have a fake, by their identity.
-_places: dict[int, Interception] = {}
-
-
-class Pen:
-    """In a producer's place: what is published with it is written down. `asked` is what the caller
-    asked for.
-    """
-
-    def __init__(self, write: Callable[[Dispatched], None]) -> None:
-        self.write = write
-        self.asked: Mapping[str, Any] = {}
-        self.connection = self
-
-    def _reraise_as_library_errors(self) -> AbstractContextManager[None]:
-        return nullcontext()
+#: The interception of each app that has a fake, by `id(app)`.
+_interceptions: dict[int, Interception] = {}
 
 
 class Interception:
-    """What is in place of an app's own methods while a fake of it is active."""
+    """What replaces an app's own methods while at least one fake of the app is active."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self.fakes: list[Fake] = []
-        self._mine = threading.local()
+        self.fakes: list[Taker] = []
+        self._thread = threading.local()
         self.eager = bool(app.conf.task_always_eager)
         self.always = [
-            # An app that runs its jobs in place sends nothing that could be caught.
-            Replaced(app.conf.changes, "task_always_eager", lambda _eager: False),
-            Replaced(app, "send_task", self._sending),
-            Replaced(app.amqp, "send_task_message", self._writing),
+            # An eager app runs its jobs itself and sends nothing that could be caught.
+            Replacement(app.conf.changes, "task_always_eager", lambda _eager: False),
+            Replacement(app, "send_task", self._make_send_task),
+            Replacement(app.amqp, "send_task_message", self._make_send_task_message),
             *(
                 [
-                    Replaced(app, "send_batch", self._batching),
-                    Replaced(app, "send_chain", self._chaining),
-                    Replaced(app, "send_in_session", self._joining),
+                    Replacement(app, "send_batch", self._make_send_batch),
+                    Replacement(app, "send_chain", self._make_send_chain),
+                    Replacement(app, "send_in_session", self._make_send_in_session),
                 ]
                 if hasattr(app, "send_batch")
                 else ()
             ),
             task_progress,
         ]
-        self.producers = Replaced(app.amqp, "_producer_pool", _producers)
-        self.results: list[Replaced] = []
+        self.producers = Replacement(app.amqp, "_producer_pool", _memory_producers)
+        self.results: list[Replacement] = []
         backend = app.backend_cls or app.conf.result_backend
         if backend and backend != "disabled":
-            # By its name: to make one can mean to connect, and to create tables.
-            self.always.append(_unasked(backends.by_url(backend, app.loader)[0]))
-            self.results.append(Replaced(app, "_backend_cache", self._results))
+            # The class, by its name: making an instance can mean to connect and to create tables.
+            self.always.append(_quiet_backend(backends.by_url(backend, app.loader)[0]))
+            self.results.append(Replacement(app, "_backend_cache", self._memory_results))
 
-    def parts(self, fake: Fake) -> list[Replaced]:
-        """What is replaced for this fake. Jobs it leaves to a worker need the real broker and the
-        real results.
+    def replacements(self, fake: Taker) -> list[Replacement]:
+        """What is replaced for this fake. Jobs that it leaves to a worker need the real broker and
+        the real results.
         """
-        apart = fake.takes_all or self.eager
+        isolated = fake.takes_all or self.eager
         return [
             *self.always,
-            *(self.results if apart else ()),
+            *(self.results if isolated else ()),
             *((self.producers,) if fake.takes_all else ()),
         ]
 
-    def _results(self, _backend: Any) -> Any:
+    def _memory_results(self, _backend: Any) -> Any:
         backend, url = backends.by_url(RESULTS, self.app.loader)
         return backend(app=self.app, url=url)
 
-    def _sending(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _make_send_task(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_task(
             name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
         ) -> Any:
-            pen = options.get("producer")
-            if not isinstance(pen, Pen):
-                fake = self.taker(_subject(name, args))
+            recorder = options.get("producer")
+            if not isinstance(recorder, RecordingProducer):
+                fake = self.taker(_task_of(name, args))
                 if fake is None:
                     return self._pass_on(original, name, args, kwargs, *rest, **options)
-                options["producer"] = pen = Pen(self._keeping(fake))
-            pen.asked = {**dict(zip(("countdown", "eta"), rest, strict=False)), **options}
+                recorder = RecordingProducer(self._keep_now_or_at_commit(fake))
+                options["producer"] = recorder
+            recorder.asked = {**dict(zip(("countdown", "eta"), rest, strict=False)), **options}
             with capture.not_collecting() if self._session else nullcontext():
                 return original(name, args, kwargs, *rest, **options)
 
         return send_task
 
-    def _joining(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _make_send_in_session(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_in_session(session: Any, send: Callable[[], Any]) -> Any:
-            with self._in(session):
+            with self._dispatching_in(session):
                 return original(session, send)
 
         return send_in_session
 
     @contextmanager
-    def _in(self, session: Any) -> Iterator[None]:
-        before, self._mine.session = self._session, session
+    def _dispatching_in(self, session: Any) -> Iterator[None]:
+        before, self._thread.session = self._session, session
         try:
             yield
         finally:
-            self._mine.session = before
+            self._thread.session = before
 
     @property
     def _session(self) -> Any:
         """The session that this thread dispatches in."""
-        return getattr(self._mine, "session", None)
+        return getattr(self._thread, "session", None)
 
-    def _keeping(self, fake: Fake) -> Callable[[Dispatched], None]:
-        """What notes a job: at once, or when the session has committed that it is dispatched in."""
+    def _keep_now_or_at_commit(self, fake: Taker) -> Callable[[Dispatched], None]:
+        """How to record a job: at once, or, if it is dispatched in a session, when that commits."""
         session = self._session
         return (
             fake.keep
@@ -148,18 +132,18 @@ class Interception:
             else lambda job: transactions.after_commit(session, lambda: fake.keep(job))
         )
 
-    def _writing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _make_send_task_message(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_task_message(producer: Any, name: str, message: Any, **sent: Any) -> Any:
-            if not isinstance(producer, Pen):
+            if not isinstance(producer, RecordingProducer):
                 return original(producer, name, message, **sent)
-            producer.write(recorded(self.app, name, message, producer.asked, sent))
+            producer.record(from_message(self.app, name, message, producer.asked, sent))
             return None
 
         return send_task_message
 
-    def _batching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _make_send_batch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_batch(new: Any, id_: str, session: Any = None) -> Any:
-            members = batches.read(new)
+            members = batches.checked_members(new)
             fake = next(
                 (fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(members)), None
             )
@@ -169,7 +153,7 @@ class Interception:
 
         return send_batch
 
-    def _chaining(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _make_send_chain(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_chain(new: Any, id_: str, session: Any = None) -> Any:
             links = links_of(new)
             fake = next(
@@ -177,14 +161,14 @@ class Interception:
             )
             if fake is None:
                 return original(new, id_, session)
-            with self._in(session):
-                chains.celerys(new, links, id_).apply_async()
+            with self._dispatching_in(session):
+                chains.as_celery_chain(new, links, id_).apply_async()
             return fake.keep_chain(new, links, id_, session)
 
         return send_chain
 
-    def taker(self, name: str) -> Fake | None:
-        """The fake that gets jobs of this task: the innermost of those that want them."""
+    def taker(self, name: str) -> Taker | None:
+        """The fake that gets the jobs of this task: the innermost one that takes them."""
         return next((fake for fake in reversed(tuple(self.fakes)) if fake.takes(name)), None)
 
     def _pass_on(
@@ -196,57 +180,60 @@ class Interception:
         *rest: Any,
         **options: Any,
     ) -> Any:
-        """A job that no fake wants: to the broker, or run in place where the app does that."""
+        """Pass on a job that no fake takes: to the broker, or, in an eager app, run it here."""
         task = options.pop("task_type", None)
         if not self.eager or task is None:
             return original(name, args, kwargs, *rest, task_type=task, **options)
         link = [*(options.pop("link", None) or ())]
-        if chain := options.pop(
-            "chain", None
-        ):  # `apply` knows no chain: what comes next becomes a callback
+        # `apply` knows no chain: the next link becomes a callback.
+        if chain := options.pop("chain", None):
             link.append(maybe_signature(chain[-1], app=self.app, clone=True).set(chain=chain[:-1]))
         return task.apply(args, kwargs, link=link, **{**options, "producer": None})
 
 
 @cache
-def _unasked(backend: type) -> Replaced:
-    """A result backend that isn't told of a job nobody will run: Redis's would connect to wait for
-    its result.
+def _quiet_backend(backend: type) -> Replacement:
+    """A result backend class that isn't told of recorded jobs: no worker will run them, and Redis's
+    would connect to wait for their results.
     """
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_task_call(self: Any, producer: Any, task_id: str) -> Any:
-            return None if isinstance(producer, Pen) else original(self, producer, task_id)
+            return (
+                None
+                if isinstance(producer, RecordingProducer)
+                else original(self, producer, task_id)
+            )
 
         return on_task_call
 
-    return Replaced(backend, "on_task_call", make)
+    return Replacement(backend, "on_task_call", make)
 
 
-def _producers(_pool: Any) -> ProducerPool:
+def _memory_producers(_pool: Any) -> ProducerPool:
     return ProducerPool(connections=Connection("memory://").Pool())
 
 
-def _subject(name: str, args: Any) -> str:
-    """The task that a dispatch is about: a chord's watchdog belongs to the chord's last task."""
+def _task_of(name: str, args: Any) -> str:
+    """The task that decides which fake takes a job: for a chord's watchdog, the chord's body."""
     return str(args[1]["task"]) if name == UNLOCK else name
 
 
 @contextmanager
-def intercepted(fake: Fake) -> Iterator[None]:
+def intercepted(fake: Taker) -> Iterator[None]:
     """Within the block, `fake` takes its tasks' jobs."""
     with ExitStack() as undo:
         with _lock:
-            place = _places.setdefault(id(fake.app), Interception(fake.app))
-            place.fakes.append(fake)
-            undo.callback(_leave, place, fake)
-            for part in place.parts(fake):
+            interception = _interceptions.setdefault(id(fake.app), Interception(fake.app))
+            interception.fakes.append(fake)
+            undo.callback(_remove, interception, fake)
+            for part in interception.replacements(fake):
                 undo.enter_context(part)
         yield
 
 
-def _leave(place: Interception, fake: Fake) -> None:
+def _remove(interception: Interception, fake: Taker) -> None:
     with _lock:
-        place.fakes.remove(fake)
-        if not place.fakes:
-            del _places[id(fake.app)]
+        interception.fakes.remove(fake)
+        if not interception.fakes:
+            del _interceptions[id(fake.app)]

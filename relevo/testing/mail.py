@@ -1,9 +1,8 @@
-"""A mailbox for a test: what `relevo.mail` would send is kept while the block runs, with
-assertions.
+"""A mailbox for a test: it keeps the mail that `relevo.mail` would send, with assertions.
 
 with fake_mail() as mail:
-welcome("ada@example.com")
-mail.assert_sent("ada@example.com", subject="Welcome")
+    welcome("ada@example.com")
+    mail.assert_sent("ada@example.com", subject="Welcome")
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MOST_SHOWN = 30
 
 
 class FakeMail:
-    """What was sent, oldest first."""
+    """The mail that was sent, oldest first."""
 
     def __init__(self) -> None:
         self._sent: list[Message] = []
@@ -33,8 +32,8 @@ class FakeMail:
             return list(self._sent)
 
     def refuse(self, error: Exception | None) -> None:
-        """Let each mail from now on raise this, as a server does that is away (OSError) or refuses
-        it.
+        """Raise this error for each mail from now on: an unreachable server raises OSError. None
+        ends that.
         """
         self._refusal = error
 
@@ -45,7 +44,7 @@ class FakeMail:
         subject: str | None = None,
         where: Callable[[Message], object] | None = None,
     ) -> list[Message]:
-        """The mails to an address, with this subject, for which `where` is true."""
+        """The mail to an address, with this subject, for which `where` is true."""
         return [
             mail
             for mail in self.all()
@@ -62,11 +61,11 @@ class FakeMail:
         times: int | None = None,
         where: Callable[[Message], object] | None = None,
     ) -> None:
-        """Such a mail was sent (so often)."""
+        """A mail with these properties was sent, or exactly `times` of them."""
         found = self.sent(to, subject=subject, where=where)
-        often = "" if times is None else f" {times} times, got {len(found)}"
+        count = "" if times is None else f" {times} times, got {len(found)}"
         holds = found if times is None else len(found) == times
-        self._expect(holds, f"{_wanted(to, subject, where)} to be sent{often}")
+        self._expect(holds, f"{_description(to, subject, where)} to be sent{count}")
 
     def assert_not_sent(
         self,
@@ -75,22 +74,22 @@ class FakeMail:
         subject: str | None = None,
         where: Callable[[Message], object] | None = None,
     ) -> None:
-        """No such mail was sent."""
+        """No mail with these properties was sent."""
         self._expect(
             not self.sent(to, subject=subject, where=where),
-            f"no {_wanted(to, subject, where)} to be sent",
+            f"no {_description(to, subject, where)} to be sent",
         )
 
     def assert_count(self, count: int) -> None:
-        """So many mails."""
+        """Exactly `count` mails were sent."""
         self._expect(len(self.all()) == count, f"{count} mails, got {len(self.all())}")
 
     def assert_nothing_sent(self) -> None:
-        """No mail at all."""
+        """No mail was sent."""
         self._expect(not self.all(), "no mail to be sent")
 
     def take(self, message: Message) -> None:
-        """A mail comes. Raises what `refuse` was given."""
+        """Keep a mail. Raises the error that `refuse` was given."""
         if self._refusal is not None:
             raise self._refusal
         with self._lock:
@@ -110,7 +109,7 @@ class FakeMail:
 
 @contextmanager
 def fake_mail() -> Iterator[FakeMail]:
-    """Keep what is sent by this process, whichever server the settings name."""
+    """Keep the mail that this process sends, whichever server the settings name."""
     mail, before = FakeMail(), sending.taker
     sending.taker = mail.take
     try:
@@ -119,7 +118,7 @@ def fake_mail() -> Iterator[FakeMail]:
         sending.taker = before
 
 
-def _wanted(to: str | None, subject: str | None, where: object) -> str:
+def _description(to: str | None, subject: str | None, where: object) -> str:
     said = (
         "mail" + (f" to {to}" if to else "") + (f" with the subject {subject!r}" if subject else "")
     )

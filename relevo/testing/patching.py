@@ -1,8 +1,8 @@
-"""An attribute of something shared, replaced as long as somebody needs it to be.
+"""Replaces an attribute of a shared object while at least one fake needs the replacement.
 
-Fakes nest, and two threads may have one each: the first that comes replaces, the last that goes
-puts back. Whoever saved and restored for himself would, leaving in another order than he came, put
-back what somebody else had put there.
+Fakes nest, and two threads may each have one. The first user replaces the attribute, the last one
+restores it. If each fake saved and restored it alone, one that ends before another, though it began
+first, would restore the attribute too early.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from relevo.task import Task
 _lock = threading.RLock()
 
 
-class Replaced:
-    """`target.name`, or the item of a dict, replaced by what `make` makes of the original while
-    anybody uses it.
+class Replacement:
+    """A context manager, for several users at once: while there is one, `target.name` (or that item
+    of a dict) is the value that `make` makes of the original.
     """
 
     def __init__(self, target: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -42,8 +42,8 @@ class Replaced:
 
 
 def replace(target: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
-    """Replace an attribute. What is returned puts it back as it was: gone, where it was inherited
-    or not there yet.
+    """Replace an attribute. Return a function that restores it, or deletes it from the target where
+    it was inherited.
     """
     if isinstance(target, dict):
         return _replace_item(target, name, make)
@@ -67,22 +67,24 @@ def _replace_item(
     return restore
 
 
-#: How far each fake that travelled has moved the engine's clock, in seconds.
-travelled: dict[object, float] = {}
+#: Seconds by which each fake has moved Relevo's clock.
+clock_offsets: dict[object, float] = {}
 
-clock_now = Replaced(clock, "now", lambda now: lambda: now() + sum(travelled.values()))
+clock_now = Replacement(clock, "now", lambda now: lambda: now() + sum(clock_offsets.values()))
 
-#: What the jobs that fakes run just now have said of their progress, by the id of the job.
+#: The progress reports of the jobs that fakes are running, as (done, total), by the job's id.
 progress: dict[str, list[tuple[float, float]]] = {}
 
 
-def _noted(original: Callable[[Task, float, float], None]) -> Callable[[Task, float, float], None]:
-    def note(task: Task, done: float, total: float) -> None:
+def _record_progress(
+    original: Callable[[Task, float, float], None],
+) -> Callable[[Task, float, float], None]:
+    def record_progress(task: Task, done: float, total: float) -> None:
         if task.request.id in progress:
             progress[task.request.id].append((done, total))
         original(task, done, total)
 
-    return note
+    return record_progress
 
 
-task_progress = Replaced(Task, "progress", _noted)
+task_progress = Replacement(Task, "progress", _record_progress)

@@ -1,8 +1,8 @@
-"""What was dispatched while a fake was active, looked up and shown. The assertions stand on it.
+"""The jobs that were dispatched while a fake was active: found and listed. All assertions use it.
 
-A task is named by itself, by its name, or by a signature; a name that neither the app nor any
-dispatch knows is an error with the likely one, for an assertion that nothing of the kind was
-dispatched would otherwise hold for ever.
+A task is given as itself, as its name, or as a signature. A name that neither the app nor a
+dispatch knows raises an error with the likely one: otherwise `assert_not_dispatched` with a
+misspelt name would always hold.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 from relevo.errors import OptionError, UnknownTaskError, did_you_mean
 from relevo.testing.dispatched import Dispatched
 
-# pytest leaves the frames of such a module out of its tracebacks: a failure shows the test's own
-# line.
+# pytest leaves the frames of a module with this name out of tracebacks: a failure shows the test's
+# own line.
 __tracebackhide__ = True
 
-#: A test's own question about a record.
+#: A predicate that a test gives.
 Where = Callable[[Dispatched], object]
 
 MOST_SHOWN = 30
 
 
 class Records:
-    """The dispatches that a fake has taken, oldest first."""
+    """The jobs that a fake has taken, oldest first."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -33,7 +33,7 @@ class Records:
         self._lock = threading.RLock()
 
     def all(self) -> list[Dispatched]:
-        """Every job that was dispatched; one that was put back is still one job."""
+        """Every job that was dispatched; a job that was released is still one job."""
         with self._lock:
             return list(self._records)
 
@@ -57,12 +57,12 @@ class Records:
         ]
 
     def name_of(self, task: Any) -> str:
-        """A task's name. Raises UnknownTaskError for one that is nowhere to be found."""
+        """A task's name. Raises UnknownTaskError if neither the app nor a dispatch knows it."""
         name = task if isinstance(task, str) else getattr(task, "name", None)
         if not isinstance(name, str):
             raise OptionError(f"expected a task or its name, got {task!r}")
         if name not in (known := self._known()):
-            # `include` and autodiscovery, as a worker does it
+            # `include` and autodiscovery, as a worker does.
             self.app.loader.import_default_modules()
             if name not in (known := self._known()):
                 raise UnknownTaskError(f"no task named {name!r}{did_you_mean(name, known)}")
@@ -72,7 +72,7 @@ class Records:
         return {*self.app.tasks, *(record.task for record in self.all())}
 
     def expect(self, holds: object, expected: str) -> None:
-        """Raise AssertionError, with everything that was dispatched, unless it holds."""
+        """Raise AssertionError with a list of all dispatched jobs, unless `holds`."""
         if not holds:
             raise AssertionError(f"expected {expected}\n{self._listing()}")
 
@@ -85,15 +85,15 @@ class Records:
         return "\n".join(["what was dispatched:", *lines])
 
 
-def wanted(
+def description(
     name: str, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, where: Where | None
 ) -> str:
-    """What a test looks for, in words."""
+    """The job that a test looks for, as text."""
     said = repr(name)
     said += f" with args {tuple(args)!r}" if args is not None else ""
     said += f" with kwargs {dict(kwargs)!r}" if kwargs is not None else ""
     return said + (" where the predicate is true" if where else "")
 
 
-def often(times: int | None) -> str:
+def times_text(times: int | None) -> str:
     return {None: "", 1: " once"}.get(times, f" {times} times")

@@ -27,7 +27,7 @@ from web import access, counting
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from relevo.testing.fake import Fake
+    from relevo.testing.fake_queue import Fake
 
 
 #: Argon2 takes its time on purpose; here it need not.

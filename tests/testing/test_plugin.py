@@ -71,7 +71,7 @@ def test_every_word_is_on_the_page(kind):
         "keep_batch",
         "takes_batch",
         "keep_chain",
-        "attempted",
+        "after_last_attempt",
         "take",
     }
     assert {word for word in words - inherited if f".{word}(" not in PAGE} == set()

@@ -292,7 +292,7 @@ def test_a_release_burns_no_attempt(queue, work):
 
 def test_a_job_that_is_released_for_ever_does_not_hang_the_test(queue, work):
     work.delay("release")
-    with pytest.raises(FakeError, match="'work' was put back 100 times in one drain"):
+    with pytest.raises(FakeError, match="'work' was released 100 times in one drain"):
         queue.drain()
 
 

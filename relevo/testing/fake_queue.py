@@ -1,8 +1,7 @@
-"""The fake itself: a context manager and a decorator, for all tasks of an app or for some.
+"""The fake: a context manager and a decorator, for all tasks of an app or for some.
 
-`with fake() as queue:` takes the jobs of every task; `fake(only=[send], app=shop)` those of one,
-and the others go to the broker as ever. Under `@fake()`, a function that has an argument `fake` is
-given it.
+`with fake() as queue:` takes the jobs of every task. `fake(only=[send], app=shop)` takes those of
+one task; the others go to the broker. Under `@fake()`, a function with an argument `fake` gets it.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from relevo.testing import interception
 from relevo.testing.chains import ChainAssertions
 from relevo.testing.dispatch_assertions import DispatchAssertions
 from relevo.testing.dispatched import Dispatched
-from relevo.testing.runner import Work
+from relevo.testing.runner import Runner
 from relevo.transport import put_results
 
 __tracebackhide__ = True
 
 
-class Fake(DispatchAssertions, ChainAssertions, Work):
+class Fake(DispatchAssertions, ChainAssertions, Runner):
     """Takes the jobs of an app's tasks in the broker's place. See `fake`."""
 
     def __init__(self, app: Any, only: Iterable[Any] | None, except_: Iterable[Any] | None) -> None:
@@ -57,8 +56,8 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
             undo.close()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A decorator: each call of `function` has a fake of its own, as its argument `fake` if it
-        takes one.
+        """As a decorator: each call of `function` runs under a new fake, which is its argument
+        `fake` if it has one.
         """
         signature = inspect.signature(function)
         rest = [one for name, one in signature.parameters.items() if name != "fake"]
@@ -75,16 +74,15 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
                 return await function(*args, **kwargs, **({"fake": another} if given else {}))
 
         faked: Any = call_later if inspect.iscoroutinefunction(function) else call
-        faked.__signature__ = signature.replace(
-            parameters=rest
-        )  # pytest takes the rest for fixtures
+        # pytest takes the remaining parameters for fixtures.
+        faked.__signature__ = signature.replace(parameters=rest)
         return faked
 
     def _another(self) -> Fake:
         return Fake(self.app, self._only, self._except)
 
     def keep(self, record: Dispatched) -> None:
-        """Note a job. One that is running just now has sent itself again: it is not another one."""
+        """Record a job. A job that is running has dispatched itself again: it is not a new one."""
         with self._lock:
             again = record.id in self._running
             place, kept = Placed(record.id, created=True), record
@@ -103,10 +101,9 @@ class Fake(DispatchAssertions, ChainAssertions, Work):
 def fake(
     only: Iterable[Any] | None = None, except_: Iterable[Any] | None = None, app: Any = None
 ) -> Fake:
-    """A fake of `app` (the current one): it takes the jobs of all its tasks, of those in `only`, or
-    not in `except_`.
+    """A fake of `app` (default: Celery's current app). It takes the jobs of all tasks, of those in
+    `only`, or of all except those in `except_`.
 
-    While it is active nothing of them is sent, by no thread of this process. Raises
-    UnknownTaskError.
+    While it is active, no thread of this process sends such a job. Raises UnknownTaskError.
     """
     return Fake(app if app is not None else celery.current_app._get_current_object(), only, except_)  # noqa: SLF001
