@@ -139,6 +139,25 @@ class Browser:
             mobile=phone,
         )
 
+    @contextlib.contextmanager
+    def slow(self) -> Iterator[None]:
+        """Within the block the network is slow, and nothing comes from the cache."""
+        try:
+            self._network(latency=150, bytes_per_second=60_000, cached=False)
+            yield
+        finally:
+            self._network(latency=0, bytes_per_second=-1, cached=True)
+
+    def _network(self, *, latency: int, bytes_per_second: int, cached: bool) -> None:
+        self.call(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=latency,
+            downloadThroughput=bytes_per_second,
+            uploadThroughput=bytes_per_second,
+        )
+        self.call("Network.setCacheDisabled", cacheDisabled=not cached)
+
     def shoot(self, path: Path, *, whole: bool = True) -> None:
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole, format="png")
         path.write_bytes(base64.b64decode(picture["data"]))
