@@ -200,7 +200,7 @@ def test_nothing_moves_when_the_script_of_a_page_comes_late(browser, shop, path)
     browser.size(1280, 900)
     with browser.slow():
         browser.open(f"{shop.url}/{path}")
-        browser.run(judge.SHIFTS)
+        browser.run(page_checks.SHIFTS)
         # The first of the two frames paints the page as the script has left it.
         browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         assert browser.run("window.shifts") == []
