@@ -36,7 +36,7 @@ _HOMES = {
     "Job": "job.payload",
     "JobEvent": "events",
     "on": "events",
-    "Task": "job.task",
+    "Task": "task",
     "DeadlineError": "errors",
     "DiskError": "errors",
     "DriverError": "errors",

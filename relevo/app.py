@@ -10,49 +10,56 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
+import celery
 import click
 from celery.app.defaults import SETTING_KEYS
 from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
-from sqlalchemy import Engine
 
 from relevo import config as configuration
 from relevo import events
-from relevo.batches import chord_callback, nested, result_backends
-from relevo.batching import Batching
+from relevo.batches import chain, chord_callback, inline, nested, result_backends
+from relevo.batches import dispatch as batch_dispatch
+from relevo.batches.batch import Batches, NewBatch
+from relevo.batches.chain import NewChain
+from relevo.batches.spec import BatchSpec
 from relevo.config import Settings
-from relevo.config.settings import (
-    REDIS_CONNECT_TIMEOUT_SECONDS,
-    REDIS_HEALTH_CHECK_SECONDS,
-    REDIS_SOCKET_TIMEOUT_SECONDS,
-)
-from relevo.database.engine import share_sqlite
-from relevo.definition import Defining
-from relevo.errors import SchemaError, SettingsError, UndefinedLimitError, did_you_mean
+from relevo.config.celery import preset
+from relevo.dispatch import builder, capture, transactions, unique
+from relevo.dispatch.connections import Producers
+from relevo.errors import OptionError, SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.events import Event
 from relevo.execution import stop_flag, unique_release
+from relevo.execution.models import Models
 from relevo.exit import end_command
+from relevo.job import redaction
 from relevo.job.middleware import Middleware
-from relevo.job.options import checked
+from relevo.job.options import NAMES, Options, checked, refuse_two_words
 from relevo.limits.named_rates import NamedRates
 from relevo.middleware.limits import check_rates
 from relevo.operations import clear
 from relevo.schedule import worker_beat
+from relevo.store.batch_counts import Kind
+from relevo.store.batches import BatchRow
 from relevo.transport import admission, registration
 from relevo.worker import bootstep, cold_shutdown, permits, restart
 from relevo.worker.pool import prefork
 
 
-class App(Defining, Batching):
+class App(celery.Celery):
     """A Celery app that knows its settings, and stands on our preset instead of on Celery's
     defaults.
     """
 
     events_cls = "relevo.worker.event_dispatcher:Events"
+    #: The models that may be arguments of its tasks (relevo/execution/models.py).
+    models: Models | None = None
+    #: The ways to its named connections, as soon as somebody takes one
+    #: (relevo/dispatch/connections.py).
+    producers: Producers | None = None
 
     def __init__(
         self,
@@ -87,6 +94,77 @@ class App(Defining, Batching):
             "middleware": self.middleware,
             "limits": dict(self.limits),
         }
+
+    # --- tasks -----
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Celery's decorator. Raises OptionError for an option of ours that can't be."""
+        if args:
+            return super().task(*args, **options)
+        decorate = super().task(**options)
+
+        def define(function: Callable[..., Any]) -> Any:
+            name = options.get("name") or self.gen_task_name(function.__name__, function.__module__)
+            _check_definition(self, name, function, options)
+            return decorate(function)
+
+        return define
+
+    # --- batches and chains -----
+    def batch(self, members: Iterable[Any]) -> NewBatch:
+        """A batch in the making, of signatures and chains: any iterable, which is read once, as
+        they are sent.
+        """
+        if isinstance(members, (str, Mapping)) or not isinstance(
+            members, Iterable
+        ):  # a signature is a mapping
+            raise OptionError(
+                f"expected the members of a batch to be a list, or any iterable of them, got {members!r}"
+            )
+        return NewBatch(self, members)
+
+    def chain(self, *links: Any) -> NewChain:
+        """A chain in the making, of signatures and batches; None is left out."""
+        return NewChain(self, links)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches that were dispatched: `find`, `page`, `prune`."""
+        return Batches(self)
+
+    def send_batch(self, new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
+        """The way out for every batch."""
+        station = inline if self.conf.task_always_eager else batch_dispatch
+        return station.dispatch(new, id_, session)
+
+    def send_chain(self, new: NewChain, id_: str, session: Any = None) -> BatchRow:
+        """The way out for every chain of ours."""
+        send = inline.dispatch_chain if self.conf.task_always_eager else chain.dispatch
+        return send(new, id_, session)
+
+    def add_members(self, row: BatchRow, members: Iterable[Any]) -> BatchRow:
+        """The way out for members that a batch gets later. Raises BatchError if it has ended."""
+        if self.conf.task_always_eager and row.tally.kind is not Kind.CHORD:
+            return inline.add(self, row, members)
+        return batch_dispatch.add(self, row, members)
+
+    def send_in_session(self, session: Any, send: Callable[[], Any]) -> Any:
+        """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns
+        what it returns.
+        """
+        return transactions.dispatch(self, session, send)
+
+    def send_task(
+        self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        """Celery's way out for every job."""
+        if (collecting := capture.producer_now()) is not None:
+            options["producer"] = collecting
+        elif chain.is_handing_on(options):
+            return chain.handed_on(
+                self, lambda: self.send_task(name, args, kwargs, *rest, **options)
+            )
+        options = redaction.at_dispatch(self, name, args, kwargs, options)
+        return super().send_task(name, args, kwargs, *rest, **options)
 
 
 def create_app(
@@ -138,89 +216,6 @@ def _wire(
     return app
 
 
-def preset(settings: Settings) -> dict[str, Any]:
-    """Celery's settings as Relevo wants them by default."""
-    connection = settings.connection
-    return {
-        "broker_url": connection.url,
-        "broker_transport_options": connection.transport_options,
-        "task_default_queue": connection.queue,
-        "result_backend": settings.result_backend,
-        "result_backend_transport_options": settings.result_transport_options,
-        "beat_schedule_filename": str(settings.var_dir / "celerybeat-schedule"),
-        **_JSON_ONLY,
-        **_NOTHING_LOST,
-        **_RESULTS,
-        **_WORKER,
-        **(_AT_ONCE if connection.driver == "sync" else _BEAT),
-    }
-
-
-def share_results(engine: Engine) -> None:
-    """Make the result backend's engine safe beside other processes. Celery calls it for each engine
-    that it makes.
-    """
-    path = engine.url.database
-    if engine.dialect.name == "sqlite" and path and not path.startswith("file:"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    share_sqlite(engine)
-
-
-# Results and events too: whoever can write to the broker must not be able to run code by it.
-_JSON_ONLY = {
-    "accept_content": ["json"],
-    "result_accept_content": ["json"],
-    "task_serializer": "json",
-    "result_serializer": "json",
-    "event_serializer": "json",
-}
-
-_NOTHING_LOST = {
-    "task_acks_late": True,  # a job is done when it has run, not when it has been fetched
-    # what a worker holds, it runs; the rest is there for other workers
-    "worker_prefetch_multiplier": 1,
-    # A broker that refuses a command (full, read-only, failing over) or stays away is waited for,
-    # however long: Celery's defaults end the worker at the first refusal, and after a hundred vain
-    # attempts to connect.
-    "broker_channel_error_retry": True,
-    "broker_connection_max_retries": None,
-    "broker_connection_retry_on_startup": True,
-}
-
-_RESULTS = {
-    # Not task_track_started: it would double the writes of every job that keeps a result.
-    # with the task's name, arguments and queue; without, a result is a bare id
-    "result_extended": True,
-    "database_engine_callback": share_results,
-    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that
-    # has the one write lock, so that the tables could not be made. The first result makes them.
-    "database_create_tables_at_setup": False,
-    "redis_socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
-    "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
-    "redis_socket_keepalive": True,
-    "redis_retry_on_timeout": True,
-    "redis_backend_health_check_interval": REDIS_HEALTH_CHECK_SECONDS,
-}
-
-_WORKER = {
-    "worker_consumer": "relevo.worker.consumer:Consumer",
-    "enable_utc": True,
-    "timezone": "UTC",
-    # with 4 s, a process slow to import its tasks is killed, and the next, for ever
-    "worker_proc_alive_timeout": 30,
-    # The channel never hands over more than the pool has room for; with the pool's own lock the
-    # loop would block on it, deaf to remote control, when an early ack makes room too soon.
-    "worker_pool_putlocks": False,
-    # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
-    "worker_timer_precision": 0.1,
-    # Task events are three a job; sent in groups (job/events.py), but each is written for whoever
-    # listens. They are for those who look: Flower switches them on in every worker when it starts,
-    # `worker -E` at the start.
-    "worker_send_task_events": False,
-    # The project's own logging stays. Celery still sets up the root logger when nobody has.
-    "worker_hijack_root_logger": False,
-}
-
 # Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others
 # come from the request of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
 _EVENTS = (
@@ -229,13 +224,18 @@ _EVENTS = (
     (Event.RESCUED, task_received, events.on_received),
 )
 
-_BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
 
-_AT_ONCE = {
-    "task_always_eager": True,
-    "task_eager_propagates": True,
-    "beat_scheduler": "relevo.schedule.inline:Scheduler",
-}
+def _check_definition(
+    app: Any, name: str, function: Callable[..., Any], options: Mapping[str, Any]
+) -> None:
+    """Raise OptionError unless a task can be defined with these options."""
+    given = {key: options[key] for key in NAMES & options.keys()}
+    base = getattr(options.get("base"), "options", None)
+    rules = (base if isinstance(base, Options) else Options()).with_given(given, name)
+    refuse_two_words(name, given, options)
+    unique.check_names(name, rules, function, bound=bool(options.get("bind")))
+    if rules.queue is not None and app.configured:  # reading the configuration would fix it
+        builder.known_queue(app, name, rules.queue)
 
 
 def _check_names(config: Iterable[str]) -> None:

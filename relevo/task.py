@@ -23,7 +23,6 @@ from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
-from relevo import definition
 from relevo.batches.replace import Replacing
 from relevo.dispatch import builder, connections, unique
 from relevo.errors import JobFailedError, OptionError
@@ -32,7 +31,7 @@ from relevo.execution import requeue, stop_flag
 from relevo.execution.failed_hook import FailedHook
 from relevo.job import backoff, payload
 from relevo.job.control_flow import Failing, Releasing
-from relevo.job.options import NAMES, OVERRIDES, Options
+from relevo.job.options import NAMES, OVERRIDES, Options, refuse_two_words
 from relevo.job.outcome import Released
 from relevo.transport import put_results
 
@@ -55,6 +54,8 @@ class Task(builder.Dispatching, Replacing):
     #: Whether `run` is wrapped, that is, whether there is anything of ours to decide.
     guarded: bool = False
     run: Any
+    #: Whether `apply_async` is ours, so that a batch may copy the messages of its jobs.
+    plain_dispatch: ClassVar[bool] = True
     #: Whether the hook is run around Celery's retries, and not by what is wrapped.
     hook_is_outside: bool = False
 
@@ -68,7 +69,8 @@ class Task(builder.Dispatching, Replacing):
         name = cls.__dict__.get("name") or cls.name or cls.__name__
         cls.options = cls.options.with_given(given, name)
         retries = {"autoretry_for": getattr(cls, "autoretry_for", None)}
-        definition.refuse_two_words(name, given, {**retries, **cls.__dict__})
+        refuse_two_words(name, given, {**retries, **cls.__dict__})
+        cls.plain_dispatch = cls.apply_async is Task.apply_async
         if given.get("timeout") is not None:
             cls.time_limit = cls.options.timeout
 

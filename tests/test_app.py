@@ -14,8 +14,7 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import dumps, loads
 
 from relevo import config
-from relevo.app import App, create_app, share_results
-from relevo.database.engine import make_engine
+from relevo.app import App, create_app
 from relevo.errors import SettingsError
 from tests.support.programs import APPLICATION, FRESH, ROOT, run
 from tests.support.waits import LONG
@@ -259,10 +258,13 @@ def test_the_engine_of_the_results_is_in_wal_mode_and_waits(tmp_path):
     assert session.connection().exec_driver_sql("PRAGMA busy_timeout").scalar() >= 10_000
 
 
-def test_another_database_is_left_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    share_results(make_engine("postgresql://u:p@127.0.0.1:1/shop"))
-    assert list(tmp_path.iterdir()) == []
+def test_all_results_of_a_process_go_through_one_engine(tmp_path):
+    app = app_with(DATABASE_URL=f"sqlite:///{tmp_path}/results.db")
+    engines = set()
+    for job in "ab":
+        app.backend.store_result(job, {}, "SUCCESS")
+        engines.add(app.backend.ResultSession().get_bind())
+    assert len(engines) == 1
 
 
 # --- how a wrong setting ends ---------------------------------------------------------------------

@@ -18,14 +18,15 @@ percentage. They are signatures, and get the batch's id as their first argument 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from celery.canvas import Signature
 from celery.utils import uuid
 
 from relevo.batches import dispatch as launch
+from relevo.batches.spec import BatchSpec
 from relevo.dispatch.delivery import delivery_of
 from relevo.errors import BatchError, OptionError
 from relevo.operations import retry
@@ -36,16 +37,8 @@ from relevo.store.failed import Filter
 
 
 @dataclass(frozen=True, slots=True)
-class NewBatch:
+class NewBatch(BatchSpec):
     """A batch in the making. Nothing is sent until `dispatch`."""
-
-    app: Any
-    members: Iterable[Any]
-    called: str = ""
-    failures_allowed: bool = False
-    callbacks: Mapping[Callback, tuple[Signature, ...]] = field(default_factory=dict)
-    queue: str | None = None
-    connection: str | None = None
 
     def name(self, name: str) -> Self:
         """What people know it by."""
@@ -165,7 +158,7 @@ class Batch:
         From inside a member it may be done twice (a redelivered member): the second time adds
         nothing.
         """
-        self.row = launch.add(self.app, self.row, members)
+        self.row = self.app.add_members(self.row, members)
         return self
 
     def cancel(self) -> Self:

@@ -27,7 +27,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from relevo.batches import dispatch as launch
-from relevo.batches import inline, member_jobs, nested
+from relevo.batches import member_jobs, nested
 from relevo.batches.batch import Batch, NewBatch
 from relevo.dispatch import transactions
 from relevo.dispatch.capture import collected, collecting
@@ -107,16 +107,10 @@ class NewChain:
         )
 
 
-def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
+def dispatch(new: NewChain, id_: str, session: Any = None) -> BatchRow:
     """Send a chain. Returns it as it then is."""
     way, links = delivery_of(new.app), links_of(new)
-    row = replace(
-        launch.row_of(new._batch, id_),  # noqa: SLF001  its other half
-        name=new.called or "chain",
-        tally=Tally(kind=Kind.CHAIN, total=len(links)),
-    )
-    if new.app.conf.task_always_eager:
-        return transactions.in_turn(session, row, lambda: inline.launch_chain(way, row, links))
+    row = row_of(new, id_, len(links))
     chain = member_jobs.with_links(
         _chain(*links, app=new.app),
         [Membership(id_, n, each=True) for n in range(len(links))],
@@ -136,6 +130,12 @@ def launched(new: NewChain, id_: str, session: Any = None) -> BatchRow:
     way.store.write(open_)
     way.after_commit(row.connection)
     return batches.find(way.store, id_) or row
+
+
+def row_of(new: NewChain, id_: str, links: int) -> BatchRow:
+    """The row of a chain of so many links."""
+    row = launch.row_of(new._batch, id_)  # noqa: SLF001  its other half
+    return replace(row, name=new.called or "chain", tally=Tally(kind=Kind.CHAIN, total=links))
 
 
 def links_of(new: NewChain) -> list[Signature]:

@@ -1,6 +1,6 @@
 """How the members of a batch get into their broker, and what can be done to a batch that runs.
 
-    launch:  open_ (and `before`) -> a page of members put -> counted -> ... -> close: now it can finish
+    dispatch:  open_ (and `before`) -> a page of members put -> counted -> ... -> close: now it can finish
 
 A page is one transaction where the broker is the store's database. Elsewhere it is put first and
 counted then: after a crash in between its members run and count; if the same dispatch is done again
@@ -13,14 +13,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import celery
 from celery.canvas import Signature, _chain
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.batches import inline, member_jobs
+from relevo.batches import member_jobs
+from relevo.batches.spec import BatchSpec
 from relevo.dispatch import transactions
 from relevo.dispatch.capture import collected
 from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
@@ -34,19 +35,14 @@ from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
 
-if TYPE_CHECKING:
-    from relevo.batches.batch import NewBatch
-
 # So long may the id of a batch be.
 LONGEST_ID = 120
 
 
-def launch(new: NewBatch, id_: str, session: Any = None) -> BatchRow:
+def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
     """Send a batch. Returns it as it then is."""
     way = delivery_of(new.app)
     row = row_of(new, id_)
-    if new.app.conf.task_always_eager:
-        return transactions.in_turn(session, row, lambda: inline.launch_(way, row, new))
     if session is not None:
         return _in_session(way, row, new, session)
     way.store.write(lambda connection: open_with(connection, way, row))
@@ -73,8 +69,6 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
         raise BatchError(
             f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)"
         )
-    if app.conf.task_always_eager:
-        return inline.add(way, row, new)
     request = celery.current_task.request if celery.current_task else None
     name = (
         f"added:{row.id}:{membership.run_of(request)}:{_nth_time(row.id)}"
@@ -135,7 +129,7 @@ def check_callback(callback: Callback, signature: Any) -> None:
 
 
 # --- the batch ------------------------------------------------------------------------------------
-def row_of(new: NewBatch, id_: str) -> BatchRow:
+def row_of(new: BatchSpec, id_: str) -> BatchRow:
     """The row of a batch in the making, its callbacks made."""
     connection = new.connection or new.app.settings.queue_connection
     calls = {
@@ -157,7 +151,7 @@ def row_of(new: NewBatch, id_: str) -> BatchRow:
 
 
 def _sending(
-    new: NewBatch, id_: str, callback: Callback, number: int, signature: Signature
+    new: BatchSpec, id_: str, callback: Callback, number: int, signature: Signature
 ) -> Sending:
     """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
     call = member_jobs.with_first(signature, id_)
@@ -188,7 +182,7 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
     return first
 
 
-def _in_session(way: Delivery, row: BatchRow, new: NewBatch, session: Any) -> BatchRow:
+def _in_session(way: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> BatchRow:
     """All of it in the session's transaction."""
     connection = transactions.joined(way, session)
     transactions.after_commit(session, lambda: way.after_commit(row.connection))

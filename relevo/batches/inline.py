@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import states
 from celery.canvas import Signature, _chain, maybe_signature
 from kombu import serialization
 from sqlalchemy import Connection
 
-from relevo.batches import dispatch, member_jobs
-from relevo.dispatch.delivery import Delivery
+from relevo.batches import chain as chains
+from relevo.batches import dispatch as batch_dispatch
+from relevo.batches import member_jobs
+from relevo.batches.spec import BatchSpec
+from relevo.dispatch import transactions
+from relevo.dispatch.delivery import Delivery, delivery_of
 from relevo.drivers import message_codec
 from relevo.job import membership
 from relevo.job.membership import Membership
@@ -22,9 +26,6 @@ from relevo.store import batch_counts, batch_heartbeats, batches
 from relevo.store.batch_counts import Tally
 from relevo.store.batches import BatchRow, MemberEnd
 from relevo.store.outbox import Sending
-
-if TYPE_CHECKING:
-    from relevo.batches.batch import NewBatch
 
 _STATES = {states.FAILURE: batch_counts.FAILED, states.REVOKED: batch_counts.CANCELLED}
 
@@ -48,21 +49,29 @@ class Counting:
         self._due += sendings
 
 
-def launch_(way: Delivery, row: BatchRow, new: NewBatch) -> BatchRow:
-    """Run a batch, callbacks and all."""
+def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
+    """Run a batch, callbacks and all. With a session it runs when that has committed."""
+    way, row = delivery_of(new.app), batch_dispatch.row_of(new, id_)
+    return transactions.in_turn(session, row, lambda: _run_batch(way, row, new))
+
+
+def _run_batch(way: Delivery, row: BatchRow, new: BatchSpec) -> BatchRow:
     counting = Counting(way)
-    counting.change(lambda connection: dispatch.open_with(connection, counting, row))
+    counting.change(lambda connection: batch_dispatch.open_with(connection, counting, row))
     with batch_heartbeats.heartbeat(way.store, row.id):
         run_members(counting, row, new.members, 0)
     counting.change(lambda connection: batches.update_counts(connection, row.id, counting, _closed))
     return batches.find(way.store, row.id) or row
 
 
-def add(way: Delivery, row: BatchRow, new: Iterable[Any]) -> BatchRow:
+def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Run further members."""
+    way = delivery_of(app)
     counting = Counting(way)
     found = counting.change(
-        lambda connection: batches.update_counts(connection, row.id, counting, dispatch.joined)
+        lambda connection: batches.update_counts(
+            connection, row.id, counting, batch_dispatch.joined
+        )
     )
     if found is not None:
         run_members(counting, row, new, member_jobs.ADDED + found.tally.total)
@@ -140,10 +149,17 @@ def _closed(row: BatchRow) -> Tally:
     return replace(row.tally, streams=max(row.tally.streams - 1, 0))
 
 
-def launch_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
-    """Run the links of a chain, one after the other, until one has failed."""
+def dispatch_chain(new: chains.NewChain, id_: str, session: Any = None) -> BatchRow:
+    """Run the links of a chain. With a session they run when that has committed."""
+    way, links = delivery_of(new.app), chains.links_of(new)
+    row = chains.row_of(new, id_, len(links))
+    return transactions.in_turn(session, row, lambda: _run_chain(way, row, links))
+
+
+def _run_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
+    """Run the links, one after the other, until one has failed."""
     counting = Counting(way)
-    counting.change(lambda connection: dispatch.open_with(connection, counting, row))
+    counting.change(lambda connection: batch_dispatch.open_with(connection, counting, row))
     handed: tuple[Any, ...] = ()
     for number, link in enumerate(links):
         place = Membership(row.id, number, each=True)

@@ -28,7 +28,7 @@ from relevo.drivers.values import Conflict, NewJob
 from relevo.job import membership, redaction
 from relevo.job.membership import Membership
 from relevo.job.options import OVERRIDES
-from relevo.task import Task
+from relevo.job.task_protocol import TaskLike
 
 # Options that make of each member something else.
 _APART = frozenset(
@@ -93,17 +93,13 @@ class Press:
         if options and not (_APART.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
             return False
         task = self.app.tasks.get(member["task"])
-        return (
-            isinstance(task, Task)
-            and type(task).apply_async is Task.apply_async
-            and not task.options.travel
-        )
+        return getattr(task, "plain_dispatch", False) and not task.options.travel
 
 
 class _Copy:
     """The message of a member as JSON text, with gaps for what is another member's own."""
 
-    def __init__(self, task: Task, job: NewJob) -> None:
+    def __init__(self, task: TaskLike, job: NewJob) -> None:
         self.first, self.app, self.task = job, task.app, task.name
         self.check = getattr(task, "__header__", None) if task.typing else None
         message = message_codec.loads(job.payload)

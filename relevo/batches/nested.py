@@ -10,19 +10,17 @@ callback. It may run twice: the batch's id is its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.canvas import Signature, _chain, maybe_signature
 
 from relevo.batches import member_jobs
+from relevo.batches.spec import BatchSpec
 from relevo.dispatch.delivery import delivery_of
 from relevo.errors import JobFailedError
 from relevo.job import membership
 from relevo.store import batch_counts, batches
 from relevo.store.batch_counts import Callback
-
-if TYPE_CHECKING:
-    from relevo.batches.batch import NewBatch
 
 Calls = dict[Callback, tuple[Signature, ...]]
 
@@ -38,7 +36,7 @@ def install(app: Any) -> None:
     app.task(name=FELL, bind=True, **options)(batch_fell)
 
 
-def signature(app: Any, batch: NewBatch) -> Signature:
+def signature(app: Any, batch: BatchSpec) -> Signature:
     """The link that opens a batch."""
     spec = {
         "members": [member_jobs.member_of(app, member) for member in batch.members],
@@ -56,8 +54,6 @@ def signature(app: Any, batch: NewBatch) -> Signature:
 
 def open_batch(self: Any, spec: dict[str, Any]) -> None:
     """Dispatch the batch of this link; the chain goes on when it has ended."""
-    from relevo.batches.batch import NewBatch  # noqa: PLC0415  it imports this module's callers
-
     app, request = self.app, self.request
     calls = {
         Callback(name): tuple(maybe_signature(each, app=app) for each in given)
@@ -65,7 +61,7 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
     }
     if not request.is_eager:  # whoever runs the chain in place sees what has become of the batch
         calls = _with_ends(app, request, calls, spec["failures_allowed"])
-    new = NewBatch(
+    new = BatchSpec(
         app,
         [maybe_signature(each, app=app) for each in spec["members"]],
         spec["called"],
@@ -74,7 +70,7 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
         spec["queue"],
         spec["connection"],
     )
-    new.dispatch(id=request.id)
+    app.send_batch(new, request.id)
 
 
 def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> Calls:

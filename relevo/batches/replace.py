@@ -8,20 +8,18 @@ ends it with Ignore, which otherwise means that it is done.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 import celery
 from celery.canvas import Signature, _chain, _chord, group
 
+from relevo.batches.batch import Batch
 from relevo.dispatch.delivery import delivery_of
 from relevo.job import membership
 from relevo.job.control_flow import Continued, Replaced
 from relevo.job.membership import Membership
 from relevo.store import outbox
-
-if TYPE_CHECKING:
-    from relevo.batches.batch import Batch
 
 
 class Replacing(celery.Task):

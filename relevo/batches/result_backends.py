@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from celery import states
 from celery.app.backends import BACKEND_ALIASES
 from celery.backends.database import DatabaseBackend, session_cleanup
+from celery.backends.database.session import SessionManager
 from celery.backends.redis import RedisBackend, SentinelBackend
+from sqlalchemy import Engine
 
 from relevo.batches import chord
-from relevo.database.engine import sqlite_lock
+from relevo.database.engine import make_engine, sqlite_lock
 from relevo.job.membership import is_marked
 
 if TYPE_CHECKING:
@@ -120,8 +122,26 @@ class Chords(ABC, _Base):
         """The same of one page."""
 
 
+class Sessions(SessionManager):
+    """One engine for a database and process. Celery makes one for each stored result, and on SQLite
+    each would have to be set up again.
+    """
+
+    def get_engine(self, dburi: str, **options: Any) -> Engine:
+        if dburi not in self._engines:
+            engine = self._engines[dburi] = make_engine(dburi, **options)
+            if self.engine_callback is not None:
+                self.engine_callback(engine)
+        found: Engine = self._engines[dburi]
+        return found
+
+
 class Results(Chords, DatabaseBackend):
     """Celery's, a step at a time."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.session_manager: Any = Sessions(self.session_manager.engine_callback)
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         kind = self.task_cls

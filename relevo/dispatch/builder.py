@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from sqlalchemy.orm import Session
 
@@ -27,9 +27,7 @@ from relevo.job import backoff, membership
 from relevo.job.middleware import named
 from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
 from relevo.job.payload import HEADER, Baton, tags
-
-if TYPE_CHECKING:
-    from relevo.task import Task
+from relevo.job.task_protocol import TaskLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Dispatch:
     and `unless` said.
     """
 
-    task: Task
+    task: TaskLike
     options: Mapping[str, Any] = field(default_factory=dict)
     wanted: bool = True
 
@@ -183,7 +181,7 @@ def known_queue(app: Any, task: str, name: str) -> None:
         )
 
 
-def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
+def handed_in(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options of `apply_async` with the first baton in their headers, in place of what it is
     made from.
 
@@ -212,7 +210,7 @@ def handed_in(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> di
     return options
 
 
-def given(task: Task, options: Mapping[str, Any]) -> Options:
+def given(task: TaskLike, options: Mapping[str, Any]) -> Options:
     """The task's options with those of a dispatch over them. Raises OptionError."""
     if "middleware" in options:
         named(options["middleware"], task.options.middleware, task.name)
@@ -223,7 +221,7 @@ def given(task: Task, options: Mapping[str, Any]) -> Options:
     return rules
 
 
-def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
+def check_arguments(task: TaskLike, args: Any, kwargs: Any) -> None:
     """Celery's own check, before the arguments reach the callable that makes the tags. Raises
     TypeError.
     """
@@ -232,7 +230,7 @@ def check_arguments(task: Task, args: Any, kwargs: Any) -> None:
         check(*(args or ()), **(kwargs or {}))
 
 
-def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
+def overridden(task: TaskLike, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job
     can't have.
     """
@@ -254,7 +252,7 @@ def overridden(task: Task, options: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def deadline(task: Task, retry_until: float | None, options: Mapping[str, Any]) -> float | None:
+def deadline(task: TaskLike, retry_until: float | None, options: Mapping[str, Any]) -> float | None:
     """When a job handed in now may start no more. Raises OptionError if it could never start."""
     if retry_until is None:
         return None

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.result import AsyncResult
 from kombu.utils.json import dumps
@@ -31,11 +31,9 @@ from vine import barrier
 from relevo.drivers.values import Conflict
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import redaction
+from relevo.job.options import Options
+from relevo.job.task_protocol import TaskLike
 from relevo.transport.put_results import Receipt
-
-if TYPE_CHECKING:
-    from relevo.job.options import Options
-    from relevo.task import Task
 
 DONE, START = "done", "start"
 
@@ -91,7 +89,7 @@ def dispatched(receipt: Receipt, result: Any) -> Any:
 
 
 def of(
-    task: Task, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    task: TaskLike, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """What a message says of its job's key, or None: the job isn't unique. Raises OptionError."""
     if options.unique_by is None or options.unique_by is False:
@@ -109,7 +107,7 @@ def of(
     return said
 
 
-def check_followers(task: Task, options: Mapping[str, Any]) -> None:
+def check_followers(task: TaskLike, options: Mapping[str, Any]) -> None:
     """Raise OptionError for a job that may be replaced and that others wait for: they would wait
     for ever.
     """
@@ -121,13 +119,13 @@ def check_followers(task: Task, options: Mapping[str, Any]) -> None:
             )
 
 
-def key(task: Task, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def key(task: TaskLike, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The key of a job with these arguments. Raises OptionError when it can't be made of them."""
     text = _text(task, "unique", unique_by, args, kwargs)
     return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
 
 
-def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when
     it can't be said.
 
@@ -141,7 +139,9 @@ def fair_key(task: Task, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[st
     return text if is_shown else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _text(task: Task, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def _text(
+    task: TaskLike, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
     """What names or a callable say of these arguments, as JSON. Raises OptionError."""
     try:
         # Celery's own; models are told apart as they travel
@@ -157,7 +157,7 @@ def _text(task: Task, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping
         ) from error
 
 
-def check(task: Task, names: Any, option: str = "unique_by") -> None:
+def check(task: TaskLike, names: Any, option: str = "unique_by") -> None:
     """Raise OptionError for names that are no arguments of the task."""
     if isinstance(names, (list, tuple)):
         _check(task.name, names, _signature(task), option)
@@ -191,7 +191,9 @@ def _check(task: str, names: Any, signature: inspect.Signature, option: str) -> 
             )
 
 
-def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+def _values(
+    task: TaskLike, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[Any]:
     bound = _signature(task).bind(*args, **kwargs)
     bound.apply_defaults()
     given = dict(bound.arguments)
@@ -201,7 +203,7 @@ def _values(task: Task, names: Any, args: tuple[Any, ...], kwargs: Mapping[str, 
     return [given.get(name) for name in names]
 
 
-def _signature(task: Task) -> inspect.Signature:
+def _signature(task: TaskLike) -> inspect.Signature:
     body: Callable[..., Any] = getattr(task, "_decorated_fun", None) or type(task).run
     is_bound = not isinstance(inspect.getattr_static(type(task), "run", None), staticmethod)
     return _without_task(inspect.signature(body)) if is_bound else inspect.signature(body)

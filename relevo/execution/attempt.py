@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from celery.exceptions import Ignore, TaskPredicate
 from celery.exceptions import Retry as CeleryRetry
@@ -42,10 +42,7 @@ from relevo.job.outcome import (
     decide,
 )
 from relevo.job.payload import Baton
-
-if TYPE_CHECKING:
-    from relevo.task import Task
-
+from relevo.job.task_protocol import TaskLike
 
 # Characters.
 LONGEST_REASON = 200
@@ -53,7 +50,7 @@ LONGEST_REASON = 200
 Error = TypeVar("Error", bound=BaseException)
 
 
-def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
+def guarded(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]:
     """`body` as an attempt of a job. Called directly, outside a worker, it is just the body."""
 
     @wraps(body)
@@ -66,7 +63,7 @@ def guarded(task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
+def hooked(task: TaskLike, run: Callable[..., Any]) -> Callable[..., Any]:
     """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has
     failed for good.
     """
@@ -89,7 +86,7 @@ def hooked(task: Task, run: Callable[..., Any]) -> Callable[..., Any]:
     return outside
 
 
-def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def in_place(task: TaskLike, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one
     upon the other.
 
@@ -110,7 +107,7 @@ def in_place(task: Task, body: Callable[..., Any], args: Any, kwargs: Any) -> An
 
 
 def attempt(
-    task: Task, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    task: TaskLike, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run `body` once and carry out what follows from how it ended."""
     baton, options = carried(task, task.request)
@@ -137,7 +134,7 @@ def attempt(
 
 
 def run_once(
-    task: Task,
+    task: TaskLike,
     body: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -152,14 +149,14 @@ def run_once(
     return around(middlewares, running(task, baton, options), partial(body, *args, **kwargs))
 
 
-def with_rows(task: Task, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def with_rows(task: TaskLike, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The body, with rows where its arguments are references to them: inside the transaction, where
     there is one.
     """
     return body(*models.loaded(task, args), **models.loaded(task, kwargs))
 
 
-def running(task: Task, baton: Baton, options: Options) -> RunningJob:
+def running(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
     """The job as a middleware gets it."""
     request = task.request
     job = payload.job(task, request, baton)
@@ -181,7 +178,7 @@ def show_where(told: Failing) -> None:
         told.error.__traceback__ = told.__traceback__
 
 
-def carried(task: Task, request: Any) -> tuple[Baton, Options]:
+def carried(task: TaskLike, request: Any) -> tuple[Baton, Options]:
     """The baton of a job, and the task's options with those of its dispatch over them.
 
     A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from
@@ -207,7 +204,7 @@ def carried(task: Task, request: Any) -> tuple[Baton, Options]:
     return baton, options
 
 
-def over(task: Task, baton: Baton) -> Exception | None:
+def over(task: TaskLike, baton: Baton) -> Exception | None:
     """The error of a job that has failed already (and came back for its hook), or whose deadline
     has passed.
     """
@@ -219,7 +216,7 @@ def over(task: Task, baton: Baton) -> Exception | None:
     return DeadlineError(f"{what}; raise retry_until, or run more workers.")
 
 
-def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
+def consequence(outcome: Outcome, task: TaskLike, baton: Baton) -> BaseException:
     """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells
     Celery of it.
     """
@@ -237,7 +234,7 @@ def consequence(outcome: Outcome, task: Task, baton: Baton) -> BaseException:
 
 
 def put_back(
-    task: Task, seconds: float, retries: int, baton: Baton, error: BaseException | None
+    task: TaskLike, seconds: float, retries: int, baton: Baton, error: BaseException | None
 ) -> TaskPredicate:
     """Have the job put back, and answer Celery's word for it: the main process does it, or acks
     what was sent anew.
@@ -254,7 +251,7 @@ def put_back(
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
 
 
-def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
+def failed(task: TaskLike, baton: Baton, final: BaseException) -> BaseException:
     """Run the hook of a job that has failed, and answer the error for Celery to record."""
     if not task.hook_is_outside:
         with_hook(task, baton, final)
@@ -263,13 +260,13 @@ def failed(task: Task, baton: Baton, final: BaseException) -> BaseException:
     return JobMemoryError() if isinstance(final, MemoryError) else final
 
 
-def with_hook(task: Task, baton: Baton, final: Error) -> Error:
+def with_hook(task: TaskLike, baton: Baton, final: Error) -> Error:
     """Run the hook of a job that has failed, and answer its error."""
     failed_hook.run(task, payload.job(task, task.request, baton), final)
     return final
 
 
-def _decide(task: Task, baton: Baton, options: Options, error: BaseException) -> Outcome:
+def _decide(task: TaskLike, baton: Baton, options: Options, error: BaseException) -> Outcome:
     dice = random.random()  # noqa: S311 - spreads waits, guards nothing
     return decide(
         error, None, attempt=task.attempt, baton=baton, options=options, now=clock.now(), dice=dice

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relevo.errors import JobFailedError
 from relevo.job.payload import Job
-
-if TYPE_CHECKING:
-    from relevo.task import Task
+from relevo.job.task_protocol import TaskLike
 
 logger = logging.getLogger(__name__)
 
 FailedHook = Callable[[Job, BaseException], Any]
 
 
-def run(task: Task, job: Job, error: BaseException) -> None:
+def run(task: TaskLike, job: Job, error: BaseException) -> None:
     """Run the task's hook, if it has one. A hook that raises is logged: the job's own error is what
     counts.
     """
@@ -36,12 +34,12 @@ def run(task: Task, job: Job, error: BaseException) -> None:
         logger.exception("The failed hook of %s[%s] raised", job.task, job.id)
 
 
-def verdict(task: Task, error: BaseException) -> Mapping[str, Any]:
+def verdict(task: TaskLike, error: BaseException) -> Mapping[str, Any]:
     """An error as it travels: its type, module and arguments, as Celery's result backends write it."""
     return dict(task.backend.prepare_exception(error, serializer="json"))
 
 
-def error_of(task: Task, sent: Mapping[str, Any]) -> Exception:
+def error_of(task: TaskLike, sent: Mapping[str, Any]) -> Exception:
     """The error of a verdict. One that can't be made here any more is told in words."""
     try:
         error = task.backend.exception_to_python(dict(sent))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import Reject
@@ -29,9 +29,7 @@ from kombu.utils.imports import symbol_by_name
 from relevo import clock
 from relevo.drivers.message_codec import LEASED
 from relevo.job.payload import HEADER, Baton, received
-
-if TYPE_CHECKING:
-    from relevo.task import Task
+from relevo.job.task_protocol import TaskLike
 
 # A job that goes back "at once" goes behind those that could run already: without a delay it would
 # keep its place, and one that is released again and again would let nothing else run.
@@ -79,27 +77,26 @@ def changes(retries: int, baton: Mapping[str, Any]) -> dict[str, Any]:
     return {"retries": retries, **({HEADER: dict(baton)} if baton else {})}
 
 
-def is_leased(task: Task, request: Any) -> bool:
+def is_leased(task: TaskLike, request: Any) -> bool:
     """Whether the main process holds this job until it has ended, so that it can put it back."""
     return bool(
-        task.acks_late and (request.properties or {}).get(LEASED) and _answers(task.Request)
+        task.acks_late and (request.properties or {}).get(LEASED) and _releases(task.Request)
     )
 
 
 @cache
-def _answers(request_class: Any) -> bool:
-    from relevo.worker.request import Request  # noqa: PLC0415  it imports this module
+def _releases(request_class: Any) -> bool:
+    """Whether the main process's class of requests can release a job with a new payload."""
+    return getattr(symbol_by_name(request_class), "releases_jobs", False)
 
-    return issubclass(symbol_by_name(request_class), Request)
 
-
-def signature(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
+def signature(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
     """The job as it goes back: everything Celery knows of it, its wait, its count and its baton."""
     headers = {**(request.headers or {}), HEADER: baton.header()}
     return task.signature_from_request(request, countdown=seconds, retries=retries, headers=headers)
 
 
-def send(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
+def send(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
     """Publish the job again. Raises Reject when the broker won't have it.
 
     Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and
@@ -119,7 +116,7 @@ def send(task: Task, request: Any, *, seconds: float, retries: int, baton: Baton
 
 
 def celerys(
-    task: Task, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]
+    task: TaskLike, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]
 ) -> Any:
     """Celery's own `retry`, in one step where it asks for nothing but the same job later."""
     if args or not options.keys() <= _SAME_MESSAGE or not is_leased(task, request):

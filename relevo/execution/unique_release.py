@@ -10,17 +10,15 @@ back here, behind the last of their limits, and before a transaction that may be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relevo.drivers.message_codec import START
 from relevo.drivers.values import Lease
 from relevo.job.middleware import CallNext, Middleware, RunningJob
+from relevo.job.payload import Baton
+from relevo.job.task_protocol import TaskLike
 from relevo.middleware import limit_context
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping, asked
-
-if TYPE_CHECKING:
-    from relevo.job.payload import Baton
-    from relevo.task import Task
 
 _LIMITS = (WithoutOverlapping, RateLimited, ThrottleErrors)
 
@@ -41,7 +39,9 @@ def late(app: Any) -> frozenset[str]:
     return frozenset(name for name, task in app.tasks.items() if _is_late(task))
 
 
-def with_start(task: Task, baton: Baton, middlewares: Sequence[Middleware]) -> Sequence[Middleware]:
+def with_start(
+    task: TaskLike, baton: Baton, middlewares: Sequence[Middleware]
+) -> Sequence[Middleware]:
     """The middlewares of an attempt, with what gives its key back among them, if there is one to be
     given back.
     """

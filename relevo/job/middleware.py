@@ -13,15 +13,12 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from relevo.errors import JobFailedError, OptionError, did_you_mean
 from relevo.job import backoff
 from relevo.job.control_flow import Cancelling, Failing, Releasing
 from relevo.job.payload import Job
-
-if TYPE_CHECKING:
-    from relevo.job.options import Options
 
 #: What goes on: the next middleware or, after the last one, the job itself.
 CallNext = Callable[[], Any]
@@ -42,7 +39,7 @@ class RunningJob(Job):
     holds for it already.
     """
 
-    options: Options
+    options: Any  # `Options`, which is made of middlewares
     lease: str | None
     app: Any
     permit: str | None = None

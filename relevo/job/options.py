@@ -245,3 +245,16 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 #: Every option a task can give.
 NAMES = frozenset(field.name for field in fields(Options)) - {"given"}
+
+
+def refuse_two_words(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
+    """Raise OptionError when a task says one thing both in our words and in Celery's."""
+    pairs = [("timeout", "time_limit")]
+    pairs += [
+        (ours, word)
+        for ours in sorted(POLICY & given.keys())
+        for word in ("autoretry_for", "max_retries")
+    ]
+    for ours, word in pairs:
+        if celerys.get(word) and given.get(ours) is not None:
+            raise OptionError(f"expected {ours} or Celery's {word}, got both (task {name!r})")

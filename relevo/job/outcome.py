@@ -30,6 +30,8 @@ from relevo.job.payload import Baton
 MOST_LOST = 3
 # No text of a job's own has this one: a string's is in quotes.
 CANCELLED = "<cancelled> "
+#: The reason of a job that a person or a program has cancelled.
+CANCELLED_BY_HAND = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.exceptions import WorkerLostError
 
 from relevo.drivers.message_codec import HEADER
 from relevo.errors import OptionError
 from relevo.job import error_report
-
-if TYPE_CHECKING:
-    from relevo.task import Task
+from relevo.job.task_protocol import TaskLike
 
 __all__ = ["HEADER", "Baton", "Job", "is_unique", "job", "read", "received", "tags"]
 
@@ -121,7 +119,7 @@ class Job:
     tags: tuple[str, ...]
 
 
-def job(task: Task, request: Any, baton: Baton) -> Job:
+def job(task: TaskLike, request: Any, baton: Baton) -> Job:
     """The job that a request context stands for."""
     args, kwargs = tuple(request.args or ()), dict(request.kwargs or {})
     return Job(
@@ -138,7 +136,7 @@ def job(task: Task, request: Any, baton: Baton) -> Job:
 
 
 def tags(
-    task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None
+    task: TaskLike, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None
 ) -> tuple[str, ...]:
     """The tags of a job with these arguments, by the task's option or another one. Raises
     OptionError.

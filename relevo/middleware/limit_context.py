@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from celery.exceptions import TaskPredicate
 
@@ -22,12 +22,10 @@ from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.drivers.contract import Driver
 from relevo.errors import OptionError, UndefinedLimitError
 from relevo.job import redaction
+from relevo.job.middleware import RunningJob
 from relevo.limits.contract import Limits
 from relevo.limits.named_rates import check_name
 from relevo.limits.rates import Rate
-
-if TYPE_CHECKING:
-    from relevo.job.middleware import RunningJob
 
 logger = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, HeldJob
 from relevo.drivers.values import JobView, State
+from relevo.job.outcome import CANCELLED_BY_HAND
 from relevo.recording import endings
 from relevo.store import history, outcomes
 from relevo.store.outbox import Sending
@@ -40,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 #: What the workers are told by, and for how many seconds their answers are waited for.
 COMMAND, PATIENCE = "cancel_jobs", 1.0
-REASON = "cancelled"
 # So many at a time: each portion is held, is one transaction in the store, and goes.
 PORTION = 500
 # For so long (seconds) what waits is held while its end is recorded; what the worker pages show as
@@ -115,7 +115,11 @@ def taken_out(
 
 def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
     waiting = [Waiting(app, job) for job in jobs]
-    ended = [ending for each in waiting if (ending := endings.cancelled(each, REASON)) is not None]
+    ended = [
+        ending
+        for each in waiting
+        if (ending := endings.cancelled(each, CANCELLED_BY_HAND)) is not None
+    ]
     if ended:
         _written(app, store, ended)
     for each in waiting:
@@ -203,7 +207,7 @@ class Waiting:
         )
         try:
             self.app.backend.mark_as_revoked(
-                self.id, REASON, request=request, store_result=not request.ignore_result
+                self.id, CANCELLED_BY_HAND, request=request, store_result=not request.ignore_result
             )
         except Exception:  # a result is not worth an error: the job is cancelled
             logger.exception(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relevo.drivers import message_codec
 from relevo.drivers.contract import Driver, ReservedJob
@@ -20,10 +20,8 @@ from relevo.transport import admission, work_limits
 from relevo.transport.admission import Gate
 from relevo.transport.lease_keeper import Ledger
 from relevo.transport.leases import holder
+from relevo.transport.qos import QoS
 from relevo.transport.suspensions import Suspensions
-
-if TYPE_CHECKING:
-    from relevo.transport.qos import QoS
 
 # Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited
 # for STALE seconds.

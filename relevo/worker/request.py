@@ -35,9 +35,8 @@ from relevo.database.engine import sqlite_lock
 from relevo.events import Event
 from relevo.execution import attempt as execute
 from relevo.execution import failed_hook, requeue
-from relevo.job.outcome import Failed, Outcome, Retry, decide
+from relevo.job.outcome import CANCELLED_BY_HAND, Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
-from relevo.operations.cancel import REASON
 from relevo.worker.recorded import Recorded, unwrapped
 
 logger = get_logger(__name__)
@@ -46,6 +45,8 @@ logger = get_logger(__name__)
 class Request(Recorded):
     """Celery's request, with our endings for attempts that were killed."""
 
+    #: The main process can release a job of such a request with a new payload (execution/requeue.py).
+    releases_jobs = True
     #: The job has been put back: nothing that is still to come may record an end of it.
     settled = False
     #: The job was cancelled while it ran: no attempt follows this one.
@@ -178,7 +179,7 @@ class Request(Recorded):
             ):  # or whoever waits for the result waits for ever
                 with sqlite_lock:
                     self.task.backend.store_result(
-                        self.id, TaskRevokedError(REASON), REVOKED, request=self._context
+                        self.id, TaskRevokedError(CANCELLED_BY_HAND), REVOKED, request=self._context
                     )
 
     def put_back(

@@ -138,7 +138,10 @@ def test_a_failed_job_is_retried_unless_another_has_its_key(shop, deliver):
     living = deliver.dispatch("a")
 
     # When all are retried, twice
-    assert [retry.retry_failed(shop, store, EVERY_JOB), retry.retry(shop, store, EVERY_JOB)] == [
+    assert [
+        retry.retry_failed(shop, store, EVERY_JOB),
+        retry.retry_failed(shop, store, EVERY_JOB),
+    ] == [
         1,
         0,
     ]
@@ -196,7 +199,7 @@ def test_one_whose_new_key_another_has_stays_where_it_is(quick):
     task, store = defined(quick), store_for(quick.settings.database_url)
     task.dispatch("a")
     number, living = fails(quick, task), task.dispatch("b")
-    assert not retry.retry_failed(quick, store, number, ["b"], {})
+    assert not retry.retry_with_arguments(quick, store, number, ["b"], {})
     quick.driver.delete([living.id])
     assert retry.retry_with_arguments(quick, store, number, ["b"], {})
 
@@ -209,7 +212,7 @@ def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
     task.dispatch("a")
     assert made.retry_failed() == 2
     assert len(waiting(quick)) == 3
-    assert retry.retry_with_arguments(quick, store, EVERY_JOB) == 0
+    assert retry.retry_failed(quick, store, EVERY_JOB) == 0
 
 
 class TestTheKey:

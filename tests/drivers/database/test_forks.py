@@ -11,7 +11,6 @@ import pytest
 from celery import Celery
 from sqlalchemy import text
 
-from relevo.app import share_results
 from relevo.batches import result_backends
 from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
@@ -119,9 +118,7 @@ def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
     """
     result_backends.install()
     app = Celery("forks", set_as_current=False)
-    app.conf.update(
-        result_backend=f"db+sqlite:///{tmp_path}/results.db", database_engine_callback=share_results
-    )
+    app.conf.update(result_backend=f"db+sqlite:///{tmp_path}/results.db")
     backend, update, parent = app.backend, app.backend._update_result, os.getpid()
     writing, forking = threading.Event(), threading.Event()
     os.register_at_fork(before=forking.set)  # called before those that were registered earlier
