@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app import settings
-from relevo import config
 from relevo.config import Settings
+from relevo.config import settings as config
 from relevo.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
