@@ -1,8 +1,8 @@
-"""The one place time comes from.
+"""The clock: every module takes the time from here, so that a test can set it.
 
-Instants are POSIX seconds (`float`, UTC by definition) inside the engine, so that every database
-stores and compares them alike; they become aware `datetime`s where a person or Celery reads them.
-Durations are seconds everywhere.
+An instant is a `float` of POSIX seconds (UTC by definition), so that every database stores and
+compares it alike. It becomes an aware `datetime` where a person or Celery reads it. Durations are
+seconds.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 
 
 def now() -> float:
-    """The present instant, in POSIX seconds."""
+    """The current instant, in POSIX seconds."""
     return time.time()
 
 
 def utc(instant: float) -> datetime:
-    """An instant as an aware datetime in UTC."""
+    """Convert an instant to an aware datetime in UTC."""
     return datetime.fromtimestamp(instant, UTC)
 
 
 def instant(moment: datetime) -> float:
-    """A datetime as POSIX seconds; a naive one is taken as UTC, as Celery does with `enable_utc`."""
+    """Convert a datetime to POSIX seconds. A naive one counts as UTC, as with `enable_utc`."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.timestamp()

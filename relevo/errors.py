@@ -1,7 +1,7 @@
-"""Every error Relevo raises, in one tree. An error's docstring is its default message.
+"""Every error of Relevo, in one tree under `RelevoError`.
 
-A message shows what was expected and what was given, or the name that was probably meant, and then
-what to do.
+The docstring of an error is its default message, so it is one line. A message shows what was
+expected and what was given, or the name that was probably meant, and then what to do.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class UnknownTaskError(RelevoError, LookupError):
 
 
 class UndeliverableError(RelevoError):
-    """The message can't be run: it is no job, or its worker has died with it again and again."""
+    """The message can't be run: it is not a job, or three workers have died with it."""
 
 
 class FakeError(RelevoError):
-    """A fake was asked for something while it was not active."""
+    """A fake was asked for something while it wasn't active."""
 
 
 class DriverError(RelevoError):
-    """The broker refused or could not do what was asked."""
+    """The broker refused the step or could not do it."""
 
 
 class DriverUnavailableError(DriverError, ConnectionError):
@@ -50,9 +50,7 @@ class DriverUnavailableError(DriverError, ConnectionError):
 
 
 class SchemaError(DriverError):
-    """The database's tables are missing or of another version; run `celery -A tasks schema
-    upgrade`.
-    """
+    """The database's tables are missing or outdated; run `celery -A tasks schema upgrade`."""
 
 
 class DeadlineError(RelevoError):
@@ -88,10 +86,10 @@ class MailError(RelevoError, ValueError):
 
 
 class AlertError(RelevoError, OSError):
-    """An alert did not reach everybody it was meant for."""
+    """An alert did not reach all its receivers."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known name, or nothing."""
+    """Return `"; did you mean 'x'?"` with the nearest known name, or an empty text."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,22 +1,24 @@
-"""What happens to jobs, told to whoever listens, in the process where it happens.
+"""The events of jobs: `relevo.on` registers a listener, and Relevo calls it where an event happens.
 
     @relevo.on("failed")
     def alarm(event): ...
 
-    dispatched   the process that dispatches, after the broker has the job
-    rescued      a worker's main process: a job it takes was held by a worker that died
-    reserved     .. it has taken the job
-    processing   .. an attempt has begun
-    processed    .. the job has completed
-    released     .. the job goes back: released, or to be tried again after `error`
-    timed_out    .. an attempt has run too long; what follows from it is told by `released` or `failed`
-    failed       .. the job has failed for good
-    cancelled    .. the job has ended without being run: revoked, expired, skipped, or what it was about is gone
-    queue_busy   `celery -A tasks queues monitor`: a queue is fuller, or waits for longer, than it was said to
+    event        in which process      when
+    dispatched   the dispatching one   the broker has the job
+    rescued      worker, main process  it has reserved a job that a dead worker held
+    reserved     worker, main process  it has reserved the job
+    processing   worker, main process  an attempt has begun
+    processed    worker, main process  the job has completed
+    released     worker, main process  the job is released, or will be tried again after `error`
+    timed_out    worker, main process  an attempt ran too long; `released` or `failed` follows
+    failed       worker, main process  the job has failed for good
+    cancelled    worker, main process  the job ended without a run: revoked, expired, skipped, or
+                                       its model is gone
+    queue_busy   `queues monitor`      a queue is longer, or has waited longer, than allowed
 
-A listener is called at once, in the thread that does the work, so it had better be quick. One that
-raises is logged and harms nobody. An event nobody listens to costs a look into a dict; two of them
-are Celery's signals, which are connected when somebody listens.
+A listener runs at once, in the thread that does the work, so it should be quick. An exception in a
+listener is logged and stops nothing. An event without listeners costs one lookup in a dict. Two
+events come from Celery's signals; these are connected when the first listener registers.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class Event(StrEnum):
-    """What can happen to a job."""
+    """The kinds of events."""
 
     DISPATCHED = "dispatched"
     RESCUED = "rescued"
@@ -50,11 +52,11 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job. `task` is None for a message that names none.
+    """An event of one job. `task` is None when the message names no task.
 
-    `error`: what went wrong, or why it was cancelled, in words. `seconds`: how long it ran
-    (processed), waits (released) or might run (timed out). `rescues`: how many workers have died
-    with it.
+    `error` says what went wrong, or why the job was cancelled. `seconds` is how long the job ran
+    (processed), waits (released) or was allowed to run (timed_out). `rescues` counts the workers
+    that have died with the job.
     """
 
     event: Event
@@ -69,8 +71,9 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class QueueEvent:
-    """A queue is fuller than `most`, or its oldest job has waited for longer than `longest` seconds
-    (None: unasked).
+    """A queue has more than `most` jobs, or its oldest job has waited more than `longest` seconds.
+
+    None: there is no such bound.
     """
 
     event: Event
@@ -88,12 +91,11 @@ _signals: dict[Event, tuple[Any, Callable[..., None]]] = {}
 
 
 def on(*names: str) -> Callable[[Listener], Listener]:
-    """Decorator: call the function with a `JobEvent` (of queue_busy: a `QueueEvent`) whenever one
-    of these happens.
+    """Decorator: call the function with a `JobEvent` each time one of these events happens.
 
-    Raises OptionError for a name that is none.
+    A listener of `queue_busy` gets a `QueueEvent`. Raises OptionError for an unknown event.
     """
-    events = [_named(name) for name in names]
+    events = [_event_named(name) for name in names]
 
     def listen(listener: Listener) -> Listener:
         for event in events:
@@ -105,7 +107,7 @@ def on(*names: str) -> Callable[[Listener], Listener]:
 
 
 def remove(listener: Callable[[Any], Any]) -> None:
-    """Call this listener no more."""
+    """Remove a listener from all its events."""
     for event in list(_listeners):
         _listeners[event] = [each for each in _listeners[event] if each is not listener]
         if not _listeners[event]:
@@ -113,19 +115,19 @@ def remove(listener: Callable[[Any], Any]) -> None:
 
 
 def bind_signal(event: Event, signal: Any, receiver: Callable[..., None]) -> None:
-    """An event comes from this signal of Celery's: connect it as soon as somebody listens."""
+    """Say which signal of Celery's makes an event. It is connected for the first listener."""
     _signals[event] = signal, receiver
     if event in _listeners:
         _connect(event)
 
 
 def has_listeners(event: Event) -> bool:
-    """Whether anybody listens, so that the event is worth making."""
+    """Whether the event has listeners. If not, it needn't be made."""
     return event in _listeners
 
 
 def emit(event: JobEvent | QueueEvent) -> None:
-    """Call the listeners, in the order in which they came."""
+    """Call the listeners of an event, in the order in which they were registered."""
     for listener in list(_listeners.get(event.event, ())):
         try:
             listener(event)
@@ -134,7 +136,7 @@ def emit(event: JobEvent | QueueEvent) -> None:
 
 
 def emit_for(request: Any, event: Event, **facts: Any) -> None:
-    """Tell that something happened to the job of a request (of the worker's main process)."""
+    """Emit an event for the job of a request of the worker's main process."""
     if event in _listeners:
         queue = str((request.delivery_info or {}).get("routing_key") or "")
         attempt = int(request.request_dict.get("retries") or 0) + 1
@@ -144,7 +146,7 @@ def emit_for(request: Any, event: Event, **facts: Any) -> None:
 def on_published(
     headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any
 ) -> None:
-    """Celery has published a message. One that is sent again on its way isn't a dispatch."""
+    """Emit `dispatched` for a message that Celery has published, unless it is a retry."""
     if isinstance(headers, dict) and headers.get("id") and not headers.get("retries"):
         if not put_results.was_put(str(headers["id"])):
             return
@@ -153,7 +155,7 @@ def on_published(
 
 
 def on_received(request: Any, **_signal: Any) -> None:
-    """Celery has made a request of a message."""
+    """Emit `rescued` and `reserved` for a request that Celery has made from a message."""
     rescues = getattr(getattr(request.message, "job", None), "rescues", 0)
     if rescues:
         emit_for(request, Event.RESCUED, rescues=rescues)
@@ -166,7 +168,7 @@ def _connect(event: Event) -> None:
         signal.connect(receiver, dispatch_uid=f"relevo.events.{receiver.__name__}", weak=False)
 
 
-def _named(name: str) -> Event:
+def _event_named(name: str) -> Event:
     known = [event.value for event in Event]
     if name not in known:
         raise OptionError(

@@ -1,7 +1,6 @@
-"""The settings: read once, from the environment and `.env`, into values that never change.
+"""The settings: read once, from the environment and `.env`, into a frozen value.
 
-`load()` is the whole of it for a program; `Settings` is what it returns. Each group of settings has
-a module of its own.
+A program calls `load()` and gets a `Settings`. Each group of settings has a module of its own.
 """
 
 from relevo.config.settings import CONNECTIONS, NAMES, Connection, Connections, Settings, load

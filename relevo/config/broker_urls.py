@@ -1,8 +1,7 @@
-"""The urls of the brokers, from what was set: absolute, complete, and refused here when nothing
-could connect to them.
+"""The urls of the database and the brokers: complete, absolute, and checked at the start.
 
-An error never shows a url that may hold a password; those of the libraries below do, so none of
-them is passed on.
+An error never shows a url, because it may hold a password. The errors of SQLAlchemy and urllib do,
+so they are not passed on.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ _DATABASE = "a sqlite, postgresql, mysql or mariadb url"
 
 
 def database(env: Environment, default: Path) -> str:
-    """DATABASE_URL with the Python driver named, and a SQLite file's path absolute: every process
-    means one file.
+    """Read DATABASE_URL, with its Python driver named.
+
+    The path of a SQLite file is made absolute, so that every process means the same file.
     """
     given = env.text("DATABASE_URL") or f"sqlite:///{default}"
     url = _parse(given)
@@ -36,8 +36,9 @@ def database(env: Environment, default: Path) -> str:
 
 
 def broker(database_url: str) -> str:
-    """The database's url as Celery's broker, without the Python driver we ship: kombu reads a + in
-    its own way.
+    """Return the database's url as Celery's broker url.
+
+    It leaves out the Python driver that Relevo chooses, because kombu reads a `+` in another way.
     """
     url = make_url(database_url)
     plain = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
@@ -45,9 +46,7 @@ def broker(database_url: str) -> str:
 
 
 def sqs(env: Environment) -> str:
-    """SQS_URL; a bare sqs:// leaves the credentials and the region to boto3, which has its own
-    places for them.
-    """
+    """Read SQS_URL. With a bare `sqs://`, boto3 looks for the credentials and the region itself."""
     given = env.text("SQS_URL", "sqs://")
     if not given.startswith("sqs://"):
         raise expected_url("SQS_URL", "an sqs:// url", given)
@@ -55,8 +54,9 @@ def sqs(env: Environment) -> str:
 
 
 def redis(env: Environment) -> str:
-    """REDIS_URL, or the one that the other REDIS_ settings make; redis://127.0.0.1:6379/0 when none
-    is set.
+    """Read REDIS_URL, or build it from the other REDIS_ settings.
+
+    Without any of them it is redis://127.0.0.1:6379/0.
     """
     given = env.text("REDIS_URL")
     if given:
@@ -86,7 +86,8 @@ def _check_driver(url: URL) -> None:
         ) from None
     if dialect.is_async:
         raise SettingsError(
-            f"expected DATABASE_URL to name a blocking driver, got {url.drivername!r}, an asyncio one"
+            "expected DATABASE_URL to name a blocking driver, "
+            f"got {url.drivername!r}, an asyncio one"
         )
 
 
@@ -100,33 +101,35 @@ def _absolute_path(url: URL) -> URL:
             "expected DATABASE_URL to name a SQLite file, got a database in memory: "
             "processes can't share one"
         )
-    if url.database.startswith("file:"):  # SQLite's own url, already as its writer wants it
+    if url.database.startswith("file:"):  # SQLite's own form of a url: left as it is
         return url
     path = str(Path(url.database).absolute())
     if ";" in path or "?" in path:
         raise SettingsError(
-            f"expected DATABASE_URL to be a SQLite path without ; and ? (they end a url), got {path!r}"
+            "expected DATABASE_URL to be a SQLite path without ; and ? (they end a url), "
+            f"got {path!r}"
         )
     return url.set(database=path)
 
 
 def sentinel_master(env: Environment, redis_url: str) -> str | None:
-    """REDIS_SENTINEL_MASTER: the name under which the Sentinels of REDIS_URL know the master; else
-    None.
+    """Read REDIS_SENTINEL_MASTER: the master's name at the Sentinels of REDIS_URL.
+
+    None when REDIS_URL names no Sentinels.
     """
     name = env.text("REDIS_SENTINEL_MASTER")
     if not redis_url.startswith("sentinel://"):
         return None
     if not name:
         raise SettingsError(
-            "expected REDIS_SENTINEL_MASTER to be the master's name in the Sentinels' configuration, "
-            "got nothing: a sentinel:// url needs it"
+            "expected REDIS_SENTINEL_MASTER to be the master's name in the Sentinels' "
+            "configuration, got nothing: a sentinel:// url needs it"
         )
     return name
 
 
 def _split_sentinels(given: str) -> list[str]:
-    """The Sentinels of a url; any other is one."""
+    """Split a url of Sentinels into one url each. Another url stays whole."""
     return given.split(";") if given.startswith("sentinel://") else [given]
 
 
@@ -154,7 +157,10 @@ def _is_redis_url(parts: SplitResult, sentinel: bool) -> bool:
 
 
 def _require_certificate(url: str) -> str:
-    """Without it kombu checks no certificate, and Celery's result backend refuses the url."""
+    """Make a TLS url check the certificate.
+
+    Without the option kombu checks none, and Celery's result backend refuses the url.
+    """
     parts = urlsplit(url)
     if parts.scheme != "rediss" or "ssl_cert_reqs" in dict(parse_qsl(parts.query)):
         return url

@@ -1,7 +1,6 @@
-"""The settings of what people see: the dashboard, who may do what there, and what of a job is shown
-to nobody.
+"""The settings of the dashboard: its address, its users, and what it hides of a job.
 
-Read by `config.load`.
+`config.load` reads them with `read`.
 """
 
 from __future__ import annotations
@@ -24,50 +23,50 @@ NAMES = (
     "RELEVO_KEEP_AUDIT",
 )
 
-#: A token is as long as a good secret.
+#: The shortest token, in characters.
 SHORTEST_TOKEN = 32
-#: Arguments whose name has one of these in it are hidden unless RELEVO_REDACT says otherwise;
-#: `none`: no argument is.
+#: An argument is hidden if its name contains one of these, unless RELEVO_REDACT says otherwise.
+#: RELEVO_REDACT=none hides no argument.
 REDACT, NOTHING = "password,passwd,secret,token,api_key,authorization,credit_card,iban", "none"
 DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class FlowerSettings:
-    """The dashboard. `None` or "" where nothing was set."""
+    """The settings of Flower. An unset text is `None` or ""."""
 
-    #: FLOWER_ADDRESS, FLOWER_PORT: where it listens.
+    #: FLOWER_ADDRESS, FLOWER_PORT: where the dashboard listens.
     address: str
     port: int
-    #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None lets everyone in.
+    #: FLOWER_BASIC_AUTH: "user:password", several with commas between them; None admits everyone.
     basic_auth: str | None = field(repr=False)
-    #: FLOWER_API_TOKENS: "name:token", several with commas between them: programs that are let in.
+    #: FLOWER_API_TOKENS: "name:token", several with commas: the programs that may call the API.
     api_tokens: str | None = field(repr=False)
-    #: FLOWER_OPERATORS: who may act on it, names with commas; "*" is whoever gets in, "" whoever
-    #: has a password.
+    #: FLOWER_OPERATORS: the users who may act, with commas; "*" for all, "" for those with a
+    #: password.
     operators: str
-    #: FLOWER_READ_ONLY: nobody may.
+    #: FLOWER_READ_ONLY: no user may act.
     read_only: bool
-    #: FLOWER_URL_PREFIX: the path that it lies below.
+    #: FLOWER_URL_PREFIX: the path below which the dashboard lies.
     url_prefix: str
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
-    """What of the jobs is shown, and to whom."""
+    """What the dashboard shows of the jobs, and to whom."""
 
     flower: FlowerSettings
-    #: RELEVO_REDACT: parts of names of arguments whose values nobody sees.
+    #: RELEVO_REDACT: parts of argument names; the values of these arguments are hidden.
     redact: tuple[str, ...] = field(repr=False)
-    #: RELEVO_SILENCED: tasks, and tags as `tag:health`, whose completed jobs are listed apart; `*`
-    #: is anything.
+    #: RELEVO_SILENCED: tasks, and tags as `tag:health`. Their completed jobs are listed apart. `*`
+    #: matches any text.
     silenced: tuple[str, ...]
-    #: RELEVO_KEEP_AUDIT: for how many seconds the audit log is kept.
+    #: RELEVO_KEEP_AUDIT: how many seconds the audit log is kept.
     keep_audit: float
 
 
 def read(env: Environment) -> DashboardSettings:
-    """The settings; SettingsError for the first that is wrong."""
+    """Read the settings. Raises SettingsError for the first bad value."""
     redact = env.text("RELEVO_REDACT", REDACT)
     return DashboardSettings(
         flower=FlowerSettings(
@@ -89,10 +88,10 @@ def _names(given: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
-def _pairs(env: Environment, name: str, said: str) -> str | None:
+def _pairs(env: Environment, name: str, form: str) -> str | None:
     given = env.secret(name)
     if not all(":" in pair for pair in given.split(",") if given):
-        raise SettingsError(f"expected {name} to be {said}, several with commas between them")
+        raise SettingsError(f"expected {name} to be {form}, several with commas between them")
     return given or None
 
 

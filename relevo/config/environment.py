@@ -1,11 +1,10 @@
-"""Where settings come from: the process environment, and the `.env` file of the working directory
-below it.
+"""Reads settings as texts: from the process environment, then from the `.env` file.
 
-Values are texts here. What each setting means, and its default, is said in `config`; this module
-reads a text as a number, a folder or a choice, or says in one line which setting was expected to be
-what. An empty value means: not set.
+`config.settings` says what each setting means and its default. This module turns a text into a
+number, a folder or a choice; a bad value becomes one line that names the setting and shows what was
+expected. An empty value counts as not set.
 
-django-environ reads the file. Its casts are not used: its float takes 'soon3' for 3, and its lookup
+django-environ reads the file. Its casts are not used: its float reads 'soon3' as 3, and its lookup
 follows a value that starts with '$' (a password may) to another variable.
 """
 
@@ -21,11 +20,11 @@ from environ import Env
 
 from relevo.errors import SettingsError, did_you_mean
 
-# A name in the environment that starts so is meant for us, and is refused when nothing reads it.
+# A variable with one of these prefixes is meant for Relevo; an unknown one is refused.
 OUR_PREFIXES = ("QUEUE_", "REDIS_", "RELEVO_", "FILES_DISK_")
 
-# What Kubernetes and Docker put into every container for a service called `redis` or `queue`:
-# nobody's typing error.
+# Kubernetes and Docker set such variables in every container for a service called `redis` or
+# `queue`. They are no typing errors.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)(_|$)")
 
 _LINE = re.compile(r"(export )?[A-Za-z_0-9]+=")
@@ -37,9 +36,7 @@ _LONGEST_SHOWN = 60
 
 
 class Environment:
-    """The settings that were given, read by name. Every method takes the default for a setting that
-    wasn't.
-    """
+    """The settings that were given, by name. Each method takes the default for an unset one."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -48,11 +45,11 @@ class Environment:
         return self._values.get(name, "").strip() or default
 
     def names(self) -> list[str]:
-        """What was given."""
+        """The names that were given, sorted."""
         return sorted(self._values)
 
     def secret(self, name: str) -> str:
-        """The value as it stands: a password may begin or end with a blank."""
+        """The value unstripped: a password may begin or end with a blank."""
         return self._values.get(name, "")
 
     def choice(self, name: str, default: str, known: Collection[str]) -> str:
@@ -93,18 +90,16 @@ class Environment:
         return given
 
     def folder(self, name: str, default: Path) -> Path:
-        """An absolute path, so that every process means the same folder. It need not exist, but may
-        not be a file.
+        """Return an absolute path, so that every process means the same folder.
+
+        The folder need not exist, but the path may not be that of a file.
         """
         given = self.text(name, str(default))
         try:
             path = Path(given).expanduser().absolute()
             fits = given.isprintable() and not path.is_file()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ):  # a name too long, no such user's home, a null byte
+        # A name too long, an unknown user's home, a null byte.
+        except (OSError, RuntimeError, ValueError):
             fits = False
         if not fits:
             raise expected(name, "a folder", given)
@@ -117,11 +112,11 @@ def read(
     env_file: Path | None,
     others: Iterable[str] = (),
 ) -> Environment:
-    """The settings of `environ` over those of `env_file` (a missing file is an empty one).
+    """Read the settings of `environ`, and below them those of `env_file`.
 
-    A name nobody knows is refused: any in the file, and in the environment those with one of our
-    prefixes. `others` are names, or patterns like `STRIPE_*`, that belong to somebody else and
-    stand in the same places.
+    A missing file counts as empty. An unknown name is refused: any name in the file, and in the
+    environment a name with one of `OUR_PREFIXES`. `others` are names, or patterns like `STRIPE_*`,
+    of other programs that share these places.
     """
     filed = _read_file(env_file) if env_file else {}
     ours = [
@@ -138,15 +133,13 @@ def read(
 
 
 def expected(name: str, what: str, given: str, hint: str = "") -> SettingsError:
-    """The one line for a bad value, which is shown."""
+    """Return the error for a bad value. It shows the value."""
     shown = given if len(given) <= _LONGEST_SHOWN else given[:_LONGEST_SHOWN] + "…"
     return SettingsError(f"expected {name} to be {what}, got {shown!r}{hint}")
 
 
 def expected_url(name: str, what: str, given: str) -> SettingsError:
-    """The one line for a bad url. Only its scheme is shown: a password may be in the rest, wherever
-    it was put.
-    """
+    """Return the error for a bad url. It shows only the scheme: the rest may hold a password."""
     scheme = _SCHEME.match(given)
     shown = (
         f"{scheme.group()}://…"
@@ -159,8 +152,8 @@ def expected_url(name: str, what: str, given: str) -> SettingsError:
 def _read_file(path: Path) -> dict[str, str]:
     text = _text_of(path)
     for number, line in enumerate(text.splitlines(), start=1):
-        # django-environ leaves such a line out with a warning nobody sees. Its text isn't shown: it
-        # may be a password.
+        # django-environ skips such a line with a warning that nobody reads. The text isn't shown,
+        # because it may be a password.
         if line.strip() and not line.startswith("#") and not _LINE.match(line):
             raise SettingsError(
                 f"expected line {number} of {path} to be NAME=value or to start with #"

@@ -1,5 +1,6 @@
-"""The settings of what lies outside: where mail goes, where files lie, who is alerted. Read by
-`config.load`.
+"""The settings of the services around the queue: mail, files, alerts and the signing secret.
+
+`config.load` reads them.
 """
 
 from __future__ import annotations
@@ -33,9 +34,7 @@ _S3_OPTIONS = ("region", "endpoint")
 
 @dataclass(frozen=True, slots=True)
 class MailSettings:
-    """Where mail is handed in: an SMTP server, or a folder that gets one `.eml` file a mail (`host`
-    is None then).
-    """
+    """Where mail goes: to an SMTP server, or (`host` is None) into a folder of `.eml` files."""
 
     sender: str
     folder: Path
@@ -49,9 +48,7 @@ class MailSettings:
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """A bucket. Without `key` the credentials are where AWS's own tools look for them in the
-    environment.
-    """
+    """A bucket. Without `key`, AWS's own rules for credentials in the environment apply."""
 
     bucket: str
     prefix: str = ""
@@ -63,7 +60,7 @@ class S3Settings:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Apprise's urls: those that hear of every alert, and those that hear of the critical ones too."""
+    """Urls of Apprise: those for every alert, and more for the critical ones."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
     critical: tuple[str, ...] = field(default=(), repr=False)
@@ -80,12 +77,8 @@ def mail(env: Environment, var_dir: Path) -> MailSettings:
         "MAIL_URL", "smtp://user:password@host:port or smtps://…", given, {"smtp", "smtps"}
     )
     options = _options("MAIL_URL", url, tuple(_MAIL_OPTIONS))
-    security = (
-        "tls"
-        if url.scheme == "smtps"
-        # - the submission port
-        else options.get("tls", "starttls" if url.port == 587 else "none")  # noqa: PLR2004
-    )
+    default = "starttls" if url.port == 587 else "none"  # noqa: PLR2004  the submission port
+    security = "tls" if url.scheme == "smtps" else options.get("tls", default)
     if security not in {"tls", *_MAIL_OPTIONS["tls"]}:
         raise expected("MAIL_URL", "an url whose tls is starttls or none", security)
     port = url.port or {"tls": 465, "starttls": 587}.get(security, 25)
@@ -127,8 +120,9 @@ def alerts(env: Environment) -> Alerts:
 
 
 def secret(env: Environment, var_dir: Path) -> bytes | Path:
-    """What links and tokens are signed with: RELEVO_SECRET, or the file that `secret_of` makes at
-    first use.
+    """Return the secret that signs links and tokens: RELEVO_SECRET, or the path of its file.
+
+    `read_secret` creates the file at first use.
     """
     given = env.text("RELEVO_SECRET")
     if given and len(given) < SECRET_BYTES:
@@ -139,7 +133,7 @@ def secret(env: Environment, var_dir: Path) -> bytes | Path:
 
 
 def read_secret(given: bytes | Path) -> bytes:
-    """The secret itself. Its file is made by whoever is first, readable by its owner only."""
+    """Return the secret itself. The first process creates its file, readable by its owner only."""
     if isinstance(given, bytes):
         return given
     with contextlib.suppress(FileNotFoundError):
@@ -150,9 +144,8 @@ def read_secret(given: bytes | Path) -> bytes:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_hex(SECRET_BYTES).encode())
-        with contextlib.suppress(
-            FileExistsError
-        ):  # another process was faster: its secret is everybody's
+        # Another process may have been faster; its secret then counts.
+        with contextlib.suppress(FileExistsError):
             given.hardlink_to(part)
     finally:
         part.unlink()
@@ -165,7 +158,7 @@ def _split(name: str, what: str, given: str, schemes: set[str]) -> SplitResult:
         fits = (
             url.scheme in schemes and bool(url.hostname) and url.port != 0 and given.isprintable()
         )
-    except ValueError:  # a port that is none, brackets that don't close
+    except ValueError:  # a bad port, or brackets that don't close
         fits = False
     if not fits:
         raise expected_url(name, what, given)

@@ -1,9 +1,8 @@
-"""Every setting, read once into one frozen value: `load()` at the start, `app.settings` from then
-on.
+"""Every setting, read once into one frozen value: `load()` at the start, then `app.settings`.
 
-A bad value or an unknown name stops the start with one line that says which setting was expected to
-be what. Nothing else in Relevo reads the environment. `docs/settings.md` is this page for people,
-`.env.example` the one to copy.
+A bad value or an unknown name stops the start with one line that names the setting and shows what
+was expected. No other module of Relevo reads the environment. `docs/settings.md` explains the
+settings, `.env.example` is a file to copy.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from relevo.config.dashboard import DashboardSettings
 from relevo.config.environment import Environment
 from relevo.errors import SettingsError, did_you_mean
 
-#: Every name that may be set.
+#: Every name that can be set.
 NAMES = (
     "QUEUE_CONNECTION",
     "QUEUE_RETRY_AFTER",
@@ -61,8 +60,8 @@ RESULTS = ("database", "redis", "none")
 HISTORY = ("all", "failed", "none")
 HOUR, DAY = 3600, 86_400
 
-# A socket that says nothing for this long is dead: without it a worker whose peer is silently gone
-# is deaf for good.
+# A socket that is silent for this long counts as dead. Without this limit a worker whose peer has
+# vanished would wait for ever.
 REDIS_SOCKET_TIMEOUT_SECONDS = 10
 REDIS_CONNECT_TIMEOUT_SECONDS = 5
 REDIS_HEALTH_CHECK_SECONDS = 25
@@ -70,25 +69,25 @@ REDIS_HEALTH_CHECK_SECONDS = 25
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A broker, the queue of jobs that name none, and how long a job may be held."""
+    """A broker, its default queue, and the lease of its jobs."""
 
-    #: How the connection is chosen: by QUEUE_CONNECTION, or by a dispatch.
+    #: The name by which QUEUE_CONNECTION or a dispatch chooses the connection.
     name: str
     #: "sync" (run at once, no broker), "database", "redis" or "sqs".
     driver: str
-    #: The broker's url, as Celery takes it, password included: not for people's eyes.
+    #: The broker's url for Celery, with its password: never show it.
     url: str = field(repr=False)
-    #: The queue of a job whose task and dispatch name none.
+    #: The queue of a job whose task and dispatch name no queue.
     queue: str
-    #: The lease in seconds: what a dead worker held runs again after it. A living worker renews it
-    #: (not on sqs).
+    #: The lease in seconds: after it, another worker runs what a dead worker held. A living worker
+    #: extends it (not on sqs).
     retry_after: float
-    #: The master's name, where `url` names Sentinels.
+    #: The master's name at the Sentinels, if `url` names Sentinels.
     sentinel_master: str | None = None
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """What Celery calls `broker_transport_options`."""
+        """The value of Celery's `broker_transport_options`."""
         if self.driver == "sqs":
             return {"visibility_timeout": int(self.retry_after)}
         if self.driver != "redis":
@@ -104,9 +103,7 @@ class Connection:
 
 
 class Connections(Mapping[str, Connection]):
-    """The named connections. Unlike a dict it can't be changed, and unlike a mapping proxy it can
-    be pickled.
-    """
+    """The connections by name. Immutable, and unlike a mapping proxy it can be pickled."""
 
     def __init__(self, connections: Iterable[Connection]) -> None:
         self._named = {connection.name: connection for connection in connections}
@@ -123,66 +120,64 @@ class Connections(Mapping[str, Connection]):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was set, and the defaults of what wasn't. Paths are absolute, durations are seconds."""
+    """All settings, with defaults filled in. Paths are absolute, durations are seconds."""
 
-    #: QUEUE_CONNECTION: the connection jobs go to unless a dispatch says otherwise.
+    #: QUEUE_CONNECTION: the connection of a job whose dispatch names none.
     queue_connection: str
-    #: The connections there are, by name.
+    #: All connections, by name.
     connections: Mapping[str, Connection]
-    #: QUEUE_MAX_TRIES: attempts of a task that says nothing of it, neither in our words nor in
-    #: Celery's.
+    #: QUEUE_MAX_TRIES: attempts of a task that sets neither `tries` nor Celery's `max_retries`.
     queue_max_tries: int
-    #: QUEUE_BACKOFF: waits between the attempts of a task that doesn't say; the last one repeats.
+    #: QUEUE_BACKOFF: waits between attempts, for a task that sets none; the last one repeats.
     queue_backoff: tuple[float, ...]
-    #: QUEUE_RETRY_AFTER: the lease of the connections that have none of their own.
+    #: QUEUE_RETRY_AFTER: the lease of the connections without a lease of their own.
     queue_retry_after: float
     #: QUEUE_RESULTS as Celery's `result_backend`, None for no results.
     result_backend: str | None = field(repr=False)
-    #: DATABASE_URL: jobs on the database connections, results, and the record of what happened.
+    #: DATABASE_URL: the jobs of the database connection, results, and the store.
     database_url: str = field(repr=False)
-    #: REDIS_URL, or the one that REDIS_HOST and its companions make.
+    #: REDIS_URL, or the url that REDIS_HOST and the other REDIS_ settings make.
     redis_url: str = field(repr=False)
-    #: RELEVO_VAR_DIR: where everything that runs writes unless it is told of another place.
+    #: RELEVO_VAR_DIR: the folder for all files that have no other place.
     var_dir: Path
     #: FILES_DISK_ROOT: the folder of the local disk.
     storage: Path
-    #: FILES_DISK: the disk that new files are put on: "local" or "s3".
+    #: FILES_DISK: the disk of new files: "local" or "s3".
     files_disk: str
     #: FILES_DISK_BUCKET: the bucket of the disk "s3".
     s3: services.S3Settings | None
-    #: MAIL_URL, MAIL_FROM: where mail is handed in, and whose it is.
+    #: MAIL_URL, MAIL_FROM: the mail server, and the sender of mail.
     mail: services.MailSettings
-    #: ALERT_URLS, ALERT_CRITICAL_URLS: who hears of jobs that have failed.
+    #: ALERT_URLS, ALERT_CRITICAL_URLS: where alerts about failed jobs go.
     alerts: services.Alerts
-    #: RELEVO_SECRET: what links are signed with, or the file it lies in (`services.read_secret` reads
-    #: it).
+    #: RELEVO_SECRET: the signing key, or the path of its file, for `services.read_secret`.
     secret: bytes | Path = field(repr=False)
-    #: RELEVO_HISTORY: the jobs whose end is kept in history: "all", "failed" (and cancelled) or
-    #: "none" (nor metrics).
+    #: RELEVO_HISTORY: the jobs that history keeps: "all", "failed" (and cancelled) or "none" (no
+    #: metrics either).
     history: str
-    #: RELEVO_KEEP_COMPLETED: how long history keeps a job that completed or was cancelled.
+    #: RELEVO_KEEP_COMPLETED: how long history keeps a completed or cancelled job.
     keep_completed: float
-    #: RELEVO_KEEP_FAILED: how long history keeps one that failed. (The failed store keeps it until
-    #: it is forgotten.)
+    #: RELEVO_KEEP_FAILED: how long history keeps a failed job. (The failed store keeps it until it
+    #: is forgotten.)
     keep_failed: float
-    #: RELEVO_KEEP_METRICS: how long the counts of each minute are kept.
+    #: RELEVO_KEEP_METRICS: how long the counts per minute are kept.
     keep_metrics: float
-    #: What people see of the jobs, and where.
+    #: The dashboard: its address, its users, and what it hides.
     dashboard: DashboardSettings
 
     @property
     def result_transport_options(self) -> dict[str, Any]:
-        """What Celery calls `result_backend_transport_options`."""
+        """The value of Celery's `result_backend_transport_options`."""
         master = self.connections["redis"].sentinel_master
         return {"master_name": master} if master and self.result_backend == self.redis_url else {}
 
     @property
     def connection(self) -> Connection:
-        """The chosen connection."""
+        """The connection that QUEUE_CONNECTION chooses."""
         return self.connections[self.queue_connection]
 
     def connection_named(self, name: str) -> Connection:
-        """The connection a dispatch asks for; `SettingsError` when there is none of that name."""
+        """Return the connection that a dispatch names. Raises SettingsError for an unknown name."""
         if name not in self.connections:
             raise SettingsError(
                 f"no connection named {name!r}{did_you_mean(name, self.connections)}"
@@ -195,10 +190,11 @@ def load(
     env_file: Path | None = Path(".env"),
     others: Iterable[str] = (),
 ) -> Settings:
-    """Read the settings; `SettingsError` for the first that is wrong.
+    """Read the settings. Raises SettingsError for the first bad one.
 
-    `environ` is the process environment unless given, `env_file` the file below it (None: no file),
-    `others` the names in that file that are not Relevo's, or patterns of them (`STRIPE_*`).
+    `environ` is the process environment unless given. `env_file` gives the settings that `environ`
+    doesn't (None: no file). `others` are names in the file that belong to other programs, or
+    patterns of them (`STRIPE_*`).
     """
     env = environment.read(NAMES, os.environ if environ is None else environ, env_file, others)
     var_dir = env.folder("RELEVO_VAR_DIR", Path("var"))
@@ -245,8 +241,10 @@ def _default_broker(env: Environment) -> str:
 def _connections(
     env: Environment, chosen: str, retry_after: float, urls: Mapping[str, str]
 ) -> Connections:
-    """`high-priority` and `long-running` are the chosen broker with another queue; if chosen, the
-    default one's.
+    """Build all connections.
+
+    `high-priority` and `long-running` are other queues of the chosen broker; if one of these two is
+    itself chosen, of the default broker.
     """
     broker = (
         chosen
@@ -255,8 +253,7 @@ def _connections(
         if chosen.startswith("redis")
         else _default_broker(env)
     )
-    # kombu's SQS transport can't renew what it holds, so the lease there has to outlast the longest
-    # job.
+    # kombu's SQS transport can't extend a lease, so it has to be longer than the longest job.
     sqs_retry_after = env.seconds("SQS_RETRY_AFTER", 1800)
     leases = {
         "sync": retry_after,

@@ -1,14 +1,14 @@
-"""Steps on the driver's database, with its errors in our words.
+"""Runs steps on the database and translates its errors: what the driver, the store and limits use.
 
-What a caller sees is one of two things: the step happened, or
-`DriverUnavailableError`/`DriverError` was raised and it did not (or nobody can know: the connection
-ended while the answer was on its way).
+A caller sees one of two outcomes. Either the step happened, or `DriverUnavailableError` or
+`DriverError` was raised and it did not happen. (If the connection is lost during a commit, nobody
+can know which; that is an error, too.)
 
-    write   a transaction of several statements; begun again when another transaction was in its way
-    alone   one statement, which is its own transaction: it saves the round trips of BEGIN and COMMIT
-    read    statements without a transaction: each sees what is committed, and none waits for a writer
+    write       a transaction of several statements; begun again after a conflict with another one
+    autocommit  one statement, its own transaction: it saves the round trips of BEGIN and COMMIT
+    read        statements without a transaction: each sees what is committed and waits for no lock
 
-How a connection to a server is made and looked after is in `relevo.database.server_options`.
+`relevo.database.server_options` says how a connection to a server is made and checked.
 """
 
 from __future__ import annotations
@@ -30,47 +30,48 @@ from relevo.errors import DriverError, DriverUnavailableError
 
 Result = TypeVar("Result")
 
-# How often a step is begun again that others were in the way of, and the longest pause before it,
-# in seconds.
-TRIES, LONGEST_PAUSE_SECONDS = 20, 0.1
+# How often a step is tried when other transactions conflict with it.
+TRIES = 20
+# The longest pause before the next try.
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 class Connections:
-    """The engine of one driver. It may cross a fork: see `relevo.database.engine`."""
+    """The engine of one database. It may cross a fork: see `relevo.database.engine`."""
 
     def __init__(self, url: str) -> None:
         self.url = engines.resolve(url)
         self.engine: Engine = engines.make_engine(url)
         self._autocommit = self.engine.execution_options(**{AUTOCOMMIT: True})
-        self._turn = engines.sqlite_lock if self.dialect == "sqlite" else contextlib.nullcontext()
-        self._ready = (
-            self.dialect != "sqlite"
-        )  # a file gets its tables at first use, a server by a migration
+        self._lock = engines.sqlite_lock if self.dialect == "sqlite" else contextlib.nullcontext()
+        # A SQLite file gets its tables at first use, a server by a migration.
+        self._ready = self.dialect != "sqlite"
 
     @property
     def dialect(self) -> str:
         return self.engine.dialect.name
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work` in one transaction."""
+        """Run `work` in one transaction, and return its result."""
         return self._step(lambda: self._transaction(work), safe=True)
 
     def autocommit(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work`, one statement that writes. A lost connection is an error: it may have
-        happened, or may not.
+        """Run `work`: one statement that writes.
+
+        A lost connection is an error, because the statement may have happened or not.
         """
         return self._step(lambda: self._untransacted(work), safe=False)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Do `work`, which writes nothing."""
+        """Run `work`, which writes nothing."""
         return self._step(lambda: self._untransacted(work), safe=True)
 
     def administer(self, work: Callable[[Engine], None]) -> None:
-        """Do `work` on the tables themselves."""
+        """Run `work`, which creates, changes or drops tables."""
         self._step(lambda: work(self.engine), safe=False)
 
     def close(self) -> None:
-        with self._turn:
+        with self._lock:
             self.engine.dispose()
 
     def _untransacted(self, work: Callable[[Connection], Result]) -> Result:
@@ -99,7 +100,7 @@ class Connections:
         tried = 0
         while True:
             try:
-                with self._turn:
+                with self._lock:
                     self._prepare()
                     return step()
             except DriverError:
@@ -111,7 +112,7 @@ class Connections:
                 )
                 if tried == TRIES or not again:
                     raise errors.translate(self._name, error) from error
-            # to part those who collided
+            # A random pause, so that those that collided don't collide again.
             time.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS) * tried / TRIES)  # noqa: S311
 
     def _prepare(self) -> None:

@@ -1,15 +1,13 @@
-"""One SQLAlchemy engine per process and url, with what each database needs to be shared by many
-processes.
+"""Makes SQLAlchemy engines that many processes can share: one per process and url.
 
-SQLite runs in WAL, waits for its lock instead of failing, and opens every transaction with BEGIN
-IMMEDIATE, because a transaction that reads first and writes later is refused at once ("database is
+SQLite runs in WAL and waits for its lock instead of failing. Every transaction opens with BEGIN
+IMMEDIATE: otherwise one that reads first and writes later is refused at once ("database is
 locked"), whatever the busy timeout.
 
 Connections never cross a fork. A child that inherits a server's socket would answer for its parent.
-With SQLite it is worse: a child believes it holds the file locks of its parent, which the kernel
-did not give it, and the WAL it writes to is deleted under it when the parent closes. So idle SQLite
-connections are closed before a fork, and a child drops what it inherited from servers without a
-word to them.
+With SQLite it is worse: the child believes that it holds its parent's file locks, which the kernel
+did not give it, and its WAL is deleted when the parent closes. So idle SQLite connections are
+closed before a fork, and a child drops inherited server connections without closing the session.
 """
 
 from __future__ import annotations
@@ -29,20 +27,18 @@ from sqlalchemy.engine import URL, make_url
 from relevo.database import server_options
 from relevo.database.server_options import AUTOCOMMIT
 
-# How long a writer waits for SQLite's one write lock before an error reaches its caller, in
-# seconds.
+# How long a writer waits for SQLite's one write lock before its caller gets an error.
 SQLITE_BUSY_TIMEOUT_SECONDS = 60
-# SQLite looks again after 1, 2, 5, 10, … 100 ms. With many writers who waits long would wait ever
-# longer: after so many milliseconds it begins with 1 again.
+# SQLite tries the lock again after 1, 2, 5, 10, … 100 ms, so among many writers those that have
+# waited longest wait longest again. After so many milliseconds it begins with 1 ms again.
 LONG_BUSY_WAIT_MS = 20
-# … and where somebody waits for the answer (`look_often`), each time after 1 and 2.
+# The same where a person waits for the answer (`use_short_busy_wait`): it tries after 1 and 2 ms.
 SHORT_BUSY_WAIT_MS = 3
 BEGIN = "BEGIN IMMEDIATE"
-# How long a fork waits for a step on SQLite that is under way in another thread, in seconds: longer
-# than any step.
+# How long a fork waits for another thread's step on SQLite: longer than any step.
 FORK_WAIT_SECONDS = SQLITE_BUSY_TIMEOUT_SECONDS + 10
 
-#: Held during each step on a SQLite file that must not be interrupted by a fork of this process.
+#: Held during each step on a SQLite file, because a fork must not interrupt it.
 sqlite_lock = threading.RLock()
 
 _busy_wait_ms = LONG_BUSY_WAIT_MS
@@ -54,7 +50,7 @@ _fork = threading.local()
 
 
 def engine_for(url: str) -> Engine:
-    """The engine of this process for `url`, made at the first call."""
+    """Return this process's engine for `url`, made at the first call."""
     key = (os.getpid(), url)
     if key not in _engines:
         _engines[key] = make_engine(url)
@@ -62,7 +58,7 @@ def engine_for(url: str) -> Engine:
 
 
 def make_engine(url: str, **options: Any) -> Engine:
-    """A new engine for `url`; a SQLite file and its folder are created when it first connects."""
+    """Make an engine for `url`. The first connection creates a SQLite file and its folder."""
     parsed = resolve(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, **options)
@@ -76,7 +72,7 @@ def make_engine(url: str, **options: Any) -> Engine:
 
 
 def resolve(url: str) -> URL:
-    """`url` with the Python driver we ship filled in where it names only a database."""
+    """Parse `url`, and fill in Relevo's Python driver where it names only a database."""
     parsed = make_url(url)
     default = {
         "postgresql": "postgresql+psycopg",
@@ -102,17 +98,16 @@ def _sqlite_engine(url: URL, **options: Any) -> Engine:
 
 
 def is_file(engine: Engine) -> bool:
-    """Whether this is SQLite in a file: one in memory is lost with its connection, which must not
-    be closed.
+    """Whether the engine is SQLite in a file.
+
+    A database in memory is lost with its connection, so that connection must not be closed.
     """
     name = engine.url.database or ":memory:"
     return engine.dialect.name == "sqlite" and name != ":memory:" and not name.startswith("file:")
 
 
 def share_sqlite(engine: Engine) -> None:
-    """Make a SQLite engine safe beside other processes; an engine of another database is left as it
-    is.
-    """
+    """Make a SQLite engine safe beside other processes. Other engines are left as they are."""
     if engine.dialect.name != "sqlite":
         return
     event.listen(engine, "connect", _on_connect)
@@ -121,15 +116,14 @@ def share_sqlite(engine: Engine) -> None:
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    # SQLite keeps any bytes as text. One payload that is not UTF-8 must not make every reservation
+    connection.isolation_level = None  # BEGIN is sent by `_on_begin`
+    # SQLite stores any bytes as text. One payload that is not UTF-8 must not make every reservation
     # fail.
     connection.text_factory = _decode
     connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}")
     _switch_to_wal(connection)
-    connection.execute(
-        "PRAGMA synchronous = FULL"
-    )  # what is committed is on the disk, also after a power cut
+    # A committed transaction is on the disk, also after a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
@@ -138,8 +132,8 @@ def _decode(text: bytes) -> str:
 
 
 def _switch_to_wal(connection: Any) -> None:
-    # SQLite refuses the switch at once, whatever the busy timeout, while another process opens the
-    # same new file.
+    # While another process opens the same new file, SQLite refuses the switch at once, whatever the
+    # busy timeout.
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_SECONDS
     while True:
         try:
@@ -153,9 +147,7 @@ def _switch_to_wal(connection: Any) -> None:
 
 
 def use_short_busy_wait() -> None:
-    """People wait for the answers of this process: before workers, it gets the lock of a SQLite
-    file.
-    """
+    """Let this process get the lock of a SQLite file before workers do: a person waits for it."""
     global _busy_wait_ms  # noqa: PLW0603  one a process
     _busy_wait_ms = SHORT_BUSY_WAIT_MS
 
@@ -170,7 +162,7 @@ def _on_begin(connection: Any) -> None:
         while not _try_begin(raw, deadline):
             pass
     except sqlite3.Error:
-        connection.exec_driver_sql(BEGIN)  # fails again, as SQLAlchemy tells of it
+        connection.exec_driver_sql(BEGIN)  # fails again, now as an error of SQLAlchemy
     finally:
         raw.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}")
 
@@ -187,17 +179,17 @@ def _try_begin(connection: Any, deadline: float) -> bool:
 
 # --- forks ----------------------------------------------------------------------------------------
 def close_before_fork(holder: Any) -> None:
-    """Call `holder.close()` before this process forks: it holds a SQLite connection outside of an
-    engine's pool.
+    """Call `holder.close()` before this process forks.
+
+    For an object that holds a SQLite connection outside of an engine's pool.
     """
     _holders.add(holder)
 
 
 def _before_fork() -> None:
     _fork.waited = sqlite_lock.acquire(timeout=FORK_WAIT_SECONDS)
-    with contextlib.suppress(
-        Exception
-    ):  # whatever ails a connection that is being closed, the fork goes on
+    # Closing may raise anything; the fork goes on.
+    with contextlib.suppress(Exception):
         for holder in list(_holders):
             holder.close()
         for engine in list(_all_engines):
@@ -213,9 +205,8 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     for engine in list(_all_engines):
         if not is_file(engine):
-            _inherited.append(
-                engine.pool
-            )  # kept for ever: what is collected might say goodbye on its parent's socket
+            # Kept for ever: a collected connection might end the session on its parent's socket.
+            _inherited.append(engine.pool)
             engine.dispose(close=False)
     _after_fork()
 

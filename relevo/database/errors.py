@@ -1,7 +1,6 @@
-"""What a database's error means: begin the step again, the broker is away, the tables are missing,
-or it is refused.
+"""Classifies a database's errors: try again, unavailable, tables missing, or refused.
 
-Nothing that SQLAlchemy or a database's own driver raises reaches a caller of ours.
+No caller ever gets an error of SQLAlchemy or of a database's driver; `translate` makes one of ours.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from relevo.errors import DriverError, DriverUnavailableError, SchemaError
 
 # PostgreSQL: serialization failure, deadlock. MySQL: row changed since it was read (MariaDB), lock
 # timeout, deadlock.
-_PASSING_STATES, _PASSING_NUMBERS = {"40001", "40P01"}, {1020, 1205, 1213}
-_WAIT_OVER_STATE, _WAIT_OVER_NUMBER = "55P03", 1205
-# SQLite says the first beside a process that recovers or closes the file, the second when many open
-# it at once.
-_PASSING_WORDS = ("database is locked", "locking protocol")
+_TRANSIENT_STATES, _TRANSIENT_NUMBERS = {"40001", "40P01"}, {1020, 1205, 1213}
+_LOCK_TIMEOUT_STATE, _LOCK_TIMEOUT_NUMBER = "55P03", 1205
+# SQLite's answers: the first while another process recovers or closes the file, the second when
+# many open it at once.
+_TRANSIENT_WORDS = ("database is locked", "locking protocol")
 _MISSING = (
     "no such table",
     "no such column",
@@ -29,39 +28,38 @@ _MISSING = (
 
 
 def is_transient(error: Exception) -> bool:
-    """Another transaction was in the way and this one was undone as a whole: the same step may be
-    begun again.
+    """Whether another transaction was in the way, so that the same step may be begun again.
+
+    The failed transaction was undone as a whole.
     """
     if not isinstance(error, DBAPIError):
         return False
     cause = error.orig
     return (
-        getattr(cause, "sqlstate", None) in _PASSING_STATES
+        getattr(cause, "sqlstate", None) in _TRANSIENT_STATES
         or (
             bool(getattr(cause, "args", ()))
             and cause is not None
-            and cause.args[0] in _PASSING_NUMBERS
+            and cause.args[0] in _TRANSIENT_NUMBERS
         )
-        or any(words in str(cause) for words in _PASSING_WORDS)
+        or any(words in str(cause) for words in _TRANSIENT_WORDS)
     )
 
 
 def is_lock_timeout(error: Exception) -> bool:
-    """Another transaction had what was waited for, and went on for longer than this one was to
-    wait.
-    """
+    """Whether another transaction held a lock for longer than this one was to wait."""
     cause = error.orig if isinstance(error, DBAPIError) else None
     number = cause.args[0] if cause is not None and cause.args else None
-    return getattr(cause, "sqlstate", None) == _WAIT_OVER_STATE or number == _WAIT_OVER_NUMBER
+    return getattr(cause, "sqlstate", None) == _LOCK_TIMEOUT_STATE or number == _LOCK_TIMEOUT_NUMBER
 
 
 def is_disconnect(error: Exception) -> bool:
-    """The connection ended under the statement."""
+    """Whether the connection ended during the statement."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def translate(where: str, error: Exception) -> DriverError:
-    """The error that our caller gets."""
+    """Return the error of Relevo for an error of the database `where`."""
     cause = str(getattr(error, "orig", None) or error).strip()
     if isinstance(error, (OperationalError, ProgrammingError)) and any(
         sign in cause for sign in _MISSING

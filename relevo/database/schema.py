@@ -1,8 +1,7 @@
-"""The engine's tables: made by the migrations in `relevo/migrations`, at first use (SQLite) or by
-command (servers).
+"""Creates and upgrades Relevo's tables, by the migrations in `relevo/database/migrations`.
 
-Alembic is imported only where there is something to do: it costs every process a third of a second
-to start.
+A SQLite file gets its tables at first use, a server by the command `schema upgrade`. Alembic is
+imported only when there is something to do, because it costs a third of a second.
 """
 
 from __future__ import annotations
@@ -22,35 +21,35 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 SCRIPTS = Path(__file__).parent / "migrations"
-#: What the names of all our tables begin with.
+#: The prefix of the names of all tables of Relevo.
 PREFIX = "relevo_"
 VERSION_TABLE = "relevo_version"
 
-#: The version of the tables that this code expects: the newest of the migrations (a test compares
-#: them).
+#: The version of the tables that this code expects: the newest migration (a test compares them).
 NEWEST = "0015"
 
-# Two who migrate at once take turns. SQLite's one write lock sees to that by itself.
+# Only one process migrates at a time. On SQLite its one write lock ensures that.
 _LOCKS = {
     "postgresql": ("SELECT pg_advisory_lock(7305431)", "SELECT pg_advisory_unlock(7305431)"),
     "mysql": ("SELECT GET_LOCK('relevo_schema', 60)", "SELECT RELEASE_LOCK('relevo_schema')"),
 }
 _LOCKS["mariadb"] = _LOCKS["mysql"]
 
-#: The SQLite files whose tables were seen to be the newest.
+#: The SQLite files whose tables are known to be up to date.
 _ready: set[URL] = set()
 
 
 def create_schema(engine: Engine) -> None:
-    """Bring the engine's tables to the newest version; what exists and is newest is left alone."""
+    """Bring the tables to the newest version. Up-to-date tables are left alone."""
     with _migration_lock(engine), engine.begin() as connection:
         if version(connection) != NEWEST:
             _upgrade(connection)
 
 
 def ensure_schema(engine: Engine) -> None:
-    """Like `create_schema`, but only looks when there is nothing to do: every process of a SQLite
-    file calls it.
+    """Like `create_schema`, but takes no lock when the tables are up to date.
+
+    Every process that uses a SQLite file calls it.
     """
     with engine.connect().execution_options(**{AUTOCOMMIT: True}) as connection:
         if version(connection) == NEWEST:
@@ -59,20 +58,21 @@ def ensure_schema(engine: Engine) -> None:
 
 
 def ensure_schema_in(connection: Connection) -> None:
-    """Like `ensure_schema`, in a transaction that is under way: on SQLite it has the one write
-    lock, so nobody else could make the tables. A server's are made by command.
+    """Like `ensure_schema`, in a running transaction.
+
+    On SQLite that transaction holds the one write lock, so no other could make the tables. A
+    server's tables are made by command.
     """
     if connection.dialect.name == "sqlite" and connection.engine.url not in _ready:
         if version(connection) == NEWEST:
             _ready.add(connection.engine.url)
         else:
-            _upgrade(
-                connection
-            )  # undone with the transaction, so it counts as ready when it is seen the next time
+            # The caller may roll this back, so the file is marked only when it is seen upgraded.
+            _upgrade(connection)
 
 
 def drop_schema(engine: Engine) -> None:
-    """Drop the engine's tables, and the note of their version."""
+    """Drop the tables, and the table that holds their version."""
     with engine.begin() as connection:
         for table in inspect(connection).get_table_names():
             if table.startswith(PREFIX):
@@ -80,7 +80,7 @@ def drop_schema(engine: Engine) -> None:
 
 
 def version(connection: Connection) -> str | None:
-    """The version of the tables that are there, or None."""
+    """Return the version of the existing tables, or None."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(
@@ -104,14 +104,14 @@ def _migration_lock(engine: Engine) -> Iterator[None]:
 
 
 def _upgrade(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415  see above
-    from alembic.util.exc import CommandError  # noqa: PLC0415  see above
+    from alembic import command  # noqa: PLC0415  slow: see the module's docstring
+    from alembic.util.exc import CommandError  # noqa: PLC0415
 
     config = _config()
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
-    except CommandError as error:  # it doesn't know the version it found
+    except CommandError as error:  # the tables have a version that this code doesn't know
         found = version(connection)
         raise SchemaError(
             f"expected tables of version {NEWEST} or older, got version {found}: {error}"
@@ -119,7 +119,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _config() -> Config:
-    from alembic.config import Config  # noqa: PLC0415  see above
+    from alembic.config import Config  # noqa: PLC0415  slow: see the module's docstring
 
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))

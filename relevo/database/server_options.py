@@ -1,12 +1,12 @@
-"""Connections to a database server: how they are made, begun with, and found dead before they are
-used.
+"""How connections to a database server are made, begun, and checked before they are used.
 
-* Between transactions they are in autocommit, so that a step of one statement is one round trip; `BEGIN` is said where
-  there are more.
-* One that died while it lay idle in the pool is seen without a round trip: its socket has something to read, where a
-  living one is silent between two statements. (A ping before each step would double the cost of the
-  shortest ones.)
-* A half-open one must not hold a worker for the kernel's fifteen minutes, so every wait has an end.
+* Between transactions they are in autocommit, so a step of one statement is one round trip. A step
+  of several statements sends `BEGIN`.
+* A connection that died in the pool is noticed without a round trip: its socket is readable, while
+  that of a living one is silent between two statements. (A ping before each step would double the
+  cost of the shortest steps.)
+* A half-open connection must not hold a worker for the kernel's fifteen minutes, so every wait has
+  a limit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-# Who executes with this option gets no BEGIN: each statement is a transaction of its own.
-AUTOCOMMIT = "relevo_alone"
+# The execution option that sends no BEGIN: each statement is a transaction of its own.
+AUTOCOMMIT = "relevo_autocommit"
 
 _POSTGRESQL = {
     "autocommit": True,
@@ -34,19 +34,19 @@ _MYSQL = {
     "read_timeout": 30,
     "write_timeout": 30,
     "charset": "utf8mb4",
-    # No gap locks between workers that claim side by side.
+    # No gap locks between workers that reserve side by side.
     "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 }
 
-# What connections that ask for no certificate of their own are encrypted with, once there was one.
+# The TLS context of connections without a certificate of their own, made at the first of them.
 _tls: list[Any] = []
 
-# Where a statement of MySQL's answers says whether a transaction is open.
+# The bit of MySQL's server status that is set while a transaction is open.
 _IN_TRANSACTION = 1
 
 
 def options(backend: str) -> dict[str, Any]:
-    """What `create_engine` is told for a database of this kind."""
+    """Return the arguments of `create_engine` for a database of this kind."""
     if backend == "sqlite":
         return {}
     if backend == "postgresql":
@@ -70,7 +70,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
-    if not record.info.get("relevo_used"):  # new: it can't have gone stale
+    if not record.info.get("relevo_used"):  # a new connection can't be stale
         record.info["relevo_used"] = True
     elif _is_readable(connection):
         raise DisconnectionError("the server has closed this connection")
@@ -78,25 +78,25 @@ def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
 
 def _is_readable(connection: Any) -> bool:
     try:
-        # PyMySQL has no name for it
+        # PyMySQL has no public name for its socket.
         socket = connection if hasattr(connection, "fileno") else connection._sock  # noqa: SLF001
         poll = select.poll()
         poll.register(socket.fileno(), select.POLLIN)
         return bool(poll.poll(0))
-    except Exception:  # noqa: BLE001  whatever a closed connection raises here, it is closed
+    except Exception:  # noqa: BLE001  any error here means that the connection is closed
         return True
 
 
 def _connect_to_mysql(_dialect: Any, _record: Any, arguments: Any, named: dict[str, Any]) -> Any:
-    # installed where it is used
+    # PyMySQL is installed only where it is used.
     from pymysql.connections import Connection as PyMySQL  # noqa: PLC0415
 
-    class Quiet(PyMySQL):  # type: ignore[misc,unused-ignore]
-        """Rolls back only inside a transaction: SQLAlchemy ends each reading with a rollback, which
-        is a round trip.
+    class LeanConnection(PyMySQL):  # type: ignore[misc,unused-ignore]
+        """A connection that saves two costs.
 
-        And reads the machine's certificates once in a process: for each connection anew it takes 50
-        ms of CPU.
+        SQLAlchemy ends each read with a rollback, which is a round trip; here it is sent only
+        inside a transaction. And the machine's certificates are read once a process, because each
+        reading takes 50 ms of CPU.
         """
 
         def rollback(self) -> None:
@@ -110,4 +110,4 @@ def _connect_to_mysql(_dialect: Any, _record: Any, arguments: Any, named: dict[s
                 _tls.append(super()._create_ssl_ctx(asked))
             return _tls[0]
 
-    return Quiet(*arguments, **named)
+    return LeanConnection(*arguments, **named)

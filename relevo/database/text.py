@@ -1,6 +1,4 @@
-"""Texts that every database takes: no NUL, no lone surrogates, names no longer than their column.
-Pure.
-"""
+"""Makes texts that every database takes: no NUL, no lone surrogate, no long name. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +10,9 @@ from relevo.database.types import LONGEST_NAME
 
 
 def storable(text: Any) -> str:
-    """A text as a database takes it; what it doesn't take is written out, like a NUL as backslash,
-    x, 00.
+    """Return a text that every database takes. A character that one refuses becomes an escape.
+
+    A NUL, for example, becomes a backslash, `x` and `00`.
     """
     if isinstance(text, str) and text.isascii() and "\0" not in text:
         return text
@@ -22,10 +21,10 @@ def storable(text: Any) -> str:
 
 
 def name(text: Any) -> str:
-    """A name, cut where its column ends."""
+    """Return a name, cut to the length of its column."""
     return storable(text)[:LONGEST_NAME]
 
 
 def json_list(items: Sequence[Any]) -> str:
-    """A list as the JSON text of its column."""
+    """Return a list as a JSON text for its column."""
     return storable(json.dumps(list(items), ensure_ascii=False, default=str))

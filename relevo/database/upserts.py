@@ -1,4 +1,4 @@
-"""INSERT of what may be there already, in the words of each database."""
+"""INSERT statements for rows that may exist already, in the dialect of each database."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _DUPLICATE_ENTRY = 1062
 def execute_many(
     connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Execute an INSERT with many rows, which all have the same columns.
+    """Execute an INSERT with many rows, all with the same columns.
 
-    PostgreSQL gets them as one value: its driver sends them one by one, which costs the worker
-    three times as much.
+    PostgreSQL gets the rows as one JSON value. Its driver would send them one by one, which costs
+    the worker three times as much.
     """
     if connection.dialect.name != "postgresql" or len(rows) == 1:
         connection.execute(statement, [dict(row) for row in rows])
@@ -55,16 +55,16 @@ def _from_json(statement: Insert, names: tuple[str, ...]) -> Insert:
 
 @cache
 def plain_insert(table: Table) -> Insert:
-    """An INSERT of what can't be there yet."""
+    """Return an INSERT of rows that can't exist yet."""
     return insert(table)
 
 
 @cache
 def insert_or_ignore(dialect: str, table: Table) -> Any:
-    """An INSERT that leaves a row as it is which is there already."""
+    """Return an INSERT that leaves an existing row unchanged."""
     if dialect in _MYSQL:
-        # A column is set to what it is. Not the number that MySQL gives: it refuses that
-        # ("conflicts with internally generated values") where a row behind this one is new.
+        # Sets one column to the value that it has. It must not be the auto-increment column: MySQL
+        # refuses that ("conflicts with internally generated values") if a later row is new.
         kept = next(column for column in table.columns if column is not table.autoincrement_column)
         return mysql.insert(table).on_duplicate_key_update({kept.name: kept})
     return _insert(dialect)(table).on_conflict_do_nothing()
@@ -72,13 +72,13 @@ def insert_or_ignore(dialect: str, table: Table) -> Any:
 
 @cache
 def insert_or_replace(dialect: str, table: Table, key: str, columns: tuple[str, ...]) -> Any:
-    """An INSERT that puts these columns into the row that has the same `key`."""
+    """Return an INSERT that sets these columns in the existing row with the same `key`."""
     return _on_conflict(dialect, table, [key], columns, lambda _mine, theirs: theirs)
 
 
 @cache
 def insert_or_add(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
-    """An INSERT that adds these columns to those of the row that is there already."""
+    """Return an INSERT that adds these columns to those of the existing row."""
     return _on_conflict(
         dialect, table, list(table.primary_key), columns, lambda mine, theirs: mine + theirs
     )
@@ -104,15 +104,16 @@ def _insert(dialect: str) -> Any:
 
 
 def insert_if_absent(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
-    """Insert a row unless one with its key is there; returns whether it was. Waits for who is just
-    inserting that.
+    """Insert a row unless one with its key exists. Returns whether it was inserted.
+
+    Waits for another transaction that is inserting the same row.
     """
     if connection.dialect.name not in _MYSQL:
         add = _insert(connection.dialect.name)(table).on_conflict_do_nothing().inline()
         return connection.execute(add.execution_options(preserve_rowcount=True), row).rowcount == 1
     try:
         connection.execute(insert(table), row)
-    except IntegrityError as error:  # undoes only the statement, not the transaction
+    except IntegrityError as error:  # undoes this statement only, not the transaction
         if error.orig is None or error.orig.args[0] != _DUPLICATE_ENTRY:
             raise
         return False

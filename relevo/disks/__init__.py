@@ -1,4 +1,4 @@
-"""Where files lie: one small contract (`disk.py`), and one module per place that keeps it.
+"""Disks hold files: one small contract (`disk.py`), and one module per kind of disk.
 
 A caller names a file by its path on the disk (`"uploads/7/cat.jpg"`), never by a path of the
 machine.
@@ -14,8 +14,9 @@ __all__ = ["Disk", "LinkError", "Links", "LocalDisk", "MissingFileError", "disk_
 
 
 def disk_for(settings: Settings, name: str, links: Links | None = None) -> Disk:
-    """The disk called `name` ("local" or "s3"). A file's row keeps the name, so that the default
-    one may change.
+    """Return the disk called `name` ("local" or "s3").
+
+    A file's row keeps the name of its disk, so that the default disk may change.
     """
     if name == "local":
         return LocalDisk(settings.storage, links)
@@ -23,7 +24,7 @@ def disk_for(settings: Settings, name: str, links: Links | None = None) -> Disk:
         raise DiskError(f"expected the name of a disk ('local' or 's3'), got {name!r}")
     if settings.s3 is None:
         raise DiskError("the disk 's3' needs the setting FILES_DISK_BUCKET")
-    # it loads obstore, which a local disk can do without
+    # The module loads obstore, which a local disk doesn't need.
     from relevo.disks.s3 import S3Disk  # noqa: PLC0415
 
     return S3Disk(settings.s3)

@@ -1,9 +1,9 @@
-"""What a disk can do, whether it is a folder of this machine or a bucket somewhere.
+"""The contract of a disk, be it a local folder or a bucket.
 
-Two kinds of trouble, kept apart because only one of them is worth another try: a `DiskError` says
-that what was asked makes no sense and never will (a path that climbs out, a folder where a file was
-meant, no such file); an `OSError` says that the disk could not do it just now (full, gone, not
-permitted).
+Two kinds of errors are kept apart, because only one is worth another try. A `DiskError` means that
+the request itself is wrong and never will succeed: a path that leads out of the disk, a folder
+instead of a file, a missing file. An `OSError` means that the disk could not do it now: it is full,
+away, or denies access.
 """
 
 from __future__ import annotations
@@ -20,50 +20,52 @@ class MissingFileError(DiskError):
 
 
 class Disk(Protocol):
-    """The contract. A path is relative, with `/` between its parts, the same on every disk."""
+    """What every disk can do. A path is relative, with `/` between its parts, on every disk."""
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
-        """Write `source` whole, in place of what was there; the number of bytes. A reader sees the
-        old file or the new one, never a part of it.
+        """Write all of `source` in place of the old file, and return the number of bytes.
+
+        A reader sees the old file or the new one, never a part of it.
         """
         ...
 
     def staged(
         self, path: str, source: BinaryIO | bytes
     ) -> AbstractContextManager[Callable[[], object]]:
-        """Like `put`, in two steps: the block is given what puts the file in its place. What can
-        take its time (a disk that syncs) is done before the block, so that it can hold a lock. A
-        block that doesn't put it leaves nothing.
+        """Like `put`, in two steps: the block gets a function that puts the file in its place.
+
+        The slow work (such as syncing) is done before the block, so that the block can hold a
+        lock. If the block doesn't call the function, no file is left.
         """
         ...
 
     def open(self, path: str) -> BinaryIO:
-        """The file, to be read, seekable; the caller closes it."""
+        """Open the file for reading. It is seekable, and the caller closes it."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether a file (not a folder) is there."""
+        """Whether there is a file (not a folder) at this path."""
         ...
 
     def size(self, path: str) -> int:
-        """Bytes of the file."""
+        """The size of the file, in bytes."""
         ...
 
     def delete(self, path: str) -> None:
-        """Remove the file; one that isn't there is no error, so that a cleanup can run twice."""
+        """Remove the file. A missing file is no error, so a cleanup can run twice."""
         ...
 
     def link(self, path: str, seconds: float, name: str | None = None) -> str:
-        """A url under which anybody can fetch the file for so long; `name` is what it is called
-        when it is saved.
+        """Return a url from which anyone can fetch the file for so many seconds.
 
-        The file need not be there yet. A disk that can't make one raises DiskError.
+        `name` is the name under which a browser saves it. The file need not exist yet. A disk that
+        can't make links raises DiskError.
         """
         ...
 
 
 def check_path(path: str) -> str:
-    """`path`, if a disk could have it: what can be said of a path without looking at one."""
+    """Return `path` if it is well-formed. This checks the text only, not the disk."""
     if not isinstance(path, str) or not path.strip():
         raise DiskError(f"expected the path of a file, got {path!r}")
     if any(ord(letter) < ord(" ") for letter in path) or "\\" in path:

@@ -1,8 +1,7 @@
-"""Links to files that end: a url with the moment of its end in it, and a signature over all of it.
+"""Links to files that expire: a url with its expiry time, and a signature over all of it.
 
-made -> https://shop.example/files/reports/7.pdf?expires=1760000000&name=July.pdf&signature=…
-                                                                checked -> the path and the name, or
-                                                                a LinkError
+make   returns  https://shop.example/files/reports/7.pdf?expires=1760000000&name=July.pdf&signature=…
+check  returns  the name to save the file under, or raises LinkError
 """
 
 from __future__ import annotations
@@ -19,29 +18,30 @@ from relevo.errors import LinkError
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links below `base`. Whoever has `secret` can make them."""
+    """Makes and checks links below `base`. Anyone who has `secret` can make them."""
 
     base: str
     secret: bytes = field(repr=False)
 
     def make(self, path: str, seconds: float, name: str | None = None) -> str:
-        """The url of `path`, good for `seconds`."""
-        said = {"expires": str(int(clock.now() + seconds))} | ({"name": name} if name else {})
-        query = urlencode({**said, "signature": self._signature(path, said)})
+        """Return the url of `path`, valid for `seconds`."""
+        fields = {"expires": str(int(clock.now() + seconds))} | ({"name": name} if name else {})
+        query = urlencode({**fields, "signature": self._signature(path, fields)})
         return f"{self.base}/{quote(path)}?{query}"
 
     def check(self, path: str, query: Mapping[str, str]) -> str | None:
-        """The name that the file of this link is to be saved under, if it has one. Raises
-        LinkError.
-        """
-        said = {key: query[key] for key in ("expires", "name") if key in query}
-        given = query.get("signature", "")
-        if not hmac.compare_digest(given.encode(), self._signature(path, said).encode()):
-            raise LinkError("the link's signature doesn't fit: it was changed on its way")
-        if int(said["expires"]) < clock.now():
-            raise LinkError("the link has expired; ask for a new one")
-        return said.get("name")
+        """Check a link, and return the name to save its file under, if it has one.
 
-    def _signature(self, path: str, said: Mapping[str, str]) -> str:
-        text = urlencode({"path": path, **said})  # escaped, so that no part can run into the next
+        Raises LinkError for a changed or an expired link.
+        """
+        fields = {key: query[key] for key in ("expires", "name") if key in query}
+        given = query.get("signature", "")
+        if not hmac.compare_digest(given.encode(), self._signature(path, fields).encode()):
+            raise LinkError("the link's signature doesn't fit: it was changed on its way")
+        if int(fields["expires"]) < clock.now():
+            raise LinkError("the link has expired; ask for a new one")
+        return fields.get("name")
+
+    def _signature(self, path: str, fields: Mapping[str, str]) -> str:
+        text = urlencode({"path": path, **fields})  # escaped, so that no part runs into the next
         return hmac.new(self.secret, f"link?{text}".encode(), hashlib.sha256).hexdigest()

@@ -1,9 +1,9 @@
-"""A folder of this machine as a disk.
+"""A disk in a local folder.
 
-A file is written under a temporary name beside its place (`.….part`), synced, and renamed: a kill
-or a full disk leaves the old file or none, never half of one. What a killed process left behind is
-recognised by its name (`PART`). No path leads out of the folder: not by `..`, not by being
-absolute, not through a symbolic link.
+A file is written under a temporary name beside its place (`.….part`), synced, and renamed. So a
+kill or a full disk leaves the old file or none, never a part of one. A file that a killed process
+left behind is recognised by its name (`PART`). No path leads out of the folder: not by `..`, not by
+being absolute, not through a symbolic link.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ from relevo.disks.disk import MissingFileError, check_path
 from relevo.disks.links import Links
 from relevo.errors import DiskError
 
-# What a file that is still being written is called; its own name is left out, as it may be 255
-# bytes long already.
+# The name of a file while it is written. It leaves out the file's own name, which may be 255 bytes
+# long already.
 PART = ".{token}.part"
 CHUNK_BYTES = 1024 * 1024
 
 
 class LocalDisk:
-    """The disk whose files lie below `root`, which is created when the first file is put.
+    """A disk below the folder `root`, which is created with the first file.
 
-    Its links are urls of a program of yours, which checks them with the same `links`.
+    Its links are urls of your own program, which checks them with the same `links`.
     """
 
     def __init__(self, root: str | os.PathLike[str], links: Links | None = None) -> None:
         self._links = links
-        self.root = Path(
-            os.path.realpath(root)
-        )  # not Path.resolve(), which leaves an OSError where a loop is
+        # Not Path.resolve(), which raises an OSError for a loop of links.
+        self.root = Path(os.path.realpath(root))
 
     def put(self, path: str, source: BinaryIO | bytes) -> int:
         with _write_part(target := self._target(path), source) as (part, size):
@@ -78,7 +77,7 @@ class LocalDisk:
         return target
 
     def _target(self, path: str) -> Path:
-        """Where a file is to be written; its folder is there."""
+        """Return where to write a file, and create its folder."""
         target = self.path(path)
         if target.is_dir():
             raise DiskError(f"expected the path of a file, got the folder {path!r}")
@@ -86,8 +85,9 @@ class LocalDisk:
         return target
 
     def _file(self, path: str) -> Path:
-        """The regular file at `path`: opening a folder fails late and opening a pipe waits for
-        ever.
+        """Return the regular file at `path`.
+
+        A folder would fail only when it is read, and a pipe would wait for ever.
         """
         target = self.path(path)
         try:
@@ -111,8 +111,9 @@ def _make_folder(target: Path, path: str) -> None:
 
 @contextlib.contextmanager
 def _write_part(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, int]]:
-    """A file beside `target` that is whole, and its size. It is gone after the block if it was not
-    renamed.
+    """Write a whole file beside `target`; yield its path and size.
+
+    The file is removed after the block if the block has not renamed it.
     """
     part = target.with_name(PART.format(token=secrets.token_hex(8)))
     try:
@@ -122,11 +123,10 @@ def _write_part(target: Path, source: BinaryIO | bytes) -> Iterator[tuple[Path, 
             )
             size = out.tell()
             out.flush()
-            os.fsync(
-                out.fileno()
-            )  # before the rename: else a power cut can leave the new name on an empty file
+            # Before the rename: else a power cut can leave an empty file under the new name.
+            os.fsync(out.fileno())
         yield part, size
-    finally:  # also for a KeyboardInterrupt or a soft time limit
+    finally:  # also after a KeyboardInterrupt or a soft time limit
         part.unlink(missing_ok=True)
 
 
@@ -136,8 +136,9 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the rename itself survive a power cut; a system that can't sync a folder keeps it all
-    the same.
+    """Make a rename survive a power cut.
+
+    A system that can't sync a folder keeps the rename anyway.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,8 +1,8 @@
-"""A bucket as a disk: Amazon's S3, or any server that speaks like it.
+"""A disk in a bucket: Amazon's S3, or any server with the same protocol.
 
-obstore, a binding of Rust's object_store, does the talking: uploads of any size in parts and in
-bounded memory, retries of what is worth one, links signed here without a request. What it can't do
-just now is an OSError, as on every disk.
+obstore, a binding of Rust's object_store, does the work: uploads of any size in parts and in
+bounded memory, retries of passing errors, and links that are signed without a request. What the
+bucket can't do now is an OSError, as on every disk.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from relevo.disks.disk import MissingFileError, check_path
 from relevo.errors import DiskError
 
 CHUNK_BYTES = 1024 * 1024
-#: A file that is read lies in memory up to this size, in a temporary file beyond.
+#: A file that is read lies in memory up to this size, and beyond it in a temporary file.
 IN_MEMORY_BYTES = 8 * CHUNK_BYTES
-#: The longest that S3's own signatures can be good for.
+#: The longest validity of a signature of S3.
 LONGEST_LINK = timedelta(days=7)
-#: A few tries at once; what takes longer to mend is for the job's own backoff. (obstore's default
-#: is three minutes.)
+#: A few quick tries; the job's own backoff waits for longer outages. (obstore's default is three
+#: minutes.)
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 
 
 class S3Disk:
-    """The disk whose files lie in a bucket, below `settings.prefix`."""
+    """A disk in a bucket, below `settings.prefix`."""
 
     def __init__(self, settings: S3Settings) -> None:
         given = {
@@ -63,10 +63,10 @@ class S3Disk:
 
     @contextlib.contextmanager
     def staged(self, path: str, source: BinaryIO | bytes) -> Iterator[Callable[[], object]]:
-        yield lambda: self.put(path, source)  # a bucket renames nothing
+        yield lambda: self.put(path, source)  # a bucket can't rename
 
     def open(self, path: str) -> BinaryIO:
-        file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+        file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
         with _translate_errors(path):
             for chunk in obstore.get(self._store, check_path(path)).stream(
                 min_chunk_size=CHUNK_BYTES
@@ -90,7 +90,7 @@ class S3Disk:
         with contextlib.suppress(MissingFileError), _translate_errors(path):
             obstore.delete(self._store, check_path(path))
 
-    # - S3 calls it as its path ends
+    # S3 names the saved file after the end of its path, so `name` isn't used.
     def link(self, path: str, seconds: float, name: str | None = None) -> str:  # noqa: ARG002
         length = timedelta(seconds=seconds)
         if length > LONGEST_LINK:
@@ -100,12 +100,13 @@ class S3Disk:
 
 
 def _from_start(source: BinaryIO) -> BinaryIO:
-    """What is left of `source`, as a file of its own: obstore asks a file for its size, by seeking
-    in it.
+    """Return the rest of `source` as a file that starts at 0.
+
+    obstore seeks in a file to learn its size.
     """
     if source.seekable() and not source.tell():
         return source
-    copy = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - it goes with its last reader
+    copy = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115  closed when it is collected
     shutil.copyfileobj(source, copy, CHUNK_BYTES)
     copy.seek(0)
     return cast("BinaryIO", copy)
@@ -113,7 +114,7 @@ def _from_start(source: BinaryIO) -> BinaryIO:
 
 @contextlib.contextmanager
 def _translate_errors(path: str) -> Iterator[None]:
-    """Obstore's errors as a disk's."""
+    """Turn obstore's errors into those of a disk."""
     try:
         yield
     except (BaseError, OSError) as error:

@@ -1,11 +1,10 @@
-"""Mail: a message of two templates (`templates.py`, `message.py`), handed to a server or to a
-folder (`sending.py`).
+"""Mail: a message of two templates (`templates.py`, `message.py`), sent by `sending.py`.
 
-    mail.send(settings.mail, Message(to="ada@example.com", **templates.render("welcome", {"name":
-    "Ada"})))
+    texts = templates.render("welcome", {"name": "Ada"})
+    mail.send(settings.mail, Message(to="ada@example.com", **texts))
 
-What another try may mend is an OSError (the server is away, busy, or doesn't know us just now);
-what it can't is a MailError: no address, a recipient who is refused, a template that isn't there.
+An OSError is worth another try: the server is away, busy, or refuses our login for now. A MailError
+is not: no address, a refused recipient, a missing template.
 """
 
 from relevo.errors import MailError

@@ -1,6 +1,4 @@
-"""One mail as a value, checked when it is made, and the MIME message of it: text, and HTML beside
-it.
-"""
+"""One mail as a value, checked when it is made. `mime` makes its message of text and HTML."""
 
 from __future__ import annotations
 
@@ -14,14 +12,15 @@ from relevo.errors import MailError
 
 LONGEST_ADDRESS = 254
 LONGEST_SUBJECT = 255
-#: How an encoded word begins.
+#: The start of an encoded word (RFC 2047).
 _ENCODED = "=?"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A mail to one address. `id` makes its Message-ID, so that a mail sent twice can be seen to be
-    one.
+    """A mail to one address.
+
+    `id` makes its Message-ID, so that a mail that was sent twice can be recognised.
     """
 
     to: str
@@ -39,11 +38,12 @@ class Message:
             or len(self.subject) > LONGEST_SUBJECT
         ):
             raise MailError(
-                f"expected a subject of one line, at most {LONGEST_SUBJECT} long, got {self.subject!r:.80}"
+                f"expected a subject of one line, at most {LONGEST_SUBJECT} long, "
+                f"got {self.subject!r:.80}"
             )
 
     def mime(self, sender: str) -> EmailMessage:
-        """The message as it goes out."""
+        """Return the message as it is sent."""
         mail = EmailMessage()
         mail["From"] = sender
         printable = "".join(letter for letter in self.name if letter.isprintable())
@@ -57,7 +57,7 @@ class Message:
         if self.id:
             domain = parseaddr(sender)[1].rpartition("@")[2]
             mail["Message-ID"] = f"<{self.id}@{domain}>"
-        mail["Auto-Submitted"] = "auto-generated"  # no out-of-office reply is wanted
+        mail["Auto-Submitted"] = "auto-generated"  # asks for no out-of-office reply
         mail.set_content(self.text)
         if self.html is not None:
             mail.add_alternative(self.html, subtype="html")
@@ -65,10 +65,10 @@ class Message:
 
 
 def _without_encoded_words(text: str) -> str:
-    """Without encoded words (RFC 2047): the header would have what is in them, line ends and
-    further headers too.
+    """Return the text without the start of encoded words (RFC 2047).
 
-    (CVE-2024-6923: Python refuses such a header since 3.11.10; the mail would not be sent.)
+    A header would decode them, with the line ends and further headers in them. (CVE-2024-6923:
+    since 3.11.10 Python refuses such a header, and the mail would not be sent.)
     """
     return text.replace(_ENCODED, "= ?")
 

@@ -1,6 +1,4 @@
-"""Handing a mail in: to an SMTP server, or as a file into a folder, which is where mail goes until
-MAIL_URL is set.
-"""
+"""Sends a mail: to an SMTP server, or as a file into a folder while MAIL_URL is unset."""
 
 from __future__ import annotations
 
@@ -19,16 +17,19 @@ from relevo.config.services import MailSettings
 from relevo.errors import MailError
 from relevo.mail.message import Message
 
-#: Who takes all mail in this process in the server's place, if anybody: a test's fake.
+#: A test's fake, which takes all mail of this process in place of the server.
 taker: Callable[[Message], None] | None = None
 
-#: Seconds that a server may be silent.
+#: How long a server may be silent.
 TIMEOUT_SECONDS = 10
-_PERMANENT = 500
+_PERMANENT = 500  # the first code of a permanent refusal
 
 
 def send(settings: MailSettings, message: Message) -> None:
-    """Hand the mail in; when this returns, somebody else has it. Raises MailError, OSError."""
+    """Send a mail. When this returns, the server or the folder has it.
+
+    Raises MailError if no other try will send it, OSError if one may.
+    """
     mail = message.mime(settings.sender)
     if taker is not None:
         taker(message)
@@ -40,10 +41,8 @@ def send(settings: MailSettings, message: Message) -> None:
         _send(settings, mail)
     except smtplib.SMTPRecipientsRefused as error:
         raise _refusal(message.to, error.recipients) from error
-    except (
-        smtplib.SMTPAuthenticationError
-    ):  # a wrong password is not the mail's fault: it waits until that is mended
-        raise
+    except smtplib.SMTPAuthenticationError:
+        raise  # not the mail's fault: it waits until the password is corrected
     except smtplib.SMTPNotSupportedError as error:
         raise MailError(f"the mail server can't send this mail: {error}") from error
     except smtplib.SMTPResponseException as error:
@@ -55,7 +54,7 @@ def send(settings: MailSettings, message: Message) -> None:
 
 
 def probe(settings: MailSettings) -> None:
-    """Do all that comes before handing a mail in. Raises OSError (of which SMTPException is one)."""
+    """Connect and log in, but send nothing. Raises OSError (SMTPException is one)."""
     if settings.host is None:
         settings.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(settings.folder, os.W_OK | os.X_OK):
@@ -90,17 +89,17 @@ def _connect(settings: MailSettings) -> smtplib.SMTP:
 
 
 def _refusal(to: str, answers: Mapping[str, tuple[int, bytes]]) -> Exception:
-    code, said = next(iter(answers.values()))
-    told = f"{to} was refused by the mail server: {code} {_text(said)}"
-    return MailError(told) if code >= _PERMANENT else OSError(told)
+    code, answer = next(iter(answers.values()))
+    message = f"{to} was refused by the mail server: {code} {_text(answer)}"
+    return MailError(message) if code >= _PERMANENT else OSError(message)
 
 
-def _text(said: Any) -> str:
-    return (said.decode(errors="replace") if isinstance(said, bytes) else str(said))[:300]
+def _text(answer: Any) -> str:
+    return (answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer))[:300]
 
 
 def _write_file(settings: MailSettings, mail: EmailMessage) -> None:
-    """A file appears whole, under a name that sorts by time."""
+    """Write the mail as a file. It appears whole, under a name that sorts by time."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     name = f"{clock.utc(clock.now()):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"
     part = settings.folder / f".{name}.part"

@@ -1,7 +1,7 @@
-"""The texts of mails: two Jinja2 templates each, `welcome.txt` and `welcome.html`.
+"""The texts of mails: each has two Jinja2 templates, like `welcome.txt` and `welcome.html`.
 
-The first line of the text is `Subject: …`. What is put into the HTML is escaped; a name that isn't
-given is an error, not an empty place in a mail that somebody reads.
+The first line of the text is `Subject: …`. Values are escaped in the HTML. A missing value is an
+error, not an empty place in a mail.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ class Templates:
         )
 
     def names(self) -> list[str]:
-        """What can be rendered."""
+        """The names of the templates, sorted."""
         return sorted(path.stem for path in self._folder.glob("*.txt"))
 
     def render(self, name: str, data: Mapping[str, Any]) -> dict[str, str]:
-        """Subject, text and HTML, as `Message` takes them. Raises MailError."""
+        """Return subject, text and HTML, as `Message` takes them. Raises MailError."""
         if not _NAME.fullmatch(name) or name not in self.names():
             raise MailError(f"no mail template named {name!r}{did_you_mean(name, self.names())}")
         try:
-            # The line is split off the template, not off what it becomes: a name may have a line
-            # break in it.
+            # The subject is split off before rendering, because a value may have a line break.
             first, text = (self._jinja.from_string(part).render(data) for part in self._parts(name))
             html = self._jinja.get_template(f"{name}.html").render(data)
         except TemplateError as error:
@@ -56,6 +55,7 @@ class Templates:
         )
         if not first.startswith(_SUBJECT):
             raise MailError(
-                f"expected the first line of {name}.txt to be {_SUBJECT!r} and a text, got {first!r:.80}"
+                f"expected the first line of {name}.txt to be {_SUBJECT!r} and a text, "
+                f"got {first!r:.80}"
             )
         return first, text

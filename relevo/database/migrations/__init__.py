@@ -1,3 +1,4 @@
-"""The engine's own tables, by Alembic. An application's migrations are its own and have their own
-version table.
+"""The Alembic migrations of Relevo's own tables.
+
+An application has migrations of its own, with a version table of its own.
 """

@@ -1,6 +1,4 @@
-"""Alembic's entry: runs the engine's migrations on the connection that `relevo.database.schema`
-hands over.
-"""
+"""Alembic's entry point: runs the migrations on the connection of `relevo.database.schema`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that have failed for good, and the tags that jobs are found by."""
+"""Tables of failed jobs, and of the tags by which jobs are found."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

@@ -1,4 +1,4 @@
-"""What became of every job, and how many of them a minute."""
+"""Tables of history (how each job ended) and of metrics (counts per minute)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

@@ -1,4 +1,4 @@
-"""What people did on the dashboard, and the tags they watch."""
+"""Tables of the audit log and of watched tags."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

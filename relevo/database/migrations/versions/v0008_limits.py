@@ -1,4 +1,4 @@
-"""Limits: keys in use, permits, the line of those who wait, rates that were changed at run time."""
+"""Tables of limits: state, permits, waiting jobs, and rates changed at run time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

@@ -1,4 +1,4 @@
-"""Members of a chord are found by their jobs."""
+"""An index that finds the members of a chord by their jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suspensions (pauses by task and by tag), and the jobs that are parked for them."""
+"""Tables of suspensions (pauses of a task or a tag) and of the jobs parked by them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

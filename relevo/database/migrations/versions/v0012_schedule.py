@@ -1,4 +1,4 @@
-"""What runs by the clock: how far each entry is, whether it is paused, and its runs."""
+"""Tables of the schedule: the state of each entry, and its runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

@@ -1,4 +1,4 @@
-"""Fair queues: whose a job is, and where the turns of each key end."""
+"""Tables of fair queues: the fair key of a job, and the last turn of each key."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def downgrade() -> None:
 
 
 def _exact(connection: sa.Connection) -> dict[str, Any]:
-    # Compared character by character, and without PAD SPACE, to which "a" and "a " are one name.
+    # Names are compared byte by byte. PAD SPACE would take "a" and "a " for one name.
     collation = (
         "utf8mb4_nopad_bin"
         if getattr(connection.dialect, "is_mariadb", False)

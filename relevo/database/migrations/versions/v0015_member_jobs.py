@@ -1,4 +1,4 @@
-"""The batch of a job that has ended is found by the job."""
+"""An index that finds the batch of an ended job."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Failed jobs have their arguments as people may see them; history tells silenced jobs from the
-others.
-"""
+"""Columns for the arguments of failed jobs, redacted, and for silenced jobs in history."""
 
 from __future__ import annotations
 
