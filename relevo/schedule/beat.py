@@ -1,9 +1,8 @@
-"""The scheduler that `celery beat` runs: any number of them, side by side, and nobody leads.
+"""The scheduler that `celery beat` runs. Any number of beats run side by side, without a leader.
 
-Each knows the entries of its own code, keeps for each the instant it is next due, and takes its
-turn then (turn.py); whoever comes second finds the tick run. One that dies is missed by nobody.
-What could not be done (the store away, a job that can't be made) is tried again, and holds up no
-other entry.
+Each beat reads the entries from its own code and knows when each is next due. It then claims the
+due ticks (claim.py); a second beat finds them claimed. So a beat may die at any time. A failed step
+(the store is away, a job can't be made) is tried again, and delays no other entry.
 """
 
 from __future__ import annotations
@@ -33,37 +32,41 @@ from relevo.worker import bootstep
 
 logger = logging.getLogger(__name__)
 
-# Seconds until it is tried again: what another beat is at; to reach the store; what went wrong,
-# first and at most.
-BUSY_SECONDS, AWAY_SECONDS, AGAIN_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 2.0, 5.0, 60.0
+# Seconds until the next try: while another beat has the entry, ...
+BUSY_SECONDS = 0.5
+# ... while the store is away, ...
+AWAY_SECONDS = 2.0
+# ... and after an error: the first wait, which doubles up to the longest.
+AGAIN_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 60.0
 
 
 class Scheduler(celery.beat.Scheduler):
-    """Celery's scheduler, whose entries are claimed in the store."""
+    """Celery's scheduler, with entries that are claimed in the store."""
 
     Entry = entries.Entry
-    #: The longest it sleeps, in seconds: after a jump of the clock it is no later than this.
+    #: The longest sleep, in seconds: the longest delay after a jump of the clock.
     max_interval = 5.0
 
     def setup_schedule(self) -> None:
-        """Read the entries. A wrong one ends the command with a line that names it."""
+        """Read the entries. A wrong entry ends the command with a line that names it."""
         self._next: dict[str, float] = {}
-        self._wrong: dict[str, float] = {}
-        self._joined = self._behind = False
+        self._retry_waits: dict[str, float] = {}
+        self._synced = self._has_unsent = False
         self._seen = -math.inf
         self.delivery = delivery_of(self.app)
         self.now = claim.clock_of(self.delivery.store)
         try:
             self.schedule.update(entries_of(self.app))
             bootstep.check(self.delivery.store)
-            self._warn_of_strangers()
+            self._warn_of_unknown()
         except (OptionError, SchemaError) as error:
             end_command(str(error))
             raise
 
-    def _warn_of_strangers(self) -> None:
-        """A task that isn't here may be another project's, whose workers know it; an option may be
-        for them, too.
+    def _warn_of_unknown(self) -> None:
+        """Warn of tasks and options that this app doesn't know.
+
+        They are no errors: the workers of another project may know them.
         """
         for name, entry in self.schedule.items():
             if entry.task not in self.app.tasks:
@@ -79,28 +82,28 @@ class Scheduler(celery.beat.Scheduler):
                     )
 
     def tick(self, *_args: Any, **_options: Any) -> float:
-        """Take the turns that are due. Returns the seconds until there is something to do again."""
+        """Run the due entries. Returns the seconds until the next one is due."""
         begun = time.monotonic()
         try:
             now = self.now()
-            if not self._joined or now < self._seen - BACK_SECONDS:
-                self._join(now)
+            if not self._synced or now < self._seen - BACK_SECONDS:
+                self._sync_entries(now)
         except DriverError as error:
             logger.warning("beat waits for the store: %s", error)
             return AWAY_SECONDS
         self._seen = now
         for name, entry in self.schedule.items():
             if self._next[name] <= now:
-                self._take(entry, now)
-        if self._behind:
-            self._forward()
+                self._run_due(entry, now)
+        if self._has_unsent:
+            self._forward_outbox()
         soonest = min(self._next.values(), default=math.inf) - now - (time.monotonic() - begun)
         return min(
-            max(soonest, 0.001), AWAY_SECONDS if self._behind else math.inf, self.max_interval
+            max(soonest, 0.001), AWAY_SECONDS if self._has_unsent else math.inf, self.max_interval
         )
 
-    def _join(self, now: float) -> None:
-        """Begin, or begin anew after the clock was set back: what is next due would never come."""
+    def _sync_entries(self, now: float) -> None:
+        """Read the state of all entries: at the start, and after the clock was set back."""
         states = schedules.sync_entries(
             self.delivery.store,
             {name: descriptions.as_text(entry.schedule) for name, entry in self.schedule.items()},
@@ -108,9 +111,9 @@ class Scheduler(celery.beat.Scheduler):
         )
         for name, entry in self.schedule.items():
             self._plan(entry, states[name], now)
-        self._joined = True
+        self._synced = True
 
-    def _take(self, entry: entries.Entry, now: float) -> None:
+    def _run_due(self, entry: entries.Entry, now: float) -> None:
         try:
             state, made = claim.run_due(self.delivery, entry, now)
             if state is None:
@@ -122,43 +125,41 @@ class Scheduler(celery.beat.Scheduler):
             self._next[entry.name] = now + AWAY_SECONDS
             return
         except Exception:
-            wait = self._wrong[entry.name] = min(
-                2 * self._wrong.get(entry.name, AGAIN_SECONDS / 2), LONGEST_WAIT_SECONDS
+            wait = self._retry_waits[entry.name] = min(
+                2 * self._retry_waits.get(entry.name, AGAIN_SECONDS / 2), LONGEST_WAIT_SECONDS
             )
             logger.exception(
                 "entry %r could not be dispatched, it is tried again in %g s", entry.name, wait
             )
             self._next[entry.name] = now + wait
-            self._behind = True  # it may have been committed, and not sent
+            self._has_unsent = True  # the job may be committed, and not sent
             return
-        self._wrong.pop(entry.name, None)
+        self._retry_waits.pop(entry.name, None)
         for run in made:
             done = "dispatched" if run.state is None else "another job has the unique key of"
             logger.info(
                 "entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id
             )
         if made and self.delivery.sharing(claim.connection_of(entry)) is None:
-            self._behind = True
+            self._has_unsent = True
 
     def _plan(self, entry: entries.Entry, state: EntryState, now: float) -> None:
-        """When the entry is next due, as far as this beat knows: others can only have made it
-        later.
-        """
+        """Note when the entry is next due. Another beat can only have made it later."""
         at = entry.ticks.after(state.done_until(now))
         self._next[entry.name] = math.inf if at is None else at
 
-    def _forward(self) -> None:
-        """Send what was committed and could not be sent. Every worker does that, too."""
+    def _forward_outbox(self) -> None:
+        """Send the committed jobs that are still in the outbox, as every worker does."""
         try:
             if outbox.connections(self.delivery.store):
                 self.delivery.forward_all()
-            self._behind = False
-        # brokers that aren't ours have errors of their own
+            self._has_unsent = False
+        # Brokers without a driver of Relevo have errors of their own.
         except Exception as error:  # noqa: BLE001
             logger.warning("jobs wait in the outbox: %s", error)
 
     def sync(self) -> None:
-        """Nothing is kept here."""
+        """Celery calls it to save the schedule; the store has all of it."""
 
     @property
     def info(self) -> str:

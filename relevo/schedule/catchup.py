@@ -1,11 +1,11 @@
-"""What becomes of the ticks that have passed: those no beat was there for, or could reach the store
-at. Pure.
+"""Decides which missed ticks are run: those when no beat ran, or when the store was away. Pure.
 
-    one     the latest is run, however many were missed                                           (the default)
-    none    the latest is run unless it is late; a beat that takes over within a minute isn't
-    all     each is run, the oldest first, up to a limit
+    one     the latest, however many were missed (the default)
+    none    the latest, unless it is more than a minute late: a beat that takes over is in time
+    all     each one, oldest first, up to a limit
 
-With a window, what is longer ago is not run. `none` has one of a minute, and no other.
+A tick that is older than the entry's window is not run. `none` has a window of a minute, and no
+other.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from relevo.errors import OptionError, did_you_mean
 from relevo.schedule.ticks import Ticks
 
-#: Under `none`, a tick that is run so many seconds after its time isn't late yet.
+#: Under `none`, a tick is late after so many seconds.
 LATE_SECONDS = 60.0
-#: Under `all`, so many are run unless the entry says otherwise, and no more than this.
+#: Under `all`, the default and the highest number of ticks to run.
 LIMIT, HIGHEST_LIMIT = 100, 10_000
-#: So many in one turn, which is one transaction: 10,000 held up all who write to a SQLite file for
+#: The most ticks in one transaction. With 10,000, all other writers of a SQLite file waited for
 #: half a minute.
 PAGE = 100
 
 
 class Rule(StrEnum):
-    """What an entry makes up for."""
+    """Which missed ticks an entry runs."""
 
     ONE = "one"
     NONE = "none"
@@ -37,15 +37,16 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """The rule of an entry; `window` in seconds, None for no end."""
+    """The rule of an entry. `window` is in seconds, None for no bound."""
 
     rule: Rule = Rule.ONE
     limit: int = LIMIT
     window: float | None = None
 
     def due(self, ticks: Ticks, since: float, now: float) -> tuple[list[float], float | None]:
-        """The ticks to run, oldest first, and the latest that has had its turn with these, as have
-        all before it.
+        """Return the ticks to run, oldest first, and the latest tick that is done with them.
+
+        All ticks before that one are done as well, whether they were run or not.
         """
         passed = ticks.until(since, now, self.limit if self.rule is Rule.ALL else 1)
         window = LATE_SECONDS if self.rule is Rule.NONE else self.window
@@ -56,11 +57,12 @@ class CatchUp:
 
 
 def read(rule: Any, limit: Any, window: Any) -> CatchUp:
-    """The rule of an entry as it was written. Raises OptionError."""
+    """Check the rule of an entry as it was written. Raises OptionError."""
     known = [each.value for each in Rule]
     if rule not in known:
         raise OptionError(
-            f"expected catch_up to be {', '.join(known)}, got {rule!r}{did_you_mean(str(rule), known)}"
+            f"expected catch_up to be {', '.join(known)}, "
+            f"got {rule!r}{did_you_mean(str(rule), known)}"
         )
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= HIGHEST_LIMIT:
         raise OptionError(

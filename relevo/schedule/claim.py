@@ -1,12 +1,11 @@
-"""An entry's turn: the ticks that are due are claimed and their jobs handed in, in one transaction
-of the store.
+"""Claims the due ticks of an entry and dispatches their jobs, in one transaction of the store.
 
-    lock the entry's row -> which ticks are due -> for each: a row of the run, the job -> advance ->
-    commit
+    lock the entry's row -> which ticks are due -> for each: write its run, dispatch its job
+                         -> advance the entry -> commit
 
-The job is a row of the broker's table where that lies in the store's database, and of the outbox
-elsewhere. So a crash before the commit has changed nothing, and after it the job is there: a tick
-is neither lost nor run twice, however many beats take their turn at the same time.
+The job is written to the broker's table if that is in the store's database, and to the outbox
+otherwise. A crash before the commit changes nothing; after the commit the job is there. So no tick
+is lost or run twice, however many beats claim at the same time.
 """
 
 from __future__ import annotations
@@ -40,25 +39,23 @@ _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 
 
 def clock_of(store: Store) -> Callable[[], float]:
-    """The clock that all beats go by: the store's server, so that machines whose clocks differ
-    agree.
-    """
+    """Return the clock of all beats: that of the store's server, since their machines' differ."""
     if store.dialect == "sqlite":
-        return lambda: clock.now()  # noqa: PLW0108  looked up anew: a test sets it
+        return lambda: clock.now()  # noqa: PLW0108  looked up at each call, because a test sets it
     return ServerClock(lambda: store.read(DIALECTS[store.dialect].server_time))
 
 
-def run_due(way: Delivery, entry: Entry, now: float) -> tuple[EntryState | None, list[Run]]:
-    """Dispatch what is due of an entry. Returns how far it is (None: another is at it just now),
-    and the runs.
+def run_due(delivery: Delivery, entry: Entry, now: float) -> tuple[EntryState | None, list[Run]]:
+    """Dispatch the due ticks of an entry. Returns its state and the runs.
 
-    Raises DriverError, and whatever is wrong with the entry.
+    The state is None while another beat has the entry. Raises DriverError, and any error of the
+    entry itself.
     """
-    arguments = entry.arguments()  # not in the transaction: it may ask the same database
+    arguments = entry.arguments()  # before the transaction: it may ask the same database
 
     asked: list[Receipt] = []
 
-    def taken(connection: Connection) -> tuple[EntryState | None, list[Run]]:
+    def claim_ticks(connection: Connection) -> tuple[EntryState | None, list[Run]]:
         state = schedules.claim(connection, entry.name, descriptions.as_text(entry.schedule), now)
         if state is None or state.is_paused(now):
             return state, []
@@ -67,7 +64,7 @@ def run_due(way: Delivery, entry: Entry, now: float) -> tuple[EntryState | None,
         made = [run for run in found if schedules.record(connection, run)]
         sendings = [build_sending(entry, run, arguments) for run in made]
         asked[:] = [put_results.ask(run.job_id) for run in made]
-        way(connection, sendings)
+        delivery(connection, sendings)
         since = state.since if passed is None else passed
         since = now if since > now + schedules.AHEAD_SECONDS else since
         if since != state.since:
@@ -76,43 +73,42 @@ def run_due(way: Delivery, entry: Entry, now: float) -> tuple[EntryState | None,
             entry.name, state.schedule, since, state.paused_at, state.paused_until
         ), made
 
-    state, made = way.store.write(taken)
+    state, made = delivery.store.write(claim_ticks)
     if made:
-        way.after_commit(connection_of(entry))
-        made = _cancel_unstarted(way.store, made, asked)
+        delivery.after_commit(connection_of(entry))
+        made = _cancel_unstarted(delivery.store, made, asked)
     return state, made
 
 
-def run_now(way: Delivery, entry: Entry, by: str) -> Run:
-    """Run an entry now, also a paused one, beside its ticks. Returns the run. Raises DriverError,
-    OptionError.
+def run_now(delivery: Delivery, entry: Entry, by: str) -> Run:
+    """Run an entry now, even if it is paused, beside its ticks. Returns the run.
+
+    Raises DriverError or OptionError.
     """
-    now, job_id = clock_of(way.store)(), str(uuid.uuid4())
+    now, job_id = clock_of(delivery.store)(), str(uuid.uuid4())
     run = Run(entry.name, job_id, now, now, job_id, by)
     arguments = entry.arguments()
     asked: list[Receipt] = []
 
-    def ran(connection: Connection) -> None:
+    def record_run(connection: Connection) -> None:
         schedules.record(connection, run)
         made = build_sending(entry, run, arguments)
         asked[:] = [put_results.ask(job_id)]
-        way(connection, [made])
+        delivery(connection, [made])
 
-    way.store.write(ran)
-    way.after_commit(connection_of(entry))
-    return _cancel_unstarted(way.store, [run], asked)[0]
+    delivery.store.write(record_run)
+    delivery.after_commit(connection_of(entry))
+    return _cancel_unstarted(delivery.store, [run], asked)[0]
 
 
 def _cancel_unstarted(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
-    """The runs, of which those have ended that have no job of their own: another had its unique
-    key.
-    """
+    """Cancel the runs without a job: another job had their unique key. Returns all runs."""
     left = [
         run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None
     ]
     ends = [RunEnd(id_, batch_counts.CANCELLED, clock.now()) for id_ in left]
     if ends:
-        with suppress(DriverError):  # the store is away: they are shown without an end
+        with suppress(DriverError):  # the store is away: they are shown as not ended
             store.write(lambda connection: schedules.end_runs(connection, ends))
     return [
         replace(run, state=batch_counts.CANCELLED) if run.job_id in left else run for run in made
@@ -120,15 +116,16 @@ def _cancel_unstarted(store: Store, made: Sequence[Run], asked: Sequence[Receipt
 
 
 def connection_of(entry: Entry) -> str:
-    """The name of the connection its jobs go to."""
+    """Return the name of the connection to which the entry's jobs go."""
     return str(entry.options.get("connection") or entry.app.settings.queue_connection)
 
 
 def build_sending(
     entry: Entry, run: Run, arguments: tuple[Sequence[Any], dict[str, Any]]
 ) -> Sending:
-    """The job of a run, made by Celery and not sent. Raises OptionError, and whatever is wrong with
-    it.
+    """Let Celery make the job of a run, but not send it.
+
+    Raises OptionError, and any error that Celery finds.
     """
     app, args, kwargs = entry.app, *arguments
     if app.conf.task_always_eager:
@@ -160,8 +157,9 @@ def build_sending(
 
 
 def _run_of_tick(entry: Entry, due: float, now: float) -> Run:
-    """A run of a tick. Its job's id follows from it: what is handed in twice, whatever has
-    happened, is one job.
+    """Return the run of a tick.
+
+    The id of its job follows from the tick, so that a second dispatch is the same job.
     """
     tick = clock.utc(due).isoformat(timespec="milliseconds")
     return Run(

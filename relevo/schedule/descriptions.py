@@ -1,4 +1,4 @@
-"""A schedule for people. Pure."""
+"""Describes a schedule to people, and to the store. Pure."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _STYLE.use_24hour_time_format = True
 
 
 def describe(schedule: Any) -> str:
-    """`Every 5 minutes`; `At 04:07 (UTC)`."""
+    """Return a sentence like `Every 5 minutes` or `At 04:07 (UTC)`."""
     if type(schedule) is schedules.schedule:
         return _interval(schedule.run_every.total_seconds())
     if type(schedule) is not schedules.crontab:
         return as_text(schedule).strip("<>")
     try:
-        said = get_description(cron_fields(schedule), _STYLE)
-    except Exception:  # noqa: BLE001  Celery takes fields that no other cron knows
-        said = cron_fields(schedule)
-    # every hour
-    return said if len(schedule.hour) == 24 else f"{said} ({schedule.tz})"  # noqa: PLR2004
+        text = get_description(cron_fields(schedule), _STYLE)
+    except Exception:  # noqa: BLE001  Celery takes fields that other crons don't know
+        text = cron_fields(schedule)
+    # A timezone says nothing about a schedule of every hour.
+    return text if len(schedule.hour) == 24 else f"{text} ({schedule.tz})"  # noqa: PLR2004
 
 
 def as_text(schedule: Any) -> str:
-    """The schedule exactly, to see whether it is another one than before."""
+    """Return the schedule as an exact text, which shows when it has changed."""
     if type(schedule) is schedules.crontab:
         return f"{cron_fields(schedule)} {schedule.tz}"
     if type(schedule) is schedules.schedule:
@@ -37,7 +37,7 @@ def as_text(schedule: Any) -> str:
 
 
 def cron_fields(schedule: Any) -> str:
-    """A crontab as its five fields."""
+    """Return the five fields of a crontab."""
     return " ".join(_field(getattr(schedule, f"_orig_{name}")) for name in _FIELDS)
 
 

@@ -1,5 +1,6 @@
-"""The entries of an app's `beat_schedule`, with Celery's cleanup of results. A wrong one is an
-error that names it.
+"""The entries of an app's `beat_schedule`, checked, and Celery's cleanup of results.
+
+An error of an entry names the entry.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from relevo.schedule import catchup, descriptions
 from relevo.schedule.ticks import LAST_INSTANT, Ticks, ticks_of
 from relevo.task import Task
 
-#: What an entry may say. The last three are ours, the others Celery's.
+#: The keys of an entry. The last three are Relevo's, the others Celery's.
 KEYS = (
     "task",
     "schedule",
@@ -43,7 +44,7 @@ KEYS = (
     "catch_up_window",
 )
 CLEANUP = "celery.backend_cleanup"
-#: What `options` are known: those of ours, and what Celery and kombu take as they send a job.
+#: The known `options`: Relevo's, and what Celery and kombu take when they send a job.
 OPTIONS = OVERRIDES.union(
     {"queue"},
     *(signature(each).parameters for each in (Celery.send_task, AMQP.as_task_v2, Producer.publish)),
@@ -56,7 +57,7 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
 
 
 class Entry(ScheduleEntry):
-    """Celery's entry, with a rule for the ticks that were missed."""
+    """Celery's entry, with a rule for missed ticks."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Entry(ScheduleEntry):
 
     @cached_property
     def rule(self) -> catchup.CatchUp:
-        """With Celery's `beat_cron_starting_deadline` as the window of a crontab that names none."""
+        """The catch-up rule. A crontab's window defaults to `beat_cron_starting_deadline`."""
         window = self.catch_up_window
         if window is None and isinstance(self.schedule, crontab):
             window = self.app.conf.beat_cron_starting_deadline
@@ -87,11 +88,12 @@ class Entry(ScheduleEntry):
 
     @property
     def description(self) -> str:
+        """The schedule in words."""
         return descriptions.describe(self.schedule)
 
     @property
     def queue(self) -> str:
-        """Where its jobs go."""
+        """The queue to which its jobs go."""
         task = self.app.tasks.get(self.task)
         options = {
             name: value
@@ -107,9 +109,7 @@ class Entry(ScheduleEntry):
         return str(getattr(queue, "name", queue) or self.app.conf.task_default_queue)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What a job is called with. What is to be worked out at each run (Celery's BeatLazyFunc)
-        is worked out.
-        """
+        """Return a job's arguments. A BeatLazyFunc of Celery's is called anew for each run."""
         args = [each() if isinstance(each, BeatLazyFunc) else each for each in self.args or ()]
         return args, {
             name: each() if isinstance(each, BeatLazyFunc) else each
@@ -118,8 +118,8 @@ class Entry(ScheduleEntry):
 
 
 def entries_of(app: Any) -> dict[str, Entry]:
-    """The entries, by name. Raises OptionError for one that can't be."""
-    # what listens for it (`on_after_finalize`) may add entries, and not every command has done it
+    """Return the entries by name. Raises OptionError for a wrong one."""
+    # Handlers of `on_after_finalize` may add entries, and not every command has finalized the app.
     app.finalize()
     given = dict(app.conf.beat_schedule or {})
     if CLEANUP not in given and app.conf.result_expires and _keeps_results(app):
@@ -128,11 +128,11 @@ def entries_of(app: Any) -> dict[str, Entry]:
             "schedule": crontab("0", "4", "*"),
             "options": {"expires": 12 * 3600},
         }
-    return {name: _build_entry(app, name, said) for name, said in given.items()}
+    return {name: _build_entry(app, name, definition) for name, definition in given.items()}
 
 
 def entries_or_exit(app: Any) -> dict[str, Entry]:
-    """The same for a command, which a wrong one ends with a line that names it."""
+    """Like `entries_of`, but a wrong entry ends the command with a line that names it."""
     try:
         return entries_of(app)
     except OptionError as error:
@@ -141,7 +141,7 @@ def entries_or_exit(app: Any) -> dict[str, Entry]:
 
 
 def find(app: Any, name: str) -> Entry:
-    """One of them. Raises OptionError when there is none of that name."""
+    """Return one entry. Raises OptionError for an unknown name."""
     entries = entries_of(app)
     if name not in entries:
         raise OptionError(f"no entry {name!r} in beat_schedule{did_you_mean(name, entries)}")
@@ -152,10 +152,10 @@ def _keeps_results(app: Any) -> bool:
     return not (app.backend.supports_autoexpire or isinstance(app.backend, DisabledBackend))
 
 
-def _build_entry(app: Any, name: Any, said: Any) -> Entry:
+def _build_entry(app: Any, name: Any, definition: Any) -> Entry:
     try:
-        _check_definition(name, said)
-        entry = Entry(**{**said, "name": name, "app": app})
+        _check_definition(name, definition)
+        entry = Entry(**{**definition, "name": name, "app": app})
         _check(entry)
     except (
         RelevoError,
@@ -169,23 +169,24 @@ def _build_entry(app: Any, name: Any, said: Any) -> Entry:
     return entry
 
 
-def _check_definition(name: Any, said: Any) -> None:
+def _check_definition(name: Any, definition: Any) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise OptionError(
-            f"expected its name to be a text of 1 to {LONGEST_NAME} characters, got {str(name)[:60]!r}"
+            f"expected its name to be a text of 1 to {LONGEST_NAME} characters, "
+            f"got {str(name)[:60]!r}"
         )
     validation.text("its name", name)
-    if not isinstance(said, Mapping):
-        raise OptionError(f"expected a dict with task and schedule, got {said!r}")
-    for key in said:
+    if not isinstance(definition, Mapping):
+        raise OptionError(f"expected a dict with task and schedule, got {definition!r}")
+    for key in definition:
         if key not in KEYS:
             raise OptionError(
                 f"expected the keys {', '.join(KEYS)}, got {key!r}{did_you_mean(str(key), KEYS)}"
             )
     for key in ("task", "schedule"):
-        if not said.get(key):
-            raise OptionError(f"expected a {key}, got {said.get(key)!r}")
-    schedule = said["schedule"]
+        if not definition.get(key):
+            raise OptionError(f"expected a {key}, got {definition.get(key)!r}")
+    schedule = definition["schedule"]
     if isinstance(schedule, bool) or not isinstance(
         schedule, (int, float, timedelta, BaseSchedule)
     ):
@@ -195,7 +196,7 @@ def _check_definition(name: Any, said: Any) -> None:
 
 
 def _check(entry: Entry) -> None:
-    """Raise unless the entry can be dispatched, as far as this can be known without doing it."""
+    """Raise unless the entry can be dispatched, as far as a check without a dispatch can tell."""
     first = entry.ticks.after(clock.now())
     if first is None or first > LAST_INSTANT:
         raise OptionError(f"expected a schedule that comes, {entry.description!r} never does")
@@ -228,25 +229,26 @@ def _check(entry: Entry) -> None:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    """Those that Celery trips over as it makes the message, each time anew."""
-    for name, kind, said in _KINDS:
+    """Check the options with which Celery would fail at each run, when it makes the message."""
+    for name, kind, description in _KINDS:
         value = options.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise OptionError(f"expected the option {name} to be {said}, got {value!r}")
+            raise OptionError(f"expected the option {name} to be {description}, got {value!r}")
     queue = getattr(options.get("queue"), "name", options.get("queue"))
     if queue is not None:
         validation.name("queue", str(queue))
 
 
 def _check_arguments(entry: Entry, task: Any) -> None:
-    """Raise unless the task takes them, where it is known, and they can travel: otherwise each turn
-    would fail.
+    """Raise unless the task takes the arguments and they can be serialized.
+
+    Otherwise each run would fail. An unknown task's signature isn't checked.
     """
     args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
     if isinstance(task, Task):
         builder.check_arguments(task, args, kwargs)
         serializer = serializer or task.serializer
-        # as Celery sends them
+        # As Celery sends them.
         if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001
             args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
     if task is None or isinstance(task, Task):

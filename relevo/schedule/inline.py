@@ -1,8 +1,7 @@
-"""The beat of an app that runs its jobs in place (`QUEUE_CONNECTION=sync`): Celery's own, as there
-is nothing to claim.
+"""The beat of an app that runs its jobs inline (`QUEUE_CONNECTION=sync`): Celery's own scheduler.
 
-It takes the same entries, and makes up for a missed tick by Celery's rules: what an entry says of
-that is left aside.
+There is nothing to claim. It takes the same entries, but catches up by Celery's rules: the entries'
+own catch-up rules are ignored.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from relevo.schedule import entry as entries
 
 
 class Scheduler(celery.beat.PersistentScheduler):
-    """Celery's scheduler, for entries that may say more than Celery knows."""
+    """Celery's scheduler, for entries with Relevo's keys."""
 
     Entry = entries.Entry
 
     def setup_schedule(self) -> None:
-        """Read the entries. A wrong one ends the command with a line that names it."""
+        """Read the entries. A wrong entry ends the command with a line that names it."""
         entries.entries_or_exit(self.app)
         super().setup_schedule()

@@ -1,4 +1,4 @@
-"""What people see of the schedule and do to it: the same for the command line and the dashboard."""
+"""What people see of the schedule and do to it, for the command line and the dashboard alike."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from relevo.schedule.entry import Entry
 from relevo.store import schedules
 from relevo.store.schedules import EntryState, Run
 
-#: What a job is while it has not ended, by its state in the broker.
+#: The state of a job that has not ended, by its state in the broker.
 JOB_STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """An entry as it is now. `next`: when it is due, None for never or until it is resumed.
+    """An entry as it is now. `next` is when it is due, None for never or while it is paused.
 
-    `known`: a beat has had it. `overdue`: its time has passed and no beat has come.
+    `known`: a beat has seen it. `overdue`: it was due, and no beat has run it.
     """
 
     entry: Entry
@@ -38,7 +38,10 @@ class EntryView:
 
 
 def views(app: Any) -> list[EntryView]:
-    """The entries, by name. Raises OptionError for a wrong one, DriverError when the store is away."""
+    """Return the entries by name.
+
+    Raises OptionError for a wrong entry, DriverError when the store is away.
+    """
     store = delivery_of(app).store
     found, states, last, now = (
         entries.entries_of(app),
@@ -46,15 +49,13 @@ def views(app: Any) -> list[EntryView]:
         schedules.last_runs(store),
         _now(app),
     )
-    told = {
-        run.entry: run
-        for run in with_job_states(app, [last[name] for name in found if name in last])
-    }
-    return [_view(found[name], states.get(name), told.get(name), now) for name in sorted(found)]
+    shown = [last[name] for name in found if name in last]
+    runs = {run.entry: run for run in with_job_states(app, shown)}
+    return [_view(found[name], states.get(name), runs.get(name), now) for name in sorted(found)]
 
 
 def view(app: Any, name: str) -> EntryView:
-    """One entry. Raises OptionError when there is none of that name."""
+    """Return one entry. Raises OptionError for an unknown name."""
     entries.find(app, name)
     return next(each for each in views(app) if each.entry.name == name)
 
@@ -62,24 +63,25 @@ def view(app: Any, name: str) -> EntryView:
 def history(
     app: Any, name: str | None = None, *, before: int | None = None, limit: int = 50
 ) -> list[Run]:
-    """Runs, newest first, of all entries or of one, also of one that is no more."""
+    """Return runs, newest first, of all entries or of one, which may be gone."""
     return with_job_states(
         app, schedules.page(delivery_of(app).store, name, before=before, limit=limit)
     )
 
 
 def with_job_states(app: Any, runs: Sequence[Run]) -> list[Run]:
-    """Runs with the state in the broker of those whose job has not ended. (In a broker that isn't
-    ours: unknown.)
+    """Return the runs; a run whose job has not ended gets the job's state in the broker.
+
+    In a broker without a driver of Relevo that state is unknown.
     """
     url = str(app.conf.broker_url)
-    open_ = [run.job_id for run in runs if run.state is None]
-    if not open_ or url.partition(":")[0].partition("+")[0] not in (*DATABASES, *REDIS):
+    running = [run.job_id for run in runs if run.state is None]
+    if not running or url.partition(":")[0].partition("+")[0] not in (*DATABASES, *REDIS):
         return list(runs)
     driver = driver_for(url, app.conf.broker_transport_options, app.conf.broker_use_ssl)
     try:
-        states = {job.id: JOB_STATES[job.state] for job in driver.find(open_)}
-    except DriverError:  # away: all but this can be shown
+        states = {job.id: JOB_STATES[job.state] for job in driver.find(running)}
+    except DriverError:  # the broker is away: the runs are shown without these states
         return list(runs)
     return [replace(run, state=run.state or states.get(run.job_id)) for run in runs]
 
@@ -90,15 +92,16 @@ def run(app: Any, name: str, by: str) -> Run:
 
 
 def describe_run(run: Run) -> str:
-    """What became of a run by hand, for people."""
+    """Say what became of a run that a person started."""
     if run.state is not None:
         return f"{run.entry!r} has not run: another job has its unique key."
     return f"{run.entry!r} runs as job {run.job_id}."
 
 
 def pause(app: Any, name: str, seconds: float | None) -> float | None:
-    """Run no tick of an entry for so long, or until it is resumed. Returns the pause's end. Raises
-    OptionError.
+    """Pause an entry for so many seconds, or (None) until it is resumed. Returns the pause's end.
+
+    Raises OptionError for an unknown name.
     """
     entry, now = entries.find(app, name), _now(app)
     until = None if seconds is None else now + seconds

@@ -1,12 +1,11 @@
-"""When a schedule is due. Pure: the ticks follow from the schedule alone, not from who asks or
-since when it runs.
+"""Says when a schedule is due. Pure: the ticks follow from the schedule alone, so all beats agree.
 
     an interval    its whole multiples since 1970-01-01 UTC: every 300 s is at :00, :05, :10 …
-    a crontab      in the app's timezone. When clocks go forward, a time that doesn't exist is that long after the gap
-                   (02:30 is 03:30, RFC 5545); when they go back, a time that comes twice is its
-                   first coming. A crontab of every hour goes by the hours that pass: none twice,
-                   none left out
-    any other      (solar, one's own) what it says itself, asked from the last tick on
+    a crontab      in the app's timezone. When clocks go forward, a time that doesn't exist falls as
+                   long after the gap (02:30 is 03:30, RFC 5545). When they go back, a time that
+                   comes twice is due the first time. A crontab of every hour counts the hours that
+                   pass: none twice, none left out
+    any other      (solar, your own) what the schedule itself says, asked from the last tick on
 
 Instants are POSIX seconds.
 """
@@ -28,31 +27,31 @@ from relevo.errors import OptionError
 
 #: The shortest interval, in seconds.
 SHORTEST_SECONDS = 0.1
-#: What comes later than this never comes: no calendar tells its day.
+#: No calendar has a day after this instant, so a later tick counts as never.
 LAST_INSTANT = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-# Two instants nearer than this are one: what a database gives back may be a hair off.
+# Instants nearer than this are the same: a database may return an instant slightly changed.
 SAME_SECONDS = 0.0005
-# So near to each other, in seconds, no two events of the sun are.
+# Two events of the sun are further apart than this.
 SUN_SECONDS = 1.0
-# A 29th of February that is to be a Monday comes once in 28 years, and 40 over a century's turn.
+# A Monday, 29 February, comes once in 28 years, and in 40 around a century without a leap year.
 MOST_DAYS = 366 * 41
-# So many steps are gone by one's own schedule at a time.
+# The most ticks that one call asks of a custom schedule.
 MOST_STEPS = 10_000
 _EVERY_HOUR = 24
 
 
 class Ticks(Protocol):
-    """The instants of a schedule."""
+    """The instants at which a schedule is due."""
 
     def after(self, instant: float) -> float | None:
-        """The first after an instant, None when there is none."""
+        """The first tick after an instant, or None."""
 
     def until(self, since: float, now: float, most: int) -> list[float]:
-        """The latest after `since` and not after `now`, oldest first, at most so many."""
+        """The latest ticks after `since` and up to `now`, oldest first, at most `most`."""
 
 
 def ticks_of(schedule: Any) -> Ticks:
-    """The ticks of one of Celery's schedules. Raises OptionError for what has none."""
+    """Return the ticks of one of Celery's schedules. Raises OptionError for a wrong one."""
     if type(schedule) is schedules.schedule:
         return Interval(schedule.run_every.total_seconds())
     if type(schedule) is schedules.crontab:
@@ -61,7 +60,7 @@ def ticks_of(schedule: Any) -> Ticks:
 
 
 class Interval:
-    """Every so many seconds."""
+    """The ticks of an interval."""
 
     def __init__(self, seconds: float) -> None:
         if seconds < SHORTEST_SECONDS:
@@ -87,7 +86,7 @@ class Interval:
 
 
 class Crontab:
-    """What a crontab says, in a timezone."""
+    """The ticks of a crontab in a timezone."""
 
     def __init__(self, cron: Any, zone: tzinfo) -> None:
         self.cron, self.zone = cron, zone
@@ -103,9 +102,8 @@ class Crontab:
         return None
 
     def until(self, since: float, now: float, most: int) -> list[float]:
-        found: set[float] = (
-            set()
-        )  # what falls into a gap at midnight may be a tick of the next day, too
+        # A set: a time in a gap at midnight may also be a tick of the next day.
+        found: set[float] = set()
         last = self._day(now) + 1
         for day in range(last, max(self._day(since) - 1, last - MOST_DAYS) - 1, -1):
             found.update(
@@ -134,7 +132,7 @@ class Crontab:
 def _instants(
     ordinal: int, hours: frozenset[int], minutes: frozenset[int], zone: tzinfo
 ) -> tuple[float, ...]:
-    """The ticks of a local day, in their order."""
+    """Return the ticks of a local day, in order."""
     day, found = date.fromordinal(ordinal), set()
     for hour in hours:
         for minute in minutes:
@@ -154,11 +152,11 @@ def _exists(local: datetime) -> bool:
 
 
 class CustomSchedule:
-    """A schedule that only knows how long it is until its next tick.
+    """The ticks of a schedule that only says how long it is until its next tick.
 
-    Asked at a tick it may tell the same one again, a hair later: instants are rounded to the
-    millisecond here, and a sunset is told up to 0.1 s differently from one asking to the next. So
-    the next one is further away than that.
+    Asked at a tick it may return the same tick again, slightly later: instants are rounded to the
+    millisecond, and the time of a sunset varies by up to 0.1 s from one call to the next. So a tick
+    that is too near counts as the same one.
     """
 
     def __init__(self, schedule: Any) -> None:
@@ -170,12 +168,12 @@ class CustomSchedule:
         )
 
     def after(self, instant: float) -> float | None:
-        at = self._told(instant)
-        return at if at - instant > self._apart else self._told(instant + self._apart)
+        at = self._next_due(instant)
+        return at if at - instant > self._apart else self._next_due(instant + self._apart)
 
-    def _told(self, instant: float) -> float:
+    def _next_due(self, instant: float) -> float:
         moment, asked = clock.utc(instant), object.__new__(type(self.schedule))
-        asked.__dict__.update(vars(self.schedule))  # `copy` would lose what Celery knows nothing of
+        asked.__dict__.update(vars(self.schedule))  # Celery's `copy` would lose own attributes
         asked.nowfun = lambda: moment
         seconds = asked.is_due(moment)[1]
         if isinstance(seconds, (int, float)) and 0 < seconds < math.inf:
