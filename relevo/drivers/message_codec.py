@@ -1,8 +1,8 @@
-"""Between kombu's messages and the driver's jobs.
+"""Translates between kombu's messages and the driver's jobs.
 
 A payload is the JSON text of kombu's message (body, headers, properties, content type and
-encoding), the same that every kombu broker holds, except that a text body stays a text: an operator
-can read the arguments in the table.
+encoding), as on every kombu broker, except that a text body stays readable: an operator can read
+the arguments in the table. The transport calls `to_job` at dispatch and `from_job` at delivery.
 """
 
 from __future__ import annotations
@@ -24,31 +24,26 @@ from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Conflict,
 
 Message = dict[str, Any]
 
-#: The property that a message has while its job is reserved: whoever holds it may put it back
-#: changed.
+#: The property of a message whose job is reserved: its worker can release it with changes.
 LEASED = "leased"
-#: The property that says which permit the worker holds for the job: the key of a limit.
+#: The property with the key of the limit whose permit the worker holds for the job.
 PERMIT = "permit"
-#: The header in which the engine says what Celery has no word for; `unique` in it is for the
-#: broker.
+#: The header with the engine's own fields. Of these the broker reads `unique` and `fair`.
 HEADER = "relevo"
-#: The property that says since when a job could have run, in POSIX seconds, by the clock of who put
-#: it.
+#: The property with the time since which a job could have run: POSIX seconds by the sender's clock.
 DUE_AT = "due_at"
 
-#: How long a job keeps its unique key that says `until` this: until it begins.
+#: The `until` of a unique key that the job keeps only until it starts.
 START = "start"
-LONGEST_KEY = 255
-_CONFLICTS = tuple(Conflict)  # not a set: a stranger may ask for a list
+LONGEST_KEY = 255  # characters
+_CONFLICTS = tuple(Conflict)  # not a set: a foreign message may have an unhashable list here
 _JSON = {"application/json"}
-#: What kombu's encoder leaves where a value is not JSON's own (a date in a header).
+#: The mark of kombu's encoder on a value that JSON doesn't know, such as a date in a header.
 MARK = '"__type__"'
 
 
 def to_job(queue: str, message: Message) -> NewJob:
-    """The job that `message` asks for. Its `eta` header becomes the time before which no worker
-    sees it.
-    """
+    """The job of a new message. Its `eta` header becomes the time before which no worker sees it."""
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
     available_at, unique = _instant(headers.get("eta")), unique_of(headers)
     if available_at is None and unique.get("wait"):
@@ -67,14 +62,14 @@ def to_job(queue: str, message: Message) -> NewJob:
 
 
 def fair_key_of(headers: Any) -> str | None:
-    """Whose turn a message says its job takes, if it says so."""
+    """The fair key in a message's headers, if it has a valid one."""
     ours = headers.get(HEADER) if isinstance(headers, dict) else None
     key = ours.get("fair") if isinstance(ours, dict) else None
     return key if isinstance(key, str) and 0 < len(key) <= LONGEST_KEY else None
 
 
 def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
-    """What `unique_of` answered, as the fields of a new job."""
+    """The fields of a `NewJob` for the result of `unique_of`."""
     return {
         "unique_for": unique.get("for"),
         "on_conflict": unique.get("on") or Conflict.KEEP,
@@ -83,13 +78,12 @@ def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unique_of(headers: Any) -> Mapping[str, Any]:
-    """What a message says of its job's unique key; nothing where it says nothing we know.
+    """The unique key in a message's headers and its options; empty without a valid key.
 
-    `key`, `for`, `until`; `on`: what becomes of the one that has the key; `wait` and `most`: a
-    debounced job's seconds.
+    `key`, `for`, `until`; `on`: the `Conflict` with a living job of that key; `wait` and `most`: the
+    delay and the longest delay of a debounced job, in seconds.
 
-    A retry that Celery sends as another message says nothing: the job it takes the place of still
-    has the key.
+    A retry that Celery sends as another message has none: the job before it still has the key.
     """
     ours = headers.get(HEADER) if isinstance(headers, dict) else None
     said = ours.get("unique") if isinstance(ours, dict) else None
@@ -104,7 +98,7 @@ def unique_of(headers: Any) -> Mapping[str, Any]:
 
 
 def _length(given: Any) -> float | None:
-    """A number of seconds, if it is one."""
+    """A positive, finite number of seconds, or None."""
     usable = (
         isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf
     )
@@ -112,17 +106,17 @@ def _length(given: Any) -> float | None:
 
 
 def frees_key_at_start(headers: Mapping[str, Any]) -> bool:
-    """Whether a job keeps others out only until it begins, and begins for the first time."""
+    """Whether this delivery frees the job's unique key when the job starts."""
     return HEADER in headers and unique_of(headers).get("until") == START
 
 
 def from_job(job: ReservedJob, permit: str | None = None) -> Message:
-    """The message a reserved job carries, its lease's token as the delivery tag. Raises ValueError
-    if unreadable.
+    """The message of a reserved job, with the lease's token as the delivery tag.
 
-    `permit`: what the worker holds for it, whatever the message itself says. An `eta` that is still
-    to come is left out: the broker says when a job is due, and an operator may have hastened this
-    one. Celery would keep it until then.
+    `permit` is the key of the limit whose permit the worker holds; a permit in the message itself
+    is not believed. An `eta` in the future is left out: Celery would keep the job until then, but
+    the broker decides when a job is due, and an operator may have hastened it. Raises ValueError
+    when the payload is unreadable.
     """
     message = loads(job.payload)
     fields = message if isinstance(message, dict) else {}
@@ -132,10 +126,8 @@ def from_job(job: ReservedJob, permit: str | None = None) -> Message:
     if not isinstance(fields.get("headers", {}), dict):
         raise ValueError(f"expected headers by name, got {fields['headers']!r}")  # noqa: TRY004
     headers = fields.get("headers") or {}
-    if headers.get("id") not in (
-        None,
-        job.id,
-    ):  # it has taken the place of this one, and goes by its name
+    # The message of a job that has replaced this one: it goes by this one's id.
+    if headers.get("id") not in (None, job.id):
         headers["root_id"] = (
             job.id if headers.get("root_id") == headers["id"] else headers.get("root_id")
         )
@@ -154,8 +146,9 @@ def from_job(job: ReservedJob, permit: str | None = None) -> Message:
 
 
 def repack(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
-    """The payload of a job that goes back with these headers over its own; when it runs is the
-    driver's to know.
+    """The payload of a released job, with these headers over its own.
+
+    The `eta` is dropped: the driver knows when the job runs.
     """
     message = loads(payload)
     message["headers"] = {**(message.get("headers") or {}), **headers, "eta": None}
@@ -164,18 +157,19 @@ def repack(payload: str, headers: Mapping[str, Any], delay: float = 0) -> str:
 
 
 def decode(message: Any) -> None:
-    """Decode a JSON body now; what fails is ours to keep, where Celery would ack and forget it. It
-    is decoded once.
+    """Decode a JSON body now, and only once.
+
+    A body that can't be decoded then goes to the failed jobs; Celery would ack and lose it.
     """
     message.accept = _JSON
     if message.content_type == "application/json" and isinstance(message.body, str):
-        # kombu makes a decoder for each body: a third of it
+        # kombu makes a decoder for each body, which costs a third of the decoding.
         message._decoded_cache = loads(message.body)  # noqa: SLF001
         return
     try:
         message.decode()
     except ContentDisallowed:
-        message.accept = None  # the consumer says what else it accepts
+        message.accept = None  # the consumer knows what else it accepts
 
 
 def dumps(message: Message) -> str:
@@ -190,7 +184,7 @@ def loads(payload: str) -> Any:
 
 
 def headers_of(payload: str) -> dict[str, Any]:
-    """The headers of a payload, or none where it can't be read: it may be a stranger's."""
+    """The headers of a payload; empty when it can't be read, as with a foreign message."""
     with suppress(Exception):
         message = loads(payload)
         if isinstance(message, dict) and isinstance(message.get("headers"), dict):
@@ -199,12 +193,14 @@ def headers_of(payload: str) -> dict[str, Any]:
 
 
 def body_of(payload: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Arguments, and what lies beside them (callbacks, chain, chord); nothing where they can't be
-    read.
+    """The positional arguments, the keyword arguments and the embedded canvas of a payload.
+
+    The canvas has the callbacks, the chain and the chord. All three are empty when the payload
+    can't be read.
     """
     try:
         args, kwargs, embed = json.loads(loads(payload)["body"])
-    except Exception:  # noqa: BLE001  it may be anybody's
+    except Exception:  # noqa: BLE001  a foreign message may break anything
         return (), {}, {}
     return args, kwargs, embed if isinstance(embed, dict) else {}
 

@@ -1,9 +1,8 @@
-"""What no driver accepts, said in one line before anything is done: what was expected and what was
-given.
+"""The checks that every driver makes before it does anything.
 
-Every driver asks here first, so that a bad value is the same `OptionError` on all of them and never
-a half-done step. Names are bounded because MySQL can't index more; a NUL character is refused
-because PostgreSQL can't keep one.
+A bad value raises the same `OptionError` on every driver, with what was expected and what was
+given, and never leaves a step half done. Names have a limit of length because MySQL can't index
+longer ones; NUL characters are refused because PostgreSQL can't store them.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from collections.abc import Iterable
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Binding, Broadcast, NewJob
 from relevo.errors import OptionError
 
-LONGEST_NAME = 255
+LONGEST_NAME = 255  # characters
+# Characters of a bad value that its error message shows.
 _SHOWN = 60
 
 
 def jobs(new: Iterable[NewJob]) -> None:
-    """Jobs about to be put."""
+    """Jobs to put."""
     for job in new:
         name("queue", job.queue)
         name("id", job.id)
@@ -39,24 +39,24 @@ def jobs(new: Iterable[NewJob]) -> None:
 
 
 def cursor(value: str) -> None:
-    """What `scan` has answered, or an empty text."""
+    """The second value of the last `scan`, or an empty text."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-9]{0,20}", value, re.ASCII):
         raise OptionError(f"expected after to be what scan has answered, got {value!r:.60}")
 
 
 def queues(wanted: Iterable[str]) -> None:
-    """Queues about to be looked at or changed."""
+    """Names of queues."""
     names("queue", wanted)
 
 
 def suspension(target: str, until: float | None = None) -> None:
-    """What is suspended, and until when."""
+    """The target of a suspension, and its end."""
     name("target", target)
     instant("until", until or 0)
 
 
 def hold(ids: Iterable[str], lease: float, by: str) -> None:
-    """Jobs about to be taken by id."""
+    """The arguments of `Driver.hold`."""
     names("id", ids)
     duration("lease", lease)
     name("by", by)
@@ -69,7 +69,7 @@ def names(label: str, values: Iterable[str]) -> None:
 
 
 def bindings(wanted: Iterable[Binding]) -> None:
-    """Bindings of a mailbox."""
+    """The bindings of a mailbox."""
     for binding in wanted:
         name("exchange", binding.exchange)
         text("pattern", binding.pattern)
@@ -77,7 +77,7 @@ def bindings(wanted: Iterable[Binding]) -> None:
 
 
 def pattern(value: str) -> None:
-    """What `re` can compile."""
+    """A regular expression that `re` can compile."""
     try:
         re.compile(value)
     except re.error as error:
@@ -87,7 +87,7 @@ def pattern(value: str) -> None:
 
 
 def broadcasts(messages: Iterable[Broadcast]) -> None:
-    """Messages about to be sent. A routing key may be empty: a fanout exchange has no use for one."""
+    """Messages to send. A routing key may be empty: a fanout exchange needs none."""
     for message in messages:
         name("exchange", message.exchange)
         if message.routing_key:
@@ -96,16 +96,17 @@ def broadcasts(messages: Iterable[Broadcast]) -> None:
 
 
 def name(label: str, value: str) -> None:
-    """A queue, an id, a key, a worker: something that is looked up."""
+    """The name of a queue, a job, a key or a worker: drivers look it up."""
     text(label, value)
     if not 0 < len(value) <= LONGEST_NAME:
         raise OptionError(
-            f"expected {label} to have 1 to {LONGEST_NAME} characters, got {len(value)}: {_show(value)}"
+            f"expected {label} to have 1 to {LONGEST_NAME} characters, "
+            f"got {len(value)}: {_show(value)}"
         )
 
 
 def text(label: str, value: str) -> None:
-    """Something every broker can keep as UTF-8."""
+    """A text that every broker can store as UTF-8."""
     if "\0" in value:
         raise OptionError(
             f"expected {label} to be a text without NUL characters, got {_show(value)}"
@@ -125,7 +126,7 @@ def texts(label: str, values: Iterable[str]) -> None:
 
 
 def priority(value: int) -> None:
-    """0 is taken first, 9 last."""
+    """A priority: jobs of 0 are taken first, jobs of 9 last."""
     if not HIGHEST_PRIORITY <= value <= LOWEST_PRIORITY:
         raise OptionError(
             f"expected priority to be from {HIGHEST_PRIORITY} to {LOWEST_PRIORITY}, got {value!r}"
@@ -133,31 +134,31 @@ def priority(value: int) -> None:
 
 
 def instant(label: str, value: float) -> None:
-    """POSIX seconds; NaN and the infinities are no time at all."""
+    """A time in POSIX seconds. NaN and the infinities are refused."""
     if not math.isfinite(value):
         raise OptionError(f"expected {label} to be a finite number of POSIX seconds, got {value!r}")
 
 
 def duration(label: str, value: float) -> None:
-    """How long something holds: a lease, a mailbox."""
+    """For how many seconds a lease or a mailbox lives."""
     if not (math.isfinite(value) and value > 0):
         raise OptionError(f"expected {label} to be a positive number of seconds, got {value!r}")
 
 
 def delay(value: float) -> None:
-    """How long to wait; not at all is fine."""
+    """For how many seconds to wait; 0 is allowed."""
     if not (math.isfinite(value) and value >= 0):
         raise OptionError(f"expected delay to be 0 or more seconds, got {value!r}")
 
 
 def positive_count(label: str, value: int) -> None:
-    """How many at once."""
+    """A count of at least one."""
     if not value >= 1:
         raise OptionError(f"expected {label} to be 1 or more, got {value!r}")
 
 
 def count(label: str, value: int) -> None:
-    """How many."""
+    """A count, 0 included."""
     if not value >= 0:
         raise OptionError(f"expected {label} to be 0 or more, got {value!r}")
 

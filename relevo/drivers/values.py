@@ -1,6 +1,4 @@
-"""What the verbs of the contract take and give: jobs on their way in, under lease, and looked at;
-sizes; broadcasts.
-"""
+"""The values that the verbs of the contract take and return. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job is in the broker. What became of it afterwards is the store's to say."""
+    """Where a job is in the broker. How it ended is recorded in the store."""
 
     DELAYED = "delayed"
     PENDING = "pending"
@@ -18,16 +16,16 @@ class State(StrEnum):
 
 HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 
-#: When a job is due that is parked until somebody lifts the suspension: in the year 2286.
+#: The time to which a job is delayed that is parked without an end: in the year 2286.
 UNTIL_LIFTED = 9_999_999_999.0
 
 
 class Conflict(StrEnum):
-    """What becomes of a job whose unique key another one has.
+    """What happens to a new job when a living job has its unique key.
 
-    KEEP: it is not put. REPLACE: if the other one has not started, it gets this one's payload and,
-    if this one has a time, that time; else as KEEP. LATEST: the same, but what has started loses
-    its key to this one, which is put.
+    KEEP: the new job is not put. REPLACE: a living job that has not started gets the new payload
+    and, if the new job has one, the new time; otherwise as KEEP. LATEST: as REPLACE, but a living
+    job that has started loses its key to the new job, which is put.
     """
 
     KEEP = "keep"
@@ -37,14 +35,14 @@ class Conflict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be put. `available_at`: not before this instant (None, or one that has passed: at
-    once).
+    """A job to put.
 
-    `unique_key`: at most one living job has it, over all queues. `unique_for`: one that was put so
-    many seconds ago, or longer, has it no more: it goes to this job. `longest`: a job that this one
-    replaces is not put off to later than so many seconds after it was put. `fair_key`: whose turn
-    in its queue it takes (a tenant's). An `id` may be had by several: Celery's retry puts the next
-    before it acks the last.
+    `id`: several jobs may have one id, because Celery's retry puts the next before it acks the last.
+    `available_at`: the job must not run before this instant (None, or one in the past: at once).
+    `unique_key`: at most one living job has it, over all queues.
+    `unique_for`: seconds after its put in which a living job keeps its key against this one.
+    `max_delay`: seconds after its put to which this one can delay the job that it replaces.
+    `fair_key`: the key (of a tenant, say) under which the job takes turns in its queue.
     """
 
     queue: str
@@ -59,25 +57,20 @@ class NewJob:
     fair_key: str | None = None
 
     def replacement_time(self, created_at: float, now: float) -> float | None:
-        """When a job runs that was put at `created_at` and is replaced by this one. None: where it
-        stands.
-        """
+        """When a job put at `created_at` runs if this one replaces it. None: its time stays."""
         if self.available_at is None:
             return None
-        latest = (
-            self.available_at
-            if self.max_delay is None
-            else min(self.available_at, created_at + self.max_delay)
-        )
-        return max(now, latest)
+        if self.max_delay is None:
+            return max(now, self.available_at)
+        return max(now, min(self.available_at, created_at + self.max_delay))
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What `put` did. `created` is False when a living job had the unique key already; `id` is then
-    that job's.
+    """What `put` did with one job.
 
-    `replaced`: it has this one's payload now.
+    `created` is False when a living job had the unique key; `id` is then the id of the living job,
+    and `replaced` says whether it has the new payload.
     """
 
     id: str
@@ -87,8 +80,9 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The taking of one job. `key` is the driver's own handle of the job, `token` is fresh with
-    every reservation.
+    """One reservation of one job: the driver's own key of the job, and a token.
+
+    Every reservation has a fresh token.
     """
 
     key: int | str
@@ -96,16 +90,16 @@ class Lease:
 
     @classmethod
     def of(cls, token: str) -> Lease:
-        """The lease of a token, for who has only that: behind its last dot stands the handle, as a
-        text.
-        """
+        """The lease of a token alone: the job's key stands behind the token's last dot."""
         return cls(token.rpartition(".")[2], token)
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedJob:
-    """A job taken by `reserve`. `attempts` counts this taking, `rescues` how often a lease of it
-    ended unanswered.
+    """A job taken by `reserve`.
+
+    `attempts` includes this attempt. `rescues` counts the leases of the job that ended without an
+    ack or a release.
     """
 
     lease: Lease
@@ -119,7 +113,7 @@ class ReservedJob:
 
 @dataclass(frozen=True, slots=True)
 class HeldJob:
-    """A job taken by `hold`. `was`: as it was before."""
+    """A job taken by `hold`, and how it `was` before."""
 
     lease: Lease
     was: JobView
@@ -127,8 +121,9 @@ class HeldJob:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many jobs a queue holds in each state, and for how many seconds its oldest pending one
-    could have run.
+    """How many jobs a queue holds in each state.
+
+    `oldest`: for how many seconds its oldest pending job could have run (None: nothing is pending).
     """
 
     pending: int
@@ -139,7 +134,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as `peek` shows it. `reserved_until` and `reserved_by` are None unless it is reserved."""
+    """A job as people see it. `reserved_until` and `reserved_by` are None unless it is reserved."""
 
     id: str
     queue: str
@@ -156,9 +151,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """One message to every mailbox whose binding fits: remote control, replies, events.
-    Short-lived, never a job.
-    """
+    """A short-lived message to every mailbox whose binding fits: a control command, a reply, an event."""
 
     exchange: str
     routing_key: str
@@ -167,8 +160,9 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which broadcasts a mailbox gets: all of `exchange`, or those whose whole key the `pattern` (a
-    `re`) matches.
+    """Which broadcasts a mailbox gets: all of an exchange, or those whose routing key matches.
+
+    `pattern` is a regular expression that must match the whole key; an empty one matches all keys.
     """
 
     exchange: str

@@ -1,15 +1,16 @@
-"""Fair queues: keys (tenants) take turns. Each function runs inside a transaction of its caller.
+"""Fair queues: the keys (tenants) of a queue take turns.
 
-    turn = max(the turn of the first that waits, the end of the key's last turn)      that end = turn + 1
+    turn = max(the turn of the first waiting job, the end of the key's last turn)
+    the end of the key's last turn = turn + 1
 
-This is start-time fair queueing. A turn is a number far below any instant, and stands in
-`available_at`: so the claims, their index and their plans are those of every queue, and a queue
-without keys pays nothing. `fair_since` says since when such a job could really have run. A key that
-has a hundred thousand jobs waiting is a hundred thousand turns ahead; the next one's first job
-takes the turn that is just being served.
+This is start-time fair queueing. A turn is a number far below any instant, and is stored in
+`available_at`: fair queues have the claims, the index and the plans of every queue, and a queue
+without keys pays nothing. `fair_since` says since when such a job could really have run. A key with
+a hundred thousand waiting jobs is a hundred thousand turns ahead; the first job of another key gets
+the turn that is being served just now.
 
-Jobs without a key in such a queue are given turns by whoever moves what is due, as one key ("")
-among the others.
+In a fair queue the jobs without a key get turns too, as one key ("") among the others, when a
+reservation stages due jobs. Each function runs inside a transaction of its caller.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, 
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import jobs, turns
 
-#: Whatever is smaller is a turn, and no instant.
+#: A number below this is a turn, a number above it an instant.
 TURNS = 1e9
-#: The key of jobs that have none.
+#: The key of jobs without a key.
 NO_KEY = ""
-# In so large a part of all puts the turns of keys that have none left are dropped.
-TIDY = 0.01
-# So many jobs without a key are given turns at once; so many are looked at for the oldest.
+# The share of all puts that also delete the rows of idle keys.
+TIDY_SHARE = 0.01
+# The most jobs without a key that get turns at once, and the most jobs read to find the oldest.
 BATCH = 1000
 
-#: The state of a job that is due now: one that has a key gets its turn first.
+#: The state of a job that is due now. A job with a key gets its turn first, when it is staged.
 DUE = case((jobs.c.fair_key.is_(None), "pending"), else_="delayed")
-#: Since when a pending job could have run.
+#: The instant since which a pending job could have run.
 SINCE = case((jobs.c.available_at < TURNS, jobs.c.fair_since), else_=jobs.c.available_at)
 
 _MOVE_TO_TURN = (
@@ -50,7 +51,7 @@ _MOVE_TO_TURN = (
 )
 _Place = tuple[str, int]
 
-# Built once: building them costs more than SQLite takes to do them.
+# Built once: building these costs more than SQLite takes to run them.
 _WAITING = and_(
     jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p")
 )
@@ -87,7 +88,7 @@ _END = (
 
 
 def assign_turns(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Give turns to rows about to be inserted, those that are pending and have a key."""
+    """Give turns to the new rows that are pending and have a key."""
     ready = [row for row in rows if row["fair_key"] is not None and row["state"] == "pending"]
     wanted = [(row["queue"], row["priority"], row["fair_key"]) for row in ready]
     for row, turn in zip(ready, _next_turns(connection, wanted), strict=True):
@@ -95,13 +96,13 @@ def assign_turns(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
 
 
 def stage(connection: Connection, rows: Sequence[Any]) -> None:
-    """Delayed jobs with a key are due, in this order: they get their turns."""
+    """Move due delayed jobs that have a key to pending: they get turns in this order."""
     given = _next_turns(connection, [(row.queue, row.priority, row.fair_key) for row in rows])
     _move_to_turns(connection, rows, given)
 
 
 def adopt_unkeyed(connection: Connection) -> None:
-    """Give turns to jobs without a key that wait in a queue of those who have one."""
+    """Give turns to the jobs without a key in fair queues."""
     for queue, priority in connection.execute(_KNOWN).all():
         if _first_turn(connection, (queue, priority)) is not None:
             rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
@@ -113,13 +114,14 @@ def adopt_unkeyed(connection: Connection) -> None:
 
 
 def reset(connection: Connection, queue: str) -> None:
-    """Nobody has had a turn any more."""
+    """Forget all turns of a queue: every key begins anew."""
     connection.execute(delete(turns).where(turns.c.queue == queue))
 
 
 def oldest_since(connection: Connection, queue: str) -> float | None:
-    """Since when the oldest pending job could have run: of the first thousand, where each key has
-    its first.
+    """Since when the oldest pending job of a fair queue could have run.
+
+    Only the first BATCH jobs are read: the first job of each key is among them.
     """
     first = (
         select(SINCE.label("since"))
@@ -143,7 +145,7 @@ def _move_to_turns(connection: Connection, rows: Sequence[Any], given: Sequence[
 
 
 def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
-    """A turn for each (queue, priority, key), in this order."""
+    """The next turn for each (queue, priority, key), in this order."""
     keys: dict[_Place, set[str]] = defaultdict(set)
     for queue, priority, key in wanted:
         keys[queue, priority].add(key)
@@ -152,7 +154,7 @@ def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) 
         known = _lock_turn_ends(connection, place, sorted(keys[place] | {NO_KEY}))
         first = _first_turn(connection, place)
         start = _last_turn_end(connection, place) if first is None else first
-        if random.random() < TIDY:  # noqa: S311  now and then is enough
+        if random.random() < TIDY_SHARE:  # noqa: S311  no secret
             _drop_idle_keys(connection, place, start, keys[place])
         ends |= {(*place, key): max(start, known[key]) for key in keys[place]}
     given = []
@@ -173,9 +175,7 @@ def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) 
 def _drop_idle_keys(
     connection: Connection, place: _Place, start: float, keys: Collection[str]
 ) -> None:
-    """Drop the rows of keys whose last turn ended before the next begins: they say no more than no
-    row does.
-    """
+    """Delete the rows of keys whose last turn has been served: a missing row means the same."""
     queue, priority = place
     connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NO_KEY, "end": start})
     over = connection.execute(_OVER, {"q": queue, "p": priority, "end": start}).scalars()
@@ -186,7 +186,7 @@ def _drop_idle_keys(
 
 
 def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
-    """Where the last turns of these keys end; their rows are held until the commit."""
+    """Where the last turns of these keys end. Their rows stay locked until the commit."""
     queue, priority = place
     found: dict[str, float] = {}
     while len(found) < len(keys):
@@ -200,10 +200,10 @@ def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) 
 
 
 def _first_turn(connection: Connection, place: _Place) -> float | None:
-    """The turn of the first that waits."""
+    """The turn of the first waiting job."""
     return connection.execute(_FIRST, {"q": place[0], "p": place[1]}).scalar()
 
 
 def _last_turn_end(connection: Connection, place: _Place) -> float:
-    """The end of the last turn that was given: where nobody waits, all begin there."""
+    """The end of the last turn: when no job waits, all keys begin there."""
     return float(connection.execute(_LAST, {"q": place[0], "p": place[1]}).scalar() or 0)

@@ -1,5 +1,6 @@
-"""Hears at once that somebody writes to a file: by inotify on Linux. Where there is none it hears
-nothing.
+"""Tells at once when a file is written to, by inotify on Linux.
+
+Elsewhere it tells nothing, and the caller looks by the clock.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ MODIFY = 0x2
 
 
 class FileWatch:
-    """A descriptor that can be read when the file at `path` was written to, as long as there is
-    such a file.
+    """A descriptor that becomes readable when the file at `path` is written to.
+
+    The file need not exist: `open` tries again.
     """
 
     def __init__(self, path: str) -> None:
@@ -24,12 +26,11 @@ class FileWatch:
         self.open()
 
     def open(self) -> None:
-        """Watch the file there is now. Does nothing while one is watched."""
+        """Watch the file if it exists now. Does nothing while a file is watched."""
         if self._inotify is not None or sys.platform != "linux":
             return
-        with contextlib.suppress(
-            OSError
-        ):  # no file yet; or the user's watches are used up, and we look by the clock
+        # OSError: there is no file yet, or the user has no inotify watches left.
+        with contextlib.suppress(OSError):
             inotify = _inotify()
             try:
                 inotify.add_watch(self._path, MODIFY)
@@ -39,11 +40,11 @@ class FileWatch:
             self._inotify = inotify
 
     def fileno(self) -> int | None:
-        """What to wait for, or None: then somebody has to look."""
+        """The descriptor to wait for, or None when no file is watched."""
         return None if self._inotify is None else self._inotify.fileno()
 
     def read(self) -> bool:
-        """Whether the file was written to since the last time."""
+        """Whether the file was written to since the last call."""
         if self._inotify is None:
             return False
         events = list(self._inotify.read(timeout=0))
@@ -53,7 +54,7 @@ class FileWatch:
         return bool(events)
 
     def close(self) -> None:
-        """May be called twice, and opened again."""
+        """Stop watching. May be called twice; `open` begins again."""
         inotify, self._inotify = self._inotify, None
         if inotify is not None:
             inotify.close()
@@ -62,12 +63,13 @@ class FileWatch:
 def _inotify() -> Any:
     """An inotify instance, made without starting a program.
 
-    To find the C library inotify_simple asks `ldconfig`. A child of the pool that another thread
-    forks just then inherits the pipe through which Python hears that the program has begun, so that
-    it never hears its end: the worker took no more jobs. The library is loaded anyway.
+    inotify_simple runs `ldconfig` to find the C library. If another thread forks a pool child at
+    that moment, the child inherits the pipe that tells Python of the program's start, and Python
+    waits for the end of that pipe for ever: the worker took no more jobs. The C library is loaded
+    in any case.
     """
     import inotify_simple  # noqa: PLC0415  Linux only
 
-    # no public way
+    # inotify_simple has no public way to set its library.
     inotify_simple._libc = inotify_simple._libc or ctypes.CDLL(None, use_errno=True)  # noqa: SLF001
     return inotify_simple.INotify()

@@ -1,12 +1,13 @@
-"""The life of a job in the `relevo_jobs` table, one function a verb. Each runs inside a transaction
-of its caller.
+"""The verbs of the contract that change the `relevo_jobs` table, except those of a lease's holder.
 
-What a holder does with a lease is in `leases.py`.
+`leases.py` has the holder's verbs (ack, extend, release, unlock), `queries.py` the read-only ones.
+Each function runs inside a transaction of its caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -20,14 +21,15 @@ from relevo.drivers.database.queries import state_of, view
 from relevo.drivers.database.statements import insert_if_new, statement
 from relevo.drivers.database.tables import jobs
 
-# The most that one sweep moves, so that none holds the table for long.
+# The most jobs that one transaction moves or deletes, so that none locks the table for long.
 BATCH = 1000
-# The most that one statement inserts: PostgreSQL's arrays are sent whole.
-MOST_INSERTED = 5000
+# The most jobs that one statement inserts: PostgreSQL's JSON text is sent whole.
+MAX_INSERTED = 5000
 
-# Two batches of the same keys in different orders would wait for each other until PostgreSQL sees
-# it, a second later. (MySQL sees it at once, and the step is begun again; SQLite has one writer.)
-_TURN_OF_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
+# Taken by a put of several unique jobs. Two batches with the same keys in different orders would
+# deadlock, which PostgreSQL notices after a second. (MySQL notices at once, and the step is begun
+# again; SQLite has one writer.)
+_LOCK_UNIQUE_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
 
 _HOLD = (
     update(jobs)
@@ -42,19 +44,20 @@ _HOLD = (
 
 
 def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
+    """Insert jobs; `Conflict` decides where a living job has the unique key of a new one."""
     if any(job.unique_key is not None for job in new):
         return _put_unique(connection, new, now)
     dialect = DIALECTS[connection.dialect.name]
     if any(job.fair_key is not None for job in new):
         return _put_fairly(connection, new, now)
-    for start in range(0, len(new), MOST_INSERTED):
-        dialect.insert(connection, [_row(job, now) for job in new[start : start + MOST_INSERTED]])
+    for start in range(0, len(new), MAX_INSERTED):
+        dialect.insert(connection, [_row(job, now) for job in new[start : start + MAX_INSERTED]])
     return [Placed(job.id, created=True) for job in new]
 
 
 def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
-    for start in range(0, len(new), MOST_INSERTED):
-        rows = [_row(job, now) for job in new[start : start + MOST_INSERTED]]
+    for start in range(0, len(new), MAX_INSERTED):
+        rows = [_row(job, now) for job in new[start : start + MAX_INSERTED]]
         keyed = [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
         fair_queue.assign_turns(connection, keyed)
         connection.execute(insert(jobs), keyed)
@@ -62,25 +65,23 @@ def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> li
 
 
 def _put_unique(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
-    # One by one: the ids are the order of the queue, so the jobs can't be sorted by their keys.
+    # One by one: row ids are the order of the queue, so the jobs can't be sorted by their keys.
     if len(new) > 1 and connection.dialect.name == "postgresql":
-        connection.execute(_TURN_OF_KEYS)
+        connection.execute(_LOCK_UNIQUE_KEYS)
     return [_put_one(connection, job, now) for job in new]
 
 
 def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     holder = select(jobs.c.job_id).where(jobs.c.unique_key == job.unique_key)
-    if connection.dialect.name in {
-        "mysql",
-        "mariadb",
-    }:  # where a caller's transaction may look at an older snapshot
+    # On MySQL a caller's transaction may read an older snapshot; a locking read doesn't.
+    if connection.dialect.name in {"mysql", "mariadb"}:
         holder = holder.with_for_update(read=True)
     if job.unique_for is not None:
         old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
         connection.execute(update(jobs).where(old).values(unique_key=None))
     row = _row(job, now)
     if job.fair_key is not None and connection.execute(holder).scalar() is None:
-        fair_queue.assign_turns(connection, [row])  # a turn is for who is put
+        fair_queue.assign_turns(connection, [row])  # only a job that is put gets a turn
     while not insert_if_new(connection, jobs, row):
         if (
             job.on_conflict is not Conflict.KEEP
@@ -88,18 +89,21 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
         ):
             return Placed(replaced, created=False, replaced=True)
         living = connection.execute(holder).scalar()
-        if living is not None:  # or it was done in this moment, and the key is free
+        if living is not None:  # otherwise it ended just now, and the key is free
             return Placed(living, created=False)
     return Placed(job.id, created=True)
 
 
 def _replace(connection: Connection, job: NewJob, now: float) -> str | None:
-    """Let the one that has the key be this job, if it has not started. Returns its id."""
-    theirs = select(
+    """Give the job's payload and time to the living job of its key. Returns the id of that job.
+
+    None: it has started, or has ended. With `Conflict.LATEST` a job that has started loses its key.
+    """
+    living = select(
         jobs.c.id, jobs.c.job_id, jobs.c.state, jobs.c.attempts, jobs.c.created_at, jobs.c.fair_key
     )
     row = connection.execute(
-        theirs.where(jobs.c.unique_key == job.unique_key).with_for_update()
+        living.where(jobs.c.unique_key == job.unique_key).with_for_update()
     ).first()
     if row is None:
         return None
@@ -133,22 +137,17 @@ def _row(job: NewJob, now: float) -> dict[str, Any]:
 def claim(
     connection: Connection,
     dialect: Dialect,
-    queues: Sequence[str],
-    limit: int,
-    now: float,
-    until: float,
-    by: str,
-    done: Sequence[Lease] = (),
+    wanted: Claim,
 ) -> list[ReservedJob]:
-    """Ack `done` and reserve up to `limit` jobs, emptying the queues in the order given."""
+    """Carry out a claim under a fresh token. Returns the jobs in strict order."""
     token = uuid4().hex[:20] + "."
-    rank = {queue: place for place, queue in enumerate(dict.fromkeys(queues))}
-    rows = dialect.claim(connection, Claim(list(rank), limit, now, until, by, token, done))
+    rank = {queue: place for place, queue in enumerate(dict.fromkeys(wanted.queues))}
+    rows = dialect.claim(connection, replace(wanted, queues=list(rank), token=token))
     # RETURNING has no order.
-    in_turn = sorted(
+    ordered = sorted(
         rows, key=lambda row: (rank[row.queue], row.priority, row.available_at, row.id)
     )
-    return [_reserved(row, token) for row in in_turn]
+    return [_reserved(row, token) for row in ordered]
 
 
 def _reserved(row: Row[Any], token: str) -> ReservedJob:
@@ -166,8 +165,9 @@ def _reserved(row: Row[Any], token: str) -> ReservedJob:
 def hold(
     connection: Connection, ids: Sequence[str], now: float, until: float, by: str
 ) -> list[HeldJob]:
-    """Take what nobody holds, by id; the rows are locked first, so that what is returned is what
-    was there.
+    """Reserve jobs by id that are not reserved, without counting an attempt.
+
+    The rows are locked before they are read, so that the views show what was reserved.
     """
     token, held = uuid4().hex[:20] + ".", []
     for part in chunks(ids):
@@ -192,7 +192,7 @@ def hold(
 
 
 def stage(connection: Connection, dialect: Dialect, now: float) -> int:
-    """Delayed jobs that are due become pending. Returns how many (at most BATCH)."""
+    """Move due delayed jobs to pending. Returns how many: at most BATCH."""
     due = connection.execute(dialect.locking("due_jobs"), {"now": now, "limit": BATCH}).all()
     ids = [row.id for row in due if row.fair_key is None]
     if ids:
@@ -208,7 +208,7 @@ def stage(connection: Connection, dialect: Dialect, now: float) -> int:
 
 
 def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
-    """Jobs whose lease has ended are as they stood before. Returns how many (at most BATCH)."""
+    """Return jobs whose lease has ended to their old places. Returns how many: at most BATCH."""
     ids = _first(connection, dialect, "ended_leases", now)
     if ids:
         ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
@@ -220,9 +220,7 @@ def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
 def pending_and_next_due(
     connection: Connection, queues: Sequence[str], now: float
 ) -> tuple[bool, float]:
-    """Whether anything is pending in `queues`, and the instant at which the next delayed job, lease
-    or pause ends.
-    """
+    """Whether `queues` have a pending job, and when the next delayed job, lease or pause ends."""
     row = connection.execute(
         statement("pending_and_next_due"), {"queues": list(queues), "now": now}
     ).one()
@@ -240,26 +238,28 @@ def _first_end(row: Row[Any]) -> float:
     )
 
 
-def remove(connection: Connection, ids: Iterable[str]) -> int:
-    wanted = list(ids)
+def remove(connection: Connection, ids: Sequence[str]) -> int:
+    """Delete jobs by id, in any state. Returns how many."""
     return sum(
-        connection.execute(delete(jobs).where(jobs.c.job_id.in_(c))).rowcount
-        for c in chunks(wanted)
+        connection.execute(delete(jobs).where(jobs.c.job_id.in_(chunk))).rowcount
+        for chunk in chunks(ids)
     )
 
 
 def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
+    """Make delayed jobs due now, by id. Returns how many."""
     delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
     due_now = update(jobs).where(delayed).values(state=fair_queue.DUE, available_at=now)
     return sum(
-        connection.execute(due_now.where(jobs.c.job_id.in_(portion))).rowcount
-        for portion in chunks(ids)
+        connection.execute(due_now.where(jobs.c.job_id.in_(chunk))).rowcount
+        for chunk in chunks(ids)
     )
 
 
 def clear(connection: Connection, queue: str, but: Sequence[str]) -> int:
-    """Delete what nobody holds (at most BATCH), but for those in whose payload one of these texts
-    occurs.
+    """Delete pending and delayed jobs, unless their payload contains one of the texts `but`.
+
+    Returns how many: at most BATCH.
     """
     free = and_(jobs.c.queue == queue, jobs.c.state.in_(["pending", "delayed"]))
     others = [~jobs.c.payload.contains(each, autoescape=True) for each in but]

@@ -1,10 +1,10 @@
-"""Broadcasts: one row per message, and per mailbox how far it has read. For remote control, its
-replies and events.
+"""Broadcasts for remote control, its replies and events.
 
-A sender locks the mailboxes it writes for, and a reader its own, for the length of a transaction.
-So two senders write one after the other (without that, a message could become visible behind one
-with a higher id that a mailbox has read already, and would never be seen), and of two readers of
-one mailbox the second finds what the first has left.
+A message is one row, and a mailbox is a row that says how far it has read. For the length of its
+transaction a sender locks the mailboxes that it writes for, and a reader its own. Therefore senders
+write one after the other: otherwise a message could become visible after one with a higher id that
+a mailbox has already read, and would never be seen. Of two readers of one mailbox the second finds
+what the first has left.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from relevo.drivers.contract import Binding, Broadcast
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import bindings, broadcasts, mailboxes
 
-# A mailbox that is read is renewed when this part of its ttl has passed: each reading being a write
-# would wake everybody who listens for one, which reads, which writes.
+# The part of its ttl after which a mailbox is renewed by a read. If every read were a write, it would
+# wake all listeners, whose reads would wake them again.
 RENEW_AFTER = 0.2
 
 
-# Messages behind what a mailbox has seen, with each of its bindings to their exchange.
+# The messages behind the last one that a mailbox has seen, with its bindings to their exchange.
 _TO_IT = (bindings.c.mailbox == bindparam("mailbox")) & (
     bindings.c.exchange == broadcasts.c.exchange
 )
@@ -36,7 +36,7 @@ _MAIL = (
     .where(broadcasts.c.id > bindparam("seen"))
     .order_by(broadcasts.c.id)
 )
-# An open mailbox, and those messages if there are any.
+# An open mailbox, with those messages.
 _LOOK = (
     select(
         mailboxes.c.ttl,
@@ -56,7 +56,7 @@ _LOOK = (
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """Messages about to be sent, and the mailboxes that get some of them."""
+    """Messages to send, and the mailboxes that get at least one of them."""
 
     messages: list[Broadcast]
     mailboxes: list[str]
@@ -66,7 +66,7 @@ class Mail:
 def subscribe(
     connection: Connection, mailbox: str, wanted: Sequence[Binding], now: float, ttl: float
 ) -> None:
-    """Open or renew; what a mailbox has read so far stays read."""
+    """Open or renew a mailbox and add bindings. Messages that it has read stay read."""
     _close_ended(connection, now)
     is_new = _open_or_lock(
         connection, {"mailbox": mailbox, "seen": 0, "ttl": ttl, "expires_at": now + ttl}
@@ -101,7 +101,7 @@ def unsubscribe(connection: Connection, mailbox: str) -> None:
 
 
 def trim(connection: Connection, now: float) -> None:
-    """Delete what no open mailbox will read any more."""
+    """Delete the messages that every open mailbox has read."""
     _close_ended(connection, now)
     read_by_all = connection.execute(select(func.min(mailboxes.c.seen))).scalar()
     upto = _newest(connection) if read_by_all is None else read_by_all
@@ -125,7 +125,7 @@ def _close(connection: Connection, names: Sequence[str]) -> None:
 
 # --- send -----------------------------------------------------------------------------------------
 def route(connection: Connection, messages: Sequence[Broadcast], now: float) -> Mail:
-    """The messages that some open mailbox gets, and those mailboxes."""
+    """The messages that fit an open mailbox, and all such mailboxes."""
     exchanges = {message.exchange for message in messages}
     asked = (
         select(bindings.c.mailbox, bindings.c.exchange, bindings.c.pattern)
@@ -143,6 +143,7 @@ def route(connection: Connection, messages: Sequence[Broadcast], now: float) -> 
 
 
 def send(connection: Connection, mail: Mail) -> None:
+    """Write the messages, under the locks of their mailboxes."""
     _lock(connection, mail.mailboxes)
     connection.execute(
         insert(broadcasts),
@@ -159,8 +160,9 @@ def send(connection: Connection, mail: Mail) -> None:
 
 # --- receive --------------------------------------------------------------------------------------
 def has_mail(connection: Connection, mailbox: str, now: float) -> bool:
-    """Whether a mailbox has mail, or must be renewed. One statement, and no lock: idle workers ask
-    it for ever.
+    """Whether a mailbox has mail, or must be renewed.
+
+    One statement without a lock, because idle workers ask again and again.
     """
     rows = connection.execute(_LOOK, {"mailbox": mailbox, "now": now}).all()
     if not rows:
@@ -171,14 +173,14 @@ def has_mail(connection: Connection, mailbox: str, now: float) -> bool:
 
 
 def receive(connection: Connection, mailbox: str, now: float) -> list[Broadcast]:
-    """What has come to a mailbox, in order, each message once. Renews it."""
+    """Take the new messages of a mailbox, in order, each once. Renews the mailbox."""
     _lock(connection, [mailbox])
     box = _open(connection, mailbox, now)
     if box is None:
         return []
     unread = _unread(connection, box)
-    # Also past what it doesn't listen to: whoever writes for it waits for its lock, so nothing can
-    # come below this.
+    # Also past the messages of other mailboxes: a sender to this one waits for its lock, so no lower
+    # id can appear later.
     read = {"seen": max(box.seen, _newest(connection)), "expires_at": now + box.ttl}
     connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(read))
     return [Broadcast(row.exchange, row.routing_key, row.payload) for row in unread]
@@ -197,9 +199,7 @@ def _unread(connection: Connection, box: Row[Any]) -> list[Row[Any]]:
 
 
 def _is_for(row: Any) -> bool:
-    """Whether a message (with a mailbox's binding to its exchange beside it, or none) is for that
-    mailbox.
-    """
+    """Whether a row has a message for the mailbox: one behind the binding's start that fits it."""
     return row.id is not None and row.id > row.since and _fits(row, row)
 
 
@@ -210,8 +210,7 @@ def _fits(binding: Any, message: Any) -> bool:
 
 
 def _lock(connection: Connection, names: Iterable[str]) -> list[str]:
-    # In one order, so that two who lock several can't wait for each other. SQLite's one writer
-    # needs no row locks.
+    # In one order, so that two transactions can't deadlock. SQLite has one writer, and no row locks.
     ours = (
         select(mailboxes.c.mailbox)
         .where(mailboxes.c.mailbox.in_(names))

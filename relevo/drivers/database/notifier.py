@@ -1,15 +1,15 @@
-"""What an idle worker listens to, so that it need not ask the table again and again.
+"""Wakes idle workers, so that they need not query the table again and again.
 
-* SQLite: `PRAGMA data_version` says whether another connection has committed anything. It costs microseconds and no
-  lock; the table is read only when it changed. Linux tells of each write to the WAL
-  (`filewatch.py`), so it is asked then, and elsewhere every `interval`.
-* PostgreSQL: clients send a NOTIFY, debounced; a worker waits on the socket. After silence it looks for jobs, not for
-  mail. Where LISTEN can't work (PgBouncer in transaction mode) the look every `interval` is enough
-  by itself.
-* MySQL, MariaDB: nothing to listen to; the look every `interval` is all.
+* SQLite: `PRAGMA data_version` tells whether another connection has committed. It costs microseconds
+  and no lock, and the table is read only when the version has changed. On Linux a write to the WAL
+  wakes the worker (`file_watcher.py`), elsewhere it asks every `interval`.
+* PostgreSQL: clients send a debounced NOTIFY, and a worker waits on its socket. After silence a
+  worker looks for jobs but not for mail. Where LISTEN can't work (PgBouncer in transaction mode),
+  the look every `interval` is enough by itself.
+* MySQL, MariaDB: there is nothing to listen to, so a worker looks every `interval`.
 
-None of them rings for a job that comes due: a bell's interval is never longer than the time until
-the next one does.
+No client notifies of a job that comes due by itself: the interval of a subscription is never longer
+than the time until the next job is due.
 """
 
 from __future__ import annotations
@@ -31,43 +31,41 @@ from relevo.errors import DriverError
 
 CHANNEL = "relevo"
 
-# Seconds between two looks. SQLite: half of it is the median wait of a job. PostgreSQL: only a net
-# under NOTIFY.
+# Seconds between two looks. SQLite: a job waits for half of it in the median. PostgreSQL: only a
+# safety net under NOTIFY.
 SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.08, 1.0, 0.1
-# SQLite's net under the file's watch, and the first wait after a write: it is seen before its
-# commit is complete.
+# SQLite: seconds of the safety net under the watch of the file, and of the first wait after a write,
+# which is seen before its commit is complete.
 SQLITE_NET, SQLITE_FIRST = 1.0, 0.005
-# No interval is shorter than this: what is due already and still not taken waits for something
-# else.
+# The shortest interval in seconds: a job that is due and still not taken waits for something else.
 SHORTEST_INTERVAL = 0.02
 
-# A NOTIFY takes a lock that all committing transactions share, so a client sends at most one in
-# this time (seconds); a woken worker looks again for longer than that before it goes back to
-# listening.
+# Seconds between two NOTIFYs of a client: each takes a lock that all committing transactions share.
+# A woken worker looks again for longer than that before it goes back to listening.
 DEBOUNCE = 0.01
 _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 class Notifier:
-    """Rings the bells of other processes, where they can be rung. Call it after the commit."""
+    """Wakes the subscriptions of other processes, on PostgreSQL only."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._rung = float("-inf")
+        self._notified = float("-inf")
 
     def notify(self) -> None:
+        """Tell of new jobs or mail. Call it after the commit."""
         moment = time.monotonic()
-        if self._connections.dialect != "postgresql" or moment - self._rung < DEBOUNCE:
+        if self._connections.dialect != "postgresql" or moment - self._notified < DEBOUNCE:
             return
-        self._rung = moment
-        with contextlib.suppress(
-            DriverError
-        ):  # the step has happened; who isn't woken looks at its next interval
+        self._notified = moment
+        # The change is committed. A worker that isn't woken looks at its next interval.
+        with contextlib.suppress(DriverError):
             self._connections.autocommit(lambda connection: connection.execute(_NOTIFY))
 
 
 class PollingSubscription(Subscription):
-    """A bell that knows how long it is, in seconds, until something comes due."""
+    """Reports news at every interval. `until_due`: seconds until something comes due by itself."""
 
     max_interval = MYSQL_INTERVAL
 
@@ -75,24 +73,21 @@ class PollingSubscription(Subscription):
         self._until_due = until_due
 
     @property
-    # the contract's attribute, worked out when it is asked for
-    def interval(self) -> float:  # type: ignore[override]
+    def interval(self) -> float:  # type: ignore[override]  # a plain attribute in the contract
         return min(self.max_interval, max(SHORTEST_INTERVAL, self._until_due()))
 
     def poll(self) -> bool:
-        """Hears nothing and therefore says yes at every interval; at every second one there may be
-        mail, too.
-        """
+        """Always True; every second time the news may be mail, too."""
         self.is_mail = not self.is_mail
         return True
 
 
 class SqliteSubscription(PollingSubscription):
-    """Hears every commit of another connection, and the instant at which the next job comes due.
+    """Reports each commit of another connection, and the instant at which the next job comes due.
 
-    After a write it looks by the clock, in growing steps, until there are no more: a commit becomes
-    visible only after its last write, and a file that others write to all the time must not wake
-    its idle workers at each commit.
+    After a write it looks by the clock, in growing steps, until no more writes follow: a commit
+    becomes visible only after its last write, and a busy file must not wake its idle workers at
+    each commit.
     """
 
     def __init__(self, engine: Engine, until_due: Callable[[], float]) -> None:
@@ -113,7 +108,7 @@ class SqliteSubscription(PollingSubscription):
 
     def poll(self) -> bool:
         before, self._version = self._version, self._commits.count()
-        self._watch.open()  # there is a WAL now
+        self._watch.open()  # by now there is a WAL
         changed = before is None or before != self._version
         self._pace(self._watch.read() or changed)
         return changed or self._until_due() <= 0
@@ -132,7 +127,7 @@ class SqliteSubscription(PollingSubscription):
 
 
 class _CommitCounter:
-    """A connection that is asked for the commits of all others. Any thread that forks closes it."""
+    """A connection that tells of the commits of all others. Any thread that forks closes it first."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -141,8 +136,9 @@ class _CommitCounter:
         close_before_fork(self)
 
     def count(self) -> tuple[int, int] | None:
-        """Another value than before after a commit; None when it can't be known: look, and let the
-        look say why.
+        """A value that changes with each commit; None when it can't be read.
+
+        The caller then looks at the table, which raises the cause.
         """
         with sqlite_lock, contextlib.suppress(Exception):
             if self._connection is None:
@@ -160,7 +156,7 @@ class _CommitCounter:
 
 
 class PostgresqlSubscription(PollingSubscription):
-    """Hears NOTIFY on a connection of its own; says yes at every interval while it has none."""
+    """Reports NOTIFY on a connection of its own, or news at every interval while it has none."""
 
     max_interval = POSTGRESQL_INTERVAL
 
@@ -198,21 +194,23 @@ class PostgresqlSubscription(PollingSubscription):
                 self._notified = time.monotonic()
         except self._dbapi.Error:
             self.close()
-        # mail that came right behind a NOTIFY had none of its own (DEBOUNCE); otherwise silence
-        # means no mail
+        # Mail that came right after a NOTIFY had none of its own (DEBOUNCE). Otherwise silence means
+        # that there is no mail.
         else:
             self.is_mail = time.monotonic() - self._notified <= self.max_interval
-        # whoever calls was woken by the socket or has waited an interval: either is reason to look
+        # The caller was woken by the socket, or has waited for an interval: both are a reason to look.
         return True
 
     def close(self) -> None:
-        if self._connection is not None and os.getpid() == self._owner:  # else it is the parent's
+        if (
+            self._connection is not None and os.getpid() == self._owner
+        ):  # otherwise it is the parent's
             self._connection.close()
         self._connection = None
 
 
 def subscription_for(name: str, engine: Engine, until_due: Callable[[], float]) -> Subscription:
-    """The bell that a database has."""
+    """The subscription for a database of this dialect."""
     if name == "sqlite":
         return SqliteSubscription(engine, until_due)
     if name == "postgresql":

@@ -1,8 +1,8 @@
-"""Looking into the `relevo_jobs` table: how full the queues are, and what stands in them.
+"""The read-only verbs on the `relevo_jobs` table: queues, sizes, peek, find, scan.
 
-A delayed job whose time has come counts as pending here, whether or not somebody has moved it yet.
-Nothing sorts or reads a queue's whole backlog except to count it: an order by priority is walked on
-the index, one priority at a time.
+A delayed job whose time has come counts as pending here, even before a reservation has staged it.
+No statement sorts or reads the whole backlog of a queue, except to count it: an order by priority
+is walked on the index, one priority at a time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from relevo.drivers.database.statements import statement
 from relevo.drivers.database.tables import jobs
 
 _PRIORITIES = range(HIGHEST_PRIORITY, LOWEST_PRIORITY + 1)
-_IN_TURN = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
+_RUN_ORDER = (jobs.c.priority, jobs.c.available_at, jobs.c.id)
 
 
 def queues(connection: Connection) -> list[str]:
-    # MySQL hops by itself (a loose index scan), and reads all where it is told how.
+    """The names of all queues with a job, sorted."""
+    # MySQL hops on the index by itself (a loose index scan); told to hop, it reads every entry.
     hop = (
         select(jobs.c.queue).distinct()
         if connection.dialect.name in {"mysql", "mariadb"}
@@ -33,6 +34,7 @@ def queues(connection: Connection) -> list[str]:
 
 
 def sizes(connection: Connection, queue: str, now: float) -> Sizes:
+    """How full a queue is."""
     counted = select(jobs.c.state, func.count()).where(jobs.c.queue == queue).group_by(jobs.c.state)
     by_state: dict[str, int] = dict(connection.execute(counted).all())
     due, first_due = connection.execute(
@@ -51,6 +53,7 @@ def sizes(connection: Connection, queue: str, now: float) -> Sizes:
 
 
 def _oldest(connection: Connection, queue: str) -> float | None:
+    """Since when the oldest pending job could have run."""
     firsts = union_all(
         *(
             select(func.min(jobs.c.available_at).label("at")).where(
@@ -68,14 +71,15 @@ def _oldest(connection: Connection, queue: str) -> float | None:
 
 
 def peek(connection: Connection, queue: str, state: State, limit: int, now: float) -> list[JobView]:
+    """The first jobs of a queue in one state, in the order in which they will run."""
     rows = _READERS[state](connection, queue, limit, now)
     return [view(row, state) for row in rows[:limit]]
 
 
 def _pending(connection: Connection, queue: str, limit: int, now: float) -> list[Row[Any]]:
-    moved = select(jobs).where(_in(queue, "pending")).order_by(*_IN_TURN).limit(limit)
+    staged = select(jobs).where(_in(queue, "pending")).order_by(*_RUN_ORDER).limit(limit)
     due = select(jobs).where(_in(queue, "delayed"), jobs.c.available_at <= now)
-    both = [*connection.execute(moved), *connection.execute(_by_priority(due, limit))]
+    both = [*connection.execute(staged), *connection.execute(_by_priority(due, limit))]
     return sorted(both, key=lambda row: (row.priority, row.available_at, row.id))
 
 
@@ -94,6 +98,7 @@ _READERS = {State.PENDING: _pending, State.DELAYED: _delayed, State.RESERVED: _r
 
 
 def find(connection: Connection, ids: Sequence[str], now: float) -> list[JobView]:
+    """The living jobs with these ids, in any state."""
     rows = (
         connection.execute(select(jobs).where(jobs.c.job_id.in_(part)).order_by(jobs.c.id))
         for part in chunks(ids)
@@ -102,16 +107,15 @@ def find(connection: Connection, ids: Sequence[str], now: float) -> list[JobView
 
 
 def scan(connection: Connection, after: int, limit: int, now: float) -> tuple[list[JobView], str]:
-    rows = connection.execute(
-        select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)
-    ).all()
-    return [view(row, state_of(row, now)) for row in rows], str(rows[-1].id) if len(
-        rows
-    ) == limit else ""
+    """The next `limit` jobs behind row `after`, and the row for the next call (empty: no more)."""
+    page = select(jobs).where(jobs.c.id > after).order_by(jobs.c.id).limit(limit)
+    rows = connection.execute(page).all()
+    following = str(rows[-1].id) if len(rows) == limit else ""
+    return [view(row, state_of(row, now)) for row in rows], following
 
 
 def state_of(row: Row[Any], now: float) -> State:
-    """The state of a job; a delayed one whose time has come is pending, whoever moves it and when."""
+    """The state of a job. A delayed job whose time has come is pending."""
     is_due = row.state == "delayed" and row.available_at <= now
     return State.PENDING if is_due else State(row.state)
 
@@ -121,7 +125,7 @@ def _in(queue: str, state: str) -> ColumnElement[bool]:
 
 
 def _by_priority(rows: Select[Any], limit: int) -> Any:
-    """The first `limit` of each priority: the index has them in order."""
+    """The first `limit` rows of each priority: the index has them in order."""
     firsts = (
         rows.where(jobs.c.priority == priority)
         .order_by(jobs.c.available_at, jobs.c.id)

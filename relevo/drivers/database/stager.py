@@ -1,7 +1,7 @@
-"""When something comes due by itself: a delayed job, the end of a lease or of a pause.
+"""Stages what comes due by itself: delayed jobs, and jobs whose lease has ended.
 
-Nothing runs in a database of its own accord, so whoever reserves moves what is due first: under
-load at most every SWEEP seconds, and at once when a look has told that the time has come.
+Nothing runs in a database by itself, so a reservation first moves these jobs to pending: under load
+at most every SWEEP_SECONDS, and at once when a query has told that something is due.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from sqlalchemy import Connection
 from relevo.drivers.database import jobs
 from relevo.drivers.database.dialects import Dialect
 
-# Under load, how often a reservation also moves what has come due, in seconds. An idle worker knows
-# when that is.
-SWEEP = 0.25
+# Under load a reservation stages due jobs this often. An idle worker knows when the next is due.
+SWEEP_SECONDS = 0.25
 
 
 class Stager:
-    """What this process knows of the next instant at which something comes due."""
+    """Stages due jobs. `next` is the instant at which the next one comes due, as far as is known."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -27,28 +26,29 @@ class Stager:
         self.next = float("-inf")
 
     def is_due(self, now: float) -> bool:
-        return now >= self.next or now - self._swept >= SWEEP
+        """Whether the next reservation should stage due jobs."""
+        return now >= self.next or now - self._swept >= SWEEP_SECONDS
 
     def has_work(self, connection: Connection, queues: Sequence[str], now: float) -> bool:
-        """Whether a reservation from `queues` is worth a try. Takes no lock."""
+        """Whether a reservation from `queues` may find a job. Takes no lock."""
         pending, self.next = jobs.pending_and_next_due(connection, queues, now)
         return pending or self.next <= now
 
     def refresh(self, connection: Connection, now: float) -> None:
-        """Find out when something comes due next."""
+        """Ask the database when something comes due next."""
         self.next = jobs.next_due(connection, now)
 
     def postpone(self, now: float) -> None:
-        """The queues were empty a moment ago: unless something is due, there is nothing to move."""
+        """Skip a sweep, because the last query found nothing due."""
         if self.next > now:
             self._swept = now
 
     def stage(self, connection: Connection, now: float) -> None:
-        moved = (
+        """Move at most a batch of delayed and a batch of rescued jobs to pending."""
+        staged = (
             jobs.stage(connection, self._dialect, now),
             jobs.rescue(connection, self._dialect, now),
         )
         self._swept = now
-        # A full batch may have left some; otherwise the next look tells when something is due
-        # again.
-        self.next = now if jobs.BATCH in moved else float("inf")
+        # A full batch may have left some. Otherwise the next query tells when more is due.
+        self.next = now if jobs.BATCH in staged else float("inf")

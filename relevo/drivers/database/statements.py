@@ -1,5 +1,7 @@
-"""What SQLAlchemy can't say for all: hot statements, one file each in `sql/`, and an insert that
-may be too late.
+"""Statements that SQLAlchemy can't express for all databases.
+
+These are the hot statements, one file each in `sql/`, and an insert that does nothing when the key
+is taken.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 _UPSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-_DUPLICATE_ENTRY = 1062  # MySQL's and MariaDB's number for it
+_DUPLICATE_ENTRY = 1062  # the error number of MySQL and MariaDB
 
 
 @cache
 def statement(name: str, skip: str = "") -> TextClause:
-    """The statement in `sql/<name>.sql`; what stands after IN takes a list."""
+    """The statement in `sql/<name>.sql`, with `skip` for its `{skip}`. A name after IN takes a list."""
     source = files(__package__).joinpath("sql", f"{name}.sql").read_text("utf-8")
     lines = [
         line for line in source.replace("{skip}", skip).splitlines() if not line.startswith("--")
@@ -31,7 +33,10 @@ def statement(name: str, skip: str = "") -> TextClause:
 
 
 def insert_if_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
-    """Insert a row unless one with its key is there. Waits for whoever is just inserting that one."""
+    """Insert a row unless its key is taken. Waits for a transaction that is inserting the same key.
+
+    Returns whether the row was inserted.
+    """
     if connection.dialect.name in _UPSERTS:
         add = _UPSERTS[connection.dialect.name](table).on_conflict_do_nothing().inline()
         return connection.execute(add.execution_options(preserve_rowcount=True), row).rowcount == 1

@@ -1,9 +1,8 @@
-"""The tables of the database driver. They change by the migrations beside the engine, never here
-alone.
+"""The tables of the database driver. Every change needs a migration in `relevo/database`.
 
-`relevo_jobs` holds only jobs that are still to be done; what happened is the store's. Instants are
-POSIX seconds as doubles: all four databases store and compare them alike, which none of their
-timestamp types can say.
+`relevo_jobs` holds only jobs that are still to be done; the store records what happened to the
+others. Instants are POSIX seconds as doubles: all four databases store and compare doubles alike,
+which is true of none of their timestamp types.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ jobs = Table(
     Column("reserved_by", Name),
     Column("token", String(64)),
     Column("created_at", Double, nullable=False),
-    # Of a job that takes turns (fair.py): whose, and since when it could have run; available_at is
-    # its turn then.
+    # For a job that takes turns (fair_queue.py): its key, and since when it could have run. Its
+    # available_at is then its turn.
     Column("fair_key", Name),
     Column("fair_since", Double),
     CheckConstraint("state IN ('delayed', 'pending', 'reserved')", name="relevo_jobs_state"),
@@ -61,14 +60,14 @@ jobs = Table(
         "(state = 'reserved') = (reserved_until IS NOT NULL AND token IS NOT NULL)",
         name="relevo_jobs_lease",
     ),
-    # claim.sql walks this one in order; sizes count on it.
+    # The claims walk this index in order; sizes are counted on it.
     Index("relevo_jobs_next", "queue", "state", "priority", "available_at", "id"),
-    # due.sql and rescue.sql take the first of these; partial where the database can, so that they
+    # due_jobs.sql and ended_leases.sql read the first entries. Partial where the database can, to
     # stay small.
     Index("relevo_jobs_due", "state", "available_at", **_where("delayed")),
     Index("relevo_jobs_ended", "state", "reserved_until", **_where("reserved")),
     sqlite_autoincrement=True,
-    implicit_returning=False,  # nobody asks for the new ids
+    implicit_returning=False,  # the new ids are not used
 )
 
 pauses = Table(
@@ -95,7 +94,7 @@ suspensions = Table(
     Column("until", Double),
 )
 
-# A job that is not delayed to `until` any more has gone its way, and its row here means nothing.
+# A row counts only while its job is delayed to `until`; otherwise the job has moved on.
 parked = Table(
     "relevo_parked",
     metadata,
@@ -120,9 +119,8 @@ bindings = Table(
     Column("mailbox", Name, nullable=False, index=True),
     Column("exchange", Name, nullable=False, index=True),
     Column("pattern", Text, nullable=False),
-    Column(
-        "since", Id, nullable=False
-    ),  # the newest broadcast when it was added: it gets those after it
+    # The newest broadcast at the time of the binding: it gets only later ones.
+    Column("since", Id, nullable=False),
     implicit_returning=False,
 )
 
@@ -134,5 +132,5 @@ broadcasts = Table(
     Column("routing_key", Name, nullable=False),
     Column("payload", LongText, nullable=False),
     sqlite_autoincrement=True,
-    implicit_returning=False,  # nobody asks for the new ids
+    implicit_returning=False,  # the new ids are not used
 )

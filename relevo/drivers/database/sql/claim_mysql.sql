@@ -1,5 +1,5 @@
 -- Lock the next jobs of one queue; take_mysql.sql then marks them, in the same transaction. Index: relevo_jobs_next.
--- The pause is looked up beforehand: a subquery here would be locked with the rows.
+-- Paused queues are read beforehand: the rows of a subquery would be locked, too.
 SELECT id, queue, job_id, payload, priority, attempts + 1 AS attempts, rescues, available_at
 FROM relevo_jobs
 WHERE queue = :queue AND state = 'pending'

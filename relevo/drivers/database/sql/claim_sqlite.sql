@@ -1,4 +1,4 @@
--- Take the next jobs of one queue; runs inside BEGIN IMMEDIATE. Index: relevo_jobs_next.
+-- Take the next jobs of one queue, inside BEGIN IMMEDIATE. Index: relevo_jobs_next.
 UPDATE relevo_jobs
 SET state = 'reserved', reserved_until = :until, reserved_by = :by, token = :token || id, attempts = attempts + 1
 WHERE id IN (

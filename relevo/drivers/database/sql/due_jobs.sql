@@ -1,3 +1,3 @@
--- Which delayed jobs are due. Index: relevo_jobs_due. Row locks are skipped where the database has them ({skip}).
+-- The delayed jobs that are due. Index: relevo_jobs_due. {skip}: skip locked rows, where the database locks rows.
 SELECT id, queue, priority, available_at, fair_key FROM relevo_jobs
 WHERE state = 'delayed' AND available_at <= :now ORDER BY available_at LIMIT :limit {skip}

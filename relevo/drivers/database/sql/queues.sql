@@ -1,4 +1,4 @@
--- The names of all queues, by hopping from one to the next on the index: DISTINCT would read an entry per job.
+-- The names of all queues. It hops from one to the next on the index; DISTINCT would read an entry for each job.
 -- Index: relevo_jobs_next. Not for MySQL, which reads every entry for the inner MIN.
 WITH RECURSIVE found (queue) AS (
     SELECT MIN(queue) FROM relevo_jobs
