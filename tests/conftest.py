@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import tempfile
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -19,11 +20,17 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import Celery, _state
 from celery.app import builtins as _builtins  # noqa: F401  the tasks that every app has
+from celery.contrib.testing.worker import start_worker
 from kombu import Queue
 
+from relevo import config
+from relevo.app import App, create_app
 from relevo.database import schema
 from relevo.database.engine import engine_for
+from relevo.drivers import driver_for
+from relevo.store.store import Store, store_for
 from tests.support import (
+    batch_tasks,
     memory_app,
     no_fsync,  # noqa: F401  no fsync, in this process either
     servers,
@@ -31,10 +38,12 @@ from tests.support import (
 )
 from tests.support.brokers import BROKERS, Broker, opener
 from tests.support.http_receiver import Receiver, receiving
+from tests.support.waits import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from relevo.drivers.contract import Driver
     from tests.support import application
 
 # Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in
@@ -47,7 +56,6 @@ SLOW = (
     "tests/flow/",
     "tests/tasks/test_dev",
     "test_live.py",
-    "tests/flow/",
     "test_killed.py",
     "tests/faults/",
     "tests/tasks/",
@@ -119,6 +127,70 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 def app() -> Celery:
     """On a broker in memory, unless a folder or a file has an app of its own."""
     return memory_app.make_app()
+
+
+@pytest.fixture
+def sqlite_app(tmp_path: Path) -> App:
+    """Its broker and its store are one SQLite file."""
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    settings = config.load(
+        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
+    )
+    return create_app("shop", settings, result_backend="cache+memory://")
+
+
+@pytest.fixture(params=["database", "redis"])
+def batch_app(request, tmp_path):
+    """An app with the tasks of tests/support/batch_tasks.py, its broker on SQLite or on Redis."""
+    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
+    environ = {
+        "QUEUE_CONNECTION": request.param,
+        "DATABASE_URL": url,
+        "RELEVO_VAR_DIR": str(tmp_path),
+    }
+    if request.param == "redis":
+        environ["REDIS_URL"] = request.getfixturevalue("redis_url")
+    app = create_app(
+        "shop",
+        config.load(environ, None),
+        result_backend="cache+memory://",
+        task_default_queue=f"batches-{tmp_path.name}",
+    )
+    batch_tasks.define_tasks(app)
+    return app
+
+
+@pytest.fixture
+def calls() -> list[tuple]:
+    """What the tasks of tests/support/batch_tasks.py note of their calls."""
+    batch_tasks.calls.clear()
+    return batch_tasks.calls
+
+
+@pytest.fixture
+def store(app: App) -> Store:
+    """The app's store."""
+    return store_for(app.settings.database_url)
+
+
+@pytest.fixture
+def driver(app: App) -> Driver:
+    """The app's driver."""
+    return driver_for(app.conf.broker_url)
+
+
+@pytest.fixture(params=["solo", "threads"])
+def worker(app: App, request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager]:
+    """A worker in a thread of this process, for as long as a block lasts."""
+
+    @contextmanager
+    def started():
+        with start_worker(
+            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=LONG
+        ) as worker:
+            yield worker
+
+    return started
 
 
 @pytest.fixture

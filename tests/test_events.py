@@ -11,10 +11,15 @@ from relevo import events
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.events import Event, JobEvent
-from tests.recording.test_failed_job import app, driver, held, worker  # noqa: F401  fixtures
+from tests.support.delivery import Delivery
+from tests.support.driver_jobs import jobs_in
 from tests.support.memory_app import make_app
 from tests.support.waits import eventually
-from tests.worker.test_request import Delivery
+
+
+@pytest.fixture
+def app(sqlite_app):
+    return sqlite_app
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def names(told, result):
     return [each.event.value for each in told if each.id == result.id]
 
 
-def test_the_life_of_a_job_is_told(app, worker, told):  # noqa: F811
+def test_the_life_of_a_job_is_told(app, worker, told):
     @app.task(name="shop.process", shared=False, bind=True, tries=2, backoff=0)
     def process(self):
         if self.attempt == 1:
@@ -60,7 +65,7 @@ def test_the_life_of_a_job_is_told(app, worker, told):  # noqa: F811
     assert last.seconds >= 0
 
 
-def test_a_release_is_told_without_an_error(app, worker, told):  # noqa: F811
+def test_a_release_is_told_without_an_error(app, worker, told):
     runs = []
 
     @app.task(name="shop.release", shared=False, bind=True)
@@ -76,7 +81,7 @@ def test_a_release_is_told_without_an_error(app, worker, told):  # noqa: F811
     assert (released.error, released.seconds) == (None, 0.05)
 
 
-def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, driver):  # noqa: F811
+def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, driver):
     @app.task(name="shop.fail", shared=False)
     def fail():
         raise ValueError("no")
@@ -84,14 +89,14 @@ def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, d
     driver.put([NewJob("default", "no message", "unreadable")])
     with worker():
         result = fail.delay()
-        eventually(lambda: not held(driver))
+        eventually(lambda: not jobs_in(driver))
     failed = {each.id: each.error for each in told if each.event is Event.FAILED}
     assert failed[result.id] == "ValueError: no"
     assert failed["unreadable"].startswith("relevo.errors.UndeliverableError: it can't be read")
     assert len([each for each in told if each.event is Event.FAILED]) == 2
 
 
-def test_a_job_that_was_rescued_says_so(app, worker, told, driver):  # noqa: F811
+def test_a_job_that_was_rescued_says_so(app, worker, told, driver):
     @app.task(name="shop.rescued", shared=False)
     def rescued(): ...
 
@@ -118,7 +123,7 @@ def test_a_timeout_is_told_before_what_follows_from_it(told, monkeypatch):
     ]
 
 
-def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):  # noqa: F811
+def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):
     def broken(_event):
         raise ZeroDivisionError
 
@@ -141,7 +146,7 @@ def test_an_event_that_does_not_exist_is_refused_with_the_likely_one():
         relevo.on("fialed")
 
 
-def test_what_nobody_listens_to_is_not_connected(app, told):  # noqa: F811
+def test_what_nobody_listens_to_is_not_connected(app, told):
     """Celery makes and sends a signal only to receivers; the fixture has connected ours, once each."""
     for signal in (after_task_publish, task_received):
         ours = [key for key, _ in signal.receivers if "relevo.events" in str(key)]

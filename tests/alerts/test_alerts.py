@@ -15,7 +15,7 @@ from relevo import alerts
 from relevo.alerts import AlertError
 from relevo.config.services import Alerts, read_secret
 from relevo.errors import SettingsError
-from tests.config.test_settings import load
+from tests.support.settings import load
 
 
 @pytest.fixture

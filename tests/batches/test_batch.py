@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import celery
 import pytest
-from celery.contrib.testing.worker import start_worker
 
-from relevo import config
-from relevo.app import create_app
 from relevo.batches import member_jobs
 from relevo.errors import BatchError, OptionError
 from relevo.job.membership import SENT
@@ -20,118 +15,32 @@ from relevo.recording import endings
 from relevo.store import failed, outbox, outcomes
 from relevo.store.store import store_for
 from relevo.worker import cancelled_batches
-from tests.support.waits import LONG, eventually
-
-
-@pytest.fixture(params=["database", "redis"])
-def app(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    environ = {
-        "QUEUE_CONNECTION": request.param,
-        "DATABASE_URL": url,
-        "RELEVO_VAR_DIR": str(tmp_path),
-    }
-    if request.param == "redis":
-        environ["REDIS_URL"] = request.getfixturevalue("redis_url")
-    app = create_app(
-        "shop",
-        config.load(environ, None),
-        result_backend="cache+memory://",
-        task_default_queue=f"batches-{tmp_path.name}",
-    )
-    tasks(app)
-    return app
+from tests.support import batch_tasks
+from tests.support.batch_tasks import calls_of, finished, task_of, working
+from tests.support.waits import eventually
 
 
 @pytest.fixture
-def told():
-    said.clear()
-    return said
-
-
-said: list[tuple] = []
-gate, mended = threading.Event(), threading.Event()
-
-
-def tasks(app):
-    @app.task(name="shop.work", shared=False)
-    def work(number, fails=False):
-        said.append(("work", number))
-        if fails and not mended.is_set():
-            raise ValueError(number)
-
-    @app.task(name="shop.say", shared=False)
-    def say(batch, what="then"):
-        said.append((what, batch))
-
-    @app.task(name="shop.wait", shared=False)
-    def wait(number):
-        said.append(("wait", number))
-        assert gate.wait(LONG)
-
-    @app.task(name="shop.more", shared=False, bind=True)
-    def more(self, numbers):
-        self.batch.add(work.s(number) for number in numbers)
-
-    @app.task(name="shop.more_and_goes_on", shared=False, bind=True)
-    def more_and_goes_on(self, numbers):
-        self.batch.add([work.s(numbers[0])])
-        raise self.replace(more.si(numbers[1:]))
-
-    @app.task(name="shop.goes_on", shared=False, bind=True)
-    def goes_on(self, how):
-        one = work.si(1)
-        raise self.replace(
-            {"job": one, "chain": celery.chain(one, work.si(2)), "fails": work.si(1, fails=True)}[
-                how
-            ]
-        )
-
-    gate.clear()
-    mended.clear()
-
-
-@contextmanager
-def working(app, concurrency=2):
-    with start_worker(
-        app,
-        pool="threads",
-        concurrency=concurrency,
-        perform_ping_check=False,
-        shutdown_timeout=LONG,
-    ):
-        yield
-
-
-def t(app, name):
-    return app.tasks[f"shop.{name}"]
-
-
-def told_of(what):
-    return [batch for kind, batch in list(said) if kind == what]
-
-
-def finished(batch):
-    eventually(lambda: batch.refresh().finished)
-    return batch
+def app(batch_app):
+    return batch_app
 
 
 def callbacks(new, say):
     return new.then(say.s("then")).catch(say.s("catch")).finally_(say.s("finally"))
 
 
-def test_every_member_runs_and_each_callback_once(app, told):
-    say = t(app, "say")
+def test_every_member_runs_and_each_callback_once(app, calls):
+    say = task_of(app, "say")
     new = (
-        app.batch(t(app, "work").s(number) for number in range(30))
+        app.batch(task_of(app, "work").s(number) for number in range(30))
         .name("import")
         .before(say.s("before"))
     )
     with working(app):
         batch = callbacks(new, say).dispatch()
         finished(batch)
-        eventually(lambda: told_of("finally") and told_of("then"))
-    assert Counter(told_of("work")) == Counter(range(30))
+        eventually(lambda: calls_of("finally") and calls_of("then"))
+    assert Counter(calls_of("work")) == Counter(range(30))
     assert (batch.name, batch.total, batch.completed, batch.failed, batch.pending) == (
         "import",
         30,
@@ -140,129 +49,134 @@ def test_every_member_runs_and_each_callback_once(app, told):
         0,
     )
     assert (batch.percent, batch.cancelled, batch.kind) == (100, False, "batch")
-    assert told_of("before") == told_of("then") == told_of("finally") == [batch.id]
-    assert told_of("catch") == []
+    assert calls_of("before") == calls_of("then") == calls_of("finally") == [batch.id]
+    assert calls_of("catch") == []
     assert app.batches.find(batch.id).as_dict() == batch.as_dict()
     assert [each.id for each in app.batches.page()] == [batch.id]
 
 
-def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(app, told):
-    work, say = t(app, "work"), t(app, "say")
+def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(app, calls):
+    work, say = task_of(app, "work"), task_of(app, "say")
     with working(app):
         batch = callbacks(
             app.batch([work.s(1), work.s(2, fails=True), work.s(3)]).allow_failures(), say
         ).dispatch()
         finished(batch)
-        eventually(lambda: told_of("finally"))
+        eventually(lambda: calls_of("finally"))
         assert (batch.completed, batch.failed, batch.cancelled) == (2, 1, False)
-        assert told_of("then") == []
-        assert told_of("catch") == [batch.id]
-        mended.set()
+        assert calls_of("then") == []
+        assert calls_of("catch") == [batch.id]
+        batch_tasks.mended.set()
         assert batch.retry_failed() == 1
         assert batch.retry_failed() == 0
-        eventually(lambda: told_of("then"))
+        eventually(lambda: calls_of("then"))
     batch.refresh()
     assert (batch.completed, batch.failed, batch.processed, batch.total) == (3, 0, 3, 3)
-    assert sorted(told_of("work")) == [1, 2, 2, 3]
-    assert told_of("finally") == told_of("catch") == told_of("then") == [batch.id]
+    assert sorted(calls_of("work")) == [1, 2, 2, 3]
+    assert calls_of("finally") == calls_of("catch") == calls_of("then") == [batch.id]
 
 
-def test_a_failure_cancels_the_rest(app, told):
-    work, say = t(app, "work"), t(app, "say")
+def test_a_failure_cancels_the_rest(app, calls):
+    work, say = task_of(app, "work"), task_of(app, "say")
     members = [work.s(0, fails=True), *(work.s(number) for number in range(1, 20))]
     batch = callbacks(app.batch(members), say).dispatch()
     with working(app, 1):
         finished(batch)
-        eventually(lambda: told_of("finally"))
+        eventually(lambda: calls_of("finally"))
     assert batch.cancelled
     assert batch.failed == 1
     assert batch.completed + batch.dropped == 19
-    assert told_of("catch") == told_of("finally") == [batch.id]
-    assert told_of("then") == []
+    assert calls_of("catch") == calls_of("finally") == [batch.id]
+    assert calls_of("then") == []
 
 
-def test_cancelled_members_that_have_not_started_are_dropped(app, told, monkeypatch):
+def test_cancelled_members_that_have_not_started_are_dropped(app, calls, monkeypatch):
     monkeypatch.setattr(cancelled_batches, "FRESH", 0)
-    work, wait, say = t(app, "work"), t(app, "wait"), t(app, "say")
+    work, wait, say = task_of(app, "work"), task_of(app, "wait"), task_of(app, "say")
     batch = callbacks(
         app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say
     ).dispatch()
     with working(app, 1):
-        eventually(lambda: told_of("wait"))
+        eventually(lambda: calls_of("wait"))
         batch.cancel()
-        gate.set()
+        batch_tasks.gate.set()
         finished(batch)
-        eventually(lambda: told_of("finally"))
+        eventually(lambda: calls_of("finally"))
     assert (batch.completed, batch.dropped, batch.pending, batch.cancelled) == (1, 9, 0, True)
-    assert told_of("work") == told_of("then") == []
+    assert calls_of("work") == calls_of("then") == []
     with pytest.raises(BatchError, match="nothing can be added"):
         batch.add([work.s(1)])
 
 
-def test_a_batch_can_be_added_to_from_inside_and_from_outside(app, told):
-    work, wait, more, say = t(app, "work"), t(app, "wait"), t(app, "more"), t(app, "say")
+def test_a_batch_can_be_added_to_from_inside_and_from_outside(app, calls):
+    work, wait, more, say = (
+        task_of(app, "work"),
+        task_of(app, "wait"),
+        task_of(app, "more"),
+        task_of(app, "say"),
+    )
     batch = callbacks(app.batch([wait.s(0), more.s([1, 2, 3])]), say).dispatch()
     with working(app):
-        eventually(lambda: told_of("wait") and len(told_of("work")) == 3)
+        eventually(lambda: calls_of("wait") and len(calls_of("work")) == 3)
         batch.add([work.s(4), [work.s(5), work.si(6)]])
         assert batch.total == 7
-        gate.set()
+        batch_tasks.gate.set()
         finished(batch)
-        eventually(lambda: told_of("finally"))
-    assert sorted(told_of("work")) == [1, 2, 3, 4, 5, 6]
+        eventually(lambda: calls_of("finally"))
+    assert sorted(calls_of("work")) == [1, 2, 3, 4, 5, 6]
     assert (batch.total, batch.completed) == (7, 7)
     with pytest.raises(BatchError, match="has finished"):
         batch.add([work.s(1)])
 
 
-def test_a_chain_is_one_member(app, told):
-    work = t(app, "work")
+def test_a_chain_is_one_member(app, calls):
+    work = task_of(app, "work")
     with working(app):
         batch = app.batch(
             [[work.si(1), work.si(2)], [work.si(3, fails=True), work.si(4)], work.s(5)]
         ).allow_failures()
         batch = finished(batch.dispatch())
     assert (batch.total, batch.completed, batch.failed) == (3, 2, 1)
-    assert sorted(told_of("work")) == [1, 2, 3, 5]
+    assert sorted(calls_of("work")) == [1, 2, 3, 5]
 
 
-def test_progress_is_told_once_a_percentage(app, told):
+def test_progress_is_told_once_a_percentage(app, calls):
     with working(app):
         batch = (
-            app.batch(t(app, "work").s(n) for n in range(4))
-            .progress(t(app, "say").s("progress"))
+            app.batch(task_of(app, "work").s(n) for n in range(4))
+            .progress(task_of(app, "say").s("progress"))
             .dispatch()
         )
         finished(batch)
-        eventually(lambda: told_of("progress"))
-    assert 1 <= len(told_of("progress")) <= 4
+        eventually(lambda: calls_of("progress"))
+    assert 1 <= len(calls_of("progress")) <= 4
 
 
-def test_an_empty_batch_has_finished_at_once(app, told):
+def test_an_empty_batch_has_finished_at_once(app, calls):
     with working(app):
-        then = celery.chain(t(app, "say").s("chain"), t(app, "say").si(0, "its end"))
-        batch = callbacks(app.batch([]), t(app, "say")).then(then).dispatch()
+        then = celery.chain(task_of(app, "say").s("chain"), task_of(app, "say").si(0, "its end"))
+        batch = callbacks(app.batch([]), task_of(app, "say")).then(then).dispatch()
         assert batch.finished
         assert batch.percent == 100
-        eventually(lambda: told_of("then") and told_of("finally") and told_of("its end"))
-    assert told_of("chain") == [batch.id]
+        eventually(lambda: calls_of("then") and calls_of("finally") and calls_of("its end"))
+    assert calls_of("chain") == [batch.id]
 
 
-def test_the_same_dispatch_done_twice_is_one_batch(app, told):
-    work = t(app, "work")
-    first = app.batch([work.s(1), work.s(2)]).then(t(app, "say").s()).dispatch(id="import-7")
-    second = app.batch([work.s(1), work.s(2)]).then(t(app, "say").s()).dispatch(id="import-7")
+def test_the_same_dispatch_done_twice_is_one_batch(app, calls):
+    work = task_of(app, "work")
+    first = app.batch([work.s(1), work.s(2)]).then(task_of(app, "say").s()).dispatch(id="import-7")
+    second = app.batch([work.s(1), work.s(2)]).then(task_of(app, "say").s()).dispatch(id="import-7")
     assert first.id == second.id == "import-7"
     with working(app):
         finished(first)
-        eventually(lambda: told_of("then"))
-    assert sorted(told_of("work")) == [1, 2]
-    assert told_of("then") == ["import-7"]
+        eventually(lambda: calls_of("then"))
+    assert sorted(calls_of("work")) == [1, 2]
+    assert calls_of("then") == ["import-7"]
 
 
-def test_without_history_the_counts_are_as_exact(app, told):
+def test_without_history_the_counts_are_as_exact(app, calls):
     object.__setattr__(app.settings, "history", "none")
-    work = t(app, "work")
+    work = task_of(app, "work")
     with working(app):
         batch = finished(app.batch([work.s(1), work.s(2, fails=True)]).allow_failures().dispatch())
     assert (batch.completed, batch.failed) == (1, 1)
@@ -270,7 +184,7 @@ def test_without_history_the_counts_are_as_exact(app, told):
 
 
 def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
-    work = t(app, "work")
+    work = task_of(app, "work")
     with pytest.raises(OptionError, match=r"write task\.s\(\)"):
         app.batch([work]).dispatch()
     with pytest.raises(OptionError, match="expected then to be a task's signature"):
@@ -294,7 +208,7 @@ def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_a_queue_that_no_broker_takes_is_an_error_of_the_dispatch(app, name):
-    work, say = t(app, "work"), t(app, "say")
+    work, say = task_of(app, "work"), task_of(app, "say")
     for new in (
         app.batch([work.s(1)]).on_queue(name),
         app.chain(work.s(1)).on_queue(name),
@@ -306,9 +220,9 @@ def test_a_queue_that_no_broker_takes_is_an_error_of_the_dispatch(app, name):
 
 
 def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes_on_under_its_id(
-    app, told
+    app, calls
 ):
-    work, say = t(app, "work"), t(app, "say")
+    work, say = task_of(app, "work"), task_of(app, "say")
 
     def members(until):
         for number in range(until):
@@ -323,13 +237,13 @@ def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes
 
 
 def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(
-    app, told, monkeypatch
+    app, calls, monkeypatch
 ):
     """Two had one number and one id then, so the batch never ended; and a dispatch done again left
     members out.
     """
     monkeypatch.setattr(member_jobs, "PAGE", 2)
-    work = t(app, "work")
+    work = task_of(app, "work")
 
     def members(until):
         for number in range(until):
@@ -341,16 +255,16 @@ def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_me
 
     with pytest.raises(RuntimeError, match="no more"):
         app.batch(members(3)).dispatch(id="grows")
-    batch = app.batch(members(5)).then(t(app, "say").s()).dispatch(id="grows")
+    batch = app.batch(members(5)).then(task_of(app, "say").s()).dispatch(id="grows")
     with working(app):
         finished(batch)
     assert (batch.total, batch.completed) == (7, 7)
-    assert sorted(told_of("work")) == [0, 1, 2, 3, 4, 12, 14]
+    assert sorted(calls_of("work")) == [0, 1, 2, 3, 4, 12, 14]
 
 
-def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, told, monkeypatch):
+def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, calls, monkeypatch):
     monkeypatch.setattr(member_jobs, "PAGE", 2)
-    work, others = t(app, "work"), []
+    work, others = task_of(app, "work"), []
 
     def members(with_another):
         for number in range(5):
@@ -362,7 +276,7 @@ def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, told, monk
     with working(app):
         finished(batch)
     assert (others[0].total, batch.total, batch.completed) == (5, 5, 5)
-    assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
+    assert sorted(calls_of("work")) == [0, 1, 2, 3, 4]
 
 
 def test_names_are_whatever_people_write(app):
@@ -371,7 +285,7 @@ def test_names_are_whatever_people_write(app):
     assert made == [names[0], "x" * 255, "a\\x00b", "a\\ud800b"]
 
 
-def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, told, monkeypatch):
+def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, calls, monkeypatch):
     """With its record went the next link's row in the outbox, too, which has the same id: it was
     lost.
     """
@@ -385,36 +299,36 @@ def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, t
         outcomes, "write", lambda *_: None
     )  # no record is made, and so no row goes with one
     with working(app):
-        app.chain(t(app, "goes_on").si("chain"), t(app, "say").si(0, "link")).dispatch()
-        eventually(lambda: told_of("link"))
+        app.chain(task_of(app, "goes_on").si("chain"), task_of(app, "say").si(0, "link")).dispatch()
+        eventually(lambda: calls_of("link"))
     assert len(rows) == (app.settings.queue_connection == "redis")
     assert endings.replaced(SimpleNamespace(id="a", request_dict={SENT: True})) is None
 
 
 @pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])
-def test_what_replaces_a_member_has_its_place(app, told, how, ran):
-    goes_on, say = t(app, "goes_on"), t(app, "say")
+def test_what_replaces_a_member_has_its_place(app, calls, how, ran):
+    goes_on, say = task_of(app, "goes_on"), task_of(app, "say")
     with working(app):
         batch = finished(callbacks(app.batch([goes_on.s(how)]), say).dispatch())
-        eventually(lambda: told_of("finally"))
+        eventually(lambda: calls_of("finally"))
         chain = finished(callbacks(app.chain(goes_on.si(how), say.si(0, "link")), say).dispatch())
-        eventually(lambda: len(told_of("finally")) == 2)
+        eventually(lambda: len(calls_of("finally")) == 2)
         later = finished(
             callbacks(
                 app.chain(say.si(0, "before"), goes_on.si(how), say.si(0, "link")), say
             ).dispatch()
         )
-        eventually(lambda: len(told_of("finally")) == 3)
+        eventually(lambda: len(calls_of("finally")) == 3)
     assert (batch.total, batch.completed, batch.failed) == (1, how != "fails", how == "fails")
-    assert told_of("work") == ran * 3
-    assert (told_of("before"), told_of("link")) == ([0], [] if how == "fails" else [0, 0])
+    assert calls_of("work") == ran * 3
+    assert (calls_of("before"), calls_of("link")) == ([0], [] if how == "fails" else [0, 0])
     assert (chain.processed, later.processed) == ((1, 2) if how == "fails" else (2, 3))
-    assert len(told_of("then")) == (0 if how == "fails" else 3)
+    assert len(calls_of("then")) == (0 if how == "fails" else 3)
 
 
-def test_what_replaces_a_member_may_add_to_the_batch_as_the_member_did(app, told):
+def test_what_replaces_a_member_may_add_to_the_batch_as_the_member_did(app, calls):
     """Both have one id: the second's members were taken for the first's, and left out."""
     with working(app):
-        batch = finished(app.batch([t(app, "more_and_goes_on").s([1, 2, 3])]).dispatch())
-    assert sorted(told_of("work")) == [1, 2, 3]
+        batch = finished(app.batch([task_of(app, "more_and_goes_on").s([1, 2, 3])]).dispatch())
+    assert sorted(calls_of("work")) == [1, 2, 3]
     assert (batch.total, batch.completed) == (4, 4)

@@ -26,7 +26,7 @@ from relevo.store import batches
 from relevo.store.batch_counts import CANCELLED
 from relevo.store.store import store_for
 from relevo.worker import cancelled_batches
-from tests.batches.test_batch import working
+from tests.support.batch_tasks import working
 from tests.support.waits import LONG, eventually
 
 told: list[tuple] = []

@@ -7,28 +7,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from relevo import config, drivers
-from relevo.app import App, create_app
-from relevo.store.store import store_for
+from relevo.app import App
 
 
 @pytest.fixture
-def app(tmp_path) -> App:
-    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    settings = config.load(
-        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
-    )
-    return create_app("shop", settings, result_backend="cache+memory://")
-
-
-@pytest.fixture
-def store(app):
-    return store_for(app.settings.database_url)
-
-
-@pytest.fixture
-def driver(app):
-    return drivers.driver_for(app.conf.broker_url)
+def app(sqlite_app: App) -> App:
+    return sqlite_app
 
 
 @pytest.fixture

@@ -13,13 +13,10 @@ from app import settings
 from relevo.config import Settings
 from relevo.config import settings as config
 from relevo.errors import SettingsError
+from tests.support.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / ".env.example"
-
-
-def load(**environ: str) -> Settings:
-    return config.load(environ, env_file=None)
 
 
 def refusal(**environ: str) -> str:

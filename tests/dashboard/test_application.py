@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.dashboard.conftest import PASSWORDS, Site
+from tests.support.dashboard_site import PASSWORDS, Site
 
 PAGES = [
     "/overview",

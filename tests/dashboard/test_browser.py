@@ -11,8 +11,8 @@ from relevo.dashboard.pages import failed as failures
 from relevo.drivers.contract import State
 from relevo.store import failed, search
 from relevo.store.failed import FailedJob
-from tests.dashboard.conftest import PASSWORDS
 from tests.support.browser import chromium
+from tests.support.dashboard_site import PASSWORDS
 from tests.support.hostile_text import HOSTILE
 from tests.support.workers import payload_of
 

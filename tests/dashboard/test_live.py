@@ -14,9 +14,9 @@ from relevo.dashboard import sources as looking
 from relevo.drivers.contract import State
 from relevo.store import failed, history
 from relevo.store.history import Ended
-from tests.dashboard.conftest import PASSWORDS
 from tests.support import page_checks
 from tests.support.browser import chromium
+from tests.support.dashboard_site import PASSWORDS
 from tests.support.hostile_text import HOSTILE
 from tests.support.live_dashboard import live
 from tests.support.waits import eventually

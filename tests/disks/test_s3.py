@@ -14,7 +14,7 @@ from relevo.config.services import S3Settings
 from relevo.disks import LinkError, Links, LocalDisk, MissingFileError, disk_for
 from relevo.disks.s3 import S3Disk
 from relevo.errors import DiskError, SettingsError
-from tests.config.test_settings import load
+from tests.support.settings import load
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,18 @@ from relevo.errors import DriverUnavailableError, OptionError
 from relevo.middleware.transaction import Transaction
 from relevo.store import failed, outbox, receipts
 from relevo.store.outbox import Sending
-
-# fixtures
-from tests.batches.test_batch import app, finished, said, t, told, told_of, working  # noqa: F401
+from tests.support import batch_tasks
+from tests.support.batch_tasks import calls_of, finished, task_of, working
 from tests.support.waits import eventually
 
 
 @pytest.fixture
-def session(app):  # noqa: F811
+def app(batch_app):
+    return batch_app
+
+
+@pytest.fixture
+def session(app):
     delivery_of(app).store.read(lambda connection: None)
     engine = make_engine(app.settings.database_url)
     with Session(engine) as session:
@@ -34,13 +38,13 @@ def session(app):  # noqa: F811
     engine.dispose()
 
 
-def waiting(app):  # noqa: F811
+def waiting(app):
     with app.connection_for_write() as connection:
         return connection.default_channel.driver.sizes(app.conf.task_default_queue).pending
 
 
-def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, told, session):  # noqa: F811
-    work = t(app, "work")
+def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, calls, session):
+    work = task_of(app, "work")
     result = work.dispatch(1, session=session)
     work.in_session(session).dispatch(2)
     work.apply_async((3,), session=session)
@@ -50,11 +54,11 @@ def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, told,
     assert waiting(app) == 3
     assert outbox.status(delivery_of(app).store) == []
     with working(app):
-        eventually(lambda: sorted(told_of("work")) == [1, 2, 3])
+        eventually(lambda: sorted(calls_of("work")) == [1, 2, 3])
 
 
-def test_a_rollback_leaves_nothing(app, session):  # noqa: F811
-    work = t(app, "work")
+def test_a_rollback_leaves_nothing(app, session):
+    work = task_of(app, "work")
     work.dispatch(1, session=session)
     work.after_commit(session, 2)
     session.rollback()
@@ -63,8 +67,8 @@ def test_a_rollback_leaves_nothing(app, session):  # noqa: F811
     assert outbox.status(delivery_of(app).store) == []
 
 
-def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):  # noqa: F811
-    work = t(app, "work")
+def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):
+    work = task_of(app, "work")
     work.dispatch(1, session=session)
     savepoint = session.begin_nested()
     work.dispatch(2, session=session)
@@ -94,20 +98,20 @@ def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
 
 @pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
 def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(
-    app,  # noqa: F811
+    app,
     session,
     end,
 ):
-    t(app, "work").after_commit(session, 1)
-    t(app, "work").dispatch(2, session=session)
+    task_of(app, "work").after_commit(session, 1)
+    task_of(app, "work").dispatch(2, session=session)
     getattr(session, end)()
-    t(app, "work").after_commit(session, 3)
+    task_of(app, "work").after_commit(session, 3)
     session.commit()
     assert waiting(app) == 1
 
 
-def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, session):  # noqa: F811
-    work = t(app, "work")
+def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, calls, session):
+    work = task_of(app, "work")
     batch = app.batch(work.s(n) for n in range(3)).dispatch(session=session)
     chain = app.chain(work.si(3), work.si(4)).dispatch(session=session)
     lost = app.batch([work.s(9)])
@@ -118,13 +122,13 @@ def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, told, sessio
     with working(app):
         finished(batch)
         finished(chain)
-    assert sorted(told_of("work")) == [0, 1, 2, 3, 4]
+    assert sorted(calls_of("work")) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("app", ["redis"], indirect=True)
+@pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
 def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
-    app,  # noqa: F811
-    told,  # noqa: F811
+    app,
+    calls,
     session,
     monkeypatch,
 ):
@@ -136,23 +140,23 @@ def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
     with monkeypatch.context() as patch:
         patch.setattr(way, "put", away)
         for number in range(5):
-            t(app, "work").dispatch(number, session=session)
+            task_of(app, "work").dispatch(number, session=session)
         session.commit()
         [waits] = outbox.status(way.store)
         assert (waits.connection, waits.jobs) == ("redis", 5)
     with working(app, 1):
-        eventually(lambda: told_of("work") == list(range(5)))
+        eventually(lambda: calls_of("work") == list(range(5)))
     assert outbox.status(way.store) == []
 
 
-@pytest.mark.parametrize("app", ["redis"], indirect=True)
-def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, session):  # noqa: F811
+@pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
+def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, session):
     way = delivery_of(app)
-    batch = app.batch([t(app, "work").s(0)]).dispatch()
+    batch = app.batch([task_of(app, "work").s(0)]).dispatch()
     payload = json.dumps({"headers": {"relevo_member": [[batch.id, 0]]}, "body": "[[], {}, {}]"})
     bad = Sending(connection="redis", queue="x" * 300, uuid="bad", payload=payload)
     way.store.write(lambda connection: outbox.add(connection, [bad]))
-    t(app, "work").dispatch(1, session=session)
+    task_of(app, "work").dispatch(1, session=session)
     session.commit()
     assert waiting(app) == 2
     assert outbox.status(way.store) == []
@@ -160,10 +164,10 @@ def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, sessio
     assert batch.refresh().failed == 1
 
 
-@pytest.mark.parametrize("app", ["redis"], indirect=True)
+@pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
 def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(
-    app,  # noqa: F811
-    told,  # noqa: F811
+    app,
+    calls,
     session,
     monkeypatch,
 ):
@@ -176,33 +180,33 @@ def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(
 
     with monkeypatch.context() as patch:
         patch.setattr(way, "put", put_and_die)
-        t(app, "work").dispatch(1, session=session)
+        task_of(app, "work").dispatch(1, session=session)
         session.commit()
         assert waiting(app) == 1
         with pytest.raises(DriverUnavailableError):
             way.forward("redis")
         assert waiting(app) == 1
         with working(app):
-            eventually(lambda: told_of("work") and not outbox.status(way.store))
+            eventually(lambda: calls_of("work") and not outbox.status(way.store))
     assert way.forward("redis") == 0
-    assert told_of("work") == [1]
+    assert calls_of("work") == [1]
 
 
-def test_a_session_of_another_database_is_refused(app, tmp_path):  # noqa: F811
+def test_a_session_of_another_database_is_refused(app, tmp_path):
     with Session(make_engine(f"sqlite:///{tmp_path}/other.sqlite3")) as other:
         with pytest.raises(OptionError, match="expected a session of the database of DATABASE_URL"):
-            t(app, "work").dispatch(1, session=other)
-        t(app, "work").after_commit(other, 1)
+            task_of(app, "work").dispatch(1, session=other)
+        task_of(app, "work").after_commit(other, 1)
         other.commit()
     assert waiting(app) == 1
     with pytest.raises(OptionError, match="Session of SQLAlchemy"):
-        t(app, "work").in_session("session")
+        task_of(app, "work").in_session("session")
 
 
-def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noqa: F811
+def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, calls):
     @app.task(name="shop.pay", shared=False, middleware=[Transaction(once=True)])
     def pay(order, fails=False):
-        said.append(("pay", order))
+        batch_tasks.calls.append(("pay", order))
         if fails:
             raise ValueError
 
@@ -211,17 +215,17 @@ def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, told):  # noq
         pay.apply_async((1,), task_id="order-1")
         pay.apply_async((2, True), task_id="order-2")
         pay.apply_async((2,), task_id="order-2")
-        eventually(lambda: len(told_of("pay")) == 3)
+        eventually(lambda: len(calls_of("pay")) == 3)
         store = delivery_of(app).store
         eventually(
             lambda: store.read(lambda connection: receipts.exists(connection, "ran:order-2"))
         )
-    assert sorted(told_of("pay")) == [1, 2, 2]
+    assert sorted(calls_of("pay")) == [1, 2, 2]
 
 
-def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
+def test_the_order_of_a_queue_is_kept(app, session):
     for number in range(5):
-        t(app, "work").dispatch(number, session=session)
+        task_of(app, "work").dispatch(number, session=session)
     session.commit()
     driver = (
         driver_for(app.conf.broker_url) if app.settings.queue_connection == "database" else None
@@ -233,30 +237,30 @@ def test_the_order_of_a_queue_is_kept(app, session):  # noqa: F811
         ]
 
 
-def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):  # noqa: F811
+def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):
     with Session(make_engine(app.settings.database_url)) as session:
-        t(app, "work").dispatch(1, session=session)
+        task_of(app, "work").dispatch(1, session=session)
         session.rollback()
-        t(app, "work").dispatch(2, session=session)
+        task_of(app, "work").dispatch(2, session=session)
         session.commit()
-        t(app, "work").dispatch(3, session=session)
+        task_of(app, "work").dispatch(3, session=session)
         session.commit()
     assert waiting(app) == 2
 
 
-def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, told, session):  # noqa: F811
+def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, calls, session):
     app.conf.task_always_eager = True
-    work = t(app, "work")
+    work = task_of(app, "work")
     work.dispatch(1, session=session)
     app.batch([work.s(2)]).dispatch(session=session)
     app.chain(work.si(3)).dispatch(session=session)
-    assert told_of("work") == []
+    assert calls_of("work") == []
     session.commit()
-    assert told_of("work") == [1, 2, 3]
+    assert calls_of("work") == [1, 2, 3]
     app.batch([work.s(4)]).dispatch(session=session)
     session.rollback()
     session.commit()
-    assert told_of("work") == [1, 2, 3]
+    assert calls_of("work") == [1, 2, 3]
 
 
 def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path):
@@ -277,7 +281,7 @@ def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path)
     assert driver_for(url).sizes("default").pending == 1
 
 
-def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):  # noqa: F811
+def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):
     store = delivery_of(app).store
     pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
     assert [

@@ -11,6 +11,7 @@ import pytest
 from relevo.drivers.contract import NewJob
 from relevo.limits.contract import Holder
 from relevo.middleware.limit_context import beside
+from tests.support.driver_jobs import LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from relevo.drivers.contract import Driver, ReservedJob
     from relevo.limits.contract import Limits
     from tests.support.brokers import Broker, HandClock
-
-LEASE = 30.0
 
 
 class Ground:

@@ -10,7 +10,7 @@ import pytest
 
 from relevo.errors import OptionError
 from relevo.limits.contract import PermitHandover, PermitRequest
-from tests.limits.conftest import LEASE
+from tests.support.driver_jobs import LEASE
 
 KEY, OTHER = "overlap/a.task/1", "overlap/a.task/2"
 

@@ -10,7 +10,7 @@ import pytest
 
 from relevo.errors import OptionError
 from relevo.limits.waiters import FIRST, LONGEST
-from tests.limits.conftest import LEASE
+from tests.support.driver_jobs import LEASE
 
 KEY = "overlap/a.task/1"
 

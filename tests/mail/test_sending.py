@@ -11,8 +11,8 @@ from aiosmtpd.controller import Controller
 from relevo.config.services import MailSettings
 from relevo.errors import SettingsError
 from relevo.mail import MailError, Message, Templates, send
-from tests.config.test_settings import load
 from tests.support import servers
+from tests.support.settings import load
 
 
 class Inbox:

@@ -27,7 +27,7 @@ from relevo.job.options import NAMES as OPTIONS
 from relevo.task import Task
 from relevo.testing.attempt import Attempt
 from relevo.testing.fake_queue import Fake
-from tests.project.test_house import our_commands
+from tests.support.commands import our_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = (

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tomllib
 from functools import cache
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -22,6 +21,7 @@ from packaging.requirements import Requirement
 import relevo
 from relevo import errors
 from relevo.events import Event
+from tests.support.commands import our_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -124,17 +124,6 @@ def set_up_with(
 def test_every_make_target_a_paper_names_exists(paper):
     named = set(re.findall(r"(?:^|`|\$ )make ([a-z]+)", paper.read_text(), re.MULTILINE))
     assert named <= make_targets()
-
-
-@cache
-def our_commands() -> dict[str, click.Command]:
-    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or
-    not).
-    """
-    points = project()["entry-points"]["celery.commands"]
-    return {
-        name: EntryPoint(name, value, "celery.commands").load() for name, value in points.items()
-    }
 
 
 def leaves() -> dict[str, click.Command]:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relevo.schedule import claim
 from relevo.store import schedules
-from tests.schedule.conftest import Clockwork
+from tests.support.clockwork import Clockwork
 from tests.support.histories import run_histories
 
 EVERY = 60.0

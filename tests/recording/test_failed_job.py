@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -16,48 +15,15 @@ from celery.exceptions import Ignore, Reject
 from celery.worker import state
 from celery.worker.control import Panel
 
-from relevo import config, drivers
-from relevo.app import App, create_app
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.operations import cancel, retry
 from relevo.recording import recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY_JOB, Filter
-from relevo.store.store import store_for
 from relevo.transport import qos
+from tests.support.driver_jobs import jobs_in
 from tests.support.waits import LONG, eventually
-
-
-@pytest.fixture
-def app(tmp_path) -> App:
-    url = f"sqlite:///{tmp_path}/relevo.sqlite3"
-    settings = config.load(
-        {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
-    )
-    return create_app("shop", settings, result_backend="cache+memory://")
-
-
-@pytest.fixture
-def store(app):
-    return store_for(app.settings.database_url)
-
-
-@pytest.fixture
-def driver(app):
-    return drivers.driver_for(app.conf.broker_url)
-
-
-@pytest.fixture(params=["solo", "threads"])
-def worker(app, request):
-    @contextmanager
-    def started():
-        with start_worker(
-            app, pool=request.param, concurrency=2, perform_ping_check=False, shutdown_timeout=LONG
-        ) as worker:
-            yield worker
-
-    return started
 
 
 @pytest.fixture
@@ -69,11 +35,6 @@ def failures(store):
         return failed.page(store)
 
     return recorded
-
-
-def held(driver):
-    sizes = driver.sizes("default")
-    return sizes.pending + sizes.delayed + sizes.reserved
 
 
 def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, failures, driver):
@@ -109,7 +70,7 @@ def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, fai
     assert all("in process" in each["traceback"] for each in job.errors)
     assert job.failed_at >= job.errors[1]["at"] >= job.errors[0]["at"]
     assert json.loads(job.payload)["headers"]["id"] == result.id
-    assert held(driver) == 0
+    assert jobs_in(driver) == 0
 
 
 def test_a_plain_task_that_failed_is_kept_too(app, worker, failures, driver):
@@ -123,7 +84,7 @@ def test_a_plain_task_that_failed_is_kept_too(app, worker, failures, driver):
         plain.delay()
         [job] = failures()
     assert (job.exception, job.attempts, len(job.errors)) == ("KeyError", 2, 2)
-    assert held(driver) == 0
+    assert jobs_in(driver) == 0
 
 
 def test_a_task_that_acks_early_is_recorded_all_the_same(app, worker, failures):
@@ -227,7 +188,7 @@ def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(
         result = process.delay(1)
         [job] = failures()
         assert retry.retry_failed(app, store, Filter(ids=[job.id])) == 1
-        eventually(lambda: len(process.seen) == 3 and not held(driver))
+        eventually(lambda: len(process.seen) == 3 and not jobs_in(driver))
     assert process.seen == [(1, None), (2, None), (1, job.id)]
     assert result.state == "SUCCESS"
     assert failed.page(store) == []
@@ -309,7 +270,7 @@ def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is
         assert [each.id for each in cancel.cancel(app, driver, store, [job.id]).running] == [job.id]
         goes.set()
         following.delay().get(timeout=LONG, disable_sync_subtasks=False)
-        eventually(lambda: not held(driver))
+        eventually(lambda: not jobs_in(driver))
     assert (job.state, str(job.result)) == ("REVOKED", "cancelled")
 
 

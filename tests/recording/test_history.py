@@ -11,12 +11,12 @@ from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
 from relevo.store.schedules import Run
 from relevo.store.tables import runs
-from tests.recording.test_failed_job import app, driver, held, store, worker  # noqa: F401  fixtures
+from tests.support.driver_jobs import jobs_in
 from tests.support.waits import eventually
 
 
 @pytest.fixture
-def found(store):  # noqa: F811
+def found(store):
     """Wait for the end of a job to be recorded."""
 
     def found(result):
@@ -27,11 +27,11 @@ def found(store):  # noqa: F811
 
 
 def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(
-    app,  # noqa: F811
-    worker,  # noqa: F811
+    app,
+    worker,
     found,
-    driver,  # noqa: F811
-    store,  # noqa: F811
+    driver,
+    store,
 ):
     @app.task(name="shop.add", shared=False, tags=lambda x, **_: [f"x:{x}"])
     def add(x, y):
@@ -39,7 +39,7 @@ def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(
 
     with worker():
         job = found(add.delay(1, y=2))
-        eventually(lambda: not held(driver))
+        eventually(lambda: not jobs_in(driver))
     assert (job.task, job.queue, job.connection, job.state) == (
         "shop.add",
         "default",
@@ -57,7 +57,7 @@ def test_a_completed_job_is_recorded_with_how_long_it_waited_and_ran(
     )
 
 
-def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):  # noqa: F811
+def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):
     @app.task(name="shop.later", shared=False, bind=True, tries=2, backoff=0.3)
     def later(self):
         if self.attempt == 1:
@@ -73,7 +73,7 @@ def test_the_wait_counts_from_when_the_job_could_run(app, worker, found):  # noq
 
 
 @pytest.mark.parametrize("acks_late", [True, False])
-def test_failed_and_cancelled_jobs_are_there_too(app, worker, found, acks_late):  # noqa: F811
+def test_failed_and_cancelled_jobs_are_there_too(app, worker, found, acks_late):
     @app.task(name="shop.fails", shared=False, acks_late=acks_late)
     def fails():
         raise ValueError("no")
@@ -89,7 +89,7 @@ def test_failed_and_cancelled_jobs_are_there_too(app, worker, found, acks_late):
     assert [job.message for job in jobs] == ["ValueError: no", "expired", ""]
 
 
-def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store, driver):  # noqa: F811
+def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store, driver):
     object.__setattr__(app.settings, "history", "failed")
 
     @app.task(name="shop.divide", shared=False)
@@ -108,11 +108,11 @@ def test_history_of_failed_jobs_only_counts_the_others(app, worker, found, store
                 == 2
             )
         )
-        eventually(lambda: not held(driver))
+        eventually(lambda: not jobs_in(driver))
     assert history.find(store, done.id) is None
 
 
-def test_without_history_there_is_still_the_failed_store(app, worker, store, driver):  # noqa: F811
+def test_without_history_there_is_still_the_failed_store(app, worker, store, driver):
     object.__setattr__(app.settings, "history", "none")
 
     @app.task(name="shop.divide", shared=False)
@@ -123,12 +123,12 @@ def test_without_history_there_is_still_the_failed_store(app, worker, store, dri
         divide.delay(1)
         divide.delay(0)
         eventually(lambda: failed.count(store) == 1)
-        eventually(lambda: not held(driver))
+        eventually(lambda: not jobs_in(driver))
     assert history.page(store, Ended.FAILED) == history.page(store, Ended.COMPLETED) == []
     assert metrics.read(store, metrics.TASK, 0, 10**11) == []
 
 
-def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypatch):  # noqa: F811
+def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypatch):
     monkeypatch.setattr(recorder, "EVERY", 1000.0)
 
     @app.task(name="shop.add", shared=False)
@@ -138,7 +138,7 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
         results = [add.delay(number) for number in range(5)]
         eventually(lambda: all(result.state == "SUCCESS" for result in results))
         eventually(lambda: not running.state.reserved_requests)
-        assert held(driver) == 5
+        assert jobs_in(driver) == 5
         recorder.stop()
     assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(
         each.id for each in results
@@ -146,9 +146,9 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
 
 
 def test_a_run_of_the_schedule_whose_job_is_replaced_ends_as_what_goes_on_in_its_place(
-    app,  # noqa: F811
-    worker,  # noqa: F811
-    store,  # noqa: F811
+    app,
+    worker,
+    store,
 ):
     dues = []
 

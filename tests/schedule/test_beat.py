@@ -15,7 +15,7 @@ from relevo.drivers import message_codec
 from relevo.errors import DriverUnavailableError
 from relevo.schedule import claim, operations
 from relevo.store import outbox, schedules
-from tests.schedule.conftest import Clockwork, at
+from tests.support.clockwork import Clockwork, at
 from tests.support.waits import LONG, eventually
 
 EVERY_MINUTE = {"each": {"task": "shop.count", "schedule": crontab()}}

@@ -24,7 +24,7 @@ from relevo.schedule import claim, operations
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
 from relevo.store import audit, outcomes, schedules
-from tests.schedule.conftest import QUEUE, at
+from tests.support.clockwork import QUEUE, at
 
 NOON = crontab(minute=0, hour=12)
 GOOD = {"task": "shop.count", "schedule": NOON}

@@ -14,7 +14,7 @@ from relevo import clock
 from relevo.errors import OptionError
 from relevo.schedule import descriptions
 from relevo.schedule.ticks import CustomSchedule, ticks_of
-from tests.schedule.conftest import at
+from tests.support.clockwork import at
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

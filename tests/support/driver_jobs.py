@@ -48,6 +48,11 @@ def counts(driver: Driver, queue: str = "default") -> tuple[int, int, int]:
     return sizes.pending, sizes.delayed, sizes.reserved
 
 
+def jobs_in(driver: Driver, queue: str = "default") -> int:
+    """How many jobs a queue holds, in whatever state."""
+    return sum(counts(driver, queue))
+
+
 def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
     """The states in which a job is to be seen: one if it lives, none if it is gone, never two."""
     return [

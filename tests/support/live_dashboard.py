@@ -14,8 +14,8 @@ import psycopg
 
 from relevo.database.schema import create_schema
 from relevo.store.store import store_for
-from tests.dashboard.conftest import PASSWORDS, Site
 from tests.support.celery_project import Project, project
+from tests.support.dashboard_site import PASSWORDS, Site
 from tests.support.programs import Process
 from tests.support.tcp_proxy import Proxy
 from tests.support.waits import eventually

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from app.models import (
-    Category,
     Distributor,
     Product,
     Store,
@@ -20,6 +19,7 @@ from app.models import (
 )
 from relevo.execution import stop_flag
 from tasks import catalog
+from tests.support.catalog import stock
 
 
 @pytest.fixture
@@ -27,44 +27,11 @@ def distributor(shop):
     return shop.add(Distributor(name="Acme")).id
 
 
-def stocked(distributor, products, variants=1):
-    """Products in ten categories (every seventh in none), each with variants."""
-    with session() as db:
-        db.execute(
-            insert(Category), [{"distributor_id": distributor, "name": f"C{n}"} for n in range(10)]
-        )
-        ids = db.scalars(select(Category.id).filter_by(distributor_id=distributor)).all()
-        db.execute(
-            insert(Product),
-            [
-                {
-                    "distributor_id": distributor,
-                    "category_id": ids[n % 10] if n % 7 else None,
-                    "sku": f"S{n}",
-                    "name": f"Product {n}",
-                    "price": n,
-                    "stock": 5,
-                }
-                for n in range(products)
-            ],
-        )
-        if variants:
-            of = db.scalars(select(Product.id).filter_by(distributor_id=distributor)).all()
-            db.execute(
-                insert(Variant),
-                [
-                    {"product_id": product, "name": f"V{n}", "extra": n}
-                    for product in of
-                    for n in range(variants)
-                ],
-            )
-
-
 def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(
     shop, distributor, monkeypatch
 ):
     monkeypatch.setattr(catalog, "PAGE", 2)
-    stocked(distributor, 5)
+    stock(distributor, 5)
     number = store(shop, distributor)
     monkeypatch.setattr(stop_flag, "asked", lambda: True)
     shop.queue.run(catalog.copy_to_store, number).assert_released(0)
@@ -113,8 +80,8 @@ def check(products, variants):
 def test_all_products_are_copied_with_what_belongs_to_them_and_those_of_others_are_not(
     shop, distributor
 ):
-    stocked(shop.add(Distributor(name="Other")).id, 20)
-    stocked(distributor, 2500, variants=2)
+    stock(shop.add(Distributor(name="Other")).id, 20)
+    stock(distributor, 2500, variants=2)
     number = store(shop, distributor)
     catalog.copy_to_store.delay(number)
     attempt = shop.queue.drain()[0]
@@ -126,7 +93,7 @@ def test_all_products_are_copied_with_what_belongs_to_them_and_those_of_others_a
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_killed_anywhere_and_run_again_it_doubles_nothing(shop, distributor, monkeypatch, steps):
-    stocked(distributor, 250)
+    stock(distributor, 250)
     number = store(shop, distributor)
     monkeypatch.setattr(catalog, "PAGE", 100)
     left = [
@@ -153,7 +120,7 @@ def test_killed_anywhere_and_run_again_it_doubles_nothing(shop, distributor, mon
 
 
 def test_products_that_come_later_are_copied_by_the_next_run(shop, distributor):
-    stocked(distributor, 10)
+    stock(distributor, 10)
     number = store(shop, distributor)
     for products in (10, 11):
         catalog.copy_to_store(number)
@@ -164,7 +131,7 @@ def test_products_that_come_later_are_copied_by_the_next_run(shop, distributor):
 
 
 def test_two_runs_at_the_same_time_take_turns(shop, distributor, monkeypatch):
-    stocked(distributor, 500)
+    stock(distributor, 500)
     monkeypatch.setattr(catalog, "PAGE", 50)
     number = store(shop, distributor)
     threads = [threading.Thread(target=catalog.copy_to_store, args=(number,)) for _ in range(2)]

@@ -19,9 +19,10 @@ import tasks
 from app.models import File, FileVersion, User, session
 from app.settings import engine as _settings
 from relevo.disks import LocalDisk
-from relevo.errors import DiskError, ImageError, OptionError
+from relevo.errors import DiskError, OptionError
 from relevo.job.payload import Job
 from tasks import images
+from tasks.pictures import ImageError
 from tests.support import programs
 from tests.support.pictures import saved, scene
 from tests.support.programs import APPLICATION, ROOT
@@ -189,6 +190,7 @@ def test_a_run_that_is_killed_half_way_and_run_again_ends_right(disk, picture, w
 KILLED = """
 import os, signal, sys
 from tasks import images
+from tasks.pictures import ImageError
 file_id, where = int(sys.argv[1]), sys.argv[2]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 if where == "between two sizes":

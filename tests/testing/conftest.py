@@ -5,28 +5,9 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
-from relevo import config
-from relevo.app import App
 from relevo.testing import fake
-from relevo.transport import registration
-
-NOWHERE = "redis://127.0.0.1:1/0"
-#: What comes of an attempt to reach it: the broker's error, or that of Celery's result backend.
-REFUSED = (OperationalError, RuntimeError)
-
-
-def make_app(**changes) -> App:
-    changes = {
-        "broker_url": NOWHERE,
-        "result_backend": NOWHERE,
-        "result_backend_transport_options": {"retry_policy": {"max_retries": 0}},
-        "task_publish_retry": False,
-        **changes,
-    }
-    registration.register()  # as create_app does: messages that are only collected need a transport, too
-    return App("shop", settings=config.load(), set_as_current=False, changes=changes)
+from tests.support.unreachable_app import make_app
 
 
 @pytest.fixture

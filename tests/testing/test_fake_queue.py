@@ -16,7 +16,7 @@ from relevo.database.engine import make_engine
 from relevo.errors import FakeError, OptionError, UnknownTaskError
 from relevo.task import Task
 from relevo.testing import fake
-from tests.testing.conftest import REFUSED, make_app
+from tests.support.unreachable_app import REFUSED, make_app
 
 
 def traces(app):

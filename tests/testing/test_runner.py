@@ -8,8 +8,8 @@ from celery.exceptions import Ignore, Reject
 
 from relevo.errors import DeadlineError, FakeError, JobFailedError, OptionError
 from relevo.testing import fake
+from tests.support.unreachable_app import make_app
 from tests.support.waits import LONG
-from tests.testing.conftest import make_app
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from app.models import (
 )
 from app.models.base import now
 from tasks import cases, catalog, email, events, exports, images, imports, orders, reports, webhooks
+from tests.support.catalog import stock
 from tests.support.pictures import saved, scene
 from tests.support.waits import LONG
 from web import access, counting
@@ -488,9 +489,7 @@ def test_a_store_gets_its_catalogue_and_takes_orders(shop, api):
     store = accepted(api.post("/api/stores", json={"distributor_id": acme, "name": "Corner"}))["id"]
     shop.queue.assert_dispatched_once(catalog.copy_to_store)
     problem(api.post("/api/stores", json={"distributor_id": 999, "name": "x"}), 404)
-    from tests.tasks.test_catalog import stocked  # noqa: PLC0415 - it is that test's helper
-
-    stocked(acme, 3)
+    stock(acme, 3)
     shop.queue.drain()
     assert api.get(f"/api/stores/{store}").json()["copied"] == 3
     product = api.get(f"/api/stores/{store}/products").json()["items"][2]["id"]

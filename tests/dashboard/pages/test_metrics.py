@@ -14,7 +14,7 @@ from relevo.store import failed, outcomes
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
-from tests.dashboard.conftest import PASSWORDS, Site
+from tests.support.dashboard_site import PASSWORDS, Site
 from tests.support.workers import payload_of
 
 

@@ -12,7 +12,7 @@ from relevo.schedule import operations
 from relevo.schedule.beat import Scheduler
 from relevo.store import outcomes, schedules
 from relevo.store.schedules import RunEnd
-from tests.dashboard.conftest import PASSWORDS
+from tests.support.dashboard_site import PASSWORDS
 
 NIGHTLY = "every <night>, a/b"
 BACK = f"/schedule/entry?entry={quote(NIGHTLY)}"

@@ -1,0 +1,23 @@
+"""Relevo's commands."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.metadata import EntryPoint
+
+import click
+
+from tests.support.programs import ROOT
+
+
+@cache
+def our_commands() -> dict[str, click.Command]:
+    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or
+    not).
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["celery.commands"]
+    return {
+        name: EntryPoint(name, value, "celery.commands").load() for name, value in points.items()
+    }
