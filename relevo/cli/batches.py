@@ -33,14 +33,14 @@ def batches() -> None:
 
 
 @batches.command("list")
-@click.option("--before", metavar="ID", help="Only those made before this one: the next page.")
+@click.option("--before", metavar="ID", help="Only batches made before this one: the next page.")
 @limit_option
 @json_option
 @click.pass_context
 @one_line_errors
 def list_batches(context: click.Context, before: str | None, limit: int, as_json: bool) -> None:
     """Batches, newest first."""
-    edge = _found(context, before) if before else None
+    edge = _find(context, before) if before else None
     found = Batches(_app(context)).page(before=edge, limit=limit)
     show([_row(batch, as_json) for batch in found], as_json, empty="No batches.")
     if len(found) == limit and not as_json:
@@ -48,28 +48,28 @@ def list_batches(context: click.Context, before: str | None, limit: int, as_json
 
 
 @batches.command("show")
-@click.argument("which", metavar="ID")
+@click.argument("batch_id", metavar="ID")
 @json_option
 @click.pass_context
 @one_line_errors
-def show_batch(context: click.Context, which: str, as_json: bool) -> None:
-    """All about one, with the first of its members that have failed."""
-    batch = _found(context, which)
+def show_batch(context: click.Context, batch_id: str, as_json: bool) -> None:
+    """All about one batch, with the first of its failed members."""
+    batch = _find(context, batch_id)
     failed = store_batches.ended_members(store_of(context), batch.id, "failed")
-    show_one({**_told(batch), "failed_members": [end.uuid for end in failed]}, as_json)
+    show_one({**_details(batch), "failed_members": [end.uuid for end in failed]}, as_json)
 
 
 @batches.command("cancel")
-@click.argument("which", metavar="ID")
+@click.argument("batch_id", metavar="ID")
 @yes_option
 @json_option
 @click.pass_context
 @one_line_errors
-def cancel(context: click.Context, which: str, yes: bool, as_json: bool) -> None:
-    """Drop the members that have not started. Those that run go on."""
-    batch = _found(context, which)
+def cancel(context: click.Context, batch_id: str, yes: bool, as_json: bool) -> None:
+    """Cancel the members that have not started. Running members go on."""
+    batch = _find(context, batch_id)
     if batch.finished:
-        say(f"{batch.name!r} has finished: there is nothing to cancel.", as_json, **_told(batch))
+        say(f"{batch.name!r} has finished: there is nothing to cancel.", as_json, **_details(batch))
         return
     confirm(
         f"Cancel {batch.name!r}, of which {batch.pending} of {batch.total} have not ended?", yes
@@ -78,18 +78,18 @@ def cancel(context: click.Context, which: str, yes: bool, as_json: bool) -> None
     say(
         f"{batch.name!r} was cancelled: {batch.pending} have not ended yet.",
         as_json,
-        **_told(batch),
+        **_details(batch),
     )
 
 
 @batches.command("retry")
-@click.argument("which", metavar="ID")
+@click.argument("batch_id", metavar="ID")
 @json_option
 @click.pass_context
 @one_line_errors
-def retry(context: click.Context, which: str, as_json: bool) -> None:
-    """Put its failed members back. One that completes then counts as completed."""
-    retried = _found(context, which).retry_failed()
+def retry(context: click.Context, batch_id: str, as_json: bool) -> None:
+    """Retry the failed members. A member that then completes counts as completed."""
+    retried = _find(context, batch_id).retry_failed()
     say(f"{retried} put back.", as_json, retried=retried)
 
 
@@ -99,16 +99,18 @@ def retry(context: click.Context, which: str, as_json: bool) -> None:
     type=Hours(),
     default=24.0,
     show_default=True,
-    help="Those that finished so long ago.",
+    help="Batches that finished this many hours ago or earlier.",
 )
 @click.option(
-    "--unfinished", type=Hours(), help="And those that began so many hours ago and never finished."
+    "--unfinished",
+    type=Hours(),
+    help="Also unfinished batches that began this many hours ago or earlier.",
 )
 @json_option
 @click.pass_context
 @one_line_errors
 def prune(context: click.Context, hours: float, unfinished: float | None, as_json: bool) -> None:
-    """Delete old batches. Asks nothing."""
+    """Delete old batches, without a question."""
     now = clock.now()
     edge = None if unfinished is None else now - unfinished * HOUR
     deleted = Batches(_app(context)).prune(finished=now - hours * HOUR, unfinished=edge)
@@ -117,7 +119,7 @@ def prune(context: click.Context, hours: float, unfinished: float | None, as_jso
 
 @click.group("outbox")
 def outbox() -> None:
-    """Jobs that were committed and wait for their broker."""
+    """Jobs that were committed to the database and wait for their broker."""
 
 
 @outbox.command("status")
@@ -125,7 +127,7 @@ def outbox() -> None:
 @click.pass_context
 @one_line_errors
 def status(context: click.Context, as_json: bool) -> None:
-    """How many jobs wait for which connection, and since when."""
+    """How many jobs wait for each connection, and since when."""
     now = clock.now()
     rows = [
         {
@@ -139,11 +141,11 @@ def status(context: click.Context, as_json: bool) -> None:
     show(rows, as_json, empty="Nothing waits.")
 
 
-def _found(context: click.Context, which: str) -> Batch:
-    store_of(context)  # says so where there is none
-    batch = Batches(_app(context)).find(which)
+def _find(context: click.Context, batch_id: str) -> Batch:
+    store_of(context)  # Raises an error that names the cause, if the app has no store.
+    batch = Batches(_app(context)).find(batch_id)
     if batch is None:
-        raise click.ClickException(f"there is no batch {which}")
+        raise click.ClickException(f"there is no batch {batch_id}")
     return batch
 
 
@@ -153,7 +155,7 @@ def _app(context: click.Context) -> Any:
 
 def _row(batch: Batch, as_json: bool) -> dict[str, Any]:
     if as_json:
-        return _told(batch)
+        return _details(batch)
     state = "cancelled" if batch.cancelled else "finished" if batch.finished else "running"
     return {
         "id": batch.id,
@@ -168,9 +170,9 @@ def _row(batch: Batch, as_json: bool) -> dict[str, Any]:
     }
 
 
-def _told(batch: Batch) -> dict[str, Any]:
-    said = batch.as_dict()
+def _details(batch: Batch) -> dict[str, Any]:
+    """Every field of the batch, its times as text."""
     return {
         name: moment(value) if name.endswith("_at") and value else value
-        for name, value in said.items()
+        for name, value in batch.as_dict().items()
     }

@@ -1,5 +1,6 @@
-"""`celery -A tasks check`: is everything there that jobs need, and if not, what to do. For deploys
-and for people.
+"""`celery -A tasks check`: does everything that jobs need work, and if not, what to do about it.
+
+The checks themselves are in `relevo/cli/health_checks.py`; here they are run and printed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from relevo.cli.health_checks import OK, WARNING, WRONG, Finding
 from relevo.cli.output import json_option, one_line_errors, printable, say_json, some
 
 _WIDTHS = (len(WARNING), 10)
-# What to do where a look itself failed.
-_MEND = {
+# What to do about a check that itself raised an error.
+_REMEDIES = {
     "broker": "start it, or correct its url (docs/settings.md)",
     "database": "start it, or correct DATABASE_URL (docs/settings.md)",
     "results": "correct QUEUE_RESULTS (docs/settings.md)",
-    "disks": "correct FILES_DISK and its companions (docs/settings.md), or the rights on the folder",
+    "disks": "correct the FILES_… settings (docs/settings.md), or the rights on the folder",
     "schedule": "correct beat_schedule (docs/schedule.md)",
     "mail": "correct MAIL_URL (docs/settings.md); mail waits until then",
 }
@@ -31,16 +32,14 @@ _MEND = {
 @click.pass_context
 @one_line_errors
 def check(context: click.Context, as_json: bool) -> None:
-    """Look at settings, broker, database, results, disks, mail, workers and schedule: what is
-    wrong, what to do.
+    """Check settings, broker, database, results, disks, mail, workers and schedule, and say what to
+    do about problems.
 
-    Exit code 1 when something is wrong; a warning is none.
+    Exit code 1 if something is wrong; a warning alone is exit code 0.
     """
     if getattr(context.obj.app, "settings", None) is None:
-        raise click.UsageError(
-            "this app has no settings of ours: it was not made by `relevo.create_app`"
-        )
-    findings = [finding for look in health_checks.ALL for finding in _looked(look, context)]
+        raise click.UsageError("this app has no settings: it was not made by `relevo.create_app`")
+    findings = [finding for run in health_checks.ALL for finding in _findings(run, context)]
     if as_json:
         say_json([asdict(finding) for finding in findings])
     else:
@@ -50,13 +49,13 @@ def check(context: click.Context, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _looked(look: Any, context: click.Context) -> Iterator[Finding]:
-    """What a look finds; one that fails has found something wrong."""
-    name = look.__name__
+def _findings(check: Any, context: click.Context) -> Iterator[Finding]:
+    """The findings of one check. An error that the check raises is a finding, too."""
+    name = check.__name__
     try:
-        yield from look(context)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is what this command is for
-        yield Finding(name, WRONG, f"{type(error).__name__}: {error}", _MEND.get(name))
+        yield from check(context)
+    except Exception as error:  # noqa: BLE001  any error of a server is a finding
+        yield Finding(name, WRONG, f"{type(error).__name__}: {error}", _REMEDIES.get(name))
 
 
 def _lines(findings: list[Finding]) -> Iterator[str]:

@@ -1,6 +1,4 @@
-"""What a command works on: the broker and the store of the app that it was called for (`celery -A
-tasks …`).
-"""
+"""The broker and the store of the app that a command is called for (`celery -A tasks …`)."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from relevo.store.store import Store, store_for
 
 
 def driver_of(context: click.Context) -> Driver:
-    """The driver of the app's default connection."""
+    """The driver of the app's default connection. Raises UsageError for the connection `sync`."""
     app: Any = context.obj.app
     settings = getattr(app, "settings", None)
     connection = settings.connection if settings is not None else None
@@ -30,8 +28,8 @@ def driver_of(context: click.Context) -> Driver:
 
 
 def store_of(context: click.Context) -> Store:
-    """The store of the app. Raises DriverUnavailableError when it is away, SchemaError when its
-    tables are old.
+    """The app's store. Raises DriverUnavailableError if it can't be reached, SchemaError if its
+    tables have another version than the code.
     """
     settings = getattr(context.obj.app, "settings", None)
     if settings is None:
@@ -40,7 +38,7 @@ def store_of(context: click.Context) -> Store:
     found = store.read(schema.version)
     if found != schema.NEWEST:
         raise SchemaError(
-            f"expected the tables of the store to be of version {schema.NEWEST}, got {found or 'none'};"
-            " run `celery -A tasks schema upgrade`"
+            f"expected the tables of the store to be of version {schema.NEWEST},"
+            f" got {found or 'none'}; run `celery -A tasks schema upgrade`"
         )
     return store

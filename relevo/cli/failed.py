@@ -1,5 +1,6 @@
-"""`celery -A tasks failed list|show|retry|forget|flush|prune`: jobs that won't run again unless
-somebody says so.
+"""`celery -A tasks failed list|show|retry|forget|flush|prune`: jobs that have failed for good.
+
+Such a job is in the store until it is forgotten or pruned, and runs again only if it is retried.
 """
 
 from __future__ import annotations
@@ -32,12 +33,10 @@ from relevo.store.failed import EVERY_JOB, FailedJob, Filter
 from relevo.store.store import Store
 
 ALL = "all"
-# The longest number of a failed job, in digits.
-LONGEST_NUMBER = 18
-# So many can be named in one call.
-MOST_NAMED = 1000
+MOST_DIGITS = 18
+MOST_IDS = 1000
 
-_asked = click.argument("which", nargs=-1, metavar="[ID…|all]")
+_ids_argument = click.argument("which", nargs=-1, metavar="[ID…|all]")
 
 
 @click.group("failed")
@@ -48,10 +47,12 @@ def failed() -> None:
 @failed.command("list")
 @which_jobs
 @click.option(
-    "--since", type=Duration(), help="Only those that failed within 90 (seconds), 15m, 4h or 2d."
+    "--since",
+    type=Duration(),
+    help="Only jobs that failed within the last 90 (seconds), 15m, 4h or 2d.",
 )
 @click.option(
-    "--before", type=ROW, metavar="ID", help="Only those with a lower number: the next page."
+    "--before", type=ROW, metavar="ID", help="Only jobs with a lower number: the next page."
 )
 @limit_option
 @json_option
@@ -67,7 +68,7 @@ def list_failed(
     limit: int,
     as_json: bool,
 ) -> None:
-    """The failed jobs that nobody has retried, newest first."""
+    """The failed jobs that have not been retried, newest first."""
     store = store_of(context)
     which = Filter(queue, task, tag, since=None if since is None else clock.now() - since)
     jobs = store_failed.page(store, which, before=before, limit=limit)
@@ -105,7 +106,7 @@ def _row(job: FailedJob, as_json: bool) -> dict[str, Any]:
 def show_failed(context: click.Context, which: str, as_json: bool) -> None:
     """All about one failed job, with the traceback of every attempt. ID is its number or uuid.
 
-    Its message, whole, is in the JSON.
+    The JSON also has the job's complete message.
     """
     job = _find(store_of(context), which)
     if job is None:
@@ -126,30 +127,31 @@ def show_failed(context: click.Context, which: str, as_json: bool) -> None:
         "origin": job.origin or None,
         "retried_at": moment(job.retried_at),
     }
-    told = "\n".join(line for error in errors for line in _told(error))
+    lines = "\n".join(line for error in errors for line in _error_lines(error))
     show_one(
         {**fields, "errors": errors, "payload": job.payload}
         if as_json
-        else {**fields, "errors": told},
+        else {**fields, "errors": lines},
         as_json,
     )
 
 
 def _moment_of(error: dict[str, Any]) -> str | None:
-    """When an attempt went wrong. It travelled with the job, so it may be anything."""
+    """When an attempt failed. The value comes from the job's message, so it may be anything."""
     try:
         return moment(error.get("at"))
     except (TypeError, ValueError, OverflowError, OSError):
         return None
 
 
-def _told(error: dict[str, Any]) -> list[str]:
-    head = f"attempt {error.get('attempt')}, {error['at']}: {error.get('exception')}: {error.get('message')}"
+def _error_lines(error: dict[str, Any]) -> list[str]:
+    text = f"{error.get('exception')}: {error.get('message')}"
+    head = f"attempt {error.get('attempt')}, {error['at']}: {text}"
     return [head, *(f"  {line}" for line in str(error.get("traceback") or "").splitlines())]
 
 
 @failed.command("retry")
-@_asked
+@_ids_argument
 @which_jobs
 @json_option
 @click.pass_context
@@ -162,25 +164,26 @@ def retry_jobs(
     tag: str | None,
     as_json: bool,
 ) -> None:
-    """Put failed jobs back to where they came from, with a fresh count: by id, `all`, or by queue,
-    task, tag.
+    """Put failed jobs back into their queues, with a fresh count of attempts: by id, `all`, or by
+    queue, task, tag.
 
-    Two who retry the same job at once send it once.
+    If two people retry a job at the same moment, it is put back once.
     """
     store = store_of(context)
-    wanted, missing = _wanted(store, which, Filter(queue, task, tag))
+    wanted, missing = _selected(store, which, Filter(queue, task, tag))
     sent = retry.retry_failed(context.obj.app, store, wanted) if wanted.ids != [] else 0
     say(f"{some(sent, 'job')} put back.", as_json, retried=sent, missing=missing)
     kept = len(wanted.ids or ()) - sent
     if kept > 0:
         complain(
-            f"{some(kept, 'failed job')} not put back: retried just now, or another job has the unique key"
+            f"{some(kept, 'failed job')} not put back: retried just now,"
+            " or another job has the unique key"
         )
-    _end(missing, kept > 0)
+    _exit_if_incomplete(missing, kept > 0)
 
 
 @failed.command("forget")
-@_asked
+@_ids_argument
 @which_jobs
 @yes_option
 @json_option
@@ -197,18 +200,18 @@ def forget(
 ) -> None:
     """Delete failed jobs: by id, `all`, or by queue, task, tag."""
     store = store_of(context)
-    wanted, missing = _wanted(store, which, Filter(queue, task, tag), retried=True)
+    wanted, missing = _selected(store, which, Filter(queue, task, tag), retried=True)
     count = store_failed.count(store, wanted) if wanted.ids is None else len(wanted.ids)
     if count:
         confirm(f"Delete {some(count, 'failed job')}?", yes)
     gone = store_failed.forget(store, wanted) if wanted.ids != [] else 0
     say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone, missing=missing)
-    _end(missing)
+    _exit_if_incomplete(missing)
 
 
 @failed.command("flush")
 @click.option(
-    "--hours", type=Hours(), default=0, help="Only those that failed so long ago, or earlier."
+    "--hours", type=Hours(), default=0, help="Only jobs that failed this many hours ago or earlier."
 )
 @yes_option
 @json_option
@@ -218,41 +221,39 @@ def flush(context: click.Context, hours: float, yes: bool, as_json: bool) -> Non
     """Delete all failed jobs, or the old ones."""
     store = store_of(context)
     older = f" that failed {hours:g} hours ago or earlier" if hours else ""
-    confirm(
-        f"Delete every failed job{older}? (There are {store_failed.count(store)} that nobody has retried.)",
-        yes,
-    )
+    unretried = store_failed.count(store)
+    confirm(f"Delete every failed job{older}? ({unretried} have not been retried.)", yes)
     gone = store_failed.flush(store, hours)
     say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
 
 
 @failed.command("prune")
-@click.option("--hours", type=Hours(), help="How old; without it as RELEVO_KEEP_FAILED says.")
+@click.option("--hours", type=Hours(), help="The age; default: RELEVO_KEEP_FAILED.")
 @json_option
 @click.pass_context
 @one_line_errors
 def prune(context: click.Context, hours: float | None, as_json: bool) -> None:
-    """Delete old failed jobs, retried or not. It is for the clock (cron, beat) and asks nothing."""
+    """Delete old failed jobs, retried or not. For cron and beat: it asks no question."""
     store = store_of(context)
     keep = context.obj.app.settings.keep_failed if hours is None else hours * 3600
     gone = store_failed.prune(store, clock.now() - keep)
     say(f"{some(gone, 'failed job')} deleted.", as_json, deleted=gone)
 
 
-def _wanted(
+def _selected(
     store: Store, ids: Iterable[str], which: Filter, *, retried: bool = False
 ) -> tuple[Filter, list[str]]:
-    """The filter that was asked for, and the ids that there are no jobs for (or retried ones,
-    unless those count).
+    """The filter for the selected jobs, and the ids that no failed job has.
+
+    A retried job counts only if `retried` is true. Raises UsageError.
     """
     named = list(dict.fromkeys(ids))
-    said = which != EVERY_JOB
-    if bool(named) + said != 1 or (ALL in named and len(named) > 1):
+    if bool(named) == (which != EVERY_JOB) or (ALL in named and len(named) > 1):
         raise click.UsageError(
             "expected ids, or `all`, or one or more of --queue, --task and --tag"
         )
-    if len(named) > MOST_NAMED:
-        raise click.UsageError(f"expected at most {MOST_NAMED} ids at once, got {len(named)}")
+    if len(named) > MOST_IDS:
+        raise click.UsageError(f"expected at most {MOST_IDS} ids at once, got {len(named)}")
     if not named or named == [ALL]:
         return which, []
     found = {each: _find(store, each) for each in named}
@@ -267,14 +268,14 @@ def _wanted(
 
 
 def _find(store: Store, which: str) -> FailedJob | None:
-    """By number, or by uuid (its last failure)."""
-    if which.isascii() and which.isdigit() and len(which) <= LONGEST_NUMBER:
+    """The failed job with this number, or the last failure of the job with this uuid."""
+    if which.isascii() and which.isdigit() and len(which) <= MOST_DIGITS:
         return store_failed.find(store, int(which))
     return store_failed.find_by_uuid(store, which)
 
 
-def _end(missing: list[str], kept: bool = False) -> None:
-    """Exit code 1 when some of what was asked for isn't there, or was `kept`."""
+def _exit_if_incomplete(missing: list[str], kept: bool = False) -> None:
+    """Name the missing jobs. Exit with code 1 if there are any, or if jobs were `kept`."""
     for each in missing:
         complain(f"there is no failed job {each}, or it was retried already")
     if missing or kept:

@@ -1,7 +1,6 @@
-"""What `celery -A tasks check` looks at, each a generator of findings: what was looked at, how it
-is, what to do.
+"""The checks of `celery -A tasks check`. Each yields findings: the part, its state, what to do.
 
-Nothing is changed, except that a small file comes and goes on the disk.
+They change nothing, except that a small file is written to the disk and deleted.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ from relevo.schedule import operations
 from relevo.store.store import store_for
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
-# A worker's leases and delays are by the broker's clock; more than so many seconds apart, people
-# misread times.
-CLOCKS_APART = 5.0
-# Free space that is too little: less than both.
+# Leases and delays use the broker's clock. If this machine's differs by more, people misread times.
+MOST_CLOCK_SKEW_SECONDS = 5.0
+# Free space is too little if it is less than both.
 LEAST_SHARE, LEAST_BYTES = 0.05, 2 * 1024**3
 OLDEST_REDIS = (6, 2)
 UPGRADE = "celery -A tasks schema upgrade"
@@ -41,7 +39,9 @@ UPGRADE = "celery -A tasks schema upgrade"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`found` is for people; `todo` is what to do about it, where there is something."""
+    """`what` is the part that was checked, `state` one of OK, WARNING and WRONG, `found` a text for
+    people; `todo` says what to do, if anything.
+    """
 
     what: str
     state: str
@@ -50,7 +50,7 @@ class Finding:
 
 
 def settings(context: click.Context) -> Iterator[Finding]:
-    """They were good, or no command would have started; here is what they come to."""
+    """The settings in use. Invalid ones would have stopped the command before."""
     given: Settings = context.obj.app.settings
     connection, flower = given.connection, given.dashboard.flower
     yield Finding(
@@ -63,28 +63,26 @@ def settings(context: click.Context) -> Iterator[Finding]:
         yield Finding(
             "dashboard",
             WARNING,
-            f"it listens on {flower.address} and lets everybody in",
+            f"it listens on {flower.address} and has no password",
             "set FLOWER_BASIC_AUTH, or FLOWER_ADDRESS=127.0.0.1",
         )
 
 
 def broker(context: click.Context) -> Iterator[Finding]:
-    """It answers, its clock is right, its queues are not paused, and a Redis keeps what it is
-    given.
-    """
+    """The broker answers, its clock is right, no queue is paused, and a Redis is durable."""
     connection = context.obj.app.settings.connection
     if connection.driver in ("sync", "sqs"):
-        yield Finding("broker", OK, f"the connection {connection.driver!r} has nothing to look at")
+        yield Finding("broker", OK, f"the connection {connection.driver!r} has nothing to check")
         return
     driver = driver_of(context)
     paused = driver.paused()
     yield Finding("broker", OK, f"{driver.name} answers")
-    apart = driver.now() - clock.now()
-    if abs(apart) > CLOCKS_APART:
+    skew = driver.now() - clock.now()
+    if abs(skew) > MOST_CLOCK_SKEW_SECONDS:
         yield Finding(
             "broker",
             WARNING,
-            f"its clock and this machine's are {abs(apart):.0f} s apart",
+            f"its clock and this machine's are {abs(skew):.0f} s apart",
             "let both follow a time server (NTP)",
         )
     for queue in sorted(paused):
@@ -123,8 +121,8 @@ def _redis(driver: Any) -> Iterator[Finding]:
 
 
 def database(context: click.Context) -> Iterator[Finding]:
-    """The store's database, and the broker's where that is another: they answer, and have this
-    code's tables.
+    """The store's database, and the broker's if it is another one: each answers and has the tables
+    that this code expects.
     """
     app = context.obj.app
     found: dict[Any, Connections] = {}
@@ -149,12 +147,10 @@ def database(context: click.Context) -> Iterator[Finding]:
 
 
 def migrations(context: click.Context) -> Iterator[Finding]:
-    """The application's own tables, where it keeps them by Alembic (`alembic.ini` in the working
-    directory).
-    """
+    """The application's own tables, if there is an `alembic.ini` in the working directory."""
     if not Path("alembic.ini").is_file():
         return
-    # a third of a second, and not everybody has any
+    # This import takes a third of a second, and not every application uses Alembic.
     from alembic.config import Config  # noqa: PLC0415
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -181,7 +177,7 @@ def migrations(context: click.Context) -> Iterator[Finding]:
 
 
 def results(context: click.Context) -> Iterator[Finding]:
-    """Whether results could be read."""
+    """The result backend answers."""
     app = context.obj.app
     if app.settings.result_backend is None or app.conf.task_always_eager:
         yield Finding("results", OK, "none are kept")
@@ -191,7 +187,7 @@ def results(context: click.Context) -> Iterator[Finding]:
 
 
 def disks(context: click.Context) -> Iterator[Finding]:
-    """A file can be written, read and deleted, and there is room."""
+    """A file can be written, read and deleted, and there is free space."""
     given: Settings = context.obj.app.settings
     disk, name, content = (
         disk_for(given, given.files_disk),
@@ -220,7 +216,7 @@ def disks(context: click.Context) -> Iterator[Finding]:
 
 
 def mail(context: click.Context) -> Iterator[Finding]:
-    """The server lets us in; no mail is sent."""
+    """The mail server accepts the login; no mail is sent."""
     given = context.obj.app.settings.mail
     sending.probe(given)
     kept = f"it is kept in {given.folder}, since MAIL_URL is not set"
@@ -228,7 +224,7 @@ def mail(context: click.Context) -> Iterator[Finding]:
 
 
 def workers(context: click.Context) -> Iterator[Finding]:
-    """Somebody takes what waits."""
+    """Workers answer, and take jobs from every queue that has some."""
     app = context.obj.app
     if app.settings.connection.driver in ("sync", "sqs"):
         return
@@ -236,7 +232,7 @@ def workers(context: click.Context) -> Iterator[Finding]:
     try:
         waiting = {queue: driver.sizes(queue).pending for queue in driver.queues()}
     except DriverError:
-        return  # the broker was found wrong already
+        return  # `broker` has reported it
     answers = app.control.inspect(timeout=1.0).active_queues() or {}
     served = {queue["name"] for queues in answers.values() for queue in queues or ()}
     if answers:
@@ -256,16 +252,16 @@ def workers(context: click.Context) -> Iterator[Finding]:
 
 
 def schedule(context: click.Context) -> Iterator[Finding]:
-    """Its entries can be dispatched, and a beat comes for them."""
+    """The entries of beat_schedule can be dispatched, and a beat dispatches them."""
     app = context.obj.app
     app.loader.import_default_modules()
-    app.finalize()  # until then entries may be added
+    app.finalize()  # before that, entries may be missing
     if app.settings.connection.driver == "sync" or not app.conf.beat_schedule:
         return
     try:
         found = operations.views(app)
     except DriverError:
-        return  # the database was found wrong already
+        return  # `database` has reported it
     missed = [view.entry.name for view in found if view.overdue or not view.known]
     if missed:
         yield Finding(

@@ -1,4 +1,4 @@
-"""The jobs in the broker that somebody means: by id, or by what they have in common."""
+"""Selects jobs in the broker: by id, or by queue, task and tag."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from relevo.drivers.contract import Driver, JobView
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """Which jobs: of a queue, of a task, with a tag; None: any."""
+class JobFilter:
+    """Jobs of a queue, of a task, with a tag; None matches any."""
 
     queue: str | None
     task: str | None
@@ -22,7 +22,7 @@ class Which:
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.queue, self.task, self.tag))
 
-    def fits(self, job: JobView) -> bool:
+    def matches(self, job: JobView) -> bool:
         return (
             self.queue in (None, job.queue)
             and (self.task is None or self.task == task_of(job.payload))
@@ -31,7 +31,7 @@ class Which:
 
 
 def every_job(driver: Driver) -> Iterator[JobView]:
-    """Every living job, in no order, each once."""
+    """Every job in the broker, in no order, each once."""
     seen: set[tuple[str, float]] = set()
     after, more = "", True
     while more:
@@ -43,12 +43,12 @@ def every_job(driver: Driver) -> Iterator[JobView]:
         more = after != ""
 
 
-def meant(driver: Driver, ids: Sequence[str], which: Which) -> tuple[list[JobView], list[str]]:
-    """The living jobs that were asked for, and the ids that none of them has."""
+def select(driver: Driver, ids: Sequence[str], which: JobFilter) -> tuple[list[JobView], list[str]]:
+    """The selected jobs in the broker, and the ids that no job there has. Raises UsageError."""
     if bool(ids) == bool(which):
         raise click.UsageError("expected ids, or one or more of --queue, --task and --tag")
     if which:
-        return [job for job in every_job(driver) if which.fits(job)], []
+        return [job for job in every_job(driver) if which.matches(job)], []
     found = driver.find(ids)
     known = {job.id for job in found}
     return found, [id_ for id_ in dict.fromkeys(ids) if id_ not in known]

@@ -1,4 +1,7 @@
-"""`celery -A tasks limits list|show|set|clear`: who holds what, until when, and who waits."""
+"""`celery -A tasks limits list|show|rates|set|clear`: permits, rates and circuit breakers in use.
+
+For each limit: which jobs hold it, until when, and which wait for it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from relevo.middleware.limit_context import limits_for
 
 @click.group("limits")
 def limits() -> None:
-    """Who holds what, until when, and who waits."""
+    """The limits in use: which jobs hold one, until when, and which wait."""
 
 
 @limits.command("list")
@@ -44,7 +47,7 @@ def limits() -> None:
 def list_limits(
     context: click.Context, prefix: str, kind: str | None, limit: int, as_json: bool
 ) -> None:
-    """The limits in use, or those whose keys begin so."""
+    """The limits in use, or those whose keys begin with PREFIX."""
     if kind and not prefix.startswith(f"{kind}/"):
         prefix = f"{kind}/{prefix}"
     rows = [_row(view) for view in _limits(context).views(prefix, limit)]
@@ -68,7 +71,7 @@ def _row(view: LimitView) -> dict[str, Any]:
 @click.pass_context
 @one_line_errors
 def show_limit(context: click.Context, key: str, as_json: bool) -> None:
-    """All about one limit: the jobs that hold a permit, and the first of those that wait."""
+    """All about one limit: the jobs that hold a permit, and the first jobs that wait."""
     view = next((view for view in _limits(context).views(key) if view.key == key), None)
     if view is None:
         raise click.ClickException(f"no limit {key!r} is in use")
@@ -97,15 +100,15 @@ def _held(held: HeldPermit) -> dict[str, Any]:
 @click.pass_context
 @one_line_errors
 def rates(context: click.Context, as_json: bool) -> None:
-    """The named rates: what the code says, and what counts instead while it is set."""
-    defined, told = _defined(context), _limits(context).redefined_rates()
+    """The named rates: as defined in the code, and as set with `limits set`."""
+    defined, changed = _defined(context), _limits(context).redefined_rates()
     rows = [
         {
             "name": name,
             "rate": str(defined[name]) if name in defined else None,
-            "set": str(told[name]) if name in told else None,
+            "set": str(changed[name]) if name in changed else None,
         }
-        for name in sorted({*defined, *told})
+        for name in sorted({*defined, *changed})
     ]
     show(rows, as_json, empty="No rate has a name.")
 
@@ -113,16 +116,16 @@ def rates(context: click.Context, as_json: bool) -> None:
 @limits.command("set")
 @click.argument("name")
 @click.argument("rate")
-@click.option("--kind", type=click.Choice(KINDS), help="Another kind; without it that of the code.")
-@click.option("--burst", type=click.IntRange(1), help="What a bucket saves up.")
+@click.option("--kind", type=click.Choice(KINDS), help="Default: the kind in the code.")
+@click.option("--burst", type=click.IntRange(1), help="How many units a bucket saves up.")
 @json_option
 @click.pass_context
 @one_line_errors
 def set_rate(
     context: click.Context, name: str, rate: str, kind: str | None, burst: int | None, as_json: bool
 ) -> None:
-    """Let another rate count from now on, for all workers: `mail 20/hour`, or `mail default` for
-    that of the code.
+    """Change a named rate for all workers: `mail 20/hour`; `mail default` goes back to the rate in
+    the code.
     """
     new = limit_context.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
     said = (
@@ -140,8 +143,9 @@ def set_rate(
 @click.pass_context
 @one_line_errors
 def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Forget the units, errors, permits and the line of these keys. Whoever waits looks at once;
-    what runs, runs on.
+    """Delete the units, errors, permits and waiting line of these keys.
+
+    Jobs that wait are tried at once; running jobs go on.
     """
     driver = driver_of(context)
     known = {
@@ -152,10 +156,8 @@ def clear(context: click.Context, keys: tuple[str, ...], yes: bool, as_json: boo
     if missing:
         raise OptionError(f"no limit {missing[0]!r} is in use")
     holders = sum(len(view.holders) for view in known.values() if view)
-    confirm(
-        f"Clear {some(len(keys), 'limit')}? {some(holders, 'job')} that hold a permit run on without it.",
-        yes,
-    )
+    consequence = f"{some(holders, 'job')} that hold a permit run on without it."
+    confirm(f"Clear {some(len(keys), 'limit')}? {consequence}", yes)
     called = sum(limit_context.clear(driver, key) for key in keys)
     said = f"{some(len(keys), 'limit')} cleared, {some(called, 'job')} called."
     say(said, as_json, cleared=list(keys), called=called)
@@ -167,5 +169,5 @@ def _limits(context: click.Context) -> Limits:
 
 def _defined(context: click.Context) -> dict[str, Rate]:
     app = context.obj.app
-    app.loader.import_default_modules()  # where `app.limits.define` may stand
+    app.loader.import_default_modules()  # they may call `app.limits.define`
     return dict(getattr(app, "limits", {}))

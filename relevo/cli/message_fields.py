@@ -1,5 +1,5 @@
-"""What people want to know of a job's message. It may be a stranger's, so anything may be missing,
-or be nonsense.
+"""Fields of a job's message, for people. Another client may have written the message, so any field
+may be missing or malformed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ def task_of(payload: str) -> str:
 
 
 def arguments_of(app: Any, payload: str) -> str:
-    """The arguments, as their client has written them for people, or else as they stand in the
-    body: redacted.
-    """
+    """The redacted arguments: as the client wrote them for people, or else as in the body."""
     headers = message_codec.headers_of(payload)
     if headers.get("argsrepr") or headers.get("kwargsrepr"):
         return redaction.texts(
@@ -35,7 +33,7 @@ def arguments_of(app: Any, payload: str) -> str:
 
 
 def baton_of(payload: str) -> Baton:
-    """What the job's attempts hand on."""
+    """The baton of the job: empty if the message has none."""
     sent: Any = message_codec.headers_of(payload).get(HEADER)
     return read(sent) if isinstance(sent, dict) else Baton()
 

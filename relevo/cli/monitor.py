@@ -1,8 +1,7 @@
-"""`celery -A tasks queues monitor`: is a queue too full, or does its oldest job wait for too long?
+"""`celery -A tasks queues monitor`: is a queue too full, or does its oldest job wait too long?
 
-It is for the clock and for monitoring programs: exit code 1 says that something is wrong, and
-listeners of `queue_busy` (`@relevo.on("queue_busy")`) are called in this process, once for each
-queue that is over a threshold.
+For cron and monitoring programs: the exit code is 1 if a queue is over a threshold. Listeners of
+`queue_busy` (`@relevo.on("queue_busy")`) are called in this process, once for each such queue.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from relevo.drivers.contract import Driver
 from relevo.events import Event, QueueEvent
 
 OK, BUSY = "ok", "busy"
-# Laravel's own, and as good as any.
-MOST = 1000
+# Laravel's default.
+MOST_PENDING = 1000
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
 
@@ -49,12 +48,14 @@ class Threshold(click.ParamType[tuple[str, int | None]]):
     "--max",
     "most",
     type=click.IntRange(0),
-    default=MOST,
+    default=MOST_PENDING,
     show_default=True,
-    help="Pending jobs, at most.",
+    help="The most pending jobs.",
 )
 @click.option(
-    "--longest", type=Duration(), help="How long the oldest may wait: 90 (seconds), 15m, 4h, 2d."
+    "--longest",
+    type=Duration(),
+    help="The longest wait of the oldest job: 90 (seconds), 15m, 4h, 2d.",
 )
 @json_option
 @click.pass_context
@@ -66,10 +67,10 @@ def monitor(
     longest: float | None,
     as_json: bool,
 ) -> None:
-    """Exit code 1 when a queue has more pending jobs than it may, or its oldest has waited for too
-    long.
+    """Exit code 1 if a queue has too many pending jobs, or if its oldest job has waited too long.
 
-    Without a QUEUE: all of them. Listeners of `queue_busy` hear of each that is.
+    Without a QUEUE: all of them. Listeners of `queue_busy` are called for each queue over a
+    threshold.
     """
     driver, app = driver_of(context), context.obj.app
     asked = dict(thresholds) or dict.fromkeys(sorted({*driver.queues(), *app.amqp.queues}))
@@ -80,15 +81,14 @@ def monitor(
     show(rows, as_json, empty="There are no queues.")
     busy = [row for row in rows if row["state"] == BUSY]
     if busy:
-        app.loader.import_default_modules()  # where the listeners are
+        app.loader.import_default_modules()  # they register the listeners
         for row in busy:
             waited, limit = row["oldest"], row["max"]
             events.emit(
                 QueueEvent(Event.QUEUE_BUSY, row["queue"], row["pending"], waited, limit, longest)
             )
-        complain(
-            f"{some(len(busy), 'queue')} over the threshold: {', '.join(row['queue'] for row in busy)}"
-        )
+        names = ", ".join(row["queue"] for row in busy)
+        complain(f"{some(len(busy), 'queue')} over the threshold: {names}")
         raise click.exceptions.Exit(1)
 
 

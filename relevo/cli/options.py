@@ -1,4 +1,4 @@
-"""What several commands let people say: durations, and which jobs are meant."""
+"""Options that several commands share: durations, hours, and the selection of jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Longer than this is a slip; what is 8,000 years away can't even be told.
+# A longer duration is a typing error; a date 8,000 years ahead can't even be printed.
 _LONGEST_DAYS = 36_500
 
 
@@ -33,7 +33,7 @@ class Duration(click.ParamType[float]):
 
 
 class Hours(click.ParamType[float]):
-    """A number of hours; not `nan`, which is older than nothing and younger than nothing."""
+    """A number of hours. `nan` is refused: it compares as neither older nor younger than a job."""
 
     name = "hours"
 
@@ -50,15 +50,15 @@ class Hours(click.ParamType[float]):
 def which_jobs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--queue`, `--task` and `--tag`."""
     for name, help_ in (
-        ("tag", "Only those with this tag."),
-        ("task", "Only those of this task."),
-        ("queue", "Only those of this queue."),
+        ("tag", "Only jobs with this tag."),
+        ("task", "Only jobs of this task."),
+        ("queue", "Only jobs of this queue."),
     ):
         command = click.option(f"--{name}", help=help_)(command)
     return command
 
 
-#: The number of a row: none has more digits.
+#: The number of a row in the store.
 ROW = click.IntRange(1, 10**18)
 
 limit_option = click.option(
@@ -66,5 +66,5 @@ limit_option = click.option(
     type=click.IntRange(1, 10_000),
     default=20,
     show_default=True,
-    help="At most so many.",
+    help="The most rows to show.",
 )

@@ -1,6 +1,4 @@
-"""How the commands speak: a table or JSON, a question before anything is destroyed, one line for an
-error.
-"""
+"""Output of all commands: a table or JSON, a question before a deletion, an error on one line."""
 
 from __future__ import annotations
 
@@ -18,16 +16,16 @@ from relevo.errors import RelevoError
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
 
-# The longest a cell of a table may be, in characters; JSON has all of it.
+# In characters. JSON has the complete text.
 LONGEST_CELL = 60
 
-# Whoever can dispatch a job writes into these tables: nothing in them may move a cursor or begin a
-# line.
+# Anyone who can dispatch a job writes into these tables: no character of theirs may move the cursor
+# or start a new line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def show(rows: Sequence[dict[str, Any]], as_json: bool, empty: str) -> None:
-    """Print rows as JSON, or as a table with their keys as its head."""
+    """Print rows as JSON, or as a table headed by their keys; `empty` is printed for no rows."""
     if as_json:
         say_json(list(rows))
     elif not rows:
@@ -38,7 +36,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, empty: str) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of a table: its head, then a line a row; numbers to the right."""
+    """The lines of a table: the head, then a line for each row. Numbers are aligned right."""
     heads = list(rows[0])
     cells = [[_cell(row[head]) for head in heads] for row in rows]
     widths = [max(len(head), *(len(line[at]) for line in cells)) for at, head in enumerate(heads)]
@@ -50,7 +48,9 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def show_one(fields: dict[str, Any], as_json: bool) -> None:
-    """Print one thing: as JSON, or a line a field; what has several lines stands below its name."""
+    """Print one object: as JSON, or a line for each field. Text of several lines stands below its
+    name.
+    """
     if as_json:
         say_json(fields)
         return
@@ -64,7 +64,7 @@ def show_one(fields: dict[str, Any], as_json: bool) -> None:
 
 
 def say(line: str, as_json: bool, **facts: Any) -> None:
-    """Tell what was done: a line for people, `facts` for machines."""
+    """Print what was done: `line` for people, or `facts` as JSON."""
     if as_json:
         say_json(facts)
     else:
@@ -76,7 +76,7 @@ def say_json(value: Any) -> None:
 
 
 def complain(line: str) -> None:
-    """Tell what could not be done, on stderr."""
+    """Print what could not be done, on stderr."""
     click.echo(printable(line), err=True)
 
 
@@ -91,7 +91,7 @@ def some(count: int, what: str) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value for people: nothing for None, a list with commas."""
+    """A value for people: an empty text for None, commas between the items of a list."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
@@ -100,7 +100,7 @@ def text_of(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, with what could not be seen written out."""
+    """A text on one line, its invisible characters escaped."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -118,13 +118,13 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask, unless `--yes` was given; whoever says no ends the command with exit code 1."""
+    """Ask, unless `--yes` was given. The answer no ends the command with exit code 1."""
     if not yes:
         click.confirm(question, abort=True, err=True)
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An error of ours is one line on stderr and exit code 1."""
+    """A decorator: a RelevoError becomes one line on stderr and exit code 1."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`celery -A tasks pauses list|add|lift`: what is paused, by queue, task or tag, and until when."""
+"""`celery -A tasks pauses list|add|lift`: pauses of queues, tasks and tags, and when they end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relevo.operations.pauses import KINDS, QUEUE
 
 @click.group("pauses")
 def pauses() -> None:
-    """What is paused: queues, tasks, tags."""
+    """Pauses of queues, tasks and tags."""
 
 
 @pauses.command("list")
@@ -25,15 +25,15 @@ def pauses() -> None:
 @click.pass_context
 @one_line_errors
 def list_pauses(context: click.Context, as_json: bool) -> None:
-    """Every pause, how many jobs wait for its end, and when that is (nothing: when it is lifted).
+    """Every pause, how many jobs wait for its end, and when it ends (empty: when it is lifted).
 
-    For a task or a tag those are counted that a worker has come upon and parked.
+    For a task or a tag, only jobs that a worker has found and parked are counted.
     """
     show(rows(driver_of(context)), as_json, empty="Nothing is paused.")
 
 
 def rows(driver: Driver) -> list[dict[str, Any]]:
-    """What is paused, queues first."""
+    """A row for each pause, queues first."""
     queues = [
         {
             "kind": QUEUE,
@@ -45,11 +45,11 @@ def rows(driver: Driver) -> list[dict[str, Any]]:
     ]
     others = [
         {
-            **dict(zip(("kind", "name"), what.split(":", 1), strict=True)),
-            "waiting": driver.parked(what),
+            **dict(zip(("kind", "name"), key.split(":", 1), strict=True)),
+            "waiting": driver.parked(key),
             "until": moment(until),
         }
-        for what, until in sorted(driver.suspended().items())
+        for key, until in sorted(driver.suspended().items())
     ]
     return queues + others
 
@@ -57,24 +57,23 @@ def rows(driver: Driver) -> list[dict[str, Any]]:
 @pauses.command("add")
 @click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
 @click.option(
-    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until lifted."
+    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; default: until lifted."
 )
 @click.pass_context
 @one_line_errors
 def add(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
-    """Let no worker start a job of these (`task:emails.send`, `tag:user:7`, `queue:low`); what runs
-    goes on.
+    """Let no worker start a job of these queues, tasks or tags (`queue:low`, `task:emails.send`,
+    `tag:user:7`). Running jobs go on.
     """
     driver = driver_of(context)
-    meant = [_split(name) for name in names]
-    for kind, name in meant:
+    targets = [_split(name) for name in names]
+    for kind, name in targets:
         job_pauses.check(context.obj.app, kind, name)
     until = None if duration is None else driver.now() + duration
-    for kind, name in meant:
+    end = "lifted" if until is None else moment(until)
+    for kind, name in targets:
         job_pauses.add(driver, kind, name, until)
-        click.echo(
-            f"{kind} {name}: paused {'until lifted' if until is None else f'until {moment(until)}'}."
-        )
+        click.echo(f"{kind} {name}: paused until {end}.")
 
 
 @pauses.command("lift")
@@ -82,7 +81,7 @@ def add(context: click.Context, names: tuple[str, ...], duration: float | None) 
 @click.pass_context
 @one_line_errors
 def lift(context: click.Context, names: tuple[str, ...]) -> None:
-    """End pauses: the jobs that wait for it are due."""
+    """End pauses: the jobs that were held back may run."""
     driver = driver_of(context)
     for kind, name in [_split(name) for name in names]:
         job_pauses.lift(driver, kind, name)

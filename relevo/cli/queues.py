@@ -1,4 +1,4 @@
-"""`celery -A tasks queues list|peek|pause|resume|clear|adopt|monitor`: what waits in the broker."""
+"""`celery -A tasks queues list|peek|pause|resume|clear|adopt|monitor`: the queues in the broker."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from relevo.cli.output import (
     yes_option,
 )
 from relevo.drivers.contract import Driver, JobView, State
-from relevo.operations import clear as clearing
+from relevo.operations import clear
 
 
 @click.group("queues")
 def queues() -> None:
-    """What waits in the broker."""
+    """The queues in the broker."""
 
 
 queues.add_command(monitor)
@@ -37,9 +37,7 @@ queues.add_command(monitor)
 @click.pass_context
 @one_line_errors
 def list_queues(context: click.Context, as_json: bool) -> None:
-    """Every queue: how many jobs it holds in each state, how long its oldest has waited, whether it
-    is paused.
-    """
+    """Every queue: its jobs in each state, how long its oldest has waited, whether it is paused."""
     driver = driver_of(context)
     known = set(driver.queues()) | set(context.obj.app.amqp.queues) | set(driver.paused())
     show([_row(driver, queue) for queue in sorted(known)], as_json, empty="There are no queues.")
@@ -68,14 +66,14 @@ def _pause(until: float | None) -> str:
     type=click.Choice([state.value for state in State]),
     default=State.PENDING.value,
     show_default=True,
-    help="Those in this state.",
+    help="Jobs in this state.",
 )
 @limit_option
 @json_option
 @click.pass_context
 @one_line_errors
 def peek(context: click.Context, queue: str, state: str, limit: int, as_json: bool) -> None:
-    """The first jobs of a queue, in the order in which they will run. Nothing is taken."""
+    """The first jobs of a queue, in the order in which they will run. They stay in the queue."""
     jobs = driver_of(context).peek(queue, State(state), limit)
     rows = [_job(job, with_payload=as_json) for job in jobs]
     show(rows, as_json, empty=f"No job of queue {queue!r} is {state}.")
@@ -96,13 +94,13 @@ def _job(job: JobView, with_payload: bool) -> dict[str, Any]:
 @queues.command("pause")
 @click.argument("names", nargs=-1, required=True)
 @click.option(
-    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; without it until resumed."
+    "--for", "duration", type=Duration(), help="90, 15m, 4h or 2d; default: until resumed."
 )
 @click.pass_context
 @one_line_errors
 def pause(context: click.Context, names: tuple[str, ...], duration: float | None) -> None:
-    """Let no worker take a job of these queues; what runs goes on. Workers that start later obey,
-    too.
+    """Let no worker take a job of these queues, also no worker that starts later. Running jobs go
+    on.
     """
     driver = driver_of(context)
     until = None if duration is None else driver.now() + duration
@@ -129,14 +127,14 @@ def resume(context: click.Context, names: tuple[str, ...]) -> None:
 @json_option
 @click.pass_context
 @one_line_errors
-def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Delete the pending and delayed jobs of these queues. What runs goes on. For their batches
-    they were cancelled.
+def clear_queues(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete the pending and delayed jobs of these queues. Running jobs go on. Batches count the
+    deleted jobs as cancelled.
     """
     app, driver = context.obj.app, driver_of(context)
     waiting = {queue: (sizes := driver.sizes(queue)).pending + sizes.delayed for queue in names}
     confirm(f"Delete {some(sum(waiting.values()), 'job')} of {', '.join(names)}?", yes)
-    deleted = {queue: clearing.clear(app, driver, queue) for queue in dict.fromkeys(names)}
+    deleted = {queue: clear.clear(app, driver, queue) for queue in dict.fromkeys(names)}
     say(
         "\n".join(f"{queue}: {some(count, 'job')} deleted." for queue, count in deleted.items()),
         as_json,
@@ -149,8 +147,8 @@ def clear(context: click.Context, names: tuple[str, ...], yes: bool, as_json: bo
 @click.pass_context
 @one_line_errors
 def adopt(context: click.Context, yes: bool) -> None:
-    """Take over what stock Celery workers on this Redis held when they ended (kombu's `unacked`
-    hash).
+    """Take over jobs that stock Celery workers on this Redis held when they ended (kombu's
+    `unacked` hash).
     """
     driver = driver_of(context)
     take_over = getattr(driver, "adopt_unacked", None)
@@ -159,7 +157,8 @@ def adopt(context: click.Context, yes: bool) -> None:
             f"only a Redis can hold jobs of stock workers; this connection is {driver.name}"
         )
     confirm(
-        "Are all stock Celery workers on this Redis stopped? What they still hold would run twice.",
+        "Are all stock Celery workers on this Redis stopped? Jobs that they still hold would run"
+        " twice.",
         yes,
     )
     click.echo(f"{take_over()} jobs taken over.")

@@ -1,5 +1,5 @@
-"""`celery -A tasks restart`: every worker finishes what it runs and starts anew, with the code that
-is there now.
+"""`celery -A tasks restart`: every worker finishes its running jobs and starts again, with the
+present code.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from relevo.cli.options import Duration
 from relevo.cli.output import complain, json_option, one_line_errors, show, some
 
 FINISHING, ANEW, ENDS, REFUSED = "finishing", "started anew", "ends", "doesn't know how"
-# Seconds that the workers' answers are waited for.
-PATIENCE = 2.0
+REPLY_SECONDS = 2.0
 
 
 @click.command("restart")
@@ -24,7 +23,7 @@ PATIENCE = 2.0
 @click.option(
     "--wait",
     type=Duration(),
-    help="Wait until all have started anew, at most 90 (seconds), 15m, 4h or 2d.",
+    help="Wait until all have started again, at most 90 (seconds), 15m, 4h or 2d.",
 )
 @json_option
 @click.pass_context
@@ -32,13 +31,13 @@ PATIENCE = 2.0
 def restart(
     context: click.Context, workers: tuple[str, ...], wait: float | None, as_json: bool
 ) -> None:
-    """Every worker (or those named) finishes what it runs and starts anew with the code that is
-    there now.
+    """Every worker, or each named one, finishes its running jobs and starts again with the present
+    code.
 
-    Nothing is lost and nothing runs twice. A worker keeps its process, so whoever looks after it
-    sees nothing of it.
+    No job is lost and none runs twice. A worker keeps its process id, so its supervisor does not
+    notice.
     """
-    driver_of(context).paused()  # the broker is there, and one that we have remote control on
+    driver_of(context).paused()  # Raises an error if the broker is away or not one of Relevo's.
     app = context.obj.app
     answers = _ask(app, "restart_worker", workers)
     rows = [_row(name, answer) for name, answer in sorted(answers)]
@@ -58,20 +57,19 @@ def restart(
         if row["state"] == REFUSED or (wait is not None and row["state"] == FINISHING)
     ]
     if late:
-        complain(
-            f"{some(len(late), 'worker')} not started anew: {', '.join(row['worker'] for row in late)}"
-        )
+        names_of_late = ", ".join(row["worker"] for row in late)
+        complain(f"{some(len(late), 'worker')} not started anew: {names_of_late}")
     if not rows or late or missing:
         raise click.exceptions.Exit(1)
 
 
 def _ask(
-    app: Any, command: str, workers: tuple[str, ...], patience: float = PATIENCE
+    app: Any, command: str, workers: tuple[str, ...], seconds: float = REPLY_SECONDS
 ) -> list[tuple[str, Any]]:
-    """What each worker answers, by its name. Two of one name answer twice."""
+    """Each worker's name and answer. Two workers of one name answer twice."""
     answers = (
         app.control.broadcast(
-            command, reply=True, timeout=patience, destination=list(workers) or None
+            command, reply=True, timeout=seconds, destination=list(workers) or None
         )
         or []
     )
@@ -91,7 +89,7 @@ def _row(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _await(app: Any, rows: list[dict[str, Any]], old: set[Any], seconds: float) -> None:
-    """Wait until for each worker that comes back another life of its name has answered."""
+    """Wait until a new generation of each restarting worker has answered; update its row."""
     deadline, seen = time.monotonic() + seconds, set(old)
     while any(row["state"] == FINISHING for row in rows) and time.monotonic() < deadline:
         for name, answer in _ask(app, "worker_life", (), min(1.0, seconds)):

@@ -1,4 +1,4 @@
-"""`celery -A tasks schedule list|history|run|pause|resume`: what runs by the clock."""
+"""`celery -A tasks schedule list|history|run|pause|resume`: the entries of beat_schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENTRY = click.argument("name", metavar="ENTRY")
 
 @click.group("schedule")
 def schedule() -> None:
-    """What runs by the clock."""
+    """The entries of beat_schedule."""
 
 
 @schedule.command("list")
@@ -30,7 +30,7 @@ def schedule() -> None:
 def list_entries(context: click.Context, as_json: bool) -> None:
     """The entries of beat_schedule: when each is due, and how its last run went."""
     found = operations.views(_app(context))
-    rows = [_told(view) if as_json else _row(view) for view in found]
+    rows = [_details(view) if as_json else _row(view) for view in found]
     show(rows, as_json, empty="beat_schedule has no entry.")
     if any(view.overdue for view in found) and not as_json:
         complain("Some are overdue: does a beat run? celery -A … beat")
@@ -38,7 +38,7 @@ def list_entries(context: click.Context, as_json: bool) -> None:
 
 @schedule.command("history")
 @click.argument("name", metavar="[ENTRY]", required=False)
-@click.option("--before", type=ROW, metavar="ID", help="Only those before this run: the next page.")
+@click.option("--before", type=ROW, metavar="ID", help="Only runs before this one: the next page.")
 @limit_option
 @json_option
 @click.pass_context
@@ -46,7 +46,7 @@ def list_entries(context: click.Context, as_json: bool) -> None:
 def history(
     context: click.Context, name: str | None, before: int | None, limit: int, as_json: bool
 ) -> None:
-    """Runs, newest first, of all entries or of one (also of one that is no more)."""
+    """Runs, newest first, of all entries or of one, which may have been removed."""
     found = operations.history(_app(context), name, before=before, limit=limit)
     show([_run(run) for run in found], as_json, empty="No runs.")
     if len(found) == limit and not as_json:
@@ -59,8 +59,8 @@ def history(
 @click.pass_context
 @one_line_errors
 def run(context: click.Context, name: str, as_json: bool) -> None:
-    """Run an entry now, once, also a paused one. Its next run stays when it was."""
-    app, number = _noted(context, "run entry", name)
+    """Run an entry now, once, even if it is paused. Its next run keeps its time."""
+    app, number = _begin_action(context, "run entry", name)
     made = operations.run(app, name, _who())
     audit.complete(
         store_of(context),
@@ -76,14 +76,14 @@ def run(context: click.Context, name: str, as_json: bool) -> None:
     "--for",
     "seconds",
     type=Duration(),
-    help="So long: 90s, 15m, 4h, 2d. Without: until it is resumed.",
+    help="90s, 15m, 4h or 2d; default: until it is resumed.",
 )
 @json_option
 @click.pass_context
 @one_line_errors
 def pause(context: click.Context, name: str, seconds: float | None, as_json: bool) -> None:
-    """Run an entry no more. What falls into the pause is not made up for."""
-    app, number = _noted(context, "pause entry", name)
+    """Pause an entry. Runs that would fall into the pause are not made up for."""
+    app, number = _begin_action(context, "pause entry", name)
     until = moment(operations.pause(app, name, seconds))
     said = f"until {until}" if until else "until it is resumed"
     audit.complete(store_of(context), number, f"paused {said}")
@@ -96,8 +96,8 @@ def pause(context: click.Context, name: str, seconds: float | None, as_json: boo
 @click.pass_context
 @one_line_errors
 def resume(context: click.Context, name: str, as_json: bool) -> None:
-    """End a pause."""
-    app, number = _noted(context, "resume entry", name)
+    """End the pause of an entry."""
+    app, number = _begin_action(context, "resume entry", name)
     was_paused = operations.resume(app, name)
     said = "goes on" if was_paused else "was not paused"
     audit.complete(store_of(context), number, said)
@@ -105,7 +105,7 @@ def resume(context: click.Context, name: str, as_json: bool) -> None:
 
 
 def _app(context: click.Context) -> Any:
-    """The app, its tasks imported: an entry is checked against them, as beat does."""
+    """The app, with its tasks imported: entries are checked against them, as in beat."""
     store_of(context)
     driver_of(context)
     app = context.obj.app
@@ -113,8 +113,8 @@ def _app(context: click.Context) -> Any:
     return app
 
 
-def _noted(context: click.Context, action: str, name: str) -> tuple[Any, int]:
-    """The app, and the number of the row that says in the audit log what is about to be done."""
+def _begin_action(context: click.Context, action: str, name: str) -> tuple[Any, int]:
+    """Write the action into the audit log. Return the app and the number of the log's row."""
     app = _app(context)
     entry.find(app, name)
     done = audit.AuditEntry(who=f"{_who()} (command line)", action=action, target=name)
@@ -124,7 +124,7 @@ def _noted(context: click.Context, action: str, name: str) -> tuple[Any, int]:
 def _who() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return "?"
 
 
@@ -143,14 +143,13 @@ def _row(view: EntryView) -> dict[str, Any]:
     }
 
 
-def _told(view: EntryView) -> dict[str, Any]:
-    said = view.entry
+def _details(view: EntryView) -> dict[str, Any]:
     return {
-        "entry": said.name,
-        "task": said.task,
-        "schedule": said.description,
-        "queue": said.queue,
-        "catch_up": said.rule.rule.value,
+        "entry": view.entry.name,
+        "task": view.entry.task,
+        "schedule": view.entry.description,
+        "queue": view.entry.queue,
+        "catch_up": view.entry.rule.rule.value,
         "next": moment(view.next),
         "overdue": view.overdue,
         "paused": view.paused,

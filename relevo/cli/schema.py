@@ -1,4 +1,4 @@
-"""`celery -A tasks schema show|upgrade`: the engine's tables, of jobs and of what became of them."""
+"""`celery -A tasks schema show|upgrade`: the tables of jobs and of their history."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relevo.store.store import store_for
 
 @click.group("schema")
 def schema() -> None:
-    """The tables of the database: jobs (Redis needs none of these), and what became of them."""
+    """The tables of jobs (a broker on Redis has none) and of their history."""
 
 
 @schema.command("upgrade")
 @click.pass_context
 @one_line_errors
 def upgrade(context: click.Context) -> None:
-    """Make the tables, or bring them to the version of this code. Safe to run again."""
+    """Create the tables, or bring them to the version of this code. Safe to run again."""
     from relevo.database.schema import create_schema  # noqa: PLC0415  a database only
 
     for database in databases(context):
@@ -31,7 +31,7 @@ def upgrade(context: click.Context) -> None:
 @click.pass_context
 @one_line_errors
 def show(context: click.Context) -> None:
-    """Which version the tables have, and which this code expects. Exit code 1 when they differ."""
+    """The version of the tables, and the one that this code expects. Exit code 1 if they differ."""
     from relevo.database.schema import NEWEST  # noqa: PLC0415  a database only
 
     found = [version(database) for database in databases(context)]
@@ -42,7 +42,7 @@ def show(context: click.Context) -> None:
 
 
 def databases(context: click.Context) -> list[Connections]:
-    """The databases with tables of ours: the broker's, if it is one, and the store's."""
+    """The databases with Relevo's tables: the store's, and the broker's if it is a database."""
     settings = getattr(context.obj.app, "settings", None)
     if settings is not None and settings.connection.driver == "sync":
         return [store_for(settings.database_url)]
@@ -56,7 +56,7 @@ def databases(context: click.Context) -> list[Connections]:
 
 
 def version(database: Connections) -> str | None:
-    """The version of the tables that are there, or None."""
+    """The version of the tables in a database; None if it has none."""
     from relevo.database.schema import version as read  # noqa: PLC0415
 
     found: str | None = database.read(read)

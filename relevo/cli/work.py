@@ -1,9 +1,7 @@
-"""`celery -A tasks work`: a worker that ends by itself, for cron, for a container that does one
-job, for a test.
+"""`celery -A tasks work`: a worker that ends by itself, for cron, containers and tests.
 
-It is Celery's own worker, with every option of `celery worker` (`-Q`, `-c`, `-P`, `-l` …), and a
-shift (`relevo/transport/work_limits.py`). Several at once do no harm: a job is reserved by one of
-them.
+It is Celery's own worker with every option of `celery worker` (`-Q`, `-c`, `-P`, `-l` …), and with
+limits (`relevo/transport/work_limits.py`). Several may run at once: each job is reserved by one.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ from relevo.transport.work_limits import Shift
 
 
 @click.command("work", context_settings={"ignore_unknown_options": True})
-@click.option("--once", is_flag=True, help="Run one job, if there is one.")
+@click.option("--once", is_flag=True, help="Run one job, if one is due.")
+@click.option("--stop-when-empty", "when_empty", is_flag=True, help="Run all due jobs.")
 @click.option(
-    "--stop-when-empty", "when_empty", is_flag=True, help="Run every job that could run now."
+    "--max-jobs", type=click.IntRange(1), help="Stop after this many jobs; wait for them."
 )
-@click.option("--max-jobs", type=click.IntRange(1), help="Stop after so many jobs; wait for them.")
 @click.option(
     "--max-time",
     type=Duration(),
-    help="Stop after 90 (seconds), 15m, 4h or 2d; what runs then finishes.",
+    help="Stop after 90 (seconds), 15m, 4h or 2d; running jobs finish.",
 )
 @click.argument(
     "worker_options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF celery worker]"
@@ -45,27 +43,25 @@ def work(
     max_time: float | None,
     worker_options: tuple[str, ...],
 ) -> None:
-    """A worker that ends by itself: after one job, after some, when there is nothing to do, or
-    after a time.
+    """A worker that ends by itself: after some jobs, when no job is due, or after a time.
 
     Every option of `celery worker` may follow, like -Q high,default or -c 4.
     """
     if not (once or when_empty or max_jobs or max_time):
         raise click.UsageError(
-            "expected --once, --stop-when-empty, --max-jobs or --max-time; a worker that goes on is `celery worker`"
+            "expected --once, --stop-when-empty, --max-jobs or --max-time;"
+            " `celery worker` is a worker without an end"
         )
     if once and max_jobs:
         raise click.UsageError("expected --once or --max-jobs, got both")
-    driver_of(
-        context
-        # a broker that is away ends this now; a worker would wait for it, and cron start more
-    ).paused()
+    # If the broker is away, this ends now. A worker would wait for it, and cron would start more.
+    driver_of(context).paused()
     work_limits.current = Shift(
         1 if once else max_jobs, once or when_empty, wake=transport.worker_stops
     )
     if max_time:
         work_limits.current.end_after(max_time)
-    context.obj.quiet = True  # no banner: cron would mail it every minute
+    context.obj.quiet = True  # No banner: cron would mail it each time.
     try:
         with celery_worker.make_context(
             "worker", _options(worker_options, once), parent=context
@@ -76,8 +72,8 @@ def work(
 
 
 def _options(given: Sequence[str], once: bool) -> list[str]:
-    """The worker's options, with a name of its own (two of one name share a mailbox), and one
-    process for one job.
+    """The worker's options, with a unique name (two workers of one name would share a mailbox), and
+    with one process for one job.
     """
     options = list(given)
     if not _has(given, "-n", "--hostname"):

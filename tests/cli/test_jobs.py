@@ -54,7 +54,7 @@ def ids(result):
 
 
 def test_an_empty_broker_says_where_to_look(run):
-    assert run("list").output == "No job in the broker; --state completed shows what has ended.\n"
+    assert run("list").output == "No job in the broker; --state completed shows completed jobs.\n"
     assert json.loads(run("list", "--json").output) == []
 
 
