@@ -1,7 +1,7 @@
-"""The audit log: who did what on the dashboard, when, to which jobs, and what came of it.
+"""The audit log: who did what on the dashboard, when, to which jobs, and with what outcome.
 
-An action is recorded before it is done, without an outcome, and its row is completed afterwards:
-one that ended half-way is there, too.
+An action is recorded before it is done, with an empty outcome, and its row is completed afterwards.
+So an action that was interrupted is in the log as well.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from relevo.store.store import Store
 from relevo.store.tables import audit
 from relevo.store.window_scan import Ordering, Place
 
-#: So many are looked through at a time.
+#: Rows that a search reads at a time.
 WINDOW = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One action. `at` and `id` are 0 until it is recorded; `outcome` is empty until it is done."""
+    """One action. `at` and `id` are 0 until it is recorded, `outcome` is empty until it is done."""
 
     who: str
     action: str
@@ -34,7 +34,7 @@ class AuditEntry:
 
 
 def record(store: Store, entry: AuditEntry) -> int:
-    """Write an action down. Returns the number of its row. Raises DriverError."""
+    """Record an action. Returns the number of its row. Raises DriverError."""
     row = {
         "at": clock.now(),
         "who": text.name(entry.who),
@@ -49,20 +49,20 @@ def record(store: Store, entry: AuditEntry) -> int:
 
 
 def complete(store: Store, number: int, outcome: str) -> None:
-    """The action of this row is done."""
+    """Write the outcome of an action that is done."""
     done = update(audit).where(audit.c.id == number).values(outcome=text.storable(outcome))
     store.write(lambda connection: connection.execute(done))
 
 
 def prune(store: Store, before: float) -> None:
-    """Delete what was done before an instant."""
+    """Delete the actions before an instant."""
     store.write(lambda connection: connection.execute(delete(audit).where(audit.c.at < before)))
 
 
 def page(
     store: Store, words: str = "", *, before: int | None = None, limit: int = 50
 ) -> list[AuditEntry]:
-    """Actions, newest first, whose person, action, target or outcome has these words in it."""
+    """Return actions, newest first. `words` must occur in the person, action, target or outcome."""
     place = None if before is None else (0.0, before)
     return scan(store, words, before=place, limit=limit, seconds=float("inf"))[0]
 
@@ -70,11 +70,11 @@ def page(
 def scan(
     store: Store, words: str, *, before: Place | None, limit: int, seconds: float
 ) -> tuple[list[AuditEntry], Place | None]:
-    """The same, for about so many seconds; and where to go on when they were over before the end."""
+    """Like `page`, for about so many seconds. Also returns where to continue (None: at the end)."""
     query = select(audit)
     if words:
         columns = (audit.c.who, audit.c.action, audit.c.target, audit.c.outcome)
         query = query.where(or_(*(column.icontains(words, autoescape=True) for column in columns)))
-    way = Ordering(audit.c.at, audit.c.id, WINDOW, by_time=False)
-    rows, further = window_scan.rows(store, way, query, before=before, limit=limit, seconds=seconds)
-    return [AuditEntry(**row._mapping) for row in rows], further  # noqa: SLF001
+    order = Ordering(audit.c.at, audit.c.id, WINDOW, by_time=False)
+    rows, place = window_scan.rows(store, order, query, before=before, limit=limit, seconds=seconds)
+    return [AuditEntry(**row._mapping) for row in rows], place  # noqa: SLF001

@@ -1,11 +1,12 @@
-"""The counts of a batch, and what follows when they move. Pure: `batches.py` applies it.
+"""The counts of a batch, and what follows when they change. Pure: `batches.py` applies it.
 
-    nothing known -> completed | failed | cancelled         the member has ended
-    failed        -> completed                              it was retried by hand
-    cancelled     -> completed | failed                     it was dropped in one place, and ran in another
-    completed     -> (whatever comes)                       nothing: it is done
+    a member was     and ends as                      because
+    not known        completed, failed or cancelled   it has ended
+    failed           completed                        it was retried by hand
+    cancelled        completed or failed              it was cancelled, but also ran
+    completed        anything                         (no change: it is done)
 
-So a member counts once, however often its ending is told, and in whatever order.
+So a member counts once, however often its end is reported, and in whatever order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What is counted: members side by side, or the links of a chain, one after the other."""
+    """What a batch is: members side by side, or the links of a chain, one after the other."""
 
     BATCH = "batch"
     CHAIN = "chain"
@@ -23,8 +24,9 @@ class Kind(StrEnum):
 
 
 class Callback(StrEnum):
-    """When a batch hands in a job: before its members, at a new percentage, and once each of the
-    others.
+    """When a batch dispatches a callback.
+
+    BEFORE comes before its members, PROGRESS at each new percentage, the others once at most.
     """
 
     BEFORE = "before"
@@ -41,11 +43,11 @@ _CHANGES = {(FAILED, COMPLETED), (CANCELLED, COMPLETED), (CANCELLED, FAILED)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """How many members a batch has and how they have ended; `streams`: who is still putting members
-    in.
+    """How many members a batch has, and how they have ended.
 
-    `told` is the percentage that was last told of. The instants are None until it has happened: it
-    was cancelled, its first member failed, all have completed, all have ended.
+    `streams` counts the dispatches that still add members. `reported_percent` is the percentage of
+    the last PROGRESS. An instant is None until its event: the batch was cancelled, a member failed
+    first, all have completed, all have ended.
     """
 
     kind: Kind = Kind.BATCH
@@ -63,17 +65,17 @@ class Tally:
 
     @property
     def processed(self) -> int:
-        """Members that have ended."""
+        """The number of members that have ended."""
         return self.completed + self.failed + self.cancelled
 
     @property
     def pending(self) -> int:
-        """Members that have not ended yet."""
+        """The number of members that have not ended."""
         return max(self.total - self.processed, 0)
 
     @property
     def percent(self) -> int:
-        """How many of a hundred members have ended: 100 only when all have."""
+        """The percentage of members that have ended. It is 100 only when all have."""
         return (
             min(self.processed * 100 // self.total, 100)
             if self.total
@@ -84,14 +86,12 @@ class Tally:
 
 
 def is_change(before: str | None, after: str) -> bool:
-    """Whether a member that was `before` (None: nobody knew) counts anew when it is said to be
-    `after`.
-    """
+    """Whether an end changes the counts. `before` is the member's known state, if any."""
     return before is None or (before, after) in _CHANGES
 
 
 def apply(tally: Tally, before: str | None, after: str) -> Tally:
-    """The counts when a member goes from one state to another."""
+    """Return the counts after a member has changed its state."""
     counts = {after: getattr(tally, after) + 1}
     if before is not None:
         counts[before] = getattr(tally, before) - 1
@@ -99,9 +99,7 @@ def apply(tally: Tally, before: str | None, after: str) -> Tally:
 
 
 def conclude(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
-    """What the counts mean: the tally with the instants of what has just happened, and the
-    callbacks that are due.
-    """
+    """Say what follows from new counts: the instants of new events, and the callbacks due."""
     if tally.kind is Kind.CHORD:
         return _conclude_chord(tally, now)
     due: list[Callback] = []
@@ -124,8 +122,8 @@ def conclude(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
 
 
 def _conclude_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
-    # One callback, when all have ended: it finds out what became of them. Once more when the last
-    # that had failed has completed after all.
+    # One callback, when all members have ended; it looks up how. A second one if the last failed
+    # member was retried and has completed.
     failed_at = now if tally.failed and tally.failed_at is None else tally.failed_at
     tally = replace(
         tally, reported_percent=max(tally.reported_percent, tally.percent), failed_at=failed_at
@@ -144,6 +142,6 @@ def _conclude_chord(tally: Tally, now: float) -> tuple[Tally, list[Callback]]:
 
 
 def _has_ended(tally: Tally) -> bool:
-    # The links behind one that failed or was cancelled never come.
+    # The links of a chain after a failed or cancelled one never come.
     broken = tally.kind is Kind.CHAIN and bool(tally.failed or tally.cancelled)
     return broken or tally.processed >= tally.total

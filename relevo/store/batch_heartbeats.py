@@ -1,12 +1,11 @@
-"""Dispatches of batches that are under way: each says now and then that it lives, and one that fell
-silent is ended.
+"""Heartbeats of batches that are being dispatched, and the end of a dispatch that fell silent.
 
-    lives    a thread beside the dispatch writes its receipt anew, every EVERY seconds
-    sends    each page has its receipt, so the same dispatch, done again, goes on behind the last
-    abandon  (a worker's housekeeping) what was silent for SILENT seconds: its process has died
+    heartbeat    a thread beside the dispatch renews its receipt every BEAT_SECONDS
+    record_page  each sent page has a receipt, so a repeated dispatch continues after it
+    end_silent   (housekeeping) after SILENT_SECONDS the dispatching process counts as dead
 
-What was not sent counts as one more member, that has failed: so `catch` and `finally_` come, and
-`then` never does.
+All unsent members together count as one more member, which has failed. So `catch` and `finally_`
+come, and `then` does not.
 """
 
 from __future__ import annotations
@@ -33,38 +32,38 @@ from relevo.store.tables import batches, members, receipts
 
 logger = logging.getLogger(__name__)
 
-# A dispatch says so often that it lives, and is taken for dead after so much silence: in seconds.
+# How often a dispatch renews its receipt, and after how long without it counts as dead.
 BEAT_SECONDS, SILENT_SECONDS = 60.0, 600.0
 
 _NAME = "dispatch:"
-# The number of the member that stands for what was not sent: none that was sent has it.
+# The number of the member that stands for all unsent members. No sent member has it.
 MISSING = -1
 
 
 def beat(connection: Connection, id_: str) -> None:
-    """The dispatch of this batch lives, in a transaction of the caller's."""
+    """Renew the receipt of a batch's dispatch, in the caller's transaction."""
     statement = upserts.insert_or_replace(connection.dialect.name, receipts, "name", ("at",))
     connection.execute(statement, {"name": f"{_NAME}{id_}", "at": clock.now()})
 
 
 def record_page(connection: Connection, row: BatchRow, upto: int) -> bool:
-    """The page of members up to this number is sent, in a transaction of the caller's. False: it
-    was before.
+    """Record that the members up to this number are sent, in the caller's transaction.
+
+    Returns False if that was recorded before.
     """
     return insert_once(connection, f"{_pages_of(row)}{upto}")
 
 
 def has_page(connection: Connection, row: BatchRow, upto: int) -> bool:
-    """Whether that page was sent: by the same dispatch, done somewhere else just now."""
+    """Whether that page was sent, by the same dispatch in another process."""
     return is_written(connection, f"{_pages_of(row)}{upto}")
 
 
 def count_sent(store: Store, row: BatchRow) -> int:
-    """How many members the dispatch of this batch has sent so far, without those that were added."""
+    """Count the members that this batch's dispatch has sent. Members added later don't count."""
     pages, name = _pages_of(row), receipts.c.name
-    query = select(name).where(
-        name >= f"{pages}0", name < f"{pages}:"
-    )  # which is what comes after 9
+    # ":" is the character after "9", so these are all names that go on with a digit.
+    query = select(name).where(name >= f"{pages}0", name < f"{pages}:")
     names = store.read(lambda connection: connection.execute(query).scalars().all())
     return max(
         (int(upto) for each in names if (upto := each.removeprefix(pages)).isdigit()), default=0
@@ -72,35 +71,33 @@ def count_sent(store: Store, row: BatchRow) -> int:
 
 
 def _pages_of(row: BatchRow) -> str:
-    # the id may be another batch's when this one has been pruned
+    # The time tells apart two batches of one id, of which the first has been pruned.
     return f"sent:{row.id}:{row.created_at:.0f}:"
 
 
 @contextmanager
 def heartbeat(store: Store, id_: str) -> Iterator[None]:
-    """Within the block, say again and again that the dispatch of this batch lives."""
+    """Renew the receipt of a batch's dispatch, in a thread, for as long as the block runs."""
     done = threading.Event()
 
-    def say() -> None:
+    def beat_until_done() -> None:
         while not done.wait(BEAT_SECONDS):
             try:
                 store.write(lambda connection: beat(connection, id_))
             except DriverError as error:
-                logger.warning(
-                    "that batch %s is being dispatched could not be said: %s", id_, error
-                )
+                logger.warning("the heartbeat of batch %s could not be written: %s", id_, error)
 
-    speaker = threading.Thread(target=say, name="relevo-dispatching", daemon=True)
-    speaker.start()
+    thread = threading.Thread(target=beat_until_done, name="relevo-dispatching", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         done.set()
-        speaker.join()
+        thread.join()
 
 
 def end_silent(store: Store, deliver: Deliver) -> list[BatchRow]:
-    """End the dispatches that fell silent. Returns their batches as they then are."""
+    """End the dispatches that fell silent. Returns their batches as they are afterwards."""
     before = clock.now() - SILENT_SECONDS
     heard = exists().where(
         receipts.c.name == literal(_NAME) + cast(batches.c.id, String), receipts.c.at >= before
@@ -116,7 +113,7 @@ def end_silent(store: Store, deliver: Deliver) -> list[BatchRow]:
         row = store.write(lambda connection, id_=id_: _end(connection, id_, deliver))  # type: ignore[misc]
         if row is not None:
             logger.warning(
-                "batch %s: whoever dispatched it was silent for %.0f s, and it is ended",
+                "batch %s: its dispatch was silent for %.0f s and is ended",
                 id_,
                 SILENT_SECONDS,
             )
@@ -128,7 +125,7 @@ def _end(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | None:
     def end(row: BatchRow) -> Tally | None:
         counts = row.tally
         if not counts.streams:
-            return None  # somebody was faster
+            return None  # another worker has ended it
         connection.execute(
             insert(members),
             {

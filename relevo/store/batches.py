@@ -1,12 +1,13 @@
-"""Batches, chains and chords: counted in the transaction that records how their members ended.
+"""Batches, chains and chords. Members are counted in the transaction that records their ends.
 
-    open -> relevo_batches      the members are put in pages, and counted with `change`
-         -> close               the last is in: from now on it can finish
-    prepared (the recorder) ->  relevo_members: one row a member, the counts, and the callbacks due: all or none
-    cancel                      members that have not started are dropped when their turn comes
+    create         a row of relevo_batches; then its members are sent in pages
+    update_counts  changes the counts: more members, or the last page is sent and it can finish
+    prepare_ends   (the recorder) writes a row of relevo_members for each end, the counts, and the
+                   callbacks that are due: all of it or nothing
+    cancelled      members that have not started are skipped when they are reserved
 
-The row of the batch is locked first, so whoever counts, counts alone; `tally.py` says what the
-counts mean.
+The row of the batch is locked first, so only one process counts at a time. `batch_counts.py` says
+what follows from the counts.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from relevo.store.outbox import Deliver, Sending
 from relevo.store.store import Store
 from relevo.store.tables import batches, members
 
-# So many batches are listed or deleted in one step, and so many members are looked at.
+# Batches that are listed or deleted in one step, and members that are listed.
 PAGE = 100
 
+#: The fields of a tally with columns of the same name. (`reported_percent` is the column `told`.)
 _COUNTS = (
     "streams",
     "total",
@@ -45,10 +47,10 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True)
 class MemberEnd:
-    """How a member of a batch has ended: `state` is one of tally's, `uuid` the job.
+    """How a member of a batch has ended. `state` is one of `batch_counts`, `uuid` the job's id.
 
-    A chord's members are told apart by their jobs; `member` is where the job would like to stand
-    among the results.
+    The members of a chord are known by their jobs. There `member` is only the place that the job
+    would have among the results.
     """
 
     batch: str
@@ -59,7 +61,7 @@ class MemberEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRow:
-    """A batch as it stands in the store. `queue` is None where each member has its own."""
+    """A batch in the store. `queue` is None if each member has a queue of its own."""
 
     id: str
     name: str
@@ -71,9 +73,7 @@ class BatchRow:
 
 
 def create(connection: Connection, row: BatchRow) -> None:
-    """Write a new batch, in a transaction of the caller's, with whoever puts its members in as its
-    first stream.
-    """
+    """Write a new batch, in the caller's transaction. Its dispatch is its first stream."""
     connection.execute(
         insert(batches),
         {
@@ -93,8 +93,9 @@ def create(connection: Connection, row: BatchRow) -> None:
 def update_counts(
     connection: Connection, id_: str, deliver: Deliver, changed: Callable[[BatchRow], Tally | None]
 ) -> BatchRow | None:
-    """Change the counts of a batch, in a transaction of the caller's, and hand in what is due.
-    None: there is none.
+    """Change the counts of a batch, in the caller's transaction, and deliver the callbacks due.
+
+    `changed` returns the new counts, or None for no change. Returns None if there is no such batch.
     """
     found = connection.execute(select(batches).where(batches.c.id == id_).with_for_update()).first()
     if found is None:
@@ -105,18 +106,14 @@ def update_counts(
 
 
 def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
-    """What counts members that have ended, in a transaction of the caller's."""
+    """Return a function that counts members' ends, in the caller's transaction."""
     by_batch = {
         id_: list(each) for id_, each in groupby(sorted(ends, key=_batch_of), key=_batch_of)
     }
 
     def count(connection: Connection) -> None:
-        for (
-            id_,
-            ended,
-        ) in (
-            by_batch.items()
-        ):  # always in the same order: two who count the same ones don't deadlock
+        # `by_batch` is sorted: all lock batches in the same order, so none deadlock.
+        for id_, ended in by_batch.items():
             update_counts(
                 connection,
                 id_,
@@ -128,14 +125,14 @@ def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Conne
 
 
 def find(store: Store, id_: str) -> BatchRow | None:
-    """The batch with this id."""
+    """Return the batch with this id, or None."""
     query = select(batches).where(batches.c.id == text.name(id_))
     row = store.read(lambda connection: connection.execute(query).first())
     return row_of(row) if row is not None else None
 
 
 def exists(connection: Connection, id_: str) -> bool:
-    """Whether there is a batch with this id, in a transaction of the caller's."""
+    """Whether there is a batch with this id, in the caller's transaction."""
     return (
         connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first()
         is not None
@@ -145,8 +142,9 @@ def exists(connection: Connection, id_: str) -> bool:
 def page(
     store: Store, *, before: tuple[float, str] | None = None, limit: int = PAGE
 ) -> list[BatchRow]:
-    """Batches, newest first. The next page is the one `before` the `created_at` and the `id` of the
-    last of this.
+    """Return batches, newest first.
+
+    The next page is `before` the `created_at` and the `id` of the last batch of this page.
     """
     query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
     if before is not None:
@@ -157,13 +155,13 @@ def page(
 
 
 def batch_of(store: Store, uuid: str) -> str | None:
-    """The batch of which a job has ended as a member."""
+    """Return the batch in which a job has ended as a member, or None."""
     query = select(members.c.batch).where(members.c.uuid == text.name(uuid)).limit(1)
     return store.read(lambda connection: connection.execute(query).scalars().first())
 
 
 def count_open(store: Store, most: int) -> int:
-    """How many batches have not finished, counted up to `most`."""
+    """Count the batches that have not finished, up to `most`."""
     some = select(batches.c.id).where(batches.c.finished_at.is_(None)).limit(most).subquery()
     return store.read(
         lambda connection: int(
@@ -173,7 +171,7 @@ def count_open(store: Store, most: int) -> int:
 
 
 def find_cancelled(store: Store, ids: Iterable[str]) -> set[str]:
-    """Those of these batches that were cancelled."""
+    """Return those of these batches that were cancelled."""
     query = select(batches.c.id).where(
         batches.c.id.in_(sorted(ids)), batches.c.cancelled_at.is_not(None)
     )
@@ -183,7 +181,7 @@ def find_cancelled(store: Store, ids: Iterable[str]) -> set[str]:
 def ended_members(
     store: Store, id_: str, state: str | None = None, limit: int = PAGE
 ) -> list[MemberEnd]:
-    """How members of a batch have ended, in their order."""
+    """Return how members of a batch have ended, in the order of their numbers."""
     query = select(members).where(members.c.batch == id_).order_by(members.c.member).limit(limit)
     if state is not None:
         query = query.where(members.c.state == state)
@@ -192,10 +190,9 @@ def ended_members(
 
 
 def prune(store: Store, *, finished: float, unfinished: float | None = None) -> int:
-    """Delete batches that finished before an instant, and those that began before another and never
-    finished.
+    """Delete batches that finished before an instant. Returns how many.
 
-    Returns how many.
+    With `unfinished` also those that began before that instant and never finished.
     """
     total = 0
     conditions = [batches.c.finished_at < finished]
@@ -250,8 +247,9 @@ def _count_ends(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd
 def _number_by_job(
     connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]
 ) -> list[MemberEnd]:
-    """Members of a chord under the numbers they have, or get now: the one they ask for, unless
-    another job has it.
+    """Number the members of a chord, by their jobs.
+
+    A member keeps its number. A new one gets the number that it asks for, unless it is taken.
     """
     mine = members.c.batch == row.id
     uuids = sorted({text.name(end.uuid) for end in ended})
@@ -299,14 +297,10 @@ def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]
 
 
 def _for_percent(sending: Sending, percent: int) -> Sending:
-    """A callback that is handed in several times is another job each time; its id says which."""
+    """Return the callback of one percentage: a job of its own, with the percentage in its id."""
     uuid = f"{sending.uuid}.{percent}"
-    said = {
-        **sending.as_json(),
-        "uuid": uuid,
-        "payload": sending.payload.replace(sending.uuid, uuid),
-    }
-    return Sending(**said)
+    changed = {"uuid": uuid, "payload": sending.payload.replace(sending.uuid, uuid)}
+    return Sending(**{**sending.as_json(), **changed})
 
 
 def _counts(counts: Tally) -> dict[str, Any]:
@@ -315,7 +309,7 @@ def _counts(counts: Tally) -> dict[str, Any]:
 
 
 def row_of(found: Row[Any]) -> BatchRow:
-    """The batch of a row of the table."""
+    """Return the batch of a row of the table."""
     counts = Tally(
         kind=Kind(found.kind),
         allow_failures=bool(found.allow_failures),

@@ -1,9 +1,8 @@
-"""Metrics as counters: what the minutes add up to since this process first looked, which only ever
-grows.
+"""Metrics as counters: sums of the minutes since this process began to read. They only ever grow.
 
-A minute is added for good when it is five minutes old: until then a worker that was slow to write
-may add to it. Old minutes are deleted some day; a sum over all there are would go back then, and a
-counter must not.
+A minute is added for good when it is five minutes old, because until then a slow worker may add to
+it. The sums are kept in memory: old minutes are deleted from the store, and a counter must not go
+back.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from relevo.store import metric_rollups
 from relevo.store.metrics import MINUTE_SECONDS, RAN, WAITED, Point
 from relevo.store.store import Store
 
-#: Minutes younger than so many seconds are read again each time, and clocks differ by less than
-#: LATE.
+#: Minutes younger than OPEN_SECONDS are read anew each time. A worker's clock may be ahead by
+#: LATE_SECONDS.
 OPEN_SECONDS, LATE_SECONDS = 5 * MINUTE_SECONDS, 60 * MINUTE_SECONDS
-#: The place of a bucket where the sum of the seconds stands.
+#: The number of the "bucket" that holds the sum of the seconds.
 SECONDS = -1
 
 #: (name, state or measure, bucket) -> jobs.
@@ -26,7 +25,7 @@ Sums = Counter[tuple[str, str, int]]
 
 
 class Counters:
-    """The counters of all tasks or queues (`kind`). Not for several threads at once."""
+    """The counters of all tasks or all queues (`kind`). Not for several threads at once."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -35,7 +34,7 @@ class Counters:
         self._until = 0
 
     def read(self, store: Store, now: float) -> Sums:
-        """The sums as they are now. Raises DriverError, and has lost nothing then."""
+        """Return the current sums. Raises DriverError, and then has lost nothing."""
         until = int(now) // MINUTE_SECONDS * MINUTE_SECONDS - OPEN_SECONDS
         if self._before is None:
             self._until, self._before = until, self._sums(store, until, now + LATE_SECONDS)
@@ -52,7 +51,7 @@ class Counters:
 
 
 def sums_of(points: Iterable[Point]) -> Sums:
-    """The counts of some points in one table."""
+    """Return the counts of some points in one table."""
     sums: Sums = Counter()
     for point in points:
         for state, jobs in point.ended.items():
@@ -61,6 +60,6 @@ def sums_of(points: Iterable[Point]) -> Sums:
             for bucket, jobs in histogram.items():
                 sums[point.name, measure, bucket] += jobs
             if measure in point.seconds:
-                # a sum of times
+                # A sum of times is a float, while the others are counts.
                 sums[point.name, measure, SECONDS] += point.seconds[measure]  # type: ignore[assignment]
     return sums

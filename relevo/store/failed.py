@@ -1,12 +1,11 @@
-"""The failed store: jobs that won't run again unless somebody says so, with everything it takes to
-mend them.
+"""The failed store: jobs that won't run again by themselves, with all it takes to mend them.
 
-    record -> relevo_failed -> list, find            a person looks
-                            -> retry                 claimed, put back, marked: sent once, whoever else retries it
-                            -> forget, flush, prune  gone
+    prepare -> relevo_failed -> page, find           for people
+                             -> retry_claims         claimed, released to the broker, marked: once
+                             -> forget, flush, prune deleted
 
-A job is known by its row's number, not by its uuid: a retry has the same uuid, and a row of its own
-if it fails again, whose `origin` is the first one's number.
+A job is known by the number of its row, not by its uuid. A retried job has the same uuid; if it
+fails again it gets a row of its own, with the first row's number as its `origin`.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import failed, tags
 
-# So many rows are looked at, put back or deleted in one step.
+# Rows that are listed, retried or deleted in one step.
 PAGE = 100
-# So many of which only the numbers are read.
+# Rows of which only the numbers are read in one step.
 NUMBERS_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedJob:
-    """A job that has failed for good. `errors` has one entry an attempt: attempt, exception,
-    message, traceback, at.
+    """A job that has failed for good.
 
-    `arguments` is for people. `task` is None for a message that names none. `id` is 0 until it is
-    recorded.
+    `errors` has one entry an attempt: attempt, exception, message, traceback, at. `arguments` is
+    for people, redacted. `task` is None for a message that names no task. `id` is 0 until the job
+    is recorded.
     """
 
     uuid: str
@@ -59,11 +58,10 @@ class FailedJob:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which failed jobs: of a queue, task or batch, with a tag, failed at or after an instant, with
-    these numbers.
+    """Which failed jobs: by queue, task, batch or tag, failed since an instant, with these numbers.
 
-    None: any. `newest`: none with a higher number. `also`: further conditions, as
-    `relevo.store.search_syntax` makes them.
+    None means any. `newest` is the highest number. `also` are further conditions, made by
+    `relevo.store.search_syntax`.
     """
 
     queue: str | None = None
@@ -76,7 +74,7 @@ class Filter:
     also: Sequence[ColumnElement[bool]] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        said: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
+        values: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
             (self.queue, lambda queue: failed.c.queue == queue),
             (self.task, lambda task: failed.c.task == task),
             (self.batch, lambda batch: failed.c.batch == batch),
@@ -85,22 +83,21 @@ class Filter:
             (self.ids, failed.c.id.in_),
             (self.newest, lambda newest: failed.c.id <= newest),
         ]
-        return [*(condition(value) for value, condition in said if value is not None), *self.also]
+        return [*(condition(value) for value, condition in values if value is not None), *self.also]
 
 
 EVERY_JOB = Filter()
 
 
 def record(connection: Connection, jobs: Sequence[FailedJob]) -> None:
-    """Write failed jobs, in a transaction of the caller's. One that is there already is left as it
-    is.
-    """
+    """Write failed jobs, in the caller's transaction. A recorded job is left as it is."""
     prepare(jobs)(connection)
 
 
 def prepare(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
-    """`record` in two steps: what can be done before the transaction, whose lock others wait for,
-    is done now.
+    """Return a function that records the jobs, in the caller's transaction.
+
+    The work that needs no transaction is done before, because others wait for its lock.
     """
     rows = [_row(job) for job in jobs]
     marks = [
@@ -121,7 +118,7 @@ def prepare(jobs: Sequence[FailedJob]) -> Callable[[Connection], None]:
 
 
 def find(store: Store, number: int) -> FailedJob | None:
-    """The failed job with this number, retried or not."""
+    """Return the failed job with this number, retried or not, or None."""
     row = store.read(
         lambda connection: connection.execute(select(failed).where(failed.c.id == number)).first()
     )
@@ -129,7 +126,7 @@ def find(store: Store, number: int) -> FailedJob | None:
 
 
 def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
-    """The last failure of the job with this id."""
+    """Return the last failure of the job with this id, or None."""
     query = (
         select(failed).where(failed.c.uuid == text.name(uuid)).order_by(failed.c.id.desc()).limit(1)
     )
@@ -140,8 +137,9 @@ def find_by_uuid(store: Store, uuid: str) -> FailedJob | None:
 def page(
     store: Store, which: Filter = EVERY_JOB, *, before: int | None = None, limit: int = PAGE
 ) -> list[FailedJob]:
-    """Failed jobs that were not retried, newest first. The next page is the one `before` the last
-    number of this.
+    """Return failed jobs that were not retried, newest first.
+
+    The next page is `before` the last number of this page.
     """
     query = select(failed).where(failed.c.retried_at.is_(None), *which.conditions())
     if before is not None:
@@ -151,7 +149,7 @@ def page(
 
 
 def failures_of(store: Store, uuid: str) -> list[FailedJob]:
-    """Every failure of the job with this id, retried or not, newest first."""
+    """Return every failure of the job with this id, retried or not, newest first."""
     query = (
         select(failed)
         .where(failed.c.uuid == text.name(uuid))
@@ -162,16 +160,14 @@ def failures_of(store: Store, uuid: str) -> list[FailedJob]:
 
 
 def count_up_to(store: Store, most: int, which: Filter = EVERY_JOB) -> int:
-    """How many failed jobs were not retried, or `most` if there are more: a count of millions takes
-    its time.
-    """
+    """Count the failed jobs that were not retried, up to `most`: counting millions is slow."""
     return window_scan.count_up_to(
         store, select(failed.c.id).where(failed.c.retried_at.is_(None), *which.conditions()), most
     )
 
 
 def count(store: Store, which: Filter = EVERY_JOB) -> int:
-    """How many failed jobs were not retried."""
+    """Count the failed jobs that were not retried."""
     query = (
         select(func.count())
         .select_from(failed)
@@ -181,14 +177,15 @@ def count(store: Store, which: Filter = EVERY_JOB) -> int:
 
 
 def count_all(store: Store, which: Filter = EVERY_JOB) -> int:
-    """How many failed jobs there are, those that were retried among them."""
+    """Count all failed jobs, retried or not."""
     query = select(func.count()).select_from(failed).where(*which.conditions())
     return store.read(lambda connection: int(connection.execute(query).scalar_one()))
 
 
 def forget(store: Store, which: Filter) -> int:
-    """Delete failed jobs, retried or not, a portion at a time: others write in between. Returns how
-    many.
+    """Delete failed jobs, retried or not. Returns how many.
+
+    It deletes a portion at a time, so that others can write in between.
     """
     total, after = 0, 0
     while numbers := numbers_of(store, which, after, NUMBERS_PAGE):
@@ -200,8 +197,9 @@ def forget(store: Store, which: Filter) -> int:
 
 
 def numbers_of(store: Store, which: Filter, after: int, limit: int) -> list[int]:
-    """The numbers above one of failed jobs, retried or not, the oldest first. No lock is held while
-    it looks.
+    """Return the numbers above `after` of failed jobs, retried or not, oldest first.
+
+    It holds no lock, since a search may take long.
     """
     query = (
         select(failed.c.id)
@@ -213,13 +211,14 @@ def numbers_of(store: Store, which: Filter, after: int, limit: int) -> list[int]
 
 
 def flush(store: Store, hours: float = 0) -> int:
-    """Delete those that failed at least so many hours ago; without hours, all. Returns how many."""
+    """Delete the jobs that failed at least so many hours ago; 0 means all. Returns how many."""
     return prune(store, clock.now() - hours * 3600)
 
 
 def prune(store: Store, before: float) -> int:
-    """Delete those that failed at or before an instant, a page at a time: no long lock. Returns how
-    many.
+    """Delete the jobs that failed at or before an instant. Returns how many.
+
+    It deletes a page at a time, so that no lock is held for long.
     """
     total, gone = 0, PAGE
     while gone == PAGE:
@@ -268,11 +267,11 @@ def _row(job: FailedJob) -> dict[str, Any]:
 
 
 def job_of(row: Row[Any]) -> FailedJob:
-    """The failed job of a row of the table."""
-    said = {
+    """Return the failed job of a row of the table."""
+    values = {
         name: value
         for name, value in row._mapping.items()  # noqa: SLF001
         if name not in ("claim", "claimed_at")
     }
-    said["tags"], said["errors"] = tuple(json.loads(row.tags)), tuple(json.loads(row.errors))
-    return FailedJob(**said)
+    values["tags"], values["errors"] = tuple(json.loads(row.tags)), tuple(json.loads(row.errors))
+    return FailedJob(**values)

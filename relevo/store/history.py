@@ -1,4 +1,4 @@
-"""History: what became of each job, for as long as it is kept. One row a job, of its last end."""
+"""History: how each job ended, for as long as it is kept. One row a job, of its last end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from relevo.database import text, upserts
 from relevo.store.store import Store
 from relevo.store.tables import history, tags
 
-# So many rows are deleted in one step.
+# Rows that are deleted in one step.
 PAGE = 1000
 
 
 class Ended(StrEnum):
-    """How a job can have ended."""
+    """How a job has ended."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -28,10 +28,10 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """A job that has ended. `waited`: seconds from when it could have run until it ran; `ran`: of
-    its last attempt.
+    """A job that has ended.
 
-    `arguments` is for people, cut where it is long. `message` says why, unless it completed.
+    `waited` is how many seconds it was ready before it ran, `ran` how many its last attempt took.
+    `arguments` is for people, cut if it is long. `message` says why it did not complete.
     """
 
     uuid: str
@@ -67,8 +67,9 @@ _COLUMNS = (
 
 
 def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
-    """What writes ends, in a transaction of the caller's; a job that has ended before has its row
-    changed.
+    """Return a function that writes the ends of jobs, in the caller's transaction.
+
+    The row of a job that has ended before is replaced.
     """
     latest = {job.uuid: job for job in jobs}.values()
     rows = [_row(job) for job in latest]
@@ -88,7 +89,7 @@ def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
 
 
 def find(store: Store, uuid: str) -> EndedJob | None:
-    """The end of the job with this id."""
+    """Return the end of the job with this id, or None."""
     query = select(history).where(history.c.uuid == text.name(uuid))
     row = store.read(lambda connection: connection.execute(query).first())
     return job_of(row) if row is not None else None
@@ -104,16 +105,14 @@ def page(
     also: Sequence[ColumnElement[bool]] = (),
     silenced: bool | None = None,
 ) -> list[EndedJob]:
-    """Jobs that ended in this state, newest first. The next page is the one `before` the last job
-    of this.
+    """Return jobs that ended in this state, newest first.
 
-    Of `before` only `ended_at` and `id` matter; `also` are further conditions, as
-    `relevo.store.search_syntax` makes them. `silenced`: only those that are listed apart, or only
-    the others; None: both.
+    The next page is `before` the last job of this page, of which only `ended_at` and `id` matter.
+    `also` are further conditions, made by `relevo.store.search_syntax`. `silenced`: only silenced
+    jobs, or only the others; None means both.
     """
-    if (
-        state is Ended.COMPLETED and silenced is None
-    ):  # two walks of the index: one over both would sort
+    # Two reads of the index: one read of both kinds would sort.
+    if state is Ended.COMPLETED and silenced is None:
         shown, apart = (
             page(store, state, tag=tag, before=before, limit=limit, also=also, silenced=each)
             for each in (False, True)
@@ -133,7 +132,10 @@ def page(
 
 
 def forget(store: Store, uuids: Sequence[str]) -> int:
-    """Delete the ends of these jobs. Returns how many. Their tags go with the next housekeeping."""
+    """Delete the ends of these jobs. Returns how many.
+
+    `outcomes.prune` deletes their tags later.
+    """
     named = [text.name(uuid) for uuid in uuids]
     portions = [named[start : start + PAGE] for start in range(0, len(named), PAGE)]
 
@@ -145,8 +147,9 @@ def forget(store: Store, uuids: Sequence[str]) -> int:
 
 
 def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
-    """Delete up to `most` jobs that ended in this state before an instant, with their tags. Returns
-    how many.
+    """Delete up to `most` jobs that ended in this state before an instant. Returns how many.
+
+    `outcomes.prune` deletes their tags later.
     """
     oldest = (
         select(history.c.id)
@@ -186,11 +189,11 @@ def _mark(job: EndedJob, tag: str) -> dict[str, Any]:
 
 
 def job_of(row: Row[Any]) -> EndedJob:
-    """The job of a row of the table."""
-    said = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
+    """Return the job of a row of the table."""
+    values = dict(row._mapping)  # noqa: SLF001  the public name of a row's columns
     return EndedJob(
         **{
-            **said,
+            **values,
             "tags": tuple(json.loads(row.tags)),
             "state": Ended(row.state),
             "silenced": bool(row.silenced),
