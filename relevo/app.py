@@ -37,7 +37,7 @@ from relevo.execution.models import Models
 from relevo.exit import end_command
 from relevo.job import redaction
 from relevo.job.middleware import Middleware
-from relevo.job.options import NAMES, Options, checked, refuse_two_words
+from relevo.job.options import NAMES, Options, refuse_mixed_options, validated
 from relevo.limits.named_rates import NamedRates
 from relevo.middleware.limits import check_rates
 from relevo.operations import clear
@@ -74,7 +74,7 @@ class App(celery.Celery):
         #: The named rates that `RateLimited` asks for.
         self.limits = NamedRates(limits)
         #: What stands around the run of every job whose task doesn't name its own.
-        self.middleware: tuple[Middleware, ...] = checked(
+        self.middleware: tuple[Middleware, ...] = validated(
             "middleware", middleware, "every one of the app"
         )
         options.setdefault("task_cls", "relevo.task:Task")
@@ -151,19 +151,19 @@ class App(celery.Celery):
         """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns
         what it returns.
         """
-        return transactions.dispatch(self, session, send)
+        return transactions.dispatch_in_session(self, session, send)
 
     def send_task(
         self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
     ) -> Any:
         """Celery's way out for every job."""
-        if (collecting := capture.producer_now()) is not None:
+        if (collecting := capture.current_producer()) is not None:
             options["producer"] = collecting
         elif chain.is_handing_on(options):
             return chain.handed_on(
                 self, lambda: self.send_task(name, args, kwargs, *rest, **options)
             )
-        options = redaction.at_dispatch(self, name, args, kwargs, options)
+        options = redaction.with_redacted_reprs(self, name, args, kwargs, options)
         return super().send_task(name, args, kwargs, *rest, **options)
 
 
@@ -232,10 +232,10 @@ def _check_definition(
     given = {key: options[key] for key in NAMES & options.keys()}
     base = getattr(options.get("base"), "options", None)
     rules = (base if isinstance(base, Options) else Options()).with_given(given, name)
-    refuse_two_words(name, given, options)
-    unique.check_names(name, rules, function, bound=bool(options.get("bind")))
+    refuse_mixed_options(name, given, options)
+    unique.check_definition(name, rules, function, bound=bool(options.get("bind")))
     if rules.queue is not None and app.configured:  # reading the configuration would fix it
-        builder.known_queue(app, name, rules.queue)
+        builder.check_queue(app, name, rules.queue)
 
 
 def _check_names(config: Iterable[str]) -> None:
@@ -269,7 +269,7 @@ def _record_what_ends(sender: Any, **_signal: Any) -> None:
         return
     try:
         check_rates(app)
-        admission.late = unique_release.late(app)
+        admission.late = unique_release.late_release_tasks(app)
         admission.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
         bootstep.open_store(app)
     except (SchemaError, UndefinedLimitError) as error:

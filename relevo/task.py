@@ -30,8 +30,8 @@ from relevo.execution import attempt as execute
 from relevo.execution import requeue, stop_flag
 from relevo.execution.failed_hook import FailedHook
 from relevo.job import backoff, payload
-from relevo.job.control_flow import Failing, Releasing
-from relevo.job.options import NAMES, OVERRIDES, Options, refuse_two_words
+from relevo.job.control_flow import FailJob, ReleaseJob
+from relevo.job.options import NAMES, OVERRIDES, Options, refuse_mixed_options
 from relevo.job.outcome import Released
 from relevo.transport import put_results
 
@@ -43,7 +43,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(builder.Dispatching, Replacing):
+class Task(builder.DispatchMixin, Replacing):
     """Celery's Task, with options."""
 
     abstract = True
@@ -52,12 +52,12 @@ class Task(builder.Dispatching, Replacing):
     options: ClassVar[Options] = Options()
     failed_hook: FailedHook | None = None
     #: Whether `run` is wrapped, that is, whether there is anything of ours to decide.
-    guarded: bool = False
+    is_wrapped: bool = False
     run: Any
     #: Whether `apply_async` is ours, so that a batch may copy the messages of its jobs.
     plain_dispatch: ClassVar[bool] = True
     #: Whether the hook is run around Celery's retries, and not by what is wrapped.
-    hook_is_outside: bool = False
+    hook_wraps_celery_retries: bool = False
 
     # --- the definition ---------------------------------------------------------------------------
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -69,7 +69,7 @@ class Task(builder.Dispatching, Replacing):
         name = cls.__dict__.get("name") or cls.name or cls.__name__
         cls.options = cls.options.with_given(given, name)
         retries = {"autoretry_for": getattr(cls, "autoretry_for", None)}
-        refuse_two_words(name, given, {**retries, **cls.__dict__})
+        refuse_mixed_options(name, given, {**retries, **cls.__dict__})
         cls.plain_dispatch = cls.apply_async is Task.apply_async
         if given.get("timeout") is not None:
             cls.time_limit = cls.options.timeout
@@ -77,12 +77,12 @@ class Task(builder.Dispatching, Replacing):
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         task = super().__new__(cls)
         cls.options = cls.options_in_project()
-        unique.check(task, cls.options.unique_by)
-        unique.check(task, cls.options.fair_by, "fair_by")
+        unique.check_key_names(task, cls.options.unique_by)
+        unique.check_key_names(task, cls.options.fair_by, "fair_by")
         app = cls.__dict__.get("app") or cls._app
         is_own = not cls.__module__.startswith("celery.")
-        if cls.options.wraps or (is_own and getattr(app, "models", None) is not None):
-            task._guard()
+        if cls.options.needs_wrapping or (is_own and getattr(app, "models", None) is not None):
+            task._wrap()
         return task
 
     @classmethod
@@ -102,7 +102,7 @@ class Task(builder.Dispatching, Replacing):
         settings = getattr(app, "settings", None)
         tries, waits = (settings.queue_max_tries, settings.queue_backoff) if settings else (1, ())
         celerys = getattr(cls, "autoretry_for", ()) or cls.max_retries != celery.Task.max_retries
-        if not options.decides and (tries == 1 or celerys):
+        if not options.has_retry_policy and (tries == 1 or celerys):
             return options
         return options.with_defaults(tries, waits)
 
@@ -110,10 +110,10 @@ class Task(builder.Dispatching, Replacing):
     def bind(cls, app: Any) -> Any:
         super().bind(app)
         if cls.options.queue:
-            builder.known_queue(app, cls.name, cls.options.queue)
+            builder.check_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
         if (
-            cls.options.decides
+            cls.options.has_retry_policy
         ):  # what follows from a failure is ours to say: Celery may only ack it
             cls.acks_on_failure = cls.acks_on_timeout = True
             cls.reject_on_worker_lost = cls.retry_on_worker_lost = False
@@ -123,16 +123,19 @@ class Task(builder.Dispatching, Replacing):
     def failed(self, hook: Hook) -> Hook:
         """Decorator: call `hook(job, error)` once when a job of this task has failed for good."""
         if (
-            self.guarded
-            and not self.options.decides
+            self.is_wrapped
+            and not self.options.has_retry_policy
             and hasattr(self, "_orig_run")
             and self.failed_hook is None
         ):
-            # Celery's autoretry_for stands around what we have guarded, and only what it gives up
+            # Celery's autoretry_for stands around what we have is_wrapped, and only what it gives up
             # on has failed.
-            self.run, self.hook_is_outside = execute.hooked(self, self.run), True
+            self.run, self.hook_wraps_celery_retries = (
+                execute.wrap_failed_hook(self, self.run),
+                True,
+            )
         self.failed_hook = hook
-        self._guard()
+        self._wrap()
         return hook
 
     @property
@@ -141,14 +144,14 @@ class Task(builder.Dispatching, Replacing):
         return getattr(self.app, "models", None)
 
     @property
-    def judges(self) -> bool:
+    def handles_failure(self) -> bool:
         """Whether it is ours to say what follows from an attempt that went wrong."""
-        return self.options.decides or self.failed_hook is not None
+        return self.options.has_retry_policy or self.failed_hook is not None
 
-    def _guard(self) -> None:
-        if not self.guarded:
-            self.guarded = True
-            self.run = execute.guarded(self, self.run)
+    def _wrap(self) -> None:
+        if not self.is_wrapped:
+            self.is_wrapped = True
+            self.run = execute.wrap_attempt(self, self.run)
 
     # --- handing in -------------------------------------------------------------------------------
     def apply_async(
@@ -167,8 +170,8 @@ class Task(builder.Dispatching, Replacing):
             return self.app.send_in_session(
                 session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
             )
-        if self.options.travel or not OVERRIDES.isdisjoint(options):
-            options = builder.handed_in(self, args, kwargs, options)
+        if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
+            options = builder.with_baton(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):
             return connections.dispatch(
                 self, options.pop("connection"), args, kwargs, task_id, *rest, **options
@@ -177,21 +180,21 @@ class Task(builder.Dispatching, Replacing):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
         receipt = put_results.ask(task_id)
-        return unique.dispatched(
+        return unique.with_put_result(
             receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
         )
 
     # Celery's name
-    def AsyncResult(self, task_id: str, **options: Any) -> unique.Dispatched:  # noqa: N802
+    def AsyncResult(self, task_id: str, **options: Any) -> unique.JobResult:  # noqa: N802
         """The result of a job of this task."""
-        return unique.Dispatched(
+        return unique.JobResult(
             task_id, backend=self.backend, task_name=self.name, app=self.app, **options
         )
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""
-        if self.options.travel or not OVERRIDES.isdisjoint(options):
-            options = builder.handed_in(self, args, kwargs, options)
+        if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
+            options = builder.with_baton(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
 
     # --- from inside the job ----------------------------------------------------------------------
@@ -205,7 +208,7 @@ class Task(builder.Dispatching, Replacing):
         """Whether this worker has been asked to stop: it waits for the job, which had better come
         to an end.
         """
-        return stop_flag.asked()
+        return stop_flag.is_requested()
 
     def release(self, seconds: float = 0) -> NoReturn:
         """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
@@ -213,15 +216,15 @@ class Task(builder.Dispatching, Replacing):
             raise OptionError(
                 f"expected release to be a number of seconds, got {seconds!r} (task {self.name!r})"
             )
-        if not self.guarded and not self.request.called_directly:
-            raise execute.consequence(Released(seconds), self, payload.received(self.request))
-        raise Releasing(seconds)
+        if not self.is_wrapped and not self.request.called_directly:
+            raise execute.apply_outcome(Released(seconds), self, payload.baton_of(self.request))
+        raise ReleaseJob(seconds)
 
     def fail(self, error: Exception | str) -> NoReturn:
         """End the job: it has failed for good, with `error`, whatever tries it had left."""
         if isinstance(error, str):
             error = JobFailedError(error)
-        raise Failing(error) if self.guarded and not self.request.called_directly else error
+        raise FailJob(error) if self.is_wrapped and not self.request.called_directly else error
 
     def progress(self, done: float, total: float) -> None:
         """Say how far the job is. It stands in the result backend, as the state PROGRESS; without
@@ -246,10 +249,10 @@ class Task(builder.Dispatching, Replacing):
         """
         if self.request.called_directly:
             return super().retry(*args, **options)
-        if not self.options.decides:
-            return requeue.celerys(self, self.request, super().retry, args, options)
+        if not self.options.has_retry_policy:
+            return requeue.retry_by_celery(self, self.request, super().retry, args, options)
         try:
-            return requeue.celerys(
+            return requeue.retry_by_celery(
                 self, self.request, super().retry, args, self._retry_options(options)
             )
         except TaskPredicate:
@@ -257,10 +260,10 @@ class Task(builder.Dispatching, Replacing):
         except (
             Exception
         ) as final:  # it has given up: what it raises is the end of the job, not of an attempt
-            raise Failing(final) from final
+            raise FailJob(final) from final
 
     def _retry_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        _, rules = execute.carried(self, self.request)
+        _, rules = execute.load_state(self, self.request)
         told = {"max_retries": rules.tries and rules.tries - 1, **options}
         if told.get("countdown") is None and told.get("eta") is None:
             told["countdown"] = backoff.seconds(rules.backoff, self.attempt)

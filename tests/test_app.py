@@ -105,7 +105,7 @@ def test_by_default_a_task_without_our_options_is_plain_celery():
     @app.task(name="shop.plain")
     def plain() -> None: ...
 
-    assert app.tasks["shop.plain"].options.decides is False
+    assert app.tasks["shop.plain"].options.has_retry_policy is False
     assert app.tasks["shop.plain"].max_retries == celery.Task.max_retries
 
 

@@ -30,8 +30,8 @@ from relevo.batches import dispatch as launch
 from relevo.batches import member_jobs, nested
 from relevo.batches.batch import Batch, NewBatch
 from relevo.dispatch import transactions
-from relevo.dispatch.capture import collected, collecting
-from relevo.dispatch.delivery import delivery_of, sending_of
+from relevo.dispatch.capture import capture, captured_jobs
+from relevo.dispatch.delivery import delivery_of, outbox_entry
 from relevo.errors import DriverUnavailableError, OptionError
 from relevo.job import membership
 from relevo.job.membership import Membership
@@ -117,14 +117,14 @@ def dispatch(new: NewChain, id_: str, session: Any = None) -> BatchRow:
         member_jobs.options_of(new.app, row.queue, row.connection),
     )
     member_jobs.check_connection(chain, row.connection)
-    [first] = collected(new.app, chain)
+    [first] = captured_jobs(new.app, chain)
 
     def open_(connection: Connection) -> None:
-        if launch.open_with(connection, way, row):
-            way(connection, [sending_of(first, row.connection, unique_key=None)])
+        if launch.open_with(connection, way.hand_in, row):
+            way.hand_in(connection, [outbox_entry(first, row.connection, unique_key=None)])
 
     if session is not None:
-        open_(transactions.joined(way, session))
+        open_(transactions.store_connection(way, session))
         transactions.after_commit(session, lambda: way.after_commit(row.connection))
         return row
     way.store.write(open_)
@@ -181,17 +181,19 @@ def handed_on(app: Any, send: Callable[[], Any]) -> Any:
     handed on before. While the store is away it is tried again; a link that can't hand on has
     failed, and goes on when it is put back.
     """
-    with collecting() as sheet:
+    with capture() as captured:
         result = send()
-        jobs, bound = sheet.take(), sheet.bound
+        jobs, connections = captured.pop_jobs(), captured.connections
     way, own = delivery_of(app), app.settings.queue_connection
     link = celery.current_task.request.id
     sendings = [
-        sending_of(job, bound.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None)
+        outbox_entry(
+            job, connections.get(job.id, own), once=f"link:{job.id}:{link}", unique_key=None
+        )
         for job in jobs
     ]
     try:
-        way.write_patiently(lambda connection: way(connection, sendings))
+        way.write_with_retry(lambda connection: way.hand_in(connection, sendings))
     except DriverUnavailableError as error:
         raise OperationalError(f"the next link could not be handed in: {error}") from error
     way.after_commit(*(each.connection for each in sendings))

@@ -27,12 +27,12 @@ from celery.utils.functional import _regen
 from sqlalchemy import Connection
 
 from relevo import clock
-from relevo.dispatch.capture import collected, collecting, producer_now
-from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
+from relevo.dispatch.capture import capture, captured_jobs, current_producer
+from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry
 from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.errors import BatchError, OptionError
-from relevo.job.membership import JOIN, MARK
+from relevo.job.membership import CHORD_OPTION, CHORD_TASK
 from relevo.store import batches, receipts
 from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
@@ -77,7 +77,7 @@ class Together:
 
     chords: list[Opened] = field(default_factory=list)
     jobs: list[NewJob] = field(default_factory=list)
-    bound: dict[str, str] = field(default_factory=dict)
+    connections: dict[str, str] = field(default_factory=dict)
 
 
 def install() -> None:
@@ -99,7 +99,7 @@ def run(
     app = app or self._get_app(body)
     if not is_counted(app) or opening() is not None:
         return _celerys_run(self, header, body, partial_args, app, *rest, **options)
-    if producer_now() is not None:
+    if current_producer() is not None:
         raise OptionError(f"expected a single job or a chain, got a chord: {self!r}")
     with together() as found:
         result = _celerys_run(self, header, body, partial_args, app, *rest, **options)
@@ -121,13 +121,13 @@ def together() -> Iterator[Together]:
     there.
     """
     found = Together()
-    with collecting() as sheet:
+    with capture() as captured:
         _mine.opening = found.chords
         try:
             yield found
         finally:
             _mine.opening = None
-        found.jobs, found.bound = sheet.take(), sheet.bound
+        found.jobs, found.connections = captured.pop_jobs(), captured.connections
 
 
 def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
@@ -143,28 +143,30 @@ def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
     for row in rows:
         batches.create(connection, row)
     # A member that was left out as a duplicate would never end.
-    way(
+    way.hand_in(
         connection,
-        [sending_of(job, _connection(app, found, job), unique_key=None) for job in found.jobs],
+        [outbox_entry(job, _connection(app, found, job), unique_key=None) for job in found.jobs],
     )
     for row in rows:
         if not row.tally.total:
-            batches.update_counts(connection, row.id, way, lambda opened: opened.tally)
+            batches.update_counts(connection, row.id, way.hand_in, lambda opened: opened.tally)
 
 
 def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
     """The row of a chord: a batch whose one callback ends it."""
     first = _first(chord.body)
-    join = app.signature(JOIN, args=(chord.id, chord.body, chord.tree(jobs)), immutable=True)
+    join = app.signature(CHORD_TASK, args=(chord.id, chord.body, chord.tree(jobs)), immutable=True)
     name = app.settings.queue_connection
     told = repr((chord.id,))  # and not the body, whose arguments may be nobody else's business
-    [job] = collected(app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_way_of(app, first))
+    [job] = captured_jobs(
+        app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_way_of(app, first)
+    )
     return BatchRow(
         id=chord.id,
         name=str(first.get("task") or "chord"),
         connection=name,
         queue=None,
-        callbacks={Callback.FINALLY.value: [sending_of(job, name).as_json()]},
+        callbacks={Callback.FINALLY.value: [outbox_entry(job, name).as_json()]},
         created_at=clock.now(),
         tally=Tally(kind=Kind.CHORD, total=chord.total),
     )
@@ -184,7 +186,7 @@ def opened(id_: str, results: Any, body: Signature) -> bool:
     chords = opening()
     if chords is None:
         return False
-    body.options[MARK] = True
+    body.options[CHORD_OPTION] = True
     chords.append(Opened(id_, body, results))
     return True
 
@@ -214,14 +216,14 @@ def grown(app: Any, id_: str, uuid: str) -> bool:
     def write(connection: Connection) -> bool:
         known = batches.exists(connection, id_)
         if known and receipts.insert_once(connection, f"added:{id_}:{uuid}"):
-            batches.update_counts(connection, id_, way, grow)
+            batches.update_counts(connection, id_, way.hand_in, grow)
         return known
 
     return bool(way.store.write(write))
 
 
 def _connection(app: Any, found: Together, job: NewJob) -> str:
-    return found.bound.get(job.id, str(app.settings.queue_connection))
+    return found.connections.get(job.id, str(app.settings.queue_connection))
 
 
 def _ids(results: Any) -> list[Any]:

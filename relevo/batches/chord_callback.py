@@ -32,7 +32,9 @@ OPTIONS = {"tries": 6, "backoff": [1, 5, 15, 60, 300]}
 
 def install(app: Any) -> None:
     """Give an app the task."""
-    app.task(name=membership.JOIN, bind=True, shared=False, ignore_result=True, **OPTIONS)(join)
+    app.task(name=membership.CHORD_TASK, bind=True, shared=False, ignore_result=True, **OPTIONS)(
+        join
+    )
 
 
 def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = None) -> None:
@@ -46,7 +48,7 @@ def join(self: Any, id_: str, body: dict[str, Any], tree: list[Any] | None = Non
         return
     ended = batches.ended_members(way.store, id_, limit=row.tally.processed)
     callback = maybe_signature(body, app=app)
-    callback.options.pop(membership.MARK, None)
+    callback.options.pop(membership.CHORD_OPTION, None)
     try:
         results = _results(app.backend, ended, tree)
         with chord.together() as found:
@@ -85,10 +87,10 @@ def _hand_in(way: Delivery, receipt: str, found: Together, ends: Sequence[Member
     def write(connection: Connection) -> None:
         if receipts.insert_once(connection, receipt):
             chord.hand_in(connection, way, found)
-            batches.prepare_ends(ends, way)(connection)
+            batches.prepare_ends(ends, way.hand_in)(connection)
 
     way.store.write(write)
-    way.after_commit(way.app.settings.queue_connection, *found.bound.values())
+    way.after_commit(way.app.settings.queue_connection, *found.connections.values())
 
 
 def _results(backend: Any, ended: Sequence[MemberEnd], tree: list[Any] | None) -> list[Any]:

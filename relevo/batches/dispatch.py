@@ -23,8 +23,8 @@ from relevo import clock
 from relevo.batches import member_jobs
 from relevo.batches.spec import BatchSpec
 from relevo.dispatch import transactions
-from relevo.dispatch.capture import collected
-from relevo.dispatch.delivery import Delivery, delivery_of, sending_of
+from relevo.dispatch.capture import captured_jobs
+from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry
 from relevo.drivers import validation
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
@@ -45,7 +45,7 @@ def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
     row = row_of(new, id_)
     if session is not None:
         return _in_session(way, row, new, session)
-    way.store.write(lambda connection: open_with(connection, way, row))
+    way.store.write(lambda connection: open_with(connection, way.hand_in, row))
     way.after_commit(row.connection)
     known = batches.find(way.store, id_) or row
     if not known.tally.streams:  # the same dispatch, done before
@@ -71,7 +71,7 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
         )
     request = celery.current_task.request if celery.current_task else None
     name = (
-        f"added:{row.id}:{membership.run_of(request)}:{_nth_time(row.id)}"
+        f"added:{row.id}:{membership.run_key(request)}:{_nth_time(row.id)}"
         if request and request.id
         else None
     )
@@ -97,7 +97,9 @@ def cancel(app: Any, id_: str) -> BatchRow:
             return None
         return replace(row.tally, streams=0, cancelled_at=row.tally.cancelled_at or clock.now())
 
-    row = way.store.write(lambda connection: batches.update_counts(connection, id_, way, cancelled))
+    row = way.store.write(
+        lambda connection: batches.update_counts(connection, id_, way.hand_in, cancelled)
+    )
     if row is None:
         raise BatchError(f"no batch with the id {id_!r}")
     way.after_commit(row.connection)
@@ -106,7 +108,7 @@ def cancel(app: Any, id_: str) -> BatchRow:
 
 def abandon(way: Delivery) -> None:
     """End the batches whose dispatcher has died."""
-    for row in batch_heartbeats.end_silent(way.store, way):
+    for row in batch_heartbeats.end_silent(way.store, way.hand_in):
         way.after_commit(row.connection)
 
 
@@ -161,10 +163,10 @@ def _sending(
     options = member_jobs.options_of(new.app, new.queue, connection)
     call.options |= {name: value for name, value in options.items() if not call.options.get(name)}
     uuid = f"{id_}.{callback.value}" + (f".{number}" if number else "")
-    jobs = collected(new.app, call, **({} if isinstance(call, _chain) else {"task_id": uuid}))
+    jobs = captured_jobs(new.app, call, **({} if isinstance(call, _chain) else {"task_id": uuid}))
     if len(jobs) != 1:
         raise OptionError(f"expected {callback.value} to be one job or a chain, got {signature!r}")
-    return sending_of(jobs[0], connection, delay=delay)
+    return outbox_entry(jobs[0], connection, delay=delay)
 
 
 def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
@@ -184,15 +186,17 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
 
 def _in_session(way: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> BatchRow:
     """All of it in the session's transaction."""
-    connection = transactions.joined(way, session)
+    connection = transactions.store_connection(way, session)
     transactions.after_commit(session, lambda: way.after_commit(row.connection))
     found: BatchRow | None = row
-    if open_with(connection, way, row):
+    if open_with(connection, way.hand_in, row):
         for page in member_jobs.pages(new.app, row, new.members, 0):
-            way(connection, [sending_of(job, row.connection) for job in page])
+            way.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
             # at once
-            batches.update_counts(connection, row.id, way, lambda found: _longer(found, len(page)))  # noqa: B023
-        found = batches.update_counts(connection, row.id, way, _closed)
+            batches.update_counts(
+                connection, row.id, way.hand_in, lambda found: _longer(found, len(page))
+            )  # noqa: B023
+        found = batches.update_counts(connection, row.id, way.hand_in, _closed)
     return found or row
 
 
@@ -202,7 +206,7 @@ def _closed(row: BatchRow) -> Tally:
 
 def _close(way: Delivery, row: BatchRow) -> BatchRow:
     found = way.store.write(
-        lambda connection: batches.update_counts(connection, row.id, way, _closed)
+        lambda connection: batches.update_counts(connection, row.id, way.hand_in, _closed)
     )
     way.after_commit(row.connection)
     return found or row
@@ -211,16 +215,19 @@ def _close(way: Delivery, row: BatchRow) -> BatchRow:
 # --- its members ----------------------------------------------------------------------------------
 def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
     """Put a page of members, and count it. Members up to number `sent` are there then."""
-    driver = way.sharing(row.connection)
+    driver = way.local_driver(row.connection)
     if driver is None and not way.store.read(
         lambda connection: batch_heartbeats.has_page(connection, row, sent)
     ):
-        way.put_new(row.connection, page)
+        way.put_jobs(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
         first = batch_heartbeats.record_page(connection, row, sent)
         found = batches.update_counts(
-            connection, row.id, way, lambda found: _longer(found, len(page)) if first else None
+            connection,
+            row.id,
+            way.hand_in,
+            lambda found: _longer(found, len(page)) if first else None,
         )
         if (
             first
@@ -249,14 +256,14 @@ def _add(
     """
     first = receipt is None or receipts.insert_once(connection, receipt)
     found = batches.update_counts(
-        connection, row.id, way, lambda found: _grown(found, len(page)) if first else None
+        connection, row.id, way.hand_in, lambda found: _grown(found, len(page)) if first else None
     )
     if found is None:
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:
         start = member_jobs.ADDED + found.tally.total - len(page)
         for jobs in member_jobs.pages(way.app, found, page, start):
-            way(connection, [sending_of(job, row.connection) for job in jobs])
+            way.hand_in(connection, [outbox_entry(job, row.connection) for job in jobs])
     return found
 
 

@@ -52,7 +52,7 @@ class Counting:
 def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
     """Run a batch, callbacks and all. With a session it runs when that has committed."""
     way, row = delivery_of(new.app), batch_dispatch.row_of(new, id_)
-    return transactions.in_turn(session, row, lambda: _run_batch(way, row, new))
+    return transactions.run_or_defer(session, row, lambda: _run_batch(way, row, new))
 
 
 def _run_batch(way: Delivery, row: BatchRow, new: BatchSpec) -> BatchRow:
@@ -153,7 +153,7 @@ def dispatch_chain(new: chains.NewChain, id_: str, session: Any = None) -> Batch
     """Run the links of a chain. With a session they run when that has committed."""
     way, links = delivery_of(new.app), chains.links_of(new)
     row = chains.row_of(new, id_, len(links))
-    return transactions.in_turn(session, row, lambda: _run_chain(way, row, links))
+    return transactions.run_or_defer(session, row, lambda: _run_chain(way, row, links))
 
 
 def _run_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
@@ -172,7 +172,7 @@ def _run_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Batc
         )
         state, handed = _STATES.get(result.state, batch_counts.COMPLETED), (result.result,)
         if (
-            link.task == membership.OPENER
+            link.task == membership.OPEN_BATCH_TASK
         ):  # it is done when its batch is, and hands on the batch's id
             state, handed = _of_batch(way, uuid), (uuid,)
         counting.change(batches.prepare_ends([MemberEnd(row.id, number, state, uuid)], counting))

@@ -11,7 +11,7 @@ import celery
 from celery.canvas import Signature, _chain
 
 from relevo.batches.message_template import Press
-from relevo.dispatch.capture import collected
+from relevo.dispatch.capture import captured_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job import membership
@@ -42,7 +42,7 @@ def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> N
     if not isinstance(signature, _chain):
         return press.job(signature, uuid, place)
     options = options_of(app, row.queue, row.connection)
-    [job] = collected(app, with_links(signature, [place] * len(signature.tasks), options))
+    [job] = captured_jobs(app, with_links(signature, [place] * len(signature.tasks), options))
     return replace(job, unique_key=None)
 
 

@@ -22,7 +22,7 @@ from celery.utils.saferepr import saferepr
 from kombu.utils.json import dumps as kombu_dumps
 
 from relevo import clock
-from relevo.dispatch.capture import collected
+from relevo.dispatch.capture import captured_jobs
 from relevo.drivers import message_codec
 from relevo.drivers.values import Conflict, NewJob
 from relevo.job import membership, redaction
@@ -81,7 +81,7 @@ class Press:
         headers = membership.with_places(own.pop("headers", None), place)
         single = member.clone()
         single.options = {**self.options, **own}
-        [job] = collected(
+        [job] = captured_jobs(
             self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid})
         )
         latest = job.on_conflict is Conflict.LATEST  # and needs no time to be replaced in
@@ -93,7 +93,7 @@ class Press:
         if options and not (_APART.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
             return False
         task = self.app.tasks.get(member["task"])
-        return getattr(task, "plain_dispatch", False) and not task.options.travel
+        return getattr(task, "plain_dispatch", False) and not task.options.needs_baton
 
 
 class _Copy:
@@ -116,7 +116,7 @@ class _Copy:
                 "id": _gap("uuid"),
                 "argsrepr": _gap("args"),
                 "kwargsrepr": _gap("kwargs"),
-                membership.HEADER: _gap("place"),
+                membership.MEMBER_HEADER: _gap("place"),
             }
             message["properties"] |= {
                 "correlation_id": _gap("uuid"),
@@ -130,7 +130,7 @@ class _Copy:
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}
         if self.check is not None:
             self.check(*args, **kwargs)
-        seen = redaction.arguments(self.app, self.task, args, kwargs)
+        seen = redaction.redacted_arguments(self.app, self.task, args, kwargs)
         own = {
             "uuid": _TEXT(uuid),
             "args": _TEXT(shown(tuple(seen[0]))),

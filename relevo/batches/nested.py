@@ -30,7 +30,7 @@ DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fel
 def install(app: Any) -> None:
     """Give an app the tasks."""
     options = {"shared": False, "ignore_result": True}
-    app.task(name=membership.OPENER, bind=True, **options)(open_batch)
+    app.task(name=membership.OPEN_BATCH_TASK, bind=True, **options)(open_batch)
     app.task(name=DONE, **options)(batch_done)
     app.task(name=BROKE, **options)(batch_broke)
     app.task(name=FELL, bind=True, **options)(batch_fell)
@@ -46,7 +46,7 @@ def signature(app: Any, batch: BatchSpec) -> Signature:
         "connection": batch.connection,
         "callbacks": {callback.value: list(calls) for callback, calls in batch.callbacks.items()},
     }
-    link: Signature = app.signature(membership.OPENER, args=(spec,), immutable=True)
+    link: Signature = app.signature(membership.OPEN_BATCH_TASK, args=(spec,), immutable=True)
     if batch.queue:
         link.options["queue"] = batch.queue
     return link
@@ -112,8 +112,10 @@ def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
     row = batches.find(way.store, batch)
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
-    ends = membership.member_ends({membership.HEADER: places}, batch, batch_counts.CANCELLED, None)
-    way.write_patiently(batches.prepare_ends(ends, way))
+    ends = membership.member_ends(
+        {membership.MEMBER_HEADER: places}, batch, batch_counts.CANCELLED, None
+    )
+    way.write_with_retry(batches.prepare_ends(ends, way.hand_in))
     way.after_commit(
         *{found.connection for end in ends if (found := batches.find(way.store, end.batch))}
     )

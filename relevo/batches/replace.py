@@ -17,7 +17,7 @@ from celery.canvas import Signature, _chain, _chord, group
 from relevo.batches.batch import Batch
 from relevo.dispatch.delivery import delivery_of
 from relevo.job import membership
-from relevo.job.control_flow import Continued, Replaced
+from relevo.job.control_flow import ContinuedRun, Replaced
 from relevo.job.membership import Membership
 from relevo.store import outbox
 
@@ -51,23 +51,23 @@ class Replacing(celery.Task):
         headers = {} if self.request.chain else self.request.headers or {}
         return {
             name: headers[name]
-            for name in (membership.SCHEDULED, membership.DUE)
+            for name in (membership.ENTRY_HEADER, membership.DUE_HEADER)
             if name in headers
         }
 
     def on_replace(self, sig: Any) -> Any:
         if self.request.is_eager:
             return super().on_replace(sig)
-        if (self.request.headers or {}).get(membership.SENT):
+        if (self.request.headers or {}).get(membership.OUTBOX_HEADER):
             # It has come, so its row can go. Not with its end: by then what goes on under its id
             # may have such a row.
             uuid = str(self.request.id)
-            delivery_of(self.app).write_patiently(
+            delivery_of(self.app).write_with_retry(
                 lambda connection: outbox.delete_delivered(connection, [uuid])
             )
         sig.delay()
-        is_run = membership.SCHEDULED in (sig.options.get("headers") or {})
-        raise (Continued if is_run else Replaced)("Replaced by new task")
+        is_run = membership.ENTRY_HEADER in (sig.options.get("headers") or {})
+        raise (ContinuedRun if is_run else Replaced)("Replaced by new task")
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
         """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same
@@ -76,7 +76,7 @@ class Replacing(celery.Task):
         if membership.is_marked(self.request.chord) and "task_id" not in sig.options:
             added = self.request.__dict__.setdefault("_relevo_added", [])
             sig.options["task_id"] = str(
-                uuid5(NAMESPACE_OID, f"{membership.run_of(self.request)}.{len(added)}")
+                uuid5(NAMESPACE_OID, f"{membership.run_key(self.request)}.{len(added)}")
             )
             added.append(sig.options["task_id"])
         return super().add_to_chord(sig, lazy)

@@ -70,7 +70,7 @@ def read(app: Any, view: JobView) -> Waiting:
         headers: dict[str, Any] = message_codec.loads(view.payload).get("headers") or {}
         sent = headers.get(HEADER)
         tags = sent.get("tags") if isinstance(sent, dict) else None
-        said = redaction.texts(
+        said = redaction.redacted_reprs(
             app, headers.get("task"), headers.get("argsrepr"), headers.get("kwargsrepr")
         ).strip()
         attempt = int(headers.get("retries") or 0) + 1
@@ -79,7 +79,7 @@ def read(app: Any, view: JobView) -> Waiting:
         return Waiting(
             view,
             "?",
-            storable(redaction.raw(app, view.payload)[:LONGEST_ARGUMENTS]),
+            storable(redaction.redacted_text(app, view.payload)[:LONGEST_ARGUMENTS]),
             (),
             view.attempts,
         )

@@ -24,8 +24,8 @@ from relevo import clock
 from relevo.dispatch import connections, transactions, unique
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import backoff, membership
-from relevo.job.middleware import named
-from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, checked
+from relevo.job.middleware import select
+from relevo.job.options import AT_DISPATCH, OVERRIDES, POLICY, Options, validated
 from relevo.job.payload import HEADER, Baton, tags
 from relevo.job.task_protocol import TaskLike
 
@@ -42,14 +42,14 @@ class Dispatch:
 
     def on_queue(self, name: str) -> Self:
         """Send it to this queue. Raises OptionError for one that `task_queues` doesn't have."""
-        known_queue(self.task.app, self.task.name, checked("queue", name, self.task.name))
+        check_queue(self.task.app, self.task.name, validated("queue", name, self.task.name))
         return self._with(queue=name)
 
     def on_connection(self, name: str) -> Self:
         """Send it to the broker of this connection of the settings. Raises SettingsError for one
         there isn't.
         """
-        connections.named(self.task.app, name, self.task.name)
+        connections.get_connection(self.task.app, name, self.task.name)
         return self._with(connection=name)
 
     def delay_for(self, seconds: float) -> Self:
@@ -81,7 +81,7 @@ class Dispatch:
             raise OptionError(
                 f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})"
             )
-        given(self.task, options)
+        effective_options(self.task, options)
         if "timeout" in options:
             options["time_limit"] = options.pop("timeout")
         return self._with(**options)
@@ -123,7 +123,7 @@ class Dispatch:
         return replace(self, options={**self.options, **options})
 
 
-class Dispatching:
+class DispatchMixin:
     """The same words on the task itself, each the beginning of a dispatch."""
 
     def on_queue(self, name: str) -> Dispatch:
@@ -167,7 +167,7 @@ class Dispatching:
         return Dispatch(self)  # type: ignore[arg-type]  # mixed into Task, and only there
 
 
-def known_queue(app: Any, task: str, name: str) -> None:
+def check_queue(app: Any, task: str, name: str) -> None:
     """Raise OptionError for a queue that isn't declared, where queues are: nobody would consume it."""
     declared = app.conf.task_queues
     if not declared:
@@ -181,7 +181,7 @@ def known_queue(app: Any, task: str, name: str) -> None:
         )
 
 
-def handed_in(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
+def with_baton(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options of `apply_async` with the first baton in their headers, in place of what it is
     made from.
 
@@ -191,18 +191,20 @@ def handed_in(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) -
     if HEADER in headers:
         return options
     check_arguments(task, args, kwargs)
-    override = overridden(task, options)
-    rules = given(task, override)
+    override = pop_overrides(task, options)
+    rules = effective_options(task, override)
     if rules.replaces:
         unique.check_followers(task, options)
     args, kwargs = tuple(args or ()), kwargs or {}
     baton = Baton(
-        deadline=deadline(task, rules.retry_until, options),
+        deadline=deadline_of(task, rules.retry_until, options),
         override={name: value for name, value in override.items() if name not in AT_DISPATCH},
         tags=tags(task, args, kwargs, rules.tags) if rules.tags else None,
         # One that is left out as a duplicate never ends, so a batch or a chord would wait for it
         # for ever.
-        unique=None if membership.is_awaited(options) else unique.of(task, rules, args, kwargs),
+        unique=None
+        if membership.is_awaited(options)
+        else unique.header_of(task, rules, args, kwargs),
         fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
     if said := baton.header():
@@ -210,14 +212,14 @@ def handed_in(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) -
     return options
 
 
-def given(task: TaskLike, options: Mapping[str, Any]) -> Options:
+def effective_options(task: TaskLike, options: Mapping[str, Any]) -> Options:
     """The task's options with those of a dispatch over them. Raises OptionError."""
     if "middleware" in options:
-        named(options["middleware"], task.options.middleware, task.name)
+        select(options["middleware"], task.options.middleware, task.name)
     plain = {name: value for name, value in options.items() if name != "middleware"}
     rules = task.options.with_given(plain, task.name)
-    unique.check(task, plain.get("unique_by"))
-    unique.check(task, plain.get("fair_by"), "fair_by")
+    unique.check_key_names(task, plain.get("unique_by"))
+    unique.check_key_names(task, plain.get("fair_by"), "fair_by")
     return rules
 
 
@@ -230,12 +232,12 @@ def check_arguments(task: TaskLike, args: Any, kwargs: Any) -> None:
         check(*(args or ()), **(kwargs or {}))
 
 
-def overridden(task: TaskLike, options: dict[str, Any]) -> dict[str, Any]:
+def pop_overrides(task: TaskLike, options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of ours out of those of `apply_async`. Raises OptionError for those this job
     can't have.
     """
     said = {name: options.pop(name) for name in OVERRIDES & options.keys()}
-    if (policy := POLICY & said.keys()) and not task.options.decides:
+    if (policy := POLICY & said.keys()) and not task.options.has_retry_policy:
         raise OptionError(
             f"task {task.name!r} leaves retries to Celery, so {min(policy)} can't be given at dispatch;"
             " define it with an option of ours, like tries=1"
@@ -252,7 +254,9 @@ def overridden(task: TaskLike, options: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def deadline(task: TaskLike, retry_until: float | None, options: Mapping[str, Any]) -> float | None:
+def deadline_of(
+    task: TaskLike, retry_until: float | None, options: Mapping[str, Any]
+) -> float | None:
     """When a job handed in now may start no more. Raises OptionError if it could never start."""
     if retry_until is None:
         return None

@@ -29,13 +29,13 @@ URL = "relevo://collected"
 _mine = threading.local()
 
 
-class Sheet(Bulk):
+class CaptureBatch(Bulk):
     """Keeps what is published on a channel."""
 
     def __init__(self, channel: Any, max_size: int) -> None:
         super().__init__(channel, max_size)
         #: Jobs that were dispatched to a connection by its name: id -> connection.
-        self.bound: dict[str, str] = {}
+        self.connections: dict[str, str] = {}
 
     def publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **options: Any
@@ -45,43 +45,43 @@ class Sheet(Bulk):
         validation.jobs(
             self._jobs[known:]
         )  # at the dispatch: a row that no broker takes would be in the way of others
-        if (name := getattr(_mine, "bound", None)) is not None:
-            self.bound |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
+        if (name := getattr(_mine, "connection", None)) is not None:
+            self.connections |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
 
     def flush(self) -> None:
         """It is taken away by `take`."""
 
-    def take(self) -> list[NewJob]:
+    def pop_jobs(self) -> list[NewJob]:
         """The jobs that were published since the last call."""
         jobs, self._jobs, self._broadcasts = self._jobs, [], []
         return jobs
 
 
 @contextmanager
-def collecting() -> Iterator[Sheet]:
-    """Within the block, whatever this thread dispatches of an app of ours ends up on the sheet."""
-    producer, sheet = _pen()
-    sheet.take()
-    sheet.bound = {}
-    before, _mine.active = producer_now(), producer
+def capture() -> Iterator[CaptureBatch]:
+    """Within the block, whatever this thread dispatches of an app of ours ends up on the captured."""
+    producer, captured = _capture_producer()
+    captured.pop_jobs()
+    captured.connections = {}
+    before, _mine.active = current_producer(), producer
     try:
         with producer.batch(max_size=1_000_000):
-            yield sheet
+            yield captured
     finally:
         _mine.active = before
 
 
 @contextmanager
-def not_collecting() -> Iterator[None]:
+def pause_capture() -> Iterator[None]:
     """Within the block, what this thread dispatches goes where it would have gone."""
-    before, _mine.active = producer_now(), None
+    before, _mine.active = current_producer(), None
     try:
         yield
     finally:
         _mine.active = before
 
 
-def producer_now() -> Producer | None:
+def current_producer() -> Producer | None:
     """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one
     they are given.)
     """
@@ -89,24 +89,24 @@ def producer_now() -> Producer | None:
 
 
 @contextmanager
-def bound_for(name: str) -> Iterator[None]:
+def for_connection(name: str) -> Iterator[None]:
     """Within the block, what this thread collects is for the broker of this connection."""
-    before = getattr(_mine, "bound", None)
-    _mine.bound = name
+    before = getattr(_mine, "connection", None)
+    _mine.connection = name
     try:
         yield
     finally:
-        _mine.bound = before
+        _mine.connection = before
 
 
-def collected(app: Any, signature: Signature, **options: Any) -> list[NewJob]:
+def captured_jobs(app: Any, signature: Signature, **options: Any) -> list[NewJob]:
     """The jobs that applying a signature would have put."""
-    with collecting() as sheet:
+    with capture() as captured:
         if app.conf.task_always_eager:
             _sent_by_name(app, signature, options)
         else:
             signature.apply_async(**options)
-        return sheet.take()
+        return captured.pop_jobs()
 
 
 def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> None:
@@ -120,11 +120,11 @@ def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> No
         )
 
 
-def _pen() -> tuple[Producer, Sheet]:
+def _capture_producer() -> tuple[Producer, CaptureBatch]:
     if getattr(_mine, "pid", None) != os.getpid():
         channel: Any = Connection(URL).default_channel
-        sheet = Sheet(channel, 0)
-        channel.create_publish_batch = lambda max_size: sheet  # noqa: ARG005  kombu's name for it
-        _mine.pid, _mine.pen = os.getpid(), (Producer(channel, auto_declare=False), sheet)
-    pen: tuple[Producer, Sheet] = _mine.pen
-    return pen
+        captured = CaptureBatch(channel, 0)
+        channel.create_publish_batch = lambda max_size: captured  # noqa: ARG005  kombu's name for it
+        _mine.pid, _mine.capture = os.getpid(), (Producer(channel, auto_declare=False), captured)
+    capturing: tuple[Producer, CaptureBatch] = _mine.capture
+    return capturing

@@ -29,7 +29,7 @@ class Producers:
         self._app = app
         self._pools: dict[tuple[int, str], ProducerPool] = {}
 
-    def of(self, connection: Connection) -> ProducerPool:
+    def for_connection(self, connection: Connection) -> ProducerPool:
         """The pool of a connection, made at the first call; a forked child makes its own."""
         key = (os.getpid(), connection.name)
         if key not in self._pools:
@@ -50,7 +50,7 @@ def producers(app: Any) -> Producers:
     return made
 
 
-def named(app: Any, name: Any, task: str) -> Connection:
+def get_connection(app: Any, name: Any, task: str) -> Connection:
     """The connection a dispatch asks for. Raises OptionError, or SettingsError for a name there
     isn't.
     """
@@ -63,7 +63,7 @@ def named(app: Any, name: Any, task: str) -> Connection:
     return found
 
 
-def is_own(app: Any, connection: Connection) -> bool:
+def is_default(app: Any, connection: Connection) -> bool:
     """Whether this is the connection that the app is on."""
     return bool(app.settings.queue_connection == connection.name)
 
@@ -78,8 +78,8 @@ def dispatch(
     **options: Any,
 ) -> Any:
     """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
-    connection = named(task.app, name, task.name)
-    collecting = capture.producer_now()
+    connection = get_connection(task.app, name, task.name)
+    collecting = capture.current_producer()
     if connection.driver == SYNC:
         if collecting is not None:
             raise OptionError(
@@ -87,16 +87,16 @@ def dispatch(
                 f" (task {task.name!r})"
             )
         return task.apply(args, kwargs, task_id=task_id, **options)
-    if queue := queue_for(task, connection, args, kwargs, options):
+    if queue := resolve_queue(task, connection, args, kwargs, options):
         options["queue"] = queue
     if collecting is not None:
-        with capture.bound_for(connection.name):
+        with capture.for_connection(connection.name):
             return send(task, collecting, args, kwargs, task_id, options)
     if producer is not None or (
-        is_own(task.app, connection) and not task.app.conf.task_always_eager
+        is_default(task.app, connection) and not task.app.conf.task_always_eager
     ):
         return task.apply_async(args, kwargs, task_id, producer, **options)
-    with producers(task.app).of(connection).acquire(block=True) as taken:
+    with producers(task.app).for_connection(connection).acquire(block=True) as taken:
         return send(task, taken, args, kwargs, task_id, options)
 
 
@@ -119,7 +119,7 @@ def send(
         )
 
 
-def queue_for(
+def resolve_queue(
     task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> str | None:
     """The queue of a job that goes there: what its dispatch, its task or a route says, else the

@@ -68,14 +68,14 @@ class Delivery:
         return store_for(self.app.settings.database_url)
 
     # --- in the transaction -----------------------------------------------------------------------
-    def __call__(self, connection: Connection, sendings: Sequence[Sending]) -> None:
+    def hand_in(self, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Hand jobs in with a transaction of the store. What was handed in under the same name
         before is left out.
         """
         fresh = outbox.new_only(connection, sendings)
         for name in dict.fromkeys(each.connection for each in fresh):
             these = [each for each in fresh if each.connection == name]
-            driver = self.sharing(name, connection.engine.url)
+            driver = self.local_driver(name, connection.engine.url)
             if driver is None:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
@@ -83,7 +83,7 @@ class Delivery:
                 put_results.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
 
-    def write_patiently(self, step: Callable[[Connection], Any]) -> None:
+    def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
         """Do a step in a transaction of the store, again and again while the store is away: a
         minute at most.
         """
@@ -97,12 +97,12 @@ class Delivery:
             interval_max=PAUSE,
         )
 
-    def sharing(self, name: str, database: URL | None = None) -> Any:
+    def local_driver(self, name: str, database: URL | None = None) -> Any:
         """The driver of a connection whose broker is this database (the store's); None for another
         broker.
         """
         url = self.url_of(name)
-        if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or not is_same(
+        if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or not same_database(
             resolve(url), database or self.store.url
         ):
             return None
@@ -120,7 +120,7 @@ class Delivery:
         return str(settings.connections[name].url)
 
     # --- after it ---------------------------------------------------------------------------------
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake who waits for jobs in the database that were written to, now that it is committed."""
         while self._written_to:
             self._written_to.pop().notifier.notify()
@@ -129,9 +129,9 @@ class Delivery:
         """Jobs for these connections were committed: wake who waits for them, and forward what is
         in the outbox.
         """
-        self.ring()
+        self.notify()
         for name in dict.fromkeys(names):
-            if self.sharing(name) is None:
+            if self.local_driver(name) is None:
                 try:
                     self.forward(name)
                 except DriverError as error:  # they are safe, and a worker's relay sends them
@@ -172,13 +172,13 @@ class Delivery:
             jobs = [_new_job(each) for each in sendings]
             put_results.tell(jobs, broker.put(jobs))
 
-    def put_new(self, name: str, jobs: Sequence[NewJob]) -> None:
+    def put_jobs(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs into the broker of a connection: what was never in the outbox needs no copies on
         its way.
         """
         broker = self.broker_of(name)
         if isinstance(broker, str):
-            self.put(broker, [sending_of(job, name) for job in jobs])
+            self.put(broker, [outbox_entry(job, name) for job in jobs])
         else:
             broker.put(jobs)
 
@@ -190,7 +190,7 @@ class Delivery:
             raise
         except (DriverError, OptionError) as error:
             failed.record(connection, [_refused(each, error) for each in sendings])
-            batches.prepare_ends([end for each in sendings for end in _ends(each)], self)(
+            batches.prepare_ends([end for each in sendings for end in _ends(each)], self.hand_in)(
                 connection
             )
             schedules.end_runs(
@@ -233,7 +233,7 @@ def _connected(app: Any, url: str) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def is_same(one: URL, other: URL) -> bool:
+def same_database(one: URL, other: URL) -> bool:
     """Whether two urls are of one database."""
     if one.get_backend_name() == other.get_backend_name() == "sqlite":
         return Path(one.database or "").resolve() == Path(other.database or "").resolve()
@@ -252,7 +252,7 @@ def _place(url: URL) -> tuple[Any, ...]:
     )
 
 
-def sending_of(job: NewJob, connection: str, **changes: Any) -> Sending:
+def outbox_entry(job: NewJob, connection: str, **changes: Any) -> Sending:
     """A job that was made, as it goes to the outbox."""
     return replace(
         Sending(
@@ -295,7 +295,7 @@ def _new_job(each: Sending) -> NewJob:
 def _marked(each: Sending) -> Sending:
     """With the header that makes its end a receipt."""
     message = json.loads(each.payload)
-    message["headers"] = {**(message.get("headers") or {}), membership.SENT: True}
+    message["headers"] = {**(message.get("headers") or {}), membership.OUTBOX_HEADER: True}
     return replace(each, payload=message_codec.dumps(message))
 
 

@@ -16,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from relevo.database import schema
-from relevo.dispatch.capture import collecting
-from relevo.dispatch.delivery import Delivery, delivery_of, is_same, sending_of
+from relevo.dispatch.capture import capture
+from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry, same_database
 from relevo.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -25,33 +25,36 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # Where a session keeps what is to be done when it has committed.
-WAITING = "relevo_after_commit"
+AFTER_COMMIT = "relevo_after_commit"
 
 
-def dispatch(app: Any, session: Any, send: Callable[[], Any]) -> Any:
+def dispatch_in_session(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     """Do what dispatches one job or more, in the session's transaction. Returns what it returns.
     Raises OptionError.
     """
-    way = delivery_of(app)
+    delivery = delivery_of(app)
     if app.conf.task_always_eager:
         return after_commit(session, send)
-    joined(way, session)
-    with collecting() as sheet:
+    store_connection(delivery, session)
+    with capture() as captured:
         result = send()
-        jobs, bound = sheet.take(), sheet.bound
+        jobs, connections = captured.pop_jobs(), captured.connections
     if jobs:
         sendings = [
-            sending_of(job, bound.get(job.id, app.settings.queue_connection)) for job in jobs
+            outbox_entry(job, connections.get(job.id, app.settings.queue_connection))
+            for job in jobs
         ]
-        way(session.connection(), sendings)
-        after_commit(session, lambda: way.after_commit(*(each.connection for each in sendings)))
+        delivery.hand_in(session.connection(), sendings)
+        after_commit(
+            session, lambda: delivery.after_commit(*(each.connection for each in sendings))
+        )
     return result
 
 
-def joined(way: Delivery, session: Any) -> Any:
+def store_connection(delivery: Delivery, session: Any) -> Any:
     """The session's connection, if it is to the database of the store. Raises OptionError."""
     connection = connection_of(session)
-    if not is_same(connection.engine.url, way.store.url):
+    if not same_database(connection.engine.url, delivery.store.url):
         raise OptionError(
             "expected a session of the database of DATABASE_URL, where the outbox is, got one of"
             f" {connection.engine.url.render_as_string()}; after_commit(session) takes any"
@@ -76,10 +79,10 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
     if not session.in_transaction():
         session.begin()
     mine = session.get_nested_transaction() or session.get_transaction()
-    session.info.setdefault(WAITING, []).append((mine, do))
+    session.info.setdefault(AFTER_COMMIT, []).append((mine, do))
 
 
-def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
+def run_or_defer(session: Any, row: Result, run: Callable[[], Result]) -> Result:
     """What runs in place: at once, or when the session has committed; `row` is what there is to say
     until then.
     """
@@ -91,11 +94,11 @@ def in_turn(session: Any, row: Result, run: Callable[[], Result]) -> Result:
 
 def _committed(session: Session) -> None:
     if (
-        WAITING not in session.info or session.in_nested_transaction()
+        AFTER_COMMIT not in session.info or session.in_nested_transaction()
     ):  # a savepoint: nothing is committed yet
         return
     while waiting := session.info.pop(
-        WAITING, None
+        AFTER_COMMIT, None
     ):  # what is asked for meanwhile has been committed, too
         for _, do in waiting:
             try:
@@ -105,9 +108,9 @@ def _committed(session: Session) -> None:
 
 
 def _undone(session: Session, undone: SessionTransaction) -> None:
-    if WAITING in session.info:
-        session.info[WAITING] = [
-            (begun, do) for begun, do in session.info[WAITING] if not _is_in(begun, undone)
+    if AFTER_COMMIT in session.info:
+        session.info[AFTER_COMMIT] = [
+            (begun, do) for begun, do in session.info[AFTER_COMMIT] if not _is_in(begun, undone)
         ]
 
 

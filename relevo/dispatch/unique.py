@@ -41,7 +41,7 @@ DONE, START = "done", "start"
 SHOWN = 180
 
 
-class Dispatched(AsyncResult):
+class JobResult(AsyncResult):
     """Celery's result of a dispatched job, which knows whether there is a job of this dispatch at
     all.
     """
@@ -79,22 +79,22 @@ class Dispatched(AsyncResult):
     id = property(_given_id, _set_id)
 
 
-def dispatched(receipt: Receipt, result: Any) -> Any:
+def with_put_result(receipt: Receipt, result: Any) -> Any:
     """The result of a job that was handed in, with the answer of its put (or the one that is to
     come).
     """
-    if isinstance(result, Dispatched):
+    if isinstance(result, JobResult):
         result.receipt = receipt
     return result
 
 
-def of(
+def header_of(
     task: TaskLike, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """What a message says of its job's key, or None: the job isn't unique. Raises OptionError."""
     if options.unique_by is None or options.unique_by is False:
         return None
-    said: dict[str, Any] = {"key": key(task, options.unique_by, args, kwargs)}
+    said: dict[str, Any] = {"key": unique_key(task, options.unique_by, args, kwargs)}
     if options.unique_for is not None:
         said["for"] = options.unique_for
     if options.unique_until == START or options.debounce is not None:
@@ -119,7 +119,9 @@ def check_followers(task: TaskLike, options: Mapping[str, Any]) -> None:
             )
 
 
-def key(task: TaskLike, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def unique_key(
+    task: TaskLike, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
     """The key of a job with these arguments. Raises OptionError when it can't be made of them."""
     text = _text(task, "unique", unique_by, args, kwargs)
     return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
@@ -135,7 +137,7 @@ def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mappin
     looked_at = (args, kwargs)
     if not callable(fair_by):
         looked_at = (), dict(zip(fair_by, _values(task, fair_by, args, kwargs), strict=True))
-    is_shown = len(text) <= SHOWN and not redaction.hides(task.app, task.name, *looked_at)
+    is_shown = len(text) <= SHOWN and not redaction.is_redacted(task.app, task.name, *looked_at)
     return text if is_shown else hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -157,13 +159,13 @@ def _text(
         ) from error
 
 
-def check(task: TaskLike, names: Any, option: str = "unique_by") -> None:
+def check_key_names(task: TaskLike, names: Any, option: str = "unique_by") -> None:
     """Raise OptionError for names that are no arguments of the task."""
     if isinstance(names, (list, tuple)):
         _check(task.name, names, _signature(task), option)
 
 
-def check_names(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
+def check_definition(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
     """The same for a task that is just being defined, whose function gets the task itself first if
     `bound`.
     """

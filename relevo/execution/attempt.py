@@ -7,7 +7,7 @@
                             -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
                             -> Cancelled       -> Celery records SUCCESS with None, history a cancelled job
 
-`guarded` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__`
+`wrap_attempt` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__`
 on the base class would reach every task, and take the tracer's short way to `run` from all of them.
 """
 
@@ -27,10 +27,10 @@ from relevo import clock
 from relevo.drivers.message_codec import LEASED, PERMIT
 from relevo.errors import DeadlineError, JobMemoryError, OptionError
 from relevo.execution import failed_hook, models, requeue
-from relevo.execution.unique_release import with_start
+from relevo.execution.unique_release import with_unique_release
 from relevo.job import payload
-from relevo.job.control_flow import Cancelling, Failing
-from relevo.job.middleware import RunningJob, around, named
+from relevo.job.control_flow import CancelJob, FailJob
+from relevo.job.middleware import RunningJob, run_middleware, select
 from relevo.job.options import POLICY, Options
 from relevo.job.outcome import (
     Cancelled,
@@ -50,7 +50,7 @@ LONGEST_REASON = 200
 Error = TypeVar("Error", bound=BaseException)
 
 
-def guarded(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_attempt(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]:
     """`body` as an attempt of a job. Called directly, outside a worker, it is just the body."""
 
     @wraps(body)
@@ -58,12 +58,12 @@ def guarded(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]:
         request = task.request
         if request.called_directly:
             return body(*args, **kwargs)
-        return (in_place if request.is_eager else attempt)(task, body, args, kwargs)
+        return (run_inline if request.is_eager else attempt)(task, body, args, kwargs)
 
     return run
 
 
-def hooked(task: TaskLike, run: Callable[..., Any]) -> Callable[..., Any]:
+def wrap_failed_hook(task: TaskLike, run: Callable[..., Any]) -> Callable[..., Any]:
     """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has
     failed for good.
     """
@@ -72,21 +72,21 @@ def hooked(task: TaskLike, run: Callable[..., Any]) -> Callable[..., Any]:
     def outside(*args: Any, **kwargs: Any) -> Any:
         if task.request.called_directly:
             return run(*args, **kwargs)
-        baton, _ = carried(task, task.request)
+        baton, _ = load_state(task, task.request)
         if baton.verdict is not None:
-            raise with_hook(task, baton, failed_hook.error_of(task, baton.verdict))
+            raise run_failed_hook(task, baton, failed_hook.deserialize_error(task, baton.verdict))
         try:
             return run(*args, **kwargs)
         except TaskPredicate:
             raise
         except Exception as error:
-            with_hook(task, baton.after(error), error)
+            run_failed_hook(task, baton.after_error(error), error)
             raise
 
     return outside
 
 
-def in_place(task: TaskLike, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def run_inline(task: TaskLike, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one
     upon the other.
 
@@ -110,18 +110,18 @@ def attempt(
     task: TaskLike, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run `body` once and carry out what follows from how it ended."""
-    baton, options = carried(task, task.request)
-    if (ended := over(task, baton)) is not None:
-        raise failed(task, baton, ended)
+    baton, options = load_state(task, task.request)
+    if (ended := already_failed(task, baton)) is not None:
+        raise fail(task, baton, ended)
     try:
-        result = run_once(task, body, args, kwargs, baton, options)
+        result = call_body(task, body, args, kwargs, baton, options)
     except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
         raise
-    except Cancelling as told:
+    except CancelJob as told:
         return None if task.request.is_eager else _decide(task, baton, options, told)
-    except Failing as told:
-        show_where(told)
-        raise consequence(
+    except FailJob as told:
+        attach_traceback(told)
+        raise apply_outcome(
             _decide(task, baton, options, told), task, baton
         ) from told.error.__cause__
     # - a job may raise anything; what it raised is what is decided on
@@ -129,11 +129,11 @@ def attempt(
         if isinstance(error, options.missing):
             return None if task.request.is_eager else Cancelled(f"{error!s}"[:LONGEST_REASON])
         # `from` would make a job's own error its own cause.
-        raise consequence(_decide(task, baton, options, error), task, baton)  # noqa: B904
+        raise apply_outcome(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
 
 
-def run_once(
+def call_body(
     task: TaskLike,
     body: Callable[..., Any],
     args: tuple[Any, ...],
@@ -143,23 +143,25 @@ def run_once(
 ) -> Any:
     """The body, with its middlewares around it."""
     if task.app_models is not None:
-        body = partial(with_rows, task, body)
-    if not (middlewares := with_start(task, baton, options.middleware)):
+        body = partial(load_models, task, body)
+    if not (middlewares := with_unique_release(task, baton, options.middleware)):
         return body(*args, **kwargs)
-    return around(middlewares, running(task, baton, options), partial(body, *args, **kwargs))
+    return run_middleware(
+        middlewares, running_job(task, baton, options), partial(body, *args, **kwargs)
+    )
 
 
-def with_rows(task: TaskLike, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def load_models(task: TaskLike, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The body, with rows where its arguments are references to them: inside the transaction, where
     there is one.
     """
-    return body(*models.loaded(task, args), **models.loaded(task, kwargs))
+    return body(*models.resolve(task, args), **models.resolve(task, kwargs))
 
 
-def running(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
+def running_job(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
     """The job as a middleware gets it."""
     request = task.request
-    job = payload.job(task, request, baton)
+    job = payload.job_of(task, request, baton)
     held = not request.is_eager and (request.properties or {}).get(LEASED)
     return RunningJob(
         **{field.name: getattr(job, field.name) for field in fields(job)},
@@ -170,7 +172,7 @@ def running(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
     )
 
 
-def show_where(told: Failing) -> None:
+def attach_traceback(told: FailJob) -> None:
     """Give the error of a `fail` a traceback: its own if it was raised once, else the one that
     leads to the `fail`.
     """
@@ -178,13 +180,13 @@ def show_where(told: Failing) -> None:
         told.error.__traceback__ = told.__traceback__
 
 
-def carried(task: TaskLike, request: Any) -> tuple[Baton, Options]:
+def load_state(task: TaskLike, request: Any) -> tuple[Baton, Options]:
     """The baton of a job, and the task's options with those of its dispatch over them.
 
     A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from
     the first attempt.
     """
-    baton = payload.received(request)
+    baton = payload.baton_of(request)
     options = task.options
     with suppress(OptionError):  # checked at the dispatch; what is wrong now has been tampered with
         known = POLICY | {"delete_when_missing"}
@@ -193,47 +195,47 @@ def carried(task: TaskLike, request: Any) -> tuple[Baton, Options]:
         if "middleware" in baton.override:
             options = replace(
                 options,
-                middleware=named(baton.override["middleware"], options.middleware, task.name),
+                middleware=select(baton.override["middleware"], options.middleware, task.name),
             )
     if baton.deadline is None and options.retry_until is not None:
         baton = replace(baton, deadline=clock.now() + options.retry_until)
     if (
-        request.is_eager and options.endless
+        request.is_eager and options.has_no_limit
     ):  # run in place, a retry doesn't wait: only a count can end it
         options = replace(options, tries=1)
     return baton, options
 
 
-def over(task: TaskLike, baton: Baton) -> Exception | None:
+def already_failed(task: TaskLike, baton: Baton) -> Exception | None:
     """The error of a job that has failed already (and came back for its hook), or whose deadline
     has passed.
     """
     if baton.verdict is not None:
-        return failed_hook.error_of(task, baton.verdict)
+        return failed_hook.deserialize_error(task, baton.verdict)
     if baton.deadline is None or (late := clock.now() - baton.deadline) < 0:
         return None
     what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
     return DeadlineError(f"{what}; raise retry_until, or run more workers.")
 
 
-def consequence(outcome: Outcome, task: TaskLike, baton: Baton) -> BaseException:
+def apply_outcome(outcome: Outcome, task: TaskLike, baton: Baton) -> BaseException:
     """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells
     Celery of it.
     """
     match outcome:
         case Retry(seconds=seconds, error=error):
-            noted = baton.after(error).noting(task.attempt, error)
-            return put_back(task, seconds, task.request.retries + 1, noted, error)
+            noted = baton.after_error(error).with_error(task.attempt, error)
+            return release(task, seconds, task.request.retries + 1, noted, error)
         case Released(seconds=seconds):
-            return put_back(task, seconds, task.request.retries, baton, None)
+            return release(task, seconds, task.request.retries, baton, None)
         case Failed(error=final):
-            return failed(task, baton.after(final), final)
+            return fail(task, baton.after_error(final), final)
         case Completed() | Cancelled():
             raise AssertionError("an attempt that went wrong can't have completed")
     assert_never(outcome)
 
 
-def put_back(
+def release(
     task: TaskLike, seconds: float, retries: int, baton: Baton, error: BaseException | None
 ) -> TaskPredicate:
     """Have the job put back, and answer Celery's word for it: the main process does it, or acks
@@ -243,26 +245,26 @@ def put_back(
     if request.is_eager and error is None:
         return Ignore(f"released for {seconds:g} s, and there is no broker to go back to")
     if not request.is_eager and requeue.is_leased(task, request):
-        return requeue.Again(
-            None, error, seconds, max(seconds, requeue.BEHIND), retries, baton.header()
+        return requeue.ReleaseRetry(
+            None, error, seconds, max(seconds, requeue.MIN_DELAY_SECONDS), retries, baton.header()
         )
-    place = requeue.signature if request.is_eager else requeue.send
+    place = requeue.requeued_signature if request.is_eager else requeue.republish
     job = place(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
 
 
-def failed(task: TaskLike, baton: Baton, final: BaseException) -> BaseException:
+def fail(task: TaskLike, baton: Baton, final: BaseException) -> BaseException:
     """Run the hook of a job that has failed, and answer the error for Celery to record."""
-    if not task.hook_is_outside:
-        with_hook(task, baton, final)
+    if not task.hook_wraps_celery_retries:
+        run_failed_hook(task, baton, final)
     # A MemoryError that leaves the child ends the worker's main process: celery.worker.request
     # raises it there.
     return JobMemoryError() if isinstance(final, MemoryError) else final
 
 
-def with_hook(task: TaskLike, baton: Baton, final: Error) -> Error:
+def run_failed_hook(task: TaskLike, baton: Baton, final: Error) -> Error:
     """Run the hook of a job that has failed, and answer its error."""
-    failed_hook.run(task, payload.job(task, task.request, baton), final)
+    failed_hook.run(task, payload.job_of(task, task.request, baton), final)
     return final
 
 

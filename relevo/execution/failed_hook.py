@@ -34,12 +34,12 @@ def run(task: TaskLike, job: Job, error: BaseException) -> None:
         logger.exception("The failed hook of %s[%s] raised", job.task, job.id)
 
 
-def verdict(task: TaskLike, error: BaseException) -> Mapping[str, Any]:
+def serialize_error(task: TaskLike, error: BaseException) -> Mapping[str, Any]:
     """An error as it travels: its type, module and arguments, as Celery's result backends write it."""
     return dict(task.backend.prepare_exception(error, serializer="json"))
 
 
-def error_of(task: TaskLike, sent: Mapping[str, Any]) -> Exception:
+def deserialize_error(task: TaskLike, sent: Mapping[str, Any]) -> Exception:
     """The error of a verdict. One that can't be made here any more is told in words."""
     try:
         error = task.backend.exception_to_python(dict(sent))

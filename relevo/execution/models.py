@@ -81,19 +81,19 @@ def register(app: Any, base: type[Any]) -> None:
     register_type(base, MARKER, _identity, _reference)
 
 
-def loaded(task: Any, value: Any) -> Any:
+def resolve(task: Any, value: Any) -> Any:
     """`value` (arguments, a list, a dict) with every reference in it replaced by its row."""
     match value:
         case Reference() if task.app.models is not None:
             return task.app.models.load(value)
         case list() | tuple():
             return (
-                type(value)(loaded(task, each) for each in value)
+                type(value)(resolve(task, each) for each in value)
                 if type(value) in (list, tuple)
                 else value
             )
         case Mapping() if type(value) is dict:
-            return {key: loaded(task, each) for key, each in value.items()}
+            return {key: resolve(task, each) for key, each in value.items()}
     return value
 
 

@@ -28,18 +28,18 @@ from kombu.utils.imports import symbol_by_name
 
 from relevo import clock
 from relevo.drivers.message_codec import LEASED
-from relevo.job.payload import HEADER, Baton, received
+from relevo.job.payload import HEADER, Baton, baton_of
 from relevo.job.task_protocol import TaskLike
 
 # A job that goes back "at once" goes behind those that could run already: without a delay it would
 # keep its place, and one that is released again and again would let nothing else run.
-BEHIND = 0.001
+MIN_DELAY_SECONDS = 0.001
 
 # What Celery's `retry` can be told without asking for another message than the one that is there.
 _SAME_MESSAGE = frozenset({"exc", "countdown", "eta", "max_retries"})
 
 
-class Again(CeleryRetry):
+class ReleaseRetry(CeleryRetry):
     """Celery's word for a retry, with what the main process has to do: nothing has been sent yet."""
 
     def __init__(
@@ -65,14 +65,14 @@ class Again(CeleryRetry):
         )
 
 
-def told(error: Any) -> Again | None:
+def order_of(error: Any) -> ReleaseRetry | None:
     """The order to put a job back that an attempt ended in, if it is one."""
     if isinstance(error, ExceptionWithTraceback):
         error = error.exc
-    return error if isinstance(error, Again) else None
+    return error if isinstance(error, ReleaseRetry) else None
 
 
-def changes(retries: int, baton: Mapping[str, Any]) -> dict[str, Any]:
+def header_changes(retries: int, baton: Mapping[str, Any]) -> dict[str, Any]:
     """The headers of the job as it goes back."""
     return {"retries": retries, **({HEADER: dict(baton)} if baton else {})}
 
@@ -90,13 +90,15 @@ def _releases(request_class: Any) -> bool:
     return getattr(symbol_by_name(request_class), "releases_jobs", False)
 
 
-def signature(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
+def requeued_signature(
+    task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton
+) -> Any:
     """The job as it goes back: everything Celery knows of it, its wait, its count and its baton."""
     headers = {**(request.headers or {}), HEADER: baton.header()}
     return task.signature_from_request(request, countdown=seconds, retries=retries, headers=headers)
 
 
-def send(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
+def republish(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
     """Publish the job again. Raises Reject when the broker won't have it.
 
     Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and
@@ -105,7 +107,7 @@ def send(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: B
     It asks for no unique key: while what it takes the place of is still there it would be its own
     duplicate, and gone.
     """
-    job = signature(
+    job = requeued_signature(
         task, request, seconds=seconds, retries=retries, baton=replace(baton, unique=None)
     )
     try:
@@ -115,7 +117,7 @@ def send(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: B
     return job
 
 
-def celerys(
+def retry_by_celery(
     task: TaskLike, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]
 ) -> Any:
     """Celery's own `retry`, in one step where it asks for nothing but the same job later."""
@@ -125,7 +127,7 @@ def celerys(
     try:
         retry(**options)
     except CeleryRetry as again:
-        raise Again(
+        raise ReleaseRetry(
             None,
             again.exc,
             again.when,
@@ -139,9 +141,11 @@ def celerys(
 
 
 def _noted(request: Any, error: BaseException | None) -> Baton:
-    baton = received(request)
-    return baton if error is None else baton.noting(request.retries + 1, error)
+    baton = baton_of(request)
+    return baton if error is None else baton.with_error(request.retries + 1, error)
 
 
 def _seconds(when: float | datetime) -> float:
-    return max(clock.instant(when) - clock.now() if isinstance(when, datetime) else when, BEHIND)
+    return max(
+        clock.instant(when) - clock.now() if isinstance(when, datetime) else when, MIN_DELAY_SECONDS
+    )

@@ -32,20 +32,22 @@ _asked = mmap.mmap(-1, 1)
 def install() -> None:
     """Watch over the workers that this process becomes. May be called again."""
     worker_init.connect(_begin, dispatch_uid="relevo.execution.stop_flag.begin")
-    worker_shutting_down.connect(ask, dispatch_uid="relevo.execution.stop_flag.ask")
+    worker_shutting_down.connect(
+        request_stop, dispatch_uid="relevo.execution.stop_flag.request_stop"
+    )
 
 
-def ask(**_signal: Any) -> None:
+def request_stop(**_signal: Any) -> None:
     """Tell every job of this worker."""
     _asked[0] = max(_asked[0], WARM)
 
 
-def ask_coldly() -> None:
+def request_cold_stop() -> None:
     """Tell every job, and that none is waited for."""
     _asked[0] = COLD
 
 
-def asked() -> bool:
+def is_requested() -> bool:
     """Whether the worker of this process, or of its parent, is to stop."""
     return _asked[0] != 0 or work_limits.stop_asked()
 
@@ -61,7 +63,7 @@ def _begin(**_signal: Any) -> None:
     _asked = mmap.mmap(-1, 1)
 
 
-def ending(signum: int | None) -> int:
+def effective_signal(signum: int | None) -> int:
     """The signal that does to a process of the pool what this one (None: SIGTERM) is meant to, also
     during a stop.
     """
@@ -72,13 +74,13 @@ def ending(signum: int | None) -> int:
     )
 
 
-def end(process: Any) -> None:
+def terminate(process: Any) -> None:
     """End a process of the pool."""
     with suppress(ProcessLookupError):
-        os.kill(process.pid, ending(None))
+        os.kill(process.pid, effective_signal(None))
 
 
-def outlive_the_group() -> None:
+def ignore_group_sigterm() -> None:
     """In a process of the pool: let SIGTERM end it only if its parent hasn't got it, too."""
     own, before = os.getpid(), signal.getsignal(signal.SIGTERM)
 

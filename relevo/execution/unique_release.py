@@ -18,28 +18,33 @@ from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.job.payload import Baton
 from relevo.job.task_protocol import TaskLike
 from relevo.middleware import limit_context
-from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping, asked
+from relevo.middleware.limits import (
+    RateLimited,
+    ThrottleErrors,
+    WithoutOverlapping,
+    limits_available,
+)
 
 _LIMITS = (WithoutOverlapping, RateLimited, ThrottleErrors)
 
 
-class _Starts(Middleware):
+class _ReleaseUniqueKey(Middleware):
     """Gives the key back, in the lease's name, before what stands behind it."""
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.ground_of(job)
+        ground = limit_context.context_of(job)
         if ground is not None and job.lease is not None:
-            with asked(job):
+            with limits_available(job):
                 ground.driver.unlock([Lease.of(job.lease)])
         return call_next()
 
 
-def late(app: Any) -> frozenset[str]:
+def late_release_tasks(app: Any) -> frozenset[str]:
     """The tasks whose jobs give back a key of theirs by themselves."""
     return frozenset(name for name, task in app.tasks.items() if _is_late(task))
 
 
-def with_start(
+def with_unique_release(
     task: TaskLike, baton: Baton, middlewares: Sequence[Middleware]
 ) -> Sequence[Middleware]:
     """The middlewares of an attempt, with what gives its key back among them, if there is one to be
@@ -54,7 +59,7 @@ def with_start(
         return middlewares
     limits = [place for place, each in enumerate(middlewares, 1) if isinstance(each, _LIMITS)]
     behind = max(limits, default=0)
-    return *middlewares[:behind], _Starts(), *middlewares[behind:]
+    return *middlewares[:behind], _ReleaseUniqueKey(), *middlewares[behind:]
 
 
 def _is_late(task: Any) -> bool:

@@ -20,7 +20,7 @@ Waits = tuple[float, ...] | Callable[[int], float]
 AT_ONCE: Waits = (0.0,)
 
 # A wait is turned into a date; a runaway `2 ** attempt` would overflow it and lose the job's turn.
-LONGEST = 365 * 86_400.0
+MAX_SECONDS = 365 * 86_400.0
 
 
 def is_wait(value: Any) -> bool:
@@ -51,4 +51,4 @@ def seconds(given: Waits, attempt: int, jitter: float = 0.0, dice: float = 0.0) 
     wait = given(attempt) if callable(given) else given[min(attempt, len(given)) - 1]
     if not is_wait(wait):
         raise OptionError(f"expected backoff({attempt}) to give a number of seconds, got {wait!r}")
-    return min(wait * (1 + jitter * dice), LONGEST)
+    return min(wait * (1 + jitter * dice), MAX_SECONDS)

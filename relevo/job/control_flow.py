@@ -9,7 +9,7 @@ from __future__ import annotations
 from celery.exceptions import Ignore
 
 
-class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
+class ReleaseJob(Exception):  # noqa: N818 - a word from the job to the engine, not an error
     """Raised by `release`: put the job back, to run after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
@@ -17,11 +17,11 @@ class Releasing(Exception):  # noqa: N818 - a word from the job to the engine, n
         self.seconds = seconds
 
 
-class Refused(Releasing):
+class LimitExceeded(ReleaseJob):
     """Said by a limit that the job is over: nothing of it has run."""
 
 
-class Failing(Exception):  # noqa: N818 - a word from the job to the engine, not an error
+class FailJob(Exception):  # noqa: N818 - a word from the job to the engine, not an error
     """Raised by `fail`: the job has failed for good, with `error`."""
 
     def __init__(self, error: Exception) -> None:
@@ -29,7 +29,7 @@ class Failing(Exception):  # noqa: N818 - a word from the job to the engine, not
         self.error = error
 
 
-class Cancelling(Exception):  # noqa: N818 - a word from a middleware to the engine, not an error
+class CancelJob(Exception):  # noqa: N818 - a word from a middleware to the engine, not an error
     """Raised by `skip`: the job ends here, without having run; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
@@ -37,7 +37,7 @@ class Cancelling(Exception):  # noqa: N818 - a word from a middleware to the eng
         self.reason = reason
 
 
-class Dropped(Cancelling):
+class LimitSkipped(CancelJob):
     """Said by a limit whose jobs are skipped when they are over: nothing of it has run."""
 
 
@@ -45,5 +45,5 @@ class Replaced(Ignore):
     """Raised by Celery's `replace`: another job goes on in this one's place, under its id."""
 
 
-class Continued(Replaced):
+class ContinuedRun(Replaced):
     """The same of a run of the schedule, whose end is that of the other job."""

@@ -12,12 +12,12 @@ from typing import Any
 from relevo import clock
 
 # A job carries what went wrong in its first attempt and in the last of so many.
-MOST = 24
+MAX_ERRORS = 24
 # Characters. Of a traceback the end says most, of a message the beginning.
-LONGEST_TRACEBACK, LONGEST_MESSAGE = 4000, 2000
+MAX_TRACEBACK_CHARS, MAX_MESSAGE_CHARS = 4000, 2000
 
 
-def described(attempt: int, error: BaseException, trace: str | None = None) -> dict[str, Any]:
+def report(attempt: int, error: BaseException, trace: str | None = None) -> dict[str, Any]:
     """An error of an attempt; `trace` is its traceback where the error has lost it (on its way
     between processes).
     """
@@ -25,14 +25,14 @@ def described(attempt: int, error: BaseException, trace: str | None = None) -> d
         trace = "".join(traceback.format_exception(error))
     return {
         "attempt": attempt,
-        "exception": named(error),
-        "message": worded(error),
-        "traceback": trace[-LONGEST_TRACEBACK:],
+        "exception": type_name(error),
+        "message": message(error),
+        "traceback": trace[-MAX_TRACEBACK_CHARS:],
         "at": clock.now(),
     }
 
 
-def named(error: BaseException) -> str:
+def type_name(error: BaseException) -> str:
     """The class of an error, with its module unless Python itself has it."""
     kind = type(error)
     return (
@@ -42,9 +42,9 @@ def named(error: BaseException) -> str:
     )
 
 
-def worded(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """What an error says. One that can't be said is told by its class."""
     try:
-        return str(error)[:LONGEST_MESSAGE]
+        return str(error)[:MAX_MESSAGE_CHARS]
     except Exception:  # noqa: BLE001  the error is the user's, and so is its __str__
-        return named(error)
+        return type_name(error)

@@ -22,19 +22,19 @@ from relevo.store import batch_counts
 from relevo.store.batches import MemberEnd
 from relevo.store.schedules import RunEnd
 
-HEADER = "relevo_member"
+MEMBER_HEADER = "relevo_member"
 #: The header of a job that came through the outbox: its end is a receipt.
-SENT = "relevo_sent"
+OUTBOX_HEADER = "relevo_sent"
 #: The header of a job by the clock, the name of its entry: its end is noted with its run.
-SCHEDULED = "schedule_entry"
+ENTRY_HEADER = "schedule_entry"
 #: The header that says when it was due, beside it.
-DUE = "schedule_due"
+DUE_HEADER = "schedule_due"
 #: The task that opens a batch as the link of a chain: the link is done when the batch is.
-OPENER = "relevo.open_batch"
+OPEN_BATCH_TASK = "relevo.open_batch"
 #: The task that ends a chord: if its job goes, the chord's body, its second argument, never comes.
-JOIN = "relevo.chord"
+CHORD_TASK = "relevo.chord"
 #: The option of a chord's body that says: its members are counted by us.
-MARK = "relevo_chord"
+CHORD_OPTION = "relevo_chord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Membership:
 
 def read(headers: Mapping[str, Any] | None) -> tuple[Membership, ...]:
     """The memberships of a message with these headers."""
-    sent = (headers or {}).get(HEADER)
+    sent = (headers or {}).get(MEMBER_HEADER)
     if not isinstance(sent, list):
         return ()
     found = []
@@ -69,7 +69,7 @@ def read(headers: Mapping[str, Any] | None) -> tuple[Membership, ...]:
 def with_places(headers: Mapping[str, Any] | None, *places: Membership) -> dict[str, Any]:
     """Headers of a job that gets these places beside those it has."""
     kept = {} if headers is None else dict(headers)
-    return {**kept, HEADER: [place.header() for place in (*read(kept), *places)]}
+    return {**kept, MEMBER_HEADER: [place.header() for place in (*read(kept), *places)]}
 
 
 def member_ends(
@@ -109,12 +109,16 @@ def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
         yield from _places(each, state)
 
 
-def ends_of(request: Any, state: str) -> tuple[MemberEnd, ...]:
+def ends_of_request(request: Any, state: str) -> tuple[MemberEnd, ...]:
     """What the end of a request's job (of the worker's main process) says about its batches and
     chords.
     """
     headers = request.request_dict
-    if state == batch_counts.COMPLETED and HEADER not in headers and not headers.get("group"):
+    if (
+        state == batch_counts.COMPLETED
+        and MEMBER_HEADER not in headers
+        and not headers.get("group")
+    ):
         return ()  # nearly every job; the body isn't read for nothing
     return ends_of_message(headers, _body_of(request), str(request.id), state)
 
@@ -124,13 +128,19 @@ def ends_of_message(
 ) -> tuple[MemberEnd, ...]:
     """The same of a message, by its headers and its body: arguments, and what lies beside them."""
     (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
-    mine = () if task == OPENER and done else member_ends(headers, uuid, state, embed.get("chain"))
-    waiting = args[1:2] if task == JOIN and not done and isinstance(args, (list, tuple)) else ()
+    mine = (
+        ()
+        if task == OPEN_BATCH_TASK and done
+        else member_ends(headers, uuid, state, embed.get("chain"))
+    )
+    waiting = (
+        args[1:2] if task == CHORD_TASK and not done and isinstance(args, (list, tuple)) else ()
+    )
     gone = (end for each in waiting for end in unreachable_ends(each, state))
     return (*mine, *chord_ends(headers, embed, uuid, state), *gone)
 
 
-def embed_of(request: Any) -> Mapping[str, Any]:
+def embedded(request: Any) -> Mapping[str, Any]:
     """What lies beside the arguments in the body of a request's message: callbacks, chain, chord."""
     embed: Mapping[str, Any] = _body_of(request)[2]
     return embed
@@ -151,10 +161,10 @@ def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str
 
 def run_end(headers: Mapping[str, Any], uuid: str, state: str) -> RunEnd | None:
     """What the end of a job says about the run of an entry of the schedule, if it is one."""
-    return RunEnd(str(uuid), str(state), clock.now()) if SCHEDULED in headers else None
+    return RunEnd(str(uuid), str(state), clock.now()) if ENTRY_HEADER in headers else None
 
 
-def run_of(request: Any) -> str:
+def run_key(request: Any) -> str:
     """A name for a running job that is the same at each delivery, and another for what replaces it
     under its id.
     """
@@ -168,15 +178,15 @@ def is_awaited(options: Mapping[str, Any]) -> bool:
     return bool(read(options.get("headers"))) or is_awaited_by_chord(options)
 
 
-def sent_uuid(request: Any) -> str | None:
+def outbox_id(request: Any) -> str | None:
     """The id of a job that came through the outbox."""
-    return str(request.id) if request.request_dict.get(SENT) else None
+    return str(request.id) if request.request_dict.get(OUTBOX_HEADER) else None
 
 
 def is_marked(body: Any) -> bool:
     """Whether this body of a chord, as it stands in a message, is one whose members we count."""
     options = body.get("options") if isinstance(body, Mapping) else None
-    return isinstance(options, Mapping) and bool(options.get(MARK))
+    return isinstance(options, Mapping) and bool(options.get(CHORD_OPTION))
 
 
 def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from relevo.errors import JobFailedError, OptionError, did_you_mean
 from relevo.job import backoff
-from relevo.job.control_flow import Cancelling, Failing, Releasing
+from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
 from relevo.job.payload import Job
 
 #: What goes on: the next middleware or, after the last one, the job itself.
@@ -50,17 +50,17 @@ class RunningJob(Job):
             raise OptionError(
                 f"expected release to be a number of seconds, got {seconds!r} (task {self.task!r})"
             )
-        raise Releasing(seconds)
+        raise ReleaseJob(seconds)
 
     def skip(self, reason: str = "skipped") -> NoReturn:
         """End the job without running it. Its result is None, what follows it runs, and history
         says cancelled.
         """
-        raise Cancelling(reason)
+        raise CancelJob(reason)
 
     def fail(self, error: Exception | str) -> NoReturn:
         """End the job: it has failed for good, with `error`, whatever tries it had left."""
-        raise Failing(JobFailedError(error) if isinstance(error, str) else error)
+        raise FailJob(JobFailedError(error) if isinstance(error, str) else error)
 
 
 class Middleware:
@@ -81,7 +81,7 @@ class Middleware:
         return call_next()
 
 
-class Around(Middleware):
+class FunctionMiddleware(Middleware):
     """A function as a middleware."""
 
     def __init__(self, function: Callable[[RunningJob, CallNext], Any]) -> None:
@@ -92,17 +92,17 @@ class Around(Middleware):
         return self.function(job, call_next)
 
 
-def fits(given: Any) -> bool:
+def is_valid(given: Any) -> bool:
     """Whether this can be a list of middlewares."""
     return isinstance(given, (list, tuple)) and all(map(_is_one, given))
 
 
-def stack(given: Iterable[Any]) -> tuple[Middleware, ...]:
+def normalize(given: Iterable[Any]) -> tuple[Middleware, ...]:
     """A list that fits, in the one shape the rest reads."""
-    return tuple(each if hasattr(each, "handle") else Around(each) for each in given)
+    return tuple(each if hasattr(each, "handle") else FunctionMiddleware(each) for each in given)
 
 
-def named(names: Sequence[str], known: Sequence[Middleware], task: str) -> tuple[Middleware, ...]:
+def select(names: Sequence[str], known: Sequence[Middleware], task: str) -> tuple[Middleware, ...]:
     """Those of `known` that a dispatch asks for, in its order. Raises OptionError for one that
     isn't there.
     """
@@ -112,21 +112,21 @@ def named(names: Sequence[str], known: Sequence[Middleware], task: str) -> tuple
         )
     found = []
     for name in names:
-        same = [each for each in known if name_of(each) == name]
+        same = [each for each in known if middleware_name(each) == name]
         if not same:
-            there = [name_of(each) for each in known]
+            there = [middleware_name(each) for each in known]
             hint = did_you_mean(name, there) or f", which has {', '.join(there) or 'none'}"
             raise OptionError(f"no middleware named {name!r} around task {task!r}{hint}")
         found += same
     return tuple(found)
 
 
-def name_of(middleware: Any) -> str:
+def middleware_name(middleware: Any) -> str:
     """What a dispatch calls it by; it need not be a subclass of ours."""
     return str(getattr(middleware, "name", "") or type(middleware).__name__)
 
 
-def around(middlewares: Sequence[Middleware], job: RunningJob, body: CallNext) -> Any:
+def run_middleware(middlewares: Sequence[Middleware], job: RunningJob, body: CallNext) -> Any:
     """Run `body` with the middlewares around it, the first outermost."""
     run = body
     for middleware in reversed(middlewares):

@@ -87,14 +87,14 @@ class Options:
     given: frozenset[str] = frozenset()
 
     @property
-    def decides(self) -> bool:
+    def has_retry_policy(self) -> bool:
         """Whether the task has a policy of its own for attempts that go wrong."""
         return not POLICY.isdisjoint(self.given)
 
     @property
-    def wraps(self) -> bool:
+    def needs_wrapping(self) -> bool:
         """Whether there is anything of ours to do around the run of its jobs."""
-        return self.decides or bool(self.middleware) or bool(self.missing)
+        return self.has_retry_policy or bool(self.middleware) or bool(self.missing)
 
     @property
     def missing(self) -> tuple[type[Exception], ...]:
@@ -105,7 +105,7 @@ class Options:
         return given if isinstance(given, tuple) else (given,)
 
     @property
-    def travel(self) -> bool:
+    def needs_baton(self) -> bool:
         """Whether a job of the task carries something of them from the start."""
         return (
             self.retry_until is not None
@@ -125,7 +125,7 @@ class Options:
         return self.is_unique and (self.on_conflict == "replace" or self.debounce is not None)
 
     @property
-    def endless(self) -> bool:
+    def has_no_limit(self) -> bool:
         """Whether nothing but time ends the attempts."""
         return self.tries is None and self.max_exceptions is None
 
@@ -134,7 +134,7 @@ class Options:
         given.
         """
         said = {
-            name: checked(name, value, task) for name, value in given.items() if value is not None
+            name: validated(name, value, task) for name, value in given.items() if value is not None
         }
         options = replace(self, **said, given=self.given | said.keys()) if said else self
         if (lonely := _BESIDE_UNIQUE & said.keys()) and options.unique_by is None:
@@ -170,14 +170,14 @@ def _check_debounce(options: Options, task: str) -> None:
             raise OptionError(f"expected {name} or debounce, got both (task {task!r})")
 
 
-def checked(name: str, value: Any, task: str) -> Any:
+def validated(name: str, value: Any, task: str) -> Any:
     """The value of one option in its right shape. Raises OptionError."""
     expected, fits = _RULES[name]
     if not fits(value):
         raise OptionError(f"expected {name} to be {expected}, got {value!r} (task {task!r})")
     if name == "backoff":
         return backoff.waits(value)
-    return middlewares.stack(value) if name == "middleware" else value
+    return middlewares.normalize(value) if name == "middleware" else value
 
 
 def _is_count(value: Any) -> bool:
@@ -223,7 +223,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_exceptions": ("a positive integer", _is_count),
     "retry_until": ("a positive number of seconds after the dispatch", _is_duration),
     "tags": ("a list of texts or a callable that returns one", _are_tags),
-    "middleware": (middlewares.EXPECTED, middlewares.fits),
+    "middleware": (middlewares.EXPECTED, middlewares.is_valid),
     "unique_by": (
         "a list of names of arguments, a callable that gets the arguments, or False",
         _is_unique_by,
@@ -247,7 +247,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 NAMES = frozenset(field.name for field in fields(Options)) - {"given"}
 
 
-def refuse_two_words(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
+def refuse_mixed_options(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
     """Raise OptionError when a task says one thing both in our words and in Celery's."""
     pairs = [("timeout", "time_limit")]
     pairs += [

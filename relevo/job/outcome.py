@@ -21,15 +21,15 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from relevo.errors import DeadlineError
 from relevo.job import backoff
-from relevo.job.control_flow import Cancelling, Failing, Releasing
+from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 
 # With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do
 # so for hours.
-MOST_LOST = 3
+MAX_LOST_CHILDREN = 3
 # No text of a job's own has this one: a string's is in quotes.
-CANCELLED = "<cancelled> "
+CANCELLED_PREFIX = "<cancelled> "
 #: The reason of a job that a person or a program has cancelled.
 CANCELLED_BY_HAND = "cancelled"
 
@@ -77,7 +77,7 @@ class Cancelled:
         return None
 
     def __repr__(self) -> str:
-        return f"{CANCELLED}{self.reason}"
+        return f"{CANCELLED_PREFIX}{self.reason}"
 
 
 Outcome = Completed | Released | Retry | Failed | Cancelled
@@ -97,21 +97,21 @@ def decide(
     match error:
         case None:
             return Completed(result)
-        case Failing(error=final):
+        case FailJob(error=final):
             return Failed(final)
-        case Releasing(seconds=seconds):
+        case ReleaseJob(seconds=seconds):
             return _released(seconds, baton, now)
-        case Cancelling(reason=reason):
+        case CancelJob(reason=reason):
             return Cancelled(reason)
-    if _used_up(error, attempt, baton.after(error), options):
+    if _used_up(error, attempt, baton.after_error(error), options):
         return Failed(error)
     return _retry(error, attempt, baton, options, now, dice)
 
 
-def cancelled(text: Any) -> str | None:
+def cancel_reason(text: Any) -> str | None:
     """The reason of a job that was cancelled, from the text of its result; None if it wasn't."""
-    said = isinstance(text, str) and text.startswith(CANCELLED)
-    return text.removeprefix(CANCELLED) if said else None
+    said = isinstance(text, str) and text.startswith(CANCELLED_PREFIX)
+    return text.removeprefix(CANCELLED_PREFIX) if said else None
 
 
 def _released(seconds: float, baton: Baton, now: float) -> Outcome:
@@ -141,11 +141,11 @@ def _used_up(error: BaseException, attempt: int, baton: Baton, options: Options)
     timed_out = isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded))
     return (
         # the task has a `failed` hook and nothing else of ours: its first error is its last
-        not options.decides
+        not options.has_retry_policy
         or (options.tries is not None and attempt >= options.tries)
         or (options.max_exceptions is not None and baton.exceptions >= options.max_exceptions)
         or (options.fail_on_timeout and timed_out)
-        or (options.endless and baton.lost >= MOST_LOST)
+        or (options.has_no_limit and baton.lost >= MAX_LOST_CHILDREN)
     )
 
 

@@ -22,7 +22,7 @@ from relevo.errors import OptionError
 from relevo.job import error_report
 from relevo.job.task_protocol import TaskLike
 
-__all__ = ["HEADER", "Baton", "Job", "is_unique", "job", "read", "received", "tags"]
+__all__ = ["HEADER", "Baton", "Job", "is_unique", "job_of", "parse", "baton_of", "tags"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Baton:
     unique: Mapping[str, Any] | None = None
     fair: str | None = None
 
-    def after(self, error: BaseException) -> Baton:
+    def after_error(self, error: BaseException) -> Baton:
         """The baton after an attempt that ended in `error`."""
         return replace(
             self,
@@ -57,10 +57,10 @@ class Baton:
             lost=self.lost + isinstance(error, WorkerLostError),
         )
 
-    def noting(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
+    def with_error(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
         """The baton with one more error: of so many, the first and the latest are kept."""
-        errors = [*self.errors, error_report.described(attempt, error, traceback)]
-        return replace(self, errors=tuple(errors[:1] + errors[1:][-error_report.MOST :]))
+        errors = [*self.errors, error_report.report(attempt, error, traceback)]
+        return replace(self, errors=tuple(errors[:1] + errors[1:][-error_report.MAX_ERRORS :]))
 
     def header(self) -> dict[str, Any]:
         """As it stands in the message: only what there is to say."""
@@ -69,13 +69,13 @@ class Baton:
         }
 
 
-def received(request: Any) -> Baton:
+def baton_of(request: Any) -> Baton:
     """The baton of the message that Celery's request context was made from."""
     sent = (request.headers or {}).get(HEADER)
-    return read(sent) if isinstance(sent, dict) else Baton()
+    return parse(sent) if isinstance(sent, dict) else Baton()
 
 
-def read(sent: Mapping[str, Any]) -> Baton:
+def parse(sent: Mapping[str, Any]) -> Baton:
     """The baton that stands in a message, whatever else stands there."""
     return Baton(
         **{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)}
@@ -119,7 +119,7 @@ class Job:
     tags: tuple[str, ...]
 
 
-def job(task: TaskLike, request: Any, baton: Baton) -> Job:
+def job_of(task: TaskLike, request: Any, baton: Baton) -> Job:
     """The job that a request context stands for."""
     args, kwargs = tuple(request.args or ()), dict(request.kwargs or {})
     return Job(

@@ -23,11 +23,11 @@ from kombu.utils.encoding import safe_repr
 
 HIDDEN = "[redacted]"
 #: So deep is looked; what lies deeper is hidden whole where anything is.
-DEEPEST = 20
-LONGEST_REPR = 1024
+MAX_DEPTH = 20
+MAX_REPR_CHARS = 1024
 
 
-def at_dispatch(
+def with_redacted_reprs(
     app: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Options of `send_task` with texts for people that say nothing of what is hidden, if anything
@@ -40,17 +40,17 @@ def at_dispatch(
     ):
         return options
     before = list(args or ()), dict(kwargs or {})
-    shown = arguments(app, name, *before)
+    shown = redacted_arguments(app, name, *before)
     if shown == before:
         return options
     return {
         **options,
-        "argsrepr": safe_repr(tuple(shown[0]))[:LONGEST_REPR],
-        "kwargsrepr": safe_repr(shown[1])[:LONGEST_REPR],
+        "argsrepr": safe_repr(tuple(shown[0]))[:MAX_REPR_CHARS],
+        "kwargsrepr": safe_repr(shown[1])[:MAX_REPR_CHARS],
     }
 
 
-def arguments(
+def redacted_arguments(
     app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a job of this task, with HIDDEN in the place of what nobody sees."""
@@ -67,14 +67,14 @@ def arguments(
     )
 
 
-def hides(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def is_redacted(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether anything of these arguments of a task is not to be seen: nor is what is made of them,
     then.
     """
-    return arguments(app, name, args, kwargs) != (list(args), dict(kwargs))
+    return redacted_arguments(app, name, args, kwargs) != (list(args), dict(kwargs))
 
 
-def texts(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
+def redacted_reprs(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
     """What a message says of its arguments for people. What can't be read, and may hold something,
     is hidden whole.
     """
@@ -85,26 +85,26 @@ def texts(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
         return said
     try:
         args, kwargs = ast.literal_eval(argsrepr or "()"), ast.literal_eval(kwargsrepr or "{}")
-        shown = arguments(app, name, list(args), dict(kwargs))
+        shown = redacted_arguments(app, name, list(args), dict(kwargs))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return HIDDEN
     return f"{tuple(shown[0])!r} {shown[1]!r}"
 
 
-def raw(app: Any, text: str) -> str:
+def redacted_text(app: Any, text: str) -> str:
     """A message that can't be read, for people."""
     pattern = _pattern(_words(app))
     return HIDDEN if pattern and pattern.search(text) else text
 
 
-def restored(
+def restore_hidden(
     app: Any,
     name: str | None,
     before: tuple[Sequence[Any], Mapping[str, Any]],
     after: tuple[Sequence[Any], Mapping[str, Any]],
 ) -> tuple[list[Any], dict[str, Any]]:
     """Arguments that somebody has edited, with what they could not see as it was."""
-    shown = arguments(app, name, *before)
+    shown = redacted_arguments(app, name, *before)
     args = _restored(list(before[0]), shown[0], list(after[0]))
     return args, _restored(dict(before[1]), shown[1], dict(after[1]))
 
@@ -128,7 +128,7 @@ def _restored(real: Any, shown: Any, edited: Any) -> Any:
 def _shown(value: Any, pattern: re.Pattern[str] | None, depth: int) -> Any:
     if pattern is None or not isinstance(value, (dict, list, tuple)):
         return value
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         return HIDDEN
     if isinstance(value, dict):
         return {

@@ -14,7 +14,7 @@ from typing import Any
 TAG = "tag:"
 
 
-def falls_on(app: Any, name: str, tags: Sequence[str]) -> bool:
+def is_silenced(app: Any, name: str, tags: Sequence[str]) -> bool:
     """Whether a completed job of this task, with these tags, is listed apart."""
     task = app.tasks.get(name)
     if getattr(getattr(task, "options", None), "silenced", False):

@@ -22,7 +22,7 @@ class TaskLike(Protocol):
     run: Any
     failed_hook: Any
     #: Whether the hook runs around Celery's own retries, outside what we wrap.
-    hook_is_outside: bool
+    hook_wraps_celery_retries: bool
 
     @property
     def options(self) -> Any:

@@ -18,7 +18,7 @@ may end the attempt: `job.release(seconds)` (burns no attempt), `job.skip(reason
 `job.fail(error)`.
 """
 
-from relevo.job.middleware import Around, Middleware, RunningJob
+from relevo.job.middleware import FunctionMiddleware, Middleware, RunningJob
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping
 from relevo.middleware.skip import Skip
 from relevo.middleware.transaction import Transaction, session

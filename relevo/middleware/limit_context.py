@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 By = str | Sequence[str] | Callable[..., Any] | None
 
 # No wait and no cost is larger: a year, in seconds.
-LONGEST = 365 * 86_400.0
+MAX_VALUE = 365 * 86_400.0
 # So much is left of a digest.
 _DIGEST = 20
 # So many jobs are called in one step.
@@ -43,7 +43,7 @@ _CALLED = 1000
 DEFAULT = "default"
 
 
-class Known(Protocol):
+class JobIdentity(Protocol):
     """What of a job tells whose it is."""
 
     @property
@@ -59,7 +59,7 @@ class Known(Protocol):
     def kwargs(self) -> Mapping[str, Any]: ...
 
 
-class Ground(NamedTuple):
+class LimitContext(NamedTuple):
     """Where a job came from: its broker's driver, and the limits beside it."""
 
     driver: Driver
@@ -70,7 +70,7 @@ _open: dict[tuple[int, int], Limits] = {}
 _opening = threading.Lock()
 
 
-def ground_of(job: RunningJob) -> Ground | None:
+def context_of(job: RunningJob) -> LimitContext | None:
     """Where a job came from, or None for one without a lease: it runs in place, in a fake, or from
     a foreign broker.
     """
@@ -81,10 +81,10 @@ def ground_of(job: RunningJob) -> Ground | None:
             _warn_once(job.task)
         return None
     driver = driver_of(job.app)
-    return Ground(driver, limits_for(driver))
+    return LimitContext(driver, limits_for(driver))
 
 
-def whose(by: By, job: Known) -> str | None:
+def by_value(by: By, job: JobIdentity) -> str | None:
     """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it
     can't be said.
     """
@@ -93,7 +93,7 @@ def whose(by: By, job: Known) -> str | None:
     if callable(by):
         return _shown(
             str(by(*job.args, **job.kwargs)),
-            redaction.hides(job.app, job.task, job.args, job.kwargs),
+            redaction.is_redacted(job.app, job.task, job.args, job.kwargs),
         )
     names = [by] if isinstance(by, str) else list(by)
     given = _arguments(job)
@@ -103,7 +103,7 @@ def whose(by: By, job: Known) -> str | None:
             f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}"
         )
     values = [str(given[name]) for name in names]
-    hidden = redaction.hides(job.app, job.task, (), {name: given[name] for name in names})
+    hidden = redaction.is_redacted(job.app, job.task, (), {name: given[name] for name in names})
     return _shown(values[0] if len(values) == 1 else repr(values), hidden)
 
 
@@ -113,7 +113,7 @@ def _shown(text: str, hidden: bool) -> str:
     return f"redacted:{sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:_DIGEST]}"
 
 
-def _arguments(job: Known) -> dict[str, Any]:
+def _arguments(job: JobIdentity) -> dict[str, Any]:
     """The arguments of a job by their names, defaults too."""
     try:
         bound = _signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
@@ -132,7 +132,7 @@ def _signature(body: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(body)
 
 
-def defined(app: Any) -> Mapping[str, Rate]:
+def named_rates(app: Any) -> Mapping[str, Rate]:
     """The named rates of an app."""
     if not hasattr(app, "limits"):
         raise OptionError(
@@ -156,31 +156,31 @@ def set_rate(
     The jobs that wait for it look at once: by the old rate it may be a day until their turn.
     """
     check_name(name)
-    code = dict(defined(app)).get(name)
+    code = dict(named_rates(app)).get(name)
     if rate.strip() == DEFAULT:
         new, set_to = code, None
     elif code is None:
-        known = ", ".join(sorted(defined(app))) or "none"
+        known = ", ".join(sorted(named_rates(app))) or "none"
         raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
     else:
         new = set_to = Rate.of(rate, kind or code.kind, burst)
-    call(driver, limits_for(driver).redefine(name, set_to))
+    wake(driver, limits_for(driver).redefine(name, set_to))
     return new
 
 
 def clear(driver: Driver, key: str) -> int:
     """Forget all about a key, and call who waits at it. Returns how many that were."""
-    return call(driver, limits_for(driver).clear(key))
+    return wake(driver, limits_for(driver).clear(key))
 
 
-def call(driver: Driver, waiting: Sequence[str]) -> int:
+def wake(driver: Driver, waiting: Sequence[str]) -> int:
     """Jobs that wait at a limit look at once. Returns how many."""
     for start in range(0, len(waiting), _CALLED):
         driver.hasten(waiting[start : start + _CALLED])
     return len(waiting)
 
 
-def is_celerys(error: BaseException) -> bool:
+def is_celery_control_flow(error: BaseException) -> bool:
     """Whether this is a word of Celery's (retry, ignore, reject) and not an error."""
     return isinstance(error, TaskPredicate)
 
@@ -211,11 +211,11 @@ def limits_for(driver: Driver) -> Limits:
     key = (os.getpid(), id(driver))
     with _opening:
         if key not in _open:
-            _open[key] = beside(driver)
+            _open[key] = limits_beside(driver)
         return _open[key]
 
 
-def beside(driver: Any) -> Limits:
+def limits_beside(driver: Any) -> Limits:
     """Limits beside the jobs of `driver`."""
     # Imported where they are used, as the drivers are.
     if driver.name == "redis":

@@ -18,18 +18,18 @@ from typing import Any
 
 from relevo import clock
 from relevo.errors import DriverError, DriverUnavailableError, OptionError, UndefinedLimitError
-from relevo.job.control_flow import Cancelling, Dropped, Failing, Refused, Releasing
+from relevo.job.control_flow import CancelJob, FailJob, LimitExceeded, LimitSkipped, ReleaseJob
 from relevo.job.middleware import CallNext, Middleware, RunningJob
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import ERRORS, OVERLAP, RATE, Holder, key_of
 from relevo.limits.named_rates import check_name
 from relevo.middleware import limit_context
-from relevo.middleware.limit_context import By, Ground
+from relevo.middleware.limit_context import By, LimitContext
 
 logger = logging.getLogger(__name__)
 
 # How long a job stays away when the limits can't be asked, in seconds.
-AWAY = 2.0
+AWAY_SECONDS = 2.0
 WAIT, SKIP = "wait", "skip"
 
 
@@ -58,7 +58,7 @@ class WithoutOverlapping(Middleware):
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         if job.permit is not None and job.permit == self.key_for(job):
             return call_next()  # the worker's main process has taken it, and gives it back
-        ground = limit_context.ground_of(job)
+        ground = limit_context.context_of(job)
         if ground is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
@@ -67,28 +67,28 @@ class WithoutOverlapping(Middleware):
             )
         key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
-        with asked(job):
+        with limits_available(job):
             wait = ground.limits.take(key, self.at_most, holder)
         if wait and self.otherwise == SKIP:
-            raise Dropped(f"{self.at_most} of {key} are running")
+            raise LimitSkipped(f"{self.at_most} of {key} are running")
         if wait:
-            raise Refused(_before_deadline(job, wait))
+            raise LimitExceeded(_before_deadline(job, wait))
         try:
             return call_next()
         finally:
-            give_back(ground, key, holder)
+            release_permit(ground, key, holder)
 
-    def key_for(self, job: limit_context.Known) -> str:
+    def key_for(self, job: limit_context.JobIdentity) -> str:
         """The key of the permit that a job needs. Raises OptionError when it can't be said."""
-        return key_of(OVERLAP, self.key or job.task, limit_context.whose(self.by, job))
+        return key_of(OVERLAP, self.key or job.task, limit_context.by_value(self.by, job))
 
 
-def give_back(ground: Ground, key: str, holder: Holder) -> None:
+def release_permit(ground: LimitContext, key: str, holder: Holder) -> None:
     """Give a permit back and call who is next. What goes wrong here costs time: it ends with the
     lease anyway.
     """
     try:
-        limit_context.call(ground.driver, ground.limits.release(key, holder))
+        limit_context.wake(ground.driver, ground.limits.release(key, holder))
     except DriverError as error:
         logger.warning(
             "the permit of %s[%s] could not be given back, it ends with its lease: %s",
@@ -126,24 +126,24 @@ class RateLimited(Middleware):
         )
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.ground_of(job)
+        ground = limit_context.context_of(job)
         if ground is None:
             return call_next()
-        rate = limit_context.defined(job.app)[self.limit]
+        rate = limit_context.named_rates(job.app)[self.limit]
         cost = _units(self.cost(*job.args, **job.kwargs) if callable(self.cost) else self.cost)
-        key = key_of(RATE, self.limit, limit_context.whose(self.by, job))
-        with asked(job):
+        key = key_of(RATE, self.limit, limit_context.by_value(self.by, job))
+        with limits_available(job):
             wait = ground.limits.hit(key, rate, cost, job.id) if cost else 0.0
         if wait and self.otherwise == SKIP:
-            raise Dropped(f"{key} is over its rate")
+            raise LimitSkipped(f"{key} is over its rate")
         if wait:
-            raise Refused(wait)
+            raise LimitExceeded(wait)
         try:
             return call_next()
-        except (Refused, Dropped):  # a limit behind this one: the job has not run
+        except (LimitExceeded, LimitSkipped):  # a limit behind this one: the job has not run
             if cost:
                 with suppress(DriverError):  # they come back with the period
-                    limit_context.call(ground.driver, ground.limits.refund(key, rate, cost))
+                    limit_context.wake(ground.driver, ground.limits.refund(key, rate, cost))
             raise
 
 
@@ -153,7 +153,7 @@ def check_rates(app: Any) -> None:
         for each in getattr(getattr(task, "options", None), "middleware", ()):
             if isinstance(each, RateLimited):
                 try:
-                    limit_context.defined(app)[each.limit]
+                    limit_context.named_rates(app)[each.limit]
                 except UndefinedLimitError as error:
                     raise UndefinedLimitError(
                         f"task {name!r} is limited by {each.limit!r}: {error}"
@@ -183,7 +183,7 @@ class ThrottleErrors(Middleware):
         if not isinstance(errors, int) or isinstance(errors, bool) or errors < 1:
             raise OptionError(f"expected errors to be a positive integer, got {errors!r}")
         for what, seconds in (("per", per), ("wait", per if wait is None else wait)):
-            if not isinstance(seconds, (int, float)) or not 0 < seconds < limit_context.LONGEST:
+            if not isinstance(seconds, (int, float)) or not 0 < seconds < limit_context.MAX_VALUE:
                 raise OptionError(
                     f"expected {what} to be a positive number of seconds, got {seconds!r}"
                 )
@@ -191,19 +191,19 @@ class ThrottleErrors(Middleware):
         self.by, self.key, self.only = _checked(by, key), key, only
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.ground_of(job)
+        ground = limit_context.context_of(job)
         if ground is None:
             return call_next()
-        key = key_of(ERRORS, self.key or job.task, limit_context.whose(self.by, job))
-        with asked(job):
+        key = key_of(ERRORS, self.key or job.task, limit_context.by_value(self.by, job))
+        with limits_available(job):
             wait, remembered = ground.limits.check_breaker(key, job.id)
         if wait:
-            raise Refused(wait)
+            raise LimitExceeded(wait)
         try:
             result = call_next()
-        except (Releasing, Cancelling):
+        except (ReleaseJob, CancelJob):
             raise
-        except Failing as told:
+        except FailJob as told:
             self._count(ground, key, told.error)
             raise
         except Exception as error:
@@ -214,8 +214,8 @@ class ThrottleErrors(Middleware):
                 limit_context.clear(ground.driver, key)
         return result
 
-    def _count(self, ground: Ground, key: str, error: BaseException) -> None:
-        if isinstance(error, self.only) and not limit_context.is_celerys(error):
+    def _count(self, ground: LimitContext, key: str, error: BaseException) -> None:
+        if isinstance(error, self.only) and not limit_context.is_celery_control_flow(error):
             with suppress(
                 DriverError
             ):  # an error that could not be counted is still the job's error
@@ -223,13 +223,13 @@ class ThrottleErrors(Middleware):
 
 
 @contextmanager
-def asked(job: RunningJob) -> Iterator[None]:
+def limits_available(job: RunningJob) -> Iterator[None]:
     """The limits are asked; while they are away the job goes back."""
     try:
         yield
     except DriverUnavailableError as error:
         logger.warning("%s[%s] waits for its limits: %s", job.task, job.id, error)
-        raise Refused(AWAY) from error
+        raise LimitExceeded(AWAY_SECONDS) from error
 
 
 def _before_deadline(job: RunningJob, wait: float) -> float:
@@ -265,7 +265,7 @@ def _units(cost: Any) -> float:
     if (
         isinstance(cost, bool)
         or not isinstance(cost, (int, float))
-        or not 0 <= cost < limit_context.LONGEST
+        or not 0 <= cost < limit_context.MAX_VALUE
     ):
         raise OptionError(f"expected cost to be a number of units, got {cost!r}")
     return float(cost)

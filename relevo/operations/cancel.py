@@ -118,7 +118,7 @@ def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
     ended = [
         ending
         for each in waiting
-        if (ending := endings.cancelled(each, CANCELLED_BY_HAND)) is not None
+        if (ending := endings.for_cancellation(each, CANCELLED_BY_HAND)) is not None
     ]
     if ended:
         _written(app, store, ended)
@@ -164,7 +164,7 @@ def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
     Returns the ids of the jobs that were handed in for it: callbacks.
     """
     waiting = (Waiting(app, job) for job in jobs)
-    ended = [ending for each in waiting if (ending := endings.deleted(each)) is not None]
+    ended = [ending for each in waiting if (ending := endings.for_deletion(each)) is not None]
     return _written(app, store, ended) if ended else set()
 
 
@@ -173,7 +173,7 @@ def _written(app: Any, store: Store, ended: Sequence[Ending]) -> set[str]:
 
     def deliver(connection: Connection, sendings: Sequence[Sending]) -> None:
         handed_in.update(each.uuid for each in sendings)
-        delivery(connection, sendings)
+        delivery.hand_in(connection, sendings)
 
     outcomes.write(store, ended, deliver)  # with the callbacks of the batches that end with these
     delivery.after_commit(app.settings.queue_connection)

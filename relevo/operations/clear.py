@@ -28,7 +28,12 @@ from relevo.operations import cancel
 from relevo.transport import channel
 
 # One of these is in the payload of every job whose end matters to somebody.
-MARKS = (membership.HEADER, membership.SENT, membership.SCHEDULED, membership.MARK)
+MARKS = (
+    membership.MEMBER_HEADER,
+    membership.OUTBOX_HEADER,
+    membership.ENTRY_HEADER,
+    membership.CHORD_OPTION,
+)
 # So many at a time: each page is one transaction in the store, one step in the broker.
 PAGE = 500
 

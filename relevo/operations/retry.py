@@ -65,13 +65,13 @@ def put_jobs(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
             else:
                 for job in same:
                     # kombu's way to a queue
-                    channel._put(job.queue, message_codec.loads(failed_job.fresh(job)))  # noqa: SLF001
+                    channel._put(job.queue, message_codec.loads(failed_job.reset_payload(job)))  # noqa: SLF001
                     sent.append(job.id)
     return sent
 
 
 def _new_job(job: FailedJob) -> NewJob:
-    payload = failed_job.fresh(job)
+    payload = failed_job.reset_payload(job)
     new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
     try:
         said = message_codec.to_job(job.queue, message_codec.loads(payload))
@@ -131,10 +131,10 @@ def with_arguments(
     it has none.
     """
     *before, embed = _body(job.payload)
-    args, kwargs = redaction.restored(app, job.task, (before[0], before[1]), (args, kwargs))
+    args, kwargs = redaction.restore_hidden(app, job.task, (before[0], before[1]), (args, kwargs))
     message = message_codec.loads(job.payload)
     headers = dict(message.get("headers") or {})
-    seen = redaction.arguments(app, job.task, args, kwargs)
+    seen = redaction.redacted_arguments(app, job.task, args, kwargs)
     headers |= {
         "argsrepr": repr(tuple(seen[0]))[:LONGEST_REPR],
         "kwargsrepr": repr(seen[1])[:LONGEST_REPR],
@@ -185,7 +185,7 @@ def _recompute(
     }
     if by not in (None, False) and isinstance(said.get("unique"), dict):
         key = _recompute_one(
-            said["unique"].get("key"), lambda *a: unique.key(task, by, *a), before, now
+            said["unique"].get("key"), lambda *a: unique.unique_key(task, by, *a), before, now
         )
         anew["unique"] = {**said["unique"], "key": key}
     if turns is not None and "fair" in said:

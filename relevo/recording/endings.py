@@ -23,40 +23,40 @@ from relevo.store.outcomes import Ending
 ALL, FAILED, NONE = "all", "failed", "none"
 
 
-def kept(app: Any) -> str:
+def history_mode(app: Any) -> str:
     """The setting of an app."""
     settings = getattr(app, "settings", None)
     return str(settings.history) if settings is not None else NONE
 
 
-def completed(request: Any, ran: float | None) -> Ending | None:
+def for_completion(request: Any, ran: float | None) -> Ending | None:
     """The end of a job that has returned, or None where nobody wants to know."""
-    history = kept(request.app)
+    history = history_mode(request.app)
     if history == NONE:
-        return _counted(request, batch_counts.COMPLETED)
+        return _unlisted(request, batch_counts.COMPLETED)
     job = _job(request, Ended.COMPLETED, ran, "", _sent_tags(request))
-    if silenced.falls_on(request.app, request.type, job.tags):
+    if silenced.is_silenced(request.app, request.type, job.tags):
         job = replace(job, silenced=True)
     return _of_batches(Ending(job, listed=history == ALL), request, batch_counts.COMPLETED)
 
 
-def returned(request: Any, result: Any, ran: float | None) -> Ending | None:
+def for_return(request: Any, result: Any, ran: float | None) -> Ending | None:
     """The end of a job whose run has returned: that it is done, or that it was cancelled before it
     ran.
     """
-    reason = outcome.cancelled(result)
+    reason = outcome.cancel_reason(result)
     # For its batches a skipped job is done: what is chained to it runs.
     return (
-        completed(request, ran)
+        for_completion(request, ran)
         if reason is None
-        else cancelled(request, reason, batch_counts.COMPLETED)
+        else for_cancellation(request, reason, batch_counts.COMPLETED)
     )
 
 
-def failed(request: Any, error: BaseException, traceback: str) -> Ending:
+def for_failure(request: Any, error: BaseException, traceback: str) -> Ending:
     """The end of a job that has failed for good."""
-    failure = failed_job.of_request(request, error, traceback)
-    if kept(request.app) == NONE:
+    failure = failed_job.from_request(request, error, traceback)
+    if history_mode(request.app) == NONE:
         return _of_batches(Ending(failure=failure, listed=False), request, batch_counts.FAILED)
     job = _job(
         request,
@@ -68,32 +68,34 @@ def failed(request: Any, error: BaseException, traceback: str) -> Ending:
     return _of_batches(Ending(job, failure), request, batch_counts.FAILED)
 
 
-def cancelled(request: Any, reason: str, member: str = batch_counts.CANCELLED) -> Ending | None:
+def for_cancellation(
+    request: Any, reason: str, member: str = batch_counts.CANCELLED
+) -> Ending | None:
     """The end of a job that was revoked, has expired, or was skipped."""
-    if kept(request.app) == NONE:
-        return _counted(request, member)
+    if history_mode(request.app) == NONE:
+        return _unlisted(request, member)
     job = _job(request, Ended.CANCELLED, None, reason, _sent_tags(request))
     return _of_batches(Ending(job), request, member)
 
 
-def deleted(request: Any) -> Ending | None:
+def for_deletion(request: Any) -> Ending | None:
     """The end of a job that is deleted without a trace: those it matters to take it for cancelled."""
-    return _counted(request, batch_counts.CANCELLED)
+    return _unlisted(request, batch_counts.CANCELLED)
 
 
-def ignored(request: Any) -> Ending | None:
+def for_ignore(request: Any) -> Ending | None:
     """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it
     never come.
     """
-    return _counted(
+    return _unlisted(
         request,
         batch_counts.CANCELLED
-        if membership.embed_of(request).get("chain")
+        if membership.embedded(request).get("chain")
         else batch_counts.COMPLETED,
     )
 
 
-def replaced(request: Any) -> Ending | None:
+def for_replacement(request: Any) -> Ending | None:
     """The end of a job in whose place another goes on under its id: that one is the member of its
     batches.
     """
@@ -101,7 +103,7 @@ def replaced(request: Any) -> Ending | None:
     return None if run is None else Ending(listed=False, run=run)
 
 
-def _counted(request: Any, state: str) -> Ending | None:
+def _unlisted(request: Any, state: str) -> Ending | None:
     """The end of a job that nobody keeps, for those it matters to."""
     ending = _of_batches(Ending(listed=False), request, state)
     return ending if ending.members or ending.outbox_id or ending.run else None
@@ -114,14 +116,16 @@ def _of_batches(ending: Ending, request: Any, state: str) -> Ending:
         run=membership.run_end(headers, request.id, ending.job.state if ending.job else state),
     )
     alone = (
-        membership.HEADER not in headers
-        and membership.SENT not in headers
+        membership.MEMBER_HEADER not in headers
+        and membership.OUTBOX_HEADER not in headers
         and not headers.get("group")
     )
     if alone and state == batch_counts.COMPLETED:
         return ending
     return replace(
-        ending, members=membership.ends_of(request, state), outbox_id=membership.sent_uuid(request)
+        ending,
+        members=membership.ends_of_request(request, state),
+        outbox_id=membership.outbox_id(request),
     )
 
 
@@ -140,7 +144,7 @@ def _job(
         _waited(request, sent["properties"]),
         ran,
         tags,
-        failed_job.said_of(request.app, request.type, sent),
+        failed_job.argument_texts(request.app, request.type, sent),
         message,
     )
 

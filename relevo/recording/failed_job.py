@@ -30,41 +30,41 @@ def connection_of(app: Any) -> str:
     return str(settings.queue_connection) if settings is not None else "default"
 
 
-def of_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
+def from_request(request: Any, error: BaseException, traceback: str) -> FailedJob:
     """The failed job of a request (of the worker's main process) whose last attempt ended in
     `error`.
     """
     context = request._context  # noqa: SLF001  Celery's own, for just this
-    baton = payload.received(context)
+    baton = payload.baton_of(context)
     attempt = int(context.retries) + 1
     if baton.verdict is None:  # with one, the error came with the job
-        baton = baton.noting(attempt, error, traceback)
+        baton = baton.with_error(attempt, error, traceback)
     return FailedJob(
         uuid=str(request.id),
         task=request.task.name,
         connection=connection_of(request.app),
         queue=str((request.delivery_info or {}).get("routing_key") or ""),
         payload=_payload(request.message),
-        exception=error_report.named(error),
-        message=error_report.worded(error),
+        exception=error_report.type_name(error),
+        message=error_report.message(error),
         failed_at=clock.now(),
         tags=_tags(request.task, context, baton),
         attempts=attempt,
         errors=tuple(dict(each) for each in baton.errors),
         batch=next(
-            iter(membership.batch_ids(request.request_dict, membership.embed_of(request))), None
+            iter(membership.batch_ids(request.request_dict, membership.embedded(request))), None
         ),
         origin=baton.origin,
-        arguments=said_of(request.app, request.task.name, request.request_dict),
+        arguments=argument_texts(request.app, request.task.name, request.request_dict),
     )
 
 
-def said_of(app: Any, name: str | None, headers: Mapping[str, Any]) -> str:
+def argument_texts(app: Any, name: str | None, headers: Mapping[str, Any]) -> str:
     """What the headers of a message say of its arguments, without what nobody sees."""
-    return redaction.texts(app, name, headers.get("argsrepr"), headers.get("kwargsrepr"))
+    return redaction.redacted_reprs(app, name, headers.get("argsrepr"), headers.get("kwargsrepr"))
 
 
-def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
+def from_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     """The failed job of a message that can't be run."""
     headers = message_codec.headers_of(job.payload)
     name = headers.get("task") if isinstance(headers.get("task"), str) else None
@@ -78,8 +78,8 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         connection=connection_of(app),
         queue=job.queue,
         payload=job.payload,
-        exception=error_report.named(error),
-        message=error_report.worded(error),
+        exception=error_report.type_name(error),
+        message=error_report.message(error),
         failed_at=clock.now(),
         tags=tuple(map(str, baton.tags or ())),
         attempts=job.attempts,
@@ -89,9 +89,9 @@ def of_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
         ),
         errors=(
             *(dict(each) for each in baton.errors),
-            error_report.described(job.attempts, error),
+            error_report.report(job.attempts, error),
         ),
-        arguments=said_of(app, name, headers),
+        arguments=argument_texts(app, name, headers),
     )
 
 
@@ -102,12 +102,12 @@ def keeper(app: Any) -> Callable[[ReservedJob, str, Callable[[list[str]], None]]
         recording = recorder.current()
         if recording is None:
             return False
-        failure = of_message(app, job, reason)
+        failure = from_message(app, job, reason)
         headers = message_codec.headers_of(job.payload)
         ends = membership.ends_of_message(
             headers, message_codec.body_of(job.payload), job.id, batch_counts.FAILED
         )
-        sent = job.id if headers.get(membership.SENT) else None
+        sent = job.id if headers.get(membership.OUTBOX_HEADER) else None
         run = membership.run_end(headers, job.id, batch_counts.FAILED)
         recording.add(
             Ending(failure=failure, listed=False, members=ends, outbox_id=sent, run=run),
@@ -146,10 +146,10 @@ def _tags(task: Any, context: Any, baton: Baton) -> tuple[str, ...]:
 
 def _baton(headers: Mapping[str, Any]) -> Baton:
     sent = headers.get(HEADER)
-    return payload.read(sent) if isinstance(sent, dict) else Baton()
+    return payload.parse(sent) if isinstance(sent, dict) else Baton()
 
 
-def fresh(job: FailedJob) -> str:
+def reset_payload(job: FailedJob) -> str:
     """The payload of a failed job as it is put back: with a fresh count, and with where it came
     from.
     """

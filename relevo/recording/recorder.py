@@ -27,21 +27,21 @@ Done = Callable[[list[Any]], None]
 logger = logging.getLogger(__name__)
 
 # A group is written when its first record has waited so long (seconds), or when it has so many.
-EVERY, GROUP = 0.2, 200
+GROUP_SECONDS, GROUP_SIZE = 0.2, 200
 # What has come meanwhile is written with it, up to so many.
-LARGEST = 1000
+MAX_GROUP_SIZE = 1000
 # Seconds between two looks for what is too old.
-HOUSEKEEPING = 60.0
+HOUSEKEEPING_SECONDS = 60.0
 # Seconds between tries while the store is away.
-RETRY = 1.0
+RETRY_SECONDS = 1.0
 # With so many waiting, jobs keep their places in the worker: it takes no more than it can record.
-MOST = 5000
+MAX_WAITING = 5000
 # Seconds that the end of the worker waits for the last group.
-PATIENCE = 10.0
+STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PendingRecord:
     """A record, and what is to be called with which item when it is committed: once for all that
     have it in common.
     """
@@ -60,7 +60,7 @@ class Recorder:
         self.write, self._tidy = write, tidy
         self._tidied = time.monotonic()
         self.pid = os.getpid()
-        self._waiting: list[Entry] = []
+        self._waiting: list[PendingRecord] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="relevo-recorder", daemon=True)
@@ -71,20 +71,20 @@ class Recorder:
         recorder's thread.
         """
         with self._changed:
-            self._waiting.append(Entry(record, done, item))
-            if len(self._waiting) in (1, GROUP):
+            self._waiting.append(PendingRecord(record, done, item))
+            if len(self._waiting) in (1, GROUP_SIZE):
                 self._changed.notify()
 
     @property
     def is_full(self) -> bool:
-        return len(self._waiting) >= MOST
+        return len(self._waiting) >= MAX_WAITING
 
     def stop(self) -> None:
         """The worker ends: write what waits, if the store takes it now."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join(PATIENCE)
+        self._thread.join(STOP_SECONDS)
         if self._waiting:
             logger.warning(
                 "%d jobs have ended without a record: they are given back and run again",
@@ -98,7 +98,11 @@ class Recorder:
             self._keep_house()
 
     def _keep_house(self) -> None:
-        if self._tidy is None or self._stopping or time.monotonic() - self._tidied < HOUSEKEEPING:
+        if (
+            self._tidy is None
+            or self._stopping
+            or time.monotonic() - self._tidied < HOUSEKEEPING_SECONDS
+        ):
             return
         self._tidied = time.monotonic()
         try:
@@ -109,18 +113,22 @@ class Recorder:
     def _wait(self) -> bool:
         """Wait for a group, or for the next housekeeping. Returns False when it is the end."""
         with self._changed:
-            if self._changed.wait_for(lambda: self._waiting or self._stopping, HOUSEKEEPING):
-                self._changed.wait_for(lambda: len(self._waiting) >= GROUP or self._stopping, EVERY)
+            if self._changed.wait_for(
+                lambda: self._waiting or self._stopping, HOUSEKEEPING_SECONDS
+            ):
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= GROUP_SIZE or self._stopping, GROUP_SECONDS
+                )
             return bool(self._waiting) or not self._stopping
 
     def _pause(self) -> bool:
         """Wait before the next try. Returns False at the end, which nothing can wait for."""
         with self._changed:
-            return not self._changed.wait_for(lambda: self._stopping, RETRY)
+            return not self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS)
 
     def _write_group(self) -> bool:
         """Write the first records that wait. Returns whether the store was there."""
-        group = self._waiting[:LARGEST]
+        group = self._waiting[:MAX_GROUP_SIZE]
         began = time.monotonic()
         try:
             self.write([entry.record for entry in group])
@@ -134,7 +142,7 @@ class Recorder:
         logger.debug("%d records in %.3f s", len(group), time.monotonic() - began)
         return True
 
-    def _write_each(self, group: Sequence[Entry]) -> bool:
+    def _write_each(self, group: Sequence[PendingRecord]) -> bool:
         for entry in group:
             try:
                 self.write([entry.record])
@@ -149,7 +157,7 @@ class Recorder:
                 self._written([entry])
         return True
 
-    def _written(self, group: Sequence[Entry]) -> None:
+    def _written(self, group: Sequence[PendingRecord]) -> None:
         self._forget(len(group))
         items: dict[Done, list[Any]] = {}
         for entry in group:

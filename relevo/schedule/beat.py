@@ -140,7 +140,7 @@ class Scheduler(celery.beat.Scheduler):
             logger.info(
                 "entry %r, due %s: %s %s as %s", entry.name, run.tick, done, entry.task, run.job_id
             )
-        if made and self.delivery.sharing(claim.connection_of(entry)) is None:
+        if made and self.delivery.local_driver(claim.connection_of(entry)) is None:
             self._has_unsent = True
 
     def _plan(self, entry: entries.Entry, state: EntryState, now: float) -> None:

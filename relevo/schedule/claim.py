@@ -20,12 +20,12 @@ from sqlalchemy import Connection
 
 from relevo import clock
 from relevo.dispatch import connections
-from relevo.dispatch.capture import collecting
-from relevo.dispatch.delivery import Delivery, sending_of
+from relevo.dispatch.capture import capture
+from relevo.dispatch.delivery import Delivery, outbox_entry
 from relevo.drivers.database.dialects import DIALECTS
 from relevo.drivers.database.server_clock import ServerClock
 from relevo.errors import DriverError, OptionError
-from relevo.job.membership import DUE, SCHEDULED
+from relevo.job.membership import DUE_HEADER, ENTRY_HEADER
 from relevo.schedule import descriptions
 from relevo.schedule.entry import Entry
 from relevo.store import batch_counts, schedules
@@ -64,7 +64,7 @@ def run_due(delivery: Delivery, entry: Entry, now: float) -> tuple[EntryState | 
         made = [run for run in found if schedules.record(connection, run)]
         sendings = [build_sending(entry, run, arguments) for run in made]
         asked[:] = [put_results.ask(run.job_id) for run in made]
-        delivery(connection, sendings)
+        delivery.hand_in(connection, sendings)
         since = state.since if passed is None else passed
         since = now if since > now + schedules.AHEAD_SECONDS else since
         if since != state.since:
@@ -94,7 +94,7 @@ def run_now(delivery: Delivery, entry: Entry, by: str) -> Run:
         schedules.record(connection, run)
         made = build_sending(entry, run, arguments)
         asked[:] = [put_results.ask(job_id)]
-        delivery(connection, [made])
+        delivery.hand_in(connection, [made])
 
     delivery.store.write(record_run)
     delivery.after_commit(connection_of(entry))
@@ -136,24 +136,24 @@ def build_sending(
     options["headers"] = {
         **(options.get("headers") or {}),
         "celery_beat_task": True,
-        SCHEDULED: entry.name,
-        DUE: run.due,
+        ENTRY_HEADER: entry.name,
+        DUE_HEADER: run.due,
     }
     options["task_id"] = run.job_id
     task, name = app.tasks.get(entry.task), connection_of(entry)
-    connection = connections.named(app, name, entry.task)
-    if task is not None and not connections.is_own(app, connection):
-        queue = connections.queue_for(task, connection, args, kwargs, options)
+    connection = connections.get_connection(app, name, entry.task)
+    if task is not None and not connections.is_default(app, connection):
+        queue = connections.resolve_queue(task, connection, args, kwargs, options)
         options |= {"queue": queue} if queue else {}
-    with collecting() as sheet:
+    with capture() as captured:
         if task is None:
             app.send_task(entry.task, args, kwargs, **options)
         else:
             task.apply_async(args, kwargs, **options)
-        jobs = sheet.take()
+        jobs = captured.pop_jobs()
     if len(jobs) != 1:
         raise OptionError(f"expected task {entry.task!r} to send one job, it has sent {len(jobs)}")
-    return sending_of(jobs[0], name)
+    return outbox_entry(jobs[0], name)
 
 
 def _run_of_tick(entry: Entry, due: float, now: float) -> Run:

@@ -213,15 +213,15 @@ def _check(entry: Entry) -> None:
     options = dict(entry.options)
     task = entry.app.tasks.get(entry.task)
     if "connection" in options:
-        named = connections.named(entry.app, options.pop("connection"), entry.task)
+        named = connections.get_connection(entry.app, options.pop("connection"), entry.task)
         if named.driver == connections.SYNC:
             raise OptionError("expected a connection that keeps a queue, got 'sync'")
     elif "queue" in options:
-        builder.known_queue(
+        builder.check_queue(
             entry.app, entry.task, getattr(options["queue"], "name", options["queue"])
         )
     if isinstance(task, Task):
-        builder.given(task, builder.overridden(task, options))
+        builder.effective_options(task, builder.pop_overrides(task, options))
     if not any(
         isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())
     ):

@@ -90,7 +90,9 @@ def outcome(record: Dispatched, state: str, ended: Any) -> Outcome | None:
 
 def retries(ended: CeleryRetry) -> int:
     """How many attempts have ended, as the job's next message says."""
-    return int(ended.retries if isinstance(ended, requeue.Again) else ended.sig.options["retries"])
+    return int(
+        ended.retries if isinstance(ended, requeue.ReleaseRetry) else ended.sig.options["retries"]
+    )
 
 
 def wait(ended: CeleryRetry) -> float:
@@ -101,8 +103,8 @@ def wait(ended: CeleryRetry) -> float:
 
 def released(record: Dispatched, ended: Any) -> Dispatched | None:
     """The job as it waits for its next attempt, if the ended attempt asked for one."""
-    if isinstance(ended, requeue.Again):
-        return record.released(requeue.changes(ended.retries, ended.baton), wait(ended))
+    if isinstance(ended, requeue.ReleaseRetry):
+        return record.released(requeue.header_changes(ended.retries, ended.baton), wait(ended))
     return (
         record.released({"retries": record.attempt - 1}, 0)
         if getattr(ended, "requeue", False)

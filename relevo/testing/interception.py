@@ -98,7 +98,7 @@ class Interception:
                 recorder = RecordingProducer(self._keep_now_or_at_commit(fake))
                 options["producer"] = recorder
             recorder.asked = {**dict(zip(("countdown", "eta"), rest, strict=False)), **options}
-            with capture.not_collecting() if self._session else nullcontext():
+            with capture.pause_capture() if self._session else nullcontext():
                 return original(name, args, kwargs, *rest, **options)
 
         return send_task

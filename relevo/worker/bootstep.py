@@ -37,9 +37,9 @@ def open_store(app: Any) -> None:
     relaying = outbox_relay.start(delivery)
 
     def write(endings: Sequence[Ending]) -> None:
-        outcomes.write(store, endings, delivery)
+        outcomes.write(store, endings, delivery.hand_in)
         if any(ending.members for ending in endings):
-            delivery.ring()
+            delivery.notify()
             relaying.wake()
 
     def tidy() -> None:

@@ -40,7 +40,7 @@ def is_dropped(request: Any) -> bool:
     sent = request.request_dict.get(payload.HEADER)
     if isinstance(sent, dict) and sent.get("origin"):
         return False
-    ids = membership.batch_ids(request.request_dict, membership.embed_of(request))
+    ids = membership.batch_ids(request.request_dict, membership.embedded(request))
     return any(is_cancelled(_store, batch) for batch in ids)
 
 

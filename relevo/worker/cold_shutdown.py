@@ -47,9 +47,9 @@ def _stop(worker: Any) -> None:
     # that, and a soft stop waits for running jobs as long as it isn't said.
     state.should_terminate = None
     if worker.app.conf.worker_soft_shutdown_timeout:
-        stop_flag.ask()
+        stop_flag.request_stop()
     else:
-        stop_flag.ask_coldly()
+        stop_flag.request_cold_stop()
     if qos.pool is not None:
         qos.pool.recall()
     celery_worker.on_cold_shutdown(worker)

@@ -16,9 +16,9 @@ from celery.worker import request as celery_request
 from relevo import events
 from relevo.events import Event
 from relevo.job import error_report
-from relevo.job.control_flow import Continued, Replaced
-from relevo.job.membership import HEADER
-from relevo.job.outcome import cancelled
+from relevo.job.control_flow import ContinuedRun, Replaced
+from relevo.job.membership import MEMBER_HEADER
+from relevo.job.outcome import cancel_reason
 from relevo.recording import endings, recorder
 from relevo.store.outcomes import Ending
 from relevo.transport import qos
@@ -77,19 +77,23 @@ class Recorded(celery_request.Request):
             events.emit_for(
                 self,
                 Event.FAILED,
-                error=f"{error_report.named(error)}: {error_report.worded(error)}",
+                error=f"{error_report.type_name(error)}: {error_report.message(error)}",
             )
         if recorder.current() is not None:
             self._note_failure(error, exc_info)
 
     def _ended_by(self, error: Ignore) -> Ending | None:
-        if isinstance(error, Continued):
+        if isinstance(error, ContinuedRun):
             return None  # its run ends with what goes on
-        return endings.replaced(self) if isinstance(error, Replaced) else endings.ignored(self)
+        return (
+            endings.for_replacement(self)
+            if isinstance(error, Replaced)
+            else endings.for_ignore(self)
+        )
 
     def _note_failure(self, error: BaseException, exc_info: Any) -> None:
         try:
-            self.ending = endings.failed(self, error, str(exc_info.traceback))
+            self.ending = endings.for_failure(self, error, str(exc_info.traceback))
         except Exception:
             logger.exception("%s[%s] failed, and no record can be made of it", self.name, self.id)
 
@@ -115,7 +119,7 @@ class Recorded(celery_request.Request):
         )  # another broker's channel isn't for other threads
 
     def tell_returned(self, result: Any, ran: float | None) -> None:
-        reason = cancelled(result)
+        reason = cancel_reason(result)
         if reason is None:
             events.emit_for(self, Event.PROCESSED, seconds=ran)
         else:
@@ -124,7 +128,7 @@ class Recorded(celery_request.Request):
     def _announce_revoked(self, reason: str, *rest: Any) -> None:
         events.emit_for(self, Event.CANCELLED, error=reason)
         if recorder.current() is not None:
-            self.ending = endings.cancelled(self, reason)
+            self.ending = endings.for_cancellation(self, reason)
         super()._announce_revoked(reason, *rest)
 
     def _written(self, recording: recorder.Recorder, ending: Ending) -> bool:
@@ -157,7 +161,7 @@ def _noting(on_success: Callable[..., Any]) -> Callable[..., Any]:
             message.channel.ledger.gate.ended(message.delivery_tag)
         if not outcome[0]:
             if recorder.current() is not None:
-                self.ending = endings.returned(self, outcome[1], outcome[2])
+                self.ending = endings.for_return(self, outcome[1], outcome[2])
             if events.has_listeners(Event.PROCESSED) or events.has_listeners(Event.CANCELLED):
                 self.tell_returned(outcome[1], outcome[2])
         ended = on_success(self, outcome, **options)
@@ -173,7 +177,7 @@ def _dropping(execute: Callable[..., Any]) -> Callable[..., Any]:
 
     def execute_using_pool(self: Recorded, pool: Any, **options: Any) -> Any:
         if (
-            HEADER in self.request_dict or self.request_dict.get("group")
+            MEMBER_HEADER in self.request_dict or self.request_dict.get("group")
         ) and cancelled_batches.is_dropped(self):
             self._announce_revoked(cancelled_batches.REASON, False, None, False)
             raise TaskRevokedError(self.id)

@@ -67,7 +67,7 @@ class Request(Recorded):
     def on_death(self, exc_info: Any, send_failed_event: bool) -> Any:
         if self._already_cancelled and isinstance(unwrapped(exc_info.exception), WorkerLostError):
             return self.go_back_as_it_is()  # killed by us: Celery would call it the job's failure
-        error = self.death(exc_info) if self.task.judges else None
+        error = self.death(exc_info) if self.task.handles_failure else None
         if error is None:
             if not (state.should_terminate or self._already_revoked or self._already_cancelled):
                 self.fails(exc_info)
@@ -118,26 +118,26 @@ class Request(Recorded):
         match outcome:
             case Retry(seconds=seconds):
                 wait, noted = (
-                    max(seconds, requeue.BEHIND),
-                    self.noting(baton.after(error), error, exc_info),
+                    max(seconds, requeue.MIN_DELAY_SECONDS),
+                    self.noting(baton.after_error(error), error, exc_info),
                 )
                 self.put_back(error, exc_info, wait, self._context.retries + 1, noted)
             case Failed() if self.task.failed_hook and baton.verdict is None:
-                noted = self.noting(baton.after(error), error, exc_info)
-                verdict = replace(noted, verdict=failed_hook.verdict(self.task, error))
+                noted = self.noting(baton.after_error(error), error, exc_info)
+                verdict = replace(noted, verdict=failed_hook.serialize_error(self.task, error))
                 self.put_back(error, exc_info, 0, self._context.retries, verdict)
             case _:
                 self.fails(exc_info)
                 self.ends(exc_info)
 
     def noting(self, baton: Baton, error: BaseException, exc_info: Any) -> Baton:
-        return baton.noting(self._context.retries + 1, error, str(exc_info.traceback))
+        return baton.with_error(self._context.retries + 1, error, str(exc_info.traceback))
 
     def verdict(self, error: BaseException) -> tuple[Baton, Outcome]:
         """What is to be done. A job that was killed while it ran its hook has failed: it doesn't
         come back again.
         """
-        baton, options = execute.carried(self.task, self._context)
+        baton, options = execute.load_state(self.task, self._context)
         if baton.verdict is not None:
             return baton, Failed(error)
         dice = random.random()  # noqa: S311 - spreads waits, guards nothing
@@ -150,7 +150,7 @@ class Request(Recorded):
         """An attempt ended in a retry or a release: sent by the child (Celery then acks), or to be
         put back here.
         """
-        again = requeue.told(exc_info.exception)
+        again = requeue.order_of(exc_info.exception)
         self.tell_released(unwrapped(exc_info.exception))
         if again is None:
             super().on_retry(exc_info)
@@ -173,7 +173,9 @@ class Request(Recorded):
         if not self.acknowledged:
             self.acknowledged = True
             message = self._message
-            message.channel.put_back(message, requeue.changes(retries, baton), seconds, retries)
+            message.channel.put_back(
+                message, requeue.header_changes(retries, baton), seconds, retries
+            )
             if (
                 self.withdrawn and not self._context.ignore_result
             ):  # or whoever waits for the result waits for ever
@@ -205,7 +207,9 @@ class Request(Recorded):
     def sent_back(self, seconds: float, retries: int, baton: Baton) -> bool:
         """Publish the job again, then ack this delivery."""
         try:
-            requeue.send(self.task, self._context, seconds=seconds, retries=retries, baton=baton)
+            requeue.republish(
+                self.task, self._context, seconds=seconds, retries=retries, baton=baton
+            )
         except Reject as refused:
             logger.exception("%s[%s] could not be put back", self.name, self.id)
             self.reject(requeue=refused.requeue)

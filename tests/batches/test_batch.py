@@ -10,7 +10,7 @@ import pytest
 
 from relevo.batches import member_jobs
 from relevo.errors import BatchError, OptionError
-from relevo.job.membership import SENT
+from relevo.job.membership import OUTBOX_HEADER
 from relevo.recording import endings
 from relevo.store import failed, outbox, outcomes
 from relevo.store.store import store_for
@@ -302,7 +302,9 @@ def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, c
         app.chain(task_of(app, "goes_on").si("chain"), task_of(app, "say").si(0, "link")).dispatch()
         eventually(lambda: calls_of("link"))
     assert len(rows) == (app.settings.queue_connection == "redis")
-    assert endings.replaced(SimpleNamespace(id="a", request_dict={SENT: True})) is None
+    assert (
+        endings.for_replacement(SimpleNamespace(id="a", request_dict={OUTBOX_HEADER: True})) is None
+    )
 
 
 @pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])

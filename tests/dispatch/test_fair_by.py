@@ -11,7 +11,7 @@ import pytest
 
 from relevo import config, drivers
 from relevo.app import create_app
-from relevo.dispatch.delivery import _new_job, sending_of
+from relevo.dispatch.delivery import _new_job, outbox_entry
 from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
@@ -101,7 +101,7 @@ def test_it_is_known_again_when_the_job_went_another_way(shop):
     [view] = shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
     made = message_codec.to_job("q", json.loads(view.payload))
     assert made.fair_key == '"a"'
-    assert _new_job(sending_of(made, "database")).fair_key == '"a"'
+    assert _new_job(outbox_entry(made, "database")).fair_key == '"a"'
     again = message_codec.repack(view.payload, {"retries": 1})
     assert message_codec.fair_key_of(message_codec.headers_of(again)) == '"a"'
 

@@ -209,8 +209,8 @@ def test_a_compressed_body_comes_back_whole(app, worker, put):
 
 
 def test_the_order_crosses_from_a_child_to_its_parent():
-    order = requeue.Again(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
-    told = requeue.told(pickle.loads(pickle.dumps(order)))
+    order = requeue.ReleaseRetry(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
+    told = requeue.order_of(pickle.loads(pickle.dumps(order)))
     assert (told.seconds, told.retries, told.baton, str(told.exc)) == (
         5.0,
         2,

@@ -148,7 +148,7 @@ def test_a_link_that_can_not_hand_on_has_failed_and_goes_on_when_it_is_put_back(
     with store_is_away(life, monkeypatch, itertools.repeat(True)):
         ending = life.run(job)
     assert [end.state for end in ending.members] == ["failed"]
-    outcomes.write(life.way.store, [ending], life.way)
+    outcomes.write(life.way.store, [ending], life.way.hand_in)
     life.driver.release([job.lease])
     life.work()
     row = made.row()

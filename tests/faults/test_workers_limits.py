@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from relevo.middleware.limit_context import beside, clear
+from relevo.middleware.limit_context import clear, limits_beside
 from tests.support.workers import Site
 
 
@@ -34,7 +34,7 @@ def test_two_workers_of_four_never_run_more_than_the_permits_and_none_burns_its_
     assert site.failed() == []
     assert [
         view
-        for view in beside(site.driver).views(f"overlap/work {site.queue}")
+        for view in limits_beside(site.driver).views(f"overlap/work {site.queue}")
         if view.holders or view.line
     ] == []
 
@@ -47,7 +47,7 @@ def test_a_permit_of_a_killed_worker_is_free_when_its_lease_ends(site: Site, tmp
         with site.worker("-c", "2"):
             # Given one job that holds the permit for longer than a lease, and two that wait for it
             site.dispatch("limited.hold", [1, 2], str(gate))
-            limits = beside(site.driver)
+            limits = limits_beside(site.driver)
             site.until(
                 lambda: any(
                     view.waiting == 2 for view in limits.views(f"overlap/hold {site.queue}")
@@ -84,7 +84,10 @@ def test_a_job_that_waits_for_its_limits_has_not_started_and_keeps_its_key(
         assert dispatched(1)
         site.until(
             lambda: (
-                [view.waiting for view in beside(site.driver).views(f"overlap/hold {site.queue}")]
+                [
+                    view.waiting
+                    for view in limits_beside(site.driver).views(f"overlap/hold {site.queue}")
+                ]
                 == [1]
             )
         )
@@ -109,14 +112,14 @@ def test_a_process_of_the_pool_that_is_killed_under_a_permit_gives_it_back(site:
     assert most_at_once(site) <= 2  # the killed one has no end
     assert [
         view
-        for view in beside(site.driver).views(f"overlap/kill {site.queue}")
+        for view in limits_beside(site.driver).views(f"overlap/kill {site.queue}")
         if view.holders or view.line
     ] == []
 
 
 def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     site = Site(url, tmp_path, lease=30)
-    daily, limits = f"rate/daily/{site.queue}", beside(site.driver)
+    daily, limits = f"rate/daily/{site.queue}", limits_beside(site.driver)
     with site.worker("-c", "4"), site.worker("-c", "4"):
         # Given nine jobs of which five may run in a day, I expect that five run, and that four wait
         # in the broker
@@ -163,5 +166,5 @@ def test_nothing_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
             site.until(lambda: site.ended == {0, 1, 3, 4})
             site.until(site.empty)
     assert site.failed() == []
-    views = beside(site.driver).views(f"overlap/every {site.queue}")
+    views = limits_beside(site.driver).views(f"overlap/every {site.queue}")
     assert [view for view in views if view.holders or view.line] == []

@@ -38,7 +38,7 @@ def test_jitter_only_ever_lengthens_a_wait_and_by_no_more_than_it_says(
 
 
 def test_a_wait_that_runs_away_stops_at_a_year():
-    assert backoff.seconds(lambda attempt: 10**attempt, 300) == backoff.LONGEST
+    assert backoff.seconds(lambda attempt: 10**attempt, 300) == backoff.MAX_SECONDS
 
 
 @pytest.mark.parametrize("answer", [-1, None, "5", True, math.inf, math.nan])

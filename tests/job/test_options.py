@@ -106,8 +106,8 @@ def test_options_that_say_nothing_of_retries_leave_them_to_celery(app):
     @app.task(queue="high", timeout=5, tags=["a"], autoretry_for=(ValueError,))
     def process(): ...
 
-    assert not process.options.decides
-    assert not process.guarded
+    assert not process.options.has_retry_policy
+    assert not process.is_wrapped
 
 
 def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(app_with_queues):
@@ -137,22 +137,22 @@ def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_spea
         app.task(name=str(says), **says)(nothing)
         for says in ({}, {"autoretry_for": (OSError,)}, {"max_retries": 9})
     )
-    assert silent.guarded
+    assert silent.is_wrapped
     assert silent.options.tries == 4
-    assert not autoretry.guarded
-    assert not counted.guarded
-    assert not app.tasks["celery.backend_cleanup"].guarded
+    assert not autoretry.is_wrapped
+    assert not counted.is_wrapped
+    assert not app.tasks["celery.backend_cleanup"].is_wrapped
 
 
 def test_with_one_try_for_all_a_silent_task_is_plain_celery(app_with_defaults):
     task = app_with_defaults(1).task(nothing)
-    assert not task.guarded
-    assert not task.options.decides
+    assert not task.is_wrapped
+    assert not task.options.has_retry_policy
 
 
 def test_nothing_but_time_ends_a_task_that_only_has_a_deadline():
     options = Options().with_given({"retry_until": 600}, "shop.task").with_defaults(3, ())
-    assert options.endless
+    assert options.has_no_limit
     assert POLICY & options.given
 
 

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from relevo.job.options import Options
 from relevo.job.outcome import (
-    MOST_LOST,
+    MAX_LOST_CHILDREN,
     Completed,
     DeadlineError,
     Failed,
-    Failing,
+    FailJob,
     Released,
-    Releasing,
+    ReleaseJob,
     Retry,
     decide,
 )
@@ -49,18 +49,18 @@ SCENARIOS = [
     ({"tries": 3, "fail_on_timeout": True}, 1, {}, LOST, Retry(0, LOST)),
     # lost children
     ({"tries": 5}, 4, {"lost": 3}, LOST, Retry(0, LOST)),
-    ({"retry_until": 600}, 3, {"lost": MOST_LOST - 1}, LOST, Failed(LOST)),
-    ({"retry_until": 600}, 3, {"lost": MOST_LOST - 2}, LOST, Retry(0, LOST)),
+    ({"retry_until": 600}, 3, {"lost": MAX_LOST_CHILDREN - 1}, LOST, Failed(LOST)),
+    ({"retry_until": 600}, 3, {"lost": MAX_LOST_CHILDREN - 2}, LOST, Retry(0, LOST)),
     # deadlines
     ({"retry_until": 600}, 99, {"deadline": NOW + 60}, ERROR, Retry(0, ERROR)),
     ({"retry_until": 600, "backoff": 60}, 1, {"deadline": NOW + 61}, ERROR, Retry(60, ERROR)),
     ({"retry_until": 600, "backoff": 60}, 1, {"deadline": NOW + 60}, ERROR, Failed(ERROR)),
     ({"retry_until": 600, "tries": 2}, 2, {"deadline": NOW + 600}, ERROR, Failed(ERROR)),
     # release and fail
-    ({"tries": 1}, 1, {}, Releasing(60), Released(60)),
-    ({"tries": 3, "max_exceptions": 1}, 3, {"exceptions": 1}, Releasing(0), Released(0)),
-    ({"retry_until": 600}, 1, {"deadline": NOW + 61}, Releasing(60), Released(60)),
-    ({"tries": 9}, 1, {}, Failing(ERROR), Failed(ERROR)),
+    ({"tries": 1}, 1, {}, ReleaseJob(60), Released(60)),
+    ({"tries": 3, "max_exceptions": 1}, 3, {"exceptions": 1}, ReleaseJob(0), Released(0)),
+    ({"retry_until": 600}, 1, {"deadline": NOW + 61}, ReleaseJob(60), Released(60)),
+    ({"tries": 9}, 1, {}, FailJob(ERROR), Failed(ERROR)),
 ]
 
 
@@ -81,7 +81,7 @@ def test_a_job_that_returns_is_completed_even_if_it_returns_an_error():
 def test_a_release_past_the_deadline_fails_at_once_and_says_why():
     options = Options().with_given({"retry_until": 600}, "shop.task")
     baton = Baton(deadline=NOW + 60)
-    outcome = decide(Releasing(60), None, attempt=1, baton=baton, options=options, now=NOW)
+    outcome = decide(ReleaseJob(60), None, attempt=1, baton=baton, options=options, now=NOW)
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, DeadlineError)
     assert "released for 60 s" in str(outcome.error)
@@ -109,7 +109,7 @@ OPTIONS = st.fixed_dictionaries(
         "fail_on_timeout": st.booleans(),
     },
 )
-ENDINGS = st.sampled_from([ERROR, TIMEOUT, LOST, Releasing(5)])
+ENDINGS = st.sampled_from([ERROR, TIMEOUT, LOST, ReleaseJob(5)])
 
 
 @given(OPTIONS, st.lists(ENDINGS, min_size=40, max_size=40))
@@ -124,15 +124,15 @@ def test_any_job_ends_and_never_beyond_what_it_was_allowed(says, endings):
         assert deadline is None or now < deadline
         outcome = decide(ended, None, attempt=attempt, baton=baton, options=options, now=now)
         if isinstance(outcome, Failed):
-            burned += not isinstance(ended, Releasing)
+            burned += not isinstance(ended, ReleaseJob)
             break
         if isinstance(outcome, Released):
             released, now = released + 1, now + outcome.seconds
             continue
         burned, now = burned + 1, now + outcome.seconds
-        baton, attempt = baton.after(ended), attempt + 1
+        baton, attempt = baton.after_error(ended), attempt + 1
     assert options.tries is None or burned <= options.tries
     assert options.max_exceptions is None or burned <= options.max_exceptions
-    assert options.decides or burned <= 1
+    assert options.has_retry_policy or burned <= 1
     if options.tries is not None or options.max_exceptions is not None:
         assert isinstance(outcome, Failed) or released

@@ -94,7 +94,7 @@ def app(tmp_path):
     ],
 )
 def test_arguments_are_shown_without_what_nobody_sees(app, task, args, kwargs, shown):
-    assert redaction.arguments(app, task, args, kwargs) == shown
+    assert redaction.redacted_arguments(app, task, args, kwargs) == shown
     assert HIDDEN not in str((args, kwargs))
 
 
@@ -102,7 +102,7 @@ def test_what_lies_endlessly_deep_is_hidden_and_never_an_error(app):
     deep: list = []
     for _ in range(500):
         deep = [deep]
-    assert HIDDEN in str(redaction.arguments(app, "login", ["a", "b", deep], {}))
+    assert HIDDEN in str(redaction.redacted_arguments(app, "login", ["a", "b", deep], {}))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_lies_endlessly_deep_is_hidden_and_never_an_error(app):
     ],
 )
 def test_a_text_of_another_client_loses_it_or_is_hidden_whole(app, task, args, kwargs, said):
-    assert redaction.texts(app, task, args, kwargs) == said
+    assert redaction.redacted_reprs(app, task, args, kwargs) == said
 
 
 @pytest.mark.parametrize("way", ["one", "by name", "batch"])
@@ -152,7 +152,7 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
         failed_at=0.0,
         task="login",
     )
-    seen, _ = redaction.arguments(app, "login", *retry.arguments(view.payload))
+    seen, _ = redaction.redacted_arguments(app, "login", *retry.arguments(view.payload))
     seen[0], seen[2]["n"] = "bob", 2
     again = message_codec.loads(retry.with_arguments(app, job, seen, {"api_key": "new"}).payload)
     assert json.loads(again["body"])[:2] == [
@@ -165,8 +165,11 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
 
 def test_nothing_is_hidden_where_somebody_says_so(tmp_path):
     app = make(tmp_path, RELEVO_REDACT="none")
-    assert redaction.arguments(app, "login", ["ann", "geheim"], {}) == (["ann", "geheim"], {})
-    assert redaction.arguments(app, "pay", [7, "x"], {}) == ([7, HIDDEN], {})
+    assert redaction.redacted_arguments(app, "login", ["ann", "geheim"], {}) == (
+        ["ann", "geheim"],
+        {},
+    )
+    assert redaction.redacted_arguments(app, "pay", [7, "x"], {}) == ([7, HIDDEN], {})
 
 
 @pytest.mark.parametrize("given", ["card", [7], False, {"card": 1}])
@@ -190,9 +193,9 @@ def test_names_to_hide_are_a_list_of_texts_or_all(app, given):
 )
 def test_jobs_are_silenced_by_task_by_tag_and_by_option(tmp_path, name, tags, silenced):
     app = make(tmp_path, RELEVO_SILENCED="metrics.*, tag:heartbeat:*")
-    assert silence.falls_on(app, name, tags) is silenced
+    assert silence.is_silenced(app, name, tags) is silenced
 
 
 def test_an_app_without_settings_hides_nothing():
     app = SimpleNamespace(tasks={})
-    assert redaction.arguments(app, "x", [1], {"password": 2}) == ([1], {"password": 2})
+    assert redaction.redacted_arguments(app, "x", [1], {"password": 2}) == ([1], {"password": 2})

@@ -10,7 +10,7 @@ import pytest
 
 from relevo.drivers.contract import NewJob
 from relevo.limits.contract import Holder
-from relevo.middleware.limit_context import beside
+from relevo.middleware.limit_context import limits_beside
 from tests.support.driver_jobs import LEASE
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Ground:
     def __init__(self, broker: Broker) -> None:
         self.broker, self.clock = broker, broker.clock
         self.driver: Driver = broker.driver
-        self.mine: Limits = beside(broker.driver)
-        self.theirs: Limits = self.mine if broker.name == "memory" else beside(broker.other)
+        self.mine: Limits = limits_beside(broker.driver)
+        self.theirs: Limits = self.mine if broker.name == "memory" else limits_beside(broker.other)
         self.reserved: dict[str, ReservedJob] = {}
 
     def job(self, job_id: str, lease: float = LEASE) -> Holder:

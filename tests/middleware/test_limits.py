@@ -15,7 +15,7 @@ from relevo.app import create_app
 from relevo.drivers.contract import Lease, NewJob
 from relevo.errors import DriverUnavailableError, OptionError, UndefinedLimitError
 from relevo.execution import unique_release
-from relevo.job.control_flow import Cancelling, Failing, Releasing
+from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
@@ -89,7 +89,7 @@ def run(middleware, job, body=lambda: "done"):
 
 def over(middleware, job):
     """For how long a job is sent away, that is not run."""
-    with pytest.raises(Releasing) as told:
+    with pytest.raises(ReleaseJob) as told:
         run(middleware, job, body=lambda: pytest.fail("it ran"))
     return told.value.seconds
 
@@ -132,11 +132,13 @@ def test_whose_a_job_is(app, job, by, key):
     "by", ["password", ["event_id", "password"], lambda event_id, **_: event_id]
 )
 def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(app, job, by):
-    one, other = (limit_context.whose(by, job(7, password=word)) for word in ("hunter2", "hunter3"))
+    one, other = (
+        limit_context.by_value(by, job(7, password=word)) for word in ("hunter2", "hunter3")
+    )
     assert one.startswith("redacted:")
     assert "hunter" not in one + other
     assert (one == other) == callable(by)
-    assert limit_context.whose("event_id", job(7, password="hunter2")) == "7"
+    assert limit_context.by_value("event_id", job(7, password="hunter2")) == "7"
 
 
 def test_tasks_that_share_a_key_exclude_each_other(job):
@@ -145,7 +147,7 @@ def test_tasks_that_share_a_key_exclude_each_other(job):
 
 
 @pytest.mark.parametrize(
-    "end", [Releasing(5), Failing(ValueError()), Cancelling(""), ValueError(), SystemExit()]
+    "end", [ReleaseJob(5), FailJob(ValueError()), CancelJob(""), ValueError(), SystemExit()]
 )
 def test_however_the_run_ends_the_permit_is_given_back(job, end):
     alone = WithoutOverlapping()
@@ -172,7 +174,7 @@ def test_who_waits_is_called_when_there_is_room(app, job):
 
 def test_it_may_be_skipped_instead(job):
     alone = WithoutOverlapping(otherwise="skip")
-    with pytest.raises(Cancelling, match="of overlap/events"):
+    with pytest.raises(CancelJob, match="of overlap/events"):
         run(alone, job(1), lambda: run(alone, job(2)))
 
 
@@ -204,7 +206,7 @@ def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, j
         )
 
     def body():
-        with pytest.raises((Releasing, Cancelling)):
+        with pytest.raises((ReleaseJob, CancelJob)):
             run(limited, two := job(2), lambda: run(behind, two, lambda: pytest.fail("it ran")))
         return taken()
 
@@ -214,7 +216,7 @@ def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, j
         assert body() == 0
     else:
         assert run(behind, job(1), body) == 0
-    with pytest.raises(Releasing):  # the job's own word: it ran
+    with pytest.raises(ReleaseJob):  # the job's own word: it ran
         run(limited, one := job(3), lambda: one.release(1))
     assert taken() == 1
 
@@ -231,7 +233,7 @@ def test_a_rate_over_which_one_is_skipped(job):
     limited = RateLimited("mail", otherwise="skip")
     run(limited, job(1))
     run(limited, job(1))
-    with pytest.raises(Cancelling, match="rate/mail"):
+    with pytest.raises(CancelJob, match="rate/mail"):
         run(limited, job(1))
 
 
@@ -300,7 +302,7 @@ def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
     for body, error in ((broken, ValueError), (other, KeyError)):
         with pytest.raises(error):
             run(throttled, job(1), body)
-    with pytest.raises(Releasing):
+    with pytest.raises(ReleaseJob):
         run(throttled, job(1), lambda: job(1).release(3))
     assert run(throttled, job(1)) == "done"
     with pytest.raises(ValueError, match="down"):
@@ -324,14 +326,15 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
         task.push_request(retries=0)
         baton = Baton(unique={"until": "start"})
         names = [
-            each.name for each in unique_release.with_start(task, baton, task.options.middleware)
+            each.name
+            for each in unique_release.with_unique_release(task, baton, task.options.middleware)
         ]
         return names.index("_Starts") if "_Starts" in names else None
 
     assert placed(middleware=around) == 3
     assert placed(middleware=around, acks_late=False) is None
     assert placed(middleware=around[:1]) is None
-    assert len(unique_release.late(app)) == 1
+    assert len(unique_release.late_release_tasks(app)) == 1
 
 
 # --- around them ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from relevo import config
 from relevo.app import create_app
 from relevo.database.engine import engine_for
 from relevo.errors import JobFailedError, OptionError
-from relevo.job.outcome import Cancelled, Released, cancelled
+from relevo.job.outcome import Cancelled, Released, cancel_reason
 from relevo.middleware import Middleware, RunningJob, Skip, Transaction, session
 from relevo.testing import fake
 from tests.support.memory_app import make_app
@@ -152,9 +152,9 @@ def test_a_skipped_job_has_not_run_and_what_follows_it_does(app, task, seen):
 
 
 def test_the_text_of_a_result_is_no_cancellation_of_its_own():
-    assert cancelled(repr(Cancelled("x"))) == "x"
-    assert cancelled(repr(repr(Cancelled("x")))) is None
-    assert cancelled(None) is None
+    assert cancel_reason(repr(Cancelled("x"))) == "x"
+    assert cancel_reason(repr(repr(Cancelled("x")))) is None
+    assert cancel_reason(None) is None
 
 
 def test_the_apps_are_for_tasks_that_name_none(seen):
@@ -165,8 +165,8 @@ def test_the_apps_are_for_tasks_that_name_none(seen):
     for task in (own, none, silent):
         task.apply()
     assert seen == ["own>", "<own", "app>", "<app"]
-    assert not none.guarded
-    assert not app.tasks["celery.backend_cleanup"].guarded
+    assert not none.is_wrapped
+    assert not app.tasks["celery.backend_cleanup"].is_wrapped
 
 
 def test_a_dispatch_says_which_of_them_its_job_has(task, seen):

@@ -18,7 +18,7 @@ from relevo.drivers.contract import NewJob
 from relevo.limits.contract import Holder
 from relevo.limits.rates import Rate
 from relevo.limits.waiters import GRACE
-from relevo.middleware.limit_context import beside
+from relevo.middleware.limit_context import limits_beside
 from tests.support.histories import run_histories
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class Histories(RuleBasedStateMachine):
         broker.empty()
         self.broker, self.clock = broker, broker.clock
         self.clock.time = 1000 * (1 + self.clock() // 1000)  # windows begin alike in every history
-        mine = beside(broker.driver)
+        mine = limits_beside(broker.driver)
         self.sides = [
             (broker.driver, mine),
-            (broker.other, mine if broker.name == "memory" else beside(broker.other)),
+            (broker.other, mine if broker.name == "memory" else limits_beside(broker.other)),
         ]
         for view in mine.views():
             mine.clear(view.key)

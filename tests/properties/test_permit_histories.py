@@ -23,7 +23,7 @@ from relevo.drivers.contract import NewJob, ReservedJob
 from relevo.errors import DriverUnavailableError
 from relevo.limits.contract import OVERLAP, Holder, PermitRequest, key_of
 from relevo.middleware import WithoutOverlapping
-from relevo.middleware.limit_context import beside
+from relevo.middleware.limit_context import limits_beside
 from relevo.transport.lease_keeper import Ledger
 from relevo.worker.permits import Permits
 from tests.support.histories import run_histories
@@ -143,10 +143,10 @@ class Histories(RuleBasedStateMachine):
         broker.empty()
         self.broker, self.clock = broker, broker.clock
         self.clock.time = 1000 * (1 + self.clock() // 1000)  # every history begins alike
-        mine = beside(broker.driver)
+        mine = limits_beside(broker.driver)
         self.sides = [
             (broker.driver, mine),
-            (broker.other, mine if broker.name == "memory" else beside(broker.other)),
+            (broker.other, mine if broker.name == "memory" else limits_beside(broker.other)),
         ]
         if broker.name == "memory":
             self.sides[1] = self.sides[0]

@@ -129,7 +129,7 @@ def test_without_history_there_is_still_the_failed_store(app, worker, store, dri
 
 
 def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypatch):
-    monkeypatch.setattr(recorder, "EVERY", 1000.0)
+    monkeypatch.setattr(recorder, "GROUP_SECONDS", 1000.0)
 
     @app.task(name="shop.add", shared=False)
     def add(x): ...

@@ -39,7 +39,7 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch):
-    monkeypatch.setattr(recorder, "RETRY", 0.01)
+    monkeypatch.setattr(recorder, "RETRY_SECONDS", 0.01)
     return Store()
 
 
@@ -66,12 +66,12 @@ def test_what_ends_together_is_written_together_and_acked_then(store, recording)
 
 def test_many_are_written_in_groups(store, recording):
     store.open.clear()
-    for number in range(recorder.LARGEST * 2 + 50):
+    for number in range(recorder.MAX_GROUP_SIZE * 2 + 50):
         recording.add(number, nothing)
     store.open.set()
     recording.stop()
-    assert store.records == list(range(recorder.LARGEST * 2 + 50))
-    assert max(map(len, store.groups)) <= recorder.LARGEST
+    assert store.records == list(range(recorder.MAX_GROUP_SIZE * 2 + 50))
+    assert max(map(len, store.groups)) <= recorder.MAX_GROUP_SIZE
 
 
 def test_while_the_store_is_away_nothing_is_acked_and_nothing_is_lost(store, recording):
@@ -114,7 +114,7 @@ def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
 
 
 def test_it_says_when_it_can_not_keep_up(store, recording, monkeypatch):
-    monkeypatch.setattr(recorder, "MOST", 2)
+    monkeypatch.setattr(recorder, "MAX_WAITING", 2)
     store.open.clear()
     recording.add("a", nothing)
     assert not recording.is_full

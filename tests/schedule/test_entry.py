@@ -305,8 +305,8 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
         "pending"
     ] * 3
     ends = [
-        endings.completed(request(beat.app, done), 0.1),
-        endings.cancelled(request(beat.app, cancelled), "no"),
+        endings.for_completion(request(beat.app, done), 0.1),
+        endings.for_cancellation(request(beat.app, cancelled), "no"),
     ]
     outcomes.write(small.store, ends)
     assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
@@ -362,8 +362,8 @@ def test_a_run_that_was_put_back_is_shown_with_its_later_end_whatever_history_ke
     small.environ["RELEVO_HISTORY"] = "failed"
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
     small.to("03-01 12:01", beat)
-    first = endings.cancelled(request(beat.app, small.runs()[0]), "no")
-    again = endings.completed(request(beat.app, small.runs()[0]), 0.1)
+    first = endings.for_cancellation(request(beat.app, small.runs()[0]), "no")
+    again = endings.for_completion(request(beat.app, small.runs()[0]), 0.1)
     outcomes.write(small.store, [first])
     assert [run.state for run in small.runs()] == ["cancelled"]
     outcomes.write(small.store, [again])

@@ -178,7 +178,7 @@ class Life:
             if not jobs:
                 return
             self.held, self.working_on = [job.lease for job in jobs], {job.id for job in jobs}
-            outcomes.write(self.way.store, [self.run(job) for job in jobs], self.way)
+            outcomes.write(self.way.store, [self.run(job) for job in jobs], self.way.hand_in)
             self.driver.ack(self.held)
             self.held, self.working_on = [], set()
 
@@ -208,7 +208,7 @@ class Life:
         )
         traced = build_tracer(task.name, task, app=self.app)(job.id, args, kwargs, request)
         state = batch_counts.COMPLETED if traced.info is None else batch_counts.FAILED
-        sent = job.id if headers.get(membership.SENT) else None
+        sent = job.id if headers.get(membership.OUTBOX_HEADER) else None
         return Ending(
             members=membership.ends_of_message(headers, (args, kwargs, embed), job.id, state),
             outbox_id=sent,

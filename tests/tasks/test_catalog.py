@@ -33,10 +33,10 @@ def test_a_worker_that_is_to_stop_need_not_wait_for_the_whole_catalogue(
     monkeypatch.setattr(catalog, "PAGE", 2)
     stock(distributor, 5)
     number = store(shop, distributor)
-    monkeypatch.setattr(stop_flag, "asked", lambda: True)
+    monkeypatch.setattr(stop_flag, "is_requested", lambda: True)
     shop.queue.run(catalog.copy_to_store, number).assert_released(0)
     assert shop.row(Store, number).copied == 2
-    monkeypatch.setattr(stop_flag, "asked", lambda: False)
+    monkeypatch.setattr(stop_flag, "is_requested", lambda: False)
     shop.queue.run(catalog.copy_to_store, number).assert_completed()
     assert shop.row(Store, number).copied == 5
 

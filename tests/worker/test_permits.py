@@ -287,6 +287,6 @@ def test_an_app_that_has_none_to_take_has_an_open_gate(app):
 
 
 def test_the_process_that_runs_a_job_under_such_a_permit_asks_nothing(app, monkeypatch):
-    monkeypatch.setattr(limit_context, "ground_of", lambda _job: pytest.fail("it was asked for"))
+    monkeypatch.setattr(limit_context, "context_of", lambda _job: pytest.fail("it was asked for"))
     job = type("Job", (), {"permit": "overlap/alone", "task": "alone"})()
     assert WithoutOverlapping().handle(job, lambda: "done") == "done"

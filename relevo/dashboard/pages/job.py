@@ -222,9 +222,9 @@ def steps(
 def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:
     """As JSON, without what nobody sees."""
     try:
-        args, kwargs = redaction.arguments(app, task, *retry.arguments(payload))
+        args, kwargs = redaction.redacted_arguments(app, task, *retry.arguments(payload))
     except OptionError:
-        said = ended.arguments if ended else redaction.raw(app, payload)
+        said = ended.arguments if ended else redaction.redacted_text(app, payload)
         return {"args": None, "kwargs": None, "said": formatting.cut(said)}
     return {"args": _pretty(args), "kwargs": _pretty(kwargs), "said": ""}
 

@@ -22,7 +22,7 @@ class Worker(billiard_pool.Worker):
     def after_fork(self) -> None:
         super().after_fork()
         if self.slot is not None:
-            stop_flag.outlive_the_group()
+            stop_flag.ignore_group_sigterm()
 
     def _make_child_methods(self, *args: Any, **options: Any) -> None:
         super()._make_child_methods(*args, **options)

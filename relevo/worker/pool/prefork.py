@@ -113,11 +113,11 @@ class Pool(billiard_pool.Pool):
         process = super().WorkerProcess(worker)
         process.slot = worker.slot
         if self.forked:
-            process.terminate = partial(stop_flag.end, process)
+            process.terminate = partial(stop_flag.terminate, process)
         return process
 
     def terminate_job(self, pid: int, sig: int | None = None) -> None:
-        super().terminate_job(pid, stop_flag.ending(sig))
+        super().terminate_job(pid, stop_flag.effective_signal(sig))
 
     def process_flush_queues(self, worker: Any) -> None:
         """A child has ended. If it was killed before it could say that it had taken a job, say it
@@ -242,7 +242,7 @@ class TaskPool(celerys.TaskPool):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
-        stop_flag.ask()  # also where no signal said so
+        stop_flag.request_stop()  # also where no signal said so
         self.recall()
         super().on_close()
 
