@@ -24,7 +24,7 @@ from relevo.middleware.skip import Skip
 from relevo.middleware.transaction import Transaction, session
 
 __all__ = [
-    "Around",
+    "FunctionMiddleware",
     "Middleware",
     "RateLimited",
     "RunningJob",

@@ -20,7 +20,7 @@ from relevo.job.options import Options
 from relevo.job.payload import Baton
 from relevo.limits.rates import Rate
 from relevo.middleware import (
-    Around,
+    FunctionMiddleware,
     RateLimited,
     RunningJob,
     ThrottleErrors,
@@ -316,7 +316,7 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
         Transaction(),
         RateLimited("mail"),
         ThrottleErrors(1, 60),
-        Around(lambda _, call_next: call_next()),
+        FunctionMiddleware(lambda _, call_next: call_next()),
     ]
 
     def placed(**options):
@@ -329,7 +329,7 @@ def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
             each.name
             for each in unique_release.with_unique_release(task, baton, task.options.middleware)
         ]
-        return names.index("_Starts") if "_Starts" in names else None
+        return names.index("_ReleaseUniqueKey") if "_ReleaseUniqueKey" in names else None
 
     assert placed(middleware=around) == 3
     assert placed(middleware=around, acks_late=False) is None
