@@ -165,7 +165,7 @@ def test_who_waits_is_called_when_there_is_room(app, job):
 
     def body():
         wait = over(alone, waiting)
-        [held] = driver._jobs.named([waiting.id])
+        [held] = driver._jobs.with_ids([waiting.id])
         driver.release([Lease(held.key, held.token)], wait)
 
     run(alone, job(1), body)
@@ -287,7 +287,7 @@ def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
     with pytest.raises(ValueError, match="down"):
         run(throttled, job(1), broken)
     wait = over(throttled, waiting)
-    [held] = driver._jobs.named([waiting.id])
+    [held] = driver._jobs.with_ids([waiting.id])
     driver.release([Lease(held.key, held.token)], wait)
     assert limit_context.clear(driver, "errors/events.process") == 1
     assert driver.sizes(waiting.queue).pending == 1
