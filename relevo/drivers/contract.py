@@ -1,13 +1,14 @@
 """The contract of a driver: the life of a job in the broker, in verbs.
 
-                 put(later)            the clock, or hasten
-               +------------> delayed ----------+
-               |                                v
-    (nothing) -+-- put ------------------>  pending  --- reserve ---> reserved --- ack ---> (gone)
-                                             ^   ^                     |    |
-                                             |   +---- rescue ---------+    +-- extend (stays reserved)
-                                             |     (the lease has ended)    |
-                                             +---- release(0) --------------+-- release(later) ---> delayed
+             put(later)            the clock, or hasten
+           +------------> delayed ----------+
+           |                                v
+    (new) -+-- put ------------------>  pending  --- reserve ---> reserved --- ack ---> (gone)
+                                         ^   ^                     |    |
+                                         |   +---- rescue ---------+    +-- extend ---> reserved
+                                         |     (the lease has ended)    |
+                                         +---- release(0) --------------+-- release(later)
+                                                                            ---> delayed
 
 A job is in exactly one of three states: *delayed* (it must not run yet), *pending* (it waits for a
 worker) or *reserved* (a worker or another process holds it for one lease). Every arrow is one
@@ -17,11 +18,11 @@ atomic step. A crash between two calls loses no job and leaves no job with two h
   the lease while it lives. When the lease has ended, `rescue` brings the job back, and from then on
   ack, extend and release with the old token change nothing. Time alone takes nothing away: until a
   `rescue` or `reserve` has brought the job back, a late holder may still ack, extend or release it.
-* **Order** is strict: first the queues in the order of the call, then the priority (0 first, 9 last,
-  as in Celery on Redis), then the time since which the job could have run, then the order of `put`.
-  In a queue whose jobs have a `fair_key`, the keys take turns instead: each key gets one job after
-  another key's job, however many jobs wait. Jobs without a key share one turn. A job that goes back
-  to its old place keeps its turn.
+* **Order** is strict: first the queues in the order of the call, then the priority (0 first, 9
+  last, as in Celery on Redis), then the time since which the job could have run, then the order of
+  `put`. In a queue whose jobs have a `fair_key`, the keys take turns instead: each key gets one job
+  after another key's job, however many jobs wait. Jobs without a key share one turn. A job that
+  goes back to its old place keeps its turn.
 * **Attempts** are counted by `reserve`. `release` gives the attempt back by default.
 * **Time** is the broker's, in POSIX seconds; durations are in seconds. A delayed job whose time has
   come counts as pending, also in `sizes` and `peek`, even before a driver has moved it.
@@ -278,7 +279,8 @@ class Driver(ABC):
 class Subscription(ABC):
     """Tells an idle consumer when it should look for new jobs or mail.
 
-    False alarms are cheap and allowed. Missed news are found after `interval` seconds at the latest.
+    False alarms are cheap and allowed. Missed news are found after `interval` seconds at the
+    latest.
     """
 
     #: Seconds after which a consumer looks for news in any case.

@@ -43,7 +43,7 @@ MARK = '"__type__"'
 
 
 def to_job(queue: str, message: Message) -> NewJob:
-    """The job of a new message. Its `eta` header becomes the time before which no worker sees it."""
+    """The job of a new message. Before the time of its `eta` header no worker sees it."""
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
     available_at, unique = _instant(headers.get("eta")), unique_of(headers)
     if available_at is None and unique.get("wait"):
@@ -80,8 +80,8 @@ def conflict_of(unique: Mapping[str, Any]) -> dict[str, Any]:
 def unique_of(headers: Any) -> Mapping[str, Any]:
     """The unique key in a message's headers and its options; empty without a valid key.
 
-    `key`, `for`, `until`; `on`: the `Conflict` with a living job of that key; `wait` and `most`: the
-    delay and the longest delay of a debounced job, in seconds.
+    `key`, `for`, `until`; `on`: the `Conflict` with a living job of that key; `wait` and `most`:
+    the delay and the longest delay of a debounced job, in seconds.
 
     A retry that Celery sends as another message has none: the job before it still has the key.
     """

@@ -37,7 +37,7 @@ class Conflict(StrEnum):
 class NewJob:
     """A job to put.
 
-    `id`: several jobs may have one id, because Celery's retry puts the next before it acks the last.
+    `id`: several jobs may have one, because Celery's retry puts the next before it acks the last.
     `available_at`: the job must not run before this instant (None, or one in the past: at once).
     `unique_key`: at most one living job has it, over all queues.
     `unique_for`: seconds after its put in which a living job keeps its key against this one.
@@ -151,7 +151,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A short-lived message to every mailbox whose binding fits: a control command, a reply, an event."""
+    """A short-lived message to every mailbox that fits: a control command, a reply, an event."""
 
     exchange: str
     routing_key: str

@@ -1,10 +1,12 @@
 """What every store of limits promises. Each verb is one atomic step, and all times are the
 broker's.
 
-* **A permit** belongs to the lease of the job that took it, named by the lease's token. It is held exactly as long: it
-  is renewed by renewing the lease, and gone when the job is acked, put back, deleted or rescued, or
-  when it is given back. There is nothing else to renew and nothing to expire, so none can stick.
-* **A rate** counts units; a **breaker** counts errors. Their state goes when it means nothing any more.
+* **A permit** belongs to the lease of the job that took it, named by the lease's token. It is held
+  exactly as long: it is renewed by renewing the lease, and gone when the job is acked, put back,
+  deleted or rescued, or when it is given back. There is nothing else to renew and nothing to
+  expire, so none can stick.
+* **A rate** counts units; a **breaker** counts errors. Their state goes when it means nothing any
+  more.
 * Who is refused is told how many seconds to stay away, and stands in line (`line.py`).
 
 A key is a text that says what kind it is, what it belongs to, and whose it is:

@@ -3,11 +3,13 @@ any store can keep.
 
     Rate.of("10/hour")   Rate.of("5 per second", "moving")   Rate.of("100/minute", "bucket", burst=20)
 
-fixed    a window begins with its first unit and holds `amount` of them: up to twice as many in any one period
-moving   in no period whatever are there more than `amount`. Kept in slices of a hundredth of the period, which leave
+fixed    a window begins with its first unit and holds `amount` of them: up to twice as many in any
+one period moving   in no period whatever are there more than `amount`. Kept in slices of a
+hundredth of the period, which leave
          the window whole: it opens up to 1 % late, and a rate of a million an hour takes no more
          room than one of two
-bucket   units come in evenly, at `amount` in `per` seconds, and at most `burst` of them are saved up
+bucket   units come in evenly, at `amount` in `per` seconds, and at most `burst` of them are saved
+up
 
 What costs more than there can ever be takes all there can be, so that no job waits for ever.
 `redis/lua/common.lua` says the same in Lua; the contract's tests run on both.

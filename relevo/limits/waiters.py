@@ -1,15 +1,17 @@
 """The line of jobs that wait at a limit: who is let in next, and how long the others stay away.
 Pure.
 
-A job that found no room goes back to its queue, delayed, and leaves its name here: since when it waits, and when it is
-*due* to look again. Whoever gives a permit back calls the first in line (it becomes due now, and the driver makes its
-job due); a rate gives each a time of its own. So nobody asks again and again.
+A job that found no room goes back to its queue, delayed, and leaves its name here: since when it
+waits, and when it is *due* to look again. Whoever gives a permit back calls the first in line (it
+becomes due now, and the driver makes its job due); a rate gives each a time of its own. So nobody
+asks again and again.
 
-* In order, roughly: who is due now and hasn't come yet keeps its turn for GRACE seconds against those who came later.
-  Not for longer: it may never come (its job was deleted, its queue is paused).
-* A call that doesn't arrive (its caller is killed, the job was just on its way back) costs time, never the turn: each
-  looks again by itself, after FIRST seconds for each turn of the permits before its own, then after
-  as long as it has waited already.
+* In order, roughly: who is due now and hasn't come yet keeps its turn for GRACE seconds against
+  those who came later. Not for longer: it may never come (its job was deleted, its queue is
+  paused).
+* A call that doesn't arrive (its caller is killed, the job was just on its way back) costs time,
+  never the turn: each looks again by itself, after FIRST seconds for each turn of the permits
+  before its own, then after as long as it has waited already.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The differences between the databases: how they insert and claim jobs, lock rows and tell the time.
+"""How each database inserts and claims jobs, locks rows and tells the time.
 
 Hot statements are in `sql/`, one file each. All other statements are SQLAlchemy's and the same for
 all databases.

@@ -1,8 +1,8 @@
 """The verbs of a lease's holder on the `relevo_jobs` table: ack, extend, release, unlock.
 
 A lease is `(id, token)`. The token is the reservation's, followed by the job's id, so no two are
-alike, and a statement with both lists (`id IN … AND token IN …`) can't touch a job that was reserved
-anew. Each function runs inside a transaction of its caller.
+alike, and a statement with both lists (`id IN … AND token IN …`) can't touch a job that was
+reserved anew. Each function runs inside a transaction of its caller.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from relevo.drivers.contract import Binding, Broadcast
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import bindings, broadcasts, mailboxes
 
-# The part of its ttl after which a mailbox is renewed by a read. If every read were a write, it would
-# wake all listeners, whose reads would wake them again.
+# The part of its ttl after which a mailbox is renewed by a read. If every read were a write, it
+# would wake all listeners, whose reads would wake them again.
 RENEW_AFTER = 0.2
 
 
@@ -179,8 +179,8 @@ def receive(connection: Connection, mailbox: str, now: float) -> list[Broadcast]
     if box is None:
         return []
     unread = _unread(connection, box)
-    # Also past the messages of other mailboxes: a sender to this one waits for its lock, so no lower
-    # id can appear later.
+    # Also past the messages of other mailboxes: a sender to this one waits for its lock, so no
+    # lower id can appear later.
     read = {"seen": max(box.seen, _newest(connection)), "expires_at": now + box.ttl}
     connection.execute(update(mailboxes).where(mailboxes.c.mailbox == mailbox).values(read))
     return [Broadcast(row.exchange, row.routing_key, row.payload) for row in unread]
@@ -210,7 +210,8 @@ def _fits(binding: Any, message: Any) -> bool:
 
 
 def _lock(connection: Connection, names: Iterable[str]) -> list[str]:
-    # In one order, so that two transactions can't deadlock. SQLite has one writer, and no row locks.
+    # In one order, so that two transactions can't deadlock. SQLite has one writer, and no row
+    # locks.
     ours = (
         select(mailboxes.c.mailbox)
         .where(mailboxes.c.mailbox.in_(names))

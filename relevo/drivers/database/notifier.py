@@ -1,8 +1,8 @@
 """Wakes idle workers, so that they need not query the table again and again.
 
-* SQLite: `PRAGMA data_version` tells whether another connection has committed. It costs microseconds
-  and no lock, and the table is read only when the version has changed. On Linux a write to the WAL
-  wakes the worker (`file_watcher.py`), elsewhere it asks every `interval`.
+* SQLite: `PRAGMA data_version` tells whether another connection has committed. It costs
+  microseconds and no lock, and the table is read only when the version has changed. On Linux a
+  write to the WAL wakes the worker (`file_watcher.py`), elsewhere it asks every `interval`.
 * PostgreSQL: clients send a debounced NOTIFY, and a worker waits on its socket. After silence a
   worker looks for jobs but not for mail. Where LISTEN can't work (PgBouncer in transaction mode),
   the look every `interval` is enough by itself.
@@ -34,8 +34,8 @@ CHANNEL = "relevo"
 # Seconds between two looks. SQLite: a job waits for half of it in the median. PostgreSQL: only a
 # safety net under NOTIFY.
 SQLITE_INTERVAL, POSTGRESQL_INTERVAL, MYSQL_INTERVAL = 0.08, 1.0, 0.1
-# SQLite: seconds of the safety net under the watch of the file, and of the first wait after a write,
-# which is seen before its commit is complete.
+# SQLite: seconds of the safety net under the watch of the file, and of the first wait after a
+# write, which is seen before its commit is complete.
 SQLITE_NET, SQLITE_FIRST = 1.0, 0.005
 # The shortest interval in seconds: a job that is due and still not taken waits for something else.
 SHORTEST_INTERVAL = 0.02
@@ -127,7 +127,7 @@ class SqliteSubscription(PollingSubscription):
 
 
 class _CommitCounter:
-    """A connection that tells of the commits of all others. Any thread that forks closes it first."""
+    """Counts the commits of other connections. A thread that forks closes its connection first."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -194,11 +194,11 @@ class PostgresqlSubscription(PollingSubscription):
                 self._notified = time.monotonic()
         except self._dbapi.Error:
             self.close()
-        # Mail that came right after a NOTIFY had none of its own (DEBOUNCE). Otherwise silence means
-        # that there is no mail.
+        # Mail that came right after a NOTIFY had none of its own (DEBOUNCE). Otherwise silence
+        # means that there is no mail.
         else:
             self.is_mail = time.monotonic() - self._notified <= self.max_interval
-        # The caller was woken by the socket, or has waited for an interval: both are a reason to look.
+        # The caller was woken by the socket or has waited for an interval: it should look.
         return True
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 All are rows in tables, so that every worker obeys them, also one that starts later. Each function
 runs inside a transaction of its caller.
 
-A parked job is delayed to the end of its suspension, and a row of `relevo_parked` names it; `unpark`
-finds it there. `park` holds the suspension's row locked, so that no job is parked for a suspension
-that has just been lifted.
+A parked job is delayed to the end of its suspension, and a row of `relevo_parked` names it;
+`unpark` finds it there. `park` holds the suspension's row locked, so that no job is parked for a
+suspension that has just been lifted.
 """
 
 from __future__ import annotations

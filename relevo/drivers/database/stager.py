@@ -18,7 +18,7 @@ SWEEP_SECONDS = 0.25
 
 
 class Stager:
-    """Stages due jobs. `next` is the instant at which the next one comes due, as far as is known."""
+    """Stages due jobs. `next`: the instant at which the next one comes due, as far as known."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect

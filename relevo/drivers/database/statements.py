@@ -20,7 +20,7 @@ _DUPLICATE_ENTRY = 1062  # the error number of MySQL and MariaDB
 
 @cache
 def statement(name: str, skip: str = "") -> TextClause:
-    """The statement in `sql/<name>.sql`, with `skip` for its `{skip}`. A name after IN takes a list."""
+    """The statement in `sql/<name>.sql`, with `skip` for `{skip}`. Names after IN take lists."""
     source = files(__package__).joinpath("sql", f"{name}.sql").read_text("utf-8")
     lines = [
         line for line in source.replace("{skip}", skip).splitlines() if not line.startswith("--")

@@ -1,8 +1,8 @@
-"""The memory driver: the whole contract in one process, in words as plain as the contract's own.
+"""The memory driver: the whole contract in one process, in code as plain as the contract.
 
-It is what the contract means where prose could be read two ways, and the broker of tests and trials
-(`memory://name`). Every step looks at all jobs, so it is for thousands of them, not for millions;
-nothing survives the process.
+It decides what the contract means where its prose could be read in two ways, and it is the broker
+of tests and trials (`relevo://memory`). Every step looks at all jobs: it is for thousands of jobs,
+not for millions, and they end with the process.
 """
 
 from relevo.drivers.memory.driver import MemoryDriver

@@ -1,6 +1,4 @@
-"""The contract in memory: every verb checks what it was given, takes the one lock, and does its
-step in `jobs`.
-"""
+"""The contract in memory: each verb checks its arguments, takes the one lock and calls `Jobs`."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from relevo.drivers import validation
 from relevo.drivers.contract import (
     Binding,
     Broadcast,
+    Driver,
     HeldJob,
     JobView,
     Lease,
@@ -25,13 +24,11 @@ from relevo.drivers.contract import (
 )
 from relevo.drivers.memory.jobs import Jobs
 from relevo.drivers.memory.mailboxes import Mailboxes
-from relevo.drivers.memory.pausing import Pausing
+from relevo.drivers.values import UNTIL_LIFTED
 
 
 class MemorySubscription(Subscription):
-    """Rings when anything was put, put back, broadcast or came due since the last call, whatever
-    the queue.
-    """
+    """Reports news when any job was put, was released or came due, or any message was broadcast."""
 
     interval = 0.02
 
@@ -42,21 +39,17 @@ class MemorySubscription(Subscription):
         due: Callable[[float, float], bool],
     ) -> None:
         self._changes, self._now, self._due = changes, now, due
-        self._heard, self._heard_at = (
-            -1,
-            now(),
-        )  # what came after the last look and before this is new, too
+        # -1: changes before this subscription may be news, too.
+        self._seen, self._seen_at = -1, now()
 
     def poll(self) -> bool:
-        before, self._heard = self._heard, self._changes()
-        since, self._heard_at = self._heard_at, self._now()
-        return before != self._heard or self._due(since, self._heard_at)
+        before, self._seen = self._seen, self._changes()
+        since, self._seen_at = self._seen_at, self._now()
+        return before != self._seen or self._due(since, self._seen_at)
 
 
-class MemoryDriver(Pausing):
-    """A broker that is this object. Several connections of one process share one by its name: see
-    `named`.
-    """
+class MemoryDriver(Driver):
+    """A broker that is this object. The connections of a process share it by its name: `named`."""
 
     name = "memory"
     _known: ClassVar[dict[str, MemoryDriver]] = {}
@@ -71,7 +64,7 @@ class MemoryDriver(Pausing):
 
     @classmethod
     def named(cls, name: str) -> MemoryDriver:
-        """The one broker of this process that has this name, made at the first call."""
+        """The broker of this name in this process, made at the first call."""
         with cls._knowing:
             return cls._known.setdefault(name, cls())
 
@@ -134,7 +127,7 @@ class MemoryDriver(Pausing):
             return self._jobs.unlock(self._jobs.held(leases))
 
     def lease_ends(self, token: str) -> float | None:
-        """When the lease ends that has this token, or None when there is none."""
+        """When the lease with this token ends, or None when there is none."""
         with self._lock:
             return self._jobs.lease_ends(token)
 
@@ -143,7 +136,7 @@ class MemoryDriver(Pausing):
             self._changes += 1
             return self._jobs.rescue(self.now())
 
-    # --- looking and mending ----------------------------------------------------------------------
+    # --- inspection and repair --------------------------------------------------------------------
     def queues(self) -> list[str]:
         with self._lock:
             return self._jobs.queues()
@@ -171,9 +164,8 @@ class MemoryDriver(Pausing):
         validation.positive_count("limit", limit)
         with self._lock:
             now, page = self.now(), self._jobs.page_after(int(after or 0), limit)
-            return [job.view(job.state(now)) for job in page], str(page[-1].key) if len(
-                page
-            ) == limit else ""
+            following = str(page[-1].key) if len(page) == limit else ""
+            return [job.view(job.state(now)) for job in page], following
 
     def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
         wanted = set(ids)
@@ -205,6 +197,55 @@ class MemoryDriver(Pausing):
         validation.texts("but", but)
         with self._lock:
             return self._jobs.clear(queue, but)
+
+    # --- pauses -----------------------------------------------------------------------------------
+    def pause(self, queue: str, until: float | None = None) -> None:
+        validation.queues([queue])
+        validation.instant("until", until or 0)
+        with self._lock:
+            self._jobs.pause(queue, until)
+
+    def resume(self, queue: str) -> None:
+        validation.queues([queue])
+        with self._lock:
+            self._changes += 1
+            self._jobs.resume(queue)
+
+    def paused(self) -> dict[str, float | None]:
+        with self._lock:
+            return self._jobs.paused(self.now())
+
+    def suspend(self, target: str, until: float | None = None) -> None:
+        validation.suspension(target, until)
+        with self._lock:
+            self._changes += 1
+            self._jobs.unpark(target, UNTIL_LIFTED if until is None else until, self.now())
+            self._jobs.suspended[target] = until
+
+    def lift(self, target: str) -> None:
+        validation.suspension(target)
+        with self._lock:
+            self._changes += 1
+            self._jobs.lift(target, self.now())
+
+    def suspended(self) -> dict[str, float | None]:
+        with self._lock:
+            now, ends = self.now(), self._jobs.suspended
+            over = [target for target, end in ends.items() if end is not None and end <= now]
+            for target in over:
+                self._jobs.lift(target, now)
+            return dict(ends)
+
+    def park(self, leases: Sequence[Lease], target: str) -> int:
+        validation.suspension(target)
+        with self._lock:
+            self._changes += 1
+            return self._jobs.park(self._jobs.held(leases), target, self.now())
+
+    def parked(self, target: str) -> int:
+        validation.suspension(target)
+        with self._lock:
+            return len(self._jobs.parked(target))
 
     # --- broadcasts -------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:

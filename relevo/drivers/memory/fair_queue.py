@@ -1,4 +1,4 @@
-"""Fair queues in memory: keys take turns. What a turn is, the database driver's fair.py says."""
+"""Fair queues in memory: keys take turns, as `database/fair_queue.py` explains."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from relevo.drivers.memory.job import StoredJob
 
 
 class FairTurns:
-    """Where the turns of each key end, by queue and priority."""
+    """The ends of the last turns of the keys, by queue and priority."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
 
     def reset(self, queue: str) -> None:
-        """Nobody has had a turn any more."""
+        """Forget all turns of a queue: every key begins anew."""
         for place in [place for place in self._ends if place[0] == queue]:
             del self._ends[place]
 
     def assign(self, pending: Iterable[StoredJob]) -> None:
-        """Give a turn to each of these pending jobs that has none, where somebody takes turns."""
+        """Give a turn to each pending job without one, in queues whose keys take turns."""
         waiting = list(pending)
         without = [job for job in waiting if job.turn is None]
         first: dict[tuple[str, int], float] = {}

@@ -1,4 +1,4 @@
-"""One job in memory: its state, its lease, and its turn among the others of its queue."""
+"""A job in memory: its state, its lease, and its place in its queue."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from relevo.drivers.contract import JobView, Lease, NewJob, ReservedJob, State
 
 @dataclass(slots=True)
 class StoredJob:
-    """A living job. `key` counts up, so it is the order of putting too; with a `token` the job is
-    reserved.
-    """
+    """A living job. `key` counts up with each put. A job with a `token` is reserved."""
 
     key: int
     id: str
@@ -41,7 +39,7 @@ class StoredJob:
         return self.token is None and self.attempts == 0
 
     def replace(self, new: NewJob, now: float) -> None:
-        """Let it be the new one from now on, under its own name."""
+        """Take the payload and the time of a new job, and keep the id."""
         self.payload = new.payload
         moved = new.replacement_time(self.created_at, now)
         if moved is not None:
@@ -58,11 +56,8 @@ class StoredJob:
         )
 
     def hold(self, until: float, by: str) -> Lease:
-        self.token, self.reserved_until, self.reserved_by = (
-            f"{uuid.uuid4().hex}.{self.key}",
-            until,
-            by,
-        )
+        self.token = f"{uuid.uuid4().hex}.{self.key}"
+        self.reserved_until, self.reserved_by = until, by
         return Lease(self.key, self.token)
 
     def unlease(self) -> None:
@@ -85,11 +80,11 @@ class StoredJob:
 
 
 def run_order(job: StoredJob) -> tuple[float, ...]:
-    """The order in which the pending jobs of one queue are taken."""
+    """The sort key of the pending jobs of one queue: they run in this order."""
     return (job.priority, job.available_at if job.turn is None else job.turn, job.key)
 
 
-# The order in which the jobs of one queue run, or come free, in each state.
+# The sort keys of the jobs of one queue in each state.
 ORDER: dict[State, Callable[[StoredJob], tuple[float, ...]]] = {
     State.PENDING: run_order,
     State.DELAYED: lambda job: (job.available_at, job.priority, job.key),

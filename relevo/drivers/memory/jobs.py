@@ -1,6 +1,4 @@
-"""All jobs in memory, and what is paused or suspended. The driver holds the lock and knows the
-time.
-"""
+"""All jobs in memory, with pauses and suspensions. The driver has the lock and the time."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from relevo.drivers.values import UNTIL_LIFTED
 
 
 class Jobs:
-    """The living jobs by key, those of them that have a unique key by that, and the pauses."""
+    """The living jobs, by their keys and by their unique keys, and the pauses and suspensions."""
 
     def __init__(self) -> None:
         self._keys = itertools.count(1)
@@ -69,7 +67,7 @@ class Jobs:
         return Placed(job.id, created=True)
 
     def next(self, queues: Sequence[str], limit: int, now: float) -> list[StoredJob]:
-        """The jobs whose turn it is; a queue named twice stands where it is named first."""
+        """The next jobs to run. A queue that is named twice counts at its first place."""
         paused = self.paused(now)
         rank = {
             queue: place
@@ -81,7 +79,7 @@ class Jobs:
         return heapq.nsmallest(limit, waiting, key=lambda job: (rank[job.queue], *run_order(job)))
 
     def held(self, leases: Iterable[Lease]) -> list[StoredJob]:
-        """The jobs that these leases still hold, each once."""
+        """The jobs that are still held under these leases, each once."""
         found = ((lease, self._living.get(int(lease.key))) for lease in set(leases))
         return [job for lease, job in found if job is not None and job.token == lease.token]
 
@@ -116,7 +114,7 @@ class Jobs:
         return [job for job in self._living.values() if job.id in ids]
 
     def page_after(self, key: int, limit: int) -> list[StoredJob]:
-        """The next jobs in the order of putting."""
+        """The next jobs behind `key`, in the order of their puts."""
         return list(
             itertools.islice((job for job in self._living.values() if job.key > key), limit)
         )
@@ -128,8 +126,9 @@ class Jobs:
         return len(delayed)
 
     def clear(self, queue: str, but: Sequence[str]) -> int:
-        """Forget the jobs of a queue that nobody holds, if none of these texts is in them. Returns
-        how many.
+        """Remove the jobs of a queue that are not reserved, unless their payload has a text `but`.
+
+        Returns how many.
         """
         self._turns.reset(queue)
         return self.remove(
@@ -137,7 +136,7 @@ class Jobs:
         )
 
     def free(self, queue: str) -> list[StoredJob]:
-        """The jobs of a queue that nobody holds."""
+        """The jobs of a queue that are not reserved."""
         return [job for job in self._living.values() if job.queue == queue and job.token is None]
 
     def queues(self) -> list[str]:
@@ -152,9 +151,7 @@ class Jobs:
         return Sizes(len(pending), delayed, reserved, oldest)
 
     def came_due(self, since: float, now: float) -> bool:
-        """Whether the time of a delayed job, or the end of a lease, lies after `since` and not
-        after `now`.
-        """
+        """Whether a delayed job came due, or a lease ended, after `since` and up to `now`."""
         return any(
             since < (job.reserved_until or job.available_at) <= now for job in self._living.values()
         )
@@ -175,37 +172,37 @@ class Jobs:
         }
         return dict(self._pauses)
 
-    def park(self, jobs: Sequence[StoredJob], what: str, now: float) -> int:
-        """Put jobs back: until the suspension ends, or where they stood if there is none."""
-        until = self.suspended.get(what, now)
+    def park(self, jobs: Sequence[StoredJob], target: str, now: float) -> int:
+        """Release jobs until the suspension ends; without one they return to their old places."""
+        until = self.suspended.get(target, now)
         until = UNTIL_LIFTED if until is None else until
         for job in jobs:
             job.unlease()
             job.attempts -= 1
             if until > now:
                 job.turn = None
-                job.available_at = self._parked.setdefault(what, {})[job.key] = until
+                job.available_at = self._parked.setdefault(target, {})[job.key] = until
         return len(jobs)
 
-    def parked(self, what: str) -> list[StoredJob]:
+    def parked(self, target: str) -> list[StoredJob]:
         """The jobs that are still delayed to the instant to which they were parked."""
         known = [
-            (self._living.get(key), until) for key, until in self._parked.get(what, {}).items()
+            (self._living.get(key), until) for key, until in self._parked.get(target, {}).items()
         ]
         return [job for job, until in known if job is not None and job.available_at == until]
 
-    def unpark(self, what: str, but: float | None, now: float) -> None:
-        """Make jobs due that were parked, other than until the instant `but`."""
-        for job in self.parked(what):
-            if job.available_at != but:
+    def unpark(self, target: str, keep: float | None, now: float) -> None:
+        """Make parked jobs due, except those parked until `keep`."""
+        for job in self.parked(target):
+            if job.available_at != keep:
                 job.available_at = min(now, job.available_at)
-        self._parked[what] = {
-            job.key: job.available_at for job in self.parked(what) if job.available_at == but
+        self._parked[target] = {
+            job.key: job.available_at for job in self.parked(target) if job.available_at == keep
         }
 
-    def lift(self, what: str, now: float) -> None:
-        self.unpark(what, None, now)
-        self.suspended.pop(what, None)
+    def lift(self, target: str, now: float) -> None:
+        self.unpark(target, None, now)
+        self.suspended.pop(target, None)
 
     def _in(self, queue: str, state: State, now: float) -> list[StoredJob]:
         return [

@@ -1,6 +1,4 @@
-"""The mailboxes in memory: a broadcast is copied into each it fits, so a mailbox is simply what has
-not been read.
-"""
+"""Mailboxes in memory: a broadcast is copied into each mailbox that fits, until it is received."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from relevo.drivers.contract import Binding, Broadcast
 
 @dataclass(slots=True)
 class Mailbox:
-    """What one consumer of broadcasts has not read yet, and when it is gone if nobody uses it until
-    then.
-    """
+    """The unread messages of one consumer. An unused mailbox goes away at `gone_at`."""
 
     ttl: float
     gone_at: float

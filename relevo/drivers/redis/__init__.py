@@ -1,1 +1,1 @@
-"""The Redis driver: jobs in sorted sets, one Lua call a step, leases by Redis's own clock."""
+"""The Redis driver: jobs in sorted sets, one Lua call for each step, leases by Redis's clock."""

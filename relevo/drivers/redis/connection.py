@@ -1,15 +1,16 @@
-"""Connections to Redis: kombu's own, so that urls, TLS, credentials, Sentinel and client names mean
-what they did.
+"""Connections to Redis, made by kombu so that urls and options mean what they mean there.
 
-A stock kombu connection is made (and never used for messages); its channel knows how to make a
-connection pool. What it leaves open is filled in, and what would break a promise is not left to it:
+That goes for TLS, credentials, Sentinel and client names. A stock kombu connection is made and
+never used for messages; its channel makes a connection pool. Missing options get defaults, and
+options that would break a promise are overruled:
 
-* Timeouts. Without them a connection whose other end has silently gone blocks for a quarter of an hour.
-* No blind resending (`retry`). redis-py can send a command again after a timeout, not knowing whether it was carried
-  out: a `put` would make two jobs, a `reserve` would lose the jobs of its first answer. Who calls
-  decides; see `requests.py` for the two verbs that must not be done twice.
-* RESP 2 and bytes. The scripts' answers look the same in both protocols, but only the newer one has messages that
-  nobody asked for, and the bell must not take one for its answer.
+* Timeouts. Without them a connection whose other end has silently gone blocks for a quarter of an
+  hour.
+* No blind resending (`retry`). redis-py may send a command again after a timeout, without knowing
+  whether the first was carried out: a `put` would make two jobs, a `reserve` would lose the jobs of
+  the first answer. The caller decides; `idempotency.py` has the two verbs that must not run twice.
+* RESP 2 and bytes. The scripts' answers look alike in both protocols, but only RESP 3 has pushed
+  messages, which a subscription would take for its answer.
 """
 
 from __future__ import annotations
@@ -44,13 +45,12 @@ TIMEOUTS: Mapping[str, Any] = {
     "socket_connect_timeout": 5.0,
     "socket_keepalive": True,
 }
-# Each thread that talks to Redis at the same time has a connection. kombu's 10 would be an error in
-# the eleventh.
+# Each thread that talks to Redis has a connection. With kombu's 10 the eleventh would get an error.
 CONNECTIONS = 10_000
-# What is ours and what we decide; the rest of the transport options is kombu's.
+# The transport options that kombu doesn't get: our own, and those that we overrule.
 _NOT_KOMBUS = {"global_keyprefix", "lease", "retry_on_timeout"}
-# Away for now, and worth another try: no connection, loading its file, a replica after a failover.
-_AWAY = (
+# Unavailable for now: no connection, a server that is loading its file, a replica after a failover.
+_UNAVAILABLE = (
     ConnectionError,
     TimeoutError,
     BusyLoadingError,
@@ -59,23 +59,31 @@ _AWAY = (
     TryAgainError,
     OSError,
 )
-# The same in the texts of errors that redis-py has no class for, or that Redis 6 wraps when they
+# The same in the texts of errors without a class in redis-py, or that Redis 6 wraps when they
 # happen in a script. Nothing was done then: the last two refuse every write until a disk or a
 # replica is back.
-_AWAY_SIGNS = ("MASTERDOWN", "READONLY", "LOADING", "UNBLOCKED", "BUSY", "MISCONF", "NOREPLICAS")
+_UNAVAILABLE_SIGNS = (
+    "MASTERDOWN",
+    "READONLY",
+    "LOADING",
+    "UNBLOCKED",
+    "BUSY",
+    "MISCONF",
+    "NOREPLICAS",
+)
 
 
 def pool_for(url: str, options: Mapping[str, Any], ssl: Any = None) -> ConnectionPool:
     """A connection pool for a broker url and kombu's transport options."""
     scheme = url.partition(":")[0].partition("+")[0]
-    # The prefix goes with our keys; kombu's prefixing client knows nothing of scripts.
+    # Our keys have the prefix; kombu's prefixing client doesn't prefix the keys of scripts.
     given = {name: value for name, value in options.items() if name not in _NOT_KOMBUS}
     given = {**TIMEOUTS, "max_connections": CONNECTIONS, **given}
     if scheme == "sentinel":
-        # One that is down is left for the next at once, not after redis-py's ten tries.
+        # Try the next Sentinel at once when one is down, not after redis-py's ten tries.
         given["sentinel_kwargs"] = {
             **_sockets(given),
-            "retry": _once(),
+            "retry": _no_retry(),
             **(given.get("sentinel_kwargs") or {}),
         }
     stock = STOCK.get(scheme, STOCK_REDIS)
@@ -84,23 +92,23 @@ def pool_for(url: str, options: Mapping[str, Any], ssl: Any = None) -> Connectio
         stock  # of `redis+socket://…` kombu would make its `redis`, which is us
     )
     transport = connection.transport
-    # no public way
+    # kombu has no public way to its pool.
     pool: ConnectionPool = _parameters_of(transport.Channel)(transport)._get_pool()  # noqa: SLF001
     return pool
 
 
 def _parameters_of(channel: type) -> type:
-    """Kombu's channel class without its start, which connects; what is left reads the parameters."""
+    """Kombu's channel class without its constructor, which connects: it gives the parameters."""
 
     def start(self: Any, transport: Any) -> None:
         virtual.Channel.__init__(self, transport)
-        self._registered = False  # what kombu's end of a channel asks for
+        self._registered = False  # kombu reads it when the channel ends
 
     def parameters(self: Any, asynchronous: bool = False) -> dict[str, Any]:
         theirs: dict[str, Any] = channel._connparams(self, asynchronous)  # type: ignore[attr-defined] # noqa: SLF001
         return {
             **theirs,
-            "retry": _once(),
+            "retry": _no_retry(),
             "retry_on_timeout": False,
             "protocol": 2,
             "decode_responses": False,
@@ -118,21 +126,21 @@ def _sockets(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _once() -> Retry:
+def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Redis's errors in our words: away, or refused."""
+    """Turn redis-py's errors into `DriverUnavailableError` and `DriverError`."""
     try:
         yield
-    except _AWAY as error:
+    except _UNAVAILABLE as error:
         raise DriverUnavailableError(f"redis: {error}") from error
     except ResponseError as error:
         if isinstance(error, OutOfMemoryError) or "OOM" in str(error):  # Redis 6 wraps it
             raise DriverError(f"redis is full (maxmemory), nothing was put: {error}") from error
-        if any(sign in str(error) for sign in _AWAY_SIGNS):
+        if any(sign in str(error) for sign in _UNAVAILABLE_SIGNS):
             raise DriverUnavailableError(f"redis: {error}") from error
         raise DriverError(f"redis: {error}") from error
     except RedisError as error:

@@ -1,13 +1,14 @@
 """The Redis driver: `contract.Driver` on Redis 6.2, 7, 8 and Valkey.
 
-Each verb is one Lua script (`lua/`), so each is one atomic step and one round trip; the keys are in
-`keys.py`. Leases and delays are by Redis's clock, which all workers share.
+Each verb is one Lua script (`lua/`): one atomic step and one round trip. `keys.py` has the keys,
+`replies.py` decodes the answers of the scripts. Leases and delays go by Redis's clock, which all
+workers share.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +19,15 @@ from relevo.drivers.contract import (
     Binding,
     Broadcast,
     Conflict,
+    Driver,
+    HeldJob,
+    JobView,
     Lease,
     NewJob,
     Placed,
     ReservedJob,
+    Sizes,
+    State,
     Subscription,
 )
 from relevo.drivers.redis import mailboxes, replies
@@ -29,25 +35,23 @@ from relevo.drivers.redis.connection import pool_for
 from relevo.drivers.redis.idempotency import LostReservations, PutRequests
 from relevo.drivers.redis.keys import Keys
 from relevo.drivers.redis.kombu_lists import KombuLists, unacked_keys
-from relevo.drivers.redis.looking import PORTION
 from relevo.drivers.redis.notifier import RedisSubscription
-from relevo.drivers.redis.pausing import Pausing
 from relevo.drivers.redis.scripts import Library, Scripts, number, pairs
+from relevo.drivers.values import UNTIL_LIFTED
 
-# How many jobs one script call puts: Redis 6 takes no command of more than a million words, and a
-# job is ten.
+# The most jobs that one script call rescues, finds, deletes or clears: about 10 ms of Redis's time.
+PORTION = 1000
+# The most jobs that one script call puts: Redis 6 takes no command of more than a million words,
+# and a job is ten words.
 PUT_PORTION = 50_000
-# How often Redis is asked for its time, in seconds; in between this machine's clock is trusted to
-# run as fast.
-CLOCK_CHECK = 60.0
-# How many values `reserve.lua` answers per job.
-_FIELDS = 7
+# Redis is asked for its time this often; in between this machine's clock is trusted to run as fast.
+CLOCK_CHECK_SECONDS = 60.0
+# The number of values for each job in the answers of `reserve.lua` and of `peek.lua`.
+_RESERVED_FIELDS, _PEEKED_FIELDS = 7, 9
 
 
-class RedisDriver(Pausing):
-    """Jobs in the Redis at `url`. With `clock`, its time is used instead of the server's (for
-    tests).
-    """
+class RedisDriver(Driver):
+    """Jobs in the Redis at `url`. Tests may replace the server's time by a `clock`."""
 
     name = "redis"
 
@@ -64,7 +68,7 @@ class RedisDriver(Pausing):
         self.keys = Keys.from_options(options)
         self._clock = clock
         self._scripts = Scripts(self.pool, self.keys, clock)
-        self._run, self._do = self._scripts.run, self._scripts.guarded
+        self._run, self._call = self._scripts.run, self._scripts.guarded
         self._puts, self._lost_reservations = PutRequests(), LostReservations(self._run)
         self._unacked_keys = unacked_keys(options)
         self._kombu_lists = KombuLists(self.client, self.keys, self._scripts)
@@ -73,7 +77,7 @@ class RedisDriver(Pausing):
         self._next_due = float("inf")
 
     def scripts_of(self, library: Library) -> Scripts:
-        """Scripts of another package that work on the same jobs, by the same clock."""
+        """The scripts of another package that works on the same jobs, by the same clock."""
         return Scripts(self.pool, self.keys, self._clock, library)
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -115,15 +119,15 @@ class RedisDriver(Pausing):
                 len(queues),
                 *lists,
             )
-        except BaseException:  # also a signal's: the answer is lost, whatever it was
+        except BaseException:  # also an exception from a signal: the answer is lost
             self._lost_reservations.add(token, queues)
             raise
         self._next_due = time.monotonic() + float(answer[0]) if answer[0] else float("inf")
         if answer[1] and limit > 0 and self._kombu_lists.adopt(queues):
-            self._next_due = 0.0  # they are in the queue now; the next look takes them
+            self._next_due = 0.0  # they are in the queue now; the next reservation takes them
         return [
-            replies.reserved(answer[at : at + _FIELDS], token)
-            for at in range(2, len(answer), _FIELDS)
+            replies.reserved(answer[at : at + _RESERVED_FIELDS], token)
+            for at in range(2, len(answer), _RESERVED_FIELDS)
         ]
 
     def extend(self, leases: Sequence[Lease], lease: float) -> list[Lease]:
@@ -158,9 +162,10 @@ class RedisDriver(Pausing):
         return int(self._run("unlock", *pairs(leases))) if leases else 0
 
     def rescue(self) -> int:
-        return sum(self._portions("rescue", queue) for queue in self.queues())
+        return sum(self._in_portions("rescue", queue) for queue in self.queues())
 
-    def _portions(self, name: str, queue: str, *more: str | int) -> int:
+    def _in_portions(self, name: str, queue: str, *more: str | int) -> int:
+        """Run a script on a queue until it did less than a full portion. Returns the sum."""
         total, portion = 0, PORTION
         while portion >= PORTION:
             portion = int(self._run(name, queue, PORTION, *more))
@@ -168,34 +173,112 @@ class RedisDriver(Pausing):
         return total
 
     def adopt_unacked(self) -> int:
-        """Take over what killed stock Celery workers held here. Returns how many messages.
+        """Take over the messages that killed stock Celery workers held. Returns how many.
 
-        Only once those workers have ended: a living one goes on with what is taken from it, and it
-        runs twice.
+        Call it only when those workers have ended: a living worker finishes its messages, which
+        would then run twice.
         """
         return self._kombu_lists.adopt_unacked(*self._unacked_keys)
 
-    # --- looking and mending ----------------------------------------------------------------------
+    # --- inspection and repair --------------------------------------------------------------------
+    def queues(self) -> list[str]:
+        return sorted(name.decode() for name in self._run("queues"))
+
+    def sizes(self, queue: str) -> Sizes:
+        validation.queues([queue])
+        pending, delayed, reserved, oldest = self._run("sizes", queue, *self.keys.kombu(queue))
+        return Sizes(
+            pending, delayed, reserved, max(0.0, self.now() - float(oldest)) if oldest else None
+        )
+
+    def peek(self, queue: str, state: State, limit: int = 50) -> list[JobView]:
+        validation.queues([queue])
+        validation.count("limit", limit)
+        answer = self._run("peek", queue, state.value, limit)
+        return [
+            replies.job_view(queue, state, answer[at : at + _PEEKED_FIELDS])
+            for at in range(0, len(answer), _PEEKED_FIELDS)
+        ]
+
+    def find(self, ids: Iterable[str]) -> list[JobView]:
+        wanted = list(dict.fromkeys(ids))
+        validation.names("id", wanted)
+        return [
+            view
+            for portion in _portions(wanted)
+            for view in replies.job_views(self._run("find", *portion))
+        ]
+
+    def scan(self, after: str = "", limit: int = 500) -> tuple[list[JobView], str]:
+        validation.cursor(after)
+        validation.positive_count("limit", limit)
+        following, *answer = self._run("scan", after or "0", limit)
+        return replies.job_views(answer), "" if following == b"0" else following.decode()
+
+    def hold(self, ids: Iterable[str], lease: float, by: str) -> list[HeldJob]:
+        wanted, token = list(dict.fromkeys(ids)), f"{uuid4().hex[:20]}."
+        validation.hold(wanted, lease, by)
+        answers = (
+            self._run("hold", number(lease), by, token, *portion) for portion in _portions(wanted)
+        )
+        return [job for answer in answers for job in replies.held(answer, token)]
+
     def delete(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         validation.names("id", wanted)
-        return sum(
-            int(self._run("delete", *wanted[at : at + PORTION]))
-            for at in range(0, len(wanted), PORTION)
-        )
+        return sum(int(self._run("delete", *portion)) for portion in _portions(wanted))
 
     def hasten(self, ids: Iterable[str]) -> int:
         wanted = list(ids)
         validation.names("id", wanted)
-        return sum(
-            int(self._run("hasten", *wanted[at : at + PORTION]))
-            for at in range(0, len(wanted), PORTION)
-        )
+        return sum(int(self._run("hasten", *portion)) for portion in _portions(wanted))
 
     def clear(self, queue: str, but: Sequence[str] = ()) -> int:
         validation.queues([queue])
         validation.texts("but", but)
-        return self._portions("clear", queue, len(but), *but, *self.keys.kombu(queue))
+        return self._in_portions("clear", queue, len(but), *but, *self.keys.kombu(queue))
+
+    # --- pauses -----------------------------------------------------------------------------------
+    def pause(self, queue: str, until: float | None = None) -> None:
+        validation.queues([queue])
+        validation.instant("until", until or 0)
+        self._call(self.client.hset, self.keys.plain("paused"), queue, _end(until))
+
+    def resume(self, queue: str) -> None:
+        validation.queues([queue])
+        self._run("resume", queue)
+
+    def paused(self) -> dict[str, float | None]:
+        return _running(self._ends("paused"), self.now())
+
+    def suspend(self, target: str, until: float | None = None) -> None:
+        validation.suspension(target, until)
+        while self._run("suspend", target, _end(until), number(UNTIL_LIFTED), PORTION) >= PORTION:
+            pass
+
+    def lift(self, target: str) -> None:
+        validation.suspension(target)
+        while self._run("lift", target, PORTION) >= PORTION:
+            pass
+
+    def suspended(self) -> dict[str, float | None]:
+        ends = self._ends("suspended")
+        running = _running(ends, self.now())
+        for target in ends.keys() - running.keys():  # it has ended, or a process died lifting it
+            self.lift(target)
+        return running
+
+    def park(self, leases: Sequence[Lease], target: str) -> int:
+        validation.suspension(target)
+        return int(self._run("park", target, number(UNTIL_LIFTED), *pairs(leases))) if leases else 0
+
+    def parked(self, target: str) -> int:
+        validation.suspension(target)
+        return int(self._call(self.client.zcard, self.keys.named("parked", target)))
+
+    def _ends(self, key: str) -> dict[str, float | None]:
+        ends: dict[bytes, bytes] = self._call(self.client.hgetall, self.keys.plain(key))
+        return {name.decode(): float(end) if end else None for name, end in ends.items()}
 
     # --- broadcasts -------------------------------------------------------------------------------
     def subscribe(self, mailbox: str, bindings: Sequence[Binding], ttl: float) -> None:
@@ -226,8 +309,8 @@ class RedisDriver(Pausing):
     def now(self) -> float:
         if self._clock is not None:
             return self._clock()
-        if time.monotonic() - self._offset_checked > CLOCK_CHECK:
-            seconds, microseconds = self._do(self.client.time)
+        if time.monotonic() - self._offset_checked > CLOCK_CHECK_SECONDS:
+            seconds, microseconds = self._call(self.client.time)
             self._offset_checked = time.monotonic()
             self._offset = seconds + microseconds / 1e6 - self._offset_checked
         return time.monotonic() + self._offset
@@ -237,9 +320,7 @@ class RedisDriver(Pausing):
 
 
 def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
-    """Jobs as `put.lua` takes them. What is bytes already is passed on by the client as it is: a
-    fifth of a put.
-    """
+    """Jobs as `put.lua` takes them. As bytes, because the client's encoding is a fifth of a put."""
     return [
         field
         for job in jobs
@@ -256,3 +337,15 @@ def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:
             job.fair_key or b"",
         )
     ]
+
+
+def _portions(wanted: list[str]) -> Iterator[list[str]]:
+    return (wanted[at : at + PORTION] for at in range(0, len(wanted), PORTION))
+
+
+def _end(until: float | None) -> str:
+    return "" if until is None else number(until)
+
+
+def _running(ends: dict[str, float | None], now: float) -> dict[str, float | None]:
+    return {name: end for name, end in ends.items() if end is None or end > now}

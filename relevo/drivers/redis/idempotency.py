@@ -1,17 +1,17 @@
-"""Steps whose answer was lost: nobody knows whether Redis took them, and two of them must not be
-taken twice.
+"""Steps whose answer was lost: the caller doesn't know whether Redis carried them out.
 
-* **put**: who gets no answer tries again (Celery's publisher does), and the job would be there twice. So each thread
-  numbers its puts; the script keeps the number and the answer of a thread's last one for two
-  minutes, and the thread that tries the same jobs again does it under the same number. One key a
-  thread, whatever it puts.
-* **reserve**: the jobs would wait for the end of a lease that nobody knows of, with an attempt burnt. So the lost
-  token is remembered here, and what was taken by it is put back before anything else is reserved.
-  Twice: a server that was asleep may carry out what lay in its buffers only after it has answered
-  somebody else.
+Two verbs must not be carried out twice:
 
-All the others may be done twice: a second ack, release or extension of a lease finds it ended, or
-renews it.
+* **put**: a caller without an answer tries again (Celery's publisher does), and the job would be
+  there twice. Each thread numbers its puts, and `put.lua` keeps the number and the answer of a
+  thread's last put for two minutes. A thread that tries the same jobs again uses the same number.
+* **reserve**: the jobs would wait for the end of a lease that no worker knows, with an attempt
+  burnt. The lost token is remembered here, and the jobs under it are released before the next
+  reservation, and once more later: a server that slept may carry out the commands in its buffers
+  only after it has answered another client.
+
+All other verbs may run twice: a second ack or release finds the lease ended, a second extension
+renews it again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
-# Seconds after which what was taken by a lost reservation is looked for once more.
-LOOK_AGAIN = 1.0
+# After this time the jobs of a lost reservation are released once more.
+SECOND_RELEASE_SECONDS = 1.0
 
 
 class PutRequests(threading.local):
-    """The puts of one thread."""
+    """Numbers the puts of one thread."""
 
     def __init__(self) -> None:
         self._begin()
@@ -40,8 +40,9 @@ class PutRequests(threading.local):
         self._lost: list[tuple[str, str]] = []
 
     def request_number(self, jobs: list[tuple[str, str]]) -> int:
-        """The number under which these jobs (queue, id) are put: the last put's if they are its and
-        got no answer.
+        """The number of a put of these jobs, each given as (queue, id).
+
+        It is the last put's number if that put had the same jobs and got no answer.
         """
         if (
             self._pid != os.getpid()
@@ -53,11 +54,12 @@ class PutRequests(threading.local):
         return self._number
 
     def confirm(self) -> None:
+        """The last put got its answer."""
         self._lost = []
 
 
 class LostReservations:
-    """LostReservations of this process whose answer was lost, by way of `run`, which runs a script."""
+    """Releases the reservations of this process whose answer was lost. `run` runs a script."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
@@ -66,13 +68,14 @@ class LostReservations:
         self._lock = threading.Lock()
 
     def add(self, token: str, queues: Sequence[str]) -> None:
-        """What was taken under `token` is to be put back."""
+        """Remember to release the jobs of `queues` under `token`."""
         with self._lock:
             self._lost[token] = (queues, 0.0)
 
     def release(self) -> None:
-        """Put back what lost reservations have taken. Raises while the broker is away: they are
-        tried again then.
+        """Release the jobs of lost reservations.
+
+        Raises while the broker is away; then call it again.
         """
         if not self._lost:
             return
@@ -89,5 +92,5 @@ class LostReservations:
                     self._lost.pop(token, None)
                     self._sought.discard(token)
                 elif token in self._lost:
-                    self._lost[token] = (queues, time.monotonic() + LOOK_AGAIN)
+                    self._lost[token] = (queues, time.monotonic() + SECOND_RELEASE_SECONDS)
                     self._sought.add(token)

@@ -1,31 +1,31 @@
-"""Every Redis key, in one place; the Lua scripts get theirs from here, too (`lua_prelude`).
+"""Every Redis key of the driver. The Lua scripts get their keys from here, too (`lua_prelude`).
 
 | key | type | holds |
 |---|---|---|
-| `sequence` | counter | a job's number: sixteen digits, so that the order of the texts is the order of putting |
-| `jobs` | hash | number -> its record (msgpack); common.lua has its fields |
-| `payloads` | hash | number -> payload, apart from the record, because it is seldom written and the record often |
-| `ids` | hash | job id -> its numbers, comma-joined (two living jobs may have one id: a Celery retry) |
+| `sequence` | counter | the last number of a job: 16 digits, so that they sort as texts |
+| `jobs` | hash | number -> the job's record (msgpack); common.lua has the fields |
+| `payloads` | hash | number -> payload: apart from the record, which is written more often |
+| `ids` | hash | job id -> its numbers, with commas (a Celery retry has the id of its job) |
 | `unique` | hash | unique key -> number of the living job that has it |
 | `queues` | set | names of queues that may hold jobs |
 | `paused` | hash | queue -> end of its pause, or an empty text |
-| `suspended` | hash | what is suspended -> its end, or an empty text |
-| `parked:<what>` | sorted set | numbers of the jobs that are parked for it by the instant to which they were delayed |
-| `swept` | text | when the leases of all queues were last looked through for ended ones |
-| `pending:<queue>:<priority>` | sorted set | numbers by the instant since which the job could have run, or its turn |
-| `turns:<queue>:<priority>` | hash | `k` and a fair key -> the end of its last turn; `last`: that of the last one |
+| `suspended` | hash | target -> end of its suspension, or an empty text |
+| `parked:<target>` | sorted set | numbers of parked jobs by the instant to which they wait |
+| `swept` | text | when ended leases were last looked for in all queues |
+| `pending:<queue>:<priority>` | sorted set | numbers by turn, or by the instant they came due |
+| `turns:<queue>:<priority>` | hash | `k` and a fair key -> its last turn's end; `last`: of all |
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
 | `reserved:<queue>` | sorted set | numbers by the end of the lease |
-| `bell:<queue>` | list | a token for each job just put, CAP at most: one token wakes one idle worker |
-| `put:<thread>` | text | a publishing thread's last put (msgpack: its number, its answer), for two minutes |
-| `boxes` | hash | mailbox -> when it goes and its ttl |
+| `bell:<queue>` | list | a token for each new job, BELL_CAP at most; it wakes one worker |
+| `put:<thread>` | text | a thread's last put (msgpack: its number, its answer), for two minutes |
+| `boxes` | hash | mailbox -> the instant at which it goes away, and its ttl (msgpack) |
 | `box:<mailbox>` | set | its bindings: JSON of [exchange, pattern] |
-| `bindings:<exchange>` | set | who is bound to it: JSON of [mailbox, pattern] |
-| `mail:<mailbox>` | list | what it has not read |
-| `ring:<mailbox>` | list | a token when something came |
+| `bindings:<exchange>` | set | the mailboxes bound to it: JSON of [mailbox, pattern] |
+| `mail:<mailbox>` | list | unread messages |
+| `ring:<mailbox>` | list | a token while there is new mail |
 
-All begin with the connection's `global_keyprefix` and `relevo:`. Messages that a plain Celery
-client pushed lie where kombu puts them: a list named like the queue, and one more for each of
+All keys begin with the connection's `global_keyprefix` and `relevo:`. The messages of a plain
+Celery client are where kombu puts them: in a list named like the queue, and in one more for each of
 kombu's priority steps.
 """
 
@@ -61,14 +61,14 @@ NAMED = (
     "mail",
     "ring",
 )
-# kombu's priority steps, and what it puts between a queue's name and the step: its transport
-# options may say otherwise.
+# kombu's defaults of its transport options `priority_steps` and `sep`; `sep` stands between a
+# queue's name and the step.
 KOMBU_STEPS, KOMBU_SEPARATOR = (0, 3, 6, 9), "\x06\x16"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys under one prefix, and where kombu's are."""
+    """The keys under one prefix, and those of kombu's lists."""
 
     prefix: str = ""
     steps: tuple[int, ...] = KOMBU_STEPS
@@ -76,7 +76,7 @@ class Keys:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Keys:
-        """The keys that kombu's transport options ask for."""
+        """The keys for kombu's transport options."""
         steps = tuple(options.get("priority_steps") or KOMBU_STEPS)
         return cls(
             options.get("global_keyprefix") or "", steps, options.get("sep") or KOMBU_SEPARATOR
@@ -84,7 +84,7 @@ class Keys:
 
     @property
     def root(self) -> str:
-        """What all of ours begin with."""
+        """The beginning of all our keys."""
         return f"{self.prefix}{ROOT}"
 
     def plain(self, name: str) -> str:
@@ -92,24 +92,24 @@ class Keys:
         return f"{self.root}{name}"
 
     def named(self, kind: str, name: str) -> str:
-        """The key of `kind`, one of NAMED, for a queue, mailbox or exchange."""
+        """The key of `kind`, one of NAMED, for a queue, mailbox, exchange or target."""
         return f"{self.root}{kind}:{name}"
 
     def kombu(self, queue: str) -> list[str]:
-        """The lists in which a plain Celery client leaves messages for `queue`, most urgent first."""
+        """The lists in which plain Celery clients leave messages for `queue`, most urgent first."""
         return [
             f"{self.prefix}{queue}{self.separator}{step}" if step else f"{self.prefix}{queue}"
             for step in self.steps
         ]
 
     def kombu_with_count(self, queue: str) -> list[str | int]:
-        """The same as scripts take them: how many, then each."""
+        """The number of those lists, then the lists, as scripts take them."""
         lists = self.kombu(queue)
         return [len(lists), *lists]
 
 
 def lua_prelude() -> str:
-    """Lua functions that name the same keys: `jobs_key`, `pending_key(queue, priority)` and so on."""
+    """Lua names of the same keys: `jobs_key`, `pending_key(queue, priority)` and so on."""
     return "\n".join((*_plain(PLAIN), *_named(NAMED)))
 
 

@@ -1,13 +1,12 @@
-"""Messages of plain Celery with stock kombu, taken over into our queues: what its clients push,
-what its workers held.
+"""Takes over messages of stock Celery: those its clients push, and those its workers held.
 
-kombu leaves a message in a list named like the queue (and one per priority step), newest at the
-head. Those of the tail are read, told apart (id, eta, priority), and moved if they are still there;
-one that can't be told apart is moved all the same, so that the worker puts it aside with its
-reason.
+kombu leaves a message in a list named like the queue (and one for each priority step), newest at
+the head. The messages at the tail are read, decoded (id, eta, priority), and moved if they are
+still there. An unreadable message is moved all the same: the worker dead-letters it with a reason.
 
-A stock worker keeps what it holds in a hash, beside an index by time, until it acks. If it was
-killed they stay there for `visibility_timeout` (an hour); `adopt_unacked` moves them at once.
+A stock worker keeps the messages that it holds in a hash, beside an index by time, until it acks.
+Those of a killed worker stay there for `visibility_timeout` (an hour); `adopt_unacked` moves them
+at once.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from relevo.drivers.redis.scripts import Scripts, number
 
 logger = logging.getLogger(__name__)
 
-# Messages read at once: they pass through this process, and may be large.
+# The most messages read at once: they pass through this process, and may be large.
 PORTION = 100
 
 
 class KombuLists:
-    """kombu's side of the Redis at `client`."""
+    """The keys of stock kombu in the Redis at `client`."""
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
         self._client, self._keys, self._scripts = client, keys, scripts
@@ -55,8 +54,9 @@ class KombuLists:
         return int(self._scripts.run("adopt", key, queue, *fields)) if fields else 0
 
     def adopt_unacked(self, unacked: str, index: str) -> int:
-        """Move everything in kombu's hash `unacked`. Returns how many; what kombu can't have
-        written stays there.
+        """Move all messages in kombu's hash `unacked`. Returns how many.
+
+        Entries that kombu can't have written stay there.
         """
         hash_key, adopted, cursor = f"{self._keys.prefix}{unacked}", 0, 0
         while True:
@@ -74,13 +74,13 @@ class KombuLists:
                 return adopted
 
     def _unacked(self, tag: bytes, held: bytes) -> list[Any]:
-        """What `adopt_unacked.lua` takes of one message; nothing if it is unreadable."""
+        """The arguments of `adopt_unacked.lua` for one message; none if it is unreadable."""
         try:
             message, exchange, routing_key = message_codec.loads(text(held))
             payload = message_codec.dumps(message)
             queue = self._queue(str(exchange or ""), str(routing_key or ""))
             validation.queues([queue])
-        # whatever an entry does to its reader, the others are adopted
+        # Whatever is wrong with one entry, the others are adopted.
         except Exception as error:  # noqa: BLE001
             logger.warning("unacked message %r can't be read and stays where it is: %s", tag, error)
             return []
@@ -88,11 +88,10 @@ class KombuLists:
         return [tag, held, queue, job.id, payload, job.priority, _later(job)]
 
     def _queue(self, exchange: str, routing_key: str) -> str:
-        """Where kombu would put it back to. Celery's own queues have the default exchange: the
-        routing key names them.
+        """The queue to which kombu would restore a message.
 
-        Of several queues bound alike the first is taken: a message went to each of them with a tag
-        of its own.
+        Celery's own queues have the default exchange: the routing key is their name. Of several
+        queues with the same binding the first is taken: each got its own copy of the message.
         """
         bindings = self._scripts.guarded(
             self._client.smembers, f"{self._keys.prefix}_kombu.binding.{exchange}"
@@ -105,19 +104,16 @@ class KombuLists:
 
 
 def unacked_keys(options: Mapping[str, Any]) -> tuple[str, str]:
-    """The names of kombu's hash of unacked messages and its index, as its transport options call
-    them.
-    """
-    return options.get("unacked_key") or "unacked", options.get(
-        "unacked_index_key"
-    ) or "unacked_index"
+    """The names of kombu's hash of unacked messages and of its index, by its transport options."""
+    unacked = options.get("unacked_key") or "unacked"
+    return unacked, options.get("unacked_index_key") or "unacked_index"
 
 
 def _job(queue: str, payload: str, step: int) -> NewJob:
     try:
         job = message_codec.to_job(queue, message_codec.loads(payload))
         validation.jobs([job])
-    # a stranger's message; whoever reserves it says what is wrong with it
+    # A foreign message: the worker that reserves it reports what is wrong.
     except Exception:  # noqa: BLE001
         return NewJob(queue, payload, str(uuid.uuid4()), priority=step)
     return job

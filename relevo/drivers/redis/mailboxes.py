@@ -1,8 +1,7 @@
-"""Broadcasts: a list per mailbox, and per exchange who is bound to it. For remote control, its
-replies and events.
+"""Broadcasts for remote control, its replies and events: a list for each mailbox.
 
-Not PUBLISH: whoever was reconnecting then would never hear it. Mail waits in its list until it is
-fetched or its mailbox goes.
+Not PUBLISH: a consumer that is reconnecting would miss the message. Mail waits in its list until it
+is received or its mailbox goes away.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import Any
 
 from relevo.drivers.contract import Binding, Broadcast
 
-# Mail nobody fetched for so long is of no use to anyone, in seconds (Celery's own limit for control
-# messages).
-KEEP = 300
+# Unread mail is dropped after this time, which is Celery's limit for control messages.
+KEEP_SECONDS = 300
 
 
 class Mailboxes:
-    """Mailboxes by way of `run`, which runs a script. Those this process opened are remembered, to
-    open again.
+    """The mailboxes on one Redis. `run` runs a script.
+
+    The mailboxes of this process are remembered, to be opened again.
     """
 
     def __init__(self, run: Callable[..., Any]) -> None:
@@ -55,7 +54,7 @@ class Mailboxes:
             )
         ]
         if mail:
-            self._run("deliver", KEEP, *mail)
+            self._run("deliver", KEEP_SECONDS, *mail)
         return bool(mail)
 
     def _bound(self, exchange: str) -> list[tuple[str, str]]:
@@ -63,10 +62,7 @@ class Mailboxes:
 
     def receive(self, mailbox: str) -> list[Broadcast]:
         mail = self._run("receive", mailbox)
-        if (
-            mail == -1
-            # it has gone meanwhile (this process was stopped for longer than its ttl): open it again
-        ):
+        if mail == -1:  # it went away while this process was stopped for longer than its ttl
             if mailbox in self._opened:
                 self.subscribe(mailbox, [], self._opened[mailbox][1])
             return []

@@ -1,4 +1,4 @@
-"""What the scripts answer, as the contract's values."""
+"""Turns the answers of the scripts into the contract's values."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 from relevo.drivers.contract import HeldJob, JobView, Lease, Placed, ReservedJob, State
 
-# How many values `describe` in `common.lua` gives per job.
+# The number of values for each job from `describe` in `common.lua`.
 _DESCRIBED = 11
-# What `put.lua` says of a job.
+# The codes of `put.lua` for a job.
 _CREATED, _REPLACED = 1, 2
 
 
 def placed(answer: list[Any]) -> list[Placed]:
-    """Jobs as `put.lua` gives them: id, and 1 for created, 2 for replaced or 0."""
+    """The answer of `put.lua`: for each job its id and 1 (created), 2 (replaced) or 0 (neither)."""
     pairs = ((answer[at].decode(), answer[at + 1]) for at in range(0, len(answer), 2))
     return [
-        Placed(id_, created=said == _CREATED, replaced=said == _REPLACED) for id_, said in pairs
+        Placed(id_, created=code == _CREATED, replaced=code == _REPLACED) for id_, code in pairs
     ]
 
 
 def reserved(answer: list[Any], token: str) -> ReservedJob:
-    """A job as `reserve.lua` gives it: number, id, queue, payload, priority, attempts, rescues."""
+    """One job of `reserve.lua`: number, id, queue, payload, priority, attempts, rescues."""
     number, id_, queue, payload, priority, attempts, rescues = answer
     number = number.decode()
     return ReservedJob(
@@ -36,7 +36,7 @@ def reserved(answer: list[Any], token: str) -> ReservedJob:
 
 
 def job_view(queue: str, state: State, answer: list[Any]) -> JobView:
-    """A job as `peek.lua` gives it; see there for the order."""
+    """One job of `peek.lua`, which has the order of the values."""
     id_, payload, priority, attempts, rescues, available, created, worker, ends = answer
     return JobView(
         id=id_.decode(),
@@ -54,7 +54,7 @@ def job_view(queue: str, state: State, answer: list[Any]) -> JobView:
 
 
 def job_views(answer: list[Any]) -> list[JobView]:
-    """Jobs as `describe` in `common.lua` gives them: queue, state, then the fields of `view`."""
+    """Jobs from `describe` in `common.lua`: for each queue, state, and the values of `job_view`."""
     jobs = (answer[at : at + _DESCRIBED] for at in range(0, len(answer), _DESCRIBED))
     return [
         job_view(queue.decode(), State(state.decode()), fields) for queue, state, *fields in jobs
@@ -62,14 +62,12 @@ def job_views(answer: list[Any]) -> list[JobView]:
 
 
 def held(answer: list[Any], token: str) -> list[HeldJob]:
-    """Jobs as `hold.lua` gives them: their numbers, and as they were."""
+    """The answer of `hold.lua`: the numbers of the jobs, and the jobs as they were."""
     numbers, were = answer
     leases = (Lease(number.decode(), token + number.decode()) for number in numbers)
     return [HeldJob(lease, was) for lease, was in zip(leases, job_views(were), strict=True)]
 
 
 def text(payload: bytes) -> str:
-    """A payload. What a stranger left in kombu's list may be no text; it is put aside by whoever
-    reads it.
-    """
+    """A payload as text. A foreign message may be no UTF-8: its worker dead-letters it."""
     return payload.decode("utf-8", "replace")

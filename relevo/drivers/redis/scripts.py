@@ -1,5 +1,6 @@
-"""The Lua scripts in `lua/`, one a verb, run by their digest; a server that has forgotten them is
-told again.
+"""Runs the Lua scripts in `lua/`, one for each verb.
+
+A script is called by its digest. A server that has forgotten it gets its text.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from relevo.errors import DriverUnavailableError
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Scripts of another package that work on the same jobs: they come behind our keys and our
-    `common.lua`.
+    """The scripts of another package that works on the same jobs.
 
-    `prelude` is Lua that names its own keys; the package's `lua/common.lua` follows it.
+    Their text begins with our keys and our `common.lua`. Then come `prelude`, which is Lua that
+    names the package's own keys, and the package's `lua/common.lua`.
     """
 
     package: str
@@ -32,9 +33,7 @@ class Library:
 
 
 class Scripts:
-    """The scripts on one server. `clock` gives the time to all of them; without it they take
-    Redis's own.
-    """
+    """The scripts on one server. They go by `clock`, or without one by Redis's own time."""
 
     def __init__(
         self,
@@ -47,24 +46,22 @@ class Scripts:
         self._client = Redis(connection_pool=pool)
 
     def run(self, name: str, *arguments: str | float | bytes) -> Any:
-        """Run `lua/<name>.lua` once. Raises `DriverUnavailableError` when it isn't known what
-        became of it.
+        """Run `lua/<name>.lua` once.
+
+        Raises `DriverUnavailableError` when Redis may or may not have carried it out.
         """
         return self.guarded(self._run, name, arguments)
 
     def run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
-        """Run a script with each of these arguments, all or none, and nobody's command between
-        them.
-        """
+        """Run a script with each portion of arguments: all or none, with no command in between."""
         return self.guarded(self._run_all, name, portions)
 
     def guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Do it, with errors in our words; whoever has lost a connection does not trust the idle
-        ones either.
+        """Make a call, and translate its errors. A lost connection closes the idle ones, too.
 
-        They end where the lost one did: at a server that is gone, at a replica that was the master,
-        or (Sentinel's connections, interrupted by a signal) with an answer waiting that is not
-        theirs.
+        These end where the lost one did: at a server that is gone, at a replica that was the
+        master, or (Sentinel's connections, interrupted by a signal) with the answer to another call
+        waiting.
         """
         try:
             with translated():
@@ -80,14 +77,14 @@ class Scripts:
         given = (self._root, self._now(), *arguments)
         try:
             return self._client.evalsha(digest(name, self._library), 1, *given)
-        except (
-            NoScriptError
-        ):  # SCRIPT FLUSH, a restart, a failover; EVAL, as another FLUSH may follow a SCRIPT LOAD
+        # After a SCRIPT FLUSH, a restart or a failover. EVAL, because another FLUSH could follow a
+        # SCRIPT LOAD.
+        except NoScriptError:
             return self._client.eval(source(name, self._library), 1, *given)
 
     def _run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipeline:
-            for arguments in portions:  # by its text: none may be unknown
+            for arguments in portions:  # by its text: inside MULTI no script may be unknown
                 pipeline.eval(source(name, self._library), 1, self._root, self._now(), *arguments)
             answers: list[Any] = pipeline.execute()
         return answers
@@ -98,7 +95,7 @@ class Scripts:
 
 @cache
 def source(name: str, library: Library | None = None) -> str:
-    """The whole text of a script: the keys, what all begin with, and its own."""
+    """The whole text of a script: the keys, the common part, and its own part."""
     ours = ("local root = KEYS[1]", lua_prelude(), _read("common"))
     if library is None:
         return "\n".join((*ours, _read(name)))
@@ -109,8 +106,8 @@ def source(name: str, library: Library | None = None) -> str:
 
 @cache
 def digest(name: str, library: Library | None = None) -> str:
-    """What Redis calls a script."""
-    # Redis's choice, and no secret
+    """The digest by which Redis knows a script."""
+    # SHA-1 is Redis's choice.
     return hashlib.sha1(source(name, library).encode()).hexdigest()  # noqa: S324
 
 
@@ -120,7 +117,7 @@ def pairs(leases: Sequence[Any]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A number as Lua reads it, whatever its class calls itself."""
+    """A number as Lua reads it, also one whose class has a `repr` of its own."""
     return repr(float(value))
 
 

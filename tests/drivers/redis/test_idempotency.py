@@ -104,8 +104,8 @@ def test_what_was_taken_without_an_answer_is_put_back_and_no_attempt_is_counted(
 def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, lose, monkeypatch):
     # Given a reservation that is lost before the server has seen it
     put(driver, "a")
-    monkeypatch.setattr(idempotency, "LOOK_AGAIN", 0.0)
-    driver._reservations.lost("late.", ["default"])
+    monkeypatch.setattr(idempotency, "SECOND_RELEASE_SECONDS", 0.0)
+    driver._lost_reservations.lost("late.", ["default"])
     assert ids(take(other, "none")) == ids(take(driver, "none")) == []
 
     # When it is carried out after its first search
@@ -114,7 +114,7 @@ def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, l
 
     # I expect the second to find it, and no third
     assert ids(take(driver)) == ["a"]
-    assert driver._reservations._lost == {}
+    assert driver._lost_reservations._lost == {}
 
 
 def test_what_others_hold_is_left_to_them(driver, other, lose):

@@ -157,7 +157,7 @@ def test_nothing_is_lost_when_the_adopting_worker_dies_between_reading_and_movin
         sys.exit() if name == "adopt" else run(name, *arguments)
     )
     with pytest.raises(SystemExit):
-        driver._foreign.adopt(["default"])
+        driver._kombu_lists.adopt(["default"])
     driver._scripts.run = run
 
     # I expect another to find it, once
