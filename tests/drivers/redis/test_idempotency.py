@@ -105,11 +105,11 @@ def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, l
     # Given a reservation that is lost before the server has seen it
     put(driver, "a")
     monkeypatch.setattr(idempotency, "SECOND_RELEASE_SECONDS", 0.0)
-    driver._lost_reservations.lost("late.", ["default"])
+    driver._lost_reservations.add("late.", ["default"])
     assert ids(take(other, "none")) == ids(take(driver, "none")) == []
 
     # When it is carried out after its first search
-    driver._run("reserve", 10, 30, "me", "late.", 0, 1, "default", *driver.keys.counted("default"))
+    driver._run("reserve", 10, 30, "me", "late.", 0, 1, "default", *driver.keys.kombu_with_count("default"))
     assert counts(driver) == (0, 0, 1)
 
     # I expect the second to find it, and no third

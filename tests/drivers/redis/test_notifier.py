@@ -15,7 +15,7 @@ MANY = 20
 @pytest.fixture
 def subscriptions(driver, monkeypatch):
     """Consumers that wait for jobs of two queues."""
-    monkeypatch.setattr(redis_bell, "POP", 60)
+    monkeypatch.setattr(redis_bell, "POP_SECONDS", 60)
     made = [driver.watch(["default", "high"]) for _ in range(MANY)]
     for subscription in made:
         listen(subscription)
