@@ -31,8 +31,8 @@ demo: runtime  ## The tour of the application, through a real queue (IMAGES="fol
 dev: runtime  ## Workers, beat, dashboard and API in one terminal, started again when the code changes
 	@$(BIN)/python -m tasks.dev $(ARGS)
 
-test: setup  ## Run every test
-	@$(BIN)/python -m pytest --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder $(ARGS)
+test: setup  ## Run every test; one that fails is run once more at the end
+	@$(BIN)/python -m pytest -p tests.support.flaky --numprocesses $(PARALLEL) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup  ## ruff, mypy and the order of the packages
 	$(BIN)/python -m ruff check .
