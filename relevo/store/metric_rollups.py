@@ -1,8 +1,7 @@
-"""Metrics of a longer time: the minutes of relevo_metrics added up by the database, in slots or by
-name.
+"""Metrics of a longer time: the database adds up the minutes of relevo_metrics, by slot or by name.
 
-A week has ten thousand minutes, of each queue and each bucket; what a chart draws is a hundred
-points. They are read by the primary key, which begins with the minute.
+A week has ten thousand minutes, for each queue and each bucket, while a chart draws a hundred
+points. The rows are read by the primary key, which begins with the minute.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ from relevo.store.tables import metrics
 def slots(
     store: Store, kind: str, since: float, until: float, step: int, name: str | None = None
 ) -> list[Point]:
-    """One point for every `step` seconds in which a job ended, of all tasks or queues together, or
-    of one.
+    """Return a point for every `step` seconds in which a job ended.
+
+    It counts all tasks or queues together, or one of them.
     """
     slot = metrics.c.minute - metrics.c.minute % step
     return _read(store, kind, since, until, slot, literal(name or ""), name)
 
 
 def totals(store: Store, kind: str, since: float, until: float) -> list[Point]:
-    """One point a task or queue, of the whole time: those of which a job ended in it."""
+    """Return a point of the whole time for each task or queue of which a job ended in it."""
     return _read(store, kind, since, until, literal(int(since)), metrics.c.name, None)
 
 
@@ -38,11 +38,11 @@ def _read(
     since: float,
     until: float,
     slot: ColumnElement[Any],
-    called: ColumnElement[Any],
+    label: ColumnElement[Any],
     name: str | None,
 ) -> list[Point]:
-    slot, called = slot.label("slot"), called.label("called")
-    columns = [slot, called, metrics.c.measure, metrics.c.bucket]
+    slot, label = slot.label("slot"), label.label("called")
+    columns = [slot, label, metrics.c.measure, metrics.c.bucket]
     query = select(
         *columns,
         func.sum(metrics.c.jobs).label("jobs"),
@@ -53,7 +53,7 @@ def _read(
     )
     if name is not None:
         query = query.where(metrics.c.name == name)
-    # By label: PostgreSQL takes two parameters of one value for two different expressions.
+    # By label: PostgreSQL takes two parameters of one value as two different expressions.
     query = query.group_by("slot", "called", metrics.c.measure, metrics.c.bucket).order_by(
         "slot", "called"
     )

@@ -1,8 +1,8 @@
-"""Metrics: how many jobs of each task and queue ended in a minute, and how long they waited and
-ran.
+"""Metrics: how many jobs of each task and queue ended per minute, how long they waited and ran.
 
-record -> relevo_metrics (minute, task or queue, name, measure, bucket) += jobs, seconds
-read   -> one Point a minute and name, with histograms that percentiles are taken of
+prepare  adds jobs and seconds to rows of relevo_metrics (minute, task or queue, name, measure,
+         bucket)
+read     returns a Point for each minute and name, with histograms for percentiles
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Key = tuple[int, str, str, str, int]
 
 @dataclass(slots=True)
 class Point:
-    """One minute of a task or queue. `minute` is the instant it began, in POSIX seconds.
+    """One minute of a task or queue. `minute` is the instant at which it began, in POSIX seconds.
 
-    `ended` counts by state; `waited` and `ran` are histograms (bucket -> jobs), `seconds` what they
-    add up to.
+    `ended` counts jobs by state. `waited` and `ran` are histograms (bucket -> jobs), and `seconds`
+    holds their sums.
     """
 
     minute: int
@@ -44,7 +44,7 @@ class Point:
 
 
 def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
-    """What adds ends to their minutes, in a transaction of the caller's."""
+    """Return a function that adds the ends to their minutes, in the caller's transaction."""
     sums: dict[Key, list[float]] = defaultdict(lambda: [0, 0.0])
     for job in jobs:
         minute = int(job.ended_at) // MINUTE_SECONDS * MINUTE_SECONDS
@@ -53,8 +53,7 @@ def prepare(jobs: Sequence[EndedJob]) -> Callable[[Connection], None]:
                 added = sums[minute, kind, name, measure, bucket]
                 added[0] += 1
                 added[1] += seconds
-    # In one order for all: two workers that lock each other's rows crosswise would wait for each
-    # other for ever.
+    # All workers write in the same order: otherwise two that lock each other's rows would deadlock.
     rows = [
         dict(zip(_COLUMNS, (*key, int(count), seconds), strict=True))
         for key, (count, seconds) in sorted(sums.items())
@@ -80,8 +79,9 @@ def _measures(job: EndedJob) -> Iterable[tuple[str, int, float]]:
 def read(
     store: Store, kind: str, since: float, until: float, name: str | None = None
 ) -> list[Point]:
-    """The minutes from `since` to before `until` of all tasks or queues, or of one; empty ones
-    aren't there.
+    """Return the minutes from `since` to before `until`, of all tasks or queues, or of one.
+
+    A minute without a job is left out.
     """
     query = select(metrics).where(
         metrics.c.kind == kind, metrics.c.minute >= since, metrics.c.minute < until
@@ -102,7 +102,7 @@ def read(
 
 
 def merge_histograms(points: Iterable[Point], measure: str) -> dict[int, int]:
-    """The histogram of several minutes or names."""
+    """Add up the histograms of several minutes or names."""
     total: dict[int, int] = defaultdict(int)
     for point in points:
         for bucket, jobs in (point.waited if measure == WAITED else point.ran).items():
@@ -111,7 +111,7 @@ def merge_histograms(points: Iterable[Point], measure: str) -> dict[int, int]:
 
 
 def prune(store: Store, before: float) -> None:
-    """Delete the minutes before an instant."""
+    """Delete the minutes that began before an instant."""
     store.write(
         lambda connection: connection.execute(delete(metrics).where(metrics.c.minute < int(before)))
     )

@@ -1,14 +1,14 @@
-"""The outbox: jobs that were handed in with a transaction of this database, and are to be put into
-another broker.
+"""The outbox: jobs that were dispatched in a transaction of this database, for another broker.
 
-    add (in the transaction)  ->  relevo_outbox  ->  forward: put into the broker, deleted here, in one transaction
-                                                 ->  came: the job has ended, so it was put: deleted, whoever had died
+    add               (in the caller's transaction) writes the jobs to relevo_outbox
+    forward           puts them into the broker and deletes them here, in one transaction
+    delete_delivered  deletes the row of a job that has ended, if its sender died after the put
 
-Rows go in the order in which they came, a connection at a time; who forwards holds the first rows
-locked, so another waits and the order stays. One that dies between the put and the commit leaves
-rows that are put again: the broker has a job with their unique key until it has been recorded as
-ended, and with that record the row goes. So none is put twice. A job that is replaced
-(`self.replace`) ends without a record: its row goes before another is sent under its id.
+Rows are forwarded in order, one connection at a time. The sender holds the first rows locked, so
+that another one waits and the order stays. If it dies between the put and the commit, the rows are
+put again: until the job's end is recorded, the broker refuses a second job with the same unique
+key, and the record deletes the row. So no job is put twice. A job that replaces itself
+(`self.replace`) ends without a record; its row is deleted before another is sent under its id.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from relevo.store import receipts
 from relevo.store.store import Store
 from relevo.store.tables import outbox
 
-# So many rows are forwarded in one step.
+# Rows that are forwarded in one step.
 PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """A job on its way to the broker of a connection. `delay`: seconds from when it is handed in.
+    """A job on its way to the broker of a connection.
 
-    `once`: a name; what was handed in under it before is not handed in again.
+    `delay` is in seconds after the dispatch. `once` is a name under which a job is dispatched only
+    once.
     """
 
     connection: str
@@ -47,17 +48,17 @@ class Sending:
     once: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON: only what there is to say."""
+        """Return a dict for JSON, without unset fields."""
         return {name: value for name, value in asdict(self).items() if value not in (None, 0)}
 
 
-#: Hands jobs in with a transaction of the store.
+#: A function that dispatches jobs in a transaction of the store.
 Deliver = Callable[[Connection, Sequence[Sending]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for a connection's broker: how many jobs, and since when the oldest."""
+    """The jobs that wait for a connection's broker: how many, and since when the oldest one."""
 
     connection: str
     jobs: int
@@ -65,8 +66,9 @@ class Backlog:
 
 
 def new_only(connection: Connection, sendings: Sequence[Sending]) -> list[Sending]:
-    """Those that were not handed in before, which they are from now on (if the transaction
-    commits).
+    """Return those that were not dispatched before, and note that they are now.
+
+    The note counts only if the caller's transaction commits.
     """
     return [
         each
@@ -76,7 +78,7 @@ def new_only(connection: Connection, sendings: Sequence[Sending]) -> list[Sendin
 
 
 def add(connection: Connection, sendings: Sequence[Sending]) -> None:
-    """Hand jobs in, in a transaction of the caller's."""
+    """Write jobs to the outbox, in the caller's transaction."""
     now = clock.now()
     rows = [
         {
@@ -96,8 +98,9 @@ def add(connection: Connection, sendings: Sequence[Sending]) -> None:
 
 
 def delete_delivered(connection: Connection, uuids: Iterable[str]) -> None:
-    """These jobs have ended, so they have been put: forget those whose sender died before it could
-    say so.
+    """Delete the rows of jobs that have ended.
+
+    They were put into the broker; their sender died before it could delete the rows.
     """
     names = sorted({text.name(uuid) for uuid in uuids})
     if names:
@@ -105,7 +108,7 @@ def delete_delivered(connection: Connection, uuids: Iterable[str]) -> None:
 
 
 def connections(store: Store) -> list[str]:
-    """The connections whose brokers something waits for."""
+    """Return the connections for which jobs wait."""
     query = select(outbox.c.connection).distinct().order_by(outbox.c.connection)
     return list(store.read(lambda connection: connection.execute(query).scalars().all()))
 
@@ -113,8 +116,9 @@ def connections(store: Store) -> list[str]:
 def forward(
     store: Store, name: str, put: Callable[[Connection, Sequence[Sending]], None], limit: int = PAGE
 ) -> int:
-    """Give the first rows of a connection to `put`, and delete them. Returns how many. What `put`
-    raises undoes it.
+    """Pass the first rows of a connection to `put`, and delete them. Returns how many.
+
+    An error in `put` undoes the step.
     """
     query = (
         select(outbox)
@@ -124,18 +128,18 @@ def forward(
         .with_for_update()
     )
 
-    def forwarded(connection: Connection) -> int:
+    def forward_page(connection: Connection) -> int:
         rows = connection.execute(query).all()
         if rows:
             put(connection, [_sending(row) for row in rows])
             connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in rows])))
         return len(rows)
 
-    return store.write(forwarded)
+    return store.write(forward_page)
 
 
 def status(store: Store) -> list[Backlog]:
-    """What waits, by connection."""
+    """Return the backlog of each connection."""
     query = select(outbox.c.connection, func.count(), func.min(outbox.c.created_at)).group_by(
         outbox.c.connection
     )

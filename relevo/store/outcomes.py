@@ -1,5 +1,7 @@
-"""What became of jobs, a group at a time, in one transaction: failures, history, metrics, and the
-counts of batches.
+"""Writes the ends of a group of jobs in one transaction.
+
+It covers the failed store, history, metrics, the counts of batches with their callbacks, runs of
+the schedule, and the outbox.
 """
 
 from __future__ import annotations
@@ -21,8 +23,7 @@ from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import tags
 
-# At one turn of the housekeeping no more than so many jobs of a state are deleted, a page at a
-# time.
+# Pages of jobs in one state that one call of `prune` deletes at most.
 MOST_PAGES = 200
 
 
@@ -30,9 +31,9 @@ MOST_PAGES = 200
 class Ending:
     """The end of a job: `job` for history and metrics, `failure` for the failed store.
 
-    `listed`: whether history keeps the job; if it doesn't, the job is only counted. `members`: how
-    it ended as a member of batches. `sent`: its id, if it came through the outbox. `run`: how the
-    run of an entry of the schedule has ended.
+    `listed`: history keeps the job; otherwise metrics only count it. `members`: its ends as a
+    member of batches. `outbox_id`: its id, if it came through the outbox. `run`: the end of its run
+    of the schedule.
     """
 
     job: EndedJob | None = None
@@ -45,8 +46,9 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many seconds is kept what completed (or was cancelled), what failed, the metrics, and
-    the audit log.
+    """How long to keep jobs (completed or cancelled, and failed), metrics and the audit log.
+
+    In seconds.
     """
 
     completed: float
@@ -56,7 +58,7 @@ class Retention:
 
 
 def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add) -> None:
-    """Commit a group of endings, and with them the callbacks of batches, handed in with `deliver`."""
+    """Commit a group of endings, and dispatch the callbacks of batches with `deliver`."""
     ended = [ending.job for ending in endings if ending.job is not None]
     listed = [ending.job for ending in endings if ending.job is not None and ending.listed]
     failures = [ending.failure for ending in endings if ending.failure is not None]
@@ -78,9 +80,7 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
 
 
 def prune(store: Store, keep: Retention) -> None:
-    """Delete what is older than it is kept. The failed store keeps its jobs until somebody says
-    otherwise.
-    """
+    """Delete what is older than its retention. Jobs of the failed store are kept."""
     now = clock.now()
     for state in Ended:
         before = now - (keep.failed if state is Ended.FAILED else keep.completed)
@@ -91,7 +91,7 @@ def prune(store: Store, keep: Retention) -> None:
     audit.prune(store, now - keep.audit)
     receipts.prune(store, now - max(keep.completed, keep.failed))
     schedules.prune(store, now - max(keep.completed, keep.failed))
-    # Tags lie beside history and failed jobs alike, and go when neither has the job any more.
+    # History and the failed store share the tags; a tag goes when neither has its job any more.
     listed = exists().where(history_table.c.uuid == tags.c.uuid)
     has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)
     old = delete(tags).where(

@@ -1,5 +1,6 @@
-"""Receipts: what has been done under a name. It is written in the transaction that does it, so it
-was done or not.
+"""Receipts: names of steps that must not be done twice.
+
+A receipt is written in the transaction of its step, so it exists if and only if the step happened.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from relevo.database.types import LONGEST_NAME
 from relevo.store.store import Store
 from relevo.store.tables import receipts
 
-# Of a name that is too long for its column so much is kept, and a digest of all of it stands
-# behind.
+# A name that is too long for its column is cut to so many characters, followed by a digest.
 KEPT_CHARACTERS = 180
 
 
 def insert_once(connection: Connection, name: str, at: float | None = None) -> bool:
-    """Write a receipt, in a transaction of the caller's. Returns False when there is one already.
+    """Write a receipt, in the caller's transaction. Returns False if there is one already.
 
-    Whoever writes the same one at the same time is waited for.
+    Waits for another transaction that is writing the same receipt.
     """
     return upserts.insert_if_absent(
         connection, receipts, {"name": _name(name), "at": clock.now() if at is None else at}
@@ -30,7 +30,7 @@ def insert_once(connection: Connection, name: str, at: float | None = None) -> b
 
 
 def prune(store: Store, before: float) -> int:
-    """Delete the receipts of before an instant. Returns how many."""
+    """Delete the receipts before an instant. Returns how many."""
     return store.write(
         lambda connection: (
             connection.execute(delete(receipts).where(receipts.c.at < before)).rowcount
@@ -39,7 +39,7 @@ def prune(store: Store, before: float) -> int:
 
 
 def exists(connection: Connection, name: str) -> bool:
-    """Whether there is a receipt."""
+    """Whether there is a receipt of this name."""
     return (
         connection.execute(select(receipts.c.name).where(receipts.c.name == _name(name))).first()
         is not None
@@ -47,9 +47,7 @@ def exists(connection: Connection, name: str) -> bool:
 
 
 def _name(name: str) -> str:
-    """What is cut off says which page of members it was, or which link: two such must not be taken
-    for one.
-    """
+    """Shorten a name, but keep it unique: its end may be the number of a page or of a link."""
     whole = text.storable(name)
     return (
         whole

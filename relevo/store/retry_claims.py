@@ -1,13 +1,11 @@
-"""Which failed jobs somebody is putting back just now: each is claimed before it is sent, so it is
-sent once.
+"""Claims on failed jobs that are being retried, so that each is sent only once.
 
-    claim (a conditional update) -> the caller puts the jobs into the broker -> settle (marked as
-    retried)
-                                                                             -> give_up (it could not: free again)
+    claim         a conditional update; the caller then puts the jobs into the broker
+    mark_retried  the jobs are in the broker
+    give_up       the jobs could not be put: they are free again
 
-A claim nobody settles or gives up is its holder's death; the job is free again after CLAIM seconds.
-The caller puts a job with its row's number as unique key, so that even then no second one waits
-beside the first.
+If the process dies, its claims end after CLAIM_SECONDS. The caller puts a job with the number of
+its row as unique key, so even then no second job waits beside the first.
 """
 
 from __future__ import annotations
@@ -23,12 +21,12 @@ from relevo.store.failed import PAGE, FailedJob, Filter, job_of, numbers_of
 from relevo.store.store import Store
 from relevo.store.tables import failed
 
-# Seconds after which a claim is its holder's death.
+# How long a claim lasts if its process dies.
 CLAIM_SECONDS = 60.0
 
 
 def newest_number(store: Store) -> int:
-    """The highest number a failed job has now."""
+    """Return the highest number of a failed job."""
     return store.read(
         lambda connection: int(connection.execute(select(func.max(failed.c.id))).scalar() or 0)
     )
@@ -37,11 +35,10 @@ def newest_number(store: Store) -> int:
 def claim(
     store: Store, which: Filter, limit: int = PAGE, after: int = 0
 ) -> tuple[str, list[FailedJob]]:
-    """Take some of the failed jobs that were not retried, oldest first, of those with a number
-    above `after`.
+    """Claim some failed jobs that were not retried, oldest first, with a number above `after`.
 
-    Returns the claim's name and the jobs. They are looked for first: a search may take a while, and
-    the lock is short.
+    Returns the claim's name and the jobs. The search runs before the lock is taken, because it may
+    be slow.
     """
     name, now = uuid.uuid4().hex, clock.now()
     free = [
@@ -62,12 +59,12 @@ def claim(
     while numbers := numbers_of(store, replace(which, also=[*free, *which.also]), after, limit):
         if jobs := store.write(take):
             return name, jobs
-        after = numbers[-1]  # others were quicker with all of these
+        after = numbers[-1]  # other processes have claimed all of these
     return name, []
 
 
 def mark_retried(store: Store, name: str, numbers: Sequence[int] | None = None) -> None:
-    """The claimed jobs, or those with these numbers, are in the broker."""
+    """Mark the claimed jobs, or those with these numbers, as retried: they are in the broker."""
     mine = (
         failed.c.claim == name
         if numbers is None
@@ -78,6 +75,6 @@ def mark_retried(store: Store, name: str, numbers: Sequence[int] | None = None) 
 
 
 def give_up(store: Store, name: str) -> None:
-    """What is left of the claimed jobs could not be put back."""
+    """Free the remaining jobs of a claim: they could not be put into the broker."""
     free = update(failed).where(failed.c.claim == name).values(claim=None, claimed_at=None)
     store.write(lambda connection: connection.execute(free))

@@ -1,9 +1,9 @@
-"""How far each entry of the schedule is, whether it is paused, and its runs.
+"""The schedule in the store: how far each entry is, whether it is paused, and its runs.
 
-    join     a beat starts: what is new begins now, what has changed or was away begins anew
-    claimed  the state of an entry, kept from others until the transaction ends
-    record   a run of a tick: once, whoever comes first
-    advance  the ticks up to an instant have had their turn
+    sync_entries  a beat starts: new, changed and returned entries begin now
+    claim         the state of an entry, locked until the transaction ends
+    record        a run of a tick: the first beat writes it
+    advance       the ticks up to an instant are done
 
 The last three are steps of one transaction (relevo/schedule/claim.py).
 """
@@ -21,21 +21,19 @@ from relevo.store.history import PAGE
 from relevo.store.store import Store
 from relevo.store.tables import history, runs, schedules
 
-# A clock that was wrong and was set right: an entry that is further than this ahead of now, in
-# seconds, begins anew.
+# An entry that is further ahead of now than this begins anew: the clock was wrong and was set
+# right.
 AHEAD_SECONDS = 60.0
-# So far back, so that the tick at which that is noticed isn't left out; one that has been run isn't
-# run again.
+# It then begins so far back, so that no tick is left out. A tick that was run is not run again.
 BACK_SECONDS = 60.0
-# A beat whose machine stands still, or is cut off, in the midst of its turn holds up an entry for
-# so many seconds.
+# A beat that stands still or is cut off while it has an entry loses it after so many seconds.
 STALLED_SECONDS = 20.0
 _MOST_PAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class EntryState:
-    """How far an entry is. Paused with `paused_until` None: until it is resumed."""
+    """How far an entry is. A pause without `paused_until` lasts until the entry is resumed."""
 
     entry: str
     schedule: str
@@ -48,7 +46,7 @@ class EntryState:
         return self.paused_at is not None and (self.paused_until is None or self.paused_until > now)
 
     def done_until(self, now: float) -> float:
-        """The instant after which its next tick lies; what fell into a pause is not made up for."""
+        """Return the instant up to which all ticks are done. Ticks in a pause are not run later."""
         if self.is_paused(now):
             return now
         if self.since > now + AHEAD_SECONDS:
@@ -60,9 +58,7 @@ class EntryState:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of an entry: when it was due, when its job was handed in, by whom (None: by a beat),
-    and its end.
-    """
+    """A run of an entry: when it was due and dispatched, by whom (None: a beat), and its end."""
 
     entry: str
     tick: str
@@ -77,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How the job of a run has ended."""
+    """The end of a run's job."""
 
     job_id: str
     state: str
@@ -85,16 +81,19 @@ class RunEnd:
 
 
 def read(store: Store) -> dict[str, EntryState]:
-    """The state of every entry that a beat has had, or that somebody has paused."""
+    """Return the state of every entry that a beat has seen or a person has paused."""
     rows = store.read(lambda connection: connection.execute(select(schedules)).all())
     return {row.entry: _state(row) for row in rows}
 
 
 def sync_entries(store: Store, entries: Mapping[str, str], now: float) -> dict[str, EntryState]:
-    """A beat starts, with these entries and their schedules as text. Returns the states of all."""
+    """Compare the stored entries with a beat's own (name -> schedule as text).
+
+    Returns the states of all stored entries.
+    """
     _all = select(schedules).order_by(schedules.c.entry)
 
-    def joined(connection: Connection) -> dict[str, EntryState]:
+    def sync(connection: Connection) -> dict[str, EntryState]:
         states = {row.entry: _state(row) for row in connection.execute(_all.with_for_update())}
         for name, schedule in entries.items():
             known = states.get(name)
@@ -107,27 +106,26 @@ def sync_entries(store: Store, entries: Mapping[str, str], now: float) -> dict[s
                 _update(connection, name, gone_at=now)
         return {row.entry: _state(row) for row in connection.execute(_all)}
 
-    return store.write(joined)
+    return store.write(sync)
 
 
 def lock(connection: Connection, name: str, schedule: str, now: float) -> EntryState:
-    """The state of an entry, in a transaction of the caller's; another who wants it waits for its
-    end.
-    """
+    """Return the state of an entry, locked in the caller's transaction."""
     _add(connection, name, schedule, now)
     return _state(connection.execute(_select_entry(name).with_for_update()).one())
 
 
 def claim(connection: Connection, name: str, schedule: str, now: float) -> EntryState | None:
-    """The same without waiting: None when another has it. Whoever has it and is silent for STALLED
-    seconds loses it.
+    """Like `lock` without waiting: None while another beat has the entry.
+
+    A beat that has it loses it after STALLED_SECONDS of silence.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(
             f"SET LOCAL idle_in_transaction_session_timeout = {STALLED_SECONDS * 1000:.0f}"
         )
     elif connection.dialect.name != "sqlite":
-        # MySQL ends connections that are silent, in a transaction or not: the pool makes new ones.
+        # MySQL ends every silent connection, in a transaction or not; the pool makes new ones.
         limit = (
             "idle_transaction_timeout"
             if getattr(connection.dialect, "is_mariadb", False)
@@ -137,20 +135,19 @@ def claim(connection: Connection, name: str, schedule: str, now: float) -> Entry
     mine = _select_entry(name).with_for_update(skip_locked=True)
     row = connection.execute(mine).first()
     if row is None and connection.execute(_select_entry(name)).first() is None:
-        _add(
-            connection, name, schedule, now - BACK_SECONDS
-        )  # forgotten under a living beat: this tick isn't left out
+        # The row was deleted while a beat runs; this tick isn't left out.
+        _add(connection, name, schedule, now - BACK_SECONDS)
         row = connection.execute(mine).first()
     return None if row is None else _state(row)
 
 
 def advance(connection: Connection, name: str, since: float) -> None:
-    """Every tick of an entry up to an instant has had its turn."""
+    """Note that the ticks of an entry up to an instant are done."""
     _update(connection, name, since=since, gone_at=None)
 
 
 def record(connection: Connection, run: Run) -> bool:
-    """Write a run down, in the caller's transaction. Returns False when this tick has been run."""
+    """Write a run, in the caller's transaction. Returns False if its tick was run before."""
     row = {
         "entry": run.entry,
         "tick": run.tick,
@@ -165,11 +162,11 @@ def record(connection: Connection, run: Run) -> bool:
 def pause(store: Store, name: str, schedule: str, now: float, until: float | None) -> None:
     """Run no tick of an entry, until an instant or until it is resumed."""
 
-    def paused(connection: Connection) -> None:
+    def write_pause(connection: Connection) -> None:
         lock(connection, name, schedule, now)
         _update(connection, name, paused_at=now, paused_until=until)
 
-    store.write(paused)
+    store.write(write_pause)
 
 
 def resume(store: Store, name: str, now: float) -> bool:
@@ -177,20 +174,20 @@ def resume(store: Store, name: str, now: float) -> bool:
     mine = and_(schedules.c.entry == name, schedules.c.paused_at.is_not(None))
     over = and_(schedules.c.paused_until.is_not(None), schedules.c.paused_until <= now)
 
-    def resumed(connection: Connection) -> bool:
-        begun = {"paused_at": None, "paused_until": None}
+    def end_pause(connection: Connection) -> bool:
+        unpaused = {"paused_at": None, "paused_until": None}
         ended = connection.execute(
-            update(schedules).where(mine, ~over).values(since=now, **begun)
+            update(schedules).where(mine, ~over).values(since=now, **unpaused)
         ).rowcount
         return bool(ended)
 
-    return store.write(resumed)
+    return store.write(end_pause)
 
 
 def page(
     store: Store, name: str | None = None, *, before: int | None = None, limit: int = 50
 ) -> list[Run]:
-    """Runs, of all entries or of one, newest first, those with a number under `before`."""
+    """Return runs of all entries or of one, newest first, with a number below `before`."""
     query = _runs_with_ends().order_by(runs.c.id.desc()).limit(limit)
     if name is not None:
         query = query.where(runs.c.entry == text.name(name))
@@ -200,7 +197,7 @@ def page(
 
 
 def last_runs(store: Store) -> dict[str, Run]:
-    """The latest run of each entry."""
+    """Return the latest run of each entry."""
     newest = select(func.max(runs.c.id)).group_by(runs.c.entry)
     found = store.read(
         lambda connection: connection.execute(_runs_with_ends().where(runs.c.id.in_(newest))).all()
@@ -209,15 +206,16 @@ def last_runs(store: Store) -> dict[str, Run]:
 
 
 def end_runs(connection: Connection, ends: Sequence[RunEnd]) -> None:
-    """Note how the jobs of runs have ended, in a transaction of the caller's."""
+    """Record how the jobs of runs have ended, in the caller's transaction."""
     for end in sorted(ends, key=lambda each: each.job_id):
         mine = update(runs).where(runs.c.job_id == text.name(end.job_id))
         connection.execute(mine.values(state=end.state, ended_at=end.at))
 
 
 def prune(store: Store, before: float) -> int:
-    """Delete runs of before an instant, but the last one of each entry there is, and entries gone
-    since then.
+    """Delete runs before an instant, but keep the last one of each entry. Returns how many.
+
+    Entries that have been gone since before that instant are deleted, too.
     """
     here = exists().where(schedules.c.entry == runs.c.entry, schedules.c.gone_at.is_(None))
     later = runs.alias()
@@ -242,8 +240,9 @@ def _delete(store: Store, numbers: Sequence[int]) -> None:
 
 
 def _runs_with_ends() -> Any:
-    """Runs with their ends. The later one holds: history knows that of what replaced the job, and
-    not every end.
+    """Select runs with their ends, from the row or from history: the later end counts.
+
+    History knows the end of a job that replaced the run's job, but doesn't keep every end.
     """
     columns = [each for each in runs.c if each.name not in {"state", "ended_at"}]
     is_later = or_(runs.c.ended_at.is_(None), history.c.ended_at > runs.c.ended_at)

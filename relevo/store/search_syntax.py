@@ -1,10 +1,10 @@
-"""What somebody has typed into a search box, as a question to a table.
+"""Parses the text of a search box, and turns it into conditions on a table.
 
     task:images.* queue:high tag:file:7 id:3f… args:"two words" error:Timeout since:2h anything else
 
-Every term must hold; `*` stands for anything, a quoted value may have blanks, and a word without a
-term is looked for in the id, the arguments and the error. What can't be understood is said, not
-guessed.
+Every term must match. `*` stands for any text, and a quoted value may have blanks. A word without a
+term is looked for in the id, the task, the arguments and the error. A wrong term is an error, never
+a guess.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from relevo.errors import OptionError, did_you_mean
 from relevo.store.tables import failed, history, tags
 
 TERMS = ("task", "queue", "tag", "id", "args", "error", "since", "until")
+#: The longest search in characters, and the most terms and words in it.
 LONGEST_SEARCH, MOST_TERMS = 1000, 20
 _PART = re.compile(r'(?:([A-Za-z]+):)?(?:"([^"]*)"|(\S+))')
 _AGO = re.compile(r"(\d{1,6})([smhd])")
-# No id has a letter that comes after it.
+# It sorts after every character of an id.
 _LAST_CHARACTER = "\U0010ffff"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The terms of a search, in the order typed; `words` have no term."""
+    """A parsed search: terms in the order typed, and `words` without a term."""
 
     terms: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ class Search:
     text: str = field(default="", compare=False)
 
     def values(self, name: str) -> list[str]:
-        """The values of a term."""
+        """Return the values of one term."""
         return [value for called, value in self.terms if called == name]
 
     def __bool__(self) -> bool:
@@ -50,7 +51,7 @@ class Search:
 
 
 def parse(text: str) -> Search:
-    """The search that this text asks for. Raises OptionError."""
+    """Parse the text of a search. Raises OptionError."""
     text = text.strip()
     if len(text) > LONGEST_SEARCH:
         raise OptionError(
@@ -65,7 +66,7 @@ def parse(text: str) -> Search:
             times[name.lower()] = _instant(name, value)
         elif name.lower() in TERMS:
             terms.append((name.lower(), value))
-        elif name and not value.startswith("//"):  # a url is a word
+        elif name and not value.startswith("//"):  # a url counts as a word
             raise OptionError(
                 f"expected one of {', '.join(TERMS)} before the colon, got {name!r}"
                 f'{did_you_mean(name, TERMS)}; to look for a colon, write "{name}:{value}"'
@@ -90,18 +91,19 @@ def _instant(name: str, value: str) -> float:
 
 
 def failed_conditions(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a failed job but for its time. `common`: tags of so many jobs that a walk
-    soon meets them.
+    """Return the conditions on a failed job, except those on its time.
+
+    `common` are tags that so many jobs have that a scan soon finds some.
     """
-    # Not in the payload: who may not see a password could find it there, letter by letter.
+    # The payload isn't searched: with it a person could find out a hidden password, letter by
+    # letter.
     timed = search.since is not None or search.until is not None
     return _conditions(
         search,
         failed,
         common,
         {
-            # A time has an index of its own, and no database shall take another one for the sake of
-            # a queue.
+            # The time has an index of its own; the database must not choose that of the queue.
             "task": lambda value: _is(failed.c.task + "" if timed else failed.c.task, value),
             "queue": lambda value: _is(failed.c.queue + "" if timed else failed.c.queue, value),
             "args": lambda value: _has(failed.c.arguments, value),
@@ -113,7 +115,7 @@ def failed_conditions(search: Search, common: Collection[str] = ()) -> list[Colu
 
 
 def history_conditions(search: Search, common: Collection[str] = ()) -> list[ColumnElement[bool]]:
-    """The conditions on a job that has ended but for its time. `common`: as above."""
+    """Return the conditions on an ended job, except those on its time. See `failed_conditions`."""
     return _conditions(
         search,
         history,
@@ -128,14 +130,15 @@ def history_conditions(search: Search, common: Collection[str] = ()) -> list[Col
 
 
 def time_conditions(search: Search, at: Column[Any]) -> list[ColumnElement[bool]]:
-    """The conditions of a search on an instant."""
+    """Return the conditions of a search on an instant."""
     found = [at >= search.since] if search.since is not None else []
     return found + ([at < search.until] if search.until is not None else [])
 
 
 def id_condition(column: Any, value: str) -> ColumnElement[bool]:
-    """The condition on an id; the beginning of one is a range, which every database has an index
-    for.
+    """Return the condition on an id.
+
+    A prefix becomes a range, which every database's index knows.
     """
     start, star, rest = value.partition("*")
     if not star or rest or not start:
@@ -155,7 +158,7 @@ def _conditions(
         "id": lambda value: id_condition(table.c.uuid, value),
     }
     found = [known[name](value) for name, value in search.terms]
-    # An id is looked for from its beginning: half of one, copied from a log, is enough.
+    # A word matches the beginning of an id: half of one, copied from a log, is enough.
     found += [
         or_(
             table.c.uuid.startswith(word, autoescape=True),
@@ -169,14 +172,14 @@ def _conditions(
 
 
 def _tagged(table: Any, value: str, common: Collection[str]) -> ColumnElement[bool]:
-    if (
-        "*" in value
-    ):  # the row's own list: the tags of all jobs would be read for every window of a walk
-        said = json.dumps(value, ensure_ascii=False)[1:-1]
-        listed = table.c.tags.like(f'%"{_pattern(said)}"%', escape="/")
+    # With a wildcard, search the row's own list: otherwise each window of a scan would read the
+    # tags of all jobs.
+    if "*" in value:
+        escaped = json.dumps(value, ensure_ascii=False)[1:-1]
+        listed = table.c.tags.like(f'%"{_pattern(escaped)}"%', escape="/")
         rest = value.partition("*")[2]
-        # What the list says of the beginning of a tag is exact; of more it may mean two tags that
-        # stand side by side.
+        # The list is exact for the beginning of a tag. With more than a beginning it may match two
+        # neighbouring tags, so the tags are looked up as well.
         return and_(
             listed,
             *(

@@ -1,7 +1,8 @@
-"""The tables of the store. They change by the migrations of the engine, never here alone.
+"""The tables of the store: jobs that ended, the dashboard's, the schedule's, and the batches'.
 
-Instants are POSIX seconds as doubles, names are exact, lists and objects are JSON texts: so all
-four databases store and compare them alike.
+They change by a migration (relevo/database/migrations), never here alone. Instants are POSIX
+seconds as doubles, names are exact, lists and objects are JSON texts. So all four databases store
+and compare them alike.
 """
 
 from __future__ import annotations
@@ -22,16 +23,21 @@ from sqlalchemy import (
 
 from relevo.database.types import Id, LongText, Name
 
+#: The longest text of a tick.
+LONGEST_TICK = 64
+
 metadata = MetaData()
 
 
+# --- jobs that have ended -------------------------------------------------------------------------
+# Jobs that have failed for good.
 failed = Table(
     "relevo_failed",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("uuid", Name, nullable=False),
-    # The failed job that this one is a retry of, 0 for none: a job that is delivered twice fails
-    # once.
+    # The number of the failed job that this one is a retry of, or 0. So a job that is delivered
+    # twice fails once.
     Column("origin", BigInteger, nullable=False, server_default="0"),
     Column("task", Name),
     Column("connection", Name, nullable=False),
@@ -44,14 +50,14 @@ failed = Table(
     Column("message", LongText, nullable=False),
     Column("batch", Name),
     Column("failed_at", Double, nullable=False),
-    # Who is putting it back just now, and when it was put back.
+    # The retry that has claimed the job, since when, and when the job was retried.
     Column("claim", String(64)),
     Column("claimed_at", Double),
     Column("retried_at", Double),
-    # For people, and for searches: without what nobody may see. None in rows of before.
+    # For people and for searches, redacted. None in rows that are older than this column.
     Column("arguments", LongText),
     UniqueConstraint("uuid", "origin", name="relevo_failed_once"),
-    # Lists go by id, newest first, of all jobs or of one queue or task.
+    # Lists are ordered by id, newest first: of all jobs, or of one queue or task.
     Index("relevo_failed_by_queue", "queue", "id"),
     Index("relevo_failed_by_task", "task", "id"),
     Index("relevo_failed_by_age", "failed_at"),
@@ -61,6 +67,7 @@ failed = Table(
     implicit_returning=False,
 )
 
+# The tags of failed jobs and of jobs in history.
 tags = Table(
     "relevo_tags",
     metadata,
@@ -73,11 +80,12 @@ tags = Table(
     implicit_returning=False,
 )
 
+# How each job has ended.
 history = Table(
     "relevo_history",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
-    # One row a job, of its last end: one that is put back by hand may have several.
+    # One row a job, of its last end: a job that is retried by hand ends several times.
     Column("uuid", Name, nullable=False),
     Column("task", Name, nullable=False),
     Column("connection", Name, nullable=False),
@@ -87,21 +95,21 @@ history = Table(
     Column("tags", LongText, nullable=False),
     Column("arguments", LongText, nullable=False),
     Column("message", LongText, nullable=False),
-    # Seconds, None where nobody knows.
+    # Seconds, None where they are not known.
     Column("waited", Double),
     Column("ran", Double),
     Column("ended_at", Double, nullable=False),
-    # 1: a completed job that is listed apart.
+    # 1: a completed job that is listed apart, because it is silenced.
     Column("silenced", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("uuid", name="relevo_history_uuid"),
     CheckConstraint("state IN ('completed', 'failed', 'cancelled')", name="relevo_history_state"),
-    # Lists go by it, newest first, and retention, oldest first.
+    # Lists read it newest first, retention oldest first.
     Index("relevo_history_by_kind", "state", "silenced", "ended_at"),
     implicit_returning=False,
 )
 
-# A row counts the jobs of one task or queue in one minute: those of a state (bucket 0), or those
-# that waited or ran for about so long. Workers add to each other's rows.
+# A row counts the jobs of one task or queue in one minute: those that ended in a state (bucket 0),
+# or those that waited or ran for about so long. Workers add to each other's rows.
 metrics = Table(
     "relevo_metrics",
     metadata,
@@ -115,6 +123,8 @@ metrics = Table(
     implicit_returning=False,
 )
 
+
+# --- the dashboard --------------------------------------------------------------------------------
 # What people did on the dashboard.
 audit = Table(
     "relevo_audit",
@@ -124,14 +134,14 @@ audit = Table(
     Column("who", Name, nullable=False),
     Column("action", Name, nullable=False),
     Column("target", LongText, nullable=False),
-    # Empty while it is being done, and for ever if whoever did it died over it.
+    # Empty while the action is done, and for ever if its process died then.
     Column("outcome", LongText, nullable=False),
     Index("relevo_audit_by_age", "at"),
     sqlite_autoincrement=True,
     implicit_returning=False,
 )
 
-# Tags that somebody wants to keep an eye on.
+# Tags that people watch.
 watched = Table(
     "relevo_watched",
     metadata,
@@ -141,12 +151,9 @@ watched = Table(
 )
 
 
-# ---- relevo.store.schedule_tables: The tables of what runs by the clock: more of `tables.py`, and under the same rules.
-#: The longest text of a tick.
-LONGEST_TICK = 64
-
-# An entry of beat_schedule. Every tick up to `since` has had its turn; `schedule` is what it was
-# then, as text. `gone_at`: the beat that started last doesn't have it.
+# --- the schedule ---------------------------------------------------------------------------------
+# An entry of beat_schedule. Every tick up to `since` is done. `schedule` is the schedule of then,
+# as text. `gone_at`: since then the latest beat to start doesn't have the entry.
 schedules = Table(
     "relevo_schedules",
     metadata,
@@ -158,8 +165,8 @@ schedules = Table(
     Column("gone_at", Double),
 )
 
-# One run: of a tick (its instant as text), or by hand (then `tick` is the job's id, and `run_by`
-# says who).
+# A run of a tick (the tick's instant as text), or by hand (`tick` is then the job's id, and
+# `run_by` names the person).
 runs = Table(
     "relevo_schedule_runs",
     metadata,
@@ -170,7 +177,7 @@ runs = Table(
     Column("at", Double, nullable=False),
     Column("job_id", Name, nullable=False),
     Column("run_by", Name),
-    # How the job has ended, for longer than history keeps it.
+    # The end of the job, kept for longer than history keeps it.
     Column("state", String(9)),
     Column("ended_at", Double),
     UniqueConstraint("entry", "tick", name="relevo_schedule_runs_once"),
@@ -185,9 +192,10 @@ runs = Table(
 )
 
 
-# ---- relevo.store.batch_tables: The tables of batches, of the outbox and of receipts: more of `tables.py`, and under the same rules.
-# A batch, a chain or a chord: how many members, and how many of them have ended how. `streams`: how many are still
-# putting members in; `told`: the percentage that was last told of; the `_at` of a callback: it was handed in then.
+# --- batches, outbox and receipts -----------------------------------------------------------------
+# A batch, a chain or a chord: how many members it has, and how they have ended. `streams` counts
+# the dispatches that still add members. `told` is the percentage of the last progress callback. An
+# `_at` is the instant of an event: see `batch_counts.Tally`.
 batches = Table(
     "relevo_batches",
     metadata,
@@ -214,7 +222,7 @@ batches = Table(
     Index("relevo_batches_by_end", "finished_at"),
 )
 
-# How each member has ended, once: that is what makes the counts exact.
+# How each member has ended, once: this makes the counts exact.
 members = Table(
     "relevo_members",
     metadata,
@@ -228,7 +236,7 @@ members = Table(
     Index("relevo_members_by_job", "uuid"),
 )
 
-# Jobs that are to be put into a broker which is not this database.
+# Jobs for a broker that is not this database.
 outbox = Table(
     "relevo_outbox",
     metadata,
@@ -247,7 +255,8 @@ outbox = Table(
     implicit_returning=False,
 )
 
-# What has been done once and must not be done again.
+# Names of steps that are done and must not be done twice.
+
 receipts = Table(
     "relevo_receipts",
     metadata,

@@ -1,4 +1,4 @@
-"""Tags that somebody keeps an eye on, and how many jobs have a tag."""
+"""The tags that people watch, and how many jobs have a tag."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relevo.store import window_scan
 from relevo.store.store import Store
 from relevo.store.tables import failed, tags, watched
 
-# The tags of so many of the latest jobs are "recent".
+# A tag of one of so many latest jobs is recent.
 RECENT_JOBS = 2000
-#: More is not counted: a million is read for a second.
+#: Counts end here, because counting a million takes a second. A tag of so many jobs is common.
 MANY = 10_000
 
 
 def watch(store: Store, tag: str) -> None:
-    """Keep an eye on a tag. One that is watched stays so."""
+    """Watch a tag. Watching it twice is no error."""
     row = {"tag": text.name(tag), "at": clock.now()}
     store.write(
         lambda connection: connection.execute(
@@ -29,20 +29,21 @@ def watch(store: Store, tag: str) -> None:
 
 
 def unwatch(store: Store, tag: str) -> int:
-    """No longer. Returns how many tags there were: 1 or 0."""
+    """Stop watching a tag. Returns how many tags that were: 1 or 0."""
     gone = delete(watched).where(watched.c.tag == text.name(tag))
     return store.write(lambda connection: int(connection.execute(gone).rowcount))
 
 
 def list_all(store: Store) -> list[str]:
-    """The watched tags, by name."""
+    """Return the watched tags, by name."""
     query = select(watched.c.tag).order_by(watched.c.tag)
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 def count_jobs(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
-    """How many jobs that are kept have each of these tags, counted up to `most` (MANY). By an
-    index: no job is read.
+    """Count the kept jobs with each of these tags, up to `most` (MANY).
+
+    It reads an index only, no job.
     """
     some = select(tags.c.uuid).distinct()
     return {
@@ -52,9 +53,7 @@ def count_jobs(store: Store, names: Sequence[str], most: int | None = None) -> d
 
 
 def count_failed(store: Store, names: Sequence[str], most: int | None = None) -> dict[str, int]:
-    """How many failed jobs that were not retried have each of these tags, counted up to `most`
-    (MANY).
-    """
+    """Count the failed jobs with each of these tags that were not retried, up to `most` (MANY)."""
     some = (
         select(failed.c.id)
         .join(tags, failed.c.uuid == tags.c.uuid)
@@ -68,12 +67,12 @@ def count_failed(store: Store, names: Sequence[str], most: int | None = None) ->
 
 
 def find_common(store: Store, names: Sequence[str]) -> set[str]:
-    """Those of these tags that many jobs have."""
+    """Return those of these tags that many jobs have."""
     return {tag for tag, jobs in count_jobs(store, names).items() if jobs >= MANY}
 
 
 def find_recent(store: Store, most: int = 50) -> list[str]:
-    """The tags that the latest jobs have most often."""
+    """Return the most frequent tags of the latest jobs."""
     latest = select(tags.c.tag).order_by(tags.c.id.desc()).limit(RECENT_JOBS).subquery()
     query = (
         select(latest.c.tag)
