@@ -1,4 +1,4 @@
-"""Celery's settings as Relevo wants them by default: below the project's own configuration."""
+"""Relevo's defaults for Celery's settings. A project's own configuration goes before them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relevo.config.settings import (
     Settings,
 )
 
-# Results and events too: whoever can write to the broker must not be able to run code by it.
+# Also for results and events: access to the broker must not be enough to run code in a worker.
 _JSON_ONLY = {
     "accept_content": ["json"],
     "result_accept_content": ["json"],
@@ -21,23 +21,23 @@ _JSON_ONLY = {
 }
 
 _NOTHING_LOST = {
-    "task_acks_late": True,  # a job is done when it has run, not when it has been fetched
-    # what a worker holds, it runs; the rest is there for other workers
+    "task_acks_late": True,  # a job is acked when it has run, not when it is fetched
+    # A worker holds only the jobs that it runs; the others are left for other workers.
     "worker_prefetch_multiplier": 1,
-    # A broker that refuses a command (full, read-only, failing over) or stays away is waited for,
-    # however long: Celery's defaults end the worker at the first refusal, and after a hundred vain
-    # attempts to connect.
+    # The worker waits for a broker that refuses commands (full, read-only, failing over) or is
+    # away, for as long as it takes. With Celery's defaults it ends at the first refusal, or after
+    # a hundred attempts to connect.
     "broker_channel_error_retry": True,
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
 }
 
 _RESULTS = {
-    # Not task_track_started: it would double the writes of every job that keeps a result.
-    # with the task's name, arguments and queue; without, a result is a bare id
+    # task_track_started is left off: it would double the writes of every job that keeps a result.
+    # Results hold the task's name, arguments and queue; otherwise a result is a bare id.
     "result_extended": True,
-    # Not when a program dispatches its first job: it may be in a transaction, and on SQLite that
-    # has the one write lock, so that the tables could not be made. The first result makes them.
+    # The first result makes the tables. At setup, a program may dispatch its first job in a
+    # transaction; on SQLite that holds the one write lock, so the tables could not be made.
     "database_create_tables_at_setup": False,
     "redis_socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
     "redis_socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
@@ -50,24 +50,24 @@ _WORKER = {
     "worker_consumer": "relevo.worker.consumer:Consumer",
     "enable_utc": True,
     "timezone": "UTC",
-    # with 4 s, a process slow to import its tasks is killed, and the next, for ever
+    # With 4 s, a process that imports its tasks slowly is killed, and so is the next, for ever.
     "worker_proc_alive_timeout": 30,
-    # The channel never hands over more than the pool has room for; with the pool's own lock the
-    # loop would block on it, deaf to remote control, when an early ack makes room too soon.
+    # The channel never delivers more jobs than the pool has room for. If an early ack made room too
+    # soon, the pool's own lock would block the event loop, and remote control with it.
     "worker_pool_putlocks": False,
-    # the timer's thread sleeps so long before it notices a stop; Celery's is 1 s
+    # How long the timer's thread may sleep before it notices a stop. Celery's default is 1 s.
     "worker_timer_precision": 0.1,
-    # Task events are three a job; sent in groups (worker/event_dispatcher.py), but each is written for whoever
-    # listens. They are for those who look: Flower switches them on in every worker when it starts,
-    # `worker -E` at the start.
+    # Three events a job. They are sent in groups (worker/event_dispatcher.py), but each is written
+    # for every listener, so they are off until one asks: Flower turns them on in all workers when
+    # it starts, and `worker -E` from the start.
     "worker_send_task_events": False,
-    # The project's own logging stays. Celery still sets up the root logger when nobody has.
+    # The project's own logging stays. Celery still sets up the root logger if it has no handler.
     "worker_hijack_root_logger": False,
 }
 
 _BEAT = {"beat_scheduler": "relevo.schedule.beat:Scheduler"}
 
-_AT_ONCE = {
+_INLINE = {
     "task_always_eager": True,
     "task_eager_propagates": True,
     "beat_scheduler": "relevo.schedule.inline:Scheduler",
@@ -75,7 +75,7 @@ _AT_ONCE = {
 
 
 def preset(settings: Settings) -> dict[str, Any]:
-    """Celery's settings as Relevo wants them by default."""
+    """Return Celery's settings with Relevo's defaults."""
     connection = settings.connection
     return {
         "broker_url": connection.url,
@@ -88,5 +88,5 @@ def preset(settings: Settings) -> dict[str, Any]:
         **_NOTHING_LOST,
         **_RESULTS,
         **_WORKER,
-        **(_AT_ONCE if connection.driver == "sync" else _BEAT),
+        **(_INLINE if connection.driver == "sync" else _BEAT),
     }

@@ -68,10 +68,12 @@ class LocalDisk:
         return self._links.make(check_path(path), seconds, name)
 
     def path(self, path: str) -> Path:
-        """Where on the machine `path` lies; a path that leads out of the disk is a DiskError."""
-        target = Path(
-            os.path.realpath(self.root / check_path(path))
-        )  # follows links, so that one that leads out is seen
+        """Return the path on this machine. Raises DiskError for a path that leads out of the disk.
+
+        It follows links, so that a link that leads out is noticed.
+        """
+        target = Path(os.path.realpath(self.root / check_path(path)))
+
         if self.root not in target.parents:
             raise DiskError(f"expected a path inside the disk, got {path!r}, which leads out of it")
         return target
