@@ -28,7 +28,7 @@ from relevo.batches.chain import NewChain
 from relevo.batches.spec import BatchSpec
 from relevo.config import Settings
 from relevo.config.celery import preset
-from relevo.dispatch import builder, capture, transactions, unique
+from relevo.dispatch import capture, prepare, transactions, unique
 from relevo.dispatch.connections import Producers
 from relevo.errors import OptionError, SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.events import Event
@@ -235,7 +235,7 @@ def _check_definition(
     refuse_mixed_options(name, given, options)
     unique.check_definition(name, rules, function, bound=bool(options.get("bind")))
     if rules.queue is not None and app.configured:  # reading the configuration would fix it
-        builder.check_queue(app, name, rules.queue)
+        prepare.check_queue(app, name, rules.queue)
 
 
 def _check_names(config: Iterable[str]) -> None:

@@ -24,7 +24,8 @@ from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
 from relevo.batches.replace import Replacing
-from relevo.dispatch import builder, connections, unique
+from relevo.dispatch import async_result, connections, prepare, unique
+from relevo.dispatch.builder import DispatchMixin
 from relevo.errors import JobFailedError, OptionError
 from relevo.execution import attempt as execute
 from relevo.execution import requeue, stop_flag
@@ -43,7 +44,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(builder.DispatchMixin, Replacing):
+class Task(DispatchMixin, Replacing):
     """Celery's Task, with options."""
 
     abstract = True
@@ -110,7 +111,7 @@ class Task(builder.DispatchMixin, Replacing):
     def bind(cls, app: Any) -> Any:
         super().bind(app)
         if cls.options.queue:
-            builder.check_queue(app, cls.name, cls.options.queue)
+            prepare.check_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
         if (
             cls.options.has_retry_policy
@@ -171,7 +172,7 @@ class Task(builder.DispatchMixin, Replacing):
                 session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
             )
         if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
-            options = builder.with_baton(self, args, kwargs, options)
+            options = prepare.with_baton(self, args, kwargs, options)
         if isinstance(options.get("connection"), str):
             return connections.dispatch(
                 self, options.pop("connection"), args, kwargs, task_id, *rest, **options
@@ -180,21 +181,21 @@ class Task(builder.DispatchMixin, Replacing):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
         receipt = put_results.ask(task_id)
-        return unique.with_put_result(
+        return async_result.with_put_result(
             receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
         )
 
     # Celery's name
-    def AsyncResult(self, task_id: str, **options: Any) -> unique.JobResult:  # noqa: N802
+    def AsyncResult(self, task_id: str, **options: Any) -> async_result.JobResult:  # noqa: N802
         """The result of a job of this task."""
-        return unique.JobResult(
+        return async_result.JobResult(
             task_id, backend=self.backend, task_name=self.name, app=self.app, **options
         )
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job here, with the same options as `apply_async`."""
         if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
-            options = builder.with_baton(self, args, kwargs, options)
+            options = prepare.with_baton(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
 
     # --- from inside the job ----------------------------------------------------------------------

@@ -28,6 +28,7 @@ from relevo.limits.contract import ERRORS, OVERLAP, RATE, HeldPermit, Limits, Li
 from relevo.limits.rates import KINDS, Rate
 from relevo.middleware import limit_context
 from relevo.middleware.limit_context import limits_for
+from relevo.operations import limits as limit_operations
 
 
 @click.group("limits")
@@ -127,10 +128,10 @@ def set_rate(
     """Change a named rate for all workers: `mail 20/hour`; `mail default` goes back to the rate in
     the code.
     """
-    new = limit_context.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
+    new = limit_operations.set_rate(context.obj.app, driver_of(context), name, rate, kind, burst)
     said = (
         f"{new or 'no rate in the code'}."
-        if rate == limit_context.DEFAULT
+        if rate == limit_operations.DEFAULT
         else f"{new} from now on."
     )
     say(f"{name}: {said}", as_json, name=name, rate=new and str(new))

@@ -24,68 +24,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celery.result import AsyncResult
 from kombu.utils.json import dumps
-from vine import barrier
 
 from relevo.drivers.values import Conflict
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import redaction
 from relevo.job.options import Options
 from relevo.job.task_protocol import TaskLike
-from relevo.transport.put_results import Receipt
 
 DONE, START = "done", "start"
 
 # A key may have 255 characters; of the task's name it shows so many.
 SHOWN = 180
-
-
-class JobResult(AsyncResult):
-    """Celery's result of a dispatched job, which knows whether there is a job of this dispatch at
-    all.
-    """
-
-    receipt: Receipt | None = None
-
-    @property
-    def is_duplicate(self) -> bool:
-        """Whether another job had the key: nothing was put then, and this is the result of that
-        job.
-        """
-        return self.receipt is not None and self.receipt.holder is not None
-
-    @property
-    def has_replaced(self) -> bool:
-        """Whether that job, which had not started, has the arguments of this dispatch now."""
-        return self.receipt is not None and self.receipt.replaced
-
-    def then(self, callback: Any, on_error: Any = None, weak: bool = False) -> Any:
-        """Call back when the result is there, also if it has come before anybody listened."""
-        promised = super().then(callback, on_error, weak)
-        if not isinstance(
-            callback, barrier
-        ):  # a group looks for all of its results when it is waited for
-            self._get_task_meta()
-        return promised
-
-    def _given_id(self) -> str:
-        own: str = self.__dict__["id"]
-        return own if self.receipt is None else self.receipt.holder or own
-
-    def _set_id(self, value: str) -> None:
-        self.__dict__["id"] = value
-
-    id = property(_given_id, _set_id)
-
-
-def with_put_result(receipt: Receipt, result: Any) -> Any:
-    """The result of a job that was handed in, with the answer of its put (or the one that is to
-    come).
-    """
-    if isinstance(result, JobResult):
-        result.receipt = receipt
-    return result
 
 
 def header_of(

@@ -71,7 +71,12 @@ class Baton:
 
 def baton_of(request: Any) -> Baton:
     """The baton of the message that Celery's request context was made from."""
-    sent = (request.headers or {}).get(HEADER)
+    return baton_in(request.headers or {})
+
+
+def baton_in(headers: Mapping[str, Any]) -> Baton:
+    """The baton in the headers of a message; an empty one if there is none."""
+    sent = headers.get(HEADER)
     return parse(sent) if isinstance(sent, dict) else Baton()
 
 

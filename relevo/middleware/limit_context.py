@@ -20,11 +20,10 @@ from celery.exceptions import TaskPredicate
 
 from relevo.drivers import DATABASES, REDIS, driver_for
 from relevo.drivers.contract import Driver
-from relevo.errors import OptionError, UndefinedLimitError
+from relevo.errors import OptionError
 from relevo.job import redaction
 from relevo.job.middleware import RunningJob
 from relevo.limits.contract import Limits
-from relevo.limits.named_rates import check_name
 from relevo.limits.rates import Rate
 
 logger = logging.getLogger(__name__)
@@ -39,8 +38,6 @@ MAX_VALUE = 365 * 86_400.0
 _DIGEST = 20
 # So many jobs are called in one step.
 _CALLED = 1000
-#: Said in the place of a rate: the one in the code.
-DEFAULT = "default"
 
 
 class JobIdentity(Protocol):
@@ -140,32 +137,6 @@ def named_rates(app: Any) -> Mapping[str, Rate]:
         )
     limits: Mapping[str, Rate] = app.limits
     return limits
-
-
-def set_rate(
-    app: Any,
-    driver: Driver,
-    name: str,
-    rate: str,
-    kind: str | None = None,
-    burst: int | None = None,
-) -> Rate | None:
-    """Let another rate count for a name from now on, for all workers; DEFAULT: the one in the code.
-    Returns it.
-
-    The jobs that wait for it look at once: by the old rate it may be a day until their turn.
-    """
-    check_name(name)
-    code = dict(named_rates(app)).get(name)
-    if rate.strip() == DEFAULT:
-        new, set_to = code, None
-    elif code is None:
-        known = ", ".join(sorted(named_rates(app))) or "none"
-        raise UndefinedLimitError(f"no limit named {name!r}; known are {known}")
-    else:
-        new = set_to = Rate.of(rate, kind or code.kind, burst)
-    wake(driver, limits_for(driver).redefine(name, set_to))
-    return new
 
 
 def clear(driver: Driver, key: str) -> int:

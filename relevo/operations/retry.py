@@ -19,8 +19,7 @@ from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
 from relevo.job import payload, redaction
-from relevo.job.payload import HEADER
-from relevo.recording import failed_job
+from relevo.job.payload import HEADER, Baton
 from relevo.store import retry_claims
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.store import Store
@@ -65,16 +64,34 @@ def put_jobs(app: Any, jobs: Sequence[FailedJob]) -> list[int]:
             else:
                 for job in same:
                     # kombu's way to a queue
-                    channel._put(job.queue, message_codec.loads(failed_job.reset_payload(job)))  # noqa: SLF001
+                    channel._put(job.queue, message_codec.loads(reset_payload(job)))  # noqa: SLF001
                     sent.append(job.id)
     return sent
 
 
-def _new_job(job: FailedJob) -> NewJob:
-    payload = failed_job.reset_payload(job)
-    new = NewJob(queue=job.queue, payload=payload, id=job.uuid, unique_key=f"failed:{job.id}")
+def reset_payload(job: FailedJob) -> str:
+    """The payload of a failed job for its retry: no attempts counted, and its number as the origin."""
     try:
-        said = message_codec.to_job(job.queue, message_codec.loads(payload))
+        sent = payload.baton_in(message_codec.headers_of(job.payload))
+        baton = Baton(
+            override=sent.override,
+            tags=sent.tags,
+            origin=job.id,
+            unique=sent.unique,
+            fair=sent.fair,
+        )
+        return message_codec.repack(
+            job.payload, {"retries": 0, "expires": None, HEADER: baton.header()}
+        )
+    except Exception:  # noqa: BLE001  an unreadable message goes back unchanged
+        return job.payload
+
+
+def _new_job(job: FailedJob) -> NewJob:
+    text = reset_payload(job)
+    new = NewJob(queue=job.queue, payload=text, id=job.uuid, unique_key=f"failed:{job.id}")
+    try:
+        said = message_codec.to_job(job.queue, message_codec.loads(text))
         key = (
             said.unique_key if job.batch is None else None
         ) or new.unique_key  # no member is left out as a duplicate

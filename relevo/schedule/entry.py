@@ -22,7 +22,7 @@ from kombu.messaging import Producer
 
 from relevo import clock
 from relevo.database.types import LONGEST_NAME
-from relevo.dispatch import builder, connections
+from relevo.dispatch import connections, prepare
 from relevo.drivers import validation
 from relevo.errors import OptionError, RelevoError, did_you_mean
 from relevo.exit import end_command
@@ -217,11 +217,11 @@ def _check(entry: Entry) -> None:
         if named.driver == connections.SYNC:
             raise OptionError("expected a connection that keeps a queue, got 'sync'")
     elif "queue" in options:
-        builder.check_queue(
+        prepare.check_queue(
             entry.app, entry.task, getattr(options["queue"], "name", options["queue"])
         )
     if isinstance(task, Task):
-        builder.effective_options(task, builder.pop_overrides(task, options))
+        prepare.effective_options(task, prepare.pop_overrides(task, options))
     if not any(
         isinstance(each, BeatLazyFunc) for each in (*(entry.args or ()), *entry.kwargs.values())
     ):
@@ -246,7 +246,7 @@ def _check_arguments(entry: Entry, task: Any) -> None:
     """
     args, kwargs, serializer = entry.args, entry.kwargs, entry.options.get("serializer")
     if isinstance(task, Task):
-        builder.check_arguments(task, args, kwargs)
+        prepare.check_arguments(task, args, kwargs)
         serializer = serializer or task.serializer
         # As Celery sends them.
         if task._dump_pydantic_arguments is not None and serializer != "pickle":  # noqa: SLF001

@@ -10,12 +10,12 @@ from relevo.batches import dispatch
 from relevo.database import schema
 from relevo.dispatch.delivery import delivery_of
 from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.recording import failed_job, recorder
+from relevo.recording import recorder
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
 from relevo.store.store import Store, store_for
 from relevo.transport import dead_letter, transport
-from relevo.worker import cancelled_batches, outbox_relay
+from relevo.worker import cancelled_batches, outbox_relay, unrunnable
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def open_store(app: Any) -> None:
 
     cancelled_batches.look_in(store)
     recorder.start(write, tidy)
-    dead_letter.keeper = failed_job.keeper(app)
+    dead_letter.keeper = unrunnable.dead_letter_handler(app)
     for last in (recorder.stop, outbox_relay.stop):
         if last not in transport.at_end:
             transport.at_end.append(last)

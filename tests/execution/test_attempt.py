@@ -118,7 +118,7 @@ def test_a_job_whose_deadline_has_passed_does_not_start(app, failures, monkeypat
     monkeypatch.setattr(clock, "now", lambda: time.time() - 612)
     options = {}
     # - what a dispatch ten minutes ago put in the message
-    from relevo.dispatch.builder import with_baton  # noqa: PLC0415
+    from relevo.dispatch.prepare import with_baton  # noqa: PLC0415
 
     headers = with_baton(late, (), {}, options)["headers"]
     monkeypatch.undo()

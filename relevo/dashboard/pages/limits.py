@@ -9,6 +9,7 @@ from relevo.dashboard.handlers import Action, Page
 from relevo.errors import OptionError
 from relevo.middleware import limit_context
 from relevo.middleware.limit_context import limits_for
+from relevo.operations import limits as limit_operations
 
 MOST = 200
 LONGEST_KEY = 1000
@@ -47,7 +48,7 @@ class SetRate(Action):
 
     def act(self, *_arguments: str) -> str:
         source, name = self.application.source, self.field("name")
-        rate = limit_context.set_rate(source.app, source.driver, name, self.field("rate"))
+        rate = limit_operations.set_rate(source.app, source.driver, name, self.field("rate"))
         return f"{name}: {rate or 'no rate in the code'} from now on."
 
 
