@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -19,12 +20,14 @@ from celery.bin.celery import celery as celery_command
 from packaging.requirements import Requirement
 
 import relevo
+import tasks
 from relevo import errors
 from relevo.events import Event
 from tests.support.commands import our_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROJECT_PAPERS = [*sorted(set(ROOT.glob("*.md")) - set(PAPERS)), ROOT / "changelog.d/README.md"]
 PACKAGES = ("relevo", "tasks", "app", "web")
 MODULES = [
     path
@@ -34,6 +37,7 @@ MODULES = [
 ]
 
 LONGEST_MODULE = 400
+LONGEST_LINE = 120
 
 # A letter in brackets, so that this file doesn't find itself.
 MACHINE_PATHS = r"/[w]ork/|/[r]oot/|/[h]ome/[a-z]|/[U]sers/[a-zA-Z]"
@@ -206,6 +210,42 @@ def test_every_link_in_a_paper_leads_somewhere(paper):
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", paper.read_text())
     dead = [link for link in links if "://" not in link and not (paper.parent / link).exists()]
     assert dead == []
+
+
+@pytest.mark.parametrize("paper", [*PAPERS, *PROJECT_PAPERS], ids=name_of)
+def test_no_line_of_a_paper_is_too_long_to_read(paper):
+    lines = enumerate(paper.read_text().splitlines(), 1)
+    assert [number for number, line in lines if len(line) > LONGEST_LINE] == []
+
+
+def test_every_import_that_a_paper_shows_works():
+    broken = []
+    for paper in PAPERS:
+        shown = re.findall(
+            r"^(?:from|import) (?:relevo|app|tasks|web)\b.*$", paper.read_text(), re.MULTILINE
+        )
+        for line in shown:
+            try:
+                exec(line, {})
+            except ImportError as error:
+                broken.append(f"{paper.name}: {error}")
+    assert broken == []
+
+
+def test_every_dotted_name_of_ours_that_a_paper_shows_is_there():
+    named = {
+        name for paper in PAPERS for name in re.findall(r"`(relevo(?:\.\w+)+)`", paper.read_text())
+    }
+    named -= set(tasks.app.tasks)
+    assert [name for name in sorted(named) if not is_there(name)] == []
+
+
+def is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 @papers
