@@ -24,7 +24,7 @@ from sqlalchemy import insert
 
 from relevo import clock
 from relevo.dashboard.pages import tags as labels
-from relevo.dashboard.pages.failed import COUNTED, COUNTS_FOR, LOOKS_FOR
+from relevo.dashboard.pages.failed import COUNT_SECONDS, MOST_COUNTED, SEARCH_SECONDS
 from relevo.database.schema import create_schema
 from relevo.store import audit, failed, metric_rollups, metrics, search_syntax, watched_tags
 from relevo.store import search as finding
@@ -151,15 +151,15 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
             question = finding.history_query(
                 store, search_syntax.parse(text), Ended.COMPLETED, False
             )
-            return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
+            return question.page(store, before=before, limit=51, seconds=SEARCH_SECONDS)[1]
 
         return ask
 
     def failing(text: str, before: Place | None = None) -> Callable[[], Any]:
         def ask() -> Any:
             question = finding.failed_query(store, search_syntax.parse(text))
-            question.count(store, most=COUNTED, seconds=COUNTS_FOR)
-            return question.page(store, before=before, limit=51, seconds=LOOKS_FOR)[1]
+            question.count(store, most=MOST_COUNTED, seconds=COUNT_SECONDS)
+            return question.page(store, before=before, limit=51, seconds=SEARCH_SECONDS)[1]
 
         return ask
 
@@ -197,7 +197,9 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
         asked[f"{where}, from the middle"] = ask("", middle)
     return {
         **asked,
-        "audit": lambda: audit.scan(store, "nothing", before=None, limit=51, seconds=LOOKS_FOR)[1],
+        "audit": lambda: audit.scan(
+            store, "nothing", before=None, limit=51, seconds=SEARCH_SECONDS
+        )[1],
         "chart of 7 days": lambda: (
             metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None
         ),

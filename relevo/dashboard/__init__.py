@@ -1,8 +1,12 @@
-"""The dashboard: Flower, on our drivers. `celery -A tasks flower` starts it.
+"""The dashboard: Flower with Relevo's pages and drivers. `celery -A tasks flower` starts it.
 
-Flower is not changed. Its command makes a `flower.command.Flower` and starts it; `install` puts
-ours, a subclass, in that name's place. The app's module is imported by `-A` in between: after
-`flower.command`, which every celery command imports, and before Flower is made.
+    a request -> application.py (routes) -> access.py (who is it, what may they do)
+              -> a page of pages/, made by handlers.py from the store and the broker (sources.py)
+              -> as HTML by a template, or as JSON by json_api.py
+
+Flower is not changed. Its command creates a `flower.command.Flower` and starts it; `install` puts a
+subclass under that name. `-A` imports the app's module at the right moment: after
+`flower.command`, which every celery command imports, and before Flower is created.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ import sys
 
 
 def install() -> None:
-    """Let the `flower` command of this process start our dashboard. Without Flower it does nothing."""
+    """Make the `flower` command of this process start the dashboard. Without Flower, do nothing."""
     command = sys.modules.get("flower.command")
     if command is not None:
-        # Flower and Tornado only where they are used
+        # Imports Flower and Tornado only if this process uses them.
         from relevo.dashboard.application import Dashboard  # noqa: PLC0415
 
         command.Flower = Dashboard  # type: ignore[attr-defined]

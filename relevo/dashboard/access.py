@@ -1,7 +1,7 @@
-"""The door: every page and action, Flower's and ours, comes through it.
+"""Access control: every page and action, Flower's and Relevo's, passes through it.
 
-It asks who is there, refuses what they may not do, and writes down what they did
-(relevo/store/audit.py).
+It finds out who the user is, refuses what they may not do, and records their actions in the audit
+log (relevo/store/audit.py).
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ Result = TypeVar("Result")
 READING = ("GET", "HEAD", "OPTIONS")
 LONGEST_TARGET = 200
 
-# Nothing from elsewhere, no script or style in the page itself. Flower's own pages have a style
-# attribute.
+# Nothing from other hosts, and no script or style inside a page.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
-# And its page of workers has a script of one line, which says whether it refreshes itself.
+# Flower's own pages have style attributes, and its page of workers has a script of one line, which
+# says whether the page refreshes itself.
 _LINES = [f"\nvar autorefresh = {each};\n" for each in (0, 1)]
 _HASHES = [b64encode(sha256(line.encode()).digest()).decode() for line in _LINES]
 _ALLOWED = "script-src 'self' " + " ".join(f"'sha256-{each}'" for each in _HASHES)
@@ -47,8 +48,8 @@ _HEADERS = {
 }
 
 
-class SafeHeaders(OutputTransform):
-    """What every answer says to the browser, unless its handler has said otherwise."""
+class SecurityHeaders(OutputTransform):
+    """Adds the security headers to every answer, unless its handler has set them."""
 
     def transform_first_chunk(
         self, status_code: int, headers: Any, chunk: bytes, finishing: bool
@@ -59,11 +60,11 @@ class SafeHeaders(OutputTransform):
         return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
 
-class Guard(BaseHandler):
-    """A handler behind the door."""
+class GuardedHandler(BaseHandler):
+    """A handler with access control."""
 
     application: Any
-    #: Whether a POST only asks, too: its parameters are too long for an address.
+    #: Whether a POST only reads: its parameters are too long for a url.
     only_reads = False
 
     @property
@@ -72,7 +73,7 @@ class Guard(BaseHandler):
         return str(self.request.headers.get("Authorization", ""))
 
     def check_xsrf_cookie(self) -> None:
-        """Who sends a token of a program is no browser that another site could use."""
+        """Check it, unless a program's token was sent: no site can make a browser send one."""
         if not users.is_program(self.credentials):
             super().check_xsrf_cookie()
 
@@ -81,8 +82,8 @@ class Guard(BaseHandler):
         program = users.is_program(self.credentials)
         known = (
             program
-            or users.is_closed(options)
-            or users.is_an_address(self.request.host, options.address or "")
+            or users.requires_login(options)
+            or users.is_allowed_host(self.request.host, options.address or "")
         )
         if not known:
             raise HTTPError(
@@ -103,9 +104,9 @@ class Guard(BaseHandler):
         self.redirect(f"{self.get_login_url()}?{urlencode({'next': self.request.uri})}")
 
     async def check_may_act(self) -> None:
-        """Flower's actions: refused or written down here, before they are done."""
+        """Before an action of Flower's: refuse it, or record it in the audit log."""
         self.check_operates()
-        await self.run(self.note, f"flower {self.request.method}", self.request.path, "")
+        await self.run(self.record_action, f"flower {self.request.method}", self.request.path, "")
 
     def check_operates(self) -> None:
         """Raise HTTPError unless the user may act."""
@@ -115,8 +116,8 @@ class Guard(BaseHandler):
         if not self.current_user.operates:
             raise HTTPError(403, f"{self.current_user} may look, but not act here.")
 
-    def note(self, action: str, target: str, outcome: str) -> int:
-        """Write an action down. Returns the number of its row. Raises DriverError."""
+    def record_action(self, action: str, target: str, outcome: str) -> int:
+        """Record an action in the audit log. Returns the number of its row. Raises DriverError."""
         entry = audit.AuditEntry(
             who=str(self.current_user), action=action, target=target, outcome=outcome
         )
@@ -135,12 +136,12 @@ class Guard(BaseHandler):
             if name is None:
                 raise HTTPError(401)
         if options.auth:
-            name = self._by_cookie()
+            name = self._name_of_cookie()
             if name is None:
                 return None
         return users.user(options, name, self.request.remote_ip or "?")
 
-    def _by_cookie(self) -> str | None:
+    def _name_of_cookie(self) -> str | None:
         from flower.utils.authentication import authenticate  # noqa: PLC0415  OAuth only
 
         sent = self.get_secure_cookie("user")
@@ -148,12 +149,14 @@ class Guard(BaseHandler):
         return name if name and authenticate(self.application.options.auth, name) else None
 
     async def run(self, work: Callable[..., Result], *args: Any) -> Result:
-        """Do what waits for a broker or a database in a thread."""
+        """Run in a thread a function that waits for a broker or a database."""
         return await asyncio.get_running_loop().run_in_executor(
             self.application.executor, work, *args
         )
 
 
-def guarded(handler: type) -> type:
-    """A handler of Flower's behind the door."""
-    return type(handler.__name__, (Guard, handler), {"only_reads": handler is TasksDataTable})
+def guard_handler(handler: type) -> type:
+    """A handler of Flower's with access control."""
+    return type(
+        handler.__name__, (GuardedHandler, handler), {"only_reads": handler is TasksDataTable}
+    )

@@ -1,4 +1,4 @@
-"""Our templates and static files laid over Flower's: what we have is ours, the rest is Flower's."""
+"""Templates and static files: Relevo's before Flower's of the same name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from tornado.template import BaseLoader, Template
 from tornado.web import StaticFileHandler
 
-HERE = Path(__file__).parent
-TEMPLATES, STATIC = HERE / "templates", HERE / "static"
-#: Static files of ours have names that begin with it.
-OURS = "relevo/"
+FOLDER = Path(__file__).parent
+TEMPLATES, STATIC = FOLDER / "templates", FOLDER / "static"
+#: Names of Relevo's static files begin with it.
+PREFIX = "relevo/"
 
 
-class Overlay(BaseLoader):
-    """Looks for a template in several folders, the first that has it wins. Names are not relative
-    to one another.
+class OverlayLoader(BaseLoader):
+    """Loads a template from the first of several folders that has it. Names are always relative to
+    those folders.
     """
 
     def __init__(self, *folders: Path, **options: Any) -> None:
@@ -35,12 +35,12 @@ class Overlay(BaseLoader):
         return Template(found.read_bytes(), name=name, loader=self)
 
 
-class Static(StaticFileHandler):
-    """Serves our files beside Flower's, with the hash of their text in the url."""
+class StaticFiles(StaticFileHandler):
+    """Serves Relevo's files beside Flower's, with the hash of their content in the url."""
 
     @classmethod
     def get_absolute_path(cls, root: str, path: str) -> str:
-        return super().get_absolute_path(str(STATIC) if path.startswith(OURS) else root, path)
+        return super().get_absolute_path(str(STATIC) if path.startswith(PREFIX) else root, path)
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
         ours = Path(absolute_path).is_relative_to(STATIC)

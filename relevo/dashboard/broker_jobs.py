@@ -1,5 +1,5 @@
-"""Jobs that the broker holds, as people read them. A message may be a stranger's: anything may be
-missing in it.
+"""Jobs in the broker, read from their messages and searched. Another client may have written a
+message, so any field may be missing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from relevo.job import membership, redaction
 from relevo.job.payload import HEADER
 from relevo.store.search_syntax import Search
 
-#: So far into a queue is looked for a job by its id or by a search.
-DEEPEST = 1000
+#: The most jobs of a queue that a search reads.
+MOST_SEARCHED = 1000
 LONGEST_ARGUMENTS = 1000
-#: The driver's word for a state -> people's.
+#: The driver's name of a state -> the name on the pages.
 STATES = {"pending": "pending", "delayed": "delayed", "reserved": "running"}
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job in the broker, and what its message says."""
+class BrokerJob:
+    """A job in the broker, and the fields of its message."""
 
     view: JobView
     task: str
@@ -40,8 +40,8 @@ class Waiting:
     def id(self) -> str:
         return self.view.id
 
-    def told(self) -> dict[str, Any]:
-        """What a program is told of it."""
+    def as_json(self) -> dict[str, Any]:
+        """The job as JSON."""
         view = self.view
         return {
             "id": view.id,
@@ -57,15 +57,13 @@ class Waiting:
             "reserved_until": view.reserved_until,
         }
 
-    def is_left(self, now: float) -> bool:
-        """Whether whoever held it is silent for longer than the lease: the next worker that looks
-        takes it over.
-        """
+    def is_lease_over(self, now: float) -> bool:
+        """Whether its worker has not extended the lease in time: another worker will rescue it."""
         return self.view.reserved_until is not None and self.view.reserved_until < now
 
 
-def read(app: Any, view: JobView) -> Waiting:
-    """What stands in a job's message, but for what nobody sees."""
+def from_view(app: Any, view: JobView) -> BrokerJob:
+    """The fields of a job's message, redacted."""
     try:
         headers: dict[str, Any] = message_codec.loads(view.payload).get("headers") or {}
         sent = headers.get(HEADER)
@@ -75,8 +73,8 @@ def read(app: Any, view: JobView) -> Waiting:
         ).strip()
         attempt = int(headers.get("retries") or 0) + 1
         task = storable(headers.get("task") or "?")
-    except Exception:  # noqa: BLE001  it will fail when it is run, and say why
-        return Waiting(
+    except Exception:  # noqa: BLE001  malformed: its run will fail with the cause
+        return BrokerJob(
             view,
             "?",
             storable(redaction.redacted_text(app, view.payload)[:LONGEST_ARGUMENTS]),
@@ -85,7 +83,7 @@ def read(app: Any, view: JobView) -> Waiting:
         )
     named = tuple(map(storable, tags)) if isinstance(tags, (list, tuple)) else ()
     places = membership.read(headers)
-    return Waiting(
+    return BrokerJob(
         view,
         task,
         storable(said[:LONGEST_ARGUMENTS]),
@@ -95,7 +93,7 @@ def read(app: Any, view: JobView) -> Waiting:
     )
 
 
-def listed(
+def list_jobs(
     app: Any,
     driver: Driver,
     queues: Sequence[str],
@@ -103,14 +101,14 @@ def listed(
     search: Search,
     limit: int,
     seconds: float,
-) -> tuple[list[Waiting], bool]:
+) -> tuple[list[BrokerJob], bool]:
     """The first jobs of these queues in a state, in the order in which they will run, and whether
-    all were looked at.
+    every job was read.
 
-    A search looks DEEPEST far into each queue, for about so many seconds.
+    A search reads up to MOST_SEARCHED jobs of each queue, and stops after about `seconds`.
     """
-    found, whole, began = list[Waiting](), True, time.monotonic()
-    deep = DEEPEST if search else limit
+    found, whole, began = list[BrokerJob](), True, time.monotonic()
+    deep = MOST_SEARCHED if search else limit
     ids = [value for value in search.values("id") if "*" not in value]
     known = driver.find(ids) if ids else []
     for queue in queues:
@@ -120,7 +118,7 @@ def listed(
             else (driver.peek(queue, state, deep))
         )
         whole = whole and len(views) < deep
-        found += [job for job in (read(app, view) for view in views) if fits(job, search)]
+        found += [job for job in (from_view(app, view) for view in views) if matches(job, search)]
         if state is State.PENDING and len(found) >= limit:
             break
         if search and time.monotonic() - began > seconds:
@@ -131,12 +129,10 @@ def listed(
     return found[:limit], whole
 
 
-def every(source: Source, state: State, search: Search) -> Iterator[list[str]]:
-    """The ids of all jobs in a state that a search finds, however deep they lie, some at a time and
-    in no order.
+def matching_ids(source: Source, state: State, search: Search) -> Iterator[list[str]]:
+    """The ids of all jobs in a state that a search finds, in chunks and in no order.
 
-    What is done to some of them meanwhile is in nobody's way; one that comes meanwhile may be among
-    them or not.
+    The caller may change jobs between two chunks. A job that is added meanwhile may be missed.
     """
     after, more = "", True
     while more:
@@ -144,16 +140,16 @@ def every(source: Source, state: State, search: Search) -> Iterator[list[str]]:
         ids = [
             view.id
             for view in views
-            if view.state is state and fits(read(source.app, view), search)
+            if view.state is state and matches(from_view(source.app, view), search)
         ]
         if ids:
             yield ids
         more = after != ""
 
 
-def fits(job: Waiting, search: Search) -> bool:
-    """Whether a search means this job. (The store's own is in relevo/store/search_syntax.py.)"""
-    if any(not _has(job, name, value) for name, value in search.terms):
+def matches(job: BrokerJob, search: Search) -> bool:
+    """Whether a search finds this job. (For the store, relevo/store/search.py does the same.)"""
+    if any(not _matches_term(job, name, value) for name, value in search.terms):
         return False
     since, until = search.since, search.until
     if (since is not None and job.view.created_at < since) or (
@@ -166,7 +162,7 @@ def fits(job: Waiting, search: Search) -> bool:
     )
 
 
-def _has(job: Waiting, name: str, value: str) -> bool:
+def _matches_term(job: BrokerJob, name: str, value: str) -> bool:
     if name == "tag":
         return any(fnmatchcase(tag, _glob(value)) for tag in job.tags)
     if name == "args":
@@ -179,5 +175,5 @@ def _has(job: Waiting, name: str, value: str) -> bool:
 
 
 def _glob(value: str) -> str:
-    """Only `*` is special in a search."""
+    """The search value as a pattern of fnmatch: only `*` is special."""
     return value.replace("[", "[[]").replace("?", "[?]")

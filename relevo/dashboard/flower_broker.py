@@ -1,7 +1,6 @@
-"""How full the queues are, in the words of Flower's broker page.
+"""The sizes of the queues, in the form of Flower's broker page.
 
-Flower asks RabbitMQ's management API or counts Redis lists, and knows no other broker; here the
-driver is asked.
+Flower itself asks RabbitMQ's management API or counts Redis lists; here the driver is asked.
 """
 
 from __future__ import annotations
@@ -17,31 +16,29 @@ from relevo.transport.transport import Transport
 
 
 class Broker:
-    """What Flower calls a broker: rows for the queues it names, and for those that hold jobs with
-    nobody at work.
-    """
+    """A broker in Flower's sense: rows for the given queues, and for others that hold jobs."""
 
     def __init__(self, app: celery.Celery, workers: Mapping[str, Mapping[str, Any]]) -> None:
         self._app, self._workers = app, workers
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """One row per queue. A broker that can't be reached is an error, and takes no time from
-        Flower's loop.
+        """One row for each queue, read in a thread so that Flower's loop never waits. Raises
+        DriverError.
         """
-        consumers = consumers_of(self._workers)
+        consumers = count_consumers(self._workers)
         return await asyncio.get_running_loop().run_in_executor(
             None, _rows, self._app, list(names), consumers
         )
 
 
-def is_ours(app: celery.Celery) -> bool:
-    """Whether the app's broker is used through one of our drivers."""
+def uses_relevo_driver(app: celery.Celery) -> bool:
+    """Whether the app uses its broker through one of Relevo's drivers."""
     with app.connection_for_read() as connection:
         return isinstance(connection.transport, Transport)
 
 
-def consumers_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """How many workers take jobs from each queue, by what Flower's inspector has heard of them."""
+def count_consumers(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """How many workers take jobs from each queue, by what Flower's inspector knows of them."""
     counted: dict[str, int] = {}
     for worker in workers.values():
         for queue in worker.get("active_queues") or []:

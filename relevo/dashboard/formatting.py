@@ -1,6 +1,4 @@
-"""How values look on a page: times, durations, numbers, texts of any length. Templates call it
-`ui`. Pure.
-"""
+"""Formats values for pages: times, durations, numbers, long texts. Templates call it `ui`. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from relevo.database.text import storable
 
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 LONGEST = 20_000
-# What turns the direction of the text after it, so that exe.txt reads as txt.exe, is shown instead.
+# Characters that reverse the direction of text (txt.exe would read as exe.txt) are shown by number.
 _HIDDEN = {
     code: f"\u27e8{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
@@ -31,7 +29,7 @@ def number(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """1234567 as 1.2M: for the axis of a chart."""
+    """1234567 as 1.23M: for the axis of a chart."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -52,7 +50,7 @@ def seconds(value: float | None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share; a small one doesn't look like none."""
+    """A share in percent. A small one is shown as `< 0.1 %`, not as 0."""
     if not whole:
         return NOTHING
     share = 100 * part / whole
@@ -62,7 +60,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def when(instant: float | None, relative: bool = True) -> str:
-    """HTML of an instant: in UTC, until the script says it in the viewer's zone."""
+    """HTML of an instant, in UTC. The script changes it to the viewer's time zone."""
     if instant is None:
         return NOTHING
     try:
@@ -70,14 +68,14 @@ def when(instant: float | None, relative: bool = True) -> str:
     except (ValueError, OverflowError, OSError):
         return xhtml_escape(str(instant))
     kind = ' data-relative=""' if relative else ""
-    return f'<time datetime="{moment.isoformat(timespec="milliseconds")}"{kind}>{moment:%Y-%m-%d %H:%M:%S} UTC</time>'
+    iso = moment.isoformat(timespec="milliseconds")
+    return f'<time datetime="{iso}"{kind}>{moment:%Y-%m-%d %H:%M:%S} UTC</time>'
 
 
 def cut(text: Any, longest: int = LONGEST) -> str:
-    """A text that may be of any length, with what was left out said."""
-    shown = storable(text).translate(
-        _HIDDEN
-    )  # half a surrogate, which JSON may hold, can't be sent
+    """A text of at most `longest` characters, with the number of those that were left out."""
+    # `storable` removes half a surrogate, which JSON may contain but UTF-8 may not.
+    shown = storable(text).translate(_HIDDEN)
     return (
         shown
         if len(shown) <= longest
@@ -86,13 +84,13 @@ def cut(text: Any, longest: int = LONGEST) -> str:
 
 
 def clip(text: Any, longest: int = 140) -> str:
-    """The beginning of a text, where the rest is a click away."""
+    """The beginning of a text. The rest is on the page of the job."""
     shown = storable(str(text)[: longest + 1]).translate(_HIDDEN)
     return shown if len(shown) <= longest else f"{shown[:longest]}…"
 
 
 def query(path: str, **values: Any) -> str:
-    """A url with what is said; what is None or empty isn't."""
+    """A url with these parameters, without those that are None or empty."""
     said = {name: value for name, value in values.items() if value not in (None, "")}
     return f"{path}?{urlencode(said)}" if said else path
 

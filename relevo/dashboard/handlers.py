@@ -1,9 +1,9 @@
-"""What every page and every action of ours has in common.
+"""The base classes of Relevo's pages and actions.
 
-A page is made by a function that waits for the store and the broker in a thread, and shown by a
-template. The script asks for the same page again every few seconds and puts into place what has
-changed, so there is one way to draw. An action is a POST with a token; it is written down, done,
-and answered by the page it came from, with a notice.
+A page gathers its values in a thread, where it may wait for the store and the broker; a template
+shows them. The script in the browser requests the same page every few seconds and replaces what has
+changed, so there is one way to draw. An action is a POST with a token. It is recorded in the audit
+log, done, and answered with a redirect to the page that it came from, with a notice.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 from tornado.web import HTTPError, RequestHandler, authenticated
 
 from relevo.dashboard import formatting, users
-from relevo.dashboard.access import LONGEST_TARGET, POLICY, Guard
+from relevo.dashboard.access import LONGEST_TARGET, POLICY, GuardedHandler
 from relevo.errors import DriverError, DriverUnavailableError, RelevoError
 from relevo.store import audit
 from relevo.store.window_scan import Place
 
 logger = logging.getLogger(__name__)
 
-#: The header of a request that an open page makes by itself.
+#: The header of a request that the script of an open page makes.
 LIVE = "X-Relevo-Live"
 NOTICE = "relevo_notice"
 LONGEST_NOTICE = 500
@@ -34,15 +34,15 @@ AWAY, BAD, CONFLICT = 503, 400, 409
 _PLACE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?):(\d{1,18})", re.ASCII)
 
 
-class Ours(Guard):
-    """A handler of ours: strict headers, every token checked, our own words for errors."""
+class Handler(GuardedHandler):
+    """The base of Relevo's handlers: strict headers, every token checked, errors as pages."""
 
     def set_default_headers(self) -> None:
-        """Flower would open an unprotected dashboard to every web page (CORS)."""
+        """Replace Flower's headers, which open an unprotected dashboard to every site (CORS)."""
         self.set_header("Content-Security-Policy", POLICY)
 
     def check_xsrf_cookie(self) -> None:
-        """Flower asks for a token only where there is a cookie to protect."""
+        """Check the token always. Flower checks it only if there is a cookie to protect."""
         if users.is_program(self.credentials):
             return
         try:
@@ -53,7 +53,7 @@ class Ours(Guard):
             ) from error
 
     def field(self, name: str, default: str = "") -> str:
-        """A value of the query or the form, as it was sent."""
+        """A value of the query or the form, unchanged. Raises HTTPError if it is too long."""
         value = self.get_argument(name, default, strip=False, escape=False)
         if len(value) > LONGEST_FIELD:
             raise HTTPError(
@@ -61,8 +61,8 @@ class Ours(Guard):
             )
         return value
 
-    def whole(self, name: str, default: int | None = None) -> int | None:
-        """A whole number of the query or the form."""
+    def whole_number(self, name: str, default: int | None = None) -> int | None:
+        """A whole number of the query or the form. Raises HTTPError."""
         value = self.field(name).strip()
         if not value:
             return default
@@ -73,17 +73,15 @@ class Ours(Guard):
         return int(value)
 
     def choice(self, name: str, options: Collection[str]) -> str:
-        """One of these; the first of them when nothing is said."""
+        """One of `options`; the first of them if the field is empty. Raises HTTPError."""
         value = self.field(name) or next(iter(options))
         if value not in options:
-            raise HTTPError(
-                BAD,
-                f"expected {name} to be one of {', '.join(options)}, got {formatting.cut(value, 60)!r}",
-            )
+            got = formatting.cut(value, 60)
+            raise HTTPError(BAD, f"expected {name} to be one of {', '.join(options)}, got {got!r}")
         return value
 
     def place(self) -> Place | None:
-        """Where a list goes on: when the last row of the page before was written, and its number."""
+        """Where a list continues: the time and the number of the last row of the page before."""
         given = self.field("before")
         found = _PLACE.fullmatch(given)
         if given and found is None:
@@ -94,7 +92,7 @@ class Ours(Guard):
         return self.reverse_url(name, *arguments)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """An error of ours or Tornado's as a page, without a word of how we are made."""
+        """Show an error as a page, without internals."""
         if status_code == 401:  # noqa: PLR2004
             super().write_error(status_code, **kwargs)
             return
@@ -126,7 +124,7 @@ class Ours(Guard):
             super().log_exception(typ, value, tb)
 
     def _notice(self) -> dict[str, str] | None:
-        """What the last action has to say, once; not to a page that only looks again."""
+        """The notice of the last action, shown once; not for a request of the script."""
         sent = self.get_secure_cookie(NOTICE) if LIVE not in self.request.headers else None
         if not sent:
             return None
@@ -135,8 +133,8 @@ class Ours(Guard):
         return {"kind": str(said["kind"]), "text": str(said["text"])}
 
 
-class Nowhere(Ours):
-    """Any address that there isn't."""
+class NotFound(Handler):
+    """Any path without a page."""
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -145,34 +143,34 @@ class Nowhere(Ours):
 
 
 def cursor(place: Place) -> str:
-    """A place in a list, for a link to what comes after it."""
+    """A place in a list as text, for the link to the next page."""
     return f"{place[0]!r}:{place[1]}"
 
 
 def status_of(status: int, error: Any) -> tuple[int, str]:
-    """The status of an answer to which this error has led, and what it says of it."""
+    """The HTTP status and the message for an error."""
     if isinstance(error, RelevoError):
         return AWAY if isinstance(error, DriverUnavailableError) else CONFLICT, str(error)
     return status, (error.get_message() or "") if isinstance(error, HTTPError) else ""
 
 
-class Page(Ours, ABC):
-    """A page: `template`, `title`, and `gather`, which runs in a thread and returns what the
-    template shows.
+class Page(Handler, ABC):
+    """A page: `template`, `title`, and `gather`, which runs in a thread and returns the values of
+    the template.
     """
 
     template: str
     title: str
     tab = ""
-    #: Where it looks, to be named when that is away.
-    looks_at = "The store"
+    #: What an error page names if it can't be reached.
+    server_name = "The store"
 
     @authenticated
     async def get(self, *arguments: str) -> None:
         try:
             values = await self.run(self.gather, *arguments)
         except DriverError as error:
-            raise HTTPError(AWAY, "%s can't be reached: %s", self.looks_at, error) from error
+            raise HTTPError(AWAY, "%s can't be reached: %s", self.server_name, error) from error
         self.show(self.template, **{"title": self.title, "tab": self.tab, **values})
 
     @abstractmethod
@@ -180,14 +178,12 @@ class Page(Ours, ABC):
         """The values of the template."""
 
     @abstractmethod
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What a program is told of them: values and dataclasses that JSON can say
-        (`relevo/dashboard/json_api.py`).
-        """
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The values as JSON (`relevo/dashboard/json_api.py`): plain values and dataclasses."""
 
 
-class Action(Ours, ABC):
-    """Something to do. `act` runs in a thread and returns what it has done, for people."""
+class Action(Handler, ABC):
+    """An action. `act` runs in a thread and returns a sentence about what it has done."""
 
     name: str
 
@@ -197,7 +193,7 @@ class Action(Ours, ABC):
     @authenticated
     async def post(self, *arguments: str) -> None:
         try:
-            done = await self.run(self._recorded, *arguments)
+            done = await self.run(self._act_and_audit, *arguments)
         except RelevoError as error:
             logger.warning("%s failed: %s", self.name, error)
             self.answer("", error)
@@ -205,14 +201,16 @@ class Action(Ours, ABC):
             self.answer(done, None)
 
     def answer(self, said: str, error: RelevoError | None) -> None:
-        """Go back to the page it came from, with a notice."""
+        """Redirect to the page that the action came from, with a notice."""
         text = formatting.cut(said if error is None else f"Not done: {error}", LONGEST_NOTICE)
         notice = {"kind": "done" if error is None else "failed", "text": text}
         self.set_secure_cookie(NOTICE, json.dumps(notice), expires_days=None)
-        self.redirect(self._back(), status=303)
+        self.redirect(self._return_path(), status=303)
 
-    def _recorded(self, *arguments: str) -> str:
-        number = self.note(self.name, formatting.cut(self.target(*arguments), LONGEST_TARGET), "")
+    def _act_and_audit(self, *arguments: str) -> str:
+        number = self.record_action(
+            self.name, formatting.cut(self.target(*arguments), LONGEST_TARGET), ""
+        )
         try:
             outcome = self.act(*arguments)
         except Exception as error:
@@ -222,15 +220,15 @@ class Action(Ours, ABC):
         return outcome
 
     def target(self, *arguments: str) -> str:
-        """What it is done to, for the audit log."""
+        """The objects of the action, as text for the audit log."""
         return " ".join(arguments)
 
     @abstractmethod
     def act(self, *arguments: str) -> str:
-        """Do it. Raises RelevoError."""
+        """Do the action. Raises RelevoError."""
 
-    def _back(self) -> str:
-        """A page of ours: never an address of somebody else's."""
+    def _return_path(self) -> str:
+        """The page to return to: always one of the dashboard, never another site's."""
         back, home = self.field("back"), self.path("overview")
         root = home[: -len("overview")]
         plain = all(" " < letter < "\x7f" for letter in back) and "\\" not in back

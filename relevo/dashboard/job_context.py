@@ -1,6 +1,4 @@
-"""What stands around a job: how far it says it is, its batch, and the jobs before and after it in a
-chain.
-"""
+"""The context of a job: its progress, its batch, and the jobs before and after it in a chain."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ LONGEST_CHAIN = 20
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A job before or after another one. Without an `id` it will get one when it is sent."""
+    """A job before or after another one. A job that is not sent yet may have no `id`."""
 
     where: str
     id: str | None
@@ -30,8 +28,8 @@ class Neighbour:
 
 
 def progress(app: Any, uuid: str) -> tuple[float, float] | None:
-    """How much of how much a running job has said to be done. It stands in the result backend,
-    which may be away.
+    """The reported progress of a running job, as (done, total); None if it can't be read from the
+    result backend.
     """
     if getattr(app, "settings", None) is None or app.settings.result_backend is None:
         return None
@@ -40,21 +38,19 @@ def progress(app: Any, uuid: str) -> tuple[float, float] | None:
         if meta.get("status") != PROGRESS:
             return None
         done, total = float(meta["result"]["done"]), float(meta["result"]["total"])
-    except Exception:  # a bar is not worth the page
+    except Exception:  # The page is more important than its progress bar.
         logger.info("no progress of job %s can be read", uuid, exc_info=True)
         return None
     return (done, total) if 0 <= done <= total and total > 0 else None
 
 
 def batch_of(source: Source, uuid: str, said: str | None) -> str | None:
-    """The batch of a job: that of its message, or of which it has ended as a member."""
+    """The batch of a job: the one in its message, or the one in which it has ended as a member."""
     return said or batches.batch_of(source.store, uuid)
 
 
 def neighbours(payload: str) -> list[Neighbour]:
-    """The job that has sent this one, and those that follow it, by its message. It may be a
-    stranger's.
-    """
+    """The job that sent this one, and the jobs that follow it; empty for a malformed message."""
     try:
         message = message_codec.loads(payload)
         parent = (message.get("headers") or {}).get("parent_id")

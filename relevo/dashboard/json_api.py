@@ -1,8 +1,7 @@
-"""The pages for programs: the same addresses below /api/relevo, with JSON in the place of HTML.
-docs/dashboard-api.md.
+"""The pages and actions as JSON, at the same paths below /api/relevo. See docs/dashboard-api.md.
 
-A page or an action is taken as it is and given another voice, so there is one way to find things
-and one to do them.
+Each is a subclass of the page or action that only writes another format. So the same code gathers
+the data and does the action.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from relevo.dashboard.handlers import BAD, Action, Nowhere, Ours, Page, status_of
+from relevo.dashboard.handlers import BAD, Action, Handler, NotFound, Page, status_of
 from relevo.errors import RelevoError
 
 ROOT = "/api/relevo"
-_UNSAID = {
+_DEFAULT_MESSAGES = {
     401: "expected Authorization: Bearer and a token of FLOWER_API_TOKENS, or a password",
     404: f"there is no such thing here; GET {ROOT} lists the routes",
     405: "this route has another method",
 }
-#: Fields whose value is JSON itself.
-NESTED = ("args", "kwargs")
+#: Fields whose value is itself JSON.
+JSON_FIELDS = ("args", "kwargs")
 
 
-class Spoken(Ours):
-    """A page or an action that answers with JSON."""
+class JsonHandler(Handler):
+    """A handler that answers with JSON."""
 
     def ask_to_log_in(self) -> None:
         raise HTTPError(401)
@@ -51,74 +50,77 @@ class Spoken(Ours):
         ):
             self.request.arguments.update(_fields(self.request.body))
 
-    def say(self, said: Any) -> None:
+    def write_json(self, said: Any) -> None:
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.write(json.dumps(plain(said), ensure_ascii=True))
+        self.write(json.dumps(to_json_value(said), ensure_ascii=True))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         status, message = status_of(status_code, kwargs.get("exc_info", (None, None))[1])
         self.set_status(status)
         if status == 401:  # noqa: PLR2004
             self.set_header("WWW-Authenticate", "Bearer")
-        self.say({"error": message or _UNSAID.get(status, self._reason), "status": status})
+        self.write_json(
+            {"error": message or _DEFAULT_MESSAGES.get(status, self._reason), "status": status}
+        )
         self.finish()
 
 
-class SpokenPage(Spoken, Page):
+class JsonPage(JsonHandler, Page):
     """A page as JSON."""
 
     def show(self, template: str, **values: Any) -> None:
-        """The values of the template, as far as they are for programs."""
+        """Write the values as JSON, instead of the template."""
         del template
-        self.say(self.told(values))
+        self.write_json(self.as_json(values))
 
 
-class SpokenAction(Spoken, Action):
-    """An action, answered with what it has done."""
+class JsonAction(JsonHandler, Action):
+    """An action that answers with JSON."""
 
     def answer(self, said: str, error: RelevoError | None) -> None:
         if error is None:
-            self.say({"done": said})
+            self.write_json({"done": said})
             return
         self.set_status(status_of(BAD, error)[0])
-        self.say({"error": str(error), "status": self.get_status()})
+        self.write_json({"error": str(error), "status": self.get_status()})
 
 
-class Index(Spoken):
-    """/api/relevo: every address there is."""
+class JsonIndex(JsonHandler):
+    """/api/relevo: a list of all routes."""
 
     def get(self) -> None:
-        self.say(
+        self.write_json(
             {
                 "routes": [
                     {"method": method, "path": path, "does": does}
-                    for method, path, does in self.application.told_routes
+                    for method, path, does in self.application.api_routes
                 ]
             }
         )
 
 
-class SpokenNowhere(Spoken, Nowhere):
-    """Any other address below /api/relevo."""
+class JsonNotFound(JsonHandler, NotFound):
+    """Any other path below /api/relevo."""
 
 
-def spoken(handler: type) -> type:
-    """A page or an action with this voice."""
-    voice = SpokenPage if issubclass(handler, Page) else SpokenAction
-    return type(f"Spoken{handler.__name__}", (voice, handler), {"__doc__": handler.__doc__})
+def json_handler(handler: type) -> type:
+    """A page or an action as a handler that answers with JSON."""
+    base = JsonPage if issubclass(handler, Page) else JsonAction
+    return type(f"Json{handler.__name__}", (base, handler), {"__doc__": handler.__doc__})
 
 
 def routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, Any, str | None]]:
-    """The addresses of these pages for programs."""
-    ours = [
-        (pattern, handler) for pattern, handler, _ in pages if issubclass(handler, (Page, Action))
+    """The JSON routes of these pages."""
+    found = [
+        (ROOT + pattern, json_handler(handler), None)
+        for pattern, handler, _ in pages
+        if issubclass(handler, (Page, Action))
     ]
-    said = [(ROOT + pattern, spoken(handler), None) for pattern, handler in ours]
-    return [(ROOT, Index, None), *said, (f"{ROOT}/.*", SpokenNowhere, None)]
+    return [(ROOT, JsonIndex, None), *found, (f"{ROOT}/.*", JsonNotFound, None)]
 
 
-def told(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]:
-    """Method, address and meaning of each."""
+def list_routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]:
+    """Method, path and description of each JSON route."""
     return [
         (
             "GET" if issubclass(handler, Page) else "POST",
@@ -130,33 +132,33 @@ def told(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str, str]]
     ]
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can say it."""
+def to_json_value(value: Any) -> Any:
+    """A value in the types that JSON has."""
     if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: to_json_value(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): to_json_value(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [to_json_value(each) for each in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
 def _fields(body: bytes) -> dict[str, list[bytes]]:
-    """The fields of a form that was sent as a JSON object. Raises HTTPError."""
+    """The fields of a JSON object, in the form of a form's fields. Raises HTTPError."""
     try:
         sent = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise HTTPError(BAD, f"expected a JSON object: {error}") from error
     if not isinstance(sent, dict):
         raise HTTPError(BAD, "expected a JSON object")
-    return {name: _values(name, value) for name, value in sent.items()}
+    return {name: _encode(name, value) for name, value in sent.items()}
 
 
-def _values(name: str, value: Any) -> list[bytes]:
-    each = value if isinstance(value, list) and name not in NESTED else [value]
+def _encode(name: str, value: Any) -> list[bytes]:
+    each = value if isinstance(value, list) and name not in JSON_FIELDS else [value]
     texts = [
         one
-        if isinstance(one, str) and name not in NESTED
+        if isinstance(one, str) and name not in JSON_FIELDS
         else ""
         if one in (None, False)
         else json.dumps(one)

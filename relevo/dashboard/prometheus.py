@@ -1,9 +1,8 @@
-"""/metrics/relevo: the queues, the jobs and the workers for Prometheus, beside Flower's own
-/metrics.
+"""/metrics/relevo: queues, jobs and workers for Prometheus, beside Flower's own /metrics.
 
-What the store and the broker say, so it is whole from the first scrape, and the same whoever has
-done the work. What is away is left out, and `relevo_up` says so. Names beyond the first MOST become
-one, `(other)`.
+The values come from the store and the broker, so they are complete from the first scrape and count
+the jobs of all workers. If one of the two can't be reached, its metrics are left out and
+`relevo_up` is 0. Names after the first MOST_NAMES are counted together as `(other)`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from tornado.web import authenticated
 
 from relevo import clock
-from relevo.dashboard.handlers import Ours
+from relevo.dashboard.handlers import Handler
 from relevo.dashboard.sources import Source, workers
 from relevo.errors import DriverError
 from relevo.store import batches, failed, histograms, outbox
@@ -27,51 +26,51 @@ from relevo.store.counters import SECONDS, Counters, Sums
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED
 
-#: Tasks and queues that have a name of their own, and what the others are called together.
-MOST, OTHER = 100, "(other)"
-#: Seconds for which an answer is good.
-FRESH = 5.0
-#: More failed jobs and open batches than this aren't counted.
-COUNTED = 10_000
-#: Two bounds to a tenfold: every fourth of the store's buckets.
+#: How many tasks and queues have a series of their own, and the name of the others together.
+MOST_NAMES, OTHER = 100, "(other)"
+#: Seconds for which an answer is cached.
+CACHE_SECONDS = 5.0
+#: The most failed jobs and open batches that are counted.
+MOST_COUNTED = 10_000
+#: Bounds of the histograms: two for each power of ten, every fourth of the store's buckets.
 BOUNDS = [
     (step, f"{histograms.SHORTEST_SECONDS * 10 ** (step / histograms.PER_TENFOLD):.3g}")
     for step in range(0, histograms.LAST_BUCKET, histograms.PER_TENFOLD // 2)
 ]
 
 
-class PrometheusPage(Ours):
+class PrometheusPage(Handler):
     """/metrics/relevo."""
 
     @authenticated
     async def get(self) -> None:
-        await self.application.look_at_workers()
+        await self.application.ask_workers()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.write(await self.run(self.application.exposition.text))
 
 
 class Exposition:
-    """What Prometheus is told. One a dashboard: it keeps the counters."""
+    """Makes the metrics. A dashboard has one, since it keeps the counters."""
 
     def __init__(self, source: Source, inspected: Callable[[], dict[str, Any]]) -> None:
         self._source, self._inspected = source, inspected
         self._totals = {kind: Counters(kind) for kind in (TASK, QUEUE)}
-        self._named: dict[str, set[str]] = defaultdict(set)
+        self._own_series: dict[str, set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 
     def text(self) -> bytes:
-        """The metrics as text, at most FRESH seconds old."""
+        """The metrics as text, at most CACHE_SECONDS seconds old."""
         with self._lock:
-            return self._source.remembered(("prometheus",), FRESH, self._text)
+            return self._source.cached(("prometheus",), CACHE_SECONDS, self._text)
 
     def _text(self) -> bytes:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected(list(self._families())))
+        registry.register(_ReadyFamilies(list(self._families())))
         return generate_latest(registry)
 
     def _families(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("relevo_up", "Whether this part could be reached.", labels=["part"])
-        for part, look in (("store", self._of_store), ("broker", self._of_broker)):
+        for part, look in (("store", self._store_metrics), ("broker", self._broker_metrics)):
             try:
                 yield from list(look())
             except DriverError:
@@ -89,7 +88,7 @@ class Exposition:
         )
 
     # --- the broker -------------------------------------------------------------------------------
-    def _of_broker(self) -> Iterator[Metric]:
+    def _broker_metrics(self) -> Iterator[Metric]:
         driver = self._source.driver
         sizes: Counter[tuple[str, str]] = Counter()
         oldest: dict[str, float] = {}
@@ -119,19 +118,19 @@ class Exposition:
         )
 
     # --- the store --------------------------------------------------------------------------------
-    def _of_store(self) -> Iterator[Metric]:
+    def _store_metrics(self) -> Iterator[Metric]:
         store, now = self._source.store, clock.now()
         for kind, totals in self._totals.items():
             yield from self._jobs(kind, totals.read(store, now))
         yield GaugeMetricFamily(
             "relevo_failed_jobs",
-            f"Failed jobs that nobody has retried, up to {COUNTED}.",
-            value=failed.count_up_to(store, COUNTED),
+            f"Failed jobs that have not been retried, up to {MOST_COUNTED}.",
+            value=failed.count_up_to(store, MOST_COUNTED),
         )
         yield GaugeMetricFamily(
             "relevo_batches_open",
-            f"Batches that have not finished, up to {COUNTED}.",
-            value=batches.count_open(store, COUNTED),
+            f"Batches that have not finished, up to {MOST_COUNTED}.",
+            value=batches.count_open(store, MOST_COUNTED),
         )
         waiting = GaugeMetricFamily(
             "relevo_outbox_jobs", "Jobs that wait for a broker to come back.", labels=["connection"]
@@ -162,16 +161,16 @@ class Exposition:
             yield family
 
     def _name(self, kind: str, name: str) -> str:
-        """The name itself, for the first that come: one that has its own series keeps it."""
-        named = self._named[kind]
-        if name not in named and len(named) >= MOST:
+        """The name itself, or OTHER. The first MOST_NAMES names keep their own series."""
+        named = self._own_series[kind]
+        if name not in named and len(named) >= MOST_NAMES:
             return OTHER
         named.add(name)
         return name
 
 
-class _Collected:
-    """Families that were made already, as a registry wants them."""
+class _ReadyFamilies:
+    """Metric families that were made before, as a collector for a registry."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

@@ -1,6 +1,4 @@
-"""Which address is which page: (pattern, handler, name). Names that begin with /workers or /tasks
-are Flower's.
-"""
+"""The routes of Relevo's pages and actions: (pattern, handler, name)."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from typing import Any
 from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
-from relevo.dashboard.access import guarded
-from relevo.dashboard.flower_broker import Broker, is_ours
+from relevo.dashboard.access import guard_handler
+from relevo.dashboard.flower_broker import Broker, uses_relevo_driver
 from relevo.dashboard.pages.audit import AuditPage
 from relevo.dashboard.pages.batches import BatchesPage, BatchPage, CancelBatch, RetryBatch
 from relevo.dashboard.pages.failed import EditFailed, FailedPage, ForgetFailed, RetryFailed
@@ -26,7 +24,7 @@ from relevo.dashboard.pages.jobs import JobsPage
 from relevo.dashboard.pages.limits import ClearLimit, LimitsPage, SetRate
 from relevo.dashboard.pages.metrics import MetricsPage
 from relevo.dashboard.pages.overview import OverviewPage
-from relevo.dashboard.pages.pauses import AddPause, Lift, Pause, PausesPage, Resume
+from relevo.dashboard.pages.pauses import AddPause, LiftPause, PauseQueue, PausesPage, ResumeQueue
 from relevo.dashboard.pages.schedule import (
     EntryPage,
     PauseEntry,
@@ -34,7 +32,7 @@ from relevo.dashboard.pages.schedule import (
     RunEntry,
     SchedulePage,
 )
-from relevo.dashboard.pages.tags import TagsPage, Unwatch, Watch
+from relevo.dashboard.pages.tags import TagsPage, UnwatchTag, WatchTag
 from relevo.dashboard.prometheus import PrometheusPage
 
 Route = tuple[str, Any, str | None]
@@ -61,13 +59,13 @@ PAGES: list[Route] = [
     ("/limits/clear", ClearLimit, "clear_limit"),
     ("/charts", MetricsPage, "metrics_page"),
     ("/tags", TagsPage, "tags"),
-    ("/tags/watch", Watch, "watch"),
-    ("/tags/unwatch", Unwatch, "unwatch"),
+    ("/tags/watch", WatchTag, "watch"),
+    ("/tags/unwatch", UnwatchTag, "unwatch"),
     ("/pauses", PausesPage, "pauses"),
-    ("/queues/pause", Pause, "pause"),
-    ("/queues/resume", Resume, "resume"),
+    ("/queues/pause", PauseQueue, "pause"),
+    ("/queues/resume", ResumeQueue, "resume"),
     ("/pauses/add", AddPause, "add_pause"),
-    ("/pauses/lift", Lift, "lift"),
+    ("/pauses/lift", LiftPause, "lift"),
     ("/schedule", SchedulePage, "schedule"),
     ("/schedule/entry", EntryPage, "entry"),
     ("/schedule/run", RunEntry, "run_entry"),
@@ -78,26 +76,26 @@ PAGES: list[Route] = [
 ]
 
 
-class OurBroker:
-    """For Flower's handlers that look at the broker."""
+class BrokerHandler:
+    """Gives Flower's handlers Relevo's view of the broker."""
 
     application: Any
 
     def get_broker(self) -> Broker:
-        """Flower's name for it."""
+        """Flower calls this method."""
         return Broker(self.application.capp, self.application.workers)
 
 
-class QueuesPage(OurBroker, guarded(BrokerView)):  # type: ignore[misc]
+class QueuesPage(BrokerHandler, guard_handler(BrokerView)):  # type: ignore[misc]
     """/broker."""
 
 
-class QueuesAPI(OurBroker, guarded(GetQueueLengths)):  # type: ignore[misc]
+class QueuesAPI(BrokerHandler, guard_handler(GetQueueLengths)):  # type: ignore[misc]
     """/api/queues/length."""
 
 
 def broker(app: Any) -> list[Route]:
-    """Flower's pages of the broker, where it is one of our drivers."""
-    if not is_ours(app):
+    """Flower's pages of the broker, if the app uses one of Relevo's drivers."""
+    if not uses_relevo_driver(app):
         return []
     return [("/broker", QueuesPage, "broker"), ("/api/queues/length", QueuesAPI, None)]

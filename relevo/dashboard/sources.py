@@ -1,8 +1,8 @@
-"""Where the dashboard looks: the store, the broker's driver, and what Flower's inspector has heard
-of the workers.
+"""The sources of the dashboard: the store, the broker's driver, and Flower's inspector for workers.
 
-No task events: what happened is in the store, what is to do is in the broker, and both are there
-when the dashboard starts. Everything here waits for a server, so pages call it in a thread.
+No task events are needed: ended jobs are in the store, the others in the broker, and both are
+complete when the dashboard starts. Everything here may wait for a server, so pages call it in a
+thread.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from relevo.store.store import Store, store_for
 Result = TypeVar("Result")
 
 #: Seconds after which a worker that has not answered counts as gone.
-GONE = 60.0
-MOST_REMEMBERED = 256
+WORKER_GONE_SECONDS = 60.0
+MOST_CACHED = 256
 
 
 class Source:
@@ -42,7 +42,7 @@ class Source:
 
     @property
     def driver(self) -> Driver:
-        """The broker of the app's connection. Raises DriverError where it isn't one of ours."""
+        """The driver of the app's connection. Raises DriverError if it has none of Relevo's."""
         settings = getattr(self.app, "settings", None)
         if settings is not None and settings.connection.driver == "sync":
             raise DriverError(
@@ -55,8 +55,8 @@ class Source:
             raise DriverError(f"the dashboard can't look into this broker: {error}") from error
 
     def queues(self, others: list[str] | None = None) -> list[str]:
-        """The queues there are: the app's own in its order, then those that hold jobs, are paused
-        or are worked on.
+        """All queues: the app's in its order, then others that hold jobs, are paused, or are in
+        `others`.
         """
         known = dict.fromkeys(self.app.amqp.queues)
         driver = self.driver
@@ -64,20 +64,20 @@ class Source:
             dict.fromkeys([*known, *sorted({*driver.queues(), *driver.paused(), *(others or [])})])
         )
 
-    def remembers(self, key: Hashable) -> bool:
-        """Whether there is an answer that is not too old."""
+    def has_cached(self, key: Hashable) -> bool:
+        """Whether the cache has a value for this key that is not too old."""
         with self._lock:
             return self._remembered.get(key, (0.0, None))[0] > time.monotonic()
 
-    def remembered(self, key: Hashable, seconds: float, make: Callable[[], Result]) -> Result:
-        """What `make` said at most so many seconds ago: ten open pages ask the database once."""
+    def cached(self, key: Hashable, seconds: float, make: Callable[[], Result]) -> Result:
+        """The value of `make`, at most `seconds` old: ten open pages ask the database once."""
         with self._lock:
             found = self._remembered.get(key)
         if found is not None and found[0] > time.monotonic():
             return found[1]
         made = make()
         with self._lock:
-            if len(self._remembered) >= MOST_REMEMBERED:
+            if len(self._remembered) >= MOST_CACHED:
                 self._remembered.clear()
             self._remembered[key] = (time.monotonic() + seconds, made)
         return made
@@ -85,8 +85,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process that has answered lately. `processes`: jobs that it can run at once;
-    `memory` in bytes.
+    """A worker that has answered lately. `processes`: the jobs that it can run at once; `uptime` in
+    seconds; `done`: the jobs since its start.
     """
 
     name: str
@@ -101,11 +101,11 @@ class Worker:
 
 def workers(inspected: dict[str, Any], now: float) -> list[Worker]:
     """The workers of Flower's inspector that have answered lately, by name."""
-    # A copy: while a page is made in its thread, Flower's loop notes who answers.
+    # A copy: while a page is made in its thread, Flower's loop adds workers that answer.
     alive = {
         name: said
         for name, said in dict(inspected).items()
-        if now - said.get("timestamp", 0) < GONE
+        if now - said.get("timestamp", 0) < WORKER_GONE_SECONDS
     }
     return [_worker(name, alive[name]) for name in sorted(alive)]
 

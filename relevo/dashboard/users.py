@@ -1,12 +1,14 @@
-"""Who is asking, and what they may do.
+"""Who the user is, and whether they may act.
 
-    nobody has a password      whoever reaches the address sees; nobody acts, unless FLOWER_OPERATORS is *
-    FLOWER_BASIC_AUTH, --auth  who is let in sees; those whom FLOWER_OPERATORS names act, or all if it names nobody
-    FLOWER_API_TOKENS          a program that sends one sees, and acts as a user of its name would
-    FLOWER_READ_ONLY           nobody acts
+    no password                everyone who reaches the address may look; no one may act, unless
+                               FLOWER_OPERATORS is *
+    FLOWER_BASIC_AUTH, --auth  users who have logged in may look; those in FLOWER_OPERATORS may act,
+                               or all if it is empty
+    FLOWER_API_TOKENS          a program with a token may do what a user of its name may
+    FLOWER_READ_ONLY           no one may act
 
-Without a password the address is all that protects, so a request must name it as an address: a web
-page whose name was made to point here (DNS rebinding) is refused.
+Without a password only the address protects the dashboard. So the Host of a request must be an
+address: a site whose name was made to point here (DNS rebinding) is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ EVERYBODY = "*"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may see. `operates`: who may act, too."""
+    """A user who may look. `operates`: whether they may act, too."""
 
     name: str
     operates: bool
@@ -37,8 +39,8 @@ class User:
 
 
 def define_options() -> None:
-    """Our options of the `flower` command, before it reads the environment and its arguments. May
-    be called again.
+    """Add Relevo's options to the `flower` command, before it reads the environment and its
+    arguments. May be called again.
     """
     if "operators" not in options:
         define(
@@ -57,14 +59,14 @@ def define_options() -> None:
         define("refresh", default=3.0, type=float, help="seconds between two looks of an open page")
 
 
-def is_closed(options: Any) -> bool:
-    """Whether one has to log in."""
+def requires_login(options: Any) -> bool:
+    """Whether users have to log in."""
     return bool(options.basic_auth or options.auth)
 
 
 def user(options: Any, name: str | None, address: str) -> User:
-    """The user who was let in: by this name, which a password or token has proved, or without one
-    from this address.
+    """The user with this name, which a password or token has proved, or without a name at this
+    address.
     """
     named = [
         each.strip()
@@ -76,9 +78,7 @@ def user(options: Any, name: str | None, address: str) -> User:
 
 
 def by_password(credentials: list[str], header: str) -> str | None:
-    """The name of whoever sends these `user:password` (an Authorization header); None if nobody has
-    them.
-    """
+    """The name of the user whose `user:password` an Authorization header has, or None."""
     scheme, _, sent = header.partition(" ")
     try:
         given = b64decode(sent, validate=True)
@@ -91,14 +91,17 @@ def by_password(credentials: list[str], header: str) -> str | None:
 
 
 def is_program(header: str) -> bool:
-    """Whether an Authorization header has a token: browsers send none by themselves, so no other
-    site can use one.
+    """Whether an Authorization header has a token. Browsers send none by themselves, so no other
+    site can misuse one.
     """
     return header.partition(" ")[0].lower() == "bearer"
 
 
 def by_token(tokens: list[str], header: str) -> str | None:
-    """The name of the program that has this token (`name:token` each); None if nobody has it."""
+    """The name of the program with the token of the header; None if there is none.
+
+    `tokens`: `name:token` each.
+    """
     sent = header.partition(" ")[2].strip().encode()
     pairs = [
         (name, token.encode())
@@ -113,9 +116,9 @@ def by_token(tokens: list[str], header: str) -> str | None:
     return matching[0] if matching else None
 
 
-def is_an_address(host: str, known: str) -> bool:
-    """Whether the Host of a request is an address, localhost, or the name the dashboard was told to
-    listen on.
+def is_allowed_host(host: str, known: str) -> bool:
+    """Whether the Host of a request is an address, localhost, or the name that the dashboard
+    listens on.
     """
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     name = name.strip("[]").rstrip(".").lower()

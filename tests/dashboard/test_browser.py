@@ -87,7 +87,7 @@ def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(
     browser, site, source, hostile, monkeypatch
 ):
     monkeypatch.setattr(search, "FAILED_WINDOW", 2)
-    monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
+    monkeypatch.setattr(failures, "SEARCH_SECONDS", -1.0)
     others = [
         FailedJob(
             uuid=f"{n}",

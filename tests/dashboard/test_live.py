@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from relevo.dashboard import sources as looking
+from relevo.dashboard import sources
 from relevo.drivers.contract import State
 from relevo.store import failed, history
 from relevo.store.history import Ended
@@ -21,7 +21,7 @@ from tests.support.hostile_text import HOSTILE
 from tests.support.live_dashboard import live
 from tests.support.waits import eventually
 
-OURS = (
+PAGES = (
     "overview",
     "jobs",
     "jobs?state=delayed",
@@ -39,7 +39,7 @@ OURS = (
     f"schedule/entry?entry={quote(HOSTILE)}",
     "audit",
 )
-FLOWERS = ("workers", "worker/main@here", "tasks", "broker")
+FLOWER_PAGES = ("workers", "worker/main@here", "tasks", "broker")
 KINDS = (
     "overview",
     "jobs?state=delayed",
@@ -60,7 +60,7 @@ BY_KEYBOARD = ("jobs?state=delayed", "pauses", "schedule", "worker/main@here")
 MOVING = ("overview", "jobs?state=delayed", "failed")
 NARROW = 360
 #: What the tables of Flower's pages say wrong (DataTables).
-FLOWERS_OWN = "aria-valid-attr"
+FLOWER_FAULT = "aria-valid-attr"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def paths(shop) -> list[str]:
     )
     batches = [batch.id for batch in shop.shop.app.batches.page()]
     return [
-        *OURS,
+        *PAGES,
         *(f"job/{name}" for name in (*jobs, ended.uuid, failure.uuid, f"{failure.uuid}?edit=1")),
         *(f"batch/{name}" for name in batches),
         f"charts?name={quote(ended.task)}",
@@ -142,18 +142,20 @@ def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser
     """
     if shop.wires:
         assert [
-            path for path in (*paths(shop), *FLOWERS) if "data-trouble" in shop.site.get(f"/{path}")
+            path
+            for path in (*paths(shop), *FLOWER_PAGES)
+            if "data-trouble" in shop.site.get(f"/{path}")
         ] == []
         return
     browser.size(NARROW, 780, phone=True)
-    for path in (*paths(shop), *FLOWERS):
+    for path in (*paths(shop), *FLOWER_PAGES):
         browser.open(f"{shop.url}/{path}")
         assert browser.run("document.title") != "pwned", path
         assert browser.run("document.querySelectorAll('img').length") == 0, path
         assert browser.run("document.querySelector('[data-trouble]') === null"), path
-        assert browser.run("document.documentElement.scrollWidth") <= NARROW or path in FLOWERS, (
-            path
-        )
+        assert (
+            browser.run("document.documentElement.scrollWidth") <= NARROW or path in FLOWER_PAGES
+        ), path
     assert browser.complaints == []
 
 
@@ -169,7 +171,7 @@ def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser
     )
     browser.size(1280, 900)
     faults: list[str] = []
-    for path in (*KINDS, f"job/{failure}?edit=1", f"batch/{batch}", *FLOWERS):
+    for path in (*KINDS, f"job/{failure}?edit=1", f"batch/{batch}", *FLOWER_PAGES):
         browser.open(f"{shop.url}/{path}")
         found = page_checks.faults(browser)
         page_checks.dress(browser, "dark")
@@ -177,7 +179,9 @@ def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser
         if path in BY_KEYBOARD:
             found += [f"the focus can't be seen: {each}" for each in page_checks.unseen(browser)]
         faults += [
-            f"{path}: {each}" for each in found if path not in FLOWERS or FLOWERS_OWN not in each
+            f"{path}: {each}"
+            for each in found
+            if path not in FLOWER_PAGES or FLOWER_FAULT not in each
         ]
     assert faults == [], "\n".join(faults)
 
@@ -412,7 +416,7 @@ def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(
     try:
         shop.wires[wire].cut()
         shop.until(lambda: named in shop.site.get("/overview"))
-        for path in (*OURS, *FLOWERS):
+        for path in (*PAGES, *FLOWER_PAGES):
             answer = shop.site.ask(f"/{path}")
             assert answer.code == still.get(path, answer.code), path
             assert answer.code in {200, 503}, path
@@ -439,7 +443,7 @@ def test_a_worker_that_was_killed_is_missed_and_its_job_is_said_to_be_left(
     browser.until(f"document.getElementById('job-{job.id}').innerText.includes('silent since')")
     said = [each["timestamp"] for each in shop.site.dashboard.workers.values()]
     shop.until(lambda: time.time() > max(said, default=0) + 1)
-    monkeypatch.setattr(looking, "GONE", 1.0)
+    monkeypatch.setattr(sources, "WORKER_GONE_SECONDS", 1.0)
     browser.open(f"{shop.url}/overview")
     browser.until("document.querySelector('#figures').innerText.includes('Inactive')")
     assert browser.complaints == []

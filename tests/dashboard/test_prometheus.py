@@ -45,7 +45,7 @@ def end(source):
 @pytest.fixture
 def scrape(site, monkeypatch):
     """Ask now, whatever was asked just before; the values by name and labels."""
-    monkeypatch.setattr(prometheus, "FRESH", 0.0)
+    monkeypatch.setattr(prometheus, "CACHE_SECONDS", 0.0)
 
     def ask():
         families = text_string_to_metric_families(site.get("/metrics/relevo"))
@@ -106,7 +106,7 @@ def test_a_counter_only_grows_though_minutes_are_deleted_and_late_ones_come(sour
 
 
 def test_names_beyond_the_first_hundred_are_one(scrape, end, monkeypatch):
-    monkeypatch.setattr(prometheus, "MOST", 2)
+    monkeypatch.setattr(prometheus, "MOST_NAMES", 2)
     scrape()
     for number in range(4):
         end(task=f"t{number}")

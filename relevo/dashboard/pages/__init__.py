@@ -1,1 +1,1 @@
-"""The dashboard's pages, a module each, named as its url."""
+"""The dashboard's pages: a module for each, with the actions that are done on it."""

@@ -1,4 +1,4 @@
-"""Batches, chains and chords: how far they are, their members, and what can be done with them."""
+"""Batches, chains and chords: their progress, their members, and the actions on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 from relevo.batches.batch import Batch
 from relevo.dashboard import formatting
 from relevo.dashboard.handlers import BAD, Action, Page
-from relevo.dashboard.pages.failed import told_of
+from relevo.dashboard.pages.failed import failed_job_json
 from relevo.errors import OptionError
 from relevo.store import batches, failed
 from relevo.store.failed import Filter
@@ -20,7 +20,7 @@ MISSING = 404
 
 
 def state_of(batch: Batch) -> tuple[str, str]:
-    """What it comes to, and its look."""
+    """The state of a batch, and the class of the style sheet for it."""
     if batch.cancelled:
         return "cancelled", "warn"
     if batch.finished:
@@ -48,7 +48,7 @@ class BatchesPage(Page):
         more = f"{last.created_at!r} {last.id}" if last is not None else None
         return {"rows": rows, "before": before, "more": more}
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {
             "batches": [batch.as_dict() for batch, _ in values["rows"]],
             "next": {"before": values["more"]} if values["more"] else None,
@@ -56,7 +56,7 @@ class BatchesPage(Page):
 
 
 class BatchPage(Page):
-    """A batch: its counts, its failed members and those that have ended."""
+    """A batch: its counts, its failed members and its ended members."""
 
     template, title, tab = "relevo/batch.html", "Batch", "batches"
 
@@ -97,15 +97,15 @@ class BatchPage(Page):
             "members": members,
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {
             **values["batch"].as_dict(),
-            "failures": [told_of(job) for job in values["failures"]],
+            "failures": [failed_job_json(job) for job in values["failures"]],
             "members": values["members"],
         }
 
 
-class OfBatch(Action):
+class BatchAction(Action):
     """An action on the batch in the url."""
 
     def target(self, *arguments: str) -> str:
@@ -119,8 +119,8 @@ class OfBatch(Action):
         return found
 
 
-class CancelBatch(OfBatch):
-    """Drop its members that have not started."""
+class CancelBatch(BatchAction):
+    """Cancel its members that have not started."""
 
     name = "cancel batch"
 
@@ -129,10 +129,11 @@ class CancelBatch(OfBatch):
         return f"{batch.name or batch.id} is cancelled: members that have not started are dropped."
 
 
-class RetryBatch(OfBatch):
+class RetryBatch(BatchAction):
     """Put its failed members back."""
 
     name = "retry batch"
 
     def act(self, *arguments: str) -> str:
-        return f"{formatting.counted(self.batch(arguments[0]).retry_failed(), 'failed member')} put back."
+        retried = self.batch(arguments[0]).retry_failed()
+        return f"{formatting.counted(retried, 'failed member')} put back."

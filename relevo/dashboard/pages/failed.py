@@ -1,4 +1,4 @@
-"""Jobs that have failed for good: found, put back, put back with other arguments, forgotten."""
+"""Jobs that have failed for good: search, retry, retry with other arguments, forget."""
 
 from __future__ import annotations
 
@@ -21,32 +21,36 @@ from relevo.store.failed import FailedJob, Filter
 from relevo.store.search_syntax import Search
 
 ROWS = 50
-#: Counted exactly up to so many.
-COUNTED = 10_000
-#: Seconds for which is looked, and counted, about, before the page says how far back it has come.
-LOOKS_FOR, COUNTS_FOR = 0.12, 0.06
+#: The most jobs that are counted exactly.
+MOST_COUNTED = 10_000
+#: About how long one request searches and counts. Then the page shows how far back it has searched.
+SEARCH_SECONDS, COUNT_SECONDS = 0.12, 0.06
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_PICKED = 1000
 MOST_DIGITS = 18
-#: Why a failed job isn't put back.
+#: Why a failed job is not put back.
 NOT_SENT = "retried already, forgotten, or another job has the unique key"
 
 
 class FailedPage(Page):
-    """Failed jobs that nobody has retried, newest first."""
+    """Failed jobs that have not been retried, newest first."""
 
     template, title, tab = "relevo/failed.html", "Failed jobs", "failed"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         store, text = self.application.source.store, self.field("q").strip()
-        search, wrong = sought(text)
+        search, wrong = parse_search(text)
         before, further, count, whole = self.place(), None, 0, True
         rows: list[Row[Any]] = []
         if not wrong:
             question = finding.failed_query(store, search)
-            rows, further = question.page(store, before=before, limit=ROWS + 1, seconds=LOOKS_FOR)
-            count, whole = self.application.source.remembered(
-                ("failed", text), 2, lambda: question.count(store, most=COUNTED, seconds=COUNTS_FOR)
+            rows, further = question.page(
+                store, before=before, limit=ROWS + 1, seconds=SEARCH_SECONDS
+            )
+            count, whole = self.application.source.cached(
+                ("failed", text),
+                2,
+                lambda: question.count(store, most=MOST_COUNTED, seconds=COUNT_SECONDS),
             )
         last = (rows[ROWS - 1].failed_at, rows[ROWS - 1].id) if len(rows) > ROWS else further
         jobs = [failed.job_of(row) for row in rows[:ROWS]]
@@ -63,35 +67,35 @@ class FailedPage(Page):
             "is_id": _UUID.fullmatch(text) is not None,
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
             raise HTTPError(BAD, values["wrong"])
         return {
-            "jobs": [told_of(job) for job in values["rows"]],
+            "jobs": [failed_job_json(job) for job in values["rows"]],
             "count": values["count"],
             "more": values["many"],
             "next": {"before": values["more"]} if values["more"] else None,
         }
 
 
-def told_of(job: FailedJob) -> dict[str, Any]:
-    """What a program is told of a failed job: all but its message."""
+def failed_job_json(job: FailedJob) -> dict[str, Any]:
+    """A failed job as JSON: every field except its message."""
     return {each.name: getattr(job, each.name) for each in fields(job) if each.name != "payload"}
 
 
-def sought(text: str) -> tuple[Search, str]:
-    """The search that was typed, or what is wrong with it."""
+def parse_search(text: str) -> tuple[Search, str]:
+    """The search in a text, and an error message if there is an error in it."""
     try:
         return searching.parse(text), ""
     except OptionError as error:
         return Search(), str(error)
 
 
-class OfFailed(Action):
-    """An action on the failed jobs that were picked, or on all that a search finds."""
+class FailedAction(Action):
+    """An action on the picked failed jobs, or on all that a search finds."""
 
-    def which(self) -> Filter:
-        """The jobs that are meant. Raises OptionError."""
+    def selection(self) -> Filter:
+        """The filter for the jobs of the action. Raises OptionError."""
         if self.field("all"):
             question = finding.failed_query(
                 self.application.source.store, searching.parse(self.field("q"))
@@ -114,14 +118,14 @@ class OfFailed(Action):
         return "failed jobs " + ", ".join(self.get_arguments("id")[:MOST_PICKED])
 
 
-class RetryFailed(OfFailed):
-    """Put them back to where they came from."""
+class RetryFailed(FailedAction):
+    """Put failed jobs back into their queues."""
 
     name = "retry"
 
     def act(self, *_arguments: str) -> str:
         count = retry.retry_failed(
-            self.application.capp, self.application.source.store, self.which()
+            self.application.capp, self.application.source.store, self.selection()
         )
         return (
             f"{formatting.counted(count, 'job')} put back."
@@ -130,25 +134,25 @@ class RetryFailed(OfFailed):
         )
 
 
-class ForgetFailed(OfFailed):
-    """Delete them from the failed store."""
+class ForgetFailed(FailedAction):
+    """Delete failed jobs from the store."""
 
     name = "forget"
 
     def act(self, *_arguments: str) -> str:
         store = self.application.source.store
         everything = self.field("all") and not self.field("q").strip()
-        count = failed.flush(store) if everything else failed.forget(store, self.which())
+        count = failed.flush(store) if everything else failed.forget(store, self.selection())
         return f"{formatting.counted(count, 'failed job')} forgotten."
 
 
 class EditFailed(Action):
-    """Put one back with other arguments."""
+    """Put a failed job back with other arguments."""
 
     name = "edit and retry"
 
     def target(self, *arguments: str) -> str:
-        return f"failed job {arguments[0]}"  # not its new arguments: nobody may see some of them
+        return f"failed job {arguments[0]}"  # Without its new arguments: some may be redacted.
 
     def act(self, *arguments: str) -> str:
         args = _json("arguments", self.field("args") or "[]", list)
@@ -167,7 +171,6 @@ def _json(what: str, text: str, kind: type) -> Any:
     except (ValueError, RecursionError) as error:
         raise OptionError(f"expected the {what} to be JSON: {error}") from error
     if not isinstance(value, kind):
-        raise OptionError(
-            f"expected the {what} to be a JSON {'list' if kind is list else 'object'}, got {text[:60]!r}"
-        )
+        wanted = "list" if kind is list else "object"
+        raise OptionError(f"expected the {what} to be a JSON {wanted}, got {text[:60]!r}")
     return value

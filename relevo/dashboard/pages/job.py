@@ -1,5 +1,7 @@
-"""One job: where it is now, what became of it, each attempt that went wrong, its arguments, and
-what can be done.
+"""One job: its state, its failed attempts, its arguments, its context, and the actions on it.
+
+The values come from the broker (a job that waits or runs), from the history (one that has ended)
+and from the failed jobs; any of the three may know nothing of the job.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from typing import Any
 from tornado.web import HTTPError
 
 from relevo.dashboard import broker_jobs, formatting, job_context
-from relevo.dashboard.broker_jobs import Waiting
+from relevo.dashboard.broker_jobs import BrokerJob
 from relevo.dashboard.handlers import Page
-from relevo.dashboard.pages.failed import told_of
+from relevo.dashboard.pages.failed import failed_job_json
 from relevo.database.text import storable
 from relevo.drivers import message_codec
 from relevo.errors import DriverError, OptionError
@@ -30,7 +32,7 @@ LONGEST_ID = 255
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that happened to the job. `look`: good, bad or nothing; `detail`: a traceback."""
+    """An event in the life of the job. `look`: good, bad or empty; `detail`: a traceback."""
 
     at: float
     said: str
@@ -52,7 +54,8 @@ class JobPage(Page):
         live, trouble = None, ""
         try:
             live = next(
-                (broker_jobs.read(source.app, view) for view in source.driver.find([uuid])), None
+                (broker_jobs.from_view(source.app, view) for view in source.driver.find([uuid])),
+                None,
             )
         except DriverError as error:
             trouble = f"The broker can't be reached: {error}"
@@ -87,7 +90,7 @@ class JobPage(Page):
             **_arguments(source.app, _named(failures, ended, live), payload, ended),
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         live = values["live_job"]
         return {
             "id": values["uuid"],
@@ -97,9 +100,9 @@ class JobPage(Page):
             "args": json.loads(values["args"] or "null"),
             "kwargs": json.loads(values["kwargs"] or "null"),
             "arguments": values["said"],
-            "waiting": live.told() if live else None,
+            "waiting": live.as_json() if live else None,
             "ended": values["ended"],
-            "failures": [told_of(job) for job in values["failures"]],
+            "failures": [failed_job_json(job) for job in values["failures"]],
             "batch": values["batch"],
             "neighbours": values["neighbours"],
             "progress": values["progress"],
@@ -108,15 +111,15 @@ class JobPage(Page):
         }
 
 
-def _task(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str:
+def _task(failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None) -> str:
     return _named(failures, ended, live) or "A message that names no task"
 
 
-def _named(failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None) -> str | None:
+def _named(failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None) -> str | None:
     return live.task if live else failures[0].task if failures else ended.task if ended else None
 
 
-def _batch(failures: list[FailedJob], live: Waiting | None) -> str | None:
+def _batch(failures: list[FailedJob], live: BrokerJob | None) -> str | None:
     return (
         live.batch
         if live and live.batch
@@ -125,9 +128,9 @@ def _batch(failures: list[FailedJob], live: Waiting | None) -> str | None:
 
 
 def _state(
-    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+    failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None
 ) -> tuple[str, str]:
-    """The state and its look."""
+    """The state, and the class of the style sheet for it."""
     if live is not None:
         return broker_jobs.STATES[live.view.state], "good" if live.view.state == "reserved" else ""
     latest = failures[0].failed_at if failures else 0.0
@@ -137,15 +140,15 @@ def _state(
 
 
 def _tags(
-    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+    failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None
 ) -> tuple[str, ...]:
     return live.tags if live else failures[0].tags if failures else ended.tags if ended else ()
 
 
 def facts(
-    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None
+    failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None
 ) -> list[tuple[str, Any]]:
-    """What is known of the job: names and texts, or instants."""
+    """Facts about the job: names with texts or instants."""
     said: list[tuple[str, Any]] = []
     if live is not None:
         view = live.view
@@ -179,11 +182,11 @@ def facts(
 
 
 def steps(
-    failures: list[FailedJob], ended: EndedJob | None, live: Waiting | None, payload: str
+    failures: list[FailedJob], ended: EndedJob | None, live: BrokerJob | None, payload: str
 ) -> list[Step]:
-    """What happened, newest first."""
+    """The events in the life of the job, newest first."""
     found: list[Step] = []
-    with suppress(Exception):  # a stranger's message may say nothing of when it was put
+    with suppress(Exception):  # Another client's message may have no such time.
         found.append(Step(float(message_codec.loads(payload)["properties"]["due_at"]), "Could run"))
     for job in failures:
         for error in job.errors:
@@ -210,7 +213,7 @@ def steps(
         )
     if live is not None:
         found.append(Step(live.view.created_at, "Put into its queue"))
-    # What happened at one instant is told in the order found: the failure after its last attempt.
+    # Events of the same instant keep their order: the failure comes after its last attempt.
     return [
         step
         for _, step in sorted(
@@ -220,7 +223,7 @@ def steps(
 
 
 def _arguments(app: Any, task: str | None, payload: str, ended: EndedJob | None) -> dict[str, Any]:
-    """As JSON, without what nobody sees."""
+    """The redacted arguments as JSON; as text if the message can't be parsed."""
     try:
         args, kwargs = redaction.redacted_arguments(app, task, *retry.arguments(payload))
     except OptionError:

@@ -1,6 +1,4 @@
-"""What can be done to jobs in the broker: to those that were picked, or to all that wait and that a
-search finds.
-"""
+"""Actions on jobs in the broker: on picked jobs, or on all waiting jobs that a search finds."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Iterator
 
 from relevo.dashboard import broker_jobs, formatting
 from relevo.dashboard.handlers import Action
-from relevo.dashboard.pages.pauses import OfQueue
+from relevo.dashboard.pages.pauses import QueueAction
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import cancel, clear
@@ -17,36 +15,36 @@ from relevo.store.search_syntax import Search
 
 MOST_PICKED = 1000
 #: Name in the url -> state in the broker.
-TO_DO = {"pending": State.PENDING, "delayed": State.DELAYED, "running": State.RESERVED}
-#: States of which all that are found can be meant.
+BROKER_STATES = {"pending": State.PENDING, "delayed": State.DELAYED, "running": State.RESERVED}
+#: States in which an action can be done to all jobs that a search finds.
 BULK = ("pending", "delayed")
 
 
-def in_queue(search: Search, queue: str) -> Search:
+def with_queue(search: Search, queue: str) -> Search:
     """The same search in one queue; an empty name is any."""
     if not queue:
         return search
     return Search((*search.terms, ("queue", queue)), search.words, search.since, search.until)
 
 
-class OfJobs(Action):
-    """An action on jobs in the broker that were picked, or on all of a state that a search finds
-    (`all`).
-    """
+class JobsAction(Action):
+    """An action on picked jobs in the broker, or (`all`) on all of a state that a search finds."""
 
-    #: The states of which all can be meant.
+    #: The states for which `all` is allowed.
     bulk: tuple[str, ...] = BULK
 
-    def portions(self) -> Iterator[list[str]]:
-        """Their ids, some at a time. Raises OptionError."""
+    def id_chunks(self) -> Iterator[list[str]]:
+        """The ids of the jobs, in chunks. Raises OptionError."""
         if self.field("all"):
             state, search = self.field("state"), searching.parse(self.field("q"))
             if state not in self.bulk:
                 raise OptionError(
                     f"expected state to be {' or '.join(self.bulk)}, got {state[:60]!r}"
                 )
-            yield from broker_jobs.every(
-                self.application.source, TO_DO[state], in_queue(search, self.field("queue"))
+            yield from broker_jobs.matching_ids(
+                self.application.source,
+                BROKER_STATES[state],
+                with_queue(search, self.field("queue")),
             )
             return
         picked = list(dict.fromkeys(self.get_arguments("id", strip=False)))
@@ -62,17 +60,15 @@ class OfJobs(Action):
         return said + (f" that fit: {self.field('q')}" if self.field("q") else "")
 
 
-class CancelJobs(OfJobs):
-    """Cancel jobs, wherever they are: those that wait are withdrawn, what runs goes on to its end
-    and not again.
-    """
+class CancelJobs(JobsAction):
+    """Cancel jobs. Waiting jobs are withdrawn; a running attempt goes on and is the last."""
 
     name = "cancel"
     terminate = False
 
     def act(self, *_arguments: str) -> str:
         source, gone, running = self.application.source, 0, 0
-        for ids in self.portions():
+        for ids in self.id_chunks():
             done = cancel.cancel(
                 source.app, source.driver, source.store, ids, terminate=self.terminate
             )
@@ -83,42 +79,43 @@ class CancelJobs(OfJobs):
 
 
 class StopJobs(CancelJobs):
-    """Cancel them, and kill the processes of those that run."""
+    """Cancel jobs, and kill the processes that run them."""
 
     name = "stop"
     terminate = True
     bulk = ()
 
 
-class DeleteJobs(OfJobs):
-    """Delete jobs that wait, without a trace in history; their batches count them as cancelled."""
+class DeleteJobs(JobsAction):
+    """Delete waiting jobs, without a trace in the history. Batches count them as cancelled."""
 
     name = "delete"
 
     def act(self, *_arguments: str) -> str:
         source = self.application.source
         gone = sum(
-            cancel.delete(source.app, source.driver, source.store, ids) for ids in self.portions()
+            cancel.delete(source.app, source.driver, source.store, ids) for ids in self.id_chunks()
         )
         return f"{formatting.counted(gone, 'job')} deleted."
 
 
-class HastenJobs(OfJobs):
+class HastenJobs(JobsAction):
     """Let delayed jobs run now."""
 
     name = "run now"
     bulk = ("delayed",)
 
     def act(self, *_arguments: str) -> str:
-        driver = self.application.source.driver
-        return f"{formatting.counted(sum(map(driver.hasten, self.portions())), 'delayed job')} may run now."
+        hastened = sum(map(self.application.source.driver.hasten, self.id_chunks()))
+        return f"{formatting.counted(hastened, 'delayed job')} may run now."
 
 
-class ClearQueue(OfQueue):
-    """Delete what waits in a queue."""
+class ClearQueue(QueueAction):
+    """Delete the waiting jobs of a queue."""
 
     name = "clear queue"
 
     def act(self, *_arguments: str) -> str:
         queue, source = self.queue(), self.application.source
-        return f"{formatting.counted(clear.clear(source.app, source.driver, queue), 'job')} of {queue} deleted."
+        deleted = clear.clear(source.app, source.driver, queue)
+        return f"{formatting.counted(deleted, 'job')} of {queue} deleted."

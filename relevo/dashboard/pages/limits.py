@@ -1,4 +1,4 @@
-"""Limits: who holds a permit, how much of a rate is used, and who waits."""
+"""Limits: which jobs hold a permit, how much of a rate is used, and which jobs wait."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ LONGEST_KEY = 1000
 
 
 class LimitsPage(Page):
-    """Limits in use, who holds them and who waits; the named rates."""
+    """Limits in use, the jobs that hold them and the jobs that wait; the named rates."""
 
     template, title, tab = "relevo/limits.html", "Limits", "more"
-    looks_at = "The broker"
+    server_name = "The broker"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         prefix = self.field("q").strip()
         limits = limits_for(self.application.source.driver)
-        told = limits.redefined_rates()
+        changed = limits.redefined_rates()
         named = {
             **{
                 name: str(rate)
                 for name, rate in dict(getattr(self.application.capp, "limits", {})).items()
             },
-            **{name: f"{rate} (set by hand)" for name, rate in told.items()},
+            **{name: f"{rate} (set by hand)" for name, rate in changed.items()},
         }
         return {"rows": limits.views(prefix, MOST), "named": sorted(named.items()), "q": prefix}
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"limits": values["rows"], "rates": dict(values["named"])}
 
 
 class SetRate(Action):
-    """Let another rate count for a name, for all workers; `default`: the one in the code."""
+    """Change a named rate for all workers; `default`: back to the one in the code."""
 
     name = "set rate"
 
@@ -53,7 +53,7 @@ class SetRate(Action):
 
 
 class ClearLimit(Action):
-    """Forget what a key has used; who waits for it looks at once."""
+    """Forget the use of a key; waiting jobs are tried at once."""
 
     name = "clear limit"
 
@@ -66,4 +66,5 @@ class ClearLimit(Action):
             raise OptionError(
                 f"expected a limit's key of 1 to {LONGEST_KEY} characters, got {key[:60]!r}"
             )
-        return f"{key} is cleared, {formatting.counted(limit_context.clear(driver, key), 'waiting job')} called."
+        called = limit_context.clear(driver, key)
+        return f"{key} is cleared, {formatting.counted(called, 'waiting job')} called."

@@ -1,6 +1,4 @@
-"""Metrics: how much each task and queue did in a time, how often it failed, how long it waited and
-ran.
-"""
+"""Metrics of each task and queue: jobs, failures, wait and run time. Served at /charts."""
 
 from __future__ import annotations
 
@@ -10,20 +8,20 @@ from typing import Any
 from relevo import clock
 from relevo.dashboard import charts
 from relevo.dashboard.handlers import Page
-from relevo.dashboard.pages.overview import drawings, jobs, spent
+from relevo.dashboard.pages.overview import draw_charts, ended_jobs, percentile
 from relevo.dashboard.sources import Source
 from relevo.store import metric_rollups, metrics
 from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
 
 KINDS = {"tasks": TASK, "queues": QUEUE}
-#: Seconds for which the sums of a range are good.
-FRESH = {"1h": 2, "24h": 30, "7d": 120}
+#: Seconds for which the sums of a range are cached.
+CACHE_SECONDS = {"1h": 2, "24h": 30, "7d": 120}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task or queue over a time. `waited` and `ran` are p50, p95 and p99, in seconds."""
+    """A task or queue in a range. `waited` and `ran` are p50, p95 and p99, in seconds."""
 
     name: str
     jobs: int
@@ -33,7 +31,7 @@ class Row:
     ran: tuple[float | None, ...]
 
 
-#: How rows can be ordered.
+#: The sort key of each order.
 ORDERS = {
     "jobs": lambda row: -row.jobs,
     "name": lambda row: row.name,
@@ -57,7 +55,7 @@ class MetricsPage(Page):
         )
         name = self.field("name")
         rows = sorted(rows_of(source, KINDS[by], chosen, now), key=ORDERS[order])
-        drawn = drawings(source, KINDS[by], name, chosen, now) if name else []
+        drawn = draw_charts(source, KINDS[by], name, chosen, now) if name else []
         return {
             "rows": rows,
             "by": by,
@@ -70,17 +68,17 @@ class MetricsPage(Page):
             "title": name or "Metrics",
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"by": values["by"], "range": values["chosen"], "rows": values["rows"]}
 
 
 def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
-    """A row for each task or queue of which a job ended in this range."""
+    """A row for each task or queue with a job that ended in this range."""
     length, _ = charts.RANGES[chosen]
     since = int(now) // metrics.MINUTE_SECONDS * metrics.MINUTE_SECONDS - length
-    points = source.remembered(
+    points = source.cached(
         ("rows", kind, chosen),
-        FRESH[chosen],
+        CACHE_SECONDS[chosen],
         lambda: metric_rollups.totals(source.store, kind, since, now + metrics.MINUTE_SECONDS),
     )
     return [_row(point, length / metrics.MINUTE_SECONDS) for point in points]
@@ -88,14 +86,14 @@ def rows_of(source: Source, kind: str, chosen: str, now: float) -> list[Row]:
 
 def _row(point: Point, minutes: float) -> Row:
     waited, ran = (
-        tuple(spent(point, measure, share) for share in (0.5, 0.95, 0.99))
+        tuple(percentile(point, measure, share) for share in (0.5, 0.95, 0.99))
         for measure in (WAITED, RAN)
     )
     return Row(
         point.name,
-        jobs(point),
+        ended_jobs(point),
         point.ended.get(Ended.FAILED, 0),
-        jobs(point) / minutes,
+        ended_jobs(point) / minutes,
         waited,
         ran,
     )

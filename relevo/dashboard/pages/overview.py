@@ -1,4 +1,4 @@
-"""The first page: how much runs, how well, where it waits, and who works."""
+"""The first page: status, figures of the past hour, charts, the load of the queues, the workers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from relevo.store.history import Ended
 from relevo.store.metrics import QUEUE, RAN, TASK, WAITED, Point
 
 HOUR, WEEK = 3600, 604_800
-#: The minutes whose mean is "jobs per minute".
+#: "Jobs per minute" is the mean of this many minutes.
 LATELY = 5
-#: The middle, what one in twenty exceeds, and one in a hundred.
+#: The percentiles of a chart of durations.
 SHARES = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """A queue: what it holds, who works on it, and in how many seconds it should be empty."""
+class QueueLoad:
+    """A queue: its jobs, its worker processes, and `clears`: seconds until it should be empty."""
 
     name: str
     sizes: Sizes
@@ -45,17 +45,17 @@ class OverviewPage(Page):
 
     async def prepare(self) -> None:
         await super().prepare()
-        await self.application.look_at_workers()
+        await self.application.ask_workers()
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source, now = self.application.source, clock.now()
         chosen = self.choice("range", charts.RANGES)
         crew = workers(self.application.workers, now)
         problems: list[str] = []
-        hour = _tried(problems, "The store", lambda: Hour(source, now))
-        loads = _tried(problems, "The broker", lambda: workload(source, crew, hour))
+        hour = _or_problem(problems, "The store", lambda: HourStats(source, now))
+        loads = _or_problem(problems, "The broker", lambda: workload(source, crew, hour))
         drawn = (
-            _tried(problems, "", lambda: drawings(source, QUEUE, None, chosen, now))
+            _or_problem(problems, "", lambda: draw_charts(source, QUEUE, None, chosen, now))
             if hour
             else None
         )
@@ -76,8 +76,8 @@ class OverviewPage(Page):
             "longest": longest_wait(loads or []),
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
-        hour: Hour | None = values["hour"]
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
+        hour: HourStats | None = values["hour"]
         return {
             "status": values["status"][0],
             "processes": values["processes"],
@@ -91,31 +91,33 @@ class OverviewPage(Page):
         }
 
 
-#: How long a queue can be paused, in seconds ("": until it is resumed), and how that is called.
+#: The lengths of a pause in seconds ("": until resumed), and their names.
 PAUSES = (("900", "15 minutes"), ("3600", "1 hour"), ("14400", "4 hours"), ("", "until resumed"))
 
 
-class Hour:
+class HourStats:
     """The figures of the past hour, and the failures of the past week."""
 
     def __init__(self, source: Source, now: float) -> None:
         store, since = source.store, int(now) // 60 * 60 - HOUR
-        self.queues = {point.name: point for point in _names(source, QUEUE, since, now)}
-        self.tasks = _names(source, TASK, since, now)
+        self.queues = {point.name: point for point in _points(source, QUEUE, since, now)}
+        self.tasks = _points(source, TASK, since, now)
         lately = int(now) // 60 * 60 - LATELY * 60
-        recent = source.remembered(
+        recent = source.cached(
             ("lately",),
             2,
             lambda: metric_rollups.totals(store, QUEUE, lately, lately + LATELY * 60),
         )
-        self.per_minute = sum(map(jobs, recent)) / LATELY
-        self.jobs = sum(map(jobs, self.queues.values()))
-        self.failed = source.remembered(
+        self.per_minute = sum(map(ended_jobs, recent)) / LATELY
+        self.jobs = sum(map(ended_jobs, self.queues.values()))
+        self.failed = source.cached(
             ("failed",), 5, lambda: failed.count_all(store, Filter(since=now - WEEK))
         )
-        self.slowest = max(self.tasks, key=lambda point: spent(point, RAN, 0.95) or 0, default=None)
-        self.slowest_ran = spent(self.slowest, RAN, 0.95) if self.slowest else None
-        self.busiest = max(self.queues.values(), key=jobs, default=None)
+        self.slowest = max(
+            self.tasks, key=lambda point: percentile(point, RAN, 0.95) or 0, default=None
+        )
+        self.slowest_ran = percentile(self.slowest, RAN, 0.95) if self.slowest else None
+        self.busiest = max(self.queues.values(), key=ended_jobs, default=None)
 
     def mean_ran(self, queue: str) -> float | None:
         point = self.queues.get(queue)
@@ -123,18 +125,18 @@ class Hour:
         return point.seconds.get(RAN, 0.0) / count if point and count else None
 
 
-def jobs(point: Point) -> int:
-    """How many jobs ended."""
+def ended_jobs(point: Point) -> int:
+    """How many jobs ended in the time of a point."""
     return sum(point.ended.values())
 
 
-def spent(point: Point, measure: str, share: float) -> float | None:
-    """A percentile of waiting or running."""
+def percentile(point: Point, measure: str, share: float) -> float | None:
+    """A percentile of the wait or the run time, in seconds."""
     return histograms.percentile(point.waited if measure == WAITED else point.ran, share)
 
 
-def workload(source: Source, crew: Sequence[Worker], hour: Hour | None) -> list[Load]:
-    """A row a queue. Raises DriverError."""
+def workload(source: Source, crew: Sequence[Worker], hour: HourStats | None) -> list[QueueLoad]:
+    """The load of each queue. Raises DriverError."""
     driver, processes = source.driver, dict[str, int]()
     for worker in crew:
         for queue in worker.queues:
@@ -147,19 +149,19 @@ def workload(source: Source, crew: Sequence[Worker], hour: Hour | None) -> list[
         clears = (
             sizes.pending * mean / hands if sizes.pending and mean is not None and hands else None
         )
-        ended = jobs(hour.queues[name]) / 60 if hour and name in hour.queues else 0.0
-        rows.append(Load(name, sizes, hands, ended, clears, name in paused, paused.get(name)))
+        ended = ended_jobs(hour.queues[name]) / 60 if hour and name in hour.queues else 0.0
+        rows.append(QueueLoad(name, sizes, hands, ended, clears, name in paused, paused.get(name)))
     return rows
 
 
-def longest_wait(loads: Sequence[Load]) -> Load | None:
+def longest_wait(loads: Sequence[QueueLoad]) -> QueueLoad | None:
     """The queue whose oldest pending job waits longest."""
     waiting = [load for load in loads if load.sizes.oldest is not None]
     return max(waiting, key=lambda load: load.sizes.oldest or 0, default=None)
 
 
-def status(crew: Sequence[Worker], loads: Sequence[Load] | None) -> tuple[str, str]:
-    """What it all comes to, and its look."""
+def status(crew: Sequence[Worker], loads: Sequence[QueueLoad] | None) -> tuple[str, str]:
+    """The status of the whole, and the class of the style sheet for it."""
     paused = [load.name for load in loads or [] if load.paused]
     if not crew:
         return "Inactive", "bad"
@@ -168,12 +170,12 @@ def status(crew: Sequence[Worker], loads: Sequence[Load] | None) -> tuple[str, s
     return ("Active", "good") if not paused else (f"{len(paused)} paused", "warn")
 
 
-def drawings(source: Source, kind: str, name: str | None, chosen: str, now: float) -> list[str]:
+def draw_charts(source: Source, kind: str, name: str | None, chosen: str, now: float) -> list[str]:
     """The three charts of all queues, or of one task or queue."""
     time = charts.slots(chosen, now)
-    # A slot that is over hardly changes, and a week is many rows: so old a chart may be that it
-    # can't be seen.
-    points = source.remembered(
+    # A past slot hardly changes, and a week has many rows: a chart is cached for a time in which no
+    # change could be seen.
+    points = source.cached(
         ("slots", kind, name, chosen),
         {"1h": 2, "24h": 30}.get(chosen, 120),
         lambda: metric_rollups.slots(
@@ -188,7 +190,7 @@ def drawings(source: Source, kind: str, name: str | None, chosen: str, now: floa
 
 
 def throughput(time: Slots, points: Sequence[Point]) -> str:
-    """Jobs a minute, by how they ended."""
+    """A chart of jobs per minute, by how they ended."""
     minutes = time.step / 60
     drawn = {Ended.COMPLETED: "good", Ended.CANCELLED: "quiet", Ended.FAILED: "bad"}
     series = []
@@ -204,28 +206,28 @@ def throughput(time: Slots, points: Sequence[Point]) -> str:
 
 
 def durations(title: str, time: Slots, points: Sequence[Point], measure: str) -> str:
-    """The percentiles of waiting or running."""
+    """A chart of the percentiles of the wait or the run time."""
     series = [
         Series(
             called,
             called,
-            time.spread(points, lambda point, share=share: spent(point, measure, share)),  # type: ignore[misc]
+            time.spread(points, lambda point, share=share: percentile(point, measure, share)),  # type: ignore[misc]
         )
         for share, called in SHARES
     ]
     return charts.lines(title, time, series)
 
 
-def _names(source: Source, kind: str, since: float, now: float) -> list[Point]:
-    return source.remembered(
+def _points(source: Source, kind: str, since: float, now: float) -> list[Point]:
+    return source.cached(
         ("names", kind),
         2,
         lambda: metric_rollups.totals(source.store, kind, since, now + metrics.MINUTE_SECONDS),
     )
 
 
-def _tried(problems: list[str], what: str, look: Callable[[], Any]) -> Any:
-    """What can be seen is shown, though the rest can't."""
+def _or_problem(problems: list[str], what: str, look: Callable[[], Any]) -> Any:
+    """The result of `look`; if a server can't be reached, None and a message in `problems`."""
     try:
         return look()
     except DriverError as error:

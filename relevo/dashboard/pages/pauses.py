@@ -1,6 +1,4 @@
-"""Queues, tasks and tags of which no worker starts a job until an instant, or until somebody says
-so.
-"""
+"""Pauses of queues, tasks and tags: workers start no job of these until the pause ends."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ class PausesPage(Page):
     """What is paused, and until when."""
 
     template, title, tab = "relevo/pauses.html", "Pauses", "more"
-    looks_at = "The broker"
+    server_name = "The broker"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source
@@ -38,7 +36,7 @@ class PausesPage(Page):
             ],
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {
             "queues": [
                 {"queue": queue, "until": until, "sizes": sizes}
@@ -52,9 +50,7 @@ class PausesPage(Page):
 
 
 class AddPause(Action):
-    """Let no worker start a job of a queue, a task or a tag, for some seconds or until it is
-    lifted.
-    """
+    """Pause a queue, a task or a tag, for some seconds or until it is lifted."""
 
     name = "add pause"
 
@@ -63,13 +59,13 @@ class AddPause(Action):
 
     def act(self, *_arguments: str) -> str:
         kind, name, driver = self.field("kind"), self.field("name"), self.application.source.driver
-        seconds, said = length_of(self.field("for"))
+        seconds, said = parse_length(self.field("for"))
         pausing.check(self.application.capp, kind, name)
         pausing.add(driver, kind, name, None if seconds is None else driver.now() + seconds)
         return f"{kind} {name} is paused {said}."
 
 
-class Lift(Action):
+class LiftPause(Action):
     """End the pause of a task or a tag."""
 
     name = "lift pause"
@@ -85,10 +81,8 @@ class Lift(Action):
         return f"{what.replace(':', ' ', 1)} goes on."
 
 
-def length_of(given: str) -> tuple[float | None, str]:
-    """How long somebody has chosen to pause something, in seconds, and in words. Raises
-    OptionError.
-    """
+def parse_length(given: str) -> tuple[float | None, str]:
+    """The chosen length of a pause, in seconds and in words. Raises OptionError."""
     if given not in dict(PAUSES):
         raise OptionError(
             f"expected a pause of {', '.join(name for name, _ in PAUSES if name)} s or none, "
@@ -98,7 +92,7 @@ def length_of(given: str) -> tuple[float | None, str]:
     return (float(given), f"for {called}") if given else (None, called)
 
 
-class OfQueue(Action):
+class QueueAction(Action):
     """An action on the queue that the form names."""
 
     def target(self, *_arguments: str) -> str:
@@ -114,20 +108,20 @@ class OfQueue(Action):
         return name
 
 
-class Pause(OfQueue):
-    """Let no worker take a job of a queue, for some seconds or until it is resumed."""
+class PauseQueue(QueueAction):
+    """Pause a queue, for some seconds or until it is resumed."""
 
     name = "pause queue"
 
     def act(self, *_arguments: str) -> str:
         queue, driver = self.queue(), self.application.source.driver
-        seconds, said = length_of(self.field("for"))
+        seconds, said = parse_length(self.field("for"))
         driver.pause(queue, None if seconds is None else driver.now() + seconds)
         return f"{queue} is paused {said}."
 
 
-class Resume(OfQueue):
-    """End a pause."""
+class ResumeQueue(QueueAction):
+    """End the pause of a queue."""
 
     name = "resume queue"
 

@@ -1,5 +1,5 @@
-"""What runs by the clock: each entry with its next and its last run, the runs of one, run now,
-pause and resume.
+"""The entries of beat_schedule with their next and last run, and the runs of one entry; run now,
+pause, resume.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tornado.web import HTTPError
 from relevo.dashboard import formatting
 from relevo.dashboard.handlers import Action, Page
 from relevo.dashboard.pages.overview import PAUSES
-from relevo.dashboard.pages.pauses import length_of
+from relevo.dashboard.pages.pauses import parse_length
 from relevo.errors import OptionError
 from relevo.schedule import operations
 
@@ -40,14 +40,14 @@ class SchedulePage(Page):
             "started": any(row.known for row in rows),
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         if values["wrong"]:
             raise OptionError(values["wrong"])
-        return {"entries": [told_of(row) for row in values["rows"]]}
+        return {"entries": [entry_json(row) for row in values["rows"]]}
 
 
-def told_of(view: operations.EntryView) -> dict[str, Any]:
-    """What a program is told of an entry."""
+def entry_json(view: operations.EntryView) -> dict[str, Any]:
+    """An entry as JSON."""
     entry = view.entry
     return {
         "entry": entry.name,
@@ -68,7 +68,7 @@ class EntryPage(Page):
     template, title, tab = "relevo/entry.html", "Schedule", "more"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
-        app, name, before = self.application.capp, self.field("entry"), self.whole("before")
+        app, name, before = self.application.capp, self.field("entry"), self.whole_number("before")
         runs = operations.history(app, name, before=before, limit=ROWS + 1) if name else []
         try:
             view = operations.view(app, name)
@@ -88,16 +88,16 @@ class EntryPage(Page):
             "facts": _facts(view) if view else [],
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         return {
-            "entry": values["view"] and told_of(values["view"]),
+            "entry": values["view"] and entry_json(values["view"]),
             "runs": values["runs"],
             "next": {"before": values["more"]} if values["more"] else None,
         }
 
 
 def _facts(view: operations.EntryView) -> list[tuple[str, Any]]:
-    """What an entry says: names, and texts or instants."""
+    """Facts about an entry: names with texts or instants."""
     entry, rule = view.entry, view.entry.rule
     missed = {
         "one": "the latest missed run",
@@ -126,15 +126,15 @@ def _facts(view: operations.EntryView) -> list[tuple[str, Any]]:
     return [*said, ("Next run", view.next if view.next is not None else "never")]
 
 
-class OfEntry(Action):
+class EntryAction(Action):
     """An action on the entry that the form names."""
 
     def target(self, *_arguments: str) -> str:
         return self.field("entry")
 
 
-class RunEntry(OfEntry):
-    """Run it now."""
+class RunEntry(EntryAction):
+    """Run an entry now."""
 
     name = "run entry"
 
@@ -143,19 +143,19 @@ class RunEntry(OfEntry):
         return operations.describe_run(run)
 
 
-class PauseEntry(OfEntry):
-    """Run it no more, for some seconds or until it is resumed."""
+class PauseEntry(EntryAction):
+    """Pause an entry, for some seconds or until it is resumed."""
 
     name = "pause entry"
 
     def act(self, *_arguments: str) -> str:
-        seconds, said = length_of(self.field("for"))
+        seconds, said = parse_length(self.field("for"))
         operations.pause(self.application.capp, self.field("entry"), seconds)
         return f"{self.field('entry')} is paused {said}."
 
 
-class ResumeEntry(OfEntry):
-    """End its pause."""
+class ResumeEntry(EntryAction):
+    """End the pause of an entry."""
 
     name = "resume entry"
 

@@ -1,9 +1,10 @@
-"""Tags: those that are watched with how many jobs have them, and those that jobs had lately."""
+"""Tags: the watched ones and those of recent jobs, with how many jobs have each."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from relevo.dashboard.handlers import Action, Page
@@ -12,33 +13,33 @@ from relevo.errors import OptionError
 from relevo.store import watched_tags
 
 LONGEST = 255
-#: More is not counted: a row is read for each.
-MANY = 1000
-#: Seconds for which tags are counted for one answer, about, and for which a count is good.
-COUNTS_FOR, FRESH = 0.12, 30.0
+#: The most jobs of a tag that are counted: each costs reading a row.
+MOST_COUNTED = 1000
+#: About how long one request counts, and how long a count is cached.
+COUNT_SECONDS, CACHE_SECONDS = 0.12, 30.0
 
 
 class TagsPage(Page):
-    """Tags that are watched, and those that jobs had lately."""
+    """Watched tags, and tags of recent jobs."""
 
     template, title, tab = "relevo/tags_page.html", "Tags", "tags"
 
     def gather(self, *_arguments: str) -> dict[str, Any]:
         source = self.application.source
         mine = watched_tags.list_all(source.store)
-        lately = source.remembered(("tags",), 5, lambda: watched_tags.find_recent(source.store))
+        lately = source.cached(("tags",), 5, lambda: watched_tags.find_recent(source.store))
         others = [tag for tag in lately if tag not in mine]
         names = (*mine, *others)
         counted = count(source, names)
         return {
             "watched": mine,
             "others": others,
-            "most": MANY,
+            "most": MOST_COUNTED,
             "jobs": {tag: two[0] for tag, two in counted.items()},
             "failures": {tag: two[1] for tag, two in counted.items()},
         }
 
-    def told(self, values: dict[str, Any]) -> dict[str, Any]:
+    def as_json(self, values: dict[str, Any]) -> dict[str, Any]:
         names = [*values["watched"], *values["others"]]
         return {
             "tags": [
@@ -54,24 +55,25 @@ class TagsPage(Page):
 
 
 def count(source: Source, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """How many jobs and failed jobs tags have, as far as they can be counted in a moment: the rest
-    at the next look.
+    """How many jobs and failed jobs each tag has.
+
+    Tags for which the time of this request is not enough are missing; the next request counts them.
     """
-    until, counted = time.monotonic() + COUNTS_FOR, dict[str, tuple[int, int]]()
+    until, counted = time.monotonic() + COUNT_SECONDS, dict[str, tuple[int, int]]()
     for tag in names:
-        if not counted or source.remembers(("tag", tag)) or time.monotonic() < until:
-            counted[tag] = source.remembered(("tag", tag), FRESH, lambda tag=tag: _two(source, tag))  # type: ignore[misc]
+        if not counted or source.has_cached(("tag", tag)) or time.monotonic() < until:
+            counted[tag] = source.cached(("tag", tag), CACHE_SECONDS, partial(_counts, source, tag))
     return counted
 
 
-def _two(source: Source, tag: str) -> tuple[int, int]:
+def _counts(source: Source, tag: str) -> tuple[int, int]:
     return (
-        watched_tags.count_jobs(source.store, [tag], MANY)[tag],
-        watched_tags.count_failed(source.store, [tag], MANY)[tag],
+        watched_tags.count_jobs(source.store, [tag], MOST_COUNTED)[tag],
+        watched_tags.count_failed(source.store, [tag], MOST_COUNTED)[tag],
     )
 
 
-class OfTag(Action):
+class TagAction(Action):
     """An action on the tag that the form names."""
 
     def target(self, *_arguments: str) -> str:
@@ -85,8 +87,8 @@ class OfTag(Action):
         return tag
 
 
-class Watch(OfTag):
-    """Keep an eye on a tag."""
+class WatchTag(TagAction):
+    """Watch a tag."""
 
     name = "watch tag"
 
@@ -95,8 +97,8 @@ class Watch(OfTag):
         return f"{self.tag()} is watched."
 
 
-class Unwatch(OfTag):
-    """No longer."""
+class UnwatchTag(TagAction):
+    """Stop watching a tag."""
 
     name = "unwatch tag"
 

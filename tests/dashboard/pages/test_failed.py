@@ -263,8 +263,8 @@ def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_t
     for number in range(25):
         fail(number, message="the one" if number in {1, 2} else "no")
     monkeypatch.setattr(search, "FAILED_WINDOW", 10)
-    monkeypatch.setattr(failures, "LOOKS_FOR", -1.0)
-    monkeypatch.setattr(failures, "COUNTS_FOR", -1.0)
+    monkeypatch.setattr(failures, "SEARCH_SECONDS", -1.0)
+    monkeypatch.setattr(failures, "COUNT_SECONDS", -1.0)
     found, path = [], "/failed?q=error:one"
     while path:
         page = site.get(path)

@@ -229,9 +229,9 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
     for number in range(28):
         ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
     monkeypatch.setattr(search, "HISTORY_WINDOW", 10)
-    monkeypatch.setattr(jobs, "LOOKS_FOR", 60.0)
+    monkeypatch.setattr(jobs, "SEARCH_SECONDS", 60.0)
     assert rows(site.get("/jobs?state=completed&q=error:one")) == ["j25"]
-    monkeypatch.setattr(jobs, "LOOKS_FOR", -1.0)
+    monkeypatch.setattr(jobs, "SEARCH_SECONDS", -1.0)
     found, path = [], "/jobs?state=completed&q=error:one"
     for looked in range(3):
         page = site.get(path)
@@ -241,14 +241,14 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
         assert ("Search further back" in page) == (looked < 2)
         path = link and link[1].replace("&amp;", "&")
     assert found == [[], [], ["j25"]]
-    monkeypatch.setattr(jobs, "LOOKS_FOR", 60.0)
+    monkeypatch.setattr(jobs, "SEARCH_SECONDS", 60.0)
     assert "No completed job fits" in site.get("/jobs?state=completed&q=task:nothing")
 
 
 @pytest.fixture
 def deep(source, put, monkeypatch):
     """Jobs of two kinds, pending and delayed, more than a search looks through, and one that runs."""
-    monkeypatch.setattr(broker_jobs, "DEEPEST", 3)
+    monkeypatch.setattr(broker_jobs, "MOST_SEARCHED", 3)
     put("running", task="email.send")
     source.driver.reserve(["default"], 1, 30, "main@here")
     for number in range(8):
