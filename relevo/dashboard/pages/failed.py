@@ -14,9 +14,8 @@ from relevo.dashboard import formatting
 from relevo.dashboard.handlers import BAD, Action, Page, cursor
 from relevo.errors import OptionError
 from relevo.operations import retry
-from relevo.store import failed
-from relevo.store import search as finding
-from relevo.store import search_syntax as searching
+from relevo.store import failed, search_syntax
+from relevo.store import search as store_search
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.search_syntax import Search
 
@@ -43,7 +42,7 @@ class FailedPage(Page):
         before, further, count, whole = self.place(), None, 0, True
         rows: list[Row[Any]] = []
         if not wrong:
-            question = finding.failed_query(store, search)
+            question = store_search.failed_query(store, search)
             rows, further = question.page(
                 store, before=before, limit=ROWS + 1, seconds=SEARCH_SECONDS
             )
@@ -86,7 +85,7 @@ def failed_job_json(job: FailedJob) -> dict[str, Any]:
 def parse_search(text: str) -> tuple[Search, str]:
     """The search in a text, and an error message if there is an error in it."""
     try:
-        return searching.parse(text), ""
+        return search_syntax.parse(text), ""
     except OptionError as error:
         return Search(), str(error)
 
@@ -97,8 +96,8 @@ class FailedAction(Action):
     def selection(self) -> Filter:
         """The filter for the jobs of the action. Raises OptionError."""
         if self.field("all"):
-            question = finding.failed_query(
-                self.application.source.store, searching.parse(self.field("q"))
+            question = store_search.failed_query(
+                self.application.source.store, search_syntax.parse(self.field("q"))
             )
             return Filter(also=question.conditions)
         picked = self.get_arguments("id")

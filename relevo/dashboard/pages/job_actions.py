@@ -10,7 +10,7 @@ from relevo.dashboard.pages.pauses import QueueAction
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
 from relevo.operations import cancel, clear
-from relevo.store import search_syntax as searching
+from relevo.store import search_syntax
 from relevo.store.search_syntax import Search
 
 MOST_PICKED = 1000
@@ -36,7 +36,7 @@ class JobsAction(Action):
     def id_chunks(self) -> Iterator[list[str]]:
         """The ids of the jobs, in chunks. Raises OptionError."""
         if self.field("all"):
-            state, search = self.field("state"), searching.parse(self.field("q"))
+            state, search = self.field("state"), search_syntax.parse(self.field("q"))
             if state not in self.bulk:
                 raise OptionError(
                     f"expected state to be {' or '.join(self.bulk)}, got {state[:60]!r}"

@@ -12,7 +12,7 @@ from relevo.dashboard.pages.failed import SEARCH_SECONDS, parse_search
 from relevo.dashboard.pages.job_actions import BROKER_STATES, BULK, with_queue
 from relevo.drivers.contract import State
 from relevo.store import history
-from relevo.store import search as finding
+from relevo.store import search as store_search
 from relevo.store.history import Ended
 from relevo.store.search_syntax import Search
 
@@ -100,7 +100,7 @@ class JobsPage(Page):
 
     def _history_rows(self, state: str, search: Search) -> dict[str, Any]:
         store = self.application.source.store
-        question = finding.history_query(
+        question = store_search.history_query(
             store, search, HISTORY_STATES[state], SILENCED.get(state, False)
         )
         found, further = question.page(

@@ -7,7 +7,7 @@ from typing import Any
 from relevo.dashboard.handlers import Action, Page
 from relevo.dashboard.pages.overview import PAUSES
 from relevo.errors import OptionError
-from relevo.operations import pauses as pausing
+from relevo.operations import pauses as job_pauses
 from relevo.operations.pauses import LONGEST_NAME
 
 
@@ -27,7 +27,7 @@ class PausesPage(Page):
         return {
             "rows": rows,
             "pauses": PAUSES,
-            "kinds": pausing.KINDS,
+            "kinds": job_pauses.KINDS,
             "names": [(name, "queue") for name in source.queues()]
             + [(name, "task") for name in tasks],
             "suspended": [
@@ -60,8 +60,8 @@ class AddPause(Action):
     def act(self, *_arguments: str) -> str:
         kind, name, driver = self.field("kind"), self.field("name"), self.application.source.driver
         seconds, said = parse_length(self.field("for"))
-        pausing.check(self.application.capp, kind, name)
-        pausing.add(driver, kind, name, None if seconds is None else driver.now() + seconds)
+        job_pauses.check(self.application.capp, kind, name)
+        job_pauses.add(driver, kind, name, None if seconds is None else driver.now() + seconds)
         return f"{kind} {name} is paused {said}."
 
 
