@@ -26,7 +26,7 @@ class Record(Protocol):
     #: and texts in lists.
     state: Any
 
-    def in_line(self) -> bool:
+    def has_waiters(self) -> bool:
         """Whether anybody waits."""
 
     def holders(self) -> Sequence[str]:
@@ -34,33 +34,33 @@ class Record(Protocol):
         here.
         """
 
-    def hold(self, holder: Holder, now: float) -> None: ...
+    def add_permit(self, holder: Holder, now: float) -> None: ...
 
-    def let_go(self, token: str) -> None: ...
+    def remove_permit(self, token: str) -> None: ...
 
     def waiter(self, job_id: str) -> Waiter | None: ...
 
     def expected(self, after: float, until: float) -> Sequence[Waiter]:
         """Those in line who were due after the one instant and until the other."""
 
-    def to_come(self, now: float) -> int:
+    def count_later(self, now: float) -> int:
         """How many in line are due later than now."""
 
-    def place(self, since: float) -> int:
+    def count_earlier(self, since: float) -> int:
         """How many in line have waited for longer."""
 
-    def next(self, now: float, most: int) -> Sequence[str]:
+    def next_waiters(self, now: float, most: int) -> Sequence[str]:
         """The first in line who are due later than now."""
 
-    def missed(self, before: float, most: int) -> Sequence[str]:
+    def missed_waiters(self, before: float, most: int) -> Sequence[str]:
         """The first in line who were due before that, and haven't come."""
 
-    def put(self, waiting: Waiter) -> None:
+    def put_waiter(self, waiting: Waiter) -> None:
         """Into the line, or to another time."""
 
-    def leave(self, job_id: str) -> None: ...
+    def remove_waiter(self, job_id: str) -> None: ...
 
-    def forget(self, before: float) -> None:
+    def remove_late_waiters(self, before: float) -> None:
         """Those who were due before that and haven't come."""
 
 
@@ -72,26 +72,26 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
     if holder.token in held:
         return 0.0
     if room > 0 and room > waiters.count_ahead(record.expected(now - waiters.GRACE, now), mine):
-        record.hold(holder, now)
+        record.add_permit(holder, now)
         if mine:
-            record.leave(holder.job_id)
+            record.remove_waiter(holder.job_id)
         return 0.0
-    record.forget(now - waiters.FORGET)
+    record.remove_late_waiters(now - waiters.FORGET)
     since = mine.since if mine else now
-    wait = waiters.permit_wait(now - since, record.place(since), at_most)
-    record.put(Waiter(holder.job_id, since, now + wait))
+    wait = waiters.permit_wait(now - since, record.count_earlier(since), at_most)
+    record.put_waiter(Waiter(holder.job_id, since, now + wait))
     return wait
 
 
 def release(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
     """Give a permit back; who is next in line is due now."""
-    record.let_go(holder.token)
+    record.remove_permit(holder.token)
     return call_next(record, at_most, now)
 
 
 def call_next(record: Record, at_most: int, now: float) -> list[str]:
     """As many of the line as there is room for are due now."""
-    if not record.in_line():
+    if not record.has_waiters():
         return []
     return _call_up_to(
         record,
@@ -101,14 +101,14 @@ def call_next(record: Record, at_most: int, now: float) -> list[str]:
 
 
 def _call_up_to(record: Record, room: int, now: float) -> list[str]:
-    called = list(record.next(now, room)) if room > 0 else []
+    called = list(record.next_waiters(now, room)) if room > 0 else []
     for job_id in called:
         waiting = record.waiter(job_id)
-        record.put(Waiter(job_id, waiting.since if waiting else now, now))
+        record.put_waiter(Waiter(job_id, waiting.since if waiting else now, now))
     # Where there is room for more: who was called once and hasn't come. The call was lost, or there
     # is no such job now.
     return (
-        called + list(record.missed(now - waiters.GRACE, room - len(called)))
+        called + list(record.missed_waiters(now - waiters.GRACE, room - len(called)))
         if room > len(called)
         else called
     )
@@ -116,13 +116,13 @@ def _call_up_to(record: Record, room: int, now: float) -> list[str]:
 
 def take_free(record: Record, wanted: Sequence[PermitRequest], now: float) -> set[str]:
     """Take what is free of one key, if nobody waits. Returns the tokens that have a permit."""
-    if record.in_line():
+    if record.has_waiters():
         return set()
     held, taken = set(record.holders()), set()
     for each in wanted:
         token = each.holder.token
         if token not in held and len(held) < each.at_most:
-            record.hold(each.holder, now)
+            record.add_permit(each.holder, now)
             held.add(token)
         if token in held:
             taken.add(token)
@@ -138,17 +138,17 @@ def hand_over(
         token = each.wanted.holder.token
         was_held = token in held
         if was_held:
-            record.let_go(token)
+            record.remove_permit(token)
             held.discard(token)
         if (
             each.to is not None and each.to.token not in held
         ):  # or it was passed on, and the answer was lost
-            if was_held or (len(held) < each.wanted.at_most and not record.in_line()):
-                record.hold(each.to, now)
+            if was_held or (len(held) < each.wanted.at_most and not record.has_waiters()):
+                record.add_permit(each.to, now)
                 held.add(each.to.token)
             else:
                 without.add(each.to.token)
-    crowded = {left[0].wanted.key} if record.in_line() else set()
+    crowded = {left[0].wanted.key} if record.has_waiters() else set()
     return HandoverResult(call_next(record, at_most, now), crowded, without)
 
 
@@ -170,13 +170,13 @@ def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> flo
     if rates.free_units(state, rate) >= cost * (1 + before):
         record.state = rates.spend(state, rate, cost, now)
         if mine:
-            record.leave(job_id)
+            record.remove_waiter(job_id)
         return 0.0
-    record.forget(now - waiters.FORGET)
+    record.remove_late_waiters(now - waiters.FORGET)
     wanted = min(cost * (1 + before), rate.most)
     opens_in = rates.opens_at(state, rate, wanted, now) - now or rate.per / rate.amount
-    wait = waiters.rate_wait(rate, cost, opens_in, 0 if mine else record.to_come(now))
-    record.put(Waiter(job_id, mine.since if mine else now, now + wait))
+    wait = waiters.rate_wait(rate, cost, opens_in, 0 if mine else record.count_later(now))
+    record.put_waiter(Waiter(job_id, mine.since if mine else now, now + wait))
     return wait
 
 
@@ -197,10 +197,10 @@ def check_breaker(record: Record, job_id: str, now: float) -> tuple[float, bool]
     """For how long a job waits, in line, and whether errors are remembered."""
     wait, mine = breakers.seconds_left(record.state, now), record.waiter(job_id)
     if wait:
-        record.forget(now - waiters.FORGET)
-        record.put(Waiter(job_id, mine.since if mine else now, now + wait))
+        record.remove_late_waiters(now - waiters.FORGET)
+        record.put_waiter(Waiter(job_id, mine.since if mine else now, now + wait))
     elif mine:
-        record.leave(job_id)
+        record.remove_waiter(job_id)
     return wait, record.state is not None
 
 

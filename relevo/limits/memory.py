@@ -34,10 +34,10 @@ class MemoryRecord:
     state: Any = None
     at_most: int = 0
     permits: dict[str, tuple[Holder, float]] = field(default_factory=dict)
-    line: dict[str, Waiter] = field(default_factory=dict)
+    waiters: dict[str, Waiter] = field(default_factory=dict)
 
-    def in_line(self) -> bool:
-        return bool(self.line)
+    def has_waiters(self) -> bool:
+        return bool(self.waiters)
 
     def holders(self) -> Sequence[str]:
         self.permits = {
@@ -45,44 +45,44 @@ class MemoryRecord:
         }
         return list(self.permits)
 
-    def hold(self, holder: Holder, now: float) -> None:
+    def add_permit(self, holder: Holder, now: float) -> None:
         self.permits[holder.token] = (holder, now)
 
-    def let_go(self, token: str) -> None:
+    def remove_permit(self, token: str) -> None:
         self.permits.pop(token, None)
 
     def waiter(self, job_id: str) -> Waiter | None:
-        return self.line.get(job_id)
+        return self.waiters.get(job_id)
 
     def expected(self, after: float, until: float) -> Sequence[Waiter]:
-        return [one for one in self.line.values() if after < one.due <= until]
+        return [one for one in self.waiters.values() if after < one.due <= until]
 
-    def to_come(self, now: float) -> int:
-        return sum(one.due > now for one in self.line.values())
+    def count_later(self, now: float) -> int:
+        return sum(one.due > now for one in self.waiters.values())
 
-    def place(self, since: float) -> int:
-        return sum(one.since < since for one in self.line.values())
+    def count_earlier(self, since: float) -> int:
+        return sum(one.since < since for one in self.waiters.values())
 
-    def next(self, now: float, most: int) -> Sequence[str]:
-        first = sorted((one.since, one.job_id) for one in self.line.values() if one.due > now)
+    def next_waiters(self, now: float, most: int) -> Sequence[str]:
+        first = sorted((one.since, one.job_id) for one in self.waiters.values() if one.due > now)
         return [job_id for _, job_id in first[:most]]
 
-    def missed(self, before: float, most: int) -> Sequence[str]:
-        first = sorted((one.since, one.job_id) for one in self.line.values() if one.due < before)
+    def missed_waiters(self, before: float, most: int) -> Sequence[str]:
+        first = sorted((one.since, one.job_id) for one in self.waiters.values() if one.due < before)
         return [job_id for _, job_id in first[:most]]
 
-    def put(self, waiting: Waiter) -> None:
-        self.line[waiting.job_id] = waiting
+    def put_waiter(self, waiting: Waiter) -> None:
+        self.waiters[waiting.job_id] = waiting
 
-    def leave(self, job_id: str) -> None:
-        self.line.pop(job_id, None)
+    def remove_waiter(self, job_id: str) -> None:
+        self.waiters.pop(job_id, None)
 
-    def forget(self, before: float) -> None:
-        self.line = {job_id: one for job_id, one in self.line.items() if one.due >= before}
+    def remove_late_waiters(self, before: float) -> None:
+        self.waiters = {job_id: one for job_id, one in self.waiters.items() if one.due >= before}
 
     @property
     def is_empty(self) -> bool:
-        return self.state is None and not self.holders() and not self.line
+        return self.state is None and not self.holders() and not self.waiters
 
 
 class MemoryLimits(Limits):
@@ -156,7 +156,7 @@ class MemoryLimits(Limits):
                 one
                 for key, record in self._records.items()
                 if is_of_rate(key, name)
-                for one in record.line.values()
+                for one in record.waiters.values()
             ]
             return [one.job_id for one in sorted(waiting, key=lambda one: (one.since, one.job_id))]
 
@@ -187,7 +187,7 @@ class MemoryLimits(Limits):
             for token, (holder, since) in record.permits.items()
             if self._until(token) is not None
         ]
-        waiting = sorted((one.since, one.job_id) for one in record.line.values())
+        waiting = sorted((one.since, one.job_id) for one in record.waiters.values())
         return view_of(
             key,
             record.state,
@@ -202,4 +202,4 @@ class MemoryLimits(Limits):
         check_key(key)
         with self._lock:
             record = self._records.pop(key, None)
-            return sorted(record.line) if record else []
+            return sorted(record.waiters) if record else []

@@ -16,7 +16,7 @@ from relevo.limits import algorithms
 from relevo.limits.contract import HandoverResult, Holder, PermitHandover, PermitRequest
 from relevo.limits.database.lock import lock_all
 from relevo.limits.database.record import HELD, DatabaseRecord, permit_row
-from relevo.limits.database.tables import jobs, limits, line, permits
+from relevo.limits.database.tables import jobs, limits, permits, waiters
 
 # The most that one statement names.
 MOST = 500
@@ -26,7 +26,7 @@ _LOOK = select(
     limits.c.limit_key,
     limits.c.at_most,
     limits.c.keep_until,
-    exists().where(line.c.limit_key == limits.c.limit_key).label("in_line"),
+    exists().where(waiters.c.limit_key == limits.c.limit_key).label("has_waiters"),
 ).where(limits.c.limit_key.in_(_KEYS))
 _LOCK = (
     select(limits.c.limit_key)
@@ -60,11 +60,11 @@ class PrefetchedRecord(DatabaseRecord):
     def holders(self) -> Sequence[str]:
         return list(self._held)
 
-    def hold(self, holder: Holder, now: float) -> None:  # noqa: ARG002  that of this transaction
+    def add_permit(self, holder: Holder, now: float) -> None:  # noqa: ARG002  that of this transaction
         self._held.append(holder.token)
         self.new[holder.token] = holder
 
-    def let_go(self, token: str) -> None:
+    def remove_permit(self, token: str) -> None:
         if token in self._held:
             self._held.remove(token)
             if self.new.pop(token, None) is None:

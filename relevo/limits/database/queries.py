@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, exists, func, or_, select
 
 from relevo.limits.contract import RATE, HeldPermit, LimitView
-from relevo.limits.database.tables import jobs, limits, line, permits
+from relevo.limits.database.tables import jobs, limits, permits, waiters
 from relevo.limits.views import NAMED, view_of
 from relevo.limits.waiters import FORGET
 
@@ -20,7 +20,7 @@ def views(connection: Connection, prefix: str, most: int, now: float) -> list[Li
     """The limits in use whose keys begin with `prefix`."""
     in_use = or_(
         limits.c.state.is_not(None),
-        exists().where(line.c.limit_key == limits.c.limit_key),
+        exists().where(waiters.c.limit_key == limits.c.limit_key),
         exists().where(permits.c.limit_key == limits.c.limit_key, _HELD),
     )
     wanted = select(limits).where(limits.c.limit_key.startswith(prefix, autoescape=True), in_use)
@@ -34,13 +34,16 @@ def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
         permits.c.limit_key == row.limit_key
     )
     holders = [HeldPermit(*each) for each in connection.execute(held)]
-    mine = line.c.limit_key == row.limit_key
-    waiting = connection.execute(select(func.count()).select_from(line).where(mine)).scalar_one()
+    mine = waiters.c.limit_key == row.limit_key
+    waiting = connection.execute(select(func.count()).select_from(waiters).where(mine)).scalar_one()
     first: Sequence[str] = ()
     if waiting:
         first = (
             connection.execute(
-                select(line.c.job_id).where(mine).order_by(line.c.since, line.c.job_id).limit(NAMED)
+                select(waiters.c.job_id)
+                .where(mine)
+                .order_by(waiters.c.since, waiters.c.job_id)
+                .limit(NAMED)
             )
             .scalars()
             .all()
@@ -52,15 +55,21 @@ def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
 def waiting(connection: Connection, name: str) -> list[str]:
     """The ids of those who wait at keys of a rate, first come first."""
     key = f"{RATE}/{name}"
-    theirs = or_(line.c.limit_key == key, line.c.limit_key.startswith(f"{key}/", autoescape=True))
+    theirs = or_(
+        waiters.c.limit_key == key, waiters.c.limit_key.startswith(f"{key}/", autoescape=True)
+    )
     return list(
-        connection.execute(select(line.c.job_id).where(theirs).order_by(line.c.since)).scalars()
+        connection.execute(
+            select(waiters.c.job_id).where(theirs).order_by(waiters.c.since)
+        ).scalars()
     )
 
 
 def forget_unused(connection: Connection, now: float) -> None:
     """Forget permits of leases that are gone, jobs that never came, and keys whose time is up."""
     connection.execute(delete(permits).where(~exists().where(_HELD)))
-    connection.execute(delete(line).where(line.c.due < now - FORGET))
-    taken = [exists().where(table.c.limit_key == limits.c.limit_key) for table in (permits, line)]
+    connection.execute(delete(waiters).where(waiters.c.due < now - FORGET))
+    taken = [
+        exists().where(table.c.limit_key == limits.c.limit_key) for table in (permits, waiters)
+    ]
     connection.execute(delete(limits).where(limits.c.keep_until < now, *(~each for each in taken)))

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from relevo.limits.contract import Holder
-from relevo.limits.database.tables import jobs, limits, line, permits
+from relevo.limits.database.tables import jobs, limits, permits, waiters
 from relevo.limits.rates import Rate
 from relevo.limits.waiters import Waiter
 
@@ -22,36 +22,38 @@ _HOLDERS = (
     .select_from(permits.outerjoin(jobs, HELD))
     .where(permits.c.limit_key == _KEY)
 )
-_MINE = and_(line.c.limit_key == _KEY, line.c.job_id == bindparam("job"))
-_WAITING = select(line.c.job_id, line.c.since, line.c.due).where(_MINE)
-_EXPECTED = select(line.c.job_id, line.c.since, line.c.due).where(
-    line.c.limit_key == _KEY, line.c.due > bindparam("after"), line.c.due <= bindparam("until")
+_MINE = and_(waiters.c.limit_key == _KEY, waiters.c.job_id == bindparam("job"))
+_WAITING = select(waiters.c.job_id, waiters.c.since, waiters.c.due).where(_MINE)
+_EXPECTED = select(waiters.c.job_id, waiters.c.since, waiters.c.due).where(
+    waiters.c.limit_key == _KEY,
+    waiters.c.due > bindparam("after"),
+    waiters.c.due <= bindparam("until"),
 )
 _TO_COME = (
     select(func.count())
-    .select_from(line)
-    .where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
+    .select_from(waiters)
+    .where(waiters.c.limit_key == _KEY, waiters.c.due > bindparam("after"))
 )
 _PLACE = (
     select(func.count())
-    .select_from(line)
-    .where(line.c.limit_key == _KEY, line.c.since < bindparam("since_"))
+    .select_from(waiters)
+    .where(waiters.c.limit_key == _KEY, waiters.c.since < bindparam("since_"))
 )
 _NEXT = (
-    select(line.c.job_id)
-    .where(line.c.limit_key == _KEY, line.c.due > bindparam("after"))
-    .order_by(line.c.since, line.c.job_id)
+    select(waiters.c.job_id)
+    .where(waiters.c.limit_key == _KEY, waiters.c.due > bindparam("after"))
+    .order_by(waiters.c.since, waiters.c.job_id)
     .limit(bindparam("most"))
 )
 _MISSED = (
-    select(line.c.job_id)
-    .where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
-    .order_by(line.c.since, line.c.job_id)
+    select(waiters.c.job_id)
+    .where(waiters.c.limit_key == _KEY, waiters.c.due < bindparam("before"))
+    .order_by(waiters.c.since, waiters.c.job_id)
     .limit(bindparam("most"))
 )
-_MOVE = update(line).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
-_FORGET = delete(line).where(line.c.limit_key == _KEY, line.c.due < bindparam("before"))
-_LEAVE = delete(line).where(_MINE)
+_MOVE = update(waiters).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
+_FORGET = delete(waiters).where(waiters.c.limit_key == _KEY, waiters.c.due < bindparam("before"))
+_LEAVE = delete(waiters).where(_MINE)
 _LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == bindparam("token_"))
 
 
@@ -67,56 +69,60 @@ class DatabaseRecord:
         self.state: Any = json.loads(row.state) if getattr(row, "state", None) else None
         self.rate = Rate(*json.loads(row.rate)) if getattr(row, "rate", None) else None
         self.at_most: int = row.at_most
-        self._line = bool(row.in_line)
+        self._has_waiters = bool(row.has_waiters)
         self.ended = False
 
-    def in_line(self) -> bool:
-        return self._line
+    def has_waiters(self) -> bool:
+        return self._has_waiters
 
     def holders(self) -> Sequence[str]:
         rows = self._rows(_HOLDERS)
         for row in rows:
             if row.reserved_until is None:
-                self.let_go(row.token)
+                self.remove_permit(row.token)
         held = [row for row in rows if row.reserved_until is not None]
         self.ended = any(row.reserved_until <= self.now for row in held)
         return [row.token for row in held]
 
-    def hold(self, holder: Holder, now: float) -> None:
+    def add_permit(self, holder: Holder, now: float) -> None:
         self._connection.execute(insert(permits), permit_row(self.key, holder, now))
 
-    def let_go(self, token: str) -> None:
+    def remove_permit(self, token: str) -> None:
         self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
 
     # --- the line: mostly there is none, and then nothing is asked of it --------------------------
     def waiter(self, job_id: str) -> Waiter | None:
-        rows = self._rows(_WAITING, job=job_id) if self._line else []
+        rows = self._rows(_WAITING, job=job_id) if self._has_waiters else []
         return _waiting(rows[0]) if rows else None
 
     def expected(self, after: float, until: float) -> Sequence[Waiter]:
         return (
             [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)]
-            if self._line
+            if self._has_waiters
             else []
         )
 
-    def to_come(self, now: float) -> int:
-        return int(self._rows(_TO_COME, after=now)[0][0]) if self._line else 0
+    def count_later(self, now: float) -> int:
+        return int(self._rows(_TO_COME, after=now)[0][0]) if self._has_waiters else 0
 
-    def place(self, since: float) -> int:
-        return int(self._rows(_PLACE, since_=since)[0][0]) if self._line else 0
+    def count_earlier(self, since: float) -> int:
+        return int(self._rows(_PLACE, since_=since)[0][0]) if self._has_waiters else 0
 
-    def next(self, now: float, most: int) -> Sequence[str]:
-        return [row.job_id for row in self._rows(_NEXT, after=now, most=most)] if self._line else []
+    def next_waiters(self, now: float, most: int) -> Sequence[str]:
+        return (
+            [row.job_id for row in self._rows(_NEXT, after=now, most=most)]
+            if self._has_waiters
+            else []
+        )
 
-    def missed(self, before: float, most: int) -> Sequence[str]:
+    def missed_waiters(self, before: float, most: int) -> Sequence[str]:
         return (
             [row.job_id for row in self._rows(_MISSED, before=before, most=most)]
-            if self._line
+            if self._has_waiters
             else []
         )
 
-    def put(self, waiting: Waiter) -> None:
+    def put_waiter(self, waiting: Waiter) -> None:
         moved = {
             "key": self.key,
             "job": waiting.job_id,
@@ -130,16 +136,16 @@ class DatabaseRecord:
                 "since": waiting.since,
                 "due": waiting.due,
             }
-            self._connection.execute(insert(line), row)
-            self._line = True
+            self._connection.execute(insert(waiters), row)
+            self._has_waiters = True
         else:
             self._connection.execute(_MOVE, moved)
 
-    def leave(self, job_id: str) -> None:
+    def remove_waiter(self, job_id: str) -> None:
         self._connection.execute(_LEAVE, {"key": self.key, "job": job_id})
 
-    def forget(self, before: float) -> None:
-        if self._line:
+    def remove_late_waiters(self, before: float) -> None:
+        if self._has_waiters:
             self._connection.execute(_FORGET, {"key": self.key, "before": before})
 
     def save(self) -> None:

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, bindparam, delete, event, exists, insert, sel
 
 from relevo.database.connections import Connections
 from relevo.limits import algorithms, breakers
-from relevo.limits import waiters as lines
 from relevo.limits.breakers import Breaker
 from relevo.limits.contract import (
     HandoverResult,
@@ -30,8 +29,9 @@ from relevo.limits.contract import (
 from relevo.limits.database import bulk, queries
 from relevo.limits.database.lock import lock
 from relevo.limits.database.record import DatabaseRecord
-from relevo.limits.database.tables import limits, line, permits, rates
+from relevo.limits.database.tables import limits, permits, rates, waiters
 from relevo.limits.rates import Rate
+from relevo.limits.waiters import FIRST
 
 Result = TypeVar("Result")
 
@@ -46,7 +46,7 @@ _LOOK = select(
     limits.c.at_most,
     limits.c.keep_until,
     select(rates.c.rate).where(rates.c.name == bindparam("name")).scalar_subquery().label("rate"),
-    exists().where(line.c.limit_key == bindparam("key")).label("in_line"),
+    exists().where(waiters.c.limit_key == bindparam("key")).label("has_waiters"),
 ).where(_KEY)
 _LOCK = select(limits.c.limit_key).where(_KEY).with_for_update()
 
@@ -78,7 +78,7 @@ class DatabaseLimits(Limits):
             self._rescue()
             wait = self._locked(key, take, at_most=at_most)
         self._tidy()
-        return lines.FIRST if wait is None else wait
+        return FIRST if wait is None else wait
 
     def release(self, key: str, holder: Holder) -> list[str]:
         check_key(key)
@@ -149,7 +149,8 @@ class DatabaseLimits(Limits):
             lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first()
         )
         if row is None or not (
-            row.in_line or (row.state and breakers.seconds_left(json.loads(row.state), self._now()))
+            row.has_waiters
+            or (row.state and breakers.seconds_left(json.loads(row.state), self._now()))
         ):
             return 0.0, bool(row and row.state)
         # It stands in line, or is about to: that is written. The errors are kept for as long as
@@ -178,9 +179,11 @@ class DatabaseLimits(Limits):
 
     def clear(self, key: str) -> list[str]:
         def clear(connection: Connection, _record: DatabaseRecord) -> list[str]:
-            waiting = select(line.c.job_id).where(line.c.limit_key == key).order_by(line.c.since)
+            waiting = (
+                select(waiters.c.job_id).where(waiters.c.limit_key == key).order_by(waiters.c.since)
+            )
             called = list(connection.execute(waiting).scalars())
-            for table in (permits, line, limits):
+            for table in (permits, waiters, limits):
                 connection.execute(delete(table).where(table.c.limit_key == key))
             return called
 

@@ -50,7 +50,7 @@ permits = Table(
     implicit_returning=False,
 )
 
-line = Table(
+waiters = Table(
     "relevo_waiting",
     metadata,
     Column("limit_key", Name, primary_key=True),

@@ -1,7 +1,8 @@
--- Take messages that a plain Celery client pushed over into the queue, oldest first, for as long as they lie where they
--- were read: whoever came in between has taken them, and looking further would mean to look through the whole list.
+-- Move messages of a plain Celery client from kombu's list into our queue, oldest first.
+-- It stops at the first message that is not where it was read: another process has taken it since, and
+-- a search would read the whole list.
 -- ARGV: time, kombu's list, queue, then for each: the message as it lies there, id, priority, available_at or ''.
--- Returns how many. Atomic, because a message must not be in both places, nor in none.
+-- Returns how many. Atomic, because a message must be in exactly one of the two places.
 begin()
 local list, queue, adopted, pending = ARGV[2], ARGV[3], 0, 0
 for at = 4, #ARGV, 4 do
@@ -11,5 +12,5 @@ for at = 4, #ARGV, 4 do
     if create(queue, id, payload, tonumber(priority), tonumber(later), '', 0) then pending = pending + 1 end
     adopted = adopted + 1
 end
-if pending > 0 then ring(queue, pending) end
+if pending > 0 then notify(queue, pending) end
 return adopted

@@ -1,5 +1,5 @@
--- Who is bound to an exchange. ARGV: time, exchange. Returns JSON of [mailbox, pattern] for each open mailbox.
--- Mailboxes that have gone are cleared away here, by whoever would have written to them.
+-- The open mailboxes that are bound to an exchange; closes those whose time is up.
+-- ARGV: time, exchange. Returns for each binding JSON of [mailbox, pattern].
 begin()
 local open = {}
 for _, binding in ipairs(redis.call('SMEMBERS', bindings_key(ARGV[2]))) do

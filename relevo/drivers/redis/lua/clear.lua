@@ -1,7 +1,7 @@
--- Delete pending and delayed jobs of a queue, and what lies in kombu's lists; looks at no more than `limit`.
--- ARGV: time, queue, limit, a count, so many texts, kombu's lists. Returns how many are gone. A job in whose payload one
--- of the texts occurs is left.
--- In portions, because a million in one call would stop Redis for everybody.
+-- Delete the pending and delayed jobs of a queue, and kombu's lists; reads at most `limit` jobs.
+-- ARGV: time, queue, limit, a number of texts, the texts, kombu's lists. Returns how many were deleted.
+-- Jobs whose payload contains one of the texts stay.
+-- In portions, because a million jobs in one call would block Redis.
 begin()
 local queue, left, cleared, texts, kept = ARGV[2], tonumber(ARGV[3]), 0, tonumber(ARGV[4]), false
 local function spared(number)
@@ -17,9 +17,9 @@ local function empty(key)
         if spared(number) then
             kept = true
         else
-            local job = load(number)
+            local job = load_job(number)
             redis.call('ZREM', key, number)
-            if job then forget(number, job) end
+            if job then remove(number, job) end
             cleared = cleared + 1
         end
     end
@@ -30,7 +30,7 @@ for at = 5 + texts, #ARGV do
 end
 for priority = 0, 9 do
     empty(pending_key(queue, priority))
-    redis.call('DEL', turns_key(queue, priority)) -- nobody has had a turn any more
+    redis.call('DEL', turns_key(queue, priority)) -- all keys begin anew
 end
 empty(delayed_key(queue))
 if not kept then redis.call('DEL', bell_key(queue)) end

@@ -1,8 +1,8 @@
--- What every script begins with. KEYS[1]: the prefix of all keys; ARGV[1]: the time, or '' for Redis's own.
+-- The beginning of every script. KEYS[1]: the prefix of all keys; ARGV[1]: the time, or '' for Redis's own.
 --
--- The DEL comes first for a full Redis (maxmemory, noeviction): a script is refused for lack of memory only before its
--- first write, and DEL never is, so that jobs can still be acked, taken, renewed and put back. Scripts that put more in
--- (put, deliver, subscribe) leave it out and are refused whole, before they have done anything.
+-- `begin` is for a full Redis (maxmemory, noeviction). Redis refuses a script for lack of memory only before its first
+-- write, and it never refuses DEL: after a DEL jobs can still be acked, reserved, extended and released. Scripts that
+-- add data (put, deliver, subscribe) don't call it, and are refused as a whole before they have done anything.
 local function begin() redis.call('DEL', root .. 'none') end
 
 local now = tonumber(ARGV[1])
@@ -11,36 +11,38 @@ if not now then
     now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
--- A job's record, by position.
+-- The fields of a job's record.
 local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES, AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local FAIR, TURN = 11, 12 -- a record that is older than these has none
-local BELL_CAP = 100
--- Whatever is larger is a turn, and no instant.
+local FAIR, TURN = 11, 12 -- older records lack these two
+local BELL_CAP = 100 -- the most tokens in a `bell` list
+-- A number from this on is a turn, a smaller one an instant.
 local TURNS = 1e10
 
--- The record of a job, or nil where there is none: only a Redis that evicts keys can have lost it, and a number without
--- a record is then passed over, so that it doesn't stop its queue for ever.
-local function load(number)
+-- The record of a job, or nil. Only a Redis that evicts keys can lose a record; the number is then skipped, because it
+-- would block its queue for ever.
+local function load_job(number)
     local record = redis.call('HGET', jobs_key, number)
     return record and cmsgpack.unpack(record) or nil
 end
 
-local function save(number, job)
+local function save_job(number, job)
     redis.call('HSET', jobs_key, number, cmsgpack.pack(job))
 end
 
-local function ring(queue, times)
+-- Leave tokens for `times` idle workers of a queue.
+local function notify(queue, times)
     local bell = bell_key(queue)
     local missing = math.min(times, BELL_CAP - redis.call('LLEN', bell))
     for _ = 1, missing do redis.call('RPUSH', bell, '1') end
 end
 
--- The job that `token` holds, or nil: its lease was lost, or the job is gone.
+-- The job that is held under `token`, or nil: the lease was lost, or the job is gone.
 local function held(number, token)
-    local job = load(number)
+    local job = load_job(number)
     if job and job[TOKEN] ~= '' and job[TOKEN] == token then return job end
 end
 
+-- Enter a number under the id of its job, and remove it.
 local function index(id, number)
     if redis.call('HSETNX', ids_key, id, number) == 0 then
         redis.call('HSET', ids_key, id, redis.call('HGET', ids_key, id) .. ',' .. number)
@@ -60,20 +62,20 @@ local function unindex(id, number)
     end
 end
 
--- The job is over: nothing of it stays. (Its place in a sorted set is its caller's.)
-local function forget(number, job)
+-- Delete a job. The caller removes it from its sorted set.
+local function remove(number, job)
     redis.call('HDEL', jobs_key, number)
     redis.call('HDEL', payloads_key, number)
     unindex(job[ID], number)
     if job[UNIQUE] ~= '' then redis.call('HDEL', unique_key, job[UNIQUE]) end
 end
 
-local function free(job)
+local function clear_lease(job)
     job[TOKEN], job[BY] = '', ''
 end
 
--- Keys (tenants) take turns in a queue in which jobs have one: the turn of the first that waits, or the end of the key's
--- last, whatever is later. Jobs without a key are one among them. (The database driver's fair.py says more.)
+-- In a fair queue keys (tenants) take turns: a job's turn is that of the first waiting job, or the end of its key's last
+-- turn, whichever is later. Jobs without a key count as one key. drivers/database/fair_queue.py explains it.
 local is_fair = {}
 local function takes_turns(job)
     if job[FAIR] and job[FAIR] ~= '' then return true end
@@ -88,7 +90,7 @@ local function next_turn(job)
                                'WITHSCORES', 'LIMIT', 0, 1)
     local last = tonumber(redis.call('HGET', key, 'last') or TURNS)
     local first = tonumber(waiting[2])
-    if not first then -- nobody waits: all begin at the end of the last turn
+    if not first then -- no job waits: all keys begin at the end of the last turn
         redis.call('DEL', key)
         first = last
     end
@@ -99,7 +101,7 @@ local function next_turn(job)
     return turn
 end
 
--- Back into its queue, where it stood.
+-- Put a job into its queue, at its old place if it had one.
 local function to_pending(number, job)
     local score = job[AVAILABLE]
     if takes_turns(job) then
@@ -109,21 +111,21 @@ local function to_pending(number, job)
         end
         score = job[TURN]
     end
-    save(number, job)
+    save_job(number, job)
     redis.call('ZADD', pending_key(job[QUEUE], job[PRIORITY]), string.format('%.17g', score), number)
 end
 
--- Out of its turn, to wait for an instant.
+-- Let a job wait for an instant. It loses its turn.
 local function to_delayed(number, job, till)
     job[AVAILABLE] = till
     if job[TURN] then job[TURN] = 0 end
-    save(number, job)
+    save_job(number, job)
     redis.call('ZADD', delayed_key(job[QUEUE]), till, number)
 end
 
--- Back as it stood: one that was held by its id may not be due.
-local function back(number, job)
-    free(job)
+-- Return a job to its old place. One that was held by its id may not be due.
+local function restore(number, job)
+    clear_lease(job)
     if job[AVAILABLE] > now then
         to_delayed(number, job, job[AVAILABLE])
     else
@@ -131,24 +133,25 @@ local function back(number, job)
     end
 end
 
-local listed = {}
+local known_queues = {}
 
--- A new job, now (`later` is nil) or for later; its worker died in `lost` attempts. Returns whether it is pending.
+-- Create a job, now (`later` is nil) or for later. `lost`: attempts that ended with the death of their worker.
+-- Returns whether it is pending.
 local function create(queue, id, payload, priority, later, unique, lost, fair)
     local number = string.format('%016d', redis.call('INCR', sequence_key))
     redis.call('HSET', payloads_key, number, payload)
     if unique ~= '' then redis.call('HSET', unique_key, unique, number) end
     index(id, number)
-    if not listed[queue] then
+    if not known_queues[queue] then
         redis.call('SADD', queues_key, queue)
-        listed[queue] = true
+        known_queues[queue] = true
     end
     local is_delayed = later and later > now
     local available = is_delayed and later or now
     local job = {id, queue, priority, lost, lost, available, now, unique, '', ''}
     if fair and fair ~= '' then job[FAIR], job[TURN] = fair, 0 end
     if is_delayed then
-        save(number, job)
+        save_job(number, job)
         redis.call('ZADD', delayed_key(queue), available, number)
     else
         to_pending(number, job)
@@ -156,47 +159,47 @@ local function create(queue, id, payload, priority, later, unique, lost, fair)
     return not is_delayed
 end
 
--- Delayed jobs whose time has come, at most `limit`.
-local function mature(queue, limit)
+-- Move due delayed jobs to pending, at most `limit`. Returns how many.
+local function stage(queue, limit)
     local due = redis.call('ZRANGEBYSCORE', delayed_key(queue), '-inf', now, 'LIMIT', 0, limit)
     for _, number in ipairs(due) do
         redis.call('ZREM', delayed_key(queue), number)
-        local job = load(number)
+        local job = load_job(number)
         if job then to_pending(number, job) end
     end
     return #due
 end
 
--- Jobs whose lease has ended, at most `limit`.
+-- Return jobs whose lease has ended, at most `limit`. Returns how many.
 local function rescue(queue, limit)
     local ended = redis.call('ZRANGEBYSCORE', reserved_key(queue), '-inf', now, 'LIMIT', 0, limit)
     for _, number in ipairs(ended) do
         redis.call('ZREM', reserved_key(queue), number)
-        local job = load(number)
+        local job = load_job(number)
         if job then
             job[RESCUES] = job[RESCUES] + 1
-            back(number, job)
+            restore(number, job)
         end
     end
     return #ended
 end
 
--- A parked job is due, unless it has gone its way: then it is not delayed to the instant to which it was parked.
-local function unpark(what, number)
-    local till = redis.call('ZSCORE', parked_key(what), number)
-    redis.call('ZREM', parked_key(what), number)
-    local job = load(number)
+-- Make a parked job due, unless it has moved on: then it is not delayed to the instant to which it was parked.
+local function unpark(target, number)
+    local till = redis.call('ZSCORE', parked_key(target), number)
+    redis.call('ZREM', parked_key(target), number)
+    local job = load_job(number)
     if not job or job[AVAILABLE] <= now or string.format('%.14g', job[AVAILABLE]) ~= string.format('%.14g', till) then
         return
     end
     job[AVAILABLE] = now
-    if job[TOKEN] ~= '' then -- somebody holds it by its id: it is due when it is let go
-        save(number, job)
+    if job[TOKEN] ~= '' then -- it is held by its id: it is due when it is released
+        save_job(number, job)
         return
     end
     redis.call('ZREM', delayed_key(job[QUEUE]), number)
     to_pending(number, job)
-    ring(job[QUEUE], 1)
+    notify(job[QUEUE], 1)
 end
 
 local function is_paused(queue)
@@ -208,11 +211,12 @@ local function ack(number, token)
     local job = held(number, token)
     if not job then return 0 end
     redis.call('ZREM', reserved_key(job[QUEUE]), number)
-    forget(number, job)
+    remove(number, job)
     return 1
 end
 
--- A job as `views.every` reads it: queue, state, id, payload, priority, attempts, rescues, times, worker, its lease's end.
+-- Append a job's values for `replies.job_views`: queue, state, id, payload, priority, attempts, rescues, available_at,
+-- created_at, worker, end of its lease.
 local function describe(number, job, into)
     local held = job[TOKEN] ~= ''
     local state = held and 'reserved' or job[AVAILABLE] > now and 'delayed' or 'pending'

@@ -1,4 +1,5 @@
--- Put mail into mailboxes that are open. ARGV: time, seconds after which unread mail goes, then for each: mailbox, message.
+-- Put messages into open mailboxes.
+-- ARGV: time, the seconds for which unread mail is kept, then for each: mailbox, message.
 for at = 3, #ARGV, 2 do
     local mailbox = ARGV[at]
     if redis.call('HEXISTS', boxes_key, mailbox) == 1 then

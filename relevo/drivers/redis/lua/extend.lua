@@ -1,5 +1,5 @@
--- Renew leases. ARGV: time, lease, then for each: number, token. Returns the tokens of those that were not held any more.
--- Atomic, because a lease must be looked at and renewed in one step.
+-- Renew leases. ARGV: time, lease, then for each: number, token. Returns the tokens of lost leases.
+-- Atomic, because a lease must be checked and renewed in one step.
 begin()
 local lost, ends = {}, now + tonumber(ARGV[2])
 for at = 3, #ARGV, 2 do

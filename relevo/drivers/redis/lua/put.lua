@@ -1,19 +1,19 @@
--- Put jobs, now or for later, all of them or (out of memory) none.
--- ARGV: time, the thread that puts them, the number of this put of it, then for each job:
---       queue, id, payload, priority, available_at or '', unique key or '', unique for or '', what becomes of one whose key
---       another has ('', replace, latest), how long that may be put off or '', its fair key or ''.
--- Returns for each job: its id (or that of the living job which has its unique key), and 1 for created, 2 for replaced or 0.
--- Atomic, because a unique key must be taken with the job that it belongs to, and because a put that comes a second time
--- (its answer was lost) must find that it has been done.
+-- Put jobs, now or for later: all of them, or none when Redis is out of memory.
+-- ARGV: time, the putting thread, the number of this put of that thread, then for each job:
+--       queue, id, payload, priority, available_at or '', unique key or '', unique_for or '',
+--       on_conflict ('' for keep, replace, latest), max_delay or '', fair key or ''.
+-- Returns for each job: its id (or that of the living job with its unique key), and 1 (created), 2 (replaced) or 0.
+-- Atomic, because a unique key must be taken together with its job, and because a put that is repeated after a lost
+-- answer must find that it has been done.
 local REMEMBERED = 120
 local last = redis.call('GET', put_key(ARGV[2]))
 if last then
     local request, answer = unpack(cmsgpack.unpack(last))
     if request == ARGV[3] then return answer end
 end
-local placed, rung = {}, {}
+local placed, new_jobs = {}, {}
 
--- The one that has the key is this one from now on.
+-- Give a living job the payload and the time of the new one.
 local function replace(number, job, payload, later, longest)
     redis.call('HSET', payloads_key, number, payload)
     if not later then return end
@@ -26,23 +26,23 @@ local function replace(number, job, payload, later, longest)
         job[AVAILABLE] = till
         if job[TURN] then job[TURN] = 0 end
         to_pending(number, job)
-        rung[job[QUEUE]] = (rung[job[QUEUE]] or 0) + 1
+        new_jobs[job[QUEUE]] = (new_jobs[job[QUEUE]] or 0) + 1
     end
 end
 
 for at = 4, #ARGV, 10 do
     local queue, id, payload, priority, later, unique, lasting, conflict, longest, fair = unpack(ARGV, at, at + 9)
     local holder = unique ~= '' and redis.call('HGET', unique_key, unique)
-    local living = holder and load(holder)
+    local living = holder and load_job(holder)
     if living and lasting ~= '' and living[CREATED] + tonumber(lasting) <= now then
         living[UNIQUE] = ''
-        save(holder, living)
+        save_job(holder, living)
         living = nil
     end
     local replaced = living and conflict ~= '' and living[TOKEN] == '' and living[ATTEMPTS] == 0
     if living and conflict == 'latest' and not replaced then
         living[UNIQUE] = ''
-        save(holder, living)
+        save_job(holder, living)
         living = nil
     end
     if replaced then
@@ -52,11 +52,11 @@ for at = 4, #ARGV, 10 do
         placed[#placed + 1], placed[#placed + 2] = living[ID], 0
     else
         if create(queue, id, payload, tonumber(priority), tonumber(later), unique, 0, fair) then
-            rung[queue] = (rung[queue] or 0) + 1
+            new_jobs[queue] = (new_jobs[queue] or 0) + 1
         end
         placed[#placed + 1], placed[#placed + 2] = id, 1
     end
 end
-for queue, times in pairs(rung) do ring(queue, times) end
+for queue, times in pairs(new_jobs) do notify(queue, times) end
 redis.call('SET', put_key(ARGV[2]), cmsgpack.pack({ARGV[3], placed}), 'EX', REMEMBERED)
 return placed

@@ -1,9 +1,9 @@
--- Ack what is done, move what is due, and take up to `limit` jobs for one lease, in strict order of the queues.
--- ARGV: time, limit, lease, worker, token, number of acks, {number, token} of each, number of queues, their names,
---       then for each queue the number of kombu's lists and their keys.
--- Returns: in how many seconds the next delayed job or lease comes due ('' for never), whether kombu's lists hold something (0, 1),
---       then for each job taken: number, id, queue, payload, priority, attempts, rescues.
--- Atomic, because a job must be in one place whoever dies: it leaves its queue in the step that reserves it.
+-- Ack the jobs that are done, stage what is due, and take up to `limit` jobs for one lease, in strict order of queues.
+-- ARGV: time, limit, lease, worker, token, number of acks, {number, token} of each, number of queues, then for each
+--       queue: its name, the number of kombu's lists, and the lists.
+-- Returns: the seconds until the next delayed job or lease comes due ('' for never), whether kombu's lists hold a
+--       message (0, 1), then for each job: number, id, queue, payload, priority, attempts, rescues.
+-- Atomic, because a job leaves its queue in the step that reserves it, whoever dies meanwhile.
 begin()
 local SWEEP = 200
 local at = 2
@@ -17,23 +17,23 @@ for _ = 1, tonumber(argument()) do
     ack(number, argument())
 end
 
--- A queue that nobody asks for keeps no job under a dead worker's lease either. Not at every call: it looks at each queue.
+-- Rescue the jobs of all queues, also of those without a worker. Not in every call, because it reads every queue.
 local SWEEP_EVERY = 0.25
 local last = tonumber(redis.call('GET', swept_key) or '')
 if not last or math.abs(now - last) >= SWEEP_EVERY then
     redis.call('SET', swept_key, string.format('%.6f', now))
     for _, queue in ipairs(redis.call('SMEMBERS', queues_key)) do
         local moved = rescue(queue, SWEEP)
-        if moved > 0 then ring(queue, moved) end
+        if moved > 0 then notify(queue, moved) end
     end
 end
 
 local function take(number)
-    local job = load(number)
+    local job = load_job(number)
     if not job then return end
     job[ATTEMPTS] = job[ATTEMPTS] + 1
     job[TOKEN], job[BY] = token .. number, worker
-    save(number, job)
+    save_job(number, job)
     redis.call('ZADD', reserved_key(job[QUEUE]), now + lease, number)
     return job
 end
@@ -62,7 +62,7 @@ local function claim(queue)
             end
         end
     end
-    -- Nothing is left: tokens that still lie there would wake workers for nothing.
+    -- The queue is empty: its tokens would wake workers for nothing.
     if count < limit then redis.call('DEL', bell_key(queue)) end
     return count - before
 end
@@ -70,10 +70,10 @@ end
 for _ = 1, tonumber(argument()) do
     local queue = argument()
     if limit > 0 then
-        local moved = mature(queue, SWEEP) + rescue(queue, SWEEP)
+        local moved = stage(queue, SWEEP) + rescue(queue, SWEEP)
         if not is_paused(queue) then
             local claimed = claim(queue)
-            if moved > claimed then ring(queue, moved - claimed) end -- for others, as nobody put these just now
+            if moved > claimed then notify(queue, moved - claimed) end -- no put has left tokens for these
         end
         comes_due(delayed_key(queue))
         comes_due(reserved_key(queue))

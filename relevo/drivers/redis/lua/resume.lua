@@ -1,5 +1,5 @@
--- End the pause of a queue and tell an idle worker. ARGV: time, queue.
--- Atomic, because a queue that is open again and told to nobody would wait.
+-- End the pause of a queue, and wake an idle worker. ARGV: time, queue.
+-- Atomic, because the jobs of a resumed queue would wait if no worker were told.
 begin()
 redis.call('HDEL', paused_key, ARGV[2])
-ring(ARGV[2], 1)
+notify(ARGV[2], 1)

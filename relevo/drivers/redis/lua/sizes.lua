@@ -1,5 +1,6 @@
--- How full a queue is. ARGV: time, queue, then kombu's lists. Returns pending, delayed, reserved and, where something is
--- pending, the instant since which its oldest job could have run. What is due counts as pending, moved or not.
+-- How full a queue is. ARGV: time, queue, then kombu's lists.
+-- Returns pending, delayed, reserved, and the instant since which the oldest pending job could have run, or ''.
+-- A delayed job that is due counts as pending, also before it is staged.
 local queue = ARGV[2]
 local pending, oldest = redis.call('ZCOUNT', delayed_key(queue), '-inf', now), nil
 local delayed = redis.call('ZCARD', delayed_key(queue)) - pending
@@ -9,10 +10,10 @@ local function look(key)
         oldest = tonumber(first[2])
     end
 end
--- Among those that take turns: of the first thousand, where each key has its first.
+-- In a fair queue only the first thousand jobs are read: the first job of each key is among them.
 local function look_at_turns(key)
     for _, number in ipairs(redis.call('ZRANGEBYSCORE', key, TURNS, '+inf', 'LIMIT', 0, 1000)) do
-        local job = load(number)
+        local job = load_job(number)
         if job and (not oldest or job[AVAILABLE] < oldest) then oldest = job[AVAILABLE] end
     end
 end

@@ -1,5 +1,5 @@
--- Let go the unique keys of jobs that are held. ARGV: time, then for each: number, token. Returns how many were held.
--- Atomic, because a lease must be looked at, and its job's key let go, in one step.
+-- Free the unique keys of held jobs. ARGV: time, then for each: number, token. Returns how many jobs were held.
+-- Atomic, because a lease must be checked and the key freed in one step.
 begin()
 local unlocked = 0
 for at = 2, #ARGV, 2 do
@@ -8,7 +8,7 @@ for at = 2, #ARGV, 2 do
         if job[UNIQUE] ~= '' then
             redis.call('HDEL', unique_key, job[UNIQUE])
             job[UNIQUE] = ''
-            save(ARGV[at], job)
+            save_job(ARGV[at], job)
         end
         unlocked = unlocked + 1
     end

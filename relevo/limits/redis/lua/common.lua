@@ -13,7 +13,7 @@ local function touch(key, keep)
     for _, old in ipairs(redis.call('ZRANGEBYSCORE', limits_key, '-inf', now, 'LIMIT', 0, 2)) do
         local held = false
         for _, token in ipairs(redis.call('HKEYS', limit_permits_key(old))) do
-            local job = load(string.match(token, '[^.]*$'))
+            local job = load_job(string.match(token, '[^.]*$'))
             held = held or (job and job[TOKEN] == token)
         end
         redis.call('ZREMRANGEBYSCORE', limit_due_key(old), '-inf', now - FORGET)
@@ -33,14 +33,14 @@ local function holders(key)
     local held = {}
     for _, token in ipairs(redis.call('HKEYS', limit_permits_key(key))) do
         local number = string.match(token, '[^.]*$')
-        local job = load(number)
+        local job = load_job(number)
         if job and job[TOKEN] == token then
             local ends = redis.call('ZSCORE', reserved_key(job[QUEUE]), number)
             if ends and tonumber(ends) <= now then
                 redis.call('ZREM', reserved_key(job[QUEUE]), number)
                 job[RESCUES] = job[RESCUES] + 1
-                back(number, job)
-                ring(job[QUEUE], 1)
+                restore(number, job)
+                notify(job[QUEUE], 1)
                 job = nil
             end
         else
@@ -55,7 +55,7 @@ end
 local function since_of(key, id) return tonumber(redis.call('ZSCORE', limit_since_key(key), id) or '') end
 
 -- How many of those that are expected now came before this job.
-local function ahead(key, id, since, grace)
+local function count_ahead(key, id, since, grace)
     local before = 0
     local after = string.format('(%.17g', now - grace)
     for _, other in ipairs(redis.call('ZRANGEBYSCORE', limit_due_key(key), after, now)) do
@@ -65,31 +65,31 @@ local function ahead(key, id, since, grace)
     return before
 end
 
-local function to_come(key) return redis.call('ZCOUNT', limit_due_key(key), string.format('(%.17g', now), '+inf') end
+local function count_later(key) return redis.call('ZCOUNT', limit_due_key(key), string.format('(%.17g', now), '+inf') end
 
-local function wait_until(key, id, since, due)
+local function add_waiter(key, id, since, due)
     redis.call('ZADD', limit_since_key(key), string.format('%.17g', since), id)
     redis.call('ZADD', limit_due_key(key), string.format('%.17g', due), id)
 end
 
-local function leave(key, id)
+local function remove_waiter(key, id)
     redis.call('ZREM', limit_due_key(key), id)
     redis.call('ZREM', limit_since_key(key), id)
 end
 
-local function forget_late(key)
+local function remove_late_waiters(key)
     local late = redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', string.format('(%.17g', now - FORGET))
-    for _, id in ipairs(late) do leave(key, id) end
+    for _, id in ipairs(late) do remove_waiter(key, id) end
 end
 
-local function hold(key, token, id, task)
+local function add_permit(key, token, id, task)
     redis.call('HSET', limit_permits_key(key), token, cmsgpack.pack({id, task, now}))
 end
 
-local function is_crowded(key) return redis.call('EXISTS', limit_since_key(key)) == 1 end
+local function has_waiters(key) return redis.call('EXISTS', limit_since_key(key)) == 1 end
 
 -- The first `room` of the line who are not due yet are due now. Returns their ids.
-local function call(key, room)
+local function call_up_to(key, room)
     local called, at = {}, 0
     while #called < room do
         local next = redis.call('ZRANGE', limit_since_key(key), at, at + 99)
@@ -113,12 +113,12 @@ end
 
 -- As many of the line as there is room for.
 local function call_next(key)
-    if not is_crowded(key) then return {} end
-    return call(key, tonumber(redis.call('GET', limit_most_key(key)) or '0') - #holders(key) - ahead(key, '', nil, GRACE))
+    if not has_waiters(key) then return {} end
+    return call_up_to(key, tonumber(redis.call('GET', limit_most_key(key)) or '0') - #holders(key) - count_ahead(key, '', nil, GRACE))
 end
 
 -- The tokens of those who hold, as a set with its size.
-local function book(key)
+local function holder_set(key)
     local held = holders(key)
     local set = {size = #held}
     for _, token in ipairs(held) do set[token] = true end
@@ -130,24 +130,24 @@ local function most_of(rate) return rate[KIND] == 'bucket' and rate[BURST] or ra
 
 local function grace_of(rate) return math.min(GRACE, rate[PER] / 2) end
 
-local function fresh(rate)
+local function new_state(rate)
     if rate[KIND] == 'fixed' then return {rate, now, 0} end
     if rate[KIND] == 'moving' then return {rate, {}, 0} end
     return {rate, rate[BURST], now}
 end
 
-local function leaves(index, rate) return (tonumber(index) + 1) * (rate[PER] / SLICES) + rate[PER] end
+local function leaves_window_at(index, rate) return (tonumber(index) + 1) * (rate[PER] / SLICES) + rate[PER] end
 
 local function current(state, rate)
-    if not state or state[1][PER] ~= rate[PER] or state[1][KIND] ~= rate[KIND] then return fresh(rate) end
+    if not state or state[1][PER] ~= rate[PER] or state[1][KIND] ~= rate[KIND] then return new_state(rate) end
     if rate[KIND] == 'fixed' then
         if now < state[2] + rate[PER] then return {rate, state[2], state[3]} end
-        return fresh(rate)
+        return new_state(rate)
     end
     if rate[KIND] == 'moving' then
         local left = {}
         for index, used in pairs(state[2]) do
-            if leaves(index, rate) > now then left[index] = used end
+            if leaves_window_at(index, rate) > now then left[index] = used end
         end
         return {rate, left, 0}
     end
@@ -164,7 +164,7 @@ local function free_units(state)
     return rate[AMOUNT] - used
 end
 
-local function opens(state, cost)
+local function opens_at(state, cost)
     local rate, missing = state[1], cost - free_units(state)
     if missing <= 0 then return now end
     if rate[KIND] == 'fixed' then return state[2] + rate[PER] end
@@ -174,12 +174,12 @@ local function opens(state, cost)
     table.sort(indexes)
     for _, index in ipairs(indexes) do
         missing = missing - state[2][string.format('%.0f', index)]
-        if missing <= 0 then return leaves(index, rate) end
+        if missing <= 0 then return leaves_window_at(index, rate) end
     end
     return now + rate[PER]
 end
 
-local function spent(state, cost)
+local function spend(state, cost)
     local rate = state[1]
     if rate[KIND] == 'fixed' then return {rate, state[2], state[3] + cost} end
     if rate[KIND] == 'bucket' then return {rate, state[2] - cost, state[3]} end
@@ -188,18 +188,18 @@ local function spent(state, cost)
     return state
 end
 
-local function stored(key)
+local function load_state(key)
     local text = redis.call('GET', limit_state_key(key))
     return text and cmsgpack.unpack(text) or nil
 end
 
-local function store(key, state, seconds)
+local function save_state(key, state, seconds)
     redis.call('SET', limit_state_key(key), cmsgpack.pack(state), 'PX', math.ceil(seconds * 1000) + 1000)
 end
 
 -- The state of a rate is stored while it means something: a bucket is full again, and a window over, after that.
-local function keep_state(key, state)
+local function save_rate(key, state)
     local rate = state[1]
     local full = rate[PER] * rate[BURST] / rate[AMOUNT]
-    store(key, state, rate[KIND] == 'bucket' and full or rate[PER] * (1 + 1 / SLICES))
+    save_state(key, state, rate[KIND] == 'bucket' and full or rate[PER] * (1 + 1 / SLICES))
 end

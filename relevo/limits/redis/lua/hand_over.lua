@@ -3,19 +3,19 @@
 -- Returns the ids of those who are called, the keys that somebody waits at, the tokens of others that have none.
 -- Atomic, because nobody may take a permit while it is on its way, and who is called must find the room that was counted.
 begin()
-local books, order, called, crowded, without = {}, {}, {}, {}, {}
+local holders_of, order, called, crowded, without = {}, {}, {}, {}, {}
 for at = 2, #ARGV, 6 do
     local key, at_most, token, other = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
-    if books[key] == nil then books[key], order[#order + 1] = book(key), key end
-    local held = books[key]
+    if holders_of[key] == nil then holders_of[key], order[#order + 1] = holder_set(key), key end
+    local held = holders_of[key]
     local was_held = held[token]
     if was_held then
         redis.call('HDEL', limit_permits_key(key), token)
         held[token], held.size = nil, held.size - 1
     end
     if other ~= '' and not held[other] then -- or it was passed on, and the answer was lost
-        if was_held or (held.size < at_most and not is_crowded(key)) then
-            hold(key, other, ARGV[at + 4], ARGV[at + 5])
+        if was_held or (held.size < at_most and not has_waiters(key)) then
+            add_permit(key, other, ARGV[at + 4], ARGV[at + 5])
             held[other], held.size = true, held.size + 1
         else
             without[#without + 1] = other
@@ -23,7 +23,7 @@ for at = 2, #ARGV, 6 do
     end
 end
 for _, key in ipairs(order) do
-    if is_crowded(key) then crowded[#crowded + 1] = key end
+    if has_waiters(key) then crowded[#crowded + 1] = key end
     for _, id in ipairs(call_next(key)) do called[#called + 1] = id end
 end
 return {called, crowded, without}

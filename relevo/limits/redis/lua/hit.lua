@@ -8,19 +8,19 @@ local rate = redefined and cmsgpack.unpack(redefined) or {tonumber(ARGV[4]), ton
 local most = most_of(rate)
 cost = math.min(cost, most)
 touch(key, rate[PER])
-local state, since = current(stored(key), rate), since_of(key, id)
-local before = ahead(key, id, since, grace_of(rate))
+local state, since = current(load_state(key), rate), since_of(key, id)
+local before = count_ahead(key, id, since, grace_of(rate))
 if free_units(state) >= cost * (1 + before) then
-    keep_state(key, spent(state, cost))
-    if since then leave(key, id) end
+    save_rate(key, spend(state, cost))
+    if since then remove_waiter(key, id) end
     return '0'
 end
-forget_late(key)
-local opens_in = opens(state, math.min(cost * (1 + before), most)) - now
+remove_late_waiters(key)
+local opens_in = opens_at(state, math.min(cost * (1 + before), most)) - now
 if opens_in == 0 then opens_in = rate[PER] / rate[AMOUNT] end
-local units = since and 0 or to_come(key) * cost
+local units = since and 0 or count_later(key) * cost
 local turns = units / rate[AMOUNT]
 if rate[KIND] == 'fixed' then turns = math.floor(turns) end
 local wait = math.min(opens_in + turns * rate[PER], math.max(MOST, opens_in)) + MARGIN
-wait_until(key, id, since or now, now + wait)
+add_waiter(key, id, since or now, now + wait)
 return string.format('%.6f', wait)

@@ -2,7 +2,7 @@
 -- Atomic, because who is called must find the units that were counted.
 begin()
 local key, cost = ARGV[2], tonumber(ARGV[3])
-local state = stored(key)
+local state = load_state(key)
 if not state then return {} end
 local rate = state[1]
 cost, state = math.min(cost, most_of(rate)), current(state, rate)
@@ -22,5 +22,5 @@ else
         state[2][index] = state[2][index] > back and state[2][index] - back or nil
     end
 end
-keep_state(key, state)
-return call(key, math.floor(free_units(state) / cost) - ahead(key, '', nil, grace_of(rate)))
+save_rate(key, state)
+return call_up_to(key, math.floor(free_units(state) / cost) - count_ahead(key, '', nil, grace_of(rate)))

@@ -10,14 +10,14 @@ for _, each in ipairs(held) do
     if each == token then return '0' end
 end
 local since, room = since_of(key, id), at_most - #held
-if room > 0 and room > ahead(key, id, since, GRACE) then
-    hold(key, token, id, ARGV[6])
-    if since then leave(key, id) end
+if room > 0 and room > count_ahead(key, id, since, GRACE) then
+    add_permit(key, token, id, ARGV[6])
+    if since then remove_waiter(key, id) end
     return '0'
 end
-forget_late(key)
+remove_late_waiters(key)
 since = since or now
 local place = redis.call('ZCOUNT', limit_since_key(key), '-inf', string.format('(%.17g', since))
 local wait = math.min(math.max(FIRST, now - since, FIRST * place / at_most), LONGEST * math.max(1, place / HEAD), MOST)
-wait_until(key, id, since, now + wait)
+add_waiter(key, id, since, now + wait)
 return string.format('%.6f', wait)

@@ -2,17 +2,17 @@
 -- ARGV: time, then for each: key, how many there are, token, job id, task. Returns the tokens that have a permit.
 -- Atomic, because those who hold must be counted in the step that adds some.
 begin()
-local books, taken = {}, {}
+local holders_of, taken = {}, {}
 for at = 2, #ARGV, 5 do
     local key, at_most, token = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
-    if books[key] == nil then
+    if holders_of[key] == nil then
         touch(key, 0)
         redis.call('SET', limit_most_key(key), at_most)
-        books[key] = not is_crowded(key) and book(key)
+        holders_of[key] = not has_waiters(key) and holder_set(key)
     end
-    local held = books[key]
+    local held = holders_of[key]
     if held and not held[token] and held.size < at_most then
-        hold(key, token, ARGV[at + 3], ARGV[at + 4])
+        add_permit(key, token, ARGV[at + 3], ARGV[at + 4])
         held[token], held.size = true, held.size + 1
     end
     if held and held[token] then taken[#taken + 1] = token end

@@ -15,14 +15,14 @@ for _, key in ipairs(keys) do
     local permits = redis.call('HGETALL', limit_permits_key(key))
     for at = 1, #permits, 2 do
         local token, number = permits[at], string.match(permits[at], '[^.]*$')
-        local job = load(number)
+        local job = load_job(number)
         if job and job[TOKEN] == token then
             local permit = cmsgpack.unpack(permits[at + 1])
             local ends = redis.call('ZSCORE', reserved_key(job[QUEUE]), number) or ''
             for _, value in ipairs({permit[1], permit[2], text(permit[3]), ends}) do held[#held + 1] = value end
         end
     end
-    local waiting, state = redis.call('ZCARD', limit_since_key(key)), stored(key)
+    local waiting, state = redis.call('ZCARD', limit_since_key(key)), load_state(key)
     if #held > 0 or waiting > 0 or state then
         local kind, numbers, slices = '', {}, {}
         if state and type(state[1]) == 'table' then
