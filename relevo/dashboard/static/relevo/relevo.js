@@ -1,35 +1,35 @@
-/* What the pages do in the browser: look again every few seconds and put what has changed into place, say times in the
-   viewer's zone, ask before something is destroyed, send actions without leaving the page. Everything works without it,
-   except looking again. Nothing here makes HTML out of text. */
+/* The pages' script: it fetches the page again every few seconds and replaces what has changed, shows times in the viewer's
+   time zone, asks before a deletion, and sends actions without leaving the page. Without it only the fetching is missing.
+   It never makes HTML out of text. */
 (function () {
     "use strict";
 
-    var PAUSED = "relevo-paused", LOOKED = {"X-Relevo-Live": "1"};
+    var PAUSED = "relevo-paused", LIVE_HEADER = {"X-Relevo-Live": "1"};
     var busy = false, main, refresh;
 
     function all(selector, root) { return Array.prototype.slice.call((root || document).querySelectorAll(selector)); }
-    function stored(key) { try { return window.localStorage.getItem(key); } catch (error) { return null; } }
-    function store(key, value) { try { window.localStorage.setItem(key, value); } catch (error) { /* private mode */ } }
+    function readStored(key) { try { return window.localStorage.getItem(key); } catch (error) { return null; } }
+    function writeStored(key, value) { try { window.localStorage.setItem(key, value); } catch (error) { /* private mode */ } }
 
-    /* --- times ------------------------------------------------------------------------------------------------- */
+    /* --- times ---------------------------------------------------------------------------------------------------- */
     var exact = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "long"});
     var day = new Intl.DateTimeFormat(undefined, {weekday: "short", day: "numeric", month: "short"});
     var clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
     var full = new Intl.DateTimeFormat(undefined, {dateStyle: "short", timeStyle: "medium"});
 
-    /* As the pages say durations themselves: 12 s, 5 min, 1 h 11 min, 3 d 4 h. */
-    function relative(date) {
-        var seconds = Math.round((date - Date.now()) / 1000), size = Math.abs(seconds), said;
+    /* In the format of the pages' durations: 12 s, 5 min, 1 h 11 min, 3 d 4 h. */
+    function relativeTime(date) {
+        var seconds = Math.round((date - Date.now()) / 1000), size = Math.abs(seconds), text;
         if (size < 5) { return "now"; }
         if (size >= 86400 * 14) { return full.format(date); }
-        if (size < 60) { said = size + " s"; }
-        else if (size < 3600) { said = Math.floor(size / 60) + " min"; }
-        else if (size < 86400) { said = both(size, 3600, "h", 60, "min"); }
-        else { said = both(size, 86400, "d", 3600, "h"); }
-        return seconds < 0 ? said + " ago" : "in " + said;
+        if (size < 60) { text = size + " s"; }
+        else if (size < 3600) { text = Math.floor(size / 60) + " min"; }
+        else if (size < 86400) { text = twoUnits(size, 3600, "h", 60, "min"); }
+        else { text = twoUnits(size, 86400, "d", 3600, "h"); }
+        return seconds < 0 ? text + " ago" : "in " + text;
     }
 
-    function both(size, large, called, small, less) {
+    function twoUnits(size, large, called, small, less) {
         var rest = Math.floor(size % large / small);
         return Math.floor(size / large) + " " + called + (rest ? " " + rest + " " + less : "");
     }
@@ -41,18 +41,18 @@
             if (element.dataset.tick) {
                 element.textContent = Number(element.dataset.tick) >= 3600 ? day.format(date) : clock.format(date);
             } else {
-                element.textContent = element.hasAttribute("data-relative") ? relative(date) : full.format(date);
+                element.textContent = element.hasAttribute("data-relative") ? relativeTime(date) : full.format(date);
                 element.title = exact.format(date);
             }
         });
     }
 
-    /* --- putting a new page into the place of the old one --------------------------------------------------------- */
-    function sameKind(one, other) {
+    /* --- replacing what has changed ------------------------------------------------------------------------------- */
+    function sameElement(one, other) {
         return one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id || "") === (other.id || "");
     }
 
-    function attributes(from, to) {
+    function updateAttributes(from, to) {
         var open = from.nodeName === "DETAILS" || from.nodeName === "DIALOG";
         Array.prototype.slice.call(from.attributes).forEach(function (each) {
             if (!to.hasAttribute(each.name) && !(open && each.name === "open")) { from.removeAttribute(each.name); }
@@ -64,7 +64,7 @@
         });
     }
 
-    function rest(node) {
+    function countFollowing(node) {
         var count = 0;
         while (node) { count += 1; node = node.nextElementSibling; }
         return count;
@@ -78,19 +78,19 @@
         if (from.hasAttribute("data-keep") && !force) { return; }
         if (from === document.activeElement && /^(INPUT|TEXTAREA|SELECT)$/.test(from.nodeName)) { return; }
         if (from.isEqualNode(to)) { return; }
-        attributes(from, to);
+        updateAttributes(from, to);
         var old = from.firstChild, next = to.firstChild, following, found;
         while (next) {
             following = next.nextSibling;
-            if (old && !sameKind(old, next) && next.id) {
+            if (old && !sameElement(old, next) && next.id) {
                 found = Array.prototype.find.call(from.children, function (child) { return child.id === next.id; });
                 if (found) { from.insertBefore(found, old); old = found; }
             }
-            if (old && sameKind(old, next)) {
+            if (old && sameElement(old, next)) {
                 morph(old, next, force);
                 old = old.nextSibling;
-            } else if (old && old.nodeType === 1 && next.nodeType === 1 && rest(old) === rest(next)) {
-                following = next.nextSibling;  // another kind of thing in the same place: what comes after it stays
+            } else if (old && old.nodeType === 1 && next.nodeType === 1 && countFollowing(old) === countFollowing(next)) {
+                following = next.nextSibling;  // another element in the same place: the elements after it stay
                 found = old.nextSibling;
                 from.replaceChild(document.importNode(next, true), old);
                 old = found;
@@ -106,21 +106,21 @@
         }
     }
 
-    function parsed(text) {
+    function parse(text) {
         var page = new DOMParser().parseFromString(text, "text/html");
         localize(page);
         return page;
     }
 
-    /* --- looking again -------------------------------------------------------------------------------------------- */
-    function say(state, text) {
+    /* --- fetching the page again ---------------------------------------------------------------------------------- */
+    function showStatus(state, text) {
         var live = document.getElementById("rl-live");
         live.dataset.state = state;
         var place = live.querySelector("[data-live-text]");
         if (place.textContent !== text) { place.textContent = text; }
     }
 
-    function reading() {
+    function isReading() {
         var ask = document.getElementById("rl-ask");
         if (document.querySelector("details[data-menu][open]") || (ask && ask.open)) { return true; }
         if (document.querySelector("[data-pick]:checked") || document.querySelector("[data-dirty]")) { return true; }
@@ -128,52 +128,52 @@
         return Boolean(document.querySelector("[data-list]")) && window.scrollY > 240;
     }
 
-    function look() {
-        if (document.hidden || busy || stored(PAUSED) === "1") { return; }
-        if (reading()) { say("held", "Held while you read"); return; }
+    function fetchAgain() {
+        if (document.hidden || busy || readStored(PAUSED) === "1") { return; }
+        if (isReading()) { showStatus("held", "Held while you read"); return; }
         busy = true;
-        fetch(window.location.href, {headers: LOOKED, credentials: "same-origin"}).then(function (answer) {
+        fetch(window.location.href, {headers: LIVE_HEADER, credentials: "same-origin"}).then(function (answer) {
             if (answer.status === 401 || new URL(answer.url).pathname !== window.location.pathname) {
                 window.location.reload();
                 return null;
             }
             return answer.text().then(function (text) {
-                var page = parsed(text), next = page.getElementById("main-content");
+                var page = parse(text), next = page.getElementById("main-content");
                 busy = false;
-                if (answer.status === 503) { say("bad", "Out of reach, trying again"); return; }
-                if (!next || reading()) { return; }
+                if (answer.status === 503) { showStatus("bad", "Out of reach, trying again"); return; }
+                if (!next || isReading()) { return; }
                 morph(main, next, false);
                 localize(main);
-                say("good", "Live");
+                showStatus("good", "Live");
             });
-        }).catch(function () { say("bad", "The dashboard doesn't answer"); }).then(function () { busy = false; });
+        }).catch(function () { showStatus("bad", "The dashboard doesn't answer"); }).then(function () { busy = false; });
     }
 
-    /* A search that has found nothing so far goes on by itself, until it finds something or updates are paused. */
-    function further() {
+    /* A search without a hit continues by itself, until it finds something or updates are paused. */
+    function searchFurther() {
         var link = main.querySelector("[data-onward]"), there = link && link.href;
-        if (!there || stored(PAUSED) === "1") { return; }
-        if (busy || document.hidden || reading()) { window.setTimeout(further, 500); return; }
+        if (!there || readStored(PAUSED) === "1") { return; }
+        if (busy || document.hidden || isReading()) { window.setTimeout(searchFurther, 500); return; }
         busy = true;
-        fetch(there, {headers: LOOKED, credentials: "same-origin"}).then(function (answer) {
+        fetch(there, {headers: LIVE_HEADER, credentials: "same-origin"}).then(function (answer) {
             return answer.ok ? answer.text() : Promise.reject(new Error(answer.status));
         }).then(function (text) {
             window.history.replaceState(null, "", there);
-            morph(main, parsed(text).getElementById("main-content"), false);
+            morph(main, parse(text).getElementById("main-content"), false);
             localize(main);
-            window.setTimeout(further, 20);
-        }).catch(function () { say("bad", "Out of reach, trying again"); }).then(function () { busy = false; });
+            window.setTimeout(searchFurther, 20);
+        }).catch(function () { showStatus("bad", "Out of reach, trying again"); }).then(function () { busy = false; });
     }
 
-    function toggle() {
-        var paused = stored(PAUSED) === "1", button = document.querySelector("[data-live-toggle]");
+    function showPaused() {
+        var paused = readStored(PAUSED) === "1", button = document.querySelector("[data-live-toggle]");
         button.textContent = paused ? "Resume updates" : "Pause updates";
         button.setAttribute("aria-pressed", paused ? "true" : "false");
-        say(paused ? "held" : "good", paused ? "Not updating" : "Live");
+        showStatus(paused ? "held" : "good", paused ? "Not updating" : "Live");
     }
 
     /* --- actions -------------------------------------------------------------------------------------------------- */
-    function asked(question, label) {
+    function confirmAction(question, label) {
         var ask = document.getElementById("rl-ask");
         document.getElementById("rl-ask-text").textContent = question;
         ask.querySelector("[data-yes]").textContent = label || "Yes";
@@ -192,7 +192,7 @@
         all("button", form).forEach(function (each) { each.disabled = true; });
         fetch(action, {method: "POST", body: body, credentials: "same-origin"}).then(function (answer) {
             return answer.text().then(function (text) {
-                var page = parsed(text), next = page.getElementById("main-content");
+                var page = parse(text), next = page.getElementById("main-content");
                 if (!next) { window.location.reload(); return; }
                 all("details[data-menu][open]").forEach(function (menu) { menu.open = false; });
                 all("[data-dirty]").forEach(function (each) { each.removeAttribute("data-dirty"); });
@@ -209,15 +209,15 @@
                     notice.textContent = next.querySelector("[data-trouble] p").textContent;
                     place.replaceChildren(notice);
                 }
-                picked();
+                showPicked();
             });
-        }).catch(function () { say("bad", "The dashboard doesn't answer"); }).then(function () {
+        }).catch(function () { showStatus("bad", "The dashboard doesn't answer"); }).then(function () {
             busy = false;
             all("button", form).forEach(function (each) { each.disabled = false; });
         });
     }
 
-    function picked() {
+    function showPicked() {
         var count = all("[data-pick]:checked").length;
         all("[data-picked]").forEach(function (element) { element.textContent = String(count); });
         all("[data-bulk]").forEach(function (element) { element.hidden = !count; });
@@ -234,14 +234,14 @@
         var question = (button && button.dataset.ask) || form.dataset.ask;
         if (!question) { send(form, button); return; }
         question = question.replace("{picked}", String(all("[data-pick]:checked").length));
-        asked(question, button && button.textContent.trim()).then(function (yes) { if (yes) { send(form, button); } });
+        confirmAction(question, button && button.textContent.trim()).then(function (yes) { if (yes) { send(form, button); } });
     });
 
     document.addEventListener("change", function (event) {
         if (event.target.matches("[data-pick-all]")) {
             all("[data-pick]").forEach(function (each) { each.checked = event.target.checked; });
         }
-        if (event.target.matches("[data-pick], [data-pick-all]")) { picked(); }
+        if (event.target.matches("[data-pick], [data-pick-all]")) { showPicked(); }
     });
     document.addEventListener("input", function (event) {
         if (event.target.matches("textarea")) { event.target.setAttribute("data-dirty", ""); }
@@ -251,9 +251,9 @@
             if (!menu.contains(event.target)) { menu.open = false; }
         });
         if (event.target.matches("[data-live-toggle]")) {
-            store(PAUSED, stored(PAUSED) === "1" ? "0" : "1");
-            toggle();
-            further();
+            writeStored(PAUSED, readStored(PAUSED) === "1" ? "0" : "1");
+            showPaused();
+            searchFurther();
         }
         if (event.target.matches("[data-copy]") && navigator.clipboard) {
             navigator.clipboard.writeText(event.target.dataset.copy);
@@ -287,7 +287,7 @@
     var here = document.querySelector(".rl-tabs [aria-current]");
     if (here) { here = here.closest(".rl-menu") || here; here.parentNode.scrollLeft = here.offsetLeft - 60; }
 
-    /* Flower's pages have no heading, and tables that scroll but not by the keyboard. */
+    /* Flower's pages have no heading, and the keyboard can't scroll their tables. */
     if (document.body.classList.contains("app-body")) {
         if (!document.querySelector("h1")) {
             var heading = document.createElement("h1");
@@ -304,10 +304,10 @@
     if (refresh) {
         main = document.getElementById("main-content");
         localize(document);
-        toggle();
-        picked();
-        further();
-        window.setInterval(look, refresh);
-        document.addEventListener("visibilitychange", look);
+        showPaused();
+        showPicked();
+        searchFurther();
+        window.setInterval(fetchAgain, refresh);
+        document.addEventListener("visibilitychange", fetchAgain);
     }
 }());
