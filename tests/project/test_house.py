@@ -249,6 +249,23 @@ def is_there(name: str) -> bool:
 
 
 @papers
+def test_every_link_to_a_heading_in_a_paper_leads_to_one(paper):
+    links = re.findall(r"\]\(([^)#:]*)#([^)]*)\)", paper.read_text())
+    dead = [
+        f"{file}#{anchor}"
+        for file, anchor in links
+        if anchor not in anchors_of(paper.parent / file if file else paper)
+    ]
+    assert dead == []
+
+
+def anchors_of(paper: Path) -> set[str]:
+    """The headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ (.*)$", paper.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@papers
 def test_every_file_a_paper_names_exists(paper):
     folders = "relevo|tasks|app|web|tests|docs|supervisor|benchmarks|migrations|\\.ci"
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", paper.read_text())
