@@ -1,25 +1,41 @@
-"""`make bench`: every benchmark, one after the other, in a process of its own."""
+"""Benchmarks one after the other, each in a process of its own.
+
+    python -m benchmarks [NAME …] [URL …]
+
+Without a name: those of USUAL. The rest take longer, or install what they compare with.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-ALL = ("drain", "recording", "limits", "latency", "recovery", "stop", "images")
+USUAL = (
+    "drain",
+    "recording",
+    "limits",
+    "latency",
+    "recovery",
+    "stop",
+    "images",
+    "files_entered",
+)
 
 
 def main() -> int:
-    chosen = [name for name in sys.argv[1:] if name in ALL] or ALL
-    urls = [argument for argument in sys.argv[1:] if argument not in ALL]
-    ends = []
-    for name in chosen:
-        given = [] if name == "images" else urls
-        ends.append(
-            subprocess.run(
-                [sys.executable, "-m", f"benchmarks.{name}", *given], check=False
-            ).returncode
+    given = sys.argv[1:]
+    names = [name for name in given if Path(__file__).with_name(f"{name}.py").exists()]
+    urls = [argument for argument in given if argument not in names]
+    codes = []
+    for name in names or USUAL:
+        print(f"== {name}", flush=True)
+        arguments = [] if name == "images" else urls
+        ended = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False
         )
-    return max(ends)
+        codes.append(ended.returncode)
+    return max(codes)
 
 
 if __name__ == "__main__":

@@ -152,3 +152,9 @@ class Statements:
 def _count(**_: Any) -> None:
     if os.environ.get("BENCH_STATEMENTS"):
         Statements()
+
+
+if folder := os.environ.get("BENCH_FILES"):
+    from benchmarks.files_entered import Recorder
+
+    Recorder(folder).record()
