@@ -24,7 +24,7 @@ from relevo import config
 from relevo.app import create_app
 
 JOBS = int(os.environ.get("BENCH_JOBS", "5"))
-PACKAGE = os.path.join(os.path.dirname(relevo.__file__), "")
+PACKAGE = f"{Path(relevo.__file__).parent}/"
 PROCESSES = ("caller", "worker", "child")
 
 
@@ -50,10 +50,11 @@ class Recorder:
 
     def record(self) -> None:
         """From now on, in this thread, in those to come, and in the processes forked from them."""
-        threading.setprofile(self._entered)
-        sys.setprofile(self._entered)
+        threading.setprofile(self.enter)
+        sys.setprofile(self.enter)
 
-    def _entered(self, frame: FrameType, event: str, _argument: object) -> None:
+    def enter(self, frame: FrameType, event: str, _argument: object) -> None:
+        """A profile function: Python calls it for every call."""
         number, path = self.number[0], frame.f_code.co_filename
         if event != "call" or not number or not path.startswith(PACKAGE):
             return
@@ -86,7 +87,7 @@ def files_entered(stage: Stage) -> dict[str, list[str]]:
     with stage.worker("-P", "prefork", "-c", "1"):
         for number in range(JOBS + 1):  # number 0 is not recorded
             recorder.number[0] = number
-            sys.setprofile(recorder._entered)
+            sys.setprofile(recorder.enter)
             noop.delay()
             sys.setprofile(None)
             until(lambda: not any_job(stage), pause=0.005)
