@@ -1,4 +1,4 @@
-"""Events: each told once, where it happens, to whoever listens; a listener that fails harms nobody."""
+"""Events: each is emitted once, where it happens; a failing listener stops nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def app(sqlite_app):
 
 
 @pytest.fixture
-def told():
-    """Every event, in the order told."""
+def emitted():
+    """All events, in the order emitted."""
     seen: list[JobEvent] = []
     relevo.on(*Event)(seen.append)
     listener = events._listeners[Event.FAILED][-1]
@@ -32,11 +32,11 @@ def told():
     events.remove(listener)
 
 
-def names(told, result):
-    return [each.event.value for each in told if each.id == result.id]
+def names(emitted, result):
+    return [each.event.value for each in emitted if each.id == result.id]
 
 
-def test_the_life_of_a_job_is_told(app, worker, told):
+def test_each_step_of_a_job_emits_its_event(app, worker, emitted):
     @app.task(name="shop.process", shared=False, bind=True, tries=2, backoff=0)
     def process(self):
         if self.attempt == 1:
@@ -44,8 +44,8 @@ def test_the_life_of_a_job_is_told(app, worker, told):
 
     with worker():
         result = process.delay()
-        eventually(lambda: Event.PROCESSED in names(told, result))
-    assert names(told, result) == [
+        eventually(lambda: Event.PROCESSED in names(emitted, result))
+    assert names(emitted, result) == [
         "dispatched",
         "reserved",
         "processing",
@@ -54,7 +54,7 @@ def test_the_life_of_a_job_is_told(app, worker, told):
         "processing",
         "processed",
     ]
-    released, last = told[3], told[-1]
+    released, last = emitted[3], emitted[-1]
     assert (released.task, released.queue, released.attempt, released.error) == (
         "shop.process",
         "default",
@@ -65,7 +65,7 @@ def test_the_life_of_a_job_is_told(app, worker, told):
     assert last.seconds >= 0
 
 
-def test_a_release_is_told_without_an_error(app, worker, told):
+def test_a_release_is_emitted_without_an_error(app, worker, emitted):
     runs = []
 
     @app.task(name="shop.release", shared=False, bind=True)
@@ -76,12 +76,12 @@ def test_a_release_is_told_without_an_error(app, worker, told):
 
     with worker():
         result = release.delay()
-        eventually(lambda: Event.PROCESSED in names(told, result))
-    [released] = [each for each in told if each.event is Event.RELEASED]
+        eventually(lambda: Event.PROCESSED in names(emitted, result))
+    [released] = [each for each in emitted if each.event is Event.RELEASED]
     assert (released.error, released.seconds) == (None, 0.05)
 
 
-def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, driver):
+def test_a_failure_is_emitted_once_also_for_an_unreadable_message(app, worker, emitted, driver):
     @app.task(name="shop.fail", shared=False)
     def fail():
         raise ValueError("no")
@@ -90,13 +90,13 @@ def test_a_failure_is_told_once_also_of_what_nobody_can_run(app, worker, told, d
     with worker():
         result = fail.delay()
         eventually(lambda: not jobs_in(driver))
-    failed = {each.id: each.error for each in told if each.event is Event.FAILED}
+    failed = {each.id: each.error for each in emitted if each.event is Event.FAILED}
     assert failed[result.id] == "ValueError: no"
     assert failed["unreadable"].startswith("relevo.errors.UndeliverableError: it can't be read")
-    assert len([each for each in told if each.event is Event.FAILED]) == 2
+    assert len([each for each in emitted if each.event is Event.FAILED]) == 2
 
 
-def test_a_job_that_was_rescued_says_so(app, worker, told, driver):
+def test_a_rescued_job_emits_rescued(app, worker, emitted, driver):
     @app.task(name="shop.rescued", shared=False)
     def rescued(): ...
 
@@ -104,12 +104,18 @@ def test_a_job_that_was_rescued_says_so(app, worker, told, driver):
     driver.reserve(["default"], 1, 0.01, "a worker that dies")
     eventually(driver.rescue)
     with worker():
-        eventually(lambda: Event.PROCESSED in names(told, result))
-    assert names(told, result) == ["dispatched", "rescued", "reserved", "processing", "processed"]
-    assert told[1].rescues == 1
+        eventually(lambda: Event.PROCESSED in names(emitted, result))
+    assert names(emitted, result) == [
+        "dispatched",
+        "rescued",
+        "reserved",
+        "processing",
+        "processed",
+    ]
+    assert emitted[1].rescues == 1
 
 
-def test_a_timeout_is_told_before_what_follows_from_it(told, monkeypatch):
+def test_a_timeout_is_emitted_before_the_event_that_follows_from_it(emitted, monkeypatch):
     shop = make_app(task_ignore_result=True)
 
     @shop.task(name="process", tries=2)
@@ -117,13 +123,13 @@ def test_a_timeout_is_told_before_what_follows_from_it(told, monkeypatch):
 
     monkeypatch.setattr(shop, "send_task", lambda *_, **__: None)
     Delivery(shop, process).ends_in(TimeLimitExceeded(5))
-    assert sorted(each.event for each in told if each.task == "process") == [
+    assert sorted(each.event for each in emitted if each.task == "process") == [
         "released",
         "timed_out",
     ]
 
 
-def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):
+def test_a_failing_listener_stops_nothing(app, worker, emitted, caplog):
     def broken(_event):
         raise ZeroDivisionError
 
@@ -135,7 +141,9 @@ def test_a_listener_that_fails_harms_nobody(app, worker, told, caplog):
 
         with worker():
             result = add.delay()
-            eventually(lambda: Event.PROCESSED in names(told, result) and result.state == "SUCCESS")
+            eventually(
+                lambda: Event.PROCESSED in names(emitted, result) and result.state == "SUCCESS"
+            )
     finally:
         events.remove(broken)
     assert "ZeroDivisionError" in caplog.text
@@ -146,8 +154,8 @@ def test_an_event_that_does_not_exist_is_refused_with_the_likely_one():
         relevo.on("fialed")
 
 
-def test_what_nobody_listens_to_is_not_connected(app, told):
-    """Celery makes and sends a signal only to receivers; the fixture has connected ours, once each."""
+def test_an_event_without_listeners_is_not_connected(app, emitted):
+    """Celery sends a signal only to receivers; the fixture has connected ours, once each."""
     for signal in (after_task_publish, task_received):
         ours = [key for key, _ in signal.receivers if "relevo.events" in str(key)]
         assert len(ours) <= 1

@@ -1,6 +1,4 @@
-"""Alerts reach whoever listens on an url, and say so when they don't; and the secret that links are
-signed with.
-"""
+"""Alerts reach their urls or are an error; and the secret that signs links."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from tests.support.settings import load
 
 @pytest.fixture
 def receiver():
-    """A receiver of JSON alerts: its url, and what it got."""
+    """A receiver of JSON alerts: its url, and the alerts that it got."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -50,7 +48,7 @@ def test_an_alert_reaches_its_receiver(receiver):
     )
 
 
-def test_only_a_critical_one_reaches_those_of_the_critical_ones(receiver):
+def test_only_critical_alerts_reach_the_critical_urls(receiver):
     people = Alerts((), (receiver.alert_url,))
     assert alerts.send(people, "a", "b") == 0
     assert receiver.got == []
@@ -58,13 +56,13 @@ def test_only_a_critical_one_reaches_those_of_the_critical_ones(receiver):
     assert receiver.got[0]["type"] == "failure"
 
 
-def test_one_that_was_not_reached_is_an_error(receiver):
+def test_a_receiver_that_is_not_reached_is_an_error(receiver):
     receiver.status = 500
     with pytest.raises(AlertError, match="did not reach"):
         alerts.send(Alerts((receiver.alert_url,)), "a", "b")
 
 
-def test_a_url_that_is_none_is_named_by_its_place_and_not_shown():
+def test_a_wrong_url_is_named_by_its_place_and_not_shown():
     with pytest.raises(
         AlertError, match="expected alert url 1 to be one of Apprise's, got nothing"
     ) as refused:
@@ -77,7 +75,7 @@ def test_the_receivers_come_from_the_settings():
     assert settings.alerts == Alerts(("json://a/", "json://b/?x=1,2"), ("json://c/",))
 
 
-def test_a_secret_is_made_once_whoever_asks_first_and_is_for_its_owner_only(tmp_path):
+def test_a_secret_is_created_once_and_readable_by_its_owner_only(tmp_path):
     given = tmp_path / "var" / "secret"
     with ThreadPoolExecutor(8) as pool:
         secrets = set(pool.map(lambda _: read_secret(given), range(32)))

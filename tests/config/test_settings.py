@@ -1,4 +1,4 @@
-"""Settings: what is read, from where, and the one line that a wrong one gets."""
+"""Settings: where they are read, and the one-line error of a bad one."""
 
 import copy
 import dataclasses
@@ -110,7 +110,7 @@ def test_the_lease_reaches_the_driver_and_a_silent_redis_is_noticed():
     assert connections["redis"].transport_options["socket_keepalive"] is True
 
 
-def test_a_connection_nobody_named_is_refused_with_the_likely_name():
+def test_an_unknown_connection_of_a_dispatch_is_refused_with_the_likely_name():
     with pytest.raises(
         SettingsError, match="no connection named 'reddis'; did you mean 'redis'\\?"
     ):
@@ -142,7 +142,7 @@ def test_a_relative_sqlite_file_is_the_same_for_every_process(tmp_path, monkeypa
     assert load(RELEVO_VAR_DIR="run").storage == tmp_path / "run" / "files"
 
 
-def test_a_password_of_any_characters_arrives():
+def test_a_password_may_have_any_characters():
     password = "p@ss:/wörd %$;?#"
     url = load(
         REDIS_HOST="r",
@@ -171,7 +171,7 @@ def test_redis_may_be_behind_a_unix_socket():
     assert load(REDIS_URL=url).redis_url == load(REDIS_URL=url).result_backend == url
 
 
-def test_sentinels_come_with_the_name_of_their_master():
+def test_sentinels_need_the_name_of_their_master():
     settings = load(
         REDIS_URL="sentinel://:secret@a:26379/0;sentinel://b:26379",
         REDIS_SENTINEL_MASTER="mymaster",
@@ -195,8 +195,8 @@ def test_tls_to_redis_checks_the_certificate_unless_told_not_to():
         load(REDIS_URL="rediss://r/0?a=b").redis_url
         == "rediss://r/0?a=b&ssl_cert_reqs=CERT_REQUIRED"
     )
-    told = "rediss://r/0?ssl_cert_reqs=CERT_NONE"
-    assert load(REDIS_URL=told).redis_url == told
+    url = "rediss://r/0?ssl_cert_reqs=CERT_NONE"
+    assert load(REDIS_URL=url).redis_url == url
 
 
 def test_the_python_driver_is_named_for_sqlalchemy_and_not_for_celery():
@@ -260,7 +260,7 @@ SECRET = {"REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "FLOWER_API_TOKENS"}
 
 @pytest.mark.parametrize("name", [name for name in config.NAMES if name not in SECRET])
 @pytest.mark.parametrize("given", ["", "  "])
-def test_an_empty_value_is_none_at_all(name, given):
+def test_an_empty_value_counts_as_unset(name, given):
     assert load(**{name: given}) == load()
 
 
@@ -413,13 +413,13 @@ def test_an_unknown_name_with_our_prefix_is_refused_in_the_environment(name):
     assert "secret" not in message
 
 
-def test_the_likely_name_is_told():
+def test_an_error_suggests_the_likely_name():
     assert refusal(QUEUE_CONECTION="x").endswith(
         "got 'QUEUE_CONECTION'; did you mean 'QUEUE_CONNECTION'?"
     )
 
 
-def test_what_is_not_ours_is_left_alone_in_the_environment():
+def test_other_programs_names_in_the_environment_are_left_alone():
     others = {
         "PATH": "/bin",
         "FLOWER_MAX_TASKS": "9",
@@ -458,7 +458,7 @@ def test_reading_the_file_leaves_the_process_environment_alone(env_file):
     assert dict(os.environ) == before
 
 
-def test_by_default_it_is_the_process_environment_over_the_file_of_the_working_directory(
+def test_by_default_the_process_environment_goes_before_the_file_of_the_working_directory(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -474,7 +474,7 @@ def test_a_password_that_begins_with_a_dollar_is_not_taken_for_another_variable(
 
 
 @pytest.mark.parametrize("name", ["QUEUE_CONECTION", "MAIL_HOST", "STRIPE_KEY"])
-def test_any_unknown_name_in_the_file_is_refused_unless_it_is_somebody_elses(env_file, name):
+def test_any_unknown_name_in_the_file_is_refused_unless_it_is_listed_in_others(env_file, name):
     env_file.write_text(f"{name}=secret\n")
     with pytest.raises(
         SettingsError, match=f"expected every setting in .*env to be a known one, got '{name}'"
@@ -487,7 +487,7 @@ def test_any_unknown_name_in_the_file_is_refused_unless_it_is_somebody_elses(env
 @pytest.mark.parametrize(
     "line", ["QUEUE_MAX_TRIES = 3", "secret", "  QUEUE_MAX_TRIES=3", "QUEUE-MAX=3", "=3"]
 )
-def test_a_line_that_is_no_setting_is_refused_by_its_number(env_file, line):
+def test_a_line_that_is_not_a_setting_is_refused_by_its_number(env_file, line):
     env_file.write_text(f"# one\n{line}\n")
     with pytest.raises(SettingsError) as refused:
         config.load({}, env_file)

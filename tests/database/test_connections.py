@@ -1,4 +1,4 @@
-"""What the connections of one process to a server have in common."""
+"""What the connections of one process to a server share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""How a transaction on SQLite begins beside others: it waits for the file's one write lock, and not
-for ever.
-"""
+"""A transaction on SQLite waits for the file's one write lock, but not for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ def engine(tmp_path):
 
 @pytest.fixture
 def holder(engine):
-    """Somebody else, who holds the lock."""
+    """Another connection, which holds the lock."""
     holder = sqlite3.connect(engine.url.database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     yield holder
@@ -36,13 +34,13 @@ def busy_timeout(connection):
     return connection.connection.driver_connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
 
-def test_what_is_committed_is_on_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "_on_connect", no_fsync.synced)  # as everywhere but in our tests
+def test_a_committed_transaction_is_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "_on_connect", no_fsync.synced)  # as outside of tests
     with engines.make_engine(f"sqlite:///{tmp_path}/shared.db").connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == FULL
 
 
-def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
+def test_a_transaction_waits_until_it_has_the_lock(engine, holder, monkeypatch):
     looks = []
     real = engines._try_begin
 
@@ -59,7 +57,7 @@ def test_it_looks_for_the_lock_until_it_has_it(engine, holder, monkeypatch):
 
 
 @pytest.mark.usefixtures("holder")
-def test_who_waited_long_enough_gets_an_error_and_a_connection_that_waits_as_before(
+def test_after_the_busy_timeout_there_is_an_error_and_the_connection_waits_as_before(
     engine, monkeypatch
 ):
     monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT_SECONDS", 0)

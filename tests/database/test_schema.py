@@ -1,4 +1,4 @@
-"""The tables: what the migrations make is what the code expects, and looking costs nothing."""
+"""The tables: the migrations make those that the code expects, and a check is cheap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support import sqlite_tables
 
 @pytest.fixture(autouse=True)
 def _migrations(monkeypatch):
-    """The real ones."""
+    """The real migrations."""
     monkeypatch.setattr(schema, "_upgrade", sqlite_tables.migrate)
 
 
@@ -40,13 +40,13 @@ def driver(request, tmp_path):
     driver.drop_schema()
     driver.create_schema()
     yield driver
-    driver.drop_schema()  # whatever the test has made of them: others use this server too
+    driver.drop_schema()  # other tests use this server, too
     driver.create_schema()
     driver.close()
 
 
 @pytest.mark.parametrize("metadata", [metadata, limits], ids=["jobs", "limits"])
-def test_a_migrated_database_is_what_the_code_describes(driver, metadata):
+def test_a_migrated_database_has_the_tables_of_the_code(driver, metadata):
     with driver.connections.engine.connect() as connection:
         ours = {"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
         context = MigrationContext.configure(
@@ -69,7 +69,7 @@ def test_tables_can_be_dropped_and_made_again(driver):
     assert driver.queues() == []
 
 
-def test_many_may_make_the_tables_at_once(driver):
+def test_many_processes_may_create_the_tables_at_once(driver):
     driver.drop_schema()
     drivers = [
         DatabaseDriver(str(driver.connections.url.render_as_string(hide_password=False)))
@@ -99,9 +99,9 @@ def test_names_are_bytes_to_postgresql_whatever_its_locale(postgresql_url):
     driver = DatabaseDriver(postgresql_url)
     driver.create_schema()
     names = "column_name IN ('queue', 'exchange', 'unique_key')"
-    ours = "table_name LIKE 'relevo%'"  # other tests leave tables of other libraries
+    own = "table_name LIKE 'relevo%'"  # other tests leave tables of other libraries
     asked = (
-        f"SELECT DISTINCT collation_name FROM information_schema.columns WHERE {names} AND {ours}"
+        f"SELECT DISTINCT collation_name FROM information_schema.columns WHERE {names} AND {own}"
     )
     assert driver.connections.read(
         lambda connection: connection.execute(text(asked)).scalars().all()
@@ -120,12 +120,12 @@ def test_a_process_that_finds_its_tables_does_not_import_alembic(tmp_path):
 
 def test_the_quick_tables_of_other_tests_are_those_of_the_migrations(tmp_path):
     asked = text("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
-    told = []
+    found = []
     for name, make in {"quick": sqlite_tables.quickly, "migrated": sqlite_tables.migrate}.items():
         engine = make_engine(f"sqlite:///{tmp_path}/{name}.db")
         with engine.begin() as connection:
             make(connection)
-            told.append((schema.version(connection), connection.execute(asked).all()))
+            found.append((schema.version(connection), connection.execute(asked).all()))
         engine.dispose()
-    assert told[0] == told[1]
-    assert len(told[0][1]) > 50
+    assert found[0] == found[1]
+    assert len(found[0][1]) > 50

@@ -1,4 +1,4 @@
-"""What SQLite keeps as text though it is none."""
+"""SQLite stores bytes that are not UTF-8 as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relevo.drivers.contract import NewJob
 from relevo.drivers.database.driver import DatabaseDriver
 
 
-def test_a_payload_that_is_not_utf8_does_not_keep_the_queue_from_being_worked(tmp_path):
+def test_a_payload_that_is_not_utf8_does_not_block_its_queue(tmp_path):
     driver = DatabaseDriver(f"sqlite:///{tmp_path}/jobs.sqlite3")
     driver.put([NewJob("default", "{}", "bad"), NewJob("default", "{}", "good")])
     spoil = text("UPDATE relevo_jobs SET payload = CAST(x'fffe41' AS TEXT) WHERE job_id = 'bad'")

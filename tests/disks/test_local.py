@@ -17,7 +17,7 @@ def disk(tmp_path):
     return LocalDisk(tmp_path / "disk")
 
 
-def test_what_is_put_is_read_back(disk):
+def test_a_file_that_is_put_can_be_read(disk):
     written = disk.put("a/b/cat.jpg", b"miaow")
     with disk.open("a/b/cat.jpg") as file:
         assert (file.read(), written, disk.size("a/b/cat.jpg")) == (b"miaow", 5, 5)
@@ -70,7 +70,7 @@ def test_put_replaces_and_delete_is_idempotent(disk):
         b"a",
     ],
 )
-def test_a_path_that_climbs_out_is_refused_with_the_value(disk, path):
+def test_a_path_that_leads_out_is_refused_and_shown(disk, path):
     for act in (disk.open, disk.exists, disk.delete, disk.size, lambda path: disk.put(path, b"x")):
         with pytest.raises(DiskError, match="expected") as caught:
             act(path)
@@ -102,7 +102,7 @@ def test_a_link_inside_the_disk_and_a_disk_that_is_itself_a_link_work(tmp_path):
     assert disk.open("alias").read() == b"miaow"
 
 
-def test_a_missing_file_a_folder_and_a_pipe_are_told_apart(disk):
+def test_a_missing_file_a_folder_and_a_pipe_are_different_errors(disk):
     disk.put("folder/cat", b"miaow")
     os.mkfifo(disk.root / "pipe")
     with pytest.raises(MissingFileError, match="there is no file 'dog'"):
@@ -149,7 +149,7 @@ def test_a_file_being_written_has_the_temporary_name_beside_its_place(disk):
     assert all(name.startswith(".") and name.endswith(".part") for name in seen)
 
 
-def test_what_is_staged_is_whole_before_it_is_put_in_its_place_and_gone_if_it_is_not(disk):
+def test_a_staged_file_is_whole_before_it_is_put_in_place_and_removed_otherwise(disk):
     disk.put("a/cat.jpg", b"old")
     with disk.staged("a/cat.jpg", io.BytesIO(b"new")) as put_in_place:
         assert disk.open("a/cat.jpg").read() == b"old"

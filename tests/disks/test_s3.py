@@ -1,4 +1,4 @@
-"""A bucket is a disk like the local one: the same contract, on a real server that speaks S3."""
+"""A bucket keeps the contract of a disk, on a real server with the protocol of S3."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def disk(request, tmp_path):
     return S3Disk(S3Settings("pictures", tmp_path.name, "us-east-1", url, "key", "secret"))
 
 
-def test_what_is_put_is_read_back_replaced_and_deleted_twice(disk):
+def test_a_file_is_put_read_replaced_and_deleted_twice(disk):
     assert disk.put("a/b/cät #1.jpg", b"miaow") == 5
     with disk.open("a/b/cät #1.jpg") as file:
         assert (file.read(2), file.seek(0), file.read()) == (b"mi", 0, b"miaow")
@@ -58,7 +58,7 @@ def test_a_large_file_and_one_that_is_read_from_its_middle(disk):
         assert file.read() == data
 
 
-def test_what_is_not_there_says_so(disk):
+def test_a_missing_file_is_an_error_of_its_own(disk):
     for act in (disk.open, disk.size):
         with pytest.raises(MissingFileError, match="'none'"):
             act("none")
@@ -67,7 +67,7 @@ def test_what_is_not_there_says_so(disk):
 @pytest.mark.parametrize(
     "path", ["../out", "/etc/passwd", "a/../../b", "", " ", "a\nb", "a\\b", None, 7]
 )
-def test_a_path_that_makes_no_sense_is_refused(disk, path):
+def test_a_malformed_path_is_refused(disk, path):
     for act in (
         disk.open,
         disk.exists,
@@ -80,7 +80,7 @@ def test_a_path_that_makes_no_sense_is_refused(disk, path):
             act(path)
 
 
-def test_a_link_into_a_bucket_is_good_without_credentials_and_for_seven_days_at_most(endpoint):
+def test_a_link_into_a_bucket_works_without_credentials_for_at_most_seven_days(endpoint):
     disk = S3Disk(S3Settings("pictures", "", "us-east-1", endpoint, "key", "secret"))
     disk.put("linked", b"hello")
     assert httpx.get(disk.link("linked", 604_800)).content == b"hello"
@@ -94,7 +94,7 @@ def test_a_server_that_is_away_or_a_bucket_that_is_not_there_is_an_os_error(endp
         disk.put("a", b"b")
 
 
-def test_a_local_link_names_what_it_is_for_until_it_ends(monkeypatch):
+def test_a_local_link_names_its_file_until_it_expires(monkeypatch):
     links = Links("https://shop.example/files", b"secret")
     url = httpx.URL(links.make("exports/7/a b.csv", 60, "Gäste.csv"))
     assert url.path == "/files/exports/7/a b.csv"
@@ -115,7 +115,7 @@ def test_a_local_link_names_what_it_is_for_until_it_ends(monkeypatch):
         links.check("exports/7/a b.csv", query)
 
 
-def test_disks_by_their_names(tmp_path):
+def test_disks_are_found_by_name(tmp_path):
     settings = load(
         FILES_DISK="s3",
         FILES_DISK_BUCKET="s3://key:se%2Fcret@bucket/deep/folder?region=eu-central-1&endpoint=http://h:9",

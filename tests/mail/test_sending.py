@@ -1,4 +1,4 @@
-"""Mail: handed to a real SMTP server, or to a folder; what is no mail, and what a server refuses."""
+"""Mail goes to a real SMTP server or to a folder; bad mails and refusals are errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from tests.support.settings import load
 
 
 class Inbox:
-    """What a server got; `answer` is what it says to a recipient, or to a mail's data when it
-    begins with `data`.
-    """
+    """The mails of a server. `answer` is its answer to a recipient, or (`data…`) to the data."""
 
     answer = "250 OK"
 
@@ -106,13 +104,13 @@ def test_a_mail_arrives_with_text_and_html(settings, inbox):
         "x" * 300 + "@b.c",
     ],
 )
-def test_what_is_no_address_is_refused_at_once(to):
+def test_a_wrong_address_is_refused_at_once(to):
     with pytest.raises(MailError, match="expected the address of a mail"):
         Message(to, "subject", "text")
 
 
 @pytest.mark.parametrize("subject", ["", " ", "a\nBcc: everybody@example.com", "a\rb", "x" * 256])
-def test_what_is_no_subject_is_refused_at_once(subject):
+def test_a_wrong_subject_is_refused_at_once(subject):
     with pytest.raises(MailError, match="expected a subject"):
         Message("ada@example.com", subject, "text")
 
@@ -120,10 +118,8 @@ def test_what_is_no_subject_is_refused_at_once(subject):
 @pytest.mark.parametrize(
     "words", ["=?utf-8?q?A=0D=0ABcc:_all@example.com?=", "=?utf-8?b?QQ0KQmNjOiB4QHkub3Jn?="]
 )
-def test_what_an_encoded_word_hides_is_no_header(settings, inbox, words):
-    """Its letters are printable; what Python makes of them was a line of its own, in a subject that
-    a user chose.
-    """
+def test_an_encoded_word_can_not_add_a_header(settings, inbox, words):
+    """A user's subject of printable letters, which Python would decode into a header line."""
     send(settings, Message("ada@example.com", f"Hello {words}", "text", name=words))
     (mail,) = inbox.mails
     assert mail["Bcc"] is None
@@ -131,7 +127,7 @@ def test_what_an_encoded_word_hides_is_no_header(settings, inbox, words):
     assert mail["To"].addresses[0].addr_spec == "ada@example.com"
 
 
-def test_a_refusal_for_good_is_not_worth_another_try_and_one_for_now_is(settings, inbox):
+def test_a_permanent_refusal_is_a_mail_error_and_a_temporary_one_is_not(settings, inbox):
     inbox.answer = "550 no such user"
     with pytest.raises(MailError, match="550 no such user"):
         send(settings, Message("nobody@example.com", "s", "t"))
@@ -158,14 +154,14 @@ def test_without_a_server_each_mail_is_a_file(tmp_path):
     assert all(file.suffix == ".eml" for file in files)
 
 
-def test_what_is_put_into_html_is_escaped_and_into_a_subject_made_one_line(templates):
-    told = templates.render("welcome", {"name": "<b>Ada</b>\nBcc: all"})
-    assert told["html"].startswith("<p>Hello &lt;b&gt;Ada&lt;/b&gt;")
-    assert told["text"].startswith("Hello <b>Ada</b>")
-    assert "\n" not in told["subject"]
+def test_values_are_escaped_in_html_and_made_one_line_in_a_subject(templates):
+    texts = templates.render("welcome", {"name": "<b>Ada</b>\nBcc: all"})
+    assert texts["html"].startswith("<p>Hello &lt;b&gt;Ada&lt;/b&gt;")
+    assert texts["text"].startswith("Hello <b>Ada</b>")
+    assert "\n" not in texts["subject"]
 
 
-def test_a_template_that_is_not_there_or_lacks_something_is_a_mail_error(templates):
+def test_a_missing_template_or_value_is_a_mail_error(templates):
     with pytest.raises(MailError, match="no mail template named 'welcom'; did you mean 'welcome'"):
         templates.render("welcom", {})
     with pytest.raises(MailError, match="no mail template"):

@@ -1,4 +1,4 @@
-"""Beats in this process, on every database, and a clock for them that a test moves by hand."""
+"""Beats in this process, on every database, with a clock that the test sets."""
 
 from __future__ import annotations
 

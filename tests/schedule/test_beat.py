@@ -1,6 +1,4 @@
-"""One run per tick, however many beats there are and whatever becomes of them; and what becomes of
-missed ticks.
-"""
+"""One run per tick, however many beats run or die; and the rules for missed ticks."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ from tests.support.waits import LONG, eventually
 EVERY_MINUTE = {"each": {"task": "shop.count", "schedule": crontab()}}
 
 
-def hourly(**said):
-    return {"hourly": {"task": "shop.count", "schedule": crontab(minute=0), **said}}
+def hourly(**options):
+    return {"hourly": {"task": "shop.count", "schedule": crontab(minute=0), **options}}
 
 
 # --- one run a tick -------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ def test_a_beat_sleeps_until_the_next_tick_but_never_long(small):
 
 
 class Killed(BaseException):
-    """As kill -9: nothing of ours catches it."""
+    """Like kill -9: no code of Relevo catches it."""
 
 
 STEPS = [
@@ -85,7 +83,7 @@ STEPS = [
     (schedules, "record"),
     (claim, "build_sending"),
     (schedules, "advance"),
-    ("delivery", "__call__"),
+    ("delivery", "hand_in"),
     ("delivery", "after_commit"),
     ("store", "_transaction"),
 ]
@@ -93,7 +91,7 @@ STEPS = [
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
-def test_a_beat_that_dies_at_any_step_neither_loses_nor_doubles_the_run(
+def test_a_beat_that_dies_at_any_step_neither_loses_nor_repeats_the_run(
     small, monkeypatch, step, after
 ):
     beat, other = small.beat(**hourly()), small.beat(**hourly())
@@ -145,7 +143,7 @@ def test_a_job_for_another_broker_that_is_away_is_sent_when_it_is_back(on_redis,
     assert outbox.status(on_redis.store) == []
 
 
-def test_a_run_by_hand_whose_broker_nobody_has_reached_yet_is_committed_and_waits(tmp_path):
+def test_a_run_by_hand_is_committed_and_waits_while_its_broker_is_unreachable(tmp_path):
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
     work = Clockwork(url, tmp_path, QUEUE_CONNECTION="redis", REDIS_URL="redis://127.0.0.1:1/0")
     app = work.deployed(**hourly())
@@ -177,7 +175,7 @@ def test_a_beat_that_dies_as_it_sends_to_another_broker_leaves_one_job(
     assert on_redis.jobs() == [on_redis.runs()[0].job_id]
 
 
-def test_while_the_store_is_away_beat_waits_and_the_tick_is_run_then(small, monkeypatch):
+def test_while_the_store_is_away_beat_waits_and_runs_the_tick_afterwards(small, monkeypatch):
     beat = small.beat(**hourly())
     with monkeypatch.context() as patch:
         away = lambda *_: (_ for _ in ()).throw(DriverUnavailableError("away"))  # noqa: E731
@@ -188,7 +186,7 @@ def test_while_the_store_is_away_beat_waits_and_the_tick_is_run_then(small, monk
     assert small.ticks() == ["13:00:00"]
 
 
-def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_other(small):
+def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_delays_no_other(small):
     broken = [True]
 
     def number():
@@ -210,9 +208,7 @@ def test_an_entry_that_can_not_be_dispatched_is_tried_again_and_holds_up_no_othe
 
 
 @pytest.mark.parametrize("work", ["postgresql", "mariadb"], indirect=True)
-def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_and_not_for_long(
-    work, monkeypatch
-):
+def test_a_beat_that_stalls_during_a_claim_delays_one_entry_and_not_for_long(work, monkeypatch):
     monkeypatch.setattr(schedules, "STALLED_SECONDS", 1)
     beat, other = work.beat(**hourly(), **EVERY_MINUTE), work.beat(**hourly(), **EVERY_MINUTE)
     real, thaw, frozen = claim.build_sending, threading.Event(), threading.Event()
@@ -234,7 +230,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
         work.clock.forward(1)
         return other.tick() and work.ticks("hourly")
 
-    eventually(comes)  # when the server has ended the turn that says nothing
+    eventually(comes)  # when the server has ended the silent transaction
     thaw.set()
     standing.join(LONG)
     assert work.ticks("hourly") == ["13:00:00"]
@@ -243,7 +239,7 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
 
 # --- missed ticks ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("options", "expected"),
     [
         ({}, ["15:00:00"]),
         ({"catch_up": "one"}, ["15:00:00"]),
@@ -255,10 +251,10 @@ def test_a_beat_that_stands_still_in_the_midst_of_its_turn_holds_up_one_entry_an
     ],
     ids=["by default", "one", "none", "all", "a limit", "a window", "too long ago"],
 )
-def test_what_was_missed_follows_the_rule_of_the_entry(small, said, expected):
-    small.beat(**hourly(**said))
+def test_missed_ticks_follow_the_rule_of_the_entry(small, options, expected):
+    small.beat(**hourly(**options))
     small.clock.time = at("03-01 15:20")
-    beats = [small.beat(**hourly(**said)), small.beat(**hourly(**said))]
+    beats = [small.beat(**hourly(**options)), small.beat(**hourly(**options))]
     for beat in beats:
         beat.tick()
     assert small.ticks() == expected
@@ -266,7 +262,7 @@ def test_what_was_missed_follows_the_rule_of_the_entry(small, said, expected):
     assert small.ticks() == [*expected, "16:00:00"]
 
 
-def test_many_missed_ticks_are_run_a_portion_a_turn(small):
+def test_many_missed_ticks_are_run_a_page_at_a_time(small):
     often = {
         "often": {"task": "shop.count", "schedule": 10.0, "catch_up": "all", "catch_up_limit": 250}
     }
@@ -281,7 +277,7 @@ def test_many_missed_ticks_are_run_a_portion_a_turn(small):
     assert dues == [at("03-01 15:20") - 10 * number for number in range(249, -1, -1)]
 
 
-def test_a_tick_that_a_dead_beat_left_is_not_missed_when_another_takes_it_within_a_minute(small):
+def test_a_tick_left_by_a_dead_beat_is_not_late_for_another_beat_within_a_minute(small):
     small.beat(**hourly(catch_up="none"))
     small.clock.time = at("03-01 13:00:30")
     small.beat(**hourly(catch_up="none"))
@@ -317,7 +313,7 @@ def test_a_schedule_that_has_changed_begins_when_it_is_deployed(small):
     assert small.ticks() == ["12:50:00"]
 
 
-def test_an_entry_that_was_away_makes_up_for_nothing(small):
+def test_an_entry_that_was_away_runs_no_missed_ticks(small):
     small.beat(**hourly())
     small.beat(**EVERY_MINUTE)
     small.clock.time = at("03-01 15:20")
@@ -336,7 +332,7 @@ def test_an_old_and_a_new_beat_beside_each_other_run_the_ticks_of_both(small):
 
 def test_a_clock_that_jumps_ahead_and_back_runs_no_tick_twice_and_goes_on(work):
     beat, other = work.beat(**hourly()), work.beat(**hourly())
-    work.to("06-01 00:00", beat)  # wrong by a month of Sundays
+    work.to("06-01 00:00", beat)  # the clock is three months ahead
     assert work.ticks() == ["00:00:00"]
     work.to("03-01 13:00", other, beat)
     work.to("03-01 14:00", beat, other)
@@ -344,12 +340,12 @@ def test_a_clock_that_jumps_ahead_and_back_runs_no_tick_twice_and_goes_on(work):
     work.to("03-01 13:59:58", beat, other)
     work.to("03-01 14:00:00", beat, other)
     assert work.ticks() == ["00:00:00", "13:00:00", "14:00:00"]
-    work.to("06-01 00:00", beat, other)  # now it is right, and that tick has been run
+    work.to("06-01 00:00", beat, other)  # the clock is right, and this tick was run before
     assert work.ticks() == ["00:00:00", "13:00:00", "14:00:00"]
     assert work.jobs() == sorted(run.job_id for run in work.runs())
 
 
-def test_a_clock_that_was_half_an_hour_ahead_and_is_set_right_holds_up_nothing(small):
+def test_a_clock_that_was_half_an_hour_ahead_and_is_set_right_delays_no_entry(small):
     beat, other = small.beat(**EVERY_MINUTE), small.beat(**EVERY_MINUTE)
     small.to("03-01 12:31", beat)
     small.to("03-01 12:01", beat, other)
@@ -358,7 +354,7 @@ def test_a_clock_that_was_half_an_hour_ahead_and_is_set_right_holds_up_nothing(s
     assert small.ticks() == ["12:31:00", "12:01:00", "12:02:00"]
 
 
-def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
+def test_no_beat_runs_a_paused_entry_not_even_one_that_starts_later(work):
     beat = work.beat(**hourly(catch_up="all"))
     entry = beat.schedule["hourly"]
     schedules.pause(work.store, "hourly", "", work.clock.time, None)
@@ -373,7 +369,7 @@ def test_a_paused_entry_is_run_by_no_beat_also_by_one_that_starts_later(work):
 
 
 @pytest.mark.parametrize("until", [None, at("03-01 14:40")])
-def test_what_was_missed_before_a_pause_is_not_made_up_for(small, until):
+def test_ticks_missed_before_a_pause_are_not_run_after_it(small, until):
     small.beat(**hourly(catch_up="all"))
     small.clock.time = at("03-01 14:30")
     schedules.pause(small.store, "hourly", "", small.clock.time, until)
@@ -392,7 +388,7 @@ def test_a_pause_with_an_end_ends_by_itself(small):
     assert not schedules.resume(small.store, "hourly", small.clock.time)
 
 
-def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
+def test_a_run_by_hand_changes_no_tick_and_works_for_a_paused_entry(small):
     beat = small.beat(**hourly())
     entry = beat.schedule["hourly"]
     schedules.pause(small.store, "hourly", "", small.clock.time, None)
@@ -402,14 +398,14 @@ def test_a_run_by_hand_is_beside_the_ticks_also_of_a_paused_entry(small):
     assert schedules.last_runs(small.store)["hourly"].job_id == runs[1].job_id
 
 
-def test_beats_go_by_the_clock_of_the_server_where_there_is_one(work, monkeypatch):
+def test_beats_use_the_clock_of_the_database_server(work, monkeypatch):
     monkeypatch.setattr("relevo.clock.now", work.clock)
     apart = abs(claim.clock_of(work.store)() - work.clock.time)
     assert apart == 0 if work.store.dialect == "sqlite" else apart > 86_400
 
 
 # --- what is kept ---------------------------------------------------------------------------------
-def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
+def test_old_runs_are_pruned_except_the_last_of_each_entry(work):
     beat = work.beat(**hourly(), gone={"task": "shop.count", "schedule": crontab(minute=0)})
     for hour in (13, 14):
         work.to(f"03-01 {hour}:00", beat)
@@ -421,7 +417,7 @@ def test_old_runs_are_pruned_but_the_last_of_each_entry_there_is(work):
     assert set(schedules.read(work.store)) == {"hourly", "each"}
 
 
-def test_an_entry_that_was_forgotten_under_its_beat_runs_its_tick(work):
+def test_an_entry_whose_row_was_deleted_while_its_beat_runs_misses_no_tick(work):
     beat = work.beat(**hourly())
     work.beat(
         **EVERY_MINUTE

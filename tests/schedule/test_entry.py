@@ -1,4 +1,4 @@
-"""What an entry may say, and what becomes of its runs."""
+"""The options of an entry, and the ends of its runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GOOD = {"task": "shop.count", "schedule": NOON}
 
 
 @pytest.mark.parametrize(
-    ("said", "complaint"),
+    ("definition", "complaint"),
     [
         (None, "expected a dict with task and schedule, got None"),
         ({"schedule": NOON}, "expected a task, got None"),
@@ -99,8 +99,8 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ),
     ],
 )
-def test_a_wrong_entry_is_an_error_that_names_it(small, said, complaint):
-    app = small.deployed(**{"every noon": said})
+def test_a_wrong_entry_is_an_error_that_names_it(small, definition, complaint):
+    app = small.deployed(**{"every noon": definition})
     app.conf.task_queues = ["high"]
 
     @app.task(name="shop.strict", shared=False)
@@ -126,7 +126,7 @@ def test_a_name_that_no_database_takes_is_an_error(small, name):
     assert schedules.page(small.store, name) == []
 
 
-def test_an_option_that_is_nearly_one_is_warned_of(small, caplog):
+def test_a_nearly_known_option_is_warned_of(small, caplog):
     caplog.set_level("WARNING", logger="relevo")
     small.beat(noon={**GOOD, "options": {"quue": "low", "x-of-our-own": 1, "expires": 60}})
     assert (
@@ -196,7 +196,7 @@ def test_a_task_of_another_project_is_dispatched_by_its_name(small, caplog):
     assert small.jobs() == [small.runs()[0].job_id]
 
 
-def test_what_an_entry_says_reaches_the_job(small):
+def test_the_options_of_an_entry_reach_the_job(small):
     beat = small.beat(
         noon={
             "task": "shop.count",
@@ -232,10 +232,10 @@ def test_celerys_cleanup_of_results_is_an_entry_where_results_have_to_be_cleaned
     assert set(entries_of(app)) == {CLEANUP, "noon"}
 
 
-def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_otherwise(tmp_path):
-    def scheduler(connection, **said):
+def test_beat_uses_our_scheduler_unless_jobs_run_inline_or_another_is_set(tmp_path):
+    def scheduler(connection, **options):
         given = {"QUEUE_CONNECTION": connection, "RELEVO_VAR_DIR": str(tmp_path)}
-        return create_app("shop", config.load(given, None), **said).conf.beat_scheduler
+        return create_app("shop", config.load(given, None), **options).conf.beat_scheduler
 
     assert scheduler("database") == "relevo.schedule.beat:Scheduler"
     assert scheduler("sync") == "relevo.schedule.inline:Scheduler"
@@ -244,9 +244,7 @@ def test_beat_takes_our_scheduler_unless_jobs_run_in_place_or_somebody_says_othe
     )
 
 
-def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_missed_ticks(
-    tmp_path, capsys
-):
+def test_where_jobs_run_inline_beat_runs_them_itself_and_ignores_catch_up(tmp_path, capsys):
     app, ran = (
         create_app(
             "shop", config.load({"QUEUE_CONNECTION": "sync", "RELEVO_VAR_DIR": str(tmp_path)}, None)
@@ -262,7 +260,7 @@ def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_m
         "noon": {"task": "shop.count", "schedule": 0.1, "catch_up": "all", "catch_up_window": 9}
     }
     scheduler = symbol_by_name(app.conf.beat_scheduler)
-    for _ in range(2):  # the second time with what the first has kept in its file
+    for _ in range(2):  # the second scheduler reads the file of the first
         beat = scheduler(app=app, schedule_filename=str(tmp_path / "kept"))
         beat.apply_entry(beat.reserve(beat.schedule["noon"]))
         beat.close()
@@ -273,7 +271,7 @@ def test_where_jobs_run_in_place_beat_runs_them_itself_whatever_entries_say_of_m
     assert "entry 'noon' of beat_schedule" in capsys.readouterr().err
 
 
-def test_where_jobs_run_in_place_nothing_is_run_now(small):
+def test_where_jobs_run_inline_no_entry_can_be_run_by_hand(small):
     app = small.deployed(noon=GOOD)
     app.conf.task_always_eager = True
     with pytest.raises(
@@ -330,7 +328,7 @@ def test_a_run_whose_job_is_cleared_or_deleted_was_cancelled(small):
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["the store's broker", "another"])
-def test_a_run_whose_unique_job_has_no_place_was_cancelled(small, elsewhere, redis_url):
+def test_a_run_whose_unique_key_is_taken_is_cancelled(small, elsewhere, redis_url):
     if elsewhere:
         small.environ |= {"QUEUE_CONNECTION": "redis", "REDIS_URL": redis_url}
     app = small.deployed()
@@ -376,22 +374,22 @@ def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, mo
     small.deployed()
     app = small.deployed(noon=GOOD, often={"task": "shop.count", "schedule": 60.0})
     monkeypatch.setattr("relevo.clock.now", small.clock)
-    said = {each.entry.name: each for each in operations.views(app)}
-    assert [said["noon"].next, said["often"].next] == [at("03-02 12:00"), at("03-01 12:01")]
-    assert not said["noon"].known
+    views = {each.entry.name: each for each in operations.views(app)}
+    assert [views["noon"].next, views["often"].next] == [at("03-02 12:00"), at("03-01 12:01")]
+    assert not views["noon"].known
     small.beat(app)
     operations.pause(app, "often", 600)
     operations.pause(app, "noon", None)
-    said = {each.entry.name: each for each in operations.views(app)}
-    assert (said["noon"].paused, said["noon"].next, said["noon"].known) == (True, None, True)
-    assert (said["often"].paused_until, said["often"].next) == (
+    views = {each.entry.name: each for each in operations.views(app)}
+    assert (views["noon"].paused, views["noon"].next, views["noon"].known) == (True, None, True)
+    assert (views["often"].paused_until, views["often"].next) == (
         small.clock.time + 600,
         at("03-01 12:11"),
     )
     assert operations.resume(app, "noon")
     small.clock.time = at("03-02 12:02")
-    said = {each.entry.name: each for each in operations.views(app)}
-    assert (said["noon"].overdue, said["noon"].next) == (True, at("03-02 12:00"))
+    views = {each.entry.name: each for each in operations.views(app)}
+    assert (views["noon"].overdue, views["noon"].next) == (True, at("03-02 12:00"))
 
 
 def test_an_unknown_entry_is_an_error_with_the_likely_name(small):

@@ -1,4 +1,4 @@
-"""When a schedule is due: the same for whoever asks, through leap days and changes of the clocks."""
+"""When a schedule is due: the same for every beat, through leap days and changes of the clocks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def following(schedule, instant: float, count: int) -> list[str]:
     return found
 
 
-def test_an_interval_comes_at_its_multiples_whenever_it_is_asked():
+def test_an_interval_is_due_at_its_multiples_whenever_it_is_asked():
     ticks = ticks_of(schedules.schedule(timedelta(minutes=5)))
     assert ticks.after(at("03-01 12:01")) == ticks.after(at("03-01 12:04:59")) == at("03-01 12:05")
     assert ticks.after(at("03-01 12:05")) == at("03-01 12:10")
@@ -46,7 +46,7 @@ def test_an_interval_comes_at_its_multiples_whenever_it_is_asked():
     ]
 
 
-def test_an_interval_that_is_no_whole_number_leaves_no_tick_out():
+def test_a_fractional_interval_leaves_no_tick_out():
     ticks, instant = ticks_of(schedules.schedule(0.3)), at("03-01 12:00")
     for _ in range(1000):
         following_one = ticks.after(instant)
@@ -71,13 +71,11 @@ def test_an_interval_that_is_no_whole_number_leaves_no_tick_out():
         "gap",
     ],
 )
-def test_when_the_clocks_change_nothing_is_left_out_and_nothing_comes_twice(
-    fields, night, expected
-):
+def test_when_the_clocks_change_no_tick_is_left_out_or_comes_twice(fields, night, expected):
     assert following(cron("Europe/Berlin", **fields), at(night), len(expected)) == expected
 
 
-def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_same():
+def test_a_crontab_in_utc_has_celerys_ticks_however_it_is_asked():
     chance = random.Random(7)
     for _ in range(50):
         made = cron(
@@ -97,7 +95,7 @@ def test_a_crontab_in_utc_is_celerys_and_however_it_is_asked_the_ticks_are_the_s
         assert ticks.until(begin, chain[-1] + 0.5, 2) == chain[-2:], made
 
 
-def test_a_day_that_a_zone_leaves_out_brings_no_tick_twice():
+def test_a_day_that_a_timezone_skips_has_no_tick_twice():
     ticks = ticks_of(
         cron("Pacific/Apia", minute=0, hour="0,12")
     )  # Samoa had no 30th of December in 2011
@@ -117,7 +115,7 @@ def test_a_leap_day_is_waited_for():
 
 
 class Odd(schedules.BaseSchedule):
-    """One's own: each hour at a minute past, as solar() is asked."""
+    """A custom schedule: each hour at a minute past, asked as solar() is."""
 
     says = 3660.0
 
@@ -126,7 +124,7 @@ class Odd(schedules.BaseSchedule):
         return schedules.schedstate(False, self.says)
 
 
-def test_a_schedule_of_ones_own_is_asked_from_tick_to_tick():
+def test_a_custom_schedule_is_asked_from_tick_to_tick():
     ticks = ticks_of(Odd())
     assert ticks.after(1000.0) == 4660.0
     assert ticks.until(1000.0, 9000.0, 10) == [4660.0, 8320.0]
@@ -134,7 +132,7 @@ def test_a_schedule_of_ones_own_is_asked_from_tick_to_tick():
 
 
 class Daily(schedules.schedule):
-    """One's own with arguments of its own, of which Celery's `__reduce__` knows nothing."""
+    """A custom schedule with arguments that Celery's `__reduce__` doesn't know."""
 
     def __init__(self, hour):
         super().__init__(timedelta(days=1))
@@ -146,16 +144,14 @@ class Daily(schedules.schedule):
         )
 
 
-def test_a_schedule_of_ones_own_keeps_what_it_was_made_with():
+def test_a_custom_schedule_keeps_its_own_attributes():
     assert ticks_of(Daily(7)).until(0.0, 3 * 86_400.0, 9) == [
         (24 * day + 7) * 3600.0 for day in range(3)
     ]
 
 
 class Noon(schedules.solar):
-    """The sun at each full hour, as ephem tells of it: once more, a little late, to whoever asks
-    just then.
-    """
+    """A sun event at each full hour. Like ephem it returns an event again, slightly later."""
 
     def __init__(self, late):
         self.late = late
@@ -167,7 +163,7 @@ class Noon(schedules.solar):
 
 
 @pytest.mark.parametrize("late", [0.0003, 0.1])
-def test_an_event_of_the_sun_is_one_tick_however_often_it_is_told(late):
+def test_an_event_of_the_sun_is_one_tick_however_often_it_is_returned(late):
     ticks, chain = ticks_of(Noon(late)), [3600.0 * 100]
     for _ in range(4):
         chain.append(ticks.after(chain[-1]))
@@ -176,7 +172,7 @@ def test_an_event_of_the_sun_is_one_tick_however_often_it_is_told(late):
 
 
 @pytest.mark.parametrize("says", [0, -1, None, float("inf"), float("nan")])
-def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
+def test_a_custom_schedule_without_a_next_tick_is_an_error(says):
     odd = Odd()
     odd.says = says
     with pytest.raises(OptionError, match="to say when it is next due"):
@@ -184,7 +180,7 @@ def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "said"),
+    ("schedule", "words"),
     [
         (cron(minute=7, hour=4), "At 04:07 (UTC)"),
         (cron(minute="*/15"), "Every 15 minutes"),
@@ -195,5 +191,5 @@ def test_one_that_does_not_say_when_it_is_due_is_an_error(says):
         (schedules.schedule(0.5), "Every 0.5 seconds"),
     ],
 )
-def test_a_schedule_in_words(schedule, said):
-    assert descriptions.describe(schedule) == said
+def test_a_schedule_is_described_in_words(schedule, words):
+    assert descriptions.describe(schedule) == words

@@ -1,4 +1,4 @@
-"""The store on each database, empty, and a clock for it."""
+"""An empty store on each database, and a clock for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
 def opened(request) -> Iterator[Store]:
-    """One for all tests: to connect, and to compile each statement for a new engine, takes longer
-    than most of them.
-    """
+    """One store for all tests: connecting and compiling statements takes longer than most tests."""
     store = Store(request.getfixturevalue(f"{request.param}_url"))
     store.administer(create_schema)
     yield store
@@ -28,7 +26,7 @@ def opened(request) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def emptied(opened) -> Store:
-    """Without what tests of other folders have left in the database that they share."""
+    """An empty store: tests of other folders share its database."""
     empty(opened)
     return opened
 
@@ -49,7 +47,7 @@ def empty(store: Store) -> None:
 
 @pytest.fixture
 def now(monkeypatch):
-    """Set what time it is."""
+    """Set the clock."""
 
     def set_to(instant: float) -> None:
         monkeypatch.setattr(clock, "now", lambda: instant)

@@ -1,4 +1,4 @@
-"""The audit log and the sums of minutes, on every database."""
+"""The audit log, sums of metrics, and watched tags, on every database."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def ended(at, queue="default", task="work", state=Ended.COMPLETED, ran=1.0):
     return EndedJob("id", task, "database", queue, state, 1, at, 0.5, ran)
 
 
-def test_an_action_is_there_before_it_is_done_and_says_afterwards_what_came_of_it(store, now):
+def test_an_action_is_recorded_before_it_is_done_and_gets_its_outcome_afterwards(store, now):
     number = audit.record(store, AuditEntry("ann", "retry", "3 jobs"))
     assert audit.page(store) == [AuditEntry("ann", "retry", "3 jobs", "", 1_000_000.0, number)]
     audit.complete(store, number, "2 jobs put back")
     assert audit.page(store)[0].outcome == "2 jobs put back"
 
 
-def test_actions_are_listed_from_the_newest_and_found_by_any_of_their_words(store):
+def test_actions_are_listed_newest_first_and_found_by_any_of_their_words(store):
     for who, target in (("ann", "100%"), ("bob", "a_b"), ("ann", "<b>\x00\ud800 ünï")):
         audit.record(store, AuditEntry(who, "retry", target))
     listed = audit.page(store)
@@ -55,21 +55,21 @@ def test_minutes_are_added_up_in_slots_over_all_queues(counted):
     assert first.seconds == {"waited": 1.5, "ran": 102.0}
 
 
-def test_slots_are_of_one_queue_when_it_is_named_and_of_the_time_that_is_asked_for(counted):
+def test_slots_can_be_of_one_queue_and_cover_only_the_time_asked_for(counted):
     (point,) = metric_rollups.slots(counted, metrics.QUEUE, 0, 360, 60, "mail")
     assert point.ended == {Ended.COMPLETED: 1}
     assert metric_rollups.slots(counted, metrics.QUEUE, 240, 360, 60) == []
     assert metric_rollups.slots(counted, metrics.TASK, 0, 360, 60, "mail") == []
 
 
-def test_a_whole_time_is_added_up_by_name(counted):
+def test_totals_add_up_a_whole_time_by_name(counted):
     found = {
         point.name: point.ended for point in metric_rollups.totals(counted, metrics.QUEUE, 60, 360)
     }
     assert found == {"default": {Ended.COMPLETED: 2, Ended.FAILED: 1}, "mail": {Ended.COMPLETED: 1}}
 
 
-def test_jobs_are_found_by_a_tag_that_few_have_and_by_one_that_most_have(store, monkeypatch):
+def test_jobs_are_found_by_a_rare_tag_and_by_a_common_one(store, monkeypatch):
     monkeypatch.setattr(watched_tags, "MANY", 3)
     jobs = [
         EndedJob(

@@ -1,6 +1,4 @@
-"""Counting members, on every database: batches by their numbers, chords by their jobs; pages;
-dispatches that died.
-"""
+"""Batches on every database: counted members, pages, and the end of silent dispatches."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ def counts(store):
 
 
 @pytest.mark.parametrize("kind", [Kind.BATCH, Kind.CHORD])
-def test_each_member_counts_once_whatever_is_told_and_how_often(store, now, kind):
+def test_each_member_counts_once_however_often_and_in_whatever_order_it_ends(store, now, kind):
     opened(store, kind=kind)
     end(store, (0, "completed", "x"), (1, "failed", "y"), (0, "completed", "x"))
     end(store, (1, "failed", "y"), (0, "failed", "x"))
@@ -56,11 +54,11 @@ def test_each_member_counts_once_whatever_is_told_and_how_often(store, now, kind
     assert counts(store) == (3, 2, 0, 1, True)
     end(store, (2, "completed", "z"))
     assert counts(store) == (3, 3, 0, 0, True)
-    # A batch is told when all have ended; a chord again, when all have completed after all.
-    assert [waits.jobs for waits in outbox.status(store)] == [1 if kind is Kind.BATCH else 2]
+    # One callback when all have ended; for a chord a second one, when all have completed.
+    assert [backlog.jobs for backlog in outbox.status(store)] == [1 if kind is Kind.BATCH else 2]
 
 
-def test_members_of_a_chord_that_ask_for_one_place_are_told_apart_by_their_jobs(store, now):
+def test_chord_members_that_ask_for_the_same_place_are_known_by_their_jobs(store, now):
     opened(store, kind=Kind.CHORD, total=4)
     end(store, (0, "completed", "x"), (0, "completed", "y"))
     end(store, (0, "completed", "z"), (1, "completed", "w"), (0, "completed", "y"))
@@ -70,7 +68,7 @@ def test_members_of_a_chord_that_ask_for_one_place_are_told_apart_by_their_jobs(
     assert len(set(placed.values())) == 4
 
 
-def test_pages_lose_none_of_those_made_at_the_same_moment(store, now):
+def test_pages_lose_no_batch_created_at_the_same_instant(store, now):
     names = [f"b{number}" for number in range(7)]
     for name in names:
         opened(store, name, at=1_000_000.0 if name < "b4" else 1_000_001.0)
@@ -81,7 +79,7 @@ def test_pages_lose_none_of_those_made_at_the_same_moment(store, now):
     assert found == sorted(names, reverse=True)
 
 
-def test_a_dispatch_that_fell_silent_is_ended_once(store, now):
+def test_a_silent_dispatch_is_ended_once(store, now):
     opened(store, total=1, streams=1)
     store.write(lambda connection: batch_heartbeats.beat(connection, "b"))
     end(store, (0, "completed", "x"))

@@ -1,4 +1,4 @@
-"""The failed store on every database: recorded once, found, listed by page and filter, forgotten."""
+"""The failed store on every database: jobs are recorded once, found, listed, and forgotten."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from relevo.store.tables import metadata
 
 
 def job(uuid="a", **fields) -> FailedJob:
-    said = {
+    defaults = {
         "queue": "default",
         "connection": "database",
         "payload": "{}",
         "exception": "ValueError",
         "message": "no",
     }
-    return FailedJob(**{"uuid": uuid, "task": "process", "failed_at": 100.0, **said, **fields})
+    return FailedJob(**{"uuid": uuid, "task": "process", "failed_at": 100.0, **defaults, **fields})
 
 
 @pytest.fixture
 def record(store):
-    """Record failed jobs; their rows, in the order in which they were given."""
+    """Record failed jobs, and return their rows in the given order."""
 
     def record(*jobs):
         store.write(lambda connection: failed.record(connection, jobs))
@@ -39,7 +39,7 @@ def uuids(jobs):
     return [each.uuid for each in jobs]
 
 
-def test_the_migrated_tables_are_what_the_code_describes(store):
+def test_the_migrated_tables_are_those_of_the_code(store):
     with store.engine.connect() as connection:
         ours = {"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
         options = {"compare_type": True, "compare_server_default": True} | ours
@@ -48,23 +48,23 @@ def test_the_migrated_tables_are_what_the_code_describes(store):
         )
 
 
-def test_what_was_recorded_is_found_as_it_was(store, record):
-    told = job(
+def test_a_recorded_job_is_found_unchanged(store, record):
+    recorded = job(
         tags=("file:7", "año"),
         attempts=3,
         batch="b",
         origin=5,
         errors=({"attempt": 1, "exception": "E", "message": "m", "traceback": "t", "at": 1.5},),
     )
-    [row] = record(told)
+    [row] = record(recorded)
     assert row.id > 0
     assert failed.find(store, row.id) == row
     assert {name: getattr(row, name) for name in FailedJob.__slots__ if name != "id"} == {
-        name: getattr(told, name) for name in FailedJob.__slots__ if name != "id"
+        name: getattr(recorded, name) for name in FailedJob.__slots__ if name != "id"
     }
 
 
-def test_a_number_nobody_has_finds_nothing(store):
+def test_an_unknown_number_finds_nothing(store):
     assert failed.find(store, 123456) is None
     assert failed.find_by_uuid(store, "nobody") is None
 
@@ -78,7 +78,7 @@ def test_a_job_that_is_delivered_twice_is_recorded_once_and_its_retry_again(stor
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "☃" * 10, "'\"\\%"])
-def test_every_text_is_stored_somehow(store, record, text):
+def test_every_text_can_be_stored(store, record, text):
     [row] = record(job(uuid="a" + text, payload=text, message=text, task=text * 300, tags=(text,)))
     assert row.message
     assert len(row.task) <= 255
@@ -108,7 +108,7 @@ def test_pages_go_from_the_newest_to_the_oldest(store, record):
         (Filter(ids=[]), []),
     ],
 )
-def test_a_list_can_be_of_a_queue_a_task_a_tag_or_a_time(store, record, which, found):
+def test_a_page_can_be_filtered_by_queue_task_tag_or_time(store, record, which, found):
     record(
         job("a", tags=("file:7", "user:1")),
         job("b", queue="high"),
@@ -118,14 +118,14 @@ def test_a_list_can_be_of_a_queue_a_task_a_tag_or_a_time(store, record, which, f
     assert failed.count(store, which) == len(found)
 
 
-def test_forget_deletes_some_and_their_tags(store, record):
+def test_forget_deletes_the_filtered_jobs_and_their_tags(store, record):
     [a, _] = record(job("a", tags=("t",)), job("b", tags=("t",)))
     assert failed.forget(store, Filter(ids=[a.id])) == 1
     assert uuids(failed.page(store, Filter(tag="t"))) == ["b"]
     assert failed.forget(store, Filter(ids=[a.id])) == 0
 
 
-def test_flush_deletes_all_or_what_is_older(store, record, now):
+def test_flush_deletes_all_jobs_or_the_older_ones(store, record, now):
     record(job("old", failed_at=1_000_000.0 - 7200), job("new", failed_at=1_000_000.0 - 1800))
     assert failed.flush(store, hours=1) == 1
     assert uuids(failed.page(store)) == ["new"]
@@ -133,21 +133,21 @@ def test_flush_deletes_all_or_what_is_older(store, record, now):
     assert failed.count(store) == 0
 
 
-def test_prune_takes_more_than_a_page(store, record, monkeypatch):
+def test_prune_deletes_more_than_a_page(store, record, monkeypatch):
     monkeypatch.setattr(failed, "PAGE", 3)
     record(*(job(uuid=str(number), failed_at=float(number)) for number in range(10)))
     assert failed.prune(store, before=7) == 8
     assert uuids(failed.page(store)) == ["9", "8"]
 
 
-def test_a_claimed_job_is_nobody_elses(store, record):
+def test_a_claimed_job_can_not_be_claimed_again(store, record):
     record(job("a"), job("b"))
     _, mine = retry_claims.claim(store, failed.EVERY_JOB, limit=1)
     _, theirs = retry_claims.claim(store, failed.EVERY_JOB)
     assert [uuids(mine), uuids(theirs)] == [["a"], ["b"]]
 
 
-def test_settled_it_is_retried_and_no_longer_listed(store, record, now):
+def test_a_job_marked_as_retried_is_no_longer_listed(store, record, now):
     [row] = record(job())
     name, _ = retry_claims.claim(store, failed.EVERY_JOB)
     retry_claims.mark_retried(store, name)
@@ -156,13 +156,13 @@ def test_settled_it_is_retried_and_no_longer_listed(store, record, now):
     assert retry_claims.claim(store, failed.EVERY_JOB)[1] == []
 
 
-def test_given_up_it_is_free_again(store, record):
+def test_a_claim_that_is_given_up_frees_its_jobs(store, record):
     record(job())
     retry_claims.give_up(store, retry_claims.claim(store, failed.EVERY_JOB)[0])
     assert uuids(retry_claims.claim(store, failed.EVERY_JOB)[1]) == ["a"]
 
 
-def test_the_claim_of_one_who_died_ends(store, record, now):
+def test_the_claim_of_a_dead_process_ends(store, record, now):
     record(job())
     retry_claims.claim(store, failed.EVERY_JOB)
     now(1_000_000.0 + retry_claims.CLAIM_SECONDS - 1)
@@ -171,7 +171,7 @@ def test_the_claim_of_one_who_died_ends(store, record, now):
     assert uuids(retry_claims.claim(store, failed.EVERY_JOB)[1]) == ["a"]
 
 
-def test_many_at_once_share_them_out(store, record):
+def test_concurrent_claims_share_the_jobs(store, record):
     record(*(job(uuid=str(number)) for number in range(40)))
     with ThreadPoolExecutor(4) as pool:
         taken = list(

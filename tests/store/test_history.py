@@ -1,6 +1,4 @@
-"""History and metrics on every database: the last end of a job, minutes that workers add to, and
-what grows old.
-"""
+"""History and metrics on every database: the last end of a job, counts per minute, retention."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ from relevo.store.outcomes import Ending, Retention
 
 
 def job(uuid="a", **fields) -> EndedJob:
-    said = {
+    defaults = {
         "task": "process",
         "connection": "database",
         "queue": "default",
         "state": Ended.COMPLETED,
         "attempts": 1,
     }
-    return EndedJob(**{"uuid": uuid, "ended_at": 1_000_000.0, **said, **fields})
+    return EndedJob(**{"uuid": uuid, "ended_at": 1_000_000.0, **defaults, **fields})
 
 
 def write(store, *jobs, **options):
@@ -35,14 +33,14 @@ def uuids(jobs):
     return [each.uuid for each in jobs]
 
 
-def test_what_was_recorded_is_found_as_it_was(store):
-    told = job(
+def test_a_recorded_job_is_found_unchanged(store):
+    recorded = job(
         waited=0.5, ran=0.25, tags=("t", "año"), arguments="(7,) {}", message="m", attempts=3
     )
-    write(store, told)
+    write(store, recorded)
     found = history.find(store, "a")
     assert {name: getattr(found, name) for name in EndedJob.__slots__ if name != "id"} == {
-        name: getattr(told, name) for name in EndedJob.__slots__ if name != "id"
+        name: getattr(recorded, name) for name in EndedJob.__slots__ if name != "id"
     }
     assert history.find(store, "nobody") is None
 
@@ -68,7 +66,7 @@ def test_jobs_are_found_by_their_tags(store):
     assert history.page(store, Ended.COMPLETED, tag="X") == []
 
 
-def test_what_is_only_counted_is_not_listed(store):
+def test_a_job_that_is_only_counted_is_not_listed(store):
     write(store, job(), listed=False)
     assert history.find(store, "a") is None
     assert len(metrics.read(store, metrics.TASK, 0, 2_000_000)) == 1
@@ -114,7 +112,7 @@ def test_workers_add_to_the_same_rows_at_the_same_time(store):
     }
 
 
-def test_each_kind_is_kept_as_long_as_it_is_said(store, now):
+def test_each_kind_of_record_is_kept_for_its_retention(store, now):
     old = 1_000_000.0 - 7200
     write(
         store,
@@ -155,7 +153,7 @@ def test_the_failed_store_and_its_tags_outlive_history(store, now):
 
 
 @given(st.floats(0, 10**6))
-def test_a_bucket_stands_for_what_is_in_it(seconds):
+def test_the_middle_of_a_bucket_stands_for_its_durations(seconds):
     number = histograms.bucket(seconds)
     assert 0 <= number <= histograms.LAST_BUCKET
     if histograms.SHORTEST_SECONDS <= seconds < 80_000:
@@ -172,5 +170,5 @@ def test_a_percentile_is_right_within_a_sixth(durations, share):
     assert len(enough) >= share * len(durations)
 
 
-def test_nothing_has_no_percentile():
+def test_an_empty_histogram_has_no_percentile():
     assert histograms.percentile({}, 0.5) is None

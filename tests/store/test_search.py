@@ -1,13 +1,10 @@
-"""A search finds the same, on every database, whether it walks window by window or an index has the
-answer.
-"""
+"""A search finds the same on every database, by a scan of windows of any size or by an index."""
 
 from __future__ import annotations
 
 import pytest
 
-from relevo.store import failed, outcomes, search_syntax, watched_tags
-from relevo.store import search as finding
+from relevo.store import failed, outcomes, search, search_syntax, watched_tags
 from relevo.store.failed import FailedJob, Filter
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -17,12 +14,10 @@ HOUR = 3600.0
 
 @pytest.fixture
 def jobs(store, now, monkeypatch):
-    """Nine jobs, an hour apart, of two at one instant; in the failed store and in history. Windows
-    of two rows.
-    """
-    monkeypatch.setattr(finding, "FAILED_WINDOW", 2)
-    monkeypatch.setattr(finding, "HISTORY_WINDOW", 2)
-    said = [
+    """Jobs in the failed store and in history, an hour apart, two at one instant; small windows."""
+    monkeypatch.setattr(search, "FAILED_WINDOW", 2)
+    monkeypatch.setattr(search, "HISTORY_WINDOW", 2)
+    jobs = [
         {
             "uuid": f"{'ab'[n % 2]}{n}",
             "task": "mail.send" if n < 6 else "work",
@@ -42,7 +37,7 @@ def jobs(store, now, monkeypatch):
             arguments=f"({n},)",
             **each,
         )
-        for n, (each, at) in enumerate(zip(said, ats, strict=True))
+        for n, (each, at) in enumerate(zip(jobs, ats, strict=True))
     ]
     store.write(
         lambda connection: failed.record(
@@ -77,7 +72,7 @@ def jobs(store, now, monkeypatch):
             arguments=f"({n},)",
             **each,
         )
-        for n, (each, at) in enumerate(zip(said, ats, strict=True))
+        for n, (each, at) in enumerate(zip(jobs, ats, strict=True))
     ]
     outcomes.write(store, [Ending(job) for job in ended])
 
@@ -133,8 +128,8 @@ def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(
     monkeypatch.setattr(watched_tags, "MANY", many)
     typed = search_syntax.parse(text)
     questions = (
-        finding.failed_query(store, typed),
-        finding.history_query(store, typed, Ended.COMPLETED, False),
+        search.failed_query(store, typed),
+        search.history_query(store, typed, Ended.COMPLETED, False),
     )
     for question in questions:
         for limit, seconds in ((50, 60.0), (2, -1.0), (1, 60.0)):
@@ -143,7 +138,7 @@ def test_every_search_finds_the_same_by_windows_and_pages_of_any_size(
     assert len(failed.page(store, Filter(also=questions[0].conditions))) == len(found)
 
 
-def test_a_count_says_whether_it_has_come_to_the_end(store, jobs):
-    question = finding.failed_query(store, search_syntax.parse(""))
+def test_a_count_says_whether_it_is_complete(store, jobs):
+    question = search.failed_query(store, search_syntax.parse(""))
     assert question.count(store, most=5, seconds=60.0) == (5, False)
     assert question.count(store, most=100, seconds=-1.0)[1] is False

@@ -109,7 +109,9 @@ def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, l
     assert ids(take(other, "none")) == ids(take(driver, "none")) == []
 
     # When it is carried out after its first search
-    driver._run("reserve", 10, 30, "me", "late.", 0, 1, "default", *driver.keys.kombu_with_count("default"))
+    driver._run(
+        "reserve", 10, 30, "me", "late.", 0, 1, "default", *driver.keys.kombu_with_count("default")
+    )
     assert counts(driver) == (0, 0, 1)
 
     # I expect the second to find it, and no third
