@@ -27,7 +27,7 @@ from tests.support import servers
 ROOT = Path(__file__).resolve().parents[1]
 QUEUE = "bench"
 WITHIN = 300.0
-registration.register()
+registration.register_transport()
 
 
 @contextlib.contextmanager

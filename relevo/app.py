@@ -1,9 +1,11 @@
 """The one page of wiring: `create_app("shop")` is a Celery app with Relevo's settings, drivers and
 task class.
 
-What is not on this page does not happen. Three layers of configuration, the later one wins: the
-preset below, what the project gives to `config_from_object`, and the keyword arguments of
-`create_app`.
+What is not on this page does not happen. `_wire` registers every part once; `App` is what a project
+holds: its tasks, batches, chains, and the exits that every dispatch takes.
+
+Three layers of configuration, the later one wins: the preset (`relevo/config/celery.py`), the
+project's `config_from_object`, and the keyword arguments of `create_app`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from celery.signals import after_task_publish, celeryd_init, task_received, work
 
 from relevo import config as configuration
 from relevo import events
-from relevo.batches import chain, chord_callback, inline, nested, result_backends
+from relevo.batches import chain, chord, chord_callback, inline, nested, result_backends
 from relevo.batches import dispatch as batch_dispatch
 from relevo.batches.batch import Batches, NewBatch
 from relevo.batches.chain import NewChain
@@ -50,15 +52,12 @@ from relevo.worker.pool import prefork
 
 
 class App(celery.Celery):
-    """A Celery app that knows its settings, and stands on our preset instead of on Celery's
-    defaults.
-    """
+    """A Celery app that knows its settings and starts from our preset, not Celery's defaults."""
 
     events_cls = "relevo.worker.event_dispatcher:Events"
     #: The models that may be arguments of its tasks (relevo/execution/models.py).
     models: Models | None = None
-    #: The ways to its named connections, as soon as somebody takes one
-    #: (relevo/dispatch/connections.py).
+    #: The producers of its named connections, made at first use (relevo/dispatch/connections.py).
     producers: Producers | None = None
 
     def __init__(
@@ -73,7 +72,7 @@ class App(celery.Celery):
         self.settings = settings
         #: The named rates that `RateLimited` asks for.
         self.limits = NamedRates(limits)
-        #: What stands around the run of every job whose task doesn't name its own.
+        #: The middlewares of every task that doesn't list its own.
         self.middleware: tuple[Middleware, ...] = validated(
             "middleware", middleware, "every one of the app"
         )
@@ -81,13 +80,14 @@ class App(celery.Celery):
         super().__init__(main, **options)
 
     def prepare_config(self, c: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Celery's hook for what lies below the project's configuration; `add_defaults` would lie
-        above it.
+        """Put the preset below the project's configuration.
+
+        This is Celery's hook for it: `add_defaults` would put the preset above.
         """
         return {**preset(self.settings), **(super().prepare_config(c) or {})}
 
     def __reduce_keys__(self) -> dict[str, Any]:
-        """What a pool process that is spawned, not forked, makes its own copy of the app from."""
+        """The arguments from which a spawned pool process (not a forked one) makes its own app."""
         return {
             **super().__reduce_keys__(),
             "settings": self.settings,
@@ -97,7 +97,7 @@ class App(celery.Celery):
 
     # --- tasks -----
     def task(self, *args: Any, **options: Any) -> Any:
-        """Celery's decorator. Raises OptionError for an option of ours that can't be."""
+        """Celery's decorator. Raises OptionError for a bad value of one of our options."""
         if args:
             return super().task(*args, **options)
         decorate = super().task(**options)
@@ -111,54 +111,56 @@ class App(celery.Celery):
 
     # --- batches and chains -----
     def batch(self, members: Iterable[Any]) -> NewBatch:
-        """A batch in the making, of signatures and chains: any iterable, which is read once, as
-        they are sent.
+        """A new batch of signatures and chains, not sent yet.
+
+        `members`: any iterable. It is read once, while the members are sent.
         """
-        if isinstance(members, (str, Mapping)) or not isinstance(
-            members, Iterable
-        ):  # a signature is a mapping
+        is_one = isinstance(members, (str, Mapping))  # a signature is a mapping
+        if is_one or not isinstance(members, Iterable):
             raise OptionError(
-                f"expected the members of a batch to be a list, or any iterable of them, got {members!r}"
+                "expected the members of a batch to be a list, or any iterable of them, got"
+                f" {members!r}"
             )
         return NewBatch(self, members)
 
     def chain(self, *links: Any) -> NewChain:
-        """A chain in the making, of signatures and batches; None is left out."""
+        """A new chain of signatures and batches, not sent yet. A link that is None is left out."""
         return NewChain(self, links)
 
     @cached_property
     def batches(self) -> Batches:
-        """The batches that were dispatched: `find`, `page`, `prune`."""
+        """The dispatched batches: `find`, `page`, `prune`."""
         return Batches(self)
 
     def send_batch(self, new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
-        """The way out for every batch."""
+        """Every batch is dispatched here."""
         station = inline if self.conf.task_always_eager else batch_dispatch
         return station.dispatch(new, id_, session)
 
     def send_chain(self, new: NewChain, id_: str, session: Any = None) -> BatchRow:
-        """The way out for every chain of ours."""
+        """Every chain of ours is dispatched here."""
         send = inline.dispatch_chain if self.conf.task_always_eager else chain.dispatch
         return send(new, id_, session)
 
     def add_members(self, row: BatchRow, members: Iterable[Any]) -> BatchRow:
-        """The way out for members that a batch gets later. Raises BatchError if it has ended."""
+        """Members that join a dispatched batch. Raises BatchError if it has ended."""
         if self.conf.task_always_eager and row.tally.kind is not Kind.CHORD:
             return inline.add(self, row, members)
         return batch_dispatch.add(self, row, members)
 
     def send_in_session(self, session: Any, send: Callable[[], Any]) -> Any:
-        """The way out for what is dispatched in a transaction: whatever `send` dispatches. Returns
-        what it returns.
+        """Make whatever `send` dispatches part of the session's transaction.
+
+        Returns what `send` returns.
         """
         return transactions.dispatch_in_session(self, session, send)
 
     def send_task(
         self, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any
     ) -> Any:
-        """Celery's way out for every job."""
-        if (collecting := capture.current_producer()) is not None:
-            options["producer"] = collecting
+        """Celery's exit for every job."""
+        if (capturing := capture.current_producer()) is not None:
+            options["producer"] = capturing
         elif chain.is_handing_on(options):
             return chain.handed_on(
                 self, lambda: self.send_task(name, args, kwargs, *rest, **options)
@@ -175,14 +177,14 @@ def create_app(
     limits: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> App:
-    """A Celery app called `name`. `config` is any of Celery's settings; without `settings` they are
-    loaded.
+    """A Celery app called `name`.
 
-    `middleware` stands around the run of every job whose task doesn't name its own
-    (`relevo.middleware`). `limits` are rates by their names: `{"mail": "10/hour"}`.
+    `settings`: loaded from the environment if not given. `middleware`: for every task that doesn't
+    list its own (`relevo.middleware`). `limits`: named rates, like `{"mail": "10/hour"}`. `config`:
+    any of Celery's settings.
 
-    A wrong setting is a `SettingsError`; under a command (`celery -A …`) it is one line on stderr
-    and exit code 2, since Celery would print any exception of the app's module as a traceback.
+    A wrong setting raises SettingsError. Under a command (`celery -A …`) it is one line on stderr
+    and exit code 2: Celery would print any exception of the app's module as a traceback.
     """
     try:
         return _wire(name, settings or configuration.load(), middleware, limits, config)
@@ -199,14 +201,20 @@ def _wire(
     config: dict[str, Any],
 ) -> App:
     _check_names(config)
-    registration.register()
-    for each in (prefork, result_backends, cold_shutdown, stop_flag):
-        each.install()
+    # Into Celery and kombu, once a process; safe to repeat for a second app.
+    registration.register_transport()
+    result_backends.register_backends()
+    chord.register_chords()
+    prefork.register_pool()
+    cold_shutdown.register_cold_shutdown()
+    stop_flag.register_signals()
     worker_beat.register_signals()
+    # The app, and the tasks that Relevo itself needs.
     app = App(name, settings=settings, middleware=middleware, limits=limits, changes=config)
-    nested.install(app)
-    chord_callback.install(app)
-    clear.install(app)
+    nested.register_tasks(app)
+    chord_callback.register_task(app)
+    clear.register_clear(app)
+    # What a worker does when it starts.
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")
     worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
@@ -216,8 +224,8 @@ def _wire(
     return app
 
 
-# Events that Celery's signals tell of (connected when somebody listens: `relevo.on`). The others
-# come from the request of a worker's main process, `relevo/worker/request.py` and `recorded.py`.
+# The events that come from Celery's signals, connected when there is a listener (`relevo.on`). All
+# other events come from the requests of a worker's main process (`relevo/worker/request.py`).
 _EVENTS = (
     (Event.DISPATCHED, after_task_publish, events.on_published),
     (Event.RESERVED, task_received, events.on_received),
@@ -228,13 +236,14 @@ _EVENTS = (
 def _check_definition(
     app: Any, name: str, function: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
-    """Raise OptionError unless a task can be defined with these options."""
+    """Raise OptionError if a task can't be defined with these options."""
     given = {key: options[key] for key in NAMES & options.keys()}
     base = getattr(options.get("base"), "options", None)
     rules = (base if isinstance(base, Options) else Options()).with_given(given, name)
     refuse_mixed_options(name, given, options)
     unique.check_definition(name, rules, function, bound=bool(options.get("bind")))
-    if rules.queue is not None and app.configured:  # reading the configuration would fix it
+    # Reading the configuration freezes it, so the queue is checked only if it has been read before.
+    if rules.queue is not None and app.configured:
         prepare.check_queue(app, name, rules.queue)
 
 
@@ -246,8 +255,9 @@ def _check_names(config: Iterable[str]) -> None:
 
 
 def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> None:
-    """`worker -Q hihg`: one line instead of Celery's traceback, where the project lets no queue be
-    made up.
+    """End `worker -Q hihg` with one line instead of Celery's traceback.
+
+    Only where the project declares its queues (`task_create_missing_queues` is off).
     """
     app, wanted = instance.app, options.get("queues") or []
     wanted = wanted.split(",") if isinstance(wanted, str) else wanted
@@ -281,15 +291,14 @@ def _prepare_command(settings: Settings) -> None:
     command = click.get_current_context(silent=True)
     if command is not None and command.invoked_subcommand == "flower":
         _hand_to_flower(settings)
-        importlib.import_module(
-            "relevo.dashboard"
-        ).install()  # by its name: it stands above this page
+        # Imported by its name: the dashboard is a layer above this page.
+        importlib.import_module("relevo.dashboard").register_dashboard()
     if command is not None and command.invoked_subcommand == "beat":
         settings.var_dir.mkdir(parents=True, exist_ok=True)  # for its schedule file
 
 
 def _hand_to_flower(settings: Settings) -> None:
-    """Flower reads its options from the environment only, and they may stand in our `.env`."""
+    """Put Flower's options, which may come from our `.env`, where Flower reads them."""
     flower = settings.dashboard.flower
     os.environ.update(FLOWER_ADDRESS=flower.address, FLOWER_PORT=str(flower.port))
     os.environ["FLOWER_READ_ONLY"] = str(flower.read_only).lower()

@@ -29,7 +29,7 @@ def create() -> FastAPI:
         description="Upload pictures, ask for reports, import users, send webhooks; nobody waits.",
         responses=problems.RESPONSES,
     )
-    problems.install(api)
+    problems.register_handlers(api)
     for router in ALL:
         api.include_router(router)
 

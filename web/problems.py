@@ -44,7 +44,7 @@ def told(status: int, detail: str, **more: Any) -> JSONResponse:
     return JSONResponse(problem, status, headers=dict(headers or {}), media_type=MEDIA)
 
 
-def install(api: FastAPI) -> None:
+def register_handlers(api: FastAPI) -> None:
     """Make every error of `api` a problem."""
 
     @api.exception_handler(HTTPException)

@@ -80,7 +80,7 @@ class Together:
     connections: dict[str, str] = field(default_factory=dict)
 
 
-def install() -> None:
+def register_chords() -> None:
     """Make Celery's chords go by here."""
     if _chord.run is not run:
         _chord.run = run

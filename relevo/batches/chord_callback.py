@@ -30,7 +30,7 @@ from relevo.store.batches import MemberEnd
 OPTIONS = {"tries": 6, "backoff": [1, 5, 15, 60, 300]}
 
 
-def install(app: Any) -> None:
+def register_task(app: Any) -> None:
     """Give an app the task."""
     app.task(name=membership.CHORD_TASK, bind=True, shared=False, ignore_result=True, **OPTIONS)(
         join

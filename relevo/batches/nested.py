@@ -27,7 +27,7 @@ Calls = dict[Callback, tuple[Signature, ...]]
 DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fell"
 
 
-def install(app: Any) -> None:
+def register_tasks(app: Any) -> None:
     """Give an app the tasks."""
     options = {"shared": False, "ignore_result": True}
     app.task(name=membership.OPEN_BATCH_TASK, bind=True, **options)(open_batch)

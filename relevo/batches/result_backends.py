@@ -54,10 +54,9 @@ _KINDS = {
 }
 
 
-def install() -> None:
+def register_backends() -> None:
     """Make these the backends of `db+sqlite://…`, `redis://…` and their like."""
     BACKEND_ALIASES.update(_KINDS)
-    chord.install()
 
 
 class Chords(ABC, _Base):

@@ -4,8 +4,8 @@
               -> a page of pages/, made by handlers.py from the store and the broker (sources.py)
               -> as HTML by a template, or as JSON by json_api.py
 
-Flower is not changed. Its command creates a `flower.command.Flower` and starts it; `install` puts a
-subclass under that name. `-A` imports the app's module at the right moment: after
+Flower is not changed. Its command creates a `flower.command.Flower` and starts it;
+`register_dashboard` puts a subclass under that name. `-A` imports the app's module at the right moment: after
 `flower.command`, which every celery command imports, and before Flower is created.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 
-def install() -> None:
+def register_dashboard() -> None:
     """Make the `flower` command of this process start the dashboard. Without Flower, do nothing."""
     command = sys.modules.get("flower.command")
     if command is not None:

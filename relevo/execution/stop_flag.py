@@ -29,7 +29,7 @@ WARM, COLD = 1, 2
 _asked = mmap.mmap(-1, 1)
 
 
-def install() -> None:
+def register_signals() -> None:
     """Watch over the workers that this process becomes. May be called again."""
     worker_init.connect(_begin, dispatch_uid="relevo.execution.stop_flag.begin")
     worker_shutting_down.connect(

@@ -8,7 +8,7 @@ cancelled.
 Whoever clears may die at any point: what he held comes back as it was, and the next clear counts
 nothing twice. Callbacks that are handed in because of it stay.
 
-`install` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`,
+`register_clear` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`,
 kombu's `queue_delete`.
 """
 
@@ -74,7 +74,7 @@ def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
     return []
 
 
-def install(app: Any) -> None:
+def register_clear(app: Any) -> None:
     """Let what Celery and kombu clear of this app's brokers be counted, too."""
     _apps.add(app)
     channel.clearer = _clear

@@ -11,7 +11,7 @@ from relevo.transport import transport
 TRANSPORT = "relevo.transport.transport:Transport"
 
 
-def register() -> None:
+def register_transport() -> None:
     """Make kombu use our transport for our schemes, and tell it when a worker starts and stops.
 
     Safe to call again.

@@ -18,7 +18,7 @@ from relevo.execution import stop_flag
 from relevo.transport import deferred_signals, qos
 
 
-def install() -> None:
+def register_cold_shutdown() -> None:
     """Take the place of Celery's own in the handler that it installs for its signals. May be called
     again.
     """

@@ -23,7 +23,7 @@ from tests.support.waits import LONG
 
 @pytest.fixture
 def app(tmp_path):
-    registration.register()
+    registration.register_transport()
     app = Celery("shop", broker=f"sqlite:///{tmp_path}/jobs.sqlite3")
     app.conf.task_default_queue = "default"
     return app

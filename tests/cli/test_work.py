@@ -91,7 +91,7 @@ def test_a_name_that_was_given_is_kept(run, started, name):
 
 
 def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):
-    registration.register()
+    registration.register_transport()
     app = Celery(
         "shop",
         broker="redis://127.0.0.1:1/0",

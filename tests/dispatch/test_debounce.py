@@ -22,7 +22,7 @@ def shop():
     """An app on a broker in memory."""
     url = f"relevo://memory/{uuid.uuid4()}"
     app = create_app("shop", config.load({"QUEUE_RESULTS": "none"}, env_file=None), broker_url=url)
-    registration.register()
+    registration.register_transport()
     app.driver = drivers.driver_for(url)
     yield app
     app.close()

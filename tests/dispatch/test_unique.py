@@ -50,7 +50,7 @@ def app_on(url, folder):
         {"QUEUE_RESULTS": "none", "DATABASE_URL": f"sqlite:///{folder}/store.db"}, env_file=None
     )
     app = create_app("shop", settings, broker_url=url, task_default_queue=f"unique-{uuid.uuid4()}")
-    registration.register()
+    registration.register_transport()
     driver = drivers.driver_for(url)
     if hasattr(driver, "create_schema"):
         driver.create_schema()

@@ -21,7 +21,7 @@ from tests.support.waits import LONG, eventually
 
 @pytest.fixture
 def app():
-    registration.register()
+    registration.register_transport()
     return App(
         "shop",
         broker=f"relevo://{uuid.uuid4()}",

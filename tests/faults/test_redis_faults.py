@@ -42,7 +42,7 @@ def site(server, tmp_path):
 @pytest.fixture
 def client(server):
     """A Celery client on our driver."""
-    registration.register()
+    registration.register_transport()
     app = celery.Celery(
         "client", broker=server.url, broker_transport_options=IMPATIENT, set_as_current=False
     )

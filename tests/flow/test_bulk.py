@@ -12,7 +12,7 @@ from relevo.transport import registration
 
 @pytest.fixture
 def app(tmp_path):
-    registration.register()
+    registration.register_transport()
     app = Celery("shop", broker=f"sqlite:///{tmp_path}/jobs.sqlite3")
 
     @app.task(name="noop", shared=False)

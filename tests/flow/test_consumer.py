@@ -14,7 +14,7 @@ MESSAGES = 250
 
 @pytest.fixture
 def connection(tmp_path, monkeypatch):
-    registration.register()
+    registration.register_transport()
     monkeypatch.setattr(
         Ledger, "outlives_channels", False
     )  # a worker that another test ran in this process sets it

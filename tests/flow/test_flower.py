@@ -198,4 +198,4 @@ def _queues(shown):
 
 def test_outside_of_the_flower_command_nothing_is_installed(monkeypatch):
     monkeypatch.delitem(sys.modules, "flower.command", raising=False)
-    dashboard.install()
+    dashboard.register_dashboard()

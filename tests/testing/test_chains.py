@@ -90,7 +90,7 @@ def test_what_can_not_be_a_link_is_an_error_as_ever(app, queue, told):
 
 
 def test_a_batch_can_be_a_link_and_is_taken_when_its_turn_comes(app, queue, told):
-    nested.install(app)
+    nested.register_tasks(app)
     app.chain(app.step.s(1), app.batch([app.step.s(7)])).dispatch()
     queue.assert_chained([app.step, "relevo.open_batch"])
     queue.drain()

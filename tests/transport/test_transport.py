@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
-    registration.register()
+    registration.register_transport()
     with Connection(f"sqlite:///{tmp_path}/relevo.db") as connection:
         connection.connect()
         yield connection

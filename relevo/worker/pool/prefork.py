@@ -61,7 +61,7 @@ LOOK = 1.0
 UNREAD = 60.0
 
 
-def install() -> None:
+def register_pool() -> None:
     """Make this the pool of `-P prefork`, which is the default."""
     for name in ("prefork", "processes"):
         ALIASES[name] = f"{__name__}:TaskPool"

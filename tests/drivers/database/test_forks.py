@@ -116,7 +116,7 @@ def test_no_fork_happens_while_a_result_is_being_written(tmp_path, monkeypatch):
     """A child that is forked there finds the file locked for as long as it lives: the kernel's lock
     isn't its own.
     """
-    result_backends.install()
+    result_backends.register_backends()
     app = Celery("forks", set_as_current=False)
     app.conf.update(result_backend=f"db+sqlite:///{tmp_path}/results.db")
     backend, update, parent = app.backend, app.backend._update_result, os.getpid()

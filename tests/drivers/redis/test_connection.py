@@ -131,7 +131,7 @@ def way(request, place):
 
 
 def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
-    registration.register()
+    registration.register_transport()
     site = Site(way.url, tmp_path, options=way.options, ssl=way.ssl)
     app = celery.Celery(
         "client",
