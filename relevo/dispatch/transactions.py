@@ -1,9 +1,14 @@
-"""Jobs that exist if and only if a transaction commits: rows of its own, through the session that
-is in it.
+"""Jobs that exist if and only if a transaction of a SQLAlchemy session commits.
 
-task.dispatch(7, session=session)     the broker is the session's database: a row of its table; another broker: a
-row of the outbox, which must then lie in the session's database
-task.after_commit(session)            any session: dispatched when it has committed (a crash in between loses it)
+    task.dispatch(7, session=session)
+        The broker is the session's database: a row of its jobs table.
+        Another broker: a row of the outbox in that database, forwarded after the commit.
+    task.after_commit(session)
+        Any database: dispatched after the commit. A crash between the two loses the job.
+
+The work to do after the commit stands in `session.info`. The session's events are listened to on
+that session alone, from its first `after_commit` on (0.1 ms): other sessions of the process never
+enter this module.
 """
 
 from __future__ import annotations
@@ -24,13 +29,14 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# Where a session keeps what is to be done when it has committed.
+# The key in `session.info` of the pairs (transaction, function to call after its commit).
 AFTER_COMMIT = "relevo_after_commit"
 
 
 def dispatch_in_session(app: Any, session: Any, send: Callable[[], Any]) -> Any:
-    """Do what dispatches one job or more, in the session's transaction. Returns what it returns.
-    Raises OptionError.
+    """Call `send`, and make the jobs that it dispatches part of the session's transaction.
+
+    Returns what `send` returns. Raises OptionError if the session is of another database.
     """
     delivery = delivery_of(app)
     if app.conf.task_always_eager:
@@ -40,19 +46,16 @@ def dispatch_in_session(app: Any, session: Any, send: Callable[[], Any]) -> Any:
         result = send()
         jobs, connections = captured.pop_jobs(), captured.connections
     if jobs:
-        sendings = [
-            outbox_entry(job, connections.get(job.id, app.settings.queue_connection))
-            for job in jobs
-        ]
-        delivery.hand_in(session.connection(), sendings)
-        after_commit(
-            session, lambda: delivery.after_commit(*(each.connection for each in sendings))
-        )
+        own = app.settings.queue_connection
+        entries = [outbox_entry(job, connections.get(job.id, own)) for job in jobs]
+        delivery.hand_in(session.connection(), entries)
+        names = [entry.connection for entry in entries]
+        after_commit(session, lambda: delivery.after_commit(*names))
     return result
 
 
 def store_connection(delivery: Delivery, session: Any) -> Any:
-    """The session's connection, if it is to the database of the store. Raises OptionError."""
+    """The session's connection. Raises OptionError unless it leads to the store's database."""
     connection = connection_of(session)
     if not same_database(connection.engine.url, delivery.store.url):
         raise OptionError(
@@ -64,27 +67,28 @@ def store_connection(delivery: Delivery, session: Any) -> Any:
 
 
 def connection_of(session: Any) -> Any:
-    """What a session writes with, its transaction begun. Raises OptionError for what is none."""
-    if not isinstance(session, Session):
-        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
+    """The session's connection, in a transaction. Raises OptionError if it is no Session."""
+    _check_session(session)
     return session.connection()
 
 
 def after_commit(session: Any, do: Callable[[], Any]) -> None:
-    """Do something when the session has committed, and never if it is rolled back. What it raises
-    is logged.
+    """Call `do` after the session has committed; never, if it rolls back.
+
+    An error of `do` is logged, since nothing can be undone by then.
     """
-    if not isinstance(session, Session):
-        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
+    _check_session(session)
     if not session.in_transaction():
         session.begin()
-    mine = session.get_nested_transaction() or session.get_transaction()
-    session.info.setdefault(AFTER_COMMIT, []).append((mine, do))
+    begun = session.get_nested_transaction() or session.get_transaction()
+    _listen(session)
+    session.info.setdefault(AFTER_COMMIT, []).append((begun, do))
 
 
 def run_or_defer(session: Any, row: Result, run: Callable[[], Result]) -> Result:
-    """What runs in place: at once, or when the session has committed; `row` is what there is to say
-    until then.
+    """Run a batch or chain of an eager app: now, or after the session's commit.
+
+    Returns its row: as `run` leaves it, or `row` while the commit is still to come.
     """
     if session is None:
         return run()
@@ -92,14 +96,23 @@ def run_or_defer(session: Any, row: Result, run: Callable[[], Result]) -> Result
     return row
 
 
-def _committed(session: Session) -> None:
-    if (
-        AFTER_COMMIT not in session.info or session.in_nested_transaction()
-    ):  # a savepoint: nothing is committed yet
+def _check_session(session: Any) -> None:
+    if not isinstance(session, Session):
+        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
+
+
+def _listen(session: Session) -> None:
+    for name, listener in _LISTENERS.items():
+        if not event.contains(session, name, listener):
+            event.listen(session, name, listener)
+
+
+def _on_commit(session: Session) -> None:
+    # In a savepoint nothing is committed yet.
+    if AFTER_COMMIT not in session.info or session.in_nested_transaction():
         return
-    while waiting := session.info.pop(
-        AFTER_COMMIT, None
-    ):  # what is asked for meanwhile has been committed, too
+    # A function that asks for another one is answered too: its transaction is over as well.
+    while waiting := session.info.pop(AFTER_COMMIT, None):
         for _, do in waiting:
             try:
                 do()
@@ -107,26 +120,29 @@ def _committed(session: Session) -> None:
                 logger.exception("what was to be done after the commit could not be done")
 
 
-def _undone(session: Session, undone: SessionTransaction) -> None:
+def _on_rollback(session: Session, undone: SessionTransaction) -> None:
+    """Forget what was asked for in the transaction that is undone, or in a savepoint of it."""
     if AFTER_COMMIT in session.info:
         session.info[AFTER_COMMIT] = [
             (begun, do) for begun, do in session.info[AFTER_COMMIT] if not _is_in(begun, undone)
         ]
 
 
-def _ended(session: Session, ended: SessionTransaction) -> None:
-    """A session that is closed undoes its transaction, and tells of no rollback."""
+def _on_end(session: Session, ended: SessionTransaction) -> None:
+    """Closing a session undoes its transaction without an event of a rollback."""
     if ended.parent is None:
-        _undone(session, ended)
+        _on_rollback(session, ended)
+
+
+_LISTENERS: dict[str, Callable[..., None]] = {
+    "after_commit": _on_commit,
+    "after_soft_rollback": _on_rollback,
+    "after_transaction_end": _on_end,
+}
 
 
 def _is_in(begun: SessionTransaction | None, outer: SessionTransaction) -> bool:
-    """Whether a transaction is this one or lies in it, however deep."""
+    """Whether a transaction is `outer`, or a savepoint in it at any depth."""
     while begun is not None and begun is not outer:
         begun = begun.parent
     return begun is not None
-
-
-event.listen(Session, "after_commit", _committed)
-event.listen(Session, "after_soft_rollback", _undone)
-event.listen(Session, "after_transaction_end", _ended)

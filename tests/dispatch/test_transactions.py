@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from relevo import config
 from relevo.app import create_app
 from relevo.database.engine import make_engine
+from relevo.dispatch import transactions
 from relevo.dispatch.delivery import delivery_of
 from relevo.dispatch.transactions import after_commit
 from relevo.drivers import driver_for
@@ -108,6 +110,23 @@ def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing
     task_of(app, "work").after_commit(session, 3)
     session.commit()
     assert waiting(app) == 1
+
+
+def test_only_a_session_that_a_dispatch_has_joined_is_listened_to(session):
+    # When one of two sessions is to do something after its commit
+    done = []
+    joined = session
+    with Session(session.get_bind()) as other:
+        after_commit(joined, lambda: done.append("first"))
+        after_commit(joined, lambda: done.append("second"))
+
+        # I expect its events to be listened to, once each, and those of no other
+        for name, listener in transactions._LISTENERS.items():
+            assert event.contains(joined, name, listener)
+            assert not event.contains(other, name, listener)
+            assert not event.contains(Session, name, listener)
+        joined.commit()
+    assert done == ["first", "second"]
 
 
 def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, calls, session):
