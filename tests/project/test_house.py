@@ -18,11 +18,15 @@ import click
 import pytest
 from celery.bin.celery import celery as celery_command
 from packaging.requirements import Requirement
+from sqlalchemy import Table
 
 import relevo
 import tasks
 from relevo import errors
+from relevo.drivers.database import tables as broker_tables
 from relevo.events import Event
+from relevo.limits.database import tables as limit_tables
+from relevo.store import tables as store_tables
 from tests.support.commands import our_commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,6 +274,29 @@ def test_every_file_a_paper_names_exists(paper):
     folders = "relevo|tasks|app|web|tests|docs|supervisor|benchmarks|migrations|\\.ci"
     named = re.findall(rf"`((?:{folders})/[\w./-]*)`", paper.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_station_is_on_the_page_of_the_architecture():
+    page = (ROOT / "docs/architecture.md").read_text()
+    stations = [
+        f"`{name_of(path)}{'/' if path.is_dir() else ''}`"
+        for path in sorted((ROOT / "relevo").iterdir())
+        if not path.name.startswith("_") and (path.is_dir() or path.suffix == ".py")
+    ]
+    assert len(stations) > 20
+    assert [station for station in stations if station not in page] == []
+
+
+def test_every_table_is_on_the_page_of_the_internals():
+    page = (ROOT / "docs/internals.md").read_text()
+    tables = {
+        each.name
+        for module in (broker_tables, limit_tables, store_tables)
+        for each in vars(module).values()
+        if isinstance(each, Table)
+    }
+    assert len(tables) > 20
+    assert sorted(name for name in tables if f"`{name}`" not in page) == []
 
 
 def test_every_promise_has_a_proof_that_is_there():
