@@ -444,7 +444,8 @@ def env_file(tmp_path) -> Path:
 
 def test_the_file_is_read_and_the_environment_wins(env_file):
     env_file.write_text(
-        "# ours\n\nQUEUE_MAX_TRIES=3\nexport QUEUE_BACKOFF='1,2'\nREDIS_PASSWORD=\"a#b $c\"\nREDIS_HOST=r\r\n"
+        "# ours\n\nQUEUE_MAX_TRIES=3\nexport QUEUE_BACKOFF='1,2'\n"
+        'REDIS_PASSWORD="a#b $c"\nREDIS_HOST=r\r\n'
     )
     settings = config.load({"QUEUE_MAX_TRIES": "5"}, env_file)
     assert (settings.queue_max_tries, settings.queue_backoff) == (5, (1, 2))
