@@ -1,8 +1,7 @@
-"""What happens at a limit, step by step, for stores that are told in Python: the database's and the
-one in memory.
+"""The steps at a limit, for the stores in Python: the database's and the one in memory.
 
-A store hands in the record of one key while it holds the key's lock. `redis/lua` says the same in
-Lua.
+A store hands in the record of one key while it holds the key's lock. `redis/lua` has the same steps
+in Lua.
 """
 
 from __future__ import annotations
@@ -20,19 +19,16 @@ Item = TypeVar("Item")
 
 
 class Record(Protocol):
-    """One key: its state, its permits, its line."""
+    """One key of a store: its state, its permits and its waiting jobs."""
 
-    #: What its rate or breaker keeps; None at first, and when it is None nothing is kept. Numbers
-    #: and texts in lists.
+    #: The state of its rate or breaker: lists of numbers and texts. None is not stored.
     state: Any
 
     def has_waiters(self) -> bool:
-        """Whether anybody waits."""
+        """Whether any job waits."""
 
     def holders(self) -> Sequence[str]:
-        """The tokens of the permits that are held; those of leases that are gone are forgotten
-        here.
-        """
+        """The tokens of the held permits. Permits of leases that are gone are deleted here."""
 
     def add_permit(self, holder: Holder, now: float) -> None: ...
 
@@ -41,31 +37,31 @@ class Record(Protocol):
     def waiter(self, job_id: str) -> Waiter | None: ...
 
     def expected(self, after: float, until: float) -> Sequence[Waiter]:
-        """Those in line who were due after the one instant and until the other."""
+        """The waiting jobs that became due after the first instant and up to the second."""
 
     def count_later(self, now: float) -> int:
-        """How many in line are due later than now."""
+        """How many waiting jobs are due later than now."""
 
     def count_earlier(self, since: float) -> int:
-        """How many in line have waited for longer."""
+        """How many jobs have waited since before `since`."""
 
     def next_waiters(self, now: float, most: int) -> Sequence[str]:
-        """The first in line who are due later than now."""
+        """The ids of the first waiting jobs that are due later than now."""
 
     def missed_waiters(self, before: float, most: int) -> Sequence[str]:
-        """The first in line who were due before that, and haven't come."""
+        """The ids of the first waiting jobs that were due before an instant and haven't come."""
 
     def put_waiter(self, waiting: Waiter) -> None:
-        """Into the line, or to another time."""
+        """Let a job wait, or change its times."""
 
     def remove_waiter(self, job_id: str) -> None: ...
 
     def remove_late_waiters(self, before: float) -> None:
-        """Those who were due before that and haven't come."""
+        """Remove the waiting jobs that were due before an instant and haven't come."""
 
 
 def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
-    """Take a permit, or get in line."""
+    """Take a permit (returns 0), or wait in line (returns for how many seconds to stay away)."""
     held = record.holders()
     mine = record.waiter(holder.job_id)
     room = at_most - len(held)
@@ -84,13 +80,13 @@ def take(record: Record, at_most: int, holder: Holder, now: float) -> float:
 
 
 def release(record: Record, at_most: int, holder: Holder, now: float) -> list[str]:
-    """Give a permit back; who is next in line is due now."""
+    """Give a permit back. Returns the ids of the waiting jobs that are due now."""
     record.remove_permit(holder.token)
     return call_next(record, at_most, now)
 
 
 def call_next(record: Record, at_most: int, now: float) -> list[str]:
-    """As many of the line as there is room for are due now."""
+    """Make as many waiting jobs due as there are free permits. Returns their ids."""
     if not record.has_waiters():
         return []
     return _call_up_to(
@@ -105,17 +101,15 @@ def _call_up_to(record: Record, room: int, now: float) -> list[str]:
     for job_id in called:
         waiting = record.waiter(job_id)
         record.put_waiter(Waiter(job_id, waiting.since if waiting else now, now))
-    # Where there is room for more: who was called once and hasn't come. The call was lost, or there
-    # is no such job now.
-    return (
-        called + list(record.missed_waiters(now - waiters.GRACE, room - len(called)))
-        if room > len(called)
-        else called
-    )
+    # With room left: call jobs again that were called and haven't come. Their call was lost, or the
+    # job is gone.
+    if room > len(called):
+        called += record.missed_waiters(now - waiters.GRACE, room - len(called))
+    return called
 
 
 def take_free(record: Record, wanted: Sequence[PermitRequest], now: float) -> set[str]:
-    """Take what is free of one key, if nobody waits. Returns the tokens that have a permit."""
+    """Take free permits of one key, if no job waits. Returns the tokens that have a permit."""
     if record.has_waiters():
         return set()
     held, taken = set(record.holders()), set()
@@ -130,30 +124,29 @@ def take_free(record: Record, wanted: Sequence[PermitRequest], now: float) -> se
 
 
 def hand_over(
-    record: Record, at_most: int, left: Sequence[PermitHandover], now: float
+    record: Record, at_most: int, handovers: Sequence[PermitHandover], now: float
 ) -> HandoverResult:
-    """Give permits of one key back, or to others."""
+    """Give permits of one key back, or to other jobs."""
     held, without = set(record.holders()), set()
-    for each in left:
-        token = each.wanted.holder.token
+    for each in handovers:
+        token = each.request.holder.token
         was_held = token in held
         if was_held:
             record.remove_permit(token)
             held.discard(token)
-        if (
-            each.to is not None and each.to.token not in held
-        ):  # or it was passed on, and the answer was lost
-            if was_held or (len(held) < each.wanted.at_most and not record.has_waiters()):
+        # A token that is held already: the permit was handed over, and the answer was lost.
+        if each.to is not None and each.to.token not in held:
+            if was_held or (len(held) < each.request.at_most and not record.has_waiters()):
                 record.add_permit(each.to, now)
                 held.add(each.to.token)
             else:
                 without.add(each.to.token)
-    crowded = {left[0].wanted.key} if record.has_waiters() else set()
+    crowded = {handovers[0].request.key} if record.has_waiters() else set()
     return HandoverResult(call_next(record, at_most, now), crowded, without)
 
 
 def by_key(items: Iterable[Item], key: Callable[[Item], str]) -> list[tuple[str, list[Item]]]:
-    """Items by their keys, in the order in which all lock keys."""
+    """Items by their keys, in the one order in which keys are locked."""
     found: dict[str, list[Item]] = {}
     for item in items:
         check_key(key(item))
@@ -162,7 +155,7 @@ def by_key(items: Iterable[Item], key: Callable[[Item], str]) -> list[tuple[str,
 
 
 def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> float:
-    """Take units of a rate, or get in line."""
+    """Take units of a rate (returns 0), or wait in line (returns the seconds to stay away)."""
     cost = min(cost, rate.most)
     state = rates.current(record.state, rate, now)
     mine = record.waiter(job_id)
@@ -181,7 +174,7 @@ def hit(record: Record, rate: Rate, cost: float, job_id: str, now: float) -> flo
 
 
 def refund(record: Record, cost: float, now: float) -> list[str]:
-    """Give units of a rate back; as many of the line as they are for are due now."""
+    """Give units of a rate back. Returns the ids of the waiting jobs that are due now."""
     if not record.state:
         return []
     rate = Rate(*record.state[0])
@@ -194,7 +187,7 @@ def refund(record: Record, cost: float, now: float) -> list[str]:
 
 
 def check_breaker(record: Record, job_id: str, now: float) -> tuple[float, bool]:
-    """For how long a job waits, in line, and whether errors are remembered."""
+    """For how many seconds a job must wait, and whether errors are counted."""
     wait, mine = breakers.seconds_left(record.state, now), record.waiter(job_id)
     if wait:
         record.remove_late_waiters(now - waiters.FORGET)
@@ -205,6 +198,6 @@ def check_breaker(record: Record, job_id: str, now: float) -> tuple[float, bool]
 
 
 def record_error(record: Record, breaker: Breaker, now: float) -> float:
-    """Count an error."""
+    """Count an error. Returns for how many seconds jobs must wait now."""
     record.state = breakers.after_error(record.state, breaker, now)
     return breakers.seconds_left(record.state, now)

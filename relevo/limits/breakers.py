@@ -1,10 +1,11 @@
-"""Breakers: after so many errors in a period the jobs of a key wait. Pure; a state is a list of
-three numbers.
+"""Breakers: after some errors in a period the jobs of a key wait. Pure.
+
+A state is a list of three numbers:
 
     [errors, until when they are counted, until when jobs wait]
 
-A period begins with its first error. When the wait is over jobs run again; the first error makes
-them wait once more, the first success forgets the errors.
+A period begins with its first error. After the wait jobs run again: the first error makes them wait
+once more, the first success deletes the state.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ State = list[float]
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """`errors` in `per` seconds, and jobs wait for `wait` seconds."""
+    """After `errors` in `per` seconds, jobs wait for `wait` seconds."""
 
     errors: int
     per: float
@@ -35,5 +36,5 @@ def after_error(state: State | None, breaker: Breaker, now: float) -> State:
 
 
 def seconds_left(state: State | None, now: float) -> float:
-    """For how many seconds jobs wait now."""
+    """For how many seconds jobs must wait now."""
     return max(0.0, state[2] - now) if state else 0.0

@@ -1,16 +1,16 @@
-"""What every store of limits promises. Each verb is one atomic step, and all times are the
-broker's.
+"""The contract of a store of limits. Each verb is one atomic step, and all times are the broker's.
 
-* **A permit** belongs to the lease of the job that took it, named by the lease's token. It is held
-  exactly as long: it is renewed by renewing the lease, and gone when the job is acked, put back,
-  deleted or rescued, or when it is given back. There is nothing else to renew and nothing to
-  expire, so none can stick.
-* **A rate** counts units; a **breaker** counts errors. Their state goes when it means nothing any
-  more.
-* Who is refused is told how many seconds to stay away, and stands in line (`line.py`).
+* **A permit** belongs to the lease of the job that took it, named by the lease's token, and is held
+  exactly as long. Extending the lease extends the permit. The permit is free when the job is acked,
+  released, deleted or rescued, or when it is released by itself. Nothing else must be renewed and
+  nothing expires, so no permit can stick.
+* **A rate** counts units; a **breaker** counts errors. Their state is deleted when it has no
+  meaning any more.
+* A refused job learns for how many seconds to stay away, and waits in line (`waiters.py`).
 
-A key is a text that says what kind it is, what it belongs to, and whose it is:
-`overlap/images.process/7`. `tests/limits` is this page as a test suite; every store passes it.
+A key is a text that names the kind of a limit, its name, and the value that it is counted by:
+`overlap/images.process/7`. `tests/limits` states this page as a test suite, and every store passes
+it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from relevo.limits.breakers import Breaker
 from relevo.limits.rates import Rate
 
 OVERLAP, RATE, ERRORS = "overlap", "rate", "errors"
-LONGEST_KEY = 255
-_DIGEST = 40
+LONGEST_KEY = 255  # characters
+_DIGEST = 40  # characters of a digest at the end of a key that was cut
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A job under a lease: the lease's token, the job's id and its task's name."""
+    """A job that can hold permits: its lease's token, its id and its task's name."""
 
     token: str
     job_id: str
@@ -40,7 +40,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class PermitRequest:
-    """A permit for a job: of which key, and how many there are."""
+    """A request for one of the `at_most` permits of a key."""
 
     key: str
     at_most: int
@@ -49,18 +49,18 @@ class PermitRequest:
 
 @dataclass(frozen=True, slots=True)
 class PermitHandover:
-    """A permit that a job has no use for any more. `to`: the job of the same worker that has begun
-    under it.
-    """
+    """A permit that a job gives back. `to`: the job of the same worker that gets it."""
 
-    wanted: PermitRequest
+    request: PermitRequest
     to: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HandoverResult:
-    """What became of permits that were left: whom it calls, the keys that somebody waits at, who
-    has none after all.
+    """The result of handing permits over.
+
+    `called`: ids of the waiting jobs whose turn it is now. `crowded`: keys at which jobs wait.
+    `without`: tokens of the jobs that were to get a permit and have none.
     """
 
     called: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class HandoverResult:
     without: set[str] = field(default_factory=set)
 
     def add(self, other: HandoverResult) -> None:
-        """What became of others, too."""
+        """Add the result of other permits."""
         self.called.extend(other.called)
         self.crowded.update(other.crowded)
         self.without.update(other.without)
@@ -76,7 +76,7 @@ class HandoverResult:
 
 @dataclass(frozen=True, slots=True)
 class HeldPermit:
-    """A permit: who has it, since when, and until when by the lease as it is now."""
+    """A held permit: its job, since when, and until when by the lease as it is now."""
 
     job_id: str
     task: str
@@ -86,10 +86,11 @@ class HeldPermit:
 
 @dataclass(frozen=True, slots=True)
 class LimitView:
-    """A limit as people see it: `used` of `most` (None: nobody knows).
+    """A limit as people see it: `used` of `most` (None: unknown).
 
-    `until`: when the next unit is free, the breaker lets jobs run, or the first lease ends; None
-    for now.
+    `waiting`: the number of waiting jobs; `line`: the ids of the first of them.
+    `until`: when the next unit is free, the breaker lets jobs run, or the first lease ends (None:
+    now).
     """
 
     key: str
@@ -103,8 +104,9 @@ class LimitView:
 
 
 def key_of(kind: str, name: str, by: object) -> str:
-    """The key of a limit. A long one is cut and ends in its digest; PostgreSQL keeps no NUL and no
-    lone surrogate.
+    """The key of a limit. A long key is cut and ends in its digest.
+
+    NUL characters and lone surrogates are escaped, because PostgreSQL can't store them.
     """
     text = f"{kind}/{name}/{by}" if by is not None else f"{kind}/{name}"
     safe = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
@@ -115,17 +117,17 @@ def key_of(kind: str, name: str, by: object) -> str:
 
 
 def is_of_rate(key: str, name: str) -> bool:
-    """Whether this is a key of the rate that is called so."""
+    """Whether this is a key of the rate of this name."""
     return f"{key}/".startswith(f"{RATE}/{name}/")
 
 
 def name_of(key: str) -> str:
-    """What the limit of a key is called."""
+    """The name of a key's limit."""
     return key.split("/", 2)[1] if "/" in key else ""
 
 
 def check_key(key: str) -> None:
-    """Raise OptionError for what no store keeps."""
+    """Raise OptionError for a key that a store can't keep."""
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
         raise OptionError(
             f"expected a limit's key to be a text of 1 to {LONGEST_KEY} characters, got {key!r:.80}"
@@ -133,86 +135,83 @@ def check_key(key: str) -> None:
 
 
 class Limits(ABC):
-    """The limits of one broker. Safe to use from several threads. Raises `DriverError` as drivers
-    do.
-    """
+    """The limits of one broker. Safe to use from several threads; raises the errors of a driver."""
 
     # --- permits ----------------------------------------------------------------------------------
     @abstractmethod
     def take(self, key: str, at_most: int, holder: Holder) -> float:
-        """Take one of `at_most` permits for a job under its lease. Returns 0, or for how many
-        seconds to stay away.
+        """Take one of `at_most` permits for a job under its lease.
 
-        Who has one already has it.
+        Returns 0, or for how many seconds the job must stay away. A job that has a permit keeps it.
         """
 
     @abstractmethod
     def release(self, key: str, holder: Holder) -> list[str]:
-        """Give a permit back, if it is held. Returns the ids of the jobs whose turn it is now:
-        hasten them.
+        """Give a permit back, if it is held.
+
+        Returns the ids of the waiting jobs whose turn it is now: the caller hastens them.
         """
 
     @abstractmethod
     def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
-        """Take permits for many jobs, where there is room and nobody waits. Returns the tokens that
-        have one.
+        """Take permits for many jobs, where a permit is free and no job waits.
 
-        Who gets none stands in no line: nothing has happened to it.
+        Returns the tokens of the jobs that have a permit. The other jobs don't wait in line: for
+        them nothing has happened.
         """
 
     @abstractmethod
-    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
-        """Give many permits back, or to another job, one after the other.
+    def hand_over(self, handovers: Sequence[PermitHandover]) -> HandoverResult:
+        """Give many permits back, or to other jobs, one after the other.
 
-        Of what is not held any more (its lease has ended, its key was cleared) nothing can be
-        passed on: the other job then takes one where there is room.
+        A permit that is not held any more (its lease has ended, its key was cleared) can't be
+        handed over; the other job then takes one if a permit is free.
         """
 
     # --- rates ------------------------------------------------------------------------------------
     @abstractmethod
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
-        """Take `cost` units of a rate. Returns 0, or for how many seconds the job is to stay away.
+        """Take `cost` units of a rate. Returns 0, or for how many seconds the job must stay away.
 
-        Where the rate's name (the second part of the key) was redefined, that rate counts.
+        If the rate's name (the second part of the key) was redefined, the new rate counts.
         """
 
     @abstractmethod
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:
-        """Give units of a rate back: the job has not run after all. Returns the ids of those whose
-        turn it is now.
+        """Give units of a rate back, because the job has not run after all.
+
+        Returns the ids of the waiting jobs whose turn it is now.
         """
 
     @abstractmethod
     def redefine(self, name: str, rate: Rate | None) -> list[str]:
-        """Let another rate count from now on, everywhere, for this name; None: the one in the code
-        again.
+        """Replace the rate of a name in all workers from now on. None: the rate in the code again.
 
         Returns the ids of the jobs that wait at keys of this name, for as long as the old rate
-        said: hasten them.
+        said: the caller hastens them.
         """
 
     @abstractmethod
     def redefined_rates(self) -> dict[str, Rate]:
-        """The names with another rate than in the code."""
+        """The rates that were redefined, by name."""
 
     # --- breakers ---------------------------------------------------------------------------------
     @abstractmethod
     def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
-        """For how many seconds a job of the key is to stay away (0: it runs), and whether errors
-        are remembered.
-        """
+        """For how many seconds a job must stay away (0: it runs), and whether errors count."""
 
     @abstractmethod
     def record_error(self, key: str, breaker: Breaker) -> float:
-        """Count an error. Returns for how many seconds the jobs of the key wait now."""
+        """Count an error. Returns for how many seconds the jobs of the key must wait now."""
 
-    # --- looking and mending ----------------------------------------------------------------------
+    # --- inspection and repair --------------------------------------------------------------------
     @abstractmethod
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
-        """The limits in use whose keys begin so, sorted: the first `most`. Nothing changes."""
+        """The first `most` limits in use whose keys begin with `prefix`, sorted by key."""
 
     @abstractmethod
     def clear(self, key: str) -> list[str]:
-        """Forget all about a key: its permits, units, errors and line. Returns the jobs that
-        waited: hasten them.
+        """Delete a key with its permits, units, errors and waiting jobs.
+
+        Returns the ids of the waiting jobs: the caller hastens them.
         """

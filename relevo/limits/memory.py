@@ -1,4 +1,4 @@
-"""Limits in memory: one process only, beside the memory driver, for tests."""
+"""Limits in memory, beside the memory driver: for tests, in one process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from relevo.limits.waiters import Waiter
 
 @dataclass
 class MemoryRecord:
-    """One key. `until` says when a lease ends, or None where it is gone."""
+    """One key. `until`: when the lease of a token ends, or None when it is gone."""
 
     until: Callable[[str], float | None]
     state: Any = None
@@ -86,8 +86,9 @@ class MemoryRecord:
 
 
 class MemoryLimits(Limits):
-    """Limits of one memory driver: `until` says when the lease of a token ends (None: gone),
-    `rescue` ends leases.
+    """The limits of one memory driver.
+
+    `until`: when the lease of a token ends (None: it is gone). `rescue`: ends leases.
     """
 
     def __init__(
@@ -123,26 +124,26 @@ class MemoryLimits(Limits):
     def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         taken: set[str] = set()
         with self._lock:
-            for key, those in algorithms.by_key(wanted, lambda each: each.key):
+            for key, group in algorithms.by_key(wanted, lambda each: each.key):
                 record = self._record(key)
-                record.at_most = those[-1].at_most
-                taken |= algorithms.take_free(record, those, self._now())
+                record.at_most = group[-1].at_most
+                taken |= algorithms.take_free(record, group, self._now())
         return taken
 
-    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
-        passed = HandoverResult()
+    def hand_over(self, handovers: Sequence[PermitHandover]) -> HandoverResult:
+        result = HandoverResult()
         with self._lock:
-            for key, those in algorithms.by_key(left, lambda each: each.wanted.key):
+            for key, group in algorithms.by_key(handovers, lambda each: each.request.key):
                 record = self._record(key)
-                passed.add(algorithms.hand_over(record, record.at_most, those, self._now()))
-        return passed
+                result.add(algorithms.hand_over(record, record.at_most, group, self._now()))
+        return result
 
     def hit(self, key: str, rate: Rate, cost: float, job_id: str) -> float:
         with self._lock:
             rate = self._rates.get(name_of(key), rate)
             return algorithms.hit(self._record(key), rate, cost, job_id, self._now())
 
-    # kept for as long as it counts
+    # The state has the rate.
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002
         with self._lock:
             return algorithms.refund(self._record(key), cost, self._now())

@@ -1,8 +1,7 @@
-"""The named rates of an app, in one place: `create_app(limits={"mail": "10/hour"})`,
-`app.limits.define("api", …)`.
+"""The named rates of an app, from `create_app(limits={"mail": "10/hour"})` or `app.limits.define`.
 
-What is said here can be overruled at run time, for all workers (`celery -A tasks limits set`); that
-is kept in the store of the limits, not here.
+`celery -A tasks limits set` can replace a rate at run time, for all workers; the store of the
+limits keeps that, not this module.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ from typing import Any
 from relevo.errors import OptionError, UndefinedLimitError, did_you_mean
 from relevo.limits.rates import FIXED, Rate
 
-_LONGEST = 100
+_LONGEST = 100  # characters of a name
 
 
 class NamedRates(Mapping[str, Rate]):
-    """Names and their rates. Raises OptionError for a bad name or rate, and for a name that nobody
-    has defined.
-    """
+    """Rates by name. Raises OptionError for a bad name or rate, and for an unknown name."""
 
     def __init__(self, given: Mapping[str, Any] | None = None) -> None:
         self._rates: dict[str, Rate] = {}
@@ -29,7 +26,7 @@ class NamedRates(Mapping[str, Rate]):
     def define(
         self, name: str, rate: str | Rate, kind: str = FIXED, burst: int | None = None
     ) -> Rate:
-        """Call a rate by a name: `define("api", "100/minute", "bucket", burst=20)`."""
+        """Give a rate a name: `define("api", "100/minute", "bucket", burst=20)`."""
         check_name(name)
         self._rates[name] = rate if isinstance(rate, Rate) else Rate.of(rate, kind, burst)
         return self._rates[name]
@@ -54,7 +51,7 @@ class NamedRates(Mapping[str, Rate]):
 
 
 def check_name(name: str) -> None:
-    """Raise OptionError for what can't be the name of a limit: it stands in keys, between slashes."""
+    """Raise OptionError for a bad name of a limit. Names stand between slashes in keys."""
     if (
         not isinstance(name, str)
         or not 0 < len(name) <= _LONGEST
@@ -62,5 +59,6 @@ def check_name(name: str) -> None:
         or not name.isprintable()
     ):
         raise OptionError(
-            f"expected a limit's name to be 1 to {_LONGEST} characters without '/', got {name!r:.150}"
+            f"expected a limit's name to be 1 to {_LONGEST} characters without '/', "
+            f"got {name!r:.150}"
         )

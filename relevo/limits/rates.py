@@ -1,22 +1,23 @@
-"""Rates: at most so many units in a period. Pure: a state goes in, and comes out, as numbers that
-any store can keep.
+"""Rates: at most so many units in a period. Pure: a function takes a state and returns a state.
 
-    Rate.of("10/hour")   Rate.of("5 per second", "moving")   Rate.of("100/minute", "bucket", burst=20)
+    Rate.of("10/hour")
+    Rate.of("5 per second", "moving")
+    Rate.of("100/minute", "bucket", burst=20)
 
-fixed    a window begins with its first unit and holds `amount` of them: up to twice as many in any
-one period moving   in no period whatever are there more than `amount`. Kept in slices of a
-hundredth of the period, which leave
-         the window whole: it opens up to 1 % late, and a rate of a million an hour takes no more
-         room than one of two
-bucket   units come in evenly, at `amount` in `per` seconds, and at most `burst` of them are saved
-up
+fixed    A window begins with its first unit and holds `amount` units. Any one period can see up to
+         twice as many.
+moving   No period at all sees more than `amount` units. They are counted in slices of a hundredth
+         of the period, and a slice leaves the window as a whole: units are free up to 1 % late, and
+         a rate of a million an hour needs no more room than one of two.
+bucket   Units come in evenly, `amount` in `per` seconds; at most `burst` of them are saved up.
 
-What costs more than there can ever be takes all there can be, so that no job waits for ever.
-`redis/lua/common.lua` says the same in Lua; the contract's tests run on both.
+A cost higher than all units there can be takes all of them, so that no job waits for ever. A state
+is a list of numbers and texts that any store can keep. `redis/lua/common.lua` has the same rules in
+Lua, and the contract's tests run on both.
 
-The `limits` package is not used: its moving window goes by each caller's own clock, what its fixed
-window refuses is counted all the same, it has no bucket, and when it opens is another question,
-with another answer by then.
+The `limits` package is not used: its moving window goes by each caller's own clock, its fixed
+window counts refused units too, it has no bucket, and the time at which a window opens takes a
+second question, whose answer may have changed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from relevo.errors import OptionError, did_you_mean
 FIXED, MOVING, BUCKET = "fixed", "moving", "bucket"
 KINDS = (FIXED, MOVING, BUCKET)
 SLICES = 100
-# What is left after sums of fractions must not keep a whole unit away.
+# The rounding error of sums of fractions must not hide a whole unit.
 _CLOSE = 1e-9
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -39,14 +40,14 @@ _NOTATION = re.compile(
     r"(\d{1,9})\s*(?:/|\s+per\s+)\s*(?:(\d{1,6})\s*)?(second|minute|hour|day)s?", re.ASCII
 )
 
-#: What a store keeps of a rate's key: its kind and period, and numbers that only these mean
-#: something to.
+#: The state of a key: [the rate's fields, and two values that depend on its kind]. fixed: start of
+#: the window, used units. moving: used units by slice, 0. bucket: saved units, when.
 State = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`amount` units in `per` seconds. `burst`: what a bucket holds when it is full."""
+    """`amount` units in `per` seconds. `burst`: the units in a full bucket."""
 
     amount: int
     per: float
@@ -55,9 +56,7 @@ class Rate:
 
     @classmethod
     def of(cls, notation: str, kind: str = FIXED, burst: int | None = None) -> Rate:
-        """The rate that is written so: `10/hour`, `5 per second`, `100/2 minutes`. Raises
-        OptionError.
-        """
+        """The rate of a notation: `10/hour`, `5 per second`. Raises OptionError."""
         found = _NOTATION.fullmatch(notation.strip()) if isinstance(notation, str) else None
         if found is None or not int(found[1]) or found[2] == "0":
             raise OptionError(
@@ -65,7 +64,8 @@ class Rate:
             )
         if kind not in KINDS:
             raise OptionError(
-                f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(kind, KINDS)}"
+                f"expected kind to be one of {', '.join(KINDS)}, "
+                f"got {kind!r}{did_you_mean(kind, KINDS)}"
             )
         if burst is not None and (kind != BUCKET or not isinstance(burst, int) or burst < 1):
             raise OptionError(
@@ -81,7 +81,8 @@ class Rate:
         )
         times = int(self.per / UNITS[unit])
         burst = f", burst {self.burst}" if self.kind == BUCKET and self.burst != self.amount else ""
-        return f"{self.amount}/{f'{times} ' if times > 1 else ''}{unit}{'s' if times > 1 else ''} {self.kind}{burst}"
+        period = f"{times} {unit}s" if times > 1 else unit
+        return f"{self.amount}/{period} {self.kind}{burst}"
 
     @property
     def most(self) -> float:
@@ -89,12 +90,12 @@ class Rate:
         return self.burst if self.kind == BUCKET else self.amount
 
     def fields(self) -> list[Any]:
-        """As stores keep it; `Rate(*fields)` makes it again."""
+        """The fields for a store; `Rate(*fields)` is the rate again."""
         return [self.amount, self.per, self.kind, self.burst]
 
 
 def new_state(rate: Rate, now: float) -> State:
-    """The state of a key that nobody has used."""
+    """The state of an unused key."""
     start = (
         (now, 0)
         if rate.kind == FIXED
@@ -106,7 +107,7 @@ def new_state(rate: Rate, now: float) -> State:
 
 
 def current(state: State | None, rate: Rate, now: float) -> State:
-    """A state as it is now. One of another kind or period (the rate was changed) begins anew."""
+    """A state as it is now. When the rate's kind or period has changed, it begins anew."""
     if not state or state[0][1:3] != rate.fields()[1:3]:
         return new_state(rate, now)
     _, first, second = state
@@ -131,12 +132,12 @@ def current(state: State | None, rate: Rate, now: float) -> State:
 
 
 def leaves_window_at(index: str, rate: Rate) -> float:
-    """The instant at which a slice has left the moving window whole."""
+    """The instant at which a slice leaves the moving window."""
     return (int(index) + 1) * (rate.per / SLICES) + rate.per
 
 
 def free_units(state: State, rate: Rate) -> float:
-    """How many units are free, in a current state."""
+    """How many units are free in a current state."""
     match rate.kind:
         case "fixed":
             return float(rate.amount - state[2])
@@ -147,7 +148,7 @@ def free_units(state: State, rate: Rate) -> float:
 
 
 def opens_at(state: State, rate: Rate, cost: float, now: float) -> float:
-    """The instant at which `cost` units will be free, in a current state, if nobody else takes any."""
+    """When `cost` units will be free in a current state, if no others are taken."""
     missing = cost - free_units(state, rate)
     if missing <= 0:
         return now
@@ -165,7 +166,7 @@ def opens_at(state: State, rate: Rate, cost: float, now: float) -> float:
 
 
 def refund(state: State, rate: Rate, cost: float) -> State:
-    """A current state after `cost` units, taken just now, were given back."""
+    """A current state after `cost` units, taken just now, are given back."""
     fields, first, second = state
     match rate.kind:
         case "fixed":
@@ -181,7 +182,7 @@ def refund(state: State, rate: Rate, cost: float) -> State:
 
 
 def spend(state: State, rate: Rate, cost: float, now: float) -> State:
-    """A current state after `cost` units were taken."""
+    """A current state after `cost` units are taken."""
     fields, first, second = state
     match rate.kind:
         case "fixed":

@@ -1,4 +1,4 @@
-"""Limits as people see them, from what a store keeps. Pure."""
+"""Builds the view of a limit, for people, from the data of a store. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relevo.limits import breakers, rates
 from relevo.limits.contract import ERRORS, OVERLAP, HeldPermit, LimitView
 from relevo.limits.rates import Rate
 
-#: How many of those who hold or wait are named.
+#: The most holders and the most waiting jobs that a view names.
 NAMED = 20
 
 
@@ -21,7 +21,7 @@ def view_of(
     line: list[str],
     now: float,
 ) -> LimitView:
-    """One limit. `state` is its rate's or breaker's."""
+    """The view of one limit. `state` is the state of its rate or breaker."""
     kind = key.partition("/")[0]
     held.sort(key=lambda one: one.since)
     if kind == OVERLAP:

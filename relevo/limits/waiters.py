@@ -1,16 +1,15 @@
-"""The line of jobs that wait at a limit: who is let in next, and how long the others stay away.
-Pure.
+"""Jobs that wait in line at a limit: which is let in next, and how long the others stay away. Pure.
 
-A job that found no room goes back to its queue, delayed, and leaves its name here: since when it
-waits, and when it is *due* to look again. Whoever gives a permit back calls the first in line (it
-becomes due now, and the driver makes its job due); a rate gives each a time of its own. So nobody
-asks again and again.
+A job that finds no room goes back to its queue, delayed, and becomes a waiter: it has an instant
+since which it waits, and an instant at which it is *due* to try again. A released permit calls the
+first waiter: it becomes due now, and the driver makes its job due. A rate gives each waiter a time
+of its own. Therefore no job asks again and again.
 
-* In order, roughly: who is due now and hasn't come yet keeps its turn for GRACE seconds against
-  those who came later. Not for longer: it may never come (its job was deleted, its queue is
-  paused).
-* A call that doesn't arrive (its caller is killed, the job was just on its way back) costs time,
-  never the turn: each looks again by itself, after FIRST seconds for each turn of the permits
+* The order is kept roughly: for GRACE seconds a waiter that is due and hasn't come yet keeps its
+  turn against later ones. Not for longer, because it may never come (its job was deleted, its queue
+  is paused).
+* A lost call (the calling worker is killed, the job was just on its way back) costs time but never
+  the turn. Each waiter tries again by itself: first after FIRST seconds for each round of permits
   before its own, then after as long as it has waited already.
 """
 
@@ -21,21 +20,21 @@ from dataclasses import dataclass
 
 from relevo.limits.rates import FIXED, Rate
 
-# How long a turn is kept, in seconds; half a period at most.
+# For how many seconds a turn is kept; with a rate for half a period at most.
 GRACE = 1.0
-# The first wait for a permit, and the longest of the first HEAD in line, in seconds.
+# Seconds of the first wait for a permit, and of the longest wait of the first HEAD waiters.
 FIRST, LONGEST, HEAD = 1.5, 30.0, 100
-# The longest wait of all.
+# Seconds of the longest wait at all.
 MOST = 600.0
-# A window opens by the broker's clock; who comes a moment early would have to go again.
+# Seconds added to a wait for a rate: a job that comes a moment too early would have to wait again.
 MARGIN = 0.002
-# Who hasn't come so long after it was due is forgotten, in seconds.
+# A waiter that hasn't come this many seconds after it was due is removed.
 FORGET = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A job in line: since when, and when it looks again."""
+    """A waiting job: since when it waits, and when it is due to try again."""
 
     job_id: str
     since: float
@@ -43,29 +42,27 @@ class Waiter:
 
 
 def count_ahead(expected: Iterable[Waiter], mine: Waiter | None) -> int:
-    """How many of those that are expected now came before me."""
+    """How many of the expected waiters come before this job (`mine`; None: it is new)."""
     return sum(
         1 for one in expected if mine is None or (one.since, one.job_id) < (mine.since, mine.job_id)
     )
 
 
 def grace_seconds(rate: Rate) -> float:
-    """How long a turn at a rate is kept."""
+    """For how many seconds a turn at a rate is kept."""
     return min(GRACE, rate.per / 2)
 
 
 def permit_wait(waited: float, place: int, at_most: int) -> float:
-    """How long a job stays away that waits for one of `at_most` permits, as the one at `place`
-    (from 0).
-    """
+    """Seconds to wait for one of `at_most` permits at `place` (from 0) in line."""
     return min(max(FIRST, waited, FIRST * place / at_most), LONGEST * max(1.0, place / HEAD), MOST)
 
 
 def rate_wait(rate: Rate, cost: float, opens_in: float, before: int) -> float:
-    """How long a job stays away that waits for a rate with so many others `before` it.
+    """For how many seconds a job waits for a rate, with `before` other jobs in line.
 
-    A window lets in as many as it holds when it opens, and as many with each further one; elsewhere
-    units come evenly.
+    A fixed window admits as many units as it holds when it opens, and as many again with each
+    further window. Other rates free their units evenly.
     """
     units = before * cost
     turns = units // rate.amount if rate.kind == FIXED else units / rate.amount

@@ -227,7 +227,7 @@ class Histories(RuleBasedStateMachine):
         held = {one.job_id for view in self.workers[0].limits.views() for one in view.holders}
         for worker in self.workers:
             for left in worker.gate._left:
-                if left.to and left.wanted.holder.job_id in held:
+                if left.to and left.request.holder.job_id in held:
                     held.add(left.to.job_id)
         running = {
             holder.job_id for worker in self.workers for _, holder in worker.running.values()

@@ -1,8 +1,8 @@
-"""Many permits in one transaction of a few statements, however many keys they are of.
+"""Many permits in one transaction of a few statements, for any number of keys.
 
-The steps are those of one key (`steps.py`); what they look at is read for all keys together before,
-and what they change is written for all keys together behind them. Keys are locked in their order,
-as by everybody who locks several.
+The steps are those of `algorithms.py`, one key after another. Their data is read for all keys at
+once before, and their changes are written for all keys at once behind. Keys are locked in the one
+order in which keys are locked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relevo.limits.database.lock import lock_all
 from relevo.limits.database.record import HELD, DatabaseRecord, permit_row
 from relevo.limits.database.tables import jobs, limits, permits, waiters
 
-# The most that one statement names.
+# The most keys that one statement names.
 MOST = 500
 
 _KEYS: Any = bindparam("keys", expanding=True)
@@ -45,9 +45,7 @@ _LET_GO = delete(permits).where(
 
 
 class PrefetchedRecord(DatabaseRecord):
-    """The record of a key whose permits have been read already; what changes of them is written by
-    `write`.
-    """
+    """The record of a key whose permits have been read. `_write` writes their changes."""
 
     def __init__(
         self, connection: Connection, row: Row[Any], tokens: Sequence[Row[Any]], now: float
@@ -60,7 +58,7 @@ class PrefetchedRecord(DatabaseRecord):
     def holders(self) -> Sequence[str]:
         return list(self._held)
 
-    def add_permit(self, holder: Holder, now: float) -> None:  # noqa: ARG002  that of this transaction
+    def add_permit(self, holder: Holder, now: float) -> None:  # noqa: ARG002  one time for the transaction
         self._held.append(holder.token)
         self.new[holder.token] = holder
 
@@ -74,41 +72,43 @@ class PrefetchedRecord(DatabaseRecord):
 def take_free(
     connection: Connection, wanted: Sequence[PermitRequest], now: float, keep_until: float
 ) -> set[str]:
-    """Take what is free. The rows of keys are kept until that instant if nobody uses them
-    meanwhile.
-    """
+    """Take free permits. Unused rows of keys are kept until `keep_until`."""
     taken: set[str] = set()
     groups = algorithms.by_key(wanted, lambda each: each.key)
     for start in range(0, len(groups), MOST):
-        some = dict(groups[start : start + MOST])
+        chunk = dict(groups[start : start + MOST])
         lock_all(
-            connection, {key: those[-1].at_most for key, those in some.items()}, now, keep_until
+            connection, {key: group[-1].at_most for key, group in chunk.items()}, now, keep_until
         )
-        pages = _pages(connection, list(some), now)
-        for page in pages:
-            taken |= algorithms.take_free(page, some[page.key], now)
-        _write(connection, pages, now)
+        records = _read_records(connection, list(chunk), now)
+        for record in records:
+            taken |= algorithms.take_free(record, chunk[record.key], now)
+        _write(connection, records, now)
     return taken
 
 
-def hand_over(connection: Connection, left: Sequence[PermitHandover], now: float) -> HandoverResult:
-    """Give permits back, or to others."""
-    passed = HandoverResult()
-    groups = algorithms.by_key(left, lambda each: each.wanted.key)
+def hand_over(
+    connection: Connection, handovers: Sequence[PermitHandover], now: float
+) -> HandoverResult:
+    """Give permits back, or to other jobs."""
+    result = HandoverResult()
+    groups = algorithms.by_key(handovers, lambda each: each.request.key)
     for start in range(0, len(groups), MOST):
-        some = dict(groups[start : start + MOST])
-        if connection.dialect.name != "sqlite":  # there the transaction is the lock
-            connection.execute(_LOCK, {"keys": list(some)}).all()
-        pages = _pages(connection, list(some), now)
-        for page in pages:
-            passed.add(algorithms.hand_over(page, page.at_most, some[page.key], now))
-        _write(connection, pages, now)
-        for key in some.keys() - {page.key for page in pages}:  # it was cleared
-            passed.without.update(each.to.token for each in some[key] if each.to)
-    return passed
+        chunk = dict(groups[start : start + MOST])
+        if connection.dialect.name != "sqlite":  # on SQLite the transaction is the lock
+            connection.execute(_LOCK, {"keys": list(chunk)}).all()
+        records = _read_records(connection, list(chunk), now)
+        for record in records:
+            result.add(algorithms.hand_over(record, record.at_most, chunk[record.key], now))
+        _write(connection, records, now)
+        for key in chunk.keys() - {record.key for record in records}:  # cleared keys
+            result.without.update(each.to.token for each in chunk[key] if each.to)
+    return result
 
 
-def _pages(connection: Connection, keys: Sequence[str], now: float) -> list[PrefetchedRecord]:
+def _read_records(
+    connection: Connection, keys: Sequence[str], now: float
+) -> list[PrefetchedRecord]:
     tokens: dict[str, list[Any]] = {}
     rows = connection.execute(_LOOK, {"keys": keys}).all()
     for each in connection.execute(_HOLDERS, {"keys": keys}):
@@ -116,8 +116,12 @@ def _pages(connection: Connection, keys: Sequence[str], now: float) -> list[Pref
     return [PrefetchedRecord(connection, row, tokens.get(row.limit_key, ()), now) for row in rows]
 
 
-def _write(connection: Connection, pages: Sequence[PrefetchedRecord], now: float) -> None:
-    if gone := [{"key": page.key, "token_": token} for page in pages for token in page.gone]:
+def _write(connection: Connection, records: Sequence[PrefetchedRecord], now: float) -> None:
+    if gone := [
+        {"key": record.key, "token_": token} for record in records for token in record.gone
+    ]:
         connection.execute(_LET_GO, gone)
-    if new := [permit_row(page.key, holder, now) for page in pages for holder in page.new.values()]:
+    if new := [
+        permit_row(record.key, holder, now) for record in records for holder in record.new.values()
+    ]:
         connection.execute(insert(permits), new)

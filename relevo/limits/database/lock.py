@@ -1,5 +1,6 @@
-"""The lock of a key: its row, made or touched by whoever is to change anything of the key, held
-until the commit.
+"""The lock of a key: its row, inserted or updated before any change of the key, and so locked.
+
+It is held until the commit.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from relevo.limits.database.tables import limits
 
 
 def lock(connection: Connection, key: str, keep_until: float, at_most: int | None = None) -> None:
-    """Wait for the row of `key` and hold it. It is kept until that instant if nobody uses it
-    meanwhile.
-    """
+    """Lock the row of `key`, waiting for others. An unused row is kept until `keep_until`."""
     row = {
         "limit_key": key,
         "keep_until": keep_until,
@@ -29,13 +28,13 @@ def lock(connection: Connection, key: str, keep_until: float, at_most: int | Non
 def lock_all(
     connection: Connection, keys: Mapping[str, int], now: float, keep_until: float
 ) -> None:
-    """The same for many keys, of which so many permits there are. Whoever locks several does so in
-    this order.
+    """Lock the rows of many keys, in the one order in which keys are locked.
+
+    `keys`: the number of permits by key.
     """
     missing = dict(sorted(keys.items()))
-    if (
-        connection.dialect.name == "sqlite"
-    ):  # where the transaction is the lock, a row that is right needs no writing
+    # On SQLite the transaction is the lock, so a row that is right needs no write.
+    if connection.dialect.name == "sqlite":
         fresh = and_(limits.c.limit_key.in_(keys), limits.c.keep_until > (now + keep_until) / 2)
         for row in connection.execute(select(limits.c.limit_key, limits.c.at_most).where(fresh)):
             if row.at_most == keys[row.limit_key]:
@@ -55,7 +54,7 @@ def _statement(dialect: str, with_most: bool) -> Any:
     if dialect in ("mysql", "mariadb"):
         add = mysql.insert(limits).values(values)
         return add.on_duplicate_key_update({name: add.inserted[name] for name in columns[1:]})
-    # One class with two names, as far as this goes: both know ON CONFLICT.
+    # Both have ON CONFLICT, but no common class.
     insert: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
     new = insert(limits).values(values)
     changed = {name: new.excluded[name] for name in columns[1:]}

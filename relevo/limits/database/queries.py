@@ -1,4 +1,4 @@
-"""What is looked at without a lock, and what nobody uses any more."""
+"""The queries without a lock, and the deletion of unused rows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _view(connection: Connection, row: Row[Any], now: float) -> LimitView:
 
 
 def waiting(connection: Connection, name: str) -> list[str]:
-    """The ids of those who wait at keys of a rate, first come first."""
+    """The ids of the jobs that wait at keys of a rate, first come first."""
     key = f"{RATE}/{name}"
     theirs = or_(
         waiters.c.limit_key == key, waiters.c.limit_key.startswith(f"{key}/", autoescape=True)
@@ -66,7 +66,7 @@ def waiting(connection: Connection, name: str) -> list[str]:
 
 
 def forget_unused(connection: Connection, now: float) -> None:
-    """Forget permits of leases that are gone, jobs that never came, and keys whose time is up."""
+    """Delete permits of leases that are gone, jobs that never came, and keys whose time is up."""
     connection.execute(delete(permits).where(~exists().where(_HELD)))
     connection.execute(delete(waiters).where(waiters.c.due < now - FORGET))
     taken = [

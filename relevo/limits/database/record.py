@@ -1,4 +1,4 @@
-"""One key in the tables, inside a transaction of its caller that has locked its row."""
+"""One key in the tables, inside a transaction that has locked the key's row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relevo.limits.waiters import Waiter
 _KEY: Any = bindparam("key")
 HELD = and_(jobs.c.id == permits.c.job_key, jobs.c.token == permits.c.token)
 
-# Built once: building a statement costs more than SQLite takes to do it.
+# Built once: building a statement costs more than SQLite takes to run it.
 _HOLDERS = (
     select(permits.c.token, jobs.c.reserved_until)
     .select_from(permits.outerjoin(jobs, HELD))
@@ -58,10 +58,10 @@ _LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == 
 
 
 class DatabaseRecord:
-    """The record of `key`, as `row` tells of it.
+    """The record of a key, made of its `row`.
 
-    `rate`: the one its name was given at run time. `ended`: whether a lease that holds a permit is
-    over and only waits to be rescued.
+    `rate`: the redefined rate of its name, if there is one. `ended`: whether the lease of a held
+    permit has ended and its job waits to be rescued.
     """
 
     def __init__(self, connection: Connection, key: str, row: Row[Any], now: float) -> None:
@@ -90,7 +90,7 @@ class DatabaseRecord:
     def remove_permit(self, token: str) -> None:
         self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
 
-    # --- the line: mostly there is none, and then nothing is asked of it --------------------------
+    # --- waiters: mostly there are none, and then no statement is run -----------------------------
     def waiter(self, job_id: str) -> Waiter | None:
         rows = self._rows(_WAITING, job=job_id) if self._has_waiters else []
         return _waiting(rows[0]) if rows else None
@@ -149,7 +149,7 @@ class DatabaseRecord:
             self._connection.execute(_FORGET, {"key": self.key, "before": before})
 
     def save(self) -> None:
-        """Write the state back."""
+        """Write the state."""
         text = None if self.state is None else json.dumps(self.state, separators=(",", ":"))
         self._connection.execute(
             update(limits).where(limits.c.limit_key == self.key).values(state=text)
@@ -160,7 +160,7 @@ class DatabaseRecord:
 
 
 def permit_row(key: str, holder: Holder, now: float) -> dict[str, Any]:
-    """A permit as the table has it."""
+    """The row of a permit."""
     job_key = int(holder.token.rpartition(".")[2])
     return {
         "limit_key": key,

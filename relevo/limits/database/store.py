@@ -1,7 +1,7 @@
 """`contract.Limits` in the database of the jobs.
 
-Each verb is one transaction that locks its key's row first; what happens there is in `steps.py`.
-Whether a permit is held is asked of `relevo_jobs`, in the same transaction.
+Each verb is one transaction that first locks the row of its key; the steps are in `algorithms.py`.
+Whether a permit is held is looked up in `relevo_jobs`, in the same transaction.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from relevo.limits.waiters import FIRST
 
 Result = TypeVar("Result")
 
-# How often a process looks for keys that nobody uses any more, and how long they stay, in seconds.
-TIDY, UNUSED = 60.0, 3600.0
+# Seconds between two searches of a process for unused keys, and for which unused keys are kept.
+TIDY_SECONDS, UNUSED_SECONDS = 60.0, 3600.0
 
 _KEY = limits.c.limit_key == bindparam("key")
-# All that one look can tell, for the round trips: the state, a rate of the key's name, whether
-# anybody is in line.
+# In one round trip: the key's row, the redefined rate of its name, and whether jobs wait.
 _LOOK = select(
     limits.c.state,
     limits.c.at_most,
@@ -52,16 +51,14 @@ _LOCK = select(limits.c.limit_key).where(_KEY).with_for_update()
 
 
 class DatabaseLimits(Limits):
-    """Limits in the database at `url`, whose driver tells the time (`now`) and brings back ended
-    leases (`rescue`).
-    """
+    """The limits in the database at `url`, with the time (`now`) and the `rescue` of its driver."""
 
     def __init__(self, url: str, now: Callable[[], float], rescue: Callable[[], int]) -> None:
         self._connections = Connections(url)
-        #: SQLite: whoever has begun to write is alone.
+        #: SQLite has one writer at a time.
         self._has_one_writer = self._connections.dialect == "sqlite"
         if self._has_one_writer:
-            event.listen(self._connections.engine, "connect", _lightly)
+            event.listen(self._connections.engine, "connect", _commit_without_fsync)
         self._now, self._rescue = now, rescue
         self._tidied = time.monotonic()
 
@@ -72,9 +69,8 @@ class DatabaseLimits(Limits):
             return None if wait and record.ended else wait
 
         wait = self._locked(key, take, at_most=at_most)
-        if (
-            wait is None
-        ):  # a lease that has ended is not counted out here: its holder may be late, and extend it
+        # The permit of an ended lease is not free before the rescue: its late holder may extend it.
+        if wait is None:
             self._rescue()
             wait = self._locked(key, take, at_most=at_most)
         self._tidy()
@@ -86,8 +82,7 @@ class DatabaseLimits(Limits):
         def release(connection: Connection) -> list[str]:
             if not self._has_one_writer and not connection.execute(_LOCK, {"key": key}).first():
                 return []
-            # In a statement of its own: what waits for a lock looks with the eyes of the moment
-            # before.
+            # A statement of its own: one that waits for a lock sees the rows of before the wait.
             row = connection.execute(_LOOK, {"key": key, "name": ""}).first()
             if row is None:
                 return []
@@ -99,14 +94,14 @@ class DatabaseLimits(Limits):
     def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
         now = self._now()
         taken = self._connections.write(
-            lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED)
+            lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED_SECONDS)
         )
         self._tidy()
         return taken
 
-    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
+    def hand_over(self, handovers: Sequence[PermitHandover]) -> HandoverResult:
         return self._connections.write(
-            lambda connection: bulk.hand_over(connection, left, self._now())
+            lambda connection: bulk.hand_over(connection, handovers, self._now())
         )
 
     # --- rates and breakers -----------------------------------------------------------------------
@@ -136,7 +131,7 @@ class DatabaseLimits(Limits):
                 connection.execute(insert(rates), {"name": name, "rate": json.dumps(rate.fields())})
 
         self._connections.write(redefine)
-        # Behind the commit: whoever comes from now on is told by the new one.
+        # After the commit: jobs that come from now on go by the new rate.
         return self._connections.read(lambda connection: queries.waiting(connection, name))
 
     def redefined_rates(self) -> dict[str, Rate]:
@@ -153,9 +148,9 @@ class DatabaseLimits(Limits):
             or (row.state and breakers.seconds_left(json.loads(row.state), self._now()))
         ):
             return 0.0, bool(row and row.state)
-        # It stands in line, or is about to: that is written. The errors are kept for as long as
-        # they were to be.
-        keep = max(0.0, row.keep_until - self._now() - UNUSED)
+        # The job waits already, or must wait now: that is a write. The errors are kept as long as
+        # before.
+        keep = max(0.0, row.keep_until - self._now() - UNUSED_SECONDS)
         return self._locked(
             key,
             lambda _connection, record: algorithms.check_breaker(record, job_id, record.now),
@@ -170,7 +165,7 @@ class DatabaseLimits(Limits):
 
         return self._locked(key, erred, keep=breaker.per + breaker.wait)
 
-    # --- looking and mending ----------------------------------------------------------------------
+    # --- inspection and repair --------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         now = self._now()
         return self._connections.read(
@@ -202,30 +197,31 @@ class DatabaseLimits(Limits):
         def locked(connection: Connection) -> Result:
             now, asked = self._now(), {"key": key, "name": name_of(key)}
             row = connection.execute(_LOOK, asked).first() if self._has_one_writer else None
-            # Where the transaction is the lock, a row that is as it should be needs no writing.
-            fresh = row is not None and row.keep_until > now + keep + UNUSED / 2
+            # On SQLite the transaction is the lock, so a row that is right needs no write.
+            fresh = row is not None and row.keep_until > now + keep + UNUSED_SECONDS / 2
             if row is None or not fresh or at_most not in (None, row.at_most):
-                lock(connection, key, now + UNUSED + keep, at_most)
+                lock(connection, key, now + UNUSED_SECONDS + keep, at_most)
                 row = connection.execute(_LOOK, asked).one()
             return work(connection, DatabaseRecord(connection, key, row, now))
 
         return self._connections.write(locked)
 
     def _tidy(self) -> None:
-        """Forget keys that nobody has used for long, now and then."""
-        if time.monotonic() - self._tidied < TIDY:
+        """Delete unused rows, once in TIDY_SECONDS."""
+        if time.monotonic() - self._tidied < TIDY_SECONDS:
             return
         self._tidied = time.monotonic()
         self.forget_unused()
 
     def forget_unused(self) -> None:
-        """Forget what nobody uses any more."""
+        """Delete unused rows of permits, waiters and keys."""
         now = self._now()
         self._connections.write(lambda connection: queries.forget_unused(connection, now))
 
 
-def _lightly(connection: Any, _record: Any) -> None:
-    """Permits die with leases and counts with their period: a power cut may cost the last ones, a
-    commit no fsync.
+def _commit_without_fsync(connection: Any, _record: Any) -> None:
+    """Commit without an fsync: a power cut may lose the last permits and counts.
+
+    Permits end with their leases anyway, and counts with their period.
     """
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,7 +1,7 @@
-"""The tables of limits. They change by the migrations of the engine, never here alone.
+"""The tables of limits. Every change needs a migration in `relevo/database`.
 
-A permit is held as long as the job `job_key` has the lease `token`: that row of `relevo_jobs` is
-the only truth.
+A permit is held while the job `job_key` has the lease `token`: only that row of `relevo_jobs`
+decides.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from relevo.database.types import LongText, Name
 metadata = MetaData()
 
 
-# One row a key in use; who changes anything of the key locks it first.
+# One row for each key in use; it is locked before anything of the key changes.
 limits = Table(
     "relevo_limits",
     metadata,
     Column("limit_key", Name, primary_key=True),
     Column("at_most", Integer, nullable=False, server_default="0"),
-    # JSON: what the rate or the breaker keeps (limits/rates.py, limits/breakers.py).
+    # JSON: the state of the rate or the breaker (limits/rates.py, limits/breakers.py).
     Column("state", LongText),
-    # Forgotten after this instant, unless somebody holds or waits.
+    # The row is deleted after this instant, unless a job holds a permit or waits.
     Column("keep_until", Double, nullable=False),
     Index("relevo_limits_by_age", "keep_until"),
     implicit_returning=False,
@@ -71,7 +71,7 @@ rates = Table(
     implicit_returning=False,
 )
 
-# The driver's own, as far as a permit's life hangs on it.
+# The columns of the driver's table that decide whether a permit is held.
 jobs = table(
     "relevo_jobs",
     column("id", BigInteger),

@@ -1,1 +1,1 @@
-"""Limits on the Redis of the jobs: one Lua call a step, by Redis's clock."""
+"""Limits on the Redis of the jobs: one Lua call for each step, by Redis's clock."""

@@ -1,6 +1,4 @@
-"""`contract.Limits` on the Redis of the jobs. Each verb is one Lua script (`lua/`), run by the
-driver.
-"""
+"""`contract.Limits` on the Redis of the jobs. Each verb is one Lua script in `lua/`."""
 
 from __future__ import annotations
 
@@ -22,16 +20,14 @@ from relevo.limits.contract import (
 from relevo.limits.rates import Rate
 from relevo.limits.views import NAMED, view_of
 
-# How many values `views.lua` and `redefined.lua` answer for each.
-_SHOWN, _REDEFINED = 8, 5
-# In the place of a holder.
-_NOBODY = ["", "", ""]
+# The number of values for each limit of `views.lua`, and for each rate of `redefined_rates.lua`.
+_VIEW_VALUES, _RATE_VALUES = 8, 5
+# The arguments for no holder.
+_NO_HOLDER = ["", "", ""]
 
 
 class RedisLimits(Limits):
-    """Limits on one Redis: `run` runs a script of ours by its name, behind the driver's
-    `common.lua`.
-    """
+    """The limits on one Redis. `run` runs one of our scripts, behind the driver's `common.lua`."""
 
     def __init__(self, run: Callable[..., Any], now: Callable[[], float]) -> None:
         self._run, self._now = run, now
@@ -52,16 +48,16 @@ class RedisLimits(Limits):
             given += [each.key, each.at_most, *_holder(each.holder)]
         return {token.decode() for token in self._run("take_free", *given)}
 
-    def hand_over(self, left: Sequence[PermitHandover]) -> HandoverResult:
+    def hand_over(self, handovers: Sequence[PermitHandover]) -> HandoverResult:
         given: list[Any] = []
-        for each in left:
-            check_key(each.wanted.key)
-            wanted = each.wanted
+        for each in handovers:
+            check_key(each.request.key)
+            request = each.request
             given += [
-                wanted.key,
-                wanted.at_most,
-                wanted.holder.token,
-                *(_holder(each.to) if each.to else _NOBODY),
+                request.key,
+                request.at_most,
+                request.holder.token,
+                *(_holder(each.to) if each.to else _NO_HOLDER),
             ]
         called, crowded, without = (
             [text.decode() for text in texts] for texts in self._run("hand_over", *given)
@@ -73,7 +69,7 @@ class RedisLimits(Limits):
         check_key(key)
         return float(self._run("hit", key, name_of(key), *_fields(rate), repr(float(cost)), job_id))
 
-    # its state knows
+    # The state has the rate.
     def refund(self, key: str, rate: Rate, cost: float) -> list[str]:  # noqa: ARG002
         check_key(key)
         return [job_id.decode() for job_id in self._run("refund", key, repr(float(cost)))]
@@ -84,7 +80,7 @@ class RedisLimits(Limits):
 
     def redefined_rates(self) -> dict[str, Rate]:
         found = self._run("redefined_rates")
-        rows = [found[at : at + _REDEFINED] for at in range(0, len(found), _REDEFINED)]
+        rows = [found[at : at + _RATE_VALUES] for at in range(0, len(found), _RATE_VALUES)]
         return {
             name.decode(): Rate(int(amount), float(per), kind.decode(), int(burst))
             for name, amount, per, kind, burst in rows
@@ -102,10 +98,12 @@ class RedisLimits(Limits):
             self._run("record_error", key, breaker.errors, repr(breaker.per), repr(breaker.wait))
         )
 
-    # --- looking and mending ----------------------------------------------------------------------
+    # --- inspection and repair --------------------------------------------------------------------
     def views(self, prefix: str = "", most: int = 1000) -> list[LimitView]:
         found, now = self._run("views", prefix, most, NAMED), self._now()
-        return [_view(found[at : at + _SHOWN], now) for at in range(0, len(found), _SHOWN)]
+        return [
+            _view(found[at : at + _VIEW_VALUES], now) for at in range(0, len(found), _VIEW_VALUES)
+        ]
 
     def clear(self, key: str) -> list[str]:
         check_key(key)
@@ -139,7 +137,7 @@ def _view(answer: list[Any], now: float) -> LimitView:
 
 
 def _state(kind: str, numbers: list[bytes], slices: list[bytes]) -> Any:
-    """A rate's or breaker's state, as the Python stores keep it."""
+    """The state of a rate or breaker, as the Python stores keep it."""
     if kind == "errors":
         return [float(number) for number in numbers]
     if kind != "rate":

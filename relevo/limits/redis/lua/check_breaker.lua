@@ -1,5 +1,6 @@
--- For how long a job waits: it stands in line then. ARGV: time, key, job id. Returns the seconds (a text), and 1 or 0
--- for errors remembered. Atomic, so that who clears the key finds all that wait in its line.
+-- For how long a job must wait for a breaker; it waits in line then.
+-- ARGV: time, key, job id. Returns the seconds (a text), and 1 or 0 for whether errors are counted.
+-- Atomic, so that a clear of the key finds every job that waits.
 begin()
 local key, id = ARGV[2], ARGV[3]
 local state, since = load_state(key), since_of(key, id)

@@ -1,5 +1,5 @@
--- Forget all about a key. ARGV: time, key. Returns the ids of those who waited, first come first.
--- Atomic, because nobody may take a permit of a key that is half deleted.
+-- Delete a key. ARGV: time, key. Returns the ids of its waiting jobs, first come first.
+-- Atomic, because no job may take a permit of a key that is half deleted.
 begin()
 local key = ARGV[2]
 local waiting = redis.call('ZRANGE', limit_since_key(key), 0, -1)

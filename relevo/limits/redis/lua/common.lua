@@ -1,10 +1,10 @@
--- What every script of the limits begins with, behind the driver's own common.lua: begin, now, load, rescue, ring, TOKEN.
--- The rules are those of limits/steps.py, line.py, rates.py and breakers.py, in which they are explained.
+-- The beginning of every script of the limits, behind the driver's common.lua: begin, now, load_job, restore, notify,
+-- TOKEN. The rules are explained in limits/algorithms.py, waiters.py, rates.py and breakers.py.
 local GRACE, FIRST, LONGEST, HEAD, MOST, MARGIN, FORGET = 1.0, 1.5, 30.0, 100, 600.0, 0.002, 60.0
 local SLICES, CLOSE, UNUSED = 100, 1e-9, 3600
 local AMOUNT, PER, KIND, BURST = 1, 2, 3, 4
 
--- The key is in use; what nobody has used for long goes, a little at each step.
+-- Note that a key is in use, and delete up to two keys that have been unused for long.
 local function touch(key, keep)
     local score = redis.call('ZSCORE', limits_key, key)
     if not score or tonumber(score) < now + UNUSED / 2 + keep then
@@ -27,8 +27,8 @@ local function touch(key, keep)
 end
 
 -- --- permits -------------------------------------------------------------------------------------------------------------
--- The tokens of the permits that are held. A lease that has ended is ended here: its late holder must not extend it, or
--- there would be one permit too many.
+-- The tokens of the held permits. A job whose lease has ended is rescued here: otherwise its late holder could extend the
+-- lease, and there would be one permit too many.
 local function holders(key)
     local held = {}
     for _, token in ipairs(redis.call('HKEYS', limit_permits_key(key))) do
@@ -51,10 +51,10 @@ local function holders(key)
     return held
 end
 
--- --- the line ------------------------------------------------------------------------------------------------------------
+-- --- waiting jobs --------------------------------------------------------------------------------------------------------
 local function since_of(key, id) return tonumber(redis.call('ZSCORE', limit_since_key(key), id) or '') end
 
--- How many of those that are expected now came before this job.
+-- How many of the expected jobs come before this job.
 local function count_ahead(key, id, since, grace)
     local before = 0
     local after = string.format('(%.17g', now - grace)
@@ -88,7 +88,7 @@ end
 
 local function has_waiters(key) return redis.call('EXISTS', limit_since_key(key)) == 1 end
 
--- The first `room` of the line who are not due yet are due now. Returns their ids.
+-- Make the first `room` waiting jobs due that are not due yet. Returns their ids.
 local function call_up_to(key, room)
     local called, at = {}, 0
     while #called < room do
@@ -101,7 +101,7 @@ local function call_up_to(key, room)
         at = at + 100
     end
     for _, id in ipairs(called) do redis.call('ZADD', limit_due_key(key), string.format('%.17g', now), id) end
-    -- Where there is room for more: who was called once and hasn't come.
+    -- With room left: call jobs again that were called and haven't come.
     if #called < room then
         local before = string.format('(%.17g', now - GRACE)
         for _, id in ipairs(redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', before, 'LIMIT', 0, room - #called)) do
@@ -111,13 +111,13 @@ local function call_up_to(key, room)
     return called
 end
 
--- As many of the line as there is room for.
+-- Call as many waiting jobs as there are free permits.
 local function call_next(key)
     if not has_waiters(key) then return {} end
     return call_up_to(key, tonumber(redis.call('GET', limit_most_key(key)) or '0') - #holders(key) - count_ahead(key, '', nil, GRACE))
 end
 
--- The tokens of those who hold, as a set with its size.
+-- The tokens of the held permits, as a set with its size.
 local function holder_set(key)
     local held = holders(key)
     local set = {size = #held}
@@ -197,7 +197,7 @@ local function save_state(key, state, seconds)
     redis.call('SET', limit_state_key(key), cmsgpack.pack(state), 'PX', math.ceil(seconds * 1000) + 1000)
 end
 
--- The state of a rate is stored while it means something: a bucket is full again, and a window over, after that.
+-- Store the state of a rate for as long as it matters: until the bucket is full again, or the window is over.
 local function save_rate(key, state)
     local rate = state[1]
     local full = rate[PER] * rate[BURST] / rate[AMOUNT]

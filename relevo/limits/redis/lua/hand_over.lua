@@ -1,7 +1,7 @@
--- Give many permits back, or to another job, one after the other.
--- ARGV: time, then for each: key, how many there are, token, and of the other job: token ('' for nobody), id, task.
--- Returns the ids of those who are called, the keys that somebody waits at, the tokens of others that have none.
--- Atomic, because nobody may take a permit while it is on its way, and who is called must find the room that was counted.
+-- Give many permits back, or to other jobs, one after the other.
+-- ARGV: time, then for each: key, number of permits, token, and of the other job: token ('' for none), id, task.
+-- Returns the ids of the jobs that are called, the keys at which jobs wait, the tokens of other jobs without a permit.
+-- Atomic, because no job may take a permit on its way, and a called job must find the room that was counted.
 begin()
 local holders_of, order, called, crowded, without = {}, {}, {}, {}, {}
 for at = 2, #ARGV, 6 do

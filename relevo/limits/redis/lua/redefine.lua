@@ -1,6 +1,7 @@
--- Let another rate count for a name, or (nothing behind the name) the one in the code again.
--- ARGV: time, name, amount, per, kind, burst. Returns the ids of those who wait at keys of the name, first come first of
--- each key. Atomic, so that who is sent away by the old rate is among them.
+-- Replace the rate of a name, or (with nothing after the name) let the one in the code count again.
+-- ARGV: time, name, amount, per, kind, burst.
+-- Returns the ids of the jobs that wait at keys of the name, first come first for each key.
+-- Atomic, so that every job that was refused by the old rate is among them.
 if ARGV[3] then
     local rate = {tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])}
     redis.call('HSET', limit_rates_key, ARGV[2], cmsgpack.pack(rate))

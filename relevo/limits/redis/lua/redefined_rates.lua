@@ -1,5 +1,5 @@
--- The names whose rate was redefined. ARGV: time. Returns for each: name, amount, per (a text), kind, burst.
--- Atomic, because msgpack is read here.
+-- The redefined rates. ARGV: time. Returns for each: name, amount, per (a text), kind, burst.
+-- A script, because the rates are stored as msgpack.
 local answer, all = {}, redis.call('HGETALL', limit_rates_key)
 for at = 1, #all, 2 do
     local rate = cmsgpack.unpack(all[at + 1])

@@ -1,5 +1,5 @@
--- Give units of a rate back that were taken just now. ARGV: time, key, cost. Returns the ids of those whose turn it is.
--- Atomic, because who is called must find the units that were counted.
+-- Give units of a rate back that were taken just now. ARGV: time, key, cost. Returns the ids of the jobs that are called.
+-- Atomic, because a called job must find the units that were counted.
 begin()
 local key, cost = ARGV[2], tonumber(ARGV[3])
 local state = load_state(key)

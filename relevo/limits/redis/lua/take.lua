@@ -1,6 +1,6 @@
--- Take one of the permits of a key for a job under its lease, or stand in line.
--- ARGV: time, key, how many there are, token, job id, task. Returns 0, or for how many seconds to stay away (a text).
--- Atomic, because those who hold must be counted in the step that adds one, and a lease must not end in between.
+-- Take one of the permits of a key for a job under its lease, or wait in line.
+-- ARGV: time, key, number of permits, token, job id, task. Returns 0, or for how many seconds to stay away (a text).
+-- Atomic, because held permits must be counted in the step that adds one, and no lease may end in between.
 begin()
 local key, at_most, token, id = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 touch(key, 0)

@@ -1,6 +1,6 @@
--- Take permits for many jobs under their leases, where there is room and nobody waits.
--- ARGV: time, then for each: key, how many there are, token, job id, task. Returns the tokens that have a permit.
--- Atomic, because those who hold must be counted in the step that adds some.
+-- Take permits for many jobs under their leases, where a permit is free and no job waits.
+-- ARGV: time, then for each: key, number of permits, token, job id, task. Returns the tokens that have a permit.
+-- Atomic, because held permits must be counted in the step that adds some.
 begin()
 local holders_of, taken = {}, {}
 for at = 2, #ARGV, 5 do

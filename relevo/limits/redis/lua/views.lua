@@ -1,6 +1,7 @@
--- The limits in use. ARGV: time, prefix, most, how many are named. Returns for each eight values: key, how many permits,
--- {job id, task, since, end of the lease ...}, number waiting, {ids of the first}, kind of state ('', rate, errors),
--- {numbers of the state}, {slices}. Numbers are texts. Atomic, so that it is one moment that is seen.
+-- The limits in use. ARGV: time, prefix, the most limits, the most waiting jobs that are named.
+-- Returns eight values for each: key, number of permits, {job id, task, since, end of the lease ...}, number of waiting
+-- jobs, {ids of the first}, kind of state ('', rate, errors), {numbers of the state}, {slices}. Numbers are texts.
+-- Atomic, so that all values are of one moment.
 local prefix, named = ARGV[2], tonumber(ARGV[4])
 local function text(value) return string.format('%.17g', value) end
 local keys = {}
