@@ -287,6 +287,16 @@ def test_every_station_is_on_the_page_of_the_architecture():
     assert [station for station in stations if station not in page] == []
 
 
+def test_the_page_of_the_architecture_has_the_order_of_the_contract():
+    (layers,) = (
+        contract["layers"]
+        for contract in pyproject()["tool"]["importlinter"]["contracts"]
+        if contract.get("containers") == ["relevo"]
+    )
+    page = " ".join((ROOT / "docs/architecture.md").read_text().split())
+    assert f"``` {' > '.join(layers)} ```" in page
+
+
 def test_every_table_is_on_the_page_of_the_internals():
     page = (ROOT / "docs/internals.md").read_text()
     tables = {
