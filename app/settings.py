@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from relevo import config
 from relevo.config import Settings, environment
-from relevo.config.environment import Environment, expected, expected_url
+from relevo.config.environment import Environment, bad_url, bad_value
 from relevo.errors import SettingsError, did_you_mean
 
 NAMES = (
@@ -109,12 +109,12 @@ def _url(env: Environment, name: str) -> str | None:
     except ValueError:
         fits = False
     if not fits:
-        raise expected_url(name, "an url that begins with http:// or https://", given)
+        raise bad_url(name, "an url that begins with http:// or https://", given)
     return given.rstrip("/")
 
 
 def _font(env: Environment) -> Path | None:
     given = env.text("APP_PDF_FONT")
     if given and not Path(given).is_file():
-        raise expected("APP_PDF_FONT", "a file, a TrueType font", given)
+        raise bad_value("APP_PDF_FONT", "a file, a TrueType font", given)
     return Path(given).absolute() if given else None

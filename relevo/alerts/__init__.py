@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from apprise import Apprise, NotifyFormat, NotifyType
 
-from relevo.config.services import Alerts
+from relevo.config.services import AlertSettings
 from relevo.errors import AlertError
 
 
-def send(alerts: Alerts, title: str, text: str, *, critical: bool = False) -> int:
+def send(alerts: AlertSettings, title: str, text: str, *, critical: bool = False) -> int:
     """Send an alert to its receivers, and return their number.
 
     Raises AlertError when one of them was not reached.

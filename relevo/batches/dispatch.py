@@ -195,7 +195,7 @@ def _in_session(way: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> B
             # at once
             batches.update_counts(
                 connection, row.id, way.hand_in, lambda found: _longer(found, len(page))
-            )  # noqa: B023
+            )
         found = batches.update_counts(connection, row.id, way.hand_in, _closed)
     return found or row
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from relevo.config.environment import Environment, expected_url
+from relevo.config.environment import Environment, bad_url
 from relevo.database.engine import resolve
 from relevo.errors import SettingsError
 
@@ -28,7 +28,7 @@ def database(env: Environment, default: Path) -> str:
     given = env.text("DATABASE_URL") or f"sqlite:///{default}"
     url = _parse(given)
     if url.get_backend_name() not in _DATABASES:
-        raise expected_url("DATABASE_URL", _DATABASE, given)
+        raise bad_url("DATABASE_URL", _DATABASE, given)
     _check_driver(url)
     return (_absolute_path(url) if url.get_backend_name() == "sqlite" else url).render_as_string(
         hide_password=False
@@ -49,7 +49,7 @@ def sqs(env: Environment) -> str:
     """Read SQS_URL. With a bare `sqs://`, boto3 looks for the credentials and the region itself."""
     given = env.text("SQS_URL", "sqs://")
     if not given.startswith("sqs://"):
-        raise expected_url("SQS_URL", "an sqs:// url", given)
+        raise bad_url("SQS_URL", "an sqs:// url", given)
     return given
 
 
@@ -72,7 +72,7 @@ def _parse(given: str) -> URL:
     try:
         return resolve(given)
     except (ArgumentError, ValueError):
-        raise expected_url("DATABASE_URL", _DATABASE, given) from None
+        raise bad_url("DATABASE_URL", _DATABASE, given) from None
 
 
 def _check_driver(url: URL) -> None:
@@ -139,7 +139,7 @@ def _check_redis_url(url: str, given: str) -> str:
     except ValueError:
         fits = False
     if not fits or ";" in url:
-        raise expected_url(
+        raise bad_url(
             "REDIS_URL",
             "a redis://, rediss://, redis+socket:// or sentinel:// url, "
             "like redis://:password@host:6379/0",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relevo.config.environment import Environment, expected
+from relevo.config.environment import Environment, bad_value
 from relevo.errors import SettingsError
 
 NAMES = (
@@ -101,5 +101,5 @@ def _tokens(env: Environment) -> str | None:
         name, _, token = pair.partition(":")
         if len(token) < SHORTEST_TOKEN or not name.strip():
             what = f"name:token with tokens of at least {SHORTEST_TOKEN} characters"
-            raise expected("FLOWER_API_TOKENS", what, f"{name}:… with {len(token)}")
+            raise bad_value("FLOWER_API_TOKENS", what, f"{name}:… with {len(token)}")
     return given

@@ -55,7 +55,7 @@ class Environment:
     def choice(self, name: str, default: str, known: Collection[str]) -> str:
         given = self.text(name, default)
         if given not in known:
-            raise expected(name, f"one of {', '.join(known)}", given, did_you_mean(given, known))
+            raise bad_value(name, f"one of {', '.join(known)}", given, did_you_mean(given, known))
         return given
 
     def seconds(self, name: str, default: float) -> float:
@@ -63,14 +63,14 @@ class Environment:
         if not given:
             return default
         if not _NUMBER.fullmatch(given) or not float(given):
-            raise expected(name, "a positive number of seconds", given)
+            raise bad_value(name, "a positive number of seconds", given)
         return _number(given)
 
     def waits(self, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
         given = self.text(name)
         parts = [part.strip() for part in given.split(",")] if given else []
         if not all(_NUMBER.fullmatch(part) for part in parts):
-            raise expected(
+            raise bad_value(
                 name, "numbers of seconds with commas between them, like 10,30,60", given
             )
         return tuple(map(_number, parts)) or default
@@ -80,13 +80,13 @@ class Environment:
         if not given:
             return default
         if not _WHOLE.fullmatch(given) or not lowest <= int(given) <= highest:
-            raise expected(name, f"a whole number from {lowest} to {highest}", given)
+            raise bad_value(name, f"a whole number from {lowest} to {highest}", given)
         return int(given)
 
     def host(self, name: str, default: str) -> str:
         given = self.text(name, default)
         if not _HOST.fullmatch(given):
-            raise expected(name, "a host name or an address", given)
+            raise bad_value(name, "a host name or an address", given)
         return given
 
     def folder(self, name: str, default: Path) -> Path:
@@ -102,7 +102,7 @@ class Environment:
         except (OSError, RuntimeError, ValueError):
             fits = False
         if not fits:
-            raise expected(name, "a folder", given)
+            raise bad_value(name, "a folder", given)
         return path
 
 
@@ -132,13 +132,13 @@ def read(
     return Environment({**filed, **environ})
 
 
-def expected(name: str, what: str, given: str, hint: str = "") -> SettingsError:
+def bad_value(name: str, what: str, given: str, hint: str = "") -> SettingsError:
     """Return the error for a bad value. It shows the value."""
     shown = given if len(given) <= _LONGEST_SHOWN else given[:_LONGEST_SHOWN] + "…"
     return SettingsError(f"expected {name} to be {what}, got {shown!r}{hint}")
 
 
-def expected_url(name: str, what: str, given: str) -> SettingsError:
+def bad_url(name: str, what: str, given: str) -> SettingsError:
     """Return the error for a bad url. It shows only the scheme: the rest may hold a password."""
     scheme = _SCHEME.match(given)
     shown = (
@@ -150,7 +150,7 @@ def expected_url(name: str, what: str, given: str) -> SettingsError:
 
 
 def _read_file(path: Path) -> dict[str, str]:
-    text = _text_of(path)
+    text = _read_text(path)
     for number, line in enumerate(text.splitlines(), start=1):
         # django-environ skips such a line with a warning that nobody reads. The text isn't shown,
         # because it may be a password.
@@ -171,7 +171,7 @@ def _parse(text: str) -> dict[str, str]:
     return values
 
 
-def _text_of(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from relevo.config.environment import Environment, expected, expected_url
+from relevo.config.environment import Environment, bad_url, bad_value
 from relevo.errors import SettingsError
 
 NAMES = (
@@ -59,7 +59,7 @@ class S3Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Alerts:
+class AlertSettings:
     """Urls of Apprise: those for every alert, and more for the critical ones."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
@@ -69,7 +69,7 @@ class Alerts:
 def mail(env: Environment, var_dir: Path) -> MailSettings:
     sender = env.text("MAIL_FROM", "Relevo <relevo@localhost>")
     if "@" not in parseaddr(sender)[1] or not sender.isprintable():
-        raise expected("MAIL_FROM", "an address like Shop <shop@example.com>", sender)
+        raise bad_value("MAIL_FROM", "an address like Shop <shop@example.com>", sender)
     given = env.text("MAIL_URL")
     if not given:
         return MailSettings(sender, var_dir / "mail")
@@ -80,7 +80,7 @@ def mail(env: Environment, var_dir: Path) -> MailSettings:
     default = "starttls" if url.port == 587 else "none"  # noqa: PLR2004  the submission port
     security = "tls" if url.scheme == "smtps" else options.get("tls", default)
     if security not in {"tls", *_MAIL_OPTIONS["tls"]}:
-        raise expected("MAIL_URL", "an url whose tls is starttls or none", security)
+        raise bad_value("MAIL_URL", "an url whose tls is starttls or none", security)
     port = url.port or {"tls": 465, "starttls": 587}.get(security, 25)
     return MailSettings(
         sender,
@@ -113,8 +113,8 @@ def s3(env: Environment) -> S3Settings | None:
     )
 
 
-def alerts(env: Environment) -> Alerts:
-    return Alerts(
+def alerts(env: Environment) -> AlertSettings:
+    return AlertSettings(
         tuple(env.secret("ALERT_URLS").split()), tuple(env.secret("ALERT_CRITICAL_URLS").split())
     )
 
@@ -161,7 +161,7 @@ def _split(name: str, what: str, given: str, schemes: set[str]) -> SplitResult:
     except ValueError:  # a bad port, or brackets that don't close
         fits = False
     if not fits:
-        raise expected_url(name, what, given)
+        raise bad_url(name, what, given)
     return url
 
 

@@ -149,7 +149,7 @@ class Settings:
     #: MAIL_URL, MAIL_FROM: the mail server, and the sender of mail.
     mail: services.MailSettings
     #: ALERT_URLS, ALERT_CRITICAL_URLS: where alerts about failed jobs go.
-    alerts: services.Alerts
+    alerts: services.AlertSettings
     #: RELEVO_SECRET: the signing key, or the path of its file, for `services.read_secret`.
     secret: bytes | Path = field(repr=False)
     #: RELEVO_HISTORY: the jobs that history keeps: "all", "failed" (and cancelled) or "none" (no

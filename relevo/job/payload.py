@@ -22,7 +22,7 @@ from relevo.errors import OptionError
 from relevo.job import error_report
 from relevo.job.task_protocol import TaskLike
 
-__all__ = ["HEADER", "Baton", "Job", "is_unique", "job_of", "parse", "baton_of", "tags"]
+__all__ = ["HEADER", "Baton", "Job", "baton_of", "is_unique", "job_of", "parse", "tags"]
 
 
 @dataclass(frozen=True, slots=True)

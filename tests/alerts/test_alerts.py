@@ -11,7 +11,7 @@ import pytest
 
 from relevo import alerts
 from relevo.alerts import AlertError
-from relevo.config.services import Alerts, read_secret
+from relevo.config.services import AlertSettings, read_secret
 from relevo.errors import SettingsError
 from tests.support.settings import load
 
@@ -39,7 +39,10 @@ def receiver():
 
 
 def test_an_alert_reaches_its_receiver(receiver):
-    assert alerts.send(Alerts((receiver.alert_url,)), "Failed: images.process", "disk\nfull") == 1
+    assert (
+        alerts.send(AlertSettings((receiver.alert_url,)), "Failed: images.process", "disk\nfull")
+        == 1
+    )
     (got,) = receiver.got
     assert (got["title"], got["message"], got["type"]) == (
         "Failed: images.process",
@@ -49,7 +52,7 @@ def test_an_alert_reaches_its_receiver(receiver):
 
 
 def test_only_critical_alerts_reach_the_critical_urls(receiver):
-    people = Alerts((), (receiver.alert_url,))
+    people = AlertSettings((), (receiver.alert_url,))
     assert alerts.send(people, "a", "b") == 0
     assert receiver.got == []
     assert alerts.send(people, "a", "b", critical=True) == 1
@@ -59,20 +62,20 @@ def test_only_critical_alerts_reach_the_critical_urls(receiver):
 def test_a_receiver_that_is_not_reached_is_an_error(receiver):
     receiver.status = 500
     with pytest.raises(AlertError, match="did not reach"):
-        alerts.send(Alerts((receiver.alert_url,)), "a", "b")
+        alerts.send(AlertSettings((receiver.alert_url,)), "a", "b")
 
 
 def test_a_wrong_url_is_named_by_its_place_and_not_shown():
     with pytest.raises(
         AlertError, match="expected alert url 1 to be one of Apprise's, got nothing"
     ) as refused:
-        alerts.send(Alerts(("nothing://key:secret@host",)), "a", "b")
+        alerts.send(AlertSettings(("nothing://key:secret@host",)), "a", "b")
     assert "secret" not in str(refused.value)
 
 
 def test_the_receivers_come_from_the_settings():
     settings = load(ALERT_URLS=" json://a/  json://b/?x=1,2 ", ALERT_CRITICAL_URLS="json://c/")
-    assert settings.alerts == Alerts(("json://a/", "json://b/?x=1,2"), ("json://c/",))
+    assert settings.alerts == AlertSettings(("json://a/", "json://b/?x=1,2"), ("json://c/",))
 
 
 def test_a_secret_is_created_once_and_readable_by_its_owner_only(tmp_path):

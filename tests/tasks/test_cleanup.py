@@ -11,7 +11,7 @@ from sqlalchemy import delete
 import tasks
 from app.models import Answer, Export, Import, Mail, Report, RequestCount, Token, session
 from app.models.base import now
-from relevo.config.services import Alerts
+from relevo.config.services import AlertSettings
 from relevo.disks import LocalDisk
 from relevo.events import Event, JobEvent
 from tasks import alerts, cleanup, reports, storage
@@ -115,7 +115,7 @@ def test_a_failed_job_is_told_and_a_critical_one_louder(
     shop, receiver, monkeypatch, queue, receivers
 ):
     url = receiver.url.replace("http", "json")
-    people = Alerts((f"{url}/all",), (f"{url}/critical",))
+    people = AlertSettings((f"{url}/all",), (f"{url}/critical",))
     monkeypatch.setattr(
         tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people)
     )
@@ -128,7 +128,9 @@ def test_a_failed_job_is_told_and_a_critical_one_louder(
 def test_without_anybody_to_tell_and_for_alerts_themselves_nothing_is_dispatched(shop, monkeypatch):
     alerts.job_failed(failed("critical"))
     monkeypatch.setattr(
-        tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=Alerts(("json://x",)))
+        tasks.app,
+        "settings",
+        dataclasses.replace(tasks.app.settings, alerts=AlertSettings(("json://x",))),
     )
     alerts.job_failed(failed("high", "alerts.send"))
     shop.queue.assert_nothing_dispatched()

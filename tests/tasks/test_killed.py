@@ -39,7 +39,7 @@ from app.models import (
     session,
 )
 from app.models.base import now
-from relevo.config.services import Alerts
+from relevo.config.services import AlertSettings
 from tasks import (
     alerts,
     cases,
@@ -82,7 +82,7 @@ def world(shop, outside, monkeypatch):
         APP_CASES_URL=outside.url,
         APP_PAYMENTS_URL=f"{outside.url}/payments",
     )
-    people = Alerts((outside.url.replace("http", "json"),))
+    people = AlertSettings((outside.url.replace("http", "json"),))
     monkeypatch.setattr(
         tasks.app, "settings", dataclasses.replace(tasks.app.settings, alerts=people)
     )
