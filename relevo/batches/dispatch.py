@@ -192,9 +192,11 @@ def _in_session(way: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> B
     if open_with(connection, way.hand_in, row):
         for page in member_jobs.pages(new.app, row, new.members, 0):
             way.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
-            # at once
             batches.update_counts(
-                connection, row.id, way.hand_in, lambda found: _longer(found, len(page))
+                connection,
+                row.id,
+                way.hand_in,
+                lambda found: _longer(found, len(page)),  # noqa: B023  called at once
             )
         found = batches.update_counts(connection, row.id, way.hand_in, _closed)
     return found or row
