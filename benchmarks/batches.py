@@ -2,8 +2,8 @@
 kills do to counts.
 
     python -m benchmarks.batches rate [URL …]        BENCH_MEMBERS=100000
-    python -m benchmarks.batches callback [URL …]    from the last member's end to the callback's start
-    python -m benchmarks.batches kills [URL …]       BENCH_MEMBERS=10000: a worker killed every second, counts checked
+    python -m benchmarks.batches callback [URL …]    from the last member's end to the callback
+    python -m benchmarks.batches kills [URL …]       BENCH_MEMBERS=10000: a worker killed a second
 
 `rate` compares with one-by-one `apply_async` of the same task and with Celery's own group; on Redis
 it and `callback` compare with the chord of Celery as it comes, too. Each row of `rate` is a process

@@ -184,7 +184,8 @@ def table(figures: dict[str, dict[str, list[float]]]) -> str:
             ""
             if not base
             else (
-                f"{medians['drained/s'] / base['drained/s']:.2f}, {medians['CPU s/1000'] / base['CPU s/1000']:.2f}"
+                f"{medians['drained/s'] / base['drained/s']:.2f}, "
+                f"{medians['CPU s/1000'] / base['CPU s/1000']:.2f}"
             )
         )
         lines.append(

@@ -90,7 +90,7 @@ def ending(number: int) -> None:
 
 @app.task(name="bench.told", ignore_result=True, bind=True)
 def told(self: Any, batch: Any, number: int) -> None:  # noqa: ARG001  as callbacks are called
-    """Say that a callback was called, and whether it is the same job, delivered again after a kill."""
+    """Note that a callback was called, as `again` if the job was delivered again after a kill."""
     note("again" if (self.request.delivery_info or {}).get("redelivered") else "told", number)
 
 

@@ -65,12 +65,16 @@ def main(urls: list[str]) -> None:
                     [
                         side.name,
                         f"{statistics.median(side.rates):.0f}",
-                        f"{statistics.median(one / other for one, other in zip(side.rates, plain.rates, strict=True)):.2f}",
+                        f"{median_ratio(side.rates, plain.rates):.2f}",
                         f"{statistics.median(side.cpu):.2f}",
                     ]
                     for side in sides
                 ],
             )
+
+
+def median_ratio(ones: list[float], others: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
 if __name__ == "__main__":

@@ -222,7 +222,8 @@ def main(jobs: int, url: str | None) -> None:
                 further = ask()
                 taken.append(1000 * (time.perf_counter() - start))
             print(
-                f"{name:38} {statistics.median(taken):8.1f} {max(taken):8.1f} {'more' if further else ''}"
+                f"{name:38} {statistics.median(taken):8.1f} {max(taken):8.1f} "
+                f"{'more' if further else ''}"
             )
 
 

@@ -1,7 +1,8 @@
 """How long a POST takes that writes a row and dispatches a job, while workers are busy.
 
-    python -m benchmarks.posts        BENCH_POSTS=300 BENCH_NICE=0 (arguments: only these, of sqlite, postgresql,
-                                      "postgresql and redis")
+    python -m benchmarks.posts [BROKER …]       BENCH_POSTS=300 BENCH_NICE=0
+
+A BROKER is sqlite, postgresql or "postgresql and redis"; without one, all three are measured.
 
 A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks
 one request after the other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker.
@@ -99,7 +100,8 @@ def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
             took[post].append((time.perf_counter() - began) * 1000)
     status = firm.client.get(f"/api/batch/{batches[-1]}/status").json()
     print(
-        f"{name}: the worker (nice {NICE}) was {'idle in the end' if status['finished'] else 'busy to the end'}"
+        f"{name}: the worker (nice {NICE}) was "
+        f"{'idle in the end' if status['finished'] else 'busy to the end'}"
     )
     took["all"] = list(chain.from_iterable(took.values()))
     return [(name, post, *told(times)) for post, times in took.items()]

@@ -30,7 +30,7 @@ def main() -> None:
         ]
     heads = ["broker", "seconds until all run again", "min", "max", "held", "started twice", "lost"]
     table(
-        f"kill -9 with a lease of {LEASE:.0f} s, {ROUNDS} rounds (median; counts are of all rounds)",
+        f"kill -9 with a lease of {LEASE:.0f} s, {ROUNDS} rounds (medians; counts of all)",
         heads,
         rows,
     )

@@ -57,7 +57,10 @@ def fill(stage: Stage, jobs: int) -> None:
         stage.put("bench.work", arguments)
         return
     # By a process of its own: in this one redis:// is ours.
-    code = f"from benchmarks.jobs import work\nfor number in range({jobs}): work.delay(number, {SECONDS})"
+    code = (
+        "from benchmarks.jobs import work\n"
+        f"for number in range({jobs}): work.delay(number, {SECONDS})"
+    )
     subprocess.run([sys.executable, "-c", code], env=stage.environ, cwd=ROOT, check=True)
 
 

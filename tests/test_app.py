@@ -297,7 +297,8 @@ def clean(**environ: str) -> dict[str, str]:
             ["beat"],
             {"QUEUE_CONECTION": "redis"},
             (
-                "Error: expected every setting in the environment to be a known one, got 'QUEUE_CONECTION'; "
+                "Error: expected every setting in the environment to be a known one, "
+                "got 'QUEUE_CONECTION'; "
                 "did you mean 'QUEUE_CONNECTION'?"
             ),
         ),

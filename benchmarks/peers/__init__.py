@@ -1,4 +1,5 @@
-"""One module a system: the same two jobs, its best sane setting on two cores, and how to hand jobs in.
+"""A module for each system: two jobs, its best setting on two cores, and how to hand jobs in.
 
-Each has `WORKERS` (label -> command), `enqueue(count)` and `trickle()` (one job that reports how late it started).
+Each has `WORKERS` (label -> command), `enqueue(count)`, and `trickle()`, which dispatches one job
+that reports how late it started.
 """

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.peers MODULE workers|enqueue N|bulk N|trickle N`: one system's client, in its own process."""
+"""The client of one system, in a process of its own.
+
+python -m benchmarks.peers MODULE workers|enqueue N|bulk N|trickle N
+"""
 
 from __future__ import annotations
 

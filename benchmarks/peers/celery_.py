@@ -1,4 +1,4 @@
-"""Celery with kombu's own Redis transport: late acks, prefetch 1, no gossip, no mingle, no events."""
+"""Celery with kombu's Redis transport: late acks, prefetch 1, no gossip, mingle or events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the jobs do: leave a byte, or a latency, in a file. About 2 microseconds, the same for every system."""
+"""What the jobs do: write a byte, or a latency, to a file. It takes about 2 microseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RQ: a pool of two workers that run jobs in their own process (its default forks once a job and is slower still)."""
+"""RQ: two workers that run jobs in their own process. Its default, a fork a job, is slower."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ queue = Queue("bench", connection=Redis.from_url(marks.url()))
 _rq = str(Path(sys.executable).with_name("rq"))
 WORKERS = {
     "rq, 2 simple workers": [
-        sys.executable, _rq, "worker-pool", "bench", "-n", "2", "-u", marks.url(), "-q", "-w", "rq.SimpleWorker",
+        sys.executable, _rq, "worker-pool", "bench", "-n", "2", "-u", marks.url(), "-q",
+        "-w", "rq.SimpleWorker",
     ]
 }  # fmt: skip
 

@@ -13,8 +13,8 @@ from benchmarks.peers import marks
 broker = RedisStreamBroker(url=marks.url())
 WORKERS = {
     "taskiq, streams, 2 processes": [
-        sys.executable, "-m", "taskiq", "worker", "benchmarks.peers.taskiq_:broker", "--workers", "2",
-        "--log-level", "ERROR",
+        sys.executable, "-m", "taskiq", "worker", "benchmarks.peers.taskiq_:broker",
+        "--workers", "2", "--log-level", "ERROR",
     ]
 }  # fmt: skip
 _loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""The application's tables: as the migrations make them, on every database, and what they refuse."""
+"""The application's tables: what the migrations make on every database, and what they refuse."""
 
 from __future__ import annotations
 

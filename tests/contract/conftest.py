@@ -36,7 +36,7 @@ def clock(broker: Broker) -> HandClock:
 
 @pytest.fixture
 def box(driver: Driver) -> Iterator[str]:
-    """A mailbox nobody has used, closed at the end. An exchange of the same name is its own, too."""
+    """The name of an unused mailbox and of an unused exchange. The mailbox is closed at the end."""
     name = f"box-{next(_numbers)}"
     yield name
     driver.unsubscribe(name)

@@ -1,4 +1,4 @@
-"""The connection: the broker's time, closing and using again, and a broker that can't be reached."""
+"""The connection: the broker's time, closing and reopening, and a broker that can't be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""release: back into the queue, at once or later, changed or not, and without burning an attempt."""
+"""release: a job goes back into its queue, now or later, and its attempt doesn't count."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The subscription: who waits for it hears of what another process put or broadcast, soon and without
-sleeping long.
-"""
+"""The subscription: a consumer wakes soon when another process puts a job or broadcasts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dashboard in this process, on brokers and stores of its own, and a browser's way of asking it."""
+"""A dashboard in this process, with a broker and a store of its own."""
 
 from __future__ import annotations
 

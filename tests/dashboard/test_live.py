@@ -198,7 +198,7 @@ def test_nothing_moves_when_a_page_looks_again(browser, shop, path):
 
 @pytest.mark.parametrize("path", MOVING)
 def test_nothing_moves_when_the_script_of_a_page_comes_late(browser, shop, path):
-    """The script shortens the times, so the columns get other widths: not before a reader's eyes."""
+    """The page is painted only after its script has shortened the times, so no column moves."""
     if shop.wires:
         return  # the pages are the same
     browser.size(1280, 900)
@@ -238,7 +238,8 @@ def do(browser, button: str, said: str, before: str = "") -> None:
     )  # a search may be cut short, and looks again
     browser.click(button)
     browser.run(
-        "document.querySelector('#rl-ask').open && document.querySelector('#rl-ask [value=yes]').click()"
+        "document.querySelector('#rl-ask').open"
+        " && document.querySelector('#rl-ask [value=yes]').click()"
     )
     browser.until(f"document.querySelector('#rl-notice').innerText.includes({json.dumps(said)})")
 
@@ -305,7 +306,8 @@ def test_every_action_does_what_it_says(browser, shop):
         browser,
         "form[action='/pauses/add'] button",
         "tag reports is paused for 15 minutes",
-        "document.querySelector('[name=kind]').value = 'tag'; document.querySelector('[name=name]').value = 'reports'",
+        "document.querySelector('[name=kind]').value = 'tag';"
+        " document.querySelector('[name=name]').value = 'reports'",
     )
     do(browser, "form[action='/pauses/lift'] button", "tag reports goes on")
     task = shop.task("reports")

@@ -1,4 +1,4 @@
-"""Jobs run in place (`sync`): every decision is carried out, without a broker and without waiting."""
+"""Jobs run in place (`sync`): every outcome is carried out, without a broker and without a wait."""
 
 import time
 

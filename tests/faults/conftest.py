@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def urls(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """Every broker's url: for a test that is long, and therefore runs on all of them side by side."""
+    """Every broker's url, for a long test, which runs on all of them side by side."""
     return [broker_url(name, request, tmp_path) for name in BROKERS]
 
 

@@ -50,7 +50,10 @@ def cut(url: str) -> int:
     """End every other connection to the database, as an operator or a failover does; how many."""
     if url.startswith("postgresql"):
         with psycopg.connect(url, autocommit=True) as own:
-            others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            others = (
+                "FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
             return len(own.execute(f"SELECT pg_terminate_backend(pid) {others}").fetchall())
     place = make_url(url)
     with (
@@ -151,7 +154,7 @@ def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
     assert readable(subscription.fileno(), within=LONG)
 
     # When it hears of that and looks at the next interval, I expect it to listen again
-    # (The server's goodbye may come in two pieces, and it may need a moment to take the subscription back.)
+    # The server may close the connection in two steps, and needs a moment to listen again.
     deadline = time.monotonic() + LONG
     subscription.poll()
     while (

@@ -114,7 +114,7 @@ def test_a_restart_longer_than_the_lease_loses_nothing(server, tmp_path):
 def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_stops_and_loses_nothing(
     server, tmp_path
 ):
-    """Its heartbeat was tried for ever, from a thread that had the lock which the stop waited for."""
+    """A thread that held the lock of the stop used to try its heartbeat for ever."""
     site = Site(server.url, tmp_path, SHORT, IMPATIENT)
     with site.worker("-c", "2", "--heartbeat-interval", "1") as worker:
         scene = Scene(site, worker)

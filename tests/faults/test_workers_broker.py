@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 def test_a_broker_away_for_longer_than_a_lease_costs_no_job_and_no_second_run(
     server: Server, tmp_path: Path
 ):
-    """One job ends while the broker is away, one runs on until it is back; both were started once."""
+    """One job ends while the broker is away, one after it is back. Both were started once."""
     site = Site(server.url, tmp_path)
     gates = [tmp_path / "gate 0", tmp_path / "gate 1"]
     for number, gate in enumerate(gates):
@@ -103,7 +103,7 @@ def refused(site: Site) -> None:
 
 
 def message(**changes: Any) -> str:
-    """A good message but for `changes`; dots in a name go down (`headers.task`), None takes away."""
+    """A good message with `changes`: a dotted name is a path (`headers.task`), None removes."""
     made = json.loads(payload_of("work", "bad", [0], "q"))
     for path, value in changes.items():
         *folders, name = path.split("__")

@@ -56,7 +56,7 @@ def test_a_job_taken_by_a_child_that_could_not_say_so_is_known_to_be_lost(pool: 
 
 @pytest.fixture
 def deaf() -> Iterator[tuple[prefork.Pool, threading.Event]]:
-    """A pool that reads no child's word, as on a machine that stood still, until the event is set."""
+    """A pool that reads nothing from its children until the event is set."""
     made, hears = prefork.Pool(1, lost_worker_timeout=0.1), threading.Event()
     made.apply_async(abs, (-1,), callback=lambda _: hears.wait(LONG))
     yield made, hears

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: a program, a worker, a queue, files; and Ctrl-C whenever one likes."""
+"""The demo as a user runs it: a program, a worker, a queue, files; and Ctrl-C at any moment."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_job_goes_to_the_queue_it_is_sent_to(tasks):
 
 @everywhere
 def test_queues_in_the_order_of_q_and_priorities_within(shop, tasks):
-    """What lies in the broker before the worker starts runs in strict order, whatever came first."""
+    """Jobs that are put before the worker starts run in the order of the queues and priorities."""
     for queue in ("low", "high", "critical"):
         for priority in (9, 5, 0):
             tasks.note.apply_async((queue, priority), queue=queue, priority=priority)

@@ -58,7 +58,7 @@ QUICK, SLOW = 200, 40
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A checkout of its own: our supervisor files, a virtualenv, the application, and a task more."""
+    """A checkout with our supervisor files, a virtualenv, the application and one more task."""
     with servers.folder() as path:
         home = Path(path)
         shutil.copytree(ROOT / "supervisor", home / "supervisor")

@@ -26,7 +26,10 @@ BAD = [
     (
         "backoff",
         [],
-        "expected backoff to be seconds, a list of seconds or a callable that takes the attempt, got []",
+        (
+            "expected backoff to be seconds, a list of seconds or a callable that takes the "
+            "attempt, got []"
+        ),
     ),
     ("backoff", [1, -1], "got [1, -1]"),
     ("backoff", "10", "got '10'"),

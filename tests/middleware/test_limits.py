@@ -1,4 +1,4 @@
-"""The middlewares of limits: whose a job is, what becomes of one that is over, and what is refused."""
+"""The middlewares of limits: a job's key, a job over the limit, and options that are refused."""
 
 from __future__ import annotations
 

@@ -19,9 +19,11 @@ ABOUT = """
 import json, os, signal, sys, threading
 numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP]
 print(json.dumps([
-    sys.argv, sys.orig_argv, sys.path, os.getcwd(), sorted(os.environ.items()), sys.dont_write_bytecode, __name__,
-    [str(signal.getsignal(number)) for number in numbers], signal.set_wakeup_fd(-1), threading.active_count(),
-    os.getpid() == os.getsid(0) == os.getpgrp(), sorted(os.listdir("/dev/fd")), os.umask(0), sys.stdin.read(),
+    sys.argv, sys.orig_argv, sys.path, os.getcwd(), sorted(os.environ.items()),
+    sys.dont_write_bytecode, __name__, [str(signal.getsignal(number)) for number in numbers],
+    signal.set_wakeup_fd(-1), threading.active_count(),
+    os.getpid() == os.getsid(0) == os.getpgrp(), sorted(os.listdir("/dev/fd")), os.umask(0),
+    sys.stdin.read(),
 ]))
 """
 ENDS = {
@@ -101,7 +103,8 @@ def test_when_the_test_run_is_killed_nothing_is_left(environ, tmp_path):
     """The run here is a process that starts another one, says which, and is killed."""
     script = (
         "import os, sys, signal; from tests.support.programs import start\n"
-        "process = start('-c', 'import signal; signal.pause()', environ=os.environ, output=sys.stderr)\n"
+        "code = 'import signal; signal.pause()'\n"
+        "process = start('-c', code, environ=os.environ, output=sys.stderr)\n"
         "print(process.pid, flush=True); signal.pause()"
     )
     command = [sys.executable, "-c", script]

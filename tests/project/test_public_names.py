@@ -14,7 +14,10 @@ def test_every_public_name_is_there_and_they_are_few():
 
 
 def test_importing_relevo_loads_neither_celery_nor_a_database():
-    loaded = "import sys, relevo; print([name for name in ('celery', 'sqlalchemy', 'redis') if name in sys.modules])"
+    loaded = (
+        "import sys, relevo\n"
+        "print([name for name in ('celery', 'sqlalchemy', 'redis') if name in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", loaded], capture_output=True, text=True, check=True

@@ -223,7 +223,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def what_runs_has_a_permit(self):
-        """In the broker's books, or as the successor of one that has: that is still to be written."""
+        """Whether the broker has it, or will have it when a handover of the worker's is written."""
         held = {one.job_id for view in self.workers[0].limits.views() for one in view.holders}
         for worker in self.workers:
             for left in worker.gate._left:

@@ -111,7 +111,7 @@ class Fate:
 
 
 class Life:
-    """What happens to jobs, as often as one likes. `failing`: the numbers of the members that fail."""
+    """What happens to jobs, repeatable. `failing`: the numbers of the members that fail."""
 
     def __init__(self, folder, store=None, broker=None):
         """Store and broker are one file, unless there are urls for them."""

@@ -1,5 +1,4 @@
-"""The tasks that the tests of batches and chains dispatch, and a worker that runs them in threads of
-this process.
+"""The tasks that the tests of batches and chains dispatch, and a worker for them in this process.
 
 Each task notes its calls in `calls`. `wait` waits for `gate`; `work` with `fails=True` raises until
 `mended` is set.

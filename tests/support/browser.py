@@ -113,7 +113,9 @@ class Browser:
             const until = performance.now() + {1000 * LONG - 5000};
             (function look() {{
                 if ({condition}) {{ resolve(true); }}
-                else if (performance.now() > until) {{ reject(document.body.innerText.slice(0, 3000)); }}
+                else if (performance.now() > until) {{
+                    reject(document.body.innerText.slice(0, 3000));
+                }}
                 else {{ setTimeout(look, 20); }}
             }}());
         }})"""

@@ -165,7 +165,7 @@ def keeping_current_app() -> Iterator[None]:
 
 
 def stop(*processes: Process) -> None:
-    """Stop them warmly, all at once. One that doesn't end by itself is killed and fails the test."""
+    """Stop them warmly, side by side. A process that doesn't end is killed and fails the test."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + LONG

@@ -1,4 +1,4 @@
-"""A process that dies at a moment of a test's choosing, as far as what it leaves behind can tell."""
+"""A process that dies at a chosen moment, as far as its files and rows can tell."""
 
 from __future__ import annotations
 

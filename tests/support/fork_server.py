@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def answer_signals() -> None:
-    """As a program in a terminal does. A shell's `&`, and nohup, have what they start ignore some."""
+    """Answer signals as a program in a terminal does. A shell's `&` and nohup ignore some."""
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

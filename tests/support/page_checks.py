@@ -52,7 +52,8 @@ UNSEEN = """(() => {
 # What has moved on this page since it was opened, without a click or a key.
 SHIFTS = """window.shifts = []; window.looks = 0;
     new PerformanceObserver(list => list.getEntries().forEach(each => window.shifts.push(
-        each.value.toFixed(4) + " " + each.sources.map(source => source.node && source.node.parentElement
+        each.value.toFixed(4) + " " + each.sources.map(source =>
+            source.node && source.node.parentElement
             ? source.node.parentElement.outerHTML.slice(0, 120) : "?").join(" | "))))
         .observe({type: "layout-shift", buffered: true});
     const ask = window.fetch;

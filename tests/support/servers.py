@@ -280,7 +280,7 @@ def _wait_until(ready: str, log: Path, process: subprocess.Popen[bytes]) -> None
 
 
 def _unprivileged() -> str | None:
-    """PostgreSQL refuses to run as root: the user it runs as instead, or None to stay who we are."""
+    """The user to run PostgreSQL as, which refuses to run as root; None for the current user."""
     if os.getuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

@@ -21,5 +21,5 @@ def make_app(**changes) -> App:
         "task_publish_retry": False,
         **changes,
     }
-    registration.register_transport()  # as create_app does: messages that are only collected need a transport, too
+    registration.register_transport()  # as create_app does; the messages of a fake need it, too
     return App("shop", settings=config.load(), set_as_current=False, changes=changes)

@@ -54,7 +54,7 @@ def stacks(pid: int, log: Path) -> str:
 
 
 def readable(*descriptors: int, within: float) -> list[int]:
-    """Which of them can be read, as soon as one can. (`select.select` refuses numbers over 1023.)"""
+    """The readable ones, as soon as there is one. (`select.select` refuses numbers over 1023.)"""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)

@@ -3,7 +3,7 @@ of each job.
 
     site = Site(url, folder)                # one queue, one journal
     site.dispatch("work", range(10))        # jobs, put in one step
-    with site.worker("-c", "2") as worker:  # a `celery worker` of its own session: main process and children
+    with site.worker("-c", "2") as worker:  # a `celery worker` in a session of its own
         site.until(lambda: site.ended >= set(range(10)))
 
 Nothing here waits for a time: `until` looks at a condition until it holds, and fails when it never
@@ -112,7 +112,7 @@ class Site:
         return [number for kind, number, _pid, _time in self.lines() if kind == fact]
 
     def lines(self) -> list[tuple[str, Any, int, float]]:
-        """What was written so far. Each line is parsed once: it is looked for fifty times a second."""
+        """The lines so far. Each is parsed once, as tests read them fifty times a second."""
         if self.journal.exists():
             with self.journal.open("rb") as journal:
                 journal.seek(self._read)
@@ -148,7 +148,7 @@ class Site:
 
     @contextlib.contextmanager
     def starting(self, *options: str, command: str = "worker") -> Iterator[Worker]:
-        """A worker that was only just started, by `celery worker` or another command that is one."""
+        """A process that has just been started: `celery worker`, `work` or `beat`."""
         worker = Worker(self, options, command)
         self.workers.append(worker)
         try:
@@ -157,7 +157,7 @@ class Site:
             worker.kill()
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
-        """Look until `condition` holds; returns what it said. Fails with the logs of all workers."""
+        """Wait until `condition` holds; returns its value. Fails with the workers' logs."""
         return eventually(condition, lambda: f"{what}\n{self.logs()}")
 
     def logs(self) -> str:

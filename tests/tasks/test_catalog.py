@@ -98,7 +98,7 @@ def test_killed_anywhere_and_run_again_it_doubles_nothing(shop, distributor, mon
     monkeypatch.setattr(catalog, "PAGE", 100)
     left = [
         steps * 3 - 1
-        # three inserts a page: in the midst of a page, when its products are in and its variants aren't
+        # three inserts a page: dies when a page's products are in and its variants aren't
     ]
     real = catalog._insert
 

@@ -1,4 +1,4 @@
-"""Tables as CSV, XLSX, PDF and JSON: what was put in can be read back, and no spreadsheet runs it."""
+"""Tables as CSV, XLSX, PDF and JSON: values can be read back, and no spreadsheet runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""webhooks.deliver: signed, retried or not, logged, and never to a private address by whatever way."""
+"""webhooks.deliver: signed, retried or not, logged, and never sent to a private address."""
 
 from __future__ import annotations
 

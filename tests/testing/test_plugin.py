@@ -83,7 +83,10 @@ def test_the_entry_point_of_pytest_is_the_plugin():
 
 
 def test_the_plugin_loads_no_celery_into_every_pytest(tmp_path):
-    asked = "import sys, relevo.testing.plugin; print([name for name in ('celery', 'redis') if name in sys.modules])"
+    asked = (
+        "import sys, relevo.testing.plugin\n"
+        "print([name for name in ('celery', 'redis') if name in sys.modules])"
+    )
     command = [sys.executable, "-c", asked]
     ran = subprocess.run(
         command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=True
@@ -94,7 +97,8 @@ def test_the_plugin_loads_no_celery_into_every_pytest(tmp_path):
 def test_a_failed_assertion_shows_the_line_of_the_test_and_the_list(tmp_path):
     (tmp_path / "test_one.py").write_text(
         EXAMPLES.partition("def test_by_the_fixture")[0]
-        + "def test_it(fake_queue):\n    upload(7)\n    fake_queue.assert_dispatched(process, args=(8,))\n"
+        + "def test_it(fake_queue):\n    upload(7)\n"
+        "    fake_queue.assert_dispatched(process, args=(8,))\n"
     )
     ran = run(["-m", "pytest", "-q", "-p", "relevo.testing.plugin", "test_one.py"], tmp_path)
     assert re.search(
@@ -110,7 +114,8 @@ def test_a_project_names_its_own_app(tmp_path):
         "mine = create_app('mine')\nlater = create_app('later')\n"
         "@mine.task(name='t', shared=False)\ndef t(): ...\n"
         "@pytest.fixture\ndef relevo_app():\n    return mine\n"
-        "def test_it(fake_queue):\n    t.delay()\n    fake_queue.assert_count(1)\n    assert fake_queue.app is mine\n"
+        "def test_it(fake_queue):\n    t.delay()\n    fake_queue.assert_count(1)\n"
+        "    assert fake_queue.app is mine\n"
     )
     ran = run(["-m", "pytest", "-q", "-p", "relevo.testing.plugin", "test_one.py"], tmp_path)
     assert "1 passed" in ran.stdout, ran.stdout

@@ -136,7 +136,7 @@ def test_killed_around_any_commit_and_asked_again_it_is_done_once(mortal):
 
 
 def killed(mortal, key, path, body, moment, left):
-    """Ask, and once more when the process dies at this moment, and again. Returns whether it died."""
+    """Ask, ask again if the process died at this moment, and once more. Returns whether it died."""
     before = [count(each) for each in left]
     died = False
     try:

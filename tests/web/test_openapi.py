@@ -13,7 +13,10 @@ from pathlib import Path
 from web import access
 from web.access import new_token
 
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_schema_conformance"
+)
 
 
 def test_whatever_is_asked_the_answer_is_in_the_document(shop, server):

@@ -251,7 +251,10 @@ def test_what_can_not_be_processed_is_refused(server, shop, api):
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(shop, api):
-    head = f"POST /api/files?name=cut.png HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['authorization']}\r\n"
+    head = (
+        "POST /api/files?name=cut.png HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: {api.headers['authorization']}\r\n"
+    )
     for rest in (
         "Content-Length: 5000000\r\n\r\n" + "x" * 1_500_000,
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",

@@ -67,7 +67,8 @@ def ended(killed: ModuleType, worker: Process) -> dict[str, Any]:
             result.get(timeout=LONG, propagate=False, interval=0.05)
         except TimeoutError:
             pytest.fail(
-                f"{name} {result.id} has not ended\n{(killed.folder / 'log').read_text(errors='replace')}"
+                f"{name} {result.id} has not ended\n"
+                + (killed.folder / "log").read_text(errors="replace")
             )
     assert worker.poll() is None
     return results

@@ -114,7 +114,7 @@ def test_a_plain_task_is_celerys(app, sent):
 
 
 def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monkeypatch):
-    """The word of the child that took it comes after everything that was known to run was killed."""
+    """A child reports that it took a job after all running jobs were killed."""
     killed = []
     pool = SimpleNamespace(terminate_job=lambda pid, signum: killed.append((pid, signum)))
     monkeypatch.setattr("relevo.transport.qos.pool", pool)

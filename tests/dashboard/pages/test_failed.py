@@ -19,7 +19,10 @@ from relevo.store import audit, failed, search
 from relevo.store.failed import FailedJob
 from tests.support.workers import payload_of
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\u202egnp.exe\x00\ud800 {{ 7*7 }} ünï"
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&\u202egnp.exe\x00\ud800"
+    " {{ 7*7 }} ünï"
+)
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, 
 
 @pytest.fixture
 def deep(source, put, monkeypatch):
-    """Jobs of two kinds, pending and delayed, more than a search looks through, and one that runs."""
+    """Pending and delayed jobs of two tasks, more than a search reads, and one running job."""
     monkeypatch.setattr(broker_jobs, "MOST_SEARCHED", 3)
     put("running", task="email.send")
     source.driver.reserve(["default"], 1, 30, "main@here")

@@ -1,6 +1,4 @@
-"""SQLite's subscription: it waits on a descriptor, looks by the clock after a write, and goes back to
-waiting.
-"""
+"""SQLite's subscription waits on a descriptor, and polls for a while after a write to the file."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Forks: a child that inherits a driver uses connections of its own, and leaves its parent's alone."""
+"""Forks: a child that inherits a driver opens its own connections and leaves its parent's alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subscription among many: one job wakes one of them, and what one can't answer another hears."""
+"""Many subscriptions: one job wakes one of them, and a call that it declines wakes another."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def _failed(job: Any, _error: Any) -> None:
 
 @app.task(name="kill.worker")
 def kill_worker(number: int) -> None:
-    """Kill the worker's main process, and this one, so that nobody can say what became of the job."""
+    """Kill the worker's main process, and this one: nothing can report how the job ended."""
     note("start", number)
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

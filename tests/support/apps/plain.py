@@ -1,6 +1,6 @@
 """A project that knows nothing of Relevo but `create_app`: Celery's tasks, none of our options.
 
-Run by real workers (`celery -A tests.support.apps.plain worker`) and imported by the test, both with
+Real workers run it (`celery -A tests.support.apps.plain worker`) and the test imports it, both with
 the same settings in the environment. What a task does besides returning a value it writes down in
 the journal, a file.
 """

@@ -1,4 +1,4 @@
-"""The threads that watch over the pool's children: an error of theirs would end the whole worker."""
+"""The threads that supervise the pool's children: an error in one would end the whole worker."""
 
 from __future__ import annotations
 
