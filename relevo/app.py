@@ -161,8 +161,8 @@ class App(celery.Celery):
         """Celery's exit for every job."""
         if (capturing := capture.current_producer()) is not None:
             options["producer"] = capturing
-        elif chain.is_handing_on(options):
-            return chain.handed_on(
+        elif chain.is_next_link(options):
+            return chain.dispatch_next_link(
                 self, lambda: self.send_task(name, args, kwargs, *rest, **options)
             )
         options = redaction.with_redacted_reprs(self, name, args, kwargs, options)

@@ -23,7 +23,7 @@ from celery.app.task import get_actual_ignore_result
 from celery.exceptions import TaskPredicate
 from celery.utils.log import get_logger
 
-from relevo.batches.replace import Replacing
+from relevo.batches.replace import ReplaceMixin
 from relevo.dispatch import async_result, connections, prepare, unique
 from relevo.dispatch.builder import DispatchMixin
 from relevo.errors import JobFailedError, OptionError
@@ -44,7 +44,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(DispatchMixin, Replacing):
+class Task(DispatchMixin, ReplaceMixin):
     """Celery's Task, with options."""
 
     abstract = True

@@ -1,1 +1,1 @@
-"""Batches, chains and chords: jobs that belong together, and what follows when they have ended."""
+"""Batches, chains and chords: jobs that are counted together, and the callbacks of their end."""

@@ -1,18 +1,23 @@
 """Batches: many jobs as one, with a name, progress, callbacks, and exact counts.
 
-    made = app.batch(resize.s(n) for n in
-    files).name("import").allow_failures().then(done.s()).dispatch()
+    members = (resize.s(n) for n in files)
+    made = app.batch(members).name("import").allow_failures().then(done.s()).dispatch()
     app.batches.find(made.id).percent
 
-`then` runs when every member has completed, `catch` at the first that has failed, `finally_` when
-all have ended, each once; `before` is handed in before the members, `progress` at every new
-percentage. They are signatures, and get the batch's id as their first argument (an immutable one,
-`.si()`, doesn't).
+| callback | is handed in |
+|---|---|
+| `before` | before the members |
+| `progress` | whenever another percent of the members has ended |
+| `then` | once, when every member has completed |
+| `catch` | once, when the first member has failed |
+| `finally_` | once, when all members have ended |
 
-    dispatch -> launch.py     members, page by page -> the broker
-                              counted by the worker's recorder (store/batches.py), with the record
-                              of their end callbacks handed in by delivery.py, in the same
-                              transaction
+Callbacks are signatures, and get the batch's id as their first argument; an immutable one, `.si()`,
+does not.
+
+    batches/dispatch.py   puts the members into the broker, page by page
+    store/batches.py      counts them, in the transaction that records their end
+    dispatch/delivery.py  hands the callbacks in, in the same transaction
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from typing import Any, Self
 from celery.canvas import Signature
 from celery.utils import uuid
 
-from relevo.batches import dispatch as launch
+from relevo.batches import dispatch as batch_dispatch
 from relevo.batches.spec import BatchSpec
 from relevo.dispatch.delivery import delivery_of
 from relevo.errors import BatchError, OptionError
@@ -41,13 +46,13 @@ class NewBatch(BatchSpec):
     """A batch in the making. Nothing is sent until `dispatch`."""
 
     def name(self, name: str) -> Self:
-        """What people know it by."""
+        """Give it a name for people."""
         if not isinstance(name, str) or not name:
             raise OptionError(f"expected the name of a batch to be a text, got {name!r}")
         return replace(self, called=name)
 
     def allow_failures(self, allowed: bool = True) -> Self:
-        """Let the others run when a member has failed; otherwise the first failure cancels the
+        """Let the other members run when one has failed. Otherwise the first failure cancels the
         batch.
         """
         return replace(self, failures_allowed=bool(allowed))
@@ -69,41 +74,40 @@ class NewBatch(BatchSpec):
         return self._calling(Callback.CATCH, signature)
 
     def finally_(self, signature: Signature) -> Self:
-        """Hand this in when every member has ended, however."""
+        """Hand this in when every member has ended: completed, failed or cancelled."""
         return self._calling(Callback.FINALLY, signature)
 
     def on_queue(self, name: str) -> Self:
-        """Members and callbacks go to this queue, unless they have one of their own."""
+        """Send members and callbacks to this queue, unless they name one themselves."""
         if not isinstance(name, str) or not name:
             raise OptionError(f"expected the name of a queue, got {name!r}")
         return replace(self, queue=name)
 
     def on_connection(self, name: str) -> Self:
-        """Members and callbacks go to the broker of this connection. Raises SettingsError for an
+        """Send members and callbacks to the broker of this connection. Raises SettingsError for an
         unknown one.
         """
         delivery_of(self.app).url_of(name)
         return replace(self, connection=name)
 
-    # what it is called everywhere
     def dispatch(self, *, session: Any = None, id: str | None = None) -> Batch:  # noqa: A002
-        """Send the members, however many, in bounded memory. Returns the batch as it then is.
+        """Send the members, in bounded memory however many there are. Returns the batch.
 
-        With `session` (of SQLAlchemy) the batch exists if and only if that session commits: one
-        transaction, so not for a hundred thousand. With an `id` the same dispatch may be done
-        twice: a batch of this id that was not sent to its end is completed.
+        With `session` (of SQLAlchemy) the batch exists if and only if that session commits. It is
+        one transaction then, so don't send a hundred thousand members that way. With an `id` the
+        same dispatch may be repeated: it completes a batch that was sent in part.
         """
-        launch.check_id(id)
+        batch_dispatch.check_id(id)
         return Batch(self.app, self.app.send_batch(self, id or uuid(), session))
 
     def _calling(self, callback: Callback, signature: Signature) -> Self:
-        launch.check_callback(callback, signature)
+        batch_dispatch.check_callback(callback, signature)
         calls = (*self.callbacks.get(callback, ()), signature)
         return replace(self, callbacks={**self.callbacks, callback: calls})
 
 
 class Batch:
-    """A batch that was dispatched, as it was when it was last looked at: `refresh` looks again."""
+    """A dispatched batch, as it was when it was read from the store. `refresh` reads it again."""
 
     def __init__(self, app: Any, row: BatchRow) -> None:
         self.app, self.row = app, row
@@ -112,10 +116,10 @@ class Batch:
         return f"<Batch {self.id} {self.name!r}: {self.processed} of {self.total}>"
 
     id = property(lambda self: self.row.id, doc="Its id.")
-    name = property(lambda self: self.row.name, doc="What people know it by.")
+    name = property(lambda self: self.row.name, doc="Its name for people.")
     kind = property(lambda self: self.row.tally.kind.value, doc="batch, chain or chord.")
     queue = property(
-        lambda self: self.row.queue, doc="The queue of its members, where the batch says so."
+        lambda self: self.row.queue, doc="The queue of its members, if the batch names one."
     )
     connection = property(lambda self: self.row.connection, doc="The connection of its members.")
     total = property(lambda self: self.row.tally.total, doc="How many members it has so far.")
@@ -124,12 +128,12 @@ class Batch:
     completed = property(lambda self: self.row.tally.completed, doc="How many have completed.")
     failed = property(
         lambda self: self.row.tally.failed,
-        doc="How many have failed, and were not retried with success.",
+        doc="How many have failed, and have not completed in a later retry.",
     )
     dropped = property(
-        lambda self: self.row.tally.cancelled, doc="How many were cancelled, or have expired."
+        lambda self: self.row.tally.cancelled, doc="How many were cancelled or have expired."
     )
-    percent = property(lambda self: self.row.tally.percent, doc="How many of a hundred have ended.")
+    percent = property(lambda self: self.row.tally.percent, doc="The percentage that has ended.")
     finished = property(
         lambda self: self.row.tally.finished_at is not None, doc="Whether all members have ended."
     )
@@ -144,7 +148,7 @@ class Batch:
     )
 
     def refresh(self) -> Self:
-        """Look again. Raises BatchError when it was pruned meanwhile."""
+        """Read it again from the store. Raises BatchError when it was pruned meanwhile."""
         row = batches.find(delivery_of(self.app).store, self.id)
         if row is None:
             raise BatchError(f"no batch with the id {self.id!r}: it was pruned")
@@ -152,28 +156,25 @@ class Batch:
         return self
 
     def add(self, members: Iterable[Any]) -> Self:
-        """Give it more members while it runs. Raises BatchError when it has finished or was
-        cancelled.
+        """Add members while it runs. Raises BatchError when it has finished or was cancelled.
 
-        From inside a member it may be done twice (a redelivered member): the second time adds
-        nothing.
+        A member may add others to its own batch. If that member is redelivered and runs twice, its
+        second run adds nothing.
         """
         self.row = self.app.add_members(self.row, members)
         return self
 
     def cancel(self) -> Self:
-        """Drop the members that have not started; those that run can ask `cancelled`."""
-        self.row = launch.cancel(self.app, self.row.id)
+        """Drop the members that have not started. Running ones can read `cancelled`."""
+        self.row = batch_dispatch.cancel(self.app, self.row.id)
         return self
 
     def retry_failed(self) -> int:
-        """Put its failed members back. Returns how many. One that completes then counts as
-        completed.
-        """
+        """Retry its failed members. Returns how many. A member that completes then counts so."""
         return retry.retry_failed(self.app, delivery_of(self.app).store, Filter(batch=self.id))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything about it, for machines."""
+        """All of its properties, for JSON."""
         names = (
             "id",
             "name",
@@ -203,7 +204,7 @@ class Batches:
     def __init__(self, app: Any) -> None:
         self.app = app
 
-    def find(self, id: str) -> Batch | None:  # noqa: A002  what it is called everywhere
+    def find(self, id: str) -> Batch | None:  # noqa: A002
         """The batch with this id, or None."""
         row = batches.find(delivery_of(self.app).store, id)
         return Batch(self.app, row) if row is not None else None
@@ -211,7 +212,7 @@ class Batches:
     def page(
         self, *, before: Batch | tuple[float, str] | None = None, limit: int = batches.PAGE
     ) -> list[Batch]:
-        """Batches, newest first; the next page is the one `before` the last one (or its
+        """Batches, newest first. The next page is `before` the last batch of this one (or its
         `created_at` and `id`).
         """
         if not isinstance(limit, int) or limit < 0:
@@ -221,8 +222,8 @@ class Batches:
         return [Batch(self.app, row) for row in rows]
 
     def prune(self, *, finished: float, unfinished: float | None = None) -> int:
-        """Delete those that finished before an instant, and those that began before another and did
-        not finish.
+        """Delete batches that finished before an instant, and batches without an end that began
+        before another. Instants are POSIX seconds. Returns how many.
         """
         for instant in (finished, 0.0 if unfinished is None else unfinished):
             if not isinstance(instant, (int, float)) or not math.isfinite(instant):

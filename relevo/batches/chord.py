@@ -1,16 +1,17 @@
-"""Celery's chord, counted by us: no polling, a row among the batches, and a body that is dispatched
-once.
+"""Celery's chord, counted by the store: no polling, a row among the batches, one dispatch of the
+body.
 
     chord([a.s(), b.s()], body.s()).apply_async()
 
-    dispatch    Celery makes all messages; the chord's row and its header's jobs are one transaction (`hand_in`)
-    a member has ended -> its row in relevo_members, the counts, and at the last one the job `relevo.chord`:
-                one transaction of the recorder (`store/batches.py`), as with a batch
-    relevo.chord (joining.py)   reads the results and hands the body in, or calls the error callbacks
+    dispatch        Celery makes all messages. The chord's row and its header's jobs are written in
+                    one transaction (`store_and_send`).
+    a member ends   Its row in relevo_members, the counts, and after the last one the job
+                    `relevo.chord` are one transaction of the recorder (store/batches.py).
+    relevo.chord    reads the results, and sends the body or its error callbacks (chord_callback.py)
 
-A chord inside a chord is part of the same transaction when it is in the header, and of the body's
-when it is the body. Apps without a store, and results that are kept neither in a database nor in
-Redis, have Celery's own chords.
+A chord in the header of a chord belongs to the same transaction. A chord that is the body belongs
+to the transaction that sends the body. Apps without a store, and result backends other than
+databases and Redis, keep Celery's own chords.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ _mine = threading.local()
 
 
 @dataclass(slots=True)
-class Opened:
-    """A chord that is being dispatched: its id is its group's. `results`: of its header's jobs, in
-    their order.
+class PendingChord:
+    """A chord that is being dispatched. Its id is the id of its group. `results`: Celery's results
+    of the header's jobs, in order.
     """
 
     id: str
@@ -52,11 +53,10 @@ class Opened:
     total: int = 0
 
     def tree(self, jobs: Sequence[NewJob]) -> list[Any] | None:
-        """The ids of the header's jobs, where groups among them make lists of lists of their
-        results.
+        """The ids of the header's jobs, nested as the body gets their results. None: a flat list.
 
-        A generator's groups have no ids of their own in Celery's results: theirs is the order in
-        which they were sent.
+        If the header is a generator, Celery's results have no ids for its groups. Then the ids are
+        in the order in which the jobs were sent.
         """
         results = list(self.results)
         if not any(isinstance(each, GroupResult) for each in results):
@@ -70,18 +70,19 @@ class Opened:
 
 
 @dataclass(slots=True)
-class Together:
-    """What a dispatch has brought about: chords, the outermost first, and jobs, some of them for
-    other connections.
+class CapturedDispatch:
+    """The chords and jobs of one dispatch, the outermost chord first.
+
+    `connections`: job id -> connection, for jobs that name another connection than the app's.
     """
 
-    chords: list[Opened] = field(default_factory=list)
+    chords: list[PendingChord] = field(default_factory=list)
     jobs: list[NewJob] = field(default_factory=list)
     connections: dict[str, str] = field(default_factory=dict)
 
 
 def register_chords() -> None:
-    """Make Celery's chords go by here."""
+    """Replace Celery's `chord.run` by ours, for all apps of the process."""
     if _chord.run is not run:
         _chord.run = run
 
@@ -95,71 +96,71 @@ def run(
     *rest: Any,
     **options: Any,
 ) -> Any:
-    """Celery's `chord.run`, in one transaction where the chord is counted by us."""
+    """Celery's `chord.run`; a chord that the store counts is dispatched in one transaction."""
     app = app or self._get_app(body)
-    if not is_counted(app) or opening() is not None:
-        return _celerys_run(self, header, body, partial_args, app, *rest, **options)
+    if not is_counted(app) or current() is not None:
+        return _run_by_celery(self, header, body, partial_args, app, *rest, **options)
     if current_producer() is not None:
         raise OptionError(f"expected a single job or a chain, got a chord: {self!r}")
-    with together() as found:
-        result = _celerys_run(self, header, body, partial_args, app, *rest, **options)
-    way = delivery_of(app)
-    way.store.write(lambda connection: hand_in(connection, way, found))
-    way.after_commit(*(_connection(app, found, job) for job in found.jobs))
+    with capture_chords() as found:
+        result = _run_by_celery(self, header, body, partial_args, app, *rest, **options)
+    delivery = delivery_of(app)
+    delivery.store.write(lambda connection: store_and_send(connection, delivery, found))
+    delivery.after_commit(*(_connection(app, found, job) for job in found.jobs))
     return result
 
 
 def is_counted(app: Any) -> bool:
-    """Whether chords of this app are ours to count."""
-    faked = "send_task" in vars(app)  # relevo.testing: nothing goes anywhere
+    """Whether the store counts the chords of this app."""
+    faked = "send_task" in vars(app)  # by relevo.testing, which sends nothing
     return hasattr(app, "settings") and not faked and getattr(app.backend, "counts_chords", False)
 
 
 @contextmanager
-def together() -> Iterator[Together]:
-    """Within the block, what this thread dispatches is collected, chords and all; behind it, it is
-    there.
+def capture_chords() -> Iterator[CapturedDispatch]:
+    """Within the block, this thread's dispatches are captured, not sent. The value is filled when
+    the block ends.
     """
-    found = Together()
+    found = CapturedDispatch()
     with capture() as captured:
-        _mine.opening = found.chords
+        _mine.current = found.chords
         try:
             yield found
         finally:
-            _mine.opening = None
+            _mine.current = None
         found.jobs, found.connections = captured.pop_jobs(), captured.connections
 
 
-def hand_in(connection: Connection, way: Delivery, found: Together) -> None:
+def store_and_send(connection: Connection, delivery: Delivery, found: CapturedDispatch) -> None:
     """Write chords and jobs in a transaction of the store.
 
-    A chord that was dispatched before (a link of Celery's chain, delivered twice) is left as it is:
-    nothing is sent.
+    A chord that was dispatched before stays as it is, and nothing is sent. (A chord in one of
+    Celery's chains is dispatched twice if the link before it is delivered twice.)
     """
-    app = way.app
-    rows = [row_of(app, chord, found.jobs) for chord in found.chords]
+    app = delivery.app
+    rows = [build_row(app, chord, found.jobs) for chord in found.chords]
     if rows and not receipts.insert_once(connection, f"batch:{rows[0].id}"):
         return
     for row in rows:
         batches.create(connection, row)
-    # A member that was left out as a duplicate would never end.
-    way.hand_in(
+    # No unique key: a member that was left out as a duplicate would never end.
+    delivery.hand_in(
         connection,
         [outbox_entry(job, _connection(app, found, job), unique_key=None) for job in found.jobs],
     )
     for row in rows:
         if not row.tally.total:
-            batches.update_counts(connection, row.id, way.hand_in, lambda opened: opened.tally)
+            batches.update_counts(connection, row.id, delivery.hand_in, lambda empty: empty.tally)
 
 
-def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
-    """The row of a chord: a batch whose one callback ends it."""
+def build_row(app: Any, chord: PendingChord, jobs: Sequence[NewJob]) -> BatchRow:
+    """The row of a chord: a batch with one callback, the job `relevo.chord`."""
     first = _first(chord.body)
     join = app.signature(CHORD_TASK, args=(chord.id, chord.body, chord.tree(jobs)), immutable=True)
     name = app.settings.queue_connection
-    told = repr((chord.id,))  # and not the body, whose arguments may be nobody else's business
+    told = repr((chord.id,))  # without the body, whose arguments may be redacted
     [job] = captured_jobs(
-        app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_way_of(app, first)
+        app, join, task_id=f"{chord.id}.joined", argsrepr=told, **_route_of(app, first)
     )
     return BatchRow(
         id=chord.id,
@@ -172,43 +173,44 @@ def row_of(app: Any, chord: Opened, jobs: Sequence[NewJob]) -> BatchRow:
     )
 
 
-# --- what Celery tells the result backend (results.py) --------------------------------------------
-def opening() -> list[Opened] | None:
-    """The chords that this thread is dispatching together, or None."""
-    found: list[Opened] | None = getattr(_mine, "opening", None)
+# --- called by Celery through the result backend (result_backends.py) -----------------------------
+def current() -> list[PendingChord] | None:
+    """The chords of the dispatch that this thread is capturing, or None."""
+    found: list[PendingChord] | None = getattr(_mine, "current", None)
     return found
 
 
-def opened(id_: str, results: Any, body: Signature) -> bool:
-    """A chord begins. Returns whether it is counted by us; its body, which its members are about to
-    carry, says so.
+def begin(id_: str, results: Any, body: Signature) -> bool:
+    """Note a chord whose dispatch begins. Returns False for a chord that Celery counts.
+
+    The body gets our mark. Its members carry the body, so the recorder sees it in their messages.
     """
-    chords = opening()
+    chords = current()
     if chords is None:
         return False
     body.options[CHORD_OPTION] = True
-    chords.append(Opened(id_, body, results))
+    chords.append(PendingChord(id_, body, results))
     return True
 
 
-def sized(id_: str, total: int) -> bool:
-    """A chord that has begun has so many members. Returns whether it is one of ours."""
-    for chord in opening() or ():
+def set_size(id_: str, total: int) -> bool:
+    """Note the number of a chord's members. Returns False for a chord that Celery counts."""
+    for chord in current() or ():
         if chord.id == id_:
             chord.total = total
             return True
     return False
 
 
-def grown(app: Any, id_: str, uuid: str) -> bool:
-    """A chord gets one more member, this job. Returns whether it is one of ours. Raises BatchError
-    when it is over.
+def grow(app: Any, id_: str, uuid: str) -> bool:
+    """Count one more member of a running chord, this job. Returns False for a chord that Celery
+    counts. Raises BatchError when the chord has finished.
     """
     if not is_counted(app):
         return False
-    way = delivery_of(app)
+    delivery = delivery_of(app)
 
-    def grow(row: BatchRow) -> Tally:
+    def add_one(row: BatchRow) -> Tally:
         if row.tally.finished_at is not None:
             raise BatchError(f"chord {id_!r} has finished: nothing can be added to it")
         return replace(row.tally, total=row.tally.total + 1)
@@ -216,13 +218,13 @@ def grown(app: Any, id_: str, uuid: str) -> bool:
     def write(connection: Connection) -> bool:
         known = batches.exists(connection, id_)
         if known and receipts.insert_once(connection, f"added:{id_}:{uuid}"):
-            batches.update_counts(connection, id_, way.hand_in, grow)
+            batches.update_counts(connection, id_, delivery.hand_in, add_one)
         return known
 
-    return bool(way.store.write(write))
+    return bool(delivery.store.write(write))
 
 
-def _connection(app: Any, found: Together, job: NewJob) -> str:
+def _connection(app: Any, found: CapturedDispatch, job: NewJob) -> str:
     return found.connections.get(job.id, str(app.settings.queue_connection))
 
 
@@ -239,8 +241,10 @@ def _first(body: Any) -> Any:
     return _first(inner[0]) if kind is not None and inner else body
 
 
-def _way_of(app: Any, first: Any) -> dict[str, Any]:
-    """Queue and priority of a body's first job: where Celery's own job that polls went."""
+def _route_of(app: Any, first: Any) -> dict[str, Any]:
+    """The queue and priority of the body's first job. `relevo.chord` goes there, as Celery's job
+    `celery.chord_unlock` does.
+    """
     task, name = app.tasks.get(first.get("task")), first.get("task")
     options = {**(task._get_exec_options() if task else {}), **(first.get("options") or {})}  # noqa: SLF001
     said = {
@@ -249,8 +253,8 @@ def _way_of(app: Any, first: Any) -> dict[str, Any]:
         if options.get(key) is not None
     }
     queue = app.amqp.router.route(said, name, task_type=task).get("queue")
-    way = {"queue": getattr(queue, "name", queue), "priority": options.get("priority")}
-    return {key: value for key, value in way.items() if value is not None}
+    route = {"queue": getattr(queue, "name", queue), "priority": options.get("priority")}
+    return {key: value for key, value in route.items() if value is not None}
 
 
-_celerys_run = _chord.run
+_run_by_celery = _chord.run

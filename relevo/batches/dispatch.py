@@ -1,11 +1,13 @@
-"""How the members of a batch get into their broker, and what can be done to a batch that runs.
+"""Puts the members of a batch into their broker, adds members to it, and cancels it.
 
-    dispatch:  open_ (and `before`) -> a page of members put -> counted -> ... -> close: now it can finish
+    dispatch:  create the row, hand in `before`
+               -> put a page of members -> count it -> next page ...
+               -> close the stream: from now on the batch can finish
 
-A page is one transaction where the broker is the store's database. Elsewhere it is put first and
-counted then: after a crash in between its members run and count; if the same dispatch is done again
-(with an `id`), that page is sent again, and its members count once. If it isn't, somebody ends the
-batch in the end (`abandon`).
+Where the broker is the store's database, a page is put and counted in one transaction. Any other
+broker gets the page first, and the count follows. After a crash in between, the page's members run
+and count. If the same dispatch (with its `id`) is done again, it sends that page again, and each
+member counts once. If it is not, a worker ends the batch later (`end_abandoned`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import celery
@@ -35,85 +38,90 @@ from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
 
-# So long may the id of a batch be.
+# The longest id of a batch, in characters.
 LONGEST_ID = 120
 
 
+# --- operations -----------------------------------------------------------------------------------
 def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
-    """Send a batch. Returns it as it then is."""
-    way = delivery_of(new.app)
-    row = row_of(new, id_)
+    """Send a batch. Returns its row after that."""
+    delivery = delivery_of(new.app)
+    row = build_row(new, id_)
     if session is not None:
-        return _in_session(way, row, new, session)
-    way.store.write(lambda connection: open_with(connection, way.hand_in, row))
-    way.after_commit(row.connection)
-    known = batches.find(way.store, id_) or row
-    if not known.tally.streams:  # the same dispatch, done before
+        return _in_session(delivery, row, new, session)
+    delivery.store.write(lambda connection: create(connection, delivery.hand_in, row))
+    delivery.after_commit(row.connection)
+    known = batches.find(delivery.store, id_) or row
+    if not known.tally.streams:  # this dispatch was done before, to its end
         return known
-    with batch_heartbeats.heartbeat(way.store, id_):
-        sent = batch_heartbeats.count_sent(way.store, known)  # by the same dispatch, done before
-        for page in member_jobs.pages(
-            new.app, row, itertools.islice(new.members, sent, None), sent
-        ):
+    with batch_heartbeats.heartbeat(delivery.store, id_):
+        # This dispatch may have been done before and was cut short: then it goes on from there.
+        sent = batch_heartbeats.count_sent(delivery.store, known)
+        unsent = itertools.islice(new.members, sent, None)
+        for page in member_jobs.member_pages(new.app, row, unsent, sent):
             sent += len(page)
-            found = _put(way, known, page, sent)
+            found = _put_page(delivery, known, page, sent)
             if found is None or found.tally.cancelled_at is not None:
                 break
-    return _close(way, row)
+    return _close(delivery, row)
 
 
 def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
-    """Give a batch more members. Raises BatchError when it has finished or was cancelled."""
-    way = delivery_of(app)
+    """Add members to a batch. Raises BatchError when it has finished or was cancelled.
+
+    A page of members that a job adds has a receipt: the second run of a redelivered job adds
+    nothing.
+    """
+    delivery = delivery_of(app)
     if row.tally.kind is Kind.CHORD:
         raise BatchError(
-            f"batch {row.id!r} is a chord: a member adds to it with Celery's self.add_to_chord(signature)"
+            f"batch {row.id!r} is a chord: a member adds to it with Celery's"
+            " self.add_to_chord(signature)"
         )
     request = celery.current_task.request if celery.current_task else None
     name = (
-        f"added:{row.id}:{membership.run_key(request)}:{_nth_time(row.id)}"
+        f"added:{row.id}:{membership.run_key(request)}:{_count_addition(row.id)}"
         if request and request.id
         else None
     )
-    for number, page in enumerate(member_jobs.batched(new, member_jobs.PAGE)):
+    for number, page in enumerate(member_jobs.chunked(new, member_jobs.PAGE)):
         receipt = f"{name}:{number}" if name else None
-        # at once
-        found = way.store.write(lambda connection: _add(connection, way, row, page, receipt))  # noqa: B023
-        row = found or row
-        way.after_commit(row.connection)
+        step = partial(_add_page, delivery=delivery, row=row, page=page, receipt=receipt)
+        row = delivery.store.write(step) or row
+        delivery.after_commit(row.connection)
     return row
 
 
 def cancel(app: Any, id_: str) -> BatchRow:
-    """Cancel a batch; one whose dispatcher has died is closed, one that has finished stays as it
-    is.
+    """Cancel a batch. One that has finished stays as it is.
 
-    Raises BatchError when there is none.
+    The stream of its members is closed, so that a batch whose dispatcher has died ends, too. Raises
+    BatchError for an unknown id.
     """
-    way = delivery_of(app)
+    delivery = delivery_of(app)
 
     def cancelled(row: BatchRow) -> Tally | None:
         if row.tally.finished_at is not None:
             return None
         return replace(row.tally, streams=0, cancelled_at=row.tally.cancelled_at or clock.now())
 
-    row = way.store.write(
-        lambda connection: batches.update_counts(connection, id_, way.hand_in, cancelled)
+    row = delivery.store.write(
+        lambda connection: batches.update_counts(connection, id_, delivery.hand_in, cancelled)
     )
     if row is None:
         raise BatchError(f"no batch with the id {id_!r}")
-    way.after_commit(row.connection)
+    delivery.after_commit(row.connection)
     return row
 
 
-def abandon(way: Delivery) -> None:
-    """End the batches whose dispatcher has died."""
-    for row in batch_heartbeats.end_silent(way.store, way.hand_in):
-        way.after_commit(row.connection)
+def end_abandoned(delivery: Delivery) -> None:
+    """End the batches whose dispatcher has died while it sent their members."""
+    for row in batch_heartbeats.end_silent(delivery.store, delivery.hand_in):
+        delivery.after_commit(row.connection)
 
 
 def check_id(id_: Any) -> None:
-    """Raise OptionError for what can't be the id of a batch."""
+    """Raise OptionError for a value that can't be the id of a batch."""
     if id_ is not None and (not isinstance(id_, str) or not id_ or len(id_) > LONGEST_ID):
         raise OptionError(
             f"expected the id of a batch to be a text of up to {LONGEST_ID}, got {id_!r:.200}"
@@ -122,7 +130,7 @@ def check_id(id_: Any) -> None:
 
 
 def check_callback(callback: Callback, signature: Any) -> None:
-    """Raise OptionError for what can't be a callback of a batch."""
+    """Raise OptionError for a value that can't be a callback of a batch."""
     if not isinstance(signature, Signature):
         hint = "; write task.s()" if hasattr(signature, "s") else ""
         raise OptionError(
@@ -131,12 +139,12 @@ def check_callback(callback: Callback, signature: Any) -> None:
 
 
 # --- the batch ------------------------------------------------------------------------------------
-def row_of(new: BatchSpec, id_: str) -> BatchRow:
-    """The row of a batch in the making, its callbacks made."""
+def build_row(new: BatchSpec, id_: str) -> BatchRow:
+    """The row of a new batch, with the jobs of its callbacks."""
     connection = new.connection or new.app.settings.queue_connection
     calls = {
         callback.value: [
-            _sending(new, id_, callback, number, signature).as_json()
+            _callback_job(new, id_, callback, number, signature).as_json()
             for number, signature in enumerate(signatures)
         ]
         for callback, signatures in new.callbacks.items()
@@ -152,11 +160,11 @@ def row_of(new: BatchSpec, id_: str) -> BatchRow:
     )
 
 
-def _sending(
+def _callback_job(
     new: BatchSpec, id_: str, callback: Callback, number: int, signature: Signature
 ) -> Sending:
-    """The job of a callback, made now, so that what is wrong with it is an error of the dispatch."""
-    call = member_jobs.with_first(signature, id_)
+    """The job of a callback. It is made at the dispatch, so that its errors are raised there."""
+    call = member_jobs.prepend_argument(signature, id_)
     delay = float(call.options.pop("countdown", None) or 0)
     connection = new.connection or new.app.settings.queue_connection
     member_jobs.check_connection(call, connection)
@@ -169,9 +177,10 @@ def _sending(
     return outbox_entry(jobs[0], connection, delay=delay)
 
 
-def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
-    """Write a batch, and hand in what comes before its members. Returns False for one that was
-    opened before.
+def create(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
+    """Write a batch and hand in its `before` callbacks.
+
+    Returns False, and does nothing, for a batch that was created before.
     """
     first = receipts.insert_once(connection, f"batch:{row.id}")
     if first:
@@ -184,52 +193,50 @@ def open_with(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
     return first
 
 
-def _in_session(way: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> BatchRow:
-    """All of it in the session's transaction."""
-    connection = transactions.store_connection(way, session)
-    transactions.after_commit(session, lambda: way.after_commit(row.connection))
+def _in_session(delivery: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> BatchRow:
+    """Create the batch and put all its members in the session's transaction."""
+    connection = transactions.store_connection(delivery, session)
+    transactions.after_commit(session, lambda: delivery.after_commit(row.connection))
     found: BatchRow | None = row
-    if open_with(connection, way.hand_in, row):
-        for page in member_jobs.pages(new.app, row, new.members, 0):
-            way.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
-            batches.update_counts(
-                connection,
-                row.id,
-                way.hand_in,
-                lambda found: _longer(found, len(page)),  # noqa: B023  called at once
-            )
-        found = batches.update_counts(connection, row.id, way.hand_in, _closed)
+    if create(connection, delivery.hand_in, row):
+        for page in member_jobs.member_pages(new.app, row, new.members, 0):
+            delivery.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
+            grow = partial(_add_total, count=len(page))
+            batches.update_counts(connection, row.id, delivery.hand_in, grow)
+        found = batches.update_counts(connection, row.id, delivery.hand_in, _close_stream)
     return found or row
 
 
-def _closed(row: BatchRow) -> Tally:
+def _close_stream(row: BatchRow) -> Tally:
     return replace(row.tally, streams=max(row.tally.streams - 1, 0))
 
 
-def _close(way: Delivery, row: BatchRow) -> BatchRow:
-    found = way.store.write(
-        lambda connection: batches.update_counts(connection, row.id, way.hand_in, _closed)
+def _close(delivery: Delivery, row: BatchRow) -> BatchRow:
+    found = delivery.store.write(
+        lambda connection: batches.update_counts(
+            connection, row.id, delivery.hand_in, _close_stream
+        )
     )
-    way.after_commit(row.connection)
+    delivery.after_commit(row.connection)
     return found or row
 
 
 # --- its members ----------------------------------------------------------------------------------
-def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
-    """Put a page of members, and count it. Members up to number `sent` are there then."""
-    driver = way.local_driver(row.connection)
-    if driver is None and not way.store.read(
+def _put_page(delivery: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRow | None:
+    """Put a page of members and count it. After it the members up to number `sent` are sent."""
+    driver = delivery.local_driver(row.connection)
+    if driver is None and not delivery.store.read(
         lambda connection: batch_heartbeats.has_page(connection, row, sent)
     ):
-        way.put_jobs(row.connection, page)
+        delivery.put_jobs(row.connection, page)
 
     def count(connection: Connection) -> BatchRow | None:
         first = batch_heartbeats.record_page(connection, row, sent)
         found = batches.update_counts(
             connection,
             row.id,
-            way.hand_in,
-            lambda found: _longer(found, len(page)) if first else None,
+            delivery.hand_in,
+            lambda found: _add_total(found, len(page)) if first else None,
         )
         if (
             first
@@ -238,56 +245,66 @@ def _put(way: Delivery, row: BatchRow, page: list[NewJob], sent: int) -> BatchRo
             and found.tally.cancelled_at is None
         ):
             raise BatchError(
-                f"batch {row.id!r} was ended: nothing was heard of its dispatch for too long"
+                f"batch {row.id!r} was ended: its dispatch gave no sign of life for too long"
             )
         if driver is not None and first and found is not None:
             database_jobs.put(connection, page, driver.now())
         return found
 
-    found = way.store.write(count)
+    found = delivery.store.write(count)
     if driver is not None:
         driver.notifier.notify()
     return found
 
 
-def _add(
-    connection: Connection, way: Delivery, row: BatchRow, page: Sequence[Any], receipt: str | None
+def _add_page(
+    connection: Connection,
+    delivery: Delivery,
+    row: BatchRow,
+    page: Sequence[Any],
+    receipt: str | None,
 ) -> BatchRow | None:
-    """One page of further members, in one transaction: rows of the broker's table, or of the
+    """Add one page of members, in one transaction. They are rows of the broker's table or of the
     outbox.
     """
     first = receipt is None or receipts.insert_once(connection, receipt)
     found = batches.update_counts(
-        connection, row.id, way.hand_in, lambda found: _grown(found, len(page)) if first else None
+        connection,
+        row.id,
+        delivery.hand_in,
+        lambda found: _grow(found, len(page)) if first else None,
     )
     if found is None:
         raise BatchError(f"no batch with the id {row.id!r}")
     if first:
-        start = member_jobs.ADDED + found.tally.total - len(page)
-        for jobs in member_jobs.pages(way.app, found, page, start):
-            way.hand_in(connection, [outbox_entry(job, row.connection) for job in jobs])
+        start = member_jobs.FIRST_ADDED + found.tally.total - len(page)
+        for jobs in member_jobs.member_pages(delivery.app, found, page, start):
+            delivery.hand_in(connection, [outbox_entry(job, row.connection) for job in jobs])
     return found
 
 
-def joined(row: BatchRow) -> Tally:
-    """The counts of a batch with one more who puts members in. Raises BatchError when it is over."""
-    return replace(_grown(row, 0), streams=row.tally.streams + 1)
+def reopened(row: BatchRow) -> Tally:
+    """The counts of a batch with one more open stream of members. Raises BatchError when the batch
+    is over.
+    """
+    return replace(_grow(row, 0), streams=row.tally.streams + 1)
 
 
-def _grown(row: BatchRow, count: int) -> Tally:
+def _grow(row: BatchRow, count: int) -> Tally:
+    """The counts with more members. Raises BatchError when the batch is over."""
     counts = row.tally
     if counts.finished_at is not None or counts.cancelled_at is not None:
         what = "has finished" if counts.finished_at is not None else "was cancelled"
         raise BatchError(f"batch {row.id!r} {what}: nothing can be added to it")
-    return _longer(row, count)
+    return _add_total(row, count)
 
 
-def _longer(row: BatchRow, count: int) -> Tally:
+def _add_total(row: BatchRow, count: int) -> Tally:
     return replace(row.tally, total=row.tally.total + count)
 
 
-def _nth_time(batch: str) -> int:
-    """How often this attempt of the job has added to the batch before."""
+def _count_addition(batch: str) -> int:
+    """Count one more addition of this attempt to a batch. Returns how many there are now."""
     request = celery.current_task.request
     counts = request.__dict__.setdefault("_relevo_adds", {})
     counts[batch] = counts.get(batch, 0) + 1

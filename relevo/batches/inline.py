@@ -1,5 +1,7 @@
-"""A batch of an app that runs its jobs in place (the sync connection): one member after the other,
-counted as ever.
+"""Batches and chains of an app that runs its jobs inline (the `sync` connection).
+
+Members run in the calling process, one after the other. The store counts them and calls back as it
+does for batches in a broker.
 """
 
 from __future__ import annotations
@@ -30,77 +32,94 @@ from relevo.store.outbox import Sending
 _STATES = {states.FAILURE: batch_counts.FAILED, states.REVOKED: batch_counts.CANCELLED}
 
 
-class Counting:
-    """Counts in the store, and runs what is due after the commit."""
+class InlineDelivery:
+    """Stands for a `Delivery`: collects a transaction's jobs, and runs them after the commit."""
 
-    def __init__(self, way: Delivery) -> None:
-        self.way = way
+    def __init__(self, delivery: Delivery) -> None:
+        self.app, self.store = delivery.app, delivery.store
         self._due: list[Sending] = []
 
-    def change(self, work: Any) -> BatchRow | None:
-        """Do one step of the store's, then run the callbacks it brought about."""
-        found: BatchRow | None = self.way.store.write(work)
+    def write(self, step: Any) -> BatchRow | None:
+        """Do one step in the store, then run the callbacks that became due with it."""
+        found: BatchRow | None = self.store.write(step)
         due, self._due = self._due, []
         for sending in due:
-            run(self.way.app, sending)
+            run_sending(self.app, sending)
         return found
 
-    def __call__(self, _connection: Connection, sendings: Sequence[Sending]) -> None:
+    def hand_in(self, _connection: Connection, sendings: Sequence[Sending]) -> None:
         self._due += sendings
 
 
+# --- batches --------------------------------------------------------------------------------------
 def dispatch(new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
-    """Run a batch, callbacks and all. With a session it runs when that has committed."""
-    way, row = delivery_of(new.app), batch_dispatch.row_of(new, id_)
-    return transactions.run_or_defer(session, row, lambda: _run_batch(way, row, new))
+    """Run a batch with its callbacks. With a session it runs when that has committed."""
+    delivery = InlineDelivery(delivery_of(new.app))
+    row = batch_dispatch.build_row(new, id_)
+    return transactions.run_or_defer(session, row, lambda: _run_batch(delivery, row, new))
 
 
-def _run_batch(way: Delivery, row: BatchRow, new: BatchSpec) -> BatchRow:
-    counting = Counting(way)
-    counting.change(lambda connection: batch_dispatch.open_with(connection, counting, row))
-    with batch_heartbeats.heartbeat(way.store, row.id):
-        run_members(counting, row, new.members, 0)
-    counting.change(lambda connection: batches.update_counts(connection, row.id, counting, _closed))
-    return batches.find(way.store, row.id) or row
+def _run_batch(delivery: InlineDelivery, row: BatchRow, new: BatchSpec) -> BatchRow:
+    delivery.write(lambda connection: batch_dispatch.create(connection, delivery.hand_in, row))
+    with batch_heartbeats.heartbeat(delivery.store, row.id):
+        run_members(delivery, row, new.members, 0)
+    _update_counts(delivery, row.id, _close_stream)
+    return batches.find(delivery.store, row.id) or row
 
 
 def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
-    """Run further members."""
-    way = delivery_of(app)
-    counting = Counting(way)
-    found = counting.change(
-        lambda connection: batches.update_counts(
-            connection, row.id, counting, batch_dispatch.joined
-        )
-    )
+    """Run further members of a batch. Raises BatchError when it is over."""
+    delivery = InlineDelivery(delivery_of(app))
+    found = _update_counts(delivery, row.id, batch_dispatch.reopened)
     if found is not None:
-        run_members(counting, row, new, member_jobs.ADDED + found.tally.total)
-        counting.change(
-            lambda connection: batches.update_counts(connection, row.id, counting, _closed)
-        )
-    return batches.find(way.store, row.id) or row
+        run_members(delivery, row, new, member_jobs.FIRST_ADDED + found.tally.total)
+        _update_counts(delivery, row.id, _close_stream)
+    return batches.find(delivery.store, row.id) or row
 
 
-def run_members(counting: Counting, row: BatchRow, given: Iterable[Any], start: int) -> None:
-    """Run members until one has failed that others may not survive."""
+def run_members(delivery: InlineDelivery, row: BatchRow, given: Iterable[Any], start: int) -> None:
+    """Run members, numbered from `start`, until one fails that the batch may not survive."""
     for number, member in enumerate(given, start):
-        counting.change(
-            lambda connection: batches.update_counts(connection, row.id, counting, _grown)
-        )
-        end = MemberEnd(
-            row.id,
-            number,
-            _state(member_jobs.member_of(counting.way.app, member), row, number),
-            f"{row.id}.{number}",
-        )
-        counting.change(batches.prepare_ends([end], counting))
-        found = batches.find(counting.way.store, row.id)
+        _update_counts(delivery, row.id, _add_one)
+        state = _run_member(member_jobs.as_member(delivery.app, member), row, number)
+        end = MemberEnd(row.id, number, state, f"{row.id}.{number}")
+        delivery.write(batches.prepare_ends([end], delivery.hand_in))
+        found = batches.find(delivery.store, row.id)
         if found is None or found.tally.cancelled_at is not None:
             return
 
 
-def run(app: Any, sending: Sending) -> None:
-    """Run a job that was made to be sent, and the links that follow it."""
+def _run_member(member: Signature, row: BatchRow, number: int) -> str:
+    """Run a member. Returns the state in which it ended."""
+    place = Membership(row.id, number)
+    links = member.tasks if isinstance(member, _chain) else [member]
+    placed = [
+        link.clone().set(
+            headers=membership.with_places(link.options.get("headers"), place),
+            task_id=f"{row.id}.{number}" + (f".{at}" if at else ""),
+        )
+        for at, link in enumerate(links)
+    ]
+    return _run_links(placed)
+
+
+def _update_counts(delivery: InlineDelivery, id_: str, change: Any) -> BatchRow | None:
+    return delivery.write(
+        lambda connection: batches.update_counts(connection, id_, delivery.hand_in, change)
+    )
+
+
+def _add_one(row: BatchRow) -> Tally:
+    return replace(row.tally, total=row.tally.total + 1)
+
+
+def _close_stream(row: BatchRow) -> Tally:
+    return replace(row.tally, streams=max(row.tally.streams - 1, 0))
+
+
+# --- single jobs ----------------------------------------------------------------------------------
+def run_sending(app: Any, sending: Sending) -> None:
+    """Run a job that was made for a broker, and the links that follow it."""
     message = message_codec.loads(sending.payload)
     args, kwargs, embed = serialization.loads(
         message["body"],
@@ -111,26 +130,14 @@ def run(app: Any, sending: Sending) -> None:
     first = app.signature(
         message["headers"]["task"], args=args, kwargs=kwargs, task_id=sending.uuid
     )
-    _in_turn(
-        [first, *(maybe_signature(each, app=app) for each in reversed(embed.get("chain") or ()))]
-    )
+    links = (maybe_signature(each, app=app) for each in reversed(embed.get("chain") or ()))
+    _run_links([first, *links])
 
 
-def _state(member: Signature, row: BatchRow, number: int) -> str:
-    links = member.tasks if isinstance(member, _chain) else [member]
-    placed = [
-        link.clone().set(
-            headers=membership.with_places(link.options.get("headers"), Membership(row.id, number)),
-            task_id=f"{row.id}.{number}" + (f".{at}" if at else ""),
-        )
-        for at, link in enumerate(links)
-    ]
-    return _in_turn(placed)
+def _run_links(links: Iterable[Signature]) -> str:
+    """Run links, each with the result of the one before, until one has not completed.
 
-
-def _in_turn(links: Iterable[Signature]) -> str:
-    """Run links, each with what the one before returned, until one has not completed. Returns how
-    the last ended.
+    Returns the state of the last link that ran.
     """
     handed: tuple[Any, ...] = ()
     for link in links:
@@ -141,25 +148,17 @@ def _in_turn(links: Iterable[Signature]) -> str:
     return batch_counts.COMPLETED
 
 
-def _grown(row: BatchRow) -> Tally:
-    return replace(row.tally, total=row.tally.total + 1)
-
-
-def _closed(row: BatchRow) -> Tally:
-    return replace(row.tally, streams=max(row.tally.streams - 1, 0))
-
-
+# --- chains ---------------------------------------------------------------------------------------
 def dispatch_chain(new: chains.NewChain, id_: str, session: Any = None) -> BatchRow:
     """Run the links of a chain. With a session they run when that has committed."""
-    way, links = delivery_of(new.app), chains.links_of(new)
-    row = chains.row_of(new, id_, len(links))
-    return transactions.run_or_defer(session, row, lambda: _run_chain(way, row, links))
+    delivery, links = InlineDelivery(delivery_of(new.app)), chains.as_links(new)
+    row = chains.build_row(new, id_, len(links))
+    return transactions.run_or_defer(session, row, lambda: _run_chain(delivery, row, links))
 
 
-def _run_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
-    """Run the links, one after the other, until one has failed."""
-    counting = Counting(way)
-    counting.change(lambda connection: batch_dispatch.open_with(connection, counting, row))
+def _run_chain(delivery: InlineDelivery, row: BatchRow, links: Sequence[Signature]) -> BatchRow:
+    """Run the links, one after the other, until one has not completed."""
+    delivery.write(lambda connection: batch_dispatch.create(connection, delivery.hand_in, row))
     handed: tuple[Any, ...] = ()
     for number, link in enumerate(links):
         place = Membership(row.id, number, each=True)
@@ -171,18 +170,19 @@ def _run_chain(way: Delivery, row: BatchRow, links: Sequence[Signature]) -> Batc
             throw=False,
         )
         state, handed = _STATES.get(result.state, batch_counts.COMPLETED), (result.result,)
-        if (
-            link.task == membership.OPEN_BATCH_TASK
-        ):  # it is done when its batch is, and hands on the batch's id
-            state, handed = _of_batch(way, uuid), (uuid,)
-        counting.change(batches.prepare_ends([MemberEnd(row.id, number, state, uuid)], counting))
+        if link.task == membership.OPEN_BATCH_TASK:
+            # The link ends as its batch did, and the next link gets the batch's id.
+            state, handed = _state_of_batch(delivery, uuid), (uuid,)
+        delivery.write(
+            batches.prepare_ends([MemberEnd(row.id, number, state, uuid)], delivery.hand_in)
+        )
         if state != batch_counts.COMPLETED:
             break
-    return batches.find(way.store, row.id) or row
+    return batches.find(delivery.store, row.id) or row
 
 
-def _of_batch(way: Delivery, id_: str) -> str:
-    row = batches.find(way.store, id_)
+def _state_of_batch(delivery: InlineDelivery, id_: str) -> str:
+    row = batches.find(delivery.store, id_)
     if row is None or row.tally.allow_failures or row.tally.completed_at is not None:
         return batch_counts.COMPLETED
     return batch_counts.FAILED if row.tally.failed else batch_counts.CANCELLED

@@ -1,4 +1,7 @@
-"""The jobs of a batch's members, made one after the other as they are read."""
+"""Makes the jobs of a batch's members, one by one as the members are read.
+
+`dispatch.py` asks for pages of them. Nothing is sent here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import celery
 from celery.canvas import Signature, _chain
 
-from relevo.batches.message_template import Press
+from relevo.batches.message_template import MessageFactory
 from relevo.dispatch.capture import captured_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError
@@ -18,36 +21,39 @@ from relevo.job import membership
 from relevo.job.membership import Membership
 from relevo.store.batches import BatchRow
 
-# So many members are put in one step.
+# The number of members that are put in one step.
 PAGE = 1000
-# Members that are added are numbered from here on: the dispatch, which may be under way, goes on
-# with its own numbers.
-ADDED = 1_000_000_000
+# Added members are numbered from here on: the dispatch, which may still run, counts from 0.
+FIRST_ADDED = 1_000_000_000
 
 
-def pages(app: Any, row: BatchRow, given: Iterable[Any], start: int) -> Iterator[list[NewJob]]:
+def member_pages(
+    app: Any, row: BatchRow, given: Iterable[Any], start: int
+) -> Iterator[list[NewJob]]:
     """The jobs of members from number `start` on, in pages."""
-    press = Press(app, options_of(app, row.queue, row.connection))
+    factory = MessageFactory(app, options_of(app, row.queue, row.connection))
     numbered = (
-        job_of(press, app, row, member, start + number) for number, member in enumerate(given)
+        member_job(factory, app, row, member, start + number) for number, member in enumerate(given)
     )
-    return batched(numbered, PAGE)
+    return chunked(numbered, PAGE)
 
 
-def job_of(press: Press, app: Any, row: BatchRow, member: Any, number: int) -> NewJob:
-    """The job of a member: of its first link, if it is a chain."""
+def member_job(
+    factory: MessageFactory, app: Any, row: BatchRow, member: Any, number: int
+) -> NewJob:
+    """The job of a member; for a chain, the job of its first link."""
     place, uuid = Membership(row.id, number), f"{row.id}.{number}"
-    signature = member_of(app, member)
+    signature = as_member(app, member)
     check_connection(signature, row.connection)
     if not isinstance(signature, _chain):
-        return press.job(signature, uuid, place)
+        return factory.build(signature, uuid, place)
     options = options_of(app, row.queue, row.connection)
-    [job] = captured_jobs(app, with_links(signature, [place] * len(signature.tasks), options))
+    [job] = captured_jobs(app, place_links(signature, [place] * len(signature.tasks), options))
     return replace(job, unique_key=None)
 
 
-def member_of(app: Any, member: Any) -> Signature:
-    """A member as a signature. Raises OptionError for what can't be one."""
+def as_member(app: Any, member: Any) -> Signature:
+    """A member as a signature; a list or tuple is a chain. Raises OptionError for anything else."""
     if isinstance(member, (list, tuple)) and member:
         member = celery.chain(*member, app=app)
     if isinstance(member, Signature) and (
@@ -60,9 +66,10 @@ def member_of(app: Any, member: Any) -> Signature:
     )
 
 
-def with_first(signature: Signature, argument: Any) -> Signature:
-    """A copy that gets this as its first argument; of a chain its first link: Celery's copy forgets
-    a chain's own.
+def prepend_argument(signature: Signature, argument: Any) -> Signature:
+    """A copy of a signature with one more argument in front.
+
+    Of a chain the first link gets it: Celery's own `clone` forgets the arguments of a chain.
     """
     if not isinstance(signature, _chain):
         return signature.clone(args=(argument,))
@@ -71,7 +78,7 @@ def with_first(signature: Signature, argument: Any) -> Signature:
 
 
 def options_of(app: Any, queue: str | None, connection: str) -> dict[str, Any]:
-    """What a batch says of where its jobs go; what a job says for itself comes first."""
+    """The queue and connection that a batch gives to its jobs. A job's own options go before."""
     options = {"queue": queue} if queue else {}
     return (
         options
@@ -81,17 +88,18 @@ def options_of(app: Any, queue: str | None, connection: str) -> dict[str, Any]:
 
 
 def check_connection(signature: Any, connection: str) -> None:
-    """Raise OptionError for a job that wants to go to another broker than its batch."""
+    """Raise OptionError for a job that names another connection than its batch."""
     for each in signature.tasks if isinstance(signature, _chain) else [signature]:
         wanted = each["options"].get("connection")
         if wanted is not None and wanted != connection:
             raise OptionError(
-                f"expected a job for the connection of its batch, {connection!r}, got one for {wanted!r}"
+                f"expected a job for the connection of its batch, {connection!r},"
+                f" got one for {wanted!r}"
             )
 
 
-def with_links(chain: Any, places: Sequence[Membership], options: dict[str, Any]) -> Any:
-    """A chain whose links know their places, with the options that they don't have themselves."""
+def place_links(chain: Any, places: Sequence[Membership], options: dict[str, Any]) -> Any:
+    """A chain whose links carry their places, and these options where they have none."""
     links = []
     for link, place in zip(chain.tasks, places, strict=True):
         if link.subtask_type is not None:
@@ -107,8 +115,8 @@ def with_links(chain: Any, places: Sequence[Membership], options: dict[str, Any]
     return _chain(*links, app=chain.app, **chain.options)
 
 
-def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Items in lists of `size`."""
+def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of `size`; the last one may be shorter."""
     waiting = iter(items)
     while page := list(itertools.islice(waiting, size)):
         yield page

@@ -1,10 +1,9 @@
-"""The messages of many members, made quickly: the first of a kind by Celery, the others from its
-copy.
+"""Makes the messages of a batch's members: the first of a kind by Celery, the others from its copy.
 
-A member is like the one before when it is of the same task with the same options: then its message
-is the same but for its id, its arguments and its place. Celery makes a message in 200 us, and a
-copy takes 15. Whatever could make a difference (a route that is a function, somebody who listens to
-dispatches, tags, a fake) has every message made by Celery.
+Two members are of one kind if they have the same task and the same options. Their messages differ
+in the id, the arguments and the place in the batch. Celery makes a message in 200 us, a template
+fills one in 15. Where a message could differ in more (a route that is a function, a receiver of
+Celery's publish signals, tags, a fake), Celery makes every one.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from relevo.job.membership import Membership
 from relevo.job.options import OVERRIDES
 from relevo.job.task_protocol import TaskLike
 
-# Options that make of each member something else.
-_APART = frozenset(
+# A member with one of these options gets its message from Celery.
+_UNIQUE_OPTIONS = frozenset(
     {
         "countdown",
         "eta",
@@ -50,33 +49,45 @@ _APART = frozenset(
     }
 )
 _PLAIN = (int, float, type(None))
-_SHORT = 64
+# A text of at most this many characters is plain: `repr` shows it as Celery would.
+_SHORT_CHARACTERS = 64
+# Celery's limit for the representation of arguments, in characters.
+_LONGEST_REPR = 1024
+
+# Marks a gap in a template. No message contains it.
+_GAP = "relevo-gap-6f1c0d9e-"
+# Encoders are made once: `json.dumps` with options makes one for each call.
+# Writes a text as message_codec.dumps does.
+_encode_text = json.JSONEncoder(ensure_ascii=False).encode
+_encode_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Press:
-    """Makes the messages of members of one app; `options` are given to every one of them, and yield
-    to its own.
+class MessageFactory:
+    """Makes the messages of one batch's members. `options` go to each member that has none of its
+    own.
     """
 
     def __init__(self, app: Any, options: Mapping[str, Any]) -> None:
         self.app, self.options = app, dict(options)
-        self._copies: dict[str, _Copy] = {}
-        self._alike = _nobody_looks(app)
+        self._templates: dict[str, MessageTemplate] = {}
+        self._use_templates = _can_use_template(app)
 
-    def job(self, member: Signature, uuid: str, place: Membership) -> NewJob:
+    def build(self, member: Signature, uuid: str, place: Membership) -> NewJob:
         """The job of a member, with this id and this place."""
-        if not self._alike or not self._is_plain(member):
-            return self.made(member, uuid, place)
+        if not self._use_templates or not self._is_plain(member):
+            return self.build_by_celery(member, uuid, place)
         key = f"{member['task']} {member['immutable']} {member['options'] or ''}"
-        copy = self._copies.get(key)
-        if copy is None:
-            job = self.made(member, uuid, place)
-            copy = self._copies[key] = _Copy(self.app.tasks[member["task"]], job)
+        template = self._templates.get(key)
+        if template is None:
+            job = self.build_by_celery(member, uuid, place)
+            self._templates[key] = MessageTemplate(self.app.tasks[member["task"]], job)
             return job
-        return copy.job(member, uuid, place) if copy.is_plain else self.made(member, uuid, place)
+        if template.is_plain:
+            return template.fill(member, uuid, place)
+        return self.build_by_celery(member, uuid, place)
 
-    def made(self, member: Signature, uuid: str, place: Membership) -> NewJob:
-        """The same, by Celery."""
+    def build_by_celery(self, member: Signature, uuid: str, place: Membership) -> NewJob:
+        """The same, made by Celery."""
         own = dict(member.options)
         headers = membership.with_places(own.pop("headers", None), place)
         single = member.clone()
@@ -84,20 +95,21 @@ class Press:
         [job] = captured_jobs(
             self.app, single, headers=headers, **({} if "task_id" in own else {"task_id": uuid})
         )
-        latest = job.on_conflict is Conflict.LATEST  # and needs no time to be replaced in
-        # A member that was left out as a duplicate would never end.
+        # A debounced member need not wait: no later dispatch replaces it.
+        latest = job.on_conflict is Conflict.LATEST
+        # No unique key: a member that was left out as a duplicate would never end.
         return replace(job, unique_key=None, available_at=None if latest else job.available_at)
 
     def _is_plain(self, member: Signature) -> bool:
         options = member["options"]
-        if options and not (_APART.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
+        if options and not (_UNIQUE_OPTIONS.isdisjoint(options) and OVERRIDES.isdisjoint(options)):
             return False
         task = self.app.tasks.get(member["task"])
         return getattr(task, "plain_dispatch", False) and not task.options.needs_baton
 
 
-class _Copy:
-    """The message of a member as JSON text, with gaps for what is another member's own."""
+class MessageTemplate:
+    """The message of a member as JSON text, with gaps for the values that differ by member."""
 
     def __init__(self, task: TaskLike, job: NewJob) -> None:
         self.first, self.app, self.task = job, task.app, task.name
@@ -108,7 +120,7 @@ class _Copy:
             message.get("content-type") == "application/json" and "compression" not in head
         )
         if self.is_plain:
-            self.embed = _body(json.loads(message["body"])[2])
+            self.embed = _encode_body(json.loads(message["body"])[2])
             root = {"root_id": _gap("uuid")} if head.get("root_id") == head.get("id") else {}
             message["headers"] = {
                 **head,
@@ -126,21 +138,24 @@ class _Copy:
                 f'"{_GAP}(\\w+)"', message_codec.dumps({**message, "body": _gap("body")})
             )
 
-    def job(self, member: Signature, uuid: str, place: Membership) -> NewJob:
+    def fill(self, member: Signature, uuid: str, place: Membership) -> NewJob:
+        """The job of another member of this kind."""
         args, kwargs = tuple(member["args"] or ()), member["kwargs"] or {}
         if self.check is not None:
             self.check(*args, **kwargs)
         seen = redaction.redacted_arguments(self.app, self.task, args, kwargs)
         own = {
-            "uuid": _TEXT(uuid),
-            "args": _TEXT(shown(tuple(seen[0]))),
-            "kwargs": _TEXT(shown(seen[1])) if kwargs else '"{}"',
-            "place": _BODY([place.header()]),
+            "uuid": _encode_text(uuid),
+            "args": _encode_text(argument_repr(tuple(seen[0]))),
+            "kwargs": _encode_text(argument_repr(seen[1])) if kwargs else '"{}"',
+            "place": _encode_compact([place.header()]),
             "due": repr(clock.now()),
-            "body": _TEXT(f"[{_body(args)},{_body(kwargs) if kwargs else '{}'},{self.embed}]"),
+            "body": _encode_text(
+                f"[{_encode_body(args)},{_encode_body(kwargs) if kwargs else '{}'},{self.embed}]"
+            ),
         }
-        # Every second piece is the name of a gap. The message made whole by `json.dumps` took a
-        # third of all time.
+        # Every second piece is the name of a gap. Encoding the whole message with `json.dumps`
+        # instead took a third of the time of a dispatch.
         pieces = self.pieces.copy()
         pieces[1::2] = [own[name] for name in pieces[1::2]]
         return NewJob(
@@ -148,37 +163,31 @@ class _Copy:
         )
 
 
-# What no message has in it.
-_GAP = "relevo-gap-6f1c0d9e-"
-# A text as JSON, as messages.dumps writes it.
-_TEXT = json.JSONEncoder(ensure_ascii=False).encode
-# Made once: `json.dumps` with options makes an encoder each time.
-_BODY = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def argument_repr(value: Any) -> str:
+    """Arguments as text for people, as Celery writes them: `repr` for a few plain values."""
+    items = value.values() if isinstance(value, dict) else value
+    if all(map(_is_plain_value, items)) and len(text := repr(value)) <= _LONGEST_REPR:
+        return text
+    return str(saferepr(value, _LONGEST_REPR))
+
+
+def _is_plain_value(value: Any) -> bool:
+    return isinstance(value, _PLAIN) or (isinstance(value, str) and len(value) <= _SHORT_CHARACTERS)
 
 
 def _gap(name: str) -> str:
     return f"{_GAP}{name}"
 
 
-def shown(value: Any) -> str:
-    """Arguments as people read them: Celery's own way, which for a few plain values is `repr`."""
-    items = value.values() if isinstance(value, dict) else value
-    for item in items:
-        if not isinstance(item, _PLAIN) and not (isinstance(item, str) and len(item) <= _SHORT):
-            return str(saferepr(value, 1024))
-    text = repr(value)
-    # Celery's own limit
-    return text if len(text) <= 1024 else str(saferepr(value, 1024))  # noqa: PLR2004
-
-
-def _body(body: Any) -> str:
+def _encode_body(body: Any) -> str:
     try:
-        return _BODY(body)
+        return _encode_compact(body)
     except TypeError:
         return str(kombu_dumps(body))
 
 
-def _nobody_looks(app: Any) -> bool:
+def _can_use_template(app: Any) -> bool:
+    """Whether messages of this app differ in nothing but id, arguments and place."""
     return not (
         app.conf.task_always_eager
         or app.conf.task_send_sent_event

@@ -1,11 +1,12 @@
-"""A batch as the link of a chain: a job that opens it, and two of its callbacks that end the link.
+"""A batch as the link of a chain: a job that dispatches it, and callbacks that end the link.
 
-    link k-1 -> relevo.open_batch -> members ...  -> all have completed: relevo.batch_done   (link k) -> link k+1
-                                                  -> one has failed:     relevo.batch_broke  (link k has failed)
-                                                  -> neither, at the end: relevo.batch_fell  (link k was cancelled)
+    link k-1 -> relevo.open_batch -> the batch's members
+                all have completed  -> relevo.link_completed  link k has completed -> link k+1
+                one has failed      -> relevo.link_failed     link k has failed
+                neither, at the end -> relevo.link_cancelled  link k was cancelled
 
-The job that opens it takes what follows in the chain out of its own message and gives it to the
-callback. It may run twice: the batch's id is its own.
+The job `relevo.open_batch` takes the rest of the chain out of its own message and gives it to
+`relevo.link_completed`. It may run twice: its id is the batch's id, so one batch is dispatched.
 """
 
 from __future__ import annotations
@@ -24,22 +25,24 @@ from relevo.store.batch_counts import Callback
 
 Calls = dict[Callback, tuple[Signature, ...]]
 
-DONE, BROKE, FELL = "relevo.batch_done", "relevo.batch_broke", "relevo.batch_fell"
+COMPLETED = "relevo.link_completed"
+FAILED = "relevo.link_failed"
+CANCELLED = "relevo.link_cancelled"
 
 
 def register_tasks(app: Any) -> None:
-    """Give an app the tasks."""
+    """Define the tasks of nested batches in an app."""
     options = {"shared": False, "ignore_result": True}
     app.task(name=membership.OPEN_BATCH_TASK, bind=True, **options)(open_batch)
-    app.task(name=DONE, **options)(batch_done)
-    app.task(name=BROKE, **options)(batch_broke)
-    app.task(name=FELL, bind=True, **options)(batch_fell)
+    app.task(name=COMPLETED, **options)(link_completed)
+    app.task(name=FAILED, **options)(link_failed)
+    app.task(name=CANCELLED, bind=True, **options)(link_cancelled)
 
 
 def signature(app: Any, batch: BatchSpec) -> Signature:
-    """The link that opens a batch."""
+    """The link that dispatches this batch."""
     spec = {
-        "members": [member_jobs.member_of(app, member) for member in batch.members],
+        "members": [member_jobs.as_member(app, member) for member in batch.members],
         "called": batch.called,
         "failures_allowed": batch.failures_allowed,
         "queue": batch.queue,
@@ -53,13 +56,13 @@ def signature(app: Any, batch: BatchSpec) -> Signature:
 
 
 def open_batch(self: Any, spec: dict[str, Any]) -> None:
-    """Dispatch the batch of this link; the chain goes on when it has ended."""
+    """The task `relevo.open_batch`: dispatch the link's batch. The chain goes on at its end."""
     app, request = self.app, self.request
     calls = {
         Callback(name): tuple(maybe_signature(each, app=app) for each in given)
         for name, given in spec["callbacks"].items()
     }
-    if not request.is_eager:  # whoever runs the chain in place sees what has become of the batch
+    if not request.is_eager:  # an inline chain (inline.py) looks at the batch itself
         calls = _with_ends(app, request, calls, spec["failures_allowed"])
     new = BatchSpec(
         app,
@@ -74,12 +77,12 @@ def open_batch(self: Any, spec: dict[str, Any]) -> None:
 
 
 def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> Calls:
-    """The callbacks of a link's batch, and those that end the link."""
+    """The batch's own callbacks, and the callbacks that end the link."""
     rest = [maybe_signature(each, app=app) for each in reversed(request.chain or [])]
     request.chain = None
     place = membership.read(request.headers)
     options = {"headers": membership.with_places(None, *place)}
-    done = app.signature(DONE, args=(request.id,), immutable=True, options=options)
+    done = app.signature(COMPLETED, args=(request.id,), immutable=True, options=options)
     ends = {
         Callback.FINALLY if failures_allowed else Callback.THEN: _chain(done, *rest, app=app)
         if rest
@@ -87,35 +90,35 @@ def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> 
     }
     if not failures_allowed:
         ends[Callback.CATCH] = app.signature(
-            BROKE, args=(request.id,), immutable=True, options=options
+            FAILED, args=(request.id,), immutable=True, options=options
         )
         places = [each.header() for each in place]
-        ends[Callback.FINALLY] = app.signature(FELL, args=(request.id, places), immutable=True)
+        ends[Callback.FINALLY] = app.signature(CANCELLED, args=(request.id, places), immutable=True)
     return calls | {callback: (*calls.get(callback, ()), end) for callback, end in ends.items()}
 
 
-def batch_done(batch: str) -> str:
-    """The link is done: the next one gets the batch's id."""
+def link_completed(batch: str) -> str:
+    """The link has completed. The next link gets the batch's id."""
     return batch
 
 
-def batch_broke(batch: str) -> None:
-    """A member of the link's batch has failed, and so has the link."""
+def link_failed(batch: str) -> None:
+    """A member of the link's batch has failed, so the link fails."""
     raise JobFailedError(f"a member of batch {batch!r} has failed")
 
 
-def batch_fell(self: Any, batch: str, places: list[Any]) -> None:
-    """The link's batch has ended. If it was cancelled, or members have expired, so was the link:
-    nothing follows.
+def link_cancelled(self: Any, batch: str, places: list[Any]) -> None:
+    """The link's batch has ended. If it neither completed nor failed (it was cancelled, or members
+    have expired), the link ends as cancelled, and nothing follows.
     """
-    way = delivery_of(self.app)
-    row = batches.find(way.store, batch)
+    delivery = delivery_of(self.app)
+    row = batches.find(delivery.store, batch)
     if row is None or row.tally.failed_at is not None or row.tally.completed_at is not None:
         return
     ends = membership.member_ends(
         {membership.MEMBER_HEADER: places}, batch, batch_counts.CANCELLED, None
     )
-    way.write_with_retry(batches.prepare_ends(ends, way.hand_in))
-    way.after_commit(
-        *{found.connection for end in ends if (found := batches.find(way.store, end.batch))}
+    delivery.write_with_retry(batches.prepare_ends(ends, delivery.hand_in))
+    delivery.after_commit(
+        *{found.connection for end in ends if (found := batches.find(delivery.store, end.batch))}
     )

@@ -1,8 +1,7 @@
-"""A job that goes on as another one: Celery's `replace`, for members of batches, chains and chords,
-and `add_to_chord`.
+"""Celery's `Task.replace` and `add_to_chord` for members of batches, chains and chords.
 
-What replaces a member gets its place, and the job that was replaced says nothing about it: Celery
-ends it with Ignore, which otherwise means that it is done.
+The replacement of a member gets its place. The replaced job must not end the member: Celery ends it
+with Ignore, which otherwise means that a job has completed, so ours is an Ignore of its own kind.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from relevo.job.membership import Membership
 from relevo.store import outbox
 
 
-class Replacing(celery.Task):
-    """What a task says about the batch or chord that its job is a member of."""
+class ReplaceMixin(celery.Task):
+    """The part of Task that knows the batch or chord of the running job."""
 
     abstract = True
 
     @property
     def batch(self) -> Batch | None:
-        """The batch this job is a member of, looked up now; None if it is in none."""
+        """The batch of the running job, read from the store now; None if it has none."""
         request = self.request
         embed, headers = (
             {"chord": request.chord},
@@ -39,15 +38,15 @@ class Replacing(celery.Task):
         return self.app.batches.find(ids[0]) if ids else None
 
     def replace(self, sig: Any) -> Any:
-        """Celery's `replace`: the job goes on as `sig`, under its id, and in its place in a batch."""
+        """Celery's `replace`: the job goes on as `sig`, with its id and its place in a batch."""
         if places := membership.read(self.request.headers):
-            sig = _in_place(self.app, sig, places)
+            sig = _with_places(self.app, sig, places)
         if not isinstance(sig, (group, _chain, _chord)) and (run := self._scheduled()):
             sig = sig.clone().set(headers={**(sig.options.get("headers") or {}), **run})
         return super().replace(sig)
 
     def _scheduled(self) -> dict[str, Any]:
-        """What says of which run of the schedule this is the job; nothing if links come behind it."""
+        """The headers that name the schedule's run of this job; empty if links follow."""
         headers = {} if self.request.chain else self.request.headers or {}
         return {
             name: headers[name]
@@ -59,8 +58,8 @@ class Replacing(celery.Task):
         if self.request.is_eager:
             return super().on_replace(sig)
         if (self.request.headers or {}).get(membership.OUTBOX_HEADER):
-            # It has come, so its row can go. Not with its end: by then what goes on under its id
-            # may have such a row.
+            # Delete this job's outbox row now, not with its end: by then the replacement, which has
+            # the same id, may have a row of its own.
             uuid = str(self.request.id)
             delivery_of(self.app).write_with_retry(
                 lambda connection: outbox.delete_delivered(connection, [uuid])
@@ -70,8 +69,8 @@ class Replacing(celery.Task):
         raise (ContinuedRun if is_run else Replaced)("Replaced by new task")
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Celery's `add_to_chord`. Done again by a job that is delivered twice, it adds the same
-        member.
+        """Celery's `add_to_chord`. A job that is delivered twice adds the same member again, which
+        counts once.
         """
         if membership.is_marked(self.request.chord) and "task_id" not in sig.options:
             added = self.request.__dict__.setdefault("_relevo_added", [])
@@ -82,17 +81,17 @@ class Replacing(celery.Task):
         return super().add_to_chord(sig, lazy)
 
 
-def _in_place(app: Any, sig: Signature, places: tuple[Membership, ...]) -> Signature:
-    if isinstance(sig, group):  # as Celery does itself
+def _with_places(app: Any, sig: Signature, places: tuple[Membership, ...]) -> Signature:
+    if isinstance(sig, group):  # Celery's own `replace` does the same
         sig |= app.tasks["celery.accumulate"].s(index=0)
     if isinstance(sig, _chord):
         sig = sig.clone()
-        sig.body = _in_place(app, sig.body, places)
+        sig.body = _with_places(app, sig.body, places)
         return sig
     if not isinstance(sig, _chain):
         return sig.set(headers=membership.with_places(sig.options.get("headers"), *places))
     *first, last = sig.tasks
-    # A link before the last says how the member has ended only when it fails.
-    silent = tuple(replace(place, each=False) for place in places)
-    links = [*(_in_place(app, link, silent) for link in first), _in_place(app, last, places)]
+    # A link before the last ends the member only if it fails.
+    inner = tuple(replace(place, each=False) for place in places)
+    links = [*(_with_places(app, link, inner) for link in first), _with_places(app, last, places)]
     return _chain(*links, app=sig.app, **sig.options)

@@ -1,11 +1,14 @@
-"""Celery's result backend of databases, with chords that are counted by us (chord.py;
-`redis_results.py` is Redis's).
+"""Celery's result backends of databases and Redis, with chords that the store counts (chord.py).
 
-It is made safe beside forks of its process, too. A worker's main process writes results (of jobs
-whose process was killed), in a thread beside the one that forks new children. A child that is
-forked in the midst of a transaction on SQLite, or of its end, finds the file locked as long as it
-lives: the lock isn't its own, and nobody gives it back. So each step takes its turn, as all of ours
-do.
+Two more things differ from Celery's own:
+
+- SQLite: each step takes the lock that all our writes on SQLite take. A worker's main process
+  writes results (of jobs whose process was killed) in one thread while another forks children. A
+  child that is forked in the middle of a transaction finds the file locked for its whole life: it
+  inherits the lock, and no thread of it ever gives the lock back.
+- Redis: only a caller that waits for a result (`get`, `then`, a group) subscribes to it. Celery
+  subscribes at every dispatch. So a dispatch saves a round trip, a Redis of results that is away
+  stops only the callers that wait for one, and a process that never waits has no subscriptions.
 """
 
 from __future__ import annotations
@@ -31,8 +34,17 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-# What talks to the database, from making the connection to closing it.
-_STEPS = (
+# The number of results that are read in one step.
+PAGE = 500
+_BACKENDS = {
+    "db": "DatabaseResults",
+    "database": "DatabaseResults",
+    "redis": "RedisResults",
+    "rediss": "RedisResults",
+    "sentinel": "SentinelResults",
+}
+# The methods of DatabaseBackend that open a connection and close it.
+_DATABASE_STEPS = (
     "_create_tables",
     "_store_result",
     "_get_task_meta_for",
@@ -43,38 +55,30 @@ _STEPS = (
     "_forget",
     "_cleanup",
 )
-# So many results are read in one step.
-PAGE = 500
-_KINDS = {
-    "db": f"{__name__}:Results",
-    "database": f"{__name__}:Results",
-    "redis": "relevo.batches.result_backends:RedisResults",
-    "rediss": "relevo.batches.result_backends:RedisResults",
-    "sentinel": "relevo.batches.result_backends:SentinelResults",
-}
 
 
 def register_backends() -> None:
-    """Make these the backends of `db+sqlite://…`, `redis://…` and their like."""
-    BACKEND_ALIASES.update(_KINDS)
+    """Make these the backends of `db+sqlite://…`, `redis://…` and the like, for all apps."""
+    BACKEND_ALIASES.update({scheme: f"{__name__}:{name}" for scheme, name in _BACKENDS.items()})
 
 
-class Chords(ABC, _Base):
-    """What Celery tells a result backend of chords. One that isn't counted by us goes on to Celery."""
+# --- chords ---------------------------------------------------------------------------------------
+class ChordCountingBackend(ABC, _Base):
+    """A result backend whose chords the store counts. Chords without our mark are Celery's."""
 
     counts_chords = True
 
     def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
         id_, results = header_result_args
-        if not chord.opened(id_, results, body):
+        if not chord.begin(id_, results, body):
             super().apply_chord(header_result_args, body, **options)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        if not chord.sized(group_id, chord_size):
+        if not chord.set_size(group_id, chord_size):
             super().set_chord_size(group_id, chord_size)
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
-        if not is_marked(request.chord):  # the recorder counts it
+        if not is_marked(request.chord):  # the recorder counts the members of marked chords
             super().on_chord_part_return(request, state, result, **options)
 
     def mark_as_done(
@@ -87,7 +91,8 @@ class Chords(ABC, _Base):
     ) -> None:
         super().mark_as_done(task_id, result, request, store_result, state)
         if request and is_marked(request.chord) and (not store_result or request.ignore_result):
-            self.store_result(task_id, result, state, request=request)  # the body waits for it
+            # The chord's body needs the result, also of a task that ignores its results.
+            self.store_result(task_id, result, state, request=request)
 
     def mark_as_failure(
         self,
@@ -106,11 +111,11 @@ class Chords(ABC, _Base):
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
-        if not chord.grown(self.app, chord_id, result.id):
+        if not chord.grow(self.app, chord_id, result.id):
             super().add_to_chord(chord_id, result)
 
     def results_of(self, ids: Sequence[str]) -> dict[str, Any]:
-        """What these jobs returned, by their ids; of one that has not completed there is nothing."""
+        """The results of these jobs by their ids. Jobs that have not completed are left out."""
         found: dict[str, Any] = {}
         for start in range(0, len(ids), PAGE):
             found |= self._results_of(ids[start : start + PAGE])
@@ -118,12 +123,14 @@ class Chords(ABC, _Base):
 
     @abstractmethod
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
-        """The same of one page."""
+        """The same for one page of ids."""
 
 
+# --- databases ------------------------------------------------------------------------------------
 class Sessions(SessionManager):
-    """One engine for a database and process. Celery makes one for each stored result, and on SQLite
-    each would have to be set up again.
+    """Keeps one engine for a database and process.
+
+    Celery makes an engine for each stored result, and on SQLite each would have to be set up again.
     """
 
     def get_engine(self, dburi: str, **options: Any) -> Engine:
@@ -135,8 +142,8 @@ class Sessions(SessionManager):
         return found
 
 
-class Results(Chords, DatabaseBackend):
-    """Celery's, a step at a time."""
+class DatabaseResults(ChordCountingBackend, DatabaseBackend):
+    """Results in a database; on SQLite one step at a time."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -151,29 +158,25 @@ class Results(Chords, DatabaseBackend):
             return {row.task_id: self._decode_stored_result(row.result) for row in done}
 
 
-def _in_turn(step: Callable[..., Any]) -> Callable[..., Any]:
+def _with_sqlite_lock(step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(step)
-    def taken(self: Results, *args: Any, **kwargs: Any) -> Any:
+    def locked(self: DatabaseResults, *args: Any, **kwargs: Any) -> Any:
         if not self.url.startswith(("db+sqlite", "database+sqlite", "sqlite")):
             return step(self, *args, **kwargs)
         with sqlite_lock:
             return step(self, *args, **kwargs)
 
-    return taken
+    return locked
 
 
-for _name in (*_STEPS, "_results_of"):
-    setattr(Results, _name, _in_turn(getattr(Results, _name)))
+for _name in (*_DATABASE_STEPS, "_results_of"):
+    setattr(DatabaseResults, _name, _with_sqlite_lock(getattr(DatabaseResults, _name)))
 
 
-# ---- relevo.job.redis_results: Celery's result backends of Redis, with chords that are counted by us (chord.py).
-#
-# Celery subscribes to the result of every job that it dispatches. Here who waits for one does (`get`, `then`, a group):
-# a dispatch is a round trip cheaper, a Redis that is away with all results holds up nobody who asks for none, and a
-# process that dispatches for weeks and never waits has no subscriptions.
-class _InRedis(Chords):
+# --- Redis ----------------------------------------------------------------------------------------
+class _RedisBackendMixin(ChordCountingBackend):
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nobody waits yet."""
+        """Don't subscribe at the dispatch."""
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         stored = self.mget([self.get_key_for_task(id_) for id_ in ids])
@@ -185,9 +188,9 @@ class _InRedis(Chords):
         }
 
 
-class RedisResults(_InRedis, RedisBackend):
+class RedisResults(_RedisBackendMixin, RedisBackend):
     """Results in Redis."""
 
 
-class SentinelResults(_InRedis, SentinelBackend):
+class SentinelResults(_RedisBackendMixin, SentinelBackend):
     """Results in Redis behind Sentinel."""

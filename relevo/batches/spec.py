@@ -1,4 +1,4 @@
-"""What a batch is made of, as plain fields: `NewBatch` adds the words to fill them in."""
+"""The plain fields of a batch before its dispatch. `NewBatch` adds the methods that set them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Callbacks = Mapping[Callback, tuple[Signature, ...]]
 class BatchSpec:
     """A batch that is not sent yet.
 
-    `members`: signatures and chains, read once. `called`: its name for people. `queue`,
-    `connection`: for members and callbacks that name none.
+    `members`: signatures and chains, read once. `called`: the batch's name for people. `queue`
+    and `connection` hold for the members and callbacks that name none.
     """
 
     app: Any

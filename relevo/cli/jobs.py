@@ -256,7 +256,7 @@ def cancel_jobs(
     _exit_if_missing(missing)
 
 
-def _summary(done: cancel.Cancelled) -> str:
+def _summary(done: cancel.CancelResult) -> str:
     parts = [
         f"{some(len(done.withdrawn), 'job')} cancelled before they ran" if done.withdrawn else "",
         f"{some(len(done.killed), 'job')} killed" if done.killed else "",
@@ -297,7 +297,7 @@ def delete_jobs(
     if wanted:
         confirm(f"Delete {some(len(set(wanted)), 'job')} without a trace?", yes)
     # Before the deletion: jobs that a crash leaves undeleted can be deleted again.
-    cancel.counted(context.obj.app, store, found)
+    cancel.count_as_cancelled(context.obj.app, store, found)
     gone, forgotten = driver.delete(wanted), history.forget(store, wanted)
     say(
         f"{gone} deleted from the broker, {forgotten} from the history.",

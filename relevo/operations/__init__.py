@@ -1,1 +1,1 @@
-"""What people do to jobs: cancel, retry, clear, pause."""
+"""Operations on jobs from the command line, the dashboard and code: cancel, retry, clear, pause."""

@@ -1,18 +1,18 @@
-"""Cancel jobs, wherever they are. A worker that starts tomorrow obeys: what was cancelled is in the
-broker no more.
+"""Cancels jobs wherever they are. Cancelled jobs leave the broker, so a worker that starts later
+obeys, too.
 
-    waiting (pending, delayed)  -> held, so that no worker starts it; recorded as cancelled; and only then forgotten
-    reserved                    -> taken out of the broker under its worker: whatever comes of this attempt, there is no
-                                   other, its worker may die or ask for a retry. The workers are
-                                   told: what has not started doesn't; what runs goes on to its end,
-                                   or is killed if that is asked for
+    waiting    pending or delayed: held, so that no worker starts them; recorded as cancelled; then
+               deleted
+    reserved   deleted from the broker while their worker has them, so no attempt follows this one.
+               Then the workers are told: a job that has not started is dropped; a running one goes
+               on to its end, or is killed with `terminate`
 
-Whoever cancels may die at any point: what he held comes back as it was, and is cancelled by who
-asks again.
+If the cancelling process dies in between, the held jobs come back as they were. Cancelling them
+again does the rest.
 
-Celery's own `revoke` leaves the job where it is and puts its id into the memory of the workers that
-hear it: one that is started later runs it, and one that heard it refuses the id for three hours,
-also when it is retried on purpose.
+Celery's own `revoke` leaves the job in the broker and puts its id into the memory of the running
+workers: a worker that starts later runs it, and the others refuse the id for three hours, also when
+the job is retried on purpose.
 """
 
 from __future__ import annotations
@@ -39,19 +39,22 @@ from relevo.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-#: What the workers are told by, and for how many seconds their answers are waited for.
-COMMAND, PATIENCE = "cancel_jobs", 1.0
-# So many at a time: each portion is held, is one transaction in the store, and goes.
+#: The remote control command that tells the workers of cancelled jobs.
+COMMAND = "cancel_jobs"
+#: Seconds to wait for the workers' answers.
+ANSWER_SECONDS = 1.0
+# Jobs that are cancelled in one step: held together, recorded in one transaction, deleted together.
 PORTION = 500
-# For so long (seconds) what waits is held while its end is recorded; what the worker pages show as
-# its worker.
-HELD, BY = 60.0, "cancel"
+# Seconds for which waiting jobs are held while their end is recorded.
+HOLD_SECONDS = 60.0
+# The pages of workers show this name as the worker that holds them.
+HOLDER = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """What came of it: `withdrawn` before they could run, `killed` in the midst, or `running` on to
-    their end.
+class CancelResult:
+    """Jobs that were cancelled: `withdrawn` before they could run, `killed` while they ran, or
+    still `running` to the end of their attempt.
     """
 
     withdrawn: list[JobView] = field(default_factory=list)
@@ -62,91 +65,130 @@ class Cancelled:
         return len(self.withdrawn) + len(self.killed) + len(self.running)
 
 
+# --- operations -----------------------------------------------------------------------------------
 def cancel(
     app: Any, driver: Driver, store: Store, ids: Iterable[str], *, terminate: bool = False
-) -> Cancelled:
-    """Cancel the living jobs with these ids. `terminate`: kill those that run. Raises DriverError."""
-    wanted, done = list(dict.fromkeys(ids)), Cancelled()
+) -> CancelResult:
+    """Cancel the waiting and reserved jobs with these ids. `terminate` kills the running ones.
+
+    Raises DriverError.
+    """
+    wanted, done = list(dict.fromkeys(ids)), CancelResult()
     for start in range(0, len(wanted), PORTION):
-        _portion(app, driver, store, wanted[start : start + PORTION], terminate, done)
+        _cancel_portion(app, driver, store, wanted[start : start + PORTION], terminate, done)
     return done
 
 
 def delete(app: Any, driver: Driver, store: Store, ids: Iterable[str]) -> int:
-    """Delete jobs that wait, without a trace; none that somebody holds. Returns how many. Raises
-    DriverError.
+    """Delete waiting jobs and their history. Reserved jobs stay. Returns how many were deleted.
+
+    Raises DriverError.
     """
 
     def forget(jobs: Sequence[JobView]) -> None:
         history.forget(store, [job.id for job in jobs])
-        counted(app, store, jobs)
+        count_as_cancelled(app, store, jobs)
 
-    return len(taken_out(driver, list(ids), forget))
+    return len(withdraw(driver, list(ids), forget))
 
 
-def _portion(
-    app: Any, driver: Driver, store: Store, ids: Sequence[str], terminate: bool, done: Cancelled
+def withdraw(
+    driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]
+) -> list[JobView]:
+    """Take waiting jobs out of the broker after `record` has recorded them. Returns them."""
+    held = driver.hold(ids, HOLD_SECONDS, HOLDER)
+    jobs = [job.was for job in held]
+    try:
+        record(jobs)
+    except BaseException:  # the store is away, or the user interrupts: the jobs wait again
+        _release_held(driver, held)
+        raise
+    driver.ack([job.lease for job in held])
+    return jobs
+
+
+def count_as_cancelled(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
+    """Record the end of deleted jobs in their batches, chords and runs of the schedule only.
+
+    There they count as cancelled. Returns the ids of the callbacks that are handed in for that.
+    """
+    requests = (BrokerJobRequest(app, job) for job in jobs)
+    ended = [ending for each in requests if (ending := endings.for_deletion(each)) is not None]
+    return _write(app, store, ended) if ended else set()
+
+
+# --- steps ----------------------------------------------------------------------------------------
+def _cancel_portion(
+    app: Any,
+    driver: Driver,
+    store: Store,
+    ids: Sequence[str],
+    terminate: bool,
+    done: CancelResult,
 ) -> None:
-    done.withdrawn.extend(taken_out(driver, ids, lambda jobs: _record(app, store, jobs)))
-    held = [job for job in driver.find(ids) if job.state is State.RESERVED]
-    if held:
-        driver.delete([job.id for job in held])
-        killed = _tell(app, [job.id for job in held], terminate)
-        done.killed.extend(job for job in held if job.id in killed)
-        running = [job for job in held if job.id not in killed]
+    done.withdrawn.extend(withdraw(driver, ids, lambda jobs: _record(app, store, jobs)))
+    reserved = [job for job in driver.find(ids) if job.state is State.RESERVED]
+    if reserved:
+        driver.delete([job.id for job in reserved])
+        killed = _tell_workers(app, [job.id for job in reserved], terminate)
+        done.killed.extend(job for job in reserved if job.id in killed)
+        running = [job for job in reserved if job.id not in killed]
         done.running.extend(running)
         _record(app, store, [job for job in running if not _has_ended(store, job)])
 
 
-def taken_out(
-    driver: Driver, ids: Sequence[str], record: Callable[[Sequence[JobView]], None]
-) -> list[JobView]:
-    """Take what waits out of the broker, once it is recorded. Returns it, as it was."""
-    waiting = driver.hold(ids, HELD, BY)
-    jobs = [job.was for job in waiting]
-    try:
-        record(jobs)
-    except BaseException:  # the store is away, or somebody has had enough: they wait again
-        _let_go(driver, waiting)
-        raise
-    driver.ack([job.lease for job in waiting])
-    return jobs
-
-
 def _record(app: Any, store: Store, jobs: Sequence[JobView]) -> None:
-    waiting = [Waiting(app, job) for job in jobs]
+    requests = [BrokerJobRequest(app, job) for job in jobs]
     ended = [
         ending
-        for each in waiting
+        for each in requests
         if (ending := endings.for_cancellation(each, CANCELLED_BY_HAND)) is not None
     ]
     if ended:
-        _written(app, store, ended)
-    for each in waiting:
+        _write(app, store, ended)
+    for each in requests:
         each.tell_backend()
 
 
+def _write(app: Any, store: Store, ended: Sequence[Ending]) -> set[str]:
+    """Write ends, and hand in the callbacks of batches that end with them. Returns their ids."""
+    delivery, handed_in = delivery_of(app), set[str]()
+
+    def deliver(connection: Connection, sendings: Sequence[Sending]) -> None:
+        handed_in.update(each.uuid for each in sendings)
+        delivery.hand_in(connection, sendings)
+
+    outcomes.write(store, ended, deliver)
+    delivery.after_commit(app.settings.queue_connection)
+    return handed_in
+
+
 def _has_ended(store: Store, job: JobView) -> bool:
-    """Whether its end was recorded, and only its ack was still on its way."""
+    """Whether a reserved job's end is recorded already, and only its ack was outstanding."""
     found = history.find(store, job.id)
     return found is not None and found.ended_at >= job.created_at
 
 
-def _tell(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
-    """Tell every worker. Returns the jobs that one says it has killed."""
+def _tell_workers(app: Any, ids: Sequence[str], terminate: bool) -> set[str]:
+    """Tell every worker which jobs are cancelled. Returns the ids of those that were killed."""
     arguments = {"ids": list(ids), "terminate": terminate}
     try:
-        answers = (
-            app.control.broadcast(COMMAND, arguments=arguments, reply=True, timeout=PATIENCE) or []
+        replies = app.control.broadcast(
+            COMMAND, arguments=arguments, reply=True, timeout=ANSWER_SECONDS
         )
-    except Exception:  # it holds without: nobody runs them again
+    except Exception:  # the jobs are cancelled all the same: they are not in the broker any more
         logger.exception("the workers could not be told of %d cancelled jobs", len(ids))
         return set()
-    said = [answer for each in answers for answer in each.values() if isinstance(answer, Mapping)]
-    return {str(id_) for answer in said for id_ in answer.get("killed") or ()}
+    answers = [
+        answer
+        for reply in replies or []
+        for answer in reply.values()
+        if isinstance(answer, Mapping)
+    ]
+    return {str(id_) for answer in answers for id_ in answer.get("killed") or ()}
 
 
-def _let_go(driver: Driver, jobs: Sequence[HeldJob]) -> None:
+def _release_held(driver: Driver, jobs: Sequence[HeldJob]) -> None:
     for attempts, each in groupby(sorted(jobs, key=_attempts), key=_attempts):
         driver.release([job.lease for job in each], attempts=attempts)
 
@@ -155,33 +197,8 @@ def _attempts(job: HeldJob) -> int:
     return job.was.attempts
 
 
-def counted(app: Any, store: Store, jobs: Sequence[JobView]) -> set[str]:
-    """Jobs are deleted without a trace: for the batches and chords that they are members of they
-    were cancelled.
-
-    So they were for the schedule: the run of an entry is shown with an end.
-
-    Returns the ids of the jobs that were handed in for it: callbacks.
-    """
-    waiting = (Waiting(app, job) for job in jobs)
-    ended = [ending for each in waiting if (ending := endings.for_deletion(each)) is not None]
-    return _written(app, store, ended) if ended else set()
-
-
-def _written(app: Any, store: Store, ended: Sequence[Ending]) -> set[str]:
-    delivery, handed_in = delivery_of(app), set[str]()
-
-    def deliver(connection: Connection, sendings: Sequence[Sending]) -> None:
-        handed_in.update(each.uuid for each in sendings)
-        delivery.hand_in(connection, sendings)
-
-    outcomes.write(store, ended, deliver)  # with the callbacks of the batches that end with these
-    delivery.after_commit(app.settings.queue_connection)
-    return handed_in
-
-
-class Waiting:
-    """A job in the broker, with what a request would say of it: for the words that record an end."""
+class BrokerJobRequest:
+    """A job in the broker, with the attributes of a Request that recording/endings.py reads."""
 
     time_start = None
 
@@ -190,17 +207,17 @@ class Waiting:
         headers = message_codec.headers_of(job.payload)
         self.type = str(headers.get("task") or "?")
         self.delivery_info = {"routing_key": job.queue}
-        # An end counts the attempt it ends; one that waited was in none.
+        # endings.py counts the attempt that ends. A waiting job is in no attempt.
         begun = 0 if job.state is State.RESERVED else 1
         self.request_dict = {
             **headers,
-            "retries": _whole(headers.get("retries")) - begun,
+            "retries": _as_int(headers.get("retries")) - begun,
             "properties": {},
         }
         self._payload = message_codec.body_of(job.payload)
 
     def tell_backend(self) -> None:
-        """Whoever waits for the result hears that there will be none; a chord counts it."""
+        """Store the result "revoked", for callers that wait for it and for Celery's own chords."""
         args, kwargs, embed = self._payload
         request = Context(
             {**self.request_dict, **embed, "id": self.id, "args": args, "kwargs": kwargs}
@@ -209,11 +226,11 @@ class Waiting:
             self.app.backend.mark_as_revoked(
                 self.id, CANCELLED_BY_HAND, request=request, store_result=not request.ignore_result
             )
-        except Exception:  # a result is not worth an error: the job is cancelled
+        except Exception:  # the job is cancelled, whatever the result backend says
             logger.exception(
                 "%s[%s] was cancelled, and the result backend could not be told", self.type, self.id
             )
 
 
-def _whole(given: Any) -> int:
+def _as_int(given: Any) -> int:
     return given if isinstance(given, int) else 0

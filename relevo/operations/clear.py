@@ -1,15 +1,14 @@
-"""Clear a queue so that the batches, chains and chords of what goes hear of it: for them it was
-cancelled.
+"""Clears a queue. Batches, chains, chords and runs of the schedule count its jobs as cancelled.
 
-    what belongs to nothing                -> deleted by the driver, as quickly as it can
-    members, runs, what came by the outbox -> a page at a time: held, so that no worker starts it; counted as cancelled;
-                                              and only then forgotten
+    plain jobs                      the driver deletes them, all in one step
+    members, runs, jobs that came   a page at a time: held, so that no worker starts them;
+    through the outbox              counted as cancelled; then deleted
 
-Whoever clears may die at any point: what he held comes back as it was, and the next clear counts
-nothing twice. Callbacks that are handed in because of it stay.
+If the process dies in between, the held jobs come back as they were, and the next clear counts none
+of them twice. Callbacks that are handed in because of the clear stay in the queue.
 
-`register_clear` makes Celery's own ways here lead the same way: `celery purge`, `app.control.purge`,
-kombu's `queue_delete`.
+With `register_clear`, `celery purge`, `app.control.purge` and kombu's `queue_delete` clear in
+the same way.
 """
 
 from __future__ import annotations
@@ -27,46 +26,43 @@ from relevo.job import membership
 from relevo.operations import cancel
 from relevo.transport import channel
 
-# One of these is in the payload of every job whose end matters to somebody.
+# The payload of every job whose end is counted somewhere contains one of these.
 MARKS = (
     membership.MEMBER_HEADER,
     membership.OUTBOX_HEADER,
     membership.ENTRY_HEADER,
     membership.CHORD_OPTION,
 )
-# So many at a time: each page is one transaction in the store, one step in the broker.
+# Jobs a page: each page is one transaction in the store and one step in the broker.
 PAGE = 500
 
 _apps: WeakSet[Any] = WeakSet()
 
 
 def clear(app: Any, driver: Driver, queue: str) -> int:
-    """Delete the pending and delayed jobs of a queue. Returns how many. Raises DriverError; done
-    again, it goes on.
+    """Delete the pending and delayed jobs of a queue. Returns how many. Raises DriverError; another
+    call goes on from there.
     """
     if getattr(app, "settings", None) is None:
         return driver.clear(queue)
     total, callbacks, before = driver.clear(queue, MARKS), set[str](), list[JobView]()
-    while (
-        page := _page(driver, queue, callbacks)
-    ) and page != before:  # the same again can't be had by its id
-        gone = cancel.taken_out(
-            driver, [job.id for job in page], lambda jobs: callbacks.update(_counted(app, jobs))
+    # The same page twice: these jobs can't be held by their ids.
+    while (page := _page(driver, queue, callbacks)) and page != before:
+        gone = cancel.withdraw(
+            driver, [job.id for job in page], lambda jobs: callbacks.update(_count(app, jobs))
         )
         total, before = total + len(gone), page
     return total
 
 
-def _counted(app: Any, jobs: Sequence[JobView]) -> set[str]:
-    """The callbacks that are handed in because these jobs go."""
-    matter = [job for job in jobs if any(mark in job.payload for mark in MARKS)]
-    return cancel.counted(app, delivery_of(app).store, matter) if matter else set()
+def _count(app: Any, jobs: Sequence[JobView]) -> set[str]:
+    """Count jobs as cancelled. Returns the ids of the callbacks that are handed in for that."""
+    marked = [job for job in jobs if any(mark in job.payload for mark in MARKS)]
+    return cancel.count_as_cancelled(app, delivery_of(app).store, marked) if marked else set()
 
 
 def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
-    """The first jobs that wait, but for the callbacks that were handed in because of this: they are
-    to run.
-    """
+    """The first waiting jobs, without the callbacks that were handed in by this clear."""
     for state in (State.PENDING, State.DELAYED):
         found = driver.peek(queue, state, PAGE + len(callbacks))
         if page := [job for job in found if job.id and job.id not in callbacks]:
@@ -75,15 +71,14 @@ def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
 
 
 def register_clear(app: Any) -> None:
-    """Let what Celery and kombu clear of this app's brokers be counted, too."""
+    """Count the jobs, too, that Celery and kombu clear from this app's brokers."""
     _apps.add(app)
     channel.clearer = _clear
 
 
 def _clear(driver: Driver, queue: str) -> int | None:
-    # Who clears by kombu doesn't say for which app: of several on one broker it is Celery's current
-    # one.
-    current = current_app._get_current_object()  # noqa: SLF001  Celery's own way
+    # kombu doesn't name the app. Of several apps on one broker this takes Celery's current one.
+    current = current_app._get_current_object()  # noqa: SLF001
     apps = sorted(_apps, key=lambda app: app is not current)
     found = next((app for app in apps if driver in _drivers_of(app)), None)
     return None if found is None else clear(found, driver, queue)
@@ -91,6 +86,6 @@ def _clear(driver: Driver, queue: str) -> int | None:
 
 def _drivers_of(app: Any) -> list[Driver]:
     conf = app.conf
-    ways = [(conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl)]
-    ways += [(each.url, each.transport_options, None) for each in app.settings.connections.values()]
-    return [driver_for(*way) for way in ways if is_ours(way[0])]
+    brokers = [(conf.broker_url, conf.broker_transport_options, conf.broker_use_ssl)]
+    brokers += [(it.url, it.transport_options, None) for it in app.settings.connections.values()]
+    return [driver_for(*broker) for broker in brokers if is_ours(broker[0])]

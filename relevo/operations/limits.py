@@ -1,7 +1,7 @@
 """Change a named rate while workers run (`limits rate NAME 10/hour`).
 
-The new rate is stored beside the jobs, so it counts for all workers from the next job on, also after
-a restart. The code's rate counts again when DEFAULT is set.
+The new rate is stored beside the jobs, so it counts for all workers from the next job on, also
+after a restart. The code's rate counts again when DEFAULT is set.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pauses by queue, task or tag, for whoever asks: the command line and the dashboard.
+"""Pauses of queues, tasks and tags, for the command line and the dashboard.
 
-From a paused queue no worker reserves; what is of a paused task or tag is reserved once and parked
-(relevo/transport/suspensions.py).
+No worker reserves jobs from a paused queue. A job of a paused task or tag is reserved once and then
+parked (relevo/transport/suspensions.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from relevo.transport import suspensions
 
 QUEUE = "queue"
 KINDS = (QUEUE, suspensions.TASK, suspensions.TAG)
+# The longest name of a queue or task, in characters.
 LONGEST_NAME = 255
 
 
 def check(app: Any, kind: str, name: str) -> None:
-    """Raise OptionError for what can't be paused; a task that there isn't among them: its pause
-    would stop nothing.
+    """Raise OptionError for a kind or name that can't be paused, also for an unknown task: that
+    pause would stop nothing.
     """
     if kind not in KINDS:
         raise OptionError(f"expected one of {', '.join(KINDS)}, got {kind[:60]!r}")
@@ -34,7 +35,7 @@ def check(app: Any, kind: str, name: str) -> None:
 
 
 def add(driver: Driver, kind: str, name: str, until: float | None) -> None:
-    """Let no worker start a job of it until an instant; None: until it is lifted."""
+    """Pause until an instant (POSIX seconds), or, with None, until the pause is lifted."""
     if kind == QUEUE:
         driver.pause(name, until)
     else:
@@ -42,7 +43,7 @@ def add(driver: Driver, kind: str, name: str, until: float | None) -> None:
 
 
 def lift(driver: Driver, kind: str, name: str) -> None:
-    """End a pause: the jobs that wait for it are due."""
+    """End a pause. The jobs that it parked are due at once."""
     if kind == QUEUE:
         driver.resume(name)
     else:

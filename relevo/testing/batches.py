@@ -11,7 +11,7 @@ from typing import Any
 
 from relevo import clock
 from relevo.batches.batch import NewBatch
-from relevo.batches.member_jobs import member_of
+from relevo.batches.member_jobs import as_member
 from relevo.dispatch import transactions
 from relevo.store.batch_counts import Tally
 from relevo.store.batches import BatchRow
@@ -156,7 +156,7 @@ def build_row(new: Any, id_: str, tally: Tally) -> BatchRow:
 
 def checked_members(new: NewBatch) -> list[Any]:
     """The members of a batch, checked as a dispatch checks them. Raises OptionError."""
-    return [member_of(new.app, member) for member in new.members]
+    return [as_member(new.app, member) for member in new.members]
 
 
 def _tasks(member: Any) -> list[str]:

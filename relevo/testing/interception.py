@@ -23,7 +23,7 @@ from celery.canvas import maybe_signature
 from kombu.connection import Connection
 from kombu.pools import ProducerPool
 
-from relevo.batches.chain import links_of
+from relevo.batches.chain import as_links
 from relevo.dispatch import capture, transactions
 from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, from_message
@@ -155,7 +155,7 @@ class Interception:
 
     def _make_send_chain(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def send_chain(new: Any, id_: str, session: Any = None) -> Any:
-            links = links_of(new)
+            links = as_links(new)
             fake = next(
                 (fake for fake in reversed(tuple(self.fakes)) if fake.takes_batch(links)), None
             )

@@ -44,7 +44,7 @@ def open_store(app: Any) -> None:
 
     def tidy() -> None:
         outcomes.prune(store, keep)
-        dispatch.abandon(delivery)
+        dispatch.end_abandoned(delivery)
 
     cancelled_batches.look_in(store)
     recorder.start(write, tidy)

@@ -325,7 +325,7 @@ def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until
     never = [
         end
         for view in views
-        for end in membership.ends_of_request(cancel.Waiting(shop.app, view), CANCELLED)
+        for end in membership.ends_of_request(cancel.BrokerJobRequest(shop.app, view), CANCELLED)
     ]
     assert {(end.batch, end.member, end.state) for end in never} == {
         (batch.id, 0, CANCELLED),

@@ -13,7 +13,7 @@ from relevo.cli.jobs import jobs
 from relevo.cli.message_fields import task_of
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import DriverUnavailableError
-from relevo.operations import cancel as cancelling
+from relevo.operations import cancel
 from relevo.store import history, outcomes
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
@@ -116,7 +116,7 @@ def test_a_store_that_goes_away_leaves_every_job_where_it_was(app, driver, store
     before = driver.find(["a"])
     monkeypatch.setattr(outcomes, "write", away)
     with pytest.raises(DriverUnavailableError):
-        cancelling.cancel(app, driver, store, ["a"])
+        cancel.cancel(app, driver, store, ["a"])
     (after,) = driver.find(["a"])
     assert (after.payload, after.priority, after.state) == (before[0].payload, 4, State.PENDING)
 
@@ -136,15 +136,15 @@ def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_b
     with monkeypatch.context() as patch:
         patch.setattr(outcomes, "write", dies)
         patch.setattr(driver, "release", dies)
-        patch.setattr(cancelling, "HELD", 0.001)
+        patch.setattr(cancel, "HOLD_SECONDS", 0.001)
         with pytest.raises(SystemExit):
-            cancelling.cancel(app, driver, store, ids)
+            cancel.cancel(app, driver, store, ids)
 
     # When his lease is over and somebody cancels them again, I expect their batch to have counted
     # them once
     driver.rescue()
     assert [(job.state, job.attempts) for job in driver.find(ids)] == [(State.PENDING, 0)] * 2
-    assert len(cancelling.cancel(app, driver, store, ids).withdrawn) == 2
+    assert len(cancel.cancel(app, driver, store, ids).withdrawn) == 2
     assert (batch.refresh().dropped, batch.finished) == (2, True)
 
 

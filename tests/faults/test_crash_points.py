@@ -184,17 +184,17 @@ def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life,
     life.dies()
     assert fate.struck
     assert made.row().row.tally.streams == 1
-    dispatch.abandon(life.way)
+    dispatch.end_abandoned(life.way)
     life.work()
     assert not made.row().finished
     now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now + batch_heartbeats.SILENT_SECONDS + 1)
     life.way.store.write(lambda connection: batch_heartbeats.beat(connection, "b"))
-    dispatch.abandon(life.way)
+    dispatch.end_abandoned(life.way)
     assert not made.row().finished
     monkeypatch.setattr(clock, "now", lambda: now + 2 * batch_heartbeats.SILENT_SECONDS + 2)
-    dispatch.abandon(life.way)
-    dispatch.abandon(life.way)
+    dispatch.end_abandoned(life.way)
+    dispatch.end_abandoned(life.way)
     life.work()
     batch = made.row()
     assert batch.finished

@@ -10,7 +10,7 @@ import pytest
 
 from relevo import config
 from relevo.app import create_app
-from relevo.operations import cancel as cancelling
+from relevo.operations.cancel import cancel as cancel_jobs
 from relevo.store.store import store_for
 from tests.support.waits import LONG
 
@@ -26,7 +26,7 @@ def cancel(site, app):
     """Cancel a job of the site."""
 
     def cancel(number, **options):
-        return cancelling.cancel(
+        return cancel_jobs(
             app, site.driver, store_for(site.store_url), [site.ids[number]], **options
         )
 

@@ -167,15 +167,15 @@ def test_what_runs_goes_on(app, driver, groups):
 
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_whoever_clears_may_die_before_or_behind_the_count(app, driver, groups, monkeypatch, when):
-    counted = cancel.counted
+    count_as_cancelled = cancel.count_as_cancelled
 
     def dies(*given):
         if when == "behind":
-            counted(*given)
+            count_as_cancelled(*given)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cancel, "counted", dies)
+        patch.setattr(cancel, "count_as_cancelled", dies)
         with pytest.raises(KeyboardInterrupt):
             clear.clear(app, driver, QUEUE)
     clear.clear(app, driver, QUEUE)
