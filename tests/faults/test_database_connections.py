@@ -145,7 +145,7 @@ def test_whatever_is_cut_no_confirmed_job_is_lost_and_none_is_taken_twice(driver
     assert len(taken) == len(set(taken))
 
 
-def test_the_bell_of_postgresql_hears_again_after_a_cut(postgresql_url):
+def test_the_subscription_of_postgresql_works_again_after_a_cut(postgresql_url):
     # Given a consumer whose connection for listening was cut
     driver, client = DatabaseDriver(postgresql_url), DatabaseDriver(postgresql_url)
     driver.create_schema()

@@ -53,7 +53,7 @@ def test_where_somebody_waits_nothing_is_taken(limits, other, want):
     assert other.take_free([want("d", OTHER)]) != set()
 
 
-def test_one_that_is_passed_on_is_never_free(limits, other, want):
+def test_a_permit_that_is_handed_over_is_never_free(limits, other, want):
     jobs = [want(name, at_most=1) for name in "abcd"]
     limits.take_free(jobs[:1])
     passed = limits.hand_over(
@@ -89,7 +89,7 @@ def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_wait
     assert limits.take(KEY, 2, waiting[0].holder) == 0
 
 
-def test_what_was_passed_on_is_not_called_for(limits, want):
+def test_no_waiting_job_is_called_for_a_permit_that_is_handed_over(limits, want):
     first, second, waits = (want(name, at_most=1) for name in "abc")
     limits.take_free([first])
     limits.take(KEY, 1, waits.holder)
@@ -98,7 +98,7 @@ def test_what_was_passed_on_is_not_called_for(limits, want):
     assert limits.hand_over([PermitHandover(second)]).called == ["c"]
 
 
-def test_of_what_is_gone_nothing_is_passed_on_but_what_is_free_is_taken(
+def test_a_lost_permit_can_not_be_handed_over_but_a_free_one_is_taken(
     ground, limits, other, want, clock
 ):
     jobs = [want(name, at_most=1) for name in "abcd"]

@@ -77,8 +77,10 @@ def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, par
     assert [message.headers["task"] for message in started] == ["other"]
 
 
-def test_who_waits_a_moment_at_a_time_hears_where_the_bell_can_not_call(connection, monkeypatch):
-    """It was deaf as long as its time-out was shorter than the bell's interval."""
+def test_a_consumer_that_waits_in_short_steps_looks_when_the_subscription_is_silent(
+    connection, monkeypatch
+):
+    """It was deaf as long as its time-out was shorter than its interval."""
     monkeypatch.setattr(SqliteSubscription, "fileno", lambda _: None)
     started = []
     with Consumer(

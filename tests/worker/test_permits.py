@@ -143,7 +143,7 @@ def test_one_that_found_none_waits_while_the_pool_is_busy_and_the_others_go_ahea
     assert side.gate.permit_of(second) == "overlap/alone"
 
 
-def test_when_leases_are_renewed_the_broker_hears_who_has_what_was_passed_on(side):
+def test_when_leases_are_extended_the_broker_learns_who_has_the_permits(side):
     first, second = side.reserve(("alone",), ("alone",))
     side.next()
     side.gate.ended(first)
@@ -177,7 +177,7 @@ def test_what_has_been_given_back_meanwhile_is_taken_before_it_asks(side, other)
     assert side.gate.permit_of(token) == "overlap/alone"
 
 
-def test_what_is_passed_on_is_written_in_one_step_and_held_all_the_time(side, other):
+def test_permits_are_handed_over_in_one_step_and_held_all_the_time(side, other):
     first, second = side.reserve(("alone",), ("alone",))
     side.next()
     side.gate.ended(first)
@@ -192,7 +192,7 @@ def test_what_is_passed_on_is_written_in_one_step_and_held_all_the_time(side, ot
     assert side.held() == {}
 
 
-def test_where_somebody_waits_nothing_is_passed_on_and_they_are_called(side, other):
+def test_where_jobs_wait_no_permit_is_handed_over_and_they_are_called(side, other):
     # Given a job of another worker that stands in line
     first, second, third = side.reserve(("alone",), ("alone",), ("alone",))
     side.next()
@@ -240,7 +240,7 @@ def test_a_lost_answer_leaks_nothing_and_keeps_the_order(side, step, monkeypatch
     assert side.held() == {}
 
 
-def test_one_that_runs_without_a_permit_has_none_to_pass_on(side, other):
+def test_a_job_without_a_permit_hands_none_over(side, other):
     first, second, third = side.reserve(("alone",), ("alone",), ("alone",))
     side.next()
     side.gate.ended(first)

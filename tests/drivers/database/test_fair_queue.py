@@ -15,7 +15,7 @@ KEYS = 60
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    monkeypatch.setattr(fair_queue, "TIDY", 1.0)
+    monkeypatch.setattr(fair_queue, "TIDY_SHARE", 1.0)
     driver = driver_for(f"sqlite:///{tmp_path}/broker.db")
     driver.create_schema()
     yield driver

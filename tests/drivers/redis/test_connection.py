@@ -150,17 +150,17 @@ def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
     app.close()
 
 
-def test_a_bell_rings_on_each(way):
+def test_a_subscription_reports_a_job_on_each(way):
     driver, other = (RedisDriver(way.url, way.options, ssl=way.ssl) for _ in range(2))
-    subscription = driver.watch(["bell"])
-    rings_after(subscription, lambda: put(other, "a", queue="bell"))
-    assert ids(take(driver, "bell")) == ["a"]
+    subscription = driver.watch(["default"])
+    is_woken_after(subscription, lambda: put(other, "a", queue="default"))
+    assert ids(take(driver, "default")) == ["a"]
     subscription.close()
     driver.close()
     other.close()
 
 
-def rings_after(subscription, act):
+def is_woken_after(subscription, act):
     subscription.listen(True)
     act()
     eventually(

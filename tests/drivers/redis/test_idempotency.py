@@ -88,7 +88,7 @@ def test_another_put_after_it_is_another(driver, lose):
     assert (counts(driver), counts(driver, "high")) == ((3, 0, 0), (1, 0, 0))
 
 
-def test_what_was_taken_without_an_answer_is_put_back_and_no_attempt_is_counted(driver, lose):
+def test_jobs_of_a_lost_reservation_are_released_and_no_attempt_is_counted(driver, lose):
     put(driver, "a", "b", "c")
     lose()
     with pytest.raises(DriverUnavailableError):
