@@ -14,13 +14,13 @@ from tests.support.waits import LONG, readable
 @pytest.fixture
 def subscription(driver):
     subscription = driver.watch(["default", "high"])
-    subscription.poll()  # what may still sound from the test before
+    subscription.poll()  # news of the test before
     yield subscription
     subscription.close()
 
 
-def rings(subscription, *mailboxes):
-    """Wait as a consumer does: on the descriptor if there is one, and no longer than the bell's
+def is_woken(subscription, *mailboxes):
+    """Wait as a consumer does: on the descriptor if there is one, and no longer than the
     interval at a time.
     """
     deadline = time.monotonic() + LONG
@@ -33,45 +33,45 @@ def rings(subscription, *mailboxes):
     return False
 
 
-def test_the_bell_rings_for_a_job_put_by_another_process(other, subscription):
+def test_a_subscription_reports_a_job_of_another_process(other, subscription):
     put(other, "a", queue="high")
-    assert rings(subscription)
+    assert is_woken(subscription)
 
 
-def test_the_bell_rings_again_for_the_next_job(other, subscription):
+def test_a_subscription_reports_the_next_job_too(other, subscription):
     for number in range(2):
         put(other, f"{number}")
-        assert rings(subscription)
+        assert is_woken(subscription)
 
 
-def test_the_bell_rings_for_a_broadcast_by_another_process(driver, other, subscription, box):
+def test_a_subscription_reports_a_broadcast_of_another_process(driver, other, subscription, box):
     driver.subscribe(box, [Binding(box)], 60)
     other.broadcast([Broadcast(box, "", "x")])
-    assert rings(subscription, box)
+    assert is_woken(subscription, box)
 
 
-def test_the_bell_rings_for_a_job_put_back(driver, other, subscription):
+def test_a_subscription_reports_a_released_job(driver, other, subscription):
     put(driver, "a")
     lease = take_one(other, lease=LEASE).lease
-    rings(subscription)
+    is_woken(subscription)
     other.release([lease])
-    assert rings(subscription)
+    assert is_woken(subscription)
 
 
-def test_what_is_put_before_it_is_waited_for_is_heard(other, subscription):
-    # Given that a job came between the last look and the waiting
+def test_a_job_that_is_put_before_the_wait_is_reported(other, subscription):
+    # Given jobs that came between the last look and the wait
     put(other, "a")
     put(other, "b")
 
-    # I expect the subscription to have kept it
-    assert rings(subscription)
+    # I expect the subscription to report them
+    assert is_woken(subscription)
 
 
 def test_a_consumer_never_waits_long(driver, subscription):
     assert 0 < subscription.interval <= 10
 
 
-def test_a_bell_may_be_closed_twice_and_its_driver_used_on(driver, subscription):
+def test_a_subscription_can_be_closed_twice_and_its_driver_still_works(driver, subscription):
     subscription.close()
     subscription.close()
     put(driver, "a")

@@ -31,13 +31,13 @@ def driver(tmp_path):
 def subscription(driver):
     take(driver)  # which says when it is worth looking again
     subscription = driver.watch(["default"])
-    hear_out(subscription)
+    poll_until_quiet(subscription)
     yield subscription
     subscription.close()
 
 
-def hear_out(subscription):
-    """Hear until it is quiet: how often that took."""
+def poll_until_quiet(subscription):
+    """Poll until there is no more news. Returns how many polls that took."""
     times = 1
     while subscription.poll() or subscription.interval < notifier.SQLITE_NET:
         times += 1
@@ -76,14 +76,16 @@ def test_without_a_file_it_hears_nothing(path):
 
 
 @linux
-def test_an_idle_bell_waits_for_the_file_and_looks_by_the_clock_after_a_write(driver, subscription):
+def test_an_idle_subscription_waits_for_the_file_and_looks_by_the_clock_after_a_write(
+    driver, subscription
+):
     assert subscription.fileno() is not None
     assert subscription.interval == notifier.SQLITE_NET
     put(driver, "a")
     assert subscription.poll()
     assert subscription.fileno() is None
     assert subscription.interval == notifier.SQLITE_FIRST
-    assert 2 < hear_out(subscription) < 10
+    assert 2 < poll_until_quiet(subscription) < 10
     assert subscription.fileno() is not None
 
 

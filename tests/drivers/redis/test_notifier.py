@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import Binding, Broadcast
-from relevo.drivers.redis import notifier as redis_bell
+from relevo.drivers.redis import notifier
 from tests.support.driver_jobs import put, take, take_one
 from tests.support.waits import eventually, readable
 
@@ -15,7 +15,7 @@ MANY = 20
 @pytest.fixture
 def subscriptions(driver, monkeypatch):
     """Consumers that wait for jobs of two queues."""
-    monkeypatch.setattr(redis_bell, "POP_SECONDS", 60)
+    monkeypatch.setattr(notifier, "POP_SECONDS", 60)
     made = [driver.watch(["default", "high"]) for _ in range(MANY)]
     for subscription in made:
         listen(subscription)
@@ -30,14 +30,14 @@ def listen(subscription, *, room=True, mailboxes=()):
     assert subscription.fileno() is not None
 
 
-def rung(subscriptions, within=0.3):
-    """Those of them that are called within a short while."""
+def woken(subscriptions, within=0.3):
+    """The subscriptions that are woken within a short while."""
     found = readable(*(subscription.fileno() for subscription in subscriptions), within=within)
     return [subscription for subscription in subscriptions if subscription.fileno() in found]
 
 
 def settled(subscriptions):
-    """Ask again, and wait until the server has the question of each."""
+    """Listen again, and wait until the server has the pop of each."""
     for subscription in subscriptions:
         subscription.poll()
         listen(subscription)
@@ -45,54 +45,54 @@ def settled(subscriptions):
     eventually(lambda: client.info("clients")["blocked_clients"] == len(subscriptions))
 
 
-def first_rung(subscriptions):
-    return eventually(lambda: rung(subscriptions))
+def first_woken(subscriptions):
+    return eventually(lambda: woken(subscriptions))
 
 
 def test_one_job_wakes_one_of_many(other, subscriptions):
     settled(subscriptions)
     put(other, "a")
-    first_rung(subscriptions)
-    assert len(rung(subscriptions)) == 1
+    first_woken(subscriptions)
+    assert len(woken(subscriptions)) == 1
 
 
 def test_three_jobs_wake_three(other, subscriptions):
     settled(subscriptions)
     put(other, "a", "b")
     put(other, "c", queue="high")
-    eventually(lambda: len(rung(subscriptions, 0)) == 3)
-    assert len(rung(subscriptions)) == 3
+    eventually(lambda: len(woken(subscriptions, 0)) == 3)
+    assert len(woken(subscriptions)) == 3
 
 
-def test_a_job_that_is_taken_at_once_leaves_no_call_for_the_next(driver, other, subscriptions):
-    # Given jobs that were taken before anybody listened
+def test_a_job_that_is_taken_at_once_leaves_no_token(driver, other, subscriptions):
+    # Given jobs that were taken before any consumer listened
     for subscription in subscriptions:
         subscription.close()
     put(other, "a", "b", "c")
     take(driver)
 
-    # I expect nobody to be called for them
+    # I expect no consumer to be woken for them
     for subscription in subscriptions:
         listen(subscription)
-    assert rung(subscriptions) == []
+    assert woken(subscriptions) == []
 
 
-def test_a_call_that_is_declined_goes_to_another(other, subscriptions):
+def test_a_token_that_is_declined_goes_to_another_consumer(other, subscriptions):
     settled(subscriptions)
     put(other, "a")
-    [first] = first_rung(subscriptions)
+    [first] = first_woken(subscriptions)
     first.poll()
     first.decline()
     rest = [subscription for subscription in subscriptions if subscription is not first]
-    assert len(first_rung(rest)) == 1
+    assert len(first_woken(rest)) == 1
 
 
-def test_what_was_answered_long_ago_is_not_declined_again(server, other, subscriptions):
+def test_a_token_is_declined_only_once(server, other, subscriptions):
     [subscription] = subscriptions[:1]
     for one in subscriptions[1:]:
         one.close()
     put(other, "a")
-    first_rung([subscription])
+    first_woken([subscription])
     subscription.poll()
     take_one(other)
     subscription.poll()
@@ -108,21 +108,21 @@ def test_a_busy_consumer_hears_mail_and_no_jobs(driver, other, subscriptions):
     driver.subscribe("box", [Binding("exchange")], 60)
     listen(busy, room=False, mailboxes=["box"])
     put(other, "a")
-    assert rung([busy]) == []
+    assert woken([busy]) == []
     other.broadcast([Broadcast("exchange", "", "x")])
-    assert first_rung([busy]) == [busy]
+    assert first_woken([busy]) == [busy]
 
 
-def test_a_consumer_that_has_room_again_hears_of_jobs_at_once(server, driver, other):
-    # Given one that asked for mail only, and is still waiting for the answer
+def test_a_consumer_with_room_again_is_woken_for_jobs_at_once(server, driver, other):
+    # Given a consumer that listens for mail only
     subscription = driver.watch(["default"])
     listen(subscription, room=False, mailboxes=["box"])
     number = subscription._number
 
-    # When it has room, I expect the same connection to be asked for jobs, too
+    # When it has room, I expect it to listen for jobs on the same connection
     listen(subscription, mailboxes=["box"])
     put(other, "a")
-    assert first_rung([subscription]) == [subscription]
+    assert first_woken([subscription]) == [subscription]
     assert subscription._number == number
     subscription.poll()
     assert subscription._token == "relevo:bell:default"
@@ -136,24 +136,26 @@ def test_two_consumers_of_a_process_do_not_take_each_others_mail(driver, other):
     listen(ours, mailboxes=["ours"])
     listen(theirs, mailboxes=["theirs"])
     other.broadcast([Broadcast("theirs", "", "x")])
-    assert first_rung([ours, theirs]) == [theirs]
+    assert first_woken([ours, theirs]) == [theirs]
     ours.close()
     theirs.close()
 
 
-def test_a_bell_whose_connection_is_killed_listens_on(server, other, subscriptions):
+def test_a_subscription_whose_connection_is_killed_listens_again(server, other, subscriptions):
     settled(subscriptions)
     server.client.client_kill_filter(_type="normal", skipme=True)
-    eventually(lambda: len(rung(subscriptions, 0)) == MANY)  # each is told, and looks
+    eventually(lambda: len(woken(subscriptions, 0)) == MANY)  # each is told, and looks
     settled(subscriptions)
     put(other, "a")
-    first_rung(subscriptions)
-    assert len(rung(subscriptions)) == 1
+    first_woken(subscriptions)
+    assert len(woken(subscriptions)) == 1
 
 
-def test_a_job_that_comes_due_and_finds_its_mover_full_calls_another(driver, other, subscriptions):
+def test_a_due_job_that_its_stager_can_not_take_wakes_another_consumer(
+    driver, other, subscriptions
+):
     put(other, *"abc", available_at=other.now() + 0.05)
     settled(subscriptions)
     eventually(lambda: take(other, limit=1))
-    eventually(lambda: len(rung(subscriptions, 0)) == 2)
-    assert len(rung(subscriptions)) == 2
+    eventually(lambda: len(woken(subscriptions, 0)) == 2)
+    assert len(woken(subscriptions)) == 2
