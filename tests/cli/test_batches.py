@@ -41,7 +41,7 @@ def test_no_batches_is_no_error(run):
     assert json.loads(run(batches, "list", "--json").output) == []
 
 
-def test_list_and_show_say_how_far_it_is(run, store, batch):
+def test_list_and_show_have_the_progress(run, store, batch):
     end(store, batch, "completed", "failed")
     line = run(batches, "list").output.splitlines()[1]
     assert line.split()[:4] == [batch.id, "import", "batch", "running"]
@@ -50,14 +50,14 @@ def test_list_and_show_say_how_far_it_is(run, store, batch):
     assert run(batches, "list", "--before", batch.id).output == "No batches.\n"
 
 
-def test_cancel_asks_and_drops_what_has_not_started(run, batch):
+def test_cancel_asks_and_cancels_members_that_have_not_started(run, batch):
     assert run(batches, "cancel", batch.id, typed="n\n").exit_code == 1
     assert not batch.refresh().cancelled
     assert run(batches, "cancel", batch.id, "--yes").exit_code == 0
     assert batch.refresh().cancelled
 
 
-def test_cancelling_twice_is_the_same_and_what_has_finished_stays_as_it_is(run, store, batch):
+def test_cancelling_twice_or_after_the_end_changes_nothing(run, store, batch):
     for _ in range(2):
         assert (
             "was cancelled: 4 have not ended yet"
@@ -69,7 +69,7 @@ def test_cancelling_twice_is_the_same_and_what_has_finished_stays_as_it_is(run, 
     assert batch.cancel().cancelled_at == cancelled_at
 
 
-def test_what_was_never_cancelled_can_not_be_when_it_has_finished(run, store, batch):
+def test_a_finished_batch_can_not_be_cancelled(run, store, batch):
     end(store, batch, *["completed"] * 4)
     assert json.loads(run(batches, "cancel", batch.id, "--json").output)["cancelled"] is False
     assert not batch.cancel().cancelled
@@ -93,7 +93,7 @@ def test_retry_puts_its_failed_members_back(run, store, driver, batch):
     assert json.loads(run(batches, "retry", batch.id, "--json").output) == {"retried": 0}
 
 
-def test_prune_deletes_what_is_old(run, store, batch, app):
+def test_prune_deletes_old_batches(run, store, batch, app):
     assert run(batches, "prune", "--hours", 1).output == "0 deleted.\n"
     assert run(batches, "prune", "--hours", 0, "--unfinished", 0).output == "1 deleted.\n"
     assert app.batches.find(batch.id) is None
@@ -107,7 +107,7 @@ def test_an_unknown_batch_is_one_line(run):
         assert "there is no batch nothing" in result.output
 
 
-def test_the_outbox_says_what_waits(run, store):
+def test_the_outbox_shows_waiting_jobs(run, store):
     assert run(outbox, "status").output == "Nothing waits.\n"
     waits = [
         Sending(connection="redis", queue="default", uuid=f"a-{n}", payload="{}") for n in range(3)

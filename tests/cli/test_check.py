@@ -52,7 +52,7 @@ def nobody_listens():
         yield taken.getsockname()[1]
 
 
-def test_an_entry_that_no_beat_comes_for_is_a_warning_and_one_that_can_not_be_is_wrong(run):
+def test_an_overdue_entry_is_a_warning_and_an_invalid_one_is_wrong(run):
     cleaning = {"task": "celery.backend_cleanup", "schedule": 60}
     code, findings = run({"cleaning": cleaning})
     assert (code, findings["schedule"][0].state) == (0, "warning")
@@ -62,14 +62,14 @@ def test_an_entry_that_no_beat_comes_for_is_a_warning_and_one_that_can_not_be_is
     assert "entry 'cleaning' of beat_schedule" in findings["schedule"][0].found
 
 
-def test_entries_that_are_added_when_the_app_is_complete_are_looked_at(run):
+def test_entries_that_are_added_when_the_app_is_finalized_are_checked(run):
     def add(sender, **_signal):
         sender.add_periodic_task(60.0, sender.tasks["celery.backend_cleanup"].s(), name="cleaning")
 
     assert "no beat has come for" in run(when_complete=add)[1]["schedule"][0].found
 
 
-def test_without_any_setting_all_is_well_but_for_the_worker(run, tmp_path):
+def test_without_any_setting_only_the_worker_is_missing(run, tmp_path):
     code, findings = run()
     assert code == 0
     assert {what: [each.state for each in found] for what, found in findings.items()} == {
@@ -85,7 +85,9 @@ def test_without_any_setting_all_is_well_but_for_the_worker(run, tmp_path):
     assert list((tmp_path / "var/files").iterdir()) == [], "the file that was written is gone"
 
 
-def test_for_people_it_is_a_line_each_and_what_to_do(app, nobody_works, monkeypatch, tmp_path):
+def test_for_people_each_finding_is_a_line_with_what_to_do(
+    app, nobody_works, monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(check, [], obj=SimpleNamespace(app=app))
     lines = ended.stdout.splitlines()
@@ -111,7 +113,9 @@ def test_for_people_it_is_a_line_each_and_what_to_do(app, nobody_works, monkeypa
     ],
     ids=["Redis and mail", "PostgreSQL", "the disk"],
 )
-def test_what_is_away_is_wrong_and_the_rest_is_looked_at(run, nobody_listens, settings, wrong):
+def test_an_unreachable_server_is_wrong_and_the_rest_is_checked(
+    run, nobody_listens, settings, wrong
+):
     code, findings = run(
         **{name: value.replace("PORT", str(nobody_listens)) for name, value in settings.items()}
     )
@@ -136,7 +140,7 @@ def test_old_tables_are_wrong(run, tmp_path):
     assert findings["database"][0].todo == "celery -A tasks schema upgrade"
 
 
-def test_the_applications_migrations_are_looked_at_where_there_are_any(run, tmp_path):
+def test_the_applications_migrations_are_checked_if_it_has_any(run, tmp_path):
     scripts = tmp_path / "migrations/versions"
     scripts.mkdir(parents=True)
     (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
@@ -148,7 +152,7 @@ def test_the_applications_migrations_are_looked_at_where_there_are_any(run, tmp_
     assert "at none, its code's at one" in found.found
 
 
-def test_a_pause_and_a_queue_that_nobody_serves_are_warnings(run, tmp_path, monkeypatch):
+def test_a_pause_and_a_queue_without_workers_are_warnings(run, tmp_path, monkeypatch):
     run()
     driver = health_checks.driver_of(
         SimpleNamespace(
@@ -168,7 +172,7 @@ def test_a_pause_and_a_queue_that_nobody_serves_are_warnings(run, tmp_path, monk
     assert "1 job waiting on 'hihg'" in findings["workers"][1].found
 
 
-def test_a_redis_that_may_lose_jobs_is_told_on(run, redis_url):
+def test_a_redis_that_may_lose_jobs_is_reported(run, redis_url):
     code, findings = run(REDIS_URL=redis_url)
     assert code == 0
     assert findings["broker"][0].state == "ok"

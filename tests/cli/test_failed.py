@@ -66,7 +66,7 @@ def test_an_empty_store_is_no_error(run):
     assert json.loads(run("list", "--json").output) == []
 
 
-def test_list_is_a_table_newest_first_and_says_how_to_go_on(run, fail):
+def test_list_is_a_table_newest_first_and_names_the_next_page(run, fail):
     numbers = [fail(f"job-{number}") for number in range(3)]
     result = run("list", "--limit", 2)
     assert result.stdout.splitlines()[0].split()[:3] == ["ID", "UUID", "TASK"]
@@ -93,7 +93,7 @@ def test_list_can_be_narrowed(run, fail, filters, expected):
     assert len(ids(run("list", "--json", *filters))) == expected
 
 
-def test_what_a_job_says_can_not_write_on_the_terminal(run, fail):
+def test_texts_of_a_job_can_not_control_the_terminal(run, fail):
     fail(task="x\x1b[2J", message="one\ntwo\u2028three\r")
     output = run("list").stdout
     assert output.isascii()
@@ -101,7 +101,7 @@ def test_what_a_job_says_can_not_write_on_the_terminal(run, fail):
     assert "\x1b" not in output
 
 
-def test_show_tells_every_attempt(run, fail):
+def test_show_lists_every_attempt(run, fail):
     number = fail(tags=("a", "b"), hours_ago=0)
     for which in (number, "a-1"):
         output = run("show", which).output
@@ -111,14 +111,14 @@ def test_show_tells_every_attempt(run, fail):
     assert json.loads(run("show", number, "--json").output)["payload"].startswith("{")
 
 
-def test_show_bears_errors_of_any_shape(run, fail):
+def test_show_accepts_errors_of_any_shape(run, fail):
     number = fail(errors=({"at": "yesterday"}, {"at": 1e300, "traceback": None}, {}))
     assert run("show", number).exit_code == 0
 
 
 @pytest.mark.parametrize("verb", ["show", "retry", "forget"])
 @pytest.mark.parametrize("which", ["17", "nobody", "9" * 40, "x\0y", "٣", "-0"])
-def test_a_job_that_is_not_there_is_said_in_one_line(run, fail, verb, which):
+def test_an_unknown_job_is_one_line(run, fail, verb, which):
     fail()
     result = run(verb, "--", which)
     assert result.exit_code == 1
@@ -126,7 +126,7 @@ def test_a_job_that_is_not_there_is_said_in_one_line(run, fail, verb, which):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_retry_puts_each_back_once_and_says_which_it_could_not(run, fail, driver):
+def test_retry_puts_each_job_back_once_and_names_the_others(run, fail, driver):
     number = fail("one", queue="high")
     result = run("retry", number, "one", "nobody", "--json")
     assert json.loads(result.stdout) == {"retried": 1, "missing": ["nobody"]}
@@ -138,7 +138,7 @@ def test_retry_puts_each_back_once_and_says_which_it_could_not(run, fail, driver
     assert driver.sizes("high").pending == 1
 
 
-def test_retry_says_when_another_job_has_the_key(run, fail, driver):
+def test_retry_says_if_another_job_has_the_unique_key(run, fail, driver):
     number = fail("one", queue="high")
     driver.put([NewJob("high", "{}", "living", unique_key=f"failed:{number}")])
     result = run("retry", number)
@@ -150,7 +150,7 @@ def test_retry_says_when_another_job_has_the_key(run, fail, driver):
     ("which", "sent"),
     [(["all"], 3), (["--queue", "high"], 1), (["--task", "email.send"], 1), (["--tag", "x"], 2)],
 )
-def test_many_are_put_back_by_what_they_have_in_common(run, fail, driver, which, sent):
+def test_many_jobs_are_retried_by_queue_task_and_tag(run, fail, driver, which, sent):
     fail("one", queue="high", tags=("x",))
     fail("two", task="email.send", tags=("x",))
     fail("three")
@@ -164,7 +164,7 @@ def test_many_are_put_back_by_what_they_have_in_common(run, fail, driver, which,
     [[], ["all", "1"], ["1", "--queue", "high"], ["all", "--tag", "x"], [*map(str, range(1001))]],
     ids=["nothing", "all and one", "one and a queue", "all and a tag", "too many"],
 )
-def test_which_jobs_are_meant_must_be_clear(run, fail, driver, verb, which):
+def test_an_ambiguous_selection_is_refused(run, fail, driver, verb, which):
     fail()
     result = run(verb, *which)
     assert result.exit_code == 2
@@ -172,7 +172,7 @@ def test_which_jobs_are_meant_must_be_clear(run, fail, driver, verb, which):
     assert driver.queues() == []
 
 
-def test_forget_asks_and_no_leaves_everything(run, fail, store):
+def test_forget_asks_and_the_answer_no_changes_nothing(run, fail, store):
     fail("one")
     fail("two")
     refused = run("forget", "all", typed="n\n")
@@ -191,7 +191,7 @@ def test_a_retried_job_can_be_forgotten_too(run, fail, store):
     assert store_failed.find(store, number) is None
 
 
-def test_flush_deletes_the_old_or_all(run, fail, store):
+def test_flush_deletes_old_jobs_or_all(run, fail, store):
     fail("old", hours_ago=49)
     fail("new")
     assert run("flush", typed="n\n").exit_code == 1
@@ -200,7 +200,7 @@ def test_flush_deletes_the_old_or_all(run, fail, store):
     assert run("flush", "--yes").output == "1 failed job deleted.\n"
 
 
-def test_prune_asks_nothing_and_goes_by_the_setting(run, fail, store):
+def test_prune_asks_no_question_and_obeys_the_setting(run, fail, store):
     fail("old", hours_ago=24 * 7 + 1)
     fail("new", hours_ago=24 * 7 - 1)
     assert run("prune").output == "1 failed job deleted.\n"
@@ -208,7 +208,7 @@ def test_prune_asks_nothing_and_goes_by_the_setting(run, fail, store):
 
 
 @pytest.mark.parametrize("hours", ["-1", "soon", "nan", "inf", "1e3", ""])
-def test_hours_that_are_none_are_refused(run, fail, hours, store):
+def test_invalid_hours_are_refused(run, fail, hours, store):
     fail()
     assert run("flush", "--hours", hours, "--yes").exit_code == 2
     assert run("prune", "--hours", hours).exit_code == 2

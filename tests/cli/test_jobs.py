@@ -58,7 +58,7 @@ def test_an_empty_broker_says_where_to_look(run):
     assert json.loads(run("list", "--json").output) == []
 
 
-def test_list_shows_what_the_broker_holds_what_runs_first(run, three):
+def test_list_shows_the_jobs_in_the_broker_reserved_ones_first(run, three):
     assert ids(run("list", "--json")) == ["reserved", "pending", "delayed"]
     table = run("list").stdout.splitlines()
     assert table[0].split() == ["ID", "TASK", "QUEUE", "STATE", "ATTEMPTS", "AT", "ARGUMENTS"]
@@ -99,7 +99,7 @@ def test_history_is_a_state_like_the_others(run, end, put):
 
 
 @pytest.mark.parametrize("filters", [[], ["--task", "images.process"]])
-def test_more_than_the_limit_is_said(run, put, filters):
+def test_list_says_if_there_are_more_than_the_limit(run, put, filters):
     for number in range(3):
         put(f"job-{number}")
     result = run("list", "--limit", 2, *filters)
@@ -107,7 +107,7 @@ def test_more_than_the_limit_is_said(run, put, filters):
     assert "There are more" in result.stderr
 
 
-def test_a_payload_that_is_none_is_shown_all_the_same(run, driver):
+def test_a_malformed_payload_is_shown(run, driver):
     driver.put(
         [
             NewJob("default", payload, f"job-{at}")
@@ -118,7 +118,7 @@ def test_a_payload_that_is_none_is_shown_all_the_same(run, driver):
     assert run("show", "job-0").exit_code == 0
 
 
-def test_show_tells_of_the_broker_and_of_history(run, three, end):
+def test_show_covers_the_broker_and_the_history(run, three, end):
     assert "reserved_by     worker:1" in run("show", "reserved").output
     end("reserved", Ended.FAILED, message="ValueError: x")
     shown = json.loads(run("show", "reserved", "--json").output)
@@ -138,14 +138,14 @@ def test_delete_asks_and_then_leaves_no_trace(run, three, driver, store, end):
     assert history.find(store, "old") is None
 
 
-def test_delete_by_what_they_have_in_common(run, three, driver):
+def test_delete_by_queue_task_and_tag(run, three, driver):
     assert run("delete", "--queue", "default", "--yes").exit_code == 0
     assert [view.id for view in driver.scan()[0]] == ["pending"]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
 @pytest.mark.parametrize("words", [[], ["pending", "--queue", "high"]])
-def test_which_jobs_are_meant_must_be_clear(run, three, driver, verb, words):
+def test_an_ambiguous_selection_is_refused(run, three, driver, verb, words):
     result = run(verb, *words, "--yes")
     assert result.exit_code == 2
     assert "expected ids" in result.stderr
@@ -153,7 +153,7 @@ def test_which_jobs_are_meant_must_be_clear(run, three, driver, verb, words):
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete", "show"])
-def test_an_id_that_can_be_none_is_one_line(run, three, verb):
+def test_an_invalid_id_is_one_line(run, three, verb):
     result = run(verb, "x\0y", *([] if verb == "show" else ["--yes"]))
     assert result.exit_code == 1
     assert "expected id to be a text without NUL" in result.stderr

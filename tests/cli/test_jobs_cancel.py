@@ -58,7 +58,7 @@ def nobody_answers(monkeypatch, app):
     return told
 
 
-def test_what_waits_is_gone_from_the_broker_and_recorded(run, put, driver, store, app):
+def test_waiting_jobs_leave_the_broker_and_are_recorded(run, put, driver, store, app):
     put("a", "b")
     put("later", available_at=driver.now() + 600)
     result = run("a", "later", "--yes")
@@ -69,7 +69,7 @@ def test_what_waits_is_gone_from_the_broker_and_recorded(run, put, driver, store
     assert app.AsyncResult("a").state == "REVOKED"
 
 
-def test_it_asks_and_no_leaves_everything(run, put, driver):
+def test_it_asks_and_the_answer_no_changes_nothing(run, put, driver):
     put("a", "b")
     refused = run("--queue", "default", typed="n\n")
     assert refused.exit_code == 1
@@ -77,7 +77,7 @@ def test_it_asks_and_no_leaves_everything(run, put, driver):
     assert driver.sizes("default").pending == 2
 
 
-def test_what_is_reserved_is_taken_from_under_its_worker(run, put, driver, store, nobody_answers):
+def test_reserved_jobs_leave_the_broker_too(run, put, driver, store, nobody_answers):
     put("a")
     (held,) = driver.reserve(["default"], 1, 60, "worker")
     result = run("a", "--terminate", "--yes", "--json")
@@ -100,7 +100,7 @@ def test_a_job_that_has_ended_meanwhile_has_not_been_cancelled(
     assert history.find(store, "a").state is Ended.COMPLETED
 
 
-def test_an_unknown_id_is_said_and_the_others_are_cancelled(run, put, driver):
+def test_an_unknown_id_is_named_and_the_others_are_cancelled(run, put, driver):
     put("a")
     result = run("a", "nobody", "--yes")
     assert result.exit_code == 1
@@ -108,7 +108,7 @@ def test_an_unknown_id_is_said_and_the_others_are_cancelled(run, put, driver):
     assert driver.scan()[0] == []
 
 
-def test_a_store_that_goes_away_leaves_every_job_where_it_was(app, driver, store, put, monkeypatch):
+def test_without_a_store_every_job_stays_where_it_was(app, driver, store, put, monkeypatch):
     def away(*_arguments):
         raise DriverUnavailableError
 
@@ -121,7 +121,7 @@ def test_a_store_that_goes_away_leaves_every_job_where_it_was(app, driver, store
     assert (after.payload, after.priority, after.state) == (before[0].payload, 4, State.PENDING)
 
 
-def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_batch(
+def test_jobs_of_a_cancel_command_that_died_come_back_with_their_batch(
     app, driver, store, monkeypatch
 ):
     @app.task(name="shop.half", shared=False)
@@ -148,7 +148,7 @@ def test_what_was_cancelled_by_who_died_in_the_midst_of_it_comes_back_with_its_b
     assert (batch.refresh().dropped, batch.finished) == (2, True)
 
 
-def test_a_message_nobody_can_read_can_be_cancelled(run, driver, store):
+def test_a_malformed_message_can_be_cancelled(run, driver, store):
     driver.put(
         [
             NewJob("default", payload, f"job-{at}")
@@ -160,7 +160,7 @@ def test_a_message_nobody_can_read_can_be_cancelled(run, driver, store):
     assert history.find(store, "job-0").task == "?"
 
 
-def test_many_are_cancelled_in_portions(run, put, driver):
+def test_many_jobs_are_cancelled_in_portions(run, put, driver):
     put(*(f"job-{number}" for number in range(1200)))
     assert (
         run("--task", "images.process", "--yes").output == "1200 jobs cancelled before they ran.\n"
@@ -168,7 +168,7 @@ def test_many_are_cancelled_in_portions(run, put, driver):
     assert driver.queues() == []
 
 
-def test_a_batch_counts_its_cancelled_members_and_comes_to_its_end(run, app, driver):
+def test_a_batch_counts_its_cancelled_members_and_finishes(run, app, driver):
     @app.task(name="shop.work", shared=False)
     def work(number): ...
 

@@ -47,7 +47,7 @@ def test_nothing_is_in_use_at_first(run, limits):
     assert run("list").stdout == "No limit is in use.\n"
 
 
-def test_each_limit_says_what_is_used_and_who_waits(run, used):
+def test_each_limit_shows_its_use_and_waiting_jobs(run, used):
     assert listed(run("list", "--json")) == [
         ("errors/api", "1", 0),
         ("overlap/images.process/7", "1 of 1", 1),
@@ -60,7 +60,7 @@ def test_each_limit_says_what_is_used_and_who_waits(run, used):
     assert "2/hour fixed" in run("list").stdout
 
 
-def test_one_limit_says_who_holds_it_until_when(run, used):
+def test_one_limit_shows_its_holders(run, used):
     said = run("show", "overlap/images.process/7").stdout
     assert "images.process a, since 20" in said
     assert "lease until 20" in said
@@ -72,7 +72,7 @@ def test_one_limit_says_who_holds_it_until_when(run, used):
     )
 
 
-def test_what_is_cleared_is_free_and_who_waited_is_called(run, used, limits, driver):
+def test_a_cleared_limit_is_free_and_waiting_jobs_are_called(run, used, limits, driver):
     assert run("clear", "overlap/images.process/7").exit_code == 1  # nobody said yes
     result = run("clear", "overlap/images.process/7", "rate/mail/1", "--yes")
     assert result.stdout == "2 limits cleared, 1 job called.\n"
@@ -81,7 +81,7 @@ def test_what_is_cleared_is_free_and_who_waited_is_called(run, used, limits, dri
     assert run("clear", "rate/mail/1", "--yes").exit_code == 1
 
 
-def test_a_rate_is_set_for_all_and_set_back(run, limits):
+def test_a_rate_is_set_for_all_workers_and_reset(run, limits):
     assert (
         run("set", "mail", "20/hour", "--kind", "moving").stdout
         == "mail: 20/hour moving from now on.\n"
@@ -93,7 +93,7 @@ def test_a_rate_is_set_for_all_and_set_back(run, limits):
     assert limits.redefined_rates() == {}
 
 
-def test_jobs_that_wait_by_the_old_rate_look_at_once_when_it_is_set(run, limits, driver):
+def test_jobs_that_wait_for_the_old_rate_are_tried_at_once_when_it_changes(run, limits, driver):
     for job_id in "cd":
         wait = limits.hit("rate/mail/9", Rate.of("1/day"), 1, job_id)
         driver.put([NewJob("mails", "{}", job_id, available_at=driver.now() + wait)])
@@ -112,7 +112,7 @@ def test_jobs_that_wait_by_the_old_rate_look_at_once_when_it_is_set(run, limits,
         (["clear", "nothing", "--yes"], "no limit 'nothing' is in use"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(run, limits, words, said):
+def test_invalid_input_is_one_line(run, limits, words, said):
     result = run(*words)
     assert result.exit_code == 1
     assert said in result.stderr

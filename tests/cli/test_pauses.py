@@ -11,7 +11,7 @@ from relevo.drivers.message_codec import HEADER
 from relevo.transport.suspensions import Suspensions
 
 
-def test_every_pause_is_there_with_its_end(run, driver):
+def test_every_pause_is_listed_with_its_end(run, driver):
     assert run(pauses, "list").stdout == "Nothing is paused.\n"
     driver.put([NewJob("low", "{}", "a")])
     driver.pause("low")
@@ -25,7 +25,7 @@ def test_every_pause_is_there_with_its_end(run, driver):
     }
 
 
-def test_queues_tasks_and_tags_are_paused_and_go_on(run, driver):
+def test_queues_tasks_and_tags_are_paused_and_resumed(run, driver):
     # Given a pause of each kind
     said = run(pauses, "add", "queue:low", "task:celery.ping_me", "tag:user:7")
     assert "no task named 'celery.ping_me'" in said.output
@@ -50,7 +50,7 @@ def test_queues_tasks_and_tags_are_paused_and_go_on(run, driver):
     assert (driver.paused(), driver.suspended()) == ({}, {})
 
 
-def test_what_is_no_pause_is_refused(run, driver):
+def test_an_invalid_pause_is_refused(run, driver):
     for given in ("low", "queue:", "job:1"):
         assert "expected queue:NAME, task:NAME or tag:TEXT" in run(pauses, "add", given).output
     assert driver.suspended() == {}
@@ -84,7 +84,7 @@ def test_a_tag_of_any_length_is_paused_obeyed_and_lifted(run, driver):
     assert driver.suspended() == {}
 
 
-def test_a_name_that_no_broker_keeps_is_refused_in_one_line(run, driver):
+def test_a_name_that_is_too_long_for_a_broker_is_refused_in_one_line(run, driver):
     for name in ("tag:a\0b", "tag:\ud800"):
         said = run(pauses, "add", name)
         assert (said.exit_code, "Traceback" in said.output) == (1, False)

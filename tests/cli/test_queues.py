@@ -74,7 +74,7 @@ def test_peek_of_an_empty_queue_says_so(run):
     )
 
 
-def test_a_pause_ends_when_it_was_said_to(run, driver):
+def test_a_pause_ends_after_its_duration(run, driver):
     assert run("pause", "default", "high", "--for", "15m").exit_code == 0
     until = driver.paused()
     assert set(until) == {"default", "high"}
@@ -84,7 +84,7 @@ def test_a_pause_ends_when_it_was_said_to(run, driver):
 
 
 @pytest.mark.parametrize("wrong", ["soon", "-5", "", "1e9", "5 parsecs", "٣m", "9" * 30, "0"])
-def test_a_duration_that_is_none_is_refused(run, driver, wrong):
+def test_an_invalid_duration_is_refused(run, driver, wrong):
     result = run("pause", "default", "--for", wrong)
     assert result.exit_code == 2
     assert "expected a duration" in result.output
@@ -98,7 +98,7 @@ def test_durations_are_read_in_every_unit(text, seconds):
     assert Duration().convert(text, None, None) == seconds
 
 
-def test_clear_asks_and_no_leaves_everything(run, driver):
+def test_clear_asks_and_the_answer_no_changes_nothing(run, driver):
     put(driver)
     refused = run("clear", "default", typed="n\n")
     assert refused.exit_code == 1
@@ -106,7 +106,7 @@ def test_clear_asks_and_no_leaves_everything(run, driver):
     assert driver.sizes("default").pending == 3
 
 
-def test_clear_with_yes_deletes_what_waits_and_leaves_what_runs(run, driver):
+def test_clear_with_yes_deletes_waiting_jobs_and_no_running_ones(run, driver):
     put(driver)
     driver.reserve(["default"], 1, 30, "worker")
     assert "default: 2 jobs deleted" in run("clear", "default", "--yes").output
@@ -125,7 +125,7 @@ def test_a_hostile_queue_name_is_one_line(run):
     assert "expected queue to be a text without NUL" in result.output
 
 
-def test_schema_says_which_version_is_there(run):
+def test_schema_shows_the_version_of_the_tables(run):
     assert f"tables: {NEWEST}, code: {NEWEST}" in run("show", group=schema).output
     assert run("upgrade", group=schema).exit_code == 0
 

@@ -42,7 +42,7 @@ def states(result):
     return {row["queue"]: row["state"] for row in json.loads(result.stdout)}
 
 
-def test_all_is_well_up_to_the_threshold(run, put, heard):
+def test_a_queue_at_the_threshold_is_ok(run, put, heard):
     put("default", 3)
     result = run("--max", 3)
     assert result.exit_code == 0
@@ -50,7 +50,7 @@ def test_all_is_well_up_to_the_threshold(run, put, heard):
     assert heard == []
 
 
-def test_one_over_is_exit_code_1_and_an_event(run, put, heard):
+def test_a_queue_over_the_threshold_is_exit_code_1_and_an_event(run, put, heard):
     put("default", 3)
     put("high", 2)
     result = run("--max", 2, "--json")
@@ -62,7 +62,7 @@ def test_one_over_is_exit_code_1_and_an_event(run, put, heard):
     assert (event.queue, event.pending, event.most, event.longest) == ("default", 3, 2, None)
 
 
-def test_each_queue_may_have_its_own_threshold_and_no_other_is_looked_at(run, put):
+def test_each_queue_may_have_its_own_threshold_and_others_are_not_checked(run, put):
     for queue in ("default", "high", "low"):
         put(queue, 3)
     assert states(run("default:5", "high:1", "empty", "--json")) == {
@@ -72,7 +72,7 @@ def test_each_queue_may_have_its_own_threshold_and_no_other_is_looked_at(run, pu
     }
 
 
-def test_the_oldest_may_wait_only_so_long(run, put, driver, monkeypatch):
+def test_the_oldest_job_has_a_threshold_too(run, put, driver, monkeypatch):
     put("default", 1)
     later = driver.now() + 61
     monkeypatch.setattr(driver, "_clock", lambda: later)
@@ -80,7 +80,7 @@ def test_the_oldest_may_wait_only_so_long(run, put, driver, monkeypatch):
     assert run("--longest", "62").exit_code == 0
 
 
-def test_what_is_delayed_does_not_count(run, put, driver):
+def test_delayed_jobs_do_not_count(run, put, driver):
     put("default", 5, available_at=driver.now() + 60)
     assert run("--max", 0).exit_code == 0
 
@@ -98,7 +98,7 @@ def test_a_listener_that_raises_changes_nothing(run, put, heard):
 
 
 @pytest.mark.parametrize("wrong", ["default:", ":5", "default:-1", "default:soon", "a:" + "9" * 13])
-def test_a_threshold_that_is_none_is_refused(run, wrong):
+def test_an_invalid_threshold_is_refused(run, wrong):
     result = run(wrong)
     assert result.exit_code == 2
     assert "expected QUEUE or QUEUE:MAX" in result.stderr

@@ -31,7 +31,7 @@ def app(app):
     return app
 
 
-def test_the_list_says_when_each_is_due_and_how_it_went(app, run):
+def test_the_list_shows_when_each_entry_is_due_and_its_last_run(app, run):
     Scheduler(app).tick()
     lines = run(schedule, "list").output.splitlines()
     assert lines[0].split() == ["ENTRY", "TASK", "SCHEDULE", "QUEUE", "NEXT", "LAST", "STATE"]
@@ -59,7 +59,7 @@ def test_run_now_is_a_job_a_run_and_a_line_in_the_audit_log(app, run, driver, st
     assert entry.who.endswith("(command line)")
 
 
-def test_run_now_says_when_a_unique_job_has_another_before_it(app, run, store):
+def test_run_now_says_if_another_job_has_the_unique_key(app, run, store):
     app.conf.beat_schedule["often"]["options"]["unique_by"] = []
     assert "'often' runs as job" in run(schedule, "run", "often").output
     assert (
@@ -73,7 +73,7 @@ def test_run_now_says_when_a_unique_job_has_another_before_it(app, run, store):
     assert audit.page(store)[0].outcome == "'often' has not run: another job has its unique key."
 
 
-def test_history_goes_on_where_the_page_ends(app, run):
+def test_history_continues_where_the_page_ends(app, run):
     for _ in range(3):
         run(schedule, "run", "often")
     first = run(schedule, "history", "--limit", 2)
@@ -99,13 +99,13 @@ def test_an_unknown_entry_is_one_line_and_is_not_in_the_audit_log(app, run, stor
     assert audit.page(store) == []
 
 
-def test_a_wrong_entry_is_one_line(app, run):
+def test_an_invalid_entry_is_one_line(app, run):
     app.conf.beat_schedule["worse"] = {"task": "reports.daily", "schedule": "daily"}
     done = run(schedule, "list")
     assert (done.exit_code, "entry 'worse' of beat_schedule" in done.stderr) == (1, True)
 
 
-def test_bad_words_are_misuse(app, run):
+def test_invalid_arguments_are_exit_code_2(app, run):
     assert run(schedule, "pause", "often", "--for", "soon").exit_code == 2
     assert (
         run(schedule, "pause", "often", "--for", "3000000d").exit_code == 2

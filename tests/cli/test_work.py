@@ -47,7 +47,7 @@ def run(app):
         ["--once", "--max-tiem", "5"],
     ],
 )
-def test_what_makes_no_sense_starts_nothing(run, started, words):
+def test_invalid_options_start_nothing(run, started, words):
     assert run(*words).exit_code == 2
     assert started == []
 
@@ -66,7 +66,7 @@ def test_the_options_of_a_worker_pass_through(run, started):
     assert (work_limits.current.most, work_limits.current.when_empty) == (1, True)
 
 
-def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_later(
+def test_the_limits_end_with_their_worker_and_stop_nothing_later_in_the_process(
     run, started, monkeypatch
 ):
     """Its time ended another worker of the same process, a minute later: a test's."""
@@ -83,14 +83,14 @@ def test_a_shift_ends_with_its_worker_and_stops_nothing_that_its_process_does_la
 @pytest.mark.parametrize(
     "name", [["-n", "mine@%h"], ["-nmine@%h"], ["--hostname=mine@%h"], ["--hostname", "mine@%h"]]
 )
-def test_a_name_that_was_given_is_kept(run, started, name):
+def test_a_given_name_of_the_worker_is_kept(run, started, name):
     run("--stop-when-empty", "-c3", *name)
     assert started[0]["hostname"].startswith("mine@")
     assert started[0]["concurrency"] == 3
     assert work_limits.current.most is None
 
 
-def test_a_broker_that_is_away_ends_it_at_once(run, started, tmp_path):
+def test_an_unreachable_broker_ends_it_at_once(run, started, tmp_path):
     registration.register_transport()
     app = Celery(
         "shop",

@@ -41,7 +41,7 @@ def opened(app):
         each.close()
 
 
-def test_behind_a_password_nothing_is_shown_without_it(site):
+def test_with_a_password_set_nothing_is_shown_without_it(site):
     for credentials, code in ((None, 401), ("ann:wrong", 401), (PASSWORDS[1], 200)):
         site.headers.clear()
         if credentials:
@@ -57,7 +57,7 @@ def test_a_password_may_have_any_letters(opened):
     assert site.log_in("änn:rot").ask("/workers").code == 401
 
 
-def test_every_page_tells_the_browser_to_trust_nothing_from_elsewhere(site):
+def test_every_page_forbids_the_browser_content_of_other_hosts(site):
     for path in PAGES + FLOWERS:
         headers = site.ask(path).headers
         assert headers["Content-Security-Policy"].startswith(
@@ -77,7 +77,7 @@ def test_a_page_has_no_script_or_style_of_its_own_and_loads_nothing_from_another
         )
 
 
-def test_without_a_password_one_sees_and_does_not_act(opened, app):
+def test_without_a_password_users_may_look_and_not_act(opened, app):
     site = opened()
     assert "View only" in site.get("/overview")
     assert 'action="/queues/pause"' not in site.get("/pauses")
@@ -85,7 +85,7 @@ def test_without_a_password_one_sees_and_does_not_act(opened, app):
     assert site.dashboard.source.driver.paused() == {}
 
 
-def test_without_a_password_a_name_that_points_here_is_refused(opened):
+def test_without_a_password_a_foreign_host_name_is_refused(opened):
     site = opened()
     assert site.ask("/overview", Host="evil.example").code == 403
     assert site.ask("/workers", Host="evil.example").code == 403
@@ -96,7 +96,7 @@ def test_without_a_password_a_name_that_points_here_is_refused(opened):
 @pytest.mark.parametrize(
     ("operators", "acts"), [("", True), ("ann, carl", True), ("bob", False), ("*", True)]
 )
-def test_those_act_whom_the_operators_name(opened, operators, acts):
+def test_only_named_operators_may_act(opened, operators, acts):
     site = opened(basic_auth=PASSWORDS, operators=operators).log_in(PASSWORDS[0])
     token = site.cookies.get("_xsrf") or (site.get("/overview") and site.cookies["_xsrf"])
     body = f"_xsrf={token}&queue=default&for=900"
@@ -106,7 +106,7 @@ def test_those_act_whom_the_operators_name(opened, operators, acts):
     assert flowers == (200 if acts else 403)
 
 
-def test_who_may_only_look_sees_flowers_live_events_and_asking_is_no_action(opened):
+def test_a_reader_sees_flowers_live_events_and_reading_by_post_is_no_action(opened):
     site = opened(basic_auth=PASSWORDS, operators="bob").log_in(PASSWORDS[0])
     form = urlencode(
         {
@@ -124,7 +124,7 @@ def test_who_may_only_look_sees_flowers_live_events_and_asking_is_no_action(open
     assert "datatable" not in site.get("/audit")
 
 
-def test_what_there_is_not_is_told_in_our_words(site):
+def test_a_missing_page_is_an_error_page_of_relevo(site):
     for path in ("/nothing", "/jobs/nothing", "/statics"):
         answer = site.ask(path)
         assert (answer.code, "<h1>Nothing here</h1>" in answer.body) == (404, True), path
@@ -133,14 +133,14 @@ def test_what_there_is_not_is_told_in_our_words(site):
     assert site.ask("/healthcheck").code == 200
 
 
-def test_nobody_acts_when_it_is_read_only(opened):
+def test_no_user_may_act_when_it_is_read_only(opened):
     site = opened(basic_auth=PASSWORDS, read_only=True).log_in(PASSWORDS[0])
     site.get("/overview")
     body = f"_xsrf={site.cookies['_xsrf']}&queue=default&for="
     assert site.ask("/queues/pause", "POST", body).code == 403
 
 
-def test_everybody_acts_where_somebody_has_said_so(opened):
+def test_every_user_may_act_when_the_operators_are_a_star(opened):
     site = opened(operators="*")
     assert "default is paused" in site.act(
         "/queues/pause", queue="default", back="/pauses", **{"for": ""}
@@ -197,7 +197,7 @@ def test_a_queue_a_task_and_a_tag_are_paused_by_the_form(site):
     assert len(driver.suspended()) == 2
 
 
-def test_an_action_can_not_be_a_get(site):
+def test_an_action_is_refused_as_a_get(site):
     assert site.ask("/queues/pause?queue=default&for=").code == 405
 
 
@@ -212,7 +212,7 @@ def test_an_action_can_not_be_a_get(site):
         "/overview\r\nX: y",
     ],
 )
-def test_an_action_leads_back_to_a_page_of_ours_only(site, back):
+def test_an_action_redirects_only_to_pages_of_the_dashboard(site, back):
     answer = site.post("/queues/pause", queue="default", back=back, **{"for": ""})
     assert answer.headers["Location"] == "/overview"
 
@@ -232,7 +232,7 @@ def test_every_page_works_below_a_prefix(opened, app):
     )
 
 
-def test_our_files_and_flowers_are_served_and_no_others(site):
+def test_relevos_and_flowers_files_are_served_and_no_others(site):
     assert site.ask("/static/relevo/relevo.js").code == 200
     assert site.ask("/static/js/flower.js").code == 200
     for path in (
@@ -250,7 +250,7 @@ def test_there_are_at_most_eight_tabs_and_flowers_pages_have_them_too(site):
         assert 2 <= tabs.count("<a ") <= 8
 
 
-def test_a_page_that_looks_again_does_not_take_the_notice_away(site):
+def test_the_notice_stays_for_the_reader_when_the_script_fetches_the_page(site):
     answer = site.post("/queues/pause", queue="default", **{"for": ""})
     path = answer.headers["Location"]
     assert "default is paused" not in site.ask(path, X_Relevo_Live="1").body
@@ -258,13 +258,13 @@ def test_a_page_that_looks_again_does_not_take_the_notice_away(site):
     assert "rl-notice" not in site.get(path).partition('id="rl-notice"')[2].partition("</div>")[0]
 
 
-def test_what_flower_does_is_written_down(site, source):
+def test_actions_of_flower_are_in_the_audit_log(site, source):
     site.ask("/api/task/revoke/some-id", "POST", "")
     assert "/api/task/revoke/some-id" in site.get("/audit")
     assert "ann" in site.get("/audit")
 
 
-def test_every_action_is_written_down_with_who_and_what_came_of_it(site):
+def test_every_action_is_in_the_audit_log_with_its_user_and_outcome(site):
     site.act("/queues/pause", queue="default", **{"for": "900"})
     site.log_in(PASSWORDS[1]).act("/queues/pause", queue="low", **{"for": "17"})
     page = site.get("/audit")

@@ -83,9 +83,7 @@ def test_an_open_page_shows_what_has_changed_and_keeps_what_the_reader_does(brow
     assert browser.run("document.querySelector('input[list]').value") == "half a na"
 
 
-def test_a_search_that_finds_nothing_at_first_goes_on_by_itself(
-    browser, site, source, hostile, monkeypatch
-):
+def test_a_search_without_a_hit_continues_by_itself(browser, site, source, hostile, monkeypatch):
     monkeypatch.setattr(search, "FAILED_WINDOW", 2)
     monkeypatch.setattr(failures, "SEARCH_SECONDS", -1.0)
     others = [

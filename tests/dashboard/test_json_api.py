@@ -105,7 +105,7 @@ def put(program, *ids, delay=None):
     )
 
 
-def test_every_route_is_listed_answers_and_is_documented(program):
+def test_every_route_is_listed_documented_and_answers(program):
     listed = {(route["method"], route["path"]) for route in program.get("")["routes"]}
     assert len(listed) == len(json_api.list_routes(routes.PAGES)) > 25
     page = DOCS.read_text()
@@ -188,7 +188,7 @@ def test_jobs_are_cancelled_and_run_now_and_queues_paused(program, store):
     assert len(log) == 4
 
 
-def test_what_is_wrong_is_said_as_json(program, monkeypatch):
+def test_errors_are_json(program, monkeypatch):
     assert program.ask("/jobs?state=lost")[0] == 400
     assert program.ask("/charts?range=2h") == (
         400,
@@ -221,7 +221,7 @@ def test_what_is_wrong_is_said_as_json(program, monkeypatch):
 
 
 @pytest.mark.parametrize("token", ["", "x", "ci", TOKEN[:-1], TOKEN + "x", f"ci:{TOKEN}", "ü" * 40])
-def test_without_the_right_token_nothing_is_told_and_nothing_done(opened, token):
+def test_without_a_valid_token_nothing_is_shown_or_done(opened, token):
     for program in (opened(basic_auth=PASSWORDS), opened()):
         program.sent = {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
         assert program.ask("/overview")[0] == 401
@@ -230,7 +230,7 @@ def test_without_the_right_token_nothing_is_told_and_nothing_done(opened, token)
         assert program.site.dashboard.source.driver.paused() == {}
 
 
-def test_a_short_token_lets_nobody_in(opened):
+def test_a_short_token_is_refused(opened):
     assert (
         opened(api_tokens=["ci:short"]).site.ask("/api/relevo", Authorization="Bearer short").code
         == 401
@@ -256,7 +256,7 @@ def test_a_program_may_do_what_a_user_of_its_name_may(opened, options, acts):
     assert program.site.ask("/metrics/relevo", **program.sent).code == 200
 
 
-def test_a_browser_that_was_let_in_by_a_password_acts_with_the_token_of_its_page_only(opened):
+def test_a_browser_with_a_password_needs_the_token_of_its_page_to_act(opened):
     site = opened(basic_auth=PASSWORDS).site.log_in(PASSWORDS[0])
     assert json.loads(site.get("/api/relevo/pauses")) == {"queues": [], "suspended": []}
     form = "queue=default&for="

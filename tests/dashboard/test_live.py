@@ -136,7 +136,7 @@ def paths(shop) -> list[str]:
     ]
 
 
-def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser, shop):
+def test_no_page_has_errors_runs_hostile_text_or_is_wider_than_a_phone(browser, shop):
     """With a server's database the pages are only asked for: they are the same, and the queries are
     others.
     """
@@ -159,7 +159,7 @@ def test_no_page_complains_runs_what_is_hostile_or_is_wider_than_a_phone(browser
     assert browser.complaints == []
 
 
-def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser, shop):
+def test_pages_are_accessible_in_both_themes_by_mouse_and_by_keyboard(browser, shop):
     """One of each kind: its contrast, its labels, its headings, and that one sees where the focus
     is.
     """
@@ -187,7 +187,7 @@ def test_pages_are_for_everybody_light_and_dark_by_mouse_and_by_keyboard(browser
 
 
 @pytest.mark.parametrize("path", MOVING)
-def test_nothing_moves_when_a_page_looks_again(browser, shop, path):
+def test_nothing_moves_when_the_script_fetches_the_page_again(browser, shop, path):
     if shop.wires:
         return  # the pages are the same
     browser.size(1280, 900)
@@ -220,7 +220,7 @@ def looked_again(browser, url):
     return [browser.run("window.shifts")] if browser.run(rows) == before else []
 
 
-def test_a_running_job_says_how_far_it_is(shop):
+def test_a_running_job_shows_its_progress(shop):
     shop.until(
         lambda: any(
             "25 %: 1 of 4" in shop.site.get(f"/job/{view.id}")
@@ -321,7 +321,7 @@ def test_every_action_does_what_it_says(browser, shop):
     assert browser.complaints == []
 
 
-def test_jobs_that_wait_are_done_with_all_together(browser, shop):
+def test_all_waiting_jobs_of_a_search_are_run_cancelled_or_deleted_together(browser, shop):
     def at(path: str, **when: float) -> None:
         shop.task("images").apply_async((HOSTILE,), queue="low", **when)
         browser.open(f"{shop.url}/{path}")
@@ -336,7 +336,7 @@ def test_jobs_that_wait_are_done_with_all_together(browser, shop):
     assert browser.complaints == []
 
 
-def test_every_action_is_written_down(shop):
+def test_every_action_is_in_the_audit_log(shop):
     log = shop.site.get("/audit")
     for action in (
         "pause queue",
@@ -381,7 +381,7 @@ def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
     ] == []
 
 
-def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop):
+def test_an_expired_token_is_an_error_and_nothing_is_done(browser, shop):
     browser.open(f"{shop.url}/pauses")
     browser.call("Network.clearBrowserCookies")
     # At once: the page looks again now and then, and gets another token.
@@ -409,7 +409,7 @@ def test_who_has_no_token_any_more_is_told_so_and_nothing_is_done(browser, shop)
         ("store", "The store", {"jobs": 200, "pauses": 200, "limits": 200}),
     ],
 )
-def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(
+def test_an_unreachable_server_is_named_until_it_is_back_and_the_rest_is_shown(
     browser, shop, wire, named, still
 ):
     if wire not in shop.wires:
@@ -431,9 +431,7 @@ def test_what_is_away_is_named_the_rest_is_shown_and_it_comes_back(
     browser.until("document.querySelector('[role=alert]') === null")
 
 
-def test_a_worker_that_was_killed_is_missed_and_its_job_is_said_to_be_left(
-    browser, shop, monkeypatch
-):
+def test_a_killed_worker_and_its_abandoned_job_are_shown(browser, shop, monkeypatch):
     driver = shop.source.driver
     job = shop.task("events").delay("killed")
     shop.until(lambda: any(view.id == job.id for view in driver.peek("default", State.RESERVED)))

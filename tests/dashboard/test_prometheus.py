@@ -61,9 +61,7 @@ def scrape(site, monkeypatch):
     return ask
 
 
-def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_on(
-    source, scrape, end
-):
+def test_queues_are_gauges_and_jobs_are_counters_from_the_first_scrape(source, scrape, end):
     end(count=3)
     assert ("relevo_task_jobs_ended_total", "images.process", "completed") not in scrape()
     source.driver.put(
@@ -92,7 +90,7 @@ def test_queues_are_told_as_they_are_and_jobs_as_counters_from_the_first_scrape_
     assert told["relevo_up", "store"] == told["relevo_up", "broker"] == 1
 
 
-def test_a_counter_only_grows_though_minutes_are_deleted_and_late_ones_come(source, end):
+def test_a_counter_only_grows_while_minutes_are_deleted_and_late_ones_added(source, end):
     totals = Counters(metrics.TASK)
     key = ("images.process", "completed", 0)
     assert totals.read(source.store, NOW)[key] == 0
@@ -105,7 +103,7 @@ def test_a_counter_only_grows_though_minutes_are_deleted_and_late_ones_come(sour
     assert totals.read(source.store, NOW + 9 * OPEN_SECONDS)[key] == 3
 
 
-def test_names_beyond_the_first_hundred_are_one(scrape, end, monkeypatch):
+def test_names_after_the_first_hundred_share_a_series(scrape, end, monkeypatch):
     monkeypatch.setattr(prometheus, "MOST_NAMES", 2)
     scrape()
     for number in range(4):
@@ -117,7 +115,7 @@ def test_names_beyond_the_first_hundred_are_one(scrape, end, monkeypatch):
     assert tasks == {"t0": 1, "t1": 1, "(other)": 2}
 
 
-def test_what_is_away_is_said_and_the_rest_is_told(scrape, monkeypatch):
+def test_an_unreachable_part_is_named_and_the_rest_is_shown(scrape, monkeypatch):
     def away(*_args, **_kwargs):
         raise DriverUnavailableError("away")
 
@@ -128,6 +126,6 @@ def test_what_is_away_is_said_and_the_rest_is_told(scrape, monkeypatch):
     assert ("relevo_queue_jobs", "default", "pending") in told
 
 
-def test_it_is_behind_the_same_door_as_the_pages(site):
+def test_it_has_the_access_control_of_the_pages(site):
     site.headers.clear()
     assert site.ask("/metrics/relevo").code == site.ask("/metrics").code == 401

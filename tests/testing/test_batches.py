@@ -15,7 +15,7 @@ def batch(app, queue, process, send):
     return app.batch(members).name("import").then(send.si("ada")).on_queue("low").dispatch()
 
 
-def test_it_is_taken_whole(batch, queue, process, send):
+def test_a_batch_is_recorded_with_its_members_and_callbacks(batch, queue, process, send):
     assert (batch.total, batch.pending, batch.finished, batch.name) == (2, 2, False, "import")
     queue.assert_nothing_dispatched()
     [taken] = queue.batches()
@@ -48,18 +48,18 @@ def test_it_is_taken_whole(batch, queue, process, send):
         (lambda queue: queue.assert_nothing_batched(), r"then: shop\.mail\('ada'\)"),
     ],
 )
-def test_what_was_batched_instead_is_said(batch, queue, wrong, said):
+def test_a_failed_assertion_lists_the_batches(batch, queue, wrong, said):
     with pytest.raises(AssertionError, match=said):
         wrong(queue)
 
 
-def test_nothing_was(queue):
+def test_no_batch_was_dispatched(queue):
     queue.assert_nothing_batched()
     with pytest.raises(AssertionError, match="no batch was dispatched"):
         queue.assert_batched()
 
 
-def test_members_are_checked_as_ever(app, queue):
+def test_members_are_checked_as_in_production(app, queue):
     with pytest.raises(OptionError, match="expected a member of a batch"):
         app.batch([7]).dispatch()
 

@@ -82,7 +82,7 @@ def test_the_first_link_that_fails_ends_it(app, queue, told):
     queue.assert_dispatched(app.say, kwargs={"more": 1}, times=1)
 
 
-def test_what_can_not_be_a_link_is_an_error_as_ever(app, queue, told):
+def test_an_invalid_link_is_the_usual_error(app, queue, told):
     with pytest.raises(OptionError, match="at least one link"):
         app.chain(None).dispatch()
     with pytest.raises(OptionError, match=r"write task\.s\(\)"):
@@ -97,9 +97,7 @@ def test_a_batch_can_be_a_link_and_is_taken_when_its_turn_comes(app, queue, told
     queue.assert_batched([app.step.s(7)])
 
 
-def test_a_chain_with_a_link_that_is_not_taken_goes_where_it_would_have_gone(
-    app, told, send, monkeypatch
-):
+def test_a_chain_with_a_link_that_is_not_taken_goes_to_the_broker(app, told, send, monkeypatch):
     sent = []
     monkeypatch.setattr(app, "send_chain", lambda new, id_, session=None: sent.append(new.links))
     with fake(only=[send], app=app) as some:

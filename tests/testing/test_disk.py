@@ -38,7 +38,7 @@ FAILS = [
 
 
 @pytest.mark.parametrize(("fails", "message"), FAILS)
-def test_they_say_what_is_there_instead(disk, fails, message):
+def test_a_failed_assertion_lists_the_files(disk, fails, message):
     disk.put("a/cat.jpg", b"miaow")
     with pytest.raises(AssertionError) as said:
         fails(disk)
@@ -54,7 +54,7 @@ def test_an_empty_disk_and_long_contents(disk):
         disk.assert_exists("cat.jpg", b"")
 
 
-def test_the_app_has_it_for_the_time_and_its_own_again_after_an_exception(app):
+def test_the_app_gets_its_own_disk_back_also_after_an_exception(app):
     before = app.settings
 
     def use():
@@ -67,7 +67,7 @@ def test_the_app_has_it_for_the_time_and_its_own_again_after_an_exception(app):
     assert app.settings is before
 
 
-def test_an_app_of_somebody_elses_is_left_alone():
+def test_an_app_without_settings_is_not_changed():
     with fake_disk(Celery("theirs", set_as_current=False)) as disk:
         disk.put("cat.jpg", b"miaow")
         disk.assert_count(1)

@@ -61,7 +61,7 @@ HOLDS = [
 
 
 @pytest.mark.parametrize("holds", HOLDS)
-def test_it_is_silent_when_it_holds(dispatched, holds):
+def test_an_assertion_that_holds_raises_nothing(dispatched, holds):
     holds(dispatched)
 
 
@@ -143,7 +143,7 @@ FAILS = [
 
 
 @pytest.mark.parametrize(("fails", "message"), FAILS)
-def test_it_says_what_was_expected_and_what_was_dispatched_instead(dispatched, fails, message):
+def test_a_failed_assertion_lists_the_dispatched_jobs(dispatched, fails, message):
     with pytest.raises(AssertionError) as said:
         fails(dispatched)
     expected, listing = str(said.value).split("\n", 1)
@@ -179,7 +179,7 @@ def test_delayed_to_a_moment(dispatched, send, soon):
         dispatched.assert_dispatched_delayed(send, 60, at=soon)
 
 
-def test_a_delay_of_nothing_or_into_the_past_is_none(queue, send):
+def test_a_delay_of_zero_or_into_the_past_is_no_delay(queue, send):
     send.apply_async(("ada",), countdown=0)
     send.apply_async(("ada",), eta=clock.utc(clock.now() - 60))
     queue.assert_not_delayed(send)
@@ -187,7 +187,7 @@ def test_a_delay_of_nothing_or_into_the_past_is_none(queue, send):
         queue.assert_dispatched_delayed(send)
 
 
-def test_options_of_ours_and_of_celery(app, queue):
+def test_options_of_relevo_and_of_celery(app, queue):
     @app.task(name="patient", shared=False, tries=3)
     def patient(): ...
 
@@ -197,7 +197,7 @@ def test_options_of_ours_and_of_celery(app, queue):
     queue.assert_dispatched_with_options(patient, expires=60, ignore_result=True)
 
 
-def test_order_with_arguments_and_what_is_returned(dispatched, process, send):
+def test_order_with_arguments_and_the_returned_records(dispatched, process, send):
     dispatched.assert_dispatched_in_order([process.s(7), send.s("ada"), send.s("bob")])
     with pytest.raises(AssertionError, match=r"there is no shop\.resize\(7\) in its place"):
         dispatched.assert_dispatched_in_order([process.s(8, size=150), process.s(7)])

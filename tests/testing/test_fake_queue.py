@@ -46,7 +46,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_dispatch_is_taken_whichever_way_it_is_made(app, queue, send, way):
+def test_every_way_of_dispatching_is_recorded(app, queue, send, way):
     way(send, app)
     [record] = queue.all()
     assert (record.task, record.args, record.kwargs, record.queue) == (
@@ -57,7 +57,7 @@ def test_a_dispatch_is_taken_whichever_way_it_is_made(app, queue, send, way):
     )
 
 
-def test_a_record_tells_all_about_a_dispatch(queue, process):
+def test_a_record_has_all_about_a_dispatch(queue, process):
     process.with_options(timeout=30).on_queue("low").delay_for(60).dispatch(7, size=150)
     record = queue.assert_dispatched_once(process)
     assert (record.args, record.kwargs, record.queue, record.delay) == (
@@ -70,13 +70,13 @@ def test_a_record_tells_all_about_a_dispatch(queue, process):
     assert record.available_at == record.dispatched_at + 60
 
 
-def test_the_dispatch_answers_as_ever(queue, send):
+def test_a_dispatch_returns_the_usual_result(queue, send):
     result = send.delay("ada")
     assert result.id == queue.all()[0].id
     assert send.when(False).dispatch("ada") is None
 
 
-def test_a_wrong_dispatch_is_the_same_error_as_without_a_fake(queue, send):
+def test_an_invalid_dispatch_is_the_same_error_as_without_a_fake(queue, send):
     with pytest.raises(TypeError):
         send.delay()
     with pytest.raises(OptionError, match="no queue named 'hihg'"):
@@ -86,7 +86,7 @@ def test_a_wrong_dispatch_is_the_same_error_as_without_a_fake(queue, send):
     queue.assert_nothing_dispatched()
 
 
-def test_without_a_fake_the_broker_is_asked(app, send):
+def test_without_a_fake_the_broker_is_used(app, send):
     with fake(app=app):
         send.delay("ada")
     with pytest.raises(REFUSED):
@@ -109,7 +109,7 @@ def test_all_but_some_tasks(app, send, process):
     queue.assert_count(1)
 
 
-def test_a_task_that_is_not_there_gets_the_likely_name(app, queue):
+def test_an_unknown_task_is_an_error_with_the_likely_name(app, queue):
     for wrong in (
         lambda: fake(only=["shop.mial"], app=app),
         lambda: queue.assert_not_dispatched("shop.mial"),
@@ -132,7 +132,7 @@ def test_a_task_of_another_program_can_be_asserted_and_not_be_run(app, queue):
 
 
 @pytest.mark.parametrize("chosen", [{}, {"only": ["shop.mail"]}])
-def test_nothing_is_left_after_an_exception(app, send, chosen):
+def test_everything_is_restored_after_an_exception(app, send, chosen):
     before = traces(app)
     queue = fake(app=app, **chosen)
 
@@ -148,7 +148,7 @@ def test_nothing_is_left_after_an_exception(app, send, chosen):
     assert queue.assert_dispatched_once(send)
 
 
-def test_the_innermost_fake_takes_what_it_wants(app, send, process):
+def test_the_innermost_fake_that_takes_a_task_gets_its_jobs(app, send, process):
     before = traces(app)
     with fake(app=app) as outer:
         with fake(only=[send], app=app) as inner:
@@ -174,7 +174,7 @@ def test_fakes_may_end_in_another_order_than_they_began(app, send):
     assert traces(app) == before
 
 
-def test_two_apps_are_faked_apart(app, send):
+def test_two_apps_have_separate_fakes(app, send):
     other = make_app()
     with fake(app=app) as queue, fake(app=other) as others:
         send.delay("ada")
@@ -239,7 +239,7 @@ def test_an_eager_app_is_faked_too(send):
     assert ran == [2]
 
 
-def test_what_a_fake_leaves_to_an_eager_app_runs_in_place_chains_included():
+def test_an_eager_app_runs_the_jobs_that_a_fake_leaves_chains_included():
     app = make_app(task_always_eager=True, task_eager_propagates=True)
     ran = []
 
@@ -258,7 +258,7 @@ def test_what_a_fake_leaves_to_an_eager_app_runs_in_place_chains_included():
     queue.assert_dispatched_once(other, args=(3,))
 
 
-def test_as_a_decorator_it_is_another_fake_at_each_call(app, send):
+def test_as_a_decorator_each_call_has_a_new_fake(app, send):
     seen = []
 
     @fake(app=app)
@@ -297,7 +297,7 @@ def test_producers_and_batches_send_nothing_either(app, queue, send):
     queue.assert_dispatched_once(send)
 
 
-def test_what_is_dispatched_in_a_transaction_is_taken_when_it_commits(
+def test_a_dispatch_in_a_transaction_is_recorded_when_it_commits(
     queue, app, process, send, tmp_path
 ):
     app.settings = config.load({"DATABASE_URL": f"sqlite:///{tmp_path}/relevo.sqlite3"}, None)

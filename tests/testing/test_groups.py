@@ -77,7 +77,7 @@ def test_a_chain_is_recognised(chained, process, send, add, total, holds):
 
 
 @pytest.mark.parametrize(("fails", "message"), NOT_CHAINED)
-def test_a_chain_that_is_another_is_told_apart(chained, process, send, add, total, fails, message):
+def test_another_chain_does_not_match(chained, process, send, add, total, fails, message):
     with pytest.raises(AssertionError) as said:
         fails(chained, process, send, add, total)
     assert message in str(said.value).splitlines()[0]
@@ -142,14 +142,14 @@ def test_a_group_is_the_same_group_after_its_jobs_have_run(grouped, send, add, t
 
 
 @pytest.mark.parametrize(("fails", "message"), NOT_GROUPED)
-def test_a_group_that_is_another_is_told_apart(grouped, send, add, total, fails, message):
+def test_another_group_does_not_match(grouped, send, add, total, fails, message):
     with pytest.raises(AssertionError) as said:
         fails(grouped, send, add, total)
     assert message in str(said.value).splitlines()[0]
     assert "whose results go to math.total()" in str(said.value)
 
 
-def test_a_group_before_something_is_a_chord(queue, add, total):
+def test_a_group_before_a_task_is_a_chord(queue, add, total):
     (group(add.s(1, 2), add.s(3, 4)) | total.s()).apply_async()
     queue.assert_chord([add.s(1, 2), add.s(3, 4)], total)
 
@@ -173,7 +173,7 @@ def test_chunks_are_a_group(queue, add):
     queue.assert_grouped(["celery.starmap", "celery.starmap"])
 
 
-def test_what_is_no_step_is_refused(queue):
+def test_an_invalid_step_is_refused(queue):
     with pytest.raises(
         OptionError, match="expected a task, its name, a signature or a list of them, got 7"
     ):

@@ -23,7 +23,7 @@ def box():
         yield box
 
 
-def test_nothing_reaches_the_server_until_the_block_is_over(settings):
+def test_no_mail_reaches_the_server_until_the_block_ends(settings):
     message = Message(to="ada@example.com", subject="Hello", text="Ada")
     with fake_mail() as box:
         mail.send(settings, message)
@@ -32,14 +32,14 @@ def test_nothing_reaches_the_server_until_the_block_is_over(settings):
         mail.send(settings, message)
 
 
-def test_one_within_another_is_the_one_that_counts(settings, box):
+def test_the_inner_of_two_fakes_gets_the_mail(settings, box):
     with fake_mail() as inner:
         mail.send(settings, Message(to="ada@example.com", subject="Hello", text="Ada"))
     box.assert_nothing_sent()
     inner.assert_count(1)
 
 
-def test_it_can_refuse(settings, box):
+def test_it_can_refuse_mail(settings, box):
     box.refuse(MailError("no such recipient"))
     with pytest.raises(MailError, match="no such recipient"):
         mail.send(settings, Message(to="ada@example.com", subject="Hello", text="Ada"))
@@ -63,12 +63,12 @@ def test_it_can_refuse(settings, box):
         (lambda box: box.assert_nothing_sent(), "expected no mail to be sent"),
     ],
 )
-def test_what_was_sent_instead_is_said(settings, box, wrong, said):
+def test_a_failed_assertion_lists_the_mail(settings, box, wrong, said):
     mail.send(settings, Message(to="ada@example.com", subject="Hello", text="Ada"))
     with pytest.raises(AssertionError, match=said):
         wrong(box)
 
 
-def test_nothing_was(box):
+def test_nothing_was_sent(box):
     with pytest.raises(AssertionError, match="nothing was sent"):
         box.assert_sent()

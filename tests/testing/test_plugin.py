@@ -50,7 +50,7 @@ def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk, FakeMail])
-def test_every_word_is_on_the_page(kind):
+def test_every_public_method_is_on_the_page(kind):
     words = {
         name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))
     }

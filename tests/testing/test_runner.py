@@ -82,7 +82,7 @@ HOLDS = [
 
 
 @pytest.mark.parametrize(("how", "holds"), HOLDS)
-def test_a_job_is_run_and_asked_what_it_did(queue, work, how, holds):
+def test_a_job_is_run_and_its_attempt_asserted(queue, work, how, holds):
     holds(queue.run(work, how))
 
 
@@ -146,7 +146,7 @@ FAILS = [
 
 
 @pytest.mark.parametrize(("how", "fails", "message"), FAILS)
-def test_it_says_what_the_job_did_instead(queue, work, how, fails, message):
+def test_a_failed_assertion_says_what_the_job_did(queue, work, how, fails, message):
     job = queue.run(work, how)
     with pytest.raises(AssertionError) as said:
         fails(job)
@@ -180,7 +180,7 @@ def test_the_failed_hook_runs_once_the_job_has_failed(queue, work, ran):
     assert ran == [(3, "broken pipe")]
 
 
-def test_the_error_that_a_job_ends_with_is_at_hand(queue, work):
+def test_the_error_of_a_job_is_on_its_attempt(queue, work):
     assert str(queue.run(work, "fail").error) == "no such user"
     assert queue.run(work, "return").result == "done"
 
@@ -236,7 +236,7 @@ def test_drain_runs_what_its_jobs_dispatch(queue, work, send):
     queue.assert_nothing_pending()
 
 
-def test_delayed_jobs_wait_until_one_travels(queue, note, ran):
+def test_delayed_jobs_wait_until_the_clock_is_moved(queue, note, ran):
     note.delay_for(60).dispatch("later")
     note.dispatch("now")
     queue.drain()
@@ -248,7 +248,7 @@ def test_delayed_jobs_wait_until_one_travels(queue, note, ran):
     assert ran == ["now", "later"]
 
 
-def test_delayed_jobs_run_when_they_are_asked_for_the_earliest_first(queue, note, ran):
+def test_delayed_jobs_run_on_request_the_earliest_first(queue, note, ran):
     note.on_queue("high").delay_for(60).dispatch("in a minute")
     note.delay_for(30).dispatch("in half a minute")
     note.on_queue("low").dispatch("now")
@@ -282,7 +282,7 @@ def test_a_retry_at_once_is_behind_the_others_and_in_the_same_drain(queue, task,
     assert ran == [1, "other", 2, 3]
 
 
-def test_a_release_burns_no_attempt(queue, work):
+def test_a_release_does_not_count_as_an_attempt(queue, work):
     work.delay("release", wait=5)
     for _ in range(5):
         queue.drain()[0].assert_released(5)
@@ -296,7 +296,7 @@ def test_a_job_that_is_released_for_ever_does_not_hang_the_test(queue, work):
         queue.drain()
 
 
-def test_a_deadline_passes_when_one_travels(queue, task):
+def test_a_deadline_passes_when_the_clock_is_moved(queue, task):
     @task("late", retry_until=60)
     def late(self): ...
 
@@ -312,7 +312,7 @@ def test_a_job_that_has_expired_does_not_run(queue, note, ran):
     assert ran == []
 
 
-def test_a_task_that_acks_early_sends_its_retry_anew_and_is_still_one_job(app, queue, task):
+def test_a_task_that_acks_early_sends_its_retry_again_and_is_still_one_job(app, queue, task):
     @task("early", acks_late=False, tries=2, backoff=5)
     def early(self):
         raise ValueError
@@ -324,7 +324,7 @@ def test_a_task_that_acks_early_sends_its_retry_anew_and_is_still_one_job(app, q
     queue.assert_count(1)
 
 
-def test_a_job_that_is_rejected_comes_back_if_it_says_so(queue, task, ran):
+def test_a_rejected_job_comes_back_if_it_asks_for_that(queue, task, ran):
     @task("picky")
     def picky(self, requeue):
         ran.append(requeue)
@@ -353,7 +353,7 @@ def test_arguments_arrive_as_they_would_in_a_worker(queue, note, ran):
     assert ran == [[1, 2]]
 
 
-def test_what_failed_is_listed(queue, work):
+def test_failed_jobs_are_listed(queue, work):
     work.delay("fail")
     queue.drain()
     with pytest.raises(
@@ -363,7 +363,7 @@ def test_what_failed_is_listed(queue, work):
         queue.assert_nothing_failed()
 
 
-def test_one_travels_forward_only(queue):
+def test_the_clock_moves_only_forward(queue):
     with pytest.raises(OptionError, match="expected a number of seconds from 0, got -1"):
         queue.travel(-1)
 

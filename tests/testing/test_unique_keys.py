@@ -22,7 +22,7 @@ def indexing(app, name="search.index", body=lambda page, text=None: text, **opti
     return index
 
 
-def test_a_duplicate_is_not_dispatched_and_answers_with_the_first(queue, index):
+def test_a_duplicate_is_not_dispatched_and_returns_the_first_job(queue, index):
     first, second = index.dispatch(1, "a"), index.dispatch(1, "b")
     assert (second.id, second.is_duplicate) == (first.id, True)
     assert queue.assert_dispatched_once(index).args == (1, "a")
@@ -35,7 +35,7 @@ def test_a_key_is_free_when_the_job_is_over(queue, index):
     assert not index.dispatch(1).is_duplicate
 
 
-def test_a_job_that_goes_back_keeps_its_key(queue, app):
+def test_a_released_job_keeps_its_key(queue, app):
     def fail(*_arguments):
         raise OSError
 
@@ -48,7 +48,9 @@ def test_a_job_that_goes_back_keeps_its_key(queue, app):
 
 
 @pytest.mark.parametrize(("until", "is_duplicate"), [("done", True), ("start", False)])
-def test_while_it_runs_it_has_the_key_or_has_it_no_more(queue, app, until, is_duplicate):
+def test_a_running_job_holds_its_key_unless_it_is_freed_at_the_start(
+    queue, app, until, is_duplicate
+):
     seen = []
 
     def dispatch_again(page, _text):
@@ -61,7 +63,7 @@ def test_while_it_runs_it_has_the_key_or_has_it_no_more(queue, app, until, is_du
     assert seen == [is_duplicate]
 
 
-def test_a_key_lasts_no_longer_than_it_was_given_for(queue, app):
+def test_a_key_ends_after_its_duration(queue, app):
     index = indexing(app, unique_for=60)
     index.dispatch(1)
     queue.travel(59)
@@ -92,7 +94,7 @@ def test_a_debounced_job_runs_when_it_has_been_quiet_or_at_the_latest(queue, app
     assert not index.dispatch(1).is_duplicate
 
 
-def test_two_fakes_know_nothing_of_each_other(app, index):
+def test_two_fakes_are_independent(app, index):
     for _ in range(2):
         with fake(app=app):
             assert not index.dispatch(1).is_duplicate

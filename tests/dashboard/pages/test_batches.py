@@ -28,7 +28,7 @@ def batch(app):
     )
 
 
-def test_a_batch_is_listed_with_how_far_it_is_and_has_a_page(site, batch):
+def test_a_batch_is_listed_with_its_progress_and_has_a_page(site, batch):
     listed = site.get("/batches").partition(f'id="batch-{batch.id}"')[2].partition("</tr>")[0]
     assert "pictures &lt;b&gt;" in listed
     assert '<progress max="100" value="0"' in listed
@@ -44,7 +44,7 @@ def test_a_batch_is_cancelled(site, batch):
     assert batch.refresh().cancelled
 
 
-def test_a_batch_nobody_knows_is_not_there_and_can_not_be_acted_on(site):
+def test_an_unknown_batch_is_not_found_and_has_no_actions(site):
     assert site.ask("/batch/nothing").code == 404
     assert "Not done: there is no batch" in site.act("/batch/nothing/cancel")
     assert "Not done: there is no batch" in site.act("/batch/nothing/retry")
@@ -61,7 +61,7 @@ def test_batches_are_paged(site, app):
     assert len(found) == len(set(found)) == 52
 
 
-def test_a_limit_is_shown_with_who_holds_it_and_cleared(site, source):
+def test_a_limit_is_shown_with_its_holders_and_cleared(site, source):
     assert "No limit is in use" in site.get("/limits")
     source.driver.put(
         [NewJob("default", payload_of("events.process", "some-job", [], "default"), "some-job")]
@@ -77,13 +77,13 @@ def test_a_limit_is_shown_with_who_holds_it_and_cleared(site, source):
     assert "Not done" in site.act("/limits/clear", key="")
 
 
-def test_a_job_of_history_is_there_when_its_batch_is_gone(site, source):
+def test_a_job_of_the_history_is_shown_after_its_batch_is_deleted(site, source):
     job = EndedJob("x", "images.process", "database", "default", Ended.COMPLETED, 1, clock.now())
     outcomes.write(source.store, [Ending(job)])
     assert "completed" in site.get("/job/x")
 
 
-def test_a_job_leads_to_its_batch_while_it_waits_and_when_it_has_ended(site, source, batch):
+def test_a_job_links_to_its_batch_while_it_waits_and_after_it_has_ended(site, source, batch):
     (view, *_) = source.driver.peek("default", State.PENDING)
     link = f'href="/batch/{batch.id}"'
     assert link in site.get(f"/job/{view.id}")
@@ -97,7 +97,7 @@ def test_a_job_leads_to_its_batch_while_it_waits_and_when_it_has_ended(site, sou
     assert link in site.get(f"/job/{view.id}")
 
 
-def test_a_link_of_a_chain_leads_to_those_that_follow(app, site, source):
+def test_a_link_of_a_chain_links_to_the_following_ones(app, site, source):
     task = app.tasks["images.process"]
     app.chain(task.si(1), task.si(2)).name("an order").dispatch()
     (view,) = source.driver.peek("default", State.PENDING)
@@ -105,7 +105,7 @@ def test_a_link_of_a_chain_leads_to_those_that_follow(app, site, source):
     assert "<dt>Then</dt>" not in site.get(f"/job/{view.id}").partition("<dt>Then</dt>")[2]
 
 
-def test_a_rate_is_set_from_the_page_and_taken_back(app, site):
+def test_a_rate_is_set_from_the_page_and_reset(app, site):
     app.limits.define("mail", "10/hour")
     assert "10/hour fixed" in site.get("/limits")
     assert "mail: 20/hour fixed from now on." in site.act(
@@ -123,7 +123,7 @@ def test_a_rate_is_set_from_the_page_and_taken_back(app, site):
         assert said in site.act("/limits/rate", name=name, rate=rate, back="/limits")
 
 
-def test_who_holds_a_permit_until_when_and_who_waits_is_shown(site, source):
+def test_holders_of_permits_and_waiting_jobs_are_shown(site, source):
     for name in ("a", "b"):
         source.driver.put([NewJob("default", payload_of("x", name, [], "default"), name)])
     limits = limits_for(source.driver)

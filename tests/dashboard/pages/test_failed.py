@@ -89,13 +89,13 @@ def test_a_failed_job_is_listed_with_its_error_and_can_be_retried_once(site, sou
     assert len(pending(source)) == 1
 
 
-def test_those_that_were_picked_are_retried_and_no_others(site, source, fail):
+def test_only_picked_jobs_are_retried(site, source, fail):
     jobs = [fail(number) for number in range(4)]
     site.act("/failed/retry", id=[jobs[0].id, jobs[2].id])
     assert listed(site.get("/failed")) == [jobs[3].id, jobs[1].id]
 
 
-def test_all_that_a_search_finds_are_retried_and_no_others(site, source, fail):
+def test_only_hits_of_a_search_are_retried(site, source, fail):
     for number in range(3):
         fail(number, task="email.send", tags=(f"user:{number % 2}",))
     other = fail(9)
@@ -113,7 +113,7 @@ def test_jobs_are_forgotten_one_all_found_or_all(site, source, fail):
 
 
 @pytest.mark.parametrize("numbers", [[], ["x"], ["1" * 19], ["-1"]])
-def test_what_is_no_choice_of_jobs_does_nothing(site, source, fail, numbers):
+def test_an_invalid_selection_of_jobs_does_nothing(site, source, fail, numbers):
     fail()
     assert "Not done: expected" in site.act("/failed/forget", id=numbers)
     assert failed.count(source.store) == 1
@@ -163,9 +163,7 @@ def test_a_search_by_terms_and_words(site, fail, query, found):
         ("+".join("ab" * 21), "at most 20"),
     ],
 )
-def test_a_search_that_can_not_be_understood_is_told_and_does_nothing(
-    site, source, fail, query, said
-):
+def test_an_invalid_search_is_an_error_and_does_nothing(site, source, fail, query, said):
     fail()
     assert said.replace("&#x27;", "'") in site.get(f"/failed?q={query}").replace(
         "&#x27;", "'"
@@ -203,14 +201,14 @@ def test_a_failed_job_is_put_back_with_other_arguments(site, source, fail):
     ("args", "kwargs"),
     [("[", "{}"), ("{}", "{}"), ("[]", "[]"), ("[]", "7"), ("[" * 100_000, "{}"), ("null", "{}")],
 )
-def test_arguments_that_are_none_change_nothing(site, source, fail, args, kwargs):
+def test_invalid_arguments_change_nothing(site, source, fail, args, kwargs):
     job = fail()
     assert "Not done: expected the" in site.act(f"/failed/{job.id}/edit", args=args, kwargs=kwargs)
     assert failed.find(source.store, job.id).retried_at is None
     assert pending(source) == []
 
 
-def test_a_message_that_can_not_be_read_is_shown_and_goes_back_as_it_is(site, source, fail):
+def test_a_malformed_message_is_shown_and_retried_unchanged(site, source, fail):
     job = fail(payload="no JSON <b>", task=None)
     assert "no JSON &lt;b&gt;" in site.get(f"/job/{job.uuid}")
     assert "can't be read" in site.act(f"/failed/{job.id}/edit", args="[]", kwargs="{}").replace(
@@ -220,7 +218,7 @@ def test_a_message_that_can_not_be_read_is_shown_and_goes_back_as_it_is(site, so
     assert [view.payload for view in pending(source)] == ["no JSON <b>"]
 
 
-def test_hostile_names_arguments_and_errors_are_texts_on_every_page(site, fail):
+def test_hostile_names_arguments_and_errors_are_plain_text_on_every_page(site, fail):
     clean = HOSTILE.replace("\x00", "").replace("\ud800", "")
     name = clean[:200]
     job = fail(
@@ -242,9 +240,7 @@ def test_hostile_names_arguments_and_errors_are_texts_on_every_page(site, fail):
         assert len(page) < 200_000
 
 
-def test_an_action_of_which_the_audit_log_can_not_be_written_is_not_done(
-    site, source, fail, monkeypatch
-):
+def test_an_action_is_not_done_if_the_audit_log_can_not_be_written(site, source, fail, monkeypatch):
     job = fail()
 
     def away(*_):
@@ -255,12 +251,12 @@ def test_an_action_of_which_the_audit_log_can_not_be_written_is_not_done(
     assert pending(source) == []
 
 
-def test_a_job_that_nobody_knows_is_not_there(site):
+def test_an_unknown_job_is_not_found(site):
     assert site.ask("/job/no-such-job").code == 404
     assert site.ask("/job/" + "x" * 300).code == 404
 
 
-def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_the_end(
+def test_a_search_reads_one_window_at_a_time_and_an_action_on_all_reads_every_one(
     site, source, fail, monkeypatch
 ):
     for number in range(25):
@@ -284,6 +280,6 @@ def test_a_search_goes_back_a_window_at_a_time_and_what_is_done_to_all_goes_to_t
 @pytest.mark.parametrize(
     "before", ["x", "1", "1:", ":1", "1:x", "nan:1", "1e9:1", "1:" + "9" * 19, "1:1:1"]
 )
-def test_a_place_that_is_none_is_told_so(site, before):
+def test_an_invalid_place_is_an_error_page(site, before):
     for path in ("failed", "audit", "jobs?state=completed"):
         assert site.ask(f"/{path}{'&' if '?' in path else '?'}before={before}").code == 400, path

@@ -82,7 +82,7 @@ def test_jobs_are_shown_in_the_state_that_they_are_in(site, source, put, ended):
 @pytest.mark.parametrize(
     "path", ["/jobs?state=lost", "/jobs?state=completed&before=x", "/jobs?n=-1", "/jobs?n=1e9"]
 )
-def test_a_url_that_makes_no_sense_is_told_so(site, path):
+def test_an_invalid_url_is_an_error_page(site, path):
     assert site.ask(path).code == 400
 
 
@@ -95,7 +95,7 @@ def test_waiting_jobs_are_found_by_queue_and_by_terms(site, put):
     assert rows(site.get("/jobs?q=id:zz")) == []
 
 
-def test_more_of_a_long_queue_is_shown_when_asked_for(site, source):
+def test_more_of_a_long_queue_is_shown_on_request(site, source):
     names = [f"j{number:03d}" for number in range(70)]
     source.driver.put(
         [NewJob("default", payload_of("work", name, [], "default"), name) for name in names]
@@ -117,7 +117,7 @@ def test_ended_jobs_are_paged_by_key_and_found_by_terms(site, ended):
     assert rows(site.get("/jobs?state=completed&q=j07")) == ["j07"]
 
 
-def test_waiting_jobs_are_cancelled_and_history_says_so(site, source, put):
+def test_waiting_jobs_are_cancelled_and_are_in_the_history(site, source, put):
     for job_id in ("a", "b", "c"):
         put(job_id)
     assert "2 jobs cancelled." in site.act("/jobs/cancel", id=["a", "b"])
@@ -149,7 +149,7 @@ def test_a_queue_is_cleared(site, source, put):
     assert source.driver.queues() == ["high"]
 
 
-def test_the_page_of_a_job_tells_of_a_broker_that_is_away_and_shows_the_rest(
+def test_the_page_of_a_job_names_an_unreachable_broker_and_shows_the_rest(
     site, source, ended, monkeypatch
 ):
     def away(*_):
@@ -174,7 +174,7 @@ def test_silenced_jobs_are_listed_apart(site, ended):
     assert rows(site.get("/jobs?state=silenced&q=nothing")) == []
 
 
-def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app, put):
+def test_redacted_arguments_are_on_no_page(site, source, app, put):
     secret = "geheim-4711"
     body = {"password": secret, "user": {"api_key": secret}}
     for name, delay in (("a", None), ("b", 600)):
@@ -225,7 +225,7 @@ def test_nobody_sees_what_is_to_be_seen_by_nobody_on_any_page(site, source, app,
     assert secret not in site.get("/audit")
 
 
-def test_a_search_that_no_index_helps_goes_back_a_window_at_a_time(site, ended, monkeypatch):
+def test_a_search_without_an_index_reads_one_window_at_a_time(site, ended, monkeypatch):
     for number in range(28):
         ended(f"j{number:02d}", ago=number, message="the one" if number == 25 else "")
     monkeypatch.setattr(search, "HISTORY_WINDOW", 10)
@@ -261,7 +261,7 @@ def deep(source, put, monkeypatch):
     return left
 
 
-def test_all_that_a_search_finds_are_cancelled_also_those_that_are_not_shown(site, source, deep):
+def test_all_hits_of_a_search_are_cancelled_also_those_not_shown(site, source, deep):
     page = site.get("/jobs?q=task:email.send")
     assert rows(page) == ["p1"]
     assert "Looked through the first 3 of each queue" in page
@@ -301,12 +301,12 @@ def test_all_delayed_jobs_of_a_queue_run_now_or_are_deleted_without_a_trace(site
         ("delete", {"state": "pending", "q": "tsak:x"}, "did you mean"),
     ],
 )
-def test_what_does_not_say_which_jobs_does_nothing(site, deep, path, fields, said):
+def test_an_action_without_selected_jobs_does_nothing(site, deep, path, fields, said):
     assert said in site.act(f"/jobs/{path}", all="1", **fields)
     assert (len(deep()), len(deep(state=State.DELAYED))) == (8, 4)
 
 
-def test_jobs_that_could_not_be_counted_as_deleted_are_there_again(site, source, deep, monkeypatch):
+def test_jobs_whose_deletion_could_not_be_recorded_are_back(site, source, deep, monkeypatch):
     def away(*_):
         raise DriverUnavailableError("the database is away")
 

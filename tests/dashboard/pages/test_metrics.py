@@ -57,7 +57,7 @@ def figure(page: str, name: str) -> str:
     ).strip()
 
 
-def test_the_overview_says_how_much_runs_and_where_it_waits(app, source, ended):
+def test_the_overview_shows_the_load_of_queues_and_workers(app, source, ended):
     ended(10)
     ended(2, task="slow.report", queue="low", ran=30.0)
     failure = FailedJob(
@@ -94,7 +94,7 @@ def test_the_overview_says_how_much_runs_and_where_it_waits(app, source, ended):
     assert "main@web" in page
 
 
-def test_without_workers_it_is_inactive_and_says_how_to_start_one(site):
+def test_without_workers_the_status_is_inactive_with_a_hint(site):
     page = site.get("/overview")
     assert figure(page, "Status") == "Inactive"
     assert "celery -A tasks worker" in page
@@ -144,7 +144,7 @@ def test_a_tag_is_watched_with_its_jobs_and_unwatched(site, ended):
 TIME = Slots((0, 60, 120, 180), 60)
 
 
-def test_a_chart_tells_what_it_shows_to_those_who_do_not_see_it():
+def test_a_chart_has_a_summary_for_screen_readers():
     drawn = charts.lines("Run time", TIME, [Series("p50", "p50", [None, 0.5, 2.0, None])])
     assert 'aria-label="Run time. p50: at most 2 s, last 2 s"' in drawn
     assert list(re.findall('data-tip="([^"]*)"', drawn)) == [
@@ -155,12 +155,12 @@ def test_a_chart_tells_what_it_shows_to_those_who_do_not_see_it():
     ]
 
 
-def test_a_line_has_gaps_and_a_lone_value_can_be_seen():
+def test_a_line_has_gaps_and_a_lone_value_is_visible():
     drawn = charts.lines("t", TIME, [Series("p50", "p50", [1.0, None, 1.0, 1.0])])
     assert re.search(r'class="rl-line p50" d="M2 0.00h6M25 0.00L35 0.00"', drawn)
 
 
-def test_a_chart_of_nothing_is_empty_and_not_an_error():
+def test_a_chart_without_values_is_empty():
     assert "completed: at most 0" in charts.bars(
         "t", TIME, [Series("completed", "good", [0.0] * 4)], ""
     )
@@ -183,7 +183,7 @@ def test_a_chart_of_nothing_is_empty_and_not_an_error():
         (3599.9, "60 min"),
     ],
 )
-def test_durations_are_said_in_two_units_at_most(value, said):
+def test_durations_have_two_units_at_most(value, said):
     assert formatting.seconds(value) == said
 
 
@@ -194,7 +194,7 @@ def test_numbers_are_grouped(value, said):
     assert formatting.number(value) == said
 
 
-def test_a_text_that_turns_the_direction_of_writing_shows_that_it_does():
+def test_characters_that_reverse_text_are_shown():
     assert "\u202e" not in formatting.cut("\u202etxt.exe")
     assert formatting.cut("x" * 30, 10) == "xxxxxxxxxx … and 20 more characters"
     assert formatting.when(1e300) == "1e+300"

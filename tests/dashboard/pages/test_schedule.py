@@ -91,14 +91,14 @@ def test_an_entry_is_paused_for_every_beat_and_resumed(site, app, source):
         ("run", {}, "no entry"),
     ],
 )
-def test_what_can_not_be_done_is_said(site, path, fields, complaint):
+def test_an_action_that_fails_says_why(site, path, fields, complaint):
     assert complaint in site.act(f"/schedule/{path}", back="/schedule", **fields).replace(
         "&#39;", "&#x27;"
     )
     assert schedules.page(site.dashboard.source.store) == []
 
 
-def test_who_may_only_look_does_nothing_and_nobody_without_a_token(site):
+def test_readers_and_requests_without_a_token_do_nothing(site):
     assert site.ask("/schedule/run", "POST", "entry=often").code == 403
     site.options.operators = "ann"
     site.log_in(PASSWORDS[1])
@@ -117,7 +117,7 @@ def test_an_entry_whose_time_has_passed_without_a_beat_is_overdue(site, app, sou
     assert "overdue" in row(page, "often")
 
 
-def test_runs_are_paged_and_those_of_an_entry_that_is_no_more_are_shown(site, app, source):
+def test_runs_are_paged_also_those_of_a_removed_entry(site, app, source):
     operations.run(app, "often", "ann")
     run = schedules.page(source.store)[0]
     for number in range(60):
@@ -132,7 +132,7 @@ def test_runs_are_paged_and_those_of_an_entry_that_is_no_more_are_shown(site, ap
     assert site.ask("/schedule/entry?entry=often&before=x").code == 400
 
 
-def test_a_wrong_entry_is_said_and_an_empty_schedule_says_what_to_do(site, app):
+def test_an_invalid_entry_is_named_and_an_empty_schedule_says_what_to_do(site, app):
     app.conf.beat_schedule["worse"] = {"task": "images.process", "schedule": "daily"}
     assert "No beat can start: entry &#39;worse&#39;" in site.get("/schedule").replace(
         "&#x27;", "&#39;"
