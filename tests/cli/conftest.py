@@ -17,7 +17,7 @@ def app(sqlite_app: App) -> App:
 
 @pytest.fixture
 def run(app):
-    """Call a command of ours with these words."""
+    """Call a command with these arguments."""
 
     def run(command, *words, typed=""):
         return CliRunner().invoke(

@@ -1,6 +1,4 @@
-"""`celery -A tasks batches …` and `outbox status`: what they print, what they change, how they
-refuse.
-"""
+"""`celery -A tasks batches …` and `outbox status`: their output, effects and errors."""
 
 from __future__ import annotations
 

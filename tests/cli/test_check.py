@@ -1,4 +1,4 @@
-"""`celery -A tasks check`: each thing that can be wrong, found, with what to do."""
+"""`celery -A tasks check`: each possible problem is found, with a remedy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ from relevo.drivers.contract import NewJob
 
 @pytest.fixture
 def nobody_works(monkeypatch):
-    """No worker answers, and none is waited for."""
+    """No worker answers, and the check waits for none."""
     monkeypatch.setattr("celery.app.control.Inspect.active_queues", lambda _self: None)
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, nobody_works):
-    """Check an app with these settings; returns the exit code and the findings by what they are
-    about.
-    """
+    """Check an app with these settings; returns the exit code, and the findings by their part."""
     monkeypatch.chdir(tmp_path)
 
     def run(schedule=None, when_complete=None, **settings):
@@ -46,7 +44,7 @@ def run(tmp_path, monkeypatch, nobody_works):
 
 @pytest.fixture
 def nobody_listens():
-    """A port on which nobody listens."""
+    """A port without a server."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

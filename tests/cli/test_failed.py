@@ -1,4 +1,4 @@
-"""`celery -A tasks failed …`: what it prints, what it changes, how it refuses."""
+"""`celery -A tasks failed …`: its output, effects and errors."""
 
 from __future__ import annotations
 

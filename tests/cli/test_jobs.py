@@ -1,4 +1,4 @@
-"""`celery -A tasks jobs list|show|delete`: what it prints of the broker and of history."""
+"""`celery -A tasks jobs list|show|delete`: jobs in the broker and in the history."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def end(store):
 
 @pytest.fixture
 def three(put, driver):
-    """One job in each state, named for it."""
+    """One job in each state, named after it."""
     put("reserved")
     driver.reserve(["default"], 1, 60, "worker:1")
     put("pending", "high", task="email.send", tags=["user:3"])

@@ -1,5 +1,6 @@
-"""`celery -A tasks jobs cancel`: what waits never runs, what runs is the last attempt. With
-workers: tests/faults.
+"""`celery -A tasks jobs cancel`: waiting jobs never run, a running attempt is the last.
+
+With workers: tests/faults.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def run(run):
 
 
 def message(id_):
-    """One whose result somebody may wait for."""
+    """A job whose result is kept."""
     return payload_of("images.process", id_, [7], "default").replace(
         '"ignore_result": true', '"ignore_result": false'
     )
@@ -47,7 +48,7 @@ def put(driver):
 
 @pytest.fixture
 def nobody_answers(monkeypatch, app):
-    """The workers are told, and none is there to answer. Returns what they were told."""
+    """The messages to the workers, of which none answers."""
     told = []
 
     def broadcast(command, arguments, **_options):
@@ -130,7 +131,7 @@ def test_jobs_of_a_cancel_command_that_died_come_back_with_their_batch(
     def dies(*_arguments, **_named):
         raise SystemExit
 
-    # Given somebody who dies with the jobs in his hands, before anything is written about them
+    # Given a command that dies while it holds the jobs, before their end is recorded
     batch = app.batch([half.s(1), half.s(2)]).dispatch()
     ids = [f"{batch.id}.0", f"{batch.id}.1"]
     with monkeypatch.context() as patch:
@@ -140,7 +141,7 @@ def test_jobs_of_a_cancel_command_that_died_come_back_with_their_batch(
         with pytest.raises(SystemExit):
             cancel.cancel(app, driver, store, ids)
 
-    # When his lease is over and somebody cancels them again, I expect their batch to have counted
+    # When its lease has ended and they are cancelled again, I expect their batch to have counted
     # them once
     driver.rescue()
     assert [(job.state, job.attempts) for job in driver.find(ids)] == [(State.PENDING, 0)] * 2

@@ -1,4 +1,4 @@
-"""`celery -A tasks limits`: what is seen of limits, and what can be done about them."""
+"""`celery -A tasks limits`: limits are shown, set and cleared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def limits(app, driver):
 
 @pytest.fixture
 def used(driver, limits):
-    """One permit that is held, one job that waits for it, a rate that is used up, errors."""
+    """A held permit, a job that waits for it, a rate that is used up, errors."""
     for name in ("a", "b"):
         driver.put([NewJob(name, "{}", name)])
         [job] = driver.reserve([name], 1, 30, "worker")
@@ -73,7 +73,7 @@ def test_one_limit_shows_its_holders(run, used):
 
 
 def test_a_cleared_limit_is_free_and_waiting_jobs_are_called(run, used, limits, driver):
-    assert run("clear", "overlap/images.process/7").exit_code == 1  # nobody said yes
+    assert run("clear", "overlap/images.process/7").exit_code == 1  # no answer
     result = run("clear", "overlap/images.process/7", "rate/mail/1", "--yes")
     assert result.stdout == "2 limits cleared, 1 job called.\n"
     assert [view.key for view in limits.views()] == ["errors/api"]

@@ -1,4 +1,4 @@
-"""`celery -A tasks pauses list|add|lift`: what is paused, by queue, task or tag, and until when."""
+"""`celery -A tasks pauses list|add|lift`: pauses of queues, tasks and tags, and when they end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_invalid_pause_is_refused(run, driver):
 
 
 def test_a_tag_of_any_length_is_paused_obeyed_and_lifted(run, driver):
-    # Given two tags that differ behind what the broker keeps of a name, one of them paused
+    # Given two tags that differ after the longest name that a broker keeps, one of them paused
     tag, other = "x" * 300 + "1", "x" * 300 + "2"
     assert run(pauses, "add", f"tag:{tag}").exit_code == 0
     for name in (tag, other):

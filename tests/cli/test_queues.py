@@ -1,4 +1,4 @@
-"""`celery -A tasks queues …` and `schema …`: what they print, what they change, how they refuse."""
+"""`celery -A tasks queues …` and `schema …`: their output, effects and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`celery -A tasks queues monitor`: thresholds, the exit code, and who is told."""
+"""`celery -A tasks queues monitor`: thresholds, the exit code, and the event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`schedule list|history|run|pause|resume`: what runs by the clock, from the command line."""
+"""`celery -A tasks schedule list|history|run|pause|resume`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relevo.store import audit, schedules
 def app(app):
     @app.task(name="reports.daily", shared=False)
     def daily():
-        """Nothing: it is only dispatched."""
+        """Do nothing: the job is only dispatched."""
 
     app.conf.beat_schedule = {
         "the \x1b[2J report": {"task": "reports.daily", "schedule": crontab(minute=3, hour=6)},

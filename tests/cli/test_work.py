@@ -1,4 +1,4 @@
-"""`celery -A tasks work`: how it refuses, and which options reach the worker. With real workers:
+"""`celery -A tasks work`: its errors, and the options that reach the worker. With real workers:
 tests/faults.
 """
 
@@ -69,7 +69,7 @@ def test_the_options_of_a_worker_pass_through(run, started):
 def test_the_limits_end_with_their_worker_and_stop_nothing_later_in_the_process(
     run, started, monkeypatch
 ):
-    """Its time ended another worker of the same process, a minute later: a test's."""
+    """The timer once stopped another worker of the same process, a minute later, in a test."""
     timers, before = [], threading.enumerate()
 
     def works(_context):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
-    """A SQLite file with the engine's tables: to make them takes longer than most tests."""
+    """A SQLite file with Relevo's tables, to copy: creating them takes longer than most tests."""
     path = tmp_path_factory.mktemp("empty") / "shop.db"
     store = Store(f"sqlite:///{path}")
     store.administer(create_schema)
@@ -36,14 +36,14 @@ def app(tmp_path, empty_store) -> Any:
 
     @made.task(name="images.process", shared=False)
     def process(number, size=None):
-        """Nothing: it is only queued."""
+        """Do nothing: the job is only queued."""
 
     return made
 
 
 @pytest.fixture
 def site(app) -> Iterator[Site]:
-    """Its dashboard, behind two passwords, with Ann logged in."""
+    """The app's dashboard, with two passwords, and Ann logged in."""
     opened = Site(app, basic_auth=PASSWORDS).log_in(PASSWORDS[0])
     yield opened
     opened.close()

@@ -1,6 +1,4 @@
-"""The frame of every page: who may see and act, what the browser is told, and that Flower's pages
-are still there.
-"""
+"""Access control, headers, routes and navigation of all pages, Flower's included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard for programs: JSON, by a token."""
+"""The dashboard's pages and actions as JSON, with a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "dashboard-api.md"
 
 
 class Program:
-    """What a program sees of a dashboard."""
+    """A client of the JSON API."""
 
     def __init__(self, site: Site, token: str = TOKEN) -> None:
         self.site, self.sent = site, {"Authorization": f"Bearer {token}"}

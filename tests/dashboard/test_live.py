@@ -1,5 +1,5 @@
 """A real browser on a dashboard with real workers, on SQLite and on Redis with PostgreSQL: every
-page, every action, and what is shown when something is away.
+page, every action, and the pages while a server is unreachable.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ BY_KEYBOARD = ("jobs?state=delayed", "pauses", "schedule", "worker/main@here")
 #: Pages with tables and times, which used to move.
 MOVING = ("overview", "jobs?state=delayed", "failed")
 NARROW = 360
-#: What the tables of Flower's pages say wrong (DataTables).
+#: A fault in the tables of Flower's pages (DataTables), which Relevo doesn't change.
 FLOWER_FAULT = "aria-valid-attr"
 
 
@@ -71,7 +71,7 @@ def opened(tmp_path_factory):
 
 @pytest.fixture
 def browser(opened):
-    """Logged in, on no page, with nothing to complain of."""
+    """A browser that is logged in, on an empty page, without complaints."""
     opened.log_in(PASSWORDS[0])
     opened.open("about:blank")
     opened.complaints.clear()
@@ -80,7 +80,7 @@ def browser(opened):
 
 @pytest.fixture(scope="module", params=["sqlite", "redis and postgresql"])
 def shop(request, tmp_path_factory):
-    """The shop at work: jobs in every state, whose names and arguments are hostile."""
+    """The running shop: jobs in every state, with hostile names and arguments."""
     with live(request.param, request, tmp_path_factory.mktemp("live")) as opened:
         fill(opened)
         yield opened
@@ -114,7 +114,7 @@ def fill(shop) -> None:
 
 
 def paths(shop) -> list[str]:
-    """Every page there is, with one of each kind of job."""
+    """The paths of all pages, with one job of each kind."""
     driver, store = shop.source.driver, shop.source.store
     jobs = [
         view.id
@@ -137,9 +137,7 @@ def paths(shop) -> list[str]:
 
 
 def test_no_page_has_errors_runs_hostile_text_or_is_wider_than_a_phone(browser, shop):
-    """With a server's database the pages are only asked for: they are the same, and the queries are
-    others.
-    """
+    """On servers the pages are only requested: they are the same, but their queries differ."""
     if shop.wires:
         assert [
             path
@@ -160,9 +158,7 @@ def test_no_page_has_errors_runs_hostile_text_or_is_wider_than_a_phone(browser, 
 
 
 def test_pages_are_accessible_in_both_themes_by_mouse_and_by_keyboard(browser, shop):
-    """One of each kind: its contrast, its labels, its headings, and that one sees where the focus
-    is.
-    """
+    """One page of each kind: its contrast, labels, headings, and whether the focus is visible."""
     if shop.wires:
         return
     failure, batch = (
@@ -192,7 +188,7 @@ def test_nothing_moves_when_the_script_fetches_the_page_again(browser, shop, pat
         return  # the pages are the same
     browser.size(1280, 900)
     found: list[list[str]] = []
-    eventually(lambda: found.extend(looked_again(browser, f"{shop.url}/{path}")) or found)
+    eventually(lambda: found.extend(movements(browser, f"{shop.url}/{path}")) or found)
     assert found == [[]]
 
 
@@ -210,8 +206,8 @@ def test_nothing_moves_when_the_script_of_a_page_comes_late(browser, shop, path)
         assert browser.run("window.shifts") == []
 
 
-def looked_again(browser, url):
-    """[what moved], or nothing when other rows have come meanwhile: then something has to."""
+def movements(browser, url):
+    """[the layout shifts], or [] if the rows have changed meanwhile: then something has to move."""
     rows = "[...document.querySelectorAll('tr[id]')].map(row => row.id).join()"
     browser.open(url)
     browser.run(page_checks.SHIFTS)
@@ -230,12 +226,11 @@ def test_a_running_job_shows_its_progress(shop):
 
 
 def do(browser, button: str, said: str, before: str = "") -> None:
-    """Click, answer yes if there is a question, and wait for what has come of it."""
+    """Click a button, answer a question with yes, and wait for the notice with this text."""
     browser.run("document.querySelector('#rl-notice').replaceChildren()")
     browser.run(before)
-    browser.until(
-        f"document.querySelector({json.dumps(button)})"
-    )  # a search may be cut short, and looks again
+    # A search may stop early and find the row only when the page is fetched again.
+    browser.until(f"document.querySelector({json.dumps(button)})")
     browser.click(button)
     browser.run(
         "document.querySelector('#rl-ask').open"
@@ -384,7 +379,7 @@ def test_an_entry_of_the_schedule_is_run_paused_and_resumed(browser, shop):
 def test_an_expired_token_is_an_error_and_nothing_is_done(browser, shop):
     browser.open(f"{shop.url}/pauses")
     browser.call("Network.clearBrowserCookies")
-    # At once: the page looks again now and then, and gets another token.
+    # In one script: when the page is fetched again it gets a new token.
     browser.run("""(form => { form._xsrf.value = 'of yesterday'; form.elements.name.value = 'high';
                               form.querySelector('button').click(); })
                    (document.querySelector("form[action='/pauses/add']")); 0""")
@@ -413,7 +408,7 @@ def test_an_unreachable_server_is_named_until_it_is_back_and_the_rest_is_shown(
     browser, shop, wire, named, still
 ):
     if wire not in shop.wires:
-        return  # its file is both, and always there
+        return  # one file is both, and always reachable
     shop.source.driver.sizes("default")
     try:
         shop.wires[wire].cut()

@@ -1,4 +1,4 @@
-"""/metrics/relevo: what Prometheus is told."""
+"""/metrics/relevo: the metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def end(source):
 
 @pytest.fixture
 def scrape(site, monkeypatch):
-    """Ask now, whatever was asked just before; the values by name and labels."""
+    """The present values, without the cache, by name and labels."""
     monkeypatch.setattr(prometheus, "CACHE_SECONDS", 0.0)
 
     def ask():

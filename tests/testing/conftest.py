@@ -1,4 +1,4 @@
-"""An app whose broker and result backend are not there: whatever is sent for real is an error."""
+"""An app whose broker and result backend can't be reached: sending a job for real is an error."""
 
 from __future__ import annotations
 

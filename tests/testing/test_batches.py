@@ -1,4 +1,4 @@
-"""Batches under a fake: taken whole, asserted, and nothing of them sent."""
+"""Batches under a fake: recorded, asserted, not sent."""
 
 from __future__ import annotations
 

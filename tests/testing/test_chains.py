@@ -1,5 +1,5 @@
-"""Chains of ours under a fake: recorded as Celery's own, run link by link, their callbacks handed
-in.
+"""Chains of `app.chain` under a fake: recorded like Celery's own, run link by link, their callbacks
+dispatched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from relevo.testing import fake
 
 @pytest.fixture
 def told(app):
-    """Tasks that say how they were called."""
+    """Tasks that record their calls."""
     said = []
 
     @app.task(name="shop.say", shared=False)

@@ -1,6 +1,4 @@
-"""Each assertion about single jobs: silent when it holds, and a message that says what was
-dispatched instead.
-"""
+"""Each assertion about single jobs, when it holds and when it fails with a list of jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ def soon():
 
 @pytest.fixture
 def dispatched(queue, process, send, soon):
-    """process(7), process(8, size=150) late on low, send('ada') at an hour, send('bob') with
+    """process(7), process(8, size=150) delayed on low, send('ada') at a time, send('bob') with
     headers.
     """
     process.dispatch(7)

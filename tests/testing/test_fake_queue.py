@@ -1,4 +1,4 @@
-"""What a fake takes, how it is entered and left, and that nothing is left of it."""
+"""The jobs that a fake takes, how it begins and ends, and that it restores everything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.unreachable_app import REFUSED, make_app
 
 
 def traces(app):
-    """Everything a fake touches."""
+    """Everything that a fake replaces."""
     names = ("send_task", "send_batch", "send_in_session", "_backend_cache")
     return (
         {name: value for name, value in vars(app).items() if name in names},

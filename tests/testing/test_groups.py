@@ -1,4 +1,4 @@
-"""Chains, groups and chords: what Celery makes of a canvas, recognised as what was written."""
+"""Chains, groups and chords: a canvas is recognised after Celery has rewritten it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mailbox for tests: what is sent is kept, and what was sent instead is said."""
+"""The fake mailbox: it keeps mail, and a failed assertion lists it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pytest gets of us, and the page of examples: run as the file of tests that it is."""
+"""The pytest plugin, and the examples of docs/testing.md, run as a file of tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running jobs: one with its assertions, and all of them in the order a worker would take them."""
+"""Running jobs: one with its assertions, and all in the order in which a worker would run them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.waits import LONG
 
 @pytest.fixture
 def task(app):
-    """A decorator: our options, bound, and the app's own."""
+    """A decorator for a bound task of the app, with options."""
     return lambda name="work", **options: app.task(name=name, bind=True, shared=False, **options)
 
 
@@ -36,7 +36,7 @@ def note(task, ran):
 def work(task, send):
     @task(tries=3, backoff=[10, 20])
     def work(self, how, wait=0):
-        """Does what it is told."""
+        """End in the given way."""
         match how:
             case "release":
                 self.release(wait)

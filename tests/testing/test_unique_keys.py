@@ -1,6 +1,4 @@
-"""Unique jobs in a fake: kept out, replaced or debounced as by a broker, and what was dispatched
-says so.
-"""
+"""Unique jobs in a fake: dropped, replaced or debounced as by a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schedule on the dashboard: what is due, what has run, and what can be done to it."""
+"""The schedule on the dashboard: its entries, their runs, and the actions on them."""
 
 from __future__ import annotations
 
