@@ -5,8 +5,8 @@
               -> as HTML by a template, or as JSON by json_api.py
 
 Flower is not changed. Its command creates a `flower.command.Flower` and starts it;
-`register_dashboard` puts a subclass under that name. `-A` imports the app's module at the right moment: after
-`flower.command`, which every celery command imports, and before Flower is created.
+`register_dashboard` puts a subclass under that name. `-A` imports the app's module at the right
+moment: after `flower.command`, which every celery command imports, and before Flower is created.
 """
 
 from __future__ import annotations
