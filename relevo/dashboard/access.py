@@ -92,9 +92,8 @@ class GuardedHandler(BaseHandler):
                 " Set FLOWER_BASIC_AUTH, or open it by its IP address.",
             )
         super().prepare()
-        if (
-            not self.current_user
-        ):  # without the right password there is no getting here: this is who has no cookie yet
+        if not self.current_user:
+            # `get_current_user` raises an error for a wrong password: here the cookie is missing.
             self.ask_to_log_in()
             return
         if self.request.method not in READING and not self.only_reads:

@@ -46,9 +46,9 @@ class Dashboard(Flower):
     def __init__(self, options: Any = None, capp: Any = None, **settings: Any) -> None:
         settings.update(
             template_loader=OverlayLoader(TEMPLATES, FLOWER_TEMPLATES, autoescape="xhtml_escape"),
-            template_path=str(
-                TEMPLATES
-            ),  # Tornado keeps loaders by it: with Flower's, a stock Flower would get ours
+            # Tornado caches loaders by this path: with Flower's path, a stock Flower in the same
+            # process would get Relevo's templates.
+            template_path=str(TEMPLATES),
             static_handler_class=StaticFiles,
         )
         settings.setdefault("xsrf_cookie_kwargs", {"samesite": "Lax"})

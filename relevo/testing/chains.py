@@ -74,7 +74,7 @@ class ChainAssertions(BatchAssertions, ABC):
         return build_row(new, id_, Tally(kind=Kind.CHAIN, total=len(links)))
 
     def after_last_attempt(self, attempt: Attempt) -> None:
-        """Dispatch the callbacks that the chain of this job has for such an end, each once."""
+        """Dispatch the callbacks of the job's chain that fit its end, each once."""
         id_ = attempt.job.message.get(CHAIN)
         if isinstance(id_, str):
             for callback in _due(attempt.job, attempt):

@@ -78,7 +78,7 @@ def fake_disk(app: Any = None) -> Iterator[FakeDisk]:
     """An empty disk. It replaces that of `app` (default: Celery's current app) if `create_app` made
     the app.
     """
-    # the app, not a proxy
+    # The app itself, not Celery's proxy of it.
     app = app if app is not None else celery.current_app._get_current_object()  # noqa: SLF001
     with tempfile.TemporaryDirectory(prefix="relevo-disk-") as folder:
         restore = _set_storage(app, Path(folder))

@@ -193,7 +193,7 @@ class Interception:
 
 @cache
 def _quiet_backend(backend: type) -> Replacement:
-    """A result backend class that isn't told of recorded jobs: no worker will run them, and Redis's
+    """Keep recorded jobs from a result backend class: no worker will run them, and Redis's backend
     would connect to wait for their results.
     """
 

@@ -14,8 +14,8 @@ from typing import Any
 from relevo.errors import OptionError, UnknownTaskError, did_you_mean
 from relevo.testing.dispatched import Dispatched
 
-# pytest leaves the frames of a module with this name out of tracebacks: a failure shows the test's
-# own line.
+# pytest leaves the frames of a module with this variable out of tracebacks: a failure shows the
+# test's own line.
 __tracebackhide__ = True
 
 #: A predicate that a test gives.
