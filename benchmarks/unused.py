@@ -24,8 +24,9 @@ from typing import Any
 
 from benchmarks.stage import QUEUE, ROOT, brokers, new_job, table
 from relevo.drivers import driver_for
-from relevo.transport.fetcher import Intake
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.context import WorkerContext
+from relevo.transport.fetcher import Fetcher
+from relevo.transport.lease_keeper import LeaseKeeper
 
 JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BENCH_ROUNDS", "200"))
 
@@ -33,12 +34,13 @@ JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BEN
 class Pool:
     """A pool of two places with eight jobs in its pipe, which are always free again."""
 
-    waiting = 8
+    ahead = 8
+    is_serial = False
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         return 10
 
-    def allow_waiting(self, jobs: int) -> None: ...
+    def allow_ahead(self, jobs: int) -> None: ...
 
     def recall_if_stuck(self, seconds: float) -> None: ...
 
@@ -47,8 +49,8 @@ def turns(url: str) -> None:
     """One tree: a turn for each line of stdin, its figures to stdout."""
     driver: Any = driver_for(url)
     queue = f"{QUEUE}-{os.getpid()}"
-    ledger = Ledger(driver, 30)
-    intake = Intake(driver, ledger)
+    keeper = LeaseKeeper(driver, 30)
+    fetcher = Fetcher(keeper, WorkerContext())
     for _ in sys.stdin:
         jobs, left = [replace(new_job("bench.noop", []), queue=queue) for _ in range(JOBS)], JOBS
         begun = spent(driver)
@@ -56,14 +58,14 @@ def turns(url: str) -> None:
             driver.put([job])
         put = spent(driver)
         while left:
-            for job in intake.jobs([queue], Pool(), heard=True):  # type: ignore[arg-type]
-                message = intake.message_of(job)
-                ledger.done(message["properties"]["delivery_tag"])
+            for job in fetcher.next_jobs([queue], Pool(), heard=True):  # type: ignore[arg-type]
+                message = fetcher.message_for(job)
+                keeper.complete(message["properties"]["delivery_tag"])
                 left -= 1
-        ledger.flush()
+        keeper.flush()
         steps = {"put": put - begun, "take": spent(driver) - put}
         print(json.dumps({name: used / JOBS * 1e6 for name, used in steps.items()}), flush=True)
-    ledger.close()
+    keeper.close()
 
 
 def spent(driver: Any) -> float:

@@ -46,7 +46,8 @@ from relevo.operations import clear
 from relevo.schedule import worker_beat
 from relevo.store.batch_counts import Kind
 from relevo.store.batches import BatchRow
-from relevo.transport import admission, registration
+from relevo.transport import registration
+from relevo.transport.context import current as current_context
 from relevo.worker import bootstep, cold_shutdown, permits, restart
 from relevo.worker.pool import prefork
 
@@ -216,8 +217,8 @@ def _wire(
     clear.register_clear(app)
     # What a worker does when it starts.
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
-    celeryd_init.connect(restart.prepare, dispatch_uid="relevo.worker.restart.prepare")
-    worker_init.connect(_record_what_ends, dispatch_uid="relevo.app.record_what_ends")
+    celeryd_init.connect(restart.install, dispatch_uid="relevo.worker.restart.install")
+    worker_init.connect(_wire_worker, dispatch_uid="relevo.app.wire_worker")
     for event, signal, receiver in _EVENTS:
         events.bind_signal(event, signal, receiver)
     _prepare_command(settings)
@@ -267,21 +268,24 @@ def _check_queues(instance: Any, options: Mapping[str, Any], **_signal: Any) -> 
             end_command(f"no queue named {name!r}{did_you_mean(name, known)}")
 
 
-def _record_what_ends(sender: Any, **_signal: Any) -> None:
-    """A worker of ours starts: its rates are there, and its main process writes what becomes of
-    jobs, and acks then.
+def _wire_worker(sender: Any, **_signal: Any) -> None:
+    """Fill the context of a worker that starts (`relevo/transport/context.py`).
+
+    Its main process then records how jobs end, and acks after that. The pool and the consumer add
+    what they are when Celery makes them.
     """
-    importlib.import_module(
-        "relevo.worker.remote_control"
-    )  # not sooner: it takes all of Celery's worker
+    # not sooner: it imports all of Celery's worker
+    importlib.import_module("relevo.worker.remote_control")
     app = sender.app
     if not isinstance(app, App):
         return
+    worker = current_context()
     try:
         check_rates(app)
-        admission.late = unique_release.late_release_tasks(app)
-        admission.maker = partial(permits.Permits, app) if permits.are_wanted(app) else None
-        bootstep.open_store(app)
+        worker.late_release_tasks = unique_release.late_release_tasks(app)
+        if permits.needed(app):
+            worker.make_admission = partial(permits.PermitAdmission, app)
+        bootstep.start_recording(app, worker)
     except (SchemaError, UndefinedLimitError) as error:
         end_command(str(error))
         raise

@@ -180,7 +180,7 @@ class Task(DispatchMixin, ReplaceMixin):
         if not payload.is_unique(options):
             return super().apply_async(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
-        receipt = put_results.ask(task_id)
+        receipt = put_results.expect(task_id)
         return async_result.with_put_result(
             receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
         )

@@ -15,8 +15,8 @@ from celery.bin.worker import worker as celery_worker
 from relevo.cli.context import driver_of
 from relevo.cli.options import Duration
 from relevo.cli.output import one_line_errors
-from relevo.transport import transport, work_limits
-from relevo.transport.work_limits import Shift
+from relevo.transport.context import current, wake_worker
+from relevo.transport.work_limits import WorkLimits
 
 
 @click.command("work", context_settings={"ignore_unknown_options": True})
@@ -56,11 +56,10 @@ def work(
         raise click.UsageError("expected --once or --max-jobs, got both")
     # If the broker is away, this ends now. A worker would wait for it, and cron would start more.
     driver_of(context).paused()
-    work_limits.current = Shift(
-        1 if once else max_jobs, once or when_empty, wake=transport.worker_stops
-    )
+    limits = WorkLimits(1 if once else max_jobs, once or when_empty)
     if max_time:
-        work_limits.current.end_after(max_time)
+        limits.stop_after(max_time, wake_worker)
+    current().work_limits = limits  # until the worker starts, and makes a context of its own
     context.obj.quiet = True  # No banner: cron would mail it each time.
     try:
         with celery_worker.make_context(
@@ -68,7 +67,8 @@ def work(
         ) as worker:
             celery_worker.invoke(worker)
     finally:
-        work_limits.current.is_over()
+        limits.cancel_timer()
+        current().work_limits = WorkLimits()
 
 
 def _options(given: Sequence[str], once: bool) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from celery.result import AsyncResult
 from vine import barrier
 
-from relevo.transport.put_results import Receipt
+from relevo.transport.put_results import PutResult
 
 
 class JobResult(AsyncResult):
@@ -23,7 +23,7 @@ class JobResult(AsyncResult):
     `receipt`: that answer; None for a job without a unique key.
     """
 
-    receipt: Receipt | None = None
+    receipt: PutResult | None = None
 
     @property
     def is_duplicate(self) -> bool:
@@ -52,7 +52,7 @@ class JobResult(AsyncResult):
     id = property(_given_id, _set_id)
 
 
-def with_put_result(receipt: Receipt, result: Any) -> Any:
+def with_put_result(receipt: PutResult, result: Any) -> Any:
     """The result of a dispatched job, told the answer of its put (which may still be to come)."""
     if isinstance(result, JobResult):
         result.receipt = receipt

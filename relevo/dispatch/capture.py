@@ -22,14 +22,14 @@ from kombu.messaging import Producer
 
 from relevo.drivers import validation
 from relevo.drivers.contract import NewJob
-from relevo.transport.publish_batch import Bulk
+from relevo.transport.publish_batch import PublishBatch
 
 URL = "relevo://collected"
 
 _mine = threading.local()
 
 
-class CaptureBatch(Bulk):
+class CaptureBatch(PublishBatch):
     """Keeps what is published on a channel."""
 
     def __init__(self, channel: Any, max_size: int) -> None:

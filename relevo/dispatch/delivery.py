@@ -80,7 +80,7 @@ class Delivery:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
                 jobs = [_new_job(each) for each in these]
-                put_results.tell(jobs, database_jobs.put(connection, jobs, driver.now()))
+                put_results.resolve(jobs, database_jobs.put(connection, jobs, driver.now()))
                 self._written_to.add(driver)
 
     def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
@@ -170,7 +170,7 @@ class Delivery:
                     connection.default_channel._put(each.queue, message_codec.loads(each.payload))  # noqa: SLF001
         else:
             jobs = [_new_job(each) for each in sendings]
-            put_results.tell(jobs, broker.put(jobs))
+            put_results.resolve(jobs, broker.put(jobs))
 
     def put_jobs(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs into the broker of a connection: what was never in the outbox needs no copies on

@@ -24,7 +24,7 @@ from relevo.drivers import driver_for, is_ours
 from relevo.drivers.contract import Driver, JobView, State
 from relevo.job import membership
 from relevo.operations import cancel
-from relevo.transport import channel
+from relevo.transport import context
 
 # The payload of every job whose end is counted somewhere contains one of these.
 MARKS = (
@@ -73,7 +73,7 @@ def _page(driver: Driver, queue: str, callbacks: set[str]) -> list[JobView]:
 def register_clear(app: Any) -> None:
     """Count the jobs, too, that Celery and kombu clear from this app's brokers."""
     _apps.add(app)
-    channel.clearer = _clear
+    context.current().clear_queue = _clear
 
 
 def _clear(driver: Driver, queue: str) -> int | None:

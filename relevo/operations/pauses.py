@@ -39,7 +39,7 @@ def add(driver: Driver, kind: str, name: str, until: float | None) -> None:
     if kind == QUEUE:
         driver.pause(name, until)
     else:
-        driver.suspend(suspensions.of(kind, name), until)
+        driver.suspend(suspensions.suspension_name(kind, name), until)
 
 
 def lift(driver: Driver, kind: str, name: str) -> None:
@@ -47,4 +47,4 @@ def lift(driver: Driver, kind: str, name: str) -> None:
     if kind == QUEUE:
         driver.resume(name)
     else:
-        driver.lift(suspensions.of(kind, name))
+        driver.lift(suspensions.suspension_name(kind, name))

@@ -13,7 +13,6 @@ refused is written one by one.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,7 +58,6 @@ class Recorder:
     ) -> None:
         self.write, self._tidy = write, tidy
         self._tidied = time.monotonic()
-        self.pid = os.getpid()
         self._waiting: list[PendingRecord] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -171,29 +169,3 @@ class Recorder:
     def _forget(self, count: int) -> None:
         with self._changed:
             del self._waiting[:count]
-
-
-_current: Recorder | None = None
-
-
-def current() -> Recorder | None:
-    """The recorder of this process, if it is a worker's main process that has one."""
-    return _current if _current is not None and _current.pid == os.getpid() else None
-
-
-def start(
-    write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None
-) -> Recorder:
-    """Record what ends in this process from now on."""
-    global _current  # noqa: PLW0603  one a process
-    stop()
-    _current = Recorder(write, tidy)
-    return _current
-
-
-def stop() -> None:
-    """Write what waits, and record no more."""
-    global _current
-    recorder, _current = current(), None
-    if recorder is not None:
-        recorder.stop()

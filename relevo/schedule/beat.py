@@ -57,7 +57,7 @@ class Scheduler(celery.beat.Scheduler):
         self.now = claim.clock_of(self.delivery.store)
         try:
             self.schedule.update(entries_of(self.app))
-            bootstep.check(self.delivery.store)
+            bootstep.check_schema(self.delivery.store)
             self._warn_of_unknown()
         except (OptionError, SchemaError) as error:
             end_command(str(error))

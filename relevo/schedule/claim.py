@@ -33,7 +33,7 @@ from relevo.store.outbox import Sending
 from relevo.store.schedules import EntryState, Run, RunEnd
 from relevo.store.store import Store
 from relevo.transport import put_results
-from relevo.transport.put_results import Receipt
+from relevo.transport.put_results import PutResult
 
 _JOBS = uuid.UUID("5b0f0e3c-6d2c-4f0e-9a53-6f1d6a2f8c11")
 
@@ -53,7 +53,7 @@ def run_due(delivery: Delivery, entry: Entry, now: float) -> tuple[EntryState | 
     """
     arguments = entry.arguments()  # before the transaction: it may ask the same database
 
-    asked: list[Receipt] = []
+    asked: list[PutResult] = []
 
     def claim_ticks(connection: Connection) -> tuple[EntryState | None, list[Run]]:
         state = schedules.claim(connection, entry.name, descriptions.as_text(entry.schedule), now)
@@ -63,7 +63,7 @@ def run_due(delivery: Delivery, entry: Entry, now: float) -> tuple[EntryState | 
         found = (_run_of_tick(entry, tick, now) for tick in due)
         made = [run for run in found if schedules.record(connection, run)]
         sendings = [build_sending(entry, run, arguments) for run in made]
-        asked[:] = [put_results.ask(run.job_id) for run in made]
+        asked[:] = [put_results.expect(run.job_id) for run in made]
         delivery.hand_in(connection, sendings)
         since = state.since if passed is None else passed
         since = now if since > now + schedules.AHEAD_SECONDS else since
@@ -88,12 +88,12 @@ def run_now(delivery: Delivery, entry: Entry, by: str) -> Run:
     now, job_id = clock_of(delivery.store)(), str(uuid.uuid4())
     run = Run(entry.name, job_id, now, now, job_id, by)
     arguments = entry.arguments()
-    asked: list[Receipt] = []
+    asked: list[PutResult] = []
 
     def record_run(connection: Connection) -> None:
         schedules.record(connection, run)
         made = build_sending(entry, run, arguments)
-        asked[:] = [put_results.ask(job_id)]
+        asked[:] = [put_results.expect(job_id)]
         delivery.hand_in(connection, [made])
 
     delivery.store.write(record_run)
@@ -101,7 +101,7 @@ def run_now(delivery: Delivery, entry: Entry, by: str) -> Run:
     return _cancel_unstarted(delivery.store, [run], asked)[0]
 
 
-def _cancel_unstarted(store: Store, made: Sequence[Run], asked: Sequence[Receipt]) -> list[Run]:
+def _cancel_unstarted(store: Store, made: Sequence[Run], asked: Sequence[PutResult]) -> list[Run]:
     """Cancel the runs without a job: another job had their unique key. Returns all runs."""
     left = [
         run.job_id for run, receipt in zip(made, asked, strict=True) if receipt.holder is not None

@@ -95,7 +95,7 @@ class Fake(DispatchAssertions, ChainAssertions, Runner):
                 self._backlog.replace(kept)
         if place.created:
             self._backlog.add(record)
-        put_results.answer(record.id, place)
+        put_results.resolve_one(record.id, place)
 
 
 def fake(

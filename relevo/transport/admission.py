@@ -1,51 +1,44 @@
-"""The gate before the pool: what jobs need before they are handed over, beyond a free place.
+"""Admission: what a job needs, beyond a free place in the pool, before it is handed over.
 
-A worker makes one (`maker`) where its tasks have something to ask for; it stands between the
-intake, which hands over what may start, and the ledger, which says which jobs are here no longer.
-This one is open: all may start, it costs nothing. `relevo/worker/permits.py` has the other.
+The fetcher asks the admission which reserved job may start. The lease keeper tells it which jobs
+have left this process. This class admits every job at once and costs nothing. A worker whose tasks
+need permits uses `relevo/worker/permits.py` instead (`WorkerContext.make_admission`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
-from relevo.drivers.contract import Driver, ReservedJob
+from relevo.drivers.contract import ReservedJob
 
 
-class Gate:
-    """An open gate. Any thread may call any method."""
+class Admission:
+    """Admits every job. Any thread may call any method."""
 
-    def enter(self, jobs: Sequence[ReservedJob]) -> None:
-        """These were reserved and are to be handed over."""
+    def admit(self, jobs: Sequence[ReservedJob]) -> None:
+        """Note that these jobs were reserved and wait to be handed over."""
 
     def next(self, jobs: deque[ReservedJob], idle: bool) -> ReservedJob | None:  # noqa: ARG002
-        """Take the first job out that may be handed over now, if any may. `idle`: a place of the
-        pool is free.
+        """Remove and return the first job that may be handed over now, or None.
+
+        `idle`: the pool has a free place.
         """
         return jobs.popleft() if jobs else None
 
     def permit_of(self, token: str) -> str | None:  # noqa: ARG002
-        """The key of the permit that the job of this lease has been given, if it has been given
-        one.
-        """
+        """Return the key of the permit that the job with this lease has, or None."""
         return None
 
-    def ended(self, token: str) -> None:
-        """The body of this job has ended, and its process says so; its lease is still held."""
+    def body_ended(self, token: str) -> None:
+        """Note that the body of this job has ended. Its lease is still held."""
 
-    def left(self, token: str) -> None:
-        """The job is here no longer, or its lease is another's."""
+    def removed(self, token: str) -> None:
+        """Note that this process no longer has the job, or no longer holds its lease."""
 
-    def write(self) -> bool:
-        """Tell the broker what was given to whom: before leases end. Returns False when it can't be
-        told now.
+    def flush(self) -> bool:
+        """Tell the broker which permits were given to which jobs. Called before leases end.
+
+        Returns False when the broker is away.
         """
         return True
-
-
-#: The tasks whose jobs give back a key that they hold until they start by themselves, behind their
-#: limits.
-late: Collection[str] = frozenset()
-#: Makes the gates of this process, if it is a worker that needs any.
-maker: Callable[[Driver], Gate] | None = None

@@ -1,8 +1,7 @@
-"""Where a message goes that nothing can be done with: to the failed store, or where there is none
-to a queue.
+"""Dead letters: jobs that no worker can run. They go to the failed store, or else to a queue.
 
-It is the job as it was, payload and id, whatever is wrong with it, so that it can be looked at,
-mended and put again. The reason stands in the log, and in the failed store.
+The job is kept as it came, with its payload and its id, so that it can be looked at, mended and put
+again. The reason is logged and stands in the failed store.
 """
 
 from __future__ import annotations
@@ -13,40 +12,41 @@ from typing import Any
 
 from relevo.drivers.contract import NewJob, ReservedJob
 from relevo.errors import DriverError
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
 
+#: The queue for dead letters of a process that has no failed store.
 REJECTED = "rejected"
 
-#: Who keeps such a job in this process, if anybody: gets the job, the reason, and what to call with
-#: the tokens of what is kept. Answers False when it can't. Set by the app; this package knows
-#: nothing of the store.
-keeper: Callable[[ReservedJob, str, Callable[[list[str]], None]], bool] | None = None
+#: Stores a dead letter. Gets the job, the reason, and the function to call with the tokens of the
+#: stored jobs. Returns False when it can't store anything.
+DeadLetterHandler = Callable[[ReservedJob, str, Callable[[list[str]], None]], bool]
 
 
-def put_aside(ledger: Ledger, job: ReservedJob, reason: str) -> None:
-    """Keep `job`, then forget its lease. A broker that can't be reached now gets another chance."""
+def dead_letter(
+    keeper: LeaseKeeper, job: ReservedJob, reason: str, handler: DeadLetterHandler | None
+) -> None:
+    """Store `job` as a dead letter, then end its lease. If the broker is away the job is released."""
     logger.error("job %s of queue %r can't be run and is put aside: %s", job.id, job.queue, reason)
-    if keeper is None or not keeper(job, reason, ledger.all_done):
-        _into_queue(ledger, job)
+    if handler is None or not handler(job, reason, keeper.complete_many):
+        _put_into_queue(keeper, job)
 
 
-def _into_queue(ledger: Ledger, job: ReservedJob) -> None:
+def _put_into_queue(keeper: LeaseKeeper, job: ReservedJob) -> None:
     try:
-        ledger.driver.put([NewJob(queue=REJECTED, payload=_keepable(job.payload), id=job.id)])
+        keeper.driver.put([NewJob(queue=REJECTED, payload=_storable(job.payload), id=job.id)])
     except DriverError:
-        logger.exception(
-            "job %s could not be put aside and goes back to queue %r", job.id, job.queue
-        )
-        ledger.release([job.lease.token])
+        logger.exception("job %s could not be put aside; released to queue %r", job.id, job.queue)
+        keeper.release([job.lease.token])
     else:
-        ledger.done(job.lease.token)
+        keeper.complete(job.lease.token)
 
 
-def _keepable(payload: Any) -> str:
-    """What came out of a table need not be what a driver takes: bytes, lone surrogates, NUL
-    characters.
+def _storable(payload: Any) -> str:
+    """Return a payload that every driver takes.
+
+    A payload may be bytes, or contain lone surrogates or NUL characters.
     """
     raw = (
         payload if isinstance(payload, bytes) else str(payload).encode("utf-8", "backslashreplace")

@@ -1,10 +1,9 @@
-"""Jobs on their way from the driver to one channel's consumer: reserved, a few of them ahead, put
-back if they wait.
+"""The fetcher: jobs on their way from the driver to one channel's consumer.
 
-Room is Celery's prefetch count, which the preset makes the number of the pool's places: a job is
-handed over when it can start. Beside that a few jobs are reserved ahead, no more than will start
-within AHEAD seconds at the rate just seen, so that short jobs don't pay a transaction each; what
-turns out to wait for longer goes back.
+The capacity is Celery's prefetch count, which the preset sets to the number of the pool's places: a
+job is handed over when it can start. Beside that, a few jobs are reserved ahead, no more than will
+start within AHEAD seconds at the rate just seen, so that short jobs don't cost a transaction each.
+A job that waits for longer is released.
 """
 
 from __future__ import annotations
@@ -15,95 +14,91 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from relevo.drivers import message_codec
-from relevo.drivers.contract import Driver, ReservedJob
-from relevo.transport import admission, work_limits
-from relevo.transport.admission import Gate
-from relevo.transport.lease_keeper import Ledger
-from relevo.transport.leases import holder
+from relevo.drivers.contract import ReservedJob
+from relevo.transport.context import WorkerContext
+from relevo.transport.lease_keeper import LeaseKeeper, holder
 from relevo.transport.qos import QoS
 from relevo.transport.suspensions import Suspensions
 
-# Reserved ahead: what will start within AHEAD seconds, MOST at most; put back when it has waited
-# for STALE seconds.
+# Jobs are reserved ahead that will start within AHEAD seconds, MOST at most. They are released when
+# they have waited for STALE seconds.
 AHEAD, MOST, STALE = 0.05, 100, 0.5
-# Of these, so many seconds' worth may wait in the pool's pipe rather than here.
+# Of these, as many as start within so many seconds may wait in the pool's pipe rather than here.
 IN_PIPE = 0.02
 # Acks wait for the next reservation, but no longer than this, in seconds.
 ACK_WITHIN = 0.02
 
 
-class Intake:
-    """What one channel has reserved and not handed over. Used by the consuming thread only."""
+class Fetcher:
+    """The jobs that one channel has reserved and not handed over. Used by the consuming thread only."""
 
-    def __init__(self, driver: Driver, ledger: Ledger) -> None:
-        self._driver, self._ledger = driver, ledger
+    def __init__(self, keeper: LeaseKeeper, context: WorkerContext) -> None:
+        self._driver, self._keeper, self._context = keeper.driver, keeper, context
         self._worker = holder()
         self._reserved: deque[ReservedJob] = deque()
-        self._reserved_at = self._collected_at = time.monotonic()
-        self._handed = 0
+        self._reserved_at = self._acked_at = time.monotonic()
+        self._handed_over = 0
         self._exhausted = False
-        self._suspensions = Suspensions(driver)
-        #: Whether all that the last reservation brought had to be parked, and there may be more of
-        #: the same behind.
-        self.parks = False
+        self._suspensions = Suspensions(keeper.driver)
+        #: Whether every job of the last reservation had to be parked, and more of the kind may wait.
+        self.only_parked = False
 
-    def jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
-        """The jobs there is room for now; acks that wait are written. `heard`: the bell says there
-        may be new ones.
+    def next_jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
+        """Yield the jobs there is capacity for now, and write the acks that wait.
+
+        `heard`: the notifier says that there may be new jobs.
         """
-        self._ledger.write_back()
+        self._keeper.write_releases()
         self._exhausted = self._exhausted and not heard
-        room = qos.room()
-        if room > 0 and not self._reserved and not self._exhausted:
-            self._fill(queues, room, qos)
+        capacity = qos.capacity()
+        if capacity > 0 and not self._reserved and not self._exhausted:
+            self._fill(queues, capacity, qos)
         handed = 0
-        while handed < room and (
-            job := self._gate.next(self._reserved, idle=room - handed > qos.waiting)
+        while handed < capacity and (
+            job := self._keeper.admission.next(self._reserved, idle=capacity - handed > qos.ahead)
         ):
             handed += 1
-            self._handed += 1
-            work_limits.took()
+            self._handed_over += 1
+            self._context.work_limits.count()
             yield job
         if not handed:
-            self._tidy(qos)
-
-    @property
-    def _gate(self) -> Gate:
-        return self._ledger.gate
+            self._release_stale(qos)
 
     def reserve(self, queues: list[str], limit: int) -> list[ReservedJob]:
-        """Take up to `limit` jobs, and write the acks that wait, in one step."""
-        if self._ledger.is_late:
-            self._ledger.renew()
-        self._suspensions.look()
-        asked = max(limit, MOST) if self.parks and limit else limit
-        done = self._ledger.collect()
-        self._collected_at = time.monotonic()
+        """Reserve up to `limit` jobs, and write the acks that wait, in one step."""
+        if self._keeper.is_late:
+            self._keeper.renew()
+        self._suspensions.refresh()
+        asked = max(limit, MOST) if self.only_parked and limit else limit
+        done = self._keeper.pop_acks()
+        self._acked_at = time.monotonic()
         try:
-            jobs = self._driver.reserve(queues, asked, self._ledger.lease, self._worker, done)
+            jobs = self._driver.reserve(queues, asked, self._keeper.lease, self._worker, done)
         except BaseException:
-            self._ledger.uncollect(done)
+            self._keeper.return_acks(done)
             raise
         self._exhausted = len(jobs) < asked
         free = self._suspensions.park(jobs)
-        self.parks = bool(jobs) and not free and not self._exhausted
-        taken, too_many = self._ledger.take(free[:limit]), self._ledger.take(free[limit:])
-        self._gate.enter(taken)
-        if too_many:  # they were asked for to be parked, and needn't be
+        self.only_parked = bool(jobs) and not free and not self._exhausted
+        taken, too_many = self._keeper.adopt(free[:limit]), self._keeper.adopt(free[limit:])
+        self._keeper.admission.admit(taken)
+        if too_many:  # reserved to be parked, but they are not suspended
             self._exhausted = False
-            self._ledger.release([job.lease.token for job in too_many])
+            self._keeper.release([job.lease.token for job in too_many])
         return taken
 
-    def drop(self, ids: Collection[str]) -> None:
-        """Don't hand these over: they were cancelled."""
-        self._ledger.drop(job.lease.token for job in self._reserved if job.id in ids)
+    def discard(self, ids: Collection[str]) -> None:
+        """Forget these jobs, which were cancelled: they are not handed over."""
+        self._keeper.discard(job.lease.token for job in self._reserved if job.id in ids)
         self._reserved = deque(job for job in self._reserved if job.id not in ids)
 
-    def starts(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
-        """The job is about to start. If it gives its unique key back then, it doesn't start before
-        that is written.
+    def release_key_at_start(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
+        """Release the unique key of a job that is about to start, if its task wants it released then.
+
+        If that can't be written, the job doesn't start.
         """
-        if not message_codec.frees_key_at_start(headers) or headers.get("task") in admission.late:
+        late = self._context.late_release_tasks
+        if not message_codec.frees_key_at_start(headers) or headers.get("task") in late:
             return
         try:
             self._driver.unlock([job.lease])
@@ -111,40 +106,37 @@ class Intake:
             self._reserved.appendleft(job)
             raise
 
-    def message_of(self, job: ReservedJob) -> message_codec.Message:
-        """The message of a job, with the permit that it has been given. Raises ValueError if
-        unreadable.
-        """
-        return message_codec.from_job(job, self._gate.permit_of(job.lease.token))
+    def message_for(self, job: ReservedJob) -> message_codec.Message:
+        """Return the message of a job, with the permit it was given. Raises ValueError if unreadable."""
+        return message_codec.from_job(job, self._keeper.admission.permit_of(job.lease.token))
 
-    def put_back(self, queue: str | None = None) -> None:
-        """Nothing more is handed over, or nothing of one queue: what was reserved ahead is free
-        again.
-        """
+    def release_reserved(self, queue: str | None = None) -> None:
+        """Release the jobs that were reserved ahead; with `queue`, only those of this queue."""
         going = [job for job in self._reserved if queue in {None, job.queue}]
         self._reserved = deque(job for job in self._reserved if queue not in {None, job.queue})
-        self._ledger.release([job.lease.token for job in going])
+        self._keeper.release([job.lease.token for job in going])
 
-    def _fill(self, queues: list[str], room: int, qos: QoS) -> None:
-        room = min(room, MOST)  # it is without end where nobody set a prefetch count
-        wanted = min(room + self._ahead(qos), work_limits.left())
+    def _fill(self, queues: list[str], capacity: int, qos: QoS) -> None:
+        capacity = min(capacity, MOST)  # it is unlimited without a prefetch count
+        wanted = min(capacity + self._ahead(qos), self._context.work_limits.left())
         self._reserved.extend(self.reserve(queues, wanted))
 
     def _ahead(self, qos: QoS) -> int:
-        """How many jobs beyond the room will start within AHEAD seconds, at the rate since the last
+        """Return how many more jobs will start within AHEAD seconds, at the rate since the last
         reservation.
         """
         now = time.monotonic()
-        rate = self._handed / max(now - self._reserved_at, 1e-6)
-        self._reserved_at, self._handed = now, 0
-        qos.allow_waiting(int(IN_PIPE * rate))
+        rate = self._handed_over / max(now - self._reserved_at, 1e-6)
+        self._reserved_at, self._handed_over = now, 0
+        qos.allow_ahead(int(IN_PIPE * rate))
         return 0 if qos.is_serial else min(MOST, int(AHEAD * rate))
 
-    def _tidy(self, qos: QoS) -> None:
+    def _release_stale(self, qos: QoS) -> None:
+        """Release what has waited for too long, and write acks that have waited for long enough."""
         now = time.monotonic()
         qos.recall_if_stuck(STALE)
         if self._reserved and now - self._reserved_at > STALE:
-            self.put_back()
-        if not self._reserved or now - self._collected_at > ACK_WITHIN:
-            self._collected_at = now
-            self._ledger.flush()
+            self.release_reserved()
+        if not self._reserved or now - self._acked_at > ACK_WITHIN:
+            self._acked_at = now
+            self._keeper.flush()

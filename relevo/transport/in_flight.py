@@ -1,13 +1,13 @@
-"""Which jobs this process has, by what the broker calls them: so that one which comes back to it is
-known again.
+"""The jobs that this process has, by their names at the broker, so that a job which comes back is
+recognised.
 
 A process that stood still for longer than a lease (a frozen machine, a debugger, a very long
-garbage collection) finds that its leases have ended, and its next reservation may bring it the very
-jobs that its pool still runs. They are not started a second time: the new lease goes to the run
-there is. A job that ended here meanwhile is acked unseen, and so is one whose ack came too late
-without anybody noticing: a reservation had just found its lease ended, and left it to the next.
+garbage collection) finds that its leases have ended. Its next reservation may bring the jobs that
+its pool still runs. They are not started a second time: the run gets the new lease. A job that has
+ended here meanwhile is acked without a run. So is a job whose ack was written too late, after a
+reservation had found its lease ended.
 
-Not thread-safe: the ledger has the lock.
+Not thread-safe: the lease keeper has the lock.
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ from relevo.drivers.contract import ReservedJob
 
 Name = tuple[int | str, str]
 
-# So many jobs that ended here are remembered. What was acked never comes back for another reason: a
-# job that is put again has another key.
-MOST_OVER = 1000
+# How many finished jobs are remembered. An acked job never comes back for another reason: a job
+# that is put again has another key.
+MOST_FINISHED = 1000
 
 
-class Roster:
-    """The jobs that were handed over and have not ended, and those that have ended last."""
+class InFlightJobs:
+    """The jobs that were handed over and have not ended, and the last ones that have."""
 
     def __init__(self) -> None:
         self._tokens: dict[Name, str] = {}
         self._names: dict[str, Name] = {}
-        self._over: dict[Name, None] = {}
+        self._finished: dict[Name, None] = {}
 
-    def enter(self, job: ReservedJob) -> str | None:
-        """It is here now. Returns the token of the lease it came with before, if it has been here
-        all the time.
-        """
+    def add(self, job: ReservedJob) -> str | None:
+        """Note a job. Returns the token of its first lease if the job has been here all the time."""
         name = (job.lease.key, job.id)
         if name in self._tokens:
             return self._tokens[name]
@@ -41,30 +39,32 @@ class Roster:
         return None
 
     def name_of(self, token: str) -> Name | None:
-        """The name of the job that came with this token, while it is here."""
+        """Return the name of the job that came with this token, while it is here."""
         return self._names.get(token)
 
-    def leave(self, token: str) -> Name | None:
-        """It is here no longer. Returns its name, or None if it was not here."""
+    def remove(self, token: str) -> Name | None:
+        """Forget a job. Returns its name, or None if it was not here."""
         name = self._names.pop(token, None)
         if name is not None:
             self._tokens.pop(name, None)
         return name
 
-    def end(self, token: str) -> None:
-        """It has ended here. Where its lease has, too, the broker can't be told: it is another's,
-        or will come back.
+    def finish(self, token: str) -> None:
+        """Note that a job has ended here.
+
+        If its lease has ended, too, the broker can't be told: another worker has the job, or it
+        will come back.
         """
-        name = self.leave(token)
+        name = self.remove(token)
         if name is not None:
-            self._over[name] = None
-            if len(self._over) > MOST_OVER:
-                del self._over[next(iter(self._over))]
+            self._finished[name] = None
+            if len(self._finished) > MOST_FINISHED:
+                del self._finished[next(iter(self._finished))]
 
-    def has_ended(self, job: ReservedJob) -> bool:
-        """Whether this is a job that has ended here, and the broker doesn't know. It is told once."""
-        return self.is_over((job.lease.key, job.id))
+    def take_finished(self, job: ReservedJob) -> bool:
+        """Whether this job has ended here without the broker's knowledge. True only once."""
+        return self.take_finished_name((job.lease.key, job.id))
 
-    def is_over(self, name: Name) -> bool:
-        """The same of a job by its name."""
-        return self._over.pop(name, name) is None
+    def take_finished_name(self, name: Name) -> bool:
+        """Whether the job of this name has ended here. True only once."""
+        return self._finished.pop(name, name) is None

@@ -1,206 +1,348 @@
-"""What this process holds: every lease it has taken, kept alive by a thread until its job is done
-or put back.
+"""The leases that a process holds: taken with a job, extended by a thread, ended by ack or release.
 
-The thread is apart from the consuming loop on purpose: a loop that is busy (a task in the solo
-pool, a long callback) must not let leases run out. It is apart from the connection, too: while the
-broker is away the leases stay on the books, and are renewed, or acked, as soon as it is back; a job
-that still runs is not started again.
+    adopt -> the thread extends the lease -> complete          -> ack, with the next reservation
+                                          -> release           -> back to the queue, at once
+                                          -> release_changed   -> back with a new payload (a retry)
 
-Acks are collected and written together with the next reservation. What goes back changed (a retry,
-a release) is written by the consuming loop, too, one call each: the thread that reads the pool's
-results never waits for the broker. Once nobody consumes any more (`write_through`), each is written
-at once by whoever gives it.
+A thread extends the leases, not the consuming loop: a busy loop (a task in the solo pool, a long
+callback) must not let leases run out. The keeper is independent of the connection, too. While the
+broker is away it keeps the leases, and extends or acks them when the broker is back, so a running
+job is not started again.
+
+The consuming loop writes acks together with the next reservation. It writes changed releases as
+well, one call each, so that the thread that reads the pool's results never waits for the broker.
+When no loop consumes any more (`write_through`), the caller writes at once.
+
+A machine that stood still for longer than a lease (a laptop asleep, a virtual machine that was
+moved) finds that a rescue has released its jobs:
+
+    extend -> still held
+           -> ended: no worker has the job -> held by its id: it goes on here, under a new lease
+                     another worker has it -> forgotten: it may run there as well
+
+Mostly no worker has it: the jobs wait behind others, or every worker slept as long. They still run
+here and must not be started a second time.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.transport.leases import Leases
+from relevo.transport.admission import Admission
+from relevo.transport.in_flight import InFlightJobs, Name
 
 logger = logging.getLogger(__name__)
 
+# A lease is extended this many times in its own length, so that two failures in a row don't lose it.
+RENEWALS_PER_LEASE = 3
+# Seconds between tries while the broker is away.
+RETRY_SECONDS = 0.5
+# After this part of a lease without a renewal, the process has stood still or is about to lose its
+# leases.
+LATE = 0.8
+
+
+def holder() -> str:
+    """Return the name by which the broker knows this process as the holder of a job."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """A job that goes back changed. `due`: when it may run again, by this process's monotonic
-    clock.
-    """
+class PendingRelease:
+    """A changed job that is still to be released. `due`: when it may run, by the monotonic clock."""
 
     payload: str
     attempts: int
     due: float
 
 
-class Ledger(Leases):
-    """The leases this process holds at one broker, and what is to be written of those that end."""
+class LeaseKeeper:
+    """The leases that this process holds at one broker, of `lease` seconds each.
 
-    #: True in a worker: its consumer may reconnect while jobs run, so a closed channel is no reason
-    #: to put them back.
-    outlives_channels = False
+    Any thread may call any method.
+    """
 
-    def __init__(self, driver: Driver, lease: float) -> None:
-        super().__init__(driver, lease)
+    def __init__(self, driver: Driver, lease: float, admission: Admission | None = None) -> None:
+        self.driver = driver
+        self.lease = lease
+        #: Told of every job that leaves; it flushes before a lease ends.
+        self.admission = admission or Admission()
+        #: Whether acks and releases are written at once, because no loop reserves any more.
         self.write_through = False
-        self._back: dict[str, Changed] = {}
+        self._held: dict[str, Lease] = {}
+        self._in_flight = InFlightJobs()
+        self._done: list[Lease] = []
+        self._releases: dict[str, PendingRelease] = {}
+        self._renewed = time.monotonic()
+        self._lock, self._renewing = threading.Lock(), threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def take(self, jobs: Iterable[ReservedJob]) -> list[ReservedJob]:
-        """These are ours now. Returns those that are to be started: all, but for what has come back
-        to us.
+    def holds(self, token: str) -> bool:
+        """Whether this process holds the lease of the job with this token."""
+        return token in self._held
+
+    @property
+    def is_late(self) -> bool:
+        """Whether leases may have ended because this process stood still.
+
+        They are extended before more jobs are taken.
         """
+        return bool(self._held) and time.monotonic() - self._renewed > self.lease * LATE
+
+    @property
+    def has_pending_releases(self) -> bool:
+        """Whether a changed job is still to be released."""
+        return bool(self._releases)
+
+    # --- taken ------------------------------------------------------------------------------------
+    def adopt(self, jobs: Iterable[ReservedJob]) -> list[ReservedJob]:
+        """Hold the leases of these jobs. Returns the jobs to start: all that are new here."""
         with self._lock:
             if not self._held:
                 self._renewed = time.monotonic()
-            new = [job for job in jobs if self._enter(job)]
+            new = [job for job in jobs if self._adopt(job)]
         self._ensure_thread()
         return new
 
-    def _enter(self, job: ReservedJob) -> bool:
-        if self._roster.has_ended(job):
+    def _adopt(self, job: ReservedJob) -> bool:
+        if self._in_flight.take_finished(job):
             self._done.append(job.lease)
             logger.warning(
                 "job %s came back after its lease had ended: it has run here, and is acked", job.id
             )
             return False
-        token = self._roster.enter(job)
+        token = self._in_flight.add(job)
         self._held[token or job.lease.token] = job.lease
         if token is not None:
-            self.gate.left(token)
+            self.admission.removed(token)
             logger.warning(
                 "job %s came back after its lease had ended: it still runs here, and goes on",
                 job.id,
             )
         return token is None
 
-    def done(self, token: str) -> None:
-        """A job is done; its ack is written with the next reservation."""
-        self.all_done([token])
+    # --- acked ------------------------------------------------------------------------------------
+    def complete(self, token: str) -> None:
+        """Ack a job with the next reservation."""
+        self.complete_many([token])
 
-    def all_done(self, tokens: Iterable[str]) -> None:
-        """Jobs are done; their acks are written with the next reservation."""
+    def complete_many(self, tokens: Iterable[str]) -> None:
+        """Ack jobs with the next reservation."""
         with self._lock:
             for token in tokens:
-                self.gate.left(token)
-                self._roster.end(token)
+                self.admission.removed(token)
+                self._in_flight.finish(token)
                 if lease := self._held.pop(token, None):
                     self._done.append(lease)
         if self.write_through:
             self.flush()
 
-    def collect(self) -> list[Lease]:
-        """The acks to be written now. Who can't write them hands them back with `uncollect`."""
+    def pop_acks(self) -> list[Lease]:
+        """Remove and return the acks to be written now. `return_acks` takes back what wasn't."""
         with self._lock:
             done, self._done = self._done, []
-        if self.gate.write():
+        if self.admission.flush():
             return done
-        self.uncollect(done)
+        self.return_acks(done)
         return []
 
-    def uncollect(self, leases: list[Lease]) -> None:
+    def return_acks(self, leases: list[Lease]) -> None:
+        """Take back acks that could not be written."""
         with self._lock:
             self._done[:0] = leases
 
     def flush(self) -> None:
-        """Write the acks. While the broker is away they are kept; the renewing thread goes on
-        trying.
-        """
-        done = self.collect()
+        """Write the acks. While the broker is away they are kept, and the thread tries again."""
+        done = self.pop_acks()
         if not done:
             return
         try:
             self.driver.ack(done)
         except DriverUnavailableError as error:
-            self.uncollect(done)
+            self.return_acks(done)
             logger.warning("%d acks wait for the broker: %s", len(done), error)
 
+    # --- released ---------------------------------------------------------------------------------
     def release(self, tokens: Iterable[str], delay: float = 0) -> None:
-        """Put jobs back. While the broker is away they are left to the end of their leases, which
-        comes to the same.
+        """Release jobs unchanged, to run after `delay` seconds.
+
+        While the broker is away their leases are left to end, with the same effect.
         """
         with self._lock:
             leases = [lease for token in tokens if (lease := self._pop(token))]
         if not leases:
             return
-        self.gate.write()
+        self.admission.flush()
         try:
             self.driver.release(leases, delay)
         except DriverUnavailableError as error:
             logger.warning(
-                "%d jobs could not be put back and wait for their leases to end: %s",
+                "%d jobs could not be released and wait for their leases to end: %s",
                 len(leases),
                 error,
             )
 
-    def put_back(self, token: str, delay: float, payload: str, attempts: int) -> None:
-        """A job goes back with another payload and count, in one call. Until that is written its
-        lease is kept.
+    def release_changed(self, token: str, delay: float, payload: str, attempts: int) -> None:
+        """Release a job with a new payload and count, to run after `delay` seconds.
+
+        Its lease is held until that is written.
         """
         with self._lock:
-            self._back[token] = Changed(payload, attempts, time.monotonic() + delay)
+            self._releases[token] = PendingRelease(payload, attempts, time.monotonic() + delay)
         if self.write_through:
-            self.write_back()
+            self.write_releases()
 
-    def write_back(self) -> None:
-        """Put back what goes back changed. While the broker is away it is kept, and its delay goes
-        on.
-        """
-        while self._back:
+    def write_releases(self) -> None:
+        """Write the changed releases. While the broker is away they are kept; their delay runs on."""
+        while self._releases:
             with self._lock:
-                token, job = self._back.popitem() if self._back else ("", None)
+                token, job = self._releases.popitem() if self._releases else ("", None)
                 lease = self._held.get(token) or self._pop(token)
-            if job is not None and lease is not None and not self._written_back(token, lease, job):
+            if job is not None and lease is not None and not self._write_release(token, lease, job):
                 return
 
-    def _written_back(self, token: str, lease: Lease, job: Changed) -> bool:
+    def _write_release(self, token: str, lease: Lease, job: PendingRelease) -> bool:
         delay = max(job.due - time.monotonic(), 0)
-        self.gate.write()
+        self.admission.flush()
         try:
             self.driver.release([lease], delay, job.payload, job.attempts)
         except DriverUnavailableError as error:
             with self._lock:
-                self._back.setdefault(token, job)
-            logger.warning("%d jobs to be put back wait for the broker: %s", len(self._back), error)
+                self._releases.setdefault(token, job)
+            logger.warning("%d releases wait for the broker: %s", len(self._releases), error)
             return False
-        except DriverError:  # it won't have the job as it is now, so it gets it as it was
-            logger.exception("a job could not be put back changed, and goes back as it was")
+        except DriverError:  # the broker refuses the changed job, so it gets the unchanged one
+            logger.exception("a job could not be released changed, and is released unchanged")
             self.release([token], delay)
         with self._lock:
             self._pop(token)
         return True
 
     def _pop(self, token: str) -> Lease | None:
-        """The job has left this process, with its lease or without."""
-        self.gate.left(token)
-        self._roster.leave(token)
+        """Forget a job that has left this process. Returns its lease, if it was still held."""
+        self.admission.removed(token)
+        self._in_flight.remove(token)
         return self._held.pop(token, None)
 
-    def close(self) -> None:
-        """The process ends: write the acks, put back everything that is left, stop the thread."""
-        self._stop.set()
-        self.write_back()
-        self.flush()
-        self.release(list(self._held))
-        self.gate.write()
-
-    def drop(self, tokens: Iterable[str]) -> None:
-        """These jobs were cancelled: what becomes of them here is nobody's business there any more."""
+    def discard(self, tokens: Iterable[str]) -> None:
+        """Forget jobs that were cancelled: the broker has them no longer and is told nothing."""
         with self._lock:
             for token in tokens:
-                self.gate.left(token)
+                self.admission.removed(token)
                 self._held.pop(token, None)
-                self._back.pop(token, None)
+                self._releases.pop(token, None)
 
-    def write_for_nobody_else_does(self) -> None:
-        if self.write_through:
-            self.write_back()
-            self.flush()
+    def close(self) -> None:
+        """End the process's leases: write the acks, release what is left, stop the thread."""
+        self._stop.set()
+        self.write_releases()
+        self.flush()
+        self.release(list(self._held))
+        self.admission.flush()
 
-    @property
-    def puts_back(self) -> bool:
-        """Whether something still has to be put back."""
-        return bool(self._back)
+    # --- extended ---------------------------------------------------------------------------------
+    def renew(self) -> bool:
+        """Extend every lease once. Returns whether the broker took it."""
+        with self._renewing:  # of two, one would forget a lease that the other takes back
+            return self._renew()
+
+    def _renew(self) -> bool:
+        with self._lock:
+            held = dict(self._held)
+        leases = list(held.values())
+        started = time.monotonic()
+        # The lease of a job that ended isn't extended: no permit may depend on it any longer.
+        self.admission.flush()
+        try:
+            ended = {lease.token for lease in self.driver.extend(leases, self.lease)}
+            if ended:
+                self._take_back(
+                    {token: lease for token, lease in held.items() if lease.token in ended}
+                )
+            if self.write_through:
+                self.write_releases()
+                self.flush()
+        except DriverUnavailableError as error:
+            logger.warning("%d leases could not be extended: %s", len(leases), error)
+            return False
+        except DriverError:
+            logger.exception("%d leases could not be extended", len(leases))
+            return False
+        self._renewed = time.monotonic()
+        self._forget(
+            {token: lease for token, lease in held.items() if lease.token in ended},
+            self._renewed - started,
+        )
+        return True
+
+    def _take_back(self, ended: Mapping[str, Lease]) -> None:
+        """Hold again the jobs whose leases have ended and which no other worker has."""
+        with self._lock:
+            tokens = {
+                name: token
+                for token in ended
+                if (name := self._in_flight.name_of(token)) is not None
+            }
+        free = []
+        for job in (
+            self.driver.hold({id_ for _, id_ in tokens}, self.lease, holder()) if tokens else ()
+        ):
+            name = (job.lease.key, job.was.id)
+            if name not in tokens or not self._go_on(tokens[name], name, job.lease):
+                free.append(job)  # another job of the same id, or one that has left meanwhile
+        for job in free:
+            self.driver.release([job.lease], attempts=job.was.attempts)
+
+    def _go_on(self, token: str, name: Name, lease: Lease) -> bool:
+        """Give the job that runs here its new lease. Returns False if it is here no longer."""
+        with self._lock:
+            if token in self._held:
+                self._held[token] = lease
+                self.admission.removed(token)
+                logger.warning(
+                    "the lease of job %s had ended: it still runs here, and goes on", name[1]
+                )
+            elif self._in_flight.take_finished_name(name):
+                self._done.append(lease)
+            else:
+                return False
+        return True
+
+    def _forget(self, ended: Mapping[str, Lease], took: float) -> None:
+        with self._lock:
+            lost = [token for token, lease in ended.items() if self._held.get(token) == lease]
+            for token in lost:
+                self.admission.removed(token)
+                del self._held[token]
+        if lost:
+            logger.warning(
+                "%d leases had ended, their jobs may run again (the renewal took %.1f s)",
+                len(lost),
+                took,
+            )
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._stop.clear()
+            self._thread = threading.Thread(
+                target=self._keep_renewing, name="relevo-leases", daemon=True
+            )
+            self._thread.start()
+
+    def _keep_renewing(self) -> None:
+        pause = self.lease / RENEWALS_PER_LEASE
+        while not self._stop.wait(pause):
+            pause = (
+                self.lease / RENEWALS_PER_LEASE
+                if self.renew()
+                else min(RETRY_SECONDS, self.lease / RENEWALS_PER_LEASE)
+            )

@@ -4,8 +4,8 @@
         for user in users:
             welcome.apply_async((user.id,), producer=producer)
 
-Jobs are collected and put all together (or none of them) when the block ends or `max_size` is
-reached; an error reaches the caller as ever. Broadcasts are sent in order behind them.
+Jobs are collected, and all of them (or none) are put when the block ends or `max_size` is reached.
+The caller gets an error as ever. Broadcasts follow the jobs, in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from relevo.drivers.contract import Broadcast, NewJob
 from relevo.transport import put_results
 
 
-class Bulk:
+class PublishBatch:
     """What kombu calls a publish batch, of one channel."""
 
     def __init__(self, channel: Any, max_size: int) -> None:
@@ -27,7 +27,7 @@ class Bulk:
     def publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **_options: Any
     ) -> None:
-        """Collect what publishing `message` would have put and sent."""
+        """Collect the jobs and broadcasts that `message` becomes."""
         jobs, broadcasts = self.channel.routed(message, exchange, routing_key)
         self._jobs += jobs
         self._broadcasts += broadcasts
@@ -35,11 +35,11 @@ class Bulk:
             self.flush()
 
     def flush(self) -> None:
-        """Put what was collected. What can't be put is not kept: its caller has the error."""
+        """Put what was collected. What can't be put is not kept: the caller gets the error."""
         jobs, self._jobs = self._jobs, []
         broadcasts, self._broadcasts = self._broadcasts, []
         if jobs:
-            put_results.tell(jobs, self.channel.driver.put(jobs))
+            put_results.resolve(jobs, self.channel.driver.put(jobs))
         if broadcasts:
             self.channel.driver.broadcast(broadcasts)
 

@@ -1,9 +1,8 @@
-"""What became of a put, told to who dispatched: the job is there, or another one had its unique
-key.
+"""What became of a put: a new job, or another job that has its unique key.
 
-Between the two stands Celery, which hands no answer of the broker back to its caller, and perhaps
-`Producer.batch()`, which puts long after the caller has gone on. So who wants to know leaves a
-receipt under the job's id.
+Celery stands between the dispatch and the broker, and hands no answer back. `Producer.batch()` may
+even put long after the caller has gone on. So a caller that wants to know expects a result under
+the job's id, and the put fills it in.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from collections.abc import Iterable
 from relevo.drivers.values import NewJob, Placed
 
 
-class Receipt:
-    """The answer to one put. `holder` is the id of the job that has the unique key, None as long as
-    none is known.
+class PutResult:
+    """The answer to one put.
 
-    `replaced`: that job is this one now, under its old id.
+    `holder`: the id of the job that has the unique key; None if the job is new, or not put yet.
+    `replaced`: that job was replaced by this one, which has its id.
     """
 
     __slots__ = ("__weakref__", "holder", "replaced")
@@ -29,31 +28,31 @@ class Receipt:
         self.replaced = False
 
 
-_asked: weakref.WeakValueDictionary[str, Receipt] = weakref.WeakValueDictionary()
+_expected: weakref.WeakValueDictionary[str, PutResult] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def ask(job_id: str) -> Receipt:
-    """A receipt for the job of this id, filled in by its put, for as long as the caller keeps it."""
-    receipt = Receipt()
+def expect(job_id: str) -> PutResult:
+    """Return the result that the put of this job will fill in, as long as the caller keeps it."""
+    result = PutResult()
     with _lock:
-        _asked[job_id] = receipt
-    return receipt
+        _expected[job_id] = result
+    return result
 
 
-def tell(jobs: Iterable[NewJob], placed: Iterable[Placed]) -> None:
-    """These have been put. (A put that was tried again finds itself: that is no other job.)"""
+def resolve(jobs: Iterable[NewJob], placed: Iterable[Placed]) -> None:
+    """Fill in the results of these jobs, which have been put."""
     for job, place in zip(jobs, placed, strict=True):
-        answer(job.id, place)
+        resolve_one(job.id, place)
 
 
-def answer(job_id: str, place: Placed) -> None:
-    """The job of this id has been put so."""
-    if not place.created and place.id != job_id and (receipt := _asked.get(job_id)):
-        receipt.holder, receipt.replaced = place.id, place.replaced
+def resolve_one(job_id: str, place: Placed) -> None:
+    """Fill in the result of this job. (A put that was tried again finds itself: no other job.)"""
+    if not place.created and place.id != job_id and (result := _expected.get(job_id)):
+        result.holder, result.replaced = place.id, place.replaced
 
 
 def was_put(job_id: str) -> bool:
-    """Whether, as far as anybody asked, the job of this id is there."""
-    receipt = _asked.get(job_id)
-    return receipt is None or receipt.holder is None
+    """Whether the job is at the broker, as far as a result was expected. True if none was."""
+    result = _expected.get(job_id)
+    return result is None or result.holder is None

@@ -1,25 +1,21 @@
-"""The kombu transport: how Celery's worker, its clients, beat and Flower use a driver without
-knowing.
+"""The kombu transport: Celery's worker, its clients, beat and Flower use a driver without knowing.
 
-It is a synchronous one on purpose (`asynchronous=False`): the worker then runs its plain loop and
-billiard's threaded pool, whose warm stop is quick and exact, where the event loop's pool throws
-away what it has already written to a child (docs/internals.md has the figures).
+It is a synchronous transport on purpose (`asynchronous=False`). The worker then runs its plain loop
+and billiard's threaded pool, whose warm stop is quick and exact. The event loop's pool throws away
+what it has already written to a child (docs/internals.md has the figures).
 
-    drain_events:  mail -> jobs -> nothing? wait for: an ack (room again), the driver's subscription, SIGTERM, the pause's end
+    drain_events: mail, then jobs, then wait for one of
+                  an ack (there is capacity again), the driver's subscription, a signal, the pause
 
-While the broker is away `drain_events` delivers nothing and tries again; Celery never sees a lost
+While the broker is away `drain_events` delivers nothing and tries again. Celery never sees a lost
 connection, so it never throws away what is running.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import re
 import time
-import weakref
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -28,33 +24,29 @@ from kombu.transport import base, virtual
 from relevo.drivers import driver_for
 from relevo.drivers.contract import Driver, Subscription
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.transport import admission, deferred_signals, work_limits
+from relevo.transport import deferred_signals, work_limits
 from relevo.transport.channel import Channel
-from relevo.transport.lease_keeper import Ledger
-from relevo.transport.qos import places_taken
+from relevo.transport.context import WorkerContext, current
+from relevo.transport.lease_keeper import LeaseKeeper
+from relevo.transport.qos import active_jobs
 from relevo.transport.waker import Waker
 
 logger = logging.getLogger(__name__)
 
-# How long a lease holds, in seconds, where the transport option `lease` (a connection's
-# retry_after) doesn't say.
+# How long a lease holds, in seconds, without the transport option `lease` (a connection's
+# retry_after).
 LEASE = 30.0
-# After work a consumer looks again soon, then ever less often until it only listens: the first
+# After work a consumer polls again soon, then ever less often, until it only listens: the first
 # pause, in seconds.
 FIRST_PAUSE = 0.01
 # Seconds between tries while the broker is away: first and longest.
 FIRST_RETRY, LONGEST_RETRY = 0.2, 5.0
-# Mail is looked for at least this often, in seconds: a mailbox that is not read is closed (a
-# worker's after 10 s), and on a SQLite file that nobody writes to the subscription is silent for hours.
+# Mail is read at least this often, in seconds: a mailbox that is not read is deleted (a worker's
+# after 10 s), and a subscription to a SQLite file is silent as long as nobody writes to it.
 MAIL_EVERY = 2.0
 # A call of drain_events that delivers nothing takes at least this long, in seconds. Under gevent
-# remote control has a loop of its own, which during a stop would never let the others run.
+# remote control has a loop of its own, which during a stop would never let other greenlets run.
 YIELD = 0.001
-
-_ledgers: dict[tuple[int, int], Ledger] = {}
-#: What is to be done when a worker's process ends, while its leases are still held.
-at_end: list[Callable[[], None]] = []
-_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 
 
 class Transport(virtual.Transport):
@@ -75,32 +67,35 @@ class Transport(virtual.Transport):
     )
 
     client: Any
+    #: The context of the process, and what it has for this broker; set by the connection.
+    context: WorkerContext
     driver: Driver
-    ledger: Ledger
+    keeper: LeaseKeeper
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.waker = Waker()
         self.mailboxes: set[str] = set()
-        self.passing: dict[str, float] = {}
+        #: Queues that go with their owner, and the seconds after which they are deleted unread.
+        self.temporary: dict[str, float] = {}
         self._subscription: Subscription | None = None
         self._watched: list[str] = []
         self._pause, self._waited = FIRST_PAUSE, 0.0
-        self._heard = self._mail_heard = True
-        self._mail_looked_for = 0.0
-        self._away_since: float | None = None
+        self._has_news = self._has_mail = True
+        self._mail_read_at = 0.0
+        self._unavailable_since: float | None = None
         self._retry = FIRST_RETRY
-        _transports.add(self)
 
     def driver_version(self) -> str:
-        # the package's own module imports this one's users
+        # not from `relevo`, which stands above this module
         return version("relevo")
 
     def establish_connection(self) -> Any:
         self.driver = driver_for(self._url(), self.client.transport_options, self.client.ssl)
-        # the broker is there, and so are its tables: or the start fails here, in one line
-        self.driver.paused()
-        self.ledger = ledger_for(
+        self.driver.paused()  # without a broker, or its tables, the start fails here in one line
+        self.context = current()
+        self.context.add_waker(self.waker)
+        self.keeper = self.context.keeper_for(
             self.driver, float(self.client.transport_options.get("lease", LEASE))
         )
         return super().establish_connection()
@@ -121,86 +116,87 @@ class Transport(virtual.Transport):
 
     # --- the loop ---------------------------------------------------------------------------------
     def drain_events(self, connection: Any, timeout: float | None = None, **_options: Any) -> None:  # noqa: ARG002
-        """Deliver what there is, or wait up to `timeout` seconds for it. Raises `socket.timeout`
-        when nothing came.
+        """Deliver mail and jobs, or wait up to `timeout` seconds for some.
+
+        Raises TimeoutError if nothing came.
         """
         end = float("inf") if timeout is None else time.monotonic() + timeout
-        while (
-            not work_limits.stop_asked()
-        ):  # a worker that is to stop takes nothing more; its loop must come round at once
+        # A worker that is to stop takes nothing more, and its loop must come round at once.
+        while not work_limits.stop_asked():
             if self._serve():
                 return
             left = end - time.monotonic()
             if left <= 0:
                 break
             self._wait(left)
-        with deferred_signals.wait():
+        with deferred_signals.allow():
             time.sleep(YIELD)
-        raise TimeoutError  # which is socket.timeout
+        raise TimeoutError  # kombu expects socket.timeout, which is the same
 
     def _serve(self) -> bool:
         # Leases first: after a long absence the next reservation would take our own running jobs
-        # for a dead worker's.
-        if self._away_since is not None and not self.ledger.renew():
-            return self._gone("its leases could not be renewed")
+        # for those of a dead worker.
+        if self._unavailable_since is not None and not self.keeper.renew():
+            return self._on_unavailable("leases could not be extended")
         try:
             delivered = self._serve_once()
         except DriverUnavailableError as error:
-            return self._gone(str(error))
-        self._back()
+            return self._on_unavailable(str(error))
+        self._on_available()
         return delivered
 
     def _serve_once(self) -> bool:
-        heard, self._heard = self._heard, False
+        heard, self._has_news = self._has_news, False
         channels = list(self.channels)
-        look = (heard and self._mail_heard) or self._mail_is_due()
-        mail = [channel.deliver_mail() for channel in channels] if look else []
+        read_mail = (heard and self._has_mail) or self._mail_is_due()
+        mail = [channel.deliver_mail() for channel in channels] if read_mail else []
         jobs = [channel.deliver_jobs(heard) for channel in channels]
         if any(mail) or any(jobs):
             self._pause, self._waited = FIRST_PAUSE, 0.0
             if any(mail):
-                self._heard = self._mail_heard = True
+                self._has_news = self._has_mail = True
             return True
-        if work_limits.current is not None and (queues := self._queues()) and not places_taken():
-            work_limits.current.look(self.driver, self.ledger, queues)
+        limits = self.context.work_limits
+        if limits.are_set and (queues := self._queues()) and not active_jobs():
+            limits.check_done(self.driver, self.keeper, queues)
         return False
 
     def _mail_is_due(self) -> bool:
         now = time.monotonic()
-        due = now - self._mail_looked_for >= MAIL_EVERY
+        due = now - self._mail_read_at >= MAIL_EVERY
         if due:
-            self._mail_looked_for = now
+            self._mail_read_at = now
         return due
 
     def _wait(self, left: float) -> None:
-        if self._away_since is not None:
-            with deferred_signals.wait():
+        if self._unavailable_since is not None:
+            with deferred_signals.allow():
                 self.waker.wait(min(left, self._retry))
-            self._heard = self._mail_heard = True
+            self._has_news = self._has_mail = True
             return
         subscription = self._listen()
-        subscription.listen(self._room(), self.mailboxes)
+        subscription.listen(self._has_capacity(), self.mailboxes)
         pause = min(self._pause, subscription.interval)
         started = time.monotonic()
-        with deferred_signals.wait():
+        with deferred_signals.allow():
             _rung, called = self.waker.wait(
                 min(left, max(pause - self._waited, 0)), subscription.fileno()
             )
-        # Summed up: who never waits for a whole pause at a time would be deaf where the subscription can't
-        # call.
+        # Summed up: a loop that never waits for a whole pause at a time would never poll a
+        # subscription that can't call.
         self._waited += time.monotonic() - started
         if called or self._waited >= pause:
             self._poll(subscription)
 
     def _poll(self, subscription: Subscription) -> None:
         self._waited = 0.0
-        self._heard, self._mail_heard = subscription.poll(), subscription.is_mail
+        self._has_news, self._has_mail = subscription.poll(), subscription.is_mail
         self._pause = min(self._pause * 2, subscription.interval)
-        if self._heard and not self._room():
+        if self._has_news and not self._has_capacity():
             subscription.decline()
 
-    def _room(self) -> bool:
-        return any(channel.has_room() for channel in self.channels)
+    def _has_capacity(self) -> bool:
+        return any(channel.has_capacity() for channel in self.channels)
 
     def _queues(self) -> list[str]:
         return [queue for channel in self.channels for queue in channel.job_queues()]
@@ -218,50 +214,16 @@ class Transport(virtual.Transport):
             self._subscription = None
 
     # --- the broker away and back -----------------------------------------------------------------
-    def _gone(self, reason: str) -> bool:
-        if self._away_since is None:
-            self._away_since, self._retry = time.monotonic(), FIRST_RETRY
-            logger.warning("the broker is away, running jobs go on: %s", reason)
+    def _on_unavailable(self, reason: str) -> bool:
+        if self._unavailable_since is None:
+            self._unavailable_since, self._retry = time.monotonic(), FIRST_RETRY
+            logger.warning("the broker is away; running jobs go on: %s", reason)
         self._retry = min(self._retry * 2, LONGEST_RETRY)
         return False
 
-    def _back(self) -> None:
-        if self._away_since is not None:
-            logger.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
-            self._away_since = None
-
-
-def ledger_for(driver: Driver, lease: float) -> Ledger:
-    """The ledger of this process for a driver: one, whichever connection takes the jobs."""
-    key = (os.getpid(), id(driver))
-    if key not in _ledgers:
-        _ledgers[key] = Ledger(driver, lease)
-    if admission.maker is not None and type(_ledgers[key].gate) is admission.Gate:
-        _ledgers[key].gate = admission.maker(driver)
-    return _ledgers[key]
-
-
-def worker_starts(**_signal: Any) -> None:
-    """The process is a worker: what it holds outlives its channels, and goes back when the process
-    ends, however.
-    """
-    Ledger.outlives_channels = True
-    atexit.register(worker_ended)  # Celery sends no signal at the end of a cold stop
-
-
-def worker_stops(**_signal: Any) -> None:
-    """A stop was asked for: wake every loop that waits, so that it sees it at once."""
-    for transport in list(_transports):
-        transport.waker.ring()
-
-
-def worker_ended(**_signal: Any) -> None:
-    """The process ends: ack what is done, put back what is left."""
-    for last in at_end:
-        last()
-    for (pid, _driver), ledger in list(_ledgers.items()):
-        if pid == os.getpid():
-            ledger.close()
-    Ledger.outlives_channels = (
-        False  # a worker inside another program (a test) is over, and that program is not
-    )
+    def _on_available(self) -> None:
+        if self._unavailable_since is not None:
+            logger.warning(
+                "the broker is back after %.1f s", time.monotonic() - self._unavailable_since
+            )
+            self._unavailable_since = None

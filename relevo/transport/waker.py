@@ -1,8 +1,8 @@
-"""How a consumer that waits is woken: by a byte in a pipe.
+"""The waker: a pipe whose byte ends a consumer's wait.
 
-An ack comes from another thread, SIGTERM from a signal handler, a notification from a socket: a
-pipe can be written from all three (a `threading.Event` deadlocks when its setter is a signal
-handler in the waiting thread) and waited for together with sockets.
+An ack comes from another thread, SIGTERM from a signal handler, a notification from a socket. All
+three can write to a pipe, and a pipe can be waited for together with sockets. (A `threading.Event`
+deadlocks when a signal handler in the waiting thread sets it.)
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ class Waker:
         os.set_blocking(self._write, False)
 
     def ring(self) -> None:
+        """End the wait."""
         with contextlib.suppress(BlockingIOError):  # a full pipe will wake its reader as well
             os.write(self._write, b"!")
 
     @contextlib.contextmanager
     def rung_by_signals(self) -> Iterator[None]:
-        """Within the block every signal rings, too (in the main thread, which alone may ask for
-        it).
+        """Within the block every signal rings, too. Only the main thread may ask for it; in others
+        nothing changes.
 
-        One that comes just before the wait, or that another thread receives, would not end it, and
-        its handler runs in the main thread only when that comes back to Python.
+        Otherwise a signal that comes just before the wait, or in another thread, would not end the
+        wait, and its handler runs only when the main thread comes back to Python.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -45,8 +46,9 @@ class Waker:
             signal.set_wakeup_fd(before)
 
     def wait(self, timeout: float | None = None, also: int | None = None) -> tuple[bool, bool]:
-        """Wait, at most `timeout` seconds if given. Returns whether it was rung, and whether `also`
-        became readable.
+        """Wait, at most `timeout` seconds if given.
+
+        Returns whether the waker was rung, and whether the file descriptor `also` became readable.
         """
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
@@ -61,7 +63,6 @@ class Waker:
         return self._read in ready, also in ready
 
     def __del__(self) -> None:
-        # Not sooner: an ack that comes late, after a close, would write into whatever file got the
-        # number next.
+        # Not sooner: a late ack, after a close, would write into the next file with this number.
         os.close(self._read)
         os.close(self._write)

@@ -1,9 +1,9 @@
-"""A worker that goes home: after so many jobs, when nothing is left to do, or after a time (`celery
--A tasks work`).
+"""Work limits: when a worker stops by itself (`celery -A tasks work`).
 
-It is asked where jobs are taken: how many more may be handed over (`left`), and, when nothing was
-delivered, whether the work is done (`look`). A shift that is over ends as by TERM: what runs
-finishes, what was not started goes back.
+A worker may stop after a number of jobs, when its queues are empty, or after a time. The fetcher
+asks how many more jobs it may hand over (`left`). The transport asks, when nothing was delivered,
+whether the work is done (`check_done`). The worker then stops as after SIGTERM: running jobs
+finish, reserved jobs are released.
 """
 
 from __future__ import annotations
@@ -16,73 +16,72 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relevo.drivers.contract import Driver
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Shift:
-    """`most`: jobs to hand over (None: any number). `when_empty`: go when no job could be taken."""
+class WorkLimits:
+    """The limits of one worker. The defaults limit nothing.
+
+    `most`: jobs to hand over, None for any number. `when_empty`: stop when no job can be taken.
+    """
 
     most: int | None = None
     when_empty: bool = False
     taken: int = 0
-    #: Wakes whoever waits for a job, so that a stop is seen at once.
-    wake: Callable[[], None] = lambda: None
     _timer: threading.Timer | None = field(default=None, init=False)
 
+    @property
+    def are_set(self) -> bool:
+        """Whether this worker stops by itself."""
+        return self.most is not None or self.when_empty or self._timer is not None
+
     def left(self) -> int:
-        """How many more jobs may be handed over."""
+        """Return how many more jobs may be handed over."""
         return sys.maxsize if self.most is None else self.most - self.taken
 
-    def look(self, driver: Driver, ledger: Ledger, queues: Iterable[str]) -> None:
-        """Nothing was delivered, and nothing runs: is the work done?"""
+    def count(self) -> None:
+        """Count a job that was handed over."""
+        self.taken += 1
+
+    def check_done(self, driver: Driver, keeper: LeaseKeeper, queues: Iterable[str]) -> None:
+        """Stop the worker if its work is done. Called when nothing was delivered and nothing runs."""
         if self.left() <= 0 or (
-            self.when_empty and not ledger.puts_back and is_empty(driver, queues)
+            self.when_empty and not keeper.has_pending_releases and is_empty(driver, queues)
         ):
             stop()
 
-    def end_after(self, seconds: float) -> None:
-        """Go home after so many seconds, whatever there is to do, also while the broker is away."""
-        self._timer = threading.Timer(seconds, self._end)
+    def stop_after(self, seconds: float, wake: Callable[[], None]) -> None:
+        """Stop the worker after this time, even while the broker is away.
+
+        `wake` ends the wait for jobs, so that the worker sees the stop at once.
+        """
+        self._timer = threading.Timer(seconds, _stop_in_time, (wake,))
         self._timer.daemon = True
         self._timer.start()
 
-    def is_over(self) -> None:
-        """Its worker has ended. What this process does from now on is not ended by it."""
+    def cancel_timer(self) -> None:
+        """The worker has ended: don't stop what this process does next."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self) -> None:
-        logger.info("its time is over: what runs finishes, nothing more is taken")
-        stop()
-        self.wake()
 
-
-#: The shift of this process, if it is a worker that has one.
-current: Shift | None = None
-
-
-def left() -> int:
-    """How many more jobs this process may take."""
-    return sys.maxsize if current is None else current.left()
-
-
-def took() -> None:
-    """A job was handed over."""
-    if current is not None:
-        current.taken += 1
+def _stop_in_time(wake: Callable[[], None]) -> None:
+    logger.info("time is up: running jobs finish, no more are taken")
+    stop()
+    wake()
 
 
 def is_empty(driver: Driver, queues: Iterable[str]) -> bool:
-    """Whether these queues have no job that could be taken now: what is delayed or paused can't be."""
+    """Whether no job of these queues can be taken now. Delayed jobs and paused queues don't count."""
     paused = driver.paused()
     return not any(driver.sizes(queue).pending for queue in queues if queue not in paused)
 
 
 def stop() -> None:
-    """End this worker as TERM does."""
+    """Stop this worker as SIGTERM does."""
     # only a worker has it, and there it is imported already
     from celery.worker import state  # noqa: PLC0415
 
@@ -90,9 +89,7 @@ def stop() -> None:
 
 
 def stop_asked() -> bool:
-    """Whether this process is a Celery worker that was told to stop (by a signal or by remote
-    control).
-    """
+    """Whether this process is a Celery worker that was told to stop, by signal or remote control."""
     state = sys.modules.get("celery.worker.state")
     return state is not None and (_asked(state.should_stop) or _asked(state.should_terminate))
 

@@ -1,4 +1,4 @@
-"""Where the recorder of a worker writes: the store of its app's settings."""
+"""What a worker of an app starts beside Celery's parts: the recorder and the outbox relay."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from relevo.batches import dispatch
 from relevo.database import schema
 from relevo.dispatch.delivery import delivery_of
 from relevo.errors import DriverUnavailableError, SchemaError
-from relevo.recording import recorder
+from relevo.recording.recorder import Recorder
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
 from relevo.store.store import Store, store_for
-from relevo.transport import dead_letter, transport
-from relevo.worker import cancelled_batches, outbox_relay, unrunnable
+from relevo.transport.context import WorkerContext
+from relevo.worker import unrunnable
+from relevo.worker.cancelled_batches import CancelledBatches
+from relevo.worker.outbox_relay import Relay
 
 logger = logging.getLogger(__name__)
 
 
-def open_store(app: Any) -> None:
-    """Record what ends in this process, a worker's main process. Raises SchemaError when the tables
-    are old.
+def start_recording(app: Any, context: WorkerContext) -> None:
+    """Record how jobs end in this process, a worker's main process.
+
+    Raises SchemaError if the store's tables are of another version.
     """
     store = store_for(app.settings.database_url)
-    check(store)
+    check_schema(store)
     settings = app.settings
     keep = Retention(
         settings.keep_completed,
@@ -34,29 +37,28 @@ def open_store(app: Any) -> None:
         settings.dashboard.keep_audit,
     )
     delivery = delivery_of(app)
-    relaying = outbox_relay.start(delivery)
+    relay = Relay(delivery)
 
     def write(endings: Sequence[Ending]) -> None:
         outcomes.write(store, endings, delivery.hand_in)
         if any(ending.members for ending in endings):
             delivery.notify()
-            relaying.wake()
+            relay.wake()
 
     def tidy() -> None:
         outcomes.prune(store, keep)
         dispatch.end_abandoned(delivery)
 
-    cancelled_batches.look_in(store)
-    recorder.start(write, tidy)
-    dead_letter.keeper = unrunnable.dead_letter_handler(app)
-    for last in (recorder.stop, outbox_relay.stop):
-        if last not in transport.at_end:
-            transport.at_end.append(last)
+    context.is_cancelled_member = CancelledBatches(store).is_cancelled_member
+    context.dead_letter_handler = unrunnable.dead_letter_handler(app, context)
+    context.recorder = Recorder(write, tidy)
+    context.at_end += [context.stop_recording, relay.stop]
 
 
-def check(store: Store) -> None:
-    """Raise SchemaError unless the store's tables are of this code's version; one that is away is
-    waited for later.
+def check_schema(store: Store) -> None:
+    """Raise SchemaError unless the store's tables are of this code's version.
+
+    A store that is away is not waited for: the recorder does that later.
     """
     try:
         found = store.read(schema.version)

@@ -1,8 +1,7 @@
-"""Members of a batch that was cancelled: those that have not started are dropped, in the worker's
-main process.
+"""Members of cancelled batches: a worker's main process drops those that have not started.
 
-Each costs a look into the store, at most one in a tenth of a second and batch. A member that was
-put back by hand runs all the same.
+This costs a query of the store, at most one in FRESH_SECONDS per batch. A member that an operator
+has retried runs all the same.
 """
 
 from __future__ import annotations
@@ -19,41 +18,36 @@ from relevo.store.store import Store
 logger = logging.getLogger(__name__)
 
 REASON = "its batch was cancelled"
-# For so many seconds a batch is taken to be as it was last seen, and of so many at once.
-FRESH, MOST = 0.1, 1000
-
-_store: Store | None = None
-_seen: dict[str, tuple[float, bool]] = {}
-
-
-def look_in(store: Store) -> None:
-    """Where the batches are, in this process."""
-    global _store  # noqa: PLW0603  one a process
-    _store = store
-    _seen.clear()
+# How long an answer of the store counts, in seconds.
+FRESH_SECONDS = 0.1
+# How many answers are remembered.
+MOST = 1000
 
 
-def is_dropped(request: Any) -> bool:
-    """Whether the job of a request is not to be started, because a batch of it was cancelled."""
-    if _store is None:
-        return False
-    sent = request.request_dict.get(payload.HEADER)
-    if isinstance(sent, dict) and sent.get("origin"):
-        return False
-    ids = membership.batch_ids(request.request_dict, membership.embedded(request))
-    return any(is_cancelled(_store, batch) for batch in ids)
+class CancelledBatches:
+    """Which batches of one store were cancelled, as a worker last saw them."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[str, tuple[float, bool]] = {}
 
-def is_cancelled(store: Store, batch: str) -> bool:
-    """Whether a batch was cancelled, as far as is known."""
-    now = time.monotonic()
-    looked_at, cancelled = _seen.get(batch, (float("-inf"), False))
-    if now - looked_at >= FRESH:
-        try:
-            cancelled = bool(batches.find_cancelled(store, [batch]))
-        except DriverError as error:  # it runs, as if nobody had cancelled it
-            logger.warning("whether batch %s was cancelled can't be seen: %s", batch, error)
-        if len(_seen) >= MOST:
-            _seen.clear()
-        _seen[batch] = now, cancelled
-    return cancelled
+    def is_cancelled_member(self, request: Any) -> bool:
+        """Whether the job of a request must not start, because one of its batches was cancelled."""
+        sent = request.request_dict.get(payload.HEADER)
+        if isinstance(sent, dict) and sent.get("origin"):
+            return False
+        ids = membership.batch_ids(request.request_dict, membership.embedded(request))
+        return any(self._is_cancelled(batch) for batch in ids)
+
+    def _is_cancelled(self, batch: str) -> bool:
+        now = time.monotonic()
+        seen_at, cancelled = self._seen.get(batch, (float("-inf"), False))
+        if now - seen_at >= FRESH_SECONDS:
+            try:
+                cancelled = bool(batches.find_cancelled(self._store, [batch]))
+            except DriverError as error:  # the job runs, as if the batch were not cancelled
+                logger.warning("whether batch %s was cancelled is unknown: %s", batch, error)
+            if len(self._seen) >= MOST:
+                self._seen.clear()
+            self._seen[batch] = now, cancelled
+        return cancelled

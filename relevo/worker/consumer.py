@@ -1,12 +1,12 @@
-"""Celery's consumer, with two things in order that an operator would trip over.
+"""Celery's consumer, with two corrections that operators need.
 
-A pool of one place (solo) has one, whatever its concurrency says: `celery worker -P solo` on a
+A pool of one place (solo) gets one job, whatever its concurrency says. `celery worker -P solo` on a
 machine of 16 cores kept 15 jobs behind the one that ran, away from other workers.
 
-Jobs that wait for a rate limit of Celery's (`rate_limit`) lie in the worker's memory, each in a
-place of its pool, in the bucket of their task. Celery makes new buckets when somebody sets another
-limit, and leaves what lies in the old ones to the old limit: at one an hour a worker of two places
-did nothing for two hours after the limit was lifted. And nobody found there what was cancelled: it
+Jobs that wait for Celery's own rate limit (`rate_limit`) lie in the worker's memory, in the bucket
+of their task, each in a place of the pool. When the limit changes, Celery makes new buckets and
+leaves the jobs in the old ones to the old limit: at one an hour, a worker of two places did nothing
+for two hours after the limit was lifted. Celery doesn't look there for cancelled jobs either: they
 ran.
 """
 
@@ -19,33 +19,31 @@ from typing import Any
 from celery.concurrency import solo
 from celery.worker import consumer
 
-from relevo.transport import qos
+from relevo.transport import context
 
 
 class Consumer(consumer.Consumer):
-    """Celery's, with its buckets in order."""
+    """Celery's consumer, which keeps its rate-limit buckets in order."""
 
     task_buckets: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        qos.serial = isinstance(options.get("pool"), solo.TaskPool)
+        context.current().is_serial = isinstance(options.get("pool"), solo.TaskPool)
         super().__init__(*args, **options)
 
     def reset_rate_limits(self) -> None:
-        """The limits have changed: what waited for the old ones waits for the new ones, or for
-        none.
-        """
+        """The limits have changed: move waiting jobs to the new buckets, or start them."""
         before = dict(self.task_buckets)
         super().reset_rate_limits()
         for task, bucket in before.items():
-            for request, tokens in self._taken(bucket):
+            for request, tokens in self._drain(bucket):
                 if self.task_buckets[task]:
                     self._limit_task(request, self.task_buckets[task], tokens)
                 else:
                     self._limit_move_to_pool(request)
 
-    def let_go(self, ids: Collection[str]) -> list[Any]:
-        """Take the requests of these jobs out of the buckets: they don't start."""
+    def remove_from_buckets(self, ids: Collection[str]) -> list[Any]:
+        """Remove and return the waiting requests of these jobs, so that they don't start."""
         found = []
         for bucket in list(self.task_buckets.values()):
             waiting = list(bucket.contents) if bucket else []
@@ -57,10 +55,8 @@ class Consumer(consumer.Consumer):
         return found
 
     @staticmethod
-    def _taken(bucket: Any) -> list[tuple[Any, int]]:
-        """What waits in a bucket, taken out of it: its timer finds nothing. (The timer is a thread
-        of its own.)
-        """
+    def _drain(bucket: Any) -> list[tuple[Any, int]]:
+        """Empty a bucket, so that its timer, a thread of its own, finds nothing. Returns its jobs."""
         taken = []
         with suppress(IndexError):
             while bucket:

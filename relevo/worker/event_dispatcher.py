@@ -1,11 +1,10 @@
-"""Events of jobs and workers: those that nobody hears cost next to nothing, those that somebody
-hears go in groups.
+"""Celery's events of jobs and workers, sent in groups, and not at all where nobody receives them.
 
-A worker with -E, or one that a Flower is looking at, sends three events a job. The channel knows
-for a second that nobody hears them; an event then ends here, before it has been made, encoded and
-routed. When somebody does, each was a transaction of its own (SQLite: 40 jobs a second instead of
-1,800); Celery's workers with an event loop send theirs in groups, one loop turn together, and so do
-ours, what comes within GROUP together.
+A worker with -E, or one that a Flower watches, sends three events per job. The channel remembers
+for a second that nobody received an event; a further one then ends here, before it is made, encoded
+and routed. With a receiver each event was a transaction of its own (SQLite: 40 jobs a second
+instead of 1,800). Celery's workers with an event loop send the events of one loop turn together.
+Ours send together what comes within GROUP_SECONDS.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from celery.events.dispatcher import EventDispatcher
 from celery.events.event import group_from
 from celery.worker import state
 
-# How long an event of a job waits for others, in seconds, and how many are sent without waiting
-# longer.
-GROUP, MOST = 0.05, 500
+# How long the event of a job waits for others, in seconds.
+GROUP_SECONDS = 0.05
+# With this many events a group is sent at once.
+MOST = 500
 
 
 class Events(CeleryEvents):
-    """What `app.events` is."""
+    """The class of `app.events`."""
 
     dispatcher_cls = "relevo.worker.event_dispatcher:Dispatcher"
 
@@ -33,8 +33,7 @@ class Dispatcher(EventDispatcher):
     """Celery's dispatcher of events."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # The worker alone says how events are to be grouped: not at all, where it has no event loop
-        # to do it.
+        # Only the worker asks for grouping. Without an event loop it asks for none.
         if "on_send_buffered" in options and not options["buffer_group"]:
             options |= {
                 "buffer_group": {"task"},
@@ -45,11 +44,11 @@ class Dispatcher(EventDispatcher):
         super().__init__(*args, **options)
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002  Celery's name
-        """Send an event, unless its channel is one of ours and knows that nobody hears it.
+        """Send an event, unless its channel is one of ours and knows that nobody receives it.
 
-        On ours none waits for a broker that is away, nor is kept for it: an event tells of now.
-        (Celery tries to send a heartbeat for ever, from a thread that has the lock meanwhile: a
-        worker that was told to stop waited for it.)
+        On our channels no event waits, or is kept, for a broker that is away: it would be out of
+        date. (Celery tries to send a heartbeat for ever, from a thread that holds the lock
+        meanwhile, and a worker that was told to stop waited for it.)
         """
         is_unheard = getattr(getattr(self.producer, "_channel", None), "is_unheard", None)
         if is_unheard is None:
@@ -68,7 +67,7 @@ class Dispatcher(EventDispatcher):
         if state.should_stop is not None:  # the connection may be gone by then
             self.flush(errors=False)
         elif self._sending.acquire(blocking=False):
-            timer = threading.Timer(GROUP, self._send_group)
+            timer = threading.Timer(GROUP_SECONDS, self._send_group)
             timer.daemon = True
             timer.start()
 

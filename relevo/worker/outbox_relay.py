@@ -1,6 +1,4 @@
-"""The relay: a thread of every worker's main process that puts into brokers what waits for them in
-the outbox.
-"""
+"""The relay: a thread of every worker's main process that puts jobs from the outbox into brokers."""
 
 from __future__ import annotations
 
@@ -12,14 +10,16 @@ from relevo.errors import DriverError
 
 logger = logging.getLogger(__name__)
 
-# It looks at least so often for what others left, in seconds, and so long after a broker was away.
-EVERY, AWAY = 2.0, 5.0
-# Seconds that the end of the worker waits for what is being sent.
+# Seconds between two looks for what other processes left in the outbox.
+EVERY = 2.0
+# Seconds until the next look when a broker was away.
+AWAY = 5.0
+# Seconds that the end of the worker waits for jobs that are being sent.
 PATIENCE = 5.0
 
 
 class Relay(threading.Thread):
-    """Forwards the outbox as long as its process is a worker's main process."""
+    """Forwards the outbox, as long as its process is a worker's main process."""
 
     def __init__(self, delivery: Delivery) -> None:
         super().__init__(name="relevo-relay", daemon=True)
@@ -28,26 +28,27 @@ class Relay(threading.Thread):
         self.start()
 
     def wake(self) -> None:
-        """There may be something new."""
+        """Look at once: there may be something new."""
         self._woken.set()
 
     def stop(self) -> None:
-        """No more. What is left is for the next worker."""
+        """Forward once more, then end. The rest is for the next worker."""
         self._stopping = True
         self._woken.set()
         self.join(PATIENCE)
         if not self.is_alive():
-            self.turn()
+            self.forward()
 
     def run(self) -> None:
+        """The thread: forward when woken, or every EVERY seconds."""
         while not self._stopping:
             self._woken.wait(EVERY)
             self._woken.clear()
-            if not self._stopping and not self.turn():
+            if not self._stopping and not self.forward():
                 self._woken.wait(AWAY)
 
-    def turn(self) -> bool:
-        """Look once. Returns whether everything could be sent."""
+    def forward(self) -> bool:
+        """Forward what is in the outbox. Returns whether everything could be sent."""
         try:
             self.delivery.forward_all()
         except DriverError as error:
@@ -57,22 +58,3 @@ class Relay(threading.Thread):
         else:
             return True
         return False
-
-
-_current: Relay | None = None
-
-
-def start(delivery: Delivery) -> Relay:
-    """Forward what waits, in this process, from now on."""
-    global _current  # noqa: PLW0603  one a process
-    stop()
-    _current = Relay(delivery)
-    return _current
-
-
-def stop() -> None:
-    """Forward no more."""
-    global _current
-    relay, _current = _current, None
-    if relay is not None:
-        relay.stop()

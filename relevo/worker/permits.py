@@ -1,4 +1,4 @@
-"""Permits in a worker's main process: taken for many jobs in one step when they are reserved, given
+"""PermitAdmission in a worker's main process: taken for many jobs in one step when they are reserved, given
 back in another.
 
     reserve -> enter: take_free, one step for all        -> granted: the job starts under the permit
@@ -16,7 +16,7 @@ given at the dispatch.
 
 Never more than n at once: a permit is passed on only when the process that ran the job has said
 that it ended, and is in the broker's books under the one job or the other all the time, since the
-ledger has `write` called before it ends any lease. So whatever happens in between, it ends as
+keeper has `write` called before it ends any lease. So whatever happens in between, it ends as
 permits do, with the lease it names:
 
 | the worker dies after                | the permit                                                                  |
@@ -49,7 +49,7 @@ from relevo.errors import DriverError, DriverUnavailableError
 from relevo.limits.contract import Holder, PermitHandover, PermitRequest
 from relevo.middleware import limit_context
 from relevo.middleware.limits import WithoutOverlapping
-from relevo.transport.admission import Gate
+from relevo.transport.admission import Admission
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +66,12 @@ class Asking(NamedTuple):
     kwargs: dict[str, Any]
 
 
-def are_wanted(app: Any) -> bool:
+def needed(app: Any) -> bool:
     """Whether any task of an app has a permit to be taken here."""
     return any(_middleware(task) is not None for task in app.tasks.values())
 
 
-class Permits(Gate):
+class PermitAdmission(Admission):
     """The permits of the jobs that this process has from one broker."""
 
     def __init__(self, app: Any, driver: Driver) -> None:
@@ -84,7 +84,7 @@ class Permits(Gate):
         self._lock, self._writing = threading.Lock(), threading.Lock()
 
     # --- the consuming loop -----------------------------------------------------------------------
-    def enter(self, jobs: Sequence[ReservedJob]) -> None:
+    def admit(self, jobs: Sequence[ReservedJob]) -> None:
         wanted = [one for job in jobs if (one := self._wanted(job)) is not None]
         with self._lock:
             self._wants.update((one.holder.token, one) for one in wanted)
@@ -143,7 +143,7 @@ class Permits(Gate):
         return has.key if has is not None else None
 
     # --- any thread -------------------------------------------------------------------------------
-    def ended(self, token: str) -> None:
+    def body_ended(self, token: str) -> None:
         with self._lock:
             has = self._has.pop(token, None)
             if has is not None and has.key in self._crowded:
@@ -151,13 +151,13 @@ class Permits(Gate):
             elif has is not None:
                 self._spare[has.key].append(has)
 
-    def left(self, token: str) -> None:
+    def removed(self, token: str) -> None:
         with self._lock:
             self._wants.pop(token, None)
             if has := self._has.pop(token, None):
                 self._leave(has)
 
-    def write(self) -> bool:
+    def flush(self) -> bool:
         with self._writing:
             with self._lock:
                 for has in [has for some in self._spare.values() for has in some]:

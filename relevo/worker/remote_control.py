@@ -1,7 +1,7 @@
-"""What a worker does when it is told to over remote control, beside Celery's own commands.
+"""Remote control: what a worker does when it is told to, beside Celery's own commands.
 
-It runs in the worker's main process, between two deliveries. Imported when a worker starts, and not
-before: it needs Celery's worker, which a program that only dispatches doesn't.
+It runs in the worker's main process, between two deliveries. It is imported only when a worker
+starts, because it needs Celery's worker, which a program that only dispatches doesn't load.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celery.utils.log import get_logger
 from celery.worker import state as celery_state
 from celery.worker.control import Panel, control_command
 
-from relevo.transport import qos
+from relevo.transport import context
 from relevo.worker import restart
 
 logger = get_logger(__name__)
@@ -25,26 +25,26 @@ logger = get_logger(__name__)
 def cancel_jobs(
     state: Any, ids: Iterable[str], terminate: bool = False, **_options: Any
 ) -> dict[str, list[str]]:
-    """Don't start these jobs; kill those that run, if that is asked for. Says which were killed,
-    and which run on.
+    """Don't start these jobs; kill those that run if `terminate`.
+
+    Answers with the ids of the killed jobs and of those that run on.
     """
     wanted = set(ids)
     channel = state.consumer.task_consumer.channel
-    if hasattr(channel, "intake"):
-        channel.intake.drop(wanted)
-        for request in state.consumer.let_go(wanted) if hasattr(state.consumer, "let_go") else ():
-            forget(request)
+    if hasattr(channel, "fetcher"):
+        channel.fetcher.discard(wanted)
+        for request in _in_buckets(state.consumer, wanted):
+            drop(request)
             channel.qos.forget(request.message.delivery_tag)  # its place is free
     requests = [request for request in list(celery_state.reserved_requests) if request.id in wanted]
     if not requests:
         return {"killed": [], "running": []}
     for request in requests:
-        forget(request)
-    if qos.pool is not None:
-        qos.pool.recall()
+        drop(request)
+    context.current().recall_unstarted()
     started = [request for request in requests if request.time_start]
     killed = [
-        request.id for request in started if terminate and _killed(request, state.consumer.pool)
+        request.id for request in started if terminate and _kill(request, state.consumer.pool)
     ]
     return {
         "killed": killed,
@@ -52,15 +52,20 @@ def cancel_jobs(
     }
 
 
-def forget(request: Any) -> None:
-    """The job of a request is no longer in the broker: nothing is to be said about it there."""
+def _in_buckets(consumer: Any, ids: set[str]) -> list[Any]:
+    remove = getattr(consumer, "remove_from_buckets", None)
+    return [] if remove is None else list(remove(ids))
+
+
+def drop(request: Any) -> None:
+    """Forget the job of a request, which the broker no longer has: it is told nothing about it."""
     message = request.message
-    request.withdrawn = True
+    request.is_cancelled = True
     if hasattr(message, "job"):
-        message.channel.ledger.drop([message.delivery_tag])
+        message.channel.keeper.discard([message.delivery_tag])
 
 
-def _killed(request: Any, pool: Any) -> bool:
+def _kill(request: Any, pool: Any) -> bool:
     try:
         request.terminate(pool)
     except NotImplementedError:  # a pool of threads
@@ -70,48 +75,46 @@ def _killed(request: Any, pool: Any) -> bool:
     return True
 
 
-def _recalling(revoke: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's own `revoke` looks at a job when it is handed to the pool: what waits in its pipe
-    has to come back.
+def _then_recall(revoke: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery checks for revoked jobs when it hands them to the pool, so those in its pipe must come
+    back.
     """
 
     @wraps(revoke)
     def revoke_and_recall(*args: Any, **options: Any) -> Any:
         answer = revoke(*args, **options)
-        if qos.pool is not None:
-            qos.pool.recall()
+        context.current().recall_unstarted()
         return answer
 
     return revoke_and_recall
 
 
-def _renewing(time_limit: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's own `time_limit` changes the task; the worker goes by what it has made of the task
-    when it started.
-    """
+def _then_update(time_limit: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery changes the task, but the worker goes by the strategies that it made at its start."""
 
     @wraps(time_limit)
-    def limit_and_renew(state: Any, *args: Any, **options: Any) -> Any:
+    def limit_and_update(state: Any, *args: Any, **options: Any) -> Any:
         answer = time_limit(state, *args, **options)
         state.consumer.update_strategies()
         return answer
 
-    return limit_and_renew
+    return limit_and_update
 
 
-Panel.data["revoke"] = _recalling(Panel.data["revoke"])
-Panel.data["time_limit"] = _renewing(Panel.data["time_limit"])
+Panel.data["revoke"] = _then_recall(Panel.data["revoke"])
+Panel.data["time_limit"] = _then_update(Panel.data["time_limit"])
 
 
 @control_command()  # type: ignore[untyped-decorator,unused-ignore]
 def restart_worker(state: Any, **_options: Any) -> dict[str, Any]:
-    """Finish what runs, then start anew."""
-    logger.warning("this worker was told to start anew")
+    """Finish what runs, then restart."""
+    logger.warning("this worker was told to restart")
     running = len(celery_state.active_requests)
-    return {**worker_life(state), "running": running, "comes_back": restart.ask()}
+    return {**worker_generation(state), "running": running, "comes_back": restart.request()}
 
 
-@control_command()  # type: ignore[untyped-decorator,unused-ignore]
-def worker_life(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ARG001  Celery's signature
-    """Which life of its process this is."""
-    return {"pid": os.getpid(), "life": restart.LIFE}
+# the command keeps the name that `celery -A tasks restart` sends
+@control_command(name="worker_life")  # type: ignore[untyped-decorator,unused-ignore]
+def worker_generation(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ARG001  Celery's signature
+    """Answer with the process's number and which of its runs this is."""
+    return {"pid": os.getpid(), "life": restart.GENERATION}

@@ -1,16 +1,15 @@
-"""A worker starts anew, with the code that is there now (`celery -A tasks restart`), in the same
-process.
+"""A worker's restart: it starts again, with the code that is there now, in the same process.
 
-    ask  -> the worker stops as by TERM: takes nothing more, finishes what runs, acks, gives back the rest, closes
-         -> at the very end of the process: exec of the command line it was started with
+    request (`celery -A tasks restart`)
+      -> the worker stops as after SIGTERM: takes nothing more, finishes what runs, acks, releases
+      -> at the very end of the process: exec of the command line that it was started with
 
 The process keeps its number, its parent and its output. So supervisor, systemd, a Procfile runner
-and a container never see it end, and a worker started by hand comes back just the same. (Merely
-ending, as Laravel's does, needs somebody who starts it again; foreman and honcho end everything
-when one program ends.) If the new code can't be started, the process ends with its error, as it
-would at any start.
+and a container never see it end, and a worker started by hand comes back as well. (Laravel's worker
+merely ends and needs a supervisor to start it again; foreman and honcho end every program when one
+ends.) If the new code can't be started, the process ends with its error, as at any start.
 
-Celery does the same for SIGHUP, but execs before what was registered earlier with `atexit`, ours
+Celery does the same for SIGHUP. But it execs before what was registered earlier with `atexit`, ours
 included, and repeats `sys.argv`: for `python -m celery` that puts Celery's own folder on the path,
 where its `app` hides the project's.
 """
@@ -27,48 +26,52 @@ from typing import Any
 import click
 from celery import signals
 
-from relevo.transport import transport, work_limits
+from relevo.transport import context, work_limits
 
 logger = logging.getLogger(__name__)
 
-#: This life of the process: another one after a restart.
-LIFE = uuid.uuid4().hex
+#: Identifies this run of the program: a restart changes it, the process's number stays.
+GENERATION = uuid.uuid4().hex
 
-_can = False
-_asked = False
+_can_restart = False
+_is_requested = False
 
 
-def prepare(**_signal: Any) -> None:
-    """A worker is being made. What is registered first is done last: by then all that was held is
-    given back.
+def install(**_signal: Any) -> None:
+    """A worker is being made: prepare its restart.
+
+    `atexit` calls in reverse order, so what is registered here comes last: all jobs are released by
+    then.
     """
-    global _can  # noqa: PLW0603  one process, one worker
-    if _can or click.get_current_context(silent=True) is None:
-        return  # a worker inside another program, which is not ours to start again
-    _can = True
-    atexit.register(_renew)
-    signals.worker_shutting_down.connect(_overruled, dispatch_uid="relevo.worker.restart")
+    global _can_restart  # noqa: PLW0603  one process, one worker
+    if _can_restart or click.get_current_context(silent=True) is None:
+        return  # a worker inside another program, which must not be started again
+    _can_restart = True
+    atexit.register(_restart)
+    signals.worker_shutting_down.connect(_withdraw, dispatch_uid="relevo.worker.restart")
 
 
-def ask() -> bool:
-    """Stop this worker, and start it anew if it can be: not one with a shift, which ends anyway.
-    Returns whether.
+def request() -> bool:
+    """Stop this worker, to start it again. Returns whether it will start again.
+
+    A worker with work limits, which ends by itself, doesn't.
     """
-    global _asked  # noqa: PLW0603
-    _asked = _can and work_limits.current is None
+    global _is_requested  # noqa: PLW0603
+    worker = context.current()
+    _is_requested = _can_restart and not worker.work_limits.are_set
     work_limits.stop()
-    transport.worker_stops()
-    return _asked
+    worker.wake()
+    return _is_requested
 
 
-def _overruled(**_signal: Any) -> None:
-    """TERM, QUIT or Ctrl-C: somebody wants it to end."""
-    global _asked  # noqa: PLW0603
-    _asked = False
+def _withdraw(**_signal: Any) -> None:
+    """TERM, QUIT or Ctrl-C: the worker is to end, not to start again."""
+    global _is_requested  # noqa: PLW0603
+    _is_requested = False
 
 
-def _renew() -> None:
-    if not _asked:
+def _restart() -> None:
+    if not _is_requested:
         return
     logging.shutdown()
     sys.stdout.flush()
@@ -77,4 +80,4 @@ def _renew() -> None:
         # the same program, without a shell
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     except OSError as error:
-        sys.stderr.write(f"the worker could not be started anew: {error}\n")
+        sys.stderr.write(f"the worker could not be restarted: {error}\n")

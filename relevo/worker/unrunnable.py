@@ -17,10 +17,12 @@ from relevo.drivers.values import ReservedJob
 from relevo.errors import UndeliverableError, UnknownTaskError, did_you_mean
 from relevo.events import Event, JobEvent
 from relevo.job import error_report, membership, payload
-from relevo.recording import failed_job, recorder
+from relevo.recording import failed_job
 from relevo.store import batch_counts
 from relevo.store.failed import FailedJob
 from relevo.store.outcomes import Ending
+from relevo.transport.context import WorkerContext
+from relevo.transport.dead_letter import DeadLetterHandler
 
 
 def from_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
@@ -54,21 +56,19 @@ def from_message(app: Any, job: ReservedJob, reason: str) -> FailedJob:
     )
 
 
-def dead_letter_handler(
-    app: Any,
-) -> Callable[[ReservedJob, str, Callable[[list[str]], None]], bool]:
+def dead_letter_handler(app: Any, context: WorkerContext) -> DeadLetterHandler:
     """The function that the transport calls for an unrunnable message in a worker of `app`.
 
     It gets the job, the reason, and the ack to call with the lease's token once the record is
-    committed. It returns False where this process has no recorder.
+    committed. It returns False when the worker records no more.
     """
 
     def record(job: ReservedJob, reason: str, ack: Callable[[list[str]], None]) -> bool:
-        recording = recorder.current()
-        if recording is None:
+        recorder = context.recorder
+        if recorder is None:
             return False
         failure = from_message(app, job, reason)
-        recording.add(_ending(job, failure), ack, job.lease.token)
+        recorder.add(_ending(job, failure), ack, job.lease.token)
         error = f"{failure.exception}: {failure.message}"
         events.emit(
             JobEvent(

@@ -91,7 +91,7 @@ def test_a_failure_cancels_the_rest(app, calls):
 
 
 def test_cancelled_members_that_have_not_started_are_dropped(app, calls, monkeypatch):
-    monkeypatch.setattr(cancelled_batches, "FRESH", 0)
+    monkeypatch.setattr(cancelled_batches, "FRESH_SECONDS", 0)
     work, wait, say = task_of(app, "work"), task_of(app, "wait"), task_of(app, "say")
     batch = callbacks(
         app.batch([wait.s(0), *(work.s(number) for number in range(9))]), say

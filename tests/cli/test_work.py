@@ -13,16 +13,18 @@ from click.testing import CliRunner
 
 from relevo.cli import work as command
 from relevo.cli.work import work
-from relevo.transport import registration, work_limits
+from relevo.transport import registration
+from relevo.transport.context import current
 
 
 @pytest.fixture
 def started(monkeypatch):
     """The options that the worker would be started with."""
     seen = []
-    monkeypatch.setattr(work_limits, "current", None)
     monkeypatch.setattr(
-        command.celery_worker, "invoke", lambda context: seen.append(context.params)
+        command.celery_worker,
+        "invoke",
+        lambda context: seen.append((context.params, current().work_limits)),
     )
     return seen
 
@@ -59,11 +61,11 @@ def test_the_options_of_a_worker_pass_through(run, started):
         ).exit_code
         == 0
     )
-    (params,) = started
+    ((params, limits),) = started
     assert params["queues"] == ["high", "default"]
     assert params["concurrency"] == 1, "one job needs one process"
     assert params["hostname"].startswith("work-")
-    assert (work_limits.current.most, work_limits.current.when_empty) == (1, True)
+    assert (limits.most, limits.when_empty) == (1, True)
 
 
 def test_the_limits_end_with_their_worker_and_stop_nothing_later_in_the_process(
@@ -85,9 +87,12 @@ def test_the_limits_end_with_their_worker_and_stop_nothing_later_in_the_process(
 )
 def test_a_given_name_of_the_worker_is_kept(run, started, name):
     run("--stop-when-empty", "-c3", *name)
-    assert started[0]["hostname"].startswith("mine@")
-    assert started[0]["concurrency"] == 3
-    assert work_limits.current.most is None
+    ((params, limits),) = started
+    assert params["hostname"].startswith("mine@")
+    assert params["concurrency"] == 3
+    assert limits.most is None
+    assert limits.are_set
+    assert not current().work_limits.are_set, "the limits end with their worker"
 
 
 def test_an_unreachable_broker_ends_it_at_once(run, started, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relevo.drivers.contract import Lease, State
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.lease_keeper import LeaseKeeper
 from tests.support.driver_jobs import LEASE, counts, ids, job, put, state_of, take, take_one
 
 
@@ -237,35 +237,35 @@ def test_a_released_or_acked_lease_is_stale_too(driver, held):
 
 # --- a process that stood still for longer than a lease -------------------------------------------
 @pytest.fixture
-def ledger(driver):
-    ledger = Ledger(driver, LEASE)
-    yield ledger
-    ledger.close()
+def keeper(driver):
+    keeper = LeaseKeeper(driver, LEASE)
+    yield keeper
+    keeper.close()
 
 
-def test_what_still_runs_is_taken_back_where_nobody_else_has_it(driver, other, clock, ledger):
+def test_what_still_runs_is_taken_back_where_nobody_else_has_it(driver, other, clock, keeper):
     put(driver, "a", "b", "c")
-    first, *rest = [job.lease.token for job in ledger.take(take(driver))]
+    first, *rest = [job.lease.token for job in keeper.adopt(take(driver))]
     clock.forward(LEASE + 1)
     other.rescue()
     assert ids(take(other, limit=1)) == ["a"]
-    assert ledger.renew()
+    assert keeper.renew()
     assert counts(driver) == (0, 0, 3)
-    assert [ledger.holds(token) for token in (first, *rest)] == [False, True, True]
-    ledger.all_done([first, *rest])
-    ledger.flush()
+    assert [keeper.holds(token) for token in (first, *rest)] == [False, True, True]
+    keeper.complete_many([first, *rest])
+    keeper.flush()
     assert counts(driver) == (0, 0, 1)
     assert state_of(driver, "a") == [State.RESERVED]
 
 
-def test_another_job_of_its_id_is_left_as_it_was(driver, other, clock, ledger):
+def test_another_job_of_its_id_is_left_as_it_was(driver, other, clock, keeper):
     put(driver, "a")
-    [mine] = ledger.take(take(driver))
+    [mine] = keeper.adopt(take(driver))
     clock.forward(LEASE + 1)
     other.rescue()
     other.ack([take_one(other).lease])
     put(other, "a", available_at=other.now() + 100)
-    assert ledger.renew()
-    assert not ledger.holds(mine.lease.token)
+    assert keeper.renew()
+    assert not keeper.holds(mine.lease.token)
     [view] = driver.peek("default", State.DELAYED)
     assert (view.attempts, view.available_at) == (0, pytest.approx(clock.time + 100))

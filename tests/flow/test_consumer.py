@@ -6,7 +6,7 @@ import pytest
 from kombu import Connection
 
 from relevo.transport import registration
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.context import WorkerContext
 from tests.support.waits import LONG
 
 MESSAGES = 250
@@ -15,9 +15,8 @@ MESSAGES = 250
 @pytest.fixture
 def connection(tmp_path, monkeypatch):
     registration.register_transport()
-    monkeypatch.setattr(
-        Ledger, "outlives_channels", False
-    )  # a worker that another test ran in this process sets it
+    # not the context of a worker that another test ran in this process
+    monkeypatch.setattr("relevo.transport.context._current", WorkerContext())
     with Connection(f"sqlite:///{tmp_path}/jobs.sqlite3") as connection:
         yield connection
 

@@ -1,7 +1,7 @@
 """Random histories of two workers that take permits for many jobs in one step, pass them on, and
 crash at any step.
 
-A worker is its ledger and its gate, as in a real one, with the pool played here: a job starts under
+A worker is its keeper and its admission, as in a real one, with the pool played here: a job starts under
 the permit it was handed over with, or asks for itself. Answers get lost after their step was done;
 processes of the pool are killed; workers die and others come. Never do more than n of a key run,
 and at the end everything is free again.
@@ -24,8 +24,8 @@ from relevo.errors import DriverUnavailableError
 from relevo.limits.contract import OVERLAP, Holder, PermitRequest, key_of
 from relevo.middleware import WithoutOverlapping
 from relevo.middleware.limit_context import limits_beside
-from relevo.transport.lease_keeper import Ledger
-from relevo.worker.permits import Permits
+from relevo.transport.lease_keeper import LeaseKeeper
+from relevo.worker.permits import PermitAdmission
 from tests.support.histories import run_histories
 from tests.support.workers import payload_of
 
@@ -81,29 +81,29 @@ class Worker:
 
     def __init__(self, driver: Any, limits: Any) -> None:
         self.driver, self.limits = driver, limits
-        self.ledger = Ledger(driver, 3600)  # renewed by the test
-        self.gate = self.ledger.gate = Permits(app, driver)
-        self.gate._limits = self.losing = Losing(limits)
+        self.keeper = LeaseKeeper(driver, 3600)  # renewed by the test
+        self.admission = self.keeper.admission = PermitAdmission(app, driver)
+        self.admission._limits = self.losing = Losing(limits)
         self.ahead: deque[ReservedJob] = deque()
         self.running: dict[str, tuple[str, Holder]] = {}
         self.own: set[str] = set()
 
     def reserve(self, most: int) -> None:
-        done = self.ledger.collect()
-        taken = self.ledger.take(self.driver.reserve([QUEUE], most, LEASE, "worker", done))
-        self.gate.enter(taken)
+        done = self.keeper.pop_acks()
+        taken = self.keeper.adopt(self.driver.reserve([QUEUE], most, LEASE, "worker", done))
+        self.admission.admit(taken)
         self.ahead.extend(taken)
 
     def start(self, idle: bool) -> None:
-        job = self.gate.next(self.ahead, idle)
+        job = self.admission.next(self.ahead, idle)
         if job is None:
             return
         token, task = job.lease.token, "one" if '"one"' in job.payload else "two"
         key, holder = key_of(OVERLAP, task, None), Holder(token, job.id, task)
-        if self.gate.permit_of(token) != key:
+        if self.admission.permit_of(token) != key:
             wait = self.limits.take(key, MOST[task], holder)
             if wait:
-                self.ledger.release([token], wait)
+                self.keeper.release([token], wait)
                 return
             self.own.add(token)
         self.running[token] = (task, holder)
@@ -114,24 +114,24 @@ class Worker:
         token = list(self.running)[pick % len(self.running)]
         task, holder = self.running.pop(token)
         if ends != "killed":
-            self.gate.ended(token)
+            self.admission.body_ended(token)
             if token in self.own:
                 self.driver.hasten(self.limits.release(key_of(OVERLAP, task, None), holder))
         self.own.discard(token)
         if ends == "again":
-            self.ledger.put_back(token, 0.001, payload_of(task, holder.job_id, [], QUEUE), 1)
+            self.keeper.release_changed(token, 0.001, payload_of(task, holder.job_id, [], QUEUE), 1)
         elif ends == "rejected":  # by the thread that hears of it, while the loop goes on
             self.start(idle=False)
-            self.ledger.release([token])
+            self.keeper.release([token])
         else:
-            self.ledger.done(token)
+            self.keeper.complete(token)
 
     def renew(self) -> None:
-        self.ledger.lease = LEASE
-        assert self.ledger.renew()
+        self.keeper.lease = LEASE
+        assert self.keeper.renew()
 
     def put_back(self) -> None:
-        self.ledger.release([job.lease.token for job in self.ahead])
+        self.keeper.release([job.lease.token for job in self.ahead])
         self.ahead.clear()
 
 
@@ -190,11 +190,11 @@ class Histories(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def look(self, worker):
-        self.workers[worker].ledger.flush()
+        self.workers[worker].keeper.flush()
 
     @rule(worker=workers)
     def write_back(self, worker):
-        self.workers[worker].ledger.write_back()
+        self.workers[worker].keeper.write_releases()
 
     @rule(worker=workers)
     def put_back(self, worker):
@@ -206,7 +206,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def die(self, worker):
-        self.workers[worker].ledger._stop.set()
+        self.workers[worker].keeper._stop.set()
         self.workers[worker] = Worker(*self.sides[worker])
 
     @rule(seconds=st.sampled_from([0.1, 1.1, LEASE + 1, 70.0]))
@@ -226,7 +226,7 @@ class Histories(RuleBasedStateMachine):
         """Whether the broker has it, or will have it when a handover of the worker's is written."""
         held = {one.job_id for view in self.workers[0].limits.views() for one in view.holders}
         for worker in self.workers:
-            for left in worker.gate._left:
+            for left in worker.admission._left:
                 if left.to and left.request.holder.job_id in held:
                     held.add(left.to.job_id)
         running = {
@@ -237,7 +237,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self):
         """Everybody dies: after one lease all is free."""
         for worker in self.workers:
-            worker.ledger._stop.set()
+            worker.keeper._stop.set()
         driver, limits = self.sides[0]
         self.clock.forward(LEASE + 61)  # and those in line are forgotten
         driver.rescue()

@@ -18,10 +18,9 @@ from celery.worker.control import Panel
 from relevo.drivers.values import NewJob, State
 from relevo.errors import DriverUnavailableError
 from relevo.operations import cancel, retry
-from relevo.recording import recorder
 from relevo.store import failed
 from relevo.store.failed import EVERY_JOB, Filter
-from relevo.transport import qos
+from relevo.transport.context import current
 from tests.support.driver_jobs import jobs_in
 from tests.support.waits import LONG, eventually
 
@@ -152,11 +151,11 @@ def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
         raise ValueError
 
     with worker():
-        monkeypatch.setattr(recorder.current(), "write", refuse)
+        monkeypatch.setattr(current().recorder, "write", refuse)
         process.delay()
         assert tried.acquire(timeout=LONG)
         assert driver.sizes("default").reserved == 1
-        recorder.stop()
+        current().stop_recording()
     assert failed.count(store) == 0
     assert driver.peek("default", State.RESERVED)[0].attempts == 1
 
@@ -277,7 +276,9 @@ def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is
 def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
     """It was started all the same: Celery looks at a job when it is handed to the pool."""
     recalled = []
-    monkeypatch.setattr(qos, "pool", SimpleNamespace(recall=lambda: recalled.append(True)))
+    monkeypatch.setattr(
+        current(), "pool", SimpleNamespace(recall_unstarted=lambda: recalled.append(True))
+    )
     from relevo.worker import remote_control  # noqa: F401, PLC0415  as a worker does when it starts
 
     Panel.data["revoke"](SimpleNamespace(app=app), "unwanted")

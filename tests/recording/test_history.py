@@ -11,6 +11,7 @@ from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
 from relevo.store.schedules import Run
 from relevo.store.tables import runs
+from relevo.transport.context import current
 from tests.support.driver_jobs import jobs_in
 from tests.support.waits import eventually
 
@@ -139,7 +140,7 @@ def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypa
         eventually(lambda: all(result.state == "SUCCESS" for result in results))
         eventually(lambda: not running.state.reserved_requests)
         assert jobs_in(driver) == 5
-        recorder.stop()
+        current().stop_recording()
     assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(
         each.id for each in results
     )

@@ -9,7 +9,7 @@ import pytest
 from relevo.errors import DriverUnavailableError
 from relevo.recording import recorder
 from relevo.recording.recorder import Recorder
-from relevo.worker.recorded import nothing
+from relevo.worker.request import no_op
 from tests.support.waits import LONG
 
 
@@ -67,7 +67,7 @@ def test_what_ends_together_is_written_together_and_acked_then(store, recording)
 def test_many_are_written_in_groups(store, recording):
     store.open.clear()
     for number in range(recorder.MAX_GROUP_SIZE * 2 + 50):
-        recording.add(number, nothing)
+        recording.add(number, no_op)
     store.open.set()
     recording.stop()
     assert store.records == list(range(recorder.MAX_GROUP_SIZE * 2 + 50))
@@ -116,7 +116,7 @@ def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
 def test_it_says_when_it_can_not_keep_up(store, recording, monkeypatch):
     monkeypatch.setattr(recorder, "MAX_WAITING", 2)
     store.open.clear()
-    recording.add("a", nothing)
+    recording.add("a", no_op)
     assert not recording.is_full
-    recording.add("b", nothing)
+    recording.add("b", no_op)
     assert recording.is_full

@@ -24,7 +24,6 @@ from relevo.schedule import claim, operations
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
 from relevo.store import audit, outcomes, schedules
-from relevo.worker import unrunnable
 from tests.support.clockwork import QUEUE, at
 
 NOON = crontab(minute=0, hour=12)
@@ -309,7 +308,6 @@ def test_how_the_job_of_a_run_ended_is_kept_with_the_run(small, history):
     ]
     outcomes.write(small.store, ends)
     assert [run.state for run in small.runs()] == ["completed", "cancelled", None]
-    assert unrunnable.dead_letter_handler(beat.app) is not None
     outcomes.write(
         small.store, [outcomes.Ending(run=schedules.RunEnd(unreadable.job_id, "failed", 1.0))]
     )

@@ -13,7 +13,7 @@ from tests.support.waits import LONG
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     monkeypatch.setattr(deferred_signals, "_begun", False)
-    monkeypatch.setattr(deferred_signals, "_asked", [])
+    monkeypatch.setattr(deferred_signals, "_deferred", [])
 
 
 @pytest.fixture
@@ -22,48 +22,48 @@ def done():
 
 
 def test_before_the_loop_has_begun_it_is_done_at_once(done):
-    deferred_signals.run(lambda: done.append("stop"))
+    deferred_signals.defer(lambda: done.append("stop"))
     assert done == ["stop"]
 
 
 def test_while_the_main_thread_waits_it_is_done_at_once(done):
-    with deferred_signals.wait():
-        deferred_signals.run(lambda: done.append("stop"))
+    with deferred_signals.allow():
+        deferred_signals.defer(lambda: done.append("stop"))
         assert done == ["stop"]
 
 
 def test_anywhere_else_it_is_done_when_the_main_thread_comes_to_wait_and_once(done):
-    with deferred_signals.wait():
+    with deferred_signals.allow():
         pass
     for number in range(2):
-        deferred_signals.run(lambda number=number: done.append(number))
+        deferred_signals.defer(lambda number=number: done.append(number))
     assert done == []
-    with deferred_signals.wait():
+    with deferred_signals.allow():
         assert done == [0]
-    with deferred_signals.wait():
+    with deferred_signals.allow():
         assert done == [0]
 
 
 def test_what_it_does_may_wait_itself(done):
-    with deferred_signals.wait():
+    with deferred_signals.allow():
         pass
 
     def stop():
-        with deferred_signals.wait():
+        with deferred_signals.allow():
             done.append("stop")
 
-    deferred_signals.run(stop)
-    with deferred_signals.wait():
+    deferred_signals.defer(stop)
+    with deferred_signals.allow():
         assert done == ["stop"]
 
 
 def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
-    with deferred_signals.wait():
+    with deferred_signals.allow():
         pass
-    deferred_signals.run(lambda: done.append("stop"))
+    deferred_signals.defer(lambda: done.append("stop"))
 
     def other():
-        with deferred_signals.wait():
+        with deferred_signals.allow():
             done.append("other")
 
     thread = threading.Thread(target=other)
@@ -87,7 +87,7 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewh
 
     def serve(*_):
         served.set()
-        errand.wait()
+        task.wait()
         done.append("signal")
 
     def late(*_):
@@ -96,11 +96,11 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewh
     before = signal.signal(signal.SIGUSR1, serve), signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, LONG)
     try:
-        with deferred_signals.wait():
-            errand = deferred_signals.Errand(action)
+        with deferred_signals.allow():
+            task = deferred_signals.InterruptibleTask(action)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if elsewhere else ())
             made.set()
-            errand.wait()
+            task.wait()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -113,7 +113,7 @@ def test_what_goes_wrong_elsewhere_is_raised_to_who_waits():
     def action():
         raise OSError("gone")
 
-    errand = deferred_signals.Errand(action)
+    task = deferred_signals.InterruptibleTask(action)
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
-            errand.wait()
+            task.wait()

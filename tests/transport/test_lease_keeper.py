@@ -10,8 +10,8 @@ import pytest
 from relevo.drivers.contract import Lease, NewJob, ReservedJob, State
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
-from relevo.transport.in_flight import MOST_OVER, Roster
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.in_flight import MOST_FINISHED, InFlightJobs
+from relevo.transport.lease_keeper import LeaseKeeper
 from tests.support.brokers import HandClock
 
 
@@ -41,70 +41,70 @@ def driver(clock):
 
 
 @pytest.fixture
-def ledger(driver):
-    return Ledger(driver, lease=60)
+def keeper(driver):
+    return LeaseKeeper(driver, lease=60)
 
 
 @pytest.fixture
-def token(driver, ledger):
+def token(driver, keeper):
     [job] = driver.reserve(["default"], 1, 60, "me")
-    ledger.take([job])
+    keeper.adopt([job])
     yield job.lease.token
-    ledger.close()
+    keeper.close()
 
 
 def test_a_job_that_goes_back_changed_waits_for_the_loop_and_is_then_one_step(
-    driver, ledger, token
+    driver, keeper, token
 ):
-    ledger.put_back(token, 100, "changed", 7)
-    assert ledger.holds(token)
-    ledger.write_back()
+    keeper.release_changed(token, 100, "changed", 7)
+    assert keeper.holds(token)
+    keeper.write_releases()
     [view] = driver.peek("default", State.DELAYED)
     assert (view.payload, view.attempts, view.reserved_by) == ("changed", 7, None)
     assert 0 < view.available_at - driver.now() <= 100
-    assert not ledger.holds(token)
+    assert not keeper.holds(token)
 
 
-def test_when_nobody_reserves_any_more_it_is_written_at_once(driver, ledger, token):
-    ledger.write_through = True
-    ledger.put_back(token, 0, "changed", 1)
+def test_when_nobody_reserves_any_more_it_is_written_at_once(driver, keeper, token):
+    keeper.write_through = True
+    keeper.release_changed(token, 0, "changed", 1)
     assert driver.peek("default", State.PENDING)[0].payload == "changed"
 
 
-def test_while_the_broker_is_away_it_is_kept_and_so_is_its_lease(driver, ledger, token):
+def test_while_the_broker_is_away_it_is_kept_and_so_is_its_lease(driver, keeper, token):
     driver.away = True
-    ledger.put_back(token, 100, "changed", 2)
-    ledger.write_back()
-    assert ledger.holds(token)
+    keeper.release_changed(token, 100, "changed", 2)
+    keeper.write_releases()
+    assert keeper.holds(token)
     driver.away = False
-    ledger.write_back()
+    keeper.write_releases()
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
 
 
-def test_a_broker_that_will_not_have_it_changed_gets_it_as_it_was(driver, ledger, token):
-    ledger.put_back(token, 0, "!", 2)
-    ledger.write_back()
+def test_a_broker_that_will_not_have_it_changed_gets_it_as_it_was(driver, keeper, token):
+    keeper.release_changed(token, 0, "!", 2)
+    keeper.write_releases()
     assert driver.peek("default", State.PENDING)[0].payload == "as it was"
-    assert not ledger.holds(token)
+    assert not keeper.holds(token)
 
 
-def test_one_whose_lease_was_lost_is_somebody_elses(driver, ledger, token):
-    ledger.put_back(token, 0, "changed", 2)
+def test_one_whose_lease_was_lost_is_somebody_elses(driver, keeper, token):
+    keeper.release_changed(token, 0, "changed", 2)
     driver.delete(["a"])
     driver.put([NewJob(queue="default", payload="theirs", id="a")])
-    ledger.write_back()
+    keeper.write_releases()
     assert [view.payload for view in driver.peek("default", State.PENDING)] == ["theirs"]
 
 
-def test_the_end_of_the_process_writes_what_waits(driver, ledger, token):
-    ledger.put_back(token, 100, "changed", 2)
-    ledger.close()
+def test_the_end_of_the_process_writes_what_waits(driver, keeper, token):
+    keeper.release_changed(token, 100, "changed", 2)
+    keeper.close()
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
 
 
 # --- this process stood still, and its leases have ended ------------------------------------------
 @pytest.fixture
-def back(driver, clock, ledger, token):
+def back(driver, clock, keeper, token):
     """The job that `token` names comes back to the process that still has it."""
 
     def come_back(lost=False):
@@ -112,47 +112,48 @@ def back(driver, clock, ledger, token):
         assert driver.rescue() == 1
         if lost:
             [theirs] = driver.reserve(["default"], 1, 60, "other")
-            assert ledger.renew()
-            assert not ledger.holds(token)
+            assert keeper.renew()
+            assert not keeper.holds(token)
             driver.release([theirs.lease])
         return driver.reserve(["default"], 1, 60, "me")
 
     return come_back
 
 
-def test_what_goes_back_changed_is_taken_back_first(driver, clock, ledger, token):
-    ledger.put_back(token, 100, "changed", 7)
+def test_what_goes_back_changed_is_taken_back_first(driver, clock, keeper, token):
+    keeper.release_changed(token, 100, "changed", 7)
     clock.forward(61)
     assert driver.rescue() == 1
-    assert ledger.renew()
-    ledger.write_back()
+    assert keeper.renew()
+    keeper.write_releases()
     [view] = driver.peek("default", State.DELAYED)
     assert (view.payload, view.attempts) == ("changed", 7)
 
 
 @pytest.mark.parametrize(
-    ("leaves", "size"), [(Ledger.done, 0), (lambda ledger, token: ledger.release([token]), 1)]
+    ("leaves", "size"),
+    [(LeaseKeeper.complete, 0), (lambda keeper, token: keeper.release([token]), 1)],
 )
 def test_one_that_leaves_while_it_is_taken_back_has_left(
-    driver, clock, ledger, token, monkeypatch, leaves, size
+    driver, clock, keeper, token, monkeypatch, leaves, size
 ):
     clock.forward(61)
     assert driver.rescue() == 1
     hold = driver.hold
-    monkeypatch.setattr(driver, "hold", lambda *given: leaves(ledger, token) or hold(*given))
-    assert ledger.renew()
-    ledger.flush()
+    monkeypatch.setattr(driver, "hold", lambda *given: leaves(keeper, token) or hold(*given))
+    assert keeper.renew()
+    keeper.flush()
     sizes = driver.sizes("default")
     assert (sizes.pending, sizes.reserved) == (size, 0)
 
 
 def test_two_threads_that_find_it_lost_at_once_take_it_back_once(
-    driver, clock, ledger, token, monkeypatch
+    driver, clock, keeper, token, monkeypatch
 ):
     """The consuming loop and the renewing thread wake together."""
     clock.forward(61)
     assert driver.rescue() == 1
-    hold, other = driver.hold, threading.Thread(target=ledger.renew)
+    hold, other = driver.hold, threading.Thread(target=keeper.renew)
 
     def held_while_another_renews(*given):
         jobs = hold(*given)
@@ -162,40 +163,40 @@ def test_two_threads_that_find_it_lost_at_once_take_it_back_once(
         return jobs
 
     monkeypatch.setattr(driver, "hold", held_while_another_renews)
-    assert ledger.renew()
+    assert keeper.renew()
     other.join()
-    assert ledger.holds(token)
+    assert keeper.holds(token)
     assert driver.sizes("default").reserved == 1
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_job_that_comes_back_while_it_runs_here_is_not_started_again(
-    driver, ledger, token, back, lost
+    driver, keeper, token, back, lost
 ):
-    assert ledger.take(back(lost)) == []
-    assert ledger.holds(token)
-    ledger.done(token)
-    ledger.flush()
+    assert keeper.adopt(back(lost)) == []
+    assert keeper.holds(token)
+    keeper.complete(token)
+    keeper.flush()
     assert driver.sizes("default").reserved == 0
     assert driver.peek("default", State.PENDING) == []
 
 
-def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, ledger, token, back):
+def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, keeper, token, back):
     jobs = back(lost=True)
-    ledger.done(token)
-    assert ledger.take(jobs) == []
-    ledger.flush()
+    keeper.complete(token)
+    assert keeper.adopt(jobs) == []
+    keeper.flush()
     assert driver.sizes("default").reserved == 0
 
 
-def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, ledger, token):
+def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, keeper, token):
     """Its lease had ended, it waits again, and nobody here knows: the ack finds nothing to end."""
     clock.forward(61)
     assert driver.rescue() == 1
-    ledger.done(token)
-    ledger.flush()
-    assert ledger.take(driver.reserve(["default"], 1, 60, "me")) == []
-    ledger.flush()
+    keeper.complete(token)
+    keeper.flush()
+    assert keeper.adopt(driver.reserve(["default"], 1, 60, "me")) == []
+    keeper.flush()
     sizes = driver.sizes("default")
     assert (sizes.pending, sizes.reserved) == (0, 0)
 
@@ -203,40 +204,43 @@ def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, 
 @pytest.mark.parametrize(
     "leaves",
     [
-        lambda ledger, token: ledger.release([token]),
-        lambda ledger, token: (ledger.put_back(token, 0, "changed", 1), ledger.write_back()),
+        lambda keeper, token: keeper.release([token]),
+        lambda keeper, token: (
+            keeper.release_changed(token, 0, "changed", 1),
+            keeper.write_releases(),
+        ),
     ],
 )
-def test_a_job_that_has_left_is_started_when_it_comes_back(ledger, token, back, leaves):
+def test_a_job_that_has_left_is_started_when_it_comes_back(keeper, token, back, leaves):
     jobs = back(lost=True)
-    leaves(ledger, token)
-    assert ledger.take(jobs) == jobs
+    leaves(keeper, token)
+    assert keeper.adopt(jobs) == jobs
 
 
-def test_another_job_of_the_same_id_is_started(driver, ledger, token):
+def test_another_job_of_the_same_id_is_started(driver, keeper, token):
     driver.put([NewJob(queue="default", payload="another", id="a")])
     jobs = driver.reserve(["default"], 1, 60, "me")
-    assert ledger.take(jobs) == jobs
+    assert keeper.adopt(jobs) == jobs
 
 
-def test_a_process_that_stood_still_is_late(ledger, token, monkeypatch):
-    assert not ledger.is_late
+def test_a_process_that_stood_still_is_late(keeper, token, monkeypatch):
+    assert not keeper.is_late
     moment = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: moment + 50)
-    assert ledger.is_late
-    ledger.renew()
-    assert not ledger.is_late
+    assert keeper.is_late
+    keeper.renew()
+    assert not keeper.is_late
 
 
 def test_only_so_many_jobs_that_ended_are_remembered():
-    roster = Roster()
+    in_flight = InFlightJobs()
     jobs = [
         ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0)
-        for n in range(MOST_OVER + 1)
+        for n in range(MOST_FINISHED + 1)
     ]
     for job in jobs:
-        roster.enter(job)
-        roster.end(job.lease.token)
-    assert not roster.has_ended(jobs[0])
-    assert roster.has_ended(jobs[1])
-    assert not roster.has_ended(jobs[1])
+        in_flight.add(job)
+        in_flight.finish(job.lease.token)
+    assert not in_flight.take_finished(jobs[0])
+    assert in_flight.take_finished(jobs[1])
+    assert not in_flight.take_finished(jobs[1])

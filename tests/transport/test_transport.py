@@ -96,7 +96,7 @@ def test_a_consumer_that_waits_in_short_steps_looks_when_the_subscription_is_sil
 
 def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connection, monkeypatch):
     """It was held for as long as the worker lived, and never started."""
-    monkeypatch.setattr(fetcher.Intake, "_ahead", lambda *_: 2)
+    monkeypatch.setattr(fetcher.Fetcher, "_ahead", lambda *_: 2)
     driver, queues, started = connection.transport.driver, [Queue("kept"), Queue("left")], []
     with Consumer(
         connection, queues, callbacks=[lambda _body, message: started.append(message)]
@@ -212,7 +212,7 @@ class TestEventsOfAWorker:
         class App(Celery):
             events_cls = "relevo.worker.event_dispatcher:Events"
 
-        monkeypatch.setattr(event_dispatcher, "GROUP", 600.0)
+        monkeypatch.setattr(event_dispatcher, "GROUP_SECONDS", 600.0)
         app = App(set_as_current=False, broker=connection.as_uri())
         with app.events.Dispatcher(
             connection, buffer_group=None, on_send_buffered=None

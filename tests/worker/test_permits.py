@@ -1,4 +1,4 @@
-"""The gate of permits in a worker's main process: what is taken there, what waits, what is passed
+"""The admission of permits in a worker's main process: what is taken there, what waits, what is passed
 on, what is not.
 """
 
@@ -17,9 +17,9 @@ from relevo.drivers.contract import NewJob
 from relevo.drivers.memory import MemoryDriver
 from relevo.errors import DriverError, DriverUnavailableError
 from relevo.middleware import RateLimited, Skip, WithoutOverlapping, limit_context
-from relevo.transport.lease_keeper import Ledger
+from relevo.transport.lease_keeper import LeaseKeeper
 from relevo.worker import permits
-from relevo.worker.permits import Permits
+from relevo.worker.permits import PermitAdmission
 from tests.support.workers import payload_of
 
 numbers = itertools.count(1)
@@ -49,11 +49,11 @@ def app():
 
 
 class Side:
-    """A worker's gate, and the jobs it has reserved."""
+    """A worker's admission, and the jobs it has reserved."""
 
     def __init__(self, app, driver):
-        self.driver, self.gate, self.ahead = driver, Permits(app, driver), deque()
-        self.limits = self.gate._limits
+        self.driver, self.admission, self.ahead = driver, PermitAdmission(app, driver), deque()
+        self.limits = self.admission._limits
 
     def reserve(self, *jobs, **headers):
         """Put and reserve jobs (task, arguments); returns their tokens."""
@@ -65,12 +65,12 @@ class Side:
             payloads.append(NewJob(queue, json.dumps(message), f"{queue}-{at}"))
         self.driver.put(payloads)
         reserved = self.driver.reserve([queue], len(jobs), 30, "worker")
-        self.gate.enter(reserved)
+        self.admission.admit(reserved)
         self.ahead.extend(reserved)
         return [job.lease.token for job in reserved]
 
     def next(self, idle=False):
-        job = self.gate.next(self.ahead, idle)
+        job = self.admission.next(self.ahead, idle)
         return None if job is None else job.lease.token
 
     def held(self):
@@ -95,11 +95,11 @@ def other(app, driver):
 def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(side):
     one, two = side.reserve(("each", 7), ("each", 8))
     assert side.held() == {"overlap/each/7": 1, "overlap/each/8": 1}
-    assert [side.gate.permit_of(token) for token in (one, two)] == [
+    assert [side.admission.permit_of(token) for token in (one, two)] == [
         "overlap/each/7",
         "overlap/each/8",
     ]
-    message = message_codec.from_job(side.ahead[0], side.gate.permit_of(one))
+    message = message_codec.from_job(side.ahead[0], side.admission.permit_of(one))
     assert message["properties"][message_codec.PERMIT] == "overlap/each/7"
 
 
@@ -118,7 +118,7 @@ def test_a_message_that_says_so_itself_is_not_believed(side):
 def test_what_can_not_be_said_here_the_job_asks_for_itself(side, job):
     [token] = side.reserve(job)
     assert side.next() == token
-    assert side.gate.permit_of(token) is None
+    assert side.admission.permit_of(token) is None
     assert side.held() == {}
 
 
@@ -138,19 +138,19 @@ def test_nor_is_it_for_one_that_will_not_run_under_its_tasks_middlewares(side, b
 def test_one_that_found_none_waits_while_the_pool_is_busy_and_the_others_go_ahead(side):
     first, second, plain = side.reserve(("alone",), ("alone",), ("plain",))
     assert [side.next(), side.next(), side.next()] == [first, plain, None]
-    side.gate.ended(first)
+    side.admission.body_ended(first)
     assert side.next() == second
-    assert side.gate.permit_of(second) == "overlap/alone"
+    assert side.admission.permit_of(second) == "overlap/alone"
 
 
 def test_when_leases_are_extended_the_broker_learns_who_has_the_permits(side):
     first, second = side.reserve(("alone",), ("alone",))
     side.next()
-    side.gate.ended(first)
+    side.admission.body_ended(first)
     assert side.next() == second
-    ledger = Ledger(side.driver, 30)
-    ledger.gate = side.gate
-    assert ledger.renew()
+    keeper = LeaseKeeper(side.driver, 30)
+    keeper.admission = side.admission
+    assert keeper.renew()
     [view] = side.limits.views()
     assert [holder.job_id.rpartition("-")[2] for holder in view.holders] == ["1"]
 
@@ -158,7 +158,7 @@ def test_when_leases_are_extended_the_broker_learns_who_has_the_permits(side):
 def test_it_asks_for_itself_when_a_place_is_free(side):
     first, second = side.reserve(("alone",), ("alone",))
     assert [side.next(), side.next(idle=True)] == [first, second]
-    assert side.gate.permit_of(second) is None
+    assert side.admission.permit_of(second) is None
 
 
 def test_it_asks_for_itself_when_no_permit_is_to_be_had_here(side, other):
@@ -166,29 +166,29 @@ def test_it_asks_for_itself_when_no_permit_is_to_be_had_here(side, other):
     [token] = side.reserve(("alone",))
     assert side.next() is None
     assert side.next(idle=True) == token
-    assert side.gate.permit_of(token) is None
+    assert side.admission.permit_of(token) is None
 
 
 def test_what_has_been_given_back_meanwhile_is_taken_before_it_asks(side, other):
     [theirs], [token] = other.reserve(("alone",)), side.reserve(("alone",))
-    other.gate.ended(theirs)
-    other.gate.write()
+    other.admission.body_ended(theirs)
+    other.admission.flush()
     assert side.next(idle=True) == token
-    assert side.gate.permit_of(token) == "overlap/alone"
+    assert side.admission.permit_of(token) == "overlap/alone"
 
 
 def test_permits_are_handed_over_in_one_step_and_held_all_the_time(side, other):
     first, second = side.reserve(("alone",), ("alone",))
     side.next()
-    side.gate.ended(first)
+    side.admission.body_ended(first)
     side.next()
     assert side.held() == {"overlap/alone": 1}
-    assert side.gate.write()
+    assert side.admission.flush()
     assert side.held() == {"overlap/alone": 1}
     [view] = side.limits.views()
     assert view.holders[0].job_id.endswith("-1")
-    side.gate.ended(second)
-    side.gate.write()
+    side.admission.body_ended(second)
+    side.admission.flush()
     assert side.held() == {}
 
 
@@ -203,15 +203,15 @@ def test_where_jobs_wait_no_permit_is_handed_over_and_they_are_called(side, othe
     side.driver.release([job.lease], 100)
 
     # When the first has ended, and it is written who has its permit
-    side.gate.ended(first)
+    side.admission.body_ended(first)
     assert side.next() == second
-    side.gate.write()
-    side.gate.ended(second)
+    side.admission.flush()
+    side.admission.body_ended(second)
 
     # I expect the third to ask for itself, and the other to be called
     assert side.next() == third
-    assert side.gate.permit_of(third) is None
-    side.gate.write()
+    assert side.admission.permit_of(third) is None
+    side.admission.flush()
     assert side.driver.sizes(job.queue).pending == 1
 
 
@@ -228,40 +228,40 @@ def test_a_lost_answer_leaks_nothing_and_keeps_the_order(side, step, monkeypatch
     first, second = side.reserve(("alone",), ("alone",))
     assert side.next(idle=True) == first
     if step == "take_free":  # it was tried once more, and has it already
-        assert side.gate.permit_of(first) == "overlap/alone"
-        side.gate.ended(first)
-        assert side.gate.write()
+        assert side.admission.permit_of(first) == "overlap/alone"
+        side.admission.body_ended(first)
+        assert side.admission.flush()
     else:
-        side.gate.ended(first)
+        side.admission.body_ended(first)
         assert side.next() == second
-        assert not side.gate.write()
-        side.gate.ended(second)
-        assert side.gate.write()
+        assert not side.admission.flush()
+        side.admission.body_ended(second)
+        assert side.admission.flush()
     assert side.held() == {}
 
 
 def test_a_job_without_a_permit_hands_none_over(side, other):
     first, second, third = side.reserve(("alone",), ("alone",), ("alone",))
     side.next()
-    side.gate.ended(first)
+    side.admission.body_ended(first)
     side.limits.clear("overlap/alone")
     [theirs] = other.reserve(("alone",))
     side.next()
-    side.gate.write()
-    side.gate.ended(second)
+    side.admission.flush()
+    side.admission.body_ended(second)
     assert side.next() is None
     assert side.next(idle=True) == third
-    assert side.gate.permit_of(third) is None
-    assert other.gate.permit_of(theirs) == "overlap/alone"
+    assert side.admission.permit_of(third) is None
+    assert other.admission.permit_of(theirs) == "overlap/alone"
 
 
 def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog):
     [token] = side.reserve(("alone",))
-    side.gate.ended(token)
+    side.admission.body_ended(token)
     monkeypatch.setattr(
         side.limits, "hand_over", lambda _left: (_ for _ in ()).throw(DriverError("no"))
     )
-    assert side.gate.write()
+    assert side.admission.flush()
     assert "end with their leases" in caplog.text
     side.driver.ack([side.ahead[0].lease])
     assert side.held() == {}
@@ -269,13 +269,13 @@ def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog)
 
 def test_one_that_left_without_a_word_gives_back(side):
     [token] = side.reserve(("alone",))
-    side.gate.left(token)
-    side.gate.write()
+    side.admission.removed(token)
+    side.admission.flush()
     assert side.held() == {}
 
 
 def test_an_app_that_has_none_to_take_has_an_open_gate(app):
-    assert permits.are_wanted(app)
+    assert permits.needed(app)
     bare = create_app(
         "bare", config.load({"QUEUE_RESULTS": "none"}, env_file=None), limits={"a": "1/hour"}
     )
@@ -283,7 +283,7 @@ def test_an_app_that_has_none_to_take_has_an_open_gate(app):
     def body(): ...
 
     bare.task(name="limited", middleware=[RateLimited("a"), WithoutOverlapping()])(body)
-    assert not permits.are_wanted(bare)
+    assert not permits.needed(bare)
 
 
 def test_the_process_that_runs_a_job_under_such_a_permit_asks_nothing(app, monkeypatch):

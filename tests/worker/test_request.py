@@ -9,6 +9,7 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from relevo.execution import stop_flag
+from relevo.transport.context import current
 from tests.support.delivery import Delivery
 
 
@@ -117,7 +118,7 @@ def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monk
     """A child reports that it took a job after all running jobs were killed."""
     killed = []
     pool = SimpleNamespace(terminate_job=lambda pid, signum: killed.append((pid, signum)))
-    monkeypatch.setattr("relevo.transport.qos.pool", pool)
+    monkeypatch.setattr(current(), "pool", pool)
     delivery = Delivery(app, process)
     delivery.request.on_accepted(4711, 0.0)
     assert killed == []

@@ -39,7 +39,7 @@ _HEAD = struct.Struct("!IIII")
 SMALL = PACKET - _HEAD.size
 
 
-def keep_apart(reader: Any, writer: Any) -> int:
+def use_packets(reader: Any, writer: Any) -> int:
     """Make a pipe (billiard's connections) one of packets, if the system has such. Returns how many
     it holds, or 0.
     """

@@ -7,7 +7,7 @@ The pool is billiard's threaded one (no event loop). Four things are ours:
   per job: 0.6 ms of the parent's CPU, 0.3 ms with three more jobs in the pipe. So while jobs are
   short (the channel measures it) a few more than there are children are handed over.
 * **Calling them back.** A job in the pipe behind a long one would wait while other workers are idle, and a warm stop
-  would have to run it. `recall` takes back whatever no child has started; see below.
+  would have to run it. `recall_unstarted` takes back whatever no child has started; see below.
 * **One thread less.** A small job is written to the pipe by the thread that hands it over; billiard's own way is a
   queue and a thread behind it, which a large job still takes.
 * **The stop.** billiard's threads sleep up to a second before they notice a stop, and so does every child before it
@@ -39,9 +39,9 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from relevo.execution import stop_flag
-from relevo.transport import deferred_signals, qos
+from relevo.transport import context, deferred_signals
 from relevo.worker.pool.child import REFUSED, Worker
-from relevo.worker.pool.pipes import PipeLock, TaskQueue, keep_apart
+from relevo.worker.pool.pipes import PipeLock, TaskQueue, use_packets
 from relevo.worker.pool.supervisors import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
@@ -90,8 +90,8 @@ class Pool(billiard_pool.Pool):
         super()._setup_queues()
         self.packets = 0
         if self.forked:
-            self.packets = keep_apart(self._inqueue._reader, self._inqueue._writer)  # noqa: SLF001
-            keep_apart(self._outqueue._reader, self._outqueue._writer)  # noqa: SLF001
+            self.packets = use_packets(self._inqueue._reader, self._inqueue._writer)  # noqa: SLF001
+            use_packets(self._outqueue._reader, self._outqueue._writer)  # noqa: SLF001
             self._inqueue._rlock, self._outqueue._wlock = PipeLock(), PipeLock()  # noqa: SLF001
         send = self._inqueue._writer.send  # noqa: SLF001
 
@@ -125,7 +125,7 @@ class Pool(billiard_pool.Pool):
         """
         super().process_flush_queues(worker)
         if worker.exitcode not in (billiard_pool.EX_OK, billiard_pool.EX_RECYCLE):
-            self.recall()
+            self.recall_unstarted()
         result = self._cache.get(self.shared[worker.slot] - 1) if worker.slot else None
         if result is not None and not result.accepted():
             result._ack(None, time.monotonic(), worker.pid, None)  # noqa: SLF001
@@ -134,7 +134,7 @@ class Pool(billiard_pool.Pool):
         if obj[1] == REFUSED:
             self._give_back(job)
 
-    def recall(self) -> int:
+    def recall_unstarted(self) -> int:
         """Take back every job that no child has started. Returns how many are free at once (others
         may follow).
 
@@ -217,21 +217,21 @@ class TaskPool(celerys.TaskPool):
     """Celery's prefork pool on ours."""
 
     BlockingPool = Pool
-    _ending: deferred_signals.Errand | None = None
+    _stopping: deferred_signals.InterruptibleTask | None = None
 
     def on_start(self) -> None:
-        self._ending = None
+        self._stopping = None
         super().on_start()
         if isinstance(self._pool, Pool) and self._pool.forked:
-            qos.pool = self
+            context.current().pool = self
 
     def on_stop(self) -> None:
         """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits
         for the same end.
         """
-        if self._ending is None:
-            self._ending = deferred_signals.Errand(super().on_stop)
-        self._ending.wait()
+        if self._stopping is None:
+            self._stopping = deferred_signals.InterruptibleTask(super().on_stop)
+        self._stopping.wait()
 
     def restart(self) -> None:
         """Renew every child. Celery sends one empty job, which wakes, and so renews, one child
@@ -243,7 +243,7 @@ class TaskPool(celerys.TaskPool):
 
     def on_close(self) -> None:
         stop_flag.request_stop()  # also where no signal said so
-        self.recall()
+        self.recall_unstarted()
         super().on_close()
 
     def most_waiting(self) -> int:
@@ -253,10 +253,10 @@ class TaskPool(celerys.TaskPool):
         # With one more for each child: a full pipe would make the consumer wait.
         return min(waiting, max(packets - self.num_processes, 0)) if packets else waiting
 
-    def recall(self) -> int:
+    def recall_unstarted(self) -> int:
         """Take back what waits in the pipe, and let nothing more wait there until it is asked for
         again.
         """
-        if recalled := self._pool.recall() if isinstance(self._pool, Pool) else 0:
+        if recalled := self._pool.recall_unstarted() if isinstance(self._pool, Pool) else 0:
             logger.info("%d jobs that had not started were put back", recalled)
         return recalled

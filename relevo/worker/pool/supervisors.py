@@ -15,7 +15,7 @@ from billiard import pool as billiard_pool
 TIMEOUT_CHECK = 0.5
 
 
-class _Woken:
+class WakeableThread:
     """A thread of the pool that waits instead of sleeping: `close` and `terminate` wake it."""
 
     def __init__(self, *args: Any) -> None:
@@ -31,7 +31,7 @@ class _Woken:
         self._wake.set()
 
 
-class Supervisor(_Woken, billiard_pool.Supervisor):
+class Supervisor(WakeableThread, billiard_pool.Supervisor):
     """Replaces children that have ended: often in the pool's first second, when one that can't
     start is noticed.
 
@@ -67,7 +67,7 @@ class Supervisor(_Woken, billiard_pool.Supervisor):
         threading.Event().wait()
 
 
-class TimeoutHandler(_Woken, billiard_pool.TimeoutHandler):
+class TimeoutHandler(WakeableThread, billiard_pool.TimeoutHandler):
     """Ends attempts that have run for too long."""
 
     def body(self) -> None:

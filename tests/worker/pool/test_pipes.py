@@ -12,7 +12,7 @@ import pytest
 from billiard import connection, get_context
 
 from relevo.worker.pool import pipes
-from relevo.worker.pool.pipes import PACKET, SMALL, keep_apart
+from relevo.worker.pool.pipes import PACKET, SMALL, use_packets
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of packets")
 
@@ -22,7 +22,7 @@ SIZES = [0, 1, SMALL - 1, SMALL, SMALL + 1, 2 * SMALL, 3_000_000]
 @pytest.fixture
 def ends():
     reader, writer = connection.Pipe(duplex=False)
-    assert keep_apart(reader, writer)
+    assert use_packets(reader, writer)
     yield reader, writer
     reader.close()
     writer.close()
@@ -87,6 +87,6 @@ def test_the_end_of_the_pipe_is_said(ends):
 def test_a_system_without_such_pipes_keeps_billiards(monkeypatch):
     monkeypatch.delattr(os, "O_DIRECT")
     queue = get_context().SimpleQueue()
-    assert keep_apart(queue._reader, queue._writer) == 0
+    assert use_packets(queue._reader, queue._writer) == 0
     queue.put("as ever")
     assert queue.get() == "as ever"
