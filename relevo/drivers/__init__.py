@@ -1,8 +1,8 @@
 """Brokers: where jobs wait. One contract, and a driver for each kind of broker.
 
 `driver_for(url)` is the driver of an ordinary url (`sqlite:///var/relevo.sqlite3`, `postgresql://…`,
-`mysql://…`, `redis://…`). Nothing here knows Celery or kombu: `relevo/transport` is what lets them
-use a driver.
+`mysql://…`, `redis://…`). Nothing here knows Celery, which uses a driver through `relevo/transport`.
+Of kombu only the format of messages and the connections to Redis are used.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ REDIS = ("redis", "rediss", "sentinel")
 #: Every scheme that has a driver. `relevo://memory` is for tests: it lives in one process.
 SCHEMES = (*DATABASES, *REDIS, "relevo")
 
-# The lease, and what kombu's producer leaves among the transport options of its connection: its
-# last message's retry policy. Reconnecting with it made another driver, which couldn't tell that a
-# put was the second try of the first's.
+# Options that don't make another connection: the lease, and the retry policy of its last message,
+# which kombu's producer leaves among the transport options. With that policy in the key a reconnect
+# made another driver, which didn't know that a put was the second try of the first driver's put.
 _NOT_CONNECTING = frozenset(
     {"lease", "max_retries", "interval_start", "interval_step", "interval_max", "retry_errors"}
 )
@@ -32,18 +32,15 @@ _opening = threading.Lock()
 
 
 def is_ours(url: Any) -> bool:
-    """Whether the broker at this url (or whatever else a broker may be for Celery) is one that we
-    have a driver for.
-    """
+    """Whether there is a driver for the broker at `url`. Celery may pass anything as a broker."""
     return isinstance(url, str) and _scheme(url) in SCHEMES
 
 
 def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = None) -> Driver:
-    """The driver of this process for a broker url, made at the first call. A forked child gets its
-    own.
+    """The driver of this process for a broker url, made at the first call.
 
-    `options` are kombu's transport options, `ssl` its setting `broker_use_ssl`; both matter to
-    Redis only.
+    A forked child gets its own. `options` are kombu's transport options, `ssl` is Celery's setting
+    `broker_use_ssl`; both matter to Redis only.
     """
     key = (os.getpid(), url, _connecting(url, options or {}, ssl))
     with _opening:
@@ -53,17 +50,11 @@ def driver_for(url: str, options: Mapping[str, Any] | None = None, ssl: Any = No
 
 
 def _connecting(url: str, options: Mapping[str, Any], ssl: Any) -> str:
-    """What of the options makes it another connection: nothing for a database, all but
-    _NOT_CONNECTING for Redis.
-    """
+    """The options that make another connection, as a text. For a database there are none."""
     if _scheme(url) not in REDIS:
         return ""
-    return repr(
-        (
-            sorted((name, value) for name, value in options.items() if name not in _NOT_CONNECTING),
-            ssl or None,
-        )
-    )
+    connecting = {name: value for name, value in options.items() if name not in _NOT_CONNECTING}
+    return repr((sorted(connecting.items()), ssl or None))
 
 
 def _scheme(url: str) -> str:
@@ -71,7 +62,7 @@ def _scheme(url: str) -> str:
 
 
 def _make(url: str, options: Mapping[str, Any], ssl: Any) -> Driver:
-    # Imported where they are used: who has only one broker need not have the others' libraries.
+    # Imported here, so that only the libraries of the brokers in use need to be installed.
     scheme = _scheme(url)
     if scheme in DATABASES:
         from relevo.drivers.database.driver import DatabaseDriver  # noqa: PLC0415

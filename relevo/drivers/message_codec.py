@@ -86,15 +86,15 @@ def unique_of(headers: Any) -> Mapping[str, Any]:
     A retry that Celery sends as another message has none: the job before it still has the key.
     """
     ours = headers.get(HEADER) if isinstance(headers, dict) else None
-    said = ours.get("unique") if isinstance(ours, dict) else None
-    if not isinstance(said, dict):
+    unique = ours.get("unique") if isinstance(ours, dict) else None
+    if not isinstance(unique, dict):
         return {}
-    key = said.get("key")
+    key = unique.get("key")
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or headers.get("retries"):
         return {}
-    conflict = Conflict(said["on"]) if said.get("on") in _CONFLICTS else None
-    lengths = {name: _length(said.get(name)) for name in ("for", "wait", "most")}
-    return {"key": key, "until": said.get("until"), "on": conflict, **lengths}
+    conflict = Conflict(unique["on"]) if unique.get("on") in _CONFLICTS else None
+    lengths = {name: _length(unique.get(name)) for name in ("for", "wait", "most")}
+    return {"key": key, "until": unique.get("until"), "on": conflict, **lengths}
 
 
 def _length(given: Any) -> float | None:

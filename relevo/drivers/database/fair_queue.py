@@ -55,34 +55,34 @@ _Place = tuple[str, int]
 _WAITING = and_(
     jobs.c.queue == bindparam("q"), jobs.c.state == "pending", jobs.c.priority == bindparam("p")
 )
-_FIRST = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
-_UNKEYED = (
+_FIRST_TURN = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
+_JOBS_WITHOUT_KEY = (
     select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NO_KEY).label("fair_key"))
     .where(_WAITING, jobs.c.available_at >= TURNS)
     .order_by(jobs.c.available_at, jobs.c.id)
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
-_KNOWN = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NO_KEY)
+_FAIR_QUEUES = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NO_KEY)
 _PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
-_LAST = select(func.max(turns.c.finish)).where(_PLACE)
-_THEIRS = (
+_LAST_TURN_END = select(func.max(turns.c.finish)).where(_PLACE)
+_TURN_ENDS = (
     select(turns.c.fair_key, turns.c.finish)
     .where(_PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True)))
     .with_for_update()
 )
-_OVER = (
+_SERVED_KEYS = (
     select(turns.c.fair_key)
     .where(_PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NO_KEY)
     .limit(BATCH)
     .with_for_update(skip_locked=True)
 )
-_BEGIN = (
+_RAISE_TURN_END = (
     update(turns)
     .where(_PLACE, turns.c.fair_key == bindparam("k"), turns.c.finish < bindparam("end"))
     .values(finish=bindparam("end"))
 )
-_END = (
+_SET_TURN_END = (
     update(turns).where(_PLACE, turns.c.fair_key == bindparam("k")).values(finish=bindparam("end"))
 )
 
@@ -103,9 +103,9 @@ def stage(connection: Connection, rows: Sequence[Any]) -> None:
 
 def adopt_unkeyed(connection: Connection) -> None:
     """Give turns to the jobs without a key in fair queues."""
-    for queue, priority in connection.execute(_KNOWN).all():
+    for queue, priority in connection.execute(_FAIR_QUEUES).all():
         if _first_turn(connection, (queue, priority)) is not None:
-            rows = connection.execute(_UNKEYED, {"q": queue, "p": priority}).all()
+            rows = connection.execute(_JOBS_WITHOUT_KEY, {"q": queue, "p": priority}).all()
             _move_to_turns(
                 connection,
                 rows,
@@ -163,7 +163,7 @@ def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) 
         ends[each] += 1
     if ends:
         connection.execute(
-            _END,
+            _SET_TURN_END,
             [
                 {"q": queue, "p": priority, "k": key, "end": end}
                 for (queue, priority, key), end in sorted(ends.items())
@@ -177,8 +177,8 @@ def _drop_idle_keys(
 ) -> None:
     """Delete the rows of keys whose last turn has been served: a missing row means the same."""
     queue, priority = place
-    connection.execute(_BEGIN, {"q": queue, "p": priority, "k": NO_KEY, "end": start})
-    over = connection.execute(_OVER, {"q": queue, "p": priority, "end": start}).scalars()
+    connection.execute(_RAISE_TURN_END, {"q": queue, "p": priority, "k": NO_KEY, "end": start})
+    over = connection.execute(_SERVED_KEYS, {"q": queue, "p": priority, "end": start}).scalars()
     if idle := [key for key in over if key not in keys]:
         connection.execute(
             delete(turns).where(_PLACE, turns.c.fair_key.in_(idle)), {"q": queue, "p": priority}
@@ -190,7 +190,7 @@ def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) 
     queue, priority = place
     found: dict[str, float] = {}
     while len(found) < len(keys):
-        rows = connection.execute(_THEIRS, {"q": queue, "p": priority, "keys": keys})
+        rows = connection.execute(_TURN_ENDS, {"q": queue, "p": priority, "keys": keys})
         found = {row.fair_key: row.finish for row in rows}
         for key in keys:
             if key not in found:
@@ -201,9 +201,9 @@ def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) 
 
 def _first_turn(connection: Connection, place: _Place) -> float | None:
     """The turn of the first waiting job."""
-    return connection.execute(_FIRST, {"q": place[0], "p": place[1]}).scalar()
+    return connection.execute(_FIRST_TURN, {"q": place[0], "p": place[1]}).scalar()
 
 
 def _last_turn_end(connection: Connection, place: _Place) -> float:
     """The end of the last turn: when no job waits, all keys begin there."""
-    return float(connection.execute(_LAST, {"q": place[0], "p": place[1]}).scalar() or 0)
+    return float(connection.execute(_LAST_TURN_END, {"q": place[0], "p": place[1]}).scalar() or 0)

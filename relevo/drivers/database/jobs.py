@@ -134,11 +134,7 @@ def _row(job: NewJob, now: float) -> dict[str, Any]:
     }
 
 
-def claim(
-    connection: Connection,
-    dialect: Dialect,
-    wanted: Claim,
-) -> list[ReservedJob]:
+def claim(connection: Connection, dialect: Dialect, wanted: Claim) -> list[ReservedJob]:
     """Carry out a claim under a fresh token. Returns the jobs in strict order."""
     token = uuid4().hex[:20] + "."
     rank = {queue: place for place, queue in enumerate(dict.fromkeys(wanted.queues))}
@@ -212,8 +208,8 @@ def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
     ids = _first(connection, dialect, "ended_leases", now)
     if ids:
         ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
-        back = {"state": unleased_state(now), "rescues": jobs.c.rescues + 1, **FREE}
-        connection.execute(update(jobs).where(ended).values(back))
+        released = {"state": unleased_state(now), "rescues": jobs.c.rescues + 1, **FREE}
+        connection.execute(update(jobs).where(ended).values(released))
     return len(ids)
 
 

@@ -193,9 +193,8 @@ def _open(connection: Connection, mailbox: str, now: float) -> Row[Any] | None:
 
 def _unread(connection: Connection, box: Row[Any]) -> list[Row[Any]]:
     rows = connection.execute(_MAIL, {"mailbox": box.mailbox, "seen": box.seen})
-    return list(
-        {row.id: row for row in rows if _is_for(row)}.values()
-    )  # each once, however many bindings it fits
+    # By id: a message that fits several bindings is received once.
+    return list({row.id: row for row in rows if _is_for(row)}.values())
 
 
 def _is_for(row: Any) -> bool:

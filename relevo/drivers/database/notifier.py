@@ -202,9 +202,8 @@ class PostgresqlSubscription(PollingSubscription):
         return True
 
     def close(self) -> None:
-        if (
-            self._connection is not None and os.getpid() == self._owner
-        ):  # otherwise it is the parent's
+        # In a forked child it is the parent's connection.
+        if self._connection is not None and os.getpid() == self._owner:
             self._connection.close()
         self._connection = None
 

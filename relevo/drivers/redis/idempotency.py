@@ -37,25 +37,24 @@ class PutRequests(threading.local):
         self.thread = uuid4().hex[:16]
         self._pid = os.getpid()
         self._number = 0
-        self._lost: list[tuple[str, str]] = []
+        self._unconfirmed: list[tuple[str, str]] = []
 
     def request_number(self, jobs: list[tuple[str, str]]) -> int:
         """The number of a put of these jobs, each given as (queue, id).
 
         It is the last put's number if that put had the same jobs and got no answer.
         """
-        if (
-            self._pid != os.getpid()
-        ):  # a fork's: under its parent's name it would get the answers to its parent's puts
+        # A forked child begins anew: as its parent it would get the answers to its parent's puts.
+        if self._pid != os.getpid():
             self._begin()
-        if not self._lost or self._lost != jobs:
+        if not self._unconfirmed or self._unconfirmed != jobs:
             self._number += 1
-        self._lost = jobs
+        self._unconfirmed = jobs
         return self._number
 
     def confirm(self) -> None:
         """The last put got its answer."""
-        self._lost = []
+        self._unconfirmed = []
 
 
 class LostReservations:
@@ -64,7 +63,7 @@ class LostReservations:
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
         self._lost: dict[str, tuple[Sequence[str], float]] = {}
-        self._sought: set[str] = set()
+        self._released_once: set[str] = set()
         self._lock = threading.Lock()
 
     def add(self, token: str, queues: Sequence[str]) -> None:
@@ -88,9 +87,9 @@ class LostReservations:
         for token, queues in due:
             self._run("reclaim", token, *queues)
             with self._lock:
-                if token in self._sought:
+                if token in self._released_once:
                     self._lost.pop(token, None)
-                    self._sought.discard(token)
+                    self._released_once.discard(token)
                 elif token in self._lost:
                     self._lost[token] = (queues, time.monotonic() + SECOND_RELEASE_SECONDS)
-                    self._sought.add(token)
+                    self._released_once.add(token)
