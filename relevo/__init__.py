@@ -1,7 +1,7 @@
 """Relevo: background jobs on Celery in which no job is lost and none runs twice by accident.
 
-These names are what a project imports; everything else is ours to move. They are looked up at first
-use, so that a process which only wants one of them doesn't load Celery for it.
+A project imports the names of `__all__`; everything else may move. A name is looked up at its first
+use, so a process that wants one of them doesn't import Celery for it.
 """
 
 from __future__ import annotations

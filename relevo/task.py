@@ -1,4 +1,4 @@
-"""The Task class: what `create_app` puts under Celery's own decorator.
+"""The Task class: `create_app` puts it under Celery's own decorator.
 
     @app.task(name="images.process", bind=True, tries=3, backoff=[10, 30, 60], timeout=300)
     def process(self, file_id): ...
@@ -6,9 +6,12 @@
     @process.failed
     def process_failed(job, error): ...
 
-It reads our options off the definition, wraps `run` where there is something to decide
-(execute.py), puts the baton into what is dispatched (dispatch.py) and names the request class of
-the worker's main process (request.py). A task without our options is Celery's in every respect.
+    definition   reads our options from the class, and wraps `run` if there is anything to decide
+                 (execution/attempt.py)
+    dispatch     puts the baton into the message (dispatch/prepare.py)
+    execution    names the request class of the worker's main process (worker/request.py)
+
+A task without our options is Celery's in every respect.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from relevo.batches.replace import ReplaceMixin
 from relevo.dispatch import async_result, connections, prepare, unique
 from relevo.dispatch.builder import DispatchMixin
 from relevo.errors import JobFailedError, OptionError
-from relevo.execution import attempt as execute
 from relevo.execution import requeue, stop_flag
+from relevo.execution.attempt import apply_outcome, load_state, wrap_attempt, wrap_failed_hook
 from relevo.execution.failed_hook import FailedHook
 from relevo.job import backoff, payload
 from relevo.job.control_flow import FailJob, ReleaseJob
@@ -40,7 +43,7 @@ logger = get_logger(__name__)
 
 Hook = TypeVar("Hook", bound=FailedHook)
 
-#: The state a running job has in the result backend once it has said how far it is.
+#: The state in the result backend of a running job that has reported its progress.
 PROGRESS = "PROGRESS"
 
 
@@ -52,19 +55,19 @@ class Task(DispatchMixin, ReplaceMixin):
 
     options: ClassVar[Options] = Options()
     failed_hook: FailedHook | None = None
-    #: Whether `run` is wrapped, that is, whether there is anything of ours to decide.
+    #: Whether `run` is wrapped (execution/attempt.py).
     is_wrapped: bool = False
     run: Any
-    #: Whether `apply_async` is ours, so that a batch may copy the messages of its jobs.
+    #: Whether `apply_async` is not overridden, so that a batch may copy the messages of its jobs.
     plain_dispatch: ClassVar[bool] = True
-    #: Whether the hook is run around Celery's retries, and not by what is wrapped.
+    #: Whether the `failed` hook runs around Celery's own retries, outside `wrap_attempt`.
     hook_wraps_celery_retries: bool = False
 
     # --- the definition ---------------------------------------------------------------------------
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         given = {name: cls.__dict__[name] for name in NAMES & cls.__dict__.keys()}
-        # a callable left on the class would become a method, and Celery deprecates `queue` there
+        # A callable left on the class would become a method, and Celery deprecates `queue` there.
         for name in given:
             delattr(cls, name)
         name = cls.__dict__.get("name") or cls.name or cls.__name__
@@ -88,11 +91,10 @@ class Task(DispatchMixin, ReplaceMixin):
 
     @classmethod
     def options_in_project(cls) -> Options:
-        """The task's options, with what the project says where it leaves them open. Celery's own
-        tasks are left alone.
+        """The task's options, with the project's defaults for those that it does not give.
 
-        QUEUE_MAX_TRIES is for a task that says nothing at all, too, unless it has words of Celery's
-        for it.
+        QUEUE_MAX_TRIES also counts for a task without any option, unless it uses Celery's options
+        for retries. Celery's own tasks are left alone.
         """
         app = cls.__dict__.get("app") or cls._app
         options = cls.options
@@ -113,12 +115,11 @@ class Task(DispatchMixin, ReplaceMixin):
         if cls.options.queue:
             prepare.check_queue(app, cls.name, cls.options.queue)
             cls.queue = cls.options.queue
-        if (
-            cls.options.has_retry_policy
-        ):  # what follows from a failure is ours to say: Celery may only ack it
+        if cls.options.has_retry_policy:
+            # Relevo decides what follows from a failure; Celery only has to ack it.
             cls.acks_on_failure = cls.acks_on_timeout = True
             cls.reject_on_worker_lost = cls.retry_on_worker_lost = False
-            cls.max_retries = None  # `tries` counts
+            cls.max_retries = None  # `tries` counts instead
         return app
 
     def failed(self, hook: Hook) -> Hook:
@@ -129,32 +130,30 @@ class Task(DispatchMixin, ReplaceMixin):
             and hasattr(self, "_orig_run")
             and self.failed_hook is None
         ):
-            # Celery's autoretry_for stands around what we have is_wrapped, and only what it gives up
-            # on has failed.
-            self.run, self.hook_wraps_celery_retries = (
-                execute.wrap_failed_hook(self, self.run),
-                True,
-            )
+            # Celery's autoretry_for wraps `run` outside `wrap_attempt`. A job has failed only when
+            # that gives up, so the hook goes outside of it.
+            self.run = wrap_failed_hook(self, self.run)
+            self.hook_wraps_celery_retries = True
         self.failed_hook = hook
         self._wrap()
         return hook
 
     @property
     def app_models(self) -> Any:
-        """The models whose rows may be arguments."""
+        """The models whose rows may be arguments (execution/models.py); None without any."""
         return getattr(self.app, "models", None)
 
     @property
     def handles_failure(self) -> bool:
-        """Whether it is ours to say what follows from an attempt that went wrong."""
+        """Whether Relevo decides what follows from a failed attempt."""
         return self.options.has_retry_policy or self.failed_hook is not None
 
     def _wrap(self) -> None:
         if not self.is_wrapped:
             self.is_wrapped = True
-            self.run = execute.wrap_attempt(self, self.run)
+            self.run = wrap_attempt(self, self.run)
 
-    # --- handing in -------------------------------------------------------------------------------
+    # --- dispatch ---------------------------------------------------------------------------------
     def apply_async(
         self,
         args: Any = None,
@@ -163,8 +162,10 @@ class Task(DispatchMixin, ReplaceMixin):
         *rest: Any,
         **options: Any,
     ) -> Any:
-        """Celery's `apply_async`, which also takes the options in `OVERRIDES`, and a `session` to
-        commit it with.
+        """Celery's `apply_async` with more options: those of `OVERRIDES`, and the two below.
+
+        `connection`: a connection's name. `session`: dispatch if and only if this SQLAlchemy
+        session commits.
         """
         if "session" in options:
             session = options.pop("session")
@@ -185,15 +186,16 @@ class Task(DispatchMixin, ReplaceMixin):
             receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
         )
 
-    # Celery's name
-    def AsyncResult(self, task_id: str, **options: Any) -> async_result.JobResult:  # noqa: N802
+    def AsyncResult(  # noqa: N802  Celery's name
+        self, task_id: str, **options: Any
+    ) -> async_result.JobResult:
         """The result of a job of this task."""
         return async_result.JobResult(
             task_id, backend=self.backend, task_name=self.name, app=self.app, **options
         )
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        """Celery's `apply`: run the job here, with the same options as `apply_async`."""
+        """Celery's `apply`: run the job in this process, with the options of `apply_async`."""
         if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
             options = prepare.with_baton(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
@@ -201,36 +203,32 @@ class Task(DispatchMixin, ReplaceMixin):
     # --- from inside the job ----------------------------------------------------------------------
     @property
     def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
+        """The number of this attempt, counted from 1."""
         return int(self.request.retries) + 1
 
     @property
     def should_stop(self) -> bool:
-        """Whether this worker has been asked to stop: it waits for the job, which had better come
-        to an end.
-        """
+        """Whether this worker has been asked to stop: the job should end soon."""
         return stop_flag.is_requested()
 
     def release(self, seconds: float = 0) -> NoReturn:
-        """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
+        """End this attempt, uncounted: the job runs again after `seconds`."""
         if not backoff.is_wait(seconds):
             raise OptionError(
                 f"expected release to be a number of seconds, got {seconds!r} (task {self.name!r})"
             )
         if not self.is_wrapped and not self.request.called_directly:
-            raise execute.apply_outcome(Released(seconds), self, payload.baton_of(self.request))
+            raise apply_outcome(Released(seconds), self, payload.baton_of(self.request))
         raise ReleaseJob(seconds)
 
     def fail(self, error: Exception | str) -> NoReturn:
-        """End the job: it has failed for good, with `error`, whatever tries it had left."""
+        """End the job as failed with `error`, even if it has tries left."""
         if isinstance(error, str):
             error = JobFailedError(error)
         raise FailJob(error) if self.is_wrapped and not self.request.called_directly else error
 
     def progress(self, done: float, total: float) -> None:
-        """Say how far the job is. It stands in the result backend, as the state PROGRESS; without
-        one, nowhere.
-        """
+        """Store how far the job is, as the state PROGRESS in the result backend if there is one."""
         if (
             self.request.called_directly
             or self.request.is_eager
@@ -239,15 +237,13 @@ class Task(DispatchMixin, ReplaceMixin):
             return
         try:
             self.update_state(state=PROGRESS, meta={"done": done, "total": total})
-        except Exception:  # a progress bar is not worth a job
+        except Exception:  # a job must not fail for its progress bar
             logger.warning(
                 "%s[%s] could not store its progress", self.name, self.request.id, exc_info=True
             )
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Celery's `retry`. With `tries` it counts by them, and waits for the backoff unless it is
-        told how long.
-        """
+        """Celery's `retry`. With `tries` it counts by them, and its default wait is the backoff."""
         if self.request.called_directly:
             return super().retry(*args, **options)
         if not self.options.has_retry_policy:
@@ -258,14 +254,12 @@ class Task(DispatchMixin, ReplaceMixin):
             )
         except TaskPredicate:
             raise
-        except (
-            Exception
-        ) as final:  # it has given up: what it raises is the end of the job, not of an attempt
+        except Exception as final:  # Celery gives up: the job has failed, not the attempt alone
             raise FailJob(final) from final
 
     def _retry_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        _, rules = execute.load_state(self, self.request)
-        told = {"max_retries": rules.tries and rules.tries - 1, **options}
-        if told.get("countdown") is None and told.get("eta") is None:
-            told["countdown"] = backoff.seconds(rules.backoff, self.attempt)
-        return told
+        _, rules = load_state(self, self.request)
+        given = {"max_retries": rules.tries and rules.tries - 1, **options}
+        if given.get("countdown") is None and given.get("eta") is None:
+            given["countdown"] = backoff.seconds(rules.backoff, self.attempt)
+        return given

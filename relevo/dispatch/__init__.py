@@ -1,1 +1,1 @@
-"""The caller's side: what a message is made of, transactions, the outbox and its sender."""
+"""The caller's side: the builder, the message's header, transactions, the outbox and its sender."""

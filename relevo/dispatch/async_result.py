@@ -1,4 +1,4 @@
-"""The result of a dispatched job: Celery's AsyncResult, which also knows how the broker took the job.
+"""The result of a dispatched job: Celery's AsyncResult with the broker's answer to the put.
 
     result = deliver.dispatch("https://…")
     result.is_duplicate     # True: another job has the unique key; `result` is that job's

@@ -1,9 +1,10 @@
-"""Messages that are made and not sent: Celery does all of its work, only the last step is another.
+"""Captures messages instead of sending them: Celery does all of its work but the last step.
 
-    [job] = collected(app, signature)       a NewJob as any driver takes it: routed, checked, serialized
+    [job] = captured_jobs(app, signature)     a NewJob as a driver takes it: routed, checked,
+                                              serialized
 
-The producer hangs on a broker in memory whose channel writes down what it is given, so no broker
-has to be there.
+Transactions, batches and the schedule need messages to store. The capturing producer stands on a
+broker in memory, so no broker has to be there.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _mine = threading.local()
 
 
 class CaptureBatch(PublishBatch):
-    """Keeps what is published on a channel."""
+    """Keeps the jobs that are published on its channel."""
 
     def __init__(self, channel: Any, max_size: int) -> None:
         super().__init__(channel, max_size)
-        #: Jobs that were dispatched to a connection by its name: id -> connection.
+        #: The connections of jobs that name one: job id -> name.
         self.connections: dict[str, str] = {}
 
     def publish(
@@ -49,17 +50,17 @@ class CaptureBatch(PublishBatch):
             self.connections |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
 
     def flush(self) -> None:
-        """It is taken away by `take`."""
+        """Do nothing: `pop_jobs` takes the jobs."""
 
     def pop_jobs(self) -> list[NewJob]:
-        """The jobs that were published since the last call."""
+        """The jobs published since the last call."""
         jobs, self._jobs, self._broadcasts = self._jobs, [], []
         return jobs
 
 
 @contextmanager
 def capture() -> Iterator[CaptureBatch]:
-    """Within the block, whatever this thread dispatches of an app of ours ends up on the captured."""
+    """Within the block, the jobs that this thread dispatches are captured, of any app of ours."""
     producer, captured = _capture_producer()
     captured.pop_jobs()
     captured.connections = {}
@@ -73,7 +74,7 @@ def capture() -> Iterator[CaptureBatch]:
 
 @contextmanager
 def pause_capture() -> Iterator[None]:
-    """Within the block, what this thread dispatches goes where it would have gone."""
+    """Within the block, the jobs that this thread dispatches are sent, not captured."""
     before, _mine.active = current_producer(), None
     try:
         yield
@@ -82,15 +83,16 @@ def pause_capture() -> Iterator[None]:
 
 
 def current_producer() -> Producer | None:
-    """What this thread dispatches with, while it collects. (Celery's chains don't pass on the one
-    they are given.)
+    """The capturing producer of this thread, while it captures.
+
+    Looked up by each dispatch, because Celery's chains don't pass on a given producer.
     """
     return getattr(_mine, "active", None)
 
 
 @contextmanager
 def for_connection(name: str) -> Iterator[None]:
-    """Within the block, what this thread collects is for the broker of this connection."""
+    """Within the block, the jobs that this thread captures belong to this connection."""
     before = getattr(_mine, "connection", None)
     _mine.connection = name
     try:
@@ -100,7 +102,7 @@ def for_connection(name: str) -> Iterator[None]:
 
 
 def captured_jobs(app: Any, signature: Signature, **options: Any) -> list[NewJob]:
-    """The jobs that applying a signature would have put."""
+    """The jobs that applying the signature would have put."""
     with capture() as captured:
         if app.conf.task_always_eager:
             _sent_by_name(app, signature, options)
@@ -110,7 +112,7 @@ def captured_jobs(app: Any, signature: Signature, **options: Any) -> list[NewJob
 
 
 def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> None:
-    """An app that runs its jobs in place makes no message of them unless they are sent by name."""
+    """Send by name: an eager app makes a message of a job only then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlwaysEagerIgnored)
         first, *rest = signature.tasks if isinstance(signature, _chain) else [signature]

@@ -1,9 +1,9 @@
-"""Named connections beside the one the app is on: a way to hand a job to another broker.
+"""Named connections: a way to dispatch a job to another broker than the app's own.
 
-    process.on_connection("redis-long").dispatch(7)        # as settings.connections has them
+    process.on_connection("redis-long").dispatch(7)        # a name in settings.connections
 
-Its workers are started with QUEUE_CONNECTION=redis-long. Producers are pooled by connection and
-process, as Celery does with the app's own.
+Workers of that broker are started with QUEUE_CONNECTION=redis-long. Producers are pooled by process
+and connection, as Celery pools the app's own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SYNC = "sync"
 
 
 class Producers:
-    """The pools of producers of an app, one for each named connection."""
+    """The producer pools of an app, one for each named connection."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._pools: dict[tuple[int, str], ProducerPool] = {}
 
     def for_connection(self, connection: Connection) -> ProducerPool:
-        """The pool of a connection, made at the first call; a forked child makes its own."""
+        """The pool of a connection, made at the first call. A forked child makes its own."""
         key = (os.getpid(), connection.name)
         if key not in self._pools:
             opened = self._app.connection_for_write(
@@ -43,7 +43,7 @@ class Producers:
 
 
 def producers(app: Any) -> Producers:
-    """Those of an app."""
+    """The producer pools of this app, made at the first call."""
     if getattr(app, "producers", None) is None:
         app.producers = Producers(app)
     made: Producers = app.producers
@@ -51,9 +51,7 @@ def producers(app: Any) -> Producers:
 
 
 def get_connection(app: Any, name: Any, task: str) -> Connection:
-    """The connection a dispatch asks for. Raises OptionError, or SettingsError for a name there
-    isn't.
-    """
+    """The connection that a dispatch names. Raises OptionError; SettingsError if unknown."""
     settings = getattr(app, "settings", None)
     if not isinstance(name, str) or settings is None or not hasattr(settings, "connection_named"):
         raise OptionError(
@@ -64,7 +62,7 @@ def get_connection(app: Any, name: Any, task: str) -> Connection:
 
 
 def is_default(app: Any, connection: Connection) -> bool:
-    """Whether this is the connection that the app is on."""
+    """Whether this is the app's own connection."""
     return bool(app.settings.queue_connection == connection.name)
 
 
@@ -77,21 +75,21 @@ def dispatch(
     producer: Any = None,
     **options: Any,
 ) -> Any:
-    """Hand a job in at another connection than the app's own. Raises what `on_connection` does."""
+    """Dispatch a job to the connection with this name. Raises OptionError and SettingsError."""
     connection = get_connection(task.app, name, task.name)
-    collecting = capture.current_producer()
+    capturing = capture.current_producer()
     if connection.driver == SYNC:
-        if collecting is not None:
+        if capturing is not None:
             raise OptionError(
-                f"connection {name!r} runs jobs in place: no part of a transaction, batch, chain or chord can go there"
-                f" (task {task.name!r})"
+                f"connection {name!r} runs jobs in place: no part of a transaction, batch, chain or"
+                f" chord can go there (task {task.name!r})"
             )
         return task.apply(args, kwargs, task_id=task_id, **options)
     if queue := resolve_queue(task, connection, args, kwargs, options):
         options["queue"] = queue
-    if collecting is not None:
+    if capturing is not None:
         with capture.for_connection(connection.name):
-            return send(task, collecting, args, kwargs, task_id, options)
+            return send(task, capturing, args, kwargs, task_id, options)
     if producer is not None or (
         is_default(task.app, connection) and not task.app.conf.task_always_eager
     ):
@@ -103,7 +101,7 @@ def dispatch(
 def send(
     task: Any, producer: Any, args: Any, kwargs: Any, task_id: str | None, options: dict[str, Any]
 ) -> Any:
-    """Send a job with this producer, also from an app that is on `sync` and would run it in place."""
+    """Send a job with this producer, also from an eager app, which would run it inline."""
     if not task.app.conf.task_always_eager:
         return task.apply_async(args, kwargs, task_id, producer, **options)
     with warnings.catch_warnings():
@@ -122,9 +120,7 @@ def send(
 def resolve_queue(
     task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> str | None:
-    """The queue of a job that goes there: what its dispatch, its task or a route says, else the
-    connection's.
-    """
+    """The connection's queue, if neither the dispatch nor the task nor a route names one."""
     said = (
         options.get("queue")
         or options.get("routing_key")

@@ -1,13 +1,13 @@
 """How jobs get from a transaction of the store into their brokers.
 
-    deliver(connection, sendings)   the broker is the store's database: rows of its table, in the same transaction
-                                    another broker: rows of the outbox, which `forward` puts into it
-                                    after the commit
-    after_commit()                  this process forwards at once what it has just committed
-    relay.py                        a thread of every worker's main process: forwards what others left, and what is new
+    hand_in(connection, entries)   in the transaction: rows of the jobs table, if the broker is the
+                                   store's database; else rows of the outbox
+    after_commit(names)            after it: wakes the workers, and forwards the outbox at once
+    forward(name)                  puts rows of the outbox into their broker, in their order
 
-So a job exists if and only if its transaction was committed, and it is put once (see
-`store/outbox.py`).
+`relevo/worker/outbox_relay.py`, a thread of every worker's main process, forwards what other
+processes left. So a job exists if and only if its transaction commits, and it is put once
+(`relevo/store/outbox.py`).
 """
 
 from __future__ import annotations
@@ -50,13 +50,12 @@ from relevo.transport import put_results
 
 logger = logging.getLogger(__name__)
 
-# What a running job does beside its own work is tried so often while the store is away, and so many
-# seconds apart.
-TRIES, PAUSE = 30, 2.0
+# How often, and how many seconds apart, a running job tries a write while the store is away.
+WRITE_TRIES, WRITE_PAUSE_SECONDS = 30, 2.0
 
 
 class Delivery:
-    """The way to the brokers of one app."""
+    """Takes the jobs of one app to their brokers."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -69,8 +68,9 @@ class Delivery:
 
     # --- in the transaction -----------------------------------------------------------------------
     def hand_in(self, connection: Connection, sendings: Sequence[Sending]) -> None:
-        """Hand jobs in with a transaction of the store. What was handed in under the same name
-        before is left out.
+        """Hand in jobs in a transaction of the store.
+
+        Entries whose `once` was handed in before are left out.
         """
         fresh = outbox.new_only(connection, sendings)
         for name in dict.fromkeys(each.connection for each in fresh):
@@ -84,22 +84,21 @@ class Delivery:
                 self._written_to.add(driver)
 
     def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
-        """Do a step in a transaction of the store, again and again while the store is away: a
-        minute at most.
-        """
+        """Run `step` in a transaction of the store; while the store is away, try for a minute."""
         retry_over_time(
             self.store.write,
             DriverUnavailableError,
             [step],
-            max_retries=TRIES,
-            interval_start=PAUSE,
+            max_retries=WRITE_TRIES,
+            interval_start=WRITE_PAUSE_SECONDS,
             interval_step=0,
-            interval_max=PAUSE,
+            interval_max=WRITE_PAUSE_SECONDS,
         )
 
     def local_driver(self, name: str, database: URL | None = None) -> Any:
-        """The driver of a connection whose broker is this database (the store's); None for another
-        broker.
+        """The driver of a connection whose broker is `database` (by default the store's).
+
+        None for any other broker.
         """
         url = self.url_of(name)
         if url.partition(":")[0].partition("+")[0] not in drivers.DATABASES or not same_database(
@@ -109,7 +108,7 @@ class Delivery:
         return drivers.driver_for(url)
 
     def url_of(self, name: str) -> str:
-        """The url of a connection's broker. Raises SettingsError for a name that no connection has."""
+        """The url of a connection's broker. Raises SettingsError for an unknown connection."""
         settings = self.app.settings
         if name == settings.queue_connection:
             return str(self.app.conf.broker_url)
@@ -121,29 +120,29 @@ class Delivery:
 
     # --- after it ---------------------------------------------------------------------------------
     def notify(self) -> None:
-        """Wake who waits for jobs in the database that were written to, now that it is committed."""
+        """Wake the workers of the brokers that `hand_in` wrote to. Call it after the commit."""
         while self._written_to:
             self._written_to.pop().notifier.notify()
 
     def after_commit(self, *names: str) -> None:
-        """Jobs for these connections were committed: wake who waits for them, and forward what is
-        in the outbox.
-        """
+        """Jobs for these connections are committed: wake their workers and forward the outbox."""
         self.notify()
         for name in dict.fromkeys(names):
             if self.local_driver(name) is None:
                 try:
                     self.forward(name)
-                except DriverError as error:  # they are safe, and a worker's relay sends them
+                except DriverError as error:  # the jobs are safe: a worker's relay forwards them
                     logger.warning("the outbox of %r waits for its broker: %s", name, error)
 
     def forward_all(self) -> int:
-        """Put all that waits in the outbox. Returns how many jobs. Raises DriverError."""
+        """Put all jobs of the outbox into their brokers. Returns how many. Raises DriverError."""
         return sum(self.forward(name) for name in outbox.connections(self.store))
 
     def forward(self, name: str) -> int:
-        """Put what waits for one connection, in its order. Returns how many jobs. Raises
-        DriverError.
+        """Put one connection's jobs of the outbox into its broker, in order.
+
+        A job that the broker refuses is recorded as failed. Returns how many left the outbox.
+        Raises DriverError.
         """
         total, sent = 0, outbox.PAGE
         broker = self.broker_of(name)
@@ -162,20 +161,18 @@ class Delivery:
         return total
 
     def put(self, broker: Any, sendings: Sequence[Sending]) -> None:
-        """Put jobs into a broker: a driver of ours all together, another one by one."""
+        """Put jobs into a broker: in one step with a driver of ours, else one by one."""
         if isinstance(broker, str):
             with _connected(self.app, broker) as connection:
                 for each in sendings:
-                    # kombu's way
-                    connection.default_channel._put(each.queue, message_codec.loads(each.payload))  # noqa: SLF001
+                    message = message_codec.loads(each.payload)
+                    connection.default_channel._put(each.queue, message)  # noqa: SLF001  kombu's own
         else:
             jobs = [_new_job(each) for each in sendings]
             put_results.resolve(jobs, broker.put(jobs))
 
     def put_jobs(self, name: str, jobs: Sequence[NewJob]) -> None:
-        """Put jobs into the broker of a connection: what was never in the outbox needs no copies on
-        its way.
-        """
+        """Put jobs that were never in the outbox into the broker of a connection."""
         broker = self.broker_of(name)
         if isinstance(broker, str):
             self.put(broker, [outbox_entry(job, name) for job in jobs])
@@ -183,7 +180,7 @@ class Delivery:
             broker.put(jobs)
 
     def put_or_fail(self, broker: Any, connection: Connection, sendings: Sequence[Sending]) -> None:
-        """Put jobs; those that the broker refuses have failed, in a transaction of the caller's."""
+        """Put jobs; record those that the broker refuses as failed, in the caller's transaction."""
         try:
             self.put(broker, sendings)
         except DriverUnavailableError:
@@ -198,8 +195,9 @@ class Delivery:
             )
 
     def broker_of(self, name: str) -> Any:
-        """The driver of a connection, or its url where the broker is none of ours. Raises
-        DriverUnavailableError.
+        """The driver of a connection, or its url if the broker is not one of ours.
+
+        Raises DriverUnavailableError.
         """
         key = (os.getpid(), name)
         if key not in self._drivers:
@@ -215,16 +213,14 @@ class Delivery:
 def delivery_of(app: Any) -> Delivery:
     """The delivery of an app, made at the first call."""
     if not hasattr(app, "_relevo_delivery"):
-        app._relevo_delivery = Delivery(app)  # noqa: SLF001  the app is where it belongs
+        app._relevo_delivery = Delivery(app)  # noqa: SLF001  one an app, as long as the app
     found: Delivery = app._relevo_delivery  # noqa: SLF001
     return found
 
 
 @contextlib.contextmanager
 def _connected(app: Any, url: str) -> Iterator[Any]:
-    """A connection to a broker. One that is away is told in our words: kombu's error comes from the
-    first use of it.
-    """
+    """A connection to a broker, whose errors are DriverUnavailableError instead of kombu's."""
     try:
         with app.connection_for_write(url) as connection:
             yield connection
@@ -234,7 +230,7 @@ def _connected(app: Any, url: str) -> Iterator[Any]:
 
 @functools.lru_cache(maxsize=64)
 def same_database(one: URL, other: URL) -> bool:
-    """Whether two urls are of one database."""
+    """Whether two urls lead to the same database."""
     if one.get_backend_name() == other.get_backend_name() == "sqlite":
         return Path(one.database or "").resolve() == Path(other.database or "").resolve()
     return _place(one) == _place(other)
@@ -253,7 +249,7 @@ def _place(url: URL) -> tuple[Any, ...]:
 
 
 def outbox_entry(job: NewJob, connection: str, **changes: Any) -> Sending:
-    """A job that was made, as it goes to the outbox."""
+    """The outbox's entry of a captured job. `changes`: fields of the entry to set."""
     return replace(
         Sending(
             connection=connection,
@@ -270,7 +266,7 @@ def outbox_entry(job: NewJob, connection: str, **changes: Any) -> Sending:
 
 def _new_job(each: Sending) -> NewJob:
     available_at = clock.now() + each.delay if each.delay else each.available_at
-    # Read only where there may be something to read: a batch sends thousands of these.
+    # The headers are parsed only if they may matter here: a batch sends thousands of jobs.
     headers = (
         message_codec.headers_of(each.payload)
         if each.unique_key or '"fair"' in each.payload
@@ -293,14 +289,14 @@ def _new_job(each: Sending) -> NewJob:
 
 
 def _marked(each: Sending) -> Sending:
-    """With the header that makes its end a receipt."""
+    """The entry with the header that makes the recorder store its end as a receipt."""
     message = json.loads(each.payload)
     message["headers"] = {**(message.get("headers") or {}), membership.OUTBOX_HEADER: True}
     return replace(each, payload=message_codec.dumps(message))
 
 
 def _ends(each: Sending) -> tuple[MemberEnd, ...]:
-    """What it means to batches that a job has failed before it was put."""
+    """What it means to batches and chords that a job has failed before it was put."""
     headers, body = message_codec.headers_of(each.payload), message_codec.body_of(each.payload)
     return membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
 

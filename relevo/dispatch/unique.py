@@ -4,17 +4,18 @@
     def deliver(url, body, attempt_id): ...
 
     deliver.dispatch(...)                  # put
-    deliver.dispatch(...).is_duplicate     # True: its id is the first job's, nothing was put
+    deliver.dispatch(...).is_duplicate     # True: nothing was put, and its id is the first job's
 
-The key travels in the message, and the broker takes it in the same step in which it puts the job,
-and gives it back in the step in which the job goes, however it goes (done, failed, deleted,
-cleared): there is no lock of its own that could be left behind. A retry and a release keep it.
-`unique_until="start"` gives it back before the job begins, so that what changes meanwhile is not
-missed; `unique_for` is the longest that a job keeps others out, from its dispatch.
+The key travels in the message. The broker takes it in the step that puts the job, and frees it in
+the step that removes the job, whether it is done, failed, deleted or cleared. So no lock can
+outlive its job. A retry and a release keep the key.
 
-`on_conflict="replace"`: the second dispatch's arguments take the place of the first's, if that has
-not started. `debounce=5`: so they do, and each dispatch puts the job off to five seconds from then;
-when it begins the key is free.
+    unique_until="start"     free again before the job begins, so that no later change is missed
+    unique_for=60            free again after 60 s at the latest
+    on_conflict="replace"    the second dispatch replaces the first one's arguments, if that has not
+                             started
+    debounce=5               the same, and each dispatch moves the start to 5 s from then; free when
+                             the job begins
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from relevo.job.task_protocol import TaskLike
 
 DONE, START = "done", "start"
 
-# A key may have 255 characters; of the task's name it shows so many.
+# A key may have 255 characters. It shows this many of the task's name.
 SHOWN = 180
 
 
 def header_of(
     task: TaskLike, options: Options, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What a message says of its job's key, or None: the job isn't unique. Raises OptionError."""
+    """The header of a job's unique key; None for a job without one. Raises OptionError."""
     if options.unique_by is None or options.unique_by is False:
         return None
     said: dict[str, Any] = {"key": unique_key(task, options.unique_by, args, kwargs)}
@@ -58,30 +59,28 @@ def header_of(
 
 
 def check_followers(task: TaskLike, options: Mapping[str, Any]) -> None:
-    """Raise OptionError for a job that may be replaced and that others wait for: they would wait
-    for ever.
-    """
+    """Raise OptionError if others wait for a job that may be replaced: they would wait for ever."""
     for name in ("link", "link_error", "chain", "chord", "group_id"):
         if options.get(name):
             raise OptionError(
-                f"a job of task {task.name!r} may be replaced by the next one, so it can have no {name};"
-                " dispatch it with unique_by=False"
+                f"a job of task {task.name!r} may be replaced by the next one, so it can have no"
+                f" {name}; dispatch it with unique_by=False"
             )
 
 
 def unique_key(
     task: TaskLike, unique_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str:
-    """The key of a job with these arguments. Raises OptionError when it can't be made of them."""
+    """The key of a job with these arguments. Raises OptionError if it can't be made."""
     text = _text(task, "unique", unique_by, args, kwargs)
     return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
 
 
 def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Whose turn a job with these arguments takes, the same for all tasks. Raises OptionError when
-    it can't be said.
+    """The key under which a job takes its turn in a fair queue, shared by all tasks.
 
-    People see it beside the arguments: what is not shown there is a digest here.
+    People see it beside the arguments, so it is a digest if it is made of secret ones.
+    Raises OptionError if it can't be made.
     """
     text = _text(task, "fair", fair_by, args, kwargs)
     looked_at = (args, kwargs)
@@ -94,9 +93,9 @@ def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mappin
 def _text(
     task: TaskLike, what: str, by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> str:
-    """What names or a callable say of these arguments, as JSON. Raises OptionError."""
+    """The values of the named arguments, or the callable's result, as JSON. Raises OptionError."""
     try:
-        # Celery's own; models are told apart as they travel
+        # Celery's own dump: a pydantic model has the same text here as in the message.
         if task._dump_pydantic_arguments is not None:  # noqa: SLF001
             args, kwargs = task._dump_pydantic_arguments(args, kwargs)  # noqa: SLF001
         values = by(*args, **kwargs) if callable(by) else _values(task, by, args, kwargs)
@@ -116,8 +115,9 @@ def check_key_names(task: TaskLike, names: Any, option: str = "unique_by") -> No
 
 
 def check_definition(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
-    """The same for a task that is just being defined, whose function gets the task itself first if
-    `bound`.
+    """Raise OptionError for a task being defined whose `unique_by` or `fair_by` names no argument.
+
+    `bound`: the function gets the task itself as its first argument.
     """
     for option in ("unique_by", "fair_by"):
         names = getattr(rules, option)

@@ -1,14 +1,17 @@
-"""One attempt in a worker child: run the body, decide how it ended, carry that out.
+"""One attempt in a pool process: run the body, decide how it ended, carry that out.
 
-    Celery's tracer -> run -> its middlewares -> the task's body
-                        |  error, release, skip or fail
+    Celery's tracer -> run -> middlewares -> the task's body
+                        |  an error, release, skip or fail
                         v
-                     decide -> Retry, Released -> the job goes back, Celery hears `Retry`
-                            -> Failed          -> the `failed` hook, then the error itself: Celery records FAILURE
-                            -> Cancelled       -> Celery records SUCCESS with None, history a cancelled job
+                     decide -> Retry, Released -> the job is released; Celery hears `Retry`
+                            -> Failed          -> the `failed` hook, then the error itself:
+                                                  Celery stores FAILURE
+                            -> Cancelled       -> Celery stores SUCCESS with None; history says
+                                                  cancelled
 
-`wrap_attempt` wraps `run` of those tasks only that have a policy, a hook or a middleware. A `__call__`
-on the base class would reach every task, and take the tracer's short way to `run` from all of them.
+`wrap_attempt` wraps `run` of those tasks only that have a policy, a hook, a middleware or models. A
+`__call__` on the base class would reach every task, and the tracer would lose its short way to
+`run` for all of them.
 """
 
 from __future__ import annotations
@@ -44,14 +47,14 @@ from relevo.job.outcome import (
 from relevo.job.payload import Baton
 from relevo.job.task_protocol import TaskLike
 
-# Characters.
-LONGEST_REASON = 200
+# The longest reason of a cancelled job that history keeps.
+MAX_REASON_CHARS = 200
 
 Error = TypeVar("Error", bound=BaseException)
 
 
 def wrap_attempt(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]:
-    """`body` as an attempt of a job. Called directly, outside a worker, it is just the body."""
+    """`body` as an attempt of a job. Called directly, outside a worker, it is the body alone."""
 
     @wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -64,8 +67,9 @@ def wrap_attempt(task: TaskLike, body: Callable[..., Any]) -> Callable[..., Any]
 
 
 def wrap_failed_hook(task: TaskLike, run: Callable[..., Any]) -> Callable[..., Any]:
-    """`run` with Celery's `autoretry_for` in it, and the `failed` hook around: what leaves it has
-    failed for good.
+    """`run`, with Celery's `autoretry_for` inside and the `failed` hook outside.
+
+    An error that leaves Celery's wrapper is final, so the hook runs.
     """
 
     @wraps(run)
@@ -87,18 +91,17 @@ def wrap_failed_hook(task: TaskLike, run: Callable[..., Any]) -> Callable[..., A
 
 
 def run_inline(task: TaskLike, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection), one
-    upon the other.
+    """All attempts of a job that runs without a broker (`sync`, `apply`, the sync connection).
 
-    Celery would leave the retries to `apply`, which forgets them when errors are to reach the
-    caller. Nothing waits here: a retry comes at once, and a release ends the job (state IGNORED),
-    since what it waits for won't have come.
+    Celery would leave the retries to `apply`, which drops them when errors are to reach the caller.
+    Nothing waits here: a retry follows at once. A release ends the job (state IGNORED), because the
+    event that it waits for can't come meanwhile.
     """
     while True:
         try:
             return attempt(task, body, args, kwargs)
         except CeleryRetry as again:
-            if again.sig is None:  # raised by the job itself, with nothing to go on with
+            if again.sig is None:  # the job has raised a bare Retry: there is no next message
                 raise
             args, kwargs, sent = again.sig.args, again.sig.kwargs, again.sig.options
             task.request.update(
@@ -109,13 +112,13 @@ def run_inline(task: TaskLike, body: Callable[..., Any], args: Any, kwargs: Any)
 def attempt(
     task: TaskLike, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run `body` once and carry out what follows from how it ended."""
+    """Run `body` once, decide how it ended, and carry that out."""
     baton, options = load_state(task, task.request)
     if (ended := already_failed(task, baton)) is not None:
         raise fail(task, baton, ended)
     try:
         result = call_body(task, body, args, kwargs, baton, options)
-    except TaskPredicate:  # Celery's own Retry, Ignore and Reject: the job has said what it wants
+    except TaskPredicate:  # Celery's Retry, Ignore and Reject are the job's own decision
         raise
     except CancelJob as told:
         return None if task.request.is_eager else _decide(task, baton, options, told)
@@ -124,11 +127,10 @@ def attempt(
         raise apply_outcome(
             _decide(task, baton, options, told), task, baton
         ) from told.error.__cause__
-    # - a job may raise anything; what it raised is what is decided on
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  a job may raise anything
         if isinstance(error, options.missing):
-            return None if task.request.is_eager else Cancelled(f"{error!s}"[:LONGEST_REASON])
-        # `from` would make a job's own error its own cause.
+            return None if task.request.is_eager else Cancelled(f"{error!s}"[:MAX_REASON_CHARS])
+        # Without `from`: the error raised here may be `error`, which must not be its own cause.
         raise apply_outcome(_decide(task, baton, options, error), task, baton)  # noqa: B904
     return result
 
@@ -141,7 +143,7 @@ def call_body(
     baton: Baton,
     options: Options,
 ) -> Any:
-    """The body, with its middlewares around it."""
+    """Run the body inside its middlewares."""
     if task.app_models is not None:
         body = partial(load_models, task, body)
     if not (middlewares := with_unique_release(task, baton, options.middleware)):
@@ -152,14 +154,12 @@ def call_body(
 
 
 def load_models(task: TaskLike, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The body, with rows where its arguments are references to them: inside the transaction, where
-    there is one.
-    """
+    """Run the body with rows in place of references, loaded in the job's transaction if any."""
     return body(*models.resolve(task, args), **models.resolve(task, kwargs))
 
 
 def running_job(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
-    """The job as a middleware gets it."""
+    """The running job, as a middleware gets it."""
     request = task.request
     job = payload.job_of(task, request, baton)
     held = not request.is_eager and (request.properties or {}).get(LEASED)
@@ -173,22 +173,20 @@ def running_job(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
 
 
 def attach_traceback(told: FailJob) -> None:
-    """Give the error of a `fail` a traceback: its own if it was raised once, else the one that
-    leads to the `fail`.
-    """
+    """Give the error of a `fail` the traceback that leads to the `fail`, if it has none."""
     if told.error.__traceback__ is None:
         told.error.__traceback__ = told.__traceback__
 
 
 def load_state(task: TaskLike, request: Any) -> tuple[Baton, Options]:
-    """The baton of a job, and the task's options with those of its dispatch over them.
+    """The baton of a job, and the task's options with the dispatch's over them.
 
-    A job sent by its name alone (`send_task`, another program) has no deadline yet: it counts from
-    the first attempt.
+    A job sent by name alone (`send_task`, another program) has no deadline in its message: its
+    `retry_until` counts from the first attempt.
     """
     baton = payload.baton_of(request)
     options = task.options
-    with suppress(OptionError):  # checked at the dispatch; what is wrong now has been tampered with
+    with suppress(OptionError):  # they were checked at the dispatch: bad ones were tampered with
         known = POLICY | {"delete_when_missing"}
         override = {name: value for name, value in baton.override.items() if name in known}
         options = options.with_given(override, task.name)
@@ -199,29 +197,29 @@ def load_state(task: TaskLike, request: Any) -> tuple[Baton, Options]:
             )
     if baton.deadline is None and options.retry_until is not None:
         baton = replace(baton, deadline=clock.now() + options.retry_until)
-    if (
-        request.is_eager and options.has_no_limit
-    ):  # run in place, a retry doesn't wait: only a count can end it
+    # An eager job's retries don't wait, so only a count can end them.
+    if request.is_eager and options.has_no_limit:
         options = replace(options, tries=1)
     return baton, options
 
 
 def already_failed(task: TaskLike, baton: Baton) -> Exception | None:
-    """The error of a job that has failed already (and came back for its hook), or whose deadline
-    has passed.
+    """The error of a job that must not run any more; None for one that may.
+
+    It came back with a verdict for its hook to run, or its deadline has passed.
     """
     if baton.verdict is not None:
         return failed_hook.deserialize_error(task, baton.verdict)
     if baton.deadline is None or (late := clock.now() - baton.deadline) < 0:
         return None
-    what = f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed {late:.1f} s before"
-    return DeadlineError(f"{what}; raise retry_until, or run more workers.")
+    return DeadlineError(
+        f"attempt {task.attempt} of {task.name!r} could not start: its deadline passed"
+        f" {late:.1f} s before; raise retry_until, or run more workers."
+    )
 
 
 def apply_outcome(outcome: Outcome, task: TaskLike, baton: Baton) -> BaseException:
-    """Do what was decided on an attempt that went wrong. What is returned is to be raised: it tells
-    Celery of it.
-    """
+    """Carry out the outcome of a failed attempt. Returns the exception that tells Celery."""
     match outcome:
         case Retry(seconds=seconds, error=error):
             noted = baton.after_error(error).with_error(task.attempt, error)
@@ -238,8 +236,10 @@ def apply_outcome(outcome: Outcome, task: TaskLike, baton: Baton) -> BaseExcepti
 def release(
     task: TaskLike, seconds: float, retries: int, baton: Baton, error: BaseException | None
 ) -> TaskPredicate:
-    """Have the job put back, and answer Celery's word for it: the main process does it, or acks
-    what was sent anew.
+    """Release the job, to run again after `seconds`. Returns the exception that tells Celery.
+
+    On our brokers the main process releases it on that order. Elsewhere a new message is published
+    here, and the main process acks the old one.
     """
     request = task.request
     if request.is_eager and error is None:
@@ -254,22 +254,21 @@ def release(
 
 
 def fail(task: TaskLike, baton: Baton, final: BaseException) -> BaseException:
-    """Run the hook of a job that has failed, and answer the error for Celery to record."""
+    """Run the hook of a job that has failed. Returns the error for Celery to store."""
     if not task.hook_wraps_celery_retries:
         run_failed_hook(task, baton, final)
-    # A MemoryError that leaves the child ends the worker's main process: celery.worker.request
-    # raises it there.
+    # celery.worker.request raises a child's MemoryError in the main process, which would end.
     return JobMemoryError() if isinstance(final, MemoryError) else final
 
 
 def run_failed_hook(task: TaskLike, baton: Baton, final: Error) -> Error:
-    """Run the hook of a job that has failed, and answer its error."""
+    """Run the hook of a job that has failed. Returns the error."""
     failed_hook.run(task, payload.job_of(task, task.request, baton), final)
     return final
 
 
 def _decide(task: TaskLike, baton: Baton, options: Options, error: BaseException) -> Outcome:
-    dice = random.random()  # noqa: S311 - spreads waits, guards nothing
+    dice = random.random()  # noqa: S311 - it spreads waits and guards nothing
     return decide(
         error, None, attempt=task.attempt, baton=baton, options=options, now=clock.now(), dice=dice
     )

@@ -1,10 +1,10 @@
-"""The `failed` hook: run once, in a worker process, when a job has failed for good.
+"""The `failed` hook: runs once, in a pool process, when a job has failed for good.
 
-A job that a child could end by itself runs its hook there and then. When the child is gone
-(timeout, lost process) the worker's main process must not run a user's code: it puts the job back
-with its *verdict*, the error it has failed with, and the next child that takes it runs the hook
-instead of the body and raises that error. One path for both: the error is recorded, errbacks and
-chords are told, in the same place, and what travels is the job itself, not a message about it.
+A pool process that ends a job runs its hook there and then. When that process is gone (a timeout, a
+kill), the main process must not run a project's code: it releases the job with a *verdict*, the
+error that the job has failed with. The next pool process that takes the job runs the hook instead
+of the body, and raises that error. So there is one path: the error is stored, and errbacks and
+chords are called, in the same place; and the job itself travels, not a message about it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ FailedHook = Callable[[Job, BaseException], Any]
 
 
 def run(task: TaskLike, job: Job, error: BaseException) -> None:
-    """Run the task's hook, if it has one. A hook that raises is logged: the job's own error is what
-    counts.
-    """
+    """Run the task's hook, if it has one. An error of the hook is logged; the job's own counts."""
     if task.failed_hook is None:
         return
     try:
@@ -35,16 +33,15 @@ def run(task: TaskLike, job: Job, error: BaseException) -> None:
 
 
 def serialize_error(task: TaskLike, error: BaseException) -> Mapping[str, Any]:
-    """An error as it travels: its type, module and arguments, as Celery's result backends write it."""
+    """An error as JSON: its type, module and arguments, as Celery's result backends write it."""
     return dict(task.backend.prepare_exception(error, serializer="json"))
 
 
 def deserialize_error(task: TaskLike, sent: Mapping[str, Any]) -> Exception:
-    """The error of a verdict. One that can't be made here any more is told in words."""
+    """The error of a verdict; a JobFailedError if its class can't be made here."""
     try:
         error = task.backend.exception_to_python(dict(sent))
-    # - the verdict comes from outside, and the job has failed in any case
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  the verdict comes from outside; the job has failed anyway
         error = None
     return (
         error

@@ -1,13 +1,11 @@
-"""Model instances as arguments: a row travels as its identity, and is loaded again where the job
-runs.
+"""Model instances as arguments: a row travels as its identity and is loaded where the job runs.
 
-    models.register(app, Base)            # right after create_app
+    models.register(app, Base)      # right after create_app
+    process.dispatch(order)         # {"__type__": "relevo.model", "__value__": ["Order", [7]]}
 
-    process.dispatch(order)               # the message says {"__type__": "relevo.model", "__value__": ["Order", [7]]}
-
-A message is decoded in the worker's main process too, which must not ask the database; so what is
-decoded is a `Reference`, and what the body of the task gets is loaded just before it runs: in the
-session of its transaction where it has one (then it may be changed), else by itself and detached.
+The worker's main process decodes messages too, and must not query the database. So decoding gives a
+`Reference`, and the row is loaded just before the body runs: in the session of the job's
+transaction, where the body may change it; without one, in a session of its own, detached.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ MARKER = "relevo.model"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A row: the name of its model's class, and its primary key."""
+    """A row by the name of its class and its primary key."""
 
     model: str
     identity: tuple[Any, ...]
@@ -39,21 +37,21 @@ class Reference:
 
 
 class Models:
-    """The models of an app: the mapped classes of one declarative base."""
+    """The mapped classes of one declarative base, for the jobs of one app."""
 
     def __init__(self, base: type[Any], url: str) -> None:
         self.base, self.url = base, url
 
-    def named(self, name: str) -> type[Any]:
-        """The class of this name. Raises OptionError."""
+    def model_named(self, name: str) -> type[Any]:
+        """The mapped class with this name. Raises OptionError."""
         known = {mapper.class_.__name__: mapper.class_ for mapper in self.base.registry.mappers}
         if name not in known:
             raise OptionError(f"no model named {name!r}{did_you_mean(name, known)}")
         return known[name]
 
     def load(self, reference: Reference) -> Any:
-        """The row. Raises MissingModelError when it is gone."""
-        model = self.named(reference.model)
+        """The row. Raises MissingModelError if it is gone."""
+        model = self.model_named(reference.model)
         current = transaction.current()
         if current is not None:
             row = current.get(model, reference.identity)
@@ -69,11 +67,10 @@ class Models:
 
 
 def register(app: Any, base: type[Any]) -> None:
-    """Let instances of `base`'s classes be arguments of the app's jobs; loaded from the app's
-    database.
+    """Allow rows of `base`'s classes as arguments of jobs, loaded from DATABASE_URL.
 
-    Call it before the tasks are used. A class is known by its name: renaming it breaks the jobs
-    that are waiting.
+    Call it before the tasks are used. Messages hold a class's name: renaming the class breaks the
+    jobs that wait.
     """
     if not hasattr(base, "registry"):
         raise OptionError(f"expected a declarative base of SQLAlchemy, got {base!r}")
@@ -82,7 +79,7 @@ def register(app: Any, base: type[Any]) -> None:
 
 
 def resolve(task: Any, value: Any) -> Any:
-    """`value` (arguments, a list, a dict) with every reference in it replaced by its row."""
+    """`value` with every reference in it, also in lists and dicts, replaced by its row."""
     match value:
         case Reference() if task.app.models is not None:
             return task.app.models.load(value)

@@ -1,16 +1,15 @@
-"""Put a job back for another attempt: the same job, the same id, with a new baton.
+"""Releases a job for another attempt: the same job, the same id, a new baton.
 
-    child:         raise Again(seconds, retries, baton) -----> Celery marks RETRY, the child is free
-    main process:  Request.on_retry -> the channel -> the driver's `release`, one call: payload, delay and count
+    pool process   raises ReleaseRetry(seconds, retries, baton) -> Celery marks RETRY
+    main process   Request.on_retry -> channel -> the driver's `release`, one call with the new
+                   payload, the delay and the count
 
-On our drivers nothing is published. The job that was reserved goes back changed, in one atomic step
-of the worker's main process, so a crash at any instant leaves one copy: as it was (its lease ends,
-the attempt runs again) or as it is to be. A broker that is away gets it when it is back; its lease
-is renewed until then.
+On our drivers nothing is published. The main process changes the reserved job in one atomic step,
+so a crash at any instant leaves one copy: the old one (its lease ends, and the attempt runs again)
+or the new one. While the broker is away the lease is renewed, and the release follows later.
 
-Elsewhere (Celery's memory, SQS), and in a task that acks before it runs, the job is published again
-and what it takes the place of is acked afterwards: a crash between the two leaves two copies, never
-none.
+On other brokers (Celery's memory, SQS), and for a task that acks before it runs, a copy is
+published and the original acked afterwards: a crash between the two leaves two copies, never none.
 """
 
 from __future__ import annotations
@@ -31,16 +30,19 @@ from relevo.drivers.message_codec import LEASED
 from relevo.job.payload import HEADER, Baton, baton_of
 from relevo.job.task_protocol import TaskLike
 
-# A job that goes back "at once" goes behind those that could run already: without a delay it would
-# keep its place, and one that is released again and again would let nothing else run.
+# The shortest delay. Without one a released job keeps its place at the head of the queue, and a job
+# that is released again and again would let no other run.
 MIN_DELAY_SECONDS = 0.001
 
-# What Celery's `retry` can be told without asking for another message than the one that is there.
+# Options of Celery's `retry` that don't change the message.
 _SAME_MESSAGE = frozenset({"exc", "countdown", "eta", "max_retries"})
 
 
 class ReleaseRetry(CeleryRetry):
-    """Celery's word for a retry, with what the main process has to do: nothing has been sent yet."""
+    """Celery's Retry as an order to the main process: release the job. Nothing is sent yet.
+
+    `seconds`: until the next attempt. `retries`, `baton`: the new headers.
+    """
 
     def __init__(
         self,
@@ -66,19 +68,19 @@ class ReleaseRetry(CeleryRetry):
 
 
 def order_of(error: Any) -> ReleaseRetry | None:
-    """The order to put a job back that an attempt ended in, if it is one."""
+    """The order to release the job in the error of an attempt; None for any other error."""
     if isinstance(error, ExceptionWithTraceback):
         error = error.exc
     return error if isinstance(error, ReleaseRetry) else None
 
 
 def header_changes(retries: int, baton: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers of the job as it goes back."""
+    """The new headers of a released job."""
     return {"retries": retries, **({HEADER: dict(baton)} if baton else {})}
 
 
 def is_leased(task: TaskLike, request: Any) -> bool:
-    """Whether the main process holds this job until it has ended, so that it can put it back."""
+    """Whether the main process holds this job until it has ended, and can release it."""
     return bool(
         task.acks_late and (request.properties or {}).get(LEASED) and _releases(task.Request)
     )
@@ -86,33 +88,31 @@ def is_leased(task: TaskLike, request: Any) -> bool:
 
 @cache
 def _releases(request_class: Any) -> bool:
-    """Whether the main process's class of requests can release a job with a new payload."""
+    """Whether this class of requests (of the main process) can release a job with new headers."""
     return getattr(symbol_by_name(request_class), "releases_jobs", False)
 
 
 def requeued_signature(
     task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton
 ) -> Any:
-    """The job as it goes back: everything Celery knows of it, its wait, its count and its baton."""
+    """The signature of the next attempt, with its wait, its count and its baton."""
     headers = {**(request.headers or {}), HEADER: baton.header()}
     return task.signature_from_request(request, countdown=seconds, retries=retries, headers=headers)
 
 
 def republish(task: TaskLike, request: Any, *, seconds: float, retries: int, baton: Baton) -> Any:
-    """Publish the job again. Raises Reject when the broker won't have it.
+    """Publish a copy of the job for the next attempt. Raises Reject if the broker refuses it.
 
-    Celery's own retry then drops the job (`Reject(requeue=False)`); ours stays with the broker and
-    comes back.
-
-    It asks for no unique key: while what it takes the place of is still there it would be its own
-    duplicate, and gone.
+    Celery's own retry drops the job then (`Reject(requeue=False)`); this one goes back to the
+    broker. The copy has no unique key: the original still holds it, so the copy would be its
+    duplicate.
     """
     job = requeued_signature(
         task, request, seconds=seconds, retries=retries, baton=replace(baton, unique=None)
     )
     try:
         job.apply_async()
-    except Exception as error:  # whatever kept it from being sent, the job must not be acked
+    except Exception as error:  # the job must not be acked, whatever the reason
         raise Reject(error, requeue=True) from error
     return job
 
@@ -120,7 +120,7 @@ def republish(task: TaskLike, request: Any, *, seconds: float, retries: int, bat
 def retry_by_celery(
     task: TaskLike, request: Any, retry: Callable[..., Any], args: Any, options: Mapping[str, Any]
 ) -> Any:
-    """Celery's own `retry`, in one step where it asks for nothing but the same job later."""
+    """Celery's own `retry`, turned into a release if it asks for the same message later."""
     if args or not options.keys() <= _SAME_MESSAGE or not is_leased(task, request):
         return retry(*args, **options)
     request.is_eager = True  # Celery then raises its Retry without sending anything
@@ -133,14 +133,14 @@ def retry_by_celery(
             again.when,
             _seconds(again.when),
             request.retries + 1,
-            _noted(request, again.exc).header(),
+            _baton_with(request, again.exc).header(),
         ) from again.exc
     finally:
         request.is_eager = False
     raise AssertionError("Celery's retry raises")
 
 
-def _noted(request: Any, error: BaseException | None) -> Baton:
+def _baton_with(request: Any, error: BaseException | None) -> Baton:
     baton = baton_of(request)
     return baton if error is None else baton.with_error(request.retries + 1, error)
 

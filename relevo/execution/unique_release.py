@@ -1,10 +1,9 @@
-"""Unique keys that are given back when a job starts, where limits stand before it: who is sent away
-has not started.
+"""Frees the unique key of `unique_until="start"` in the pool process, for tasks with limits.
 
-The worker's main process gives such a key back when it hands a job over
-(relevo/transport/fetcher.py). Not of the tasks in `late`: their jobs would be without it as soon as
-a limit had sent them away, and with each dispatch one more of the same would wait. They give it
-back here, behind the last of their limits, and before a transaction that may be open by then.
+Normally the main process frees the key when it hands the job to the pool
+(`relevo/transport/fetcher.py`). A job that a limit then sends away has not started, yet its key
+would be free, and each dispatch would add one more waiting job. So jobs of these tasks free their
+key here: behind the last of their limits, and before any transaction that may begin then.
 """
 
 from __future__ import annotations
@@ -29,27 +28,25 @@ _LIMITS = (WithoutOverlapping, RateLimited, ThrottleErrors)
 
 
 class _ReleaseUniqueKey(Middleware):
-    """Gives the key back, in the lease's name, before what stands behind it."""
+    """Frees the job's unique key, by its lease, and goes on."""
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.context_of(job)
-        if ground is not None and job.lease is not None:
+        context = limit_context.context_of(job)
+        if context is not None and job.lease is not None:
             with limits_available(job):
-                ground.driver.unlock([Lease.of(job.lease)])
+                context.driver.unlock([Lease.of(job.lease)])
         return call_next()
 
 
 def late_release_tasks(app: Any) -> frozenset[str]:
-    """The tasks whose jobs give back a key of theirs by themselves."""
+    """The names of the tasks whose jobs free their key in the pool process."""
     return frozenset(name for name, task in app.tasks.items() if _is_late(task))
 
 
 def with_unique_release(
     task: TaskLike, baton: Baton, middlewares: Sequence[Middleware]
 ) -> Sequence[Middleware]:
-    """The middlewares of an attempt, with what gives its key back among them, if there is one to be
-    given back.
-    """
+    """The middlewares of an attempt, with one that frees its key if it still holds it."""
     if (
         not baton.unique
         or baton.unique.get("until") != START

@@ -1,3 +1,1 @@
-"""The life of a job: dispatch, attempts, outcome. `task.Task` is where it begins, `outcome.decide`
-where it turns.
-"""
+"""What a job is: options, baton, outcome, backoff, membership. Values, without any effect."""

@@ -1,9 +1,11 @@
 """How long a job waits between two attempts.
 
-A task says `backoff=30` (always), `backoff=[10, 30, 60]` (the last value repeats) or
-`backoff=lambda attempt: 2 ** attempt`, where the attempt is the one that has just gone wrong,
-counted from 1. `jitter=0.2` makes each wait up to 20 % longer, so that jobs which failed together
-don't all come back together. Pure: the dice are thrown by the caller.
+    backoff=30                                30 s after each attempt
+    backoff=[10, 30, 60]                      the last value repeats
+    backoff=lambda attempt: 2 ** attempt      `attempt`: the one that went wrong, counted from 1
+    jitter=0.2                                each wait up to 20 % longer
+
+Jitter keeps jobs that failed together from coming back together. Pure: the caller throws the dice.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ Waits = tuple[float, ...] | Callable[[int], float]
 
 AT_ONCE: Waits = (0.0,)
 
-# A wait is turned into a date; a runaway `2 ** attempt` would overflow it and lose the job's turn.
+# The longest wait, a year. A runaway `2 ** attempt` would overflow the date that it is turned into.
 MAX_SECONDS = 365 * 86_400.0
 
 
 def is_wait(value: Any) -> bool:
-    """Whether `value` is a number of seconds one can wait."""
+    """Whether `value` is a number of seconds from 0, not infinite."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and value >= 0 and not math.isinf(value)
 
@@ -37,16 +39,16 @@ def is_backoff(value: Any) -> bool:
 
 
 def waits(value: float | Sequence[float] | Callable[[int], float]) -> Waits:
-    """A task's `backoff`, as given, in the one shape the rest reads."""
+    """A task's `backoff` in one shape: a tuple or a callable."""
     if callable(value):
         return value
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def seconds(given: Waits, attempt: int, jitter: float = 0.0, dice: float = 0.0) -> float:
-    """How long to wait after `attempt`. `dice` is from 0 (no jitter) to 1 (all of it).
+    """The wait after `attempt`, in seconds. `dice`: from 0 (no jitter) to 1 (all of it).
 
-    Raises OptionError when a callable answers with something one can't wait for.
+    Raises OptionError if a callable returns anything else than a number of seconds.
     """
     wait = given(attempt) if callable(given) else given[min(attempt, len(given)) - 1]
     if not is_wait(wait):

@@ -1,7 +1,7 @@
-"""The words a job, or a middleware around it, ends its attempt with: raised where they are said,
-decided in outcome.py.
+"""Exceptions that end an attempt on purpose: release, fail, skip.
 
-They are no errors. `except Exception` around a call that says one of them catches it.
+A job or a middleware raises them; `outcome.decide` turns them into an outcome. They are not errors,
+but an `except Exception` around the call that raises one catches it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from celery.exceptions import Ignore
 
 
-class ReleaseJob(Exception):  # noqa: N818 - a word from the job to the engine, not an error
-    """Raised by `release`: put the job back, to run after `seconds`."""
+class ReleaseJob(Exception):  # noqa: N818 - control flow, not an error
+    """Raised by `release`: the job runs again after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -18,10 +18,10 @@ class ReleaseJob(Exception):  # noqa: N818 - a word from the job to the engine, 
 
 
 class LimitExceeded(ReleaseJob):
-    """Said by a limit that the job is over: nothing of it has run."""
+    """Raised by a limit that has no room for the job. Nothing of the job has run."""
 
 
-class FailJob(Exception):  # noqa: N818 - a word from the job to the engine, not an error
+class FailJob(Exception):  # noqa: N818 - control flow, not an error
     """Raised by `fail`: the job has failed for good, with `error`."""
 
     def __init__(self, error: Exception) -> None:
@@ -29,8 +29,8 @@ class FailJob(Exception):  # noqa: N818 - a word from the job to the engine, not
         self.error = error
 
 
-class CancelJob(Exception):  # noqa: N818 - a word from a middleware to the engine, not an error
-    """Raised by `skip`: the job ends here, without having run; `reason` says why."""
+class CancelJob(Exception):  # noqa: N818 - control flow, not an error
+    """Raised by `skip`: the job ends without having run, for `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -38,12 +38,12 @@ class CancelJob(Exception):  # noqa: N818 - a word from a middleware to the engi
 
 
 class LimitSkipped(CancelJob):
-    """Said by a limit whose jobs are skipped when they are over: nothing of it has run."""
+    """Raised by a limit with `otherwise="skip"` that has no room. Nothing of the job has run."""
 
 
 class Replaced(Ignore):
-    """Raised by Celery's `replace`: another job goes on in this one's place, under its id."""
+    """Raised by `replace`: another job takes the place of this one, under the same id."""
 
 
 class ContinuedRun(Replaced):
-    """The same of a run of the schedule, whose end is that of the other job."""
+    """`Replaced` in a run of the schedule: the run ends when the other job does."""

@@ -1,7 +1,7 @@
-"""What went wrong in one attempt, as it travels with the job and stands in the failed store: a
-small JSON object. Pure.
+"""The error of one attempt as a small JSON object: it travels with the job and stands in the failed
+store. Pure.
 
-{"attempt": 2, "exception": "ValueError", "message": "…", "traceback": "…", "at": 1790000000.0}
+    {"attempt": 2, "exception": "ValueError", "message": "…", "traceback": "…", "at": 1790000000.0}
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import Any
 
 from relevo import clock
 
-# A job carries what went wrong in its first attempt and in the last of so many.
+# A job carries the error of its first attempt and those of this many latest ones.
 MAX_ERRORS = 24
-# Characters. Of a traceback the end says most, of a message the beginning.
+# A traceback is cut at its beginning, a message at its end: they say least there.
 MAX_TRACEBACK_CHARS, MAX_MESSAGE_CHARS = 4000, 2000
 
 
 def report(attempt: int, error: BaseException, trace: str | None = None) -> dict[str, Any]:
-    """An error of an attempt; `trace` is its traceback where the error has lost it (on its way
-    between processes).
+    """The report of an attempt's error.
+
+    `trace`: its traceback as text, if the error has lost it on the way between processes.
     """
     if trace is None:
         trace = "".join(traceback.format_exception(error))
@@ -33,7 +34,7 @@ def report(attempt: int, error: BaseException, trace: str | None = None) -> dict
 
 
 def type_name(error: BaseException) -> str:
-    """The class of an error, with its module unless Python itself has it."""
+    """The class of an error, with its module unless it is one of Python's own."""
     kind = type(error)
     return (
         kind.__qualname__
@@ -43,8 +44,8 @@ def type_name(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """What an error says. One that can't be said is told by its class."""
+    """The text of an error, or its class if its `__str__` raises."""
     try:
         return str(error)[:MAX_MESSAGE_CHARS]
-    except Exception:  # noqa: BLE001  the error is the user's, and so is its __str__
+    except Exception:  # noqa: BLE001  the user's own __str__ may raise anything
         return type_name(error)

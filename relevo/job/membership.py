@@ -2,12 +2,14 @@
 
 A batch stands in a header of the message, beside the baton, so that a retry keeps it: a list of
 `[batch, member, each]`. A chain is one member: its last link completes it, any link fails it. With
-`each` set every link counts for itself. The header comes from outside, so it is read forgivingly.
+`each` every link is a member by itself. The header comes from outside: a malformed place is left
+out.
 
-A chord stands in the message as Celery puts it there: the message of a header's job names the group
-and carries the chord's body. A body with our mark (`chord.py` sets it) is counted in the recorder's
-transaction, each job by its id, so a redelivery counts once. A chord without the mark (of an app
-without a store, or of another program) is Celery's own business.
+A chord stands in the message where Celery puts it: the group's id in a header, the chord's body in
+each job's embed (the part of a message's body beside the arguments). A body with CHORD_OPTION
+(`relevo/batches/chord.py` sets it) is counted by the recorder, each job by its id, so that a
+redelivered job counts once. A chord without it (of an app without a store, or of another program)
+is left to Celery.
 """
 
 from __future__ import annotations
@@ -23,32 +25,30 @@ from relevo.store.batches import MemberEnd
 from relevo.store.schedules import RunEnd
 
 MEMBER_HEADER = "relevo_member"
-#: The header of a job that came through the outbox: its end is a receipt.
+#: The header of a job that came through the outbox: its end is stored as a receipt.
 OUTBOX_HEADER = "relevo_sent"
-#: The header of a job by the clock, the name of its entry: its end is noted with its run.
+#: The header of a scheduled job, the name of its entry: its end is stored with the entry's run.
 ENTRY_HEADER = "schedule_entry"
-#: The header that says when it was due, beside it.
+#: The header of a scheduled job that says when it was due.
 DUE_HEADER = "schedule_due"
-#: The task that opens a batch as the link of a chain: the link is done when the batch is.
+#: The task that opens a batch as a link of a chain. The link ends when the batch does.
 OPEN_BATCH_TASK = "relevo.open_batch"
-#: The task that ends a chord: if its job goes, the chord's body, its second argument, never comes.
+#: The task that ends a chord. Its second argument is the chord's body, which never runs without it.
 CHORD_TASK = "relevo.chord"
-#: The option of a chord's body that says: its members are counted by us.
+#: The option of a chord's body whose members we count.
 CHORD_OPTION = "relevo_chord"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A place in a batch. `each`: the job counts for itself, also when it is a link with others to
-    follow.
-    """
+    """A place in a batch. `each`: the job counts by itself, even if links follow it."""
 
     batch: str
     member: int
     each: bool = False
 
     def header(self) -> list[Any]:
-        """As it stands in the message."""
+        """The place as JSON."""
         return [self.batch, self.member, *([1] if self.each else [])]
 
 
@@ -67,7 +67,7 @@ def read(headers: Mapping[str, Any] | None) -> tuple[Membership, ...]:
 
 
 def with_places(headers: Mapping[str, Any] | None, *places: Membership) -> dict[str, Any]:
-    """Headers of a job that gets these places beside those it has."""
+    """Headers with these places added to those that are there."""
     kept = {} if headers is None else dict(headers)
     return {**kept, MEMBER_HEADER: [place.header() for place in (*read(kept), *places)]}
 
@@ -75,7 +75,7 @@ def with_places(headers: Mapping[str, Any] | None, *places: Membership) -> dict[
 def member_ends(
     headers: Mapping[str, Any], uuid: str, state: str, chain: Sequence[Any] | None
 ) -> tuple[MemberEnd, ...]:
-    """What the end of a job, with `chain` still to come, says about its batches."""
+    """What the end of a job means to its batches. `chain`: the links that follow it."""
     return tuple(
         MemberEnd(place.batch, place.member, state, uuid)
         for place in read(headers)
@@ -84,11 +84,9 @@ def member_ends(
 
 
 def unreachable_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
-    """What it means to batches and chords that this signature will never run: its places end like
-    what it waited for.
+    """The ends of all places of a signature that will never run, in `state`.
 
-    Of a chain those of the first link: the others would have come after it. Of a chord those of its
-    body.
+    Of a chain the first link's only: the other links have the same places. Of a chord its body's.
     """
     yield from unreachable_chord_ends(signature, state)
     yield from _places(signature, state)
@@ -110,23 +108,21 @@ def _places(signature: Any, state: str) -> Iterator[MemberEnd]:
 
 
 def ends_of_request(request: Any, state: str) -> tuple[MemberEnd, ...]:
-    """What the end of a request's job (of the worker's main process) says about its batches and
-    chords.
-    """
+    """What the end of a request's job (in the main process) means to its batches and chords."""
     headers = request.request_dict
     if (
         state == batch_counts.COMPLETED
         and MEMBER_HEADER not in headers
         and not headers.get("group")
     ):
-        return ()  # nearly every job; the body isn't read for nothing
+        return ()  # nearly every job: spare the reading of its body
     return ends_of_message(headers, _body_of(request), str(request.id), state)
 
 
 def ends_of_message(
     headers: Mapping[str, Any], body: Sequence[Any], uuid: str, state: str
 ) -> tuple[MemberEnd, ...]:
-    """The same of a message, by its headers and its body: arguments, and what lies beside them."""
+    """The same, by the headers and the body (args, kwargs, embed) of a message."""
     (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
     mine = (
         ()
@@ -141,56 +137,52 @@ def ends_of_message(
 
 
 def embedded(request: Any) -> Mapping[str, Any]:
-    """What lies beside the arguments in the body of a request's message: callbacks, chain, chord."""
+    """The embed of a request's message: callbacks, chain, chord."""
     embed: Mapping[str, Any] = _body_of(request)[2]
     return embed
 
 
 def _body_of(request: Any) -> Sequence[Any]:
-    with suppress(Exception):  # a body that can't be read has nothing in it
-        args, kwargs, embed = request._payload  # noqa: SLF001  Celery's own way
+    with suppress(Exception):  # an unreadable body counts as empty
+        args, kwargs, embed = request._payload  # noqa: SLF001  Celery offers no other access
         return args, kwargs, embed if isinstance(embed, Mapping) else {}
     return (), {}, {}
 
 
 def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str, ...]:
-    """The batches and the chord that a job belongs to."""
+    """The ids of a job's batches and of its chord."""
     chord = chord_of(headers, embed)
     return (*(place.batch for place in read(headers)), *((chord,) if chord else ()))
 
 
 def run_end(headers: Mapping[str, Any], uuid: str, state: str) -> RunEnd | None:
-    """What the end of a job says about the run of an entry of the schedule, if it is one."""
+    """The end of a schedule entry's run; None for a job that is not scheduled."""
     return RunEnd(str(uuid), str(state), clock.now()) if ENTRY_HEADER in headers else None
 
 
 def run_key(request: Any) -> str:
-    """A name for a running job that is the same at each delivery, and another for what replaces it
-    under its id.
-    """
+    """A key of a running job: the same at each delivery, another one for a job that replaces it."""
     return f"{request.id}:{request.parent_id or ''}:{request.get('replaced_task_nesting') or 0}"
 
 
 def is_awaited(options: Mapping[str, Any]) -> bool:
-    """Whether a batch or a chord waits for a job that is dispatched with these options of
-    `apply_async`.
-    """
+    """Whether a batch or a chord waits for a job dispatched with these options of `apply_async`."""
     return bool(read(options.get("headers"))) or is_awaited_by_chord(options)
 
 
 def outbox_id(request: Any) -> str | None:
-    """The id of a job that came through the outbox."""
+    """The id of a job that came through the outbox; None for any other."""
     return str(request.id) if request.request_dict.get(OUTBOX_HEADER) else None
 
 
 def is_marked(body: Any) -> bool:
-    """Whether this body of a chord, as it stands in a message, is one whose members we count."""
+    """Whether this body of a chord, as a message has it, is one whose members we count."""
     options = body.get("options") if isinstance(body, Mapping) else None
     return isinstance(options, Mapping) and bool(options.get(CHORD_OPTION))
 
 
 def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None:
-    """The chord that a job with this message counts for."""
+    """The id of the chord that a job with this message counts for."""
     group = headers.get("group")
     return group if isinstance(group, str) and is_marked(embed.get("chord")) else None
 
@@ -198,9 +190,7 @@ def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None
 def chord_ends(
     headers: Mapping[str, Any], embed: Mapping[str, Any], uuid: str, state: str
 ) -> tuple[MemberEnd, ...]:
-    """What the end of a job says about chords: about its own, and about those of the links that now
-    never run.
-    """
+    """What the end of a job means to its chord, and to the chords of links that now never run."""
     found = []
     if (chord := chord_of(headers, embed)) is not None:
         found.append(MemberEnd(chord, _index(headers), state, uuid))
@@ -211,9 +201,7 @@ def chord_ends(
 
 
 def unreachable_chord_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
-    """The members of chords that will never run, since this signature won't: they end like what it
-    waited for.
-    """
+    """The ends, in `state`, of the chord members in a signature that will never run."""
     if not isinstance(signature, Mapping):
         return
     options = signature.get("options") or {}
@@ -238,15 +226,13 @@ def unreachable_chord_ends(signature: Any, state: str) -> Iterator[MemberEnd]:
 
 
 def is_awaited_by_chord(options: Mapping[str, Any]) -> bool:
-    """Whether a chord waits for a job that is dispatched with these options, or for a link behind
-    it.
-    """
+    """Whether a chord waits for a job dispatched with these options, or for a link behind it."""
     links = options.get("chain") or ()
     return is_marked(options.get("chord")) or any(
         True for link in links for _ in unreachable_chord_ends(link, batch_counts.CANCELLED)
     )
 
 
-def _index(said: Mapping[str, Any]) -> int:
-    index = said.get("group_index")
+def _index(options: Mapping[str, Any]) -> int:
+    index = options.get("group_index")
     return index if isinstance(index, int) and index >= 0 else 0

@@ -1,10 +1,9 @@
-"""The base class of a middleware, the job as it gets it, and how several of them stand around one
-run.
+"""The base class of a middleware, the job that it gets, and how several of them wrap one run.
 
-    around((A, B), job, body)   A.handle(job, ·) -> B.handle(job, ·) -> body
+    run_middleware((A, B), job, body)     A.handle(job, ·) -> B.handle(job, ·) -> body
 
-Pure but for what the middlewares do. Which of them a job has is decided in execute.py; that they
-fit is checked here, when the task is defined.
+Middlewares are checked here, when a task is defined or dispatched. `relevo/execution/attempt.py`
+runs them at each attempt. `relevo.middleware` is the public face of this module.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from relevo.job import backoff
 from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
 from relevo.job.payload import Job
 
-#: What goes on: the next middleware or, after the last one, the job itself.
+#: Runs the next middleware or, after the last one, the job itself.
 CallNext = Callable[[], Any]
 
 EXPECTED = (
@@ -30,22 +29,20 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class RunningJob(Job):
-    """A job at the beginning of an attempt: what the `failed` hook gets, and what a middleware
-    needs beside it.
+    """A job at the beginning of an attempt, as a middleware gets it.
 
-    `options`: those of the task, with those of the dispatch over them. `lease`: the token of the
-    lease that the worker holds the job by, fresh at every taking; None where there is none (run in
-    place, or on a broker that isn't ours). `permit`: the key of the limit whose permit the worker
-    holds for it already.
+    `options`: the task's, with the dispatch's over them. `lease`: the token of the lease by which
+    the worker holds the job, a new one at each delivery; None for a job that runs inline or comes
+    from a foreign broker. `permit`: the key of the limit whose permit the worker holds already.
     """
 
-    options: Any  # `Options`, which is made of middlewares
+    options: Any  # `Options`: importing it here would close a circle
     lease: str | None
     app: Any
     permit: str | None = None
 
     def release(self, seconds: float = 0) -> NoReturn:
-        """End this attempt: the job goes back and runs again after `seconds`. It burns no attempt."""
+        """End this attempt: the job runs again after `seconds`. It doesn't count as an attempt."""
         if not backoff.is_wait(seconds):
             raise OptionError(
                 f"expected release to be a number of seconds, got {seconds!r} (task {self.task!r})"
@@ -53,31 +50,31 @@ class RunningJob(Job):
         raise ReleaseJob(seconds)
 
     def skip(self, reason: str = "skipped") -> NoReturn:
-        """End the job without running it. Its result is None, what follows it runs, and history
-        says cancelled.
+        """End the job without running it, as cancelled.
+
+        Its result is None; links and callbacks that follow it run.
         """
         raise CancelJob(reason)
 
     def fail(self, error: Exception | str) -> NoReturn:
-        """End the job: it has failed for good, with `error`, whatever tries it had left."""
+        """End the job as failed with `error`, even if it has tries left."""
         raise FailJob(JobFailedError(error) if isinstance(error, str) else error)
 
 
 class Middleware:
-    """Stands around the run of a job. One object serves all jobs of its task, at once where the
-    pool has threads.
+    """Wraps the run of a job. One object serves all jobs of its task, several at once in a pool of
+    threads.
     """
 
-    #: By which a dispatch calls it; a class that gives none is called by its own name.
+    #: The name by which a dispatch selects it: the class's name, unless the class sets another.
     name: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.name = cls.__dict__.get("name") or cls.__name__
 
-    # a subclass looks at it
-    def handle(self, job: RunningJob, call_next: CallNext) -> Any:  # noqa: ARG002
-        """Run the job, or don't. What is returned is the job's result."""
+    def handle(self, job: RunningJob, call_next: CallNext) -> Any:  # noqa: ARG002  for subclasses
+        """Run the job with `call_next()`, or end it. The returned value is the job's result."""
         return call_next()
 
 
@@ -93,18 +90,19 @@ class FunctionMiddleware(Middleware):
 
 
 def is_valid(given: Any) -> bool:
-    """Whether this can be a list of middlewares."""
+    """Whether this is a list of middlewares."""
     return isinstance(given, (list, tuple)) and all(map(_is_one, given))
 
 
 def normalize(given: Iterable[Any]) -> tuple[Middleware, ...]:
-    """A list that fits, in the one shape the rest reads."""
+    """A valid list as a tuple, with functions wrapped."""
     return tuple(each if hasattr(each, "handle") else FunctionMiddleware(each) for each in given)
 
 
 def select(names: Sequence[str], known: Sequence[Middleware], task: str) -> tuple[Middleware, ...]:
-    """Those of `known` that a dispatch asks for, in its order. Raises OptionError for one that
-    isn't there.
+    """The middlewares of `known` with these names, in this order.
+
+    Raises OptionError for a name that is not there.
     """
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise OptionError(
@@ -122,12 +120,12 @@ def select(names: Sequence[str], known: Sequence[Middleware], task: str) -> tupl
 
 
 def middleware_name(middleware: Any) -> str:
-    """What a dispatch calls it by; it need not be a subclass of ours."""
+    """The name of a middleware, also of one that is no subclass of `Middleware`."""
     return str(getattr(middleware, "name", "") or type(middleware).__name__)
 
 
 def run_middleware(middlewares: Sequence[Middleware], job: RunningJob, body: CallNext) -> Any:
-    """Run `body` with the middlewares around it, the first outermost."""
+    """Run `body` inside the middlewares, the first one outermost."""
     run = body
     for middleware in reversed(middlewares):
         run = partial(middleware.handle, job, run)
@@ -136,12 +134,12 @@ def run_middleware(middlewares: Sequence[Middleware], job: RunningJob, body: Cal
 
 def _is_one(given: Any) -> bool:
     handle = getattr(given, "handle", given)
-    if isinstance(given, type) or not callable(handle):  # a class: somebody forgot its brackets
+    if isinstance(given, type) or not callable(handle):  # a class: its brackets were forgotten
         return False
     try:
         inspect.signature(handle).bind(None, None)
     except TypeError:
         return False
-    except ValueError:  # written in C, it doesn't say
+    except ValueError:  # a function in C may have no signature
         return True
     return True

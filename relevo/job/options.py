@@ -1,11 +1,10 @@
-"""What a task says about its jobs: how often, how long and how patiently they may try.
+"""The options of a task: how often, how long and how patiently its jobs may try.
 
-    @app.task(name="images.process", tries=3, backoff=[10, 30, 60], timeout=300, retry_until=600,
-    max_exceptions=2)
+    @app.task(name="images.process", tries=3, backoff=[10, 30, 60], timeout=300,
+              retry_until=600, max_exceptions=2)
 
-Options are checked where they are given (at the definition, or at the dispatch that overrides them)
-and never again: whoever holds an `Options` may trust it. A task that gives none of the options in
-`POLICY` is plain Celery and stays so.
+Options are checked where they are given, at the definition or at the dispatch that overrides them,
+and trusted everywhere else. A task with none of the options in `POLICY` is plain Celery.
 """
 
 from __future__ import annotations
@@ -24,22 +23,20 @@ from relevo.job.middleware import Middleware
 
 Tags = Sequence[str] | Callable[..., Sequence[str]]
 
-#: The options that put a task's endings into our hands. Without one of them Celery decides as it
-#: always does.
+#: With one of these options Relevo decides what follows from a failed attempt; else Celery does.
 POLICY = frozenset(
     {"tries", "backoff", "jitter", "fail_on_timeout", "max_exceptions", "retry_until"}
 )
 
-#: Options that a dispatch is over with once it has sent the job.
+#: Options that only the dispatch needs: they don't travel with the job.
 AT_DISPATCH = frozenset({"tags", "unique_by", "unique_until", "unique_for", "fair_by"})
 
-#: Those that say nothing without `unique_by`.
+#: Options that need `unique_by` beside them.
 _BESIDE_UNIQUE = frozenset(
     {"debounce", "debounce_max", "on_conflict", "unique_until", "unique_for"}
 )
 
-#: Those of a task's options that a dispatch may give its job, beside `timeout` (there:
-#: `time_limit`) and `queue`.
+#: Options that a dispatch may override, beside `timeout` (Celery's `time_limit` there) and `queue`.
 OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 
 
@@ -47,21 +44,32 @@ OVERRIDES = POLICY | AT_DISPATCH | {"middleware", "delete_when_missing"}
 class Options:
     """The options of a task. Durations are seconds.
 
-    `tries`: how many attempts (None: as many as `retry_until` and `max_exceptions` allow).
-    `backoff`, `jitter`: the wait between them. `timeout`: the longest one attempt may run.
-    `fail_on_timeout`: don't try again after that. `max_exceptions`: how many attempts may go wrong
-    (a release doesn't). `retry_until`: no attempt starts later than this after the dispatch.
-    `tags`: texts to find the job by. `queue`: where it goes. `middleware`: what stands around its
-    run, the first outermost. `unique_by`: names of arguments, or a callable that gets them: at most
-    one job of the same has a place in the broker (False: any number). `unique_until`: "done", or
-    "start", when it is free again. `unique_for`: the longest that it keeps others out.
-    `on_conflict`: "keep", or "replace": the next one's arguments are the job's, if it has not
-    started. `debounce`: it starts so many seconds after the last dispatch of its key, with that
-    one's arguments; `debounce_max`: and so many after the first, at the latest.
-    `delete_when_missing`: a job whose row is gone, or that ends in one of these errors, is dropped.
-    `fair_by`: names of arguments, or a callable that gets them: those of the same (a tenant's) take
-    turns in the queue with the others. `redact`: names of arguments that nobody sees (True: all).
-    `silenced`: completed jobs are listed apart. `given`: what the task said itself.
+    Attempts:
+    `tries`: how many (None: as many as `retry_until` and `max_exceptions` allow).
+    `backoff`, `jitter`: the wait between them (backoff.py).
+    `timeout`: the longest run of one attempt. `fail_on_timeout`: no further attempt after that.
+    `max_exceptions`: how many attempts may go wrong (a release doesn't count).
+    `retry_until`: no attempt starts later than this after the dispatch.
+    `delete_when_missing`: cancel a job whose row is gone, or that ends in one of these errors.
+
+    Where and beside what it runs:
+    `queue`: its name. `middleware`: the wrappers of the run, the first one outermost.
+    `fair_by`: names of arguments, or a callable that gets them: jobs of one value (a tenant) take
+    turns with the jobs of others.
+
+    Unique jobs (relevo/dispatch/unique.py):
+    `unique_by`: names of arguments, or a callable that gets them: one job of a value at a time
+    (False: any number). `unique_until`: "done" or "start", when the key is free again.
+    `unique_for`: the longest that a job holds its key.
+    `on_conflict`: "keep", or "replace": the job gets the arguments of the next dispatch.
+    `debounce`: start this long after the last dispatch; `debounce_max`: but this long after the
+    first at the latest.
+
+    For people:
+    `tags`: texts to find the job by. `redact`: names of arguments to hide (True: all).
+    `silenced`: completed jobs are listed apart.
+
+    `given`: the names of the options that the task gave itself.
     """
 
     tries: int | None = None
@@ -88,17 +96,17 @@ class Options:
 
     @property
     def has_retry_policy(self) -> bool:
-        """Whether the task has a policy of its own for attempts that go wrong."""
+        """Whether Relevo decides what follows from a failed attempt of the task."""
         return not POLICY.isdisjoint(self.given)
 
     @property
     def needs_wrapping(self) -> bool:
-        """Whether there is anything of ours to do around the run of its jobs."""
+        """Whether the task's `run` must be wrapped (execution/attempt.py)."""
         return self.has_retry_policy or bool(self.middleware) or bool(self.missing)
 
     @property
     def missing(self) -> tuple[type[Exception], ...]:
-        """The errors that say that what the job was about is gone."""
+        """The errors after which the job is cancelled, because its row is gone."""
         given = self.delete_when_missing
         if isinstance(given, bool):
             return (MissingModelError, NoResultFound) if given else ()
@@ -106,7 +114,7 @@ class Options:
 
     @property
     def needs_baton(self) -> bool:
-        """Whether a job of the task carries something of them from the start."""
+        """Whether a job needs a baton from its dispatch on."""
         return (
             self.retry_until is not None
             or bool(self.tags)
@@ -116,22 +124,23 @@ class Options:
 
     @property
     def is_unique(self) -> bool:
-        """Whether no two jobs of the task with the same key may wait or run."""
+        """Whether the task's jobs have a unique key."""
         return self.unique_by is not None and self.unique_by is not False
 
     @property
     def replaces(self) -> bool:
-        """Whether a job can take the place of another with the same key."""
+        """Whether a dispatch can change the arguments of a job that waits."""
         return self.is_unique and (self.on_conflict == "replace" or self.debounce is not None)
 
     @property
     def has_no_limit(self) -> bool:
-        """Whether nothing but time ends the attempts."""
+        """Whether no count ends the attempts, only time."""
         return self.tries is None and self.max_exceptions is None
 
     def with_given(self, given: Mapping[str, Any], task: str) -> Options:
-        """These options with others over them. Raises OptionError for a bad value; None means not
-        given.
+        """These options with `given` over them; a value of None counts as not given.
+
+        Raises OptionError for a bad value.
         """
         said = {
             name: validated(name, value, task) for name, value in given.items() if value is not None
@@ -155,7 +164,7 @@ class Options:
 
 
 def _check_debounce(options: Options, task: str) -> None:
-    """Raise OptionError for words that can't stand beside `debounce`."""
+    """Raise OptionError for options that exclude `debounce` or need it."""
     if options.debounce is None:
         if options.debounce_max is not None:
             raise OptionError(f"expected debounce beside debounce_max, got none (task {task!r})")
@@ -171,7 +180,7 @@ def _check_debounce(options: Options, task: str) -> None:
 
 
 def validated(name: str, value: Any, task: str) -> Any:
-    """The value of one option in its right shape. Raises OptionError."""
+    """The value of one option, in the shape that `Options` has. Raises OptionError."""
     expected, fits = _RULES[name]
     if not fits(value):
         raise OptionError(f"expected {name} to be {expected}, got {value!r} (task {task!r})")
@@ -248,7 +257,7 @@ NAMES = frozenset(field.name for field in fields(Options)) - {"given"}
 
 
 def refuse_mixed_options(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
-    """Raise OptionError when a task says one thing both in our words and in Celery's."""
+    """Raise OptionError if a task gives an option of ours and Celery's option for the same."""
     pairs = [("timeout", "time_limit")]
     pairs += [
         (ours, word)

@@ -1,15 +1,16 @@
-r"""How an attempt ended, and what follows from it: decided here, and only here.
+r"""What follows from the end of an attempt: decided here, and only here.
 
-                      returned ------------------------------------------------> Completed
-                      release(seconds) --- its deadline comes first? --yes-----> Failed
-    attempt ended ---|                  \-- no ------------------------------> Released    (the attempt isn't burned)
-                      skip(reason) ---------------------------------------------> Cancelled   (nothing was done)
-                      fail(error) ---------------------------------------------> Failed
-                      any other error --- tries, exceptions or time used up? --> Failed
-                                       \-- no ------------------------------> Retry       (after the backoff)
+                   returned ----------------------------------------------> Completed
+                   release(seconds) --- does the deadline come first? yes-> Failed
+    attempt ended -|                 \- no -------------------------------> Released
+                   skip(reason) ------------------------------------------> Cancelled
+                   fail(error) -------------------------------------------> Failed
+                   another error --- tries, exceptions, time used up? yes-> Failed
+                                  \- no ----------------------------------> Retry after the backoff
 
-`decide` is a pure function: the clock and the dice come in as numbers. A worker child applies it to what a job
-raised; the worker's main process applies it to what no child can report, a timeout and a lost child.
+A release doesn't count as an attempt. `decide` is pure: clock and dice come in as numbers. A pool
+process calls it with the error that a job raised; the worker's main process calls it with errors
+that no child can report: a timeout, a lost child.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
 from relevo.job.options import Options
 from relevo.job.payload import Baton
 
-# With `retry_until` alone nothing counts attempts; a job that takes its process with it must not do
-# so for hours.
+# With `retry_until` alone nothing counts attempts. A job that kills its process must not do so for
+# hours, so it fails after this many lost processes.
 MAX_LOST_CHILDREN = 3
-# No text of a job's own has this one: a string's is in quotes.
+# The text of a cancelled job's result begins so. No other result's does: the text of a string is in
+# quotes.
 CANCELLED_PREFIX = "<cancelled> "
-#: The reason of a job that a person or a program has cancelled.
+#: The reason in history of a job that a person or a program has cancelled.
 CANCELLED_BY_HAND = "cancelled"
 
 
@@ -43,14 +45,14 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The job goes back and runs again after `seconds`, as if this attempt had not been."""
+    """The job runs again after `seconds`, and this attempt doesn't count."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The attempt went wrong and there is another one after `seconds`."""
+    """The attempt went wrong; the next one begins after `seconds`."""
 
     seconds: float
     error: BaseException
@@ -58,17 +60,17 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job has failed for good: its hook runs and it is recorded."""
+    """The job has failed for good: its hook runs, and it is recorded."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Cancelled:
-    """The job has ended without being run: a middleware skipped it, or what it was about is gone.
+    """The job has ended without being run: a middleware skipped it, or its row is gone.
 
-    For Celery it is the job's result, as which it is None: what follows the job runs. The worker's
-    main process, which gets only the text of a result, knows it by this one's.
+    Celery gets this object as the job's result, stores it as None, and runs what follows the job.
+    The worker's main process gets only the text of a result, and knows a cancelled job by it.
     """
 
     reason: str
@@ -93,7 +95,7 @@ def decide(
     now: float,
     dice: float = 0.0,
 ) -> Outcome:
-    """What follows from an attempt that returned `result` or ended in `error`."""
+    """The outcome of an attempt that returned `result` or ended in `error`."""
     match error:
         case None:
             return Completed(result)
@@ -109,7 +111,7 @@ def decide(
 
 
 def cancel_reason(text: Any) -> str | None:
-    """The reason of a job that was cancelled, from the text of its result; None if it wasn't."""
+    """The reason in the text of a cancelled job's result; None for any other text."""
     said = isinstance(text, str) and text.startswith(CANCELLED_PREFIX)
     return text.removeprefix(CANCELLED_PREFIX) if said else None
 
@@ -129,18 +131,16 @@ def _retry(
 ) -> Outcome:
     try:
         wait = backoff.seconds(options.backoff, attempt, options.jitter, dice)
-    # - the callable is the user's; the job must end in a known state
-    except Exception as broken:  # noqa: BLE001
+    except Exception as broken:  # noqa: BLE001  the task's own callable may raise anything
         return Failed(broken)
-    # What went wrong says more than "the deadline passed" would, later: so a retry that comes too
-    # late fails now.
+    # A retry after the deadline fails now: this error says more than "the deadline passed" would.
     return Retry(wait, error) if _in_time(now + wait, baton) else Failed(error)
 
 
 def _used_up(error: BaseException, attempt: int, baton: Baton, options: Options) -> bool:
     timed_out = isinstance(error, (TimeLimitExceeded, SoftTimeLimitExceeded))
     return (
-        # the task has a `failed` hook and nothing else of ours: its first error is its last
+        # A task with a `failed` hook and no policy fails with its first error.
         not options.has_retry_policy
         or (options.tries is not None and attempt >= options.tries)
         or (options.max_exceptions is not None and baton.exceptions >= options.max_exceptions)

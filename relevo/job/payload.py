@@ -1,12 +1,10 @@
-"""What travels with a job besides its arguments, and the job as a person sees it.
+"""What travels with a job besides its arguments (the baton), and the job as people see it.
 
-    dispatch ----> message header "relevo" ----> attempt 1 --(retry, release)--> header ---->
-    attempt 2 ...
+    dispatch -> header "relevo" -> attempt 1 -> retry or release -> header -> attempt 2 -> …
 
-In a relay the runner hands on a baton; here every attempt does. It is a small JSON object in the
-message, so nothing about a job lives in the memory of a worker. Celery's own `retries` header says
-how many attempts are over; the baton says the rest. It comes from outside, so it is read
-forgivingly: what doesn't fit is taken as not said.
+Each attempt hands the baton to the next, like runners in a relay. It is a small JSON object in the
+message, so no worker keeps anything about a job in memory. Celery's header `retries` counts the
+attempts; the baton says the rest. It comes from outside, so a field of the wrong type is left out.
 """
 
 from __future__ import annotations
@@ -29,13 +27,12 @@ __all__ = ["HEADER", "Baton", "Job", "baton_of", "is_unique", "job_of", "parse",
 class Baton:
     """What one attempt hands to the next.
 
-    `deadline`: POSIX seconds, no attempt starts after it. `exceptions`: attempts that went wrong.
-    `lost`: those of them that took their process with them. `verdict`: the error the job has failed
-    with, when its hook is still to run. `override`: the options given at the dispatch. `tags`: None
-    when nobody has worked them out. `errors`: what went wrong so far, attempt by attempt. `origin`:
-    the number of the failed job that this one is a retry of. `unique`: the key that no other job
-    may have as long as this one has it (relevo/dispatch/unique.py). `fair`: whose turn it takes in
-    its queue.
+    `deadline`: POSIX seconds; no attempt starts after it. `exceptions`: attempts that went wrong.
+    `lost`: those of them that lost their process. `verdict`: the error of a job that has failed and
+    whose hook is still to run. `override`: the options given at the dispatch. `tags`: None if they
+    are not computed yet. `errors`: reports of the attempts that went wrong (error_report.py).
+    `origin`: the number of the failed job that this one retries, or 0. `unique`: its unique key and
+    what goes with it (relevo/dispatch/unique.py). `fair`: the key that takes turns in its queue.
     """
 
     deadline: float | None = None
@@ -58,19 +55,19 @@ class Baton:
         )
 
     def with_error(self, attempt: int, error: BaseException, traceback: str | None = None) -> Baton:
-        """The baton with one more error: of so many, the first and the latest are kept."""
+        """The baton with one more error. Of too many the first and the latest are kept."""
         errors = [*self.errors, error_report.report(attempt, error, traceback)]
         return replace(self, errors=tuple(errors[:1] + errors[1:][-error_report.MAX_ERRORS :]))
 
     def header(self) -> dict[str, Any]:
-        """As it stands in the message: only what there is to say."""
+        """The baton as JSON, without its empty fields."""
         return {
             name: value for name, value in asdict(self).items() if value not in (None, 0, {}, ())
         }
 
 
 def baton_of(request: Any) -> Baton:
-    """The baton of the message that Celery's request context was made from."""
+    """The baton of the message behind this request (Celery's context)."""
     return baton_in(request.headers or {})
 
 
@@ -81,7 +78,7 @@ def baton_in(headers: Mapping[str, Any]) -> Baton:
 
 
 def parse(sent: Mapping[str, Any]) -> Baton:
-    """The baton that stands in a message, whatever else stands there."""
+    """The baton from its JSON. Fields of the wrong type are left out."""
     return Baton(
         **{name: sent[name] for name, kinds in _SHAPES.items() if isinstance(sent.get(name), kinds)}
     )
@@ -102,15 +99,16 @@ _SHAPES: dict[str, Any] = {
 
 
 def is_unique(options: Mapping[str, Any]) -> bool:
-    """Whether a job that is handed in with these options of `apply_async` has a unique key."""
+    """Whether these options of `apply_async` give the job a unique key."""
     sent = (options.get("headers") or {}).get(HEADER)
     return isinstance(sent, dict) and "unique" in sent
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One dispatched run of a task, as the `failed` hook gets it. `queue` is None for a job run
-    without a broker.
+    """One dispatched run of a task, as the `failed` hook gets it.
+
+    `queue`: None for a job that runs without a broker. `deadline`: POSIX seconds.
     """
 
     id: str
@@ -125,7 +123,7 @@ class Job:
 
 
 def job_of(task: TaskLike, request: Any, baton: Baton) -> Job:
-    """The job that a request context stands for."""
+    """The job behind a request (Celery's context)."""
     args, kwargs = tuple(request.args or ()), dict(request.kwargs or {})
     return Job(
         id=request.id,
@@ -143,13 +141,14 @@ def job_of(task: TaskLike, request: Any, baton: Baton) -> Job:
 def tags(
     task: TaskLike, args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Any = None
 ) -> tuple[str, ...]:
-    """The tags of a job with these arguments, by the task's option or another one. Raises
-    OptionError.
+    """The tags of a job with these arguments. `given`: instead of the task's option `tags`.
+
+    Raises OptionError if the callable raises.
     """
     given = task.options.tags if given is None else given
     if not callable(given):
         return tuple(given)
     try:
         return tuple(str(tag) for tag in given(*args, **kwargs))
-    except Exception as error:  # the callable is the user's: it may raise anything
+    except Exception as error:  # the task's own callable may raise anything
         raise OptionError(f"the tags of task {task.name!r} can't be made: {error!r}") from error

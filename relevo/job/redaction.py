@@ -1,13 +1,13 @@
-"""What of a job's arguments nobody sees: by the names of arguments and keys (RELEVO_REDACT), and by
-task (`redact=`).
+"""Hides secret arguments from people: by names of arguments and keys (RELEVO_REDACT), and by task
+(`redact=`).
 
-    dispatch   what the message says of its arguments for people (argsrepr, kwargsrepr) is written without it, so it is
-               in no log, event, history or page
-    record     the same for messages of clients that know nothing of this
-    show       arguments that are read from the message itself lose it here
+    dispatch   the message's texts for people (argsrepr, kwargsrepr) are written without secrets,
+               so no log, event, history or page has them
+    record     texts of messages from other clients, which don't know of this, are redacted
+    show       arguments that are read from the message itself are redacted
 
-The message keeps its arguments: a failed job is retried with what it was sent with. Errors are not
-looked through.
+The message keeps its arguments: a failed job is retried with the real ones. Texts of errors are not
+searched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from kombu.utils.encoding import safe_repr
 
 HIDDEN = "[redacted]"
-#: So deep is looked; what lies deeper is hidden whole where anything is.
+#: How deep nested values are searched. Deeper ones are hidden whole, where anything is hidden.
 MAX_DEPTH = 20
 MAX_REPR_CHARS = 1024
 
@@ -30,9 +30,7 @@ MAX_REPR_CHARS = 1024
 def with_redacted_reprs(
     app: Any, name: str, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Options of `send_task` with texts for people that say nothing of what is hidden, if anything
-    is.
-    """
+    """Options of `send_task`, with redacted texts for people if any argument is secret."""
     if (
         "argsrepr" in options
         or "kwargsrepr" in options
@@ -53,7 +51,7 @@ def with_redacted_reprs(
 def redacted_arguments(
     app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a job of this task, with HIDDEN in the place of what nobody sees."""
+    """The arguments of a job of this task, with HIDDEN in place of the secrets."""
     pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
     if everything:
         return [HIDDEN] * len(args), dict.fromkeys(kwargs, HIDDEN)
@@ -68,15 +66,14 @@ def redacted_arguments(
 
 
 def is_redacted(app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether anything of these arguments of a task is not to be seen: nor is what is made of them,
-    then.
-    """
+    """Whether these arguments have a secret. Values made of them are secret too, then."""
     return redacted_arguments(app, name, args, kwargs) != (list(args), dict(kwargs))
 
 
 def redacted_reprs(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -> str:
-    """What a message says of its arguments for people. What can't be read, and may hold something,
-    is hidden whole.
+    """A message's texts for people, redacted.
+
+    A text that can't be parsed is hidden whole, if it may have a secret.
     """
     said = f"{argsrepr or ''} {kwargsrepr or ''}"
     pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
@@ -92,7 +89,7 @@ def redacted_reprs(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -
 
 
 def redacted_text(app: Any, text: str) -> str:
-    """A message that can't be read, for people."""
+    """The text of an unreadable message for people: hidden whole, if it may have a secret."""
     pattern = _pattern(_words(app))
     return HIDDEN if pattern and pattern.search(text) else text
 
@@ -103,7 +100,7 @@ def restore_hidden(
     before: tuple[Sequence[Any], Mapping[str, Any]],
     after: tuple[Sequence[Any], Mapping[str, Any]],
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments that somebody has edited, with what they could not see as it was."""
+    """Edited arguments, with the real values back where the editor saw HIDDEN and left it."""
     shown = redacted_arguments(app, name, *before)
     args = _restored(list(before[0]), shown[0], list(after[0]))
     return args, _restored(dict(before[1]), shown[1], dict(after[1]))
@@ -153,15 +150,13 @@ def _words(app: Any) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Any of these in a name: apiKey, api-key and API_KEY are one."""
+    """Matches a name with any of the words: apiKey, api-key and API_KEY are one word."""
     each = ("[-_ ]?".join(map(re.escape, re.split("[-_ ]", word))) for word in words)
     return re.compile("|".join(each), re.IGNORECASE) if words else None
 
 
 def _of_task(app: Any, name: str | None) -> tuple[bool, frozenset[str], tuple[str, ...]]:
-    """Whether a task hides everything, the names it hides, and the names of its positional
-    arguments.
-    """
+    """Whether a task hides all arguments, the names that it hides, and its positional names."""
     task = app.tasks.get(name) if name else None
     if task is None:
         return False, frozenset(), ()

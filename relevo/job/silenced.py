@@ -1,7 +1,8 @@
-"""Jobs whose completion nobody wants to read of: those of RELEVO_SILENCED, and of tasks with
-`silenced=True`.
+"""Whether a completed job is silenced: listed apart, so that it doesn't bury the others.
 
-They are recorded and counted like any other, and listed apart. One that fails is a failed job.
+A job is silenced by its task's option `silenced=True` or by the setting RELEVO_SILENCED (names of
+tasks and `tag:…`, with `*`). It is recorded and counted all the same. One that fails is a failed
+job like any other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ TAG = "tag:"
 
 
 def is_silenced(app: Any, name: str, tags: Sequence[str]) -> bool:
-    """Whether a completed job of this task, with these tags, is listed apart."""
+    """Whether completed jobs of this task with these tags are listed apart."""
     task = app.tasks.get(name)
     if getattr(getattr(task, "options", None), "silenced", False):
         return True
@@ -25,5 +26,5 @@ def is_silenced(app: Any, name: str, tags: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _fits(names: tuple[str, ...], said: str) -> bool:
-    """Only `*` is special."""
+    """Whether one of `names` matches. Only `*` is special: a task's name may have brackets."""
     return any(fnmatchcase(said, name.replace("[", "[[]").replace("?", "[?]")) for name in names)

@@ -1,6 +1,6 @@
 """What the stations below the Task class may ask of a task.
 
-`relevo/task.py` stands at the top and imports them, so they name this protocol instead of the class.
+`relevo/task.py` imports those stations, so they can't import it; they name this protocol instead.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ class TaskLike(Protocol):
     backend: Any
     acks_late: Any
     typing: Any
-    _dump_pydantic_arguments: Any  # Celery's own
+    _dump_pydantic_arguments: Any  # of Celery's Task
     Request: Any
     run: Any
     failed_hook: Any
-    #: Whether the hook runs around Celery's own retries, outside what we wrap.
+    #: Whether the `failed` hook runs around Celery's own retries, outside `wrap_attempt`.
     hook_wraps_celery_retries: bool
 
     @property
     def options(self) -> Any:
-        """The task's `Options` (not named here: they are made of middlewares, which get a job)."""
+        """The task's `Options`. Typed Any: importing them here would close a circle."""
 
     @property
     def attempt(self) -> int: ...

@@ -1,22 +1,25 @@
-"""What stands around the run of a job: classes of the project's own, and those that come with the
-engine.
+"""Middlewares wrap the run of a job. This is their public home: the base class, and those that come
+with Relevo.
 
     class Timed(Middleware):
         def handle(self, job, call_next):
             began = time.monotonic()
             try:
-                return call_next()                       # the next middleware, and in the end the job
+                return call_next()                  # the next middleware, and in the end the job
             finally:
                 log.info("%s took %.1f s", job.task, time.monotonic() - began)
 
-    @app.task(name="reports.generate", middleware=[Timed(), Skip(when=lambda job:
-    is_closed(job.args[0]))]) def generate(report_id): ...
+    @app.task(name="reports.generate",
+              middleware=[Timed(), Skip(when=lambda job: is_closed(job.args[0]))])
+    def generate(report_id): ...
 
-They run in the process that runs the job, at every attempt, the first of the list outermost. What
-one raises is what the attempt ended in; what it returns is the job's result. Instead of going on it
-may end the attempt: `job.release(seconds)` (burns no attempt), `job.skip(reason)` or
-`job.fail(error)`.
+They run in the process that runs the job, at every attempt, the first one outermost. The error that
+one raises is the attempt's; the value that it returns is the job's result. Instead of calling
+`call_next` it may end the attempt: with `job.release(seconds)` (which doesn't count as an attempt),
+`job.skip(reason)` or `job.fail(error)`.
 """
+
+from __future__ import annotations
 
 from relevo.job.middleware import FunctionMiddleware, Middleware, RunningJob
 from relevo.middleware.limits import RateLimited, ThrottleErrors, WithoutOverlapping

@@ -1,8 +1,7 @@
-"""The limits beside the jobs: those of the broker that a job came from, in this process; and whose
-a job is.
+"""The limits of the broker that a job came from, and the argument values that they count by.
 
-A permit hangs on the job's lease, so limits live where the jobs do: a driver hands over what they
-stand on.
+A permit belongs to the lease of a job, so limits live where the jobs do: each driver has limits
+beside it, and one object per process and driver is kept here.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from relevo.limits.rates import Rate
 
 logger = logging.getLogger(__name__)
 
-#: Of whom a limit is: an argument's name, several, a callable that gets the job's arguments, or
-#: nobody in particular.
+#: What a limit counts by: an argument's name, several names, a callable that gets the arguments, or
+#: None: one count for all jobs.
 By = str | Sequence[str] | Callable[..., Any] | None
 
-# No wait and no cost is larger: a year, in seconds.
+# The largest wait (seconds, a year) and the largest cost (units).
 MAX_VALUE = 365 * 86_400.0
-# So much is left of a digest.
-_DIGEST = 20
-# So many jobs are called in one step.
-_CALLED = 1000
+# How much of a digest stands in a key.
+_DIGEST_CHARS = 20
+# How many waiting jobs are woken in one step of the driver.
+_WAKE_PAGE = 1000
 
 
 class JobIdentity(Protocol):
-    """What of a job tells whose it is."""
+    """The fields of a job from which `by_value` is made."""
 
     @property
     def app(self) -> Any: ...
@@ -57,7 +56,7 @@ class JobIdentity(Protocol):
 
 
 class LimitContext(NamedTuple):
-    """Where a job came from: its broker's driver, and the limits beside it."""
+    """The driver of a job's broker, and the limits beside it."""
 
     driver: Driver
     limits: Limits
@@ -68,8 +67,9 @@ _opening = threading.Lock()
 
 
 def context_of(job: RunningJob) -> LimitContext | None:
-    """Where a job came from, or None for one without a lease: it runs in place, in a fake, or from
-    a foreign broker.
+    """The driver and the limits of a job.
+
+    None for a job without a lease: it runs inline, in a fake, or from a foreign broker.
     """
     if job.lease is None:
         if job.queue is not None and not _is_ours(
@@ -82,8 +82,10 @@ def context_of(job: RunningJob) -> LimitContext | None:
 
 
 def by_value(by: By, job: JobIdentity) -> str | None:
-    """What `by` says of a job; a digest, where people see nothing of it. Raises OptionError when it
-    can't be said.
+    """The value that a limit counts a job by; None if `by` is None.
+
+    It is a digest if it is made of secret arguments: people see it. Raises OptionError if it can't
+    be made.
     """
     if by is None:
         return None
@@ -97,7 +99,8 @@ def by_value(by: By, job: JobIdentity) -> str | None:
     missing = [name for name in names if name not in given]
     if missing:
         raise OptionError(
-            f"expected task {job.task!r} to have an argument named {missing[0]!r}, got {sorted(given)}"
+            f"expected task {job.task!r} to have an argument named {missing[0]!r}, got"
+            f" {sorted(given)}"
         )
     values = [str(given[name]) for name in names]
     hidden = redaction.is_redacted(job.app, job.task, (), {name: given[name] for name in names})
@@ -107,11 +110,13 @@ def by_value(by: By, job: JobIdentity) -> str | None:
 def _shown(text: str, hidden: bool) -> str:
     if not hidden:
         return text
-    return f"redacted:{sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:_DIGEST]}"
+    return (
+        f"redacted:{sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:_DIGEST_CHARS]}"
+    )
 
 
 def _arguments(job: JobIdentity) -> dict[str, Any]:
-    """The arguments of a job by their names, defaults too."""
+    """The arguments of a job by name, with defaults."""
     try:
         bound = _signature(job.app.tasks[job.task].run).bind(*job.args, **job.kwargs)
     except TypeError as error:
@@ -130,29 +135,30 @@ def _signature(body: Callable[..., Any]) -> inspect.Signature:
 
 
 def named_rates(app: Any) -> Mapping[str, Rate]:
-    """The named rates of an app."""
+    """The named rates of an app. Raises OptionError if `create_app` has not made it."""
     if not hasattr(app, "limits"):
         raise OptionError(
-            "an app that create_app has not made has no named limits; make it with create_app(limits=…)"
+            "an app that create_app has not made has no named limits; make it with"
+            " create_app(limits=…)"
         )
     limits: Mapping[str, Rate] = app.limits
     return limits
 
 
 def clear(driver: Driver, key: str) -> int:
-    """Forget all about a key, and call who waits at it. Returns how many that were."""
+    """Reset a key and wake the jobs that wait for it. Returns how many."""
     return wake(driver, limits_for(driver).clear(key))
 
 
 def wake(driver: Driver, waiting: Sequence[str]) -> int:
-    """Jobs that wait at a limit look at once. Returns how many."""
-    for start in range(0, len(waiting), _CALLED):
-        driver.hasten(waiting[start : start + _CALLED])
+    """Let these waiting jobs try again now. Returns how many there are."""
+    for start in range(0, len(waiting), _WAKE_PAGE):
+        driver.hasten(waiting[start : start + _WAKE_PAGE])
     return len(waiting)
 
 
 def is_celery_control_flow(error: BaseException) -> bool:
-    """Whether this is a word of Celery's (retry, ignore, reject) and not an error."""
+    """Whether this is one of Celery's Retry, Ignore and Reject, and not an error."""
     return isinstance(error, TaskPredicate)
 
 
@@ -168,8 +174,9 @@ def _warn_once(task: str) -> None:
 
 
 def driver_of(app: Any) -> Driver:
-    """The driver of the broker that this app's workers take jobs from. Raises SettingsError when it
-    is none of ours.
+    """The driver of the broker that this app's workers take jobs from.
+
+    Raises SettingsError if the broker is not one of ours.
     """
     conf = app.conf
     return driver_for(
@@ -178,7 +185,7 @@ def driver_of(app: Any) -> Driver:
 
 
 def limits_for(driver: Driver) -> Limits:
-    """The limits beside a driver's jobs, made at the first call. A forked child gets its own."""
+    """The limits beside a driver, made at the first call. A forked child makes its own."""
     key = (os.getpid(), id(driver))
     with _opening:
         if key not in _open:
@@ -187,8 +194,8 @@ def limits_for(driver: Driver) -> Limits:
 
 
 def limits_beside(driver: Any) -> Limits:
-    """Limits beside the jobs of `driver`."""
-    # Imported where they are used, as the drivers are.
+    """New limits beside the jobs of `driver`."""
+    # Imported only if used, like the drivers: each needs another client library.
     if driver.name == "redis":
         from relevo.drivers.redis.scripts import Library  # noqa: PLC0415
         from relevo.limits.redis import keys  # noqa: PLC0415

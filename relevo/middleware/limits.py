@@ -1,12 +1,12 @@
-"""Limits over the whole cluster: no overlap, rates, and a breaker. Who is over goes back and burns
-no attempt.
+"""Limits over all workers: no overlap, rates, and a breaker for errors.
 
-    @app.task(name="events.process", middleware=[WithoutOverlapping(by="event_id"),
-    RateLimited("events")])
+    @app.task(name="events.process",
+              middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")])
 
-They hold for jobs that a worker takes from one of our brokers, where the limits live, too
-(`relevo/limits`). A job that runs in place, in a fake, or from a foreign broker passes. While the
-broker is away jobs wait; none fails for that.
+A job that finds no room is released, which doesn't count as an attempt. Limits hold for jobs that a
+worker takes from one of our brokers, where the limits live too (`relevo/limits`). A job that runs
+inline, in a fake, or from a foreign broker passes. While the broker is away jobs wait; none fails
+for that.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from relevo.middleware.limit_context import By, LimitContext
 
 logger = logging.getLogger(__name__)
 
-# How long a job stays away when the limits can't be asked, in seconds.
+# How long a job is released for while the limits are away.
 AWAY_SECONDS = 2.0
 WAIT, SKIP = "wait", "skip"
 
 
 class WithoutOverlapping(Middleware):
-    """At most `at_most` jobs at once that have the same `by`, over all workers.
+    """At most `at_most` jobs with the same `by` run at once, over all workers.
 
-    `by`: the name of an argument, several, or a callable that gets the job's arguments; None: all
-    jobs of the task. `key`: tasks that give the same one share it; else each has its own.
-    `otherwise`: what becomes of a job that finds no room: it waits ("wait") or is skipped ("skip").
+    `by`: the name of an argument, several names, or a callable that gets the arguments; None: all
+    jobs of the task. `key`: tasks with the same key share the limit; without one each task has its
+    own. `otherwise`: a job without room waits ("wait") or is skipped ("skip").
     """
 
     name = "without_overlapping"
@@ -49,7 +49,7 @@ class WithoutOverlapping(Middleware):
         if not isinstance(at_most, int) or isinstance(at_most, bool) or at_most < 1:
             raise OptionError(f"expected at_most to be a positive integer, got {at_most!r}")
         self.by, self.at_most, self.key, self.otherwise = (
-            _checked(by, key),
+            _checked_by(by, key),
             at_most,
             key,
             _one_of_two(otherwise),
@@ -57,18 +57,19 @@ class WithoutOverlapping(Middleware):
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
         if job.permit is not None and job.permit == self.key_for(job):
-            return call_next()  # the worker's main process has taken it, and gives it back
-        ground = limit_context.context_of(job)
-        if ground is None:
+            return call_next()  # the main process holds the permit, and releases it
+        context = limit_context.context_of(job)
+        if context is None:
             return call_next()
         if not job.app.tasks[job.task].acks_late:
             raise OptionError(
-                f"task {job.task!r} acks early, so there is no lease to hold a permit under; it overlaps"
+                f"task {job.task!r} acks early, so there is no lease to hold a permit under;"
+                " it overlaps"
             )
         key = self.key_for(job)
         holder = Holder(job.lease or "", job.id, job.task)
         with limits_available(job):
-            wait = ground.limits.take(key, self.at_most, holder)
+            wait = context.limits.take(key, self.at_most, holder)
         if wait and self.otherwise == SKIP:
             raise LimitSkipped(f"{self.at_most} of {key} are running")
         if wait:
@@ -76,22 +77,20 @@ class WithoutOverlapping(Middleware):
         try:
             return call_next()
         finally:
-            release_permit(ground, key, holder)
+            release_permit(context, key, holder)
 
     def key_for(self, job: limit_context.JobIdentity) -> str:
-        """The key of the permit that a job needs. Raises OptionError when it can't be said."""
+        """The key of the permit that a job needs. Raises OptionError if it can't be made."""
         return key_of(OVERLAP, self.key or job.task, limit_context.by_value(self.by, job))
 
 
-def release_permit(ground: LimitContext, key: str, holder: Holder) -> None:
-    """Give a permit back and call who is next. What goes wrong here costs time: it ends with the
-    lease anyway.
-    """
+def release_permit(context: LimitContext, key: str, holder: Holder) -> None:
+    """Release a permit and wake the next job. After an error the permit ends with its lease."""
     try:
-        limit_context.wake(ground.driver, ground.limits.release(key, holder))
+        limit_context.wake(context.driver, context.limits.release(key, holder))
     except DriverError as error:
         logger.warning(
-            "the permit of %s[%s] could not be given back, it ends with its lease: %s",
+            "the permit of %s[%s] could not be released, it ends with its lease: %s",
             holder.task,
             holder.job_id,
             error,
@@ -99,10 +98,10 @@ def release_permit(ground: LimitContext, key: str, holder: Holder) -> None:
 
 
 class RateLimited(Middleware):
-    """No more than the rate that is called `limit`, over all workers, for each `by`.
+    """No more jobs than the rate named `limit`, over all workers, for each value of `by`.
 
-    `cost`: units of a job, a number or a callable that gets the job's arguments. The rate is the
-    app's (`create_app(limits=…)`) unless it was redefined at run time.
+    `cost`: units of a job, a number or a callable that gets the arguments. The rate is the app's
+    (`create_app(limits=…)`), unless it was set at run time (`limits rate`).
     """
 
     name = "rate_limited"
@@ -120,35 +119,35 @@ class RateLimited(Middleware):
             _units(cost)
         self.limit, self.by, self.cost, self.otherwise = (
             limit,
-            _checked(by, None),
+            _checked_by(by, None),
             cost,
             _one_of_two(otherwise),
         )
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.context_of(job)
-        if ground is None:
+        context = limit_context.context_of(job)
+        if context is None:
             return call_next()
         rate = limit_context.named_rates(job.app)[self.limit]
         cost = _units(self.cost(*job.args, **job.kwargs) if callable(self.cost) else self.cost)
         key = key_of(RATE, self.limit, limit_context.by_value(self.by, job))
         with limits_available(job):
-            wait = ground.limits.hit(key, rate, cost, job.id) if cost else 0.0
+            wait = context.limits.hit(key, rate, cost, job.id) if cost else 0.0
         if wait and self.otherwise == SKIP:
             raise LimitSkipped(f"{key} is over its rate")
         if wait:
             raise LimitExceeded(wait)
         try:
             return call_next()
-        except (LimitExceeded, LimitSkipped):  # a limit behind this one: the job has not run
+        except (LimitExceeded, LimitSkipped):  # from a later limit: the job has not run
             if cost:
-                with suppress(DriverError):  # they come back with the period
-                    limit_context.wake(ground.driver, ground.limits.refund(key, rate, cost))
+                with suppress(DriverError):  # unrefunded units come back with the period
+                    limit_context.wake(context.driver, context.limits.refund(key, rate, cost))
             raise
 
 
 def check_rates(app: Any) -> None:
-    """Raise UndefinedLimitError for a task that is limited by a rate that the app doesn't define."""
+    """Raise UndefinedLimitError if a task names a rate that the app doesn't define."""
     for name, task in sorted(app.tasks.items()):
         for each in getattr(getattr(task, "options", None), "middleware", ()):
             if isinstance(each, RateLimited):
@@ -161,11 +160,11 @@ def check_rates(app: Any) -> None:
 
 
 class ThrottleErrors(Middleware):
-    """After `errors` errors in `per` seconds all jobs of the same `by` wait for `wait` seconds
-    (else: `per`).
+    """After `errors` errors in `per` seconds, all jobs with the same `by` wait.
 
-    When the wait is over they run again; the first error begins another, a success forgets the
-    errors. `only`: the errors that count. `key`: tasks that give the same one share it.
+    `wait`: for how many seconds (by default `per`). Then they run again: one more error begins
+    another wait, a success resets the count. `only`: the errors that count. `key`: tasks with the
+    same key share the count.
     """
 
     name = "throttle_errors"
@@ -188,15 +187,15 @@ class ThrottleErrors(Middleware):
                     f"expected {what} to be a positive number of seconds, got {seconds!r}"
                 )
         self.breaker = Breaker(errors, float(per), float(per if wait is None else wait))
-        self.by, self.key, self.only = _checked(by, key), key, only
+        self.by, self.key, self.only = _checked_by(by, key), key, only
 
     def handle(self, job: RunningJob, call_next: CallNext) -> Any:
-        ground = limit_context.context_of(job)
-        if ground is None:
+        context = limit_context.context_of(job)
+        if context is None:
             return call_next()
         key = key_of(ERRORS, self.key or job.task, limit_context.by_value(self.by, job))
         with limits_available(job):
-            wait, remembered = ground.limits.check_breaker(key, job.id)
+            wait, remembered = context.limits.check_breaker(key, job.id)
         if wait:
             raise LimitExceeded(wait)
         try:
@@ -204,27 +203,25 @@ class ThrottleErrors(Middleware):
         except (ReleaseJob, CancelJob):
             raise
         except FailJob as told:
-            self._count(ground, key, told.error)
+            self._count(context, key, told.error)
             raise
         except Exception as error:
-            self._count(ground, key, error)
+            self._count(context, key, error)
             raise
         if remembered:
             with suppress(DriverError):
-                limit_context.clear(ground.driver, key)
+                limit_context.clear(context.driver, key)
         return result
 
-    def _count(self, ground: LimitContext, key: str, error: BaseException) -> None:
+    def _count(self, context: LimitContext, key: str, error: BaseException) -> None:
         if isinstance(error, self.only) and not limit_context.is_celery_control_flow(error):
-            with suppress(
-                DriverError
-            ):  # an error that could not be counted is still the job's error
-                ground.limits.record_error(key, self.breaker)
+            with suppress(DriverError):  # if it can't be counted, it is still the job's error
+                context.limits.record_error(key, self.breaker)
 
 
 @contextmanager
 def limits_available(job: RunningJob) -> Iterator[None]:
-    """The limits are asked; while they are away the job goes back."""
+    """Within the block limits are asked. While they are away the job is released."""
     try:
         yield
     except DriverUnavailableError as error:
@@ -233,14 +230,12 @@ def limits_available(job: RunningJob) -> Iterator[None]:
 
 
 def _before_deadline(job: RunningJob, wait: float) -> float:
-    """There may be room before the deadline, and it is a wait that is longer than that only by
-    chance.
-    """
+    """`wait`, but not past the deadline: there may be room before. Half of the time left, then."""
     left = float("inf") if job.deadline is None else job.deadline - clock.now()
     return min(wait, left / 2) if left > 1 else wait
 
 
-def _checked(by: By, key: str | None) -> By:
+def _checked_by(by: By, key: str | None) -> By:
     names = by if isinstance(by, (list, tuple)) else [by]
     if not (
         by is None

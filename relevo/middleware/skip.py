@@ -1,7 +1,4 @@
-"""Don't run a job that has become pointless: the batch was cancelled, the order is paid, the shop
-is closed.
-"""
-
+"""Skips jobs that have become pointless: the order is paid, the batch was cancelled."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,8 +11,9 @@ Condition = Callable[[RunningJob], object]
 
 
 class Skip(Middleware):
-    """Skip the job when `when(job)` is true, or unless `unless(job)` is. `reason` stands in its
-    history.
+    """Skip the job if `when(job)` is true, or if `unless(job)` is false.
+
+    `reason`: what its history says.
     """
 
     name = "skip"
@@ -26,7 +24,8 @@ class Skip(Middleware):
         for name, condition in (("when", when), ("unless", unless)):
             if condition is not None and not callable(condition):
                 raise OptionError(
-                    f"expected {name} of Skip to be a callable that takes the job, got {condition!r}"
+                    f"expected {name} of Skip to be a callable that takes the job, got"
+                    f" {condition!r}"
                 )
         if when is None and unless is None:
             raise OptionError("expected Skip to be given when or unless, got neither")

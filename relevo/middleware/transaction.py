@@ -1,13 +1,12 @@
-"""A job in a transaction: what it does in the database is committed when it returns, and undone
-when it doesn't.
+"""Runs a job in a database transaction: committed when the job returns, rolled back otherwise.
 
     @app.task(name="orders.pay", middleware=[Transaction()])
     def pay(order_id):
         order = session().get(Order, order_id)
 
-The commit comes before the ack: a worker that dies between the two runs the job again, after a
-commit. It is undone by whatever ends the attempt otherwise: an error, `release`, `fail`, Celery's
-`retry`, a kill.
+The commit comes before the ack, so a worker that dies between the two runs the job again after its
+commit; `Transaction(once=True)` prevents the second effect. An error, `release`, `fail`, Celery's
+`retry` and a kill roll back.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ _current: ContextVar[Session | None] = ContextVar("relevo_session", default=None
 
 
 def session() -> Session:
-    """The session of the transaction that the running job is in. Raises OptionError where there is
-    none.
-    """
+    """The session of the running job's transaction. Raises OptionError if there is none."""
     current = _current.get()
     if current is None:
         raise OptionError(
@@ -39,16 +36,15 @@ def session() -> Session:
 
 
 def current() -> Session | None:
-    """The same, or None."""
+    """The session of the running job's transaction, or None."""
     return _current.get()
 
 
 class Transaction(Middleware):
-    """Run the job in a transaction of the app's database (DATABASE_URL), or of the sessions that
-    `sessions()` makes.
+    """Run the job in a transaction of DATABASE_URL, or of a session that `sessions()` makes.
 
-    `once`: with a receipt in the same transaction, so that the job takes effect once, however often
-    it is delivered. The sessions must then be of the database that has the engine's tables.
+    `once`: store a receipt in the same transaction, so that the job takes effect once, however
+    often it is delivered. The session's database must then have Relevo's tables.
     """
 
     name = "transaction"
@@ -58,7 +54,8 @@ class Transaction(Middleware):
     ) -> None:
         if sessions is not None and not callable(sessions):
             raise OptionError(
-                f"expected sessions of Transaction to be a callable that makes one, got {sessions!r}"
+                "expected sessions of Transaction to be a callable that makes one, got"
+                f" {sessions!r}"
             )
         self.sessions, self.once = sessions, once
 

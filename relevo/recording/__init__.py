@@ -1,1 +1,1 @@
-"""What became of each job, written to the store in groups before the broker's copy is acked."""
+"""The end of each job: written to the store in groups, and then acked in the broker."""

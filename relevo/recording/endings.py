@@ -1,7 +1,9 @@
-"""The end of a job as the recorder writes it, made from a request of the worker's main process.
+"""The record of a job's end, made from its request in the worker's main process.
 
-Every job that ends comes by here, so it reads what Celery has at hand and makes nothing twice: 10
-us a job here, and 40 us to write it.
+    request -> for_return, for_failure, for_cancellation … -> Ending -> recorder.add
+
+Every job that ends comes through here: 10 µs a job here, and 40 µs to write it. So it reads what
+Celery has at hand and makes nothing twice.
 """
 
 from __future__ import annotations
@@ -18,19 +20,18 @@ from relevo.store import batch_counts
 from relevo.store.history import Ended, EndedJob
 from relevo.store.outcomes import Ending
 
-#: What history keeps: every job, failed and cancelled ones, or nothing (then there are no metrics
-#: either).
+#: What history keeps: every job, failed and cancelled jobs, or nothing (and then no metrics).
 ALL, FAILED, NONE = "all", "failed", "none"
 
 
 def history_mode(app: Any) -> str:
-    """The setting of an app."""
+    """What history keeps in this app: ALL, FAILED or NONE."""
     settings = getattr(app, "settings", None)
     return str(settings.history) if settings is not None else NONE
 
 
 def for_completion(request: Any, ran: float | None) -> Ending | None:
-    """The end of a job that has returned, or None where nobody wants to know."""
+    """The end of a completed job; None if nothing is to be recorded."""
     history = history_mode(request.app)
     if history == NONE:
         return _unlisted(request, batch_counts.COMPLETED)
@@ -41,11 +42,12 @@ def for_completion(request: Any, ran: float | None) -> Ending | None:
 
 
 def for_return(request: Any, result: Any, ran: float | None) -> Ending | None:
-    """The end of a job whose run has returned: that it is done, or that it was cancelled before it
-    ran.
+    """The end of a job whose attempt has returned: completed, or skipped before it ran.
+
+    `ran`: seconds.
     """
     reason = outcome.cancel_reason(result)
-    # For its batches a skipped job is done: what is chained to it runs.
+    # For its batches a skipped job is completed, because links that follow it run.
     return (
         for_completion(request, ran)
         if reason is None
@@ -71,7 +73,10 @@ def for_failure(request: Any, error: BaseException, traceback: str) -> Ending:
 def for_cancellation(
     request: Any, reason: str, member: str = batch_counts.CANCELLED
 ) -> Ending | None:
-    """The end of a job that was revoked, has expired, or was skipped."""
+    """The end of a job that was revoked or skipped, or has expired.
+
+    `member`: how its batches count it. None if nothing is to be recorded.
+    """
     if history_mode(request.app) == NONE:
         return _unlisted(request, member)
     job = _job(request, Ended.CANCELLED, None, reason, _sent_tags(request))
@@ -79,13 +84,14 @@ def for_cancellation(
 
 
 def for_deletion(request: Any) -> Ending | None:
-    """The end of a job that is deleted without a trace: those it matters to take it for cancelled."""
+    """The end of a job that is deleted without a record: its batches count it as cancelled."""
     return _unlisted(request, batch_counts.CANCELLED)
 
 
 def for_ignore(request: Any) -> Ending | None:
-    """The end of a job that raised Celery's Ignore: for its batches it is done. Links behind it
-    never come.
+    """The end of a job that raised Celery's Ignore.
+
+    Its batches count it as completed; as cancelled if links should have followed, since none will.
     """
     return _unlisted(
         request,
@@ -96,15 +102,16 @@ def for_ignore(request: Any) -> Ending | None:
 
 
 def for_replacement(request: Any) -> Ending | None:
-    """The end of a job in whose place another goes on under its id: that one is the member of its
-    batches.
+    """The end of a job that another one replaces under its id.
+
+    The other one is the member of its batches from now on, so only a schedule's run ends here.
     """
     run = membership.run_end(request.request_dict, request.id, batch_counts.COMPLETED)
     return None if run is None else Ending(listed=False, run=run)
 
 
 def _unlisted(request: Any, state: str) -> Ending | None:
-    """The end of a job that nobody keeps, for those it matters to."""
+    """An end without history, for batches, receipts and runs; None if it matters to none."""
     ending = _of_batches(Ending(listed=False), request, state)
     return ending if ending.members or ending.outbox_id or ending.run else None
 
@@ -150,7 +157,7 @@ def _job(
 
 
 def _waited(request: Any, properties: dict[str, Any]) -> float | None:
-    """From when the job could have run until it ran: by two clocks, so never less than nothing."""
+    """Seconds from when the job was due until it began. Two clocks may differ: at least 0."""
     due, began = properties.get(DUE_AT), request.time_start
     return max(0.0, began - due) if began and isinstance(due, (int, float)) else None
 

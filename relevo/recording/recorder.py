@@ -1,13 +1,13 @@
-"""The recorder: a thread of the worker's main process that writes what became of jobs, in groups,
-and then acks them.
+"""The recorder: a thread of the worker's main process that writes records in groups, then acks.
 
-    a job has ended -> add(record, done) -> waits up to EVERY seconds, or for GROUP others
-                                         -> one transaction in the store -> done(): the ack goes to the ledger
+    a job has ended -> add(record, done)
+                    -> waits up to GROUP_SECONDS, or for GROUP_SIZE records
+                    -> one transaction in the store
+                    -> done(items): the acks go to the lease keeper
 
-So no job is acked before its record is committed. While the store is away the records wait, with
-the jobs' leases, which are renewed; a process that ends meanwhile gives its jobs back, and they run
-again. A record that the store takes from nobody is not in the way of the others: a group that is
-refused is written one by one.
+So no job is acked before its record is committed. While the store is away the records wait, and the
+jobs' leases are renewed; a process that ends meanwhile releases its jobs, and they run again. If
+the store refuses a group, its records are written one by one: a bad one holds up no other.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ Done = Callable[[list[Any]], None]
 
 logger = logging.getLogger(__name__)
 
-# A group is written when its first record has waited so long (seconds), or when it has so many.
+# A group is written when its first record has waited this long, or when it has this many records.
 GROUP_SECONDS, GROUP_SIZE = 0.2, 200
-# What has come meanwhile is written with it, up to so many.
+# The largest group: with records that came during the last write.
 MAX_GROUP_SIZE = 1000
-# Seconds between two looks for what is too old.
+# Between two deletions of old records.
 HOUSEKEEPING_SECONDS = 60.0
-# Seconds between tries while the store is away.
+# Between two tries while the store is away.
 RETRY_SECONDS = 1.0
-# With so many waiting, jobs keep their places in the worker: it takes no more than it can record.
+# With this many records waiting the recorder is full: the worker takes no more jobs.
 MAX_WAITING = 5000
-# Seconds that the end of the worker waits for the last group.
+# How long the stop of the worker waits for the last group.
 STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRecord:
-    """A record, and what is to be called with which item when it is committed: once for all that
-    have it in common.
+    """A record, and the function to call with `item` after its commit.
+
+    `done` is called once for all items of a group that have it in common.
     """
 
     record: Any
@@ -51,7 +52,10 @@ class PendingRecord:
 
 
 class Recorder:
-    """Writes with `write`, which takes records and commits them all or raises. Any thread may add."""
+    """Writes records with `write`, which commits all of them or raises. Any thread may add.
+
+    `tidy`: deletes old records; called once in HOUSEKEEPING_SECONDS.
+    """
 
     def __init__(
         self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None
@@ -65,9 +69,7 @@ class Recorder:
         self._thread.start()
 
     def add(self, record: Any, done: Done, item: Any = None) -> None:
-        """Write this with the next group, then call `done` with its items of the group, in the
-        recorder's thread.
-        """
+        """Write `record` with the next group; its thread then calls `done([item, …])`."""
         with self._changed:
             self._waiting.append(PendingRecord(record, done, item))
             if len(self._waiting) in (1, GROUP_SIZE):
@@ -78,14 +80,14 @@ class Recorder:
         return len(self._waiting) >= MAX_WAITING
 
     def stop(self) -> None:
-        """The worker ends: write what waits, if the store takes it now."""
+        """Write the waiting records, if the store takes them within STOP_SECONDS, and end."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(STOP_SECONDS)
         if self._waiting:
             logger.warning(
-                "%d jobs have ended without a record: they are given back and run again",
+                "%d jobs have ended without a record: they are released and run again",
                 len(self._waiting),
             )
 
@@ -105,11 +107,11 @@ class Recorder:
         self._tidied = time.monotonic()
         try:
             self._tidy()
-        except Exception:  # what is too old today is too old tomorrow
+        except Exception:  # the next housekeeping deletes them
             logger.exception("old records could not be deleted")
 
     def _wait(self) -> bool:
-        """Wait for a group, or for the next housekeeping. Returns False when it is the end."""
+        """Wait for a group or for the next housekeeping. Returns False when all is done."""
         with self._changed:
             if self._changed.wait_for(
                 lambda: self._waiting or self._stopping, HOUSEKEEPING_SECONDS
@@ -120,12 +122,12 @@ class Recorder:
             return bool(self._waiting) or not self._stopping
 
     def _pause(self) -> bool:
-        """Wait before the next try. Returns False at the end, which nothing can wait for."""
+        """Wait before the next try. Returns False if the recorder is to stop."""
         with self._changed:
             return not self._changed.wait_for(lambda: self._stopping, RETRY_SECONDS)
 
     def _write_group(self) -> bool:
-        """Write the first records that wait. Returns whether the store was there."""
+        """Write the first waiting records. Returns False if the store is away."""
         group = self._waiting[:MAX_GROUP_SIZE]
         began = time.monotonic()
         try:
