@@ -217,7 +217,7 @@ def _wire(
     clear.register_clear(app)
     # What a worker does when it starts.
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
-    celeryd_init.connect(restart.install, dispatch_uid="relevo.worker.restart.install")
+    celeryd_init.connect(restart.register_restart, dispatch_uid="relevo.worker.restart.register")
     worker_init.connect(_wire_worker, dispatch_uid="relevo.app.wire_worker")
     for event, signal, receiver in _EVENTS:
         events.bind_signal(event, signal, receiver)

@@ -37,7 +37,7 @@ _can_restart = False
 _is_requested = False
 
 
-def install(**_signal: Any) -> None:
+def register_restart(**_signal: Any) -> None:
     """A worker is being made: prepare its restart.
 
     `atexit` calls in reverse order, so what is registered here comes last: all jobs are released by

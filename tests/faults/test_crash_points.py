@@ -144,7 +144,7 @@ def test_a_link_that_can_not_hand_on_has_failed_and_goes_on_when_it_is_put_back(
     made = OfChain(life)
     made.dispatch()
     [job] = life.driver.reserve([QUEUE], 2, 60, "test")
-    monkeypatch.setattr(delivery, "TRIES", 2)
+    monkeypatch.setattr(delivery, "WRITE_TRIES", 2)
     with store_is_away(life, monkeypatch, itertools.repeat(True)):
         ending = life.run(job)
     assert [end.state for end in ending.members] == ["failed"]
@@ -171,7 +171,7 @@ def store_is_away(life, monkeypatch, away):
         return write(work)
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery, "PAUSE", 0.001)
+        patch.setattr(delivery, "WRITE_PAUSE_SECONDS", 0.001)
         patch.setattr(life.way.store, "write", write_or_not)
         yield
 
