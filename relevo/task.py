@@ -104,8 +104,10 @@ class Task(DispatchMixin, ReplaceMixin):
             options = replace(options, middleware=getattr(app, "middleware", ()))
         settings = getattr(app, "settings", None)
         tries, waits = (settings.queue_max_tries, settings.queue_backoff) if settings else (1, ())
-        celerys = getattr(cls, "autoretry_for", ()) or cls.max_retries != celery.Task.max_retries
-        if not options.has_retry_policy and (tries == 1 or celerys):
+        uses_celery_retries = (
+            getattr(cls, "autoretry_for", ()) or cls.max_retries != celery.Task.max_retries
+        )
+        if not options.has_retry_policy and (tries == 1 or uses_celery_retries):
             return options
         return options.with_defaults(tries, waits)
 

@@ -106,14 +106,14 @@ def send(
         return task.apply_async(args, kwargs, task_id, producer, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlwaysEagerIgnored)
-        said = {
+        send_options = {
             "result_cls": task.AsyncResult,
             "task_type": task,
             **task._get_exec_options(),  # noqa: SLF001
             **options,
         }
         return task.app.send_task(
-            task.name, args, kwargs, task_id=task_id, producer=producer, **said
+            task.name, args, kwargs, task_id=task_id, producer=producer, **send_options
         )
 
 
@@ -121,12 +121,12 @@ def resolve_queue(
     task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> str | None:
     """The connection's queue, if neither the dispatch nor the task nor a route names one."""
-    said = (
+    named = (
         options.get("queue")
         or options.get("routing_key")
         or options.get("exchange")
         or getattr(task, "queue", None)
     )
     router = task.app.amqp.router
-    routed = said or router.lookup_route(task.name, args, kwargs, options, task)
+    routed = named or router.lookup_route(task.name, args, kwargs, options, task)
     return None if routed else connection.queue

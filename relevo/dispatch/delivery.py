@@ -272,9 +272,9 @@ def _new_job(each: Sending) -> NewJob:
         if each.unique_key or '"fair"' in each.payload
         else {}
     )
-    said = message_codec.unique_of(headers) if each.unique_key else {}
+    unique = message_codec.unique_of(headers) if each.unique_key else {}
     conflict = (
-        message_codec.conflict_of(said) if said and said.get("key") == each.unique_key else {}
+        message_codec.conflict_of(unique) if unique and unique.get("key") == each.unique_key else {}
     )
     return NewJob(
         queue=each.queue,

@@ -64,8 +64,8 @@ def with_baton(task: TaskLike, args: Any, kwargs: Any, options: dict[str, Any]) 
         else unique.header_of(task, rules, args, kwargs),
         fair=None if rules.fair_by is None else unique.fair_key(task, rules.fair_by, args, kwargs),
     )
-    if said := baton.header():
-        options["headers"] = {**headers, HEADER: said}
+    if header := baton.header():
+        options["headers"] = {**headers, HEADER: header}
     return options
 
 
@@ -95,22 +95,22 @@ def pop_overrides(task: TaskLike, options: dict[str, Any]) -> dict[str, Any]:
 
     Raises OptionError for an option that can't be given at the dispatch of this task.
     """
-    said = {name: options.pop(name) for name in OVERRIDES & options.keys()}
-    if (policy := POLICY & said.keys()) and not task.options.has_retry_policy:
+    overrides = {name: options.pop(name) for name in OVERRIDES & options.keys()}
+    if (policy := POLICY & overrides.keys()) and not task.options.has_retry_policy:
         raise OptionError(
             f"task {task.name!r} leaves retries to Celery, so {min(policy)} can't be given at"
             " dispatch; define it with an option of ours, like tries=1"
         )
-    if not isinstance(said.get("delete_when_missing", False), bool):
+    if not isinstance(overrides.get("delete_when_missing", False), bool):
         raise OptionError(
             f"expected delete_when_missing to be True or False at dispatch (task {task.name!r})"
         )
-    if callable(said.get("backoff")):
+    if callable(overrides.get("backoff")):
         raise OptionError(
-            f"expected backoff to be seconds or a list of seconds, got {said['backoff']!r}:"
+            f"expected backoff to be seconds or a list of seconds, got {overrides['backoff']!r}:"
             f" a callable can't travel with a job (task {task.name!r})"
         )
-    return said
+    return overrides
 
 
 def deadline_of(

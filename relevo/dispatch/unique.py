@@ -45,17 +45,17 @@ def header_of(
     """The header of a job's unique key; None for a job without one. Raises OptionError."""
     if options.unique_by is None or options.unique_by is False:
         return None
-    said: dict[str, Any] = {"key": unique_key(task, options.unique_by, args, kwargs)}
+    header: dict[str, Any] = {"key": unique_key(task, options.unique_by, args, kwargs)}
     if options.unique_for is not None:
-        said["for"] = options.unique_for
+        header["for"] = options.unique_for
     if options.unique_until == START or options.debounce is not None:
-        said["until"] = START
+        header["until"] = START
     if options.debounce is not None:
-        said |= {"on": Conflict.LATEST.value, "wait": options.debounce}
-        said |= {} if options.debounce_max is None else {"most": options.debounce_max}
+        header |= {"on": Conflict.LATEST.value, "wait": options.debounce}
+        header |= {} if options.debounce_max is None else {"most": options.debounce_max}
     elif options.on_conflict == Conflict.REPLACE:
-        said["on"] = Conflict.REPLACE.value
-    return said
+        header["on"] = Conflict.REPLACE.value
+    return header
 
 
 def check_followers(task: TaskLike, options: Mapping[str, Any]) -> None:

@@ -120,13 +120,13 @@ def attempt(
         result = call_body(task, body, args, kwargs, baton, options)
     except TaskPredicate:  # Celery's Retry, Ignore and Reject are the job's own decision
         raise
-    except CancelJob as told:
-        return None if task.request.is_eager else _decide(task, baton, options, told)
-    except FailJob as told:
-        attach_traceback(told)
+    except CancelJob as cancel:
+        return None if task.request.is_eager else _decide(task, baton, options, cancel)
+    except FailJob as failure:
+        attach_traceback(failure)
         raise apply_outcome(
-            _decide(task, baton, options, told), task, baton
-        ) from told.error.__cause__
+            _decide(task, baton, options, failure), task, baton
+        ) from failure.error.__cause__
     except Exception as error:  # noqa: BLE001  a job may raise anything
         if isinstance(error, options.missing):
             return None if task.request.is_eager else Cancelled(f"{error!s}"[:MAX_REASON_CHARS])
@@ -172,10 +172,10 @@ def running_job(task: TaskLike, baton: Baton, options: Options) -> RunningJob:
     )
 
 
-def attach_traceback(told: FailJob) -> None:
+def attach_traceback(failure: FailJob) -> None:
     """Give the error of a `fail` the traceback that leads to the `fail`, if it has none."""
-    if told.error.__traceback__ is None:
-        told.error.__traceback__ = told.__traceback__
+    if failure.error.__traceback__ is None:
+        failure.error.__traceback__ = failure.__traceback__
 
 
 def load_state(task: TaskLike, request: Any) -> tuple[Baton, Options]:
@@ -248,8 +248,8 @@ def release(
         return requeue.ReleaseRetry(
             None, error, seconds, max(seconds, requeue.MIN_DELAY_SECONDS), retries, baton.header()
         )
-    place = requeue.requeued_signature if request.is_eager else requeue.republish
-    job = place(task, request, seconds=seconds, retries=retries, baton=baton)
+    retry = requeue.requeued_signature if request.is_eager else requeue.republish
+    job = retry(task, request, seconds=seconds, retries=retries, baton=baton)
     return CeleryRetry(exc=error, when=seconds, is_eager=request.is_eager, sig=job)
 
 

@@ -103,6 +103,6 @@ def _identity(instance: Any) -> list[Any]:
     return [type(instance).__name__, list(key)]
 
 
-def _reference(said: Any) -> Reference:
-    name, key = said
+def _reference(value: Any) -> Reference:
+    name, key = value
     return Reference(str(name), tuple(key))

@@ -124,7 +124,7 @@ def ends_of_message(
 ) -> tuple[MemberEnd, ...]:
     """The same, by the headers and the body (args, kwargs, embed) of a message."""
     (args, _, embed), task, done = body, headers.get("task"), state == batch_counts.COMPLETED
-    mine = (
+    own = (
         ()
         if task == OPEN_BATCH_TASK and done
         else member_ends(headers, uuid, state, embed.get("chain"))
@@ -133,7 +133,7 @@ def ends_of_message(
         args[1:2] if task == CHORD_TASK and not done and isinstance(args, (list, tuple)) else ()
     )
     gone = (end for each in waiting for end in unreachable_ends(each, state))
-    return (*mine, *chord_ends(headers, embed, uuid, state), *gone)
+    return (*own, *chord_ends(headers, embed, uuid, state), *gone)
 
 
 def embedded(request: Any) -> Mapping[str, Any]:

@@ -142,13 +142,17 @@ class Options:
 
         Raises OptionError for a bad value.
         """
-        said = {
+        checked_options = {
             name: validated(name, value, task) for name, value in given.items() if value is not None
         }
-        options = replace(self, **said, given=self.given | said.keys()) if said else self
-        if (lonely := _BESIDE_UNIQUE & said.keys()) and options.unique_by is None:
-            raise OptionError(f"expected unique_by beside {min(lonely)}, got none (task {task!r})")
-        if not _BESIDE_UNIQUE.isdisjoint(said):
+        options = (
+            replace(self, **checked_options, given=self.given | checked_options.keys())
+            if checked_options
+            else self
+        )
+        if (alone := _BESIDE_UNIQUE & checked_options.keys()) and options.unique_by is None:
+            raise OptionError(f"expected unique_by beside {min(alone)}, got none (task {task!r})")
+        if not _BESIDE_UNIQUE.isdisjoint(checked_options):
             _check_debounce(options, task)
         return options
 
@@ -256,14 +260,18 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 NAMES = frozenset(field.name for field in fields(Options)) - {"given"}
 
 
-def refuse_mixed_options(name: str, given: Mapping[str, Any], celerys: Mapping[str, Any]) -> None:
+def refuse_mixed_options(
+    name: str, given: Mapping[str, Any], celery_options: Mapping[str, Any]
+) -> None:
     """Raise OptionError if a task gives an option of ours and Celery's option for the same."""
     pairs = [("timeout", "time_limit")]
     pairs += [
-        (ours, word)
-        for ours in sorted(POLICY & given.keys())
-        for word in ("autoretry_for", "max_retries")
+        (option, celery_option)
+        for option in sorted(POLICY & given.keys())
+        for celery_option in ("autoretry_for", "max_retries")
     ]
-    for ours, word in pairs:
-        if celerys.get(word) and given.get(ours) is not None:
-            raise OptionError(f"expected {ours} or Celery's {word}, got both (task {name!r})")
+    for option, celery_option in pairs:
+        if celery_options.get(celery_option) and given.get(option) is not None:
+            raise OptionError(
+                f"expected {option} or Celery's {celery_option}, got both (task {name!r})"
+            )

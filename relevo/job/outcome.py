@@ -112,8 +112,8 @@ def decide(
 
 def cancel_reason(text: Any) -> str | None:
     """The reason in the text of a cancelled job's result; None for any other text."""
-    said = isinstance(text, str) and text.startswith(CANCELLED_PREFIX)
-    return text.removeprefix(CANCELLED_PREFIX) if said else None
+    is_cancelled = isinstance(text, str) and text.startswith(CANCELLED_PREFIX)
+    return text.removeprefix(CANCELLED_PREFIX) if is_cancelled else None
 
 
 def _released(seconds: float, baton: Baton, now: float) -> Outcome:

@@ -52,10 +52,14 @@ def redacted_arguments(
     app: Any, name: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a job of this task, with HIDDEN in place of the secrets."""
-    pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
+    pattern, (everything, named, parameters) = _pattern(_words(app)), _of_task(app, name)
     if everything:
         return [HIDDEN] * len(args), dict.fromkeys(kwargs, HIDDEN)
-    hidden = {at for at, place in enumerate(places) if place in named or _is_secret(pattern, place)}
+    hidden = {
+        at
+        for at, parameter in enumerate(parameters)
+        if parameter in named or _is_secret(pattern, parameter)
+    }
     return (
         [HIDDEN if at in hidden else _shown(value, pattern, 0) for at, value in enumerate(args)],
         {
@@ -75,11 +79,15 @@ def redacted_reprs(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -
 
     A text that can't be parsed is hidden whole, if it may have a secret.
     """
-    said = f"{argsrepr or ''} {kwargsrepr or ''}"
-    pattern, (everything, named, places) = _pattern(_words(app)), _of_task(app, name)
-    positions = [place for place in places if place in named or _is_secret(pattern, place)]
-    if not (everything or named or positions or (pattern and pattern.search(said))):
-        return said
+    text = f"{argsrepr or ''} {kwargsrepr or ''}"
+    pattern, (everything, named, parameters) = _pattern(_words(app)), _of_task(app, name)
+    positions = [
+        parameter
+        for parameter in parameters
+        if parameter in named or _is_secret(pattern, parameter)
+    ]
+    if not (everything or named or positions or (pattern and pattern.search(text))):
+        return text
     try:
         args, kwargs = ast.literal_eval(argsrepr or "()"), ast.literal_eval(kwargsrepr or "{}")
         shown = redacted_arguments(app, name, list(args), dict(kwargs))
@@ -160,12 +168,16 @@ def _of_task(app: Any, name: str | None) -> tuple[bool, frozenset[str], tuple[st
     task = app.tasks.get(name) if name else None
     if task is None:
         return False, frozenset(), ()
-    said = getattr(getattr(task, "options", None), "redact", ())
-    return said is True, frozenset() if said is True else frozenset(said), _places(task)
+    redact = getattr(getattr(task, "options", None), "redact", ())
+    return (
+        redact is True,
+        frozenset() if redact is True else frozenset(redact),
+        _positional_names(task),
+    )
 
 
 @lru_cache(maxsize=4096)
-def _places(task: Any) -> tuple[str, ...]:
+def _positional_names(task: Any) -> tuple[str, ...]:
     try:
         parameters = inspect.signature(task.run).parameters.values()
     except (TypeError, ValueError):

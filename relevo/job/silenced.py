@@ -25,6 +25,6 @@ def is_silenced(app: Any, name: str, tags: Sequence[str]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _fits(names: tuple[str, ...], said: str) -> bool:
+def _fits(names: tuple[str, ...], text: str) -> bool:
     """Whether one of `names` matches. Only `*` is special: a task's name may have brackets."""
-    return any(fnmatchcase(said, name.replace("[", "[[]").replace("?", "[?]")) for name in names)
+    return any(fnmatchcase(text, name.replace("[", "[[]").replace("?", "[?]")) for name in names)

@@ -202,8 +202,8 @@ class ThrottleErrors(Middleware):
             result = call_next()
         except (ReleaseJob, CancelJob):
             raise
-        except FailJob as told:
-            self._count(context, key, told.error)
+        except FailJob as failure:
+            self._count(context, key, failure.error)
             raise
         except Exception as error:
             self._count(context, key, error)

@@ -1,4 +1,5 @@
 """Skips jobs that have become pointless: the order is paid, the batch was cancelled."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
