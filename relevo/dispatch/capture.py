@@ -43,9 +43,8 @@ class CaptureBatch(PublishBatch):
     ) -> None:
         known = len(self._jobs)
         super().publish(message, exchange, routing_key, **options)
-        validation.jobs(
-            self._jobs[known:]
-        )  # at the dispatch: a row that no broker takes would be in the way of others
+        # Checked at the dispatch: a stored row that no broker takes would hold up others.
+        validation.jobs(self._jobs[known:])
         if (name := getattr(_mine, "connection", None)) is not None:
             self.connections |= dict.fromkeys((job.id for job in self._jobs[known:]), name)
 
@@ -105,13 +104,13 @@ def captured_jobs(app: Any, signature: Signature, **options: Any) -> list[NewJob
     """The jobs that applying the signature would have put."""
     with capture() as captured:
         if app.conf.task_always_eager:
-            _sent_by_name(app, signature, options)
+            _send_by_name(app, signature, options)
         else:
             signature.apply_async(**options)
         return captured.pop_jobs()
 
 
-def _sent_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> None:
+def _send_by_name(app: Any, signature: Signature, options: dict[str, Any]) -> None:
     """Send by name: an eager app makes a message of a job only then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlwaysEagerIgnored)

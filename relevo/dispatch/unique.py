@@ -35,8 +35,8 @@ from relevo.job.task_protocol import TaskLike
 
 DONE, START = "done", "start"
 
-# A key may have 255 characters. It shows this many of the task's name.
-SHOWN = 180
+# A key may have 255 characters. It shows this many of the task's name, or of a fair key's values.
+MAX_SHOWN_CHARS = 180
 
 
 def header_of(
@@ -73,7 +73,7 @@ def unique_key(
 ) -> str:
     """The key of a job with these arguments. Raises OptionError if it can't be made."""
     text = _text(task, "unique", unique_by, args, kwargs)
-    return f"{task.name[:SHOWN]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
+    return f"{task.name[:MAX_SHOWN_CHARS]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
 
 
 def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -86,7 +86,9 @@ def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mappin
     looked_at = (args, kwargs)
     if not callable(fair_by):
         looked_at = (), dict(zip(fair_by, _values(task, fair_by, args, kwargs), strict=True))
-    is_shown = len(text) <= SHOWN and not redaction.is_redacted(task.app, task.name, *looked_at)
+    is_shown = len(text) <= MAX_SHOWN_CHARS and not redaction.is_redacted(
+        task.app, task.name, *looked_at
+    )
     return text if is_shown else hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -102,7 +104,7 @@ def _text(
         if what == "fair" and isinstance(values, list) and len(values) == 1:
             values = values[0]
         return str(dumps(values, sort_keys=True))
-    except Exception as error:  # the callable is the user's, and so are the arguments
+    except Exception as error:  # the task's own callable may raise anything
         raise OptionError(
             f"the {what} key of task {task.name!r} can't be made: {error!r}"
         ) from error
