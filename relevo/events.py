@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from relevo.errors import OptionError, did_you_mean
+from relevo.job.outcome import cancel_reason
 from relevo.transport import put_results
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,28 @@ def emit_for(request: Any, event: Event, **facts: Any) -> None:
         queue = str((request.delivery_info or {}).get("routing_key") or "")
         attempt = int(request.request_dict.get("retries") or 0) + 1
         emit(JobEvent(event, str(request.id), request.type, queue, attempt, **facts))
+
+
+def emit_released(request: Any, retry: Any) -> None:
+    """Call the listeners of the release that ended an attempt: Celery's Retry, or ours."""
+    if Event.RELEASED in _listeners:
+        seconds = getattr(retry, "seconds", retry.when)
+        seconds = seconds if isinstance(seconds, (int, float)) else None
+        error = retry.exc and repr(retry.exc)
+        emit_for(request, Event.RELEASED, error=error, seconds=seconds)
+
+
+def emit_returned(request: Any, result: Any, ran: float | None) -> None:
+    """Call the listeners of a job that has returned: processed, or cancelled before it ran.
+
+    `ran`: how long the attempt ran, in seconds.
+    """
+    if Event.PROCESSED in _listeners or Event.CANCELLED in _listeners:
+        reason = cancel_reason(result)
+        if reason is None:
+            emit_for(request, Event.PROCESSED, seconds=ran)
+        else:
+            emit_for(request, Event.CANCELLED, error=reason)
 
 
 def on_published(

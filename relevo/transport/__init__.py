@@ -1,1 +1,1 @@
-"""kombu on one side, a driver on the other: what one worker process holds, and under which leases."""
+"""kombu on one side, a driver on the other: the jobs that a process holds, under leases."""

@@ -160,7 +160,7 @@ class Channel(virtual.Channel):
     def routed(
         self, message: dict[str, Any], exchange: str, routing_key: str
     ) -> tuple[list[NewJob], list[Broadcast]]:
-        """Return what `message` becomes: jobs for the queues that `exchange` routes to, and mail."""
+        """Return what `message` becomes: jobs for the queues of `exchange`, and mail."""
         self._inplace_augment_message(message, exchange, routing_key)
         jobs = [
             message_codec.to_job(queue, message) for queue in self._lookup(exchange, routing_key)
@@ -262,7 +262,7 @@ class Channel(virtual.Channel):
         dead_letter.dead_letter(self.keeper, job, reason, self.context.dead_letter_handler)
 
     def release(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
-        """Release the job of a message with new headers, to run after `delay` seconds, in one step."""
+        """Release a job with new headers, to run after `delay` seconds, in one step."""
         payload = message_codec.repack(message.job.payload, headers, delay)
         self.qos.release_changed(message.delivery_tag, delay, payload, attempts)
 
@@ -284,7 +284,7 @@ class Channel(virtual.Channel):
             callback(message)
 
     def _hand_over_job(self, job: ReservedJob, message: Any) -> None:
-        """Hand over a job. One that raises is a dead letter, unless Celery has made a request of it.
+        """Hand over a job. If that raises, it is a dead letter, unless Celery has made a request.
 
         (Celery itself rejects what it knows to be bad.)
         """

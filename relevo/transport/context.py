@@ -28,7 +28,7 @@ from relevo.transport.work_limits import WorkLimits
 
 
 class Pool(Protocol):
-    """A pool in whose pipe jobs may wait, and which can take back the jobs that have not started."""
+    """A pool in whose pipe jobs may wait, and which can recall those that have not started."""
 
     def most_waiting(self) -> int:
         """Return how many jobs may wait in the pipe."""
@@ -61,7 +61,7 @@ class WorkerContext:
 
     #: A worker's leases outlive its channels: its consumer may reconnect while jobs run.
     is_worker: bool = False
-    #: Clears a queue and counts what goes for its batches. Returns None if it isn't the app's broker.
+    #: Clears a queue and counts the jobs of batches. Returns None for a broker of no app.
     clear_queue: Callable[[Driver, str], int | None] | None = None
     #: When this worker stops by itself.
     work_limits: WorkLimits = field(default_factory=WorkLimits)

@@ -27,7 +27,7 @@ DeadLetterHandler = Callable[[ReservedJob, str, Callable[[list[str]], None]], bo
 def dead_letter(
     keeper: LeaseKeeper, job: ReservedJob, reason: str, handler: DeadLetterHandler | None
 ) -> None:
-    """Store `job` as a dead letter, then end its lease. If the broker is away the job is released."""
+    """Store `job` as a dead letter, then end its lease. Release it if the broker is away."""
     logger.error("job %s of queue %r can't be run and is put aside: %s", job.id, job.queue, reason)
     if handler is None or not handler(job, reason, keeper.complete_many):
         _put_into_queue(keeper, job)

@@ -22,7 +22,7 @@ _deferred: list[Callable[[], None]] = []
 
 @contextmanager
 def allow() -> Iterator[None]:
-    """Within the block the main thread waits, and deferred work is done. Nothing in other threads."""
+    """In the block the main thread waits, and deferred work is done. No effect in other threads."""
     global _waits, _begun  # noqa: PLW0603  one main thread, one place
     if threading.current_thread() is not threading.main_thread():
         yield

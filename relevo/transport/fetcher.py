@@ -30,7 +30,7 @@ ACK_WITHIN = 0.02
 
 
 class Fetcher:
-    """The jobs that one channel has reserved and not handed over. Used by the consuming thread only."""
+    """The jobs that one channel has reserved and not handed over. For the consuming thread only."""
 
     def __init__(self, keeper: LeaseKeeper, context: WorkerContext) -> None:
         self._driver, self._keeper, self._context = keeper.driver, keeper, context
@@ -40,7 +40,7 @@ class Fetcher:
         self._handed_over = 0
         self._exhausted = False
         self._suspensions = Suspensions(keeper.driver)
-        #: Whether every job of the last reservation had to be parked, and more of the kind may wait.
+        #: Whether every job of the last reservation had to be parked, and more such jobs may wait.
         self.only_parked = False
 
     def next_jobs(self, queues: list[str], qos: QoS, heard: bool) -> Iterator[ReservedJob]:
@@ -93,7 +93,7 @@ class Fetcher:
         self._reserved = deque(job for job in self._reserved if job.id not in ids)
 
     def release_key_at_start(self, job: ReservedJob, headers: Mapping[str, Any]) -> None:
-        """Release the unique key of a job that is about to start, if its task wants it released then.
+        """Release the unique key of a job that is about to start, if it is to be released then.
 
         If that can't be written, the job doesn't start.
         """
@@ -107,7 +107,7 @@ class Fetcher:
             raise
 
     def message_for(self, job: ReservedJob) -> message_codec.Message:
-        """Return the message of a job, with the permit it was given. Raises ValueError if unreadable."""
+        """Return the message of a job, with its permit. Raises ValueError if it can't be read."""
         return message_codec.from_job(job, self._keeper.admission.permit_of(job.lease.token))
 
     def release_reserved(self, queue: str | None = None) -> None:

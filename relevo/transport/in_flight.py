@@ -30,7 +30,7 @@ class InFlightJobs:
         self._finished: dict[Name, None] = {}
 
     def add(self, job: ReservedJob) -> str | None:
-        """Note a job. Returns the token of its first lease if the job has been here all the time."""
+        """Note a job. Returns the token of its first lease, if it has been here all the time."""
         name = (job.lease.key, job.id)
         if name in self._tokens:
             return self._tokens[name]

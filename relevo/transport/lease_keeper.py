@@ -41,7 +41,7 @@ from relevo.transport.in_flight import InFlightJobs, Name
 
 logger = logging.getLogger(__name__)
 
-# A lease is extended this many times in its own length, so that two failures in a row don't lose it.
+# A lease is extended this often in its own length, so that two failures in a row don't lose it.
 RENEWALS_PER_LEASE = 3
 # Seconds between tries while the broker is away.
 RETRY_SECONDS = 0.5
@@ -57,7 +57,7 @@ def holder() -> str:
 
 @dataclass(frozen=True, slots=True)
 class PendingRelease:
-    """A changed job that is still to be released. `due`: when it may run, by the monotonic clock."""
+    """A changed job that is still to be released; `due` is when it may run (monotonic)."""
 
     payload: str
     attempts: int
@@ -202,7 +202,7 @@ class LeaseKeeper:
             self.write_releases()
 
     def write_releases(self) -> None:
-        """Write the changed releases. While the broker is away they are kept; their delay runs on."""
+        """Write the changed releases. While the broker is away they wait, and their delay runs."""
         while self._releases:
             with self._lock:
                 token, job = self._releases.popitem() if self._releases else ("", None)

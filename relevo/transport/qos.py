@@ -41,12 +41,12 @@ class QoS:
         return bool(self.context.is_serial)
 
     def allow_ahead(self, jobs: int) -> None:
-        """Let this many jobs wait in the pool's pipe, if the pool can hold them: jobs are short now."""
+        """Let this many jobs wait in the pool's pipe, if it can hold them. Jobs are short now."""
         pool = self.context.pool
         self.ahead = min(jobs, pool.most_waiting()) if pool and self.prefetch_count else 0
 
     def recall_if_stuck(self, seconds: float) -> None:
-        """Recall the jobs in the pipe if none has ended for `seconds`: another worker may be free."""
+        """Recall the jobs in the pipe if none has ended for `seconds`: others may be free."""
         now, pool = time.monotonic(), self.context.pool
         # However many may wait by now: those in the pipe were handed over when jobs were shorter.
         if pool and 0 < self.prefetch_count < len(self._out) and now - self._last_end > seconds:

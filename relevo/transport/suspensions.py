@@ -29,7 +29,7 @@ REFRESH_SECONDS = 0.5
 
 
 def suspension_name(kind: str, name: str) -> str:
-    """Return the name at the broker of the pause of a task or a tag. A long one ends in a digest."""
+    """Return the broker's name for a pause of a task or a tag. A long one ends in a digest."""
     full = f"{kind}:{name}"
     if len(full) <= LONGEST_NAME:
         return full

@@ -47,7 +47,7 @@ class WorkLimits:
         self.taken += 1
 
     def check_done(self, driver: Driver, keeper: LeaseKeeper, queues: Iterable[str]) -> None:
-        """Stop the worker if its work is done. Called when nothing was delivered and nothing runs."""
+        """Stop the worker if its work is done. Called when no job was delivered and none runs."""
         if self.left() <= 0 or (
             self.when_empty and not keeper.has_pending_releases and is_empty(driver, queues)
         ):
@@ -75,7 +75,7 @@ def _stop_in_time(wake: Callable[[], None]) -> None:
 
 
 def is_empty(driver: Driver, queues: Iterable[str]) -> bool:
-    """Whether no job of these queues can be taken now. Delayed jobs and paused queues don't count."""
+    """Whether no job of these queues can be taken now: what is delayed or paused can't."""
     paused = driver.paused()
     return not any(driver.sizes(queue).pending for queue in queues if queue not in paused)
 
@@ -89,7 +89,7 @@ def stop() -> None:
 
 
 def stop_asked() -> bool:
-    """Whether this process is a Celery worker that was told to stop, by signal or remote control."""
+    """Whether this process is a Celery worker that was told to stop, in whatever way."""
     state = sys.modules.get("celery.worker.state")
     return state is not None and (_asked(state.should_stop) or _asked(state.should_terminate))
 

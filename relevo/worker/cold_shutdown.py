@@ -43,8 +43,8 @@ def on_cold_shutdown(worker: Any) -> None:
 
 
 def _stop(worker: Any) -> None:
-    # If this was deferred, the handler has set `should_terminate` by now. Celery's own callback runs
-    # before that, and a soft stop waits for running jobs only while it isn't set.
+    # If this was deferred, the handler has set `should_terminate` by now. Celery's own callback
+    # runs before that, and a soft stop waits for running jobs only while it isn't set.
     state.should_terminate = None
     if worker.app.conf.worker_soft_shutdown_timeout:
         stop_flag.request_stop()

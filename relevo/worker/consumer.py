@@ -56,7 +56,7 @@ class Consumer(consumer.Consumer):
 
     @staticmethod
     def _drain(bucket: Any) -> list[tuple[Any, int]]:
-        """Empty a bucket, so that its timer, a thread of its own, finds nothing. Returns its jobs."""
+        """Empty a bucket, so that its timer (a thread) finds nothing. Returns its requests."""
         taken = []
         with suppress(IndexError):
             while bucket:

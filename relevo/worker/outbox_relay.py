@@ -1,4 +1,4 @@
-"""The relay: a thread of every worker's main process that puts jobs from the outbox into brokers."""
+"""The relay: a thread of each worker's main process that puts the outbox's jobs into brokers."""
 
 from __future__ import annotations
 

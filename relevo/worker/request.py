@@ -1,7 +1,7 @@
 """The request: one delivery of a job in the worker's main process.
 
-Celery calls it at every turn of an attempt. The main process alone sees what no child can tell: a
-timeout, a lost child. A request decides nothing but such ends (`killed_by`, `outcome_of`).
+Celery calls it at every turn of an attempt. Only the main process sees a timeout or a lost child,
+and a request decides only about these (`killed_by`, `outcome_of`).
 
     accepted -> returned                  -> on_success -> record, then ack
              -> raised in the child       -> on_failure -> record, then ack
@@ -51,7 +51,7 @@ from relevo.execution import failed_hook, requeue
 from relevo.job import error_report
 from relevo.job.control_flow import ContinuedRun, Replaced
 from relevo.job.membership import MEMBER_HEADER
-from relevo.job.outcome import CANCELLED_BY_HAND, Failed, Outcome, Retry, cancel_reason, decide
+from relevo.job.outcome import CANCELLED_BY_HAND, Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
 from relevo.recording import endings
 from relevo.store.outcomes import Ending
@@ -62,7 +62,7 @@ logger = get_logger(__name__)
 
 
 class Request(celery_request.Request):
-    """Celery's request, which is acked after its record, and whose killed attempts end by our rules."""
+    """Celery's request, acked after its record, whose killed attempts end by our rules."""
 
     acknowledged: bool
     #: How the job ended, until this is handed to the recorder.
@@ -96,10 +96,7 @@ class Request(celery_request.Request):
             super().reject(requeue)
 
     def submit_record(self) -> bool:
-        """Have the ending recorded and the delivery acked then.
-
-        Returns False if the caller must ack it now.
-        """
+        """Have the ending recorded, and acked then. Returns False if the caller must ack it now."""
         ending, self.ending = self.ending, None
         recorder = current().recorder
         if recorder is None or ending is None:
@@ -171,7 +168,7 @@ class Request(celery_request.Request):
         super()._announce_revoked(reason, *rest)
 
     def _retry_worker_lost(self, exc: Any, exc_info: Any) -> bool:
-        """Celery's setting `task_retry_on_worker_lost`: the job goes on, unless it can't be sent."""
+        """Celery's `task_retry_on_worker_lost`: the job goes on, unless it can't be sent."""
         ending, self.ending = self.ending, None
         sent = bool(super()._retry_worker_lost(exc, exc_info))
         self.ending = None if sent else ending
@@ -187,9 +184,7 @@ class Request(celery_request.Request):
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
-        """An attempt ended in an error: raised in the child, which has decided what follows
-        (`return_ok`), or the end of the child itself.
-        """
+        """An attempt raised (`return_ok`: the child has decided what follows), or was killed."""
         if return_ok:
             self.note_failure(exc_info)
             return self.finish(exc_info, send_failed_event, return_ok)
@@ -219,7 +214,7 @@ class Request(celery_request.Request):
                 super().on_timeout(soft, timeout)
 
     def finish(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Let Celery end the job. It acks, which submits the record.
+        """Let Celery end and ack the job, which submits the record.
 
         A job that was acked before it ran is only recorded.
         """
@@ -229,10 +224,7 @@ class Request(celery_request.Request):
         return ended
 
     def killed_by(self, exc_info: Any) -> BaseException | None:
-        """Return the error of a killed attempt.
-
-        None if Celery has another end for it: revoked, cancelled or succeeded.
-        """
+        """Return the error of a killed attempt; None if it was revoked, cancelled or successful."""
         error = unwrap(exc_info.exception)
         if self._already_revoked or self._already_cancelled:
             return None
@@ -263,12 +255,9 @@ class Request(celery_request.Request):
         return baton.with_error(self._context.retries + 1, error, str(exc_info.traceback))
 
     def outcome_of(self, error: BaseException) -> tuple[Baton, Outcome]:
-        """Decide what follows from a killed attempt.
-
-        A job that was killed while its failed hook ran has failed: it isn't released again.
-        """
+        """Decide what follows from a killed attempt."""
         baton, options = execute.load_state(self.task, self._context)
-        if baton.verdict is not None:
+        if baton.verdict is not None:  # killed while its failed hook ran: it isn't released again
             return baton, Failed(error)
         dice = random.random()  # noqa: S311 - spreads waits, guards nothing
         attempt = self._context.retries + 1
@@ -278,12 +267,9 @@ class Request(celery_request.Request):
 
     # --- released ---------------------------------------------------------------------------------
     def on_retry(self, exc_info: Any) -> None:
-        """An attempt ended in a retry or a release.
-
-        Either the child has sent the job again (Celery then acks), or it is released here.
-        """
+        """An attempt ended in a retry or a release: release the job, unless the child sent it."""
         order = requeue.order_of(exc_info.exception)
-        self.emit_released(unwrap(exc_info.exception))
+        events.emit_released(self, unwrap(exc_info.exception))
         if order is None:
             super().on_retry(exc_info)
             return
@@ -291,23 +277,6 @@ class Request(celery_request.Request):
         self.send_event(
             "task-retried", exception=safe_repr(order.exc), traceback=str(exc_info.traceback)
         )
-
-    def emit_released(self, retry: CeleryRetry) -> None:
-        """Tell the listeners that the job is released."""
-        if events.has_listeners(Event.RELEASED):
-            seconds = getattr(retry, "seconds", retry.when)
-            seconds = seconds if isinstance(seconds, (int, float)) else None
-            events.emit_for(
-                self, Event.RELEASED, error=retry.exc and repr(retry.exc), seconds=seconds
-            )
-
-    def emit_processed(self, result: Any, ran: float | None) -> None:
-        """Tell the listeners that the job has returned: completed, or cancelled before it ran."""
-        reason = cancel_reason(result)
-        if reason is None:
-            events.emit_for(self, Event.PROCESSED, seconds=ran)
-        else:
-            events.emit_for(self, Event.CANCELLED, error=reason)
 
     def release_unchanged(self) -> None:
         """Release the job as it came."""
@@ -331,10 +300,7 @@ class Request(celery_request.Request):
     def release_killed(
         self, error: BaseException, exc_info: Any, seconds: float, retries: int, baton: Baton
     ) -> None:
-        """Release the job of a killed attempt.
-
-        A job that has to be published again, and can't be, is released unchanged.
-        """
+        """Release the job of a killed attempt; unchanged, if it can't be published again."""
         self.is_requeued = True
         celery_request.task_ready(self)
         self.kill_child(error)
@@ -362,17 +328,15 @@ class Request(celery_request.Request):
         return True
 
     def kill_child(self, error: BaseException) -> None:
-        """Kill a timed out child now: billiard does so only later, when the next attempt may run."""
+        """Kill a timed out child now: billiard does it later, when the next attempt may run."""
         if isinstance(error, TimeLimitExceeded) and self.worker_pid not in (None, os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(self.worker_pid, signal.SIGKILL)
 
     def announce_retry(self, error: BaseException, exc_info: Any, seconds: float) -> None:
-        """Tell the result backend, the events and the signal's receivers of the retry, as Celery
-        does.
-        """
+        """Tell the result backend, the listeners and the signal's receivers, as Celery does."""
         reason = CeleryRetry(exc=error, when=seconds)
-        self.emit_released(reason)
+        events.emit_released(self, reason)
         logger.warning(
             "Task %s[%s] was killed (%r), %s", self.name, self.id, error, reason.humanize()
         )
@@ -402,8 +366,7 @@ def _record_success(on_success: Callable[..., Any]) -> Callable[..., Any]:
         if not failed:
             if current().recorder is not None:
                 self.ending = endings.for_return(self, result, ran)
-            if events.has_listeners(Event.PROCESSED) or events.has_listeners(Event.CANCELLED):
-                self.emit_processed(result, ran)
+            events.emit_returned(self, result, ran)
         ended = on_success(self, outcome, **options)
         if self.ending is not None:  # acked before it ran
             self.submit_record()

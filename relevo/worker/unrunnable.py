@@ -3,7 +3,7 @@
     transport: a message can't be delivered  ->  dead_letter_handler  ->  recorder: a failed job
                                                                       ->  then the ack
 
-So the message leaves the queue only when the failed store has it, and people can retry it from there.
+So the message leaves the queue only when the failed store has it, and can be retried from there.
 """
 
 from __future__ import annotations

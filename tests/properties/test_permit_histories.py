@@ -226,7 +226,7 @@ class Histories(RuleBasedStateMachine):
         """Whether the broker has it, or will have it when a handover of the worker's is written."""
         held = {one.job_id for view in self.workers[0].limits.views() for one in view.holders}
         for worker in self.workers:
-            for left in worker.admission._left:
+            for left in worker.admission._handovers:
                 if left.to and left.request.holder.job_id in held:
                     held.add(left.to.job_id)
         running = {

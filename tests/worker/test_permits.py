@@ -1,6 +1,4 @@
-"""The admission of permits in a worker's main process: what is taken there, what waits, what is passed
-on, what is not.
-"""
+"""The admission of a worker whose tasks need permits: taken, handed over, given back."""
 
 from __future__ import annotations
 

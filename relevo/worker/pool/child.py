@@ -1,4 +1,4 @@
-"""What a child of the prefork pool does: take a job from the pipe, or refuse it; see `prefork`."""
+"""A child of the prefork pool: it takes a job from the pipe, or refuses it (see `prefork`)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from billiard import pool as billiard_pool
 
 from relevo.execution import stop_flag
 
-#: The word of a child that has taken a job which its parent has called back.
+#: A child's answer for a job that it has taken and its parent has recalled.
 REFUSED = "relevo: refused"
 
 
 class Worker(billiard_pool.Worker):
-    """A child. `slot` is its place in `shared`; both are None in a child that was not forked."""
+    """A child. `slot` is its place in the memory `shared`; both are None in a spawned child."""
 
     slot: int | None = None
     shared: memoryview | None = None
@@ -44,8 +44,10 @@ class Worker(billiard_pool.Worker):
         return wait
 
     def _do_exit(self, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
-        """Exit at once. billiard tells the parent first, which then kills a process that is ending,
-        and sleeps 1 s.
+        """Exit at once.
+
+        billiard tells the parent first, which then kills a process that is ending anyway, and
+        sleeps 1 s.
         """
         if exitcode is None:
             exitcode = billiard_pool.EX_FAILURE if exc else billiard_pool.EX_OK

@@ -1,17 +1,16 @@
-"""What lies between the prefork pool and its children: the way into the pipe, the pipes, and the
-locks at their ends.
+"""The pipes between the prefork pool and its children, and the locks at their ends.
 
-The pipes keep messages apart from each other where they can (Linux). billiard's are streams of
-bytes. A child that is killed just when it reads a job may have read the first four: the next child
-takes what follows for the length of a job, waits for millions of bytes, and no job runs ever again.
-One that is killed while it writes a large result leaves half of it, and the worker takes the
-results of all others for the rest. In a pipe of packets each says of which message it is and where
-in it: what the dead have left is skipped.
+**Packets.** The pipes keep messages apart where the system can (Linux). billiard's pipes are
+streams of bytes. A child that is killed while it reads a job may have read the first four bytes:
+the next child takes what follows for the length of a job, waits for millions of bytes, and no job
+ever runs again. A child that is killed while it writes a large result leaves half of it, and the
+worker takes the results of all others for the rest. In a pipe of packets each packet names its
+message and its place there, and what a dead child has left is skipped.
 
-The locks are safe against the death of who holds them. billiard's own is a semaphore, which stays
-taken when its holder is killed: an idle child may be waiting for its job inside the lock, and one
+**Locks.** The locks survive the death of their holder. billiard's own lock is a semaphore, which
+stays taken when its holder is killed. An idle child may wait for its job inside the lock, and one
 `kill -9` of it left the worker taking jobs and running none, for ever. The kernel gives a record
-lock back when its holder is gone, however it went.
+lock back when its holder ends, however it ends.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from typing import Any
 
 from billiard.reduction import ForkingPickler
 
-# A write of this size (bytes) into a pipe is atomic; it is the largest packet, too.
+# The size of a packet in bytes: the largest write into a pipe that is atomic.
 PACKET = 4096
-# So many packets a pipe is asked to hold: the most that a user who isn't root may have.
+# How many packets a pipe is asked to hold: the most that a user who isn't root may have.
 PACKETS = 256
-# Before the bytes of each packet: who sends the message and its number there, its size, where in it
-# they belong.
+# The head of each packet: the sender, the message's number there, its size, the packet's offset.
 _HEAD = struct.Struct("!IIII")
-#: A message of so many bytes is one packet, and is read wholly or not at all.
+#: A message of up to this many bytes is one packet, and is read wholly or not at all.
 SMALL = PACKET - _HEAD.size
 
 
 def use_packets(reader: Any, writer: Any) -> int:
-    """Make a pipe (billiard's connections) one of packets, if the system has such. Returns how many
-    it holds, or 0.
+    """Make a pipe (its billiard connections) one of packets.
+
+    Returns how many packets it holds, or 0 if the system has no such pipes.
     """
     try:
         fcntl.fcntl(writer, fcntl.F_SETFL, fcntl.fcntl(writer, fcntl.F_GETFL) | os.O_DIRECT)
@@ -50,15 +49,15 @@ def use_packets(reader: Any, writer: Any) -> int:
     with contextlib.suppress(OSError):
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PACKETS * PACKET)
     numbers = itertools.count()
-    # billiard's way to write
+    # what billiard's connection writes with
     writer._send_bytes = lambda data: send(writer.fileno(), data, next(numbers))  # noqa: SLF001
-    # and to read
+    # and reads with
     reader._recv_bytes = lambda maxsize=None: receive(reader.fileno())  # noqa: ARG005, SLF001
     return int(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)) // PACKET
 
 
 def send(pipe: int, data: Any, number: int) -> None:
-    """Write a message, packet by packet. Nobody else may write between these."""
+    """Write a message, packet by packet. The caller keeps other writers of this process away."""
     whole, sender = memoryview(data), os.getpid()
     for offset in range(0, max(len(whole), 1), SMALL):
         head = _HEAD.pack(sender, number & 0xFFFFFFFF, len(whole), offset)
@@ -66,26 +65,25 @@ def send(pipe: int, data: Any, number: int) -> None:
 
 
 def receive(pipe: int) -> io.BytesIO:
-    """Read the next message that is whole. Raises EOFError at the pipe's end."""
+    """Read the next whole message. Raises EOFError at the pipe's end."""
     message, name, size = io.BytesIO(), None, 1
     while name is None or message.tell() < size:
         packet = os.read(pipe, PACKET)
         if not packet:
             raise EOFError
         sender, number, whole, offset = _HEAD.unpack_from(packet)
-        if offset == 0:  # whatever came before it has no end: its sender was killed
+        if offset == 0:  # the message before it has no end: its sender was killed
             message, name, size = io.BytesIO(), (sender, number), whole
-        if (
-            sender,
-            number,
-        ) == name and offset == message.tell():  # or it is the rest of what a dead child has read
+        # else it is the rest of a message whose beginning a dead child has read
+        if (sender, number) == name and offset == message.tell():
             message.write(packet[_HEAD.size :])
     return message
 
 
 class PipeLock:
-    """A lock between processes (not between threads of one), to be made before they are forked. 1.5
-    us a turn.
+    """A lock between processes, not between threads of one. It is made before they are forked.
+
+    To acquire and release it takes 1.5 us.
     """
 
     def __init__(self) -> None:
@@ -105,8 +103,8 @@ class PipeLock:
 
 
 class TaskQueue:
-    """billiard's task queue, with the short way for small jobs: the thread that puts them writes
-    them to the pipe.
+    """billiard's task queue, with a shortcut: a small job is written to the pipe by the thread that
+    puts it.
     """
 
     def __init__(self, queue: Any, writer: Any, lock: threading.Lock) -> None:
@@ -114,10 +112,10 @@ class TaskQueue:
         self.get = queue.get
 
     def put(self, item: Any) -> None:
-        if item is None or not self._queue.empty() or not self._written(item[0]):
+        if item is None or not self._queue.empty() or not self._write_small(item[0]):
             self._queue.put(item)
 
-    def _written(self, tasks: list[Any]) -> bool:
+    def _write_small(self, tasks: list[Any]) -> bool:
         written = ForkingPickler.dumps(tasks[0])
         if len(written) > SMALL or not self._lock.acquire(blocking=False):
             return False

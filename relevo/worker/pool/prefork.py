@@ -1,26 +1,25 @@
-"""The prefork pool: Celery's, with a quick stop, and with jobs waiting in its pipe that can be
-called back.
+"""The prefork pool: Celery's, with a quick stop, and with jobs in its pipe that can be recalled.
 
 The pool is billiard's threaded one (no event loop). Four things are ours:
 
-* **Jobs in the pipe.** Handing a job over only when a child is free costs the child a round trip through the parent
-  per job: 0.6 ms of the parent's CPU, 0.3 ms with three more jobs in the pipe. So while jobs are
-  short (the channel measures it) a few more than there are children are handed over.
-* **Calling them back.** A job in the pipe behind a long one would wait while other workers are idle, and a warm stop
-  would have to run it. `recall_unstarted` takes back whatever no child has started; see below.
-* **One thread less.** A small job is written to the pipe by the thread that hands it over; billiard's own way is a
-  queue and a thread behind it, which a large job still takes.
-* **The stop.** billiard's threads sleep up to a second before they notice a stop, and so does every child before it
-  exits. None has a reason here: a stop ends with the last job.
+* **Jobs in the pipe.** Handing over a job only when a child is free costs a round trip through the
+  parent per job: 0.6 ms of the parent's CPU, 0.3 ms with three more jobs in the pipe. So while jobs
+  are short (the channel measures it), a few more are handed over than there are children.
+* **The recall.** A job in the pipe behind a long one would wait while other workers are idle, and a
+  warm stop would have to run it. `recall_unstarted` releases the jobs that no child has started.
+* **One thread less.** The thread that hands over a small job writes it to the pipe. billiard uses a
+  queue and a thread behind it, as a large job still does.
+* **The stop.** billiard's threads sleep up to a second before they notice a stop, and so does every
+  child before it exits. None has a reason here: a stop ends with the last job.
 
-How a recall can't race with a child: memory shared with the children holds the highest recalled job
-number and, per child, the job it has last taken from the pipe.
+A recall can't race with a child. Memory that is shared with the children holds the number of the
+highest recalled job and, per child, the job that it took last from the pipe.
 
-    child:   started[me] = job; reads `recalled`;  job <= recalled?  refuse, and say so : run
-    parent:  recalled = the last job handed over; reads `started`;  a job no child has taken is free at once
+    child:   started[me] = job; reads `recalled`; job <= recalled? refuse it and answer so : run it
+    parent:  recalled = the last job handed over; reads `started`; a job no child has taken is free
 
-Whichever writes first, the other sees it: a job is either refused by its child, which the parent
-then frees, or run.
+Whichever writes first, the other sees it: either the child refuses a job, which the parent then
+releases, or the child runs it.
 """
 
 from __future__ import annotations
@@ -46,19 +45,17 @@ from relevo.worker.pool.supervisors import Supervisor, TimeoutHandler
 
 logger = get_logger(__name__)
 
-# Shared memory: one number for what is recalled, and one for each child.
+# The shared memory has one number for what is recalled, and one for each child.
 MOST_CHILDREN = 1023
-# So many jobs may wait in the pipe for each child.
+# How many jobs may wait in the pipe for each child.
 PER_CHILD = 4
-# So long (seconds) the word of a child may be on its way before its job counts as lost with a child
-# that was killed.
-DOUBT = 5.0
-# Of these a look counts for so many at most: while a machine stands still nobody reads. Looks are
-# 0.8 seconds apart.
-LOOK = 1.0
-# So long (seconds) the words of children may be there unread, one of them that such a job has
-# ended.
-UNREAD = 60.0
+# Seconds to wait for a child's answer before its job counts as lost with a child that was killed.
+DOUBT_SECONDS = 5.0
+# The most seconds of these that one check counts for: nothing is read while a machine stands still.
+# Checks are 0.8 seconds apart.
+CHECK_SECONDS = 1.0
+# Seconds to wait for unread results before a killed child's job counts as lost.
+UNREAD_SECONDS = 60.0
 
 
 def register_pool() -> None:
@@ -80,8 +77,8 @@ class Pool(billiard_pool.Pool):
         self.forked = get_start_method() == "fork"
         self._slot = 0
         self._writing = threading.Lock()
-        self._late: dict[int, float] = {}
-        self._awake, self._looked = 0.0, time.monotonic()
+        self._recalled: dict[int, float] = {}
+        self._awake, self._checked = 0.0, time.monotonic()
         self._taken = 0
         super().__init__(*args, **options)
         self._taskqueue: Any = TaskQueue(self._taskqueue, self._inqueue._writer, self._writing)  # noqa: SLF001
@@ -120,9 +117,7 @@ class Pool(billiard_pool.Pool):
         super().terminate_job(pid, stop_flag.effective_signal(sig))
 
     def process_flush_queues(self, worker: Any) -> None:
-        """A child has ended. If it was killed before it could say that it had taken a job, say it
-        in its place.
-        """
+        """A child has ended. If it was killed before it could report the job it took, report it."""
         super().process_flush_queues(worker)
         if worker.exitcode not in (billiard_pool.EX_OK, billiard_pool.EX_RECYCLE):
             self.recall_unstarted()
@@ -132,42 +127,40 @@ class Pool(billiard_pool.Pool):
 
     def on_job_ready(self, job: int, i: Any, obj: Any, inqW_fd: Any) -> None:  # noqa: ARG002, N803
         if obj[1] == REFUSED:
-            self._give_back(job)
+            self._release(job)
 
     def recall_unstarted(self) -> int:
-        """Take back every job that no child has started. Returns how many are free at once (others
-        may follow).
+        """Release every job that no child has started.
 
-        Jobs leave the pipe in the order of their numbers. One behind the last that was taken is
-        free. One before it has run, and its child's word is on the way; or a child was killed with
-        it in its hands, and no word ever comes.
+        Returns how many were released at once; others may follow. Jobs leave the pipe in the order
+        of their numbers. A job behind the last one that was taken is free. A job before it has run,
+        and its child's answer is on the way; or its child was killed with it, and no answer comes.
         """
         waiting = [job for job, result in list(self._cache.items()) if not result.accepted()]
         if not waiting or not self.forked:
             return 0
         self.shared[0] = 1 + max(waiting)
-        started, due = self._started(), self._seconds_awake() + DOUBT
+        started, due = self._started(), self._awake_seconds() + DOUBT_SECONDS
         for job in waiting:
             if job < self._taken and job not in started:
-                self._late.setdefault(job, due)
-        return sum(self._give_back(job) for job in waiting if job >= self._taken)
+                self._recalled.setdefault(job, due)
+        return sum(self._release(job) for job in waiting if job >= self._taken)
 
     def _started(self) -> set[int]:
-        """The job that each child has taken last. What was taken at all is before `_taken`."""
+        """Return the job that each child took last. Every taken job has a number below `_taken`."""
         numbers = self.shared[1 : self._processes + 1].tolist()
         self._taken = max(self._taken, *numbers)
         return {number - 1 for number in numbers}
 
-    def _give_back(self, job: int) -> bool:
-        """Put a job back for any worker: it has not been started, and never will be here.
+    def _release(self, job: int) -> bool:
+        """Release a job that has not been started here, and never will be.
 
-        The thread that hands it over may still be about to note which request it belongs to: then
-        it is late.
+        If the thread that hands it over has not yet noted its request, that is tried again later.
         """
         result = self._cache.get(job)
         request = request_of(result) if result is not None else None
         if request is None:
-            self._late.setdefault(job, 0.0)
+            self._recalled.setdefault(job, 0.0)
             return False
         if self._cache.pop(job, None) is None:  # another thread was quicker
             return False
@@ -175,38 +168,37 @@ class Pool(billiard_pool.Pool):
         state.task_ready(request)
         return True
 
-    def _seconds_awake(self) -> float:
-        """How long this pool has been looked after: a clock that stands still with the machine."""
+    def _awake_seconds(self) -> float:
+        """Return a clock, in seconds, that stands still while the machine does."""
         now = time.monotonic()
-        self._awake, self._looked = self._awake + min(now - self._looked, LOOK), now
+        self._awake, self._checked = self._awake + min(now - self._checked, CHECK_SECONDS), now
         return self._awake
 
     def mark_as_worker_lost(self, job: Any, exitcode: int) -> None:
-        """The job's child was killed, and some time has passed. Its word that the job had ended may
-        still be unread.
-        """
+        """Count the job of a killed child as lost, unless its result may still be unread."""
         since = time.monotonic() - job._worker_lost[0]  # noqa: SLF001
-        if since > UNREAD or not self._outqueue._reader.poll(0):  # noqa: SLF001
+        if since > UNREAD_SECONDS or not self._outqueue._reader.poll(0):  # noqa: SLF001
             super().mark_as_worker_lost(job, exitcode)
 
     def _join_exited_workers(self, shutdown: bool = False) -> Any:
-        """Billiard's look for children that have ended, which a stop takes, too: a time to give
-        back what is late.
+        """Release recalled jobs whose children gave no answer in time.
+
+        billiard calls this to check for ended children, also during a stop.
         """
-        now, started = self._seconds_awake(), self._started()
-        for job, due in list(self._late.items()):
+        now, started = self._awake_seconds(), self._started()
+        for job, due in list(self._recalled.items()):
             result = self._cache.get(job)
             if (
                 result is None
                 or result.accepted()
-                or (due <= now and job not in started and self._give_back(job))
+                or (due <= now and job not in started and self._release(job))
             ):
-                self._late.pop(job, None)
+                self._recalled.pop(job, None)
         return super()._join_exited_workers(shutdown)
 
 
 def request_of(result: Any) -> Any:
-    """The request that this worker has accepted for a result of its pool, or None."""
+    """Return the request that belongs to a result of the pool, or None."""
     for request in list(state.reserved_requests):
         if request._apply_result is not None and request._apply_result() is result:  # noqa: SLF001
             return request
@@ -226,37 +218,34 @@ class TaskPool(celerys.TaskPool):
             context.current().pool = self
 
     def on_stop(self) -> None:
-        """Celery's. A cold stop that comes while this one waits for jobs calls it again, and waits
-        for the same end.
+        """Wait for the pool's end.
+
+        A cold stop that comes while a warm one waits calls this again, and waits for the same end.
         """
         if self._stopping is None:
             self._stopping = deferred_signals.InterruptibleTask(super().on_stop)
         self._stopping.wait()
 
     def restart(self) -> None:
-        """Renew every child. Celery sends one empty job, which wakes, and so renews, one child
-        only.
-        """
+        """Replace every child. Celery's one empty job wakes, and so replaces, only one."""
         self._pool.restart()
         for _ in range(self.num_processes):
             self._pool.apply_async(celerys.noop)
 
     def on_close(self) -> None:
-        stop_flag.request_stop()  # also where no signal said so
+        stop_flag.request_stop()  # also if no signal did
         self.recall_unstarted()
         super().on_close()
 
     def most_waiting(self) -> int:
-        """How many jobs may wait in the pipe."""
+        """Return how many jobs may wait in the pipe."""
         waiting = PER_CHILD * self.num_processes
         packets = self._pool.packets if isinstance(self._pool, Pool) else 0
-        # With one more for each child: a full pipe would make the consumer wait.
+        # One place is kept for each child: a full pipe would make the consumer wait.
         return min(waiting, max(packets - self.num_processes, 0)) if packets else waiting
 
     def recall_unstarted(self) -> int:
-        """Take back what waits in the pipe, and let nothing more wait there until it is asked for
-        again.
-        """
+        """Release the jobs that wait in the pipe. Returns how many were released at once."""
         if recalled := self._pool.recall_unstarted() if isinstance(self._pool, Pool) else 0:
-            logger.info("%d jobs that had not started were put back", recalled)
+            logger.info("%d jobs that had not started were released", recalled)
         return recalled

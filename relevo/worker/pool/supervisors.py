@@ -1,5 +1,7 @@
-"""The threads that watch over the children of the prefork pool: one replaces those that ended, one
-ends late ones.
+"""The threads that watch over the children of the prefork pool.
+
+The supervisor replaces the children that have ended. The timeout handler kills those that have run
+for too long.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from typing import Any
 
 from billiard import pool as billiard_pool
 
-# Seconds between two looks for attempts that have run for too long.
-TIMEOUT_CHECK = 0.5
+# Seconds between two checks for attempts that have run for too long.
+TIMEOUT_CHECK_SECONDS = 0.5
 
 
 class WakeableThread:
@@ -32,13 +34,13 @@ class WakeableThread:
 
 
 class Supervisor(WakeableThread, billiard_pool.Supervisor):
-    """Replaces children that have ended: often in the pool's first second, when one that can't
-    start is noticed.
+    """Replaces children that have ended. In the pool's first second it checks more often, so that
+    a child that can't start is noticed.
 
-    Its thread is the parent of those it forks, and Linux kills them when it ends (Celery asks for
-    that: PR_SET_PDEATHSIG). So a stop doesn't wait for its end, and it has none: it sleeps until
-    the process is over. Before, a warm stop killed every job that ran in a child which had replaced
-    another.
+    Its thread is the parent of the children it forks, and Linux kills them when the thread ends
+    (Celery asks for that: PR_SET_PDEATHSIG). So the thread doesn't end: it sleeps until the process
+    is over, and a stop doesn't wait for it. Before, a warm stop killed every job that ran in a
+    child which had replaced another.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -73,14 +75,14 @@ class TimeoutHandler(WakeableThread, billiard_pool.TimeoutHandler):
     def body(self) -> None:
         with contextlib.suppress(billiard_pool.CoroStop):
             for _ in self.handle_timeouts():
-                if self._wake.wait(TIMEOUT_CHECK):
+                if self._wake.wait(TIMEOUT_CHECK_SECONDS):
                     break
 
     def _trywaitkill(self, worker: Any) -> None:
-        """End a child. The thread that replaces children may have closed what this one waits for:
-        it has ended, then.
+        """Kill a child.
 
-        billiard lets that error end the whole worker, as it does with every one of its threads.
+        The thread that replaces children may have closed the descriptor that this one waits for:
+        the child has ended then. billiard lets that error, like any in its threads, end the worker.
         """
         with contextlib.suppress(ValueError, TypeError):
             super()._trywaitkill(worker)
