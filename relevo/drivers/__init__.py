@@ -1,7 +1,7 @@
 """Brokers: where jobs wait. One contract, and a driver for each kind of broker.
 
 `driver_for(url)` is the driver of an ordinary url (`sqlite:///var/relevo.sqlite3`, `postgresql://…`,
-`mysql://…`, `redis://…`). Nothing here knows Celery, which uses a driver through `relevo/transport`.
+`mysql://…`, `redis://…`). Nothing here knows Celery: its door to a driver is `relevo/transport`.
 Of kombu only the format of messages and the connections to Redis are used.
 """
 

@@ -1,4 +1,5 @@
--- Lock the next jobs of one queue; take_mysql.sql then marks them, in the same transaction. Index: relevo_jobs_next.
+-- Lock the next jobs of one queue; take_mysql.sql then marks them, in the same transaction.
+-- Index: relevo_jobs_next.
 -- Paused queues are read beforehand: the rows of a subquery would be locked, too.
 SELECT id, queue, job_id, payload, priority, attempts + 1 AS attempts, rescues, available_at
 FROM relevo_jobs

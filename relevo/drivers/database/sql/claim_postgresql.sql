@@ -1,9 +1,10 @@
 -- Ack the jobs that are done and take the next jobs of several queues, in strict order.
 -- Indexes: the primary key, relevo_jobs_next.
--- One statement is one transaction and one round trip. The queues are walked one after the other, and only as far as
--- needed: a CTE keeps its order, LATERAL makes it the outer loop, and a row is locked when it is reached.
--- MATERIALIZED and ARRAY(): with plain subqueries the planner may run `next` again for each row and take more than the
--- limit, or read the whole table where it expects many rows.
+-- One statement is one transaction and one round trip. The queues are walked one after the other,
+-- and only as far as needed: a CTE keeps its order, LATERAL makes it the outer loop, and a row is
+-- locked when it is reached.
+-- MATERIALIZED and ARRAY(): with plain subqueries the planner may run `next` again for each row and
+-- take more than the limit, or read the whole table where it expects many rows.
 WITH acked AS (
     DELETE FROM relevo_jobs WHERE id = ANY (CAST(:ids AS bigint[])) AND token = ANY (CAST(:tokens AS text[]))
 ),

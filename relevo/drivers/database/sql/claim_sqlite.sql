@@ -1,6 +1,8 @@
--- Take the next jobs of one queue, inside BEGIN IMMEDIATE. Index: relevo_jobs_next.
+-- Take the next jobs of one queue, inside BEGIN IMMEDIATE.
+-- Index: relevo_jobs_next.
 UPDATE relevo_jobs
-SET state = 'reserved', reserved_until = :until, reserved_by = :by, token = :token || id, attempts = attempts + 1
+SET state = 'reserved', reserved_until = :until, reserved_by = :by, token = :token || id,
+    attempts = attempts + 1
 WHERE id IN (
     SELECT id FROM relevo_jobs
     WHERE queue = :queue AND state = 'pending'

@@ -1,6 +1,6 @@
 -- Put one job or thousands in one statement. The new ids follow the order of the rows.
--- One JSON text instead of an array for each column: psycopg writes arrays in Python, with two regular expressions for
--- each text, which took four fifths of the time of a large put.
+-- One JSON text instead of an array for each column: psycopg writes arrays in Python, with two
+-- regular expressions for each text, which took four fifths of the time of a large put.
 INSERT INTO relevo_jobs (job_id, queue, payload, priority, unique_key, created_at, state, available_at)
 SELECT job_id, queue, payload, priority, unique_key, created_at, state, available_at
 FROM ROWS FROM (

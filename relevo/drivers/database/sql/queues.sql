@@ -1,4 +1,5 @@
--- The names of all queues. It hops from one to the next on the index; DISTINCT would read an entry for each job.
+-- The names of all queues. It hops from one to the next on the index; DISTINCT would read an entry
+-- for each job.
 -- Index: relevo_jobs_next. Not for MySQL, which reads every entry for the inner MIN.
 WITH RECURSIVE found (queue) AS (
     SELECT MIN(queue) FROM relevo_jobs

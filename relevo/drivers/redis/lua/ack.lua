@@ -1,5 +1,6 @@
 -- Delete jobs that are done.
--- ARGV: time, then for each job: number, token. Returns how many were still held.
+-- ARGV: time, then for each job: number, token.
+-- Returns how many were still held.
 -- Atomic, because a lease must be checked and ended in one step.
 begin()
 local acked = 0

@@ -1,8 +1,10 @@
 -- Move messages of a plain Celery client from kombu's list into our queue, oldest first.
--- It stops at the first message that is not where it was read: another process has taken it since, and
--- a search would read the whole list.
--- ARGV: time, kombu's list, queue, then for each: the message as it lies there, id, priority, available_at or ''.
--- Returns how many. Atomic, because a message must be in exactly one of the two places.
+-- It stops at the first message that is not where it was read: another process has taken it since,
+-- and a search would read the whole list.
+-- ARGV: time, kombu's list, queue, then for each: the message as it lies there, id, priority,
+--       available_at or ''.
+-- Returns how many.
+-- Atomic, because a message must be in exactly one of the two places.
 begin()
 local list, queue, adopted, pending = ARGV[2], ARGV[3], 0, 0
 for at = 4, #ARGV, 4 do

@@ -1,7 +1,8 @@
 -- Take over the messages that a stock Celery worker held when it was killed, each once.
--- ARGV: time, kombu's hash of unacked messages, its index, then for each: its tag, its entry in the hash, queue, id,
---       payload, priority, available_at or ''.
--- Returns how many. The worker may have started the job: that attempt counts, and the job is marked as redelivered.
+-- ARGV: time, kombu's hash of unacked messages, its index, then for each: its tag, its entry in the
+--       hash, queue, id, payload, priority, available_at or ''.
+-- Returns how many. The worker may have started the job: that attempt counts, and the job is marked
+--       as redelivered.
 -- Atomic, because a message must be in exactly one of the two places.
 begin()
 local adopted, new_jobs = 0, {}

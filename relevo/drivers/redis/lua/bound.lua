@@ -1,5 +1,6 @@
 -- The open mailboxes that are bound to an exchange; closes those whose time is up.
--- ARGV: time, exchange. Returns for each binding JSON of [mailbox, pattern].
+-- ARGV: time, exchange.
+-- Returns for each binding JSON of [mailbox, pattern].
 begin()
 local open = {}
 for _, binding in ipairs(redis.call('SMEMBERS', bindings_key(ARGV[2]))) do

@@ -1,5 +1,6 @@
 -- Delete the pending and delayed jobs of a queue, and kombu's lists; reads at most `limit` jobs.
--- ARGV: time, queue, limit, a number of texts, the texts, kombu's lists. Returns how many were deleted.
+-- ARGV: time, queue, limit, a number of texts, the texts, kombu's lists.
+-- Returns how many were deleted.
 -- Jobs whose payload contains one of the texts stay.
 -- In portions, because a million jobs in one call would block Redis.
 begin()

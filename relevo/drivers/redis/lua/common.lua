@@ -1,8 +1,10 @@
--- The beginning of every script. KEYS[1]: the prefix of all keys; ARGV[1]: the time, or '' for Redis's own.
+-- The beginning of every script. KEYS[1]: the prefix of all keys; ARGV[1]: the time, or '' for
+-- Redis's own.
 --
--- `begin` is for a full Redis (maxmemory, noeviction). Redis refuses a script for lack of memory only before its first
--- write, and it never refuses DEL: after a DEL jobs can still be acked, reserved, extended and released. Scripts that
--- add data (put, deliver, subscribe) don't call it, and are refused as a whole before they have done anything.
+-- `begin` is for a full Redis (maxmemory, noeviction). Redis refuses a script for lack of memory
+-- only before its first write, and it never refuses DEL: after a DEL jobs can still be acked,
+-- reserved, extended and released. Scripts that add data (put, deliver, subscribe) don't call it,
+-- and are refused as a whole before they have done anything.
 local function begin() redis.call('DEL', root .. 'none') end
 
 local now = tonumber(ARGV[1])
@@ -12,14 +14,15 @@ if not now then
 end
 
 -- The fields of a job's record.
-local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES, AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local ID, QUEUE, PRIORITY, ATTEMPTS, RESCUES = 1, 2, 3, 4, 5
+local AVAILABLE, CREATED, UNIQUE, TOKEN, BY = 6, 7, 8, 9, 10
 local FAIR, TURN = 11, 12 -- older records lack these two
 local BELL_CAP = 100 -- the most tokens in a `bell` list
 -- A number from this on is a turn, a smaller one an instant.
 local TURNS = 1e10
 
--- The record of a job, or nil. Only a Redis that evicts keys can lose a record; the number is then skipped, because it
--- would block its queue for ever.
+-- The record of a job, or nil. Only a Redis that evicts keys can lose a record; the number is then
+-- skipped, because it would block its queue for ever.
 local function load_job(number)
     local record = redis.call('HGET', jobs_key, number)
     return record and cmsgpack.unpack(record) or nil
@@ -74,8 +77,9 @@ local function clear_lease(job)
     job[TOKEN], job[BY] = '', ''
 end
 
--- In a fair queue keys (tenants) take turns: a job's turn is that of the first waiting job, or the end of its key's last
--- turn, whichever is later. Jobs without a key count as one key. drivers/database/fair_queue.py explains it.
+-- In a fair queue keys (tenants) take turns: a job's turn is that of the first waiting job, or the
+-- end of its key's last turn, whichever is later. Jobs without a key count as one key.
+-- drivers/database/fair_queue.py explains it.
 local is_fair = {}
 local function takes_turns(job)
     if job[FAIR] and job[FAIR] ~= '' then return true end
@@ -135,7 +139,8 @@ end
 
 local known_queues = {}
 
--- Create a job, now (`later` is nil) or for later. `lost`: attempts that ended with the death of their worker.
+-- Create a job, now (`later` is nil) or for later. `lost`: attempts that ended with the death of
+-- their worker.
 -- Returns whether it is pending.
 local function create(queue, id, payload, priority, later, unique, lost, fair)
     local number = string.format('%016d', redis.call('INCR', sequence_key))
@@ -184,14 +189,14 @@ local function rescue(queue, limit)
     return #ended
 end
 
--- Make a parked job due, unless it has moved on: then it is not delayed to the instant to which it was parked.
+-- Make a parked job due, unless it has moved on: then it is not delayed to the instant to which it
+-- was parked.
 local function unpark(target, number)
     local till = redis.call('ZSCORE', parked_key(target), number)
     redis.call('ZREM', parked_key(target), number)
     local job = load_job(number)
-    if not job or job[AVAILABLE] <= now or string.format('%.14g', job[AVAILABLE]) ~= string.format('%.14g', till) then
-        return
-    end
+    if not job or job[AVAILABLE] <= now then return end
+    if string.format('%.14g', job[AVAILABLE]) ~= string.format('%.14g', till) then return end
     job[AVAILABLE] = now
     if job[TOKEN] ~= '' then -- it is held by its id: it is due when it is released
         save_job(number, job)
@@ -215,12 +220,13 @@ local function ack(number, token)
     return 1
 end
 
--- Append a job's values for `replies.job_views`: queue, state, id, payload, priority, attempts, rescues, available_at,
--- created_at, worker, end of its lease.
+-- Append a job's values for `replies.job_views`: queue, state, id, payload, priority, attempts,
+-- rescues, available_at, created_at, worker, end of its lease.
 local function describe(number, job, into)
     local held = job[TOKEN] ~= ''
     local state = held and 'reserved' or job[AVAILABLE] > now and 'delayed' or 'pending'
-    for _, value in ipairs({job[QUEUE], state, job[ID], redis.call('HGET', payloads_key, number) or '', job[PRIORITY],
+    local payload = redis.call('HGET', payloads_key, number) or ''
+    for _, value in ipairs({job[QUEUE], state, job[ID], payload, job[PRIORITY],
                             job[ATTEMPTS], job[RESCUES], string.format('%.17g', job[AVAILABLE]),
                             string.format('%.17g', job[CREATED]), job[BY],
                             held and redis.call('ZSCORE', reserved_key(job[QUEUE]), number) or ''}) do

@@ -1,4 +1,6 @@
--- Delete jobs by id, in any state. ARGV: time, then the ids. Returns how many jobs.
+-- Delete jobs by id, in any state.
+-- ARGV: time, then the ids.
+-- Returns how many jobs.
 -- Atomic, because a job's place in its queue and its record must go together.
 begin()
 local deleted = 0

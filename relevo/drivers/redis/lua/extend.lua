@@ -1,4 +1,6 @@
--- Renew leases. ARGV: time, lease, then for each: number, token. Returns the tokens of lost leases.
+-- Renew leases.
+-- ARGV: time, lease, then for each: number, token.
+-- Returns the tokens of lost leases.
 -- Atomic, because a lease must be checked and renewed in one step.
 begin()
 local lost, ends = {}, now + tonumber(ARGV[2])

@@ -1,4 +1,6 @@
--- The living jobs with these ids. ARGV: time, then the ids. Returns `describe` (common.lua) of each.
+-- The living jobs with these ids.
+-- ARGV: time, then the ids.
+-- Returns `describe` (common.lua) of each.
 -- Atomic, so that a job's record and its lease are of one moment.
 local found = {}
 for at = 2, #ARGV do

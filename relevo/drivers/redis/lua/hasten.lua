@@ -1,4 +1,6 @@
--- Make delayed jobs due now, by id. ARGV: time, then the ids. Returns how many jobs.
+-- Make delayed jobs due now, by id.
+-- ARGV: time, then the ids.
+-- Returns how many jobs.
 -- Atomic, because a job's place and its record must agree.
 begin()
 local hastened, new_jobs = 0, {}

@@ -1,4 +1,5 @@
--- Reserve jobs by id, unless they are reserved. ARGV: time, lease, worker, token, then the ids.
+-- Reserve jobs by id, unless they are reserved.
+-- ARGV: time, lease, worker, token, then the ids.
 -- Returns the numbers of the jobs, and `describe` (common.lua) of each as it was.
 -- Atomic, because a worker must not take a job in between.
 begin()

@@ -1,6 +1,8 @@
 -- End a suspension: the jobs that are parked for it are due.
--- ARGV: time, target, the most jobs that are made due now. Returns how many were.
--- Atomic, because no more jobs may be parked for it. In portions, because a million jobs in one call would block Redis.
+-- ARGV: time, target, the most jobs that are made due now.
+-- Returns how many were.
+-- Atomic, because no more jobs may be parked for it.
+-- In portions, because a million jobs in one call would block Redis.
 begin()
 local key, target = parked_key(ARGV[2]), ARGV[2]
 if redis.call('HEXISTS', suspended_key, target) == 1 then

@@ -1,6 +1,8 @@
--- Release jobs until a suspension ends; without one, to their old places. The attempts are given back.
+-- Release jobs until a suspension ends; without one, to their old places. The attempts are given
+-- back.
 -- ARGV: time, target, the end of a suspension without an end, then for each: number, token.
--- Returns how many were held. Atomic, because no job may be parked for a suspension that has just been lifted.
+-- Returns how many were held.
+-- Atomic, because no job may be parked for a suspension that has just been lifted.
 begin()
 local target, parked = ARGV[2], 0
 local ends = redis.call('HGET', suspended_key, target)

@@ -1,5 +1,7 @@
--- The first jobs of a queue in one state. ARGV: time, queue, state, limit.
--- Returns for each: id, payload, priority, attempts, rescues, available_at, created_at, worker, end of the lease or ''.
+-- The first jobs of a queue in one state.
+-- ARGV: time, queue, state, limit.
+-- Returns for each: id, payload, priority, attempts, rescues, available_at, created_at, worker, end
+--       of the lease or ''.
 -- Due jobs are staged first, so that each is shown in the place from which it will run.
 begin()
 stage(ARGV[2], 1000)
@@ -10,8 +12,10 @@ local function show(key)
     local found = redis.call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES', 'LIMIT', 0, limit - count)
     for at = 1, #found, 2 do
         local job = load_job(found[at]) or {'', queue, 0, 0, 0, 0, 0, '', '', ''}
-        for _, value in ipairs({job[ID], redis.call('HGET', payloads_key, found[at]) or '', job[PRIORITY], job[ATTEMPTS],
-                                job[RESCUES], string.format('%.17g', job[AVAILABLE]), string.format('%.17g', job[CREATED]),
+        local payload = redis.call('HGET', payloads_key, found[at]) or ''
+        for _, value in ipairs({job[ID], payload, job[PRIORITY], job[ATTEMPTS], job[RESCUES],
+                                string.format('%.17g', job[AVAILABLE]),
+                                string.format('%.17g', job[CREATED]),
                                 job[BY], state == 'reserved' and found[at + 1] or ''}) do
             answer[#answer + 1] = value
         end

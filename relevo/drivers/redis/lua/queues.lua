@@ -1,4 +1,6 @@
--- The names of the queues that hold a job; names of empty queues are removed. ARGV: time. Returns the names.
+-- The names of the queues that hold a job; names of empty queues are removed.
+-- ARGV: time.
+-- Returns the names.
 begin()
 local full = {}
 for _, queue in ipairs(redis.call('SMEMBERS', queues_key)) do

@@ -1,5 +1,7 @@
--- Take the new messages of a mailbox, and renew it. ARGV: time, mailbox.
--- Returns the messages, or -1 when there is no such mailbox. Atomic, because each message must be taken once.
+-- Take the new messages of a mailbox, and renew it.
+-- ARGV: time, mailbox.
+-- Returns the messages, or -1 when there is no such mailbox.
+-- Atomic, because each message must be taken once.
 begin()
 local mailbox = ARGV[2]
 local known = redis.call('HGET', boxes_key, mailbox)

@@ -1,6 +1,9 @@
--- Release the jobs of a reservation whose answer was lost. No worker has seen them, so no attempt is counted.
--- ARGV: time, the beginning of the token, queues. Returns how many. It reads all reserved jobs of the queues, but is
--- seldom needed. Atomic, because the token must be checked and ended in one step.
+-- Release the jobs of a reservation whose answer was lost. No worker has seen them, so no attempt
+-- is counted.
+-- ARGV: time, the beginning of the token, queues.
+-- Returns how many.
+-- It reads all reserved jobs of the queues, but is seldom needed.
+-- Atomic, because the token must be checked and ended in one step.
 begin()
 local token, reclaimed = ARGV[2], 0
 for at = 3, #ARGV do

@@ -1,7 +1,9 @@
 -- Return jobs to their queues, to run after a delay.
 -- ARGV: time, delay, attempts or '' (give the attempt back), 1 for a new payload or 0, the payload,
---       then for each: number, token. Returns how many were still held.
--- Atomic, because a retry must never be half done: the new payload and the new place belong together.
+--       then for each: number, token.
+-- Returns how many were still held.
+-- Atomic, because a retry must never be half done: the new payload and the new place belong
+-- together.
 begin()
 local delay, attempts, renew, payload, released = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], 0
 for at = 6, #ARGV, 2 do

@@ -1,8 +1,10 @@
--- Ack the jobs that are done, stage what is due, and take up to `limit` jobs for one lease, in strict order of queues.
--- ARGV: time, limit, lease, worker, token, number of acks, {number, token} of each, number of queues, then for each
---       queue: its name, the number of kombu's lists, and the lists.
--- Returns: the seconds until the next delayed job or lease comes due ('' for never), whether kombu's lists hold a
---       message (0, 1), then for each job: number, id, queue, payload, priority, attempts, rescues.
+-- Ack the jobs that are done, stage what is due, and take up to `limit` jobs for one lease, in
+-- strict order of queues.
+-- ARGV: time, limit, lease, worker, token, number of acks, {number, token} of each, number of
+--       queues, then for each queue: its name, the number of kombu's lists, and the lists.
+-- Returns: the seconds until the next delayed job or lease comes due ('' for never), whether
+--       kombu's lists hold a message (0, 1), then for each job: number, id, queue, payload,
+--       priority, attempts, rescues.
 -- Atomic, because a job leaves its queue in the step that reserves it, whoever dies meanwhile.
 begin()
 local SWEEP = 200
@@ -17,7 +19,8 @@ for _ = 1, tonumber(argument()) do
     ack(number, argument())
 end
 
--- Rescue the jobs of all queues, also of those without a worker. Not in every call, because it reads every queue.
+-- Rescue the jobs of all queues, also of those without a worker. Not in every call, because it
+-- reads every queue.
 local SWEEP_EVERY = 0.25
 local last = tonumber(redis.call('GET', swept_key) or '')
 if not last or math.abs(now - last) >= SWEEP_EVERY then

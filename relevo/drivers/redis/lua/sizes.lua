@@ -1,6 +1,7 @@
--- How full a queue is. ARGV: time, queue, then kombu's lists.
--- Returns pending, delayed, reserved, and the instant since which the oldest pending job could have run, or ''.
--- A delayed job that is due counts as pending, also before it is staged.
+-- How full a queue is.
+-- ARGV: time, queue, then kombu's lists.
+-- Returns pending, delayed, reserved, and the instant since which the oldest pending job could have
+--       run, or ''. A delayed job that is due counts as pending, also before it is staged.
 local queue = ARGV[2]
 local pending, oldest = redis.call('ZCOUNT', delayed_key(queue), '-inf', now), nil
 local delayed = redis.call('ZCARD', delayed_key(queue)) - pending
@@ -20,7 +21,9 @@ end
 for priority = 0, 9 do
     pending = pending + redis.call('ZCARD', pending_key(queue, priority))
     look(pending_key(queue, priority))
-    if redis.call('EXISTS', turns_key(queue, priority)) == 1 then look_at_turns(pending_key(queue, priority)) end
+    if redis.call('EXISTS', turns_key(queue, priority)) == 1 then
+        look_at_turns(pending_key(queue, priority))
+    end
 end
 if pending > 0 then look(delayed_key(queue)) end
 for at = 3, #ARGV do pending = pending + redis.call('LLEN', ARGV[at]) end

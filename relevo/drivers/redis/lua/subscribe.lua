@@ -1,4 +1,5 @@
--- Open or renew a mailbox and add bindings. ARGV: time, mailbox, ttl, then for each binding: exchange, pattern.
+-- Open or renew a mailbox and add bindings.
+-- ARGV: time, mailbox, ttl, then for each binding: exchange, pattern.
 -- Atomic, because an old mailbox must not leave its mail to a new one of its name.
 local mailbox, ttl = ARGV[2], tonumber(ARGV[3])
 local known = redis.call('HGET', boxes_key, mailbox)

@@ -1,4 +1,6 @@
--- Free the unique keys of held jobs. ARGV: time, then for each: number, token. Returns how many jobs were held.
+-- Free the unique keys of held jobs.
+-- ARGV: time, then for each: number, token.
+-- Returns how many jobs were held.
 -- Atomic, because a lease must be checked and the key freed in one step.
 begin()
 local unlocked = 0

@@ -1,4 +1,5 @@
--- Close a mailbox. ARGV: time, mailbox.
+-- Close a mailbox.
+-- ARGV: time, mailbox.
 begin()
 local mailbox = ARGV[2]
 for _, binding in ipairs(redis.call('SMEMBERS', box_key(mailbox))) do

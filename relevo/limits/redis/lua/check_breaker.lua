@@ -1,5 +1,6 @@
 -- For how long a job must wait for a breaker; it waits in line then.
--- ARGV: time, key, job id. Returns the seconds (a text), and 1 or 0 for whether errors are counted.
+-- ARGV: time, key, job id.
+-- Returns the seconds (a text), and 1 or 0 for whether errors are counted.
 -- Atomic, so that a clear of the key finds every job that waits.
 begin()
 local key, id = ARGV[2], ARGV[3]

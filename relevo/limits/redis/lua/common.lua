@@ -1,5 +1,6 @@
--- The beginning of every script of the limits, behind the driver's common.lua: begin, now, load_job, restore, notify,
--- TOKEN. The rules are explained in limits/algorithms.py, waiters.py, rates.py and breakers.py.
+-- The beginning of every script of the limits, behind the driver's common.lua: begin, now,
+-- load_job, restore, notify, TOKEN. The rules are explained in limits/algorithms.py, waiters.py,
+-- rates.py and breakers.py.
 local GRACE, FIRST, LONGEST, HEAD, MOST, MARGIN, FORGET = 1.0, 1.5, 30.0, 100, 600.0, 0.002, 60.0
 local SLICES, CLOSE, UNUSED = 100, 1e-9, 3600
 local AMOUNT, PER, KIND, BURST = 1, 2, 3, 4
@@ -21,14 +22,15 @@ local function touch(key, keep)
             redis.call('ZADD', limits_key, now + UNUSED, old)
         else
             redis.call('ZREM', limits_key, old)
-            redis.call('DEL', limit_state_key(old), limit_permits_key(old), limit_most_key(old), limit_since_key(old))
+            redis.call('DEL', limit_state_key(old), limit_permits_key(old), limit_most_key(old),
+                       limit_since_key(old))
         end
     end
 end
 
--- --- permits -------------------------------------------------------------------------------------------------------------
--- The tokens of the held permits. A job whose lease has ended is rescued here: otherwise its late holder could extend the
--- lease, and there would be one permit too many.
+-- --- permits -------------------------------------------------------------------------------------
+-- The tokens of the held permits. A job whose lease has ended is rescued here: otherwise its late
+-- holder could extend the lease, and there would be one permit too many.
 local function holders(key)
     local held = {}
     for _, token in ipairs(redis.call('HKEYS', limit_permits_key(key))) do
@@ -51,7 +53,7 @@ local function holders(key)
     return held
 end
 
--- --- waiting jobs --------------------------------------------------------------------------------------------------------
+-- --- waiting jobs --------------------------------------------------------------------------------
 local function since_of(key, id) return tonumber(redis.call('ZSCORE', limit_since_key(key), id) or '') end
 
 -- How many of the expected jobs come before this job.
@@ -65,7 +67,9 @@ local function count_ahead(key, id, since, grace)
     return before
 end
 
-local function count_later(key) return redis.call('ZCOUNT', limit_due_key(key), string.format('(%.17g', now), '+inf') end
+local function count_later(key)
+    return redis.call('ZCOUNT', limit_due_key(key), string.format('(%.17g', now), '+inf')
+end
 
 local function add_waiter(key, id, since, due)
     redis.call('ZADD', limit_since_key(key), string.format('%.17g', since), id)
@@ -104,7 +108,8 @@ local function call_up_to(key, room)
     -- With room left: call jobs again that were called and haven't come.
     if #called < room then
         local before = string.format('(%.17g', now - GRACE)
-        for _, id in ipairs(redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', before, 'LIMIT', 0, room - #called)) do
+        local missed = redis.call('ZRANGEBYSCORE', limit_due_key(key), '-inf', before, 'LIMIT', 0, room - #called)
+        for _, id in ipairs(missed) do
             called[#called + 1] = id
         end
     end
@@ -114,7 +119,8 @@ end
 -- Call as many waiting jobs as there are free permits.
 local function call_next(key)
     if not has_waiters(key) then return {} end
-    return call_up_to(key, tonumber(redis.call('GET', limit_most_key(key)) or '0') - #holders(key) - count_ahead(key, '', nil, GRACE))
+    local most = tonumber(redis.call('GET', limit_most_key(key)) or '0')
+    return call_up_to(key, most - #holders(key) - count_ahead(key, '', nil, GRACE))
 end
 
 -- The tokens of the held permits, as a set with its size.
@@ -125,7 +131,7 @@ local function holder_set(key)
     return set
 end
 
--- --- rates: a state is {fields, first, second} ---------------------------------------------------------------------------
+-- --- rates: a state is {fields, first, second} ---------------------------------------------------
 local function most_of(rate) return rate[KIND] == 'bucket' and rate[BURST] or rate[AMOUNT] end
 
 local function grace_of(rate) return math.min(GRACE, rate[PER] / 2) end
@@ -197,7 +203,8 @@ local function save_state(key, state, seconds)
     redis.call('SET', limit_state_key(key), cmsgpack.pack(state), 'PX', math.ceil(seconds * 1000) + 1000)
 end
 
--- Store the state of a rate for as long as it matters: until the bucket is full again, or the window is over.
+-- Store the state of a rate for as long as it matters: until the bucket is full again, or the
+-- window is over.
 local function save_rate(key, state)
     local rate = state[1]
     local full = rate[PER] * rate[BURST] / rate[AMOUNT]

@@ -1,7 +1,10 @@
 -- Give many permits back, or to other jobs, one after the other.
--- ARGV: time, then for each: key, number of permits, token, and of the other job: token ('' for none), id, task.
--- Returns the ids of the jobs that are called, the keys at which jobs wait, the tokens of other jobs without a permit.
--- Atomic, because no job may take a permit on its way, and a called job must find the room that was counted.
+-- ARGV: time, then for each: key, number of permits, token, and of the other job: token ('' for
+--       none), id, task.
+-- Returns the ids of the jobs that are called, the keys at which jobs wait, the tokens of other
+--       jobs without a permit.
+-- Atomic, because no job may take a permit on its way, and a called job must find the room that was
+-- counted.
 begin()
 local holders_of, order, called, crowded, without = {}, {}, {}, {}, {}
 for at = 2, #ARGV, 6 do

@@ -1,10 +1,13 @@
--- Take units of a rate, or wait in line. ARGV: time, key, name, amount, per, kind, burst, cost, job id.
+-- Take units of a rate, or wait in line.
+-- ARGV: time, key, name, amount, per, kind, burst, cost, job id.
 -- Returns 0, or for how many seconds to stay away (a text).
--- Atomic, because units must be counted in the step that takes them, and the line must stay as it was counted.
+-- Atomic, because units must be counted in the step that takes them, and the line must stay as it
+-- was counted.
 begin()
 local key, id, cost = ARGV[2], ARGV[9], tonumber(ARGV[8])
 local redefined = redis.call('HGET', limit_rates_key, ARGV[3])
-local rate = redefined and cmsgpack.unpack(redefined) or {tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])}
+local rate = redefined and cmsgpack.unpack(redefined)
+    or {tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])}
 local most = most_of(rate)
 cost = math.min(cost, most)
 touch(key, rate[PER])

@@ -1,4 +1,6 @@
--- Count an error. ARGV: time, key, errors, per, wait. Returns for how many seconds jobs must wait now (a text).
+-- Count an error.
+-- ARGV: time, key, errors, per, wait.
+-- Returns for how many seconds jobs must wait now (a text).
 -- Atomic, because many workers count errors at the same time.
 begin()
 local key, errors, per, wait = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])

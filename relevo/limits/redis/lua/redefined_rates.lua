@@ -1,4 +1,6 @@
--- The redefined rates. ARGV: time. Returns for each: name, amount, per (a text), kind, burst.
+-- The redefined rates.
+-- ARGV: time.
+-- Returns for each: name, amount, per (a text), kind, burst.
 -- A script, because the rates are stored as msgpack.
 local answer, all = {}, redis.call('HGETALL', limit_rates_key)
 for at = 1, #all, 2 do

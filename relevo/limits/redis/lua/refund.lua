@@ -1,4 +1,6 @@
--- Give units of a rate back that were taken just now. ARGV: time, key, cost. Returns the ids of the jobs that are called.
+-- Give units of a rate back that were taken just now.
+-- ARGV: time, key, cost.
+-- Returns the ids of the jobs that are called.
 -- Atomic, because a called job must find the units that were counted.
 begin()
 local key, cost = ARGV[2], tonumber(ARGV[3])

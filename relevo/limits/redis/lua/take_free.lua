@@ -1,5 +1,6 @@
 -- Take permits for many jobs under their leases, where a permit is free and no job waits.
--- ARGV: time, then for each: key, number of permits, token, job id, task. Returns the tokens that have a permit.
+-- ARGV: time, then for each: key, number of permits, token, job id, task.
+-- Returns the tokens that have a permit.
 -- Atomic, because held permits must be counted in the step that adds some.
 begin()
 local holders_of, taken = {}, {}

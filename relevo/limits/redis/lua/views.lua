@@ -1,6 +1,8 @@
--- The limits in use. ARGV: time, prefix, the most limits, the most waiting jobs that are named.
--- Returns eight values for each: key, number of permits, {job id, task, since, end of the lease ...}, number of waiting
--- jobs, {ids of the first}, kind of state ('', rate, errors), {numbers of the state}, {slices}. Numbers are texts.
+-- The limits in use.
+-- ARGV: time, prefix, the most limits, the most waiting jobs that are named.
+-- Returns eight values for each: key, number of permits, {job id, task, since, end of the lease
+--       ...}, number of waiting jobs, {ids of the first}, kind of state ('', rate, errors),
+--       {numbers of the state}, {slices}. Numbers are texts.
 -- Atomic, so that all values are of one moment.
 local prefix, named = ARGV[2], tonumber(ARGV[4])
 local function text(value) return string.format('%.17g', value) end
@@ -30,7 +32,9 @@ for _, key in ipairs(keys) do
             local rate = state[1]
             kind, numbers = 'rate', {text(rate[AMOUNT]), text(rate[PER]), rate[KIND], text(rate[BURST])}
             if rate[KIND] == 'moving' then
-                for index, used in pairs(state[2]) do slices[#slices + 1], slices[#slices + 2] = index, text(used) end
+                for index, used in pairs(state[2]) do
+                    slices[#slices + 1], slices[#slices + 2] = index, text(used)
+                end
             else
                 numbers[5], numbers[6] = text(state[2]), text(state[3])
             end
@@ -39,7 +43,9 @@ for _, key in ipairs(keys) do
         end
         local first = redis.call('ZRANGE', limit_since_key(key), 0, named - 1)
         local most = redis.call('GET', limit_most_key(key)) or '0'
-        for _, value in ipairs({key, most, held, waiting, first, kind, numbers, slices}) do answer[#answer + 1] = value end
+        for _, value in ipairs({key, most, held, waiting, first, kind, numbers, slices}) do
+            answer[#answer + 1] = value
+        end
         count = count + 1
     end
 end
