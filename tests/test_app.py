@@ -33,7 +33,7 @@ def app_with(conf: dict | None = None, **environ: str) -> App:
 # --- the preset -----------------------------------------------------------------------------------
 
 
-def test_the_broker_is_that_of_the_connection_with_its_lease():
+def test_the_broker_is_the_one_of_the_connection_with_its_lease():
     conf = app_with(QUEUE_RETRY_AFTER="7").conf
     assert conf.broker_url == settings().connection.url
     assert conf.broker_transport_options == {"lease": 7}

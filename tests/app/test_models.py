@@ -125,7 +125,7 @@ def version(file_id, **others):
     )
 
 
-def test_the_database_itself_refuses_what_must_not_be(migrated):
+def test_the_database_itself_refuses_invalid_rows(migrated):
     file_id = filed(migrated)
     with session(migrated) as db:
         db.add(version(file_id))

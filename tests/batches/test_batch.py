@@ -55,7 +55,7 @@ def test_every_member_runs_and_each_callback_once(app, calls):
     assert [each.id for each in app.batches.page()] == [batch.id]
 
 
-def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(app, calls):
+def test_an_allowed_failure_lets_the_other_members_run_and_a_retry_completes_the_batch(app, calls):
     work, say = task_of(app, "work"), task_of(app, "say")
     with working(app):
         batch = callbacks(
@@ -76,7 +76,7 @@ def test_a_failure_that_is_allowed_lets_the_others_run_and_a_retry_completes_it(
     assert calls_of("finally") == calls_of("catch") == calls_of("then") == [batch.id]
 
 
-def test_a_failure_cancels_the_rest(app, calls):
+def test_a_failure_cancels_the_other_members(app, calls):
     work, say = task_of(app, "work"), task_of(app, "say")
     members = [work.s(0, fails=True), *(work.s(number) for number in range(1, 20))]
     batch = callbacks(app.batch(members), say).dispatch()
@@ -140,7 +140,7 @@ def test_a_chain_is_one_member(app, calls):
     assert sorted(calls_of("work")) == [1, 2, 3, 5]
 
 
-def test_progress_is_told_once_a_percentage(app, calls):
+def test_progress_is_reported_once_per_percent(app, calls):
     with working(app):
         batch = (
             app.batch(task_of(app, "work").s(n) for n in range(4))
@@ -174,7 +174,7 @@ def test_the_same_dispatch_done_twice_is_one_batch(app, calls):
     assert calls_of("then") == ["import-7"]
 
 
-def test_without_history_the_counts_are_as_exact(app, calls):
+def test_the_counts_are_exact_without_history_too(app, calls):
     object.__setattr__(app.settings, "history", "none")
     work = task_of(app, "work")
     with working(app):
@@ -183,7 +183,7 @@ def test_without_history_the_counts_are_as_exact(app, calls):
     assert failed.count(store_for(app.settings.database_url), failed.Filter(batch=batch.id)) == 1
 
 
-def test_what_can_not_be_a_batch_is_an_error_of_the_dispatch(app):
+def test_an_invalid_batch_is_an_error_of_the_dispatch(app):
     work = task_of(app, "work")
     with pytest.raises(OptionError, match=r"write task\.s\(\)"):
         app.batch([work]).dispatch()
@@ -219,7 +219,7 @@ def test_a_queue_that_no_broker_takes_is_an_error_of_the_dispatch(app, name):
             new.dispatch()
 
 
-def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes_on_under_its_id(
+def test_an_iterable_that_raises_half_way_is_the_callers_error_and_the_dispatch_can_go_on(
     app, calls
 ):
     work, say = task_of(app, "work"), task_of(app, "say")
@@ -236,7 +236,7 @@ def test_members_that_raise_half_way_are_the_callers_error_and_the_dispatch_goes
     assert app.batch(members(1200)).then(say.s()).dispatch(id="half").total == 1200
 
 
-def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_members(
+def test_members_added_during_the_dispatch_take_no_number_of_its_own_members(
     app, calls, monkeypatch
 ):
     """Two had one number and one id then, so the batch never ended; and a dispatch done again left
@@ -262,7 +262,7 @@ def test_what_is_added_while_the_dispatch_is_under_way_takes_no_number_of_its_me
     assert sorted(calls_of("work")) == [0, 1, 2, 3, 4, 12, 14]
 
 
-def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, calls, monkeypatch):
+def test_two_concurrent_dispatches_of_one_batch_send_each_member_once(app, calls, monkeypatch):
     monkeypatch.setattr(member_jobs, "PAGE", 2)
     work, others = task_of(app, "work"), []
 
@@ -279,13 +279,15 @@ def test_two_who_dispatch_the_same_at_once_send_each_member_once(app, calls, mon
     assert sorted(calls_of("work")) == [0, 1, 2, 3, 4]
 
 
-def test_names_are_whatever_people_write(app):
+def test_a_batch_can_have_any_text_as_its_name(app):
     names = ["Ünïcødé \N{PARTY POPPER} 漢字", "x" * 10_000, "a\0b", "a\ud800b"]
     made = [app.batch([]).name(name).dispatch().refresh().name for name in names]
     assert made == [names[0], "x" * 255, "a\\x00b", "a\\ud800b"]
 
 
-def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, calls, monkeypatch):
+def test_the_row_of_a_replaced_job_is_deleted_before_another_job_has_its_id(
+    app, calls, monkeypatch
+):
     """With its record went the next link's row in the outbox, too, which has the same id: it was
     lost.
     """
@@ -308,7 +310,7 @@ def test_the_row_of_a_job_that_is_replaced_goes_before_another_has_its_id(app, c
 
 
 @pytest.mark.parametrize(("how", "ran"), [("job", [1]), ("chain", [1, 2]), ("fails", [1])])
-def test_what_replaces_a_member_has_its_place(app, calls, how, ran):
+def test_a_job_that_replaces_a_member_takes_its_place(app, calls, how, ran):
     goes_on, say = task_of(app, "goes_on"), task_of(app, "say")
     with working(app):
         batch = finished(callbacks(app.batch([goes_on.s(how)]), say).dispatch())
@@ -328,7 +330,7 @@ def test_what_replaces_a_member_has_its_place(app, calls, how, ran):
     assert len(calls_of("then")) == (0 if how == "fails" else 3)
 
 
-def test_what_replaces_a_member_may_add_to_the_batch_as_the_member_did(app, calls):
+def test_a_job_that_replaces_a_member_may_add_to_the_batch_too(app, calls):
     """Both have one id: the second's members were taken for the first's, and left out."""
     with working(app):
         batch = finished(app.batch([task_of(app, "more_and_goes_on").s([1, 2, 3])]).dispatch())

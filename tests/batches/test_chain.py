@@ -42,7 +42,7 @@ def test_each_link_gets_what_the_one_before_returned(flow, calls):
     assert calls_of("catch") == []
 
 
-def test_a_link_that_fails_ends_it_and_a_retry_goes_on_from_there(flow, calls):
+def test_a_failed_link_ends_the_chain_and_a_retry_continues_there(flow, calls):
     add, breaks, say = task_of(flow, "add"), task_of(flow, "breaks"), task_of(flow, "say")
     with working(flow):
         chain = (
@@ -63,7 +63,7 @@ def test_a_link_that_fails_ends_it_and_a_retry_goes_on_from_there(flow, calls):
     assert calls_of("catch") == calls_of("then") == [chain.id]
 
 
-def test_a_link_that_runs_twice_hands_on_once(flow, calls):
+def test_a_link_that_runs_twice_dispatches_the_next_one_once(flow, calls):
     add = task_of(flow, "add")
     chain = flow.chain(add.s(1), add.s(10), add.s(100)).dispatch()
     with flow.connection_for_write() as connection:
@@ -131,7 +131,7 @@ def test_the_same_dispatch_done_twice_is_one_chain(flow, calls):
     assert calls_of("add") == [2, 3]
 
 
-def test_what_can_not_be_a_chain_is_an_error_of_the_dispatch(flow):
+def test_an_invalid_chain_is_an_error_of_the_dispatch(flow):
     with pytest.raises(OptionError, match="at least one link"):
         flow.chain(None).dispatch()
     with pytest.raises(OptionError, match=r"write task\.s\(\)"):

@@ -196,7 +196,7 @@ def ended(shop, id_):
     return look()
 
 
-def test_the_body_gets_the_results_in_their_order_and_the_chord_is_in_the_list(shop):
+def test_the_body_gets_the_results_in_order_and_the_chord_is_listed(shop):
     result = chord([shop.add.s(n, n) for n in range(20)], shop.total.s()).apply_async()
     assert get(result) == 380
     assert of("total") == [[[2 * n for n in range(20)]]]
@@ -267,7 +267,7 @@ def shapes_of(shop):
     }
 
 
-def test_shapes(shop):
+def test_every_shape_of_canvas_gives_celerys_result(shop):
     """All at once: none waits for another. (Of a shop that is slow, some.)"""
     wanted = getattr(shop, "shapes", EXPECTED)
     results = {
@@ -290,7 +290,7 @@ def test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never(shop
     assert of("total") == []
 
 
-def test_a_failed_member_that_is_put_back_and_completes_lets_the_body_run(shop):
+def test_a_failed_member_that_is_retried_and_completes_lets_the_body_run(shop):
     result = chord([shop.add.s(1), shop.breaks.s(2)], shop.total.s()).apply_async()
     error_of(shop, result)
     mended.set()
@@ -300,7 +300,7 @@ def test_a_failed_member_that_is_put_back_and_completes_lets_the_body_run(shop):
     assert shop.app.AsyncResult(result.id).get() == 3
 
 
-def test_what_replaces_a_member_of_a_batch_and_breaks_in_a_header_fails_it_until_it_is_put_back(
+def test_a_member_replaced_by_a_chord_whose_header_fails_is_failed_until_it_is_retried(
     shop,
 ):
     """Where the chord's body is a chain, or more links follow: nobody told the batch, which waited
@@ -349,7 +349,7 @@ def test_a_unique_job_in_a_header_or_behind_it_is_never_left_out_as_a_duplicate(
 
 
 @pytest.mark.parametrize("where", ["chain", "chord", "body", "group at the end"])
-def test_a_failure_further_in_reaches_the_outermost(shop, where):
+def test_a_failure_in_an_inner_chord_reaches_the_outermost_one(shop, where):
     add, breaks, total = shop.add, shop.breaks, shop.total
     shapes = {
         "chain": lambda: chord([chain(breaks.s(1), add.s(1)), add.s(1)], total.s()),
@@ -369,7 +369,7 @@ def test_a_failure_further_in_reaches_the_outermost(shop, where):
     assert of("total") == []
 
 
-def test_results_are_celerys(shop):
+def test_results_are_the_same_as_celerys(shop):
     body = shop.total.s()
     body.options["queue"] = shop.app.conf.task_default_queue
     result = chord([shop.add.s(1), shop.add.s(2)], body).apply_async(
@@ -413,12 +413,12 @@ def test_a_member_knows_its_chord_and_can_add_to_it_and_cancel_it(shop):
     assert (row.cancelled, row.completed, row.dropped) == (True, 1, 1)
 
 
-def test_a_member_without_a_result_is_an_error_and_no_endless_wait(shop):
+def test_a_member_without_a_result_is_an_error_instead_of_an_endless_wait(shop):
     result = chord([shop.add.s(1), shop.ignores.s()], shop.total.s()).apply_async()
     assert "has no result" in error_of(shop, result)
 
 
-def test_a_link_that_raises_ignore_ends_what_waits_for_the_links_behind_it(shop):
+def test_a_link_that_raises_ignore_ends_the_chord_that_waits_for_its_successors(shop):
     """They never come: the batch, the chain and the chord waited for ever."""
     links = [shop.add.s(1), shop.ignores.si(), shop.add.si(1)]
     batch, order = shop.app.batch([links, links[:2]]).dispatch(), shop.app.chain(*links).dispatch()
@@ -469,7 +469,7 @@ def test_a_link_that_is_delivered_twice_starts_its_chord_once(shop):
     assert of("total") == [[[2, 3]]]
 
 
-def test_what_can_not_be_a_part_of_something_else_is_an_error(shop):
+def test_a_batch_that_can_not_be_nested_is_an_error(shop):
     with pytest.raises(OptionError, match="got a chord"):
         shop.app.batch([shop.add.s(1)]).then(chord([shop.add.si(1)], shop.total.si([]))).dispatch()
     with pytest.raises(OptionError, match="signature or a chain"):

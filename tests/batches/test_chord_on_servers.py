@@ -28,8 +28,8 @@ def shop(request, tmp_path_factory):
         yield shop
 
 
-test_shapes = chords.test_shapes
+test_shapes = chords.test_every_shape_of_canvas_gives_celerys_result
 test_a_failure = chords.test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never
-test_a_retry = chords.test_a_failed_member_that_is_put_back_and_completes_lets_the_body_run
+test_a_retry = chords.test_a_failed_member_that_is_retried_and_completes_lets_the_body_run
 test_a_redelivery = chords.test_a_member_that_is_delivered_twice_counts_once_and_the_body_runs_once
 test_a_link_that_comes_twice = chords.test_a_link_that_is_delivered_twice_starts_its_chord_once

@@ -41,7 +41,7 @@ def told(new, say):
     return new.then(say.si("then")).catch(say.si("catch")).finally_(say.si("finally"))
 
 
-def test_callbacks_run_and_a_chain_among_them_to_its_end(shop):
+def test_callbacks_run_and_a_chain_among_them_runs_to_its_end(shop):
     say = shop.tasks["say"]
     new = told(shop.batch([say.si(1), [say.si(2), say.s(3)]]), say).then(
         celery.chain(say.s("a"), say.s("b"))
@@ -58,7 +58,7 @@ def test_a_member_may_add_others(shop):
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_a_batch_as_a_link_hands_on_its_id_or_ends_the_chain(shop, allowed):
+def test_a_batch_as_a_link_passes_its_id_on_or_ends_the_chain(shop, allowed):
     say, breaks = shop.tasks["say"], shop.tasks["breaks"]
     good = told(shop.chain(shop.batch([say.si(1)]), say.s("last")), say).dispatch()
     inner = shop.said[1][0]

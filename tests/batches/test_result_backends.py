@@ -52,7 +52,7 @@ def done(app, result, value):
     app.backend.store_result(result.id, value, "SUCCESS")
 
 
-def test_a_dispatch_says_nothing_to_a_redis_that_is_away(app_with):
+def test_a_dispatch_needs_no_redis_of_results(app_with):
     app = app_with("redis://127.0.0.1:1/0")
     result = app.tasks["work"].delay()
     assert result.id
@@ -61,7 +61,7 @@ def test_a_dispatch_says_nothing_to_a_redis_that_is_away(app_with):
 
 
 @pytest.mark.parametrize("when", ["before", "while it is waited for"])
-def test_who_waits_gets_a_result_whenever_it_comes(app, when):
+def test_a_caller_gets_a_result_that_comes_before_or_after_it_waits(app, when):
     result = app.tasks["work"].delay()
     if when == "before":
         done(app, result, 7)
@@ -77,7 +77,7 @@ def test_who_waits_gets_a_result_whenever_it_comes(app, when):
 
 
 @pytest.mark.parametrize("when", ["before", "afterwards"])
-def test_a_callback_is_called_whenever_the_result_comes(app, when):
+def test_a_callback_is_called_for_a_result_that_comes_before_or_after(app, when):
     called, result = [], app.tasks["work"].delay()
     if when == "before":
         done(app, result, 7)

@@ -73,7 +73,7 @@ def test_a_finished_batch_can_not_be_cancelled(run, store, batch):
     assert not batch.cancel().cancelled
 
 
-def test_retry_puts_its_failed_members_back(run, store, driver, batch):
+def test_retry_puts_the_failed_members_back(run, store, driver, batch):
     [view, *_] = driver.peek("default", "pending")
     job = FailedJob(
         uuid=view.id,
@@ -98,7 +98,7 @@ def test_prune_deletes_old_batches(run, store, batch, app):
     assert store_batches.ended_members(store, batch.id) == []
 
 
-def test_an_unknown_batch_is_one_line(run):
+def test_an_unknown_batch_is_an_error_of_one_line(run):
     for command in (["show"], ["cancel", "--yes"], ["retry"]):
         result = run(batches, *command, "nothing")
         assert result.exit_code == 1

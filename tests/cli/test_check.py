@@ -124,7 +124,7 @@ def test_an_unreachable_server_is_wrong_and_the_rest_is_checked(
     assert "mail" in findings, "it went on"
 
 
-def test_old_tables_are_wrong(run, tmp_path):
+def test_old_tables_are_an_error(run, tmp_path):
     run()
     store = health_checks.store_for(f"sqlite:///{tmp_path}/var/relevo.sqlite3")
     store.write(

@@ -215,7 +215,7 @@ def test_invalid_hours_are_refused(run, fail, hours, store):
     assert store_failed.count(store) == 1
 
 
-def test_a_store_that_is_not_ready_is_one_line(run, store):
+def test_a_store_that_is_not_ready_is_an_error_of_one_line(run, store):
     store.read(lambda connection: None)
     store.write(
         lambda connection: connection.exec_driver_sql(

@@ -159,7 +159,7 @@ def test_an_invalid_id_is_one_line(run, three, verb):
     assert "expected id to be a text without NUL" in result.stderr
 
 
-def test_peek_is_not_changed_by_any_of_this(run, three, driver):
+def test_these_commands_leave_queues_peek_as_it_was(run, three, driver):
     run("list")
     run("show", "delayed")
     assert [len(driver.peek("default", state)) for state in State] == [1, 0, 1]

@@ -43,7 +43,7 @@ def listed(result):
     return [(row["key"], row["used"], row["waiting"]) for row in json.loads(result.stdout)]
 
 
-def test_nothing_is_in_use_at_first(run, limits):
+def test_no_limit_is_in_use_at_first(run, limits):
     assert run("list").stdout == "No limit is in use.\n"
 
 

@@ -58,7 +58,7 @@ def test_list_counts_every_queue_and_shows_its_pause(run, driver):
     assert "default" in run("list").output
 
 
-def test_peek_shows_the_next_jobs_and_takes_none(run, driver):
+def test_peek_shows_the_next_jobs_and_reserves_none(run, driver):
     put(driver)
     output = run("peek", "default", "--limit", "2").output
     assert "job-0" in output
@@ -113,13 +113,13 @@ def test_clear_with_yes_deletes_waiting_jobs_and_no_running_ones(run, driver):
     assert [job.id for job in driver.peek("default", State.RESERVED)] == ["job-0"]
 
 
-def test_adopt_is_for_redis(run):
+def test_adopt_is_for_redis_only(run):
     result = run("adopt", "--yes")
     assert result.exit_code == 2
     assert "this connection is sqlite" in result.output
 
 
-def test_a_hostile_queue_name_is_one_line(run):
+def test_a_hostile_queue_name_is_printed_in_one_line(run):
     result = run("peek", "x\0y")
     assert result.exit_code == 1
     assert "expected queue to be a text without NUL" in result.output

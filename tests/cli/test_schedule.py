@@ -44,7 +44,7 @@ def test_the_list_shows_when_each_entry_is_due_and_its_last_run(app, run):
     assert often["last"]["state"] == "pending"
 
 
-def test_run_now_is_a_job_a_run_and_a_line_in_the_audit_log(app, run, driver, store):
+def test_run_makes_a_job_a_run_and_a_line_in_the_audit_log(app, run, driver, store):
     said = json.loads(run(schedule, "run", "often", "--json").output)
     assert driver.find([said["job"]])[0].queue == "low"
     [row] = json.loads(run(schedule, "history", "often", "--json").output)
@@ -82,7 +82,7 @@ def test_history_continues_where_the_page_ends(app, run):
     assert "No runs." in run(schedule, "history", "never").output
 
 
-def test_pause_and_resume(app, run, store):
+def test_an_entry_can_be_paused_and_resumed(app, run, store):
     assert "is paused until it is resumed" in run(schedule, "pause", "often").output
     assert "paused until it is resumed" in run(schedule, "list").output
     assert "is paused until 2" in run(schedule, "pause", "often", "--for", "2h").output

@@ -54,7 +54,7 @@ def test_invalid_options_start_nothing(run, started, words):
     assert started == []
 
 
-def test_the_options_of_a_worker_pass_through(run, started):
+def test_the_options_of_a_worker_are_passed_on(run, started):
     assert (
         run(
             "--once", "-Q", "high,default", "--max-time", "1m", "-P", "solo", "-l", "INFO"

@@ -69,9 +69,7 @@ def refusal(**environ: str) -> str:
         ({"QUEUE_CONNECTION": "redis-long"}, "redis-long", "redis", "redis://127.0.0.1:6379/0"),
     ],
 )
-def test_the_broker_is_the_chosen_one_else_redis_where_it_is_set_else_the_database(
-    environ, name, driver, url
-):
+def test_the_broker_is_the_chosen_one_or_redis_if_set_or_the_database(environ, name, driver, url):
     connection = load(**environ).connection
     assert (connection.name, connection.driver, connection.url) == (name, driver, url)
 
@@ -315,7 +313,7 @@ def test_a_bad_value_is_shown_with_what_was_expected(name, given, expectation):
     assert refusal(**{name: given}) == f"expected {name} to be {expectation}"
 
 
-def test_waits_are_a_tuple_of_numbers():
+def test_backoff_is_read_as_a_tuple_of_numbers():
     assert load(QUEUE_BACKOFF="10, 30,60").queue_backoff == (10, 30, 60)
     assert load(QUEUE_BACKOFF="0.5").queue_backoff == (0.5,)
     assert load(QUEUE_BACKOFF="0").queue_backoff == (0,)

@@ -46,7 +46,7 @@ def test_each_message_is_received_once(driver, other, box):
     assert heard(other, box) == []
 
 
-def test_a_sender_hears_whether_anybody_was_there(driver, box):
+def test_a_broadcast_returns_whether_any_mailbox_got_it(driver, box):
     assert driver.broadcast([Broadcast(box, "a", "1")]) is False
     driver.subscribe(box, [Binding(box, "a")], TTL)
     assert driver.broadcast([Broadcast(box, "b", "1")]) is False
@@ -82,7 +82,7 @@ def test_without_a_mailbox_a_broadcast_is_dropped(driver, box):
     assert heard(driver, box) == []
 
 
-def test_nothing_may_be_broadcast(driver):
+def test_an_empty_text_can_be_broadcast(driver):
     driver.broadcast([])
 
 
@@ -118,7 +118,7 @@ def test_a_pattern_must_match_the_whole_key(driver, box, pattern, key, fits):
     assert heard(driver, box) == (["x"] if fits else [])
 
 
-def test_a_message_that_fits_two_bindings_comes_once(driver, box):
+def test_a_message_that_matches_two_bindings_comes_once(driver, box):
     driver.subscribe(box, [Binding(box), Binding(box, "a.*"), Binding(box, ".*b")], TTL)
     say(driver, box, "x", key="a.b")
     assert heard(driver, box) == ["x"]
@@ -133,7 +133,7 @@ def test_a_mailbox_may_listen_to_several_exchanges_in_one_order(driver, box, sec
     assert heard(driver, box) == ["1", "2", "3"]
 
 
-def test_renewing_adds_bindings_and_keeps_those_there_are(driver, box, second):
+def test_renewing_adds_bindings_and_keeps_the_old_ones(driver, box, second):
     # Given a mailbox on one exchange, and another added to it
     driver.subscribe(box, [Binding(box)], TTL)
     driver.subscribe(box, [Binding(second)], TTL)
@@ -152,7 +152,7 @@ def test_renewing_loses_nothing_and_doubles_nothing(driver, other, box):
     assert heard(driver, box) == ["a", "b"]
 
 
-def test_a_binding_added_later_fits_later_messages_only(driver, box, second):
+def test_a_binding_added_later_matches_later_messages_only(driver, box, second):
     # Given a mailbox that has not read yet, and a message of an exchange it does not listen to
     driver.subscribe(box, [Binding(box)], TTL)
     say(driver, box, "a")
@@ -228,7 +228,7 @@ def test_a_closed_mailbox_gets_nothing(driver, other, box):
     assert heard(driver, box) == []
 
 
-def test_a_closed_mailbox_opened_again_knows_nothing_of_before(driver, box, second):
+def test_a_reopened_mailbox_has_no_earlier_messages(driver, box, second):
     # Given a mailbox that was closed with something in it
     driver.subscribe(box, [Binding(box), Binding(second)], TTL)
     say(driver, box, "before")
@@ -251,7 +251,7 @@ def test_closing_one_mailbox_leaves_the_others_open(driver, box, second):
     assert heard(driver, second) == ["a"]
 
 
-def test_a_mailbox_nobody_opened_is_empty_and_stays_closed(driver, box):
+def test_a_mailbox_that_was_never_opened_is_empty_and_stays_closed(driver, box):
     assert heard(driver, box) == []
     say(driver, box, "a")
     assert heard(driver, box) == []

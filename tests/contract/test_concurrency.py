@@ -67,7 +67,7 @@ def test_jobs_are_taken_and_acked_in_one_step_by_many_workers(driver, other):
     assert driver.queues() == []
 
 
-def test_of_many_who_put_one_key_at_once_one_succeeds(driver, other):
+def test_of_many_concurrent_puts_of_one_key_one_succeeds(driver, other):
     for round_ in range(3):
         # When several threads put a job with the same key
         def put_one(mine, number, round_=round_):
@@ -83,7 +83,7 @@ def test_of_many_who_put_one_key_at_once_one_succeeds(driver, other):
     assert counts(driver) == (3, 0, 0)
 
 
-def test_of_many_batches_with_the_same_keys_each_key_is_put_once(driver, other):
+def test_concurrent_batches_with_the_same_keys_put_each_key_once(driver, other):
     # Given batches of the same keys in different orders, which is how databases come to deadlock
     def put_all(mine, number):
         keys = range(20) if number % 2 else reversed(range(20))
@@ -94,7 +94,7 @@ def test_of_many_batches_with_the_same_keys_each_key_is_put_once(driver, other):
     assert counts(driver) == (20, 0, 0)
 
 
-def test_many_who_rescue_at_once_bring_each_job_back_once(driver, other, clock):
+def test_concurrent_rescues_bring_each_job_back_once(driver, other, clock):
     driver.put([job() for _ in range(JOBS)])
     take(driver, limit=JOBS)
     clock.forward(LEASE)
@@ -102,13 +102,13 @@ def test_many_who_rescue_at_once_bring_each_job_back_once(driver, other, clock):
     assert {one.rescues for one in take(driver, limit=JOBS)} == {1}
 
 
-def test_many_who_ack_one_lease_count_it_once(driver, other):
+def test_concurrent_acks_of_one_lease_count_once(driver, other):
     driver.put([job() for _ in range(JOBS)])
     leases = [one.lease for one in take(driver, limit=JOBS)]
     assert sum(together(driver, other, lambda mine, _number: mine.ack(leases))) == JOBS
 
 
-def test_an_ack_and_a_rescue_at_once_are_one_or_the_other(driver, other, clock):
+def test_of_a_concurrent_ack_and_rescue_one_wins(driver, other, clock):
     # Given jobs whose leases ran out
     driver.put([job() for _ in range(JOBS)])
     leases = [one.lease for one in take(driver, limit=JOBS)]
@@ -148,16 +148,14 @@ def test_everything_at_once_loses_nothing(driver, other):
     assert counts(driver) == (THREADS * 10 - acked, 0, 0)
 
 
-def test_many_who_read_one_mailbox_get_each_message_once(driver, other, box):
+def test_concurrent_readers_of_a_mailbox_get_each_message_once(driver, other, box):
     driver.subscribe(box, [Binding(box)], 600)
     driver.broadcast([Broadcast(box, "", f"{number}") for number in range(JOBS)])
     got = together(driver, other, lambda mine, _number: mine.receive(box))
     assert sorted(int(one.payload) for messages in got for one in messages) == list(range(JOBS))
 
 
-def test_broadcasts_of_many_threads_reach_a_mailbox_once_each_and_in_each_ones_order(
-    driver, other, box
-):
+def test_broadcasts_of_many_threads_arrive_once_and_in_the_order_of_each_thread(driver, other, box):
     # Given a mailbox that is read while they are sent
     driver.subscribe(box, [Binding(box)], 600)
     heard = []

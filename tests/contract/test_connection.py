@@ -19,13 +19,13 @@ def test_the_time_is_the_brokers(driver, other, clock):
     assert driver.now() == other.now() == clock()
 
 
-def test_left_alone_a_broker_has_a_clock_of_its_own(broker):
+def test_without_a_test_clock_a_broker_has_its_own(broker):
     real = broker.open(None)
     assert abs(real.now() - time.time()) < 60
     real.close()
 
 
-def test_a_driver_knows_what_it_is(driver, broker):
+def test_a_driver_names_its_kind(driver, broker):
     assert driver.name == {"mariadb": "mysql"}.get(broker.name, broker.name)
 
 
@@ -60,7 +60,7 @@ def test_memory_drivers_of_one_name_are_one_broker():
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "mysql"])
-def test_a_broker_that_cannot_be_reached_says_so(scheme, tmp_path):
+def test_an_unreachable_broker_raises_driver_unavailable(scheme, tmp_path):
     # Given a port where nobody listens, or a folder where the file should be
     place = (
         f"/{tmp_path}"

@@ -29,7 +29,7 @@ def test_keys_take_turns_however_many_jobs_one_has_waiting(driver, other):
     assert in_turn(driver) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
 
-def test_who_comes_late_has_the_next_turn(driver, clock):
+def test_a_key_that_comes_late_has_the_next_turn(driver, clock):
     put_many(driver, "a", 3000)
     assert in_turn(driver, 50)[-1] == "a50"
     clock.forward(LEASE / 2)
@@ -38,7 +38,7 @@ def test_who_comes_late_has_the_next_turn(driver, clock):
     assert sorted(taken) == ["a51", "a52", "b1", "b2"]
 
 
-def test_who_had_its_turns_while_nobody_else_waited_owes_nothing(driver):
+def test_a_key_owes_nothing_for_turns_it_had_while_no_other_waited(driver):
     put_many(driver, "a", 20)
     driver.ack([one.lease for one in take(driver)])
     driver.put([job(id="b1", fair_key="b"), job(id="b2", fair_key="b"), job(id="a", fair_key="a")])
@@ -65,7 +65,7 @@ def test_jobs_without_a_key_are_one_among_them(driver, clock):
     assert in_turn(driver) == ["a1", "n1", "a2", "n2", "a3"]
 
 
-def test_those_that_waited_before_the_first_key_came_run_too(driver, clock):
+def test_jobs_that_waited_before_the_first_key_came_run_too(driver, clock):
     put(driver, "n1", "n2")
     put_many(driver, "a", 2)
     clock.forward(SWEEP)
@@ -83,7 +83,7 @@ def test_a_job_that_goes_back_keeps_its_turn(driver, clock):
     assert in_turn(driver) == ["a1", "b1", "a2", "b2", "a3", "b3"]
 
 
-def test_one_that_was_delayed_takes_its_keys_next_turn_when_it_is_due(driver, clock):
+def test_a_delayed_job_takes_the_next_turn_of_its_key_when_it_is_due(driver, clock):
     # Given a job of "a" that is delayed, one of "b" that goes back for a while, and others of "a"
     driver.put([job(id="late", fair_key="a", available_at=clock() + 60)])
     put_many(driver, "b", 1)
@@ -98,7 +98,7 @@ def test_one_that_was_delayed_takes_its_keys_next_turn_when_it_is_due(driver, cl
     assert taken[-1] == "late"
 
 
-def test_hasten_park_and_lift_give_it_a_turn(driver, clock):
+def test_hastened_and_lifted_jobs_get_a_turn(driver, clock):
     put_many(driver, "a", 2)
     driver.put([job(id="b", fair_key="b", available_at=clock() + 60)])
     driver.hasten(["b"])
@@ -112,7 +112,7 @@ def test_hasten_park_and_lift_give_it_a_turn(driver, clock):
     assert sorted(in_turn(driver)) == ["c1", "c2"]
 
 
-def test_looking_shows_when_they_could_have_run(driver, other, clock):
+def test_peek_shows_when_each_job_could_have_run(driver, other, clock):
     began = clock()
     put_many(driver, "a", 2)
     clock.forward(10)
@@ -144,7 +144,7 @@ def test_deleted_held_cleared_and_acked_jobs_are_gone(driver):
     assert in_turn(driver) == ["b1"]
 
 
-def test_in_a_queue_that_was_cleared_all_begin_anew(driver, clock):
+def test_all_keys_begin_anew_in_a_cleared_queue(driver, clock):
     put_many(driver, "a", 3)
     driver.clear("default")
     put_many(driver, "b", 1)
@@ -179,7 +179,7 @@ def test_a_unique_job_takes_a_turn_only_if_it_is_put(driver, clock):
     ]
 
 
-def test_one_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, clock):
+def test_a_job_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, clock):
     fields = {"fair_key": "a", "unique_key": "k", "on_conflict": Conflict.LATEST}
     driver.put([job(id="a1", **fields)])
     driver.put([job(available_at=clock() + 60, **fields)])
@@ -188,7 +188,7 @@ def test_one_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, cloc
     assert in_turn(driver) == ["a1"]
 
 
-def test_in_one_call_with_jobs_of_other_queues_each_is_put_right(driver):
+def test_one_call_can_put_jobs_of_fair_and_other_queues(driver):
     driver.put(
         [
             job("x", id="a", fair_key="k"),
@@ -201,7 +201,7 @@ def test_in_one_call_with_jobs_of_other_queues_each_is_put_right(driver):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b", "\ud800"])
-def test_a_key_that_none_keeps_is_refused(driver, key):
+def test_a_key_too_long_for_brokers_is_refused(driver, key):
     with pytest.raises(OptionError, match="fair_key"):
         driver.put([job(fair_key=key)])
     assert driver.queues() == []

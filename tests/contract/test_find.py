@@ -37,7 +37,7 @@ def test_find_shows_a_job_as_peek_does(driver, other, three, state):
     assert [found] == driver.peek(found.queue, state)
 
 
-def test_what_is_not_there_is_not_found(driver, three):
+def test_a_missing_job_is_not_found(driver, three):
     assert driver.find(["nobody"]) == []
     assert driver.find([]) == []
     assert sorted(ids(driver.find(["nobody", "pending", "delayed", "pending"]))) == [
@@ -46,7 +46,7 @@ def test_what_is_not_there_is_not_found(driver, three):
     ]
 
 
-def test_several_may_have_one_id(driver):
+def test_several_jobs_may_have_one_id(driver):
     put(driver, "a", "a")
     assert ids(driver.find(["a"])) == ["a", "a"]
 
@@ -58,14 +58,14 @@ def test_a_delayed_job_whose_time_has_come_is_pending(driver, clock):
     assert [found.state for found in driver.scan()[0]] == [State.PENDING]
 
 
-def test_a_done_job_is_found_no_more(driver):
+def test_an_acked_job_is_not_found(driver):
     put(driver, "a")
     driver.ack([take_one(driver).lease])
     assert driver.find(["a"]) == []
 
 
 # --- scan -----------------------------------------------------------------------------------------
-def test_an_empty_broker_is_soon_looked_through(driver):
+def test_a_scan_of_an_empty_broker_ends_at_once(driver):
     assert driver.scan() == ([], "")
 
 
@@ -76,7 +76,7 @@ def test_scan_sees_every_job_of_every_queue_in_every_state(driver, three, limit)
     assert {found.id: found.queue for found in seen}["pending"] == "other"
 
 
-def test_what_stays_is_seen_whatever_comes_and_goes(driver):
+def test_scan_sees_each_lasting_job_while_others_come_and_go(driver):
     put(driver, *(f"stays-{number}" for number in range(700)))
     put(driver, *(f"goes-{number}" for number in range(700)))
     seen, after = driver.scan("", 100)
@@ -89,7 +89,7 @@ def test_what_stays_is_seen_whatever_comes_and_goes(driver):
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1 OR 1=1", "9" * 21, None, 7, "٣"])
-def test_a_place_that_is_none_is_refused(driver, after):
+def test_a_bad_position_is_refused(driver, after):
     with pytest.raises(OptionError, match="expected after to be what scan has answered"):
         driver.scan(after)
 
@@ -109,7 +109,7 @@ def leases(held):
     return [each.lease for each in held]
 
 
-def test_what_nobody_holds_is_held_and_what_runs_is_left(driver, other, three):
+def test_hold_takes_jobs_without_a_lease_and_leaves_running_ones(driver, other, three):
     before = driver.find(["pending", "delayed"])
     held = hold(other, "pending", "delayed", "reserved", "nobody")
     assert sorted((each.was for each in held), key=lambda was: was.id) == sorted(
@@ -133,7 +133,7 @@ def test_a_held_job_is_never_reserved_and_gone_when_it_is_acked(driver, other, c
 
 
 @pytest.mark.parametrize("how", ["let go", "left by the dead"])
-def test_what_is_not_acked_comes_back_as_it_stood(driver, other, clock, how):
+def test_a_held_job_that_is_not_acked_comes_back_as_it_stood(driver, other, clock, how):
     # Given jobs of each kind, one of which was tried before
     driver.put([job(id="delayed", available_at=clock() + 3600), job(id="tried")])
     driver.release([take_one(driver).lease], attempts=3)
@@ -158,7 +158,7 @@ def test_what_is_not_acked_comes_back_as_it_stood(driver, other, clock, how):
     ]
 
 
-def test_what_was_parked_and_is_held_while_that_is_lifted_is_due_afterwards(driver, other):
+def test_a_parked_job_that_is_held_during_the_lift_is_due_afterwards(driver, other):
     put(driver, "a")
     driver.suspend("task:mail")
     driver.park([take_one(driver).lease], "task:mail")
@@ -168,7 +168,7 @@ def test_what_was_parked_and_is_held_while_that_is_lifted_is_due_afterwards(driv
     assert ids(driver.reserve(["default"], 10, LEASE, by="worker")) == ["a"]
 
 
-def test_its_unique_key_is_free_when_it_has_gone(driver):
+def test_the_unique_key_of_a_held_job_is_free_after_its_ack(driver):
     driver.put([job(id="a", unique_key="k")])
     held = hold(driver, "a")
     (placed,) = driver.put([job(id="b", unique_key="k")])
@@ -204,7 +204,7 @@ def test_thousands_can_be_found_and_held_in_one_call(driver):
         ({"by": ""}, "by"),
     ],
 )
-def test_what_makes_no_sense_is_refused(driver, given, said):
+def test_invalid_arguments_are_refused(driver, given, said):
     put(driver, "a")
     with pytest.raises(OptionError, match=f"expected {said} to"):
         driver.hold(**{"ids": ["a"], "lease": LEASE, "by": "mender"} | given)

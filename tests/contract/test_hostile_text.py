@@ -154,7 +154,7 @@ def test_a_time_far_away_is_a_time(driver, clock):
     assert driver.paused() == {"default": far}
 
 
-def test_a_lease_nobody_gave_changes_nothing(driver):
+def test_an_unknown_lease_changes_nothing(driver):
     # Given a held job, and a token made up for it
     put(driver, "a")
     lease = take_one(driver).lease

@@ -48,7 +48,7 @@ def test_another_process_may_ack_what_this_one_took(driver, other, held):
 
 
 @pytest.mark.parametrize("verb", ["ack", "extend", "release"])
-def test_no_leases_no_change(driver, held, verb):
+def test_an_empty_list_of_leases_changes_nothing(driver, held, verb):
     arguments = [[], LEASE] if verb == "extend" else [[]]
     assert not getattr(driver, verb)(*arguments)
     assert counts(driver) == (0, 0, 1)
@@ -172,19 +172,19 @@ def test_a_late_ack_inside_reserve_comes_before_the_rescue(driver, clock, held):
     assert driver.queues() == []
 
 
-def test_a_late_holder_may_still_ack(driver, clock, held):
+def test_an_ack_after_the_end_of_a_lease_counts_before_the_rescue(driver, clock, held):
     clock.forward(LEASE + 1)
     assert driver.ack([held.lease]) == 1
     assert driver.rescue() == 0
 
 
-def test_a_late_holder_may_still_extend(driver, clock, held):
+def test_an_extend_after_the_end_of_a_lease_counts_before_the_rescue(driver, clock, held):
     clock.forward(LEASE + 1)
     assert driver.extend([held.lease], LEASE) == []
     assert driver.rescue() == 0
 
 
-def test_a_late_holder_may_still_release(driver, clock, held):
+def test_a_release_after_the_end_of_a_lease_counts_before_the_rescue(driver, clock, held):
     clock.forward(LEASE + 1)
     assert driver.release([held.lease]) == 1
     assert counts(driver) == (1, 0, 0)
@@ -206,7 +206,7 @@ def test_after_the_rescue_a_release_changes_nothing(driver, stale):
     assert (view.payload, view.attempts) == ("original", 1)
 
 
-def test_a_stale_lease_cannot_touch_the_next_taking(driver, other, clock, stale):
+def test_a_stale_lease_does_not_affect_the_next_reservation(driver, other, clock, stale):
     # Given that another worker has the job now
     current = take_one(other)
 
@@ -243,7 +243,9 @@ def keeper(driver):
     keeper.close()
 
 
-def test_what_still_runs_is_taken_back_where_nobody_else_has_it(driver, other, clock, keeper):
+def test_reclaim_takes_a_running_job_back_unless_another_worker_has_it(
+    driver, other, clock, keeper
+):
     put(driver, "a", "b", "c")
     first, *rest = [job.lease.token for job in keeper.adopt(take(driver))]
     clock.forward(LEASE + 1)
@@ -258,7 +260,7 @@ def test_what_still_runs_is_taken_back_where_nobody_else_has_it(driver, other, c
     assert state_of(driver, "a") == [State.RESERVED]
 
 
-def test_another_job_of_its_id_is_left_as_it_was(driver, other, clock, keeper):
+def test_reclaim_leaves_another_job_of_the_same_id_alone(driver, other, clock, keeper):
     put(driver, "a")
     [mine] = keeper.adopt(take(driver))
     clock.forward(LEASE + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.driver_jobs import LEASE, counts, ids, job, put, take
 
 
-def test_nobody_gets_a_job_of_a_paused_queue(driver, other):
+def test_no_worker_gets_a_job_of_a_paused_queue(driver, other):
     put(driver, "a")
     driver.pause("default")
     assert take(driver) == []
@@ -41,7 +41,7 @@ def test_a_pause_ends_at_its_instant(driver, clock):
     assert ids(take(driver)) == ["a"]
 
 
-def test_paused_tells_which_and_until_when(driver, other, clock):
+def test_paused_lists_the_queues_and_their_ends(driver, other, clock):
     driver.pause("a")
     driver.pause("b", until=clock() + 60)
     assert other.paused() == {"a": None, "b": clock() + 60}
@@ -70,7 +70,7 @@ def test_a_queue_that_was_never_used_can_be_paused_and_resumed(driver):
     assert driver.queues() == []
 
 
-def test_a_pause_takes_nothing_from_who_holds_a_job(driver, clock):
+def test_a_pause_leaves_running_jobs_alone(driver, clock):
     # Given two jobs that a worker holds when their queue is paused
     put(driver, "a", "b")
     a, b = (one.lease for one in take(driver))

@@ -69,7 +69,7 @@ def test_an_instant_that_has_passed_means_at_once_and_jumps_no_queue(driver, clo
     assert ids(take(driver)) == ["waiting", "past"]
 
 
-def test_many_jobs_are_placed_in_the_order_of_the_asking(driver, clock):
+def test_results_come_in_the_order_of_the_jobs(driver, clock):
     # When jobs of several queues are put, now and for later
     placed = driver.put(
         [job("high", id="a"), job("low", id="b", available_at=clock() + 5), job("high", id="c")]
@@ -86,7 +86,7 @@ def test_putting_nothing_places_nothing(driver):
     assert driver.queues() == []
 
 
-def test_one_bad_job_and_none_is_put(driver):
+def test_one_bad_job_refuses_the_whole_call(driver):
     # Given a good job before and after a bad one
     bad = job(available_at=math.nan)
 
@@ -99,7 +99,7 @@ def test_one_bad_job_and_none_is_put(driver):
     assert driver.put([job(unique_key="k")])[0].created
 
 
-def test_two_living_jobs_may_have_one_id(driver):
+def test_two_jobs_may_have_one_id(driver):
     # Given a job that is being run, and the next attempt of it, which Celery's retry puts before it
     # acks the first
     driver.put([job(id="a", payload="first")])

@@ -26,7 +26,7 @@ def test_sizes_count_each_state(driver, other, three):
     assert other.sizes("default") == Sizes(pending=1, delayed=1, reserved=1, oldest=0)
 
 
-def test_the_oldest_is_as_old_as_it_could_have_run(driver, clock):
+def test_the_age_counts_from_when_the_job_could_run(driver, clock):
     # Given one that was put long ago and came due ten seconds ago, and one put five seconds ago
     driver.put([job(available_at=clock() + 100)])
     clock.forward(105)
@@ -169,7 +169,7 @@ def test_delete_compares_character_by_character(driver, near):
     assert driver.delete([near]) == 0
 
 
-def test_who_holds_a_deleted_job_holds_nothing(driver, clock):
+def test_the_lease_of_a_deleted_job_is_worth_nothing(driver, clock):
     # Given a job deleted under its worker
     put(driver, "a")
     lease = take_one(driver).lease
@@ -200,13 +200,13 @@ def test_a_delayed_job_can_be_made_due(driver, other, clock):
     assert ids(take(driver)) == ["c", "a"]
 
 
-def test_what_is_pending_or_reserved_or_gone_is_not_hastened(driver, three):
+def test_only_delayed_jobs_are_hastened(driver, three):
     assert driver.hasten(iter(["pending", "reserved", "never-was", "delayed", "delayed"])) == 1
     assert driver.hasten(["delayed"]) == driver.hasten([]) == 0
     assert counts(driver) == (2, 0, 1)
 
 
-def test_every_job_of_that_id_is_hastened_in_whatever_queue(driver, clock):
+def test_every_job_of_an_id_is_hastened_in_all_queues(driver, clock):
     put(driver, "a", "a", available_at=clock() + 500)
     put(driver, "a", queue="high", available_at=clock() + 500)
     assert driver.hasten(["a"]) == 3
@@ -225,11 +225,11 @@ def test_clear_leaves_the_other_queues_alone(driver, three):
     assert counts(driver, "elsewhere") == (1, 0, 0)
 
 
-def test_clear_of_an_empty_queue_is_nothing(driver):
+def test_clear_of_an_empty_queue_deletes_nothing(driver):
     assert driver.clear("unused") == 0
 
 
-def test_clear_leaves_jobs_with_a_text_that_it_is_told(driver, clock):
+def test_clear_leaves_jobs_whose_payload_has_a_given_text(driver, clock):
     put(driver, "a", "b")
     put(driver, "kept", "kept", payload='{"50%_x": "ÄΩ"}', priority=0)
     driver.put(

@@ -26,7 +26,7 @@ def test_a_job_with_a_bad_name_is_refused(driver, what, name):
 
 
 @pytest.mark.parametrize("payload", by_name(BAD_TEXTS))
-def test_a_payload_no_broker_can_keep_is_refused(driver, payload):
+def test_a_payload_that_brokers_can_not_store_is_refused(driver, payload):
     with pytest.raises(OptionError, match=r"expected payload to be a text .*, got "):
         driver.put([job(payload=payload)])
     assert driver.queues() == []
@@ -51,7 +51,7 @@ def test_a_queue_without_a_name_is_refused_everywhere(driver, verb):
 
 
 @pytest.mark.parametrize("instant", NO_TIMES)
-def test_an_instant_that_is_no_time_is_refused(driver, instant):
+def test_an_invalid_instant_is_refused(driver, instant):
     with pytest.raises(
         OptionError, match=f"expected available_at to be a finite .*, got {instant}"
     ):
@@ -62,7 +62,7 @@ def test_an_instant_that_is_no_time_is_refused(driver, instant):
 
 
 @pytest.mark.parametrize("lease", [*NO_TIMES, 0, -1])
-def test_a_lease_that_holds_for_no_time_is_refused(driver, lease):
+def test_a_lease_of_no_seconds_is_refused(driver, lease):
     # Given a job that is held, and one that waits
     put(driver, "held")
     held = take_one(driver)
@@ -77,7 +77,7 @@ def test_a_lease_that_holds_for_no_time_is_refused(driver, lease):
 
 
 @pytest.mark.parametrize("delay", [*NO_TIMES, -1])
-def test_a_delay_that_is_none_is_refused(driver, delay):
+def test_a_bad_delay_is_refused(driver, delay):
     put(driver, "a")
     lease = take_one(driver).lease
     with pytest.raises(OptionError, match=f"expected delay to be 0 or more seconds, got {delay}"):
@@ -86,7 +86,7 @@ def test_a_delay_that_is_none_is_refused(driver, delay):
 
 
 @pytest.mark.parametrize("payload", by_name(BAD_TEXTS))
-def test_a_release_with_a_payload_no_broker_can_keep_is_refused(driver, payload):
+def test_a_release_with_a_payload_that_brokers_can_not_store_is_refused(driver, payload):
     put(driver, "a")
     lease = take_one(driver).lease
     with pytest.raises(OptionError, match="expected payload to be a text"):
@@ -116,13 +116,13 @@ def test_a_limit_below_zero_is_refused(driver):
 
 
 @pytest.mark.parametrize("name", by_name(BAD_NAMES))
-def test_a_worker_without_a_proper_name_is_refused(driver, name):
+def test_a_worker_with_a_bad_name_is_refused(driver, name):
     with pytest.raises(OptionError, match=r"expected by to .*, got "):
         driver.reserve(["default"], 1, LEASE, by=name)
 
 
 @pytest.mark.parametrize("ttl", [*NO_TIMES, 0, -1])
-def test_a_mailbox_that_lasts_for_no_time_is_refused(driver, box, ttl):
+def test_a_mailbox_of_no_seconds_is_refused(driver, box, ttl):
     with pytest.raises(OptionError, match=f"expected ttl to be a positive .*, got {ttl}"):
         driver.subscribe(box, [Binding(box)], ttl)
 
@@ -137,12 +137,12 @@ def test_a_mailbox_or_exchange_with_a_bad_name_is_refused(driver, box, name):
         driver.broadcast([Broadcast(name, "", "x")])
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused(driver, box):
+def test_an_invalid_regular_expression_is_refused(driver, box):
     with pytest.raises(OptionError, match=r"expected pattern to be a regular expression, got '\('"):
         driver.subscribe(box, [Binding(box, "(")], 60)
 
 
-def test_one_bad_broadcast_and_none_is_sent(driver, box):
+def test_one_bad_broadcast_refuses_the_whole_call(driver, box):
     driver.subscribe(box, [Binding(box)], 60)
     with pytest.raises(OptionError):
         driver.broadcast([Broadcast(box, "", "good"), Broadcast(box, "", "b\0d")])
@@ -150,7 +150,7 @@ def test_one_bad_broadcast_and_none_is_sent(driver, box):
 
 
 @pytest.mark.parametrize("name", by_name(BAD_NAMES))
-def test_an_id_or_a_mailbox_that_cannot_be_is_not_looked_for(driver, name):
+def test_an_impossible_id_or_mailbox_is_not_searched_for(driver, name):
     put(driver, "a")
     with pytest.raises(OptionError, match="expected id to"):
         driver.delete(["a", name])

@@ -74,7 +74,7 @@ def test_a_payload_may_be_made_empty(driver, held):
     assert take_one(driver).payload == ""
 
 
-def test_a_release_gives_the_attempt_back(driver, held):
+def test_a_release_does_not_count_the_attempt(driver, held):
     for _ in range(5):
         driver.release([held.lease])
         held = take_one(driver)
@@ -82,7 +82,7 @@ def test_a_release_gives_the_attempt_back(driver, held):
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 7])
-def test_a_release_sets_the_attempts_it_is_told(driver, held, attempts):
+def test_a_release_can_set_the_number_of_attempts(driver, held, attempts):
     driver.release([held.lease], attempts=attempts)
     assert driver.peek("default", State.PENDING)[0].attempts == attempts
     assert take_one(driver).attempts == attempts + 1

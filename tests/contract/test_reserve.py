@@ -68,19 +68,19 @@ def test_a_limit_of_zero_takes_nothing_and_still_acks(driver):
     assert counts(driver) == (1, 0, 0)
 
 
-def test_what_is_reserved_nobody_else_gets(driver, other):
+def test_a_reserved_job_goes_to_no_other_worker(driver, other):
     put(driver, "a", "b")
     assert ids(take(driver, limit=1)) == ["a"]
     assert ids(take(other)) == ["b"]
     assert take(driver) == []
 
 
-def test_only_the_queues_asked_for_are_looked_at(driver):
+def test_jobs_come_from_the_given_queues_only(driver):
     put(driver, "a", queue="elsewhere")
     assert take(driver, "default") == []
 
 
-def test_no_queue_no_job(driver):
+def test_without_a_queue_there_is_no_job(driver):
     put(driver, "a")
     held = take_one(driver)
     put(driver, "b")
@@ -104,7 +104,7 @@ def test_a_reserved_job_names_its_worker_and_the_end_of_its_lease(driver, clock)
     assert (view.reserved_by, view.reserved_until) == ("host-7:pid-12", clock() + 60)
 
 
-def test_every_taking_has_a_token_of_its_own(driver):
+def test_every_reservation_has_its_own_token(driver):
     # Given a job taken twice and its neighbour
     put(driver, "a", "b")
     first, neighbour = take(driver)

@@ -17,7 +17,7 @@ def park(driver, *leases, what=WHAT):
     return driver.park([job.lease for job in leases], what)
 
 
-def test_suspended_tells_what_and_until_when(driver, other, clock):
+def test_suspended_lists_the_names_and_their_ends(driver, other, clock):
     driver.suspend("a")
     driver.suspend("b", until=clock() + 60)
     assert other.suspended() == {"a": None, "b": clock() + 60}
@@ -28,7 +28,7 @@ def test_suspended_tells_what_and_until_when(driver, other, clock):
     assert driver.suspended() == {}
 
 
-def test_a_suspension_takes_no_job_away_from_who_reserves(driver):
+def test_a_suspension_takes_no_job_from_its_worker(driver):
     put(driver, "a")
     driver.suspend(WHAT)
     assert ids(take(driver)) == ["a"]
@@ -48,7 +48,7 @@ def test_a_parked_job_is_delayed_until_the_end_with_its_attempt_given_back(drive
     assert [job.attempts for job in take(other)] == [1]
 
 
-def test_lift_makes_all_that_was_parked_due_in_its_order(driver, other):
+def test_lift_makes_the_parked_jobs_due_in_order(driver, other):
     put(driver, "a", "b", "c")
     driver.suspend(WHAT)
     park(driver, *take(driver))
@@ -58,7 +58,7 @@ def test_lift_makes_all_that_was_parked_due_in_its_order(driver, other):
     assert ids(take(driver)) == ["a", "b", "c"]
 
 
-def test_lift_touches_nothing_that_was_parked_for_another_reason_or_not_at_all(driver, clock):
+def test_lift_leaves_jobs_that_were_not_parked_for_this_name(driver, clock):
     put(driver, "mine", "others", "delayed")
     driver.suspend(WHAT)
     driver.suspend("tag:x")
@@ -70,7 +70,7 @@ def test_lift_touches_nothing_that_was_parked_for_another_reason_or_not_at_all(d
     assert ids(take(driver)) == ["mine"]
 
 
-def test_a_job_that_has_gone_its_way_is_no_longer_parked(driver, clock):
+def test_a_job_that_was_released_or_acked_is_no_longer_parked(driver, clock):
     # Given one parked job that was deleted, and one that ran and waits for its retry
     put(driver, "gone", "retry")
     driver.suspend(WHAT, until=clock() + 10)
@@ -85,7 +85,7 @@ def test_a_job_that_has_gone_its_way_is_no_longer_parked(driver, clock):
     assert counts(driver) == (0, 1, 0)
 
 
-def test_nothing_is_parked_for_what_is_not_suspended(driver, clock):
+def test_no_job_is_parked_for_a_name_that_is_not_suspended(driver, clock):
     # Given a suspension that was lifted, and one that has ended, before the worker comes to park
     put(driver, "a", "b")
     a, b = take(driver)
@@ -98,7 +98,7 @@ def test_nothing_is_parked_for_what_is_not_suspended(driver, clock):
     assert [(job.id, job.attempts) for job in take(driver)] == [("a", 1), ("b", 1)]
 
 
-def test_an_earlier_end_is_the_end_of_those_parked_already(driver, clock):
+def test_an_earlier_end_counts_for_parked_jobs_too(driver, clock):
     put(driver, "a")
     driver.suspend(WHAT)
     park(driver, take_one(driver))
@@ -108,7 +108,7 @@ def test_an_earlier_end_is_the_end_of_those_parked_already(driver, clock):
     assert ids(take(driver)) == ["a"]
 
 
-def test_only_who_holds_a_job_parks_it(driver):
+def test_only_the_holder_of_a_lease_parks_its_job(driver):
     put(driver, "a")
     job = take_one(driver)
     driver.ack([job.lease])
@@ -118,7 +118,7 @@ def test_only_who_holds_a_job_parks_it(driver):
     assert (counts(driver), driver.parked(WHAT)) == ((0, 0, 0), 0)
 
 
-def test_to_lift_what_is_not_there_is_no_error_and_names_are_exact(driver):
+def test_lifting_an_unknown_name_is_no_error_and_names_are_exact(driver):
     driver.lift("nothing")
     driver.suspend("Task:Mail")
     driver.lift("task:mail")

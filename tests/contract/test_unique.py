@@ -48,7 +48,7 @@ def test_a_taken_key_does_not_keep_the_others_of_the_call_away(driver, holder):
     assert [(one.id, one.created) for one in placed] == [("holder", False), ("b", True)]
 
 
-def test_jobs_without_a_key_never_stand_in_each_others_way(driver):
+def test_jobs_without_a_key_never_exclude_each_other(driver):
     assert all(placed.created for placed in driver.put([job(), job()]))
 
 
@@ -121,7 +121,7 @@ def test_keys_are_compared_character_by_character(driver, holder, near):
     assert is_free(driver, near)
 
 
-def test_a_key_that_was_let_go_is_free_while_its_job_is_held_and_after(driver, other, holder):
+def test_a_released_key_is_free_while_its_job_runs_and_after(driver, other, holder):
     # When the job is taken and lets its key go
     lease = take_one(driver).lease
     assert other.unlock([Lease.of(lease.token)]) == 1  # all that the process which runs it knows
@@ -134,7 +134,7 @@ def test_a_key_that_was_let_go_is_free_while_its_job_is_held_and_after(driver, o
     assert counts(driver) == (1, 0, 0)
 
 
-def test_only_who_holds_a_job_lets_its_key_go(driver, clock, holder):
+def test_only_the_holder_of_a_lease_frees_the_key(driver, clock, holder):
     # Given a lease that has ended, and the next one
     stale = take_one(driver).lease
     clock.forward(LEASE)
@@ -146,13 +146,13 @@ def test_only_who_holds_a_job_lets_its_key_go(driver, clock, holder):
     assert not is_free(driver)
 
 
-def test_to_let_go_what_there_is_not_is_no_error(driver):
+def test_freeing_an_unknown_key_is_no_error(driver):
     put(driver, "a")
     assert driver.unlock([take_one(driver).lease]) == 1
     assert driver.unlock([]) == 0
 
 
-def test_a_job_that_was_put_too_long_ago_has_its_key_no_more(driver, clock, holder):
+def test_a_key_is_free_when_its_time_is_over(driver, clock, holder):
     # When less than its time has passed, then all of it
     clock.forward(59)
     assert not driver.put([job(unique_key="k", unique_for=60)])[0].created
@@ -166,9 +166,7 @@ def test_a_job_that_was_put_too_long_ago_has_its_key_no_more(driver, clock, hold
     assert not is_free(driver)
 
 
-def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_back(
-    driver, clock, holder
-):
+def test_the_time_of_a_key_counts_from_the_put_also_for_a_released_job(driver, clock, holder):
     # Given a job that is taken and put back, late
     clock.forward(50)
     driver.release([take_one(driver).lease], delay=30, payload="{}", attempts=1)
@@ -178,7 +176,7 @@ def test_it_is_the_time_since_the_putting_that_counts_also_for_a_job_that_went_b
     assert driver.put([job(unique_key="k", unique_for=60)])[0].created
 
 
-def test_in_one_call_too_the_time_counts(driver, clock, holder):
+def test_the_time_of_a_key_counts_within_one_call_too(driver, clock, holder):
     clock.forward(60)
     placed = driver.put(
         [job(id="a", unique_key="k", unique_for=60), job(id="b", unique_key="k", unique_for=60)]
@@ -199,7 +197,7 @@ def put_again(driver, conflict=Conflict.REPLACE, **fields):
     return placed.id, placed.created, placed.replaced
 
 
-def test_a_job_that_waits_is_replaced_where_it_stands_under_its_id(driver, other, clock, holder):
+def test_a_waiting_job_is_replaced_in_its_place_under_its_id(driver, other, clock, holder):
     # Given a job behind the one that has the key
     put(driver, "behind")
     clock.forward(5)
@@ -212,7 +210,7 @@ def test_a_job_that_waits_is_replaced_where_it_stands_under_its_id(driver, other
     assert [(one.id, one.payload) for one in take(driver)] == [("holder", "new"), ("behind", "{}")]
 
 
-def test_a_time_of_its_own_moves_the_one_that_is_replaced(driver, clock, holder):
+def test_a_replacement_with_its_own_time_moves_the_job(driver, clock, holder):
     # When it is put off, then put off again, then wanted at once
     put_again(driver, available_at=clock() + 60)
     assert counts(driver) == (0, 1, 0)
@@ -226,7 +224,7 @@ def test_a_time_of_its_own_moves_the_one_that_is_replaced(driver, clock, holder)
     assert not is_free(driver)
 
 
-def test_one_that_is_put_off_without_end_runs_at_the_latest_then(driver, clock):
+def test_a_job_that_is_put_off_again_and_again_runs_at_its_max_delay(driver, clock):
     # Given a job that is dispatched again every three seconds, to run five after the last, ten
     # after the first
     put_again(driver, Conflict.LATEST, id="first", available_at=clock() + 5, max_delay=10)
@@ -251,7 +249,7 @@ def has_been_tried(driver):
 
 
 @pytest.mark.parametrize("start", [take_one, has_been_tried], ids=["is-held", "has-been-tried"])
-def test_what_has_started_is_not_replaced_and_the_latest_takes_its_key(driver, holder, start):
+def test_a_running_job_is_not_replaced_and_the_latest_takes_its_key(driver, holder, start):
     # Given a job that a worker holds, or that was tried, when the next one would replace it
     start(driver)
     assert put_again(driver) == ("holder", False, False)
@@ -282,18 +280,18 @@ def test_one_call_can_put_and_replace(driver, holder):
     assert [view.payload for view in driver.find(["holder"])] == ["2"]
 
 
-def test_one_that_lets_its_key_go_when_it_is_old_is_not_replaced_but_left(driver, clock, holder):
+def test_a_job_whose_key_has_expired_is_not_replaced(driver, clock, holder):
     clock.forward(60)
     assert put_again(driver, unique_for=60) == ("second", True, False)
 
 
-def test_nothing_is_replaced_where_no_key_is_shared(driver, holder):
+def test_jobs_without_a_common_key_are_not_replaced(driver, holder):
     assert put_again(driver, unique_key="other") == ("second", True, False)
     assert put_again(driver, id="third", unique_key=None) == ("third", True, False)
 
 
 @pytest.mark.parametrize("max_delay", [0, -1, float("nan"), float("inf")])
-def test_a_max_delay_that_is_none_is_refused(driver, max_delay):
+def test_a_bad_max_delay_is_refused(driver, max_delay):
     with pytest.raises(OptionError, match="max_delay"):
         put_again(driver, max_delay=max_delay)
     assert counts(driver) == (0, 0, 0)

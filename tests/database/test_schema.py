@@ -95,7 +95,7 @@ def test_tables_of_a_later_version_are_left_alone(driver):
     assert inspect(driver.connections.engine).has_table("relevo_jobs")
 
 
-def test_names_are_bytes_to_postgresql_whatever_its_locale(postgresql_url):
+def test_postgresql_compares_names_as_bytes_in_every_locale(postgresql_url):
     driver = DatabaseDriver(postgresql_url)
     driver.create_schema()
     names = "column_name IN ('queue', 'exchange', 'unique_key')"

@@ -35,12 +35,12 @@ def test_dispatch_sends_once_and_at_once(process, sent):
     assert (message.name, message.args, message.kwargs) == ("images.process", (7,), {"size": 150})
 
 
-def test_what_is_special_comes_first(process, sent):
+def test_options_of_the_dispatch_go_before_those_of_the_task(process, sent):
     process.on_queue("high").delay_for(60).dispatch(7)
     assert (sent[0].queue, sent[0].countdown) == ("high", 60)
 
 
-def test_nothing_is_sent_before_dispatch_and_a_beginning_can_be_used_again(process, sent):
+def test_nothing_is_sent_before_dispatch_and_a_builder_can_be_reused(process, sent):
     high = process.on_queue("high")
     assert not sent
     high.dispatch(1)
@@ -52,7 +52,7 @@ def test_nothing_is_sent_before_dispatch_and_a_beginning_can_be_used_again(proce
     assert [message.args for message in sent] == [(1,), (2,), (3,)]
 
 
-def test_at_takes_a_moment_and_a_naive_one_is_utc(process, sent):
+def test_at_takes_a_datetime_and_a_naive_one_is_utc(process, sent):
     process.at(datetime(2030, 1, 1, 12)).with_options(retry_until=1e9 * 2).dispatch(7)  # noqa: DTZ001
     assert sent[0].eta == datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -84,13 +84,13 @@ def test_options_of_one_job_travel_with_it(process, sent):
     assert sent[0].time_limit == 30
 
 
-def test_apply_async_takes_them_too_beside_headers_of_ones_own(process, sent):
+def test_apply_async_takes_our_options_beside_the_callers_headers(process, sent):
     process.apply_async((7,), tries=5, headers={"traceparent": "00-1"}, queue="high")
     assert sent[0].headers["relevo"]["override"] == {"tries": 5}
     assert (sent[0].headers["traceparent"], sent[0].queue) == ("00-1", "high")
 
 
-def test_a_signature_carries_them(process, sent):
+def test_a_signature_carries_our_options(process, sent):
     process.s(7).set(tries=5).apply_async()
     assert sent[0].headers["relevo"]["override"] == {"tries": 5}
 

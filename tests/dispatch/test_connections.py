@@ -75,7 +75,7 @@ def where(app):
     return found
 
 
-def test_two_brokers_at_once(shop, process):
+def test_a_job_goes_to_the_broker_of_its_connection(shop, process):
     here, there, again = (
         process.dispatch(1),
         process.on_connection("redis").dispatch(2),
@@ -103,13 +103,13 @@ def test_a_connection_has_a_queue_of_its_own_for_jobs_that_name_none(shop, proce
     }
 
 
-def test_a_route_says_the_queue_there_too(shop, process):
+def test_a_route_decides_the_queue_of_another_connection_too(shop, process):
     shop.conf.task_routes = {"images.*": {"queue": "pictures"}}
     process.on_connection("redis-long").dispatch()
     assert list(where(shop)) == [("redis", "pictures")]
 
 
-def test_celerys_own_words_go_along(shop, process):
+def test_celerys_own_options_reach_another_connection_too(shop, process):
     result = process.apply_async(
         (5,), connection="redis", queue="high", tries=5, task_id="mine", countdown=60
     )
@@ -117,7 +117,7 @@ def test_celerys_own_words_go_along(shop, process):
     assert [view.id for view in broker(shop, "redis").peek("high", State.DELAYED)] == ["mine"]
 
 
-def test_unique_jobs_are_unique_there(shop):
+def test_unique_jobs_are_unique_on_another_connection(shop):
     @shop.task(name="once", shared=False, unique_by=[])
     def once(): ...
 
@@ -125,21 +125,21 @@ def test_unique_jobs_are_unique_there(shop):
     assert [result.is_duplicate for result in results] == [False, True, False]
 
 
-def test_sync_runs_it_in_place(shop, process):
+def test_the_connection_sync_runs_a_job_in_place(shop, process):
     assert process.on_connection("sync").dispatch(7).result == 7
     assert process.on_connection("redis").sync(8).result == 8
     assert where(shop) == {}
 
 
 @pytest.mark.parametrize("shop", ["sync"], indirect=True)
-def test_an_app_that_runs_its_jobs_in_place_can_send_one(shop, process, recwarn):
+def test_an_app_that_runs_jobs_in_place_can_send_one_to_a_connection(shop, process, recwarn):
     assert process.dispatch(7).result == 7
     sent = process.on_connection("redis").dispatch(8)
     assert where(shop) == {("redis", "default"): [sent.id]}
     assert not recwarn.list
 
 
-def test_a_connection_there_is_not_is_refused_with_the_likely_one(process):
+def test_an_unknown_connection_is_refused_with_the_likely_one(process):
     with pytest.raises(SettingsError, match="no connection named 'reids'; did you mean 'redis'"):
         process.on_connection("reids")
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_a_member_for_another_broker_than_its_batch_is_refused(shop, process):
         shop.batch([process.si(1).set(connection="redis")]).dispatch()
 
 
-def test_what_runs_in_place_is_no_part_of_a_transaction(shop, process):
+def test_a_job_that_runs_in_place_is_not_part_of_a_transaction(shop, process):
     engine = make_engine(shop.settings.database_url)
     with Session(engine) as session, pytest.raises(OptionError, match="runs jobs in place"):
         process.on_connection("sync").in_session(session).dispatch(1)

@@ -56,7 +56,7 @@ def delays(app):
     return [round(view.available_at - now) for view in views]
 
 
-def test_the_arguments_of_the_next_dispatch_are_the_jobs_under_its_first_id(shop):
+def test_the_next_dispatch_replaces_the_arguments_and_keeps_the_id(shop):
     index = index_task(shop, on_conflict="replace")
     first, second = index.dispatch(1, "old"), index.dispatch(1, text="new")
     assert (second.id, second.is_duplicate, second.has_replaced) == (first.id, True, True)
@@ -70,7 +70,7 @@ def test_the_arguments_of_the_next_dispatch_are_the_jobs_under_its_first_id(shop
     ] == [first.id] * 3
 
 
-def test_a_delay_moves_the_job_and_none_leaves_it_where_it_is(shop):
+def test_a_dispatch_with_a_delay_moves_the_job_and_one_without_leaves_its_time(shop):
     index = index_task(shop, on_conflict="replace")
     index.delay_for(100).dispatch(1)
     index.dispatch(1)
@@ -79,7 +79,7 @@ def test_a_delay_moves_the_job_and_none_leaves_it_where_it_is(shop):
     assert delays(shop) == [50]
 
 
-def test_while_it_runs_the_next_is_kept_out(shop):
+def test_a_dispatch_during_the_run_is_a_duplicate(shop):
     index = index_task(shop, on_conflict="replace")
     index.dispatch(1, "old")
     [job] = shop.driver.reserve([shop.conf.task_default_queue], 1, 30, "worker")
@@ -105,7 +105,7 @@ def test_each_dispatch_puts_a_debounced_job_off_and_the_last_wins(shop):
     )
 
 
-def test_its_key_is_free_when_it_begins_so_that_no_change_is_missed(shop):
+def test_a_debounced_job_frees_its_key_when_it_starts(shop):
     index = index_task(shop, debounce=30)
     first = index.dispatch(1, "a")
     shop.driver.hasten([first.id])
@@ -115,7 +115,7 @@ def test_its_key_is_free_when_it_begins_so_that_no_change_is_missed(shop):
     assert delays(shop) == [30]
 
 
-def test_also_between_its_reservation_and_its_begin(shop):
+def test_a_dispatch_between_the_reservation_and_the_start_is_not_missed(shop):
     index = index_task(shop, debounce=30)
     first = index.dispatch(1, "a")
     shop.driver.hasten([first.id])
@@ -123,17 +123,17 @@ def test_also_between_its_reservation_and_its_begin(shop):
     assert not index.dispatch(1, "b").is_duplicate
 
 
-def test_a_delay_of_its_own_counts_instead(shop):
+def test_a_delay_of_the_dispatch_replaces_the_debounce(shop):
     index_task(shop, debounce=30).delay_for(100).dispatch(1)
     assert delays(shop) == [100]
 
 
-def test_a_job_that_is_not_unique_waits_for_nothing(shop):
+def test_a_dispatch_without_a_key_is_not_debounced(shop):
     index_task(shop, debounce=30).with_options(unique_by=False).dispatch(1)
     assert delays(shop) == []
 
 
-def test_one_that_others_follow_is_refused_as_it_may_be_replaced(shop):
+def test_a_debounced_job_with_callbacks_is_refused(shop):
     index = index_task(shop, debounce=30)
     for following in (
         {"link": index.s(2)},
@@ -180,13 +180,13 @@ def test_one_that_others_follow_is_refused_as_it_may_be_replaced(shop):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message):
+def test_invalid_options_are_refused_where_they_are_given(shop, options, message):
     with pytest.raises(OptionError) as refused:
         shop.task(name="strict", shared=False, **options)(lambda: None)
     assert message in str(refused.value)
 
 
-def test_how_a_key_is_fought_for_is_the_tasks_to_say_and_not_a_dispatchs(shop):
+def test_a_dispatch_can_not_change_how_its_task_handles_duplicates(shop):
     with pytest.raises(OptionError, match="'debounce' can't be given at dispatch"):
         index_task(shop).with_options(debounce=5)
 
@@ -194,7 +194,7 @@ def test_how_a_key_is_fought_for_is_the_tasks_to_say_and_not_a_dispatchs(shop):
 @pytest.mark.parametrize(
     "said", [{"on": "never"}, {"on": 7}, {"on": ["replace"]}, {"wait": "5"}, {"most": -1}]
 )
-def test_what_a_stranger_says_of_it_counts_as_not_said(said):
+def test_invalid_values_in_a_foreign_message_are_ignored(said):
     message = {"headers": {"id": "1", "relevo": {"unique": {"key": "k", **said}}}, "properties": {}}
     made = message_codec.to_job("q", message)
     assert (made.on_conflict, made.max_delay, made.available_at) == ("keep", None, None)

@@ -54,7 +54,7 @@ def test_tenants_take_turns_over_all_tasks_that_say_the_same(shop):
     assert order(shop) == [["a", 0], ["b"], ["a", 1], ["a", 2], ["a"]]
 
 
-def test_one_dispatch_may_be_somebody_elses(shop):
+def test_a_dispatch_may_name_another_fair_key(shop):
     generate = report(shop)
     generate.dispatch("a", 1)
     generate.dispatch("a", 2)
@@ -62,7 +62,7 @@ def test_one_dispatch_may_be_somebody_elses(shop):
     assert order(shop) == [["a", 1], ["a", 3], ["a", 2]]
 
 
-def test_a_failed_job_that_is_put_back_takes_its_tenants_turn(shop):
+def test_a_retried_failed_job_takes_its_tenants_turn(shop):
     generate = report(shop)
     generate.dispatch("b")
     [job] = shop.driver.reserve([shop.conf.task_default_queue], 1, 30, "worker")
@@ -88,7 +88,7 @@ def test_a_failed_job_that_is_put_back_takes_its_tenants_turn(shop):
     assert order(shop) == [["a", 0], ["b"], ["a", 1]]
 
 
-def test_a_long_key_is_kept_short_and_keys_of_all_kinds_are_apart(shop):
+def test_a_long_key_is_hashed_and_keys_of_different_types_differ(shop):
     generate = report(shop)
     for tenant in ("x" * 1000, "y" * 1000, 1, "1", None, {"a": 1}):
         for number in (1, 2):
@@ -96,7 +96,7 @@ def test_a_long_key_is_kept_short_and_keys_of_all_kinds_are_apart(shop):
     assert [arguments[1] for arguments in order(shop)] == [1] * 6 + [2] * 6
 
 
-def test_it_is_known_again_when_the_job_went_another_way(shop):
+def test_the_fair_key_survives_a_message_that_is_published_again(shop):
     report(shop).dispatch("a")
     [view] = shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
     made = message_codec.to_job("q", json.loads(view.payload))
@@ -120,7 +120,7 @@ def test_it_is_known_again_when_the_job_went_another_way(shop):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_where_it_is_said(shop, options, message):
+def test_an_invalid_fair_by_is_refused_where_it_is_given(shop, options, message):
     def body(tenant): ...
 
     with pytest.raises(OptionError) as refused:
@@ -138,12 +138,12 @@ def test_a_callable_that_fails_is_an_error_of_the_dispatch(shop):
 
 
 @pytest.mark.parametrize("said", [7, "", "x" * 256, None, ["a"]])
-def test_what_a_stranger_says_of_it_counts_as_not_said(said):
+def test_invalid_values_in_a_foreign_message_are_ignored(said):
     message = {"headers": {"id": "1", "relevo": {"fair": said}}, "properties": {}}
     assert message_codec.to_job("q", message).fair_key is None
 
 
-def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(shop):
+def test_a_key_made_of_redacted_arguments_is_hidden(shop):
     hidden, seen = report(shop, fair_by=["tenant"], redact=["tenant"]), report(shop)
     called = report(shop, fair_by=lambda tenant, **_: tenant, redact=True)
     for task in (hidden, called, seen):

@@ -45,7 +45,7 @@ def waiting(app):
         return connection.default_channel.driver.sizes(app.conf.task_default_queue).pending
 
 
-def test_a_job_is_there_when_the_session_has_committed_and_not_before(app, calls, session):
+def test_a_job_exists_after_the_commit_of_its_session_and_not_before(app, calls, session):
     work = task_of(app, "work")
     result = work.dispatch(1, session=session)
     work.in_session(session).dispatch(2)
@@ -83,7 +83,7 @@ def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(app, session):
     assert waiting(app) == 2
 
 
-def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
+def test_a_job_of_a_nested_savepoint_that_is_rolled_back_is_not_sent(session):
     done = []
     outer = session.begin_nested()
     middle, inner = session.begin_nested(), session.begin_nested()
@@ -99,7 +99,7 @@ def test_what_lies_deep_in_a_savepoint_that_is_rolled_back_is_not_done(session):
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
-def test_a_session_that_is_closed_before_its_commit_and_used_again_sends_nothing_of_before(
+def test_a_session_that_is_closed_without_a_commit_sends_nothing_later(
     app,
     session,
     end,
@@ -145,7 +145,7 @@ def test_batches_and_chains_can_be_dispatched_in_a_transaction(app, calls, sessi
 
 
 @pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
-def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
+def test_a_worker_sends_the_jobs_that_an_unreachable_broker_did_not_get(
     app,
     calls,
     session,
@@ -169,7 +169,7 @@ def test_what_a_broker_that_is_away_did_not_get_is_sent_by_a_worker(
 
 
 @pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
-def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, session):
+def test_a_row_that_the_broker_refuses_is_failed_and_blocks_no_other(app, session):
     way = delivery_of(app)
     batch = app.batch([task_of(app, "work").s(0)]).dispatch()
     payload = json.dumps({"headers": {"relevo_member": [[batch.id, 0]]}, "body": "[[], {}, {}]"})
@@ -184,7 +184,7 @@ def test_a_row_that_no_broker_takes_has_failed_and_is_in_nobodys_way(app, sessio
 
 
 @pytest.mark.parametrize("batch_app", ["redis"], indirect=True)
-def test_a_sender_that_died_before_it_could_say_so_sends_nothing_twice(
+def test_a_sender_that_died_before_it_deleted_the_row_sends_nothing_twice(
     app,
     calls,
     session,
@@ -222,7 +222,7 @@ def test_a_session_of_another_database_is_refused(app, tmp_path):
         task_of(app, "work").in_session("session")
 
 
-def test_once_a_job_that_is_delivered_twice_takes_effect_once(app, calls):
+def test_a_transactional_job_that_is_delivered_twice_takes_effect_once(app, calls):
     @app.task(name="shop.pay", shared=False, middleware=[Transaction(once=True)])
     def pay(order, fails=False):
         batch_tasks.calls.append(("pay", order))
@@ -300,7 +300,7 @@ def test_the_first_job_of_a_process_can_be_dispatched_in_a_transaction(tmp_path)
     assert driver_for(url).sizes("default").pending == 1
 
 
-def test_receipts_whose_names_are_alike_for_as_long_as_their_column_are_not_taken_for_one(app):
+def test_receipts_with_the_same_long_prefix_are_different(app):
     store = delivery_of(app).store
     pages = [f"added:{'x' * 300}:{number}" for number in range(2)]
     assert [

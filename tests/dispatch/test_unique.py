@@ -85,7 +85,7 @@ def take(app):
     return job
 
 
-def test_the_second_dispatch_is_the_first_ones(shop, deliver):
+def test_the_second_dispatch_returns_the_first_job(shop, deliver):
     first, second = deliver.dispatch("a", 1), deliver.delay("a", 2)
     assert (first.is_duplicate, second.is_duplicate) == (False, True)
     assert second == first
@@ -94,7 +94,7 @@ def test_the_second_dispatch_is_the_first_ones(shop, deliver):
     assert len(waiting(shop)) == 2
 
 
-def test_the_key_is_free_when_the_job_is_gone_however_it_went(shop, deliver):
+def test_the_key_is_free_when_the_job_has_ended_in_any_way(shop, deliver):
     for end in ("ack", "delete", "clear"):
         job = deliver.dispatch("a")
         assert not job.is_duplicate
@@ -108,7 +108,7 @@ def test_the_key_is_free_when_the_job_is_gone_however_it_went(shop, deliver):
     assert not deliver.dispatch("a").is_duplicate
 
 
-def test_it_is_kept_while_the_job_is_delayed_and_when_it_goes_back(shop, deliver):
+def test_the_key_is_held_while_the_job_is_delayed_and_after_a_release(shop, deliver):
     deliver.delay_for(60).dispatch("a")
     assert deliver.dispatch("a").is_duplicate
     shop.driver.hasten(waiting(shop, State.DELAYED))
@@ -118,7 +118,7 @@ def test_it_is_kept_while_the_job_is_delayed_and_when_it_goes_back(shop, deliver
     assert deliver.dispatch("a").is_duplicate
 
 
-def test_many_in_one_step_are_told_when_they_are_put(shop, deliver):
+def test_results_of_a_bulk_dispatch_are_known_when_it_is_put(shop, deliver):
     with shop.producer_or_acquire() as producer, producer.batch():
         results = [deliver.apply_async((url,), producer=producer) for url in "aab"]
         assert not any(result.is_duplicate for result in results)
@@ -176,7 +176,7 @@ def fails(app, task, **more):
     return failed.page(store)[0].id
 
 
-def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
+def test_a_failed_job_retried_with_other_arguments_has_their_key(quick):
     task, store = defined(quick, fair_by=["body"]), store_for(quick.settings.database_url)
     task.dispatch("a", "one")
     assert retry.retry_with_arguments(quick, store, fails(quick, task), ["b", "two"], {})
@@ -184,7 +184,7 @@ def test_a_failed_job_put_back_with_other_arguments_has_their_key(quick):
     assert message_codec.fair_key_of(message_codec.headers_of(take(quick).payload)) == '"two"'
 
 
-def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
+def test_options_of_the_dispatch_stay_when_the_arguments_change(quick):
     task, store = defined(quick, tags=lambda url, *_: [url]), store_for(quick.settings.database_url)
     task.with_options(tags=["mine"], unique_by=["body"]).dispatch("a", 1)
     key = message_codec.unique_of(
@@ -195,7 +195,7 @@ def test_what_was_said_at_the_dispatch_stays_when_the_arguments_change(quick):
     assert (headers["relevo"]["tags"], headers["relevo"]["unique"]["key"]) == (["mine"], key)
 
 
-def test_one_whose_new_key_another_has_stays_where_it_is(quick):
+def test_a_failed_job_whose_new_key_is_taken_stays_failed(quick):
     task, store = defined(quick), store_for(quick.settings.database_url)
     task.dispatch("a")
     number, living = fails(quick, task), task.dispatch("b")
@@ -204,7 +204,7 @@ def test_one_whose_new_key_another_has_stays_where_it_is(quick):
     assert retry.retry_with_arguments(quick, store, number, ["b"], {})
 
 
-def test_failed_members_of_a_batch_go_back_whoever_has_their_key(quick):
+def test_failed_members_of_a_batch_are_retried_even_if_their_key_is_taken(quick):
     task, store = defined(quick), store_for(quick.settings.database_url)
     made = quick.batch([task.s("a"), task.s("a")]).allow_failures().dispatch()
     for _ in range(2):
@@ -223,7 +223,7 @@ class TestTheKey:
             task.apply_async(args, kwargs)
         return sent["headers"]["relevo"]["unique"]["key"]
 
-    def test_the_named_arguments_make_it_however_they_are_given(self, quick):
+    def test_the_key_is_made_of_the_named_arguments_by_position_or_by_name(self, quick):
         task = defined(quick, unique_by=["url", "body"])
         keys = {
             self.key(task, "a"),
@@ -234,7 +234,7 @@ class TestTheKey:
         assert len(keys) == 1
         assert self.key(task, "a", 1) not in keys
 
-    def test_names_may_be_of_those_that_have_no_name_in_the_definition(self, quick):
+    def test_a_name_may_be_one_of_the_keyword_arguments_without_a_parameter(self, quick):
         task = defined(quick, unique_by=["store"])
         assert (
             self.key(task, "a", store=1)
@@ -242,31 +242,31 @@ class TestTheKey:
             != self.key(task, "a", store=2)
         )
 
-    def test_no_names_at_all_mean_one_job_of_the_task(self, quick):
+    def test_without_names_there_is_one_job_of_the_task(self, quick):
         task = defined(quick, unique_by=[])
         assert self.key(task, "a") == self.key(task, "b")
 
-    def test_a_callable_makes_it_of_the_arguments(self, quick):
+    def test_a_callable_makes_the_key_of_the_arguments(self, quick):
         task = defined(quick, unique_by=lambda url, *_, **__: url.lower())
         assert self.key(task, "A") == self.key(task, "a") != self.key(task, "b")
 
-    def test_two_tasks_never_share_one_and_it_is_short(self, quick):
+    def test_two_tasks_never_share_a_key_and_a_key_is_short(self, quick):
         one, other = defined(quick), defined(quick)
         assert self.key(one, "a") != self.key(other, "a")
         assert len(self.key(one, "a" * 1_000_000)) < 255
         assert len(self.key(one, "\ud800\0")) < 255
 
-    def test_numbers_and_texts_are_told_apart(self, quick):
+    def test_keys_of_numbers_and_texts_differ(self, quick):
         task = defined(quick)
         assert len({self.key(task, each) for each in (1, "1", None, "None", [1], {"1": 1})}) == 6
 
-    def test_a_bound_tasks_self_is_none_of_them(self, quick):
+    def test_the_self_of_a_bound_task_is_not_part_of_the_key(self, quick):
         @quick.task(bind=True, unique_by=["number"], shared=False, name="bound")
         def bound(self, number): ...
 
         assert self.key(bound, 1) == self.key(bound, number=1)
 
-    def test_a_class_based_task_has_one(self, quick):
+    def test_a_class_based_task_has_a_key(self, quick):
         class Deliver(quick.Task):
             name, unique_by = "classy", ["number"]
 
@@ -285,7 +285,7 @@ class TestTheKey:
             != self.key(ship, Order(number=2))
         )
 
-    def test_what_can_not_be_made_is_an_error_of_the_dispatch(self, quick):
+    def test_a_key_that_can_not_be_made_is_an_error_of_the_dispatch(self, quick):
         task = defined(quick, unique_by=lambda url, **_: url["id"])
         with pytest.raises(
             OptionError,
@@ -297,7 +297,7 @@ class TestTheKey:
 
 
 class TestUntilAndFor:
-    def test_it_may_be_free_after_a_time(self, quick, monkeypatch):
+    def test_a_key_can_be_free_after_a_time(self, quick, monkeypatch):
         task = defined(quick, unique_for=60)
         first = task.dispatch("a")
         now = relevo.clock.now()
@@ -308,7 +308,7 @@ class TestUntilAndFor:
         assert waiting(quick) == [first.id, second.id]
 
     @pytest.mark.parametrize(("until", "is_free"), [("done", False), ("start", True)])
-    def test_it_may_be_free_when_the_job_begins(self, quick, until, is_free):
+    def test_a_key_can_be_free_when_the_job_starts(self, quick, until, is_free):
         task = defined(quick, unique_until=until)
         first = task.dispatch("a")
         assert task.dispatch("a").is_duplicate
@@ -325,7 +325,7 @@ class TestUntilAndFor:
             connection.drain_events(timeout=LONG)
         assert seen == [(first.id, not is_free)]
 
-    def test_while_the_broker_is_away_a_job_that_must_let_its_key_go_does_not_begin(
+    def test_while_the_broker_is_away_a_job_that_must_free_its_key_does_not_start(
         self, quick, monkeypatch
     ):
         task = defined(quick, unique_until="start")
@@ -350,7 +350,7 @@ class TestUntilAndFor:
 
 
 class TestOneDispatch:
-    def test_it_may_have_another_key_or_none(self, quick):
+    def test_a_dispatch_may_have_another_key_or_none(self, quick):
         task = defined(quick)
         assert not task.dispatch("a").is_duplicate
         assert not task.with_options(unique_by=["url", "body"]).dispatch("a").is_duplicate
@@ -362,12 +362,12 @@ class TestOneDispatch:
             True,
         ]
 
-    def test_a_plain_one_is_no_duplicate(self, quick):
+    def test_a_plain_job_is_never_a_duplicate(self, quick):
         plain = quick.task(name="plain", shared=False)(nothing)
         assert not plain.delay().is_duplicate
         assert not plain.AsyncResult("x").is_duplicate
 
-    def test_one_that_is_not_put_is_no_event(self, quick):
+    def test_a_duplicate_raises_no_event(self, quick):
         heard = []
         listener = events.on("dispatched")(lambda event: heard.append(event.id))
         try:
@@ -378,7 +378,7 @@ class TestOneDispatch:
             events.remove(listener)
         assert heard == [first.id]
 
-    def test_a_retry_that_is_another_message_is_put_beside_its_job(self, quick):
+    def test_a_retry_by_a_new_message_is_put_beside_its_job(self, quick):
         task = defined(quick)
         task.dispatch("a")
         job = take(quick)
@@ -386,7 +386,7 @@ class TestOneDispatch:
         message["headers"]["retries"] = 1
         assert message_codec.to_job("q", message).unique_key is None
 
-    def test_run_in_place_it_has_none(self, quick):
+    def test_a_job_run_in_place_has_no_key(self, quick):
         task = defined(quick)
         task.dispatch("a")
         assert task.sync("a").state == "SUCCESS"
@@ -394,12 +394,12 @@ class TestOneDispatch:
     @pytest.mark.parametrize(
         "said", [7, [], {"key": 7}, {"key": ""}, {"key": "x" * 256}, {"key": None}]
     )
-    def test_what_a_stranger_says_of_it_counts_as_not_said(self, said):
+    def test_invalid_values_in_a_foreign_message_are_ignored(self, said):
         message = {"headers": {"id": "1", "relevo": {"unique": said}}, "properties": {}}
         assert message_codec.to_job("q", message).unique_key is None
 
     @pytest.mark.parametrize("lasting", ["60", -1, 0, True, float("inf"), float("nan")])
-    def test_nor_does_a_time_that_is_none(self, lasting):
+    def test_an_invalid_time_in_a_foreign_message_is_ignored(self, lasting):
         message = {
             "headers": {"id": "1", "relevo": {"unique": {"key": "k", "for": lasting}}},
             "properties": {},
@@ -434,7 +434,7 @@ class TestOneDispatch:
         ({"unique_until": "start"}, "expected unique_by beside unique_until"),
     ],
 )
-def test_what_makes_no_sense_is_refused_where_it_is_said(quick, options, message):
+def test_invalid_options_are_refused_where_they_are_given(quick, options, message):
     def body(url, body=None): ...
 
     with pytest.raises(OptionError) as refused:

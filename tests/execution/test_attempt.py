@@ -36,7 +36,7 @@ def test_a_job_is_tried_again_until_it_succeeds(flaky, failures):
     assert failures == []
 
 
-def test_after_the_last_try_the_original_error_is_celerys_to_record_and_the_hook_runs_once(
+def test_after_the_last_try_celery_records_the_original_error_and_the_hook_runs_once(
     flaky, failures
 ):
     result = flaky.sync(9)
@@ -76,7 +76,7 @@ def test_memory_that_runs_out_is_an_error_that_leaves_the_worker_standing(flaky,
     assert isinstance(failures[0][1], MemoryError)
 
 
-def test_celerys_own_words_are_left_alone(flaky, failures):
+def test_celerys_own_options_are_left_alone(flaky, failures):
     result = flaky.sync(9, error=Ignore)
     assert (result.state, flaky.attempts, failures) == ("IGNORED", [1], [])
 
@@ -168,7 +168,7 @@ def test_release_needs_no_options(app):
 
 
 @pytest.mark.parametrize("seconds", [-1, None, "60", float("inf")])
-def test_release_refuses_what_is_no_time(app, seconds):
+def test_release_refuses_an_invalid_delay(app, seconds):
     @app.task(bind=True)
     def process(self):
         self.release(seconds)
@@ -177,7 +177,7 @@ def test_release_refuses_what_is_no_time(app, seconds):
 
 
 @pytest.mark.parametrize("options", [{"tries": 5}, {}])
-def test_fail_ends_a_job_whatever_it_had_left(app, options):
+def test_fail_ends_a_job_that_has_tries_left(app, options):
     attempts = []
 
     @app.task(bind=True, **options)
@@ -209,7 +209,7 @@ def test_tags_and_the_job_reach_the_hook(app, failures):
     assert failures == [(("file:7",), (7,), {"size": 150})]
 
 
-def test_progress_without_anywhere_to_stand_is_no_error(app):
+def test_progress_without_a_result_backend_is_no_error(app):
     @app.task(bind=True)
     def process(self):
         self.progress(1, 3)
@@ -217,7 +217,7 @@ def test_progress_without_anywhere_to_stand_is_no_error(app):
     assert process.sync().state == "SUCCESS"
 
 
-def test_a_tampered_header_counts_as_not_said(flaky):
+def test_a_tampered_header_is_ignored(flaky):
     for header in (
         "text",
         {"override": {"tries": 0}, "exceptions": "many", "deadline": []},
@@ -231,7 +231,7 @@ def test_a_tampered_header_counts_as_not_said(flaky):
 class TestCelerysRetry:
     """`self.retry()` in a task with tries."""
 
-    def test_it_counts_by_tries(self, app, failures):
+    def test_celerys_retry_counts_by_tries(self, app, failures):
         attempts = []
 
         @app.task(bind=True, tries=3)
@@ -244,7 +244,7 @@ class TestCelerysRetry:
         assert (attempts, str(result.result)) == ([1, 2, 3], "still")
         assert failures == [result.result]
 
-    def test_its_own_limit_is_the_end(self, app):
+    def test_celerys_retry_ends_at_its_own_limit(self, app):
         attempts = []
 
         @app.task(bind=True, tries=9)
@@ -255,7 +255,7 @@ class TestCelerysRetry:
         assert process.sync().state == "FAILURE"
         assert attempts == [1, 2]
 
-    def test_it_may_change_the_arguments(self, app):
+    def test_celerys_retry_may_change_the_arguments(self, app):
         @app.task(bind=True, tries=2)
         def process(self, number):
             return number if self.attempt == 2 else self.retry(args=(number * 2,))

@@ -73,7 +73,7 @@ def test_a_row_travels_as_its_identity_and_is_loaded_again(shop, ship, order):
     attempt.assert_completed(["new", [7], 7])
 
 
-def test_the_message_says_its_class_and_its_key(order):
+def test_the_message_has_the_class_and_the_key_of_a_row(order):
     from kombu.utils.json import dumps, loads  # noqa: PLC0415
 
     text = dumps([order])
@@ -99,7 +99,7 @@ def test_a_row_that_is_gone_fails_the_job_or_drops_it_quietly(shop, ship, order)
     third.assert_failed(with_=MissingModelError)
 
 
-def test_in_a_transaction_it_is_the_transactions(shop, order):
+def test_in_a_transaction_a_row_belongs_to_its_session(shop, order):
     @shop.task(name="pay", shared=False, middleware=[Transaction()])
     def pay(order):
         order.status = "paid"
@@ -111,7 +111,7 @@ def test_in_a_transaction_it_is_the_transactions(shop, order):
         assert opened.get(Order, 7).status == "paid"
 
 
-def test_errors_of_ones_own_say_that_something_is_gone_too(shop):
+def test_a_tasks_own_errors_can_mean_that_a_row_is_gone(shop):
     class NoFileError(Exception):
         """Of the project."""
 
@@ -131,14 +131,14 @@ def test_a_row_without_an_id_can_not_travel(shop, ship):
         ship.dispatch(Order())
 
 
-def test_a_model_nobody_knows_is_an_error_of_the_job(shop, ship):
+def test_an_unknown_model_is_an_error_of_the_job(shop, ship):
     result = ship.sync(Reference("Odrer", (7,)))
     assert isinstance(result.result, OptionError)
     assert "did you mean 'Order'" in str(result.result)
 
 
 @pytest.mark.parametrize("bad", [1, "yes", [KeyError], (KeyError, 7), BaseException])
-def test_what_says_that_it_is_gone_is_checked(shop, bad):
+def test_the_option_for_missing_rows_is_checked(shop, bad):
     with pytest.raises(
         OptionError,
         match="expected delete_when_missing to be True, False or classes of errors, got",

@@ -71,7 +71,7 @@ def ends(result):
     return result.state
 
 
-def test_a_retry_puts_nothing_and_counts(app, worker, put):
+def test_a_retry_publishes_nothing_and_counts_the_attempt(app, worker, put):
     attempts = []
 
     @app.task(bind=True, tries=3)
@@ -88,7 +88,7 @@ def test_a_retry_puts_nothing_and_counts(app, worker, put):
     assert put == [result.id]
 
 
-def test_a_release_puts_nothing_and_burns_no_attempt(app, worker, put):
+def test_a_release_publishes_nothing_and_counts_no_attempt(app, worker, put):
     attempts = []
 
     @app.task(bind=True, tries=1)
@@ -118,7 +118,7 @@ def test_a_released_job_lets_the_others_go_first(app, worker):
     assert order.index("second") < len(order) - 1
 
 
-def test_a_job_that_waits_lies_delayed_in_the_broker_with_its_count(app, driver, worker, put):
+def test_a_waiting_job_is_delayed_in_the_broker_with_its_count(app, driver, worker, put):
     @app.task(bind=True, tries=2, backoff=1000)
     def process(self):
         raise ValueError
@@ -180,7 +180,7 @@ def test_a_task_that_acks_early_holds_nothing_so_it_is_published(app, worker, pu
     assert put == [result.id, result.id]
 
 
-def test_one_that_is_unique_is_not_its_own_duplicate_then(app, worker, put):
+def test_a_unique_job_that_is_published_again_is_not_its_own_duplicate(app, worker, put):
     attempts = []
 
     @app.task(bind=True, acks_late=False, unique_by=["number"])
@@ -208,7 +208,7 @@ def test_a_compressed_body_comes_back_whole(app, worker, put):
     assert put == [result.id]
 
 
-def test_the_order_crosses_from_a_child_to_its_parent():
+def test_the_release_travels_from_a_child_to_its_parent():
     order = requeue.ReleaseRetry(None, ValueError("x"), 5, 5.0, 2, {"exceptions": 1})
     told = requeue.order_of(pickle.loads(pickle.dumps(order)))
     assert (told.seconds, told.retries, told.baton, str(told.exc)) == (

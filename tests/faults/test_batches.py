@@ -53,7 +53,7 @@ def app(site):
     return app
 
 
-def test_whoever_is_killed_the_counts_are_exact_and_each_callback_comes_once(site, app):
+def test_whichever_worker_is_killed_the_counts_are_exact_and_each_callback_comes_once(site, app):
     member, told = app.tasks["member"], app.tasks["told"]
     members = [
         [member.si(n), member.si(n + 1000)] if n % 40 == 0 else member.si(n) for n in range(MEMBERS)

@@ -87,7 +87,7 @@ def crash_at_every_step(life, fate, shape, part, failing):
 
 
 @parts
-def test_a_crash_at_every_step(life, fate, shape, part):
+def test_a_crash_at_any_step_leaves_exact_counts(life, fate, shape, part):
     failing = (
         (1,) if life.apart else ()
     )  # what is told then, on the one; what is told of a failure, on the other
@@ -125,7 +125,7 @@ def test_a_job_exists_if_and_only_if_its_transaction_has_committed(life, fate, p
     assert seen == ({False, True} if part == "commit" else {True})
 
 
-def test_a_link_that_has_completed_waits_for_the_store_to_hand_on(life, monkeypatch):
+def test_a_completed_link_waits_for_the_store_to_dispatch_the_next(life, monkeypatch):
     life.begin()
     made, away = OfChain(life), iter([True] * 3)
     made.dispatch()
@@ -139,7 +139,9 @@ def test_a_link_that_has_completed_waits_for_the_store_to_hand_on(life, monkeypa
     made.is_exact(killed_in={job.id})
 
 
-def test_a_link_that_can_not_hand_on_has_failed_and_goes_on_when_it_is_put_back(life, monkeypatch):
+def test_a_link_that_can_not_dispatch_the_next_has_failed_and_goes_on_when_it_is_retried(
+    life, monkeypatch
+):
     life.begin()
     made = OfChain(life)
     made.dispatch()
@@ -176,7 +178,7 @@ def store_is_away(life, monkeypatch, away):
         yield
 
 
-def test_what_nobody_dispatches_any_more_is_ended_and_its_then_never_comes(life, fate, monkeypatch):
+def test_an_abandoned_dispatch_is_ended_and_its_then_callback_never_runs(life, fate, monkeypatch):
     life.begin()
     made, fate.pools = OfBatch(life), life.pools
     with fate.at_step(12):

@@ -168,7 +168,7 @@ def test_the_subscription_of_postgresql_works_again_after_a_cut(postgresql_url):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_that_has_gone_is_said_to_be_away(server):
+def test_a_server_that_has_stopped_is_reported_as_unavailable(server):
     with getattr(servers, server)() as url:
         driver = DatabaseDriver(url)
         driver.create_schema()

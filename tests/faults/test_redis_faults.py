@@ -144,7 +144,7 @@ def test_a_server_that_is_silent_for_longer_than_the_timeouts_is_waited_for(serv
     scene.ends()
 
 
-def test_a_half_open_connection_is_given_up_and_replaced(server, tmp_path):
+def test_a_half_open_connection_is_closed_and_replaced(server, tmp_path):
     with Proxy(server.port) as proxy:
         site = Site(f"redis://{servers.HOST}:{proxy.port}/0", tmp_path, LONG, IMPATIENT)
         with site.worker("-c", "2") as worker:
@@ -200,7 +200,7 @@ def test_after_a_failover_the_workers_go_on_at_the_new_master(tmp_path):
 
 
 # --- publishing -----------------------------------------------------------------------------------
-def test_publishing_to_a_server_that_is_away_is_tried_again_within_limits_and_then_said(
+def test_publishing_to_an_unreachable_server_is_retried_within_limits_and_then_an_error(
     server, client
 ):
     server.stop()
@@ -215,7 +215,7 @@ def test_publishing_to_a_server_that_is_away_is_tried_again_within_limits_and_th
     assert RedisDriver(server.url).sizes("publishing").pending == 0
 
 
-def test_what_is_published_while_the_server_is_frozen_is_there_once(server, client):
+def test_a_job_published_while_the_server_is_frozen_exists_once(server, client):
     # Given a connection that works, and a publisher that loses patience several times
     client.send_task("work", (1,), queue="frozen")
     publisher = threading.Thread(

@@ -96,7 +96,7 @@ def live(number, barrier, url):
 
 
 # --- the tests ------------------------------------------------------------------------------------
-def test_many_who_open_a_new_file_at_once_all_find_its_tables(tmp_path, in_every_process):
+def test_processes_that_open_a_new_file_at_once_all_find_its_tables(tmp_path, in_every_process):
     # Given files that don't exist yet, in folders that don't either
     urls = [f"sqlite:///{tmp_path}/{number}/relevo.db" for number in range(NEW_FILES)]
 
@@ -106,7 +106,7 @@ def test_many_who_open_a_new_file_at_once_all_find_its_tables(tmp_path, in_every
     assert [DatabaseDriver(url).sizes("default").pending for url in urls] == [PROCESSES] * NEW_FILES
 
 
-def test_many_who_share_a_file_lose_nothing_and_do_nothing_twice(tmp_path, in_every_process):
+def test_processes_that_share_a_file_lose_nothing_and_do_nothing_twice(tmp_path, in_every_process):
     # When all processes put, take, extend, release, ack and broadcast at the same time
     url = f"sqlite:///{tmp_path}/relevo.db"
     told = in_every_process(live, url)

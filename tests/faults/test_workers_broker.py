@@ -147,7 +147,7 @@ BAD = {
 }
 
 
-def test_what_can_not_be_run_is_kept_as_failed_and_the_worker_goes_on(site: Site):
+def test_an_invalid_message_is_kept_as_failed_and_the_worker_goes_on(site: Site):
     # not what this is about: on a machine that stands still for seconds, a short one would end
     site.lease = 30.0
     ids = {name: f"{site.queue}/{number}" for number, name in enumerate(BAD)}
@@ -166,7 +166,7 @@ def test_what_can_not_be_run_is_kept_as_failed_and_the_worker_goes_on(site: Site
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_bytes_in_the_place_of_a_payload_are_kept_as_failed(site: Site):
+def test_a_payload_of_random_bytes_is_kept_as_failed(site: Site):
     """SQLite keeps whatever it is given; a server's column takes only text."""
     site.dispatch("work", range(2))
     with site.driver.connections.engine.begin() as connection:

@@ -39,7 +39,7 @@ def gate(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
-def test_what_a_killed_worker_was_told_to_cancel_does_not_come_back(site, cancel, gate):
+def test_a_job_cancelled_under_a_killed_worker_does_not_come_back(site, cancel, gate):
     # Given a running job and two that wait for it, and two of the three are cancelled
     site.dispatch("hold", [1, 2, 3], str(gate))
     with site.worker("-c", "1") as worker:
@@ -57,7 +57,7 @@ def test_what_a_killed_worker_was_told_to_cancel_does_not_come_back(site, cancel
 
 
 @pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
-def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
+def test_a_running_job_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
     site.dispatch("hold", [1], str(gate))
     with site.worker("-c", "1") as worker:
         site.until(lambda: site.running() == {1})
@@ -71,7 +71,7 @@ def test_what_runs_can_be_killed_and_its_worker_goes_on(site, cancel, gate):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_waits_for_a_rate_limit_of_celerys_can_be_cancelled_and_runs_when_the_limit_is_lifted(
+def test_a_job_that_waits_for_celerys_rate_limit_can_be_cancelled_and_the_others_run_after_it(
     site, app, cancel
 ):
     def limit(rate):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.workers import Site
 
 
-def test_what_a_killed_worker_held_runs_on_another_and_only_what_had_started_starts_again(
+def test_a_killed_workers_jobs_run_on_another_and_only_started_ones_start_again(
     site: Site,
 ):
     gate = site.folder / "gate"

@@ -139,7 +139,7 @@ def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
     assert site.failed() == []
 
 
-def test_nothing_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
+def test_no_limit_that_a_killed_worker_held_is_stuck(site: Site, tmp_path: Path):
     gate = str(tmp_path / "gate")
     unique = {"key": f"unique {site.queue}"}
     latest = {"key": f"latest {site.queue}", "on": "latest", "until": "start"}

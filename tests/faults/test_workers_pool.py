@@ -46,7 +46,9 @@ def pool() -> Iterator[prefork.Pool]:
     made.join()
 
 
-def test_a_job_taken_by_a_child_that_could_not_say_so_is_known_to_be_lost(pool: prefork.Pool):
+def test_a_job_whose_child_died_before_it_reported_the_start_is_known_to_be_lost(
+    pool: prefork.Pool,
+):
     """Otherwise it would be held, and its lease renewed, for as long as the worker lives."""
     job = pool.apply_async(abs, (-1,))
     job.wait(LONG)
@@ -65,7 +67,7 @@ def deaf() -> Iterator[tuple[prefork.Pool, threading.Event]]:
     made.join()
 
 
-def test_what_a_child_has_said_before_it_was_killed_is_read_before_its_jobs_are_given_up(
+def test_a_killed_childs_messages_are_read_before_its_jobs_count_as_lost(
     deaf: tuple[prefork.Pool, threading.Event], monkeypatch: pytest.MonkeyPatch
 ):
     pool, hears = deaf
@@ -85,7 +87,7 @@ def test_what_a_child_has_said_before_it_was_killed_is_read_before_its_jobs_are_
     assert lost._value.type is WorkerLostError
 
 
-def test_a_machine_that_stands_still_makes_no_word_of_a_child_late(
+def test_a_machine_that_stands_still_loses_no_message_of_a_child(
     deaf: tuple[prefork.Pool, threading.Event], monkeypatch: pytest.MonkeyPatch
 ):
     pool, hears = deaf

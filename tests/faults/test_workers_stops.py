@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 JOBS = 700
 
 
-def test_a_warm_stop_ends_with_its_running_jobs_and_what_had_not_started_waits_for_others(
+def test_a_warm_stop_ends_with_its_running_jobs_and_releases_the_rest(
     site: Site,
 ):
     # not what this is about: on a machine that stands still for seconds, a short one would end
@@ -55,7 +55,7 @@ def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site
     assert set(site.started.values()) == {1}
 
 
-def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(site: Site):
+def test_jobs_in_the_pipe_behind_long_ones_are_released_for_other_workers(site: Site):
     """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was
     handed over.
     """
@@ -74,7 +74,7 @@ def test_jobs_in_the_pipe_behind_long_ones_are_called_back_for_other_workers(sit
     assert set(site.started.values()) == {1}
 
 
-def test_a_warm_stop_right_behind_short_jobs_calls_back_what_waits_in_the_pipe(site: Site):
+def test_a_warm_stop_right_after_short_jobs_releases_the_jobs_in_the_pipe(site: Site):
     gate = site.folder / "gate"
     site.dispatch("work", range(100, 350))
     site.dispatch("hold", range(8), str(gate))

@@ -11,7 +11,7 @@ BROKERS = ["sqlite", "redis"]
 
 
 @pytest.mark.parametrize("url", BROKERS, indirect=True)
-def test_it_runs_as_many_jobs_as_it_was_told_to_and_leaves_the_rest(site):
+def test_work_runs_the_given_number_of_jobs_and_leaves_the_rest(site):
     site.dispatch("work", range(8))
     with site.starting("--once", command="work") as worker:
         assert worker.ended() == 0
@@ -25,7 +25,7 @@ def test_it_runs_as_many_jobs_as_it_was_told_to_and_leaves_the_rest(site):
 
 
 @pytest.mark.parametrize("url", BROKERS, indirect=True)
-def test_it_stops_when_no_job_could_run_whatever_waits_for_later(site):
+def test_work_stops_when_only_delayed_jobs_are_left(site):
     # not what this is about: on a machine that stands still for seconds, a short one would end
     site.lease = 30.0
     # Given jobs on our queue, one for later, and one on a queue that is paused
@@ -51,7 +51,7 @@ def test_it_stops_when_no_job_could_run_whatever_waits_for_later(site):
     assert site.driver.sizes(paused).pending == 1
 
 
-def test_on_an_empty_queue_it_ends_at_once(site):
+def test_work_ends_at_once_on_an_empty_queue(site):
     for option in ("--once", "--stop-when-empty"):
         with site.starting(option, command="work") as worker:
             assert worker.ended() == 0
@@ -60,7 +60,7 @@ def test_on_an_empty_queue_it_ends_at_once(site):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_when_its_time_is_over_what_runs_finishes_and_the_rest_waits(site):
+def test_work_ends_after_its_time_with_its_running_jobs_and_leaves_the_rest(site):
     # However slow this machine is, and however few of them had begun by then
     site.dispatch("work", range(100), 0.1)
     with site.starting("--max-time", "1", "-c", "1", command="work") as worker:

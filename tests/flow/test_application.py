@@ -75,7 +75,7 @@ def test_a_picture_is_uploaded_processed_and_fetched_with_a_batch_that_has_a_bro
     firm.until_mailed("2 of 3 files processed")
 
 
-def test_a_report_s_link_and_an_export_s_come_by_mail_and_end(firm):
+def test_links_to_a_report_and_an_export_come_by_mail_and_expire(firm):
     firm.post("/api/generate-report", json={"type": "system-health", "format": "pdf"})
     given = {"name": "July", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1}
     event = firm.post("/api/events", json=given)["id"]

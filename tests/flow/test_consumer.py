@@ -34,7 +34,7 @@ def test_a_consumer_without_a_prefetch_count_gets_everything_in_order(connection
     assert got == list(range(MESSAGES))
 
 
-def test_what_a_consumer_had_not_acked_goes_back_when_its_connection_closes(connection):
+def test_unacked_messages_are_released_when_the_connection_closes(connection):
     connection.SimpleQueue("letters").put({"number": 1})
     with connection.clone() as other:
         assert other.SimpleQueue("letters").get(timeout=LONG).payload == {"number": 1}

@@ -190,7 +190,7 @@ def test_a_folder_of_pictures_becomes_thumbnails_the_tour_follows_and_nothing_is
     assert "[red]Größe.webp" in said
 
 
-def test_two_at_the_same_time_both_come_to_their_end(place, mine):
+def test_two_demos_at_the_same_time_both_finish(place, mine):
     demos = [place.start("--images", str(mine)) for _ in range(2)]
     endings = [demo.end() for demo in demos]
     assert [code for code, _ in endings] == [0, 0], endings
@@ -248,7 +248,7 @@ def test_an_impatient_second_ctrl_c_ends_it_at_once(place, many):
     assert place.running() == []
 
 
-def test_a_worker_that_dies_is_told_with_its_last_words(place, many):
+def test_a_dead_worker_is_reported_with_its_last_log_lines(place, many):
     demo = place.start("--images", str(many))
     demo.until("[1/16]")
     worker = min(psutil.Process(demo.pid).children(), key=lambda process: process.create_time())
@@ -260,7 +260,7 @@ def test_a_worker_that_dies_is_told_with_its_last_words(place, many):
     assert place.running() == []
 
 
-def test_a_worker_that_can_not_start_is_told_with_its_last_words(place, mine):
+def test_a_worker_that_can_not_start_is_reported_with_its_last_log_lines(place, mine):
     refusing = "import sys\nif 'celery' in sys.orig_argv: sys.exit('no worker today')"
     (place.folder / "sitecustomize.py").write_text(refusing)
     code, said = place.run("--images", str(mine), PYTHONPATH=f"{place.folder}{os.pathsep}{ROOT}")
@@ -275,7 +275,7 @@ def test_without_a_broker_it_runs_in_one_process(place, mine):
     place.check()
 
 
-def test_a_folder_that_makes_no_sense_ends_it_before_anything_is_begun(place):
+def test_a_bad_folder_ends_the_demo_before_anything_starts(place):
     code, said = place.run("--images", "gone")
     assert (code, "expected --images to be a folder, got 'gone'" in said) == (2, True), said
     assert not (place.folder / "var").exists()
@@ -284,7 +284,7 @@ def test_a_folder_that_makes_no_sense_ends_it_before_anything_is_begun(place):
 @pytest.mark.parametrize(
     ("name", "says"), [("empty", "found no file"), ("file", "be a folder"), ("", "be a folder")]
 )
-def test_a_folder_that_makes_no_sense_is_named(tmp_path, monkeypatch, capsys, name, says):
+def test_the_error_names_a_bad_folder(tmp_path, monkeypatch, capsys, name, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr(sys, "argv", ["demo", "--images", str(tmp_path / name) if name else ""])
@@ -293,7 +293,7 @@ def test_a_folder_that_makes_no_sense_is_named(tmp_path, monkeypatch, capsys, na
     assert (ended.value.code, says in capsys.readouterr().err) == (2, True)
 
 
-def test_the_dozen_it_draws_are_pictures_of_all_sorts_and_one_broken(mine):
+def test_the_drawn_pictures_are_of_all_kinds_and_one_is_broken(mine):
     kinds, broken = [], []
     for name, opener in drawn(0.05):
         try:

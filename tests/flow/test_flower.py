@@ -99,7 +99,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
             stop(*running)
 
 
-def test_it_listens_on_this_machine_only(shown):
+def test_flower_listens_on_this_machine_only(shown):
     listening = [
         at
         for process in shown.processes
@@ -128,7 +128,7 @@ def test_every_page_of_flower_works_with_and_without_a_prefix(shown, path, shows
         assert shows.lower() in page.lower()
 
 
-def test_the_broker_page_lists_the_queues_of_the_workers_and_those_that_nobody_works(shown):
+def test_the_broker_page_lists_queues_with_and_without_workers(shown):
     for site in (shown.site, shown.closed):
         page = site.get("/broker")[1]
         assert all(f'<tr id="{queue}">' in page for queue in ("default", "high", "idle"))
@@ -169,7 +169,7 @@ def test_the_api_knows_the_workers_and_the_lengths_of_the_queues(shown):
         "/api/task/revoke/1?terminate=true",
     ],
 )
-def test_without_a_password_nothing_can_be_done_and_the_api_says_nothing(shown, action):
+def test_without_a_password_no_action_is_possible_and_the_api_is_closed(shown, action):
     assert shown.site.post(action) == 401
     assert [
         shown.site.get(path)[0] for path in ("/api/workers", "/api/tasks", "/api/queues/length")
@@ -177,7 +177,7 @@ def test_without_a_password_nothing_can_be_done_and_the_api_says_nothing(shown, 
     assert shown.processes[0].poll() is None
 
 
-def test_with_a_password_set_nobody_sees_or_does_anything_without_it(shown):
+def test_with_a_password_nothing_is_shown_or_done_without_it(shown):
     stranger = Site(0)
     stranger.root = shown.closed.root
     for path in ("/workers", "/tasks", "/broker", "/api/workers", "/api/queues/length"):

@@ -149,7 +149,7 @@ def live(
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("how", HOWS)
-def test_a_fall_counts_at_each_attempt(live, how, at):
+def test_each_killed_attempt_counts(live, how, at):
     end = live.end_of(f"fall {how} {at}")
     last = at == 3
     assert (end.state, end.attempts) == (("failed", 3) if last else ("completed", at + 1))
@@ -201,7 +201,7 @@ def test_a_deadline_ends_a_job_after_some_attempts(live):
     assert 1 <= end.attempts <= 4
 
 
-def test_what_the_jobs_did(live):
+def test_the_jobs_did_what_their_options_say(live):
     for case in ENDS:
         live.end_of(case)
     assert live.end_of("tries").tags == ("times:2",)
@@ -213,7 +213,7 @@ def test_what_the_jobs_did(live):
     assert second - first >= 0.9
 
 
-def test_a_failed_job_has_given_its_unique_key_back(live):
+def test_a_failed_job_has_freed_its_unique_key(live):
     assert live.jobs["once more"].is_duplicate
     assert live.jobs["once more"].id == live.jobs["once"].id
     live.end_of("once")
@@ -225,7 +225,7 @@ def test_a_job_that_is_unique_until_it_starts_may_be_followed_by_another(live):
     assert live.noted("again") == [[False, True]]
 
 
-def test_a_thousand_messages_that_make_no_sense_are_kept_as_failed_and_the_worker_stays_up(live):
+def test_a_thousand_invalid_messages_are_kept_as_failed_and_the_worker_stays_up(live):
     dice = random.Random(7)
     queue = live.environ["LIVE_QUEUE"]
     jobs = [
@@ -263,7 +263,7 @@ def nonsense(dice: random.Random, queue: str) -> Iterator[str]:
     yield "[" + "0," * 5_000_000
 
 
-def test_a_job_that_looks_ends_when_the_worker_is_to_stop_and_waits_for_the_next(live):
+def test_a_job_that_checks_for_a_stop_is_released_for_the_next_worker(live):
     for case in (*ENDS, "deadline"):
         live.end_of(case)
     job = live.app.tasks["patient"].dispatch()

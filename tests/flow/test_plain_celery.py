@@ -55,7 +55,7 @@ def tasks(shop: Project) -> SimpleNamespace:
 
 # --- handing in -----------------------------------------------------------------------------------
 @everywhere
-def test_delay_and_get(tasks):
+def test_delay_and_get_work(tasks):
     assert value(tasks.add.delay(1, 2)) == 3
 
 
@@ -96,7 +96,7 @@ def test_a_job_goes_to_the_queue_it_is_sent_to(tasks):
 
 
 @everywhere
-def test_queues_in_the_order_of_q_and_priorities_within(shop, tasks):
+def test_queues_run_in_the_order_of_q_and_by_priority_within(shop, tasks):
     """Jobs that are put before the worker starts run in the order of the queues and priorities."""
     for queue in ("low", "high", "critical"):
         for priority in (9, 5, 0):
@@ -109,12 +109,12 @@ def test_queues_in_the_order_of_q_and_priorities_within(shop, tasks):
     ]
 
 
-def test_a_task_that_acks_early(shop, tasks):
+def test_a_task_that_acks_early_is_acked_before_it_runs(shop, tasks):
     assert value(tasks.early.delay("early")) == "early"
     assert shop.journal().count("early") == 1
 
 
-def test_ignore_result_keeps_none(shop, tasks):
+def test_ignore_result_keeps_no_result(shop, tasks):
     result = tasks.silent.delay("silent")
     shop.wait_noted("silent")
     assert value(tasks.add.delay(1, 1)) == 2
@@ -123,38 +123,38 @@ def test_ignore_result_keeps_none(shop, tasks):
 
 # --- again ----------------------------------------------------------------------------------------
 @everywhere
-def test_retry(tasks):
+def test_retry_works(tasks):
     assert value(tasks.retried.delay(2)) == 2
 
 
-def test_retries_end(tasks):
+def test_retries_end_at_their_limit(tasks):
     result = tasks.retried.delay(9)
     assert end(result) == "FAILURE"
     assert type(result.result).__name__ == "MaxRetriesExceededError"
 
 
-def test_autoretry_for(tasks):
+def test_autoretry_for_works(tasks):
     assert value(tasks.autoretried.delay(2)) == 2
     assert end(tasks.autoretried.delay(9)) == "FAILURE"
 
 
 # --- canvas ---------------------------------------------------------------------------------------
 @everywhere
-def test_chain(tasks):
+def test_a_chain_works(tasks):
     assert value(chain(tasks.add.s(1, 2), tasks.add.s(3), tasks.add.s(4))()) == 10
 
 
 @everywhere
-def test_group(tasks):
+def test_a_group_works(tasks):
     assert value(group(tasks.add.s(n, n) for n in range(10))()) == [2 * n for n in range(10)]
 
 
 @everywhere
-def test_chord(tasks):
+def test_a_chord_works(tasks):
     assert value(chord((tasks.add.s(n, n) for n in range(10)), tasks.total.s())()) == 90
 
 
-def test_a_chord_with_a_member_that_fails(shop, tasks):
+def test_a_chord_with_a_failing_member_calls_its_error_callback(shop, tasks):
     result = chord(
         [tasks.add.s(1, 1), tasks.fail.s("broken")], tasks.total.s().on_error(tasks.errback.s())
     )()
@@ -164,7 +164,7 @@ def test_a_chord_with_a_member_that_fails(shop, tasks):
 
 
 @everywhere
-def test_a_canvas_in_a_canvas(tasks):
+def test_a_nested_canvas_works(tasks):
     inner = chain(
         tasks.add.s(1, 1), group(tasks.add.s(1), tasks.add.s(2)), tasks.total.s(), tasks.add.s(10)
     )
@@ -177,7 +177,7 @@ def test_a_canvas_in_a_canvas(tasks):
     assert value(group(chain(tasks.add.s(n, 1), tasks.add.s(1)) for n in range(3))()) == [2, 3, 4]
 
 
-def test_link_and_link_error(shop, tasks):
+def test_link_and_link_error_work(shop, tasks):
     value(tasks.add.apply_async((1, 2), link=tasks.note.s("linked")))
     shop.wait_noted("3 linked")
     failed = tasks.fail.apply_async(link_error=tasks.errback.s())
@@ -201,14 +201,14 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("question", ANSWERS)
-def test_inspect(shop, question):
+def test_inspect_works(shop, question):
     said = shop.celery("inspect", question, "-d", "threads@here")
     assert ANSWERS[question] in said
     assert said.endswith("\n1 node online.\n")
 
 
 @everywhere
-def test_inspect_from_another_process_while_a_job_runs(shop, tasks):
+def test_inspect_works_from_another_process_while_a_job_runs(shop, tasks):
     waiting = tasks.wait.delay()
     shop.wait_noted(f"started {waiting.id}")
     active = shop.run("inspect", "active", "-d", MAIN)
@@ -239,14 +239,14 @@ def test_events_of_a_job_arrive(shop, tasks):
 
 
 # --- steering -------------------------------------------------------------------------------------
-def test_control_rate_limit(shop, tasks):
+def test_control_sets_a_rate_limit(shop, tasks):
     assert "new rate limit set" in shop.celery("control", "-d", MAIN, "rate_limit", "add", "20/s")
     assert [value(result) for result in [tasks.add.delay(n, 0) for n in range(5)]] == list(range(5))
     assert "add [rate_limit=20/s]" in shop.celery("inspect", "registered", "-d", MAIN, "rate_limit")
     shop.celery("control", "-d", MAIN, "rate_limit", "add", "0")
 
 
-def test_control_time_limit(shop, tasks):
+def test_control_sets_a_time_limit(shop, tasks):
     """In stock Celery it says that it is set, and no job ever feels it."""
     assert "time limits set" in shop.celery("control", "-d", MAIN, "time_limit", "wait", "0", "0.5")
     with pytest.raises(TimeLimitExceeded):
@@ -255,7 +255,7 @@ def test_control_time_limit(shop, tasks):
 
 
 @everywhere
-def test_add_consumer_cancel_consumer_and_purge(shop, tasks):
+def test_consumers_can_be_added_and_cancelled_and_queues_purged(shop, tasks):
     waiting = tasks.add.apply_async((1, 1), queue="idle")
     assert "add consumer idle" in shop.celery("control", "-d", MAIN, "add_consumer", "idle")
     assert value(waiting) == 2
@@ -274,7 +274,7 @@ def test_add_consumer_cancel_consumer_and_purge(shop, tasks):
     assert "idle" not in shop.driver.queues()
 
 
-def test_control_enable_and_disable_events(shop):
+def test_control_enables_and_disables_events(shop):
     assert "task events enabled" in shop.celery("control", "-d", "solo@here", "enable_events")
     assert "task events disabled" in shop.celery("control", "-d", "solo@here", "disable_events")
 
@@ -305,7 +305,7 @@ def test_a_job_whose_time_has_not_come_runs_when_it_is_hastened(shop, tasks):
 
 
 @everywhere
-def test_revoke(shop, tasks):
+def test_a_revoked_job_does_not_run(shop, tasks):
     assert eventually(lambda: shop.app.control.revoke("unwanted", destination=[MAIN], reply=True))
     revoked = tasks.note.apply_async(("revoked",), task_id="unwanted")
     with pytest.raises(TaskRevokedError):
@@ -314,7 +314,7 @@ def test_revoke(shop, tasks):
 
 
 @everywhere
-def test_revoke_and_terminate(shop, tasks):
+def test_revoke_with_terminate_kills_a_running_job(shop, tasks):
     running = tasks.wait.delay()
     shop.wait_noted(f"started {running.id}")
     running.revoke(terminate=True)
@@ -324,20 +324,20 @@ def test_revoke_and_terminate(shop, tasks):
 
 
 # --- limits and pools -----------------------------------------------------------------------------
-def test_time_limits(tasks):
+def test_time_limits_end_a_job(tasks):
     hard, soft = tasks.slow.delay(), tasks.slow_soft.delay()
     assert value(soft) == "was told"
     with pytest.raises(TimeLimitExceeded):
         value(hard)
 
 
-def test_max_tasks_per_child(tasks):
+def test_max_tasks_per_child_works(tasks):
     pids = [value(tasks.pid.apply_async(queue="once")) for _ in range(3)]
     assert len(set(pids)) == 3
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
-def test_other_pools(shop, tasks, pool):
+def test_the_other_pools_run_jobs(shop, tasks, pool):
     def sent(signature):
         return signature.set(queue=pool)
 
@@ -352,7 +352,7 @@ def test_other_pools(shop, tasks, pool):
 
 # --- beat -----------------------------------------------------------------------------------------
 @everywhere
-def test_beat(shop):
+def test_beat_runs_its_entries(shop):
     beat = shop.start("beat", "-s", str(shop.folder / "schedule"), "-l", "INFO", name="beat")
     try:
         shop.wait_noted("tick", times=2)

@@ -116,7 +116,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path, url)
 
 
-def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(shop):
+def test_workers_under_load_restart_on_new_code_and_lose_or_double_nothing(shop):
     shop.dispatch(range(200))
     with shop.worker("one") as one, shop.worker("two") as two:
         eventually(lambda: len(shop.count("end")) > 10, lambda: shop.log("one"))
@@ -142,7 +142,7 @@ def test_workers_under_load_start_anew_on_new_code_and_lose_and_double_nothing(s
 
 
 @pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
-def test_who_stops_a_worker_that_is_to_start_anew_has_the_last_word(shop):
+def test_a_stop_of_a_worker_that_is_to_restart_wins(shop):
     gate = shop.folder / "gate"
     shop.dispatch(range(1), str(gate))
     with shop.worker("one") as one:
@@ -160,7 +160,7 @@ def test_who_stops_a_worker_that_is_to_start_anew_has_the_last_word(shop):
 
 
 @pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
-def test_without_a_worker_it_says_so(shop):
+def test_without_a_worker_restart_says_so(shop):
     result = shop.restart()
     assert result.exit_code == 1
     assert result.stdout == "No worker has answered.\n"

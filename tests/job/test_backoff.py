@@ -42,7 +42,7 @@ def test_a_wait_that_runs_away_stops_at_a_year():
 
 
 @pytest.mark.parametrize("answer", [-1, None, "5", True, math.inf, math.nan])
-def test_a_callable_that_answers_nonsense_is_told_so(answer):
+def test_an_invalid_value_of_a_callable_is_an_error(answer):
     with pytest.raises(
         OptionError, match=r"expected backoff\(2\) to give a number of seconds, got"
     ):

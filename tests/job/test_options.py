@@ -99,13 +99,13 @@ def test_a_class_based_task_has_options_too(app):
         ({"timeout": 3, "time_limit": 5}, "expected timeout or Celery's time_limit, got both"),
     ],
 )
-def test_one_thing_is_not_said_in_two_languages(app, says, message):
+def test_our_options_and_celerys_for_the_same_thing_are_refused_together(app, says, message):
     task = app.task(**says)(nothing)
     with pytest.raises(OptionError, match=message):
         task.run()
 
 
-def test_options_that_say_nothing_of_retries_leave_them_to_celery(app):
+def test_options_without_retries_leave_retries_to_celery(app):
     @app.task(queue="high", timeout=5, tags=["a"], autoretry_for=(ValueError,))
     def process(): ...
 
@@ -121,7 +121,7 @@ def test_a_queue_that_is_not_declared_is_refused_with_the_likely_one(app_with_qu
         task.run()
 
 
-def test_the_projects_defaults_fill_what_a_task_leaves_open(app_with_defaults):
+def test_the_projects_defaults_fill_in_a_tasks_missing_options(app_with_defaults):
     app = app_with_defaults(4, (7, 8))
     open_, counted, patient = (
         app.task(name=str(says), **says)(nothing)
@@ -132,7 +132,7 @@ def test_the_projects_defaults_fill_what_a_task_leaves_open(app_with_defaults):
     assert (patient.options.tries, patient.options.backoff) == (4, (1,))
 
 
-def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_speak_celery(
+def test_the_projects_tries_count_for_tasks_without_options_but_not_for_those_with_celerys(
     app_with_defaults,
 ):
     app = app_with_defaults(4)
@@ -147,7 +147,7 @@ def test_the_projects_tries_are_for_silent_tasks_too_but_not_for_those_that_spea
     assert not app.tasks["celery.backend_cleanup"].is_wrapped
 
 
-def test_with_one_try_for_all_a_silent_task_is_plain_celery(app_with_defaults):
+def test_with_one_try_a_task_without_options_is_plain_celery(app_with_defaults):
     task = app_with_defaults(1).task(nothing)
     assert not task.is_wrapped
     assert not task.options.has_retry_policy
@@ -181,7 +181,9 @@ class TestAtTheDefinition:
             ({"unique_for": 3}, "expected unique_by beside unique_for"),
         ],
     )
-    def test_so_is_what_does_not_go_together(self, shop, says, message):
+    def test_options_that_exclude_each_other_are_an_error_of_the_decorator(
+        self, shop, says, message
+    ):
         with pytest.raises(OptionError, match=message):
             shop.task(name="images.process", **says)(nothing)
 
@@ -189,12 +191,12 @@ class TestAtTheDefinition:
         with pytest.raises(OptionError, match=r"task 'tests.job.test_options.nothing'"):
             shop.task(tries=0)(nothing)
 
-    def test_a_base_class_counts(self, shop):
+    def test_the_options_of_a_base_class_count(self, shop):
         class Once(shop.Task):
             abstract, unique_by = True, []
 
         assert shop.task(base=Once, unique_for=5, shared=False)(nothing).options.unique_for == 5
 
-    def test_celerys_ways_to_say_it_are_left(self, shop):
+    def test_celerys_forms_of_the_decorator_work(self, shop):
         assert shop.task(nothing, shared=False).name.endswith("nothing")
         assert shop.task(shared=False, name="a")(nothing).name == "a"

@@ -65,7 +65,7 @@ SCENARIOS = [
 
 
 @pytest.mark.parametrize(("says", "attempt", "stands", "ended", "expected"), SCENARIOS)
-def test_what_follows_from_an_attempt(says, attempt, stands, ended, expected):
+def test_each_end_of_an_attempt_has_its_outcome(says, attempt, stands, ended, expected):
     options = Options().with_given(says, "shop.task")
     assert (
         decide(ended, None, attempt=attempt, baton=Baton(**stands), options=options, now=NOW)
@@ -93,7 +93,7 @@ def test_a_backoff_that_raises_ends_the_job_with_what_it_raised():
     assert isinstance(outcome.error, ZeroDivisionError)
 
 
-def test_jitter_is_thrown_by_the_caller():
+def test_the_caller_gives_the_random_jitter():
     options = Options().with_given({"tries": 3, "backoff": 10, "jitter": 0.5}, "shop.task")
     outcome = decide(ERROR, None, attempt=1, baton=Baton(), options=options, now=NOW, dice=1.0)
     assert outcome == Retry(15, ERROR)
@@ -113,7 +113,7 @@ ENDINGS = st.sampled_from([ERROR, TIMEOUT, LOST, ReleaseJob(5)])
 
 
 @given(OPTIONS, st.lists(ENDINGS, min_size=40, max_size=40))
-def test_any_job_ends_and_never_beyond_what_it_was_allowed(says, endings):
+def test_every_job_ends_within_its_tries_exceptions_and_deadline(says, endings):
     """The life of a job as a loop: what `decide` says is done, by the book, until it says the job
     has failed.
     """

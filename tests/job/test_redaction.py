@@ -93,12 +93,12 @@ def app(tmp_path):
         ("login", [], {1: 2}, ([], {1: 2})),
     ],
 )
-def test_arguments_are_shown_without_what_nobody_sees(app, task, args, kwargs, shown):
+def test_arguments_are_shown_without_the_redacted_ones(app, task, args, kwargs, shown):
     assert redaction.redacted_arguments(app, task, args, kwargs) == shown
     assert HIDDEN not in str((args, kwargs))
 
 
-def test_what_lies_endlessly_deep_is_hidden_and_never_an_error(app):
+def test_endlessly_nested_arguments_are_hidden_and_no_error(app):
     deep: list = []
     for _ in range(500):
         deep = [deep]
@@ -118,12 +118,12 @@ def test_what_lies_endlessly_deep_is_hidden_and_never_an_error(app):
         ("images", None, None, " "),
     ],
 )
-def test_a_text_of_another_client_loses_it_or_is_hidden_whole(app, task, args, kwargs, said):
+def test_the_text_of_another_client_is_redacted_or_hidden_whole(app, task, args, kwargs, said):
     assert redaction.redacted_reprs(app, task, args, kwargs) == said
 
 
 @pytest.mark.parametrize("way", ["one", "by name", "batch"])
-def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way):
+def test_a_message_shows_redacted_arguments_and_carries_the_real_ones(app, way):
     sent = {
         "one": lambda: app.tasks["login"].delay("ann", "geheim"),
         "by name": lambda: app.send_task("login", ("ann", "geheim")),
@@ -139,7 +139,7 @@ def test_a_message_says_nothing_of_it_to_people_and_has_it_all_the_same(app, way
         assert arguments_of(app, view.payload) == "('ann', '[redacted]') {}"
 
 
-def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
+def test_an_edited_job_keeps_its_redacted_arguments(app):
     app.tasks["login"].delay("ann", "geheim", {"token": "t", "n": 1})
     (view,) = driver_for(app.conf.broker_url).peek("default", State.PENDING)
     job = FailedJob(
@@ -163,7 +163,7 @@ def test_an_edited_job_keeps_what_its_editor_could_not_see(app):
     assert "geheim" not in str(again["headers"])
 
 
-def test_nothing_is_hidden_where_somebody_says_so(tmp_path):
+def test_redaction_can_be_switched_off(tmp_path):
     app = make(tmp_path, RELEVO_REDACT="none")
     assert redaction.redacted_arguments(app, "login", ["ann", "geheim"], {}) == (
         ["ann", "geheim"],

@@ -27,7 +27,7 @@ def held(limits, key=KEY):
     return sorted(one.job_id for view in limits.views(key) for one in view.holders)
 
 
-def test_what_is_free_is_taken_in_order_and_who_gets_none_stands_in_no_line(limits, other, want):
+def test_free_permits_are_taken_in_order_and_jobs_without_one_do_not_queue(limits, other, want):
     jobs = [want(name) for name in "abc"] + [want("d", OTHER, 1)]
     assert limits.take_free(jobs) == {
         jobs[0].holder.token,
@@ -38,14 +38,14 @@ def test_what_is_free_is_taken_in_order_and_who_gets_none_stands_in_no_line(limi
     assert [view.waiting for key in (KEY, OTHER) for view in other.views(key)] == [0, 0]
 
 
-def test_who_has_one_has_it_also_when_it_asks_for_itself(limits, want):
+def test_a_job_with_a_permit_has_it_also_when_it_asks_itself(limits, want):
     job = want("a", at_most=1)
     assert limits.take_free([job]) == {job.holder.token}
     assert limits.take_free([job, want("b", at_most=1)]) == {job.holder.token}
     assert limits.take(KEY, 1, job.holder) == 0
 
 
-def test_where_somebody_waits_nothing_is_taken(limits, other, want):
+def test_no_permit_is_taken_while_a_job_waits_for_it(limits, other, want):
     first, waits = want("a", at_most=1), want("b")
     limits.take_free([first])
     assert limits.take(KEY, 1, waits.holder) > 0
@@ -67,7 +67,7 @@ def test_a_permit_that_is_handed_over_is_never_free(limits, other, want):
 
 
 @pytest.mark.parametrize("at_most", [1, 2])
-def test_what_is_said_twice_because_the_answer_was_lost_is_done_once(limits, other, want, at_most):
+def test_a_call_repeated_after_a_lost_answer_is_done_once(limits, other, want, at_most):
     jobs = [want(name, at_most=at_most) for name in "abc"]
     limits.take_free(jobs[:1])
     for _ in range(2):
@@ -77,9 +77,7 @@ def test_what_is_said_twice_because_the_answer_was_lost_is_done_once(limits, oth
     assert (other.take_free([jobs[2]]) != set()) == (at_most > 1)
 
 
-def test_as_many_are_called_as_were_given_back_and_it_is_said_that_somebody_waits(
-    limits, other, want
-):
+def test_each_permit_given_back_calls_a_waiting_job(limits, other, want):
     jobs, waiting = [want(name) for name in "ab"], [want(name) for name in "cde"]
     limits.take_free(jobs)
     for each in waiting:
@@ -114,7 +112,7 @@ def test_a_lost_permit_can_not_be_handed_over_but_a_free_one_is_taken(
     assert held(other) == ["b"]
 
 
-def test_what_is_written_twice_because_the_answer_was_lost_changes_nothing(limits, other, want):
+def test_a_handover_written_twice_after_a_lost_answer_changes_nothing(limits, other, want):
     jobs = [want(name, at_most=1) for name in "abc"]
     limits.take_free(jobs[:1])
     left = [PermitHandover(jobs[0], jobs[1].holder), PermitHandover(jobs[1], jobs[2].holder)]
@@ -126,7 +124,7 @@ def test_what_is_written_twice_because_the_answer_was_lost_changes_nothing(limit
     assert held(other) == []
 
 
-def test_one_of_a_key_that_was_cleared_is_nobodys(limits, want):
+def test_a_permit_of_a_cleared_key_has_no_holder(limits, want):
     first, second = want("a", at_most=1), want("b", at_most=1)
     limits.take_free([first])
     limits.clear(KEY)
@@ -136,7 +134,7 @@ def test_one_of_a_key_that_was_cleared_is_nobodys(limits, want):
     assert held(limits) == []
 
 
-def test_they_end_with_the_lease_as_all_permits_do(ground, limits, other, clock):
+def test_permits_taken_in_bulk_end_with_their_leases(ground, limits, other, clock):
     job = PermitRequest(KEY, 1, ground.job("a"))
     limits.take_free([job])
     clock.forward(LEASE + 1)
@@ -145,7 +143,7 @@ def test_they_end_with_the_lease_as_all_permits_do(ground, limits, other, clock)
     assert other.take_free([last]) == {last.holder.token}
 
 
-def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want):
+def test_concurrent_bulk_calls_never_exceed_the_limits(limits, other, want):
     jobs = [
         [want(f"{side}{number}", f"overlap/t/{number % 7}", 2) for number in range(14)]
         for side in "xy"
@@ -166,12 +164,12 @@ def test_many_keys_at_once_from_two_sides_are_never_too_many(limits, other, want
     assert limits.views("overlap/t/") == []
 
 
-def test_nothing_is_asked_for_nothing(limits):
+def test_an_empty_bulk_call_asks_for_nothing(limits):
     assert limits.take_free([]) == set()
     assert limits.hand_over([]).called == []
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
-def test_a_key_that_none_keeps_is_refused(limits, want, key):
+def test_a_key_too_long_for_brokers_is_refused(limits, want, key):
     with pytest.raises(OptionError, match="limit's key"):
         limits.take_free([want("a", key)])

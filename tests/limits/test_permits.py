@@ -22,7 +22,7 @@ def test_at_most_n_have_a_permit_and_the_next_is_told_to_wait(ground, limits, ot
     assert other.take(KEY, 2, third) == pytest.approx(FIRST)
 
 
-def test_keys_are_apart_and_exact(ground, limits):
+def test_keys_are_separate_and_compared_exactly(ground, limits):
     assert limits.take("overlap/t/a", 1, ground.job("a")) == 0
     for number, key in enumerate(
         ("overlap/t/A", "overlap/t/a ", "overlap/t/ä", "overlap/t/ab", "overlap/t")
@@ -32,7 +32,7 @@ def test_keys_are_apart_and_exact(ground, limits):
         limits.clear(view.key)
 
 
-def test_who_has_a_permit_has_it(ground, limits):
+def test_a_holder_that_asks_again_keeps_its_permit(ground, limits):
     holder = ground.job("a")
     assert limits.take(KEY, 1, holder) == 0
     assert limits.take(KEY, 1, holder) == 0
@@ -40,14 +40,14 @@ def test_who_has_a_permit_has_it(ground, limits):
     assert limits.take(KEY, 1, ground.job("b")) == 0
 
 
-def test_what_was_given_back_is_there_for_the_next(ground, limits, other):
+def test_a_permit_that_is_given_back_is_free_for_the_next(ground, limits, other):
     holder = ground.job("a")
     limits.take(KEY, 1, holder)
     assert other.release(KEY, holder) == []
     assert limits.take(KEY, 1, ground.job("b")) == 0
 
 
-def test_giving_back_what_one_does_not_hold_changes_nothing(ground, limits):
+def test_giving_back_a_permit_without_holding_it_changes_nothing(ground, limits):
     holder, stranger = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
     limits.release(KEY, stranger)
@@ -97,7 +97,7 @@ def test_the_same_job_on_its_next_lease_takes_the_permit_anew(ground, limits, cl
     assert limits.take(KEY, 1, ground.job("a")) == 0
 
 
-def test_they_are_called_in_the_order_in_which_they_came(ground, limits, clock):
+def test_waiting_jobs_are_called_in_the_order_in_which_they_came(ground, limits, clock):
     # Given one who holds and three who wait
     holder = ground.job("a", lease=1000)
     limits.take(KEY, 1, holder)
@@ -115,7 +115,7 @@ def test_they_are_called_in_the_order_in_which_they_came(ground, limits, clock):
     assert called == []
 
 
-def test_who_was_called_keeps_the_turn_for_a_second_and_no_longer(ground, limits, clock):
+def test_a_called_job_keeps_its_turn_for_a_second(ground, limits, clock):
     holder, called = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
     limits.take(KEY, 1, called)
@@ -126,7 +126,7 @@ def test_who_was_called_keeps_the_turn_for_a_second_and_no_longer(ground, limits
     assert limits.take(KEY, 1, late) == 0
 
 
-def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits, clock):
+def test_a_job_that_missed_its_call_is_called_again_if_no_other_waits(ground, limits, clock):
     # Given one whose call was lost: it was just on its way back to its queue
     holder, missed = ground.job("a"), ground.job("b")
     limits.take(KEY, 1, holder)
@@ -145,7 +145,7 @@ def test_who_missed_a_call_is_called_again_when_nobody_else_waits(ground, limits
     assert limits.release(KEY, late) == ["b"]
 
 
-def test_as_many_are_called_as_there_is_room(ground, limits):
+def test_as_many_waiting_jobs_are_called_as_permits_are_free(ground, limits):
     holders = [ground.job(name) for name in "ab"]
     for holder in holders:
         limits.take(KEY, 2, holder)
@@ -155,7 +155,7 @@ def test_as_many_are_called_as_there_is_room(ground, limits):
     assert limits.release(KEY, holders[1]) == ["c", "d"]
 
 
-def test_who_waits_looks_less_than_once_a_second_and_ever_less_often(ground, limits, clock):
+def test_a_waiting_job_asks_less_than_once_a_second_and_ever_less_often(ground, limits, clock):
     # Given one who holds for long
     limits.take(KEY, 1, ground.job("a", lease=1000))
     waiting = ground.job("b", lease=1000)
@@ -168,7 +168,7 @@ def test_who_waits_looks_less_than_once_a_second_and_ever_less_often(ground, lim
     assert len(waits) < 12
 
 
-def test_who_stands_far_back_stays_away_for_longer(ground, limits, clock):
+def test_a_job_further_back_in_the_queue_waits_longer(ground, limits, clock):
     for name in "ab":
         limits.take(KEY, 2, ground.job(name, lease=1000))
     waits = []
@@ -178,7 +178,7 @@ def test_who_stands_far_back_stays_away_for_longer(ground, limits, clock):
     assert waits == pytest.approx([FIRST, FIRST, FIRST, FIRST * 1.5, FIRST * 2, FIRST * 2.5])
 
 
-def test_who_never_comes_is_forgotten(ground, limits, clock):
+def test_a_waiting_job_that_never_comes_is_forgotten(ground, limits, clock):
     limits.take(KEY, 1, ground.job("a", lease=1000))
     limits.take(KEY, 1, ground.job("b", lease=1000))
     clock.forward(FIRST + 61)
@@ -186,7 +186,7 @@ def test_who_never_comes_is_forgotten(ground, limits, clock):
     assert limits.views()[0].line == ["c"]
 
 
-def test_many_at_once_never_get_more_than_there_are(ground, limits, other):
+def test_concurrent_jobs_never_get_more_permits_than_there_are(ground, limits, other):
     jobs = [ground.job(f"j{number}") for number in range(8)]
     with ThreadPoolExecutor(6) as pool:
         waits = list(
@@ -195,14 +195,14 @@ def test_many_at_once_never_get_more_than_there_are(ground, limits, other):
     assert sum(wait == 0 for wait in waits) == 3
 
 
-def test_how_many_there_are_may_change(ground, limits):
+def test_the_number_of_permits_may_change(ground, limits):
     first, second = ground.job("a"), ground.job("b")
     assert limits.take(KEY, 1, first) == 0
     assert limits.take(KEY, 2, second) == 0
     assert limits.take(KEY, 1, ground.job("c")) > 0
 
 
-def test_it_is_seen_who_holds_until_when_and_who_waits(ground, limits, other, clock):
+def test_views_show_the_holders_with_their_ends_and_the_waiting_jobs(ground, limits, other, clock):
     limits.take(KEY, 1, ground.job("a"))
     began = clock()
     clock.forward(1)
@@ -216,7 +216,7 @@ def test_it_is_seen_who_holds_until_when_and_who_waits(ground, limits, other, cl
     assert limits.views("rate/") == []
 
 
-def test_what_is_cleared_is_free_and_names_who_waited(ground, limits, other):
+def test_a_cleared_key_is_free_and_returns_the_waiting_jobs(ground, limits, other):
     limits.take(KEY, 1, ground.job("a"))
     limits.take(KEY, 1, ground.job("b"))
     assert other.clear(KEY) == ["b"]
@@ -225,6 +225,6 @@ def test_what_is_cleared_is_free_and_names_who_waited(ground, limits, other):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
-def test_a_key_that_none_keeps_is_refused(ground, limits, key):
+def test_a_key_too_long_for_brokers_is_refused(ground, limits, key):
     with pytest.raises(OptionError, match="limit's key"):
         limits.take(key, 1, ground.job("a"))

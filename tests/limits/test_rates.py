@@ -16,7 +16,9 @@ KEY = "rate/mail/7"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_over_is_told_when_it_opens_and_passes_then(limits, other, ground, clock, kind):
+def test_a_job_over_the_rate_is_told_when_it_may_run_and_runs_then(
+    limits, other, ground, clock, kind
+):
     rate = Rate.of("3/minute", kind)
     assert [limits.hit(KEY, rate, 1, f"j{number}") for number in range(3)] == [0, 0, 0]
     wait = other.hit(KEY, rate, 1, "late")
@@ -54,7 +56,7 @@ def test_a_bucket_saves_up_its_burst_and_fills_evenly(limits, ground, clock):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_costs_are_counted_and_what_is_refused_costs_nothing(limits, ground, kind):
+def test_costs_are_counted_and_a_refusal_costs_nothing(limits, ground, kind):
     rate = Rate.of("10/minute", kind)
     assert limits.hit(KEY, rate, 7, "a") == 0
     assert limits.hit(KEY, rate, 4, "b") > 0
@@ -64,7 +66,7 @@ def test_costs_are_counted_and_what_is_refused_costs_nothing(limits, ground, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_given_back_is_there_for_the_first_who_waits(limits, other, ground, clock, kind):
+def test_units_that_are_given_back_go_to_the_first_waiting_job(limits, other, ground, clock, kind):
     # Given a rate that is used up, and some who wait for it until their window opens
     rate = Rate.of("4/hour", kind)
     assert [limits.hit(KEY, rate, 2, job) for job in ("a", "b")] == [0, 0]
@@ -84,7 +86,7 @@ def test_what_is_given_back_is_there_for_the_first_who_waits(limits, other, grou
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_more_is_given_back_than_was_taken(limits, ground, kind):
+def test_no_more_units_are_given_back_than_were_taken(limits, ground, kind):
     rate = Rate.of("2/hour", kind)
     assert limits.refund(KEY, rate, 1) == []
     limits.hit(KEY, rate, 1000, "a")
@@ -94,16 +96,14 @@ def test_no_more_is_given_back_than_was_taken(limits, ground, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_costs_more_than_there_is_takes_all_and_does_not_wait_for_ever(limits, ground, kind):
+def test_a_job_that_costs_more_than_the_rate_takes_all_of_it_and_runs(limits, ground, kind):
     rate = Rate.of("10/minute", kind)
     assert limits.hit(KEY, rate, 1000, "a") == 0
     assert limits.hit(KEY, rate, 1, "b") > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_comes_when_it_was_told_the_rate_is_kept_and_used(
-    limits, other, ground, clock, kind
-):
+def test_jobs_that_come_when_told_keep_the_rate_and_use_it_up(limits, other, ground, clock, kind):
     # Given twenty jobs that all want to run at once, five in a second
     rate, due = Rate.of("5/second", kind), {f"j{number:02}": clock() for number in range(20)}
     began, passed, looks = clock(), [], 0
@@ -127,7 +127,7 @@ def test_whoever_comes_when_it_was_told_the_rate_is_kept_and_used(
     assert looks < 20 * 4
 
 
-def test_no_period_of_a_moving_window_has_more_than_the_rate_whatever_comes(limits, ground, clock):
+def test_no_period_of_a_moving_window_exceeds_the_rate(limits, ground, clock):
     dice, rate, passed = random.Random(4), Rate.of("7/second", MOVING), []
     for number in range(50):
         clock.forward(dice.choice([0.0, 0.001, 0.03, 0.4]))
@@ -140,7 +140,7 @@ def test_no_period_of_a_moving_window_has_more_than_the_rate_whatever_comes(limi
     assert len(passed) > 5
 
 
-def test_newcomers_do_not_take_the_turn_of_those_who_were_told_to_come_now(limits, ground, clock):
+def test_newcomers_do_not_take_the_turn_of_jobs_that_were_told_to_come_now(limits, ground, clock):
     rate = Rate.of("1/minute")
     limits.hit(KEY, rate, 1, "a")
     clock.forward(limits.hit(KEY, rate, 1, "b"))
@@ -148,7 +148,7 @@ def test_newcomers_do_not_take_the_turn_of_those_who_were_told_to_come_now(limit
     assert limits.hit(KEY, rate, 1, "b") == 0
 
 
-def test_those_who_never_come_do_not_keep_the_others_away(limits, ground, clock):
+def test_jobs_that_never_come_do_not_block_the_others(limits, ground, clock):
     rate = Rate.of("1/second")
     limits.hit(KEY, rate, 1, "a")
     for number in range(8):
@@ -170,7 +170,9 @@ def test_a_rate_is_changed_while_it_runs_for_all_and_back_again(limits, other, g
     assert limits.hit(KEY, rate, 1, "c") > 0
 
 
-def test_whoever_waits_by_the_old_rate_is_named_when_it_is_changed(limits, other, ground, clock):
+def test_a_change_of_the_rate_returns_the_jobs_that_wait_under_the_old_one(
+    limits, other, ground, clock
+):
     day = Rate.of("1/day")
     for key in ("rate/mail", "rate/mail/7", "rate/mailing/7"):
         for number in range(3):
@@ -195,7 +197,7 @@ def test_another_kind_or_period_begins_anew(limits, ground):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_seen_what_is_used_and_when_it_opens(limits, other, ground, clock, kind):
+def test_views_show_what_is_used_and_when_the_rate_opens(limits, other, ground, clock, kind):
     rate = Rate.of("2/hour", kind)
     limits.hit(KEY, rate, 2, "a")
     wait = limits.hit(KEY, rate, 1, "b")
@@ -225,7 +227,7 @@ def test_after_n_errors_all_jobs_of_the_key_wait_and_then_they_run(limits, other
     assert limits.views()[0].line == []
 
 
-def test_who_waits_for_a_breaker_is_named_when_it_is_cleared_and_runs(limits, other, ground, clock):
+def test_clearing_a_breaker_returns_its_waiting_jobs_and_they_run(limits, other, ground, clock):
     limits.record_error(ERRORS, Breaker(1, 60, 600))
     for job in ("a", "b", "a"):
         assert limits.check_breaker(ERRORS, job)[0] > 590
@@ -262,7 +264,7 @@ def test_errors_of_another_period_do_not_count(limits, ground, clock):
         ("1 per 7 days", 1, 604800),
     ],
 )
-def test_a_rate_is_written_as_people_say_it(notation, amount, per):
+def test_a_rate_is_read_from_a_text_like_ten_per_minute(notation, amount, per):
     rate = Rate.of(notation)
     assert (rate.amount, rate.per, rate.kind) == (amount, per, FIXED)
     assert Rate.of(str(rate).rpartition(" ")[0]) == rate
@@ -271,12 +273,12 @@ def test_a_rate_is_written_as_people_say_it(notation, amount, per):
 @pytest.mark.parametrize(
     "notation", ["", "10", "0/hour", "10/0 hours", "ten/hour", "10/fortnight", "-1/hour", None, 5]
 )
-def test_what_is_no_rate_is_refused(notation):
+def test_an_invalid_rate_is_refused(notation):
     with pytest.raises(OptionError, match="expected a rate like"):
         Rate.of(notation)
 
 
-def test_a_kind_or_burst_that_makes_no_sense_is_refused():
+def test_an_invalid_kind_or_burst_is_refused():
     with pytest.raises(OptionError, match="did you mean 'moving'"):
         Rate.of("1/hour", "movin")
     with pytest.raises(OptionError, match="burst"):

@@ -185,7 +185,7 @@ def test_a_missing_template_or_value_is_a_mail_error(templates):
         ("smtp://h:587?tls=none", ("h", 587, "none", None, None)),
     ],
 )
-def test_the_url_of_a_mail_server(url, expected):
+def test_the_url_of_a_mail_server_is_read(url, expected):
     mail = load(MAIL_URL=url).mail
     assert (mail.host, mail.port, mail.security, mail.user, mail.password) == expected
 

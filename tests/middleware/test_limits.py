@@ -118,7 +118,7 @@ def test_jobs_of_one_key_run_one_after_the_other_and_those_of_others_beside_them
         (lambda event_id, **_: event_id % 2, "overlap/events.process/1"),
     ],
 )
-def test_whose_a_job_is(app, job, by, key):
+def test_the_key_of_a_job_comes_from_its_arguments(app, job, by, key):
     limits = limit_context.limits_for(limit_context.driver_of(app))
     run(
         WithoutOverlapping(by=by),
@@ -131,7 +131,7 @@ def test_whose_a_job_is(app, job, by, key):
 @pytest.mark.parametrize(
     "by", ["password", ["event_id", "password"], lambda event_id, **_: event_id]
 )
-def test_what_is_not_shown_of_the_arguments_is_not_shown_of_the_key(app, job, by):
+def test_a_key_made_of_redacted_arguments_is_hidden(app, job, by):
     one, other = (
         limit_context.by_value(by, job(7, password=word)) for word in ("hunter2", "hunter3")
     )
@@ -160,7 +160,7 @@ def test_however_the_run_ends_the_permit_is_given_back(job, end):
     assert run(alone, job(1)) == "done"
 
 
-def test_who_waits_is_called_when_there_is_room(app, job):
+def test_a_waiting_job_is_called_when_a_permit_is_free(app, job):
     alone, driver, waiting = WithoutOverlapping(), limit_context.driver_of(app), job(2)
 
     def body():
@@ -172,7 +172,7 @@ def test_who_waits_is_called_when_there_is_room(app, job):
     assert driver.sizes(waiting.queue).pending == 1
 
 
-def test_it_may_be_skipped_instead(job):
+def test_a_job_over_the_limit_can_be_skipped(job):
     alone = WithoutOverlapping(otherwise="skip")
     with pytest.raises(CancelJob, match="of overlap/events"):
         run(alone, job(1), lambda: run(alone, job(2)))
@@ -184,7 +184,7 @@ def test_a_wait_does_not_reach_past_the_deadline_while_there_is_time(job):
 
 
 # --- rates ----------------------------------------------------------------------------------------
-def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
+def test_a_job_over_the_rate_is_released_until_the_window_opens(job):
     limited = RateLimited("mail", by="user")
     assert [run(limited, job(1, user="a")) for _ in range(2)] == ["done", "done"]
     assert 3590 < over(limited, job(1, user="a")) <= 3601
@@ -196,7 +196,7 @@ def test_who_is_over_the_rate_is_sent_away_until_the_window_opens(job):
     [WithoutOverlapping(), WithoutOverlapping(otherwise="skip"), ThrottleErrors(1, 60)],
     ids=["waits", "is skipped", "breaker"],
 )
-def test_who_is_refused_by_a_limit_behind_the_rate_has_used_nothing_of_it(app, job, behind):
+def test_a_job_refused_by_a_later_limit_uses_nothing_of_the_rate(app, job, behind):
     limited = RateLimited("mail")
 
     def taken():
@@ -229,7 +229,7 @@ def test_what_a_job_costs_is_counted(job):
     assert run(limited, job(0)) == "done"
 
 
-def test_a_rate_over_which_one_is_skipped(job):
+def test_a_job_over_the_rate_can_be_skipped(job):
     limited = RateLimited("mail", otherwise="skip")
     run(limited, job(1))
     run(limited, job(1))
@@ -237,12 +237,12 @@ def test_a_rate_over_which_one_is_skipped(job):
         run(limited, job(1))
 
 
-def test_a_limit_that_nobody_has_defined_names_the_near_one(job):
+def test_an_undefined_limit_is_an_error_with_the_likely_name(job):
     with pytest.raises(OptionError, match="no limit named 'mial'; did you mean 'mail'"):
         run(RateLimited("mial"), job(1))
 
 
-def test_a_worker_does_not_start_with_a_task_whose_rate_nobody_has_defined(app):
+def test_a_worker_does_not_start_with_a_task_of_an_undefined_rate(app):
     # Given one task with a rate that is there, and one with a rate that is not
     @app.task(name="email.send", middleware=[RateLimited("mail")])
     def send(): ...
@@ -282,7 +282,7 @@ def test_after_so_many_errors_all_jobs_of_the_key_wait(job):
     assert run(throttled, job(1, user="b")) == "done"
 
 
-def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
+def test_a_job_that_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
     throttled, driver, waiting = ThrottleErrors(1, per=600), limit_context.driver_of(app), job(2)
     with pytest.raises(ValueError, match="down"):
         run(throttled, job(1), broken)
@@ -293,7 +293,7 @@ def test_who_waits_for_a_breaker_is_called_when_it_is_cleared(app, job):
     assert driver.sizes(waiting.queue).pending == 1
 
 
-def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
+def test_a_success_forgets_the_errors_and_other_ends_do_not_count(job):
     throttled = ThrottleErrors(2, per=60, only=ValueError)
 
     def other():
@@ -311,7 +311,7 @@ def test_a_success_forgets_the_errors_and_what_is_no_error_does_not_count(job):
 
 
 # --- a key that is free at the start --------------------------------------------------------------
-def test_the_key_is_given_back_behind_the_limits_and_before_all_else(app):
+def test_the_unique_key_is_freed_after_the_limits_and_before_the_other_middlewares(app):
     around = [
         Transaction(),
         RateLimited("mail"),
@@ -407,6 +407,6 @@ def test_an_argument_that_is_not_there_is_named(app, job):
         (lambda: make_app().limits.define("x" * 101, "1/hour"), "1 to 100 characters"),
     ],
 )
-def test_what_makes_no_sense_is_refused_where_it_is_said(make, said):
+def test_invalid_options_are_refused_where_they_are_given(make, said):
     with pytest.raises(OptionError, match=said):
         make()

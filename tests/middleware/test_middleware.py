@@ -58,7 +58,7 @@ def test_the_first_of_the_list_is_the_outermost(task, seen):
     assert seen == ["a>", "b>", "run", "<b", "<a"]
 
 
-def test_it_gets_the_job_with_its_options(task):
+def test_a_middleware_gets_the_job_with_its_options(task):
     got = []
 
     def look(job, call_next):
@@ -79,11 +79,11 @@ def test_it_gets_the_job_with_its_options(task):
     assert (job.options.tries, job.lease, job.app) == (5, None, noted.app)
 
 
-def test_a_function_will_do_and_what_it_returns_is_the_result(task):
+def test_a_function_can_be_a_middleware_and_its_value_is_the_result(task):
     assert task(middleware=[lambda _job, call_next: call_next() + "!"]).sync().result == "done!"
 
 
-def test_what_it_raises_is_an_error_of_the_attempt(task, seen):
+def test_an_error_of_a_middleware_is_an_error_of_the_attempt(task, seen):
     def broken(job, call_next):
         if job.attempt == 1:
             raise ValueError("mine")
@@ -94,7 +94,7 @@ def test_what_it_raises_is_an_error_of_the_attempt(task, seen):
     assert seen == ["run"]
 
 
-def test_it_sees_the_errors_of_the_job(task):
+def test_a_middleware_sees_the_errors_of_the_job(task):
     errors = []
 
     def watch(_job, call_next):
@@ -128,7 +128,7 @@ def test_a_release_for_no_time_is_an_error(task):
     )
 
 
-def test_a_fail_ends_the_job_whatever_it_had_left(task, seen):
+def test_a_fail_ends_a_job_that_has_tries_left(task, seen):
     process = task(middleware=[Noted("a", seen, lambda job: job.fail("no more"))], tries=5)
     failures = []
     process.failed(lambda job, error: failures.append((job.attempt, str(error))))
@@ -136,7 +136,7 @@ def test_a_fail_ends_the_job_whatever_it_had_left(task, seen):
     assert (failures, seen) == ([(1, "no more")], ["a>", "<a"])
 
 
-def test_a_skipped_job_has_not_run_and_what_follows_it_does(app, task, seen):
+def test_a_skipped_job_does_not_run_and_its_callbacks_do(app, task, seen):
     process = task(middleware=[Noted("a", seen, lambda job: job.skip("sold out"))], tries=3)
 
     @app.task
@@ -151,13 +151,13 @@ def test_a_skipped_job_has_not_run_and_what_follows_it_does(app, task, seen):
     assert process.sync().result is None
 
 
-def test_the_text_of_a_result_is_no_cancellation_of_its_own():
+def test_a_result_that_reads_like_a_cancellation_is_none():
     assert cancel_reason(repr(Cancelled("x"))) == "x"
     assert cancel_reason(repr(repr(Cancelled("x")))) is None
     assert cancel_reason(None) is None
 
 
-def test_the_apps_are_for_tasks_that_name_none(seen):
+def test_the_apps_middlewares_are_for_tasks_without_their_own(seen):
     app = create_app("shop", config.load({}, env_file=None), middleware=[Noted("app", seen)])
     own = app.task(name="own", middleware=[Noted("own", seen)])(nothing)
     none = app.task(name="none", middleware=[])(nothing)
@@ -169,7 +169,7 @@ def test_the_apps_are_for_tasks_that_name_none(seen):
     assert not app.tasks["celery.backend_cleanup"].is_wrapped
 
 
-def test_a_dispatch_says_which_of_them_its_job_has(task, seen):
+def test_a_dispatch_chooses_among_the_middlewares_of_its_task(task, seen):
     process = task(middleware=[Noted("a", seen), Noted("b", seen)])
     process.with_options(middleware=["b", "a"]).sync()
     process.with_options(middleware=[]).sync()
@@ -201,7 +201,7 @@ def test_a_dispatch_can_not_bring_a_new_one(task, seen, names, message):
         process.apply_async((), middleware=names)
 
 
-def test_what_a_strangers_message_says_of_them_counts_as_not_said(task, seen):
+def test_unknown_middlewares_in_a_foreign_message_are_ignored(task, seen):
     process = task(middleware=[Noted("a", seen)])
     for names in (["b"], 7, [[]], None):
         process.apply(headers={"relevo": {"override": {"middleware": names}}})
@@ -211,7 +211,7 @@ def test_what_a_strangers_message_says_of_them_counts_as_not_said(task, seen):
 @pytest.mark.parametrize(
     "bad", [Middleware, [Middleware], [7], ["skip"], [lambda job: None], {"a": Middleware()}]
 )
-def test_what_is_no_list_of_middlewares_is_refused(app, bad):
+def test_an_invalid_list_of_middlewares_is_refused(app, bad):
     task = app.task(name="images.process", middleware=bad)(nothing)
     with pytest.raises(
         OptionError, match=r"expected middleware to be a list of middlewares: .* \(task 'i"
@@ -228,7 +228,7 @@ class TestWithCelerysRetries:
             lambda: 1 / 0, middleware=[Noted("a", seen)], autoretry_for=(Exception,), max_retries=1
         )
 
-    def test_each_attempt_has_them(self, patient, seen):
+    def test_middlewares_run_around_each_attempt(self, patient, seen):
         assert isinstance(patient.sync().result, ZeroDivisionError)
         assert seen == ["a>", "run", "<a"] * 2
 
@@ -244,7 +244,7 @@ class TestWithCelerysRetries:
 
 
 class TestSkip:
-    def test_when_and_unless(self, task, seen):
+    def test_skip_takes_a_when_and_an_unless(self, task, seen):
         closed = task(
             lambda _n: "done",
             middleware=[Skip(when=lambda job: job.args[0] > 1, reason="too many")],
@@ -305,7 +305,7 @@ class TestTransaction:
 
         return pay
 
-    def test_what_returns_is_committed_and_what_does_not_is_undone(self, pay, orders):
+    def test_a_job_that_returns_is_committed_and_one_that_raises_is_rolled_back(self, pay, orders):
         assert pay.sync(10).state == "SUCCESS"
         assert orders() == [11]
         for end in ("release", "fail", "retry"):
@@ -336,11 +336,11 @@ class TestTransaction:
         assert full.sync().state == "SUCCESS"
         assert orders() == [1]
 
-    def test_there_is_none_outside(self, pay):
+    def test_there_is_no_session_outside_of_a_transaction(self, pay):
         with pytest.raises(OptionError, match=r"give its task middleware=\[Transaction\(\)\]"):
             session()
 
-    def test_an_app_without_a_database_is_told(self):
+    def test_a_transaction_in_an_app_without_a_database_is_an_error(self):
         process = make_app().task(middleware=[Transaction()])(nothing)
         assert "has no database" in str(process.sync().result)
 

@@ -117,14 +117,14 @@ def command(app):
     )
 
 
-def test_the_groups_of_what_is_cleared_hear_of_it_and_their_callbacks_stay(app, driver, groups):
+def test_batches_count_their_cleared_members_and_keep_their_callbacks(app, driver, groups):
     assert "10 jobs deleted" in command(app).output
     assert hear_of_it(groups) == ALL_DROPPED
     assert waiting(driver) == callbacks(groups)
     assert outbox.status(delivery_of(app).store) == []
 
 
-def test_what_celery_and_kombu_clear_is_counted_too(app, driver, groups):
+def test_members_cleared_by_celery_or_kombu_are_counted_too(app, driver, groups):
     with app.connection_for_write() as connection:
         assert connection.default_channel.queue_purge(QUEUE) == 10
         assert hear_of_it(groups) == ALL_DROPPED
@@ -139,7 +139,9 @@ def test_what_celery_and_kombu_clear_is_counted_too(app, driver, groups):
     assert again.refresh().dropped == 1
 
 
-def test_of_several_apps_on_one_broker_the_current_one_counts(app, driver, groups, tmp_path):
+def test_of_several_apps_on_one_broker_the_current_one_counts_the_members(
+    app, driver, groups, tmp_path
+):
     said = {
         "QUEUE_CONNECTION": "database",
         "DATABASE_URL": f"sqlite:///{tmp_path}/other.db",
@@ -156,7 +158,7 @@ def test_of_several_apps_on_one_broker_the_current_one_counts(app, driver, group
         other.close()
 
 
-def test_what_runs_goes_on(app, driver, groups):
+def test_running_jobs_go_on(app, driver, groups):
     held = {job.id for job in driver.reserve([QUEUE], 3, 60, "worker")}
     clear.clear(app, driver, QUEUE)
     batch = groups[0].refresh()
@@ -166,7 +168,9 @@ def test_what_runs_goes_on(app, driver, groups):
 
 
 @pytest.mark.parametrize("when", ["before", "behind"])
-def test_whoever_clears_may_die_before_or_behind_the_count(app, driver, groups, monkeypatch, when):
+def test_a_clear_that_dies_before_or_after_the_count_can_be_repeated(
+    app, driver, groups, monkeypatch, when
+):
     count_as_cancelled = cancel.count_as_cancelled
 
     def dies(*given):

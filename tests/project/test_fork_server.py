@@ -57,7 +57,7 @@ def environ():
     return {**os.environ, "PYTHONPATH": str(ROOT), "MARK": "größer"}
 
 
-def test_it_knows_of_nothing_but_what_it_was_given(environ, tmp_path):
+def test_a_forked_program_has_only_the_given_arguments_and_environment(environ, tmp_path):
     asked = {"environ": {**environ, "PYTHONDONTWRITEBYTECODE": "1"}, "folder": tmp_path}
     assert (
         run("-c", ABOUT, "a", "b", **asked).stdout == fresh("-c", ABOUT, "a", "b", **asked).stdout
@@ -73,13 +73,13 @@ def test_a_module_is_run_from_the_folder(environ, tmp_path):
 
 
 @pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
-def test_it_ends_as_any_other(environ, tmp_path, code):
+def test_a_forked_program_ends_like_any_other(environ, tmp_path, code):
     said, expected = (ask("-c", code, environ=environ, folder=tmp_path) for ask in (run, fresh))
     assert (said.returncode, said.stdout) == (expected.returncode, expected.stdout)
     assert said.stderr.splitlines()[-1:] == expected.stderr.splitlines()[-1:]
 
 
-def test_it_is_signalled_and_waited_for_like_a_popen(environ, tmp_path):
+def test_a_forked_program_is_signalled_and_waited_for_like_a_popen(environ, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         process = start("-c", "import signal; signal.pause()", environ=environ, output=log)
         assert process.poll() is None
@@ -90,7 +90,7 @@ def test_it_is_signalled_and_waited_for_like_a_popen(environ, tmp_path):
         process.kill()  # of one that has ended: nothing
 
 
-def test_many_run_side_by_side_and_each_tells_its_own_end(environ, tmp_path):
+def test_many_programs_run_side_by_side_and_each_has_its_own_exit_code(environ, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         code = "import sys; sys.exit(int(sys.argv[1]))"
         started = [

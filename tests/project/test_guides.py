@@ -68,12 +68,12 @@ def plain(value: object) -> object:
 
 
 @pytest.mark.parametrize("name", ["from-laravel", "from-celery"])
-def test_every_setting_named_is_one(name):
+def test_every_setting_named_on_the_pages_exists(name):
     known = {*config.NAMES, *OF_THE_APPLICATION, "CELERY_BROKER_URL"}
     assert set(re.findall(SETTING, ours(name))) - known == set()
 
 
-def test_every_word_of_our_api_that_the_page_for_laravel_names_is_there():
+def test_every_name_of_our_api_on_the_page_for_laravel_exists():
     said = ours("from-laravel")
     named = {
         word
@@ -84,7 +84,7 @@ def test_every_word_of_our_api_that_the_page_for_laravel_names_is_there():
     assert {word for word in missing if not hasattr(relevo, word)} == set()
 
 
-def test_every_option_of_a_task_named_is_one():
+def test_every_task_option_named_on_the_pages_exists():
     for name in ("from-laravel", "from-celery"):
         said = set(re.findall(r"\b([a-z_]+)=", ours(name))) - {
             "session",
@@ -102,7 +102,7 @@ def test_every_option_of_a_task_named_is_one():
     assert {word for row in rows for word in re.findall(r"`([a-z_]+)[`=]", row)} <= OPTIONS
 
 
-def test_every_command_named_without_its_beginning_is_one():
+def test_every_shortened_command_named_on_the_pages_exists():
     verbs = {
         f"{name} {verb}"
         for name, command in our_commands().items()

@@ -179,6 +179,6 @@ class Histories(RuleBasedStateMachine):
         self.broker.empty()
 
 
-def test_whatever_happens_there_is_never_too_much_and_nothing_sticks(broker):
+def test_whatever_happens_no_limit_is_exceeded_and_nothing_sticks(broker):
     examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
     run_histories(lambda: Histories(broker), examples, steps)

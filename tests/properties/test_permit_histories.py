@@ -1,10 +1,9 @@
-"""Random histories of two workers that take permits for many jobs in one step, pass them on, and
-crash at any step.
+"""Random histories of two workers that take permits in bulk, pass them on, and crash at any step.
 
-A worker is its keeper and its admission, as in a real one, with the pool played here: a job starts under
-the permit it was handed over with, or asks for itself. Answers get lost after their step was done;
-processes of the pool are killed; workers die and others come. Never do more than n of a key run,
-and at the end everything is free again.
+A worker is its lease keeper and its admission, as in a real one. The pool is played here: a job
+starts under the permit that it was given, or asks for one itself. Answers get lost after their step
+was done; pool processes are killed; workers die and others come. Never do more than n jobs of a key
+run, and at the end every permit is free.
 """
 
 from __future__ import annotations
@@ -254,6 +253,6 @@ class Histories(RuleBasedStateMachine):
         self.broker.empty()
 
 
-def test_whatever_happens_never_do_more_run_than_there_are_permits_and_none_sticks(broker):
+def test_whatever_happens_no_more_jobs_run_than_there_are_permits_and_no_permit_sticks(broker):
     examples, steps = DEPTH.get(broker.name, DEPTH_OF_A_SERVER)
     run_histories(lambda: Histories(broker), examples, steps)

@@ -117,7 +117,7 @@ class Histories(RuleBasedStateMachine):
             tick += EVERY
 
 
-def test_whatever_becomes_of_beats_each_tick_is_run_once(sqlite_url, tmp_path):
+def test_whatever_happens_to_the_beats_each_tick_is_run_once(sqlite_url, tmp_path):
     work = Clockwork(sqlite_url, tmp_path)
     run_histories(lambda: Histories(work), examples=8, steps=20)
     work.empty()

@@ -36,7 +36,7 @@ def failures(store):
     return recorded
 
 
-def test_a_job_that_raised_is_kept_with_all_it_takes_to_mend_it(app, worker, failures, driver):
+def test_a_failed_job_is_kept_with_everything_needed_to_retry_it(app, worker, failures, driver):
     @app.task(
         name="shop.process",
         shared=False,
@@ -107,7 +107,7 @@ def test_a_deadline_that_passed_is_a_failure(app, worker, failures):
     assert job.exception == "relevo.errors.DeadlineError"
 
 
-def test_what_a_job_rejects_is_kept_and_what_it_ignores_is_not(app, worker, failures, driver):
+def test_a_rejected_job_is_kept_and_an_ignored_one_is_not(app, worker, failures, driver):
     @app.task(name="shop.reject", shared=False)
     def reject(error):
         raise Reject("no") if error == "reject" else Ignore
@@ -120,7 +120,7 @@ def test_what_a_job_rejects_is_kept_and_what_it_ignores_is_not(app, worker, fail
     assert driver.queues() == []
 
 
-def test_what_nobody_can_run_is_kept_with_the_reason(app, worker, failures, driver):
+def test_a_job_that_can_not_be_run_is_kept_with_the_reason(app, worker, failures, driver):
     @app.task(name="email.send", shared=False)
     def send(): ...
 
@@ -136,7 +136,7 @@ def test_what_nobody_can_run_is_kept_with_the_reason(app, worker, failures, driv
     assert driver.queues() == []
 
 
-def test_no_ack_before_the_record(app, worker, driver, store, monkeypatch):
+def test_a_job_is_not_acked_before_it_is_recorded(app, worker, driver, store, monkeypatch):
     """A store that is away: the job stays reserved, and when the worker ends it is there for
     another one.
     """
@@ -180,7 +180,7 @@ def process(app):
     return process
 
 
-def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(
+def test_a_retried_job_has_a_fresh_count_and_knows_its_failed_job(
     app, worker, failures, driver, store, process
 ):
     with worker():
@@ -194,7 +194,7 @@ def test_it_goes_back_with_a_fresh_count_and_knows_where_it_came_from(
     assert failed.find(store, job.id).retried_at is not None
 
 
-def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_call(
+def test_a_job_that_fails_again_is_a_new_failed_job_and_not_retried_by_the_same_call(
     app, worker, failures, store, process
 ):
     with worker():
@@ -206,7 +206,7 @@ def test_what_fails_again_is_a_failure_of_its_own_and_not_retried_by_the_same_ca
     assert len(second.errors) == 2
 
 
-def test_two_at_the_same_time_send_it_once(app, store, driver, process):
+def test_two_concurrent_retries_send_the_job_once(app, store, driver, process):
     job = failed.FailedJob(
         uuid="a",
         queue="default",
@@ -223,7 +223,9 @@ def test_two_at_the_same_time_send_it_once(app, store, driver, process):
     assert driver.sizes("default").pending == 1
 
 
-def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, process, monkeypatch):
+def test_a_retry_with_an_unreachable_broker_leaves_the_failed_job(
+    app, store, driver, process, monkeypatch
+):
     job = failed.FailedJob(
         uuid="a",
         queue="default",
@@ -246,7 +248,7 @@ def test_a_broker_that_is_away_leaves_it_where_it_was(app, store, driver, proces
     assert driver.peek("default", State.PENDING)[0].payload == "no"
 
 
-def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is_no_next_attempt(
+def test_the_result_of_a_job_cancelled_during_its_run_is_that_there_is_no_next_attempt(
     app, driver, store
 ):
     """Its attempt failed after that and wrote RETRY over the REVOKED: nothing ever came."""
@@ -273,7 +275,7 @@ def test_who_waits_for_a_job_that_was_cancelled_while_it_ran_hears_that_there_is
     assert (job.state, str(job.result)) == ("REVOKED", "cancelled")
 
 
-def test_celerys_revoke_calls_back_what_waits_in_the_pipe(app, monkeypatch):
+def test_celerys_revoke_takes_a_job_back_from_the_pipe(app, monkeypatch):
     """It was started all the same: Celery looks at a job when it is handed to the pool."""
     recalled = []
     monkeypatch.setattr(

@@ -51,7 +51,7 @@ def recording(store):
     recording.stop()
 
 
-def test_what_ends_together_is_written_together_and_acked_then(store, recording):
+def test_jobs_that_end_together_are_written_together_and_then_acked(store, recording):
     acked = []
 
     def done(items):
@@ -64,7 +64,7 @@ def test_what_ends_together_is_written_together_and_acked_then(store, recording)
     assert acked == [(list(range(10)), list(range(10)))]
 
 
-def test_many_are_written_in_groups(store, recording):
+def test_many_outcomes_are_written_in_groups(store, recording):
     store.open.clear()
     for number in range(recorder.MAX_GROUP_SIZE * 2 + 50):
         recording.add(number, no_op)
@@ -92,9 +92,7 @@ def test_a_worker_that_ends_while_the_store_is_away_acks_nothing(store, recordin
     assert (acked, store.records) == ([], [])
 
 
-def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_acked(
-    store, recording
-):
+def test_a_refused_record_does_not_block_the_others_and_its_job_is_not_acked(store, recording):
     acked = []
     store.open.clear()
     for record in ("a", "bad", "b"):
@@ -105,7 +103,7 @@ def test_a_record_that_is_refused_is_not_in_the_way_of_the_others_and_is_not_ack
     assert sorted(store.records) == ["a", "b"]
 
 
-def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
+def test_a_failing_ack_does_not_block_the_others(store, recording):
     acked = []
     recording.add("a", lambda _: 1 / 0)
     recording.add("b", acked.extend, "b")
@@ -113,7 +111,7 @@ def test_an_ack_that_fails_is_not_in_the_way_of_the_others(store, recording):
     assert acked == ["b"]
 
 
-def test_it_says_when_it_can_not_keep_up(store, recording, monkeypatch):
+def test_the_recorder_warns_when_it_can_not_keep_up(store, recording, monkeypatch):
     monkeypatch.setattr(recorder, "MAX_WAITING", 2)
     store.open.clear()
     recording.add("a", no_op)

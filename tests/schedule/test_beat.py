@@ -293,7 +293,7 @@ def test_celerys_own_deadline_is_the_window_of_a_crontab(small):
     assert small.ticks() == []
 
 
-def test_a_job_knows_for_which_tick_it_is(small):
+def test_a_job_knows_its_tick(small):
     small.beat(**hourly(catch_up="all"))
     small.clock.time = at("03-01 14:20")
     beat = small.beat(**hourly(catch_up="all"))

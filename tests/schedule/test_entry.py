@@ -98,7 +98,7 @@ GOOD = {"task": "shop.count", "schedule": NOON}
         ),
     ],
 )
-def test_a_wrong_entry_is_an_error_that_names_it(small, definition, complaint):
+def test_an_invalid_entry_is_an_error_that_names_it(small, definition, complaint):
     app = small.deployed(**{"every noon": definition})
     app.conf.task_queues = ["high"]
 
@@ -153,7 +153,7 @@ def test_models_of_pydantic_are_arguments_of_an_entry(small):
     assert len(small.jobs()) == 1
 
 
-def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):
+def test_an_invalid_entry_ends_the_command_with_one_line(small, capsys):
     with click.Context(click.Command("beat")), pytest.raises(SystemExit, match="2"):
         Scheduler(small.deployed(noon={"task": "shop.count"}))
     assert (
@@ -162,7 +162,7 @@ def test_a_wrong_entry_ends_the_command_with_one_line(small, capsys):
     )
 
 
-def test_a_wrong_entry_ends_the_start_of_a_worker_that_has_a_beat(small, capsys):
+def test_an_invalid_entry_ends_the_start_of_a_worker_with_a_beat(small, capsys):
     app = small.deployed(noon={"task": "shop.count"})
     started = {"instance": SimpleNamespace(app=app), "sender": "a@here"}
     with click.Context(click.Command("worker")), pytest.raises(SystemExit, match="2"):
@@ -355,7 +355,7 @@ def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
     assert [run.state for run in small.runs()] == ["failed"]
 
 
-def test_a_run_that_was_put_back_is_shown_with_its_later_end_whatever_history_keeps(small):
+def test_a_run_that_was_retried_is_shown_with_its_later_end_without_history_too(small):
     small.environ["RELEVO_HISTORY"] = "failed"
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
     small.to("03-01 12:01", beat)
@@ -368,7 +368,7 @@ def test_a_run_that_was_put_back_is_shown_with_its_later_end_whatever_history_ke
 
 
 # --- what people see ------------------------------------------------------------------------------
-def test_the_views_say_what_is_next_what_is_paused_and_what_is_overdue(small, monkeypatch):
+def test_the_views_show_next_paused_and_overdue_entries(small, monkeypatch):
     small.deployed()
     app = small.deployed(noon=GOOD, often={"task": "shop.count", "schedule": 60.0})
     monkeypatch.setattr("relevo.clock.now", small.clock)

@@ -47,7 +47,7 @@ def test_a_service_in_trouble_is_asked_three_times(shop, receiver, case):
         ((200, b"\xff"), "expected JSON"),
     ],
 )
-def test_an_answer_that_is_no_case_fails_at_once(shop, receiver, case, answer, told):
+def test_an_invalid_answer_fails_at_once(shop, receiver, case, answer, told):
     receiver.say(answer)
     cases.fetch.delay(case)
     shop.queue.drain()[0].assert_failed(with_=told)

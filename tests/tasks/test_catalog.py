@@ -92,7 +92,9 @@ def test_all_products_are_copied_with_what_belongs_to_them_and_those_of_others_a
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_killed_anywhere_and_run_again_it_doubles_nothing(shop, distributor, monkeypatch, steps):
+def test_a_copy_that_is_killed_anywhere_and_run_again_doubles_nothing(
+    shop, distributor, monkeypatch, steps
+):
     stock(distributor, 250)
     number = store(shop, distributor)
     monkeypatch.setattr(catalog, "PAGE", 100)

@@ -61,7 +61,7 @@ def test_a_row_that_is_deleted_while_its_file_goes_keeps_no_other_file_there(
     assert not shop.row(model, rows[1]).path
 
 
-def test_records_that_are_needed_no_more_go(shop):
+def test_old_records_are_deleted(shop):
     user = shop.user()
     old = now() - timedelta(days=100)
     for expires in (old, now()):
@@ -111,7 +111,7 @@ def failed(queue, task="images.process"):
 
 
 @pytest.mark.parametrize(("queue", "receivers"), [("default", 1), ("critical", 2)])
-def test_a_failed_job_is_told_and_a_critical_one_louder(
+def test_a_failed_job_is_an_alert_and_a_critical_one_a_critical_alert(
     shop, receiver, monkeypatch, queue, receivers
 ):
     url = receiver.url.replace("http", "json")
@@ -125,7 +125,7 @@ def test_a_failed_job_is_told_and_a_critical_one_louder(
     assert (b"Critical" in receiver.asked[0].body) == (queue == "critical")
 
 
-def test_without_anybody_to_tell_and_for_alerts_themselves_nothing_is_dispatched(shop, monkeypatch):
+def test_without_receivers_and_for_failed_alerts_no_alert_is_dispatched(shop, monkeypatch):
     alerts.job_failed(failed("critical"))
     monkeypatch.setattr(
         tasks.app,

@@ -45,7 +45,7 @@ def test_the_programs_are_those_of_the_procfile():
     assert set(lines(ROOT / "Procfile")) == {"worker", "long", "beat", "dashboard", "api"}
 
 
-def test_one_that_fails_is_started_again_after_longer_and_longer_waits(run, said, monkeypatch):
+def test_a_failing_program_is_restarted_after_longer_and_longer_waits(run, said, monkeypatch):
     monkeypatch.setattr(program, "WAITS", (0.01, 0.02))
     one = run("sh -c 'echo hello; exit 3'")
     eventually(lambda: one.starts >= 4)
@@ -54,7 +54,7 @@ def test_one_that_fails_is_started_again_after_longer_and_longer_waits(run, said
     assert ("one", "ended with 3; started again in 0.02 s") in said
 
 
-def test_a_restart_ends_it_warmly_and_starts_it_at_once(run, said):
+def test_a_restart_stops_a_program_warmly_and_starts_it_at_once(run, said):
     one = run("sh -c 'trap \"echo bye; exit 0\" TERM; echo ready; while :; do sleep 0.05; done'")
     eventually(lambda: ("one", "ready") in said)
     one.restart()

@@ -74,7 +74,7 @@ def test_a_mail_goes_out_and_is_logged(shop):
     assert row.sent_at >= row.taken_at
 
 
-def test_the_eleventh_of_an_hour_waits_a_minute_and_burns_no_attempt(shop):
+def test_the_eleventh_mail_of_an_hour_waits_a_minute_and_counts_no_attempt(shop):
     user, other = shop.user("Ada"), shop.user("Bob")
     for number in range(11):
         email.send.delay("notification", user.id, {"subject": f"number {number}", "message": "m"})
@@ -137,7 +137,7 @@ def test_a_server_that_is_away_is_tried_five_times_and_then_the_log_says_so(shop
         ("notification", 1, {}, "undefined"),
     ],
 )
-def test_what_no_other_try_can_mend_fails_at_once(shop, template, user, data, told):
+def test_a_permanent_error_fails_at_once(shop, template, user, data, told):
     shop.user()
     email.send.delay(template, user, data)
     shop.queue.drain()[0].assert_failed(with_=told)

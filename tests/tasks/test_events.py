@@ -43,7 +43,7 @@ def test_the_task_is_what_parity_asks_for():
     assert {type(one) for one in options.middleware} >= {WithoutOverlapping, RateLimited}
 
 
-def test_those_who_came_first_get_tickets_and_the_others_wait(shop, event, monkeypatch):
+def test_the_first_attendees_get_tickets_and_the_others_wait(shop, event, monkeypatch):
     monkeypatch.setattr(events, "PAGE", 5)
     events.process.delay(event)
     shop.queue.drain()

@@ -228,7 +228,7 @@ def attempts(monkeypatch):
     return made
 
 
-def test_what_is_no_image_is_skipped_and_the_row_says_so(disk, attempts):
+def test_a_file_that_is_no_image_is_skipped_and_its_row_says_so(disk, attempts):
     file_id = stored(disk, b"Dear Ada, I am no picture.")
     result = run(file_id)
     assert (result.state, len(attempts)) == ("SUCCESS", 1)
@@ -259,7 +259,7 @@ def test_what_is_no_image_is_skipped_and_the_row_says_so(disk, attempts):
         ),
     ],
 )
-def test_what_would_be_the_same_next_time_fails_at_once(disk, attempts, data, path, says, kind):
+def test_a_permanent_error_fails_at_once(disk, attempts, data, path, says, kind):
     (disk.root / "uploads").mkdir(parents=True)
     file_id = stored(disk, data, path)
     result = run(file_id)
@@ -277,7 +277,7 @@ def test_a_file_on_an_unknown_disk_is_named(disk, picture):
     assert "got 'moon'" in row(file_id).error
 
 
-def test_sizes_that_make_no_sense_fail_before_any_work(disk, picture, attempts):
+def test_invalid_sizes_fail_before_any_work(disk, picture, attempts):
     file_id = stored(disk, picture)
     result = run(file_id, {"../x": 10})
     assert (result.state, len(attempts)) == ("FAILURE", 0)
@@ -298,7 +298,7 @@ def test_a_wrong_name_does_not_matter(disk):
     assert versions(file_id)["small"].path.endswith("small.png")
 
 
-def test_trouble_with_the_disk_is_tried_again(disk, picture, attempts, monkeypatch):
+def test_an_error_of_the_disk_is_retried(disk, picture, attempts, monkeypatch):
     file_id = stored(disk, picture)
     staged, troubles = LocalDisk.staged, [OSError(28, "No space left on device")]
 
@@ -326,7 +326,7 @@ def test_after_the_second_exception_the_row_says_how_it_ended(disk, picture, att
     assert versions(file_id) == {}
 
 
-def test_a_database_that_is_away_for_a_moment_is_tried_again(disk, picture, attempts, monkeypatch):
+def test_a_database_error_is_retried(disk, picture, attempts, monkeypatch):
     file_id = stored(disk, picture)
     locked, troubles = images._locked, [OperationalError("SELECT", {}, Exception("gone away"))]
     monkeypatch.setattr(
@@ -340,9 +340,7 @@ def raised(error):
     raise error
 
 
-def test_a_row_that_is_not_there_yet_is_waited_for_and_one_that_never_comes_is_named(
-    disk, attempts
-):
+def test_a_row_that_is_not_committed_yet_is_waited_for_and_a_missing_one_is_named(disk, attempts):
     stored(disk, None)
     result = run(99)
     assert (result.state, len(attempts)) == ("FAILURE", 2)

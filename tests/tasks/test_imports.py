@@ -41,7 +41,7 @@ def users():
         return db.scalar(select(func.count()).select_from(User)) - 1
 
 
-def test_every_row_is_reported_good_or_bad_and_the_user_gets_the_sum(shop):
+def test_every_row_is_reported_good_or_bad_and_the_user_gets_a_summary(shop):
     number = uploaded(
         shop,
         "email;Name;age\nzoe@example.com;Zoë;7\nnobody;X;1\na@example.com;;\n\nZOE@example.com;Again;2\n"
@@ -63,7 +63,7 @@ def test_every_row_is_reported_good_or_bad_and_the_user_gets_the_sum(shop):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
-def test_however_it_is_split_every_row_is_there_once(shop, monkeypatch, chunk):
+def test_every_row_is_imported_once_for_any_size_of_chunks(shop, monkeypatch, chunk):
     monkeypatch.setattr(imports, "CHUNK", chunk)
     text = "name,email\n" + "".join(
         f'"N {n}\nline",ü{n}@example.com\r\n' if n % 3 else f"N{n},n{n}@example.com\n"
@@ -110,7 +110,7 @@ def test_the_rows_of_a_chunk_that_has_failed_for_good_are_bad(shop, monkeypatch)
     assert rows(number) == {1: "division by zero", 2: "division by zero"}
 
 
-def test_a_chunk_whose_file_is_gone_is_no_import_without_a_word(shop):
+def test_a_chunk_whose_file_is_gone_is_reported(shop):
     number = uploaded(shop, "name,email\nA,a@example.com\n")
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
     storage.disk("local").delete("imports/people.csv")
@@ -120,7 +120,7 @@ def test_a_chunk_whose_file_is_gone_is_no_import_without_a_word(shop):
     assert "people.csv" in rows(number)[1]
 
 
-def test_an_import_that_has_failed_and_is_put_back_is_done(shop):
+def test_a_failed_import_that_is_retried_completes(shop):
     """It was skipped, and its job had completed: a retry that did nothing."""
     number = uploaded(shop, b"")
     imports.users.delay(number)
@@ -149,7 +149,7 @@ def test_an_import_that_has_failed_and_is_put_back_is_done(shop):
         (b"PK\x03\x04\x00\x00", "expected"),
     ],
 )
-def test_what_is_no_csv_of_users_fails_at_once_and_its_owner_is_told(shop, data, told):
+def test_a_file_that_is_no_csv_of_users_fails_at_once_and_its_owner_is_told(shop, data, told):
     number = uploaded(shop, data)
     imports.users.delay(number)
     shop.queue.drain()[0].assert_failed(with_=OptionError)
@@ -165,7 +165,7 @@ def test_a_file_with_no_rows_ends_at_once(shop):
     assert shop.subjects == ["Import people.csv: 0 good, 0 bad"]
 
 
-def test_a_nul_is_a_bad_row_and_not_a_chunk_that_can_not_be_written(shop):
+def test_a_nul_character_makes_a_bad_row_and_not_a_failed_chunk(shop):
     """PostgreSQL keeps no NUL: all rows of its chunk were bad."""
     number = uploaded(shop, "name,email\nA,a\0a@example.com\nB,b@example.com\n")
     told = run(shop, number)
@@ -177,7 +177,7 @@ def test_a_nul_is_a_bad_row_and_not_a_chunk_that_can_not_be_written(shop):
     assert kept == ["aa@example.com", "b@example.com"]
 
 
-def test_split_again_while_its_chunks_end_it_stays_completed(shop, monkeypatch):
+def test_an_import_that_is_split_again_while_its_chunks_end_stays_completed(shop, monkeypatch):
     """The job was killed behind its dispatch, and runs again: it looked before the last chunk
     ended.
     """

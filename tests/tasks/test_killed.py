@@ -575,7 +575,7 @@ def test_every_job_of_the_application_is_here():
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: f"{story.task.name}-{story.__name__}")
-def test_killed_at_any_moment_and_run_again_it_is_as_if_it_had_run_once(world, story):
+def test_a_job_killed_at_any_moment_and_run_again_has_run_once(world, story):
     queue = world.shop.queue
     with mortal(world.shop.patch) as life:
         for moment in range(1, MANY):

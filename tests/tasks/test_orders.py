@@ -70,7 +70,7 @@ def test_an_order_with_nothing_to_ship_has_no_shipping_link(shop, store):
         assert file.read().decode().split() == ["sku,name,quantity", "S0,P0,2", "S1,P1,1"]
 
 
-def test_one_with_an_address_is_shipped_and_charged_once_by_its_provider(shop, store, receiver):
+def test_an_order_with_an_address_is_shipped_and_charged_once(shop, store, receiver):
     user, corner, ids = store
     shop.set(APP_PAYMENTS_URL=receiver.url)
     receiver.say((500, b""), (201, b'{"reference": "ch7"}'))
@@ -105,9 +105,7 @@ def test_a_payment_that_is_declined_stops_the_chain_and_the_customer_is_told(sho
     assert shop.subjects == [f"Your order {number} could not be taken"]
 
 
-def test_what_is_out_of_stock_is_taken_whole_or_not_at_all_and_the_money_goes_back(
-    shop, store, receiver
-):
+def test_an_order_without_enough_stock_takes_none_and_the_money_goes_back(shop, store, receiver):
     user, corner, ids = store
     shop.set(APP_PAYMENTS_URL=receiver.url)
     receiver.say((200, b'{"reference": "ch8"}'), (200, b"{}"))
@@ -135,7 +133,7 @@ def test_a_step_that_runs_again_does_nothing_again(shop, store, step):
 
 
 @pytest.mark.parametrize("step", ["pay", "reserve", "confirm", "ship", "pick"])
-def test_a_step_that_is_put_back_when_the_order_was_undone_does_nothing(shop, store, step):
+def test_a_step_that_is_retried_after_the_order_was_undone_does_nothing(shop, store, step):
     """The money has gone back by then: the goods would have been sent for nothing, or money taken
     for nothing.
     """
@@ -149,7 +147,7 @@ def test_a_step_that_is_put_back_when_the_order_was_undone_does_nothing(shop, st
     assert len(shop.mails) == mails
 
 
-def test_failing_twice_gives_the_stock_back_once(shop, store):
+def test_an_order_that_fails_twice_gives_the_stock_back_once(shop, store):
     user, corner, ids = store
     number, _ = orders.place(user, corner, {ids[0]: 2})
     shop.queue.run(orders.reserve, number).assert_completed()
@@ -160,13 +158,13 @@ def test_failing_twice_gives_the_stock_back_once(shop, store):
 
 
 @pytest.mark.parametrize("lines", [{}, {0: 1}, {1: 0}, {1: -1}, {999: 1}])
-def test_an_order_that_makes_no_sense_is_refused_at_once(shop, store, lines):
+def test_an_invalid_order_is_refused_at_once(shop, store, lines):
     with pytest.raises(OptionError, match="expected"):
         orders.place(store[0], store[1], lines)
     shop.queue.assert_nothing_dispatched()
 
 
-def test_an_order_of_more_than_a_database_s_integer_is_refused_at_once(shop, store):
+def test_an_order_too_large_for_a_database_integer_is_refused_at_once(shop, store):
     """PostgreSQL refuses the row: the answer was that the database is away, each time anew."""
     with pytest.raises(OptionError, match=r"at most 21474836\.47 EUR, got 30000000\.00 EUR"):
         orders.place(store[0], store[1], {store[2][0]: 20_000_000})

@@ -70,13 +70,13 @@ def ended(shop, provider, number):
 
 @pytest.mark.parametrize("step", ["open", "confirm"])
 @pytest.mark.parametrize("fate", LOST)
-def test_one_lost_request_is_made_up_for(shop, provider, placed, step, fate):
+def test_a_lost_request_is_repeated(shop, provider, placed, step, fate):
     provider.network = {step: [fate]}
     assert ended(shop, provider, placed()) == "done"
 
 
 @pytest.mark.parametrize("fate", LOST)
-def test_a_charge_of_which_no_try_was_answered_is_undone_whether_it_was_made_or_not(
+def test_a_charge_without_an_answer_is_undone_whether_it_was_made_or_not(
     shop, provider, placed, fate
 ):
     """The last try's too: what was taken goes back once, however often that has to be asked for,
@@ -97,23 +97,21 @@ def test_a_charge_of_which_no_try_was_answered_is_undone_whether_it_was_made_or_
         )
 
 
-def test_a_payment_that_was_never_known_to_be_open_takes_nothing(shop, provider, placed):
+def test_a_payment_whose_opening_was_never_answered_takes_nothing(shop, provider, placed):
     provider.network = {"open": [UNANSWERED, LATE, UNANSWERED]}
     number = placed()
     assert ended(shop, provider, number) == "failed"
     assert (shop.row(Order, number).payment, len(provider.payments)) == (None, 1)
 
 
-def test_a_charge_that_was_made_though_the_service_refuses_to_make_it_again_is_known(
-    shop, provider, placed
-):
+def test_a_charge_that_the_service_refuses_to_repeat_is_known_to_be_made(shop, provider, placed):
     provider.network = {"confirm": [UNANSWERED]}
     number = placed()
     assert ended(shop, provider, number) == "done"
     assert [asked.method for asked in provider.asked] == ["POST", "POST", "POST", "GET"]
 
 
-def test_what_is_declined_is_canceled_and_what_is_out_of_stock_is_paid_back(shop, provider, placed):
+def test_a_declined_payment_is_cancelled_and_one_without_stock_is_paid_back(shop, provider, placed):
     provider.declines = True
     number = placed()
     assert ended(shop, provider, number) == "failed"
@@ -123,9 +121,7 @@ def test_what_is_declined_is_canceled_and_what_is_out_of_stock_is_paid_back(shop
     assert ended(shop, provider, placed(stock=1)) == "failed, money back"
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(
-    shop, provider, placed, monkeypatch
-):
+def test_a_request_that_times_out_is_repeated(shop, provider, placed, monkeypatch):
     monkeypatch.setattr(payments, "PATIENCE", 0.05)
     number = placed()
     with provider.held():
@@ -152,9 +148,7 @@ def test_a_chain_that_is_cancelled_gives_the_money_back(shop, provider, placed):
     assert len(shop.mails) == 1
 
 
-def test_without_the_service_that_has_the_money_the_refund_fails_and_can_be_put_back(
-    shop, provider, placed
-):
+def test_a_refund_without_its_service_fails_and_can_be_retried(shop, provider, placed):
     number = placed(stock=1)
     shop.queue.run(orders.pay, number).assert_completed()
     shop.set(APP_PAYMENTS_URL="")
@@ -172,7 +166,7 @@ def test_an_order_that_is_done_is_not_undone_though_its_last_job_was_lost(shop, 
 
 
 @pytest.mark.parametrize("charged", [True, False])
-def test_undone_in_the_midst_of_a_payment_that_goes_on(shop, provider, placed, charged):
+def test_an_order_that_is_undone_during_a_payment_keeps_no_money(shop, provider, placed, charged):
     """The worker stood still while another one took over, gave up and undid the order."""
     number, real = placed(), payments.charge
 

@@ -65,7 +65,7 @@ def test_the_queue_of_a_dispatch_goes_before_the_route(app):
     assert queue_of(app, "cleanup.temporary_files", queue="critical") == "critical"
 
 
-def test_a_queue_nobody_declared_is_refused_at_the_dispatch(app):
+def test_an_undeclared_queue_is_refused_at_the_dispatch(app):
     with pytest.raises(celery.exceptions.QueueNotFound, match="hihg"):
         queue_of(app, "images.process", queue="hihg")
 
@@ -104,7 +104,7 @@ def test_every_task_of_the_application_is_routed_and_named_after_its_module():
         )
 
 
-def test_what_is_scheduled_exists_and_goes_to_a_declared_queue():
+def test_every_scheduled_task_exists_and_goes_to_a_declared_queue():
     from tasks import app as application  # noqa: PLC0415  it reads the settings of this machine
 
     application.loader.import_default_modules()

@@ -103,7 +103,7 @@ def test_system_health_reads_the_machine_and_the_queues(shop):
         *(("user-activity", kind) for kind in ("csv", "xlsx")),
     ],
 )
-def test_every_type_in_every_format_is_there_to_be_fetched(shop, type_, kind):
+def test_every_type_of_report_can_be_fetched_in_every_format(shop, type_, kind):
     number = report(shop, shop.user("Zoë 🎉", email="zoe@example.com"), type_, kind)
     reports.generate.delay(number)
     shop.queue.drain()
@@ -159,14 +159,14 @@ def test_a_disk_that_is_full_is_tried_twice_and_then_the_user_is_told(shop):
     ("type_", "kind", "told"),
     [("weather", "json", "expected a type"), ("user-activity", "doc", "expected a format")],
 )
-def test_what_can_not_be_made_fails_at_once(shop, type_, kind, told):
+def test_an_impossible_report_fails_at_once(shop, type_, kind, told):
     number = report(shop, shop.user(), type_, kind)
     reports.generate.delay(number)
     shop.queue.drain()[0].assert_failed(with_=told)
     assert told in shop.row(Report, number).error
 
 
-def test_one_that_was_cancelled_is_skipped(shop):
+def test_a_cancelled_report_is_skipped(shop):
     number = shop.add(
         Report(user_id=shop.user().id, type="user-activity", format="json", state=State.CANCELLED)
     ).id

@@ -76,7 +76,7 @@ def test_xlsx_can_be_read_back_and_a_text_stays_a_text():
     assert [row[0].value for row in second.iter_rows()] == ["x", "http://x", "007", "nan"]
 
 
-def test_what_is_too_long_for_a_sheet_goes_on_on_another(monkeypatch):
+def test_rows_beyond_the_limit_of_a_sheet_go_to_another(monkeypatch):
     monkeypatch.setattr(sheet, "LONGEST_SHEET", 4)
     book = openpyxl.load_workbook(
         io.BytesIO(written("xlsx", Table("T", ["n"], ([n] for n in range(7)))))
@@ -99,7 +99,7 @@ def test_json_can_be_read_back():
     }
 
 
-def test_a_pdf_has_pages_and_bears_any_letters(monkeypatch):
+def test_a_pdf_has_pages_and_prints_any_letters(monkeypatch):
     rows = [[n, "Владимир 王 \x00 🎉" * 9, MOMENT] for n in range(100)]
     assert written("pdf", Table("Ünïcode", ["n", "text", "at"], rows)).startswith(b"%PDF-")
     monkeypatch.setattr(paper, "_FONTS", ())

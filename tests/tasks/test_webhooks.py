@@ -53,7 +53,7 @@ def test_a_delivery_is_signed_so_that_the_standard_s_own_library_accepts_it(priv
     assert (line.status, line.attempt, line.answer, line.error) == (200, 1, "{}", None)
 
 
-def test_the_same_is_on_its_way_once_and_may_be_sent_again_when_it_has_ended(private, receiver):
+def test_a_delivery_is_under_way_once_and_can_be_sent_again_afterwards(private, receiver):
     user = private.user()
     first = webhooks.send(user.id, receiver.url, {"n": 1})
     assert webhooks.send(user.id, receiver.url, {"n": 1}) == (first[0], False)
@@ -75,7 +75,7 @@ def test_a_server_s_error_is_tried_again(private, receiver, answers):
     assert len({asked.headers["webhook-id"] for asked in receiver.asked}) == 1
 
 
-def test_five_tries_and_no_more(private, receiver):
+def test_a_delivery_is_tried_five_times(private, receiver):
     receiver.say(500)
     number, _ = webhooks.send(private.user().id, receiver.url, {})
     private.queue.drain(including_delayed=True)
@@ -83,7 +83,7 @@ def test_five_tries_and_no_more(private, receiver):
     assert (len(receiver.asked), row.state, row.error) == (5, "failed", "the receiver answered 500")
 
 
-def test_one_that_has_failed_and_is_put_back_is_delivered(private, receiver):
+def test_a_failed_delivery_that_is_retried_arrives(private, receiver):
     """It was skipped, and its job had completed: a retry that did nothing."""
     receiver.say(410, 200)
     number, _ = webhooks.send(private.user().id, receiver.url, {})
@@ -146,7 +146,7 @@ def test_an_answer_is_kept_as_it_came_and_not_unpacked(private, receiver):
     )
 
 
-def test_an_answer_that_drips_is_left_when_its_status_is_known(monkeypatch):
+def test_a_slow_answer_is_left_when_its_status_is_known(monkeypatch):
     came, moments = [], iter([0, 4, 6])
 
     def drops():
@@ -158,7 +158,7 @@ def test_an_answer_that_drips_is_left_when_its_status_is_known(monkeypatch):
     assert outgoing._beginning(SimpleNamespace(iter_raw=drops)) == "xx"
 
 
-def test_an_answer_whose_beginning_drips_is_a_line_of_the_log_too(private, receiver, monkeypatch):
+def test_an_answer_with_a_slow_beginning_is_logged_too(private, receiver, monkeypatch):
     """Its attempt was killed at its timeout, and nobody could see that there had been one."""
 
     def dripping(*_words, **_others):
@@ -196,7 +196,7 @@ def test_an_answer_whose_beginning_drips_is_a_line_of_the_log_too(private, recei
         "192.0.2.1",
     ],
 )
-def test_what_is_not_the_public_internet(address):
+def test_private_addresses_are_not_public(address):
     assert not outgoing.public(address)
 
 
@@ -204,7 +204,7 @@ def test_what_is_not_the_public_internet(address):
     "address",
     ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"],
 )
-def test_what_is(address):
+def test_public_addresses_are_public(address):
     assert outgoing.public(address)
 
 
@@ -240,7 +240,7 @@ def test_a_redirect_to_a_private_address_is_refused(shop, receiver, monkeypatch)
     assert len(receiver.asked) == 1
 
 
-def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_looked_at(
+def test_a_name_is_resolved_once_and_the_connection_goes_to_the_checked_address(
     private, receiver, monkeypatch
 ):
     port = int(receiver.url.rpartition(":")[2])
@@ -271,13 +271,13 @@ def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_looked_at(
         "http://exa\nmple.com",
     ],
 )
-def test_what_is_no_url_is_refused_where_it_is_given(shop, url):
+def test_an_invalid_url_is_refused_where_it_is_given(shop, url):
     with pytest.raises(RefusedUrlError, match="expected an url"):
         webhooks.send(shop.user().id, url, {})
     shop.queue.assert_nothing_dispatched()
 
 
-def test_a_user_who_is_gone_is_not_taken_for_the_same_on_its_way(shop):
+def test_a_deleted_user_is_not_mistaken_for_a_delivery_under_way(shop):
     """It was looked for, not found and sent again, until Python's stack was full."""
     with pytest.raises(IntegrityError):
         webhooks.send(7, "http://example.com", {})

@@ -43,7 +43,7 @@ def dispatched(app, *links, **options):
     return new.on_queue("low").dispatch(**options)
 
 
-def test_it_is_recorded_by_its_first_job_and_asserted_as_celerys_own(app, queue, told):
+def test_a_chain_is_recorded_by_its_first_job_and_asserted_like_celerys(app, queue, told):
     made = dispatched(app, app.step.s(1), None, app.step.s(), id="order-7")
     assert (made.id, made.kind, made.name, made.total, made.queue) == (
         "order-7",
@@ -68,14 +68,14 @@ def test_it_is_recorded_by_its_first_job_and_asserted_as_celerys_own(app, queue,
     assert told == []
 
 
-def test_it_runs_to_its_end(app, queue, told):
+def test_a_chain_runs_to_its_end(app, queue, told):
     made = dispatched(app, app.step.s(1), app.step.s())
     queue.drain()
     assert told == [("step", 1), ("step", 2), ("then", made.id), ("finally", made.id)]
     assert [job.queue for job in queue.all()] == ["low"] * 4
 
 
-def test_the_first_link_that_fails_ends_it(app, queue, told):
+def test_the_first_failing_link_ends_the_chain(app, queue, told):
     made = dispatched(app, app.step.s(1, fails=True), app.step.s())
     queue.drain()
     assert told == [("step", 1), ("catch", made.id), ("finally", made.id)]

@@ -46,7 +46,7 @@ def test_a_failed_assertion_lists_the_files(disk, fails, message):
     assert str(said.value).endswith("on the disk:\n  a/cat.jpg")
 
 
-def test_an_empty_disk_and_long_contents(disk):
+def test_failed_assertions_name_an_empty_disk_and_cut_long_contents(disk):
     with pytest.raises(AssertionError, match="to exist\nthe disk is empty"):
         disk.assert_exists("cat.jpg")
     disk.put("cat.jpg", b"x" * 100)

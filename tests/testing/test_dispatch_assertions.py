@@ -154,7 +154,7 @@ def test_a_failed_assertion_lists_the_dispatched_jobs(dispatched, fails, message
     assert listing.splitlines()[-1] == "  4. shop.mail('bob') on 'default', timeout=30, priority=3"
 
 
-def test_it_says_so_when_nothing_was_dispatched(queue, send):
+def test_a_failed_assertion_says_when_nothing_was_dispatched(queue, send):
     queue.assert_nothing_dispatched()
     with pytest.raises(
         AssertionError, match=r"expected 'shop.mail' to be dispatched\nnothing was dispatched"
@@ -169,7 +169,7 @@ def test_a_long_list_is_cut_short(queue, send):
         queue.assert_nothing_dispatched()
 
 
-def test_delayed_to_a_moment(dispatched, send, soon):
+def test_a_job_delayed_to_a_datetime_can_be_asserted(dispatched, send, soon):
     dispatched.assert_dispatched_delayed(send, at=soon)
     with pytest.raises(AssertionError, match="delayed to"):
         dispatched.assert_dispatched_delayed(send, at=soon + timedelta(minutes=1))

@@ -93,7 +93,7 @@ def test_without_a_fake_the_broker_is_used(app, send):
         send.delay("ada")
 
 
-def test_only_some_tasks(app, send, process):
+def test_a_fake_can_take_only_some_tasks(app, send, process):
     with fake(only=[send], app=app) as queue:
         send.delay("ada")
         with pytest.raises(REFUSED):
@@ -101,7 +101,7 @@ def test_only_some_tasks(app, send, process):
     queue.assert_count(1)
 
 
-def test_all_but_some_tasks(app, send, process):
+def test_a_fake_can_take_all_but_some_tasks(app, send, process):
     with fake(except_=["shop.mail"], app=app) as queue:
         process.delay(7)
         with pytest.raises(REFUSED):
@@ -273,7 +273,7 @@ def test_as_a_decorator_each_call_has_a_new_fake(app, send):
     assert list(inspect.signature(upload).parameters) == ["name"]
 
 
-def test_as_a_decorator_without_the_argument_and_of_a_coroutine(app, send):
+def test_a_decorated_function_may_take_no_fake_and_may_be_a_coroutine(app, send):
     @fake(app=app)
     def quiet():
         return send.delay("ada")

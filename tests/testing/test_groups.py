@@ -154,13 +154,13 @@ def test_a_group_before_a_task_is_a_chord(queue, add, total):
     queue.assert_chord([add.s(1, 2), add.s(3, 4)], total)
 
 
-def test_nothing_chained_and_nothing_grouped(queue, send):
+def test_an_assertion_says_when_nothing_was_chained_or_grouped(queue, send):
     send.delay("ada")
     queue.assert_nothing_chained()
     queue.assert_nothing_grouped()
 
 
-def test_a_callback(queue, process, send):
+def test_a_callback_is_recognised(queue, process, send):
     process.apply_async((7,), link=send.si("ada"))
     queue.assert_linked(process, send)
     queue.assert_linked(process, send.s("ada"))

@@ -160,7 +160,7 @@ def test_the_error_of_the_job_is_the_cause_of_the_failed_assertion(queue, work):
     assert isinstance(said.value.__cause__, ValueError)
 
 
-def test_a_later_attempt_and_options_of_the_dispatch(queue, work):
+def test_a_later_attempt_can_be_run_with_the_options_of_a_dispatch(queue, work):
     queue.job(work, ("raise",), attempt=2).assert_retried(20)
     queue.job(work, ("raise",), attempt=3).assert_failed(with_=ValueError)
     queue.job(work, ("raise",), tries=1).assert_failed()
@@ -185,7 +185,7 @@ def test_the_error_of_a_job_is_on_its_attempt(queue, work):
     assert queue.run(work, "return").result == "done"
 
 
-def test_a_plain_celery_task_with_its_own_retry(queue, task):
+def test_a_plain_celery_task_can_use_its_own_retry(queue, task):
     @task(max_retries=1, default_retry_delay=7)
     def plain(self):
         raise self.retry(exc=KeyError("x"))
@@ -206,7 +206,7 @@ def test_drain_takes_the_queues_in_strict_order_then_priority_then_time(queue, n
     assert ran == ["high", "default", "urgent", "default again", "idle", "low"]
 
 
-def test_drain_of_some_queues_in_the_order_given(queue, note, ran):
+def test_drain_takes_the_given_queues_in_their_order(queue, note, ran):
     for name in ("high", "default", "low"):
         note.on_queue(name).dispatch(name)
     queue.drain("default")

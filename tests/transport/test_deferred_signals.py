@@ -21,18 +21,18 @@ def done():
     return []
 
 
-def test_before_the_loop_has_begun_it_is_done_at_once(done):
+def test_before_the_loop_has_started_a_signal_is_handled_at_once(done):
     deferred_signals.defer(lambda: done.append("stop"))
     assert done == ["stop"]
 
 
-def test_while_the_main_thread_waits_it_is_done_at_once(done):
+def test_while_the_main_thread_waits_a_signal_is_handled_at_once(done):
     with deferred_signals.allow():
         deferred_signals.defer(lambda: done.append("stop"))
         assert done == ["stop"]
 
 
-def test_anywhere_else_it_is_done_when_the_main_thread_comes_to_wait_and_once(done):
+def test_anywhere_else_a_signal_is_handled_once_when_the_main_thread_waits_next(done):
     with deferred_signals.allow():
         pass
     for number in range(2):
@@ -44,7 +44,7 @@ def test_anywhere_else_it_is_done_when_the_main_thread_comes_to_wait_and_once(do
         assert done == [0]
 
 
-def test_what_it_does_may_wait_itself(done):
+def test_the_handler_of_a_signal_may_wait_itself(done):
     with deferred_signals.allow():
         pass
 
@@ -57,7 +57,7 @@ def test_what_it_does_may_wait_itself(done):
         assert done == ["stop"]
 
 
-def test_another_thread_that_waits_says_nothing_about_the_main_one(done):
+def test_a_wait_of_another_thread_is_not_one_of_the_main_thread(done):
     with deferred_signals.allow():
         pass
     deferred_signals.defer(lambda: done.append("stop"))
@@ -109,7 +109,7 @@ def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewh
     assert done == ["ended", "signal"]
 
 
-def test_what_goes_wrong_elsewhere_is_raised_to_who_waits():
+def test_an_error_of_another_thread_is_raised_in_the_waiting_one():
     def action():
         raise OSError("gone")
 

@@ -53,9 +53,7 @@ def token(driver, keeper):
     keeper.close()
 
 
-def test_a_job_that_goes_back_changed_waits_for_the_loop_and_is_then_one_step(
-    driver, keeper, token
-):
+def test_a_changed_release_waits_for_the_loop_and_is_then_one_call(driver, keeper, token):
     keeper.release_changed(token, 100, "changed", 7)
     assert keeper.holds(token)
     keeper.write_releases()
@@ -65,13 +63,13 @@ def test_a_job_that_goes_back_changed_waits_for_the_loop_and_is_then_one_step(
     assert not keeper.holds(token)
 
 
-def test_when_nobody_reserves_any_more_it_is_written_at_once(driver, keeper, token):
+def test_a_changed_release_is_written_at_once_when_reserving_has_ended(driver, keeper, token):
     keeper.write_through = True
     keeper.release_changed(token, 0, "changed", 1)
     assert driver.peek("default", State.PENDING)[0].payload == "changed"
 
 
-def test_while_the_broker_is_away_it_is_kept_and_so_is_its_lease(driver, keeper, token):
+def test_while_the_broker_is_away_a_changed_release_and_its_lease_are_kept(driver, keeper, token):
     driver.away = True
     keeper.release_changed(token, 100, "changed", 2)
     keeper.write_releases()
@@ -81,14 +79,14 @@ def test_while_the_broker_is_away_it_is_kept_and_so_is_its_lease(driver, keeper,
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
 
 
-def test_a_broker_that_will_not_have_it_changed_gets_it_as_it_was(driver, keeper, token):
+def test_a_job_whose_changed_release_is_refused_is_released_unchanged(driver, keeper, token):
     keeper.release_changed(token, 0, "!", 2)
     keeper.write_releases()
     assert driver.peek("default", State.PENDING)[0].payload == "as it was"
     assert not keeper.holds(token)
 
 
-def test_one_whose_lease_was_lost_is_somebody_elses(driver, keeper, token):
+def test_a_job_whose_lease_was_lost_is_not_released(driver, keeper, token):
     keeper.release_changed(token, 0, "changed", 2)
     driver.delete(["a"])
     driver.put([NewJob(queue="default", payload="theirs", id="a")])
@@ -96,7 +94,7 @@ def test_one_whose_lease_was_lost_is_somebody_elses(driver, keeper, token):
     assert [view.payload for view in driver.peek("default", State.PENDING)] == ["theirs"]
 
 
-def test_the_end_of_the_process_writes_what_waits(driver, keeper, token):
+def test_the_end_of_the_process_writes_the_waiting_releases(driver, keeper, token):
     keeper.release_changed(token, 100, "changed", 2)
     keeper.close()
     assert driver.peek("default", State.DELAYED)[0].payload == "changed"
@@ -120,7 +118,7 @@ def back(driver, clock, keeper, token):
     return come_back
 
 
-def test_what_goes_back_changed_is_taken_back_first(driver, clock, keeper, token):
+def test_a_job_with_a_changed_release_is_reclaimed_first(driver, clock, keeper, token):
     keeper.release_changed(token, 100, "changed", 7)
     clock.forward(61)
     assert driver.rescue() == 1
@@ -134,7 +132,7 @@ def test_what_goes_back_changed_is_taken_back_first(driver, clock, keeper, token
     ("leaves", "size"),
     [(LeaseKeeper.complete, 0), (lambda keeper, token: keeper.release([token]), 1)],
 )
-def test_one_that_leaves_while_it_is_taken_back_has_left(
+def test_a_job_that_ends_while_it_is_reclaimed_has_ended(
     driver, clock, keeper, token, monkeypatch, leaves, size
 ):
     clock.forward(61)
@@ -147,7 +145,7 @@ def test_one_that_leaves_while_it_is_taken_back_has_left(
     assert (sizes.pending, sizes.reserved) == (size, 0)
 
 
-def test_two_threads_that_find_it_lost_at_once_take_it_back_once(
+def test_two_threads_that_find_a_lease_lost_reclaim_the_job_once(
     driver, clock, keeper, token, monkeypatch
 ):
     """The consuming loop and the renewing thread wake together."""
@@ -189,7 +187,7 @@ def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, keeper, t
     assert driver.sizes("default").reserved == 0
 
 
-def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, keeper, token):
+def test_a_job_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, keeper, token):
     """Its lease had ended, it waits again, and nobody here knows: the ack finds nothing to end."""
     clock.forward(61)
     assert driver.rescue() == 1
@@ -211,7 +209,7 @@ def test_one_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, 
         ),
     ],
 )
-def test_a_job_that_has_left_is_started_when_it_comes_back(keeper, token, back, leaves):
+def test_a_job_that_was_released_is_started_when_it_comes_back(keeper, token, back, leaves):
     jobs = back(lost=True)
     leaves(keeper, token)
     assert keeper.adopt(jobs) == jobs
@@ -232,7 +230,7 @@ def test_a_process_that_stood_still_is_late(keeper, token, monkeypatch):
     assert not keeper.is_late
 
 
-def test_only_so_many_jobs_that_ended_are_remembered():
+def test_the_number_of_remembered_ended_jobs_is_limited():
     in_flight = InFlightJobs()
     jobs = [
         ReservedJob(Lease(n, f"t{n}"), f"j{n}", "default", "", 0, 1, 0)

@@ -47,7 +47,7 @@ def test_a_mailbox_is_kept_open_while_nothing_happens(connection, monkeypatch, e
     assert (len(read) > 1) == looks
 
 
-def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connection, monkeypatch):
+def test_a_stopping_worker_lets_the_other_workers_of_its_process_run(connection, monkeypatch):
     turns = []
     monkeypatch.setattr(work_limits, "stop_asked", lambda: True)
     monkeypatch.setattr(transport.time, "sleep", turns.append)
@@ -57,7 +57,7 @@ def test_a_worker_that_is_to_stop_gives_the_others_of_its_process_a_turn(connect
 
 
 @pytest.mark.parametrize("parked", [1, fetcher.MOST + 1])
-def test_a_worker_that_parks_the_last_job_there_is_listens_again(connection, parked):
+def test_a_worker_that_parks_the_last_job_waits_again(connection, parked):
     """It went round and round instead, deaf to the subscription, and took no job any more."""
     # Given a worker that hears of jobs of which none may start
     driver, jobs, started = connection.transport.driver, Queue("jobs", durable=True), []
@@ -94,7 +94,7 @@ def test_a_consumer_that_waits_in_short_steps_looks_when_the_subscription_is_sil
     assert len(started) == 1
 
 
-def test_what_was_reserved_ahead_of_a_queue_that_is_cancelled_goes_back(connection, monkeypatch):
+def test_prefetched_jobs_of_a_cancelled_queue_are_released(connection, monkeypatch):
     """It was held for as long as the worker lived, and never started."""
     monkeypatch.setattr(fetcher.Fetcher, "_ahead", lambda *_: 2)
     driver, queues, started = connection.transport.driver, [Queue("kept"), Queue("left")], []

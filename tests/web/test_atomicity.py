@@ -142,7 +142,9 @@ def death(model, when):
 @pytest.mark.parametrize(
     ("path", "body", "model"), ROUTES, ids=lambda part: part if isinstance(part, str) else ""
 )
-def test_who_dies_before_the_commit_leaves_nothing_and_after_it_both(world, path, body, model):
+def test_a_process_that_dies_before_the_commit_leaves_nothing_and_after_it_both(
+    world, path, body, model
+):
     before = rows(model)
     with death(model, "before"):
         assert world.ask(path, body).status_code == 503

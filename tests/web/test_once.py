@@ -122,7 +122,7 @@ ROUTES = [
 ]
 
 
-def test_killed_around_any_commit_and_asked_again_it_is_done_once(mortal):
+def test_a_request_killed_around_any_commit_and_repeated_is_done_once(mortal):
     """On PostgreSQL one of the routes is enough: what differs is the database."""
     for route, left in ROUTES if mortal.database.startswith("sqlite") else ROUTES[:1]:
         moment, died = 0, True
@@ -151,7 +151,7 @@ def killed(mortal, key, path, body, moment, left):
     return died
 
 
-def test_many_at_the_same_time_are_done_once_and_all_get_its_answer(mortal):
+def test_concurrent_equal_requests_are_done_once_and_all_get_the_answer(mortal):
     before = [count(Case), count(JOBS)]
     with ThreadPoolExecutor(6) as pool:
         answers = list(
@@ -163,7 +163,7 @@ def test_many_at_the_same_time_are_done_once_and_all_get_its_answer(mortal):
     assert [count(Case), count(JOBS)] == [before[0] + 1, before[1] + 1]
 
 
-def test_an_upload_that_is_asked_again_leaves_one_file(mortal):
+def test_a_repeated_upload_leaves_one_file(mortal):
     before = files(mortal)
     answers = [ask(mortal, "files?name=again.png", "upload", PICTURE) for _ in range(2)]
     assert answers[0].json() == answers[1].json()
@@ -184,7 +184,7 @@ def test_a_request_that_is_refused_leaves_no_file_and_its_key_free(mortal):
     assert files(mortal) == before
 
 
-def test_one_that_comes_while_the_first_is_under_way_waits_for_it_and_no_longer_than_it_makes_sense(
+def test_a_request_during_the_first_one_waits_for_it_within_a_limit(
     mortal,
 ):
     with ThreadPoolExecutor(1) as pool:

@@ -148,14 +148,14 @@ def test_without_a_good_token_it_is_a_401(nobody, header):
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_token_that_has_ended_is_none(server, shop, ada):
+def test_an_expired_token_is_refused(server, shop, ada):
     client = client_of(server, ada)
     with session() as db:
         db.scalars(select(Token)).one().expires_at = now() - timedelta(seconds=1)
     problem(client.get("/api/files"), 401, "expired")
 
 
-def test_a_token_has_so_many_requests_a_minute(shop, api, one_minute):
+def test_a_token_has_a_limit_of_requests_a_minute(shop, api, one_minute):
     shop.set(APP_REQUESTS_A_MINUTE="3")
     answers = [api.get("/api/files") for _ in range(4)]
     assert [answer.status_code for answer in answers[:3]] == [200] * 3
@@ -212,7 +212,7 @@ def test_a_picture_is_uploaded_processed_and_fetched(shop, api):
         ("bytes=-", 200, slice(0, None), None),
     ],
 )
-def test_a_download_is_gone_on_with(api, asked, status, part, said):
+def test_a_download_can_be_resumed(api, asked, status, part, said):
     number = uploaded(api)
     answer = api.get(f"/api/files/{number}/versions/original", headers={"Range": asked})
     assert (answer.status_code, answer.content, answer.headers["accept-ranges"]) == (
@@ -225,7 +225,7 @@ def test_a_download_is_gone_on_with(api, asked, status, part, said):
         assert answer.headers["content-range"] == said.format(size=len(PNG), last=len(PNG) - 1)
 
 
-def test_a_part_that_is_not_there_is_refused_and_one_of_another_file_comes_whole(api):
+def test_a_missing_range_is_refused_and_a_range_of_another_file_gets_the_whole(api):
     path = f"/api/files/{uploaded(api)}/versions/original"
     for asked in (f"bytes={len(PNG)}-", "bytes=-0", "bytes=99999999-999999999"):
         answer = api.get(path, headers={"Range": asked})
@@ -237,7 +237,7 @@ def test_a_part_that_is_not_there_is_refused_and_one_of_another_file_comes_whole
     assert api.get(path, headers={"Range": "bytes=1-2", "If-Range": '"other"'}).content == PNG
 
 
-def test_what_can_not_be_processed_is_refused(server, shop, api):
+def test_a_file_that_can_not_be_processed_is_refused(server, shop, api):
     text = uploaded(api, b"hello", "notes.txt")
     problem(api.post(f"/api/process-image/{text}"), 400, "no image but text/plain")
     problem(api.post("/api/process-image/999"), 404, "no file 999")
@@ -272,7 +272,7 @@ def test_an_original_is_saved_under_its_own_name(api):
     assert told == "attachment; filename*=UTF-8''..%2FGr%C3%B6%C3%9Fe.png"
 
 
-def test_every_body_has_an_example_and_each_is_a_good_one():
+def test_every_body_has_a_valid_example():
     for model in Given.__subclasses__():
         (said,) = model.model_json_schema()["examples"]
         model.model_validate(said)
@@ -313,13 +313,13 @@ def test_a_list_comes_in_pages(api):
     ("ids", "status"),
     [([], 422), (list(range(1, 52)), 422), (["x"], 422), ([999], 400), (None, 422), ([-1], 422)],
 )
-def test_a_batch_of_none_too_many_or_not_one_s_own_files_is_refused(api, ids, status):
+def test_a_batch_of_no_or_too_many_or_foreign_files_is_refused(api, ids, status):
     problem(api.post("/api/batch-process-files", json={"file_ids": ids}), status)
     problem(api.get("/api/batch/nothing/status"), 404)
 
 
 # --- mail, webhooks -------------------------------------------------------------------------------
-def test_a_notification_now_and_later(shop, api):
+def test_a_notification_is_sent_now_or_later(shop, api):
     accepted(api.post("/api/send-notification", json={"subject": "Hello", "message": "World"}))
     accepted(
         api.post(
@@ -347,7 +347,7 @@ def test_a_notification_now_and_later(shop, api):
         ({"cc": "x"}, "cc"),
     ],
 )
-def test_a_field_that_does_not_fit_is_named(shop, api, changed, field):
+def test_an_invalid_field_is_named(shop, api, changed, field):
     told = problem(
         api.post("/api/send-notification", json={"subject": "s", "message": "m", **changed}), 422
     )
@@ -355,7 +355,7 @@ def test_a_field_that_does_not_fit_is_named(shop, api, changed, field):
     shop.queue.assert_nothing_dispatched()
 
 
-def test_a_body_that_is_huge_or_nested_without_end_or_no_number_is_refused(shop, api):
+def test_a_huge_or_deeply_nested_body_or_an_invalid_number_is_refused(shop, api):
     json_ = {"Content-Type": "application/json"}
     problem(
         api.post("/api/cases", content=b'{"number": "' + b"x" * 1_100_000, headers=json_),
@@ -370,7 +370,7 @@ def test_a_body_that_is_huge_or_nested_without_end_or_no_number_is_refused(shop,
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"'])
-def test_what_is_no_json_object_is_a_422(api, body):
+def test_a_body_that_is_no_json_object_is_a_422(api, body):
     problem(
         api.post(
             "/api/send-notification", content=body, headers={"Content-Type": "application/json"}
@@ -417,7 +417,7 @@ def test_a_report_is_asked_for_made_and_fetched(shop, api):
         {"type": ["user-activity"]},
     ],
 )
-def test_a_report_of_no_type_or_format_is_refused(api, given):
+def test_a_report_of_an_unknown_type_or_format_is_refused(api, given):
     problem(api.post("/api/generate-report", json=given), 422)
 
 
@@ -453,7 +453,7 @@ def test_users_are_created_and_imported_by_administrators(shop, api, admin):
 
 
 # --- events, stores, orders, cases ----------------------------------------------------------------
-def test_an_event_from_its_beginning_to_its_export(shop, api):
+def test_an_event_is_created_processed_and_exported(shop, api):
     event = api.post(
         "/api/events",
         json={"name": "July", "starts_at": "2030-07-01T10:00:00+02:00", "capacity": 1},
@@ -524,7 +524,7 @@ def test_a_case_is_accepted_before_its_data_is_there(shop, api, receiver):
     problem(api.post("/api/cases", json={"number": "AZ 7/24"}), 409)
 
 
-def test_what_is_another_s_is_not_shown(server, shop, api, admin):
+def test_rows_of_another_user_are_not_shown(server, shop, api, admin):
     report = accepted(api.post("/api/generate-report", json={"type": "user-activity"}))["id"]
     event = api.post(
         "/api/events", json={"name": "J", "starts_at": "2030-07-01T10:00:00Z", "capacity": 1}
@@ -564,7 +564,7 @@ def test_a_post_with_a_key_is_done_once(shop, api):
     assert accepted(ask("k-3"))
 
 
-def test_two_at_the_same_time_with_one_key_are_done_once(shop, api):
+def test_two_concurrent_posts_with_one_key_are_done_once(shop, api):
     with ThreadPoolExecutor(4) as pool:
         asked = list(
             pool.map(
@@ -581,7 +581,7 @@ def test_two_at_the_same_time_with_one_key_are_done_once(shop, api):
     shop.queue.assert_dispatched_once(reports.generate)
 
 
-def test_an_answer_is_kept_with_what_was_done_and_the_url_is_a_part_of_what_was_asked(shop, api):
+def test_an_answer_is_committed_with_its_rows_and_belongs_to_its_url(shop, api):
     keyed = {"Idempotency-Key": "k"}
     assert (
         api.post("/api/files", params={"name": "a.png"}, content=PNG, headers=keyed).status_code
@@ -597,7 +597,7 @@ def test_an_answer_is_kept_with_what_was_done_and_the_url_is_a_part_of_what_was_
     assert (row.status, json.loads(row.body)["name"]) == (201, "a.png")
 
 
-def test_an_answer_is_for_tokens_that_may_ask_for_it(server, shop, ada, api):
+def test_a_kept_answer_needs_a_token_with_the_ability(server, shop, ada, api):
     given = {"url": "/api/cases", "json": {"number": "1"}, "headers": {"Idempotency-Key": "k"}}
     accepted(api.post(**given))
     with client_of(server, ada, ["files"]) as other:
@@ -641,7 +641,7 @@ def test_every_route_under_api_but_the_login_needs_a_token(nobody):
                 problem(nobody.request(method, filled), 401)
 
 
-def test_a_disk_that_is_full_while_an_upload_arrives_is_told_and_the_same_can_be_sent_again(
+def test_a_full_disk_during_an_upload_is_an_error_and_the_upload_can_be_repeated(
     api, shop, monkeypatch
 ):
     """It was an error 500: only the files' own disk had been thought of, not the folder of

@@ -199,7 +199,7 @@ def test_a_job_that_was_stopped_after_its_last_try_runs_its_hook_and_not_its_bod
     assert not ran
 
 
-def test_an_error_nobody_knows_any_more_is_told_in_words(app, worker):
+def test_an_error_of_an_unknown_class_is_told_by_its_text(app, worker):
     failures = []
 
     @app.task(tries=1)
@@ -229,7 +229,7 @@ def test_a_broker_that_will_not_take_a_retry_keeps_the_job(app, monkeypatch):
     assert refused.value.requeue
 
 
-def test_progress_stands_in_the_result_backend(app, worker):
+def test_progress_is_written_to_the_result_backend(app, worker):
     seen = []
 
     @app.task(bind=True)
@@ -268,7 +268,7 @@ class TestPlainCelery:
             vars(Task).keys().isdisjoint({"__call__", "before_start", "on_success", "after_return"})
         )
 
-    def test_an_error_is_the_end(self, app, worker):
+    def test_an_error_without_retries_ends_the_job(self, app, worker):
         runs = []
 
         @app.task
@@ -280,7 +280,7 @@ class TestPlainCelery:
             assert ends(plain.delay()) == "FAILURE"
         assert len(runs) == 1
 
-    def test_retry_and_max_retries(self, app, worker):
+    def test_celerys_retry_ends_at_max_retries(self, app, worker):
         runs = []
 
         @app.task(bind=True, max_retries=2, default_retry_delay=0)
@@ -293,7 +293,7 @@ class TestPlainCelery:
             assert ends(result) == "FAILURE"
         assert (runs, str(result.result)) == ([0, 1, 2], "still")
 
-    def test_autoretry_for(self, app, worker):
+    def test_celerys_autoretry_for_works(self, app, worker):
         runs = []
 
         @app.task(autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0)
@@ -305,7 +305,7 @@ class TestPlainCelery:
             assert ends(plain.delay()) == "FAILURE"
         assert len(runs) == 3
 
-    def test_autoretry_for_with_a_hook_of_ours(self, app, worker):
+    def test_celerys_autoretry_for_works_with_our_failed_hook(self, app, worker):
         runs, failures = [], []
 
         @app.task(autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0)
@@ -318,14 +318,14 @@ class TestPlainCelery:
             assert ends(plain.delay()) == "FAILURE"
         assert (len(runs), failures) == (3, [3])
 
-    def test_expires(self, app, worker):
+    def test_an_expired_job_does_not_run(self, app, worker):
         @app.task
         def plain(): ...
 
         with worker():
             assert ends(plain.apply_async(expires=-1)) == "REVOKED"
 
-    def test_limits_and_rates_are_left_as_they_are(self, app):
+    def test_celerys_limits_and_rates_are_left_alone(self, app):
         @app.task(time_limit=9, soft_time_limit=8, rate_limit="5/m", ignore_result=True)
         def plain(): ...
 

@@ -90,7 +90,7 @@ def other(app, driver):
     return Side(app, driver)
 
 
-def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(side):
+def test_permits_are_taken_for_all_reserved_jobs_and_noted_in_their_messages(side):
     one, two = side.reserve(("each", 7), ("each", 8))
     assert side.held() == {"overlap/each/7": 1, "overlap/each/8": 1}
     assert [side.admission.permit_of(token) for token in (one, two)] == [
@@ -101,7 +101,7 @@ def test_permits_are_taken_for_all_that_were_reserved_and_said_in_the_message(si
     assert message["properties"][message_codec.PERMIT] == "overlap/each/7"
 
 
-def test_a_message_that_says_so_itself_is_not_believed(side):
+def test_a_permit_claimed_by_a_foreign_message_is_ignored(side):
     side.reserve(("plain",))
     forged = json.loads(side.ahead[0].payload)
     forged["properties"][message_codec.PERMIT] = "overlap/alone"
@@ -113,7 +113,7 @@ def test_a_message_that_says_so_itself_is_not_believed(side):
 @pytest.mark.parametrize(
     "job", [("called", 7), ("second",), ("plain",), ("early",), ("nobody knows",), ("each", 1, 2)]
 )
-def test_what_can_not_be_said_here_the_job_asks_for_itself(side, job):
+def test_a_job_whose_key_is_unknown_here_asks_itself(side, job):
     [token] = side.reserve(job)
     assert side.next() == token
     assert side.admission.permit_of(token) is None
@@ -128,12 +128,12 @@ def test_what_can_not_be_said_here_the_job_asks_for_itself(side, job):
         {"deadline": clock.now() - 1},
     ],
 )
-def test_nor_is_it_for_one_that_will_not_run_under_its_tasks_middlewares(side, baton):
+def test_no_permit_is_taken_for_a_job_without_its_tasks_middlewares(side, baton):
     side.reserve(("alone",), relevo=baton)
     assert side.held() == {}
 
 
-def test_one_that_found_none_waits_while_the_pool_is_busy_and_the_others_go_ahead(side):
+def test_a_job_without_a_permit_waits_while_the_pool_is_busy_and_others_go_ahead(side):
     first, second, plain = side.reserve(("alone",), ("alone",), ("plain",))
     assert [side.next(), side.next(), side.next()] == [first, plain, None]
     side.admission.body_ended(first)
@@ -153,13 +153,13 @@ def test_when_leases_are_extended_the_broker_learns_who_has_the_permits(side):
     assert [holder.job_id.rpartition("-")[2] for holder in view.holders] == ["1"]
 
 
-def test_it_asks_for_itself_when_a_place_is_free(side):
+def test_a_waiting_job_asks_itself_when_the_pool_has_room(side):
     first, second = side.reserve(("alone",), ("alone",))
     assert [side.next(), side.next(idle=True)] == [first, second]
     assert side.admission.permit_of(second) is None
 
 
-def test_it_asks_for_itself_when_no_permit_is_to_be_had_here(side, other):
+def test_a_waiting_job_asks_itself_when_no_permit_is_to_be_had_here(side, other):
     other.reserve(("alone",))
     [token] = side.reserve(("alone",))
     assert side.next() is None
@@ -167,7 +167,7 @@ def test_it_asks_for_itself_when_no_permit_is_to_be_had_here(side, other):
     assert side.admission.permit_of(token) is None
 
 
-def test_what_has_been_given_back_meanwhile_is_taken_before_it_asks(side, other):
+def test_a_permit_that_was_given_back_meanwhile_is_taken_before_a_job_asks(side, other):
     [theirs], [token] = other.reserve(("alone",)), side.reserve(("alone",))
     other.admission.body_ended(theirs)
     other.admission.flush()
@@ -253,7 +253,7 @@ def test_a_job_without_a_permit_hands_none_over(side, other):
     assert other.admission.permit_of(theirs) == "overlap/alone"
 
 
-def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog):
+def test_handovers_that_the_broker_refuses_end_with_the_leases(side, monkeypatch, caplog):
     [token] = side.reserve(("alone",))
     side.admission.body_ended(token)
     monkeypatch.setattr(
@@ -265,14 +265,14 @@ def test_what_the_broker_refuses_ends_with_the_leases(side, monkeypatch, caplog)
     assert side.held() == {}
 
 
-def test_one_that_left_without_a_word_gives_back(side):
+def test_a_job_that_ended_unseen_gives_its_permit_back(side):
     [token] = side.reserve(("alone",))
     side.admission.removed(token)
     side.admission.flush()
     assert side.held() == {}
 
 
-def test_an_app_that_has_none_to_take_has_an_open_gate(app):
+def test_an_app_without_limits_admits_every_job(app):
     assert permits.needed(app)
     bare = create_app(
         "bare", config.load({"QUEUE_RESULTS": "none"}, env_file=None), limits={"a": "1/hour"}
@@ -284,7 +284,7 @@ def test_an_app_that_has_none_to_take_has_an_open_gate(app):
     assert not permits.needed(bare)
 
 
-def test_the_process_that_runs_a_job_under_such_a_permit_asks_nothing(app, monkeypatch):
+def test_the_child_that_runs_a_job_under_a_noted_permit_asks_nothing(app, monkeypatch):
     monkeypatch.setattr(limit_context, "context_of", lambda _job: pytest.fail("it was asked for"))
     job = type("Job", (), {"permit": "overlap/alone", "task": "alone"})()
     assert WithoutOverlapping().handle(job, lambda: "done") == "done"

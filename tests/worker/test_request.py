@@ -71,7 +71,7 @@ def test_a_broker_that_will_not_take_it_back_keeps_the_delivery(app, process, mo
     assert delivery.answers == ["back"]
 
 
-def test_a_cold_shutdown_says_nothing_about_the_job(app, process, sent, monkeypatch):
+def test_a_cold_shutdown_records_no_outcome(app, process, sent, monkeypatch):
     monkeypatch.setattr(state, "should_terminate", 1)
     delivery = Delivery(app, process, retries=1)
     delivery.ends_in(WorkerLostError("killed"))
@@ -103,7 +103,7 @@ def test_a_pool_without_children_is_not_killed(app, process, sent, monkeypatch):
     assert len(sent) == 1
 
 
-def test_a_plain_task_is_celerys(app, sent):
+def test_a_plain_task_is_left_to_celery(app, sent):
     @app.task(name="plain")
     def plain(): ...
 
@@ -114,7 +114,7 @@ def test_a_plain_task_is_celerys(app, sent):
     assert not sent
 
 
-def test_what_starts_amid_a_cold_stop_is_killed_and_goes_back(app, process, monkeypatch):
+def test_a_job_that_starts_during_a_cold_stop_is_killed_and_released(app, process, monkeypatch):
     """A child reports that it took a job after all running jobs were killed."""
     killed = []
     pool = SimpleNamespace(terminate_job=lambda pid, signum: killed.append((pid, signum)))

@@ -180,7 +180,7 @@ def test_pages_go_from_the_newest_to_the_oldest(site, fail):
     assert first + listed(site.get(older)) == [job.id for job in reversed(jobs)]
 
 
-def test_a_failed_job_is_put_back_with_other_arguments(site, source, fail):
+def test_a_failed_job_is_retried_with_other_arguments(site, source, fail):
     job = fail(args=["a"])
     page = site.act(
         f"/failed/{job.id}/edit",

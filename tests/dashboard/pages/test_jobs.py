@@ -315,6 +315,6 @@ def test_jobs_whose_deletion_could_not_be_recorded_are_back(site, source, deep, 
     assert sorted(deep()) == [f"p{number}" for number in range(8)]
 
 
-def test_an_id_is_found_however_deep_its_job_lies(site, deep):
+def test_an_id_is_found_at_any_depth_of_a_queue(site, deep):
     assert rows(site.get("/jobs?q=id:p7")) == ["p7"]
     assert rows(site.get("/jobs?q=id:d7")) == []

@@ -38,7 +38,7 @@ def run(driver, limit=100):
     return ids(taken)
 
 
-def test_keys_that_have_had_their_turns_are_forgotten(driver):
+def test_keys_without_jobs_are_forgotten_after_their_turns(driver):
     put(driver, *(chr(97 + n % 26) * (1 + n // 26) + "1" for n in range(KEYS)))
     assert rows(driver) == KEYS + 1
     assert len(run(driver)) == KEYS
@@ -46,7 +46,7 @@ def test_keys_that_have_had_their_turns_are_forgotten(driver):
     assert rows(driver) == 2
 
 
-def test_who_has_more_waiting_is_remembered_and_turns_are_as_before(driver):
+def test_keys_with_waiting_jobs_are_remembered_and_keep_their_turns(driver):
     put(driver, *(f"a{n}" for n in range(1, 10)))
     put(driver, "b1", "c1")
     assert run(driver, limit=4) == ["a1", "b1", "c1", "a2"]

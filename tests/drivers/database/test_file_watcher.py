@@ -46,7 +46,7 @@ def poll_until_quiet(subscription):
 
 
 @linux
-def test_a_write_is_heard_once(path):
+def test_a_write_is_noticed_once(path):
     watch = FileWatch(str(path))
     assert not watch.read()
     path.write_bytes(b"more")
@@ -69,7 +69,7 @@ def test_a_file_that_is_made_again_is_watched_again(path):
     assert watch.read()
 
 
-def test_without_a_file_it_hears_nothing(path):
+def test_without_a_file_there_is_nothing_to_watch(path):
     path.unlink()
     watch = FileWatch(str(path))
     assert (watch.fileno(), watch.read()) == (None, False)
@@ -90,14 +90,14 @@ def test_an_idle_subscription_waits_for_the_file_and_looks_by_the_clock_after_a_
 
 
 @linux
-def test_a_file_that_others_write_to_all_the_time_is_looked_at_by_the_clock(driver, subscription):
+def test_a_file_with_constant_writes_is_polled(driver, subscription):
     for number in range(20):
         put(driver, str(number))
         assert subscription.poll()
     assert (subscription.fileno(), subscription.interval) == (None, notifier.SQLITE_INTERVAL)
 
 
-def test_without_a_watch_it_looks_by_the_clock(driver, subscription, monkeypatch):
+def test_without_a_watch_the_file_is_polled(driver, subscription, monkeypatch):
     subscription._watch.close()
     monkeypatch.setattr(subscription._watch, "open", lambda: None)
     assert (subscription.fileno(), subscription.interval) == (None, notifier.SQLITE_INTERVAL)

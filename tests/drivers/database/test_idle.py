@@ -29,7 +29,7 @@ def box(driver):
     driver.unsubscribe(name)
 
 
-def test_to_find_no_job_takes_no_transaction(driver):
+def test_an_idle_look_for_jobs_takes_no_transaction(driver):
     look = lambda driver: driver.reserve(["nothing-here"], 1, 60, "worker")  # noqa: E731
     assert look(driver) == []
     said = [sql for sql, _ in statements_of(driver, look)]
@@ -37,7 +37,7 @@ def test_to_find_no_job_takes_no_transaction(driver):
     assert "BEGIN" not in said
 
 
-def test_a_job_that_comes_to_an_idle_worker_is_taken_and_one_that_came_due_too(driver):
+def test_an_idle_worker_takes_a_new_job_and_one_that_came_due(driver):
     now, queue = driver.now(), f"idle-{uuid4()}"
     take = lambda: [job.id for job in driver.reserve([queue], 5, 60, "worker")]  # noqa: E731
     assert take() == []
@@ -48,7 +48,7 @@ def test_a_job_that_comes_to_an_idle_worker_is_taken_and_one_that_came_due_too(d
     assert take() == ["b"]
 
 
-def test_to_find_no_mail_takes_one_statement(driver, box):
+def test_an_idle_look_for_mail_takes_one_statement(driver, box):
     said = statements_of(driver, lambda driver: driver.receive(box))
     assert [sql.split()[0] for sql, _ in said] == ["SELECT"]
     driver.broadcast(
@@ -57,13 +57,15 @@ def test_to_find_no_mail_takes_one_statement(driver, box):
     assert [mail.payload for mail in driver.receive(box)] == ["x", "z"]
 
 
-def test_mail_that_fits_two_bindings_of_a_mailbox_comes_once(driver, box):
+def test_mail_that_matches_two_bindings_of_a_mailbox_comes_once(driver, box):
     driver.subscribe(box, [Binding(box), Binding(box, "a.*")], 600)
     driver.broadcast([Broadcast(box, "a.b", "x")])
     assert [mail.payload for mail in driver.receive(box)] == ["x"]
 
 
-def test_who_hears_nothing_of_postgresql_does_not_look_for_mail(postgresql_url, monkeypatch):
+def test_without_a_notification_of_postgresql_there_is_no_look_for_mail(
+    postgresql_url, monkeypatch
+):
     driver = DatabaseDriver(postgresql_url)
     driver.create_schema()
     subscription = driver.watch(["default"])

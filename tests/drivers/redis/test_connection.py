@@ -130,7 +130,7 @@ def way(request, place):
     return ways(place)[request.param]
 
 
-def test_a_client_dispatches_a_worker_runs_and_answers(way, tmp_path):
+def test_a_client_dispatches_and_a_worker_runs_and_replies(way, tmp_path):
     registration.register_transport()
     site = Site(way.url, tmp_path, options=way.options, ssl=way.ssl)
     app = celery.Celery(
@@ -172,7 +172,7 @@ def is_woken_after(subscription, act):
     )  # TLS has words of its own
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(place):
+def test_an_untrusted_certificate_is_refused(place):
     if "tls-port" not in place.options:
         servers.missing("redis-server with TLS")
     url = f"rediss://{servers.HOST}:{place.options['tls-port']}/0?ssl_cert_reqs=CERT_REQUIRED"
@@ -180,7 +180,7 @@ def test_a_certificate_nobody_vouches_for_is_refused(place):
         RedisDriver(url).queues()
 
 
-def test_a_wrong_password_is_said(place):
+def test_a_wrong_password_is_an_error(place):
     with pytest.raises(DriverUnavailableError, match="invalid username-password"):
         RedisDriver(f"redis://me:wrong@{servers.HOST}:{place.port}/0").queues()
 
@@ -196,7 +196,7 @@ def test_the_database_the_prefix_and_the_name_are_those_of_the_url_and_the_optio
     driver.close()
 
 
-def test_a_socket_of_a_database_and_a_sentinel_without_one_are_told_apart(place):
+def test_a_socket_with_a_database_and_a_sentinel_without_one_are_told_apart(place):
     socket = ways(place)["socket"]
     assert RedisDriver(socket.url).pool.connection_kwargs["db"] == 2
     assert RedisDriver(f"redis+socket://{place.home}/socket").pool.connection_kwargs["db"] == 0

@@ -35,7 +35,7 @@ def commands(server, act):
     )
 
 
-def test_reserving_takes_as_many_commands_as_without_them(server, driver, many):
+def test_delayed_jobs_add_no_commands_to_a_reservation(server, driver, many):
     put(driver, *(f"now-{number}" for number in range(40)))
     put(driver, *(f"now-{number}" for number in range(40)), queue="empty otherwise")
     take(driver, "warm")
@@ -45,13 +45,13 @@ def test_reserving_takes_as_many_commands_as_without_them(server, driver, many):
     assert ids(take(driver)) == [f"now-{number}" for number in range(20, 40)]
 
 
-def test_they_are_counted_and_listed_in_the_order_in_which_they_come_due(server, driver, many):
+def test_delayed_jobs_are_counted_and_listed_in_the_order_of_their_times(server, driver, many):
     assert counts(driver) == (0, MANY, 0)
     assert ids(driver.peek("default", State.DELAYED, 3)) == ["0", "1", "2"]
     assert commands(server, lambda: counts(driver)) < 100  # a few for each priority, whatever waits
 
 
-def test_they_are_deleted_by_id_and_cleared(server, driver, many):
+def test_delayed_jobs_are_deleted_by_id_and_cleared(server, driver, many):
     assert driver.delete([f"{number}" for number in range(0, 3000, 2)]) == 1500
     assert ids(driver.peek("default", State.DELAYED, 2)) == ["1", "3"]
     assert driver.clear("default") == MANY - 1500
@@ -59,7 +59,7 @@ def test_they_are_deleted_by_id_and_cleared(server, driver, many):
     assert {key for key in left if ":put:" not in key} <= {"relevo:sequence", "relevo:queues"}
 
 
-def test_those_that_are_due_count_as_pending_before_anybody_moves_them(driver):
+def test_due_jobs_count_as_pending_before_they_are_moved(driver):
     due = driver.now() + 0.05
     put(driver, "a", "b", available_at=due)
     put(driver, "c", available_at=due + 500)

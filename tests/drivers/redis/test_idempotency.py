@@ -36,7 +36,7 @@ def lose(driver, monkeypatch):
     return lose
 
 
-def test_a_process_that_was_forked_puts_in_its_own_name(driver):
+def test_a_forked_process_has_its_own_request_ids(driver):
     """As under a web server that forks after it has dispatched: each would get the answer to the
     other's put.
     """
@@ -62,14 +62,14 @@ def test_a_put_that_got_no_answer_is_done_once_however_often_it_is_tried(driver,
     assert counts(driver) == (2, 0, 0)
 
 
-def test_it_gets_the_answer_of_the_first_try(driver, lose):
+def test_a_repeated_put_gets_the_answer_of_the_first_try(driver, lose):
     lose()
     with pytest.raises(DriverUnavailableError):
         driver.put([job(id="a", unique_key="key")])
     assert [placed.created for placed in driver.put([job(id="a", unique_key="key")])] == [True]
 
 
-def test_it_is_not_done_again_either_when_the_job_has_run_meanwhile(driver, other, lose):
+def test_a_repeated_put_is_not_done_again_when_its_job_has_run_meanwhile(driver, other, lose):
     lose()
     with pytest.raises(DriverUnavailableError):
         put(driver, "a")
@@ -78,7 +78,7 @@ def test_it_is_not_done_again_either_when_the_job_has_run_meanwhile(driver, othe
     assert counts(driver) == (0, 0, 0)
 
 
-def test_another_put_after_it_is_another(driver, lose):
+def test_a_later_put_is_a_put_of_its_own(driver, lose):
     lose()
     with pytest.raises(DriverUnavailableError):
         put(driver, "a")
@@ -101,7 +101,7 @@ def test_jobs_of_a_lost_reservation_are_released_and_no_attempt_is_counted(drive
     )
 
 
-def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, lose, monkeypatch):
+def test_a_reservation_that_is_carried_out_late_holds_nothing(driver, other, lose, monkeypatch):
     # Given a reservation that is lost before the server has seen it
     put(driver, "a")
     monkeypatch.setattr(idempotency, "SECOND_RELEASE_SECONDS", 0.0)
@@ -119,7 +119,7 @@ def test_a_server_that_carries_it_out_late_keeps_nothing_either(driver, other, l
     assert driver._lost_reservations._lost == {}
 
 
-def test_what_others_hold_is_left_to_them(driver, other, lose):
+def test_jobs_that_others_hold_are_left_alone(driver, other, lose):
     put(driver, "a", "b")
     held = take(other, limit=1)
     lose()
@@ -130,6 +130,6 @@ def test_what_others_hold_is_left_to_them(driver, other, lose):
 
 
 @pytest.mark.parametrize("options", [{}, {"retry_on_timeout": True}])
-def test_nothing_is_sent_again_behind_our_back(opened, options):
+def test_the_redis_client_repeats_no_command_by_itself(opened, options):
     pool = opened(**options).pool
     assert pool.get_connection().retry.get_retries() == 0

@@ -64,7 +64,7 @@ def task_of(job):
     return message_codec.from_job(job)["headers"]["task"]
 
 
-def test_a_message_of_a_plain_client_is_found_and_the_next_look_is_at_once(client, driver):
+def test_a_message_of_a_plain_client_is_found_and_the_next_look_follows_at_once(client, driver):
     client.send_task("one", (1, "ä"), queue="default")
     assert take(driver) == []
     assert driver.watch(["default"]).interval < 0.1
@@ -74,7 +74,7 @@ def test_a_message_of_a_plain_client_is_found_and_the_next_look_is_at_once(clien
     assert message["properties"]["body_encoding"] == "base64"
 
 
-def test_they_run_in_the_order_of_their_priorities_then_of_sending(client, driver):
+def test_messages_of_plain_clients_run_by_priority_and_then_by_age(client, driver):
     for number, priority in enumerate([9, 0, 3, 0, 5]):
         client.send_task(f"{number}", queue="default", priority=priority)
     assert take(driver) == []
@@ -111,7 +111,7 @@ def test_an_eta_becomes_a_delay(client, driver):
         b'{"headers": {"id": "' + b"x" * 999,
     ],
 )
-def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(
+def test_an_invalid_message_is_taken_as_it_is_and_left_to_the_worker(
     server, client, driver, prefix, rubbish
 ):
     server.client.lpush(f"{prefix}default", rubbish)
@@ -123,9 +123,7 @@ def test_what_is_no_message_is_taken_as_it_is_for_the_worker_to_put_aside(
     assert task_of(jobs[1]) == "good"
 
 
-def test_a_long_list_is_moved_in_portions_and_none_twice_by_workers_at_the_same_time(
-    server, client, opened, prefix
-):
+def test_a_long_list_is_moved_in_portions_and_no_message_twice(server, client, opened, prefix):
     payloads = [
         json.dumps({"body": f"{number}", "properties": {}, "headers": {"id": f"{number}"}})
         for number in range(1000)
@@ -166,7 +164,7 @@ def test_nothing_is_lost_when_the_adopting_worker_dies_between_reading_and_movin
     assert take(driver) == []
 
 
-def test_sizes_and_clear_know_of_them(client, driver):
+def test_sizes_and_clear_include_messages_of_plain_clients(client, driver):
     for priority in (0, 9):
         client.send_task("one", queue="default", priority=priority)
     assert counts(driver) == (2, 0, 0)
@@ -174,7 +172,7 @@ def test_sizes_and_clear_know_of_them(client, driver):
     assert counts(driver) == (0, 0, 0)
 
 
-def test_a_worker_runs_them_and_keeps_as_failed_what_is_none(server, client, tmp_path, prefix):
+def test_a_worker_runs_them_and_keeps_invalid_ones_as_failed(server, client, tmp_path, prefix):
     site = Site(server.url, tmp_path, options={"global_keyprefix": prefix})
     with site.worker("-c", "1") as worker:
         client.send_task("work", (1,), queue=site.queue, priority=9)
@@ -221,7 +219,7 @@ def test_what_a_killed_stock_worker_held_is_adopted_once(server, client, driver,
     assert message_codec.from_job(jobs[0])["properties"]["delivery_info"]["redelivered"] is True
 
 
-def test_it_finds_the_queue_of_an_exchange(server, client, driver, prefix):
+def test_adoption_finds_the_queue_of_an_exchange(server, client, driver, prefix):
     queue = Queue("orders", Exchange("shop", type="topic"), routing_key="order.#")
     client.conf.task_queues = [queue]
     client.send_task("one", exchange="shop", routing_key="order.paid", declare=[queue])
@@ -230,7 +228,7 @@ def test_it_finds_the_queue_of_an_exchange(server, client, driver, prefix):
     assert [task_of(job) for job in take(driver, "orders")] == ["one"]
 
 
-def test_keys_called_otherwise_are_found(server, client, opened, prefix):
+def test_keys_with_other_names_are_adopted(server, client, opened, prefix):
     names = {"unacked_key": "held", "unacked_index_key": "held_index"}
     client.send_task("one", queue="default")
     assert stock_worker(server, prefix, Queue("default"), 1, **names) == 1
@@ -254,7 +252,7 @@ def test_an_entry_that_kombu_did_not_write_stays_and_the_others_are_adopted(
     assert server.client.hlen(f"{prefix}unacked") == 4
 
 
-def test_hundreds_are_adopted_by_two_at_a_time(server, driver, opened, prefix):
+def test_two_processes_adopt_hundreds_of_messages_once(server, driver, opened, prefix):
     entries = {
         f"{number}": json.dumps(
             [{"body": "x" * 100, "properties": {}, "headers": {"id": f"{number}"}}, "", "q"]

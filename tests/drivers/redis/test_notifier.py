@@ -56,7 +56,7 @@ def test_one_job_wakes_one_of_many(other, subscriptions):
     assert len(woken(subscriptions)) == 1
 
 
-def test_three_jobs_wake_three(other, subscriptions):
+def test_three_jobs_wake_three_consumers(other, subscriptions):
     settled(subscriptions)
     put(other, "a", "b")
     put(other, "c", queue="high")

@@ -26,7 +26,7 @@ def full(server):
         server.client.config_set("maxmemory", "0")
 
 
-def test_a_server_that_forgets_its_scripts_between_any_two_calls_is_told_again(server, driver):
+def test_scripts_that_the_server_has_forgotten_are_loaded_again(server, driver):
     forget = server.client.script_flush
     forget()
     put(driver, "a", "b", "c")
@@ -46,7 +46,7 @@ def test_a_server_that_forgets_its_scripts_between_any_two_calls_is_told_again(s
     assert counts(driver) == (1, 0, 0)
 
 
-def test_a_full_server_refuses_new_jobs_whole_and_the_old_ones_go_on(server, driver):
+def test_a_full_server_refuses_new_jobs_and_the_old_ones_go_on(server, driver):
     put(driver, "a", "b", "c", "d")
     held = take(driver, limit=2)
     with full(server):
@@ -98,12 +98,12 @@ def test_a_batch_of_several_portions_is_refused_whole_by_a_full_server(server, d
     assert counts(driver) == (0, 0, 0)
 
 
-def test_a_portion_has_no_more_words_than_redis_6_takes_in_a_command(driver):
+def test_a_portion_has_no_more_arguments_than_redis_6_takes(driver):
     words = driver_module._fields([job()])
     assert driver_module.PUT_PORTION * len(words) < 1024 * 1024 - 10
 
 
-def test_a_number_without_a_record_stops_nobody(server, driver):
+def test_a_job_number_without_a_record_blocks_no_reservation(server, driver):
     # Given a server that has lost the record of a pending, of a delayed and of a reserved job, as
     # one that evicts does
     put(driver, "a", queue="held")
@@ -122,7 +122,7 @@ def test_a_number_without_a_record_stops_nobody(server, driver):
 @pytest.mark.parametrize(
     ("policy", "value"), [("min-replicas-to-write", "1"), ("min-slaves-to-write", "1")]
 )
-def test_a_server_that_takes_no_writes_for_now_is_away_not_wrong(server, driver, policy, value):
+def test_a_server_that_takes_no_writes_for_now_counts_as_unavailable(server, driver, policy, value):
     put(driver, "a")
     server.client.config_set(policy, value)
     try:
@@ -134,7 +134,7 @@ def test_a_server_that_takes_no_writes_for_now_is_away_not_wrong(server, driver,
     assert ids(take(driver)) == ["a"]
 
 
-def test_a_replica_is_away_and_its_connections_are_not_kept(server, driver):
+def test_a_replica_counts_as_unavailable_and_its_connections_are_closed(server, driver):
     put(driver, "a")
     server.client.replicaof("127.0.0.1", "1")
     try:

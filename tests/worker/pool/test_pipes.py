@@ -77,7 +77,7 @@ def test_half_of_what_a_killed_child_wrote_is_forgotten(ends, size, monkeypatch)
     assert reader.recv() == b"y" * size
 
 
-def test_the_end_of_the_pipe_is_said(ends):
+def test_the_end_of_the_pipe_is_an_eof_error(ends):
     reader, writer = ends
     writer.close()
     with pytest.raises(EOFError):
