@@ -132,7 +132,9 @@ class Statements:
         threading.Thread(target=self.report, daemon=True).start()
 
     def connected(self, connection: Any, _record: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):  # the bell asks SQLite below SQLAlchemy
+        if isinstance(
+            connection, sqlite3.Connection
+        ):  # the subscription asks SQLite without SQLAlchemy
             connection.set_trace_callback(self.one)
 
     def executing(self, connection: Any, *_: Any) -> None:

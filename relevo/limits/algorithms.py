@@ -51,7 +51,7 @@ class Record(Protocol):
     def missed_waiters(self, before: float, most: int) -> Sequence[str]:
         """The ids of the first waiting jobs that were due before an instant and haven't come."""
 
-    def put_waiter(self, waiting: Waiter) -> None:
+    def put_waiter(self, waiter: Waiter) -> None:
         """Let a job wait, or change its times."""
 
     def remove_waiter(self, job_id: str) -> None: ...
@@ -99,8 +99,8 @@ def call_next(record: Record, at_most: int, now: float) -> list[str]:
 def _call_up_to(record: Record, room: int, now: float) -> list[str]:
     called = list(record.next_waiters(now, room)) if room > 0 else []
     for job_id in called:
-        waiting = record.waiter(job_id)
-        record.put_waiter(Waiter(job_id, waiting.since if waiting else now, now))
+        waiter = record.waiter(job_id)
+        record.put_waiter(Waiter(job_id, waiter.since if waiter else now, now))
     # With room left: call jobs again that were called and haven't come. Their call was lost, or the
     # job is gone.
     if room > len(called):

@@ -71,8 +71,8 @@ class MemoryRecord:
         first = sorted((one.since, one.job_id) for one in self.waiters.values() if one.due < before)
         return [job_id for _, job_id in first[:most]]
 
-    def put_waiter(self, waiting: Waiter) -> None:
-        self.waiters[waiting.job_id] = waiting
+    def put_waiter(self, waiter: Waiter) -> None:
+        self.waiters[waiter.job_id] = waiter
 
     def remove_waiter(self, job_id: str) -> None:
         self.waiters.pop(job_id, None)

@@ -37,7 +37,7 @@ _MAIL = (
     .order_by(broadcasts.c.id)
 )
 # An open mailbox, with those messages.
-_LOOK = (
+_MAIL_OF_OPEN = (
     select(
         mailboxes.c.ttl,
         mailboxes.c.expires_at,
@@ -164,7 +164,7 @@ def has_mail(connection: Connection, mailbox: str, now: float) -> bool:
 
     One statement without a lock, because idle workers ask again and again.
     """
-    rows = connection.execute(_LOOK, {"mailbox": mailbox, "now": now}).all()
+    rows = connection.execute(_MAIL_OF_OPEN, {"mailbox": mailbox, "now": now}).all()
     if not rows:
         return False
     return now >= rows[0].expires_at - rows[0].ttl * (1 - RENEW_AFTER) or any(

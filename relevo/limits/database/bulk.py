@@ -22,7 +22,7 @@ from relevo.limits.database.tables import jobs, limits, permits, waiters
 MOST = 500
 
 _KEYS: Any = bindparam("keys", expanding=True)
-_LOOK = select(
+_ROWS = select(
     limits.c.limit_key,
     limits.c.at_most,
     limits.c.keep_until,
@@ -39,7 +39,7 @@ _HOLDERS = (
     .select_from(permits.outerjoin(jobs, HELD))
     .where(permits.c.limit_key.in_(_KEYS))
 )
-_LET_GO = delete(permits).where(
+_REMOVE_PERMIT = delete(permits).where(
     permits.c.limit_key == bindparam("key"), permits.c.token == bindparam("token_")
 )
 
@@ -110,7 +110,7 @@ def _read_records(
     connection: Connection, keys: Sequence[str], now: float
 ) -> list[PrefetchedRecord]:
     tokens: dict[str, list[Any]] = {}
-    rows = connection.execute(_LOOK, {"keys": keys}).all()
+    rows = connection.execute(_ROWS, {"keys": keys}).all()
     for each in connection.execute(_HOLDERS, {"keys": keys}):
         tokens.setdefault(each.limit_key, []).append(each)
     return [PrefetchedRecord(connection, row, tokens.get(row.limit_key, ()), now) for row in rows]
@@ -120,7 +120,7 @@ def _write(connection: Connection, records: Sequence[PrefetchedRecord], now: flo
     if gone := [
         {"key": record.key, "token_": token} for record in records for token in record.gone
     ]:
-        connection.execute(_LET_GO, gone)
+        connection.execute(_REMOVE_PERMIT, gone)
     if new := [
         permit_row(record.key, holder, now) for record in records for holder in record.new.values()
     ]:

@@ -23,38 +23,42 @@ _HOLDERS = (
     .where(permits.c.limit_key == _KEY)
 )
 _MINE = and_(waiters.c.limit_key == _KEY, waiters.c.job_id == bindparam("job"))
-_WAITING = select(waiters.c.job_id, waiters.c.since, waiters.c.due).where(_MINE)
+_WAITER = select(waiters.c.job_id, waiters.c.since, waiters.c.due).where(_MINE)
 _EXPECTED = select(waiters.c.job_id, waiters.c.since, waiters.c.due).where(
     waiters.c.limit_key == _KEY,
     waiters.c.due > bindparam("after"),
     waiters.c.due <= bindparam("until"),
 )
-_TO_COME = (
+_COUNT_LATER = (
     select(func.count())
     .select_from(waiters)
     .where(waiters.c.limit_key == _KEY, waiters.c.due > bindparam("after"))
 )
-_PLACE = (
+_COUNT_EARLIER = (
     select(func.count())
     .select_from(waiters)
     .where(waiters.c.limit_key == _KEY, waiters.c.since < bindparam("since_"))
 )
-_NEXT = (
+_NEXT_WAITERS = (
     select(waiters.c.job_id)
     .where(waiters.c.limit_key == _KEY, waiters.c.due > bindparam("after"))
     .order_by(waiters.c.since, waiters.c.job_id)
     .limit(bindparam("most"))
 )
-_MISSED = (
+_MISSED_WAITERS = (
     select(waiters.c.job_id)
     .where(waiters.c.limit_key == _KEY, waiters.c.due < bindparam("before"))
     .order_by(waiters.c.since, waiters.c.job_id)
     .limit(bindparam("most"))
 )
-_MOVE = update(waiters).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
-_FORGET = delete(waiters).where(waiters.c.limit_key == _KEY, waiters.c.due < bindparam("before"))
-_LEAVE = delete(waiters).where(_MINE)
-_LET_GO = delete(permits).where(permits.c.limit_key == _KEY, permits.c.token == bindparam("token_"))
+_MOVE_WAITER = update(waiters).where(_MINE).values(since=bindparam("since_"), due=bindparam("due_"))
+_REMOVE_LATE_WAITERS = delete(waiters).where(
+    waiters.c.limit_key == _KEY, waiters.c.due < bindparam("before")
+)
+_REMOVE_WAITER = delete(waiters).where(_MINE)
+_REMOVE_PERMIT = delete(permits).where(
+    permits.c.limit_key == _KEY, permits.c.token == bindparam("token_")
+)
 
 
 class DatabaseRecord:
@@ -88,65 +92,65 @@ class DatabaseRecord:
         self._connection.execute(insert(permits), permit_row(self.key, holder, now))
 
     def remove_permit(self, token: str) -> None:
-        self._connection.execute(_LET_GO, {"key": self.key, "token_": token})
+        self._connection.execute(_REMOVE_PERMIT, {"key": self.key, "token_": token})
 
     # --- waiters: mostly there are none, and then no statement is run -----------------------------
     def waiter(self, job_id: str) -> Waiter | None:
-        rows = self._rows(_WAITING, job=job_id) if self._has_waiters else []
-        return _waiting(rows[0]) if rows else None
+        rows = self._rows(_WAITER, job=job_id) if self._has_waiters else []
+        return _to_waiter(rows[0]) if rows else None
 
     def expected(self, after: float, until: float) -> Sequence[Waiter]:
         return (
-            [_waiting(row) for row in self._rows(_EXPECTED, after=after, until=until)]
+            [_to_waiter(row) for row in self._rows(_EXPECTED, after=after, until=until)]
             if self._has_waiters
             else []
         )
 
     def count_later(self, now: float) -> int:
-        return int(self._rows(_TO_COME, after=now)[0][0]) if self._has_waiters else 0
+        return int(self._rows(_COUNT_LATER, after=now)[0][0]) if self._has_waiters else 0
 
     def count_earlier(self, since: float) -> int:
-        return int(self._rows(_PLACE, since_=since)[0][0]) if self._has_waiters else 0
+        return int(self._rows(_COUNT_EARLIER, since_=since)[0][0]) if self._has_waiters else 0
 
     def next_waiters(self, now: float, most: int) -> Sequence[str]:
         return (
-            [row.job_id for row in self._rows(_NEXT, after=now, most=most)]
+            [row.job_id for row in self._rows(_NEXT_WAITERS, after=now, most=most)]
             if self._has_waiters
             else []
         )
 
     def missed_waiters(self, before: float, most: int) -> Sequence[str]:
         return (
-            [row.job_id for row in self._rows(_MISSED, before=before, most=most)]
+            [row.job_id for row in self._rows(_MISSED_WAITERS, before=before, most=most)]
             if self._has_waiters
             else []
         )
 
-    def put_waiter(self, waiting: Waiter) -> None:
+    def put_waiter(self, waiter: Waiter) -> None:
         moved = {
             "key": self.key,
-            "job": waiting.job_id,
-            "since_": waiting.since,
-            "due_": waiting.due,
+            "job": waiter.job_id,
+            "since_": waiter.since,
+            "due_": waiter.due,
         }
-        if self.waiter(waiting.job_id) is None:
+        if self.waiter(waiter.job_id) is None:
             row = {
                 "limit_key": self.key,
-                "job_id": waiting.job_id,
-                "since": waiting.since,
-                "due": waiting.due,
+                "job_id": waiter.job_id,
+                "since": waiter.since,
+                "due": waiter.due,
             }
             self._connection.execute(insert(waiters), row)
             self._has_waiters = True
         else:
-            self._connection.execute(_MOVE, moved)
+            self._connection.execute(_MOVE_WAITER, moved)
 
     def remove_waiter(self, job_id: str) -> None:
-        self._connection.execute(_LEAVE, {"key": self.key, "job": job_id})
+        self._connection.execute(_REMOVE_WAITER, {"key": self.key, "job": job_id})
 
     def remove_late_waiters(self, before: float) -> None:
         if self._has_waiters:
-            self._connection.execute(_FORGET, {"key": self.key, "before": before})
+            self._connection.execute(_REMOVE_LATE_WAITERS, {"key": self.key, "before": before})
 
     def save(self) -> None:
         """Write the state."""
@@ -172,5 +176,5 @@ def permit_row(key: str, holder: Holder, now: float) -> dict[str, Any]:
     }
 
 
-def _waiting(row: Row[Any]) -> Waiter:
+def _to_waiter(row: Row[Any]) -> Waiter:
     return Waiter(row.job_id, row.since, row.due)

@@ -40,7 +40,7 @@ TIDY_SECONDS, UNUSED_SECONDS = 60.0, 3600.0
 
 _KEY = limits.c.limit_key == bindparam("key")
 # In one round trip: the key's row, the redefined rate of its name, and whether jobs wait.
-_LOOK = select(
+_ROW = select(
     limits.c.state,
     limits.c.at_most,
     limits.c.keep_until,
@@ -83,7 +83,7 @@ class DatabaseLimits(Limits):
             if not self._has_one_writer and not connection.execute(_LOCK, {"key": key}).first():
                 return []
             # A statement of its own: one that waits for a lock sees the rows of before the wait.
-            row = connection.execute(_LOOK, {"key": key, "name": ""}).first()
+            row = connection.execute(_ROW, {"key": key, "name": ""}).first()
             if row is None:
                 return []
             record = DatabaseRecord(connection, key, row, self._now())
@@ -141,7 +141,7 @@ class DatabaseLimits(Limits):
     def check_breaker(self, key: str, job_id: str) -> tuple[float, bool]:
         check_key(key)
         row = self._connections.read(
-            lambda connection: connection.execute(_LOOK, {"key": key, "name": ""}).first()
+            lambda connection: connection.execute(_ROW, {"key": key, "name": ""}).first()
         )
         if row is None or not (
             row.has_waiters
@@ -196,12 +196,12 @@ class DatabaseLimits(Limits):
 
         def locked(connection: Connection) -> Result:
             now, asked = self._now(), {"key": key, "name": name_of(key)}
-            row = connection.execute(_LOOK, asked).first() if self._has_one_writer else None
+            row = connection.execute(_ROW, asked).first() if self._has_one_writer else None
             # On SQLite the transaction is the lock, so a row that is right needs no write.
             fresh = row is not None and row.keep_until > now + keep + UNUSED_SECONDS / 2
             if row is None or not fresh or at_most not in (None, row.at_most):
                 lock(connection, key, now + UNUSED_SECONDS + keep, at_most)
-                row = connection.execute(_LOOK, asked).one()
+                row = connection.execute(_ROW, asked).one()
             return work(connection, DatabaseRecord(connection, key, row, now))
 
         return self._connections.write(locked)
