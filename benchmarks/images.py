@@ -26,11 +26,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tasks.pictures import checked_sizes, make_versions, writing
-from tasks.pictures.shrinking import fitted
+from tasks.pictures import encoder, make_versions, validate_sizes
+from tasks.pictures.resizer import fit
 from tests.support.pictures import moving, saved, scene
 
-SIZES = checked_sizes(None)
+SIZES = validate_sizes(None)
 ENCODING = True
 OPTIONS = {
     "PNG": {"compress_level": 4},
@@ -82,7 +82,7 @@ def bare(data):
     with Image.open(io.BytesIO(data)) as image:
         if getattr(image, "is_animated", False):
             return bare_animation(image)
-        draft = image.draft(None, [int(edge * 1.5) for edge in fitted(image.size, 1024)])
+        draft = image.draft(None, [int(edge * 1.5) for edge in fit(image.size, 1024)])
         box = draft[1] if draft else (0, 0, *image.size)
         return bare_sizes(image.convert("RGB") if image.mode == "P" else image, box, image.format)
 
@@ -91,7 +91,7 @@ def bare_sizes(image, box, kind):
     whole, out = (box[2], box[3]), []
     for edge, gap in zip(SIZES.values(), (1.5, 1.5, 3), strict=True):
         image = image.resize(
-            fitted(whole, edge),
+            fit(whole, edge),
             Image.Resampling.LANCZOS,
             box if not out else None,
             reducing_gap=gap,
@@ -106,9 +106,7 @@ def bare_animation(image):
         image.seek(number)
         frame = image.convert("RGB")
         for (edge, frames), gap in zip(made.items(), (1.5, 1.5, 3), strict=True):
-            frame = frame.resize(
-                fitted(image.size, edge), Image.Resampling.LANCZOS, reducing_gap=gap
-            )
+            frame = frame.resize(fit(image.size, edge), Image.Resampling.LANCZOS, reducing_gap=gap)
             frames.append(frame)
     return [joined(frames) for frames in made.values()]
 
@@ -119,7 +117,7 @@ def anew(data):
 
 def anew_size(data, edge):
     with Image.open(io.BytesIO(data)) as image:
-        size, frames = fitted(image.size, edge), []
+        size, frames = fit(image.size, edge), []
         for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)
             frame = image.convert("RGB") if image.mode == "P" else image
@@ -149,8 +147,8 @@ def no_encoding():
     global ENCODING  # noqa: PLW0603 - one switch for three ways of doing a thing
     ENCODING = False
     with (
-        mock.patch.object(writing, "encoded", return_value=b""),
-        mock.patch.object(writing, "encoded_animation", return_value=b""),
+        mock.patch.object(encoder, "encoded", return_value=b""),
+        mock.patch.object(encoder, "encode_animation", return_value=b""),
     ):
         yield
     ENCODING = True

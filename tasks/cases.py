@@ -11,7 +11,7 @@ from app import settings
 from app.models import Case, session
 from app.models.base import now
 from relevo.errors import JobFailedError
-from tasks import app, email, fetching
+from tasks import app, email, service_client
 
 #: Seconds that the service may be silent. The whole attempt may take 120.
 SILENT_FOR = 30
@@ -32,7 +32,9 @@ def fetch(self: Any, case_id: int) -> dict[str, Any]:
     if base is None:
         self.fail("nobody can be asked for cases: set APP_CASES_URL")
     try:
-        data = fetching.ask("GET", f"{base}/{quote(case.number, safe='')}", SILENT_FOR)
+        data = service_client.request_json(
+            "GET", f"{base}/{quote(case.number, safe='')}", SILENT_FOR
+        )
     except JobFailedError as error:
         self.fail(error)
     with session() as db:
@@ -46,4 +48,4 @@ def fetch_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: the row says why."""
     with session() as db:
         if row := db.get(Case, job.args[0] if job.args else job.kwargs["case_id"]):
-            row.error = email.told(error)
+            row.error = email.error_line(error)

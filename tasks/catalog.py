@@ -75,7 +75,7 @@ def copy_failed(job: Any, error: BaseException) -> None:
     """
     with session() as db:
         if store := db.get(Store, job.args[0] if job.args else job.kwargs["store_id"]):
-            store.error = email.told(error)
+            store.error = email.error_line(error)
 
 
 def _copy_page(store_id: int) -> tuple[int, bool]:

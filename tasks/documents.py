@@ -22,7 +22,7 @@ from tasks.tables import Table, write
 IN_MEMORY = 4 * 1024 * 1024
 
 
-def pending(model: type[Report | Export], number: int) -> Report | Export:
+def get_row(model: type[Report | Export], number: int) -> Report | Export:
     """The row of a document that is to be made. Raises LookupError."""
     with session() as db:
         row = db.get(model, number)
@@ -56,7 +56,7 @@ def make(row: Report | Export, name: str, what: str, title: str, tables: Iterabl
             )
             kept.finished_at = now()
             kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
-            email.once(
+            email.send_once(
                 db,
                 f"{row.__tablename__}-{row.id}-ready",
                 "document_ready",
@@ -80,12 +80,14 @@ def link(row: Report | Export) -> str:
     return storage.disk(row.disk).link(row.path, left, row.path.rpartition("/")[2])
 
 
-def give_up(model: type[Report | Export], number: int, what: str, error: BaseException) -> None:
+def record_failure(
+    model: type[Report | Export], number: int, what: str, error: BaseException
+) -> None:
     """It can't be made: its row and its user are told."""
     with session() as db:
         row = db.get(model, number)
         if row is None or row.state == State.COMPLETED:
             return
-        row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
+        row.state, row.error, row.finished_at = State.FAILED, email.error_line(error), now()
         about = f"{model.__tablename__}-{number}-failed"
-        email.once(db, about, "document_failed", row.user_id, what=what, error=row.error)
+        email.send_once(db, about, "document_failed", row.user_id, what=what, error=row.error)

@@ -72,17 +72,17 @@ def send_failed(job: Any, error: BaseException) -> None:
     """The log says why it was not sent."""
     with session() as db:
         if row := _row(db, job.id):
-            row.state, row.error = "failed", told(error)
+            row.state, row.error = "failed", error_line(error)
 
 
-def once(db: Session, about: str, template: str, user_id: int, **data: Any) -> None:
+def send_once(db: Session, about: str, template: str, user_id: int, **data: Any) -> None:
     """Dispatch a mail with what `db` commits. It is sent once, however often this is done with the
     same `about`.
     """
     send.apply_async((template, user_id, data), task_id=f"mail-{about}", session=db)
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error in one line, for a row or a mail."""
     return (str(error) or type(error).__name__).partition("\n")[0][:1000]
 
@@ -94,7 +94,7 @@ def _deliver(task: Any, kind: str, template: str, user_id: int, data: Mapping[st
         message = _message(job_id, template, user, data)
     except (MailError, LookupError) as error:
         task.fail(error)
-    place = _taken_place(job_id, kind, template, user, message)
+    place = _take_place(job_id, kind, template, user, message)
     if place is Place.SENT:
         return "sent before"
     if place is Place.NONE:
@@ -124,7 +124,7 @@ def _message(job_id: str, template: str, user: User, data: Mapping[str, Any]) ->
     return Message(to=user.email, name=user.name, id=job_id, **rendered)
 
 
-def _taken_place(job_id: str, kind: str, template: str, user: User, message: Message) -> Place:
+def _take_place(job_id: str, kind: str, template: str, user: User, message: Message) -> Place:
     """Write the mail's row, with a place in the hour if there is one."""
     with session() as db:
         db.get(
@@ -143,14 +143,18 @@ def _taken_place(job_id: str, kind: str, template: str, user: User, message: Mes
         db.add(row)
         if row.state == "sent":
             return Place.SENT
-        if row.taken_at is None and kind == TRANSACTIONAL and _taken(db, user.id) >= MOST_AN_HOUR:
+        if (
+            row.taken_at is None
+            and kind == TRANSACTIONAL
+            and _count_taken(db, user.id) >= MOST_AN_HOUR
+        ):
             return Place.NONE
         row.taken_at = row.taken_at or now()
         row.attempts, row.state = row.attempts + 1, "pending"
     return Place.TAKEN
 
 
-def _taken(db: Session, user_id: int) -> int:
+def _count_taken(db: Session, user_id: int) -> int:
     query = (
         select(func.count())
         .select_from(Mail)

@@ -19,7 +19,7 @@ from app.models import Attendee, Event, Export, User, session
 from app.models.base import now
 from relevo.middleware import RateLimited, WithoutOverlapping
 from tasks import app, email, exports
-from tasks.accepting import accept
+from tasks.dispatch import add_with_job
 
 #: Events that are processed in a minute, over all workers.
 RATE = "60/minute"
@@ -70,17 +70,19 @@ def process_failed(job: Any, error: BaseException) -> None:
     with session() as db:
         event = db.get(Event, event_id)
         if event is not None:
-            event.error = email.told(error)
+            event.error = email.error_line(error)
         name = event.name if event is not None else f"{event_id}"
         for user_id in db.scalars(select(User.id).filter_by(admin=True)):
             about = f"event-{job.id}-failed-{user_id}"
-            email.once(db, about, "event_failed", user_id, event=name, error=email.told(error))
+            email.send_once(
+                db, about, "event_failed", user_id, event=name, error=email.error_line(error)
+            )
 
 
 def _export(db: Session, event: Event, job_id: str) -> None:
     """Have the attendees exported, once for each job that processes the event."""
     if not db.scalar(select(Export.id).filter_by(event_id=event.id, job_id=job_id)):
-        accept(
+        add_with_job(
             db,
             Export(user_id=event.user_id, event_id=event.id, format="xlsx"),
             exports.attendees,

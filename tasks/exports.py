@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from app.models import Attendee, Event, Export, State, session
-from app.models.paging import paged
+from app.models.pagination import iterate_pages
 from tasks import app, documents
 from tasks.tables import Table, TableError
 
@@ -24,7 +24,7 @@ def tags_of(export_id: int) -> list[str]:
 @app.task(name="exports.attendees", bind=True, tries=3, timeout=600, backoff=[30, 60], tags=tags_of)
 def attendees(self: Any, export_id: int) -> dict[str, Any]:
     """Make an export. Returns its size in bytes."""
-    row = documents.pending(Export, export_id)
+    row = documents.get_row(Export, export_id)
     if row.state == State.COMPLETED:
         return {"export": export_id, "size": row.size}
     with session() as db:
@@ -37,7 +37,7 @@ def attendees(self: Any, export_id: int) -> dict[str, Any]:
         Attendee.ticket,
         Attendee.created_at,
     )
-    rows = paged(query.where(Attendee.event_id == event.id), Attendee.id)
+    rows = iterate_pages(query.where(Attendee.event_id == event.id), Attendee.id)
     try:
         size = documents.make(
             row,
@@ -54,4 +54,6 @@ def attendees(self: Any, export_id: int) -> dict[str, Any]:
 @attendees.failed
 def attendees_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: its row and its user are told."""
-    documents.give_up(Export, job.args[0] if job.args else job.kwargs["export_id"], WHAT, error)
+    documents.record_failure(
+        Export, job.args[0] if job.args else job.kwargs["export_id"], WHAT, error
+    )

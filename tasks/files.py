@@ -16,13 +16,13 @@ from celery.utils.log import get_task_logger
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.models import File, FileBatch, Import, session, undoing
+from app.models import File, FileBatch, Import, session, undo_on_rollback
 from relevo.errors import OptionError
 from tasks import app, email, images, storage
 
 logger = get_task_logger(__name__)
 
-MOST = 50
+MOST_FILES = 50
 
 
 def store(user_id: int, name: str, source: BinaryIO) -> File:
@@ -45,16 +45,16 @@ def put(user_id: int, name: str, source: BinaryIO, folder: str) -> Iterator[File
     size = storage.disk(disk).put(path, source)
     shown = "".join(letter for letter in name if letter.isprintable())[-255:] or "unnamed"
     mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    with undoing(lambda: _discard(disk, path)):
+    with undo_on_rollback(lambda: _discard(disk, path)):
         yield File(user_id=user_id, disk=disk, path=path, original_name=shown, mime=mime, size=size)
 
 
 def _discard(disk: str, path: str) -> None:
-    if not _is_named(path):
+    if not _is_referenced(path):
         storage.disk(disk).delete(path)
 
 
-def _is_named(path: str) -> bool:
+def _is_referenced(path: str) -> bool:
     """Whether a row says that its bytes lie there; True as well when the database can't be asked."""
     try:
         with session() as db:
@@ -72,8 +72,10 @@ def process_batch(
     """Process files of a user's as one batch; its id. That they are the user's is for the caller to
     check.
     """
-    if not 1 <= len(file_ids) <= MOST or len(set(file_ids)) != len(file_ids):
-        raise OptionError(f"expected 1 to {MOST} different files, got {list(file_ids)!r:.100}")
+    if not 1 <= len(file_ids) <= MOST_FILES or len(set(file_ids)) != len(file_ids):
+        raise OptionError(
+            f"expected 1 to {MOST_FILES} different files, got {list(file_ids)!r:.100}"
+        )
     members = (
         images.process.s(number, dict(sizes) if sizes else None, user_id=user_id)
         for number in file_ids
@@ -111,7 +113,7 @@ def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001 -
     if batch is None:
         return "the batch was pruned"
     with session() as db:
-        email.once(
+        email.send_once(
             db,
             f"batch-{batch_id}",
             "files_done",

@@ -30,7 +30,7 @@ from app.models.base import now
 from relevo.disks import Disk
 from relevo.errors import DiskError, OptionError, RelevoError
 from tasks import app, storage
-from tasks.pictures import ImageError, NotAnImageError, Version, checked_sizes, make_versions
+from tasks.pictures import ImageError, NotAnImageError, Version, make_versions, validate_sizes
 
 
 # - the task's arguments
@@ -69,14 +69,14 @@ def process(
     """
     began = time.monotonic()
     try:
-        versions = _make(self, file_id, checked_sizes(sizes))
+        versions = _make_versions(self, file_id, validate_sizes(sizes))
         return {
             "file": file_id,
             "versions": versions,
             "seconds": round(time.monotonic() - began, 3),
         }
     except NotAnImageError as error:
-        _end(file_id, error=str(error))
+        _record_end(file_id, error=str(error))
         return {"file": file_id, "skipped": str(error)}
     except (ImageError, DiskError, OptionError) as error:
         return self.fail(error)
@@ -86,10 +86,10 @@ def process(
 def process_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: the file's row says how."""
     file_id = job.kwargs["file_id"] if "file_id" in job.kwargs else job.args[0]
-    _end(file_id, error=_told(error))
+    _record_end(file_id, error=_error_line(error))
 
 
-def _told(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """An error in one line; of a database's, without the statement."""
     if isinstance(error, TimeLimitExceeded):
         return f"it took longer than {process.options.timeout:g} seconds"
@@ -97,25 +97,25 @@ def _told(error: BaseException) -> str:
     return told.partition("\n")[0][:1000]
 
 
-def _make(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
+def _make_versions(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
     with session() as db:
-        file = _locked(db, file_id)
+        file = _lock_file(db, file_id)
     disk, paths = storage.disk(file.disk), {}
     with disk.open(file.path) as original:
         for done, version in enumerate(make_versions(original, sizes), start=1):
-            paths[version.name] = _keep(disk, file_id, version)
+            paths[version.name] = _store_version(disk, file_id, version)
             task.progress(done, len(sizes))
-    _end(file_id)
+    _record_end(file_id)
     return paths
 
 
-def _keep(disk: Disk, file_id: int, version: Version) -> str:
+def _store_version(disk: Disk, file_id: int, version: Version) -> str:
     """Write a version and its row; the path. A version of another run is replaced."""
     path = f"versions/{file_id}/{version.name}{version.suffix}"
     # The file is written before the lock is taken (on SQLite it is everybody's), and put in its
     # place with it.
     with disk.staged(path, version.data) as put_in_place, session() as db:
-        _locked(db, file_id)
+        _lock_file(db, file_id)
         row = db.scalars(
             select(FileVersion).filter_by(file_id=file_id, name=version.name)
         ).one_or_none()
@@ -134,13 +134,13 @@ def _describe(row: FileVersion, path: str, version: Version) -> None:
     row.bytes, row.options, row.created_at = len(version.data), version.options, now()
 
 
-def _end(file_id: int, error: str | None = None) -> None:
+def _record_end(file_id: int, error: str | None = None) -> None:
     with session() as db:
         if file := db.get(File, file_id):
             file.processed_at, file.error = None if error else now(), error
 
 
-def _locked(db: Session, file_id: int) -> File:
+def _lock_file(db: Session, file_id: int) -> File:
     file = db.get(File, file_id, with_for_update=True)
     if file is None:
         raise LookupError(f"there is no file {file_id!r}: it was deleted, or is not committed yet")

@@ -26,7 +26,7 @@ from app.models import Import, ImportRow, State, User, session
 from app.models.base import now
 from relevo.errors import DiskError, OptionError
 from tasks import app, email, files, storage
-from tasks.accepting import accept
+from tasks.dispatch import add_with_job
 
 CHUNK = 500
 #: Bad rows that are named in the mail; the API has them all.
@@ -40,18 +40,18 @@ def tags_of(import_id: int, *_chunk: Any) -> list[str]:
     return ["import", f"import:{import_id}"]
 
 
-def take(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
+def store(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
     """Keep a CSV and have it imported; the import's id and its job's."""
     with files.put(user_id, name, source, "imports") as file, session() as db:
         row = Import(user_id=user_id, name=file.original_name, disk=file.disk, path=file.path)
-        job = accept(db, row, users)
+        job = add_with_job(db, row, users)
         return row.id, job
 
 
 @app.task(name="imports.users", bind=True, tries=3, timeout=600, backoff=[10, 60], tags=tags_of)
 def users(self: Any, import_id: int) -> dict[str, Any]:
     """Split an import and hand its chunks in; how many rows and chunks."""
-    row = _row(import_id)
+    row = _get_import(import_id)
     if row.state == State.COMPLETED:  # one that has failed may have been put back by hand
         return {"import": import_id, "skipped": "it is completed"}
     try:
@@ -83,9 +83,9 @@ def users_failed(job: Any, error: BaseException) -> None:
         row = db.get(Import, import_id)
         if row is None:
             return
-        row.state, row.error, row.finished_at = State.FAILED, email.told(error), now()
+        row.state, row.error, row.finished_at = State.FAILED, email.error_line(error), now()
         about = f"import-{import_id}-failed"
-        email.once(db, about, "document_failed", row.user_id, what="import", error=row.error)
+        email.send_once(db, about, "document_failed", row.user_id, what="import", error=row.error)
 
 
 @app.task(name="imports.chunk", bind=True, tries=3, timeout=300, backoff=[5, 30], tags=tags_of)
@@ -102,7 +102,7 @@ def chunk(
     """Import the rows between two bytes of the file, of which the first is the row `first`; how
     many are good.
     """
-    row = _row(import_id)
+    row = _get_import(import_id)
     with storage.disk(row.disk).open(row.path) as file:
         file.seek(start)
         text = file.read(end - start).decode()
@@ -122,7 +122,7 @@ def chunk(
             # them is tried again.
             for number, cells in enumerate(rows, first):
                 if cells:  # an empty line is nothing
-                    _import(db, import_id, number, dict(zip(columns, cells, strict=False)))
+                    _import_row(db, import_id, number, dict(zip(columns, cells, strict=False)))
         return db.scalar(reports.where(ImportRow.error.is_(None))) or 0
 
 
@@ -133,7 +133,7 @@ def chunk_failed(job: Any, error: BaseException) -> None:
     Where the file is gone, nobody knows how many there were, and the first speaks for all.
     """
     import_id, first, start, end, _, comma = job.args
-    row, count = _row(import_id), 1
+    row, count = _get_import(import_id), 1
     with suppress(DiskError, OSError), storage.disk(row.disk).open(row.path) as file:
         file.seek(start)
         count = sum(
@@ -148,7 +148,7 @@ def chunk_failed(job: Any, error: BaseException) -> None:
         )
         there = set(db.scalars(query.where(ImportRow.number < first + count)))
         db.add_all(
-            ImportRow(import_id=import_id, number=number, error=email.told(error))
+            ImportRow(import_id=import_id, number=number, error=email.error_line(error))
             for number in range(first, first + count)
             if number not in there
         )
@@ -168,7 +168,7 @@ def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound
         )
         shown = db.scalars(bad.order_by(ImportRow.number).limit(SHOWN)).all()
         counted = {"good": row.good, "bad": row.bad}
-        email.once(
+        email.send_once(
             db,
             f"import-{import_id}-done",
             "import_done",
@@ -237,7 +237,7 @@ class Lines:
 
 # --- a row
 # --------------------------------------------------------------------------------------------------
-def _import(db: Session, import_id: int, number: int, cells: dict[str, str]) -> None:
+def _import_row(db: Session, import_id: int, number: int, cells: dict[str, str]) -> None:
     """A user and their welcome, or not, and the report of the row."""
     name, address = cells.get(NAME, "").strip(), cells.get(ADDRESS, "").strip()
     report = ImportRow(
@@ -247,7 +247,7 @@ def _import(db: Session, import_id: int, number: int, cells: dict[str, str]) -> 
         report.email, name = address_of(address), name_of(name)
         with db.begin_nested():
             db.add(user := User(name=name, email=report.email))
-        email.once(db, f"welcome-{user.id}", "welcome", user.id)
+        email.send_once(db, f"welcome-{user.id}", "welcome", user.id)
     except IntegrityError:
         report.error = f"there is a user with the address {report.email}"
     except ValueError as error:
@@ -270,7 +270,7 @@ def name_of(given: str) -> str:
     return given
 
 
-def _row(import_id: int) -> Import:
+def _get_import(import_id: int) -> Import:
     with session() as db:
         row = db.get(Import, import_id)
     if row is None:

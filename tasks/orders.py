@@ -25,7 +25,7 @@ from app.models.base import now
 from relevo.batches.chain import NewChain
 from relevo.errors import JobFailedError, OptionError
 from tasks import app, email, payments, storage
-from tasks.accepting import hand_in
+from tasks.dispatch import dispatch_in
 from tasks.tables import Table, write
 
 MOST_LINES = 100
@@ -91,16 +91,16 @@ def steps(order: Order) -> NewChain:
 @app.task(name="orders.pay", **_STEP)
 def pay(self: Any, order_id: int) -> str:
     """Have the order charged; the provider's reference, or `invoice` where there is no provider."""
-    order = _order(order_id)
-    _goes_on(self, order)
+    order = _get_order(order_id)
+    _check_not_failed(self, order)
     if order.paid_at is None:
         try:
             if order.payment is None:
-                order = _done(self, order_id, payment=payments.open_(order_id, order.total))
+                order = _write(self, order_id, payment=payments.open_(order_id, order.total))
             payments.charge(str(order.payment))
         except JobFailedError as error:
             self.fail(JobFailedError(f"the payment was declined: {error}"))
-        _done(self, order_id, paid_at=now())
+        _write(self, order_id, paid_at=now())
     return str(order.payment)
 
 
@@ -110,10 +110,10 @@ def reserve(self: Any, order_id: int) -> None:
     try:
         with session() as db:
             order = db.get_one(Order, order_id, with_for_update=True)
-            _goes_on(self, order)
+            _check_not_failed(self, order)
             if order.reserved_at is None:
                 for line in order.lines:
-                    _move(db, line, -line.quantity)
+                    _move_stock(db, line, -line.quantity)
                 order.reserved_at = now()
     except JobFailedError as error:
         self.fail(error)
@@ -124,10 +124,10 @@ def confirm(self: Any, order_id: int) -> None:
     """Tell the customer."""
     with session() as db:
         order = db.get_one(Order, order_id, with_for_update=True)
-        _goes_on(self, order)
+        _check_not_failed(self, order)
         order.confirmed_at = order.confirmed_at or now()
         total = _money(order.total)
-        email.once(
+        email.send_once(
             db,
             f"order-{order_id}-confirmed",
             "order_confirmed",
@@ -140,18 +140,20 @@ def confirm(self: Any, order_id: int) -> None:
 @app.task(name="orders.ship", **_STEP)
 def ship(self: Any, order_id: int) -> str:
     """Make the shipping label; its path on the disk."""
-    order = _order(order_id)
-    _goes_on(self, order)
+    order = _get_order(order_id)
+    _check_not_failed(self, order)
     address = [[line] for line in (order.shipping or "").splitlines()]
-    path = _kept(order_id, "label", "pdf", Table(f"Order {order_id}", ["Ship to"], address))
-    _done(self, order_id, shipped_at=now())
+    path = _store_document(
+        order_id, "label", "pdf", Table(f"Order {order_id}", ["Ship to"], address)
+    )
+    _write(self, order_id, shipped_at=now())
     return path
 
 
 @app.task(name="orders.pick", **_STEP)
 def pick(self: Any, order_id: int) -> str:
     """Give the warehouse its list; its path on the disk."""
-    _goes_on(self, _order(order_id))
+    _check_not_failed(self, _get_order(order_id))
     with session() as db:
         query = select(StoreProduct.sku, StoreProduct.name, OrderLine.quantity).join(
             OrderLine, OrderLine.store_product_id == StoreProduct.id
@@ -159,10 +161,10 @@ def pick(self: Any, order_id: int) -> str:
         rows = db.execute(
             query.where(OrderLine.order_id == order_id).order_by(StoreProduct.sku)
         ).all()
-    path = _kept(
+    path = _store_document(
         order_id, "pick", "csv", Table(f"Order {order_id}", ["sku", "name", "quantity"], rows)
     )
-    _done(self, order_id, picked_at=now())
+    _write(self, order_id, picked_at=now())
     return path
 
 
@@ -183,9 +185,9 @@ def fail(self: Any, order_id: int) -> None:
             return
         if order.failed_at is None:
             for line in order.lines if order.reserved_at else []:
-                _move(db, line, line.quantity)
+                _move_stock(db, line, line.quantity)
             order.reserved_at, order.failed_at = None, now()
-            email.once(
+            email.send_once(
                 db,
                 f"order-{order_id}-failed",
                 "order_failed",
@@ -212,7 +214,7 @@ def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001 - bo
         order = db.get(Order, order_id, with_for_update=True)
         if order and not order.picked_at and not order.failed_at and not (chain and chain.failed):
             order.error = order.error or "it was cancelled"
-            hand_in(db, fail, order_id, task_id=f"order-{order_id}-cancelled")
+            dispatch_in(db, fail, order_id, task_id=f"order-{order_id}-cancelled")
 
 
 @pay.failed
@@ -224,10 +226,10 @@ def step_failed(job: Any, error: BaseException) -> None:
     """The first step that has failed says why; `fail` follows, the chain's `catch`."""
     with session() as db:
         if order := db.get(Order, job.args[0] if job.args else job.kwargs["order_id"]):
-            order.error = order.error or email.told(error)
+            order.error = order.error or email.error_line(error)
 
 
-def _goes_on(step: Any, order: Order) -> None:
+def _check_not_failed(step: Any, order: Order) -> None:
     """End a step of an order that has failed: somebody has put it back, and stock and money have
     gone back by then.
     """
@@ -237,7 +239,7 @@ def _goes_on(step: Any, order: Order) -> None:
         )
 
 
-def _order(order_id: int) -> Order:
+def _get_order(order_id: int) -> Order:
     with session() as db:
         order = db.get(Order, order_id)
     if order is None:
@@ -245,19 +247,19 @@ def _order(order_id: int) -> Order:
     return order
 
 
-def _done(step: Any, order_id: int, **said: Any) -> Order:
+def _write(step: Any, order_id: int, **said: Any) -> Order:
     """Write what a step has done into the order's row, what is there already excepted, unless it
     was undone by then.
     """
     with session() as db:
         order = db.get_one(Order, order_id, with_for_update=True)
-        _goes_on(step, order)
+        _check_not_failed(step, order)
         for name, value in said.items():
             setattr(order, name, getattr(order, name) or value)
     return order
 
 
-def _move(db: Session, line: OrderLine, quantity: int) -> None:
+def _move_stock(db: Session, line: OrderLine, quantity: int) -> None:
     """Put so many into the stock, or (negative) take them out: in the database, so that two orders
     can't take the last.
     """
@@ -267,7 +269,7 @@ def _move(db: Session, line: OrderLine, quantity: int) -> None:
         raise JobFailedError(f"product {line.store_product_id} is out of stock")
 
 
-def _kept(order_id: int, name: str, kind: str, table: Table) -> str:
+def _store_document(order_id: int, name: str, kind: str, table: Table) -> str:
     file = io.BytesIO()
     write(kind, file, table.title, [table])
     path = f"orders/{order_id}/{name}.{kind}"

@@ -16,9 +16,9 @@ import re
 
 from app import settings
 from relevo.errors import JobFailedError
-from tasks import fetching
+from tasks import service_client
 
-PATIENCE = 20
+TIMEOUT_SECONDS = 20
 #: What an order has in the place of a reference where there is no service.
 INVOICE = "invoice"
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -30,14 +30,14 @@ def open_(order: int, amount: int) -> str:
     url = settings.application().payments_url
     if url is None:
         return INVOICE
-    told = fetching.ask(
+    answer = service_client.request_json(
         "POST",
         url,
-        PATIENCE,
+        TIMEOUT_SECONDS,
         {"order": order, "amount": amount, "currency": "EUR"},
         {"idempotency-key": f"order-{order}"},
     )
-    reference = told.get("reference")
+    reference = answer.get("reference")
     if (
         not isinstance(reference, str)
         or not _REFERENCE.fullmatch(reference)
@@ -50,7 +50,7 @@ def open_(order: int, amount: int) -> str:
 def charge(reference: str) -> None:
     """Take the money. Raises ServiceError while nobody knows, JobFailedError when it was not taken."""
     if reference != INVOICE:
-        _moved(reference, "confirm", {SUCCEEDED}, done=SUCCEEDED)
+        _request_step(reference, "confirm", {SUCCEEDED}, done=SUCCEEDED)
 
 
 def cancel(reference: str) -> bool:
@@ -59,7 +59,7 @@ def cancel(reference: str) -> bool:
     """
     return (
         reference != INVOICE
-        and _moved(reference, "cancel", {CANCELED, SUCCEEDED, REFUNDED}) != CANCELED
+        and _request_step(reference, "cancel", {CANCELED, SUCCEEDED, REFUNDED}) != CANCELED
     )
 
 
@@ -69,11 +69,11 @@ def refund(reference: str, order: int) -> bool:
     """
     if reference == INVOICE:
         return False
-    _moved(reference, "refunds", {REFUNDED}, done=REFUNDED, key=f"order-{order}-refund")
+    _request_step(reference, "refunds", {REFUNDED}, done=REFUNDED, key=f"order-{order}-refund")
     return True
 
 
-def _moved(
+def _request_step(
     reference: str, step: str, wanted: set[str], done: str | None = None, key: str | None = None
 ) -> str:
     """Ask for a step; the state the payment then has, `done` if the answer doesn't say. What is
@@ -84,20 +84,23 @@ def _moved(
         raise JobFailedError(f"expected APP_PAYMENTS_URL, where the payment {reference} is known")
     refused = None
     try:
-        told = fetching.ask(
+        answer = service_client.request_json(
             "POST",
             f"{url}/{reference}/{step}",
-            PATIENCE,
+            TIMEOUT_SECONDS,
             {},
             {"idempotency-key": key} if key else {},
         )
-        status = told.get("status", done)
+        status = answer.get("status", done)
     except JobFailedError as error:
-        refused, status = error, fetching.ask("GET", f"{url}/{reference}", PATIENCE).get("status")
+        refused, status = (
+            error,
+            service_client.request_json("GET", f"{url}/{reference}", TIMEOUT_SECONDS).get("status"),
+        )
     if status in wanted:
         return str(status)
     if status == PROCESSING:
-        raise fetching.ServiceError(f"the payment {reference} is being processed")
+        raise service_client.ServiceError(f"the payment {reference} is being processed")
     raise refused or JobFailedError(
         f"expected the payment to be {' or '.join(sorted(wanted))}, got {status!r:.60}"
     )

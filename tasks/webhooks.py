@@ -27,14 +27,14 @@ from app.models import Delivery, User, Webhook, session
 from app.models.base import now
 from relevo import clock
 from relevo.errors import JobFailedError
-from tasks import app, email, outgoing, storage
-from tasks.accepting import accept
+from tasks import app, email, storage, untrusted_urls
+from tasks.dispatch import add_with_job
 
 LONGEST_BODY = 60_000
 #: Seconds for the beginning of an answer that comes byte by byte; then there is time left to write
 #: the line of the log.
 PATIENCE = 25
-_OK, _REFUSED, _BROKEN = 200, 300, 500
+_OK, _REFUSED, _SERVER_ERROR = 200, 300, 500
 
 
 class ReceiverError(OSError):
@@ -45,7 +45,7 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
     """Have `body` delivered as JSON; the webhook's id, and whether it is a new one. Raises
     RefusedUrlError, ValueError.
     """
-    outgoing.checked(url)
+    untrusted_urls.parse_url(url)
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     if len(text.encode()) > LONGEST_BODY:
         raise ValueError(
@@ -55,7 +55,7 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
     try:
         with session() as db:
             row = Webhook(user_id=user_id, url=url, body=text, pending_key=key)
-            accept(db, row, deliver)
+            add_with_job(db, row, deliver)
     except IntegrityError:  # the same is on its way
         with session() as db:
             there = db.scalars(select(Webhook.id).filter_by(pending_key=key)).one_or_none()
@@ -112,29 +112,31 @@ def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
         return {"webhook": webhook_id, "skipped": "it is completed"}
     log = Delivery(webhook_id=webhook_id, attempt=self.attempt, seconds=0)
     try:
-        status = _asked(hook, log)
-    except outgoing.RefusedUrlError as error:
+        status = _post(hook, log)
+    except untrusted_urls.RefusedUrlError as error:
         self.fail(error)
-    if status >= _BROKEN:
+    if status >= _SERVER_ERROR:
         raise ReceiverError(f"the receiver answered {status}")
     if not _OK <= status < _REFUSED:
         self.fail(JobFailedError(f"the receiver refused the webhook: {status}"))
-    _end(webhook_id, "completed")
+    _record_end(webhook_id, "completed")
     return {"webhook": webhook_id, "status": status}
 
 
 @deliver.failed
 def deliver_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: the row says why."""
-    _end(job.args[0] if job.args else job.kwargs["webhook_id"], "failed", email.told(error))
+    _record_end(
+        job.args[0] if job.args else job.kwargs["webhook_id"], "failed", email.error_line(error)
+    )
 
 
-def _asked(hook: Webhook, log: Delivery) -> int:
+def _post(hook: Webhook, log: Delivery) -> int:
     """The status of the answer. Whatever comes is a line of the log."""
     began = time.monotonic()
     body = hook.body.encode()
     try:
-        answer = outgoing.post(
+        answer = untrusted_urls.post(
             hook.url,
             body,
             headers_of(hook.user_id, f"msg_{hook.id}", body),
@@ -156,7 +158,7 @@ def _asked(hook: Webhook, log: Delivery) -> int:
     return answer.status
 
 
-def _end(webhook_id: int, state: str, error: str | None = None) -> None:
+def _record_end(webhook_id: int, state: str, error: str | None = None) -> None:
     with session() as db:
         if hook := db.get(Webhook, webhook_id):
             hook.state, hook.error, hook.pending_key, hook.finished_at = state, error, None, now()

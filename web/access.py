@@ -1,4 +1,4 @@
-"""Who is asking: a bearer token, what it may do, and how often.
+"""Who is caller: a bearer token, what it may do, and how often.
 
 Tokens are kept as SHA-256 (they are random, so no slow hash is needed), shown once, and end. A
 password is kept as Argon2. Each token, and each address without one, has so many requests a minute
@@ -22,10 +22,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import bindparam, select
 
 from app import settings
-from app.models import Token, User, reading, session
+from app.models import Token, User, read_connection, session
 from app.models.base import now
 from relevo import clock
-from web import counting, once
+from web import idempotency, request_counts
 
 ABILITIES = (
     "cases",
@@ -65,63 +65,63 @@ class Caller:
 
 
 #: Made once: to make it for each request took longer than the database did.
-_FOUND = (
+_FIND_CALLER = (
     select(User.id, User.admin, Token.id.label("token"), Token.abilities)
     .join(Token, Token.user_id == User.id)
     .where(Token.hash == bindparam("hash"), Token.expires_at > bindparam("moment"))
 )
 
 
-def hashed(token: str) -> str:
+def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
-def caller(
+def authenticate(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
-    """Whoever is asking. 401 without a token that is good, 429 when it asks too often."""
+    """Whoever is caller. 401 without a token that is good, 429 when it asks too often."""
     if given is None:
-        counted(f"address:{address(request)}", settings.application().requests_a_minute)
-        raise _unknown("a bearer token is needed")
+        check_rate(f"address:{address(request)}", settings.application().requests_a_minute)
+        raise _unauthorized("a bearer token is needed")
     found = _find(given.credentials)
     if found is None:
-        counted(f"address:{address(request)}", settings.application().requests_a_minute)
-        raise _unknown("the token is unknown, was revoked, or has expired")
-    counted(f"token:{found.token}", settings.application().requests_a_minute)
-    once.asked_by(found.id)
+        check_rate(f"address:{address(request)}", settings.application().requests_a_minute)
+        raise _unauthorized("the token is unknown, was revoked, or has expired")
+    check_rate(f"token:{found.token}", settings.application().requests_a_minute)
+    idempotency.set_user(found.id)
     return found
 
 
 def _find(token: str) -> Caller | None:
-    with reading() as db:
-        row = db.execute(_FOUND, {"hash": hashed(token), "moment": now()}).one_or_none()
+    with read_connection() as db:
+        row = db.execute(_FIND_CALLER, {"hash": hash_token(token), "moment": now()}).one_or_none()
     return Caller(*row) if row is not None else None
 
 
 @cache
-def able(ability: str) -> Callable[..., Caller]:
+def require_ability(ability: str) -> Callable[..., Caller]:
     """A dependency: the caller, whose token has this ability."""
 
     # Called, not depended on: each dependency is a way to another thread and back.
     def allowed(
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Caller:
-        asking = caller(request, given)
-        if not asking.may(ability):
+        caller = authenticate(request, given)
+        if not caller.may(ability):
             raise HTTPException(403, f"the token lacks the ability {ability!r}")
-        return asking
+        return caller
 
     return allowed
 
 
-def administrator(ability: str) -> Callable[..., Caller]:
+def require_admin(ability: str) -> Callable[..., Caller]:
     """A dependency: the caller, who is an administrator, with a token of this ability."""
 
     # - `ability` is no global name
-    def allowed(asking: Caller = Depends(able(ability))) -> Caller:  # noqa: B008
-        if not asking.admin:
+    def allowed(caller: Caller = Depends(require_ability(ability))) -> Caller:  # noqa: B008
+        if not caller.admin:
             raise HTTPException(403, "this is for administrators")
-        return asking
+        return caller
 
     return allowed
 
@@ -132,7 +132,7 @@ def new_token(user_id: int, name: str, abilities: list[str], days: int) -> tuple
     row = Token(
         user_id=user_id,
         name=name,
-        hash=hashed(token),
+        hash=hash_token(token),
         abilities=abilities,
         expires_at=now() + timedelta(days=days),
     )
@@ -145,9 +145,9 @@ def password_hash(password: str) -> str:
     return _passwords.hash(password)
 
 
-def password_fits(user: User | None, password: str) -> bool:
+def verify_password(user: User | None, password: str) -> bool:
     """Whether it is the user's password. It takes as long for a user who isn't there."""
-    kept = user.password if user is not None and user.password else _nobody()
+    kept = user.password if user is not None and user.password else _dummy_hash()
     try:
         _passwords.verify(kept, password)
     except (VerificationError, InvalidHashError):
@@ -156,13 +156,13 @@ def password_fits(user: User | None, password: str) -> bool:
 
 
 @cache
-def _nobody() -> str:
+def _dummy_hash() -> str:
     return _passwords.hash(secrets.token_hex())
 
 
-def counted(subject: str, most: int) -> None:
+def check_rate(subject: str, most: int) -> None:
     """Count a request. 429 when there were more than `most` in this minute."""
-    if counting.count(subject, int(clock.now()) // 60) > most:
+    if request_counts.count(subject, int(clock.now()) // 60) > most:
         wait = 60 - int(clock.now()) % 60
         raise HTTPException(429, f"more than {most} requests a minute", {"Retry-After": str(wait)})
 
@@ -171,17 +171,17 @@ def address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _unknown(detail: str) -> HTTPException:
+def _unauthorized(detail: str) -> HTTPException:
     return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
-def own(db: Any, model: type, number: int, asking: Caller) -> Any:
+def get_own(db: Any, model: type, number: int, caller: Caller) -> Any:
     """A row that is the caller's. 404 when there is none, 403 when it is another's (an
     administrator may see all).
     """
     row = db.get(model, number)
     if row is None:
         raise HTTPException(404, f"there is no {model.__name__.lower()} {number}")
-    if row.user_id != asking.id and not asking.admin:
+    if row.user_id != caller.id and not caller.admin:
         raise HTTPException(403, f"the {model.__name__.lower()} {number} is another user's")
     return row

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
 from relevo.database import engine
-from web import problems
+from web import problem_details
 from web.routes import ALL
 
 TITLE = "Relevo"
@@ -27,18 +27,18 @@ def create() -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         description="Upload pictures, ask for reports, import users, send webhooks; nobody waits.",
-        responses=problems.RESPONSES,
+        responses=problem_details.RESPONSES,
     )
-    problems.register_handlers(api)
+    problem_details.register_handlers(api)
     for router in ALL:
         api.include_router(router)
 
-    api.add_middleware(WithHeaders)
+    api.add_middleware(SecurityHeaders)
     engine.use_short_busy_wait()
     return api
 
 
-class WithHeaders:
+class SecurityHeaders:
     """Puts `_HEADERS` on every answer that doesn't have them. (As `@api.middleware` it took 1 ms of
     CPU a request.)
     """
@@ -47,11 +47,11 @@ class WithHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, told)
+        await self.app(scope, receive, send_with_headers)

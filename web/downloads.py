@@ -22,9 +22,9 @@ from relevo.disks import MissingFileError
 from relevo.errors import DiskError
 from tasks import storage
 
-CHUNK = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 #: What a download may answer besides, for OpenAPI.
-PARTS: dict[int | str, dict[str, Any]] = {
+RANGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     206: {"description": "A part of the file"},
     416: {"description": "There is no such part"},
 }
@@ -32,7 +32,7 @@ PARTS: dict[int | str, dict[str, Any]] = {
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-def streamed(request: Request, disk: str, path: str, name: str | None = None) -> Response:
+def stream_file(request: Request, disk: str, path: str, name: str | None = None) -> Response:
     """The answer to a request for a file; `name` is what it is saved as."""
     try:
         file = storage.disk(disk).open(path)
@@ -52,7 +52,7 @@ def streamed(request: Request, disk: str, path: str, name: str | None = None) ->
         "ETag": etag(file, size),
     }
     try:
-        part = wanted(request, size, headers["ETag"])
+        part = requested_range(request, size, headers["ETag"])
     except ValueError as error:
         file.close()
         raise HTTPException(
@@ -73,7 +73,7 @@ def streamed(request: Request, disk: str, path: str, name: str | None = None) ->
     )
 
 
-def wanted(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+def requested_range(request: Request, size: int, tag: str) -> tuple[int, int] | None:
     """The first byte that is asked for, and how many; None: all of them. Raises ValueError for a
     range there isn't.
     """
@@ -99,15 +99,15 @@ def etag(file: BinaryIO, size: int) -> str:
     whole).
     """
     file.seek(0)
-    told = hashlib.sha256(f"{size}\n".encode() + file.read(CHUNK))
-    file.seek(max(size - CHUNK, 0))
-    told.update(file.read(CHUNK))
-    return f'"{told.hexdigest()[:32]}"'
+    digest = hashlib.sha256(f"{size}\n".encode() + file.read(CHUNK_BYTES))
+    file.seek(max(size - CHUNK_BYTES, 0))
+    digest.update(file.read(CHUNK_BYTES))
+    return f'"{digest.hexdigest()[:32]}"'
 
 
 def _pieces(file: BinaryIO, first: int, length: int) -> Iterator[bytes]:
     with file:
         file.seek(first)
-        while piece := file.read(min(CHUNK, length)):
+        while piece := file.read(min(CHUNK_BYTES, length)):
             length -= len(piece)
             yield piece

@@ -18,7 +18,14 @@ from app.models.files import File, FileBatch, FileVersion
 from app.models.mails import Mail
 from app.models.orders import Order, OrderLine
 from app.models.requests import Answer, RequestCount
-from app.models.session import Unit, own_session, reading, session, together, undoing
+from app.models.session import (
+    UnitOfWork,
+    join_unit,
+    read_connection,
+    separate_session,
+    session,
+    undo_on_rollback,
+)
 from app.models.users import Token, User
 from app.models.webhooks import Delivery, Webhook
 
@@ -49,13 +56,13 @@ __all__ = [
     "StoreProduct",
     "StoreVariant",
     "Token",
-    "Unit",
+    "UnitOfWork",
     "User",
     "Variant",
     "Webhook",
-    "own_session",
-    "reading",
+    "join_unit",
+    "read_connection",
+    "separate_session",
     "session",
-    "together",
-    "undoing",
+    "undo_on_rollback",
 ]

@@ -1,7 +1,7 @@
 """`with session() as db:` — one transaction: committed at the end of the block, undone when the
 block raises.
 
-Within `together(unit)` there is one transaction for all such blocks, which the unit commits in the
+Within `join_unit(unit)` there is one transaction for all such blocks, which the unit commits in the
 end: each block is a savepoint of it. So what a request writes in several steps is there as a whole,
 or not at all.
 """
@@ -20,7 +20,7 @@ from app.models import schema
 from relevo.database.engine import engine_for
 from relevo.database.server_options import AUTOCOMMIT
 
-_unit: ContextVar[Unit | None] = ContextVar("unit", default=None)
+_unit: ContextVar[UnitOfWork | None] = ContextVar("unit", default=None)
 
 
 @contextlib.contextmanager
@@ -32,21 +32,21 @@ def session(url: str | None = None) -> Iterator[Session]:
     it, and dispatch with it (`session=db`) or after it.
     """
     unit = _unit.get()
-    with own_session(url) if unit is None or url else unit.block() as db:
+    with separate_session(url) if unit is None or url else unit.block() as db:
         yield db
 
 
 @contextlib.contextmanager
-def own_session(url: str | None = None) -> Iterator[Session]:
+def separate_session(url: str | None = None) -> Iterator[Session]:
     """The same, and never a part of another transaction. On SQLite nobody may be in one that is
     under way.
     """
-    with _new(url) as opened, opened.begin():
-        yield opened
+    with _new(url) as db, db.begin():
+        yield db
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[Connection]:
+def read_connection() -> Iterator[Connection]:
     """A connection for a statement that reads: on SQLite it takes no lock, on a server it is one
     round trip.
     """
@@ -55,7 +55,7 @@ def reading() -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def undoing(undo: Callable[[], None]) -> Iterator[None]:
+def undo_on_rollback(undo: Callable[[], None]) -> Iterator[None]:
     """`undo` is called when the block raises, or when the transaction it is a part of comes to
     nothing.
     """
@@ -71,21 +71,21 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
             unit.undos.append(undo)
 
 
-class Unit:
-    """One transaction for several blocks. It is begun by the first of them, and then `begun` is
+class UnitOfWork:
+    """One transaction for several blocks. It is begin by the first of them, and then `begin` is
     called.
     """
 
-    def __init__(self, begun: Callable[[Session], None]) -> None:
+    def __init__(self, begin: Callable[[Session], None]) -> None:
         self.undos: list[Callable[[], None]] = []
-        self._begun = begun
+        self._begin = begin
         self._db: Session | None = None
 
     @contextlib.contextmanager
     def block(self) -> Iterator[Session]:
         if self._db is None:
             self._db = _new()
-            self._begun(self._db)
+            self._begin(self._db)
         with self._db.begin_nested():
             yield self._db
 
@@ -105,7 +105,7 @@ class Unit:
 
 
 @contextlib.contextmanager
-def together(unit: Unit) -> Iterator[None]:
+def join_unit(unit: UnitOfWork) -> Iterator[None]:
     """Whatever asks for a session within the block, in this thread or one that is started from it,
     is a part of it.
     """

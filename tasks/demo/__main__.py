@@ -23,17 +23,17 @@ from relevo.database.engine import engine_for
 from relevo.database.schema import create_schema
 from relevo.errors import RelevoError
 from tasks import app
-from tasks.demo import pictures, tour, uploads, watching
+from tasks.demo import pictures, progress, tour, uploads
 from tasks.demo.interrupt import Interrupt, InterruptedDemoError
+from tasks.demo.progress import DemoError
 from tasks.demo.screen import Line, Screen
-from tasks.demo.watching import DemoError
 from tasks.demo.worker import QUEUES, NoWorker, Worker
 
 # Without a broker there is no worker: each job runs where it is dispatched.
-AT_ONCE = app.settings.connection.driver == "sync"
+IS_SYNC = app.settings.connection.driver == "sync"
 # On SQLite a worker makes the tables that are missing, or waits for those who are at it: it can
 # start meanwhile.
-BY_ITSELF = app.settings.database_url.startswith("sqlite")
+IS_SQLITE = app.settings.database_url.startswith("sqlite")
 
 Pictures = list[tuple[str, pictures.Opener]]
 
@@ -51,26 +51,26 @@ class Demo:
         self.log = app.settings.var_dir / "demo-worker.log"
 
     def run(self) -> None:
-        if not BY_ITSELF:
+        if not IS_SQLITE:
             prepare()
-        worker = NoWorker() if AT_ONCE else Worker(self.log, self.interrupt)
+        worker = NoWorker() if IS_SYNC else Worker(self.log, self.interrupt)
         try:
             with self.screen, worker, contextlib.ExitStack() as stack:
-                if BY_ITSELF:
+                if IS_SQLITE:
                     prepare()
-                self.hand_in()
-                steps = stack.enter_context(tour.Tour().asked()) if self.tour else []
+                self.dispatch_pictures()
+                steps = stack.enter_context(tour.Tour().start()) if self.tour else []
                 self.screen.doing("at work")
                 if self.names:
-                    watching.watch(self.names, worker, self.interrupt, self.screen)
+                    progress.watch(self.names, worker, self.interrupt, self.screen)
                 tour.watch(steps, worker, self.interrupt, self.screen)
-                self.tell()
+                self.report()
                 self.screen.doing("stopping the worker")
         except DemoError as error:
-            said = worker.last_words() if isinstance(worker, Worker) else ""
+            said = worker.log_tail() if isinstance(worker, Worker) else ""
             raise DemoError(f"{error}.\nThe end of {self.log}:\n{said}") from error
 
-    def hand_in(self) -> None:
+    def dispatch_pictures(self) -> None:
         """Store and dispatch one after the other, while the worker is still starting."""
         user = uploads.demo_user()
         for name, opener in self.chosen:
@@ -79,20 +79,20 @@ class Demo:
             try:
                 source = opener()
             except OSError as error:
-                self.give_up(name, error)
+                self.skip_unreadable(name, error)
                 continue
             with source:
                 file_id = uploads.store(user, name, source)
             self.names[file_id] = name
-            self.results[file_id] = watching.dispatch(file_id, user)
+            self.results[file_id] = progress.dispatch(file_id, user)
 
-    def give_up(self, name: str, error: OSError) -> None:
+    def skip_unreadable(self, name: str, error: OSError) -> None:
         """A file of the folder that can't be read is a line of the table, not the end of the demo."""
         self.unread.append(Line(name, 0, [], None, f"can't be read: {error.strerror}"))
         self.screen.done(name, self.unread[-1].error)
 
-    def tell(self) -> None:
-        made = watching.lines(self.results) + self.unread
+    def report(self) -> None:
+        made = progress.lines(self.results) + self.unread
         self.screen.table(made)
         errors = sum(1 for line in made if line.error)
         versions = sum(len(line.versions) for line in made)
@@ -100,11 +100,11 @@ class Demo:
             f"{len(made) - errors} pictures have {versions} versions; {errors} ended in an error."
         )
         self.screen.say(f"They lie in {app.settings.storage / 'versions'}")
-        if not AT_ONCE:
+        if not IS_SYNC:
             self.screen.say(f"What the worker said is in {self.log}")
 
-    def tell_rest(self) -> None:
-        ended = sum(1 for line in watching.lines(self.results) if line.ended)
+    def report_interrupted(self) -> None:
+        ended = sum(1 for line in progress.lines(self.results) if line.ended)
         self.screen.say(
             f"Stopped: {ended} of {len(self.chosen)} pictures are done, {len(self.results) - ended} wait in"
             f" the queue for the next demo or worker (celery -A tasks worker -Q {QUEUES})."
@@ -125,7 +125,7 @@ def main() -> int:
     try:
         demo.run()
     except InterruptedDemoError:
-        demo.tell_rest()
+        demo.report_interrupted()
         return 130
     except (DemoError, RelevoError, OperationalError, SQLAlchemyError, OSError) as error:
         # - a program's last words
@@ -150,7 +150,7 @@ def choose() -> tuple[Pictures, bool]:
     given = parser.parse_args()
     folder, touring = (
         given.images,
-        (given.tour or given.images is None) and not AT_ONCE and not app.settings.mail.host,
+        (given.tour or given.images is None) and not IS_SYNC and not app.settings.mail.host,
     )
     if folder is None:
         return list(pictures.drawn()), touring

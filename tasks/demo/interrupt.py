@@ -17,22 +17,22 @@ class InterruptedDemoError(Exception):
 
 
 class Interrupt:
-    """Counts the wishes to stop: the second one is impatient."""
+    """Counts the requests to stop: the second one is impatient."""
 
     def __init__(self) -> None:
-        self.wishes = 0
-        self._wished = threading.Event()
+        self.requests = 0
+        self._requested = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._wish)
+            signal.signal(number, self._request)
 
     def check(self) -> None:
-        if self.wishes:
+        if self.requests:
             raise InterruptedDemoError
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than until the first wish."""
-        self._wished.wait(seconds)
+        self._requested.wait(seconds)
 
-    def _wish(self, *_signal: Any) -> None:
-        self.wishes += 1
-        self._wished.set()
+    def _request(self, *_signal: Any) -> None:
+        self.requests += 1
+        self._requested.set()

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from PIL import ExifTags, Image, ImageChops, ImageDraw
 
 #: A scene is drawn so much smaller than it is saved, which is several times as fast.
-SMALLER = 4
+SCENE_DIVISOR = 4
 
 Opener = Callable[[], BinaryIO]
 
@@ -39,7 +39,7 @@ def drawn(scale: float = 1) -> Iterator[tuple[str, Opener]]:
 def _scene(width: int, height: int, scale: float) -> Image.Image:
     """Hills under an evening sky, with the grain of a camera."""
     size = max(8, round(width * scale)), max(8, round(height * scale))
-    hills = _hills(width, height, scale / SMALLER).resize(size, Image.Resampling.BILINEAR)
+    hills = _hills(width, height, scale / SCENE_DIVISOR).resize(size, Image.Resampling.BILINEAR)
     grain = Image.effect_noise((512, 512), 30).resize(size, Image.Resampling.NEAREST)
     return Image.blend(hills, Image.merge("RGB", (grain, grain, grain)), 0.08)
 

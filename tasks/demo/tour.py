@@ -20,12 +20,12 @@ from sqlalchemy import select
 
 from app.models import Import, ImportRow, Mail, Report, User, Webhook, session
 from tasks import app, documents, files, imports, reports, webhooks
-from tasks.accepting import accept
 from tasks.demo.interrupt import Interrupt
 from tasks.demo.pictures import drawn
+from tasks.demo.progress import POLL_SECONDS, STALLED_SECONDS, DemoError
 from tasks.demo.screen import Screen
-from tasks.demo.watching import LOOK_EVERY, STALLED, DemoError
 from tasks.demo.worker import NoWorker, Worker
+from tasks.dispatch import add_with_job
 
 SMALL, PICTURES = 0.1, 5
 #: Mails of the tour: of the batch, the report, the import.
@@ -52,9 +52,9 @@ class Tour:
         self.user = user.id
 
     @contextlib.contextmanager
-    def asked(self) -> Iterator[list[Step]]:
+    def start(self) -> Iterator[list[Step]]:
         """Ask for everything; what is to be watched, within the block."""
-        with receiving() as (url, heard):
+        with webhook_receiver() as (url, heard):
             yield [
                 self.batch(),
                 self.report(),
@@ -84,7 +84,7 @@ class Tour:
         """The queues and this machine, as a PDF."""
         with session() as db:
             report = Report(user_id=self.user, type="system-health", format="pdf")
-            accept(db, report, reports.generate)
+            add_with_job(db, report, reports.generate)
 
         def look() -> str | None:
             with session() as db:
@@ -100,7 +100,7 @@ class Tour:
         good = "".join(
             f"Guest {number},guest{number}-{self.token}@example.com\n" for number in range(3)
         )
-        number, _ = imports.take(
+        number, _ = imports.store(
             self.user, "guests.csv", io.BytesIO(f"name,email\n{good}{BAD_ROWS}".encode())
         )
 
@@ -150,16 +150,16 @@ def watch(
     since = time.monotonic()
     while steps:
         interrupt.check()
-        if worker.has_ended() or time.monotonic() - since > STALLED:
+        if worker.has_ended() or time.monotonic() - since > STALLED_SECONDS:
             raise DemoError(f"nothing came of {', '.join(step.name for step in steps)}")
         screen.doing(", ".join(step.name for step in steps))
-        left = [step for step in steps if not told(step, screen)]
+        left = [step for step in steps if not report(step, screen)]
         since = since if len(left) == len(steps) else time.monotonic()
         steps = left
-        interrupt.wait(LOOK_EVERY if steps else 0)
+        interrupt.wait(POLL_SECONDS if steps else 0)
 
 
-def told(step: Step, screen: Screen) -> bool:
+def report(step: Step, screen: Screen) -> bool:
     """Say what came of a step, if anything has."""
     said = step.look()
     if said is not None:
@@ -168,7 +168,7 @@ def told(step: Step, screen: Screen) -> bool:
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[tuple[str, list[str]]]:
+def webhook_receiver() -> Iterator[tuple[str, list[str]]]:
     """A receiver of webhooks on the loopback: its url, and the signatures it has heard."""
     heard: list[str] = []
 

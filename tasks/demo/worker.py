@@ -21,7 +21,7 @@ from tasks.demo.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[2]
 QUEUES = "high,transactional,default,webhooks,imports,long"
-PATIENCE = 30.0  # for the pictures in hand, at a warm stop
+STOP_SECONDS = 30.0  # for the pictures in hand, at a warm stop
 LOG_LINES = 15
 
 
@@ -54,11 +54,11 @@ class Worker:
         """
         if not self.has_ended():
             self._process.send_signal(signal.SIGTERM)
-        patient_until = time.monotonic() + PATIENCE
+        patient_until = time.monotonic() + STOP_SECONDS
         while (
             not self.has_ended()
             and time.monotonic() < patient_until
-            and self._interrupt.wishes <= 1
+            and self._interrupt.requests <= 1
         ):
             time.sleep(0.05)
         self._end_group()
@@ -71,7 +71,7 @@ class Worker:
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, options) is not None
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of what it has logged."""
         with self.log.open("rb") as log:
             log.seek(self._log_began)

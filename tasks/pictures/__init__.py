@@ -12,8 +12,8 @@ in, bytes out.
 """
 
 from tasks.pictures.errors import ImageError, NotAnImageError
-from tasks.pictures.reading import MAX_PIXELS
-from tasks.pictures.sizes import DEFAULT_SIZES, checked_sizes
+from tasks.pictures.reader import MAX_PIXELS
+from tasks.pictures.sizes import DEFAULT_SIZES, validate_sizes
 from tasks.pictures.versions import Version, make_versions
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "ImageError",
     "NotAnImageError",
     "Version",
-    "checked_sizes",
     "make_versions",
+    "validate_sizes",
 ]

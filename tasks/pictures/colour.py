@@ -1,4 +1,4 @@
-"""Every colour mode a picture can come in, made one of four that can be resized well: L, La, RGB,
+"""Every colour mode a picture can come in, made one of four that can be resize well: L, La, RGB,
 RGBa (or CMYK, which waits until it is small). 'a' stands for alpha already multiplied in: blending
 a transparent pixel's invisible colour into its neighbours is what gives thumbnails dark fringes.
 
@@ -23,33 +23,33 @@ _PREMULTIPLIED = {"LA": "La", "RGBA": "RGBa"}
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 
 
-def workable(image: Image.Image) -> Image.Image:
-    """`image` in a mode that can be resized well."""
+def to_resizable(image: Image.Image) -> Image.Image:
+    """`image` in a mode that can be resize well."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-        image = _eight_bits(image)
+        image = _to_eight_bits(image)
         image.info.pop("transparency", None)  # names a value of 16 bits that is gone now
     if image.mode in {"L", "RGB", "CMYK", "La", "RGBa"} and "transparency" not in image.info:
         return image
-    return premultiplied(image.convert(_plain_mode(image)))
+    return premultiply(image.convert(_plain_mode(image)))
 
 
-def premultiplied(image: Image.Image) -> Image.Image:
+def premultiply(image: Image.Image) -> Image.Image:
     return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
 
 
-def straight(image: Image.Image) -> Image.Image:
-    """The opposite of `premultiplied`, as every file format wants it."""
+def unpremultiply(image: Image.Image) -> Image.Image:
+    """The opposite of `premultiply`, as every file format wants it."""
     if image.mode == "La":  # Pillow can't convert this one into anything but LA
         return image.convert("LA")
     return image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
 
 
-def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """`image` in sRGB or grey; a profile that is broken, or of another kind of picture, is as good
     as none.
     """
     if profile:
-        image = _converted(image, profile)
+        image = _apply_profile(image, profile)
     return image.convert("RGB") if image.mode == "CMYK" else image
 
 
@@ -60,31 +60,31 @@ def _plain_mode(image: Image.Image) -> str:
     return "L" if grey else "RGB"
 
 
-def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    kept = straight(image)
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    kept = unpremultiply(image)
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "sRGB" in ImageCms.getProfileDescription(source):
             return image
         mode = {"LA": "L", "CMYK": "RGB"}.get(kept.mode, kept.mode)
-        return _through(kept, source, mode)
+        return _to_srgb(kept, source, mode)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
 
 
-def _through(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
+def _to_srgb(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
     """Grey goes through RGB, as there is no grey sRGB; LA is left alone: lcms takes no grey with
     alpha.
     """
     if image.mode == "LA":
-        return premultiplied(image)
+        return premultiply(image)
     target = "RGB" if mode == "L" else mode
     done = ImageCms.profileToProfile(image, source, _SRGB, outputMode=target)
     done.info = {}  # the profile of sRGB, of which no file needs to be told
-    return premultiplied(done.convert(mode))
+    return premultiply(done.convert(mode))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts off at 255:
     a white picture.
     """

@@ -19,7 +19,7 @@ MAX_EDGE = 8192
 MAX_SIZES = 20
 
 
-def checked_sizes(given: Mapping[str, int] | None) -> dict[str, int]:
+def validate_sizes(given: Mapping[str, int] | None) -> dict[str, int]:
     """The sizes asked for (the default ones for None), largest first; an OptionError names what
     makes no sense.
     """

@@ -15,13 +15,13 @@ from app.models import Report, State, User, session
 from app.models.base import now
 from relevo.errors import OptionError, did_you_mean
 from tasks import app, documents
-from tasks.accepting import accept
-from tasks.reports import data, system
+from tasks.dispatch import add_with_job
+from tasks.reports import system, usage
 from tasks.tables import TableError
 
 TYPES = {
-    "user-activity": data.user_activity,
-    "file-statistics": data.file_statistics,
+    "user-activity": usage.user_activity,
+    "file-statistics": usage.file_statistics,
     "system-health": system.system_health,
 }
 
@@ -33,7 +33,7 @@ def tags_of(report_id: int) -> list[str]:
 @app.task(name="reports.generate", bind=True, tries=2, timeout=600, backoff=[30], tags=tags_of)
 def generate(self: Any, report_id: int) -> dict[str, Any]:
     """Make a report. Returns its size in bytes."""
-    row = documents.pending(Report, report_id)
+    row = documents.get_row(Report, report_id)
     if row.state == State.CANCELLED:
         return {"report": report_id, "skipped": "it was cancelled"}
     if row.type not in TYPES:
@@ -72,11 +72,13 @@ def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
             if user_id not in have
         ]
         for row in rows:
-            accept(db, row, generate)
+            add_with_job(db, row, generate)
     return len(rows)
 
 
 @generate.failed
 def generate_failed(job: Any, error: BaseException) -> None:
     """The last try went wrong: its row and its user are told."""
-    documents.give_up(Report, job.args[0] if job.args else job.kwargs["report_id"], "report", error)
+    documents.record_failure(
+        Report, job.args[0] if job.args else job.kwargs["report_id"], "report", error
+    )

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from relevo.errors import RelevoError, did_you_mean
 
 #: The formats there are, and the module that writes each, loaded when it is asked for.
-FORMATS = {"csv": "comma", "xlsx": "sheet", "pdf": "paper", "json": "plain"}
+FORMATS = {"csv": "csv_writer", "xlsx": "xlsx_writer", "pdf": "pdf_writer", "json": "json_writer"}
 
 
 class TableError(RelevoError, ValueError):
@@ -38,6 +38,6 @@ def write(kind: str, file: BinaryIO, title: str, tables: Iterable[Table]) -> Non
     importlib.import_module(f"tasks.tables.{FORMATS[kind]}").write(file, title, tables)
 
 
-def shown(value: Any) -> Any:
+def as_cell(value: Any) -> Any:
     """A cell as every format shows it: moments as texts in UTC, the rest as it is."""
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value

@@ -20,7 +20,7 @@ from app.models import File, FileVersion, User, session
 from tasks.demo.__main__ import choose
 from tasks.demo.pictures import drawn, in_folder
 from tasks.demo.uploads import EMAIL
-from tasks.pictures import ImageError, checked_sizes, make_versions
+from tasks.pictures import ImageError, make_versions, validate_sizes
 from tests.support.pictures import moving, saved, scene
 from tests.support.programs import APPLICATION, ROOT, start
 from tests.support.waits import LONG, eventually
@@ -297,7 +297,7 @@ def test_the_drawn_pictures_are_of_all_kinds_and_one_is_broken(mine):
     kinds, broken = [], []
     for name, opener in drawn(0.05):
         try:
-            versions = list(make_versions(opener(), checked_sizes(None)))
+            versions = list(make_versions(opener(), validate_sizes(None)))
         except ImageError:
             broken.append(name)
         else:

@@ -22,7 +22,7 @@ from app.models import User, session
 from relevo import config
 from relevo.database.engine import engine_for
 from relevo.testing import fake
-from web import access, counting
+from web import access, request_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ def shop_in(folder: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(access, "_passwords", CHEAP)
     with fake(app=tasks.app) as queue:
         yield Shop(folder, queue, monkeypatch)
-    counting.flush()  # nobody writes to it later, when it is gone
+    request_counts.flush()  # nobody writes to it later, when it is gone
     engine_for(own.database_url).dispose()
     settings.engine.cache_clear()
     settings.application.cache_clear()

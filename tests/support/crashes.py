@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from relevo import mail
 from relevo.disks import LocalDisk, local
-from tasks import fetching, outgoing
+from tasks import service_client, untrusted_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ EFFECTS = (
     (local, "_rename"),
     (LocalDisk, "delete"),
     (mail, "send"),
-    (outgoing, "post"),
-    (fetching, "ask"),
+    (untrusted_urls, "post"),
+    (service_client, "request_json"),
 )
 
 

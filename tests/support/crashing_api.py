@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, configure_mappers
 
 from app.models import schema
 from tests.support.programs import APPLICATION
-from web import create, once
+from web import create, idempotency
 
 #: Seconds that a second request with a key waits for the first.
 PATIENCE = 3
@@ -30,7 +30,7 @@ PATIENCE = 3
 
 def moment(_db: object) -> None:
     """Of a request with a key; it counts its moments."""
-    now = once._now.get()
+    now = idempotency._current.get()
     if now is None:
         return
     now.moments = getattr(now, "moments", 0) + 1
@@ -46,7 +46,7 @@ async def ask_for_nothing(api: object) -> None:
 
 
 def main() -> None:
-    once.PATIENCE = PATIENCE
+    idempotency.WAIT_SECONDS = PATIENCE
     schema.require = lambda _engine: (
         None
     )  # each process would look, and that takes longer than all the rest

@@ -105,7 +105,7 @@ def test_a_mail_that_was_sent_is_not_sent_again(shop):
     user = shop.user()
     for _ in range(3):
         with session() as db:
-            email.once(db, "welcome-7", "welcome", user.id)
+            email.send_once(db, "welcome-7", "welcome", user.id)
     shop.queue.drain()
     assert len(shop.mails) == 1
     assert len(log()) == 1

@@ -223,8 +223,8 @@ def test_progress_is_told_for_each_size(disk, picture, monkeypatch):
 def attempts(monkeypatch):
     """Counts the attempts."""
     made = []
-    make = images._make
-    monkeypatch.setattr(images, "_make", lambda *args: made.append(1) or make(*args))
+    make = images._make_versions
+    monkeypatch.setattr(images, "_make_versions", lambda *args: made.append(1) or make(*args))
     return made
 
 
@@ -328,9 +328,11 @@ def test_after_the_second_exception_the_row_says_how_it_ended(disk, picture, att
 
 def test_a_database_error_is_retried(disk, picture, attempts, monkeypatch):
     file_id = stored(disk, picture)
-    locked, troubles = images._locked, [OperationalError("SELECT", {}, Exception("gone away"))]
+    locked, troubles = images._lock_file, [OperationalError("SELECT", {}, Exception("gone away"))]
     monkeypatch.setattr(
-        images, "_locked", lambda *args: locked(*args) if not troubles else raised(troubles.pop())
+        images,
+        "_lock_file",
+        lambda *args: locked(*args) if not troubles else raised(troubles.pop()),
     )
     assert run(file_id).state == "SUCCESS"
     assert len(attempts) == 2

@@ -103,7 +103,7 @@ def test_a_chunk_that_is_killed_has_done_nothing(shop, monkeypatch):
 
 def test_the_rows_of_a_chunk_that_has_failed_for_good_are_bad(shop, monkeypatch):
     number = uploaded(shop, "name,email\nA,a@example.com\nB,b@example.com\n")
-    monkeypatch.setattr(imports, "_import", lambda *_: 1 / 0)
+    monkeypatch.setattr(imports, "_import_row", lambda *_: 1 / 0)
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
     imports.chunk.delay(number, *where)
     shop.queue.drain(including_delayed=True)

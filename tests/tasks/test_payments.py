@@ -122,7 +122,7 @@ def test_a_declined_payment_is_cancelled_and_one_without_stock_is_paid_back(shop
 
 
 def test_a_request_that_times_out_is_repeated(shop, provider, placed, monkeypatch):
-    monkeypatch.setattr(payments, "PATIENCE", 0.05)
+    monkeypatch.setattr(payments, "TIMEOUT_SECONDS", 0.05)
     number = placed()
     with provider.held():
         shop.queue.drain(including_delayed=True)  # all tries of the payment are without an answer

@@ -11,13 +11,13 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from relevo.errors import OptionError
-from tasks.pictures import DEFAULT_SIZES, ImageError, NotAnImageError, checked_sizes, make_versions
+from tasks.pictures import DEFAULT_SIZES, ImageError, NotAnImageError, make_versions, validate_sizes
 from tests.support.pictures import difference, moving, saved, scene
 
 
 def versions_of(file, sizes=None, **limits):
     return {
-        version.name: version for version in make_versions(file, checked_sizes(sizes), **limits)
+        version.name: version for version in make_versions(file, validate_sizes(sizes), **limits)
     }
 
 
@@ -36,7 +36,7 @@ def only(file, edge=100, **limits):
 
 
 def test_without_sizes_the_three_of_every_picture_are_made_the_largest_first():
-    versions = list(make_versions(saved(scene(2000, 1000)), checked_sizes(None)))
+    versions = list(make_versions(saved(scene(2000, 1000)), validate_sizes(None)))
     assert [(v.name, v.width, v.height) for v in versions] == [
         ("large", 1024, 512),
         ("medium", 500, 250),
@@ -98,7 +98,7 @@ def test_the_aspect_is_kept_to_the_pixel_and_no_edge_vanishes(size, expected, ki
 )
 def test_invalid_sizes_are_named_in_the_error(given, says):
     with pytest.raises(OptionError, match=says):
-        checked_sizes(given)
+        validate_sizes(given)
 
 
 # -- quality

@@ -216,4 +216,4 @@ def test_an_export_that_fails_tells_its_user(shop, event):
     shop.queue.drain()
     assert "expected a format" in shop.row(Export, number).error
     assert shop.subjects == ["Your export of attendees could not be made"]
-    assert email.told(ValueError("a\nb")) == "a"
+    assert email.error_line(ValueError("a\nb")) == "a"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import openpyxl
 import pytest
 
-from tasks.tables import Table, TableError, paper, sheet, write
+from tasks.tables import Table, TableError, pdf_writer, write, xlsx_writer
 
 MOMENT = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
 ROWS = [[1, "Zoë, 🎉 “Ada”\nsecond", None, MOMENT], [2, "=1+1", 2.5, True]]
@@ -77,7 +77,7 @@ def test_xlsx_can_be_read_back_and_a_text_stays_a_text():
 
 
 def test_rows_beyond_the_limit_of_a_sheet_go_to_another(monkeypatch):
-    monkeypatch.setattr(sheet, "LONGEST_SHEET", 4)
+    monkeypatch.setattr(xlsx_writer, "MOST_SHEET_ROWS", 4)
     book = openpyxl.load_workbook(
         io.BytesIO(written("xlsx", Table("T", ["n"], ([n] for n in range(7)))))
     )
@@ -102,12 +102,12 @@ def test_json_can_be_read_back():
 def test_a_pdf_has_pages_and_prints_any_letters(monkeypatch):
     rows = [[n, "Владимир 王 \x00 🎉" * 9, MOMENT] for n in range(100)]
     assert written("pdf", Table("Ünïcode", ["n", "text", "at"], rows)).startswith(b"%PDF-")
-    monkeypatch.setattr(paper, "_FONTS", ())
+    monkeypatch.setattr(pdf_writer, "_FONTS", ())
     assert written("pdf", Table("Ünïcode", ["n", "text", "at"], rows)).count(b"/Type /Page\n") > 3
 
 
 def test_a_pdf_of_too_many_rows_says_what_to_ask_for(monkeypatch):
-    monkeypatch.setattr(paper, "MOST_ROWS", 10)
+    monkeypatch.setattr(pdf_writer, "MOST_ROWS", 10)
     with pytest.raises(TableError, match="at most 10 rows for a PDF; ask for csv or xlsx"):
         written("pdf", Table("T", ["n"], ([n] for n in range(11))))
 

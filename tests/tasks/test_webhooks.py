@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from app.models import Delivery, Webhook, session
-from tasks import outgoing, webhooks
-from tasks.outgoing import RefusedUrlError
+from tasks import untrusted_urls, webhooks
+from tasks.untrusted_urls import RefusedUrlError
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_long_answer_is_not_read_to_its_end(private, receiver):
     receiver.say((200, b"x" * 100_000))
     webhooks.send(private.user().id, receiver.url, {})
     private.queue.drain()
-    assert len(log()[0].answer) == outgoing.LONGEST_ANSWER
+    assert len(log()[0].answer) == untrusted_urls.LONGEST_ANSWER_BYTES
 
 
 def test_an_answer_is_kept_as_it_came_and_not_unpacked(private, receiver):
@@ -154,8 +154,8 @@ def test_a_slow_answer_is_left_when_its_status_is_known(monkeypatch):
             came.append(b"x")
             yield b"x"
 
-    monkeypatch.setattr(outgoing, "time", SimpleNamespace(monotonic=lambda: next(moments)))
-    assert outgoing._beginning(SimpleNamespace(iter_raw=drops)) == "xx"
+    monkeypatch.setattr(untrusted_urls, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    assert untrusted_urls._beginning(SimpleNamespace(iter_raw=drops)) == "xx"
 
 
 def test_an_answer_with_a_slow_beginning_is_logged_too(private, receiver, monkeypatch):
@@ -164,7 +164,7 @@ def test_an_answer_with_a_slow_beginning_is_logged_too(private, receiver, monkey
     def dripping(*_words, **_others):
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(outgoing, "post", dripping)
+    monkeypatch.setattr(untrusted_urls, "post", dripping)
     webhooks.send(private.user().id, receiver.url, {})
     private.queue.drain()[0].assert_retried(30, with_="no answer within 25 seconds")
     assert log()[0].error == "no answer within 25 seconds"
@@ -197,7 +197,7 @@ def test_an_answer_with_a_slow_beginning_is_logged_too(private, receiver, monkey
     ],
 )
 def test_private_addresses_are_not_public(address):
-    assert not outgoing.public(address)
+    assert not untrusted_urls.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_private_addresses_are_not_public(address):
     ["93.184.216.34", "8.8.8.8", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::808:808"],
 )
 def test_public_addresses_are_public(address):
-    assert outgoing.public(address)
+    assert untrusted_urls.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_name_with_one_private_address_among_its_addresses_is_refused(shop, mo
 def test_a_redirect_to_a_private_address_is_refused(shop, receiver, monkeypatch):
     """The receiver is public as far as we can tell; what it redirects to is not."""
     port = int(receiver.url.rpartition(":")[2])
-    monkeypatch.setattr(outgoing, "public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(untrusted_urls, "is_public", lambda address: address == "127.0.0.1")
     receiver.say((307, b"", {"Location": f"http://127.0.0.2:{port}/"}))
     webhooks.send(shop.user().id, receiver.url, {})
     shop.queue.drain()[0].assert_failed(with_="127.0.0.2 is a private address")

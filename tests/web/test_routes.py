@@ -34,9 +34,9 @@ from tasks import cases, catalog, email, events, exports, images, imports, order
 from tests.support.catalog import stock
 from tests.support.pictures import saved, scene
 from tests.support.waits import LONG
-from web import access, counting
+from web import access, request_counts
 from web.access import new_token
-from web.shapes import Given
+from web.schemas import RequestBody
 
 PNG = saved(scene(40, 30), "PNG").getvalue()
 
@@ -118,7 +118,7 @@ def test_the_token_is_kept_as_its_hash(nobody, ada):
     given = {"email": "ada@example.com", "password": "correct horse battery"}
     token = nobody.post("/api/tokens", json=given).json()["token"]
     with session() as db:
-        assert db.scalars(select(Token.hash)).all() == [access.hashed(token)]
+        assert db.scalars(select(Token.hash)).all() == [access.hash_token(token)]
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_requests_are_counted_for_all_processes_without_a_write_of_each(shop, ap
     shop.set(APP_REQUESTS_A_MINUTE="5")
     for _ in range(2):
         assert api.get("/api/files").status_code == 200
-    counting.flush()
+    request_counts.flush()
     with session() as db:
         row = db.scalars(select(RequestCount)).one()
         assert row.requests == 2
         row.requests += 2  # another process's
     assert api.get("/api/files").status_code == 200
-    counting.flush()
+    request_counts.flush()
     with session() as db:
         assert db.scalars(select(RequestCount.requests)).one() == 5
     problem(api.get("/api/files"), 429)
@@ -273,7 +273,7 @@ def test_an_original_is_saved_under_its_own_name(api):
 
 
 def test_every_body_has_a_valid_example():
-    for model in Given.__subclasses__():
+    for model in RequestBody.__subclasses__():
         (said,) = model.model_json_schema()["examples"]
         model.model_validate(said)
 

@@ -1,9 +1,9 @@
 """The routes, a module per subject; `ALL` is their order in the documentation."""
 
-from web.routes import business, documents, events, files, health, mail, people, queues
+from web.routes import business, documents, events, files, health, mail, queues, users
 
 ALL = (
-    people.router,
+    users.router,
     files.router,
     mail.router,
     documents.router,

@@ -13,15 +13,15 @@ from relevo.errors import OptionError
 from tasks import cases, catalog, orders
 from web import access
 from web.access import Caller
-from web.once import OnceRoute
-from web.paging import After, Limit, Page, page, shown
-from web.routes.documents import accepted
-from web.shapes import Accepted, Id, NewCase, NewOrder, NewStore
+from web.idempotency import IdempotentRoute
+from web.pagination import After, Limit, Page, as_dict, page
+from web.routes.documents import accept
+from web.schemas import Accepted, Id, NewCase, NewOrder, NewStore
 
-router = APIRouter(prefix="/api", tags=["business"], route_class=OnceRoute)
-Shopkeeper = Annotated[Caller, Depends(access.able("stores"))]
-Buyer = Annotated[Caller, Depends(access.able("orders"))]
-Clerk = Annotated[Caller, Depends(access.able("cases"))]
+router = APIRouter(prefix="/api", tags=["business"], route_class=IdempotentRoute)
+Shopkeeper = Annotated[Caller, Depends(access.require_ability("stores"))]
+Buyer = Annotated[Caller, Depends(access.require_ability("orders"))]
+Clerk = Annotated[Caller, Depends(access.require_ability("cases"))]
 STORE = ("distributor_id", "name", "copied", "copied_at", "error", "created_at")
 ORDER = (
     "store_id",
@@ -41,67 +41,67 @@ ORDER = (
 
 
 @router.post("/stores", status_code=202)
-def create_store(given: NewStore, asking: Shopkeeper) -> Accepted:
+def create_store(given: NewStore, caller: Shopkeeper) -> Accepted:
     """Open a store; its distributor's products are copied to it in the background."""
-    row = Store(user_id=asking.id, distributor_id=given.distributor_id, name=given.name)
+    row = Store(user_id=caller.id, distributor_id=given.distributor_id, name=given.name)
     with session() as db:
         if db.get(Distributor, given.distributor_id) is None:
             raise HTTPException(404, f"there is no distributor {given.distributor_id}")
-        return accepted(db, row, catalog.copy_to_store, "long")
+        return accept(db, row, catalog.copy_to_store, "long")
 
 
 @router.get("/stores/{store_id}")
-def show_store(store_id: Id, asking: Shopkeeper) -> dict[str, Any]:
+def show_store(store_id: Id, caller: Shopkeeper) -> dict[str, Any]:
     """A store, and how far its copy of the catalogue is."""
     with session() as db:
-        return shown(access.own(db, Store, store_id, asking), STORE)
+        return as_dict(access.get_own(db, Store, store_id, caller), STORE)
 
 
 @router.get("/stores/{store_id}/products")
-def products(store_id: Id, asking: Shopkeeper, limit: Limit = 50, after: After = None) -> Page:
+def products(store_id: Id, caller: Shopkeeper, limit: Limit = 50, after: After = None) -> Page:
     """What a store sells. Prices are in cents."""
     with session() as db:
-        access.own(db, Store, store_id, asking)
+        access.get_own(db, Store, store_id, caller)
     query = select(StoreProduct).filter_by(store_id=store_id)
     return page(query, StoreProduct, limit, after, ("sku", "name", "price", "stock"))
 
 
 @router.post("/orders", status_code=202)
-def place(given: NewOrder, asking: Buyer) -> Accepted:
+def place(given: NewOrder, caller: Buyer) -> Accepted:
     """Place an order: payment, stock, confirmation, shipping if there is an address, warehouse."""
     lines = {line.product_id: line.quantity for line in given.lines}
     if len(lines) < len(given.lines):
         raise HTTPException(422, "expected each product once")
     try:
-        number, job = orders.place(asking.id, given.store_id, lines, given.shipping)
+        number, job = orders.place(caller.id, given.store_id, lines, given.shipping)
     except OptionError as error:
         raise HTTPException(400, str(error)) from error
     return Accepted(id=number, job=job, queue="critical")
 
 
 @router.get("/orders/{order_id}")
-def show_order(order_id: Id, asking: Buyer) -> dict[str, Any]:
+def show_order(order_id: Id, caller: Buyer) -> dict[str, Any]:
     """An order, and which of its steps are done."""
     with session() as db:
-        return shown(access.own(db, Order, order_id, asking), ORDER)
+        return as_dict(access.get_own(db, Order, order_id, caller), ORDER)
 
 
 @router.post("/cases", status_code=202)
-def create_case(given: NewCase, asking: Clerk) -> Accepted:
+def create_case(given: NewCase, caller: Clerk) -> Accepted:
     """Create a case; its data is fetched in the background."""
-    row = Case(user_id=asking.id, number=given.number)
+    row = Case(user_id=caller.id, number=given.number)
     try:
         with session() as db:
-            return accepted(db, row, cases.fetch, "high")
+            return accept(db, row, cases.fetch, "high")
     except IntegrityError as error:
         raise HTTPException(409, f"there is a case {given.number!r} already") from error
 
 
 @router.get("/cases/{case_id}")
-def show_case(case_id: Id, asking: Clerk) -> dict[str, Any]:
+def show_case(case_id: Id, caller: Clerk) -> dict[str, Any]:
     """A case, and its data once it was fetched."""
     with session() as db:
-        return shown(
-            access.own(db, Case, case_id, asking),
+        return as_dict(
+            access.get_own(db, Case, case_id, caller),
             ("number", "data", "fetched_at", "error", "created_at"),
         )

@@ -19,18 +19,18 @@ from app.models import File, FileBatch, FileVersion, session
 from relevo import clock
 from relevo.disks import LinkError
 from tasks import app, files, images, storage
-from tasks.accepting import hand_in
-from web import access, once
+from tasks.dispatch import dispatch_in
+from web import access, idempotency
 from web.access import Caller
-from web.downloads import PARTS, streamed
-from web.once import OnceRoute
-from web.paging import After, Limit, Page, page
-from web.shapes import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
+from web.downloads import RANGE_RESPONSES, stream_file
+from web.idempotency import IdempotentRoute
+from web.pagination import After, Limit, Page, page
+from web.schemas import Accepted, Dispatched, FileBatchGiven, Id, ProcessImage
 
-router = APIRouter(tags=["files"], route_class=OnceRoute)
-Asking = Annotated[Caller, Depends(access.able("files"))]
+router = APIRouter(tags=["files"], route_class=IdempotentRoute)
+AuthorizedCaller = Annotated[Caller, Depends(access.require_ability("files"))]
 FIELDS = ("original_name", "mime", "size", "processed_at", "error", "created_at")
-Kept = TypeVar("Kept")
+Stored = TypeVar("Stored")
 IN_MEMORY = 1024 * 1024
 
 
@@ -56,7 +56,7 @@ class BatchStatus(BaseModel):
 
 
 @contextlib.contextmanager
-def on_the_disk() -> Iterator[None]:
+def disk_errors_as_503() -> Iterator[None]:
     """503 for a disk that is full or away."""
     try:
         yield
@@ -66,13 +66,13 @@ def on_the_disk() -> Iterator[None]:
         ) from error
 
 
-async def received(request: Request) -> BinaryIO:
+async def receive(request: Request) -> BinaryIO:
     """The body of a request, on the disk beyond a megabyte. 413 when it is larger than
     APP_UPLOAD_LIMIT.
     """
-    with on_the_disk(), contextlib.ExitStack() as unless_read:
+    with disk_errors_as_503(), contextlib.ExitStack() as unless_read:
         file = unless_read.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
-        if not await _copied(request, file, settings.application().upload_limit):
+        if not await _copy(request, file, settings.application().upload_limit):
             raise HTTPException(
                 400, "expected the bytes of a file as the body of the request, got nothing"
             )
@@ -81,7 +81,7 @@ async def received(request: Request) -> BinaryIO:
     return file  # type: ignore[return-value]
 
 
-async def _copied(request: Request, file: Any, most: int) -> int:
+async def _copy(request: Request, file: Any, most: int) -> int:
     size = 0
     async for part in request.stream():
         size += len(part)
@@ -100,33 +100,33 @@ BODY: dict[str, Any] = {
 Name = Annotated[str, Query(min_length=1, max_length=255, description="What the file is called")]
 
 
-def stored(
-    store: Callable[[int, str, BinaryIO], Kept], asking: Caller, name: str, file: BinaryIO
-) -> Kept:
-    """Have an upload stored, and closed."""
-    with file, on_the_disk():
-        once.check()
-        return store(asking.id, name, file)
+def store_upload(
+    store: Callable[[int, str, BinaryIO], Stored], caller: Caller, name: str, file: BinaryIO
+) -> Stored:
+    """Have an upload store_upload, and closed."""
+    with file, disk_errors_as_503():
+        idempotency.check_unanswered()
+        return store(caller.id, name, file)
 
 
 @router.post("/api/files", status_code=201, openapi_extra=BODY)
-async def upload(name: Name, request: Request, asking: Asking) -> Uploaded:
-    """Upload a file: its bytes are the body, its name is in the url. It is streamed to the disk."""
-    file = await run_in_threadpool(stored, files.store, asking, name, await received(request))
+async def upload(name: Name, request: Request, caller: AuthorizedCaller) -> Uploaded:
+    """Upload a file: its bytes are the body, its name is in the url. It is stream_file to the disk."""
+    file = await run_in_threadpool(store_upload, files.store, caller, name, await receive(request))
     return Uploaded(id=file.id, name=file.original_name, mime=file.mime, size=file.size)
 
 
 @router.get("/api/files")
-def list_files(asking: Asking, limit: Limit = 50, after: After = None) -> Page:
+def list_files(caller: AuthorizedCaller, limit: Limit = 50, after: After = None) -> Page:
     """One's own files."""
-    return page(select(File).filter_by(user_id=asking.id), File, limit, after, FIELDS)
+    return page(select(File).filter_by(user_id=caller.id), File, limit, after, FIELDS)
 
 
 @router.get("/api/files/{file_id}")
-def show_file(file_id: Id, asking: Asking) -> dict[str, Any]:
+def show_file(file_id: Id, caller: AuthorizedCaller) -> dict[str, Any]:
     """A file, its versions, and where to fetch them."""
     with session() as db:
-        file = access.own(db, File, file_id, asking)
+        file = access.get_own(db, File, file_id, caller)
         versions = [(version, version.path) for version in file.versions]
     disk = storage.disk(file.disk)
     return {
@@ -146,43 +146,47 @@ def show_file(file_id: Id, asking: Asking) -> dict[str, Any]:
 
 @router.head("/api/files/{file_id}/versions/{name}", include_in_schema=False)
 @router.get(
-    "/api/files/{file_id}/versions/{name}", response_class=StreamingResponse, responses=PARTS
+    "/api/files/{file_id}/versions/{name}",
+    response_class=StreamingResponse,
+    responses=RANGE_RESPONSES,
 )
-def download(file_id: Id, name: str, request: Request, asking: Asking) -> Response:
+def download(file_id: Id, name: str, request: Request, caller: AuthorizedCaller) -> Response:
     """The bytes of a version; `original` is the file itself. A `Range` gets a part of it."""
     with session() as db:
-        file = access.own(db, File, file_id, asking)
+        file = access.get_own(db, File, file_id, caller)
         version = db.scalars(
             select(FileVersion).filter_by(file_id=file_id, name=name[:40])
         ).one_or_none()
     if version is None and name != "original":
         raise HTTPException(404, f"the file {file_id} has no version {name!r}")
     if version is None:
-        return streamed(request, file.disk, file.path, file.original_name)
-    return streamed(request, file.disk, version.path)
+        return stream_file(request, file.disk, file.path, file.original_name)
+    return stream_file(request, file.disk, version.path)
 
 
 @router.post("/api/process-image/{file_id}", status_code=202)
-def process_image(file_id: Id, asking: Asking, given: ProcessImage | None = None) -> Dispatched:
+def process_image(
+    file_id: Id, caller: AuthorizedCaller, given: ProcessImage | None = None
+) -> Dispatched:
     """Make the sizes of a picture."""
     with session() as db:
-        file = access.own(db, File, file_id, asking)
+        file = access.get_own(db, File, file_id, caller)
         if not file.mime.startswith("image/"):
             raise HTTPException(400, f"the file {file_id} is no image but {file.mime}")
         if file.processed_at is not None:
             raise HTTPException(400, f"the file {file_id} was processed already")
         sizes = given.sizes if given else None
-        result = hand_in(db, images.process, file_id, sizes, file.user_id)
+        result = dispatch_in(db, images.process, file_id, sizes, file.user_id)
     return Dispatched(file=file_id, job=result.id, queue="default")
 
 
 @router.post("/api/batch-process-files", status_code=202)
-def process_files(given: FileBatchGiven, asking: Asking) -> Accepted:
+def process_files(given: FileBatchGiven, caller: AuthorizedCaller) -> Accepted:
     """Process 1 to 50 of one's files as one batch."""
     with session() as db:
         own = set(
             db.scalars(
-                select(File.id).where(File.id.in_(given.file_ids), File.user_id == asking.id)
+                select(File.id).where(File.id.in_(given.file_ids), File.user_id == caller.id)
             )
         )
     if others := sorted(set(given.file_ids) - own):
@@ -190,19 +194,19 @@ def process_files(given: FileBatchGiven, asking: Asking) -> Accepted:
     if len(own) < len(given.file_ids):
         raise HTTPException(400, "expected each file once")
     return Accepted(
-        id=files.process_batch(asking.id, given.file_ids, given.sizes), job=None, queue="default"
+        id=files.process_batch(caller.id, given.file_ids, given.sizes), job=None, queue="default"
     )
 
 
 @router.get("/api/batch/{batch_id}/status")
-def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
+def batch_status(batch_id: str, caller: AuthorizedCaller) -> BatchStatus:
     """How far a batch is."""
     with session() as db:
         row = db.get(FileBatch, batch_id[:64].replace("\0", ""))
     batch = app.batches.find(row.id) if row is not None else None
     if row is None or batch is None:
         raise HTTPException(404, f"there is no batch {batch_id!r}")
-    if row.user_id != asking.id and not asking.admin:
+    if row.user_id != caller.id and not caller.admin:
         raise HTTPException(403, "the batch is another user's")
     return BatchStatus(
         id=batch.id,
@@ -220,11 +224,11 @@ def batch_status(batch_id: str, asking: Asking) -> BatchStatus:
 
 
 @router.head("/files/{path:path}", include_in_schema=False)
-@router.get("/files/{path:path}", response_class=StreamingResponse, responses=PARTS)
+@router.get("/files/{path:path}", response_class=StreamingResponse, responses=RANGE_RESPONSES)
 def fetch(path: str, request: Request) -> Response:
     """What a link leads to: no token is needed, the link's signature is enough, until it ends."""
     try:
         name = storage.links().check(path, dict(request.query_params))
     except (LinkError, ValueError) as error:
         raise HTTPException(403, str(error)) from error
-    return streamed(request, storage.LOCAL, path, name)
+    return stream_file(request, storage.LOCAL, path, name)

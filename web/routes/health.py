@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.models import session
 from relevo.drivers import driver_for
 from tasks import app
-from web import problems
+from web import problem_details
 
 router = APIRouter(tags=["health"])
 
@@ -30,5 +30,5 @@ def ready() -> JSONResponse:
         try:
             driver_for(connection.url, connection.transport_options).sizes(connection.queue)
         except OSError:
-            return problems.told(503, problems.AWAY)
+            return problem_details.problem_response(503, problem_details.UNAVAILABLE)
     return JSONResponse({"status": "ok"})

@@ -9,21 +9,21 @@ from sqlalchemy import select
 
 from app.models import Delivery, Webhook, session
 from tasks import email, webhooks
-from tasks.accepting import hand_in
-from tasks.outgoing import RefusedUrlError
+from tasks.dispatch import dispatch_in
+from tasks.untrusted_urls import RefusedUrlError
 from web import access
 from web.access import Caller
-from web.once import OnceRoute
-from web.paging import After, Limit, Page, page
-from web.shapes import Accepted, Id, NewWebhook, Notification
+from web.idempotency import IdempotentRoute
+from web.pagination import After, Limit, Page, page
+from web.schemas import Accepted, Id, NewWebhook, Notification
 
-router = APIRouter(prefix="/api", tags=["mail and webhooks"], route_class=OnceRoute)
-Asking = Annotated[Caller, Depends(access.able("webhooks"))]
+router = APIRouter(prefix="/api", tags=["mail and webhooks"], route_class=IdempotentRoute)
+AuthorizedCaller = Annotated[Caller, Depends(access.require_ability("webhooks"))]
 
 
 @router.post("/send-notification", status_code=202)
 def notify(
-    given: Notification, asking: Annotated[Caller, Depends(access.able("notifications"))]
+    given: Notification, caller: Annotated[Caller, Depends(access.require_ability("notifications"))]
 ) -> Accepted:
     """Mail oneself something, now or later."""
     marketing = given.template == "announcement"
@@ -31,17 +31,17 @@ def notify(
     said = {"subject": given.subject, "message": given.message}
     with session() as db:
         wait = given.delay_minutes * 60 or None
-        result = hand_in(db, task, given.template, asking.id, said, countdown=wait)
+        result = dispatch_in(db, task, given.template, caller.id, said, countdown=wait)
     return Accepted(
         id=result.id, job=result.id, queue=email.MARKETING if marketing else email.TRANSACTIONAL
     )
 
 
 @router.post("/webhooks", status_code=202)
-def send(given: NewWebhook, asking: Asking) -> Accepted:
+def send(given: NewWebhook, caller: AuthorizedCaller) -> Accepted:
     """Have a body delivered to an url. The same to the same url is on its way once."""
     try:
-        number, _new = webhooks.send(asking.id, given.url, given.body)
+        number, _new = webhooks.send(caller.id, given.url, given.body)
     except (RefusedUrlError, ValueError) as error:
         raise HTTPException(422, str(error)) from error
     with session() as db:
@@ -50,22 +50,24 @@ def send(given: NewWebhook, asking: Asking) -> Accepted:
 
 
 @router.get("/webhooks")
-def sent(asking: Asking, limit: Limit = 50, after: After = None) -> Page:
+def sent(caller: AuthorizedCaller, limit: Limit = 50, after: After = None) -> Page:
     """One's own webhooks, and what became of them."""
     fields = ("url", "state", "error", "created_at", "finished_at")
-    return page(select(Webhook).filter_by(user_id=asking.id), Webhook, limit, after, fields)
+    return page(select(Webhook).filter_by(user_id=caller.id), Webhook, limit, after, fields)
 
 
 @router.get("/webhooks/{webhook_id}/deliveries")
-def deliveries(webhook_id: Id, asking: Asking, limit: Limit = 50, after: After = None) -> Page:
+def deliveries(
+    webhook_id: Id, caller: AuthorizedCaller, limit: Limit = 50, after: After = None
+) -> Page:
     """Every attempt to deliver a webhook."""
     with session() as db:
-        access.own(db, Webhook, webhook_id, asking)
+        access.get_own(db, Webhook, webhook_id, caller)
     fields = ("attempt", "status", "answer", "error", "seconds", "created_at")
     return page(select(Delivery).filter_by(webhook_id=webhook_id), Delivery, limit, after, fields)
 
 
 @router.get("/webhook-secret")
-def secret(asking: Asking) -> dict[str, str]:
+def secret(caller: AuthorizedCaller) -> dict[str, str]:
     """What one's webhooks are signed with, as https://www.standardwebhooks.com says."""
-    return {"secret": webhooks.secret_of(asking.id)}
+    return {"secret": webhooks.secret_of(caller.id)}

@@ -17,12 +17,12 @@ from tasks import app
 from tasks.reports import system
 from web import access
 from web.access import Caller
-from web.once import OnceRoute
-from web.paging import After, Limit, Page
-from web.shapes import Id
+from web.idempotency import IdempotentRoute
+from web.pagination import After, Limit, Page
+from web.schemas import Id
 
-router = APIRouter(prefix="/api", tags=["queues"], route_class=OnceRoute)
-Asking = Annotated[Caller, Depends(access.administrator("queues"))]
+router = APIRouter(prefix="/api", tags=["queues"], route_class=IdempotentRoute)
+AuthorizedCaller = Annotated[Caller, Depends(access.require_admin("queues"))]
 Name = Annotated[str | None, Query(max_length=255)]
 HOUR = 3600
 
@@ -32,17 +32,18 @@ class Count(BaseModel):
 
 
 @router.get("/queues")
-def queues(_asking: Asking) -> list[dict[str, Any]]:
+def queues(_caller: AuthorizedCaller) -> list[dict[str, Any]]:
     """Each queue: how many jobs it has, for how long the oldest waits, and what the last hour was
     like.
     """
     points = metrics.read(store(), metrics.QUEUE, clock.now() - HOUR, clock.now() + 1)
     return [
-        _told(row, [point for point in points if point.name == row[0]]) for row in system.queues()
+        _as_dict(row, [point for point in points if point.name == row[0]])
+        for row in system.queues()
     ]
 
 
-def _told(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
+def _as_dict(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
     waited, ran = (
         metrics.merge_histograms(points, measure) for measure in (metrics.WAITED, metrics.RAN)
     )
@@ -61,7 +62,11 @@ def _told(row: list[Any], points: list[metrics.Point]) -> dict[str, Any]:
 
 @router.get("/failed")
 def list_failed(
-    _asking: Asking, queue: Name = None, task: Name = None, limit: Limit = 50, before: After = None
+    _caller: AuthorizedCaller,
+    queue: Name = None,
+    task: Name = None,
+    limit: Limit = 50,
+    before: After = None,
 ) -> Page:
     """Jobs that have failed for good, newest first; the next page is the one `before` the last id."""
     jobs = failed.page(store(), Filter(queue=queue, task=task), before=before, limit=limit)
@@ -69,7 +74,7 @@ def list_failed(
 
 
 @router.get("/failed/{number}")
-def show_failed(number: Id, _asking: Asking) -> dict[str, Any]:
+def show_failed(number: Id, _caller: AuthorizedCaller) -> dict[str, Any]:
     """A failed job with every attempt's error."""
     job = _found(number)
     return {
@@ -81,20 +86,20 @@ def show_failed(number: Id, _asking: Asking) -> dict[str, Any]:
 
 
 @router.post("/failed/{number}/retry", status_code=202)
-def retry_one(number: Id, _asking: Asking) -> Count:
+def retry_one(number: Id, _caller: AuthorizedCaller) -> Count:
     """Put a failed job back. It is sent once, whoever else asks."""
     _found(number)
     return Count(jobs=retry.retry_failed(app, store(), Filter(ids=[number])))
 
 
 @router.post("/failed/retry", status_code=202)
-def retry_all(_asking: Asking, queue: Name = None, task: Name = None) -> Count:
+def retry_all(_caller: AuthorizedCaller, queue: Name = None, task: Name = None) -> Count:
     """Put back all failed jobs, or those of a queue or a task."""
     return Count(jobs=retry.retry_failed(app, store(), Filter(queue=queue, task=task)))
 
 
 @router.delete("/failed/{number}")
-def forget(number: Id, _asking: Asking) -> Count:
+def forget(number: Id, _caller: AuthorizedCaller) -> Count:
     """Forget a failed job."""
     _found(number)
     return Count(jobs=failed.forget(store(), Filter(ids=[number])))
@@ -102,7 +107,8 @@ def forget(number: Id, _asking: Asking) -> Count:
 
 @router.delete("/failed")
 def flush(
-    _asking: Asking, hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0
+    _caller: AuthorizedCaller,
+    hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0,
 ) -> Count:
     """Forget all failed jobs, or those that failed more than so many hours ago."""
     return Count(jobs=failed.flush(store(), hours))

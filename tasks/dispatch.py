@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 
-def accept(db: Session, row: Any, task: Any, job_id: str | None = None) -> str:
+def add_with_job(db: Session, row: Any, task: Any, job_id: str | None = None) -> str:
     """Write a row and dispatch the job about it, in the transaction of `db`; the job's id, which
     the row keeps if it has a place for it. Whoever dies before the commit leaves nothing, whoever
     dies after it has left both.
@@ -18,11 +18,13 @@ def accept(db: Session, row: Any, task: Any, job_id: str | None = None) -> str:
         row.job_id = job_id
     db.add(row)
     db.flush()
-    hand_in(db, task, row.id, task_id=job_id)
+    dispatch_in(db, task, row.id, task_id=job_id)
     return job_id
 
 
-def hand_in(db: Session, task: Any, *args: Any, task_id: str | None = None, **options: Any) -> Any:
+def dispatch_in(
+    db: Session, task: Any, *args: Any, task_id: str | None = None, **options: Any
+) -> Any:
     """Dispatch a job with the transaction of `db`; its result. Of a unique job that is there
     already, that one's id (once the transaction is committed, where the broker is another
     database).

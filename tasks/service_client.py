@@ -11,17 +11,17 @@ from typing import Any
 import httpx
 
 from relevo.errors import JobFailedError
-from tasks.outgoing import certificates
+from tasks.untrusted_urls import ssl_context
 
-LARGEST = 1024 * 1024
-_NOT_OURS, _BROKEN, _TOO_MANY = 400, 500, 429
+LARGEST_BYTES = 1024 * 1024
+_CLIENT_ERROR, _SERVER_ERROR, _TOO_MANY_REQUESTS = 400, 500, 429
 
 
 class ServiceError(OSError):
     """The service has a trouble that may pass."""
 
 
-def ask(
+def request_json(
     method: str,
     url: str,
     timeout: float,
@@ -33,36 +33,36 @@ def ask(
     """
     try:
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False, verify=certificates()) as client,
+            httpx.Client(timeout=timeout, follow_redirects=False, verify=ssl_context()) as client,
             client.stream(
                 method, url, json=body, headers={"accept": "application/json", **(headers or {})}
             ) as answer,
         ):
-            _check(answer.status_code)
-            return _object(answer)
+            _check_status(answer.status_code)
+            return _read_object(answer)
     except httpx.HTTPError as error:
         raise ServiceError(
             f"the service can't be reached: {type(error).__name__}: {error}"
         ) from error
 
 
-def _check(status: int) -> None:
-    if status >= _BROKEN or status == _TOO_MANY:
+def _check_status(status: int) -> None:
+    if status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
         raise ServiceError(f"the service answered {status}")
-    if status >= _NOT_OURS or status < 200 or status >= 300:  # noqa: PLR2004 - what a success is
+    if status >= _CLIENT_ERROR or status < 200 or status >= 300:  # noqa: PLR2004 - what a success is
         raise JobFailedError(f"the service refused: {status}")
 
 
-def _object(answer: httpx.Response) -> dict[str, Any]:
+def _read_object(answer: httpx.Response) -> dict[str, Any]:
     read = b""
     for part in answer.iter_bytes():
         read += part
-        if len(read) > LARGEST:
-            raise JobFailedError(f"expected an answer of at most {LARGEST:,} bytes")
+        if len(read) > LARGEST_BYTES:
+            raise JobFailedError(f"expected an answer of at most {LARGEST_BYTES:,} bytes")
     try:
-        told = json.loads(read)
+        found = json.loads(read)
     except ValueError as error:
         raise JobFailedError(f"expected JSON of the service, got {read[:60]!r}") from error
-    if not isinstance(told, dict):
-        raise JobFailedError(f"expected a JSON object of the service, got {type(told).__name__}")
-    return told
+    if not isinstance(found, dict):
+        raise JobFailedError(f"expected a JSON object of the service, got {type(found).__name__}")
+    return found

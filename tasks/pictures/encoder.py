@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from tasks.pictures import colour
-from tasks.pictures.moving import Frame
+from tasks.pictures.animation import Frame
 
 QUALITY = 85
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif"}
@@ -33,7 +33,7 @@ _NOTHING = 255
 def kind_for(original: str, image: Image.Image) -> str:
     """The kind of file a version of `image` becomes, whose original was of the kind `original`."""
     if original in {"TIFF", "BMP"}:
-        return "PNG" if _is_transparent(colour.straight(image)) else "JPEG"
+        return "PNG" if _is_transparent(colour.unpremultiply(image)) else "JPEG"
     return "JPEG" if original == "MPO" else original
 
 
@@ -42,16 +42,16 @@ def options_of(kind: str) -> dict[str, Any]:
     return {"format": kind} | ({"quality": QUALITY} if "quality" in _OPTIONS[kind] else {})
 
 
-def encoded(image: Image.Image, kind: str) -> bytes:
+def encode(image: Image.Image, kind: str) -> bytes:
     out = io.BytesIO()
     _in_mode_for(kind, image).save(out, kind, **_OPTIONS[kind])
     return out.getvalue()
 
 
-def encoded_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> bytes:
+def encode_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> bytes:
     """All frames in one file of the same kind, each shown as long as before."""
     hides = any(_is_transparent(frame.image) for frame in frames)
-    first, *others = [_like_all(frame.image, kind, hides) for frame in frames]
+    first, *others = [_in_common_mode(frame.image, kind, hides) for frame in frames]
     # Where something is transparent, clear between the frames, or each would show through the next.
     disposal = {"disposal": 2} if kind == "GIF" and hides else {}
     out = io.BytesIO()
@@ -68,7 +68,7 @@ def encoded_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> b
     return out.getvalue()
 
 
-def _like_all(image: Image.Image, kind: str, hides: bool) -> Image.Image:
+def _in_common_mode(image: Image.Image, kind: str, hides: bool) -> Image.Image:
     """The frame in the mode of all: an alpha channel that hides nothing costs a third more to
     write.
     """
@@ -77,7 +77,7 @@ def _like_all(image: Image.Image, kind: str, hides: bool) -> Image.Image:
 
 
 def _in_mode_for(kind: str, image: Image.Image) -> Image.Image:
-    image = colour.straight(image)
+    image = colour.unpremultiply(image)
     if kind == "GIF":
         return _palette(image)
     if kind == "JPEG" and image.mode in {"LA", "RGBA"}:

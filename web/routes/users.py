@@ -15,11 +15,11 @@ from tasks import email
 from tasks.imports import address_of
 from web import access
 from web.access import Caller
-from web.once import OnceRoute
-from web.paging import After, Limit, Page, page
-from web.shapes import Id, Login, NewUser
+from web.idempotency import IdempotentRoute
+from web.pagination import After, Limit, Page, page
+from web.schemas import Id, Login, NewUser
 
-router = APIRouter(prefix="/api", tags=["people"], route_class=OnceRoute)
+router = APIRouter(prefix="/api", tags=["people"], route_class=IdempotentRoute)
 TOKEN_FIELDS = ("name", "abilities", "expires_at", "created_at")
 
 
@@ -38,11 +38,11 @@ class UserMade(BaseModel):
 
 @router.post("/tokens", status_code=201)
 def login(request: Request, given: Login) -> NewToken:
-    """A token for a user's address and password. It is shown here and never again."""
-    access.counted(f"login:{access.address(request)}", access.LOGINS_A_MINUTE)
+    """A token for a user's address and password. It is as_dict here and never again."""
+    access.check_rate(f"login:{access.address(request)}", access.LOGINS_A_MINUTE)
     with session() as db:
         user = db.scalars(select(User).filter_by(email=given.email.lower())).one_or_none()
-    if not access.password_fits(user, given.password) or user is None:
+    if not access.verify_password(user, given.password) or user is None:
         raise HTTPException(
             401, "the address or the password is wrong", {"WWW-Authenticate": "Bearer"}
         )
@@ -52,25 +52,27 @@ def login(request: Request, given: Login) -> NewToken:
 
 @router.get("/tokens")
 def tokens(
-    asking: Annotated[Caller, Depends(access.able("tokens"))],
+    caller: Annotated[Caller, Depends(access.require_ability("tokens"))],
     limit: Limit = 50,
     after: After = None,
 ) -> Page:
     """One's own tokens, without what they are."""
-    return page(select(Token).filter_by(user_id=asking.id), Token, limit, after, TOKEN_FIELDS)
+    return page(select(Token).filter_by(user_id=caller.id), Token, limit, after, TOKEN_FIELDS)
 
 
 @router.delete("/tokens/{token_id}", status_code=204)
-def revoke(token_id: Id, asking: Annotated[Caller, Depends(access.able("tokens"))]) -> Response:
+def revoke(
+    token_id: Id, caller: Annotated[Caller, Depends(access.require_ability("tokens"))]
+) -> Response:
     """Revoke a token, at once."""
     with session() as db:
-        db.delete(access.own(db, Token, token_id, asking))
+        db.delete(access.get_own(db, Token, token_id, caller))
     return Response(status_code=204)
 
 
 @router.post("/users", status_code=201)
 def create_user(
-    given: NewUser, _asking: Annotated[Caller, Depends(access.administrator("users"))]
+    given: NewUser, _caller: Annotated[Caller, Depends(access.require_admin("users"))]
 ) -> UserMade:
     """Create a user, who is welcomed by mail. For administrators."""
     hashed = access.password_hash(given.password) if given.password else None
@@ -79,7 +81,7 @@ def create_user(
         with session() as db:
             db.add(user)
             db.flush()
-            email.once(db, f"welcome-{user.id}", "welcome", user.id)
+            email.send_once(db, f"welcome-{user.id}", "welcome", user.id)
     except IntegrityError as error:
         raise HTTPException(409, f"there is a user with the address {user.email}") from error
     return UserMade(id=user.id, name=user.name, email=user.email)

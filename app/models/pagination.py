@@ -14,7 +14,9 @@ from app.models.session import session
 PAGE = 1000
 
 
-def paged(query: Select[Any], key: ColumnElement[int] | Any, page: int = PAGE) -> Iterator[Any]:
+def iterate_pages(
+    query: Select[Any], key: ColumnElement[int] | Any, page: int = PAGE
+) -> Iterator[Any]:
     """All rows of `query`, whose first column is the unique `key`, in its order. Rows that come
     meanwhile may be seen.
     """

@@ -23,7 +23,7 @@ from relevo.errors import DriverError
 logger = logging.getLogger(__name__)
 
 MEDIA = "application/problem+json"
-AWAY = "the broker or the database can't do it just now; try again"
+UNAVAILABLE = "the broker or the database can't do it just now; try again"
 
 
 class Problem(BaseModel):
@@ -36,7 +36,7 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = None
 
 
-def told(status: int, detail: str, **more: Any) -> JSONResponse:
+def problem_response(status: int, detail: str, **more: Any) -> JSONResponse:
     """A problem as an answer."""
     headers: Mapping[str, str] | None = more.pop("headers", None)
     title = HTTPStatus(status).phrase
@@ -48,33 +48,35 @@ def register_handlers(api: FastAPI) -> None:
     """Make every error of `api` a problem."""
 
     @api.exception_handler(HTTPException)
-    async def _refused(_request: Request, error: HTTPException) -> JSONResponse:
-        return told(error.status_code, str(error.detail), headers=error.headers)
+    async def _http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        return problem_response(error.status_code, str(error.detail), headers=error.headers)
 
     @api.exception_handler(RequestValidationError)
-    async def _unfit(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
         fields = [
             {"field": ".".join(map(str, one["loc"][1:])) or "body", "message": one["msg"]}
             for one in error.errors()
         ]
-        return told(422, f"{len(fields)} of the fields don't fit", errors=fields)
+        return problem_response(422, f"{len(fields)} of the fields don't fit", errors=fields)
 
     @api.exception_handler(ClientDisconnect)
-    async def _cut_off(_request: Request, _error: ClientDisconnect) -> JSONResponse:
-        return told(400, "the request was cut off")  # nobody hears it; it is no error of ours
+    async def _disconnect(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        return problem_response(
+            400, "the request was cut off"
+        )  # nobody hears it; it is no error of ours
 
     for away in (OperationalError, DriverError, SQLAlchemyError):
-        api.exception_handler(away)(_away)
-    api.exception_handler(Exception)(_broken)
+        api.exception_handler(away)(_unavailable)
+    api.exception_handler(Exception)(_internal_error)
 
 
-async def _away(_request: Request, error: Exception) -> JSONResponse:
+async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     logger.warning("a request was refused: %s", error)
-    return told(503, AWAY, headers={"Retry-After": "5"})
+    return problem_response(503, UNAVAILABLE, headers={"Retry-After": "5"})
 
 
-async def _broken(_request: Request, _error: Exception) -> JSONResponse:
-    return told(500, "something went wrong here; it was logged")
+async def _internal_error(_request: Request, _error: Exception) -> JSONResponse:
+    return problem_response(500, "something went wrong here; it was logged")
 
 
 #: What every route may answer besides, for OpenAPI.

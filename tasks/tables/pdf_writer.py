@@ -15,7 +15,7 @@ from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 
 from app import settings
-from tasks.tables.table import Table, TableError, shown
+from tasks.tables.table import Table, TableError, as_cell
 
 MOST_ROWS = 20_000
 _FONTS = (
@@ -31,17 +31,17 @@ _TEXT, _HEADING, _TITLE = 8, 11, 15
 
 
 def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
-    paper = Paper()
-    paper.set_title(title)
-    paper.add_page()
-    paper.line_of(title, _TITLE)
+    document = PdfDocument()
+    document.set_title(title)
+    document.add_page()
+    document.heading(title, _TITLE)
     left = MOST_ROWS
     for table in tables:
-        left = _draw(paper, table, left)
-    file.write(bytes(paper.output()))
+        left = _draw(document, table, left)
+    file.write(bytes(document.output()))
 
 
-class Paper(FPDF):
+class PdfDocument(FPDF):
     """A4 across, in a font that knows the world's letters if there is one."""
 
     def __init__(self) -> None:
@@ -61,12 +61,12 @@ class Paper(FPDF):
         self._use(_TEXT)
         self.cell(0, _LINE, f"{self.page_no()}", align="C")
 
-    def line_of(self, text: str, size: int) -> None:
+    def heading(self, text: str, size: int) -> None:
         self._use(size)
         self.cell(
             0,
             _LINE * size / _TEXT * 0.8,
-            self.fitted(text, self.epw),
+            self.fit(text, self.epw),
             new_x=XPos.LMARGIN,
             new_y=YPos.NEXT,
         )
@@ -79,12 +79,12 @@ class Paper(FPDF):
             self.cell(
                 width,
                 _LINE,
-                self.fitted("" if value is None else str(shown(value)), width),
+                self.fit("" if value is None else str(as_cell(value)), width),
                 border="B",
             )
         self.ln(_LINE)
 
-    def fitted(self, text: str, width: float) -> str:
+    def fit(self, text: str, width: float) -> str:
         text = "".join(letter if letter.isprintable() else " " for letter in text[:500])
         if self._western:
             text = text.encode("latin-1", "replace").decode("latin-1")
@@ -99,13 +99,13 @@ class Paper(FPDF):
         self.set_font(self._face, size=size)
 
 
-def _draw(paper: Paper, table: Table, left: int) -> int:
-    paper.ln(_LINE)
-    paper.line_of(table.title, _HEADING)
-    paper.row(table.columns)
+def _draw(document: PdfDocument, table: Table, left: int) -> int:
+    document.ln(_LINE)
+    document.heading(table.title, _HEADING)
+    document.row(table.columns)
     for row in table.rows:
         if not left:
             raise TableError(f"expected at most {MOST_ROWS:,} rows for a PDF; ask for csv or xlsx")
-        paper.row(row)
+        document.row(row)
         left -= 1
     return left

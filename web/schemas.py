@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, Str
 from relevo import clock
 from web.access import ABILITIES, EVERYTHING
 
-BIGGEST = 2**31 - 1
+LARGEST_ID = 2**31 - 1
 
 
 def _printable(text: str) -> str:
@@ -34,7 +34,7 @@ def _datable(moment: datetime) -> datetime:
         raise ValueError("expected a moment that has a date in UTC") from error
 
 
-Id = Annotated[int, Field(ge=1, le=BIGGEST)]
+Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 Printable = AfterValidator(_printable)
 Line = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), Printable
@@ -48,7 +48,7 @@ Sizes = Annotated[
 ]
 
 
-class Given(BaseModel):
+class RequestBody(BaseModel):
     """What a request brings."""
 
     model_config = ConfigDict(extra="forbid")
@@ -58,7 +58,7 @@ def example(**said: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [said]})
 
 
-class Login(Given):
+class Login(RequestBody):
     model_config = example(
         # - for the documentation
         email="ada@example.com",
@@ -76,7 +76,7 @@ class Login(Given):
     days: Annotated[int, Field(ge=1, le=365)] = 30
 
 
-class NewUser(Given):
+class NewUser(RequestBody):
     # - for the documentation
     model_config = example(name="Zoë", email="zoe@example.com", password="long enough, really")  # noqa: S106
 
@@ -85,13 +85,13 @@ class NewUser(Given):
     password: Annotated[str, Field(min_length=12, max_length=1000)] | None = None
 
 
-class ProcessImage(Given):
+class ProcessImage(RequestBody):
     model_config = example(sizes={"thumbnail": 150, "large": 1024})
 
     sizes: Sizes | None = None
 
 
-class Notification(Given):
+class Notification(RequestBody):
     model_config = example(subject="Hello", message="The pictures are ready.", delay_minutes=5)
 
     subject: Line
@@ -100,21 +100,21 @@ class Notification(Given):
     delay_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
 
 
-class NewReport(Given):
+class NewReport(RequestBody):
     model_config = example(type="system-health", format="pdf")
 
     type: Literal["user-activity", "file-statistics", "system-health"]
     format: Literal["json", "csv", "pdf", "xlsx"] = "json"
 
 
-class FileBatchGiven(Given):
+class FileBatchGiven(RequestBody):
     model_config = example(file_ids=[1, 2, 3], sizes={"thumbnail": 150})
 
     file_ids: Annotated[list[Id], Field(min_length=1, max_length=50, examples=[[1, 2, 3]])]
     sizes: Sizes | None = None
 
 
-class NewCase(Given):
+class NewCase(RequestBody):
     model_config = example(number="AZ 7/24")
 
     number: Annotated[
@@ -122,21 +122,21 @@ class NewCase(Given):
     ]
 
 
-class NewStore(Given):
+class NewStore(RequestBody):
     model_config = example(distributor_id=1, name="Corner shop")
 
     distributor_id: Id
     name: Line
 
 
-class OrderLineGiven(Given):
+class OrderLineGiven(RequestBody):
     model_config = example(product_id=1, quantity=2)
 
     product_id: Id
     quantity: Annotated[int, Field(ge=1, le=10_000)]
 
 
-class NewOrder(Given):
+class NewOrder(RequestBody):
     model_config = example(
         store_id=1, lines=[{"product_id": 1, "quantity": 2}], shipping="Ada\n1 Main Street"
     )
@@ -146,7 +146,7 @@ class NewOrder(Given):
     shipping: Text | None = None
 
 
-class NewEvent(Given):
+class NewEvent(RequestBody):
     model_config = example(name="July", starts_at="2030-07-01T10:00:00+02:00", capacity=100)
 
     name: Line
@@ -154,20 +154,20 @@ class NewEvent(Given):
     capacity: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class NewAttendee(Given):
+class NewAttendee(RequestBody):
     model_config = example(name="Ada", email="ada@example.com")
 
     name: Line
     email: EmailStr
 
 
-class NewExport(Given):
+class NewExport(RequestBody):
     model_config = example(format="xlsx")
 
     format: Literal["csv", "xlsx", "pdf", "json"] = "csv"
 
 
-class NewWebhook(Given):
+class NewWebhook(RequestBody):
     model_config = example(url="https://example.com/hook", body={"event": "order.paid", "id": 7})
 
     url: Annotated[str, StringConstraints(min_length=8, max_length=2000)]

@@ -17,8 +17,10 @@ from tasks.demo.screen import Line, Screen
 from tasks.demo.worker import NoWorker, Worker
 from tasks.images import process
 
-STALLED = 120.0  # longer than the longest wait between two attempts, and than any picture takes
-LOOK_EVERY = 0.2
+STALLED_SECONDS = (
+    120.0  # longer than the longest wait between two attempts, and than any picture takes
+)
+POLL_SECONDS = 0.2
 
 
 class DemoError(Exception):
@@ -50,9 +52,9 @@ def watch(
         ended |= endings.keys()
         if movement != last:
             last, since = movement, time.monotonic()
-        elif time.monotonic() - since > STALLED:
-            raise DemoError(f"nothing has moved for {STALLED:.0f} seconds")
-        interrupt.wait(LOOK_EVERY)
+        elif time.monotonic() - since > STALLED_SECONDS:
+            raise DemoError(f"nothing has moved for {STALLED_SECONDS:.0f} seconds")
+        interrupt.wait(POLL_SECONDS)
 
 
 def _look(names: Mapping[int, str]) -> tuple[dict[int, str | None], Any]:

@@ -46,18 +46,18 @@ _DAMAGED = (
 
 
 @contextlib.contextmanager
-def opened(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The picture in `file`, identified and measured, not decoded yet: decode it inside
-    `damage_told`.
+    `as_image_errors`.
     """
-    with damage_told():
-        image = _identified(file)
+    with as_image_errors():
+        image = _identify(file)
     with image:
         _check_pixels(image, max_pixels)
         yield image
 
 
-def _identified(file: BinaryIO) -> Image.Image:
+def _identify(file: BinaryIO) -> Image.Image:
     if not file.read(1):
         raise NotAnImageError("the file is empty")
     file.seek(0)
@@ -78,7 +78,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def damage_told() -> Iterator[None]:
+def as_image_errors() -> Iterator[None]:
     """Pillow's many errors as one; those of the disk, of memory and of time limits as they are."""
     try:
         yield

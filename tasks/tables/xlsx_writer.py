@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import xlsxwriter
 
-from tasks.tables.table import Table, shown
+from tasks.tables.table import Table, as_cell
 
-LONGEST_SHEET = 1_048_576
+MOST_SHEET_ROWS = 1_048_576
 LONGEST_TEXT = 32_767
 _OPTIONS = {
     "constant_memory": True,
@@ -36,16 +36,16 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
                 sheet = book.add_worksheet(_name(len(book.worksheets()) + 1, table.title))
                 sheet.freeze_panes(1, 0)
                 sheet.write_row(0, 0, table.columns, bold)
-                more = _filled(sheet, rows)
+                more = _fill(sheet, rows)
 
 
-def _filled(sheet: Any, rows: Iterator[Sequence[Any]]) -> bool:
+def _fill(sheet: Any, rows: Iterator[Sequence[Any]]) -> bool:
     """Write rows until the sheet is full; whether it is."""
     last = 0
-    for last, row in enumerate(itertools.islice(rows, LONGEST_SHEET - 1), start=1):
+    for last, row in enumerate(itertools.islice(rows, MOST_SHEET_ROWS - 1), start=1):
         for column, value in enumerate(row):
-            _put(sheet, last, column, shown(value))
-    return last == LONGEST_SHEET - 1
+            _put(sheet, last, column, as_cell(value))
+    return last == MOST_SHEET_ROWS - 1
 
 
 def _put(sheet: Any, row: int, column: int, value: Any) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 from PIL import Image
 
 from tasks.pictures import colour
-from tasks.pictures.reading import damage_told
-from tasks.pictures.shrinking import Shrinker
+from tasks.pictures.reader import as_image_errors
+from tasks.pictures.resizer import Resizer
 
-MOVING = {"GIF", "WEBP", "PNG", "AVIF"}
+ANIMATED_KINDS = {"GIF", "WEBP", "PNG", "AVIF"}
 MAX_FRAMES = 1000
 
 
@@ -32,32 +32,34 @@ class Frame:
 
 def frame_count(image: Image.Image) -> int:
     """Frames of an animation; 1 for what stands still."""
-    with damage_told():
+    with as_image_errors():
         return (
-            image.n_frames if image.format in MOVING and getattr(image, "is_animated", False) else 1
+            image.n_frames
+            if image.format in ANIMATED_KINDS and getattr(image, "is_animated", False)
+            else 1
         )
 
 
-def affordable(image: Image.Image, max_pixels: int) -> bool:
+def is_affordable(image: Image.Image, max_pixels: int) -> bool:
     frames = frame_count(image)
     return frames <= MAX_FRAMES and frames * image.width * image.height <= max_pixels
 
 
-def shrunk_frames(image: Image.Image, edges: list[int]) -> dict[int, list[Frame]]:
+def resize_frames(image: Image.Image, edges: list[int]) -> dict[int, list[Frame]]:
     """Every frame at every edge (largest first), in one pass over the file; only the small ones are
     kept in memory.
     """
     made: dict[int, list[Frame]] = {edge: [] for edge in edges}
     for number in range(_first(image), frame_count(image)):
         whole = _frame(image, number)
-        shrinker = Shrinker(whole.image, edges[0])
+        resizer = Resizer(whole.image, edges[0])
         for edge in edges:
-            made[edge].append(Frame(colour.straight(shrinker.at(edge)), whole.duration))
+            made[edge].append(Frame(colour.unpremultiply(resizer.at(edge)), whole.duration))
     return made
 
 
 def _frame(image: Image.Image, number: int) -> Frame:
-    with damage_told():
+    with as_image_errors():
         image.seek(number)
         image.load()  # before the duration is read: WebP and AVIF know it only then
         # A copy of its own, for the next `seek` paints over this one; a palette first, RGB
@@ -71,7 +73,7 @@ def _first(image: Image.Image) -> int:
     return 1 if getattr(image, "default_image", False) else 0
 
 
-def loops(image: Image.Image) -> dict[str, Any]:
+def loop_options(image: Image.Image) -> dict[str, Any]:
     """How often it repeats, where the file says (0 is for ever); a GIF that says nothing plays
     once.
     """

@@ -2,7 +2,7 @@
 nothing is done.
 
     begin -> the key's row -> what the route writes, and its jobs -> the answer into the key's row -> commit
-    again: the answer            again, before the first has ended: it waits for it (409 after `PATIENCE`)
+    again: the answer            again, before the first has ended: it waits for it (409 after `WAIT_SECONDS`)
     the same key, another request: 422
 
 All of it is one transaction (`app.models.together`), so a process that dies at any moment has left
@@ -27,23 +27,23 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message
 
-from app.models import Answer, Unit, own_session, together
+from app.models import Answer, UnitOfWork, join_unit, separate_session
 from relevo.database import errors
 
 LONGEST_KEY = 64
 #: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the
 #: memory with.
-LARGEST = 1024 * 1024
-LONGEST_ANSWER = 60_000
+LARGEST_BODY_BYTES = 1024 * 1024
+LONGEST_ANSWER_BYTES = 60_000
 #: Seconds that a second request waits for the first on PostgreSQL (on MySQL and MariaDB
 #: innodb_lock_wait_timeout).
-PATIENCE = 5
+WAIT_SECONDS = 5
 _OK = 300
 UNDER_WAY = "the first request with this Idempotency-Key is under way"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-_now: ContextVar[Once | None] = ContextVar("once", default=None)
+_current: ContextVar[IdempotentRequest | None] = ContextVar("idempotent_request", default=None)
 
 
 class AnsweredError(Exception):
@@ -53,44 +53,44 @@ class AnsweredError(Exception):
         self.response = response
 
 
-class OnceRoute(APIRoute):
+class IdempotentRoute(APIRoute):
     """A route whose POSTs take an Idempotency-Key."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        most = LARGEST if self.body_field else None  # an upload is read by its route
+        most = LARGEST_BODY_BYTES if self.body_field else None  # an upload is read by its route
 
-        async def once(request: Request) -> Response:
+        async def handle_once(request: Request) -> Response:
             if request.method != "POST":
                 return await handle(request)
-            reading = Reading(request, most)
+            hashed = HashedRequest(request, most)
             key = request.headers.get("idempotency-key")
             if key is None:
-                return await handle(reading.request)
+                return await handle(hashed.request)
             if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
                 raise HTTPException(
                     422, f"expected Idempotency-Key to be 1 to {LONGEST_KEY} characters"
                 )
-            return await Once(key, reading).answer(handle)
+            return await IdempotentRequest(key, hashed).answer(handle)
 
-        return once
+        return handle_once
 
 
-class Reading:
+class HashedRequest:
     """What is read of a request: hashed, and no more than so many bytes. What was asked, its url
     and body, has a mark.
     """
 
     def __init__(self, request: Request, most: int | None) -> None:
-        self.request = Request(request.scope, self._received)
+        self.request = Request(request.scope, self._receive_hashed)
         self._receive, self._most, self._read = request.receive, most, 0
         self._hash = hashlib.sha256(f"{request.url.path}?{request.url.query}\n".encode())
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         return self._hash.hexdigest()
 
-    async def _received(self) -> Message:
+    async def _receive_hashed(self) -> Message:
         message = await self._receive()
         body = message.get("body", b"")
         self._hash.update(body)
@@ -100,73 +100,73 @@ class Reading:
         return message
 
 
-class Once:
+class IdempotentRequest:
     """One request with a key."""
 
-    def __init__(self, key: str, reading: Reading) -> None:
-        self.key, self.reading = key, reading
+    def __init__(self, key: str, hashed: HashedRequest) -> None:
+        self.key, self.hashed = key, hashed
         self.user_id: int | None = None
-        self.unit = Unit(self._begun)
+        self.unit = UnitOfWork(self._begin)
         self._row: Answer | None = None
 
     async def answer(self, handle: Handler) -> Response:
-        token = _now.set(self)
+        token = _current.set(self)
         try:
-            with together(self.unit):
-                answer = await handle(self.reading.request)
-                await run_in_threadpool(self._keep, answer)
+            with join_unit(self.unit):
+                answer = await handle(self.hashed.request)
+                await run_in_threadpool(self._store, answer)
         except AnsweredError as error:
             answer = error.response
         finally:
-            _now.reset(token)
+            _current.reset(token)
             with CancelScope(
                 shield=True
             ):  # a lock that nobody gives back would be worse than a late end
                 await run_in_threadpool(self.unit.undo)
         return answer
 
-    def known(self) -> None:
+    def check_unanswered(self) -> None:
         """Raise AnsweredError if there is an answer already."""
-        with own_session() as db:
-            if row := self._found(db):
-                raise AnsweredError(self._again(row))
+        with separate_session() as db:
+            if row := self._find_answer(db):
+                raise AnsweredError(self._replay(row))
 
-    def _begun(self, db: Session) -> None:
+    def _begin(self, db: Session) -> None:
         """The request's transaction begins: with the key's row. Who has the same key waits for this
         one's end.
         """
         if self.user_id is None:  # nobody's request is kept
             return
         if db.get_bind().dialect.name == "postgresql":
-            db.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
-        row = Answer(user_id=self.user_id, key=self.key, fingerprint=self.reading.mark)
+            db.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
+        row = Answer(user_id=self.user_id, key=self.key, fingerprint=self.hashed.fingerprint)
         try:
             with db.begin_nested():
                 db.add(row)
         except IntegrityError:
-            raise self._taken(db) from None
+            raise self._conflict(db) from None
         except OperationalError as error:
             if not errors.is_lock_timeout(error):
                 raise
             raise HTTPException(409, UNDER_WAY) from error
         self._row = row
 
-    def _taken(self, db: Session) -> Exception:
-        row = self._found(db)
+    def _conflict(self, db: Session) -> Exception:
+        row = self._find_answer(db)
         if row is None:
             return HTTPException(
                 409, "the first request with this Idempotency-Key has just failed; try again"
             )
-        return AnsweredError(self._again(row))
+        return AnsweredError(self._replay(row))
 
-    def _found(self, db: Session) -> Answer | None:
+    def _find_answer(self, db: Session) -> Answer | None:
         return db.scalars(
             select(Answer).filter_by(user_id=self.user_id, key=self.key)
         ).one_or_none()
 
-    def _again(self, row: Answer) -> Response:
+    def _replay(self, row: Answer) -> Response:
         """What was answered, once more."""
-        if row.fingerprint != self.reading.mark:
+        if row.fingerprint != self.hashed.fingerprint:
             raise HTTPException(422, "this Idempotency-Key was used for another request")
         if (
             row.status is None
@@ -175,24 +175,28 @@ class Once:
         body = json.dumps(json.loads(row.body or "null"))
         return Response(body, row.status, {"Idempotency-Replayed": "true"}, "application/json")
 
-    def _keep(self, answer: Response) -> None:
+    def _store(self, answer: Response) -> None:
         """The answer into the key's row, and commit."""
         body = bytes(answer.body)
         with self.unit.block() as db:
-            if self._row is not None and answer.status_code < _OK and len(body) <= LONGEST_ANSWER:
+            if (
+                self._row is not None
+                and answer.status_code < _OK
+                and len(body) <= LONGEST_ANSWER_BYTES
+            ):
                 self._row.status, self._row.body = answer.status_code, body.decode()
             elif self._row is not None:
                 db.delete(self._row)
         self.unit.commit()
 
 
-def asked_by(user_id: int) -> None:
+def set_user(user_id: int) -> None:
     """Whose request this is: keys are a user's own."""
-    if (once := _now.get()) is not None:
-        once.user_id = user_id
+    if (request := _current.get()) is not None:
+        request.user_id = user_id
 
 
-def check() -> None:
+def check_unanswered() -> None:
     """Before what is dear and is done outside of the transaction: don't, if it was answered before."""
-    if (once := _now.get()) is not None and once.user_id is not None:
-        once.known()
+    if (request := _current.get()) is not None and request.user_id is not None:
+        request.check_unanswered()

@@ -9,11 +9,11 @@ import io
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from tasks.tables.table import Table, shown
+from tasks.tables.table import Table, as_cell
 
 # What spreadsheets take for the beginning of a formula, or throw away before one. The last four are
 # = + - @ in full width, which some fold.
-_RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
@@ -24,12 +24,16 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
     for number, table in enumerate(several):
         if len(several) > 1:
             out.writerows([[], [table.title]] if number else [[title], [], [table.title]])
-        out.writerow([harmless(column) for column in table.columns])
-        out.writerows([harmless(shown(value)) for value in row] for row in table.rows)
+        out.writerow([escape_formula(column) for column in table.columns])
+        out.writerows([escape_formula(as_cell(value)) for value in row] for row in table.rows)
     text.flush()
     text.detach()
 
 
-def harmless(value: Any) -> Any:
+def escape_formula(value: Any) -> Any:
     """The value, not to be run by whoever opens the file. Numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_RUN) else value
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS)
+        else value
+    )

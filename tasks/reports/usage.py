@@ -22,7 +22,7 @@ from app.models import (
     Webhook,
     session,
 )
-from app.models.paging import paged
+from app.models.pagination import iterate_pages
 from tasks.tables import Table
 
 #: What a user has of each kind, counted.
@@ -52,7 +52,7 @@ def user_activity(user_id: int) -> list[Table]:
 def _activity(user_id: int) -> Iterator[Any]:
     query = _own(select(User.id, User.name, User.email, User.created_at), User.id, user_id)
     page: list[Any] = []
-    for row in paged(query, User.id):
+    for row in iterate_pages(query, User.id):
         page.append(row)
         if len(page) == 200:  # noqa: PLR2004 - so many users are counted in one query of each kind
             yield from _counted(page)

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from sqlalchemy import Select
 
 from app.models import session
-from web.shapes import BIGGEST
+from web.schemas import LARGEST_ID
 
 Limit = Annotated[int, Query(ge=1, le=200)]
-After = Annotated[int | None, Query(ge=0, le=BIGGEST)]
+After = Annotated[int | None, Query(ge=0, le=LARGEST_ID)]
 
 
 class Page(BaseModel):
@@ -32,9 +32,9 @@ def page(
         query = query.where(model.id > after)
     with session() as db:
         rows = db.scalars(query.order_by(model.id).limit(limit + 1)).all()
-    items = [shown(row, fields) for row in rows[:limit]]
+    items = [as_dict(row, fields) for row in rows[:limit]]
     return Page(items=items, next=rows[limit - 1].id if len(rows) > limit else None)
 
 
-def shown(row: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+def as_dict(row: Any, fields: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("id", *fields)}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from PIL import ExifTags, Image
 
 from tasks.pictures import colour
-from tasks.pictures.reading import damage_told
+from tasks.pictures.reader import as_image_errors
 
 Box = tuple[float, float, float, float]
 _TURNED = {
@@ -34,16 +34,16 @@ _REDUCED_SMALL = 3.0  # for a small target the better quality (50 dB) costs a mi
 _SMALL = 400
 
 
-class Shrinker:
+class Resizer:
     """A picture, decoded once, and the sizes already made of it."""
 
     def __init__(self, image: Image.Image, largest: int) -> None:
         """Decode `image`, and take it over; `largest` is the longest edge that will be asked for."""
         self._size = image.size
-        self._box = _decode(image, fitted(image.size, largest))
+        self._box = _decode(image, fit(image.size, largest))
         self._turn = orientation(image)
         self._profile = image.info.get("icc_profile")
-        self._decoded = colour.workable(image)
+        self._decoded = colour.to_resizable(image)
         self._made: dict[tuple[int, int], Image.Image] = {}
         if self._decoded is not image:
             image.close()  # half a gigabyte, for the largest
@@ -57,7 +57,7 @@ class Shrinker:
         size = self._upright_size(edge)
         if size not in self._made:
             source = self._source(edge)
-            self._made[size] = self._from_decoded(edge) if source is None else resized(source, size)
+            self._made[size] = self._from_decoded(edge) if source is None else resize(source, size)
         return self._made[size]
 
     def _source(self, edge: int) -> Image.Image | None:
@@ -72,17 +72,17 @@ class Shrinker:
         )
 
     def _from_decoded(self, edge: int) -> Image.Image:
-        small = resized(self._decoded, fitted(self._size, edge), self._box)
+        small = resize(self._decoded, fit(self._size, edge), self._box)
         upright = small.transpose(_TURNED[self._turn]) if self._turn in _TURNED else small
-        return colour.in_srgb(upright, self._profile)
+        return colour.to_srgb(upright, self._profile)
 
     def _upright_size(self, edge: int) -> tuple[int, int]:
-        width, height = fitted(self._size, edge)
+        width, height = fit(self._size, edge)
         # - 5 to 8 lie on their side
         return (height, width) if self._turn >= 5 else (width, height)  # noqa: PLR2004
 
 
-def fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
+def fit(size: tuple[int, int], edge: int) -> tuple[int, int]:
     """`size` with its longest edge at most `edge`: the aspect kept, never enlarged, never without a
     pixel.
     """
@@ -90,7 +90,7 @@ def fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def resized(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
+def resize(image: Image.Image, size: tuple[int, int], box: Box | None = None) -> Image.Image:
     if image.size == size:
         return image
     gap = _REDUCED_SMALL if max(size) <= _SMALL else _REDUCED
@@ -113,7 +113,7 @@ def _decode(image: Image.Image, target: tuple[int, int]) -> Box | None:
 
     The box says which part of the decoded picture is the original: its last row may be padding.
     """
-    with damage_told():
+    with as_image_errors():
         draft = image.draft(None, (int(target[0] * _REDUCED), int(target[1] * _REDUCED)))
         image.load()
     return draft[1] if draft else None

@@ -21,17 +21,17 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app import settings
-from app.models import RequestCount, own_session, reading
+from app.models import RequestCount, read_connection, separate_session
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks.
-EVERY = 1.0
+FLUSH_SECONDS = 1.0
 #: Database, subject, minute.
 Key = tuple[str, str, int]
 
-_MINE = RequestCount.subject == bindparam("of"), RequestCount.minute == bindparam("at")
-_READ = select(RequestCount.requests).where(*_MINE)
+_THIS_COUNT = RequestCount.subject == bindparam("of"), RequestCount.minute == bindparam("at")
+_READ = select(RequestCount.requests).where(*_THIS_COUNT)
 
 
 @dataclass(slots=True)
@@ -53,14 +53,14 @@ def count(subject: str, minute: int) -> int:
     """One more request of this subject; how many there were in this minute."""
     key = (settings.engine().database_url, subject, minute)
     if key not in _counts:
-        with reading() as db:
+        with read_connection() as db:
             others = db.execute(_READ, {"of": subject, "at": minute}).scalar() or 0
         with _lock:
             _counts.setdefault(key, Count(others=others))
     with _lock:
         mine = _counts.setdefault(key, Count())
         mine.here += 1
-        _start()
+        _start_thread()
         return mine.here + mine.others
 
 
@@ -81,12 +81,12 @@ def flush() -> bool:
             ]:
                 del _counts[key]
         for (url, subject, minute), kept, here in due:
-            kept.others = _written(url, subject, minute, here - kept.written) - here
+            kept.others = _add(url, subject, minute, here - kept.written) - here
             kept.written = here
     return bool(due)
 
 
-def _start() -> None:
+def _start_thread() -> None:
     global _thread  # noqa: PLW0603 - one a process
     if _thread is None or not _thread.is_alive():  # a fork has none
         _thread = threading.Thread(target=_run, name="request-counts", daemon=True)
@@ -96,7 +96,7 @@ def _start() -> None:
 def _run() -> None:
     global _thread  # noqa: PLW0603 - see above
     while True:
-        time.sleep(EVERY)
+        time.sleep(FLUSH_SECONDS)
         try:
             busy = flush()
         except SQLAlchemyError as error:
@@ -108,11 +108,11 @@ def _run() -> None:
                 return
 
 
-def _written(url: str, subject: str, minute: int, more: int) -> int:
+def _add(url: str, subject: str, minute: int, more: int) -> int:
     """Add to the number in the database; what it is then."""
     mine = RequestCount.subject == subject, RequestCount.minute == minute
     try:
-        with own_session(url) as db:
+        with separate_session(url) as db:
             found = db.execute(
                 update(RequestCount).where(*mine).values(requests=RequestCount.requests + more)
             )
@@ -121,4 +121,4 @@ def _written(url: str, subject: str, minute: int, more: int) -> int:
                 return more
             return db.scalar(select(RequestCount.requests).where(*mine)) or more
     except IntegrityError:  # another process wrote the minute's first
-        return _written(url, subject, minute, more)
+        return _add(url, subject, minute, more)

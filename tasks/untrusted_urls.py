@@ -2,7 +2,7 @@
 
 The name is resolved here, every address of it is looked at, and the connection goes to an address
 that was looked at: were it resolved once more for the connection, its owner could answer
-differently the second time. The certificate is still checked against the name. Each redirect is
+differently the second time. The certificate is still parse_url against the name. Each redirect is
 looked at in the same way. No proxy of the environment is asked: it would resolve by itself.
 """
 
@@ -20,12 +20,12 @@ import httpx
 
 from relevo.errors import RelevoError
 
-CONNECT_WITHIN, SILENT_FOR = 5.0, 20.0
+CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 20.0
 MOST_REDIRECTS = 3
 #: So much of an answer is read and kept.
-LONGEST_ANSWER = 2000
+LONGEST_ANSWER_BYTES = 2000
 #: Seconds after which the rest of an answer is not waited for: its status is what counts.
-DRIPS_FOR = 5.0
+READ_SECONDS = 5.0
 _KEEP_POST = {307, 308}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -46,16 +46,16 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
     """POST to `url`, follow what asks for the same POST elsewhere. Raises RefusedUrlError,
     httpx.HTTPError.
     """
-    timeout = httpx.Timeout(SILENT_FOR, connect=CONNECT_WITHIN)
+    timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
     with httpx.Client(
-        timeout=timeout, trust_env=False, follow_redirects=False, verify=certificates()
+        timeout=timeout, trust_env=False, follow_redirects=False, verify=ssl_context()
     ) as client:
         for _ in range(MOST_REDIRECTS + 1):
             request = _request(client, url, body, headers, private)
             answer = client.send(request, stream=True)
             try:
                 if answer.status_code not in _KEEP_POST or "location" not in answer.headers:
-                    return Answer(answer.status_code, _beginning(answer))
+                    return Answer(answer.status_code, _read_beginning(answer))
             finally:
                 answer.close()
             url = str(httpx.URL(url).join(answer.headers["location"]))
@@ -63,14 +63,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 
 @functools.cache
-def certificates() -> ssl.SSLContext:
-    """Whose certificates are believed. Read once a process: it takes longer than many a request
+def ssl_context() -> ssl.SSLContext:
+    """Whose ssl_context are believed. Read once a process: it takes longer than many a request
     (0.1 s, measured).
     """
     return httpx.create_ssl_context(trust_env=False)
 
 
-def checked(url: str) -> httpx.URL:
+def parse_url(url: str) -> httpx.URL:
     """`url`, if it is one that could be asked: http or https, a host, no user and password."""
     try:
         parsed = httpx.URL(url)
@@ -89,7 +89,7 @@ def checked(url: str) -> httpx.URL:
     return parsed
 
 
-def public(address: str) -> bool:
+def is_public(address: str) -> bool:
     """Whether this is an address of the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -97,15 +97,15 @@ def public(address: str) -> bool:
         if ip in _NAT64:
             inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inside:
-            return public(str(inside))
+            return is_public(str(inside))
     return ip.is_global and not ip.is_multicast
 
 
 def _request(
     client: httpx.Client, url: str, body: bytes, headers: Mapping[str, str], private: bool
 ) -> httpx.Request:
-    parsed = checked(url)
-    address = _resolved(parsed, private)
+    parsed = parse_url(url)
+    address = _resolve(parsed, private)
     own = {"Accept-Encoding": "identity", "Host": parsed.netloc.decode()}
     return client.build_request(
         "POST",
@@ -116,25 +116,25 @@ def _request(
     )
 
 
-def _resolved(url: httpx.URL, private: bool) -> str:
+def _resolve(url: httpx.URL, private: bool) -> str:
     port = url.port or {"http": 80, "https": 443}[url.scheme]
     try:
         found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise httpx.ConnectError(f"{url.host} can't be resolved: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
-    if not private and not all(public(address) for address in addresses):
+    if not private and not all(is_public(address) for address in addresses):
         raise RefusedUrlError(
             f"{url.host} is a private address, and webhooks don't go there (APP_PRIVATE_WEBHOOKS)"
         )
     return addresses[0]
 
 
-def _beginning(answer: httpx.Response) -> str:
+def _read_beginning(answer: httpx.Response) -> str:
     """So much as is kept, as it came: unpacked, a thousandth of it could fill the memory."""
-    read, until = b"", time.monotonic() + DRIPS_FOR
+    read, until = b"", time.monotonic() + READ_SECONDS
     for part in answer.iter_raw():
         read += part
-        if len(read) >= LONGEST_ANSWER or time.monotonic() > until:
+        if len(read) >= LONGEST_ANSWER_BYTES or time.monotonic() > until:
             break
-    return read[:LONGEST_ANSWER].decode(errors="replace").replace("\0", "")
+    return read[:LONGEST_ANSWER_BYTES].decode(errors="replace").replace("\0", "")
