@@ -72,7 +72,7 @@ def undo_on_rollback(undo: Callable[[], None]) -> Iterator[None]:
 
 
 class UnitOfWork:
-    """One transaction for several blocks. It is begin by the first of them, and then `begin` is
+    """One transaction for several blocks. Its first block begins it, and then `begin` is
     called.
     """
 

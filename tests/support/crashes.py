@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from relevo import mail
 from relevo.disks import LocalDisk, local
@@ -76,13 +76,21 @@ def _around(life: Life, effect: Callable[..., Any]) -> Callable[..., Any]:
 def committing(
     before: Callable[[Session], Any] = id, after: Callable[[Session], Any] = id
 ) -> Iterator[None]:
-    """Within the block, these are called before and after each commit (after whatever else is done
-    after it).
+    """Within the block, these are called before and after each commit: `after` when the commit and
+    every listener to it are done.
     """
+    commit = SessionTransaction.commit
+
+    def commit_and_tell(transaction: SessionTransaction, *args: Any, **options: Any) -> None:
+        session, is_outermost = transaction.session, transaction.parent is None
+        commit(transaction, *args, **options)
+        if is_outermost:
+            after(session)
+
     event.listen(Session, "before_commit", before)
-    event.listen(Session, "after_commit", after)
+    SessionTransaction.commit = commit_and_tell  # type: ignore[method-assign]
     try:
         yield
     finally:
         event.remove(Session, "before_commit", before)
-        event.remove(Session, "after_commit", after)
+        SessionTransaction.commit = commit  # type: ignore[method-assign]

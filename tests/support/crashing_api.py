@@ -25,16 +25,16 @@ from tests.support.programs import APPLICATION
 from web import create, idempotency
 
 #: Seconds that a second request with a key waits for the first.
-PATIENCE = 3
+WAIT_SECONDS = 3
 
 
 def moment(_db: object) -> None:
     """Of a request with a key; it counts its moments."""
-    now = idempotency._current.get()
-    if now is None:
+    current = idempotency._current.get()
+    if current is None:
         return
-    now.moments = getattr(now, "moments", 0) + 1
-    if now.moments == int(now.reading.request.headers.get("dies-at", 0)):
+    current.moments = getattr(current, "moments", 0) + 1
+    if current.moments == int(current.hashed.request.headers.get("dies-at", 0)):
         os._exit(1)
 
 
@@ -46,7 +46,7 @@ async def ask_for_nothing(api: object) -> None:
 
 
 def main() -> None:
-    idempotency.WAIT_SECONDS = PATIENCE
+    idempotency.WAIT_SECONDS = WAIT_SECONDS
     schema.require = lambda _engine: (
         None
     )  # each process would look, and that takes longer than all the rest

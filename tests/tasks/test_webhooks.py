@@ -155,7 +155,7 @@ def test_a_slow_answer_is_left_when_its_status_is_known(monkeypatch):
             yield b"x"
 
     monkeypatch.setattr(untrusted_urls, "time", SimpleNamespace(monotonic=lambda: next(moments)))
-    assert untrusted_urls._beginning(SimpleNamespace(iter_raw=drops)) == "xx"
+    assert untrusted_urls._read_beginning(SimpleNamespace(iter_raw=drops)) == "xx"
 
 
 def test_an_answer_with_a_slow_beginning_is_logged_too(private, receiver, monkeypatch):
