@@ -1,8 +1,7 @@
-"""What every test may ask for: a url of each broker, and one broker after the other for what must
-hold on all.
+"""The fixtures of several folders: urls of servers, each broker in turn, apps, and a worker.
 
-A server starts when the first test asks for it and serves the whole session, with one database. A
-test that needs a file of its own makes it in `tmp_path`.
+A server starts when the first test needs it and serves the whole session, with one database. A test
+that needs a file of its own makes it in `tmp_path`.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ if TYPE_CHECKING:
     from relevo.drivers.contract import Driver
     from tests.support import application
 
-# Some machines ask Python to keep nothing that it has compiled. We start hundreds of processes, in
-# each of which compiling our own modules anew would take longer than anything else.
+# Some machines tell Python to keep no compiled files. The tests start hundreds of processes, and
+# compiling our modules again in each would take longer than anything else.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -97,9 +96,7 @@ def sqlite_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the application's tables in it, to be copied: Alembic takes a third of a second
-    to make them.
-    """
+    """A file with the application's tables, to copy: Alembic takes a third of a second for them."""
     path = tmp_path_factory.mktemp("new") / "app.sqlite3"
     importlib.import_module("app.models.schema").upgrade(engine_for(f"sqlite:///{path}"))
     engine_for(f"sqlite:///{path}").dispose()
@@ -108,9 +105,7 @@ def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_tables() -> Iterator[None]:
-    """The engine's tables of a new SQLite file as the migrations have made them once, unless a test
-    is about those.
-    """
+    """New SQLite files get copies of Relevo's tables, unless a test is about the migrations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "_upgrade", sqlite_tables.quickly)
         yield
@@ -125,13 +120,13 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
 
 @pytest.fixture
 def app() -> Celery:
-    """On a broker in memory, unless a folder or a file has an app of its own."""
+    """An app on a broker in memory, unless a folder or a file defines its own."""
     return memory_app.make_app()
 
 
 @pytest.fixture
 def sqlite_app(tmp_path: Path) -> App:
-    """Its broker and its store are one SQLite file."""
+    """An app whose broker and store are one SQLite file."""
     url = f"sqlite:///{tmp_path}/relevo.sqlite3"
     settings = config.load(
         {"QUEUE_CONNECTION": "database", "DATABASE_URL": url, "RELEVO_VAR_DIR": str(tmp_path)}, None
@@ -162,7 +157,7 @@ def batch_app(request, tmp_path):
 
 @pytest.fixture
 def calls() -> list[tuple]:
-    """What the tasks of tests/support/batch_tasks.py note of their calls."""
+    """The calls that the tasks of tests/support/batch_tasks.py have noted."""
     batch_tasks.calls.clear()
     return batch_tasks.calls
 
@@ -203,7 +198,7 @@ def app_with_queues() -> Celery:
 
 @pytest.fixture
 def app_with_defaults() -> Callable[..., Celery]:
-    """An app of a project with settings of its own, as `create_app` makes it."""
+    """Make an app whose project has set tries and waits."""
 
     def make(tries: int, waits: tuple[float, ...] = ()) -> Celery:
         app = memory_app.make_app()
@@ -215,7 +210,7 @@ def app_with_defaults() -> Callable[..., Celery]:
 
 @pytest.fixture
 def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
-    """What is handed to Celery to be published."""
+    """The messages that the app would have published."""
     messages: list[SimpleNamespace] = []
 
     def send_task(name, args=None, kwargs=None, **options):
@@ -228,7 +223,7 @@ def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNa
 
 @pytest.fixture
 def ram_path() -> Iterator[Path]:
-    """A folder of this test, in memory where there is some: nothing turns SQLite's fsyncs off."""
+    """A folder in memory if possible, for SQLite files that a program syncs."""
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         prefix="relevo-", dir=shared if shared.is_dir() else None
@@ -240,8 +235,8 @@ def ram_path() -> Iterator[Path]:
 def shop(
     ram_path: Path, new_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[application.Shop]:
-    """The application, its jobs recorded and run when asked."""
-    # Imported when asked for: the application takes a second.
+    """The application. Its jobs are recorded, and run when the test asks."""
+    # Imported here: the application takes a second, and few tests need it.
     shop_in = importlib.import_module("tests.support.application").shop_in
     with shop_in(ram_path, new_database, monkeypatch) as opened:
         yield opened
@@ -254,9 +249,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for real processes first: at the end it would leave all but one of those that run
-    tests idle.
-    """
+    """Put the slow tests first. At the end they would leave all but one test process idle."""
     items.sort(
         key=lambda item: (
             SLOW.index(found[0]) if (found := [s for s in SLOW if s in item.nodeid]) else len(SLOW)
@@ -265,15 +258,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    _forget_tasks()  # of the modules that were imported for it
+    _forget_tasks()  # those of the modules that the collection has imported
     gc.collect()
-    gc.freeze()  # what is imported stays: each full collection would look at all of it again
+    gc.freeze()  # or each full collection would look at all imported modules again
 
 
 def _forget_tasks() -> None:
-    """Celery gives an app's tasks to every app finalized later, so a test's would reach the next
-    one's.
-    """
+    """Celery gives the tasks of an app to all apps that are finalized later, of other tests too."""
     _state._on_app_finalizers.intersection_update(CELERYS_OWN)
 
 

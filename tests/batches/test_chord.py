@@ -4,19 +4,16 @@ broker and results.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 from celery import chain, chord, group
 from celery.backends.redis import ResultConsumer
-from celery.exceptions import ChordError, Ignore
+from celery.exceptions import ChordError
 from celery.result import GroupResult
 from celery.signals import before_task_publish
 
-from relevo import config
-from relevo.app import create_app
 from relevo.batches.result_backends import RedisResults
 from relevo.drivers.contract import NewJob, State
 from relevo.errors import BatchError, OptionError
@@ -24,102 +21,13 @@ from relevo.job import membership
 from relevo.operations import cancel
 from relevo.store import batches
 from relevo.store.batch_counts import CANCELLED
-from relevo.store.store import store_for
 from relevo.transport.context import current
 from relevo.worker.cancelled_batches import CancelledBatches
+from tests.support import chord_tasks
 from tests.support.batch_tasks import working
 from tests.support.waits import LONG, eventually
 
-told: list[tuple] = []
 published: Counter = Counter()
-mended = threading.Event()
-
-
-def add(x, y=0):
-    return x + y
-
-
-def total(numbers):
-    told.append(("total", numbers))
-    return sum(numbers)
-
-
-def same(given):
-    return given
-
-
-def breaks(number):
-    if not mended.is_set():
-        raise ValueError(number)
-    return number
-
-
-def alarm(request, error, _traceback):
-    told.append(("alarm", request.id, type(error).__name__))
-
-
-def late_alarm(uuid):
-    told.append(("late_alarm", uuid))
-
-
-def ignores():
-    raise Ignore
-
-
-def goes_on(self, how):
-    made = self.app.tasks["add"]
-    parts = [made.si(40), made.si(2)]
-    breaks = self.app.tasks["breaks"].si(1)
-    return self.replace(
-        {
-            "job": made.si(40, 2),
-            "chain": chain(made.si(40), made.s(2)),
-            "group": group(parts),
-            "breaks": chord([breaks, made.si(1)], self.app.tasks["total"].s()),
-            "breaks before a chain": chord(
-                [breaks, made.si(1)], chain(self.app.tasks["total"].s(), made.s(1))
-            ),
-        }[how]
-    )
-
-
-def grows(self, again=False):
-    self.add_to_chord(self.app.tasks["add"].s(100))
-    return self.replace(self.app.tasks["grows"].si()) if again else 1
-
-
-def is_in(self):
-    return self.batch.id
-
-
-def cancels(self):
-    self.batch.cancel()
-    return 1
-
-
-def app_on(connection, folder, environ):
-    said = {
-        "QUEUE_CONNECTION": connection,
-        "DATABASE_URL": f"sqlite:///{folder}/relevo.sqlite3",
-        "RELEVO_VAR_DIR": str(folder),
-        **environ,
-    }
-    app = create_app("shop", config.load(said, None), task_default_queue=f"chords-{folder.name}")
-    made = {
-        each.__name__: app.task(each, name=each.__name__, shared=False)
-        for each in (add, total, same, breaks, alarm, late_alarm, ignores)
-    }
-    made |= {
-        each.__name__: app.task(each, name=each.__name__, shared=False, bind=True)
-        for each in (goes_on, grows, is_in, cancels)
-    }
-    made["alone"] = app.task(add, name="alone", shared=False, unique_by=[])
-    made["quiet"] = app.task(add, name="quiet", shared=False, ignore_result=True)
-    if connection == "database":
-        app.backend.session_manager.forked = (
-            True  # as in a pool's process: one engine for all steps
-        )
-    return SimpleNamespace(app=app, store=store_for(app.settings.database_url), **made)
 
 
 class Deaf(ResultConsumer):
@@ -141,7 +49,7 @@ def shop(request, tmp_path_factory, module_patch):
         {"REDIS_URL": request.getfixturevalue("redis_url")} if request.param == "redis" else {}
     )
     module_patch.setattr(RedisResults, "ResultConsumer", Deaf)
-    shop = app_on(request.param, folder, environ)
+    shop = chord_tasks.app_on(request.param, folder, environ)
 
     def count(sender=None, **_signal):
         published[sender] += 1
@@ -151,12 +59,6 @@ def shop(request, tmp_path_factory, module_patch):
         yield shop
     before_task_publish.disconnect(count)
     assert not published["celery.chord_unlock"]
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    told.clear()
-    mended.clear()
 
 
 def get(result):
@@ -174,7 +76,7 @@ def error_of(shop, result):
 
 
 def of(what):
-    return [rest for kind, *rest in list(told) if kind == what]
+    return [rest for kind, *rest in list(chord_tasks.calls) if kind == what]
 
 
 def driver_of(app):
@@ -293,7 +195,7 @@ def test_a_failing_member_calls_the_error_callbacks_once_and_the_body_never(shop
 def test_a_failed_member_that_is_retried_and_completes_lets_the_body_run(shop):
     result = chord([shop.add.s(1), shop.breaks.s(2)], shop.total.s()).apply_async()
     error_of(shop, result)
-    mended.set()
+    chord_tasks.mended.set()
     assert ended(shop, result.parent.id).retry_failed() == 1
     eventually(lambda: of("total"))
     eventually(lambda: shop.app.AsyncResult(result.id).state == "SUCCESS")
@@ -333,7 +235,7 @@ def test_a_member_replaced_by_a_chord_whose_header_fails_is_failed_until_it_is_r
         (batch.id, 1, CANCELLED),
         (order.id, 0, CANCELLED),
     }
-    mended.set()
+    chord_tasks.mended.set()
     for row in shop.app.batches.page(limit=5):
         row.retry_failed()
     eventually(lambda: (batch.refresh().completed, order.refresh().completed) == (2, 2))

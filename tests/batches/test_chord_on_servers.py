@@ -8,8 +8,8 @@ import pytest
 
 from relevo.drivers import driver_for
 from tests.batches import test_chord as chords
-from tests.batches.test_chord import app_on, fresh  # noqa: F401  a fixture
 from tests.support.batch_tasks import working
+from tests.support.chord_tasks import app_on
 
 # What differs from PostgreSQL is how rows are locked and written: a few of the shapes do all of it.
 FEW = ("chain that ends in a group", "chord in it", "in a chain")

@@ -1,6 +1,4 @@
-"""The contract's fixtures: `driver`, the `other` process's driver on the same broker, and the
-`clock` both read.
-"""
+"""Two drivers on each broker, `driver` and `other`, as of two processes, and their `clock`."""
 
 from __future__ import annotations
 

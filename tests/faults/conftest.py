@@ -31,12 +31,12 @@ def urls(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def site(url: str, tmp_path: Path) -> Site:
-    """A queue and a journal of the test's own on the broker at `url`."""
+    """A new queue on the broker at `url`, and a new journal."""
     return Site(url, tmp_path)
 
 
 def broker_url(name: str, request: pytest.FixtureRequest, folder: Path) -> str:
-    """A file of the test's own, or the session's server with our tables."""
+    """The url of a new SQLite file, or of the session's server, with our tables."""
     if name == "sqlite":
         return servers.sqlite_file(folder / "broker.db")
     url: str = request.getfixturevalue(f"{name}_url")

@@ -1,6 +1,4 @@
-"""Projects with their workers: started once, all at the same time, and used by every test of a
-module.
-"""
+"""A project with its workers, started once for all tests of a module."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Limits on every broker: `limits`, the `other` process's on the same broker, and jobs under leases
-to hold permits.
-"""
+"""Limits on every broker: `limits` and `other`, as of two processes, and jobs that hold permits."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Ground:
-    """A broker's limits in the hands of two processes, and its jobs."""
+    """The limits of a broker in two processes, and its jobs."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker, self.clock = broker, broker.clock
@@ -32,7 +30,7 @@ class Ground:
         self.reserved: dict[str, ReservedJob] = {}
 
     def job(self, job_id: str, lease: float = LEASE) -> Holder:
-        """A job of this id under a fresh lease: put, unless it is there, and reserved."""
+        """Reserve the job of this id, and put it before if it doesn't exist."""
         queue = f"q-{job_id}"
         if not self.driver.sizes(queue).pending:
             self.driver.put([NewJob(queue, "{}", job_id)])

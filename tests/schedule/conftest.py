@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def work(request, tmp_path) -> Iterator[Clockwork]:
-    """On each database."""
+    """An app and its beats on each database."""
     made = Clockwork(request.getfixturevalue(f"{request.param}_url"), tmp_path)
     made.empty()
     yield made
@@ -23,7 +23,7 @@ def work(request, tmp_path) -> Iterator[Clockwork]:
 
 @pytest.fixture
 def small(sqlite_url, tmp_path) -> Iterator[Clockwork]:
-    """On SQLite."""
+    """An app and its beats on SQLite."""
     made = Clockwork(sqlite_url, tmp_path)
     made.empty()
     yield made

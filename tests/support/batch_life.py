@@ -1,5 +1,4 @@
-"""The life of a batch, a chain, a chord, without a worker, and the death of whoever does a step of
-it.
+"""The life of a batch, a chain or a chord without a worker, killed at a chosen step.
 
 Jobs are taken from the broker, run by Celery's own tracer as in a pool process, and recorded as the
 worker's recorder would. `Fate` kills the thread that does all this before its k-th statement,
@@ -35,15 +34,13 @@ TABLES = (*metadata.tables.values(), jobs_table)
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of it is done any more, but what the database does when a
-    connection ends.
-    """
+    """The process is gone. Only what the database does at the end of a connection is still done."""
 
 
 class Fate:
-    """Kills this thread before the k-th of a life's steps: its statements and commits; or, where
-    `whole`, before and behind each transaction and each script of Redis, between which nothing can
-    be half done.
+    """Kills this thread before the k-th of its steps: a statement or a commit. With `whole`, the
+    steps are before and after each transaction and each script of Redis, which can't be half
+    done.
     """
 
     def __init__(self):
@@ -83,13 +80,11 @@ class Fate:
 
     @contextmanager
     def at_step(self, number):
-        """Within the block the thread is killed at this step, if it comes so far; it ends the
-        block.
-        """
+        """Kill the thread at this step, if it comes so far. That ends the block."""
         self.steps, self.at, self.struck, self.committed = 0, number, False, False
         try:
             yield self
-        except BaseException:  # whatever was still said after its death
+        except BaseException:  # also errors raised after its death
             if not self.struck:
                 raise
         finally:
@@ -97,7 +92,7 @@ class Fate:
 
     @contextmanager
     def watching(self):
-        """Within the block the steps are seen."""
+        """Count the steps within the block."""
         seen = (("before_cursor_execute", self.statement), ("commit", self.commit))
         for name, see in seen:
             event.listen(Engine, name, see)
@@ -114,7 +109,7 @@ class Life:
     """What happens to jobs, repeatable. `failing`: the numbers of the members that fail."""
 
     def __init__(self, folder, store=None, broker=None):
-        """Store and broker are one file, unless there are urls for them."""
+        """Store and broker are one file, unless `urls` are given."""
         url = store or f"sqlite:///{folder}/relevo.sqlite3"
         said = {
             "QUEUE_CONNECTION": "database",
@@ -169,8 +164,8 @@ class Life:
         self.driver.clear(QUEUE)
 
     def work(self):
-        """What workers do until nothing is left: every job is run, recorded, acked; the outbox is
-        relayed.
+        """Do what workers do until nothing is left: run, record and ack every job, send
+        the outbox.
         """
         while True:
             self.way.forward_all()
@@ -215,7 +210,7 @@ class Life:
         )
 
     def dies(self):
-        """What the one who was killed held comes back."""
+        """Release what the killed process held, as a rescue does."""
         self.way._written_to.clear()
         self.driver.release(self.held)
 
@@ -225,8 +220,8 @@ class Life:
             opened.commit()
 
     def is_exact(self, killed_in, expected):
-        """Each of the `expected` has run, under one id, and once unless it was killed before its
-        ack.
+        """Whether each of the `expected` has run under one id, and once unless it was killed before
+        its ack.
         """
         again = {(task, what) for task, what, id_ in self.ran if id_ in killed_in}
         times, ids = (
@@ -280,7 +275,7 @@ class OfBatch:
 
 
 class OfChain(OfBatch):
-    """A chain of ours. A link that runs twice hands on once."""
+    """A chain of ours. A link that runs twice dispatches the next one once."""
 
     def new(self):
         member, told = self.app.tasks["member"], self.app.tasks["told"]

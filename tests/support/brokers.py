@@ -1,8 +1,7 @@
-"""The brokers that the contract is tested on: how to open two drivers on each, as two processes
-would.
+"""The brokers that the contract is tested on, each with two drivers, as two processes would have.
 
-All of them read the time from one clock that a test moves by hand. It never goes back, not between
-tests either.
+All of them read the time from one clock that a test moves by hand. It never goes back, not even
+between tests.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
     import pytest
 
-# A driver to come adds its name here and the way to open it in `opener`.
+# A new driver is added here and in `opener`.
 BROKERS = ["memory", "sqlite", "postgresql", "mariadb", "redis"]
 EVERYTHING = 1_000_000
 
 
 @dataclass(eq=False)
 class HandClock:
-    """A clock that moves when told. It starts at a whole number, so that sums of whole seconds are
+    """A clock that a test moves. It starts at a whole number, so that sums of whole seconds are
     exact.
     """
 
@@ -54,7 +53,7 @@ class Broker:
         self.other = self.open(self.clock)
 
     def empty(self) -> None:
-        """Leave no job, pause or suspension behind, through the contract's own verbs, whatever the
+        """Leave no job, pause or suspension behind. It uses the contract's own verbs, for every
         broker.
         """
         for queue in self.driver.queues():
@@ -68,7 +67,7 @@ class Broker:
             self.driver.lift(what)
 
     def close(self) -> None:
-        """Give up both drivers' connections."""
+        """Close the connections of both drivers."""
         self.driver.close()
         self.other.close()
 
@@ -76,9 +75,7 @@ class Broker:
 def opener(
     name: str, request: pytest.FixtureRequest
 ) -> Callable[[Callable[[], float] | None], Driver]:
-    """The function that opens one more driver on the broker of this name; its server is started by
-    then.
-    """
+    """The function that opens another driver on this broker. It starts the broker's server."""
     if name == "memory":
         return _memory()
     url: str = request.getfixturevalue(f"{name}_url")
@@ -91,8 +88,6 @@ def opener(
 
 
 def _memory() -> Callable[[Callable[[], float] | None], Driver]:
-    """In one process the other driver on a broker is the broker itself, as long as both read the
-    same clock.
-    """
+    """The driver in memory. The second driver is the same broker, if both read the same clock."""
     known: dict[Callable[[], float] | None, MemoryDriver] = {}
     return lambda clock: known.setdefault(clock, MemoryDriver(clock) if clock else MemoryDriver())

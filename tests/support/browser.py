@@ -1,5 +1,4 @@
-"""A real Chromium, driven by its debugging protocol: no other library, and nothing that waits for a
-time.
+"""A real Chromium, driven by its debugging protocol, without another library and without sleeps.
 
 >>> with chromium(folder) as browser:
 ...     browser.open("http://127.0.0.1:5555/overview")
@@ -31,14 +30,14 @@ from tests.support.waits import LONG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a script's promise ends with when its page goes.
+#: The error of a script's promise when its page is left.
 GONE = ("navigated", "destroyed", "Cannot find context")
 LARGEST = 50_000_000
 
 
 class Browser:
-    """One page of a Chromium. `complaints`: errors of its scripts, and what its security policy has
-    refused.
+    """One page of a Chromium. `complaints` are errors of its scripts and violations of its security
+    policy.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
@@ -57,7 +56,7 @@ class Browser:
         )
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Do something of the protocol, and note what happens meanwhile."""
+        """Call a method of the protocol, and note the events that come meanwhile."""
         answer = self._ask(method, params)
         assert "error" not in answer, answer
         return answer["result"]
@@ -92,7 +91,7 @@ class Browser:
         self.call("Network.setExtraHTTPHeaders", headers={"Authorization": f"Basic {word}"})
 
     def open(self, url: str) -> None:
-        """Go to a page; it is there when this returns."""
+        """Go to a page, and wait until it is loaded."""
         self._loaded = False
         self.call("Page.navigate", url=url)
         while not self._loaded:
@@ -100,7 +99,7 @@ class Browser:
             self._note(message.get("method"), message.get("params", {}))
 
     def run(self, script: str) -> Any:
-        """What a script says."""
+        """Run a script; returns its value."""
         answer = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -108,7 +107,7 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait in the page until a script says something true."""
+        """Wait in the page until a script's value is true."""
         frame = f"""new Promise((resolve, reject) => {{
             const until = performance.now() + {1000 * LONG - 5000};
             (function look() {{
@@ -125,7 +124,7 @@ class Browser:
                 {"expression": frame, "awaitPromise": True, "returnByValue": True},
             )
             if not any(word in said.get("error", {}).get("message", "") for word in GONE):
-                break  # else the page went while it was looked at, and the next one is
+                break  # otherwise the page was left: ask the next one
         assert "error" not in said, said
         assert "exceptionDetails" not in said["result"], f"waited for {condition}\n{said['result']}"
 
@@ -143,7 +142,7 @@ class Browser:
 
     @contextlib.contextmanager
     def slow(self) -> Iterator[None]:
-        """Within the block the network is slow, and nothing comes from the cache."""
+        """Slow the network down within the block, and use no cache."""
         try:
             self._network(latency=150, bytes_per_second=60_000, cached=False)
             yield
@@ -202,7 +201,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
 
 
 def _port(process: subprocess.Popen[bytes]) -> int:
-    """Where it listens: it says so when it does."""
+    """The port of its debugging protocol, which it writes to a file when it listens."""
     for line in process.stderr or ():
         if found := re.search(rb"DevTools listening on ws://[^:]+:(\d+)/", line):
             threading.Thread(

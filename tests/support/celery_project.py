@@ -58,7 +58,7 @@ class Project:
         return ["-m", "celery", "-A", self.module, *arguments]
 
     def start(self, *arguments: str, name: str, **environment: str) -> Process:
-        """A celery command that goes on; what it says goes to `log(name)`."""
+        """Start a celery command that goes on. Its output goes to `log(name)`."""
         with self.folder.joinpath(f"{name}.log").open("wb") as output:
             environ = {**os.environ, **self.environment, **environment}
             modules = FLOWER if arguments[0] == "flower" else ()
@@ -78,7 +78,7 @@ class Project:
 
     @contextlib.contextmanager
     def worker(self, name: str, *arguments: str) -> Iterator[Process]:
-        """A worker that is ready, and stopped warmly after the block; it must end by itself."""
+        """A worker that is ready. After the block it is stopped warmly, and must end by itself."""
         process = self.start_worker(name, *arguments)
         try:
             self.wait_ready(name, process)
@@ -87,7 +87,7 @@ class Project:
             stop(process)
 
     def run(self, *arguments: str) -> str:
-        """What a celery command says that ends by itself, and well."""
+        """Run a celery command to its end; returns its output."""
         ended = run(*self.command(*arguments), environ={**os.environ, **self.environment})
         assert (ended.returncode, ended.stderr) == (0, ""), ended
         return ended.stdout
@@ -119,7 +119,7 @@ class Project:
 
 @contextlib.contextmanager
 def project(module: str, database_url: str, folder: Path, **environment: str) -> Iterator[Project]:
-    """The project whose app is in `module`. The app is loaded under a name of its own, once per
+    """The project whose app is in `module`. The app is loaded under a new name, once for each
     project.
     """
     environment = {
@@ -156,7 +156,7 @@ def load(module: str, name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def keeping_current_app() -> Iterator[None]:
-    """Celery's newest app becomes the process's; other tests have theirs."""
+    """Celery makes the newest app the current one; give the earlier one back afterwards."""
     before = current_app._get_current_object()
     try:
         yield

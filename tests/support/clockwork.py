@@ -35,7 +35,7 @@ class Clockwork:
         self.app = self.deployed()
 
     def deployed(self, **entries: Any) -> App:
-        """The app as another process has it, with these entries."""
+        """The app with these entries, as another process has it."""
         given = {
             "QUEUE_CONNECTION": "database",
             "DATABASE_URL": self.url,
@@ -49,19 +49,19 @@ class Clockwork:
 
         @app.task(name="shop.count", shared=False)
         def count(*numbers, **_words):
-            """Nothing: it is only dispatched."""
+            """Do nothing: the job is only dispatched."""
 
         return app
 
     def beat(self, app: App | None = None, **entries: Any) -> Scheduler:
-        """A beat that has begun."""
+        """A beat that has started."""
         beat = Scheduler(app or self.deployed(**entries))
         beat.now = self.clock
         beat.tick()
         return beat
 
     def to(self, text: str, *beats: Scheduler) -> None:
-        """It is now this time, and each of these beats looks."""
+        """Set the clock to this time, and let each of these beats tick."""
         self.clock.time = at(text)
         for beat in beats:
             beat.tick()

@@ -13,8 +13,8 @@ from tests.support.programs import ROOT
 
 @cache
 def our_commands() -> dict[str, click.Command]:
-    """Our sub-commands of `celery`, by the entry points that pyproject.toml asks for (installed or
-    not).
+    """Our sub-commands of `celery`, by the entry points in pyproject.toml, also if Relevo isn't
+    installed.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]["celery.commands"]

@@ -1,5 +1,5 @@
-"""A company that runs on the application: a database and a broker, the API, a worker, an
-administrator, and the world outside.
+"""A company that runs on the application: a database, a broker, the API, a worker, an
+administrator, and a server in place of the rest of the internet.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SECRET = "s" * 40
 
 @dataclass
 class Company:
-    """A folder, a database, workers, an API, an administrator's client, and a server for whatever
-    is asked outside.
+    """A folder, a database, workers, an API, an administrator's client, and a server for outgoing
+    requests.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Company:
         return int(self.post("/api/files", params={"name": name}, content=data)["id"])
 
     def until(self, path: str, holds: Any) -> Any:
-        """Look at a route until `holds` of what it answers."""
+        """Ask a route until `holds` is true of its answer."""
         told: dict[str, Any] = {}
 
         def look() -> bool:
@@ -71,7 +71,7 @@ class Company:
         return told
 
     def expired(self, link: str) -> str:
-        """The same link as it will be when it has ended."""
+        """The same link, expired."""
         path = httpx.URL(link).path.removeprefix("/files/")
         return Links(f"{self.environment['APP_URL']}/files", SECRET.encode()).make(path, -1)
 
@@ -87,7 +87,7 @@ class Company:
         return [mail["Subject"] for mail in self.mails()]
 
     def until_mailed(self, subject: str) -> str:
-        """Wait for a mail, of which there is one; its text."""
+        """Wait for the one mail; returns its text."""
         eventually(lambda: subject in self.subjects(), lambda: f"{self.subjects()}\n{self.logs()}")
         [text] = [
             mail.get_body(("plain",)).get_content()
@@ -127,7 +127,7 @@ class Company:
         assert worker.poll() is None, self.log(name)
 
     def kill_worker(self) -> None:
-        """Kill -9, main process and children, and start another one."""
+        """Kill the worker's main process and children with -9, and start another worker."""
         os.killpg(self.workers[-1].pid, signal.SIGKILL)
         self.workers[-1].wait()
         self.start_worker()
@@ -145,7 +145,7 @@ class Company:
 
 @contextlib.contextmanager
 def company(folder: Path, database: str, queues: str = QUEUES, **broker: str) -> Iterator[Company]:
-    """A company on these servers, with everything running, its worker on these queues."""
+    """A company on these servers with everything running. Its worker works on these queues."""
     DatabaseDriver(database).create_schema()
     schema.upgrade(engine_for(database))
     port = servers.free_port()
@@ -199,7 +199,7 @@ def _answers(client: httpx.Client) -> bool:
 
 @contextlib.contextmanager
 def own_database(server: str, name: str) -> Iterator[str]:
-    """A database of this name on a PostgreSQL, dropped afterwards."""
+    """A new database of this name on a PostgreSQL. It is dropped afterwards."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         yield server.rpartition("/")[0] + f"/{name}"

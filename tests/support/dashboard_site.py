@@ -34,12 +34,12 @@ class Answer:
 
 
 class Site:
-    """One dashboard, in a thread of its own; `get` and `post` are what a browser would send."""
+    """One dashboard, in a thread of its own. `get` and `post` send what a browser would send."""
 
     def __init__(
         self, app: Any, workers: dict[str, Any] | None = None, asking: bool = False, **given: Any
     ) -> None:
-        """`workers`: those that have answered; with `asking` they are asked."""
+        """`workers` are those that have replied. With `asking` they are asked."""
         self.app, self.options, self._asking = app, copied(**given), asking
         self.headers: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
@@ -114,7 +114,7 @@ class Site:
         return answer
 
     def get(self, path: str) -> str:
-        """A page that is there."""
+        """The text of a page, which must exist."""
         answer = self.ask(path)
         assert answer.code == 200, (answer.code, answer.body[-3000:])
         return answer.body
@@ -125,18 +125,18 @@ class Site:
         return self.cookies.get("_xsrf", "")
 
     def post(self, path: str, **fields: Any) -> Answer:
-        """A form, as a page sends it."""
+        """Send a form, as a page does."""
         return self.ask(path, "POST", urlencode({"_xsrf": self.token(), **fields}, doseq=True))
 
     def act(self, path: str, **fields: Any) -> str:
-        """A form, and the page that it leads to."""
+        """Send a form; returns the page that it leads to."""
         answer = self.post(path, **fields)
         assert answer.code == 303, (answer.code, answer.body[-2000:])
         return self.get(answer.headers["Location"].removeprefix(self.prefix))
 
 
 def copied(**given: Any) -> Any:
-    """Flower's options, of which there is one a process, as a value of their own."""
+    """A copy of Flower's options, which exist once in a process."""
     values = {
         "url_prefix": "",
         "basic_auth": None,

@@ -1,4 +1,4 @@
-"""A delivery of a job, as a worker's main process holds it."""
+"""A delivery of a job in a worker's main process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Delivery:
-    """A job as the main process holds it, and what became of the delivery."""
+    """A job as the main process holds it, and the answers that it gave to the broker."""
 
     def __init__(self, app, task, retries=0, **baton):
         headers = {

@@ -1,4 +1,4 @@
-"""The words of the contract's tests: a job to put, jobs taken, what they are called."""
+"""Jobs for the tests of drivers: put, reserved and counted in a word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _numbers = itertools.count(1)
 
 
 def job(queue: str = "default", **fields: Any) -> NewJob:
-    """A new job; its id is its own unless one is given."""
+    """A new job with an id of its own, unless one is given."""
     return NewJob(queue=queue, **{"payload": "{}", "id": f"job-{next(_numbers)}"} | fields)
 
 
@@ -27,34 +27,34 @@ def put(driver: Driver, *ids: str, queue: str = "default", **fields: Any) -> Non
 
 
 def take(driver: Driver, *queues: str, limit: int = 100, lease: float = LEASE) -> list[ReservedJob]:
-    """What a worker gets that asks for these queues (or "default")."""
+    """Reserve jobs of these queues, or of "default", as a worker does."""
     return driver.reserve(queues or ("default",), limit, lease, by="worker")
 
 
 def take_one(driver: Driver, queue: str = "default", lease: float = LEASE) -> ReservedJob:
-    """The one job a queue holds for us; more or fewer is a failure."""
+    """Reserve the only job of a queue; more or fewer are a failure."""
     [only] = take(driver, queue, lease=lease)
     return only
 
 
 def ids(jobs: Iterable[Any]) -> list[str]:
-    """What jobs, placed jobs or views are called, in their order."""
+    """The ids of jobs, put results or views, in their order."""
     return [job.id for job in jobs]
 
 
 def counts(driver: Driver, queue: str = "default") -> tuple[int, int, int]:
-    """How many are pending, delayed, reserved."""
+    """The numbers of pending, delayed and reserved jobs."""
     sizes = driver.sizes(queue)
     return sizes.pending, sizes.delayed, sizes.reserved
 
 
 def jobs_in(driver: Driver, queue: str = "default") -> int:
-    """How many jobs a queue holds, in whatever state."""
+    """The number of jobs in a queue, in any state."""
     return sum(counts(driver, queue))
 
 
 def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
-    """The states in which a job is to be seen: one if it lives, none if it is gone, never two."""
+    """The states in which a job is shown: one if it exists, none if it is gone, never two."""
     return [
         state
         for state in State
@@ -64,5 +64,5 @@ def state_of(driver: Driver, id_: str, queue: str = "default") -> list[State]:
 
 
 def by_name(table: dict[str, str]) -> list[Any]:
-    """The texts of a table as parameters that are called by their names, not by what they hold."""
+    """The texts of a table as parameters whose ids are their names."""
     return [pytest.param(text, id=name.replace(" ", "-")) for name, text in table.items()]

@@ -1,8 +1,8 @@
 """The contract's jobs as a dictionary: what a driver should have done after any history of steps.
 
-Nothing here is clever or fast. A job knows the lease it is held by, so it can be held by one at
-most; what is not in the dictionary is gone. Each function is the contract's sentence of the same
-name.
+Nothing here is clever or fast. A job knows the lease it is held by, so it can be held by one worker
+at most. A job that is not in the dictionary is gone. Each function does what the contract says of
+the method of the same name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModelJob:
-    """A living job."""
+    """A job that exists."""
 
     id: str
     queue: str
@@ -47,7 +47,7 @@ class ModelJob:
 
 @dataclass
 class Model:
-    """The living jobs by id, the pauses, and one suspension."""
+    """The jobs by id, the pauses, and one suspension."""
 
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     pauses: dict[str, float | None] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Model:
         return new.id, True, False
 
     def next_jobs(self, queues: Sequence[str], limit: int, now: float) -> list[ModelJob]:
-        """What a reserve must give, in order."""
+        """The jobs that a reserve must return, in order."""
         running = [queue for queue in dict.fromkeys(queues) if queue not in self.paused(now)]
         return [job for queue in running for job in self.in_state(queue, State.PENDING, now)][
             :limit
@@ -95,7 +95,7 @@ class Model:
         self.suspended, self.suspended_until = True, until
 
     def unpark(self, but: float | None, now: float) -> None:
-        """Those parked to another instant are due, if they still wait for it."""
+        """Make the jobs due that were parked until another instant and still wait for it."""
         for job in self.jobs.values():
             if job.parked is not None and job.parked != but:
                 if job.available_at == job.parked > now:

@@ -1,14 +1,13 @@
 """A process that starts programs quickly: it has imported what they import, and forks.
-`tests/support/programs.py` asks it.
+`tests/support/programs.py` is its client.
 
-A worker costs 1.5 s of CPU to start, nearly all of it imports, and the tests start hundreds. What
-is asked for is a Python command line (`-m celery -A shop worker`, `-c code`); from the fork on the
-process is what Python would have made of it: leader of a session of its own, with its own folder,
-environment, arguments and standard streams, the app imported after the fork.
+A worker costs 1.5 s of CPU to start, nearly all of it imports, and the tests start hundreds. A
+request is a Python command line (`-m celery -A shop worker`, `-c code`). After the fork the process
+is what Python would have made of it: the leader of a session of its own, with its own folder,
+environment, arguments and standard streams. The app is imported after the fork.
 
-A request is its length in eight bytes, with which come the descriptors it may use (output, errors,
-and a pipe on which its pid is answered, and its exit code once it has ended), and then a JSON
-object.
+A request is its length in eight bytes and a JSON object. With it come descriptors: for output, for
+errors, and a pipe on which the pid is answered, and the exit code after the end.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-# What a worker, a beat and our commands import.
+# The modules that a worker, a beat and our commands import.
 PRELOADED = (
     "celery.bin.celery",
     "celery.bin.worker",
@@ -65,7 +64,7 @@ PRELOADED = (
     "tests.support.no_fsync",
 )
 
-# Commands of ours that a test may start.
+# The commands that tests start.
 COMMANDS = ("work",)
 
 PR_SET_PDEATHSIG = 1
@@ -73,12 +72,12 @@ LENGTH = 8
 
 
 def main() -> None:
-    """Serve until nobody can ask any more. Every return from `serve` but the last is one of a
-    forked process.
+    """Serve until all clients are gone. Every return from `serve` but the last is in a forked
+    process.
     """
     answer_signals()
     load(PRELOADED)
-    for name in COMMANDS:  # whatever the version is that is installed
+    for name in COMMANDS:  # as the installed version defines them
         command = getattr(importlib.import_module(f"relevo.cli.{name}"), name)
         importlib.import_module("celery.bin.celery").celery.add_command(command)
     gc.collect()
@@ -101,8 +100,8 @@ def load(names: list[str] | tuple[str, ...]) -> None:
 
 
 def serve(asked: socket.socket) -> Callable[[], None] | None:
-    """Fork whatever is asked for. In the child it returns what the child is to do; in this process
-    None, at the end.
+    """Fork for each request. In the child it returns the request; in this process None,
+    at the end.
     """
     alive: dict[int, int] = {}
     awake, wake = socket.socketpair()
@@ -142,7 +141,7 @@ def serve(asked: socket.socket) -> Callable[[], None] | None:
 
 
 def report(alive: dict[int, int]) -> None:
-    """Tell of those who have ended how, and who asked for them."""
+    """Tell the clients how their ended programs have ended."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -155,18 +154,16 @@ def report(alive: dict[int, int]) -> None:
 
 
 def end(alive: dict[int, int]) -> None:
-    """The test run is over, or was killed: leave nothing behind."""
+    """Leave nothing behind: the test run has ended, or was killed."""
     for pid in alive:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
 
 
 def become(request: dict[str, Any], output: int, errors: int) -> None:
-    """Be the process that was asked for, short of running its program."""
+    """Be the process that was asked for, up to the run of its program."""
     os.setsid()
-    if (
-        sys.platform == "linux"
-    ):  # the end that can't be told: the whole run is killed, this starter with it
+    if sys.platform == "linux":  # the test run was killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(output, 1)
     os.dup2(errors, 2)
@@ -186,7 +183,7 @@ def become(request: dict[str, Any], output: int, errors: int) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """As `python *arguments` would: `-m module …` or `-c code …`."""
+    """Run as `python *arguments` would: `-m module …` or `-c code …`."""
     how, what, *others = arguments
     sys.argv = [how, *others]
     if how == "-m":
@@ -198,7 +195,7 @@ def run(arguments: list[str]) -> None:
 
 
 def finish(program: Callable[[], None]) -> None:
-    """Run it and end as the interpreter would, but for taking apart what is in memory."""
+    """Run the program and end as the interpreter would, without freeing its memory."""
     code: Any = 0
     interrupted = False
     try:

@@ -1,4 +1,4 @@
-"""How the random histories are run: the same ones each time, however slow the machine is."""
+"""Runs random histories: the same ones each time, however slow the machine is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_histories(make: Callable[[], RuleBasedStateMachine], examples: int, steps: int) -> None:
-    """Run so many histories of so many steps."""
+    """Run this number of histories with this number of steps."""
     depth = settings(
         max_examples=examples,
         stateful_step_count=steps,

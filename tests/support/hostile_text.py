@@ -1,4 +1,4 @@
-"""A text that would do something in a page that took it for more than a text."""
+"""A text that would run a script in a page that doesn't escape it."""
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"

@@ -1,4 +1,4 @@
-"""A server on the loopback that answers as a test says, and keeps what it was asked."""
+"""A server on the loopback with given answers. It keeps the requests that it gets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Asked:
 
 
 class Receiver:
-    """`answers` are (status, body, headers), each given once, the last one again and again."""
+    """`answers` are (status, body, headers). Each is given once, the last one again and again."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
@@ -34,7 +34,7 @@ class Receiver:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within the block, who asks is kept waiting for the answer."""
+        """Keep callers waiting for their answers within the block."""
         self.open.clear()
         try:
             yield
@@ -47,13 +47,13 @@ class Receiver:
         ]
 
     def reply(self, _asked: Asked) -> tuple[int, bytes, dict[str, str]] | None:
-        """What is answered; None: the connection is closed without an answer."""
+        """The next answer; None closes the connection without one."""
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextlib.contextmanager
 def receiving(kind: Any = Receiver) -> Iterator[Any]:
-    """A server that answers as a receiver of this class says."""
+    """A server that answers like a receiver of this class."""
     receiver = kind()
 
     class Handler(BaseHTTPRequestHandler):
@@ -70,7 +70,7 @@ def receiving(kind: Any = Receiver) -> Iterator[Any]:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(told)), **others}.items():
                 self.send_header(name, value)
-            with contextlib.suppress(OSError):  # who asked may have been killed meanwhile
+            with contextlib.suppress(OSError):  # the caller may have been killed
                 self.end_headers()
                 self.wfile.write(told)
 

@@ -1,5 +1,5 @@
-"""A dashboard with a real worker behind it: on a SQLite file, or on a Redis with a PostgreSQL that
-can be cut off.
+"""A dashboard with a real worker: on a SQLite file, or on a Redis and a PostgreSQL that can be cut
+off.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SHOP = "tests.support.apps.dashboard"
 
 @dataclass
 class Live:
-    """The shop, its worker and its dashboard, and what stands between them and their servers."""
+    """The shop, its worker and its dashboard, and the proxies between them and their servers."""
 
     shop: Project
     site: Site
     worker: Process
-    #: "broker" and "store" where each is a server of its own.
+    #: The proxies "broker" and "store", if each has a server of its own.
     wires: dict[str, Proxy] = field(default_factory=dict)
 
     @property
@@ -51,7 +51,7 @@ class Live:
         return next(task for name, task in self.shop.tasks.items() if name.startswith(beginning))
 
     def kill_worker(self) -> None:
-        """Kill -9 its processes."""
+        """Kill the worker's processes with -9."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in (*psutil.Process(self.worker.pid).children(recursive=True), self.worker):
                 each.kill()
@@ -65,7 +65,7 @@ class Live:
 def servers(
     kind: str, request: pytest.FixtureRequest, folder: Path
 ) -> Iterator[tuple[dict[str, str], dict[str, Proxy]]]:
-    """The settings of a broker and a store that nothing else uses, and the wires to them."""
+    """The settings of a broker and a store that no other test uses, and the proxies before them."""
     if kind == "sqlite":
         yield {"DATABASE_URL": f"sqlite:///{folder}/relevo.db"}, {}
         return
@@ -94,7 +94,7 @@ def port_of(url: str) -> int:
 
 @contextlib.contextmanager
 def live(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Live]:
-    """The shop on these servers, at work."""
+    """The shop on these servers, with its worker and its dashboard."""
     with servers(kind, request, folder) as (environment, wires):
         url = environment.pop("DATABASE_URL")
         with project(SHOP, url, folder, QUEUE_RETRY_AFTER="60", **environment) as shop:

@@ -9,8 +9,8 @@ from celery import Celery
 
 
 class App(Celery):
-    """Keeps its tasks to itself (Celery would define them in every app of the process) and tells
-    equal names apart.
+    """Keeps its tasks to itself (Celery would define them in every app of the process) and gives
+    each a name of its own.
     """
 
     numbers = itertools.count(1)

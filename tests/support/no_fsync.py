@@ -1,7 +1,7 @@
-"""SQLite without fsync, in every process that imports this: none of our tests cuts the power.
+"""SQLite without fsync in every process that imports this: no test cuts the power.
 
-A process that is killed loses nothing that it has written; a commit that waits for a busy disk is
-most of what a test waits for. (The servers of the tests are told the same, see `servers.py`.)
+A killed process loses nothing that it has written. Waiting for a busy disk at each commit would be
+most of the time of the tests. (The servers of the tests don't sync either, see `servers.py`.)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from relevo.database import engine
 
-#: What connections are begun with in earnest.
+#: The statements that a connection of Relevo starts with.
 synced = engine._on_connect
 
 

@@ -1,7 +1,7 @@
-"""What a page must be for everybody, measured in the browser: by axe-core, and by scripts for what
-it doesn't look at.
+"""Whether a page is accessible, measured in the browser: by axe-core, and by scripts for what axe
+doesn't check.
 
-The scripts come through the debugging protocol, which no content security policy concerns.
+The scripts come through the debugging protocol, to which no content security policy applies.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ EDGES = """(() => {
             && ratio(getComputedStyle(each).borderTopColor, behind(each.parentElement)) < 3)
         .map(each => each.outerHTML.slice(0, 100));
 })()"""
-# What has the focus and doesn't show it.
+# The element that has the focus and doesn't show it.
 UNSEEN = """(() => {
     const each = document.activeElement, style = getComputedStyle(each);
     if (each === document.body) { return null; }
     const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
     return seen ? "" : each.outerHTML.slice(0, 100);
 })()"""
-# What has moved on this page since it was opened, without a click or a key.
+# The elements that have moved since the page was opened, without a click or a key.
 SHIFTS = """window.shifts = []; window.looks = 0;
     new PerformanceObserver(list => list.getEntries().forEach(each => window.shifts.push(
         each.value.toFixed(4) + " " + each.sources.map(source =>
@@ -62,7 +62,7 @@ SHIFTS = """window.shifts = []; window.looks = 0;
 
 @functools.cache
 def axe() -> str:
-    """The script of axe-core, from the package that brings it."""
+    """The script of axe-core, from the package that contains it."""
     spec = find_spec("axe_core_python")
     assert spec is not None
     assert spec.origin is not None
@@ -70,7 +70,7 @@ def axe() -> str:
 
 
 def faults(browser: Browser, *, only: tuple[str, ...] = ()) -> list[str]:
-    """What is wrong with the page that is open: every rule of axe-core's, or only these."""
+    """The faults of the open page, by all rules of axe-core or by these."""
     if not browser.run("typeof axe === 'object'"):
         browser.run(axe() + "; 0")
     which: dict[str, Any] = (
@@ -87,7 +87,7 @@ def faults(browser: Browser, *, only: tuple[str, ...] = ()) -> list[str]:
 
 
 def dress(browser: Browser, theme: str) -> None:
-    """Light or dark, at once."""
+    """Switch to light or dark."""
     browser.call(
         "Emulation.setEmulatedMedia",
         features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
@@ -96,7 +96,7 @@ def dress(browser: Browser, theme: str) -> None:
 
 
 def unseen(browser: Browser, most: int = 30) -> list[str]:
-    """What the tab key comes to on this page without one seeing where it is."""
+    """The elements that the tab key reaches on this page without a visible focus."""
     browser.run("document.activeElement.blur()")
     found = []
     for _ in range(most):

@@ -1,5 +1,5 @@
-"""A payment provider on the loopback, as docs/orders.md says one is: as strict as Stripe with its
-PaymentIntents, and a network before it that loses requests and answers, or brings a request late.
+"""A payment provider on the loopback, as docs/orders.md describes it: as strict as Stripe's
+PaymentIntents, with a network before it that loses requests and answers, or delays a request.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from tests.support.http_receiver import Asked, Receiver
 
-#: What becomes of a request: it never arrives; it is done and its answer lost; it arrives when the
-#: test says so.
+#: The fate of a request: it never arrives; its answer is lost; it arrives when the test says so.
 UNSENT, UNANSWERED, LATE = "unsent", "unanswered", "late"
 
 
@@ -24,8 +23,8 @@ class Payment:
 
 class Provider(Receiver):
     """`taken` and `returned` are cents. `network` says for each step (open, confirm, cancel,
-    refunds, look) what becomes of its next requests. What is not asked of it below `/payments` is
-    answered as a receiver answers.
+    refunds, look) what happens to its next requests. Paths outside of `/payments` are answered
+    as by a receiver.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Provider(Receiver):
         self.begin()
 
     def begin(self) -> None:
-        """As if it had just been opened."""
+        """Forget all payments."""
         self.asked.clear()
         self.payments: dict[str, Payment] = {}
         self.network: dict[str, list[str]] = {}
@@ -55,7 +54,7 @@ class Provider(Receiver):
         return None if fate == UNANSWERED else (status, json.dumps(told).encode(), {})
 
     def arrive(self) -> list[int]:
-        """What was late arrives; the statuses that nobody hears of."""
+        """Let the delayed requests arrive; returns the statuses of their answers."""
         late, self.on_the_way = self.on_the_way, []
         return [self._done(asked)[0] for asked in late]
 

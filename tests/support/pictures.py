@@ -1,5 +1,5 @@
-"""Pictures drawn for the tests: a scene with an up and a left, so that a turned or mirrored one is
-noticed.
+"""Pictures drawn for the tests: a scene with a top and a left, so that turning or
+mirroring shows.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Starts Python programs quickly, by one process that has imported what they import
+"""Starts Python programs quickly, by a process that has imported what they import
 (`tests/support/fork_server.py`).
 
->>> worker = start("-m", "celery", "-A", "tests.shop", "worker", environ=environ, output=log)
+>>> worker = start("-m", "celery", "-A", "shop", "worker", environ=environ, output=log)
 >>> worker.terminate()
 >>> worker.wait(LONG)
 0
 
-What it returns is used like a `Popen`. Where a test is about the start of a program itself, or
-about what it does to a terminal, it starts one by `subprocess`.
+A started program is used like a `Popen`. Tests of the start of a program, or of what it does to a
+terminal, use `subprocess`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Processes for functions of a test's own, each as fresh as a spawned one.
+# Starts processes for a test's functions, each as fresh as a spawned one.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload([*PRELOADED, "pytest"])
 
-# What the programs of the application import, beside what a worker does.
+# The modules that programs of the application import, beside those of a worker.
 APPLICATION = (
     "alembic.command",
     "argon2",
@@ -65,7 +65,7 @@ FLOWER = ("flower.command", "flower.app", "flower.urls")
 
 
 class Process:
-    """A program that was started: as much of a `Popen` as the tests use."""
+    """A program that was started, with those methods of a `Popen` that the tests use."""
 
     def __init__(self, arguments: tuple[str, ...], answers: int) -> None:
         self.args = [sys.executable, *arguments]
@@ -74,8 +74,8 @@ class Process:
         self.pid = self._answer()
 
     def _answer(self) -> int:
-        """The next number that the starter says. When it says no more, somebody has killed it, and
-        what it started.
+        """The next number from the fork server. When there is none, the server was killed, and so
+        was the program.
         """
         said = b""
         while not said.endswith(b"\n"):
@@ -122,10 +122,10 @@ def start(
     folder: Path = ROOT,
     modules: tuple[str, ...] = (),
 ) -> Process:
-    """Start `python *arguments`, leader of a session of its own, in `folder` with this environment.
+    """Start `python *arguments` in `folder`, as the leader of a session, with this environment.
 
-    `output` is an open file; `errors` go there too unless they have one of their own. `modules` is
-    what is imported before, once for all that ask for it: nothing that reads the environment.
+    `output` is an open file; `errors` go there too unless they have one of their own. `modules` are
+    imported in advance, once for all programs that need them. They must not read the environment.
     """
     asked = json.dumps(
         {
@@ -152,7 +152,7 @@ def run(
     modules: tuple[str, ...] = (),
     within: float = LONG,
 ) -> subprocess.CompletedProcess[str]:
-    """The same for a program that ends by itself; what it said."""
+    """Run a program to its end; returns its output."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = start(
             *arguments,
@@ -175,8 +175,8 @@ def run(
 
 @functools.cache
 def _starter() -> socket.socket:
-    """A connection to the one of this test run. When it closes, the starter ends, and what it
-    started, too.
+    """A connection to the fork server of this test run. When it closes, the server ends, and all
+    that it has started.
     """
     ours, its = socket.socketpair()
     with its:

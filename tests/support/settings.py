@@ -1,4 +1,4 @@
-"""The settings of an environment that a test makes up."""
+"""Settings from an environment that a test gives."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from relevo.config import Settings
 
 
 def load(**environ: str) -> Settings:
-    """As they are read from these variables, without a `.env` file."""
+    """The settings of these variables, without a `.env` file."""
     return config.load(environ, env_file=None)

@@ -1,7 +1,6 @@
-"""The engine's tables in a new SQLite file, quickly: what the migrations come to, made once and
-copied.
+"""Relevo's tables in a new SQLite file, quickly: made by the migrations once, then copied.
 
-They take a third of a second for each file, and hundreds of tests have one of their own.
+The migrations take a third of a second for each file, and hundreds of tests have one of their own.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from relevo.database.engine import make_engine
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-#: What brings tables up to date in earnest.
+#: The function that runs the migrations.
 migrate = schema._upgrade
 
 
 def quickly(connection: Connection) -> None:
-    """In the place of `migrate`: the same, where there is nothing yet."""
+    """Takes the place of `migrate`: the same tables, in a new file."""
     if (
         connection.dialect.name != "sqlite"
         or connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first()

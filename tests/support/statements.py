@@ -1,4 +1,4 @@
-"""What a driver says to its database."""
+"""The statements that a driver sends to its database."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A TCP proxy that can stop forwarding without closing anything: a cable pulled out, a firewall
-that forgot.
+"""A TCP proxy that can stop forwarding without closing a connection, like a pulled cable or a
+firewall.
 
 with Proxy(port) as proxy:
-proxy.pull()   # every connection of before is silent from now on, for ever; so is every new one
-proxy.plug()   # new connections are forwarded
-proxy.cut()    # every connection is closed, and so is every new one: the server is down
+    proxy.pull()   # all connections, open and new ones, are silent for ever
+    proxy.plug()   # new connections are forwarded
+    proxy.cut()    # all connections are closed, open and new ones: the server is down
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An app whose broker and result backend are not there: whatever is sent for real is an error."""
+"""An app whose broker and result backend can't be reached: sending a job for real is an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relevo.app import App
 from relevo.transport import registration
 
 NOWHERE = "redis://127.0.0.1:1/0"
-#: What comes of an attempt to reach it: the broker's error, or that of Celery's result backend.
+#: The error of an attempt to reach it: the broker's, or that of Celery's result backend.
 REFUSED = (OperationalError, RuntimeError)
 
 

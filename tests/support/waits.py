@@ -1,5 +1,5 @@
-"""How a test waits: it looks until a condition holds, and fails with what is known when it doesn't
-come.
+"""How a test waits: it checks a condition until it holds, and fails with what is known
+otherwise.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Seconds: far more than a slow machine that does much else needs, since only a failing test waits
-# so long.
+# Seconds: far more than a slow and busy machine needs. Only a failing test waits so long.
 WITHIN = 90.0
-# Seconds for what is waited for without looks (an end, an answer): a machine may stand still for a
-# part of them.
+# Seconds for a single wait (for an end, an answer): a machine may stand still for a part of them.
 LONG = 300.0
-# Seconds between two looks, and the most that one may count for: a machine that stands still lets
-# nobody work.
+# Seconds between two checks, and the most that one counts for: a machine may stand still meanwhile.
 EVERY, MOST = 0.02, 0.2
 
 
 def eventually(
     question: Callable[[], Any], otherwise: Callable[[], str] = str, *, within: float = WITHIN
 ) -> Any:
-    """The first true answer; fails when none came in time, with what `otherwise` says."""
+    """The first true value of a condition. Without one in time the test fails, with the text of
+    `otherwise`.
+    """
     waited, before = 0.0, time.monotonic()
     while not (answer := question()):
         waited, before = waited + min(MOST, (now := time.monotonic()) - before), now
@@ -42,13 +41,15 @@ def eventually(
 
 
 def stacks(pid: int, log: Path) -> str:
-    """The log of a worker that hangs, with the stacks of its threads: Celery writes them when it
-    gets SIGUSR1.
+    """The log of a worker that hangs, with the stacks of its threads: Celery writes them at
+    SIGUSR1.
     """
     before = log.stat().st_size
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
-        with contextlib.suppress(pytest.fail.Exception):  # its main thread may be past hearing
+        with contextlib.suppress(
+            pytest.fail.Exception
+        ):  # its main thread may handle no signal any more
             eventually(lambda: log.stat().st_size > before, within=5.0)
     return log.read_text(errors="replace")[-60_000:]
 

@@ -1,13 +1,11 @@
-"""Real workers for the tests of faults: a broker and a journal, processes on them, and what became
-of each job.
+"""Real workers for the tests of faults: a broker, a journal, and processes on them.
 
     site = Site(url, folder)                # one queue, one journal
     site.dispatch("work", range(10))        # jobs, put in one step
     with site.worker("-c", "2") as worker:  # a `celery worker` in a session of its own
         site.until(lambda: site.ended >= set(range(10)))
 
-Nothing here waits for a time: `until` looks at a condition until it holds, and fails when it never
-does.
+Nothing here sleeps: `until` checks a condition until it holds, and fails when it never does.
 """
 
 from __future__ import annotations
@@ -51,16 +49,16 @@ class Site:
         options: dict[str, Any] | None = None,
         ssl: dict[str, str] | None = None,
     ) -> None:
-        """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`: for workers,
-        and for us.
+        """`options` are kombu's transport options, `ssl` Celery's `broker_use_ssl`, for the workers
+        and for this process.
         """
         self.url, self.folder, self.lease = url, folder, lease
         self.options, self.ssl = options or {}, ssl
-        self.schedule: dict[str, Any] = {}  # what a beat finds
+        self.schedule: dict[str, Any] = {}  # the entries of its beats
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.store_url = servers.sqlite_file(
             folder / "store.sqlite3"
-        )  # a file of its own, whatever the broker
+        )  # a file for each site, on every broker
         self.journal = folder / f"{self.queue}.journal"
         self.ids: dict[int, str] = {}
         self.workers: list[Worker] = []
@@ -75,8 +73,8 @@ class Site:
     def dispatch(
         self, name: str, numbers: Iterable[int], *args: Any, **unique: Any
     ) -> list[Placed]:
-        """Put one job `name(number, *args)` for each number, in one step. `unique`: what a message
-        says of its key.
+        """Put one job `name(number, *args)` for each number, in one step. `unique` are the fields
+        of its key.
         """
         self.ids |= {number: str(uuid.uuid4()) for number in numbers}
         return self.driver.put([self._job(name, number, args, unique) for number in numbers])
@@ -95,9 +93,7 @@ class Site:
         return sizes.pending, sizes.delayed, sizes.reserved
 
     def empty(self) -> bool:
-        """Whether no job is left. One that the broker, given little time by some tests, does not
-        tell of may be.
-        """
+        """Whether no job is left. A broker that some tests give little time may miss one."""
         with contextlib.suppress(DriverUnavailableError):
             return self.sizes() == (0, 0, 0)
         return False
@@ -141,7 +137,7 @@ class Site:
     # --- processes --------------------------------------------------------------------------------
     @contextlib.contextmanager
     def worker(self, *options: str) -> Iterator[Worker]:
-        """A worker that takes jobs; killed at the end of the block unless it has ended."""
+        """A worker that takes jobs. It is killed at the end of the block unless it has ended."""
         with self.starting(*options) as worker:
             worker.until_noted("ready")
             yield worker
@@ -218,8 +214,8 @@ class Worker:
         os.kill(self.pid, signum)
 
     def ended(self) -> int:
-        """Wait for the main process and its children to end; the main process's exit code (-9:
-        killed).
+        """Wait for the main process and its children to end; returns the main process's exit code
+        (-9: killed).
         """
         eventually(
             lambda: not self.alive() and not session(self.pid), lambda: stacks(self.pid, self.log)
@@ -227,7 +223,7 @@ class Worker:
         return self.process.wait()
 
     def stop(self) -> int:
-        """A warm stop, to its end."""
+        """Stop the worker warmly, and wait for its end."""
         self.signal(signal.SIGTERM)
         return self.ended()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The API on a port of the loopback; each test gives it a database by its settings."""
+    """The url of the API. Its database is the one of the current test's settings."""
     config = uvicorn.Config(create(), port=0, log_level="critical", lifespan="off")
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)

@@ -1,4 +1,4 @@
-"""A Redis of each version we promise, and drivers on it."""
+"""A Redis of each supported version, and drivers on it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def opened(server: Server) -> Iterator[Callable[..., RedisDriver]]:
-    """Opens a driver on the server, with these transport options; nothing is left of any
-    afterwards.
-    """
+    """Open a driver on the server, with transport options. The server is emptied afterwards."""
     drivers: list[RedisDriver] = []
 
     def opened(**options: object) -> RedisDriver:

@@ -1,1 +1,1 @@
-"""Celery apps that the tests here start workers of, as somebody else's project would."""
+"""Celery apps for the workers that tests start, each like a project of its own."""

@@ -1,7 +1,7 @@
-"""The app of the dashboard's real workers: jobs whose every name and argument would run if a page
-let it.
+"""The app of the dashboard's real workers: names and arguments of its jobs would run if a page let
+them.
 
-The environment says where its broker and its store are, as in a project.
+The environment names its broker and its store, as in a project.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ app = create_app(
 
 @app.task(name="images.process" + HOSTILE, tags=lambda name, **_: [name, "all"], shared=False)
 def process(name, size=None):
-    """Nothing goes wrong."""
+    """Do nothing."""
 
 
 @app.task(name="reports.generate", tries=1, tags=["reports", HOSTILE], shared=False)
@@ -32,7 +32,7 @@ def report(kind):
 
 @app.task(name="email.send", middleware=[RateLimited("mail", by="user")], shared=False)
 def send(user):
-    """Two an hour; the third waits."""
+    """Do nothing, at most twice an hour; the third job waits."""
 
 
 @app.task(
@@ -43,7 +43,7 @@ def send(user):
     shared=False,
 )
 def events(self, event):
-    """Runs until a file says that it may end."""
+    """Run until the test makes a file."""
     self.progress(1, 4)
     while not (app.settings.var_dir / "go").exists():
         time.sleep(0.05)

@@ -1,9 +1,9 @@
-"""The app of the workers that these tests kill, stop and starve: tasks that write down when they
-start and end.
+"""The app of the workers that tests/faults kill, stop and starve: its tasks note their starts and
+ends.
 
-The journal is one file, appended to with O_APPEND, so the lines of several processes stay whole and
-in order, and a line that was written stays written when its writer is killed. The environment says
-which broker, queue and journal.
+The journal is one file, opened with O_APPEND: the lines of several processes stay whole and in
+order, and a line stays when its writer is killed. The environment names the broker, the queue and
+the journal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ app = create_app(
     broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
     broker_use_ssl=json.loads(os.environ.get("FAULTS_SSL", "null")),
     task_default_queue=QUEUE,
-    worker_lost_wait=0.1,  # Celery's 10 s before a job of a killed child is given up
+    worker_lost_wait=0.1,  # instead of Celery's 10 s, before a killed child's job counts as lost
     worker_hijack_root_logger=True,
     limits={"five": Rate.of("5/second", "moving"), "daily": Rate.of("5/day", "moving")},
     beat_schedule=json.loads(os.environ.get("FAULTS_SCHEDULE", "{}")),
@@ -81,13 +81,13 @@ def work(number: int, seconds: float = 0.0) -> None:
 
 @app.task(name="nap")
 def nap(number: int, seconds: float = 0.0) -> None:
-    """As `work`, for a test that pauses a whole task on a server that others use, too."""
+    """Do as `work`, for a test that pauses a whole task on a shared server."""
     work(number, seconds)
 
 
 @app.task(name="hold")
 def hold(number: int, gate: str) -> None:
-    """Run until the file `gate` is there: a job that lasts exactly as long as its test wants."""
+    """Run until the file `gate` exists: the test decides how long the job lasts."""
     note("start", number)
     while not os.path.exists(gate):  # noqa: PTH110  polled by many jobs on a slow machine
         time.sleep(0.02)
@@ -96,12 +96,12 @@ def hold(number: int, gate: str) -> None:
 
 @app.task(name="large")
 def large(number: int, gate: str, size: int) -> None:
-    """As `hold`, with an error of so many characters."""
+    """Do as `hold`, then raise an error of this number of characters."""
     hold(number, gate)
     raise ValueError("x" * size)
 
 
-# Permits of this test's own, on a server that others use, too.
+# Permits under a key of this test, as the server is shared.
 @app.task(
     name="limited.work", tries=1, middleware=[WithoutOverlapping(at_most=3, key=f"work {QUEUE}")]
 )
@@ -192,16 +192,14 @@ def part(number: int) -> int:
 
 @app.task(name="told.dies", bind=True, ignore_result=True)
 def told_dies(self: Any, batch: str, what: str) -> None:
-    """A callback whose worker is killed when it has run, before it can be acked; the second time it
-    is not.
-    """
+    """A callback whose worker is killed after its run and before its ack, the first time."""
     note("told", [what, self.request.id])
     _kill_worker_once(what)
 
 
 @app.task(name="told.once", bind=True, ignore_result=True, middleware=[Transaction(once=True)])
 def told_once(self: Any, batch: str, what: str) -> None:
-    """The same with a receipt: it is killed when its transaction has committed."""
+    """The same with a receipt: the worker is killed after the commit of its transaction."""
     note("told", [what, self.request.id])
     after_commit(session(), lambda: _kill_worker_once(what))
 

@@ -1,7 +1,7 @@
-"""The app of the worker process that test_killed.py starts: tasks whose children die. It writes
-down what happens.
+"""The app of the worker that tests/worker/test_killed.py starts: its tasks kill their children, and
+note what happens.
 
-RELEVO_TEST_DIR=folder celery -A tests.support.apps.killed worker
+    RELEVO_TEST_DIR=folder celery -A tests.support.apps.killed worker
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def sleep_unhooked(self):
     time.sleep(600)
 
 
-# Its second attempt has to end in time, on a machine that stands still now and then.
+# Its second attempt has to end in time, also on a machine that stands still now and then.
 @app.task(shared=False, name="sleep.first", bind=True, tries=2, backoff=0, timeout=10)
 def sleep_first(self):
     note("sleep.first", self.attempt)

@@ -1,9 +1,9 @@
-"""The app of the worker that test_live.py starts: every option of a task, and of Celery's, on a
-real broker.
+"""The app of the worker that tests/flow/test_options.py starts: every option of a task, and of
+Celery's, on a real broker.
 
-LIVE_BROKER=url LIVE_DIR=folder celery -A tests.support.apps.options worker
+    LIVE_BROKER=url LIVE_DIR=folder celery -A tests.support.apps.options worker
 
-What a task does is written down; how its job ended stands in the history of the store.
+Tasks note what they do; how a job ended is in the store's history.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def task(name: str, **options: object):
 
 
 def grab_memory() -> None:
-    """Run out of memory: more than this process may have."""
+    """Run out of memory: take more than this process may have."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, before[1]))
     try:
@@ -88,7 +88,7 @@ def grab_memory() -> None:
 
 @task("fall", tries=3, backoff=0)
 def fall(self, how, at):
-    """Fall at attempt `at`; before that there is an ordinary error, after it all is well."""
+    """Kill this process at attempt `at`; raise an error before it, return after it."""
     note("fall", how, at, self.attempt)
     if self.attempt < at:
         raise ValueError(f"attempt {self.attempt}")
@@ -189,7 +189,7 @@ def starts(self):
 
 @task("patient")
 def patient(self):
-    """Runs for as long as the worker does."""
+    """Run as long as the worker does."""
     note("patient")
     while not self.should_stop:
         time.sleep(0.01)

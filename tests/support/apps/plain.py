@@ -1,8 +1,8 @@
-"""A project that knows nothing of Relevo but `create_app`: Celery's tasks, none of our options.
+"""A project that knows nothing of Relevo but `create_app`: Celery's tasks, without our options.
 
 Real workers run it (`celery -A tests.support.apps.plain worker`) and the test imports it, both with
-the same settings in the environment. What a task does besides returning a value it writes down in
-the journal, a file.
+the same settings in the environment. Tasks note in a journal, a file, what they do besides
+returning a value.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def pid():
 
 @app.task(name="wait", shared=False, bind=True)
 def wait(self):
-    """Say that it has started, and run until the test makes the file."""
+    """Note the start, and run until the test makes the file."""
     note("started", self.request.id)
     while not journal().with_name(f"go-{self.request.id}").exists():
         time.sleep(0.01)
