@@ -73,7 +73,7 @@ def test_a_tag_of_any_length_can_be_paused_and_lifted(run, driver):
 
     # When a worker reserves jobs with them
     worker = Suspensions(driver)
-    worker.look()
+    worker.refresh()
     free = worker.park(driver.reserve(["low"], 2, 30, "worker"))
 
     # I expect the one to be parked, and to be due when the pause is lifted
