@@ -73,7 +73,8 @@ def unique_key(
 ) -> str:
     """The key of a job with these arguments. Raises OptionError if it can't be made."""
     text = _text(task, "unique", unique_by, args, kwargs)
-    return f"{task.name[:MAX_SHOWN_CHARS]}:{hashlib.sha256(f'{task.name}:{text}'.encode()).hexdigest()[:40]}"
+    digest = hashlib.sha256(f"{task.name}:{text}".encode()).hexdigest()
+    return f"{task.name[:MAX_SHOWN_CHARS]}:{digest[:40]}"
 
 
 def fair_key(task: TaskLike, fair_by: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

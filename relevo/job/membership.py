@@ -151,7 +151,7 @@ def _body_of(request: Any) -> Sequence[Any]:
 
 def batch_ids(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> tuple[str, ...]:
     """The ids of a job's batches and of its chord."""
-    chord = chord_of(headers, embed)
+    chord = chord_id(headers, embed)
     return (*(place.batch for place in read(headers)), *((chord,) if chord else ()))
 
 
@@ -181,7 +181,7 @@ def is_marked(body: Any) -> bool:
     return isinstance(options, Mapping) and bool(options.get(CHORD_OPTION))
 
 
-def chord_of(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None:
+def chord_id(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None:
     """The id of the chord that a job with this message counts for."""
     group = headers.get("group")
     return group if isinstance(group, str) and is_marked(embed.get("chord")) else None
@@ -192,7 +192,7 @@ def chord_ends(
 ) -> tuple[MemberEnd, ...]:
     """What the end of a job means to its chord, and to the chords of links that now never run."""
     found = []
-    if (chord := chord_of(headers, embed)) is not None:
+    if (chord := chord_id(headers, embed)) is not None:
         found.append(MemberEnd(chord, _index(headers), state, uuid))
     if state != batch_counts.COMPLETED:
         for link in embed.get("chain") or ():
