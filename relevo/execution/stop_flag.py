@@ -1,4 +1,5 @@
-"""Whether this worker has been asked to stop: one byte, shared with its pool processes.
+"""Whether this worker has been asked to stop: one byte, shared with its pool processes
+(`WorkerContext.stop_byte`).
 
 A job reads it as `self.should_stop`, in a pool process or a thread. A warm stop waits for running
 jobs, so a long job that looks at the flag can release itself and end the wait.
@@ -10,27 +11,25 @@ too. If so, it goes on with its job, for which the main process waits; if not, i
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import time
 from contextlib import suppress
 from typing import Any
 
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import worker_shutting_down
 
 from relevo.transport import work_limits
+from relevo.transport.context import current
 
 # How long a pool process that gets SIGTERM waits for its main process to get it too.
 SAME_SIGNAL_SECONDS = 0.5
 
 WARM, COLD = 1, 2
-_asked = mmap.mmap(-1, 1)
 
 
 def register_signals() -> None:
-    """Keep the flag of every worker that starts in this process. May be called again."""
-    worker_init.connect(_begin, dispatch_uid="relevo.execution.stop_flag.begin")
+    """Set the flag when a worker of this process is told to stop. May be called again."""
     worker_shutting_down.connect(
         request_stop, dispatch_uid="relevo.execution.stop_flag.request_stop"
     )
@@ -38,28 +37,23 @@ def register_signals() -> None:
 
 def request_stop(**_signal: Any) -> None:
     """Ask all jobs of this worker to stop; the worker waits for them."""
-    _asked[0] = max(_asked[0], WARM)
+    stop = current().stop_byte
+    stop[0] = max(stop[0], WARM)
 
 
 def request_cold_stop() -> None:
     """Ask all jobs of this worker to stop; the worker waits for none."""
-    _asked[0] = COLD
+    current().stop_byte[0] = COLD
 
 
 def is_requested() -> bool:
     """Whether the worker of this process, or of its main process, is to stop."""
-    return _asked[0] != 0 or work_limits.stop_asked()
+    return current().stop_byte[0] != 0 or work_limits.stop_asked()
 
 
 def is_cold() -> bool:
     """Whether the worker is to stop without waiting for its jobs."""
-    return _asked[0] == COLD
-
-
-def _begin(**_signal: Any) -> None:
-    # A new byte: pool processes of the last worker in this process must not share it.
-    global _asked  # noqa: PLW0603
-    _asked = mmap.mmap(-1, 1)
+    return current().stop_byte[0] == COLD
 
 
 def effective_signal(signum: int | None) -> int:
@@ -69,7 +63,7 @@ def effective_signal(signum: int | None) -> int:
     """
     return (
         signal.SIGKILL
-        if _asked[0] == WARM and signum in {None, signal.SIGTERM}
+        if current().stop_byte[0] == WARM and signum in {None, signal.SIGTERM}
         else signum or signal.SIGTERM
     )
 
@@ -88,9 +82,9 @@ def ignore_group_sigterm() -> None:
         end = time.monotonic() + SAME_SIGNAL_SECONDS
         # A process that a job has forked is not of the pool: it ends at once.
         while os.getpid() == own and time.monotonic() < end:
-            if _asked[0] == WARM:
+            if current().stop_byte[0] == WARM:
                 return
-            if _asked[0] == COLD:
+            if current().stop_byte[0] == COLD:
                 break
             time.sleep(SAME_SIGNAL_SECONDS / 50)
         if callable(before):

@@ -7,12 +7,13 @@ ask for `current()`.
 
 A process that is no worker has a context, too: the default one, which holds leases for a plain
 kombu consumer and knows how to clear a queue. A forked child gets a new default context, because
-the leases, the recorder and the pool belong to its parent.
+the leases, the recorder and the pool belong to its parent; only the stop byte is shared.
 """
 
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -79,6 +80,11 @@ class WorkerContext:
     pool: Pool | None = None
     #: Whether the pool runs a job where it is handed over (solo). Set by the consumer.
     is_serial: bool = False
+    #: One byte, shared with the pool processes: the stop that was asked for (execution/stop_flag).
+    stop_byte: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+    #: Whether this process can start its program again, and was told to (worker/restart.py).
+    can_restart: bool = False
+    restart_requested: bool = False
     #: Called when the worker ends, while its leases are still held.
     at_end: list[Callable[[], None]] = field(default_factory=list)
     pid: int = field(default_factory=os.getpid)
@@ -135,7 +141,7 @@ def current() -> WorkerContext:
     """Return the context of this process; in a forked child, a new default context."""
     global _current  # noqa: PLW0603  one a process
     if _current.pid != os.getpid():
-        _current = WorkerContext(clear_queue=_current.clear_queue)
+        _current = WorkerContext(clear_queue=_current.clear_queue, stop_byte=_current.stop_byte)
     return _current
 
 
@@ -145,7 +151,10 @@ def start_worker(**_signal: Any) -> None:
     before = current()
     before.finish()  # a worker that ran in this process before may not have ended properly
     _current = WorkerContext(
-        is_worker=True, clear_queue=before.clear_queue, work_limits=before.work_limits
+        is_worker=True,
+        clear_queue=before.clear_queue,
+        work_limits=before.work_limits,
+        can_restart=before.can_restart,
     )
     atexit.register(end_worker)  # Celery sends no signal at the end of a cold stop
 

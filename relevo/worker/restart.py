@@ -33,9 +33,6 @@ logger = logging.getLogger(__name__)
 #: Identifies this run of the program: a restart changes it, the process's number stays.
 GENERATION = uuid.uuid4().hex
 
-_can_restart = False
-_is_requested = False
-
 
 def register_restart(**_signal: Any) -> None:
     """A worker is being made: prepare its restart.
@@ -43,10 +40,10 @@ def register_restart(**_signal: Any) -> None:
     `atexit` calls in reverse order, so what is registered here comes last: all jobs are released by
     then.
     """
-    global _can_restart  # noqa: PLW0603  one process, one worker
-    if _can_restart or click.get_current_context(silent=True) is None:
+    process = context.current()
+    if process.can_restart or click.get_current_context(silent=True) is None:
         return  # a worker inside another program, which must not be started again
-    _can_restart = True
+    process.can_restart = True
     atexit.register(_restart)
     signals.worker_shutting_down.connect(_withdraw, dispatch_uid="relevo.worker.restart")
 
@@ -56,22 +53,20 @@ def request() -> bool:
 
     A worker with work limits, which ends by itself, doesn't.
     """
-    global _is_requested  # noqa: PLW0603
     worker = context.current()
-    _is_requested = _can_restart and not worker.work_limits.are_set
+    worker.restart_requested = worker.can_restart and not worker.work_limits.are_set
     work_limits.stop()
     worker.wake()
-    return _is_requested
+    return worker.restart_requested
 
 
 def _withdraw(**_signal: Any) -> None:
     """TERM, QUIT or Ctrl-C: the worker is to end, not to start again."""
-    global _is_requested  # noqa: PLW0603
-    _is_requested = False
+    context.current().restart_requested = False
 
 
 def _restart() -> None:
-    if not _is_requested:
+    if not context.current().restart_requested:
         return
     logging.shutdown()
     sys.stdout.flush()

@@ -122,7 +122,7 @@ def test_a_job_that_starts_during_a_cold_stop_is_killed_and_released(app, proces
     delivery = Delivery(app, process)
     delivery.request.on_accepted(4711, 0.0)
     assert killed == []
-    monkeypatch.setattr("relevo.execution.stop_flag._asked", [stop_flag.COLD])
+    monkeypatch.setattr(current(), "stop_byte", [stop_flag.COLD])
     delivery.request.on_accepted(4711, 0.0)
     assert killed == [(4711, signal.SIGTERM)]
     monkeypatch.setattr(state, "should_terminate", True)
