@@ -1,4 +1,4 @@
-"""create_app: what an app of ours has that Celery's has not, and how a wrong one ends."""
+"""create_app: the presets of our apps, and the one-line error of a bad one."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Chains of ours: counted, ended and continued, in a worker on SQLite and on Redis."""
+"""Our chains: counted, ended and continued, in a worker on SQLite and on Redis."""
 
 from __future__ import annotations
 

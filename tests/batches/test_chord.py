@@ -1,5 +1,5 @@
-"""Celery's chord, counted by us: real messages, one worker for all, on SQLite, and on Redis for
-broker and results.
+"""Celery's chords, counted by Relevo: real messages and one worker, with SQLite or Redis for broker
+and results.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The shapes and the ends of chords on PostgreSQL and MariaDB: broker, store and results in one
-database.
-"""
+"""Chords on PostgreSQL and MariaDB, with broker, store and results in one database."""
 
 from __future__ import annotations
 

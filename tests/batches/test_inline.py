@@ -1,6 +1,4 @@
-"""Batches and chains of an app that runs its jobs in place: as with workers, one member after the
-other.
-"""
+"""Batches and chains of an app that runs its jobs in place, one member after the other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Results in Redis: a dispatch doesn't subscribe to its result, and who waits for one gets it,
-whenever it comes.
-"""
+"""Results in Redis: a dispatch doesn't subscribe to its result, and a caller still gets it."""
 
 from __future__ import annotations
 

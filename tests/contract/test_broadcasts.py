@@ -1,4 +1,4 @@
-"""Broadcasts: every open mailbox they fit gets each once, in order, from its opening on."""
+"""Broadcasts: every matching mailbox gets each once, in order, from its opening on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Side by side: real threads on the drivers of two processes. Nobody gets what another has, nothing
-is done twice.
-"""
+"""Threads on the drivers of two processes: no job goes to two workers, no step is done twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Fair queues: keys take turns, whatever one of them has waiting, and all else is as in every
-queue.
+"""Fair queues: keys take turns, however many jobs one has waiting. All else is as in
+every queue.
 """
 
 from __future__ import annotations

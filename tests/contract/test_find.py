@@ -1,4 +1,4 @@
-"""find, scan, hold: a job by its id, every job there is, and taking what nobody holds."""
+"""find, scan and hold: a job by its id, all jobs, and jobs taken out of their queue."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Hostile input that is none of a driver's business: odd names, odd texts, huge ones, very many.
-All come back.
-"""
+"""Odd names, odd texts, huge ones and very many jobs: drivers return them all unchanged."""
 
 from __future__ import annotations
 

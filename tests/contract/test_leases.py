@@ -1,4 +1,4 @@
-"""Leases: extend, ack and rescue; and that a lease which has ended changes nothing."""
+"""Leases: extend, ack and rescue; a lease that has ended changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pause and resume: a queue that nobody takes from, for a while or until told."""
+"""pause and resume: no job is taken from a paused queue, for a time or until it is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""put: now and for later, all or none, and what a job carries."""
+"""put: jobs for now and for later, all or none, with all their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sizes, peek, queues, delete, clear: what a person sees of the broker, and mends."""
+"""sizes, peek, queues, delete and clear: how people see and mend a broker."""
 
 from __future__ import annotations
 

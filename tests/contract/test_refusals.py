@@ -1,5 +1,5 @@
-"""Input that makes no sense: refused in one line that shows what was expected and given, before
-anything is done.
+"""Invalid input is refused before anything is done, in one line with the expected and the given
+value.
 """
 
 from __future__ import annotations

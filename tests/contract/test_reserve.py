@@ -1,6 +1,4 @@
-"""reserve: strict order, no more than asked for, acks on the way, and nobody gets what another
-holds.
-"""
+"""reserve: strict order, a limit, acks in the same step, and no job for two workers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""suspend, lift, park: jobs of a kind that are not to be started, whatever their queue, for a while
-or until told.
-"""
+"""suspend, lift and park: jobs of a paused task or tag don't start, in any queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unique keys: at most one living job has each, and it is free the moment that job is gone."""
+"""Unique keys: at most one job has each, and it is free as soon as that job is gone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A real browser on a real dashboard: that nothing complains, nothing hostile runs, and a click
-does what it says.
-"""
+"""A real browser on a real dashboard: no page has an error, no hostile text runs, a click works."""
 
 from __future__ import annotations
 

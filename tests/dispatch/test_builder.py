@@ -1,3 +1,5 @@
+"""The builder of a dispatch: what reaches Celery, and which dispatches are errors of the caller."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,4 +1,4 @@
-"""Jobs handed in at another broker than the app's own, by the name of a connection."""
+"""Jobs dispatched to another broker than the app's own, by the name of a connection."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What becomes of the second dispatch of a key: kept out, its arguments taken over, or the latest
-of a series wins.
+"""The second dispatch of a key: dropped, its arguments taken over, or the latest of a
+series wins.
 """
 
 from __future__ import annotations

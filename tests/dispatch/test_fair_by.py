@@ -1,5 +1,5 @@
-"""Whose turn a job takes: what `fair_by` says of its arguments, on its way to the broker and back
-into it.
+"""The key of a job in a fair queue, made by `fair_by`, on its way to the broker and through
+retries.
 """
 
 from __future__ import annotations

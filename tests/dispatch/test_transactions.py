@@ -1,6 +1,4 @@
-"""A job exists if and only if the transaction commits that it was dispatched in; and takes effect
-once.
-"""
+"""A job exists if and only if the transaction of its dispatch commits, and takes effect once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Unique jobs: the key of a dispatch, what its result says, and on every broker that a key can't
-stick.
+"""Unique jobs: the key of a dispatch, its result, and that no key outlives its job on
+any broker.
 """
 
 from __future__ import annotations

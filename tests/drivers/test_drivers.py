@@ -1,4 +1,4 @@
-"""Which driver a url and its options stand for."""
+"""The driver of a url and its options."""
 
 from __future__ import annotations
 

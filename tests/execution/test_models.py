@@ -1,6 +1,4 @@
-"""Rows as arguments: they travel as their identity and are loaded where the job runs; those that
-are gone.
-"""
+"""Rows as arguments travel as their identity and are loaded where the job runs."""
 
 from __future__ import annotations
 

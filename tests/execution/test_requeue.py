@@ -1,4 +1,4 @@
-"""Another attempt on our own drivers: the job that is reserved goes back changed, and nothing is
+"""A retry on our own drivers: the reserved job is released with changes, and nothing is
 published.
 """
 

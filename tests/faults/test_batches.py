@@ -1,6 +1,4 @@
-"""A batch and a chord while their workers are killed: the counts are exact, and each callback comes
-once.
-"""
+"""A batch and a chord whose workers are killed: counts are exact, and each callback comes once."""
 
 from __future__ import annotations
 

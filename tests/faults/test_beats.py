@@ -1,4 +1,4 @@
-"""Two real beats beside each other: each tick is run once, also when one of them is killed."""
+"""Two real beats: each tick is run once, also when one of them is killed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""A crash at every step of a batch's, a chain's and a chord's life, one at a time: the counts come
-out exact.
+"""A crash at every step in the life of a batch, a chain and a chord: the counts are exact.
 
 The process that dispatches, runs, records, relays or commits is killed before its k-th step, for
-every k until it comes to its end alive. Then everything is done again that somebody would do: the
-same dispatch, the redelivery of what was not acked, a relay.
+every k until it ends by itself. Then everything is repeated that would be in production: the
+dispatch, the delivery of unacked jobs, the relay of the outbox.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Cut connections: the next call works or says that the broker is away, and no step is done by
-half.
-"""
+"""Cut connections: the next call works or raises, and no step is half done."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A broker restart is not an event: real workers on real servers that stop, freeze, fill up, fall
-silent and fail over.
+"""Real workers on real Redis servers that stop, freeze, fill up, fall silent and fail over.
 
-In each the workers go on by themselves: what runs ends, what waits is run, and nothing starts twice
+The workers always go on by themselves: running jobs end, waiting ones run, and none starts twice
 while the trouble is shorter than the lease.
 """
 

@@ -1,6 +1,4 @@
-"""One SQLite file and many processes: nobody is ever told that it is locked, and nothing is lost or
-taken twice.
-"""
+"""One SQLite file and many processes: no "database is locked", no job lost or taken twice."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The broker goes away, refuses, or hands out rubbish: the worker stays, nothing is lost, and no
-caller is deceived.
-"""
+"""A broker that is away, refuses, or delivers garbage: the worker stays and loses nothing."""
 
 from __future__ import annotations
 

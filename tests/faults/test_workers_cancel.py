@@ -1,6 +1,4 @@
-"""Jobs cancelled under real workers: they don't come back, whoever dies or starts later, and can be
-killed.
-"""
+"""Jobs cancelled under real workers don't come back, and running ones can be killed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Workers and their children killed with -9: every job runs, and only what had started is started
-again.
-"""
+"""Workers and children killed with -9: every job runs, and only started ones start again."""
 
 from __future__ import annotations
 

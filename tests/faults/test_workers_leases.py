@@ -1,5 +1,5 @@
-"""A job longer than its lease is started once, in every pool; a thousand jobs run once on two
-workers.
+"""A job longer than its lease starts once, in every pool; a thousand jobs run once on
+two workers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Limits over several real workers: never more than there are, and a permit that a killed worker
-held is free again.
-"""
+"""Limits over several real workers hold, and a killed worker's permit becomes free."""
 
 from __future__ import annotations
 

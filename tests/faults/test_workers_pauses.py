@@ -1,4 +1,4 @@
-"""What is paused stays so: over restarts of the workers, and of the broker."""
+"""Pauses outlive restarts of the workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool itself, without a worker around it: children that are killed at the worst moment."""
+"""The pool without a worker: children that are killed at the worst moment."""
 
 from __future__ import annotations
 

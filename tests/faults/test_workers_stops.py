@@ -1,5 +1,5 @@
-"""Stops: a warm one ends with its last running job and gives the rest back, a cold one gives
-everything back.
+"""A warm stop ends with its last running job and releases the rest; a cold stop releases
+everything.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The application's stories with real workers: asked for over HTTP, done by a prefork pool, told by
-mail.
+"""The application's stories with real workers: requested over HTTP, done by a prefork pool,
+reported by mail.
 
-On SQLite alone, and on PostgreSQL with Redis as the broker. The stories share a company; those that
-kill its worker come last.
+They run on SQLite alone, and on PostgreSQL with Redis as the broker. The stories share a company;
+those that kill its worker come last.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""`celery -A … flower`, the real process, on SQLite: one as it comes, one behind a password and a
-prefix.
+"""`celery -A … flower` in a process of its own on SQLite, with and without a password
+and a prefix.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Every option end to end, on SQLite, PostgreSQL and Redis: one real prefork worker a broker runs
-all cases at once.
-"""
+"""Every option end to end, on SQLite, PostgreSQL and Redis: one worker a broker runs all cases."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Plain Celery stays Celery: what its users know, on our drivers, with real workers.
+"""Plain Celery on our drivers, with real workers: everything that its users know works.
 
-No task here has an option of ours. SQLite runs everything; what is marked `everywhere` runs on
-PostgreSQL too.
+No task here has an option of ours. All tests run on SQLite; those marked `everywhere` also on
+PostgreSQL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first example of the README works as it stands: a file in an empty folder, then a job."""
+"""The first example of the README works: a file in an empty folder, then a job."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`celery -A tasks restart`, with real workers in processes of their own: new code, nothing lost,
-nothing twice.
-"""
+"""`celery -A tasks restart` with real workers: new code, no job lost or run twice."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""supervisor/*.conf, read by supervisor itself, then started, killed, restarted and stopped for
-real.
+"""supervisor/*.conf, read by supervisor itself: programs are started, killed, restarted and
+stopped.
 """
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+"""Backoff: the wait before each attempt, with jitter, by a list or a callable."""
+
 import math
 
 import pytest

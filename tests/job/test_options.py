@@ -1,3 +1,7 @@
+"""The options of a task: read from its definition, checked there, filled in by the project's
+defaults.
+"""
+
 import pytest
 
 from relevo import config

@@ -1,3 +1,5 @@
+"""The outcome of an attempt: a table of cases, and properties that hold for all."""
+
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What of a job's arguments nobody sees, wherever it is told; and that the job still has it."""
+"""Redacted arguments are shown nowhere, and the job still gets them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Many permits in one step: what a worker's main process takes for jobs it has reserved, passes on,
-and gives back.
+"""Many permits in one call: a worker's main process takes them for reserved jobs, passes them on
+and gives them back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Permits: never more than there are, held as long as the lease, given on in order, and never
-stuck.
-"""
+"""Permits: never more than there are, held as long as the lease, given in order, never stuck."""
 
 from __future__ import annotations
 

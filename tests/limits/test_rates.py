@@ -1,5 +1,5 @@
-"""Rates and breakers on every store: never more than the rate, told when it opens, changed while it
-runs.
+"""Rates and breakers on every store: never exceeded, with the time to come back, changeable at run
+time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What stands around the run of a job: in which order, what it may say instead of going on, and
-what is refused.
-"""
+"""Middlewares around the run of a job: their order, their ways to end it, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A queue that is cleared: batches, chains and chords hear of their members, on every driver,
-whoever clears it.
-"""
+"""A cleared queue: batches, chains and chords count their cleared members, on every driver."""
 
 from __future__ import annotations
 

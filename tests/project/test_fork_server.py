@@ -1,6 +1,4 @@
-"""A program that the starter forks is what a fresh Python would be: each is asked the same, and
-answers the same.
-"""
+"""A program started by the fork server behaves like one started by a fresh Python."""
 
 from __future__ import annotations
 

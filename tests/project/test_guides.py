@@ -1,5 +1,5 @@
-"""The pages for those who come from elsewhere, and for production: what they name is there, and is
-as they say.
+"""The guides for newcomers and for production: every name on them exists, every default
+is right.
 """
 
 from __future__ import annotations

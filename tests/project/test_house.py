@@ -1,6 +1,4 @@
-"""The house rules that a machine can check: what the papers say is so, and modules stay small
-enough to read.
-"""
+"""The house rules that a machine can check: pages tell the truth, and modules stay short."""
 
 from __future__ import annotations
 

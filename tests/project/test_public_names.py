@@ -1,4 +1,4 @@
-"""What `import relevo` offers: few names, each of which is there."""
+"""The public names of `relevo`: few, and each exists."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Random histories: whatever workers do, and wherever they die, every job is in one state, lost by
-none, held by one.
+"""Random histories of workers that may die anywhere: every job has one state and one holder at
+most.
 
-Two processes put, take, renew, finish, put back and mend in any order while the clock moves on. A
-worker may die between any two steps (what it held becomes a ghost's), and a ghost may come back and
-use a lease that ended long ago. After every step the driver must answer as the model does; at the
-end all that the model has alive must still be there.
+Two processes put, reserve, extend, ack, release and rescue in any order while the clock moves on. A
+worker may die between any two steps, and come back much later with a lease that has ended. After
+every step the driver must answer as the model does. At the end every job of the model must exist.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Random histories of a fair queue: nobody waits while another gets more than its turns, and no job
-is lost.
+"""Random histories of a fair queue: no key waits for more than the turns of the others, no job is
+lost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Random histories with crashes: never more than n at once, never more than the rate, and nothing
-that is stuck.
+"""Random histories with crashes: never more than n at once, never more than the rate, nothing
+stuck.
 
-Workers take jobs, and permits under their leases; they finish, renew, forget to give back, die at
-any moment, and come back late. Whoever has a permit and a lease that has not ended counts. At the
-end everything must be free again.
+Workers take jobs, and permits under their leases. They finish, renew, forget to give back, die at
+any moment, and come back late. A holder is a job with a permit and a lease that has not ended. At
+the end every permit must be free.
 """
 
 from __future__ import annotations

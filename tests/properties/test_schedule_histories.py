@@ -1,7 +1,6 @@
-"""Random histories of beats that come, die in the midst of a turn, and go by wrong clocks: each
-tick is run once.
+"""Random histories of beats that start, die half way, and have wrong clocks: each tick is run once.
 
-The entry makes up for everything (`all`), so that a tick that was left out is seen, too.
+The entry catches up on all ticks (`all`), so that a missing one shows.
 """
 
 from __future__ import annotations

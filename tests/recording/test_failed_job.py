@@ -1,5 +1,5 @@
-"""Jobs that fail for good, in a worker on SQLite: recorded before they are acked, and put back by
-hand.
+"""Jobs that fail for good, in a worker on SQLite: recorded before their ack, and
+retried by hand.
 """
 
 from __future__ import annotations

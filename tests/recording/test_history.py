@@ -1,4 +1,4 @@
-"""What a worker on SQLite records of the jobs that end in it, and what its acks wait for."""
+"""What a worker on SQLite records of its ended jobs, and what their acks wait for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The recorder: groups, nothing acked before it is written, and a store that is away or says no."""
+"""The recorder: it writes in groups, acks only what is written, and outlasts a store
+that is away.
+"""
 
 from __future__ import annotations
 

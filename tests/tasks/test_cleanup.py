@@ -1,4 +1,4 @@
-"""Cleaning up, alerts, and the daily report: what the clock brings about."""
+"""Scheduled work: cleaning up, alerts, and the daily report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""make dev: programs that are started again when they end, and stopped for good when it is asked
-to.
-"""
+"""make dev: programs are restarted when they end, and stopped when it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the work of a signal is done."""
+"""Signal handlers run while the main thread waits, not in the middle of its work."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a process holds, when the broker is away or says no at the moment it is to be put back."""
+"""The jobs that a process holds while the broker is away or refuses their release."""
 
 from __future__ import annotations
 

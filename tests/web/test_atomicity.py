@@ -1,4 +1,4 @@
-"""Every route that writes a row and dispatches a job does both or neither, whenever its process
+"""Every route that writes a row and dispatches a job does both or neither, even if its process
 dies.
 """
 

@@ -1,6 +1,4 @@
-"""Jobs through a broker and a worker: what one attempt hands to the next is in the message, and
-nowhere else.
-"""
+"""Attempts through a broker and a worker: all state between two attempts is in the message."""
 
 from contextlib import contextmanager
 

@@ -1,6 +1,4 @@
-"""What no child can report: timeouts and lost children, decided in the main process of a real
-worker on SQLite.
-"""
+"""Timeouts and lost children, which only the main process of a worker can report, on SQLite."""
 
 from __future__ import annotations
 

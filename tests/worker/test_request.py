@@ -1,4 +1,6 @@
-"""The worker's main process when things go wrong while it settles a killed attempt."""
+"""The request of a killed attempt in a worker's main process, when the broker or the stop
+interferes.
+"""
 
 import os
 import signal

@@ -1,5 +1,5 @@
-"""Failed jobs on the dashboard: found, retried, edited, forgotten; and what a hostile job can't do
-to the page.
+"""Failed jobs on the dashboard: found, retried, edited and forgotten, and hostile ones shown as
+text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a fair queue keeps of its keys: no more than of those that still have something to say."""
+"""A fair queue in a database forgets the keys that it no longer needs."""
 
 from __future__ import annotations
 

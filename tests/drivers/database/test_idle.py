@@ -1,4 +1,4 @@
-"""What an idle worker asks its database for ever: a statement or two a look, and no transaction."""
+"""The statements of an idle worker: one or two for each look, and no transaction."""
 
 from __future__ import annotations
 

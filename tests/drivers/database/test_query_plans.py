@@ -1,4 +1,4 @@
-"""With a deep backlog the hot statements walk an index: none sorts the waiting jobs, none reads the
+"""With a deep backlog the hot statements use an index: none sorts the jobs or reads the whole
 table.
 """
 

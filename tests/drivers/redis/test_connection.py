@@ -1,6 +1,4 @@
-"""Every kind of Redis url, with a Celery client and a real worker on each: jobs run, remote control
-answers.
-"""
+"""Every kind of Redis url, with a client and a real worker: jobs run, remote control replies."""
 
 from __future__ import annotations
 

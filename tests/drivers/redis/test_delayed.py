@@ -1,4 +1,4 @@
-"""Many delayed jobs: they cost the pending ones nothing, and can be counted, listed and deleted."""
+"""Many delayed jobs: they cost pending jobs nothing, and can be counted, listed and deleted."""
 
 from __future__ import annotations
 

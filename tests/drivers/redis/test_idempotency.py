@@ -1,6 +1,4 @@
-"""A step whose answer was lost: a put is not done twice, a reservation doesn't keep what nobody has
-seen.
-"""
+"""Lost answers: a put is not done twice, and a reservation that was never seen is undone."""
 
 from __future__ import annotations
 

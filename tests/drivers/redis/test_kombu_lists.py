@@ -1,5 +1,5 @@
-"""Plain Celery with stock kombu on the same Redis: what its clients push is found, what its workers
-held is adopted.
+"""Plain Celery on the same Redis: its clients' messages are found, its dead workers'
+jobs adopted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The scripts on a Redis in trouble: it forgets them, it is full, it has lost keys; and in large
-portions.
-"""
+"""The scripts on a Redis that forgets them, is full or has lost keys, and in large portions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The pool's pipes: a message arrives whole, whatever who read or wrote before was killed in the
-midst of.
+"""The pool's pipes: messages arrive whole, even if an earlier reader or writer was
+killed half way.
 """
 
 from __future__ import annotations
