@@ -28,7 +28,9 @@ def dead_letter(
     keeper: LeaseKeeper, job: ReservedJob, reason: str, handler: DeadLetterHandler | None
 ) -> None:
     """Store `job` as a dead letter, then end its lease. Release it if the broker is away."""
-    logger.error("job %s of queue %r can't be run and is put aside: %s", job.id, job.queue, reason)
+    logger.error(
+        "job %s of queue %r can't be run and becomes a dead letter: %s", job.id, job.queue, reason
+    )
     if handler is None or not handler(job, reason, keeper.complete_many):
         _put_into_queue(keeper, job)
 
@@ -37,7 +39,9 @@ def _put_into_queue(keeper: LeaseKeeper, job: ReservedJob) -> None:
     try:
         keeper.driver.put([NewJob(queue=REJECTED, payload=_storable(job.payload), id=job.id)])
     except DriverError:
-        logger.exception("job %s could not be put aside; released to queue %r", job.id, job.queue)
+        logger.exception(
+            "dead letter %s could not be stored, and is released to queue %r", job.id, job.queue
+        )
         keeper.release([job.lease.token])
     else:
         keeper.complete(job.lease.token)
