@@ -1,9 +1,9 @@
-"""What runs by the clock: `celery -A tasks beat` dispatches each entry when its time comes, once,
-however many run.
+"""The schedule: `celery -A tasks beat` dispatches each entry when it is due, once, also if several
+beats run.
 
-An entry's key is its name, for people. `task` is a task's permanent name, `schedule` a crontab (in
-UTC) or a number of seconds, `options` say where it goes, and `args` and `kwargs` what the task is
-called with. `catch_up` says what becomes of ticks that were missed (docs/schedule.md).
+An entry's key is its name for people. `task` is the permanent name of a task, `schedule` a crontab
+(in UTC) or a number of seconds, `options` has the queue, `args` and `kwargs` are the task's
+arguments. `catch_up` is the rule for missed ticks (docs/schedule.md).
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from celery.schedules import crontab
 HOUR = 3600
 
 
-def tidying(task: str, **when: Any) -> dict[str, Any]:
-    """An entry that deletes what is old: after a gap once is enough, however many runs were missed."""
+def cleanup(task: str, **when: Any) -> dict[str, Any]:
+    """An entry of a cleanup task. After a gap it runs once, however many ticks were missed."""
     return {
         "task": task,
         "schedule": crontab(**when),
@@ -23,20 +23,19 @@ def tidying(task: str, **when: Any) -> dict[str, Any]:
     }
 
 
-# The minutes are odd ones: beside the full hour, at which everyone else begins, and beside each
-# other.
+# Odd minutes: away from the full hour, at which other programs start, and from each other.
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "half-written temporary files": tidying("cleanup.temporary_files", minute=17),
-    "files of reports and exports that have expired": tidying("cleanup.documents", minute=23),
-    "records that are needed no more": tidying("cleanup.records", minute=37),
-    "uploads of imports that ended a month ago": tidying("cleanup.uploads", minute=41, hour=3),
-    "failed jobs that nobody retried for a month": tidying("cleanup.failed_jobs", minute=7, hour=4),
-    "batches that ended a week ago": tidying("cleanup.batches", minute=13, hour=4),
+    "half-written temporary files": cleanup("cleanup.temporary_files", minute=17),
+    "files of reports and exports that have expired": cleanup("cleanup.documents", minute=23),
+    "records that are needed no more": cleanup("cleanup.records", minute=37),
+    "uploads of imports that ended a month ago": cleanup("cleanup.uploads", minute=41, hour=3),
+    "failed jobs that nobody retried for a month": cleanup("cleanup.failed_jobs", minute=7, hour=4),
+    "batches that ended a week ago": cleanup("cleanup.batches", minute=13, hour=4),
     "the system report of each administrator": {
         "task": "reports.system_daily",
         "schedule": crontab(minute=3, hour=6),
         "options": {"queue": "long"},
         "catch_up": "one",
-        "catch_up_window": 12 * HOUR,  # in the evening it is no morning's report
+        "catch_up_window": 12 * HOUR,  # a morning's report is not made in the evening
     },
 }

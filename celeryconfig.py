@@ -1,6 +1,6 @@
 """The application's Celery settings: its queues, and the queue of every task.
 
-The rest is Relevo's preset (relevo/app.py). Names are Celery's own:
+All other settings come from Relevo's preset (relevo/config/celery.py). Names are Celery's own:
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
@@ -8,29 +8,29 @@ from kombu import Exchange, Queue
 
 from beat_schedule import BEAT_SCHEDULE
 
-# In the order in which a worker without -Q empties them: strictly, the next one only when those
-# before it are empty. With -Q it is the order given there: `-Q critical,high,default`.
+# A worker without -Q takes jobs from them in this order: from a queue only while all queues before
+# it are empty. With -Q it is the order given there: `-Q critical,high,default`.
 QUEUES = (
-    "critical",  # what can't wait for anything
+    "critical",  # must not wait behind anything: orders
     "high",
-    "transactional",  # mail a person waits for
+    "transactional",  # mail that a person waits for
     "default",
     "webhooks",
     "imports",
     "exports",
-    "marketing",  # mail nobody waits for
+    "marketing",  # mail without hurry
     "low",
-    "long",  # jobs of minutes; in production it has workers of its own
+    "long",  # jobs that take minutes; in production they have their own workers
 )
 
 task_queues = tuple(Queue(name, Exchange("jobs"), routing_key=name) for name in QUEUES)
 
-# A queue that isn't declared has no worker, so a job sent there would lie for ever: it is refused
-# at the dispatch.
+# A queue that isn't declared has no worker, and a job there would wait for ever. So the dispatch
+# refuses it.
 task_create_missing_queues = False
 
-# The first pattern that fits a task's name decides. A queue named by the task or by the dispatch
-# goes before.
+# The first pattern that matches a task's name decides. A queue of the task's options or of the
+# dispatch takes precedence.
 task_routes = (
     [
         ("images.*", "default"),

@@ -1,7 +1,7 @@
-"""The application's own settings, `APP_…`, beside Relevo's: read once from the same places, and as
-strict.
+"""The application's own settings, `APP_…`, beside Relevo's. They are read once, from the
+environment and `.env`.
 
-A wrong one stops the start. docs/settings.md says more of each, `.env.example` is the file to copy.
+A wrong value stops the start. docs/settings.md explains each; `.env.example` is the file to copy.
 """
 
 from __future__ import annotations
@@ -33,43 +33,41 @@ MEGABYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What was set, and the defaults of what wasn't."""
+    """The application's settings, with their defaults."""
 
-    #: APP_URL: where the API is reached from outside; links begin with it.
+    #: APP_URL: the address of the API from outside. Links begin with it.
     url: str
-    #: APP_CASES_URL: the service that has the data of cases, asked for `…/<number>`; None: there is
-    #: none.
+    #: APP_CASES_URL: the service with the data of cases, at `<url>/<number>`. None: no service.
     cases_url: str | None
-    #: APP_PAYMENTS_URL: the service that takes and returns the money of orders; None: they are paid
-    #: by invoice.
+    #: APP_PAYMENTS_URL: the payment service of orders. None: orders are paid by invoice.
     payments_url: str | None
     #: APP_PRIVATE_WEBHOOKS: whether a webhook may go to a private address.
     private_webhooks: bool
-    #: APP_UPLOAD_LIMIT: bytes of one uploaded file.
+    #: APP_UPLOAD_LIMIT: the largest upload, in bytes.
     upload_limit: int
-    #: APP_REQUESTS_A_MINUTE: requests of one token, or of one address without one.
+    #: APP_REQUESTS_A_MINUTE: the limit for one token, or for one address without a token.
     requests_a_minute: int
-    #: APP_PDF_FONT: a TrueType font for PDFs; None: one of this machine, else one that has western
+    #: APP_PDF_FONT: a TrueType font for PDFs. None: a font of this machine, or one with western
     #: letters only.
     pdf_font: Path | None
 
 
 @functools.cache
 def application() -> Application:
-    """The application's settings, of the process environment and `.env`."""
+    """The application's settings from the process environment and `.env`."""
     return load()
 
 
 @functools.cache
 def engine() -> Settings:
-    """Relevo's settings, of the same places."""
+    """Relevo's settings from the same places."""
     return config.load(others=["APP_*"])
 
 
 def load(
     environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
 ) -> Application:
-    """Read the settings; `SettingsError` for the first that is wrong."""
+    """Read the settings. Raises SettingsError for the first wrong one."""
     env = environment.read((), os.environ if environ is None else environ, env_file, ["*"])
     _check_names(env_file)
     return Application(
@@ -84,7 +82,9 @@ def load(
 
 
 def _check_names(env_file: Path | None) -> None:
-    """In the file, `APP_` is ours; in the environment it is everybody's (APP_ENV, APP_HOME …)."""
+    """Refuse unknown names in the file only: in the environment other programs use `APP_` as well
+    (APP_ENV, APP_HOME …).
+    """
     given = environment.read((), {}, env_file, ["*"])
     for name in given.names():
         if name.startswith("APP_") and name not in NAMES:

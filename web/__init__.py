@@ -1,5 +1,6 @@
-"""The HTTP API: `uvicorn web:create --factory`. Requests become rows and jobs, and are answered
-before those run.
+"""The HTTP API: `uvicorn web:create --factory`.
+
+A request writes rows and dispatches jobs, and is answered before the jobs run.
 """
 
 from web.api import create

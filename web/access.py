@@ -1,8 +1,8 @@
-"""Who is caller: a bearer token, what it may do, and how often.
+"""Authentication, abilities and rate limits of the API.
 
-Tokens are kept as SHA-256 (they are random, so no slow hash is needed), shown once, and end. A
-password is kept as Argon2. Each token, and each address without one, has so many requests a minute
-(`counting.py`).
+A caller has a bearer token. The database keeps its SHA-256 (tokens are random, so no slow hash is
+needed); the token itself is shown once, and expires. Passwords are kept as Argon2. Each token, and
+each address without a token, may make a limited number of requests a minute (request_counts.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ABILITIES = (
 )
 EVERYTHING = "*"
 PREFIX = "rlv_"
-#: Logins of one address a minute.
+#: The logins that one address may try in a minute.
 LOGINS_A_MINUTE = 10
 
 _bearer = HTTPBearer(auto_error=False, description="A token of POST /api/tokens")
@@ -53,7 +53,7 @@ _passwords = PasswordHasher()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user, by their id, and what the token they came with may do."""
+    """The user of a request, and the abilities of their token."""
 
     id: int
     admin: bool
@@ -64,7 +64,7 @@ class Caller:
         return EVERYTHING in self.abilities or ability in self.abilities
 
 
-#: Made once: to make it for each request took longer than the database did.
+#: Built once: building it for each request took longer than the query itself.
 _FIND_CALLER = (
     select(User.id, User.admin, Token.id.label("token"), Token.abilities)
     .join(Token, Token.user_id == User.id)
@@ -79,7 +79,7 @@ def hash_token(token: str) -> str:
 def authenticate(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
-    """Whoever is caller. 401 without a token that is good, 429 when it asks too often."""
+    """The caller of a request. 401 without a valid token, 429 after too many requests."""
     if given is None:
         check_rate(f"address:{address(request)}", settings.application().requests_a_minute)
         raise _unauthorized("a bearer token is needed")
@@ -100,9 +100,9 @@ def _find(token: str) -> Caller | None:
 
 @cache
 def require_ability(ability: str) -> Callable[..., Caller]:
-    """A dependency: the caller, whose token has this ability."""
+    """A dependency: the caller, whose token must have this ability."""
 
-    # Called, not depended on: each dependency is a way to another thread and back.
+    # `authenticate` is called, not a dependency of its own: each one costs a change of threads.
     def allowed(
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Caller:
@@ -115,9 +115,9 @@ def require_ability(ability: str) -> Callable[..., Caller]:
 
 
 def require_admin(ability: str) -> Callable[..., Caller]:
-    """A dependency: the caller, who is an administrator, with a token of this ability."""
+    """A dependency: the caller, who must be an administrator with a token of this ability."""
 
-    # - `ability` is no global name
+    # `Depends` as a default and not in an annotation: `ability` is no global name.
     def allowed(caller: Caller = Depends(require_ability(ability))) -> Caller:  # noqa: B008
         if not caller.admin:
             raise HTTPException(403, "this is for administrators")
@@ -127,7 +127,7 @@ def require_admin(ability: str) -> Callable[..., Caller]:
 
 
 def new_token(user_id: int, name: str, abilities: list[str], days: int) -> tuple[str, Token]:
-    """A token, which is nowhere else than in the answer, and its row."""
+    """A new token and its row. Only the hash of the token is stored."""
     token = PREFIX + secrets.token_urlsafe(32)
     row = Token(
         user_id=user_id,
@@ -146,7 +146,7 @@ def password_hash(password: str) -> str:
 
 
 def verify_password(user: User | None, password: str) -> bool:
-    """Whether it is the user's password. It takes as long for a user who isn't there."""
+    """Whether it is the user's password. For an unknown user it takes the same time."""
     kept = user.password if user is not None and user.password else _dummy_hash()
     try:
         _passwords.verify(kept, password)
@@ -161,7 +161,7 @@ def _dummy_hash() -> str:
 
 
 def check_rate(subject: str, most: int) -> None:
-    """Count a request. 429 when there were more than `most` in this minute."""
+    """Count a request of a token or an address. 429 after more than `most` in this minute."""
     if request_counts.count(subject, int(clock.now()) // 60) > most:
         wait = 60 - int(clock.now()) % 60
         raise HTTPException(429, f"more than {most} requests a minute", {"Retry-After": str(wait)})
@@ -176,8 +176,8 @@ def _unauthorized(detail: str) -> HTTPException:
 
 
 def get_own(db: Any, model: type, number: int, caller: Caller) -> Any:
-    """A row that is the caller's. 404 when there is none, 403 when it is another's (an
-    administrator may see all).
+    """A row of the caller. 404 for an unknown id, 403 for a row of another user. An administrator
+    may see all rows.
     """
     row = db.get(model, number)
     if row is None:

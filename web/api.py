@@ -1,4 +1,4 @@
-"""The FastAPI app: routes, problems, and what every answer carries."""
+"""The FastAPI app: its routes, its error documents, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import tasks  # noqa: F401 - the Celery app is the current one before the first dispatch
+import tasks  # noqa: F401  makes the Celery app the current one before the first dispatch
 from relevo.database import engine
 from web import problem_details
 from web.routes import ALL
@@ -39,8 +39,8 @@ def create() -> FastAPI:
 
 
 class SecurityHeaders:
-    """Puts `_HEADERS` on every answer that doesn't have them. (As `@api.middleware` it took 1 ms of
-    CPU a request.)
+    """Middleware that adds `_HEADERS` to every answer. As `@api.middleware` it took 1 ms of CPU for
+    each request.
     """
 
     def __init__(self, app: ASGIApp) -> None:

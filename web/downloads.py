@@ -1,9 +1,8 @@
-"""Files of a disk as answers: a piece at a time, from where a download broke off, always to be
-saved.
+"""Answers that stream a file from a disk, also from the byte where an earlier download broke off.
 
-A whole file is 200, one range of it 206, a range beyond its end 416 (RFC 9110). Several ranges, or
-a range of what has changed meanwhile (`If-Range`), get the whole file. What a user uploaded is not
-to be run in our name.
+A whole file is 200, one range of it 206, a range beyond its end 416 (RFC 9110). A request for
+several ranges, or for a range of a file that has changed (`If-Range`), gets the whole file. Every
+file is an attachment, so a browser saves it: an uploaded page must not run under our address.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from relevo.errors import DiskError
 from tasks import storage
 
 CHUNK_BYTES = 256 * 1024
-#: What a download may answer besides, for OpenAPI.
+#: Further answers of a download, for OpenAPI.
 RANGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     206: {"description": "A part of the file"},
     416: {"description": "There is no such part"},
 }
-#: So many bytes have their digits looked at: nothing is larger than that.
+# Up to 18 digits: no file is larger.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def stream_file(request: Request, disk: str, path: str, name: str | None = None) -> Response:
-    """The answer to a request for a file; `name` is what it is saved as."""
+    """The answer to a request for a file. A browser saves it under `name`."""
     try:
         file = storage.disk(disk).open(path)
     except MissingFileError as error:
@@ -74,16 +73,17 @@ def stream_file(request: Request, disk: str, path: str, name: str | None = None)
 
 
 def requested_range(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """The first byte that is asked for, and how many; None: all of them. Raises ValueError for a
-    range there isn't.
+    """The first byte of the requested range, and its length. None: the whole file.
+
+    Raises ValueError for a range beyond the end.
     """
     if request.headers.get("if-range", tag) != tag:
         return None
     found = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
-    if found is None or not any(found.groups()):  # not understood, which is to be overlooked
+    if found is None or not any(found.groups()):  # RFC 9110: ignore a range that is not understood
         return None
     first, last = found.groups()
-    if not first:  # the last so many
+    if not first:  # `-500`: the last 500 bytes
         start, end = max(size - int(last), 0), size
     else:
         start, end = int(first), min(int(last) + 1, size) if last else size
@@ -95,8 +95,8 @@ def requested_range(request: Request, size: int, tag: str) -> tuple[int, int] | 
 
 
 def etag(file: BinaryIO, size: int) -> str:
-    """What differs when the file does: its size, and its first and last bytes (it is written as a
-    whole).
+    """A hash of the file's size and of its first and last bytes. That is enough to see a change:
+    files are written as a whole.
     """
     file.seek(0)
     digest = hashlib.sha256(f"{size}\n".encode() + file.read(CHUNK_BYTES))

@@ -1,13 +1,14 @@
-"""A POST with an Idempotency-Key is done once: the same request again gets the same answer, and
-nothing is done.
+"""Does a POST with an Idempotency-Key once. A repeated request gets the first one's answer.
 
-    begin -> the key's row -> what the route writes, and its jobs -> the answer into the key's row -> commit
-    again: the answer            again, before the first has ended: it waits for it (409 after `WAIT_SECONDS`)
-    the same key, another request: 422
+    begin -> insert the key's row -> the route's rows and jobs -> store the answer -> commit
 
-All of it is one transaction (`app.models.together`), so a process that dies at any moment has left
-everything, the answer too, or nothing. An answer is kept for a day. Errors aren't: nothing of the
-request is there, the key is free.
+    repeated later                      the stored answer
+    repeated while the first one runs   waits for its end; 409 after `WAIT_SECONDS`
+    the key with another request        422
+
+All of it is one transaction (`app.models.join_unit`): a process that dies at any moment leaves all
+of it, with the answer, or nothing. An answer is kept for a day. An error is not kept: nothing was
+written, and the key is free again.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from app.models import Answer, UnitOfWork, join_unit, separate_session
 from relevo.database import errors
 
 LONGEST_KEY = 64
-#: Bytes of a body that is no upload: many times what any route takes, and nothing to fill the
-#: memory with.
+#: The largest body of a request that is no upload: many times what any route needs, and too small
+#: to fill the memory.
 LARGEST_BODY_BYTES = 1024 * 1024
 LONGEST_ANSWER_BYTES = 60_000
-#: Seconds that a second request waits for the first on PostgreSQL (on MySQL and MariaDB
-#: innodb_lock_wait_timeout).
+#: Seconds that a repeated request waits for the first on PostgreSQL. (On MySQL and MariaDB it waits
+#: for innodb_lock_wait_timeout.)
 WAIT_SECONDS = 5
 _OK = 300
 UNDER_WAY = "the first request with this Idempotency-Key is under way"
@@ -47,7 +48,7 @@ _current: ContextVar[IdempotentRequest | None] = ContextVar("idempotent_request"
 
 
 class AnsweredError(Exception):
-    """It was answered before, with `response`."""
+    """The request was answered before, with `response`."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
@@ -77,8 +78,9 @@ class IdempotentRoute(APIRoute):
 
 
 class HashedRequest:
-    """What is read of a request: hashed, and no more than so many bytes. What was asked, its url
-    and body, has a mark.
+    """A request whose body is hashed while the route reads it, and refused beyond `most` bytes.
+
+    The fingerprint covers the url and the body.
     """
 
     def __init__(self, request: Request, most: int | None) -> None:
@@ -101,7 +103,7 @@ class HashedRequest:
 
 
 class IdempotentRequest:
-    """One request with a key."""
+    """One POST with a key."""
 
     def __init__(self, key: str, hashed: HashedRequest) -> None:
         self.key, self.hashed = key, hashed
@@ -119,23 +121,22 @@ class IdempotentRequest:
             answer = error.response
         finally:
             _current.reset(token)
-            with CancelScope(
-                shield=True
-            ):  # a lock that nobody gives back would be worse than a late end
+            # Shielded from a cancelled request: its transaction would keep the key's lock.
+            with CancelScope(shield=True):
                 await run_in_threadpool(self.unit.undo)
         return answer
 
     def check_unanswered(self) -> None:
-        """Raise AnsweredError if there is an answer already."""
+        """Raise AnsweredError if the key has an answer."""
         with separate_session() as db:
             if row := self._find_answer(db):
                 raise AnsweredError(self._replay(row))
 
     def _begin(self, db: Session) -> None:
-        """The request's transaction begins: with the key's row. Who has the same key waits for this
-        one's end.
+        """Insert the key's row as the first step of the transaction. A request with the same key
+        waits at it for the end of this one.
         """
-        if self.user_id is None:  # nobody's request is kept
+        if self.user_id is None:  # the answer to a request without a user is not kept
             return
         if db.get_bind().dialect.name == "postgresql":
             db.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
@@ -165,18 +166,16 @@ class IdempotentRequest:
         ).one_or_none()
 
     def _replay(self, row: Answer) -> Response:
-        """What was answered, once more."""
+        """The stored answer."""
         if row.fingerprint != self.hashed.fingerprint:
             raise HTTPException(422, "this Idempotency-Key was used for another request")
-        if (
-            row.status is None
-        ):  # written by an older version of this program, which wrote the answer later
+        if row.status is None:  # by an older version, which stored the answer in a later step
             raise HTTPException(409, UNDER_WAY)
         body = json.dumps(json.loads(row.body or "null"))
         return Response(body, row.status, {"Idempotency-Replayed": "true"}, "application/json")
 
     def _store(self, answer: Response) -> None:
-        """The answer into the key's row, and commit."""
+        """Store the answer in the key's row, and commit."""
         body = bytes(answer.body)
         with self.unit.block() as db:
             if (
@@ -191,12 +190,14 @@ class IdempotentRequest:
 
 
 def set_user(user_id: int) -> None:
-    """Whose request this is: keys are a user's own."""
+    """Note the user of the running request: each user has their own keys."""
     if (request := _current.get()) is not None:
         request.user_id = user_id
 
 
 def check_unanswered() -> None:
-    """Before what is dear and is done outside of the transaction: don't, if it was answered before."""
+    """Raise AnsweredError if the running request was answered before. For a route that does costly
+    work outside of the transaction: call it before that work.
+    """
     if (request := _current.get()) is not None and request.user_id is not None:
         request.check_unanswered()

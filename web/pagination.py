@@ -1,5 +1,5 @@
-"""Lists, a page at a time: `?limit=50&after=<the last id>`; `next` is the `after` of the next page,
-null at the end.
+"""Lists in pages: `?limit=50&after=<id>`. `next` in the answer is the `after` of the next page; it
+is null at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ After = Annotated[int | None, Query(ge=0, le=LARGEST_ID)]
 
 
 class Page(BaseModel):
-    """Rows, newest last, and where the next page begins."""
+    """Rows, oldest first, and the `after` of the next page."""
 
     items: list[dict[str, Any]]
     next: int | None

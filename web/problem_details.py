@@ -1,5 +1,5 @@
-"""Every error as a problem document (RFC 9457): `{"type", "title", "status", "detail"}`, with
-`errors` by field for a 422.
+"""Makes every error a problem document (RFC 9457): `{"type", "title", "status", "detail"}`, and for
+a 422 also `errors` by field.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNAVAILABLE = "the broker or the database can't do it just now; try again"
 
 
 class Problem(BaseModel):
-    """What went wrong with a request."""
+    """The error document of an answer."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
@@ -37,7 +37,7 @@ class Problem(BaseModel):
 
 
 def problem_response(status: int, detail: str, **more: Any) -> JSONResponse:
-    """A problem as an answer."""
+    """An answer with an error document."""
     headers: Mapping[str, str] | None = more.pop("headers", None)
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
@@ -45,7 +45,7 @@ def problem_response(status: int, detail: str, **more: Any) -> JSONResponse:
 
 
 def register_handlers(api: FastAPI) -> None:
-    """Make every error of `api` a problem."""
+    """Answer every error of `api` with an error document."""
 
     @api.exception_handler(HTTPException)
     async def _http_error(_request: Request, error: HTTPException) -> JSONResponse:
@@ -61,9 +61,8 @@ def register_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(ClientDisconnect)
     async def _disconnect(_request: Request, _error: ClientDisconnect) -> JSONResponse:
-        return problem_response(
-            400, "the request was cut off"
-        )  # nobody hears it; it is no error of ours
+        # The client is gone and reads no answer. Without this the log would show it as our error.
+        return problem_response(400, "the request was cut off")
 
     for away in (OperationalError, DriverError, SQLAlchemyError):
         api.exception_handler(away)(_unavailable)
@@ -79,7 +78,7 @@ async def _internal_error(_request: Request, _error: Exception) -> JSONResponse:
     return problem_response(500, "something went wrong here; it was logged")
 
 
-#: What every route may answer besides, for OpenAPI.
+#: Errors that every route may answer, for OpenAPI.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "model": Problem,

@@ -1,13 +1,13 @@
-"""How often somebody (a token, an address) asks in a minute: counted here, and in the database for
-all processes.
+"""Counts the requests of each subject (a token or an address) in a minute, over all processes.
 
-    a request -> one more here, and what the others had when they were last looked at -> the number
-    to be judged a thread, once a second, as long as anybody asks: what came here is written, what
-    the others have is read
+    count()   at each request: adds one in memory. The sum is this process's count, and the count of
+              the other processes as it was at the last flush.
+    flush()   in a thread, once a second while there are requests: writes this process's count to
+              the database, and reads the counts of the others.
 
-So no request waits for a write: on SQLite each would wait for the one lock, and GETs too. Several
-processes may let the requests of a second more through than are allowed; one that dies takes those
-of its last second with it.
+So no request waits for a write. On SQLite each would wait for the one write lock, GETs too. The
+price: several processes may let through the requests of one second beyond the limit, and a process
+that dies loses the counts of its last second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.models import RequestCount, read_connection, separate_session
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two flushes.
 FLUSH_SECONDS = 1.0
 #: Database, subject, minute.
 Key = tuple[str, str, int]
@@ -36,7 +36,7 @@ _READ = select(RequestCount.requests).where(*_THIS_COUNT)
 
 @dataclass(slots=True)
 class Count:
-    """Requests: that came here, those of them that were written, and those of the other processes."""
+    """Requests of one subject and minute: to this process, of these written, and to the others."""
 
     here: int = 0
     written: int = 0
@@ -50,7 +50,7 @@ _flushing = threading.Lock()
 
 
 def count(subject: str, minute: int) -> int:
-    """One more request of this subject; how many there were in this minute."""
+    """Count a request. Returns how many the subject has made in this minute, as far as known."""
     key = (settings.engine().database_url, subject, minute)
     if key not in _counts:
         with read_connection() as db:
@@ -65,8 +65,8 @@ def count(subject: str, minute: int) -> int:
 
 
 def flush() -> bool:
-    """Write what was counted here, and look at what others have. Returns whether there was
-    anything.
+    """Write the counts of this process and read those of the others. Returns whether there were new
+    requests.
     """
     with _flushing:
         with _lock:
@@ -87,20 +87,20 @@ def flush() -> bool:
 
 
 def _start_thread() -> None:
-    global _thread  # noqa: PLW0603 - one a process
-    if _thread is None or not _thread.is_alive():  # a fork has none
+    global _thread  # noqa: PLW0603  one a process
+    if _thread is None or not _thread.is_alive():  # a forked child does not inherit the thread
         _thread = threading.Thread(target=_run, name="request-counts", daemon=True)
         _thread.start()
 
 
 def _run() -> None:
-    global _thread  # noqa: PLW0603 - see above
+    global _thread  # noqa: PLW0603  see above
     while True:
         time.sleep(FLUSH_SECONDS)
         try:
             busy = flush()
         except SQLAlchemyError as error:
-            logger.warning("requests can't be counted for the other processes just now: %s", error)
+            logger.warning("the request counts can't be written just now: %s", error)
             busy = True
         with _lock:
             if not busy and all(kept.here == kept.written for kept in _counts.values()):
@@ -109,7 +109,7 @@ def _run() -> None:
 
 
 def _add(url: str, subject: str, minute: int, more: int) -> int:
-    """Add to the number in the database; what it is then."""
+    """Add to the count in the database. Returns the new count."""
     mine = RequestCount.subject == subject, RequestCount.minute == minute
     try:
         with separate_session(url) as db:
@@ -120,5 +120,5 @@ def _add(url: str, subject: str, minute: int, more: int) -> int:
                 db.add(RequestCount(subject=subject, minute=minute, requests=more))
                 return more
             return db.scalar(select(RequestCount.requests).where(*mine)) or more
-    except IntegrityError:  # another process wrote the minute's first
+    except IntegrityError:  # another process has just inserted the row
         return _add(url, subject, minute, more)

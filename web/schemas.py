@@ -1,6 +1,4 @@
-"""What the API is given, and what it answers, by the names of their fields. A field that nobody
-knows is an error.
-"""
+"""The bodies of requests and answers. An unknown field in a request is an error."""
 
 from __future__ import annotations
 
@@ -49,20 +47,20 @@ Sizes = Annotated[
 
 
 class RequestBody(BaseModel):
-    """What a request brings."""
+    """The JSON body of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-def example(**said: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [said]})
+def example(**fields: Any) -> ConfigDict:
+    """The configuration of a model with one example for OpenAPI."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Login(RequestBody):
     model_config = example(
-        # - for the documentation
         email="ada@example.com",
-        password="correct horse battery",  # noqa: S106
+        password="correct horse battery",  # noqa: S106  an example
         abilities=["files"],
         days=7,
     )
@@ -77,8 +75,11 @@ class Login(RequestBody):
 
 
 class NewUser(RequestBody):
-    # - for the documentation
-    model_config = example(name="Zoë", email="zoe@example.com", password="long enough, really")  # noqa: S106
+    model_config = example(
+        name="Zoë",
+        email="zoe@example.com",
+        password="long enough, really",  # noqa: S106  an example
+    )
 
     name: Line
     email: EmailStr
@@ -175,7 +176,7 @@ class NewWebhook(RequestBody):
 
 
 class Accepted(BaseModel):
-    """A job was dispatched. `id` is that of what it is about."""
+    """A job was dispatched. `id` is the id of the row that it is about."""
 
     id: int | str
     job: str | None

@@ -1,7 +1,7 @@
-"""python -m web.user NAME ADDRESS [--admin]: a user and a token of theirs, for the first one of an
-installation.
+"""python -m web.user NAME ADDRESS [--admin]: creates a user and prints a token for them. It is how
+an installation gets its first user.
 
-The token is printed once, and nowhere else. A user who is there gets another token.
+The token is shown only here. For an existing user it makes a further token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from web import access
 @click.option("--days", type=click.IntRange(1, 365), default=30, help="How long the token is good.")
 @click.password_option("--password", prompt=False, help="For logins; without one there are none.")
 def make(name: str, address: str, admin: bool, days: int, password: str | None) -> None:
-    """Make a user and print a token of theirs."""
+    """Create a user and print a token for them."""
     try:
         address, name = address_of(address), name_of(name)
     except ValueError as error:

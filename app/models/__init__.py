@@ -1,4 +1,4 @@
-"""The application's tables. `session()` is the way to them; Alembic (`migrations/`) makes them."""
+"""The application's tables. `session()` opens a transaction; Alembic (`migrations/`) makes them."""
 
 from app.models.base import Base
 from app.models.cases import Case

@@ -1,6 +1,4 @@
-"""What every model shares: the names of its constraints, and a moment that comes back as it was
-stored.
-"""
+"""The base class of the models, the names of their constraints, and their type for datetimes."""
 
 from __future__ import annotations
 
@@ -14,8 +12,7 @@ from sqlalchemy.types import TypeDecorator
 
 from relevo import clock
 
-# Names for what databases name differently, so that a migration can speak of a constraint on all of
-# them.
+# One naming of constraints for all databases, so that a migration can name a constraint.
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -24,13 +21,15 @@ NAMES = {
     "pk": "pk_%(table_name)s",
 }
 
-# MariaDB's own default holds no emoji before version 11; file names do.
+# File names contain emoji, and MariaDB's default before version 11 can't store them.
 UTF8 = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware datetime in UTC, to the microsecond; SQLite and MySQL would drop the zone, MySQL the
-    fraction too.
+    """An aware datetime in UTC, to the microsecond. Without this type SQLite and MySQL drop the
+    zone, and MySQL the fraction of the second.
+
+    The methods have SQLAlchemy's signatures, so `dialect` is there unused.
     """
 
     impl = DateTime
@@ -41,11 +40,9 @@ class Moment(TypeDecorator[datetime]):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    # - the contract's
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return value and clock.utc(clock.instant(value))
 
-    # - the contract's
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return value and (
             value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Court cases, whose data another service has."""
+"""Court cases. Their data comes from another service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models.base import UTF8, Base, now
 
 
 class Case(Base):
-    """`data` is what the service said at `fetched_at`; `error` why there is none."""
+    """`data` is the answer of the service at `fetched_at`; `error` says why there is none."""
 
     __tablename__ = "cases"
     __table_args__ = (UniqueConstraint("user_id", "number"), UTF8)

@@ -1,7 +1,7 @@
-"""What a distributor sells, and the copy of it that each store has: `store_*` rows name the row
-they were made from.
+"""The catalogue of a distributor, and each store's copy of it.
 
-One copy of each source in a store: the unique keys say so, whoever copies, and however often.
+A `store_*` row names the row that it was copied from. Unique keys allow one copy of each row in a
+store, however often it is copied.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Variant(Base):
 
 
 class Store(Base):
-    """`copied_to` is the id of the last product copied; `copied_at` when all were, `error` why they
-    could not be.
+    """`copied_to` is the id of the last copied product. `copied_at` is set when all are copied,
+    `error` when the copy failed.
     """
 
     __tablename__ = "stores"

@@ -1,5 +1,5 @@
-"""What is made in the background for a user to fetch: reports and exports. And what a user brings:
-imports.
+"""Documents: reports and exports, made in the background for a user; and imports, which users
+upload.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from app.models.base import UTF8, Base, now
 
 
 class State(StrEnum):
-    """How far something made in the background is."""
+    """The state of a document or an import."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -26,7 +26,7 @@ STATES = "state IN ('pending', 'completed', 'failed', 'cancelled')"
 
 
 class Document:
-    """What a report and an export share. `path` is where it lies on `disk`, once it is completed."""
+    """The columns of reports and exports. `disk` and `path` say where a completed file is."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     format: Mapped[str] = mapped_column(String(10))
@@ -58,8 +58,8 @@ class Export(Document, Base):
 
 
 class Import(Base):
-    """A CSV of users. `chunks` is None until it was split; `good` and `bad` count rows when it has
-    ended.
+    """A CSV of users. `chunks` is None until the file is split. `good` and `bad` count its rows at
+    the end.
     """
 
     __tablename__ = "imports"
@@ -81,8 +81,8 @@ class Import(Base):
 
 
 class ImportRow(Base):
-    """What became of one row of an import: `error` is None for a good one. The first row below the
-    heading is 1.
+    """The result of one row of an import; `error` is None for a good row. The first row below the
+    heading has the number 1.
     """
 
     __tablename__ = "import_rows"

@@ -1,4 +1,4 @@
-"""Events, and those who attend them."""
+"""Events and their attendees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.models.base import UTF8, Base, now
 
 
 class Event(Base):
-    """`statistics` is what events.process found; `error` is why it could not."""
+    """`statistics` and `error` are the result of the task events.process."""
 
     __tablename__ = "events"
     __table_args__ = (CheckConstraint("capacity > 0", name="capacity"), UTF8)
@@ -29,8 +29,8 @@ class Event(Base):
 
 
 class Attendee(Base):
-    """`ticket` is given when the event is processed; those who come after its capacity wait
-    (`waiting`).
+    """An attendee gets a `ticket` when the event is processed. Beyond its capacity the state is
+    `waiting`.
     """
 
     __tablename__ = "attendees"

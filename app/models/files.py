@@ -1,7 +1,6 @@
 """A user's file on a disk, and the versions made of it.
 
-`processed_at` and `error` say how its last processing ended: the one, the other, or neither before
-the first.
+The last processing of a file sets `processed_at` or `error`. Both are empty before the first one.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class File(Base):
 
 
 class FileBatch(Base):
-    """Whose batch of files this is; what became of it, `app.batches.find(id)` says."""
+    """The user of a batch of files. Its state comes from `app.batches.find(id)`."""
 
     __tablename__ = "file_batches"
     __table_args__ = (UTF8,)
@@ -54,9 +53,7 @@ class FileBatch(Base):
 
 
 class FileVersion(Base):
-    """One size of a picture. `options` is what it was made with: the edge asked for, the kind of
-    file, the quality.
-    """
+    """One size of a picture. `options` has the requested edge, the kind of file and the quality."""
 
     __tablename__ = "file_versions"
     __table_args__ = (

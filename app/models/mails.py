@@ -1,4 +1,4 @@
-"""The mail log: a row per mail, from its first attempt on."""
+"""The mail log: one row a mail, from its first attempt on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from app.models.base import UTF8, Base, now
 
 
 class Mail(Base):
-    """`taken_at` is when it got its place among its user's mails of the hour; it keeps it over its
-    attempts.
+    """`taken_at` is when the mail took one of its user's places of the hour. Later attempts keep
+    the place.
 
-    `job_id` makes it one row per mail, whoever delivers the job again.
+    The unique `job_id` keeps it one row a mail, also when the job is delivered twice.
     """
 
     __tablename__ = "mails"

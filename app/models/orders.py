@@ -1,6 +1,4 @@
-"""Orders of a store's products. Each step of an order has a column for the moment it was done,
-once.
-"""
+"""Orders of a store's products. Each step of an order has a column for the time it was done."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from app.models.base import UTF8, Base, now
 
 
 class Order(Base):
-    """`total` is in cents. `payment` is the provider's reference, or `invoice` where there is no
-    provider: known before money moves. With `failed_at`, whether it was taken is asked there; what
-    was has gone back at `refunded_at`.
+    """`total` is in cents. `payment` is the reference at the payment provider, or `invoice` without
+    one; it is known before money moves. An order with `failed_at` gets its money back, if the
+    provider has taken it, at `refunded_at`.
     """
 
     __tablename__ = "orders"

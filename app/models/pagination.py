@@ -1,5 +1,5 @@
-"""Rows of a query page by page, each in a transaction of its own: a long read holds no lock and
-little memory.
+"""Reads the rows of a query page by page, each page in its own transaction: a long read holds no
+lock and little memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ PAGE = 1000
 def iterate_pages(
     query: Select[Any], key: ColumnElement[int] | Any, page: int = PAGE
 ) -> Iterator[Any]:
-    """All rows of `query`, whose first column is the unique `key`, in its order. Rows that come
-    meanwhile may be seen.
+    """All rows of `query`, ordered by the unique `key`, which must be its first column. Rows that
+    are inserted meanwhile may be among them.
     """
     after = None
     while True:

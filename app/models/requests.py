@@ -1,6 +1,4 @@
-"""What the API remembers of requests: answers to be given again, and how many there were of each
-token.
-"""
+"""What the API stores of requests: answers for repeated requests, and counts for the rate limit."""
 
 from __future__ import annotations
 
@@ -13,10 +11,9 @@ from app.models.base import UTF8, Base, now
 
 
 class Answer(Base):
-    """The answer to a POST with an Idempotency-Key. `status` is None while the first request is
-    being worked on.
+    """The answer to a POST with an Idempotency-Key. `status` is None while the first request runs.
 
-    `fingerprint` is the hash of what was asked: the same key with another request is an error.
+    `fingerprint` is a hash of the request: the same key with another request is an error.
     """
 
     __tablename__ = "answers"
@@ -32,7 +29,7 @@ class Answer(Base):
 
 
 class RequestCount(Base):
-    """How many requests somebody (a token, an address) made in a minute, counted from the epoch."""
+    """The requests of a subject (a token or an address) in a minute, numbered from the epoch."""
 
     __tablename__ = "request_counts"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The tables as Alembic makes them. A SQLite file gets them at its first use; a server by `alembic
+"""The schema, made by Alembic. A SQLite file gets its tables at its first use, a server by `alembic
 upgrade head`.
 """
 
@@ -23,14 +23,15 @@ _seen: set[tuple[int, str]] = set()
 
 
 def require(engine: Engine) -> None:
-    """Look once per process whether the tables are there and new; make them so on SQLite."""
+    """Check once a process that the tables are of the newest version. On SQLite make them so."""
     key = (os.getpid(), engine.url.render_as_string(hide_password=False))
     if key in _seen:
         return
     if not is_newest(engine):
         if engine.dialect.name != "sqlite":
             raise SchemaError(
-                "the application's tables are missing or of another version; run `alembic upgrade head`"
+                "the application's tables are missing or of another version;"
+                " run `alembic upgrade head`"
             )
         upgrade(engine)
     _seen.add(key)
@@ -44,8 +45,8 @@ def is_newest(engine: Engine) -> bool:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest version; safe beside other processes on SQLite, whose lock the
-    first one holds.
+    """Bring the tables to the newest version. On SQLite it may run in several processes at the same
+    time: the first one holds the write lock.
     """
     with engine.begin() as connection:
         command.upgrade(_config(connection), "head")

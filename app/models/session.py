@@ -1,9 +1,8 @@
-"""`with session() as db:` — one transaction: committed at the end of the block, undone when the
-block raises.
+"""`with session() as db:` is one transaction. It commits at the end of the block, and rolls back
+when the block raises.
 
-Within `join_unit(unit)` there is one transaction for all such blocks, which the unit commits in the
-end: each block is a savepoint of it. So what a request writes in several steps is there as a whole,
-or not at all.
+Within `join_unit(unit)` all such blocks share one transaction, which the unit commits at the end;
+each block is a savepoint of it. So the steps of a request are committed together or not at all.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _unit: ContextVar[UnitOfWork | None] = ContextVar("unit", default=None)
 
 @contextlib.contextmanager
 def session(url: str | None = None) -> Iterator[Session]:
-    """A session on the database of DATABASE_URL, or of `url`; the tables are there (or a
-    SchemaError says what to do).
+    """A session on the database of DATABASE_URL, or of `url`. Raises SchemaError if the tables are
+    missing.
 
-    On SQLite the transaction holds the one write lock from the start: don't mail or compute inside
-    it, and dispatch with it (`session=db`) or after it.
+    On SQLite the transaction holds the one write lock from its start: don't send mail or compute
+    inside it, and dispatch with `session=db` or after it.
     """
     unit = _unit.get()
     with separate_session(url) if unit is None or url else unit.block() as db:
@@ -38,8 +37,8 @@ def session(url: str | None = None) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def separate_session(url: str | None = None) -> Iterator[Session]:
-    """The same, and never a part of another transaction. On SQLite nobody may be in one that is
-    under way.
+    """A session with a transaction of its own, also within `join_unit`. On SQLite this waits in
+    vain if the caller is in a transaction already.
     """
     with _new(url) as db, db.begin():
         yield db
@@ -47,8 +46,8 @@ def separate_session(url: str | None = None) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def read_connection() -> Iterator[Connection]:
-    """A connection for a statement that reads: on SQLite it takes no lock, on a server it is one
-    round trip.
+    """A connection for one reading statement. It takes no lock on SQLite, and one round trip on a
+    server.
     """
     with _engine(None).execution_options(**{AUTOCOMMIT: True}).connect() as connection:
         yield connection
@@ -56,9 +55,7 @@ def read_connection() -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def undo_on_rollback(undo: Callable[[], None]) -> Iterator[None]:
-    """`undo` is called when the block raises, or when the transaction it is a part of comes to
-    nothing.
-    """
+    """Call `undo` when the block raises, or when the transaction around it is rolled back."""
     unit = _unit.get()
     try:
         yield
@@ -72,9 +69,7 @@ def undo_on_rollback(undo: Callable[[], None]) -> Iterator[None]:
 
 
 class UnitOfWork:
-    """One transaction for several blocks. Its first block begins it, and then `begin` is
-    called.
-    """
+    """One transaction for several blocks. The first block opens it, and `begin` is called then."""
 
     def __init__(self, begin: Callable[[Session], None]) -> None:
         self.undos: list[Callable[[], None]] = []
@@ -96,7 +91,9 @@ class UnitOfWork:
         self.undos = []
 
     def undo(self) -> None:
-        """Undo what was not committed. Done twice, or after the commit, it does nothing."""
+        """Roll back what was not committed, and call the undos. After the commit, or a second time,
+        it does nothing.
+        """
         if self._db is not None:
             self._db.close()
         undos, self.undos = self.undos, []
@@ -106,8 +103,8 @@ class UnitOfWork:
 
 @contextlib.contextmanager
 def join_unit(unit: UnitOfWork) -> Iterator[None]:
-    """Whatever asks for a session within the block, in this thread or one that is started from it,
-    is a part of it.
+    """Within the block, every `session()` of this thread, or of a thread that it starts, is part of
+    the unit.
     """
     token = _unit.set(unit)
     try:

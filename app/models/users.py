@@ -1,4 +1,4 @@
-"""The people whose files and orders these are, and the tokens they use the API with."""
+"""Users and their API tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.models.base import UTF8, Base, now
 
 
 class User(Base):
-    """`password` is an Argon2 hash; without one a user has no login, only tokens made for them."""
+    """`password` is an Argon2 hash. A user without one can't log in, but may have tokens."""
 
     __tablename__ = "users"
     __table_args__ = (UTF8,)
@@ -25,9 +25,7 @@ class User(Base):
 
 
 class Token(Base):
-    """`hash` is the SHA-256 of the token, which was shown once. `abilities` is what it may do; `*`
-    is everything.
-    """
+    """`hash` is the SHA-256 of the token. `abilities` lists what it may do; `*` is everything."""
 
     __tablename__ = "tokens"
     __table_args__ = (UTF8,)

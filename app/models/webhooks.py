@@ -11,8 +11,8 @@ from app.models.base import UTF8, Base, now
 
 
 class Webhook(Base):
-    """A message for a url. `pending_key` is the hash of user, url and body until it has ended: one
-    at a time.
+    """A message for an url. `pending_key` is a hash of user, url and body until it has ended, so
+    the same message is on its way once.
     """
 
     __tablename__ = "webhooks"
@@ -34,7 +34,7 @@ class Webhook(Base):
 
 
 class Delivery(Base):
-    """One attempt to deliver a webhook: the status of the answer and its beginning, or the error."""
+    """One attempt to deliver a webhook: the answer's status and first bytes, or the error."""
 
     __tablename__ = "deliveries"
     __table_args__ = (UTF8,)

@@ -1,4 +1,4 @@
-"""The routes, a module per subject; `ALL` is their order in the documentation."""
+"""The routes, one module a subject. `ALL` is their order in the documentation."""
 
 from web.routes import business, documents, events, files, health, mail, queues, users
 

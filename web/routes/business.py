@@ -1,4 +1,4 @@
-"""Stores, orders, cases."""
+"""Routes of stores, orders and cases."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def show_store(store_id: Id, caller: Shopkeeper) -> dict[str, Any]:
 
 @router.get("/stores/{store_id}/products")
 def products(store_id: Id, caller: Shopkeeper, limit: Limit = 50, after: After = None) -> Page:
-    """What a store sells. Prices are in cents."""
+    """The products of a store. Prices are in cents."""
     with session() as db:
         access.get_own(db, Store, store_id, caller)
     query = select(StoreProduct).filter_by(store_id=store_id)

@@ -1,4 +1,4 @@
-"""Reports, exports, imports."""
+"""Routes of reports, exports and imports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMPORT_FIELDS = ("name", "state", "chunks", "good", "bad", "error", "finished_at
 
 @router.post("/generate-report", status_code=202)
 def generate(given: NewReport, caller: Reporter) -> Accepted:
-    """Have a report made; its link comes by mail."""
+    """Request a report. Its link comes by mail."""
     row = Report(user_id=caller.id, type=given.type, format=given.format)
     with session() as db:
         return accept(db, row, reports.generate, "long")
@@ -45,7 +45,7 @@ def list_reports(caller: Reporter, limit: Limit = 50, after: After = None) -> Pa
 
 @router.get("/reports/{report_id}")
 def show_report(report_id: Id, caller: Reporter) -> dict[str, Any]:
-    """A report, and where to fetch it when it is made."""
+    """A report, and its link when it is completed."""
     with session() as db:
         row = access.get_own(db, Report, report_id, caller)
     return {**as_dict(row, ("type", *FIELDS)), "link": link_of(row)}
@@ -53,7 +53,7 @@ def show_report(report_id: Id, caller: Reporter) -> dict[str, Any]:
 
 @router.post("/events/{event_id}/exports", status_code=202)
 def export(event_id: Id, caller: Exporter, given: NewExport | None = None) -> Accepted:
-    """Have an event's attendees exported; the link comes by mail and is good for seven days."""
+    """Request an export of an event's attendees. Its link comes by mail, for seven days."""
     with session() as db:
         access.get_own(db, Event, event_id, caller)
         row = Export(user_id=caller.id, event_id=event_id, format=(given or NewExport()).format)
@@ -62,7 +62,7 @@ def export(event_id: Id, caller: Exporter, given: NewExport | None = None) -> Ac
 
 @router.get("/exports/{export_id}")
 def show_export(export_id: Id, caller: Exporter) -> dict[str, Any]:
-    """An export, and where to fetch it when it is made."""
+    """An export, and its link when it is completed."""
     with session() as db:
         row = access.get_own(db, Export, export_id, caller)
     return {**as_dict(row, FIELDS), "link": link_of(row)}
@@ -74,7 +74,10 @@ async def import_users(
     request: Request,
     caller: Annotated[Caller, Depends(access.require_admin("imports"))],
 ) -> Accepted:
-    """Import users from a CSV (the body) with the columns `name` and `email`. For administrators."""
+    """Import users from a CSV (the body) with the columns `name` and `email`.
+
+    For administrators.
+    """
     file = await receive(request)
     number, job = await run_in_threadpool(store_upload, imports.store, caller, name, file)
     return Accepted(id=number, job=job, queue="imports")
@@ -82,7 +85,7 @@ async def import_users(
 
 @router.get("/imports/{import_id}")
 def show_import(import_id: Id, caller: Importer) -> dict[str, Any]:
-    """How far an import is, and its sum."""
+    """How far an import is, and its totals."""
     with session() as db:
         return as_dict(access.get_own(db, Import, import_id, caller), IMPORT_FIELDS)
 
@@ -91,7 +94,7 @@ def show_import(import_id: Id, caller: Importer) -> dict[str, Any]:
 def import_rows(
     import_id: Id, caller: Importer, limit: Limit = 50, after: After = None, bad: bool = False
 ) -> Page:
-    """What became of each row; with `bad=true`, of the bad ones."""
+    """The result of each row; with `bad=true`, of the bad rows only."""
     with session() as db:
         access.get_own(db, Import, import_id, caller)
     query = select(ImportRow).filter_by(import_id=import_id)
@@ -100,7 +103,7 @@ def import_rows(
 
 
 def accept(db: Session, row: Any, task: Any, queue: str) -> Accepted:
-    """A new row and its job, in one transaction."""
+    """Write a new row and dispatch its job, in one transaction."""
     job = add_with_job(db, row, task)
     return Accepted(id=row.id, job=job, queue=queue)
 

@@ -1,4 +1,4 @@
-"""Events and those who attend them."""
+"""Routes of events and their attendees."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def show(event_id: Id, caller: AuthorizedCaller) -> dict[str, Any]:
 
 @router.post("/{event_id}/attendees", status_code=201)
 def register(event_id: Id, given: NewAttendee, caller: AuthorizedCaller) -> dict[str, Any]:
-    """Register somebody."""
+    """Register an attendee."""
     attendee = Attendee(event_id=event_id, name=given.name, email=given.email.lower())
     try:
         with session() as db:
@@ -55,7 +55,7 @@ def register(event_id: Id, given: NewAttendee, caller: AuthorizedCaller) -> dict
 def attendees(
     event_id: Id, caller: AuthorizedCaller, limit: Limit = 50, after: After = None
 ) -> Page:
-    """Who attends an event."""
+    """The attendees of an event."""
     with session() as db:
         access.get_own(db, Event, event_id, caller)
     query = select(Attendee).filter_by(event_id=event_id)
@@ -64,7 +64,7 @@ def attendees(
 
 @router.post("/{event_id}/process", status_code=202)
 def process(event_id: Id, caller: AuthorizedCaller) -> Accepted:
-    """Give out tickets, count, and export the attendees."""
+    """Give out tickets, compute the statistics, and export the attendees."""
     with session() as db:
         access.get_own(db, Event, event_id, caller)
         result = dispatch_in(db, events.process, event_id)

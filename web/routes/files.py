@@ -1,4 +1,4 @@
-"""Files: upload, process, watch, fetch."""
+"""Routes of files: upload, process, watch a batch, download."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class BatchStatus(BaseModel):
 
 @contextlib.contextmanager
 def disk_errors_as_503() -> Iterator[None]:
-    """503 for a disk that is full or away."""
+    """Within the block, an error of the disk (it is full or away) is a 503."""
     try:
         yield
     except OSError as error:
@@ -67,8 +67,8 @@ def disk_errors_as_503() -> Iterator[None]:
 
 
 async def receive(request: Request) -> BinaryIO:
-    """The body of a request, on the disk beyond a megabyte. 413 when it is larger than
-    APP_UPLOAD_LIMIT.
+    """The body of a request as a temporary file, in memory up to a megabyte. 413 when it is larger
+    than APP_UPLOAD_LIMIT. The caller closes it.
     """
     with disk_errors_as_503(), contextlib.ExitStack() as unless_read:
         file = unless_read.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
@@ -77,7 +77,7 @@ async def receive(request: Request) -> BinaryIO:
                 400, "expected the bytes of a file as the body of the request, got nothing"
             )
         file.seek(0)
-        unless_read.pop_all()  # its route closes it
+        unless_read.pop_all()
     return file  # type: ignore[return-value]
 
 
@@ -103,7 +103,7 @@ Name = Annotated[str, Query(min_length=1, max_length=255, description="What the 
 def store_upload(
     store: Callable[[int, str, BinaryIO], Stored], caller: Caller, name: str, file: BinaryIO
 ) -> Stored:
-    """Have an upload store_upload, and closed."""
+    """Store an upload and close it."""
     with file, disk_errors_as_503():
         idempotency.check_unanswered()
         return store(caller.id, name, file)
@@ -111,7 +111,7 @@ def store_upload(
 
 @router.post("/api/files", status_code=201, openapi_extra=BODY)
 async def upload(name: Name, request: Request, caller: AuthorizedCaller) -> Uploaded:
-    """Upload a file: its bytes are the body, its name is in the url. It is stream_file to the disk."""
+    """Upload a file: its bytes are the body, its name is in the url."""
     file = await run_in_threadpool(store_upload, files.store, caller, name, await receive(request))
     return Uploaded(id=file.id, name=file.original_name, mime=file.mime, size=file.size)
 
@@ -124,7 +124,7 @@ def list_files(caller: AuthorizedCaller, limit: Limit = 50, after: After = None)
 
 @router.get("/api/files/{file_id}")
 def show_file(file_id: Id, caller: AuthorizedCaller) -> dict[str, Any]:
-    """A file, its versions, and where to fetch them."""
+    """A file, its versions, and links to them."""
     with session() as db:
         file = access.get_own(db, File, file_id, caller)
         versions = [(version, version.path) for version in file.versions]
@@ -226,7 +226,7 @@ def batch_status(batch_id: str, caller: AuthorizedCaller) -> BatchStatus:
 @router.head("/files/{path:path}", include_in_schema=False)
 @router.get("/files/{path:path}", response_class=StreamingResponse, responses=RANGE_RESPONSES)
 def fetch(path: str, request: Request) -> Response:
-    """What a link leads to: no token is needed, the link's signature is enough, until it ends."""
+    """The file of a signed link. The signature replaces a token, until the link expires."""
     try:
         name = storage.links().check(path, dict(request.query_params))
     except (LinkError, ValueError) as error:

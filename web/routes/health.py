@@ -16,7 +16,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/health")
 def health() -> dict[str, str]:
-    """The process lives. Nothing else is asked."""
+    """The process runs. This checks nothing else."""
     return {"status": "ok"}
 
 

@@ -1,4 +1,4 @@
-"""Notifications and webhooks."""
+"""Routes of notifications and webhooks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AuthorizedCaller = Annotated[Caller, Depends(access.require_ability("webhooks"))
 def notify(
     given: Notification, caller: Annotated[Caller, Depends(access.require_ability("notifications"))]
 ) -> Accepted:
-    """Mail oneself something, now or later."""
+    """Send yourself a mail, now or later."""
     marketing = given.template == "announcement"
     task = email.send_marketing if marketing else email.send
     said = {"subject": given.subject, "message": given.message}
@@ -39,7 +39,7 @@ def notify(
 
 @router.post("/webhooks", status_code=202)
 def send(given: NewWebhook, caller: AuthorizedCaller) -> Accepted:
-    """Have a body delivered to an url. The same to the same url is on its way once."""
+    """Deliver a body to an url. While the same body is on its way there, it is not sent again."""
     try:
         number, _new = webhooks.send(caller.id, given.url, given.body)
     except (RefusedUrlError, ValueError) as error:
@@ -51,7 +51,7 @@ def send(given: NewWebhook, caller: AuthorizedCaller) -> Accepted:
 
 @router.get("/webhooks")
 def sent(caller: AuthorizedCaller, limit: Limit = 50, after: After = None) -> Page:
-    """One's own webhooks, and what became of them."""
+    """Your webhooks and their states."""
     fields = ("url", "state", "error", "created_at", "finished_at")
     return page(select(Webhook).filter_by(user_id=caller.id), Webhook, limit, after, fields)
 
@@ -69,5 +69,5 @@ def deliveries(
 
 @router.get("/webhook-secret")
 def secret(caller: AuthorizedCaller) -> dict[str, str]:
-    """What one's webhooks are signed with, as https://www.standardwebhooks.com says."""
+    """The secret that signs your webhooks (https://www.standardwebhooks.com)."""
     return {"secret": webhooks.secret_of(caller.id)}

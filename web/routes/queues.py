@@ -1,4 +1,4 @@
-"""The queues, and what has failed: look, retry, forget, flush. For administrators."""
+"""Routes of queues and failed jobs: list, retry, forget, flush. For administrators."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ class Count(BaseModel):
 
 @router.get("/queues")
 def queues(_caller: AuthorizedCaller) -> list[dict[str, Any]]:
-    """Each queue: how many jobs it has, for how long the oldest waits, and what the last hour was
-    like.
-    """
+    """Each queue: its jobs, how long the oldest has waited, and the numbers of the last hour."""
     points = metrics.read(store(), metrics.QUEUE, clock.now() - HOUR, clock.now() + 1)
     return [
         _as_dict(row, [point for point in points if point.name == row[0]])
@@ -68,7 +66,7 @@ def list_failed(
     limit: Limit = 50,
     before: After = None,
 ) -> Page:
-    """Jobs that have failed for good, newest first; the next page is the one `before` the last id."""
+    """Failed jobs, newest first. The next page is the one `before` the last id."""
     jobs = failed.page(store(), Filter(queue=queue, task=task), before=before, limit=limit)
     return Page(items=[_job(job) for job in jobs], next=jobs[-1].id if len(jobs) == limit else None)
 
@@ -87,14 +85,14 @@ def show_failed(number: Id, _caller: AuthorizedCaller) -> dict[str, Any]:
 
 @router.post("/failed/{number}/retry", status_code=202)
 def retry_one(number: Id, _caller: AuthorizedCaller) -> Count:
-    """Put a failed job back. It is sent once, whoever else asks."""
+    """Retry a failed job. Several requests at the same time send it once."""
     _found(number)
     return Count(jobs=retry.retry_failed(app, store(), Filter(ids=[number])))
 
 
 @router.post("/failed/retry", status_code=202)
 def retry_all(_caller: AuthorizedCaller, queue: Name = None, task: Name = None) -> Count:
-    """Put back all failed jobs, or those of a queue or a task."""
+    """Retry all failed jobs, or those of a queue or a task."""
     return Count(jobs=retry.retry_failed(app, store(), Filter(queue=queue, task=task)))
 
 
@@ -110,7 +108,7 @@ def flush(
     _caller: AuthorizedCaller,
     hours: Annotated[float, Query(ge=0, le=100_000, allow_inf_nan=False)] = 0,
 ) -> Count:
-    """Forget all failed jobs, or those that failed more than so many hours ago."""
+    """Forget all failed jobs, or those that failed more than `hours` ago."""
     return Count(jobs=failed.flush(store(), hours))
 
 

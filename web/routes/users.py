@@ -1,4 +1,4 @@
-"""Tokens and users."""
+"""Routes of tokens and users."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UserMade(BaseModel):
 
 @router.post("/tokens", status_code=201)
 def login(request: Request, given: Login) -> NewToken:
-    """A token for a user's address and password. It is as_dict here and never again."""
+    """A token for an address and a password. It is shown here and never again."""
     access.check_rate(f"login:{access.address(request)}", access.LOGINS_A_MINUTE)
     with session() as db:
         user = db.scalars(select(User).filter_by(email=given.email.lower())).one_or_none()
@@ -56,7 +56,7 @@ def tokens(
     limit: Limit = 50,
     after: After = None,
 ) -> Page:
-    """One's own tokens, without what they are."""
+    """Your tokens, without their secrets."""
     return page(select(Token).filter_by(user_id=caller.id), Token, limit, after, TOKEN_FIELDS)
 
 
@@ -74,7 +74,7 @@ def revoke(
 def create_user(
     given: NewUser, _caller: Annotated[Caller, Depends(access.require_admin("users"))]
 ) -> UserMade:
-    """Create a user, who is welcomed by mail. For administrators."""
+    """Create a user and mail them a welcome. For administrators."""
     hashed = access.password_hash(given.password) if given.password else None
     user = User(name=given.name, email=address_of(given.email), password=hashed)
     try:
