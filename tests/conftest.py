@@ -62,7 +62,7 @@ SLOW = (
     "tests/properties/",
     "test_browser.py",
     "test_crash_points.py",
-    "test_chords",
+    "test_chord",
     "tests/drivers/redis/",
     "tests/transport/",
 )

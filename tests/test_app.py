@@ -149,7 +149,7 @@ def test_only_json_is_sent(setting):
 
 
 class Bomb:
-    """What an attacker would put on a queue."""
+    """An attacker's message."""
 
     went_off = False
 

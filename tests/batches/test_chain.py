@@ -106,7 +106,7 @@ def test_a_batch_that_fails_ends_the_chain(flow, calls):
 
 
 def test_a_batch_that_is_cancelled_or_whose_members_expire_ends_the_chain(flow, calls):
-    """Nobody has failed and not all have completed: the chain waited for ever."""
+    """None has failed and not all have completed: the chain used to wait for ever."""
     work, say = task_of(flow, "work"), task_of(flow, "say")
     batch = flow.batch([work.si(1), work.si(2).set(expires=-1)])
     with working(flow):

@@ -66,8 +66,8 @@ def get(result):
 
 
 def error_of(shop, result):
-    """What became of a body that could not run. (Celery's `get` raises what the header's job has
-    raised.)
+    """The error of a body that could not run. (Celery's `get` raises the error of the header's
+    job.)
     """
     eventually(lambda: shop.app.AsyncResult(result.id).state == "FAILURE")
     found = shop.app.AsyncResult(result.id).result
@@ -205,9 +205,7 @@ def test_a_failed_member_that_is_retried_and_completes_lets_the_body_run(shop):
 def test_a_member_replaced_by_a_chord_whose_header_fails_is_failed_until_it_is_retried(
     shop,
 ):
-    """Where the chord's body is a chain, or more links follow: nobody told the batch, which waited
-    for ever.
-    """
+    """If the chord's body is a chain, or more links follow, the batch used to wait for ever."""
     follows = [shop.goes_on.si("breaks"), shop.add.s(1)]
     batch = (
         shop.app.batch([follows, shop.goes_on.si("breaks before a chain")])

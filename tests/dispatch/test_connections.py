@@ -62,7 +62,7 @@ def empty(app):
 
 
 def where(app):
-    """(broker, queue) -> ids of what waits there."""
+    """(broker, queue) -> the ids of its jobs."""
     found = {}
     for name in ("database", "redis"):
         driver = broker(app, name)

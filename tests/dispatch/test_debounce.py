@@ -36,9 +36,7 @@ def index_task(app, **options):
 
 
 def consumed(app):
-    """What a worker gets of the next message: the id, the arguments, and what its task may still
-    dispatch.
-    """
+    """The next message of a worker: the id, the arguments, and the calls that its task may make."""
     seen = []
     with (
         app.connection_for_read() as connection,

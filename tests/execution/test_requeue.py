@@ -43,7 +43,7 @@ def driver(app):
 
 @pytest.fixture
 def put(driver, monkeypatch):
-    """The ids of the jobs that are put, whoever puts them."""
+    """The ids of all jobs that are put."""
     ids, real = [], driver.put
 
     def note(jobs):

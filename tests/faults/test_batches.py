@@ -18,7 +18,7 @@ MEMBERS, PARTS, KILLS = 200, 60, 2
 
 @pytest.fixture
 def app(site):
-    """The app of whoever dispatches, beside the workers' own."""
+    """The dispatcher's app; the workers have their own."""
     settings = config.load(
         {"QUEUE_RESULTS": "database", "DATABASE_URL": site.store_url}, env_file=None
     )

@@ -24,8 +24,8 @@ JOBS, MESSAGES, NEW_FILES = 25, 4, 4
 
 @pytest.fixture(scope="module")
 def in_every_process():
-    """Call `work(number, barrier, *arguments)` in every process at the same moment; what each
-    returned.
+    """Call `work(number, barrier, *arguments)` in every process at the same moment; returns the
+    results.
     """
     with FRESH.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=FRESH) as pool:
         barrier = manager.Barrier(PROCESSES)
@@ -56,8 +56,8 @@ def first_use(number, barrier, urls):
 
 
 def live(number, barrier, url):
-    """Put jobs, run whatever comes, say and hear something; the ids of the jobs that ran, and what
-    was heard.
+    """Put jobs, run jobs, send and receive broadcasts. Returns the ids that ran and the broadcasts
+    received.
     """
     driver, mailbox = DatabaseDriver(url), f"box-{number}"
     driver.subscribe(mailbox, [Binding("news")], 600)

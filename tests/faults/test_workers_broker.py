@@ -87,7 +87,7 @@ def test_a_broker_away_for_longer_than_a_lease_costs_no_job_and_no_second_run(
 
 
 def refused(site: Site) -> None:
-    """What a caller is told while the broker is away: an error, from the driver and from Celery."""
+    """The errors of the driver and of Celery while the broker is away."""
     with pytest.raises(DriverUnavailableError):
         site.dispatch("work", [99])
     app = create_app(
@@ -165,7 +165,7 @@ def test_an_invalid_message_is_kept_as_failed_and_the_worker_goes_on(site: Site)
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_payload_of_random_bytes_is_kept_as_failed(site: Site):
-    """SQLite keeps whatever it is given; a server's column takes only text."""
+    """SQLite stores any bytes; the column of a server takes only text."""
     site.dispatch("work", range(2))
     with site.driver.connections.engine.begin() as connection:
         connection.execute(

@@ -22,7 +22,7 @@ POOLS = (["-P", "prefork", "-c", "1"], ["-P", "threads", "-c", "1"], ["-P", "sol
 def test_a_job_that_outlives_its_lease_twice_is_started_once_in_every_pool(
     urls: list[str], tmp_path: Path
 ):
-    """Beside each worker with a job an idle one waits, which would take what looks abandoned."""
+    """Beside each worker with a job an idle one waits, which would take an abandoned job."""
     lease, gate = (
         6.0,
         tmp_path / "gate",
@@ -45,7 +45,7 @@ def test_a_job_that_outlives_its_lease_twice_is_started_once_in_every_pool(
 
 
 def end_of_lease(site: Site) -> float:
-    """When the lease of the site's one job ends; 0 while nobody holds it."""
+    """When the lease of the site's only job ends; 0 without a lease."""
     held = site.driver.peek(site.queue, State.RESERVED)
     return held[0].reserved_until or 0.0 if held else 0.0
 
@@ -65,8 +65,8 @@ def test_two_workers_on_one_sqlite_file_run_a_thousand_jobs_once_each(site: Site
 def test_a_worker_that_stood_still_for_longer_than_a_lease_goes_on_with_what_it_runs(
     site: Site, tmp_path: Path
 ):
-    """Its job has come back to the queue meanwhile, and nobody has taken it; this worker has no
-    place for another.
+    """Its job is back in the queue and no worker has taken it; this worker has no room
+    for another.
     """
     gate = tmp_path / "gate"
     site.dispatch("hold", [0], str(gate))

@@ -56,9 +56,7 @@ def test_warm_stops_in_the_midst_of_short_jobs_lose_none_and_run_none_twice(site
 
 
 def test_jobs_in_the_pipe_behind_long_ones_are_released_for_other_workers(site: Site):
-    """Short jobs let the channel hand over ahead; the long ones that follow must not keep what was
-    handed over.
-    """
+    """Short jobs fill the pipe ahead. The long ones that follow must not keep those behind them."""
     site.lease = 30.0  # as above: two workers live
     gate = site.folder / "gate"
     site.dispatch("work", range(100, 350))

@@ -29,9 +29,7 @@ DATABASE = "var/relevo.sqlite3"
 
 
 class Demo:
-    """One that was started, and what it says. The worker that it starts itself is a fresh Python,
-    as a user's is.
-    """
+    """A started demo and its output. Its worker is a fresh Python, as a user's is."""
 
     def __init__(self, arguments, environ, folder):
         self.output = folder.with_name(f"demo-{secrets.token_hex(4)}.log")
@@ -51,7 +49,7 @@ class Demo:
         assert line in self.output.read_text()
 
     def end(self, within=LONG):
-        """Wait for its end; its exit code, and what it has said."""
+        """Wait for its end; returns its exit code and output."""
         return self.process.wait(within), self.output.read_text()
 
 
@@ -126,7 +124,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def mine(tmp_path):
-    """A folder with somebody's pictures, of which two are none."""
+    """A folder with a user's pictures, two of which are none."""
     folder = tmp_path / "mine"
     (folder / "deeper").mkdir(parents=True)
     first, *others = moving(3, (90, 60))

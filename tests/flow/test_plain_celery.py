@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 
 
 def value(result: AsyncResult) -> Any:
-    """What a job returned; its error is raised."""
+    """The value of a job; its error is raised."""
     return result.get(timeout=LONG, interval=0.02)
 
 
@@ -219,8 +219,8 @@ def test_inspect_works_from_another_process_while_a_job_runs(shop, tasks):
 
 @everywhere
 def test_events_of_a_job_arrive(shop, tasks):
-    """From `worker -E`. It may take a second to notice that somebody listens, so a job is sent at
-    every heartbeat.
+    """With `worker -E`. The worker may notice the listener a second late, so a job is sent at every
+    heartbeat.
     """
     seen: dict[str, list[str]] = {}
     life = ["task-received", "task-started", "task-succeeded"]

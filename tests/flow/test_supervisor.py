@@ -173,7 +173,7 @@ def test_all_groups_under_load_are_killed_restarted_and_stopped_and_nothing_is_l
 
 
 class Journal:
-    """What the jobs have written down: begin or end, which job, in which worker."""
+    """The notes of the jobs: start or end, which job, in which worker."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -243,7 +243,7 @@ def supervisord(home: Path) -> Iterator[Any]:
 
 
 def _running_in(home: Path) -> list[str]:
-    """The command lines of what was started in the checkout."""
+    """The command lines of the programs that run in the checkout."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

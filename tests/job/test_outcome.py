@@ -116,8 +116,8 @@ ENDINGS = st.sampled_from([ERROR, TIMEOUT, LOST, ReleaseJob(5)])
 
 @given(OPTIONS, st.lists(ENDINGS, min_size=40, max_size=40))
 def test_every_job_ends_within_its_tries_exceptions_and_deadline(says, endings):
-    """The life of a job as a loop: what `decide` says is done, by the book, until it says the job
-    has failed.
+    """The life of a job as a loop: each outcome of `decide` is carried out until the job has
+    failed.
     """
     options = Options().with_given(says, "shop.task")
     deadline = NOW + options.retry_until if options.retry_until else None

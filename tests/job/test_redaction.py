@@ -36,7 +36,7 @@ def make(tmp_path, **environ):
 
     @app.task(name="login", shared=False)
     def login(user, password, options=None, *, api_key=None):
-        """Its arguments say by their names what is secret."""
+        """The names of its arguments say what is secret."""
 
     @app.task(name="pay", redact=["card"], shared=False)
     def pay(order, card):
@@ -48,7 +48,7 @@ def make(tmp_path, **environ):
 
     @app.task(name="cleanup", bind=True, silenced=True, shared=False)
     def cleanup(self):
-        """Nobody wants to read that it was done."""
+        """A silenced task."""
 
     return app
 

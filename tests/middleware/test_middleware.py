@@ -19,7 +19,7 @@ def nothing(): ...
 
 
 class Noted(Middleware):
-    """Writes down when it comes by, and does what it is told instead of going on."""
+    """Notes its calls, and does what the test says instead of going on."""
 
     def __init__(self, name, seen, instead=None):
         self.name, self.seen, self.instead = name, seen, instead
@@ -218,7 +218,7 @@ def test_an_invalid_list_of_middlewares_is_refused(app, bad):
 
 
 class TestWithCelerysRetries:
-    """Celery's `autoretry_for` stands around what the middlewares stand around."""
+    """Celery's `autoretry_for` stands outside of the middlewares."""
 
     @pytest.fixture
     def patient(self, task, seen):

@@ -71,7 +71,7 @@ def waiting(driver):
 
 @pytest.fixture
 def groups(app, driver, monkeypatch):
-    """A batch with a chain in it, a chain, and a chord, and jobs of nobody among them."""
+    """A batch with a chain in it, a chain, and a chord, and between them jobs of no batch."""
     monkeypatch.setattr(clear, "PAGE", 3)
     work, told = app.tasks["work"], app.tasks["told"]
     work.delay()

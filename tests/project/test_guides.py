@@ -59,7 +59,7 @@ def cells(name: str) -> list[list[str]]:
 
 
 def ours(name: str) -> str:
-    """The right-hand column: what is said to be here."""
+    """The right-hand column: our names."""
     return "\n".join(row[-1] for row in cells(name))
 
 

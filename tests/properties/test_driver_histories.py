@@ -169,8 +169,8 @@ class Histories(RuleBasedStateMachine):
         assert self.driver(worker).rescue() == self.model.rescue(self.clock())
 
     def _let_go(self, worker, many):
-        """The first few leases of a worker, or of the other if it has none: any process may ack
-        what another took.
+        """The first leases of a worker, or of the other if it has none: any process may ack the
+        other's jobs.
         """
         holder = self.held[worker] or self.held[1 - worker]
         gone = holder[:many]
@@ -204,9 +204,7 @@ class Histories(RuleBasedStateMachine):
         worker=workers, queue=queues, pick=picks, seconds=st.sampled_from([None, 5]), verb=meddling
     )
     def mend(self, worker, queue, pick, seconds, verb):
-        """One rule for all of these, or histories would be spent on clearing queues that nobody has
-        filled.
-        """
+        """One rule for all of these, or most histories would only clear empty queues."""
         driver = self.driver(worker)
         if verb == "delete":
             self._delete(driver, pick)
@@ -258,8 +256,8 @@ class Histories(RuleBasedStateMachine):
         assert self.broker.driver.paused() == self.model.paused(self.clock())
 
     def teardown(self):
-        """When all workers are dead, all pauses ended, all delays over: what lives can be taken,
-        and nothing else.
+        """All workers are dead, all pauses and delays over: exactly the model's jobs can be
+        reserved.
         """
         self.every_job_is_in_exactly_one_state_and_in_its_place()
         for queue in QUEUES:
@@ -301,7 +299,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     def _hold(self, driver, pick):
-        """Take one by its id; then it goes, is put back as it was, or whoever took it dies."""
+        """Take a job by its id. Then ack it, release it, or let its holder die."""
         ids = [*self.model.jobs, "never-was"]
         free = [
             job

@@ -30,8 +30,8 @@ steps = st.lists(st.one_of(puts, others), min_size=4, max_size=25)
 
 
 class History:
-    """One queue, what waits in it by key, and how often each key was served while two of them had
-    something waiting.
+    """One queue, its waiting jobs by key, and how often each key was served while two of them had
+    jobs.
     """
 
     def __init__(self, broker: Broker) -> None:

@@ -37,11 +37,11 @@ picks = st.integers(0, 10_000)
 
 
 class Histories(RuleBasedStateMachine):
-    """One history of two processes. `running`: permits in the hands of the living, `lost`: in those
-    of the dead.
+    """One history of two processes. `running` are permits of living holders, `lost` those of dead
+    ones.
 
-    `reserved`: jobs of the living that have not asked for a permit yet. `until`: when the lease of
-    a permit ends.
+    `reserved` are jobs of living workers without a permit yet. `until` says when the lease of a
+    permit ends.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -114,9 +114,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.lost)
     @rule(worker=workers, pick=picks)
     def come_back(self, worker, pick):
-        """It was only slow: it goes on if its lease is still its own, and gives back what it has if
-        not.
-        """
+        """A slow holder goes on if the lease is still its own, and gives everything back if not."""
         key, holder, lease = self.some(self.lost, pick)
         driver, limits = self.sides[worker]
         took = self.lost.pop(holder.token)
@@ -152,8 +150,8 @@ class Histories(RuleBasedStateMachine):
         assert len([at for at in self.passed if at > self.clock() - RATE.per]) <= RATE.amount
 
     def takes(self, limits, key, holder):
-        """At once, but for the turns of those who were told to come in this second, and have died
-        since.
+        """Take permits at once, except for the turns of called jobs that have died within this
+        second.
         """
         for _ in range(5):
             if limits.take(key, MOST[key], holder) == 0:

@@ -135,7 +135,7 @@ class Worker:
 
 
 class Histories(RuleBasedStateMachine):
-    """One history. Who has died runs nothing any more, but its leases are there until they end."""
+    """One history. A dead worker runs nothing, but its leases last until their end."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__()

@@ -78,7 +78,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: not self.paused)
     @rule()
     def pause(self):
-        """Everybody's tick first, so that what is due by now is run before."""
+        """Every beat ticks first, so that all due ticks are run before the pause."""
         self.settle()
         schedules.pause(self.work.store, "often", "", self.work.clock(), None)
         self.paused, self.since = True, self.work.clock()
@@ -102,7 +102,7 @@ class Histories(RuleBasedStateMachine):
         assert self.work.jobs() == sorted(run.job_id for run in runs)
 
     def teardown(self):
-        """Whoever is left, nothing was left out, but for what fell into a pause."""
+        """No tick is missing, except those within a pause."""
         if self.paused:
             self.resume()
         self.work.clock.forward(EVERY)

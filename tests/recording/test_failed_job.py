@@ -291,7 +291,7 @@ def test_celerys_revoke_takes_a_job_back_from_the_pipe(app, monkeypatch):
 def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserves_none_ahead(
     app, driver
 ):
-    """With more, a solo worker kept jobs from others for as long as the one that it ran."""
+    """With more, a solo worker kept jobs from other workers while it ran one."""
     seen = []
 
     @app.task(name="looks")

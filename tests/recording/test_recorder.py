@@ -16,7 +16,7 @@ from tests.support.waits import LONG
 
 
 class Store:
-    """Keeps what is written, unless it is away, held, or asked to keep something bad."""
+    """Keeps what is written, unless it is away, is held, or gets a bad record."""
 
     def __init__(self):
         self.groups = []

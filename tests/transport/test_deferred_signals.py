@@ -74,8 +74,8 @@ def test_a_wait_of_another_thread_is_not_one_of_the_main_thread(done):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_signal_waits_for_the_same_end_as_what_it_has_interrupted(done, elsewhere):
-    """Also one that does not interrupt the wait: another thread received it, or it came just
-    before.
+    """Also a signal that doesn't interrupt the wait: another thread got it, or it came
+    just before.
     """
     made, served = threading.Event(), threading.Event()
 

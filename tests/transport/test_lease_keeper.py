@@ -188,7 +188,7 @@ def test_a_job_that_comes_back_when_it_has_ended_here_is_acked(driver, keeper, t
 
 
 def test_a_job_whose_ack_came_too_late_is_acked_when_it_comes_back(driver, clock, keeper, token):
-    """Its lease had ended, it waits again, and nobody here knows: the ack finds nothing to end."""
+    """Its lease had ended and it waits again, unknown to this process: the ack finds nothing."""
     clock.forward(61)
     assert driver.rescue() == 1
     keeper.complete(token)

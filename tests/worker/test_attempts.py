@@ -20,9 +20,7 @@ def app():
 
 @pytest.fixture(scope="module")
 def worker(app):
-    """One worker in a thread for all tests here; entering it makes known to it what tasks the test
-    has defined.
-    """
+    """One worker in a thread for all tests here. Entering it makes the test's tasks known to it."""
 
     @contextmanager
     def entered():
@@ -174,7 +172,7 @@ def test_a_job_sent_by_its_name_alone_gets_its_deadline_at_the_first_attempt(app
 
 
 def test_a_job_that_was_stopped_after_its_last_try_runs_its_hook_and_not_its_body(app, worker):
-    """What the worker's main process leaves in the message when it kills a job for good."""
+    """The main process leaves this in the message when it kills a job for good."""
     ran, failures = [], []
 
     @app.task(tries=1)
@@ -253,7 +251,7 @@ def test_progress_never_fails_a_job(app, worker, monkeypatch):
 
 
 class TestPlainCelery:
-    """What has none of our options is Celery's, on this Task class as on Celery's own."""
+    """A task without our options behaves as Celery's, on our Task class and on Celery's own."""
 
     def test_a_plain_task_is_not_wrapped_and_the_tracer_keeps_its_fast_path(self, app):
         @app.task

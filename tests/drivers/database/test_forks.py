@@ -40,7 +40,7 @@ def driver(request, tmp_path):
 
 
 def who(driver):
-    """Which of the server's connections the driver has."""
+    """The server's id of the driver's connection."""
     return driver.connections.read(
         lambda connection: connection.execute(text(WHO[driver.name])).scalar()
     )

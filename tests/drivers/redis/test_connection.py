@@ -90,7 +90,7 @@ def certificate(home: Path) -> dict[str, str]:
 
 
 def has_tls(server: Server) -> bool:
-    """Whether this Redis was built with it: one that wasn't refuses the setting."""
+    """Whether this Redis was built with TLS: others refuse the setting."""
     tried = [
         server.program,
         "--port",

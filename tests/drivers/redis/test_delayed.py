@@ -24,7 +24,7 @@ def many(driver):
 
 
 def commands(server, act):
-    """How many commands the server carried out for this, those inside scripts included."""
+    """The number of commands that the server carries out for this, those in scripts included."""
     server.client.config_resetstat()
     act()
     stats = server.client.info("commandstats").items()

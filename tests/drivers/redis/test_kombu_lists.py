@@ -49,7 +49,7 @@ def client(server, prefix):
 
 
 def found(driver, *queues, number=1):
-    """What an idle worker gets within a few looks."""
+    """The jobs that an idle worker gets within a few looks."""
     jobs = []
 
     def look():

@@ -29,7 +29,7 @@ def ends():
 
 
 def written(writer, *messages):
-    """Somebody writes: more than a pipe holds, it may be."""
+    """Write a message, which may be larger than the pipe."""
     thread = threading.Thread(
         target=lambda: [writer.send(message) for message in messages], daemon=True
     )
