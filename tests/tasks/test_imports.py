@@ -89,10 +89,10 @@ def test_a_chunk_that_runs_again_makes_no_user_twice_and_mails_nobody_twice(shop
 
 def test_a_chunk_that_is_killed_has_done_nothing(shop, monkeypatch):
     number = uploaded(shop, "name,email\nA,a@example.com\nB,b@example.com\n")
-    real = imports._import
+    real = imports._import_row
     monkeypatch.setattr(
         imports,
-        "_import",
+        "_import_row",
         lambda db, *rest: real(db, *rest) if rest[1] < 2 else (_ for _ in ()).throw(SystemExit),
     )
     (where,) = imports.split(storage.disk("local").open("imports/people.csv"))
