@@ -215,7 +215,7 @@ def test_a_member_replaced_by_a_chord_whose_header_fails_is_failed_until_it_is_r
     order = shop.app.chain(*follows).dispatch()
     eventually(lambda: batch.refresh().finished and order.refresh().finished)
     assert (batch.completed, batch.failed, order.completed, order.failed) == (0, 2, 0, 1)
-    # Had somebody deleted the job that ends such a chord, they would not have waited for ever,
+    # They would not wait for ever if the job that ends such a chord were deleted,
     # either.
     chords = [each.row for each in shop.app.batches.page(limit=5) if each.kind == "chord"]
     joins = [row.callbacks["finally"][0]["payload"] for row in chords]

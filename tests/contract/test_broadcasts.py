@@ -171,10 +171,10 @@ def test_a_mailbox_unused_for_its_ttl_is_gone_with_what_was_in_it(driver, other,
     driver.subscribe(box, [Binding(box)], TTL)
     say(driver, box, "a")
 
-    # When nobody uses it for too long
+    # When it is unused for too long
     clock.forward(TTL + 1)
 
-    # I expect nobody to find anything there
+    # I expect it to be empty
     say(driver, box, "b")
     assert heard(other, box) == []
 

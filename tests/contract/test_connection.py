@@ -61,14 +61,14 @@ def test_memory_drivers_of_one_name_are_one_broker():
 
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "mysql"])
 def test_an_unreachable_broker_raises_driver_unavailable(scheme, tmp_path):
-    # Given a port where nobody listens, or a folder where the file should be
+    # Given a closed port, or a folder in the place of the file
     place = (
         f"/{tmp_path}"
         if scheme == "sqlite"
         else f"nobody@{servers.HOST}:{servers.free_port()}/relevo"
     )
 
-    # I expect one kind of error, whatever is asked
+    # I expect the same error of every method
     for verb in (
         lambda driver: driver.put([job()]),
         take,

@@ -140,7 +140,7 @@ def test_a_held_job_that_is_not_acked_comes_back_as_it_stood(driver, other, cloc
     put(driver, "fresh")
     before = {each.id: each for each in driver.find(["delayed", "tried", "fresh"])}
 
-    # When somebody holds them, and does nothing, I expect them to be where and what they were
+    # When they are held and nothing else is done, I expect them unchanged in their places
     for each in hold(driver, "delayed", "tried", "fresh"):
         if how == "let go":
             assert other.release([each.lease], attempts=each.was.attempts) == 1

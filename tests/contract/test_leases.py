@@ -84,7 +84,7 @@ def test_extend_tells_which_leases_are_no_longer_held(driver):
     a, b, c = (one.lease for one in take(driver))
     driver.ack([b])
 
-    # I expect that one back, and a lease nobody ever had
+    # I expect that one back, and the unknown lease
     never = Lease(c.key, "never")
     assert set(driver.extend([a, b, c, never], LEASE)) == {b, never}
 
@@ -102,7 +102,7 @@ def test_the_jobs_of_a_dead_worker_come_back_and_count_it(driver, other, clock, 
     alive = take_one(other, lease=LEASE * 2)
     clock.forward(LEASE)
 
-    # When somebody looks for ended leases
+    # When a process rescues
     assert other.rescue() == 1
 
     # I expect only the dead one's job to come back, with its attempt counted and its rescue too
@@ -155,7 +155,7 @@ def test_a_view_shows_attempts_and_rescues_and_no_holder(driver, stale):
 
 # --- a holder who is late, and one who is too late ------------------------------------------------
 def test_a_reserve_rescues_too(driver, other, clock, held):
-    # Given a worker that died, and nobody who looks for such
+    # Given a worker that died, and no rescue
     clock.forward(LEASE)
     assert state_of(driver, "a") == [State.RESERVED]
 

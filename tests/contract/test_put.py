@@ -47,12 +47,12 @@ def test_a_job_for_later_is_delayed_until_its_instant(driver, clock):
     # Given a job that may run in ten seconds
     driver.put([job(id="a", available_at=clock() + 10)])
 
-    # When not all of them have passed, I expect nobody to get it
+    # Before that instant, I expect no worker to get it
     clock.forward(9)
     assert counts(driver) == (0, 1, 0)
     assert take(driver) == []
 
-    # When they have, I expect it to be pending before anybody moves it
+    # At that instant, I expect it to be pending before any process moves it
     clock.forward(1)
     assert counts(driver) == (1, 0, 0)
     assert state_of(driver, "a") == [State.PENDING]

@@ -50,7 +50,7 @@ def test_a_job_released_for_later_is_delayed_until_then(driver, clock, held):
     driver.release([held.lease], delay=60)
     assert counts(driver) == (0, 1, 0)
 
-    # I expect nobody to get it before
+    # I expect no worker to get it before
     clock.forward(59)
     assert take(driver) == []
     clock.forward(1)

@@ -127,7 +127,7 @@ def test_a_released_key_is_free_while_its_job_runs_and_after(driver, other, hold
     assert other.unlock([Lease.of(lease.token)]) == 1  # all that the process which runs it knows
     assert other.put([job(id="second", unique_key="k")])[0].created
 
-    # I expect the key to be the second's, whatever becomes of the first
+    # I expect the key to be the second's, also when the first ends
     driver.release([lease])
     driver.ack([reserved.lease for reserved in driver.reserve(["default"], 1, LEASE, "worker")])
     assert not is_free(driver)

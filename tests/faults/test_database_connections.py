@@ -109,7 +109,7 @@ def test_a_lease_outlives_the_connection_it_was_taken_on(driver, url):
 
 
 def test_whatever_is_cut_no_confirmed_job_is_lost_and_none_is_taken_twice(driver, url):
-    # Given somebody who cuts all connections again and again
+    # Given a thread that cuts all connections again and again
     ended = threading.Event()
 
     def saw():

@@ -42,7 +42,7 @@ def in_every_process():
 def _told(work, number, barrier, *arguments):
     try:
         return work(number, barrier, *arguments)
-    except Exception:  # noqa: BLE001  whatever it is, the parent is to see it
+    except Exception:  # noqa: BLE001  the parent raises it
         barrier.abort()
         return traceback.format_exc()
 

@@ -130,7 +130,7 @@ def test_a_rate_is_kept_by_two_workers_together(url: str, tmp_path: Path):
         clear(site.driver, daily)
         site.until(lambda: len(site.ended) == 9)
 
-        # I expect those of a rate that opens again by itself to need nobody
+        # I expect the jobs of a rate, which opens again by itself, to need no call
         site.dispatch("limited.rate", range(9, 18))
         site.until(lambda: len(site.ended) == 18)
     assert set(site.started.values()) == {1}

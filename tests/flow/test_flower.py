@@ -72,7 +72,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
             for listening in (
                 site,
                 closed,
-            ):  # until then an event of the worker may be dropped, as nobody listened
+            ):  # until then an event of the worker may be dropped without a listener
                 eventually(
                     lambda site=listening: ONLINE in site.get("/metrics")[1],
                     lambda: shop.log("main"),

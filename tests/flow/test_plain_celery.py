@@ -361,7 +361,7 @@ def test_beat_runs_its_entries(shop):
     assert beat.returncode == 0
 
 
-# --- messages that nobody can use -----------------------------------------------------------------
+# --- messages that can not be used ----------------------------------------------------------------
 @everywhere
 def test_a_worker_goes_on_after_messages_that_it_cannot_use(shop, tasks):
     shop.driver.put(

@@ -78,7 +78,7 @@ def test_a_permit_is_held_exactly_as_long_as_the_lease_is_renewed(ground, limits
         ground.driver.extend([ground.reserved["a"].lease], LEASE)
         assert other.take(KEY, 1, ground.job("b", lease=1000)) > 0
 
-    # When its worker is dead and nobody renews
+    # When its worker is dead and no process renews the lease
     clock.forward(LEASE + 0.001)
 
     # I expect the permit to be free at once, the job to be back, and the dead unable to come back

@@ -339,7 +339,7 @@ def test_a_picture_of_one_grey_causes_no_division_by_zero():
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
 def test_transparent_pixels_do_not_bleed_into_the_edge(kind):
-    picture = Image.new("RGBA", (400, 400), (255, 0, 255, 0))  # magenta that nobody should ever see
+    picture = Image.new("RGBA", (400, 400), (255, 0, 255, 0))  # magenta that must never be seen
     picture.paste((255, 255, 255, 255), (100, 100, 300, 300))
     small = only(
         saved(picture, kind, lossless=True, exact=True) if kind == "WEBP" else saved(picture, kind),
