@@ -261,7 +261,7 @@ class TestSkip:
             ({"when": True}, "expected when of Skip to be a callable that takes the job, got True"),
         ],
     )
-    def test_it_says_what_it_expects(self, given, message):
+    def test_an_invalid_skip_is_an_error_with_the_expected_value(self, given, message):
         with pytest.raises(OptionError, match=message):
             Skip(**given)
 
@@ -342,6 +342,6 @@ class TestTransaction:
         process = make_app().task(middleware=[Transaction()])(nothing)
         assert "has no database" in str(process.sync().result)
 
-    def test_it_says_what_it_expects(self):
+    def test_an_invalid_transaction_is_an_error_with_the_expected_value(self):
         with pytest.raises(OptionError, match="expected sessions of Transaction to be a callable"):
             Transaction("sqlite://")
