@@ -1,4 +1,4 @@
-"""The application's background work, one module per subject. `app` is its Celery app: `celery -A
+"""The application's background work, one module a subject. `app` is the Celery app: `celery -A
 tasks worker`.
 """
 
@@ -11,8 +11,8 @@ from relevo.app import create_app
 from relevo.errors import SettingsError
 from relevo.exit import EXIT_MISUSED
 
-# `celery -A` has the working directory on the path only while it loads this module; celeryconfig,
-# app.models and what a task imports when it runs are found afterwards too.
+# `celery -A` has the working directory on the path only while it loads this module. celeryconfig,
+# app.models and imports inside of tasks must be found later, too.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 try:
@@ -22,9 +22,8 @@ try:
         settings.engine(),
         include=[f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)],
     )
-except (
-    SettingsError
-) as error:  # one line for whatever program this is the start of, not a traceback
+except SettingsError as error:
+    # One line and not a traceback, whichever program imports this module.
     sys.stderr.write(f"Error: {error}\n")
     raise SystemExit(EXIT_MISUSED) from error
 app.config_from_object("celeryconfig")

@@ -1,13 +1,12 @@
-"""catalog.copy_to_store: all products of a store's distributor, with their categories and variants,
-copied to the store.
+"""catalog.copy_to_store: copies all products of a store's distributor, with their categories and
+variants, to the store.
 
-    a page of products -> in one transaction: categories, products, variants, and how far we are ->
-    the next page
+    a page of products -> in one transaction: its categories, products and variants, and the last
+    copied id -> the next page
 
-The database copies (INSERT … SELECT), so the memory taken doesn't depend on the catalogue: no
-product comes here. What is killed goes on at the page it was at; what runs twice, or side by side,
-takes turns at the store's row and finds each row by the unique key of its source, so nothing
-doubles.
+The database copies (INSERT … SELECT), so no product is in this process's memory. A killed run goes
+on at its page. Two runs at the same time take turns at the store's row, and the unique keys of the
+sources keep each row from being copied twice.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from app.models import (
 from app.models.base import now
 from tasks import app, email
 
-#: Products in one transaction: on SQLite, other writers wait for as long as it takes (1,000: 0.1
-#: s).
+#: Products in one transaction. On SQLite other writers wait for it: 0.1 s for 1,000 products.
 PAGE = 1000
 
 
@@ -48,7 +46,7 @@ def tags_of(store_id: int) -> list[str]:
     tags=tags_of,
 )
 def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
-    """Copy the catalogue; how many products the store has of it."""
+    """Copy the catalogue. Returns how many of its products the store has."""
     with session() as db:
         store = db.get(Store, store_id)
         if store is None:
@@ -60,9 +58,7 @@ def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
     while True:
         copied, more = _copy_page(store_id)
         self.progress(min(copied, total), total)
-        if (
-            more and self.should_stop
-        ):  # the worker waits for this job; the next one goes on with the next page
+        if more and self.should_stop:  # the worker stops; the released job goes on at the next page
             self.release()
         if not more:
             return {"store": store_id, "products": copied}
@@ -70,8 +66,8 @@ def copy_to_store(self: Any, store_id: int) -> dict[str, int]:
 
 @copy_to_store.failed
 def copy_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: the store says why. What was copied stays, and the next run goes on
-    from there.
+    """Write the error of the last try into the store's row. The copied products stay, and the next
+    run goes on from there.
     """
     with session() as db:
         if store := db.get(Store, job.args[0] if job.args else job.kwargs["store_id"]):
@@ -79,7 +75,7 @@ def copy_failed(job: Any, error: BaseException) -> None:
 
 
 def _copy_page(store_id: int) -> tuple[int, bool]:
-    """Copy the next page; how many are copied, and whether there may be more."""
+    """Copy the next page. Returns how many products are copied, and whether there may be more."""
     with session() as db:
         store = db.get_one(Store, store_id, with_for_update=True)
         own = select(Product.id).where(
@@ -99,7 +95,7 @@ def _copy_page(store_id: int) -> tuple[int, bool]:
 
 
 def _copy(db: Session, store: Store, ids: tuple[int, int]) -> None:
-    """Categories before products before variants: each names the copy of what it belongs to."""
+    """Copy categories, then products, then variants: each names the copied row it belongs to."""
     there, made, mine = aliased(StoreCategory), aliased(StoreProduct), aliased(StoreVariant)
     mark = literal(store.id)
     sold = (

@@ -1,5 +1,5 @@
-"""Tidying up, on the schedule of beat_schedule.py. Everything here may run twice, or side by side,
-and do no harm.
+"""Deletes old data, on the schedule of beat_schedule.py. All of these tasks may run twice, or two
+at the same time.
 """
 
 from datetime import timedelta
@@ -31,9 +31,8 @@ PAGE = 500
 
 @app.task(name="cleanup.temporary_files")
 def temporary_files(older_than: float = DAY) -> int:
-    """Delete the half-written files that killed processes left on the local disk. Returns how many."""
-    # LocalDisk's temporary names begin with a dot; a file that somebody uploaded as `x.part` is
-    # none of them.
+    """Delete half-written files of killed processes on the local disk. Returns how many."""
+    # LocalDisk's temporary names begin with a dot. An upload with the name `x.part` doesn't match.
     return sum(
         _delete(path, clock.now() - older_than) for path in app.settings.storage.rglob(".*.part")
     )
@@ -41,7 +40,7 @@ def temporary_files(older_than: float = DAY) -> int:
 
 @app.task(name="cleanup.documents")
 def documents() -> int:
-    """Delete the files of reports and exports whose links have expired; their rows stay. Returns
+    """Delete the files of reports and exports whose links have expired. Their rows stay. Returns
     how many.
     """
     return sum(_expired(model) for model in (Report, Export))
@@ -49,7 +48,7 @@ def documents() -> int:
 
 @app.task(name="cleanup.uploads")
 def uploads(older_than: float = 30 * DAY) -> int:
-    """Delete the files of imports that ended long ago; the reports of their rows stay. Returns how
+    """Delete the files of imports that ended long ago. The results of their rows stay. Returns how
     many.
     """
     ended = select(Import).where(
@@ -68,14 +67,14 @@ def uploads(older_than: float = 30 * DAY) -> int:
 
 @app.task(name="cleanup.failed_jobs")
 def failed_jobs(older_than: float = 30 * DAY) -> int:
-    """Prune the failed store. Returns how many jobs are forgotten."""
+    """Prune old failed jobs. Returns how many."""
     return failed.prune(store_for(app.settings.database_url), clock.now() - older_than)
 
 
 @app.task(name="cleanup.batches")
 def batches(finished: float = 7 * DAY, unfinished: float = 30 * DAY) -> int:
-    """Prune batches that ended so long ago, those that never ended after longer, and receipts.
-    Returns how many.
+    """Prune batches that ended long ago, older ones that never ended, and receipts. Returns how
+    many batches.
     """
     now_ = clock.now()
     receipts.prune(store_for(app.settings.database_url), now_ - unfinished)
@@ -88,8 +87,8 @@ def batches(finished: float = 7 * DAY, unfinished: float = 30 * DAY) -> int:
 
 @app.task(name="cleanup.records")
 def records(older_than: float = 90 * DAY) -> int:
-    """Delete what the API remembers and needs no more, and old lines of the mail and webhook logs.
-    Returns how many.
+    """Delete expired tokens, answers and counts of the API, and old rows of the mail and webhook
+    logs. Returns how many.
     """
     old, day, moment = now() - timedelta(seconds=older_than), now() - timedelta(days=1), now()
     conditions = [
@@ -123,6 +122,6 @@ def _delete(path: Path, before: float) -> bool:
         old = path.is_file() and not path.is_symlink() and path.stat().st_mtime < before
         if old:
             path.unlink()
-    except FileNotFoundError:  # its writer was alive after all, or another run was faster
+    except FileNotFoundError:  # its writer has finished it, or another run was faster
         return False
     return old

@@ -1,4 +1,6 @@
-"""A row and the job that is about it: both, or neither."""
+"""Dispatches jobs in the transaction of a session: rows and their jobs exist together or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from sqlalchemy.orm import Session
 
 
 def add_with_job(db: Session, row: Any, task: Any, job_id: str | None = None) -> str:
-    """Write a row and dispatch the job about it, in the transaction of `db`; the job's id, which
-    the row keeps if it has a place for it. Whoever dies before the commit leaves nothing, whoever
-    dies after it has left both.
+    """Write a row and dispatch the job about it, in the transaction of `db`. Returns the job's id.
+
+    The row keeps that id if its table has the column `job_id`. The job's one argument is the row's
+    id.
     """
     job_id = job_id or str(uuid4())
     if hasattr(row, "job_id"):
@@ -25,12 +28,12 @@ def add_with_job(db: Session, row: Any, task: Any, job_id: str | None = None) ->
 def dispatch_in(
     db: Session, task: Any, *args: Any, task_id: str | None = None, **options: Any
 ) -> Any:
-    """Dispatch a job with the transaction of `db`; its result. Of a unique job that is there
-    already, that one's id (once the transaction is committed, where the broker is another
-    database).
+    """Dispatch a job in the transaction of `db`. Returns its result.
+
+    If a unique job with the same key exists, the result has that job's id (where the broker is
+    another database: after the commit).
     """
     task_id = task_id or str(uuid4())
     result = task.apply_async(args, task_id=task_id, session=db, **options)
-    return result or task.AsyncResult(
-        task_id
-    )  # a job that runs in place has none before the commit
+    # On the `sync` connection the job runs after the commit, so there is no result yet.
+    return result or task.AsyncResult(task_id)

@@ -1,11 +1,10 @@
-"""What reports and exports share: a file made of tables, kept on a disk, with a link that ends, and
+"""Makes the documents of reports and exports: a file of tables on a disk, a link that expires, and
 a mail about it.
 
-    tables -> a temporary file, which goes whatever happens -> the disk -> its row says so, and the
-    user's mail is handed in, in one transaction
+    tables -> a temporary file -> the disk -> in one transaction: the row, and the user's mail
 
-A run that was killed before that runs again, and replaces the file at the same path; after it,
-there is nothing to do.
+A run that was killed before that transaction runs again, and replaces the file at the same path.
+After the transaction a second run has nothing to do.
 """
 
 from __future__ import annotations
@@ -23,21 +22,22 @@ IN_MEMORY = 4 * 1024 * 1024
 
 
 def get_row(model: type[Report | Export], number: int) -> Report | Export:
-    """The row of a document that is to be made. Raises LookupError."""
+    """The row of a document. Raises LookupError if there is none."""
     with session() as db:
         row = db.get(model, number)
     if row is None:
         raise LookupError(
-            f"there is no {model.__name__.lower()} {number!r}: it was deleted, or is not committed yet"
+            f"there is no {model.__name__.lower()} {number!r}:"
+            " it was deleted, or is not committed yet"
         )
     return row
 
 
 def make(row: Report | Export, name: str, what: str, title: str, tables: Iterable[Table]) -> int:
-    """Write the file, put it on the default disk, say so in the row and mail the user the link; its
-    size.
+    """Write the file, put it on the default disk, complete the row and mail the user the link.
 
-    `name` is what it is saved as, `what` is what the mail calls it.
+    `name` is the file's name without its suffix, `what` is the document's name in the mail. Returns
+    the size in bytes.
     """
     disk, path = storage.default(), f"{type(row).__tablename__}/{row.id}/{name}.{row.format}"
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
@@ -55,7 +55,7 @@ def make(row: Report | Export, name: str, what: str, title: str, tables: Iterabl
                 None,
             )
             kept.finished_at = now()
-            kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_LASTS)
+            kept.expires_at = kept.finished_at + timedelta(seconds=storage.LINK_SECONDS)
             email.send_once(
                 db,
                 f"{row.__tablename__}-{row.id}-ready",
@@ -65,14 +65,14 @@ def make(row: Report | Export, name: str, what: str, title: str, tables: Iterabl
                 link=link(kept),
                 until=f"{kept.expires_at:%Y-%m-%d %H:%M} UTC",
             )
-    if kept is None:  # its user is gone meanwhile, and nobody would find the file
+    if kept is None:  # the user was deleted meanwhile, so no row would name the file
         storage.disk(disk).delete(path)
     return size
 
 
 def link(row: Report | Export) -> str:
-    """A url that fetches the document, until it expires. Raises LookupError when there is nothing
-    to fetch.
+    """An url of the document, valid until it expires. Raises LookupError before the document is
+    made, and after it has expired.
     """
     if row.path is None or row.disk is None or row.expires_at is None or row.expires_at < now():
         raise LookupError("it is not there: it is not made yet, or has expired")
@@ -83,7 +83,7 @@ def link(row: Report | Export) -> str:
 def record_failure(
     model: type[Report | Export], number: int, what: str, error: BaseException
 ) -> None:
-    """It can't be made: its row and its user are told."""
+    """Note in the row that the document can't be made, and mail the user."""
     with session() as db:
         row = db.get(model, number)
         if row is None or row.state == State.COMPLETED:

@@ -1,11 +1,11 @@
-"""email.send and email.send_marketing: one mail each, from two templates of app/templates.
+"""email.send and email.send_marketing: send one mail each, from two templates of app/templates.
 
-    row in the log, by the job's id -> a place among the user's mails of this hour -> the server has
-    it -> row says so
+    a row in the mail log, by the job's id -> a place among the user's mails of this hour
+        -> the mail server accepts the mail -> the row is `sent`
 
-A job that is delivered again finds its row, and sends nothing that was sent. A worker killed
-between the server's yes and the commit is the one case in which a mail goes out twice; both have
-one Message-ID. Who is over the limit waits: the job is released for a minute, which burns no
+A redelivered job finds its row, and does not send a sent mail again. A mail goes out twice in one
+case only: the worker is killed between the server's answer and the commit. Both mails have the same
+Message-ID then. Beyond the limit of an hour the job is released for a minute, which burns no
 attempt.
 """
 
@@ -30,15 +30,14 @@ from tasks import app
 
 TEMPLATES = Templates(Path(settings.__file__).parent / "templates")
 TRANSACTIONAL, MARKETING = "transactional", "marketing"
-#: Transactional mails that a user gets in an hour; the others wait.
+#: Transactional mails that a user gets in an hour. Further ones wait.
 MOST_AN_HOUR = 10
 HOUR = timedelta(hours=1)
-WAIT = 60
+WAIT_SECONDS = 60
 
 Place = Enum("Place", ["TAKEN", "NONE", "SENT"])
 
 
-# - the task's arguments
 def tags_of(template: str, user_id: int, data: Any = None) -> list[str]:  # noqa: ARG001
     return ["email", f"template:{template}", f"user:{user_id}"]
 
@@ -47,7 +46,7 @@ def tags_of(template: str, user_id: int, data: Any = None) -> list[str]:  # noqa
     name="email.send", bind=True, tries=5, timeout=30, backoff=[5, 15, 30, 60, 120], tags=tags_of
 )
 def send(self: Any, template: str, user_id: int, data: dict[str, Any] | None = None) -> str:
-    """Mail a user something that concerns them. At most ten an hour; what is over that comes later."""
+    """Send a user a mail that concerns them. At most ten an hour; further mails come later."""
     return _deliver(self, TRANSACTIONAL, template, user_id, data or {})
 
 
@@ -62,22 +61,22 @@ def send(self: Any, template: str, user_id: int, data: dict[str, Any] | None = N
 def send_marketing(
     self: Any, template: str, user_id: int, data: dict[str, Any] | None = None
 ) -> str:
-    """Mail a user something that nobody waits for."""
+    """Send a user a marketing mail, without a limit."""
     return _deliver(self, MARKETING, template, user_id, data or {})
 
 
 @send.failed
 @send_marketing.failed
 def send_failed(job: Any, error: BaseException) -> None:
-    """The log says why it was not sent."""
+    """Write the error of the last try into the mail log."""
     with session() as db:
         if row := _row(db, job.id):
             row.state, row.error = "failed", error_line(error)
 
 
 def send_once(db: Session, about: str, template: str, user_id: int, **data: Any) -> None:
-    """Dispatch a mail with what `db` commits. It is sent once, however often this is done with the
-    same `about`.
+    """Dispatch a mail in the transaction of `db`. It is sent once, however often this is called
+    with the same `about`.
     """
     send.apply_async((template, user_id, data), task_id=f"mail-{about}", session=db)
 
@@ -98,7 +97,7 @@ def _deliver(task: Any, kind: str, template: str, user_id: int, data: Mapping[st
     if place is Place.SENT:
         return "sent before"
     if place is Place.NONE:
-        task.release(WAIT)
+        task.release(WAIT_SECONDS)
     try:
         mail.send(app.settings.mail, message)
     except MailError as error:
@@ -125,11 +124,10 @@ def _message(job_id: str, template: str, user: User, data: Mapping[str, Any]) ->
 
 
 def _take_place(job_id: str, kind: str, template: str, user: User, message: Message) -> Place:
-    """Write the mail's row, with a place in the hour if there is one."""
+    """Write the mail's row. It takes a place of the hour if one is free."""
     with session() as db:
-        db.get(
-            User, user.id, with_for_update=True
-        )  # one after the other, or two would take the last place
+        # Locked, or two jobs would take the last place.
+        db.get(User, user.id, with_for_update=True)
         row = _row(db, job_id) or Mail(
             user_id=user.id,
             job_id=job_id,

@@ -1,9 +1,9 @@
-"""events.process: tickets for those who attend, the event's statistics, and an export of the
+"""events.process: gives tickets to attendees, computes the event's statistics and exports the
 attendees.
 
-One job of an event at a time, one run of it, and so many events a minute over all workers; it gives
-up two hours after it was dispatched, and then the administrators are told. Who has a ticket keeps
-it: a second run gives the places that are left, in the order of registration.
+An event has one job at a time (`unique_by`) and one run at a time, and all workers together process
+`RATE` events. A job gives up two hours after its dispatch, and the administrators get a mail. A
+ticket that was given stays: a second run gives the places that are left, in order of registration.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def tags_of(event_id: int) -> list[str]:
     return ["event", f"event:{event_id}"]
 
 
-# Not shared: Celery would define it in every app of the process, also in those that don't know the
-# rate.
+# Not shared: Celery would define a shared task in every app of the process, also in apps without
+# this rate.
 @app.task(
     name="events.process",
     shared=False,
@@ -46,7 +46,7 @@ def tags_of(event_id: int) -> list[str]:
     middleware=[WithoutOverlapping(by="event_id"), RateLimited("events")],
 )
 def process(self: Any, event_id: int) -> dict[str, Any]:
-    """Process an event; its statistics."""
+    """Process an event. Returns its statistics."""
     while _confirm_page(event_id):
         self.progress(*_progress(event_id))
     with session() as db:
@@ -65,7 +65,7 @@ def process(self: Any, event_id: int) -> dict[str, Any]:
 
 @process.failed
 def process_failed(job: Any, error: BaseException) -> None:
-    """It can't be processed: its row says why, and the administrators are told."""
+    """Write the error into the event's row, and mail the administrators."""
     event_id = job.args[0] if job.args else job.kwargs["event_id"]
     with session() as db:
         event = db.get(Event, event_id)
@@ -80,7 +80,7 @@ def process_failed(job: Any, error: BaseException) -> None:
 
 
 def _export(db: Session, event: Event, job_id: str) -> None:
-    """Have the attendees exported, once for each job that processes the event."""
+    """Request an export of the attendees, once for each job that processes the event."""
     if not db.scalar(select(Export.id).filter_by(event_id=event.id, job_id=job_id)):
         add_with_job(
             db,
@@ -91,7 +91,7 @@ def _export(db: Session, event: Event, job_id: str) -> None:
 
 
 def _confirm_page(event_id: int) -> bool:
-    """Give tickets, or a place on the waiting list, to the next who registered; whether there may
+    """Give the next attendees a ticket, or a place on the waiting list. Returns whether there may
     be more.
     """
     with session() as db:
@@ -117,9 +117,8 @@ def _confirm_page(event_id: int) -> bool:
             attendee.state = "confirmed" if number < left else "waiting"
             if number < left:
                 attendee.ticket = f"{event_id}-{secrets.token_hex(8)}"
-        return (
-            len(page) == PAGE
-        )  # those who wait already are taken up only while there are places, so this ends
+        # This ends: waiting attendees are read again only while there are places left.
+        return len(page) == PAGE
 
 
 def _progress(event_id: int) -> tuple[int, int]:
@@ -129,7 +128,7 @@ def _progress(event_id: int) -> tuple[int, int]:
 
 
 def _states(db: Session, event_id: int) -> Counter[str]:
-    """How many attendees are in which state."""
+    """The number of attendees by state."""
     query = (
         select(Attendee.state, func.count()).filter_by(event_id=event_id).group_by(Attendee.state)
     )

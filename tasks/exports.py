@@ -1,5 +1,5 @@
-"""exports.attendees: those who attend an event, as CSV, XLSX, PDF or JSON, under a link that ends
-after seven days.
+"""exports.attendees: exports the attendees of an event as CSV, XLSX, PDF or JSON, with a link that
+expires after seven days.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def attendees(self: Any, export_id: int) -> dict[str, Any]:
 
 @attendees.failed
 def attendees_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: its row and its user are told."""
+    """Write the error of the last try into the row, and mail the user."""
     documents.record_failure(
         Export, job.args[0] if job.args else job.kwargs["export_id"], WHAT, error
     )

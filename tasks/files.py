@@ -1,5 +1,5 @@
-"""Files as they come in, and batches of them: 1 to 50 pictures of a user processed as one, the user
-told when all is done.
+"""Stores uploads, and processes 1 to 50 pictures of a user as one batch. The user gets a mail when
+the batch has ended.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ def store(user_id: int, name: str, source: BinaryIO) -> File:
 
 @contextlib.contextmanager
 def put(user_id: int, name: str, source: BinaryIO, folder: str) -> Iterator[File]:
-    """Put an upload on the default disk, under a name of its own whatever it is called; its row,
-    not written yet.
+    """Put an upload on the default disk under a random name. Yields its row, not written yet.
 
-    When the block raises, or its transaction comes to nothing, the upload is deleted, unless a row
-    names it after all (a commit that was not confirmed), or nobody can say: no row without its
-    file.
+    When the block raises, or its transaction is rolled back, the upload is deleted. It is kept if a
+    row names it all the same (a commit without a confirmation), or if the database can't be asked:
+    no row may lose its file.
     """
     disk, path = storage.default(), f"{folder}/{secrets.token_hex(8)}{_suffix(name)}"
     size = storage.disk(disk).put(path, source)
@@ -55,7 +54,7 @@ def _discard(disk: str, path: str) -> None:
 
 
 def _is_referenced(path: str) -> bool:
-    """Whether a row says that its bytes lie there; True as well when the database can't be asked."""
+    """Whether a row names this path. True, too, when the database can't be asked."""
     try:
         with session() as db:
             return any(
@@ -69,8 +68,9 @@ def _is_referenced(path: str) -> bool:
 def process_batch(
     user_id: int, file_ids: Sequence[int], sizes: Mapping[str, int] | None = None
 ) -> str:
-    """Process files of a user's as one batch; its id. That they are the user's is for the caller to
-    check.
+    """Process files of a user as one batch. Returns its id.
+
+    The caller checks that the files are the user's.
     """
     if not 1 <= len(file_ids) <= MOST_FILES or len(set(file_ids)) != len(file_ids):
         raise OptionError(
@@ -107,7 +107,7 @@ def first_failed(batch_id: str) -> None:
 
 
 @app.task(name="files.batch_done", bind=True, tries=3, timeout=30, backoff=[10, 60])
-def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001 - bound for its tries
+def batch_done(self: Any, batch_id: str, user_id: int) -> str:  # noqa: ARG001
     """Mail the user how many of how many files were processed."""
     batch = app.batches.find(batch_id)
     if batch is None:

@@ -1,18 +1,19 @@
-"""images.process: the versions of an uploaded picture.
+"""images.process: makes the versions of an uploaded picture.
 
-    row of the file -> its bytes from the disk -> for each size: make, write, commit its row, tell
-    -> file processed
+    row of the file -> its bytes from the disk
+        -> for each size: make it, write it, commit its row, report progress
+        -> the file is processed
 
-Each size is finished before the next is begun, so a job that is killed loses one size at most, and
-the next attempt makes them all again: writing a version replaces the file and the row of that name.
-Two runs at once take turns at the file's row, so that a version's row always describes the file
-that lies there.
+Each size is finished before the next begins, so a killed job loses one size at most. The next
+attempt makes all sizes again: writing a version replaces the file and the row of that name. Two
+runs at the same time take turns at the lock of the file's row, so a version's row always describes
+the file on the disk.
 
-What is worth another try is what may be gone in ten seconds: the disk or the database is away
-(OSError, SQLAlchemy's errors), or the row isn't committed yet. A damaged or enormous picture, a
-missing original, a path that leads out of the disk and sizes that make no sense are the same the
-next time: the job fails at once, and the row says why. What is no picture at all is nobody's
-mistake: the row says so, and the job is done.
+| error | what follows |
+|---|---|
+| the disk or the database is away, the row is not committed yet | another try: it may pass |
+| a damaged or enormous picture, a missing original, impossible sizes | the job fails at once |
+| the file is no picture | the row says so, and the job is done: it is no error |
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from tasks import app, storage
 from tasks.pictures import ImageError, NotAnImageError, Version, make_versions, validate_sizes
 
 
-# - the task's arguments
 def tags_of(file_id: int, sizes: Any = None, user_id: int | None = None) -> list[str]:  # noqa: ARG001
-    """The user is not looked up: a query at every dispatch, and a deadlock inside a transaction on
-    SQLite.
+    """The tags of a job; it has the task's arguments.
+
+    The user is an argument and not looked up: that would be a query at every dispatch, and a
+    deadlock inside a transaction on SQLite.
     """
     return ["image-processing", f"file:{file_id}"] + (
         [f"user:{user_id}"] if user_id is not None else []
@@ -55,11 +57,10 @@ def tags_of(file_id: int, sizes: Any = None, user_id: int | None = None) -> list
     tags=tags_of,
 )
 def process(
-    # - user_id is for the tags
     self: Any,
     file_id: int,
     sizes: dict[str, int] | None = None,
-    user_id: int | None = None,  # noqa: ARG001
+    user_id: int | None = None,  # noqa: ARG001  for the tags
 ) -> dict[str, Any]:
     """Make the versions of a file: `sizes` maps a name to its longest edge in pixels, 150, 500 and
     1024 by default.
@@ -84,17 +85,17 @@ def process(
 
 @process.failed
 def process_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: the file's row says how."""
+    """Write the error of the last try into the file's row."""
     file_id = job.kwargs["file_id"] if "file_id" in job.kwargs else job.args[0]
     _record_end(file_id, error=_error_line(error))
 
 
 def _error_line(error: BaseException) -> str:
-    """An error in one line; of a database's, without the statement."""
+    """An error in one line; a database's error without its statement."""
     if isinstance(error, TimeLimitExceeded):
         return f"it took longer than {process.options.timeout:g} seconds"
-    told = str(error) if isinstance(error, RelevoError) else f"{type(error).__name__}: {error}"
-    return told.partition("\n")[0][:1000]
+    text = str(error) if isinstance(error, RelevoError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0][:1000]
 
 
 def _make_versions(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[str, str]:
@@ -110,10 +111,10 @@ def _make_versions(task: Any, file_id: int, sizes: Mapping[str, int]) -> dict[st
 
 
 def _store_version(disk: Disk, file_id: int, version: Version) -> str:
-    """Write a version and its row; the path. A version of another run is replaced."""
+    """Write a version and its row, in place of an earlier run's. Returns the path."""
     path = f"versions/{file_id}/{version.name}{version.suffix}"
-    # The file is written before the lock is taken (on SQLite it is everybody's), and put in its
-    # place with it.
+    # The bytes are written before the lock is taken, since on SQLite it stops all writers. Under
+    # the lock the file is only moved into place.
     with disk.staged(path, version.data) as put_in_place, session() as db:
         _lock_file(db, file_id)
         row = db.scalars(
@@ -123,8 +124,8 @@ def _store_version(disk: Disk, file_id: int, version: Version) -> str:
         _describe(row, path, version)
         db.add(row)
         db.flush()
-        put_in_place()  # in the transaction: whoever has the row's lock also has the file
-    if before not in {None, path}:  # the original was another kind of picture then
+        put_in_place()  # under the lock of the file's row, so row and file change together
+    if before not in {None, path}:  # the original was of another kind in the earlier run
         disk.delete(before)
     return path
 

@@ -1,12 +1,12 @@
-"""imports.users: a CSV of names and addresses becomes users, in chunks side by side, each row
-reported good or bad.
+"""imports.users: makes users of a CSV of names and addresses, in chunks that run in parallel. Each
+row is reported as good or bad.
 
-    split: where each chunk lies in the file -> a batch of imports.chunk -> imports.finish: counted,
-    and mailed
+    split: find where each chunk starts and ends -> a batch of imports.chunk
+        -> imports.finish: count the rows, mail the user
 
-Nothing is kept in memory but one chunk. A chunk's users, their welcome mails and the reports of its
-rows are one transaction, so a chunk that was killed has done all of it or nothing, and one that
-runs again finds its reports and does no row twice.
+Only one chunk is in memory. A chunk's users, their welcome mails and its reports are one
+transaction, so a killed chunk has done all or nothing, and a second run finds the reports and
+imports no row twice.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from relevo.errors import DiskError, OptionError
 from tasks import app, email, files, storage
 from tasks.dispatch import add_with_job
 
+#: Rows in a chunk.
 CHUNK = 500
-#: Bad rows that are named in the mail; the API has them all.
+#: Bad rows that the mail names; the API has them all.
 SHOWN = 20
 NAME, ADDRESS = "name", "email"
 LONGEST_LINE = 100_000
@@ -41,7 +42,7 @@ def tags_of(import_id: int, *_chunk: Any) -> list[str]:
 
 
 def store(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
-    """Keep a CSV and have it imported; the import's id and its job's."""
+    """Store a CSV and dispatch its import. Returns the ids of the import and of the job."""
     with files.put(user_id, name, source, "imports") as file, session() as db:
         row = Import(user_id=user_id, name=file.original_name, disk=file.disk, path=file.path)
         job = add_with_job(db, row, users)
@@ -50,9 +51,9 @@ def store(user_id: int, name: str, source: BinaryIO) -> tuple[int, str]:
 
 @app.task(name="imports.users", bind=True, tries=3, timeout=600, backoff=[10, 60], tags=tags_of)
 def users(self: Any, import_id: int) -> dict[str, Any]:
-    """Split an import and hand its chunks in; how many rows and chunks."""
+    """Split an import and dispatch its chunks. Returns how many they are."""
     row = _get_import(import_id)
-    if row.state == State.COMPLETED:  # one that has failed may have been put back by hand
+    if row.state == State.COMPLETED:  # by an earlier run; a failed import may be retried by hand
         return {"import": import_id, "skipped": "it is completed"}
     try:
         chunks = list(split(storage.disk(row.disk).open(row.path)))
@@ -60,9 +61,8 @@ def users(self: Any, import_id: int) -> dict[str, Any]:
         self.fail(error)
     with session() as db:
         row = db.get_one(Import, import_id, with_for_update=True)
-        if (
-            row.state == State.COMPLETED
-        ):  # meanwhile, by the chunks of a run that was killed behind its dispatch
+        # An earlier run may have been killed behind its dispatch, and its chunks have completed it.
+        if row.state == State.COMPLETED:
             return {"import": import_id, "skipped": "it is completed"}
         row.chunks, row.state, row.error, row.finished_at = len(chunks), State.PENDING, None, None
     members = (chunk.s(import_id, *where) for where in chunks)
@@ -77,7 +77,7 @@ def users(self: Any, import_id: int) -> dict[str, Any]:
 
 @users.failed
 def users_failed(job: Any, error: BaseException) -> None:
-    """It can't be split: its row and its user are told."""
+    """Write the error into the import's row, and mail the user."""
     import_id = job.args[0] if job.args else job.kwargs["import_id"]
     with session() as db:
         row = db.get(Import, import_id)
@@ -90,7 +90,6 @@ def users_failed(job: Any, error: BaseException) -> None:
 
 @app.task(name="imports.chunk", bind=True, tries=3, timeout=300, backoff=[5, 30], tags=tags_of)
 def chunk(
-    # - a chunk's place
     self: Any,  # noqa: ARG001
     import_id: int,
     first: int,
@@ -99,8 +98,8 @@ def chunk(
     columns: list[str],
     comma: str,
 ) -> int:
-    """Import the rows between two bytes of the file, of which the first is the row `first`; how
-    many are good.
+    """Import the rows between the bytes `start` and `end` of the file. `first` is the number of the
+    first row. Returns how many rows are good.
     """
     row = _get_import(import_id)
     with storage.disk(row.disk).open(row.path) as file:
@@ -118,19 +117,19 @@ def chunk(
             )
         )
         if not db.scalar(reports):
-            # Two chunks that name the same addresses crosswise can end in a deadlock; then one of
+            # Two chunks with the same addresses in another order can end in a deadlock. Then one of
             # them is tried again.
             for number, cells in enumerate(rows, first):
-                if cells:  # an empty line is nothing
+                if cells:  # no empty line
                     _import_row(db, import_id, number, dict(zip(columns, cells, strict=False)))
         return db.scalar(reports.where(ImportRow.error.is_(None))) or 0
 
 
 @chunk.failed
 def chunk_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: each of its rows is reported bad, unless it was reported before.
+    """Report every row of the chunk as bad, unless it was reported before.
 
-    Where the file is gone, nobody knows how many there were, and the first speaks for all.
+    If the file is gone, the number of rows is unknown, and the first row stands for all.
     """
     import_id, first, start, end, _, comma = job.args
     row, count = _get_import(import_id), 1
@@ -155,8 +154,8 @@ def chunk_failed(job: Any, error: BaseException) -> None:
 
 
 @app.task(name="imports.finish", bind=True, tries=3, timeout=60, backoff=[10, 60], tags=tags_of)
-def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound for its tries
-    """All chunks have ended: count the rows, and mail the user."""
+def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001
+    """Count the rows after all chunks have ended, and mail the user."""
     with session() as db:
         row = db.get_one(Import, import_id)
         reports = select(func.count()).select_from(ImportRow).filter_by(import_id=import_id)
@@ -180,14 +179,12 @@ def finish(self: Any, import_id: int) -> dict[str, int]:  # noqa: ARG001 - bound
     return counted
 
 
-# --- the file
-# --------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
-    """Chunks of a CSV: number of the first row, where it starts and ends, the columns, the
-    delimiter. Raises OptionError.
+    """The chunks of a CSV: number of the first row, first and last byte, columns, delimiter.
 
-    csv.reader takes no more lines than a row needs, so what was read when it gives a row is where
-    the next one starts.
+    Raises OptionError. csv.reader reads no more lines than a row needs, so the number of bytes read
+    is the place where the next row starts.
     """
     with file:
         lines = Lines(file)
@@ -200,7 +197,8 @@ def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
             ]
             if not columns.count(NAME) == columns.count(ADDRESS) == 1:
                 raise OptionError(
-                    f"expected the first line to name {NAME!r} and {ADDRESS!r}, got {heading!r:.100}"
+                    f"expected the first line to name {NAME!r} and {ADDRESS!r},"
+                    f" got {heading!r:.100}"
                 )
             for number, _ in enumerate(csv.reader(lines, delimiter=comma), 2):
                 if number - first >= CHUNK:
@@ -213,7 +211,7 @@ def split(file: Any) -> Iterator[tuple[int, int, int, list[str], str]]:
 
 
 class Lines:
-    """The lines of a file as texts, and how many bytes of it were read."""
+    """The lines of a binary file as texts. `read` counts the bytes that were read."""
 
     def __init__(self, file: Any) -> None:
         self._file, self.read = file, 0
@@ -235,14 +233,12 @@ class Lines:
             raise OptionError(f"expected UTF-8, got {wrong!r} before byte {self.read:,}") from error
 
 
-# --- a row
-# --------------------------------------------------------------------------------------------------
+# --- a row ----------------------------------------------------------------------------------------
 def _import_row(db: Session, import_id: int, number: int, cells: dict[str, str]) -> None:
-    """A user and their welcome, or not, and the report of the row."""
+    """Make the user of a row, dispatch their welcome mail, and write the report of the row."""
     name, address = cells.get(NAME, "").strip(), cells.get(ADDRESS, "").strip()
-    report = ImportRow(
-        import_id=import_id, number=number, email=address[:254].replace("\0", "")
-    )  # PostgreSQL has none
+    # PostgreSQL stores no NUL.
+    report = ImportRow(import_id=import_id, number=number, email=address[:254].replace("\0", ""))
     try:
         report.email, name = address_of(address), name_of(name)
         with db.begin_nested():
@@ -256,7 +252,7 @@ def _import_row(db: Session, import_id: int, number: int, cells: dict[str, str])
 
 
 def address_of(given: str) -> str:
-    """An address in the one form in which it is kept. Raises ValueError."""
+    """An address in its normalized form, which the database keeps. Raises ValueError."""
     try:
         return validate_email(given, check_deliverability=False).normalized.lower()
     except EmailNotValidError as error:
@@ -264,7 +260,7 @@ def address_of(given: str) -> str:
 
 
 def name_of(given: str) -> str:
-    """A user's name, if it can be one. Raises ValueError."""
+    """A user's name. Raises ValueError for an empty, too long or unprintable one."""
     if not given or len(given) > LONGEST_NAME or not given.isprintable():
         raise ValueError(f"expected a name, got {given!r:.60}")
     return given

@@ -1,14 +1,12 @@
-"""An order, as a chain: payment, stock, confirmation, shipping where there is something to ship,
-the warehouse.
+"""orders.*: an order is a chain of payment, stock, confirmation, shipping and warehouse.
 
-    place -> pay -> reserve -> confirm [-> ship] -> pick      each once: its moment is in the order's row
-               the first that fails for good, or is cancelled: fail -> stock and money back, the
-               customer told
+    place -> pay -> reserve -> confirm [-> ship] -> pick     each step once: its time is in the row
+             a step fails for good, or is cancelled -> fail   stock and money go back, a mail tells
+                                                              the customer
 
-A step that was killed runs again and finds what it did: the payment has its name in the order
-before money moves (`payments.py`), the stock is taken in the transaction that says so. `fail`
-writes first that the order has failed: from then on no step goes on, so what it finds is all there
-is to be undone.
+A killed step runs again and finds what it did: the order has the payment's reference before money
+moves (payments.py), and the stock is taken in the transaction that notes it. `fail` first notes
+that the order has failed. No step goes on after that, so `fail` sees all that is to be undone.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from tasks.dispatch import dispatch_in
 from tasks.tables import Table, write
 
 MOST_LINES = 100
-#: What a database's integer holds.
+#: The largest total: a database's integer holds no more.
 MOST_CENTS = 2**31 - 1
 _STEP: dict[str, Any] = {
     "bind": True,
@@ -38,7 +36,7 @@ _STEP: dict[str, Any] = {
     "backoff": [5, 30],
     "tags": lambda order_id: ["order", f"order:{order_id}"],
 }
-#: Somebody's money waits for it: it is tried for three days before people have to look.
+#: A customer's money is at stake: three days of tries, before people have to look.
 _UNDOING: dict[str, Any] = {
     **_STEP,
     "tries": 80,
@@ -50,7 +48,8 @@ _UNDOING: dict[str, Any] = {
 def place(
     user_id: int, store_id: int, lines: Mapping[int, int], shipping: str | None = None
 ) -> tuple[int, str]:
-    """Take an order of `lines` (the store's product -> how many); its id and that of its chain.
+    """Place an order of `lines` (product of the store -> quantity). Returns its id and its chain's.
+
     Raises OptionError.
     """
     if not 1 <= len(lines) <= MOST_LINES or not all(quantity > 0 for quantity in lines.values()):
@@ -82,7 +81,7 @@ def place(
 
 
 def steps(order: Order) -> NewChain:
-    """The chain of an order; shipping is a link of it only where there is an address."""
+    """The chain of an order. Shipping is a link of it only if there is an address."""
     links = [pay, reserve, confirm, ship if order.shipping else None, pick]
     made = app.chain(*(link and link.si(order.id) for link in links))
     return made.name(f"order {order.id}").catch(fail.si(order.id)).finally_(ended.s(order.id))
@@ -90,7 +89,7 @@ def steps(order: Order) -> NewChain:
 
 @app.task(name="orders.pay", **_STEP)
 def pay(self: Any, order_id: int) -> str:
-    """Have the order charged; the provider's reference, or `invoice` where there is no provider."""
+    """Charge the order. Returns the payment's reference, or `invoice` without a provider."""
     order = _get_order(order_id)
     _check_not_failed(self, order)
     if order.paid_at is None:
@@ -106,7 +105,7 @@ def pay(self: Any, order_id: int) -> str:
 
 @app.task(name="orders.reserve", **_STEP)
 def reserve(self: Any, order_id: int) -> None:
-    """Take what was ordered out of the store's stock: all of it, or nothing."""
+    """Take all lines of the order out of the store's stock, or none."""
     try:
         with session() as db:
             order = db.get_one(Order, order_id, with_for_update=True)
@@ -121,7 +120,7 @@ def reserve(self: Any, order_id: int) -> None:
 
 @app.task(name="orders.confirm", **_STEP)
 def confirm(self: Any, order_id: int) -> None:
-    """Tell the customer."""
+    """Mail the customer a confirmation."""
     with session() as db:
         order = db.get_one(Order, order_id, with_for_update=True)
         _check_not_failed(self, order)
@@ -139,7 +138,7 @@ def confirm(self: Any, order_id: int) -> None:
 
 @app.task(name="orders.ship", **_STEP)
 def ship(self: Any, order_id: int) -> str:
-    """Make the shipping label; its path on the disk."""
+    """Make the shipping label. Returns its path on the disk."""
     order = _get_order(order_id)
     _check_not_failed(self, order)
     address = [[line] for line in (order.shipping or "").splitlines()]
@@ -152,7 +151,7 @@ def ship(self: Any, order_id: int) -> str:
 
 @app.task(name="orders.pick", **_STEP)
 def pick(self: Any, order_id: int) -> str:
-    """Give the warehouse its list; its path on the disk."""
+    """Make the pick list of the warehouse. Returns its path on the disk."""
     _check_not_failed(self, _get_order(order_id))
     with session() as db:
         query = select(StoreProduct.sku, StoreProduct.name, OrderLine.quantity).join(
@@ -170,18 +169,18 @@ def pick(self: Any, order_id: int) -> str:
 
 @app.task(name="orders.fail", **_UNDOING)
 def fail(self: Any, order_id: int) -> None:
-    """The order ends here: what was done is undone, once, and the customer is told."""
+    """End the order as failed: undo what was done, once, and mail the customer."""
     with session() as db:
         order = db.get(Order, order_id, with_for_update=True)
         if order is None:
             self.fail(
                 LookupError(
-                    f"there is no order {order_id!r}; to the payment provider it is order-{order_id}"
+                    f"there is no order {order_id!r};"
+                    f" the payment provider knows it as order-{order_id}"
                 )
             )
-        if (
-            order.picked_at is not None
-        ):  # of a step that was done, the job may have failed: its process was killed
+        # A step that was done may have a failed job: its process was killed behind the commit.
+        if order.picked_at is not None:
             return
         if order.failed_at is None:
             for line in order.lines if order.reserved_at else []:
@@ -205,10 +204,8 @@ def fail(self: Any, order_id: int) -> None:
 @app.task(
     name="orders.ended", **{**_STEP, "tags": lambda _, order_id: ["order", f"order:{order_id}"]}
 )
-def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001 - bound as every step is
-    """The chain has ended, however: a link that was cancelled is no failure to it, and the order
-    was not done.
-    """
+def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001
+    """The chain has ended. If a link was cancelled, `catch` was not called: then fail the order."""
     chain = app.batches.find(chain_id)
     with session() as db:
         order = db.get(Order, order_id, with_for_update=True)
@@ -223,20 +220,18 @@ def ended(self: Any, chain_id: str, order_id: int) -> None:  # noqa: ARG001 - bo
 @ship.failed
 @pick.failed
 def step_failed(job: Any, error: BaseException) -> None:
-    """The first step that has failed says why; `fail` follows, the chain's `catch`."""
+    """Write the error of the first failed step into the row. `fail` follows, as `catch`."""
     with session() as db:
         if order := db.get(Order, job.args[0] if job.args else job.kwargs["order_id"]):
             order.error = order.error or email.error_line(error)
 
 
 def _check_not_failed(step: Any, order: Order) -> None:
-    """End a step of an order that has failed: somebody has put it back, and stock and money have
-    gone back by then.
+    """Fail a step if its order has failed: the step was retried by hand after stock and money had
+    gone back.
     """
     if order.failed_at is not None:
-        step.fail(
-            JobFailedError(f"order {order.id} has failed and was undone; it is to be placed anew")
-        )
+        step.fail(JobFailedError(f"order {order.id} has failed and was undone; place it again"))
 
 
 def _get_order(order_id: int) -> Order:
@@ -248,8 +243,8 @@ def _get_order(order_id: int) -> Order:
 
 
 def _write(step: Any, order_id: int, **said: Any) -> Order:
-    """Write what a step has done into the order's row, what is there already excepted, unless it
-    was undone by then.
+    """Write what a step has done into the order's row. Columns that have a value keep it. Fails the
+    step if the order has failed.
     """
     with session() as db:
         order = db.get_one(Order, order_id, with_for_update=True)
@@ -260,8 +255,8 @@ def _write(step: Any, order_id: int, **said: Any) -> Order:
 
 
 def _move_stock(db: Session, line: OrderLine, quantity: int) -> None:
-    """Put so many into the stock, or (negative) take them out: in the database, so that two orders
-    can't take the last.
+    """Add a quantity to the stock, or take a negative one out. The database computes it, so that
+    two orders can't take the last item.
     """
     stock = StoreProduct.stock + quantity
     mine = update(StoreProduct).where(StoreProduct.id == line.store_product_id, stock >= 0)

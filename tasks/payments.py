@@ -1,13 +1,14 @@
-"""Money of orders, at the service of APP_PAYMENTS_URL. A payment has a name before any money moves,
-so its outcome can always be asked for, and it ends in one of two ways that exclude each other,
-whatever gets lost or comes late.
+"""Payments of orders at the service of APP_PAYMENTS_URL.
 
-    open -> its reference, which the order keeps -> confirm: succeeded -> refunds: refunded
-                                                 -> cancel:  canceled, and a confirm that comes later is refused
+    open -> a reference, which the order keeps -> confirm: succeeded -> refunds: refunded
+                                               -> cancel:  canceled; a later confirm is refused
 
-As Stripe's PaymentIntents do; docs/orders.md has what is asked and what is expected. To open takes
-an Idempotency-Key, since it has no name yet; so does the refund, of which there might be several.
-The others can be done again as they are.
+A payment has its reference before any money moves, so its state can always be asked for. It ends as
+succeeded or as canceled, never as both, whatever message is lost or late. Stripe's PaymentIntents
+work the same way; docs/orders.md has the requests and answers.
+
+`open` needs an Idempotency-Key, since there is no reference yet, and so does the refund, since a
+payment may have several. The other steps may be repeated as they are.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from relevo.errors import JobFailedError
 from tasks import service_client
 
 TIMEOUT_SECONDS = 20
-#: What an order has in the place of a reference where there is no service.
+#: The reference of an order where there is no service.
 INVOICE = "invoice"
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,255}")
 PROCESSING, SUCCEEDED, CANCELED, REFUNDED = "processing", "succeeded", "canceled", "refunded"
 
 
 def open_(order: int, amount: int) -> str:
-    """The reference of an order's payment, of so many cents, by which no money has moved yet."""
+    """Open a payment of `amount` cents for an order. Returns its reference. No money moves yet."""
     url = settings.application().payments_url
     if url is None:
         return INVOICE
@@ -48,14 +49,16 @@ def open_(order: int, amount: int) -> str:
 
 
 def charge(reference: str) -> None:
-    """Take the money. Raises ServiceError while nobody knows, JobFailedError when it was not taken."""
+    """Take the money. Raises JobFailedError if it was declined, ServiceError if that is not known
+    yet.
+    """
     if reference != INVOICE:
         _request_step(reference, "confirm", {SUCCEEDED}, done=SUCCEEDED)
 
 
 def cancel(reference: str) -> bool:
-    """Let no money be taken from now on, also not by what is asked already and arrives later.
-    Whether it was before.
+    """Cancel a payment, so that a `charge` which arrives later is refused. Returns whether the
+    money was taken before.
     """
     return (
         reference != INVOICE
@@ -64,9 +67,7 @@ def cancel(reference: str) -> bool:
 
 
 def refund(reference: str, order: int) -> bool:
-    """Have what was taken go back, once. Whether there was anything to be taken: there is none of
-    an invoice.
-    """
+    """Refund a payment once. Returns False for an invoice, of which no money was taken."""
     if reference == INVOICE:
         return False
     _request_step(reference, "refunds", {REFUNDED}, done=REFUNDED, key=f"order-{order}-refund")
@@ -76,8 +77,9 @@ def refund(reference: str, order: int) -> bool:
 def _request_step(
     reference: str, step: str, wanted: set[str], done: str | None = None, key: str | None = None
 ) -> str:
-    """Ask for a step; the state the payment then has, `done` if the answer doesn't say. What is
-    refused may have been done before: the payment says.
+    """Request a step. Returns the payment's state after it, or `done` if the answer has none.
+
+    A refused step may have been done before, so then the payment's state decides.
     """
     url = settings.application().payments_url
     if url is None:

@@ -1,5 +1,5 @@
-"""JSON from a service that the settings name: of bounded size, or an error that says what came
-instead.
+"""Requests JSON from a service of the settings (cases, payments). Answers are of bounded size, and
+errors say whether another try makes sense.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLIENT_ERROR, _SERVER_ERROR, _TOO_MANY_REQUESTS = 400, 500, 429
 
 
 class ServiceError(OSError):
-    """The service has a trouble that may pass."""
+    """A failure of the service that may pass: try again."""
 
 
 def request_json(
@@ -28,8 +28,9 @@ def request_json(
     body: Any = None,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The object that the service answers. Raises ServiceError for what may pass, JobFailedError
-    for what won't.
+    """The JSON object that the service answers.
+
+    Raises ServiceError for a failure that may pass, JobFailedError for one that won't.
     """
     try:
         with (
@@ -49,7 +50,7 @@ def request_json(
 def _check_status(status: int) -> None:
     if status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
         raise ServiceError(f"the service answered {status}")
-    if status >= _CLIENT_ERROR or status < 200 or status >= 300:  # noqa: PLR2004 - what a success is
+    if status >= _CLIENT_ERROR or status < 200 or status >= 300:  # noqa: PLR2004  2xx is a success
         raise JobFailedError(f"the service refused: {status}")
 
 

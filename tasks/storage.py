@@ -1,4 +1,4 @@
-"""The application's disks, by the name that a file's row carries, and links to what lies on them."""
+"""The application's disks, by the names in the rows of files, and signed links to their files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tasks import app
 LOCAL = "local"
 
 DAY = 24 * 60 * 60
-#: How long a link to a report or an export is good for, and how long the file is kept. S3 signs
-#: none for longer.
-LINK_LASTS = 7 * DAY
+#: Seconds for which a link to a report or an export is valid, and the file is kept. S3 signs no
+#: link for longer.
+LINK_SECONDS = 7 * DAY
 
 
 def disk(name: str) -> Disk:
@@ -21,15 +21,15 @@ def disk(name: str) -> Disk:
 
 
 def default() -> str:
-    """The name of the disk that new files are put on."""
+    """The name of the disk for new files."""
     return app.settings.files_disk
 
 
 def links() -> Links:
-    """Links to files of the local disk: the API's route `/files/…` checks them."""
+    """Signed links to files of the local disk. The API's route `/files/…` checks them."""
     return Links(f"{settings.application().url}/files", secret())
 
 
 def secret() -> bytes:
-    """What this installation signs with."""
+    """The key with which this installation signs."""
     return read_secret(app.settings.secret)

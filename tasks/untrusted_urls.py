@@ -1,9 +1,10 @@
-"""Requests to urls that users gave: never to a private address, unless that is allowed.
+"""POSTs to urls that users gave (webhooks). It guards against SSRF: a request never goes to a
+private address, unless the settings allow it.
 
-The name is resolved here, every address of it is looked at, and the connection goes to an address
-that was looked at: were it resolved once more for the connection, its owner could answer
-differently the second time. The certificate is still parse_url against the name. Each redirect is
-looked at in the same way. No proxy of the environment is asked: it would resolve by itself.
+The host name is resolved here, all its addresses are checked, and the connection goes to a checked
+address. If the connection resolved the name again, its owner could give another address the second
+time. The certificate is still checked against the name. Every redirect is checked in the same way.
+Proxies of the environment are not used: they would resolve the name themselves.
 """
 
 from __future__ import annotations
@@ -22,29 +23,30 @@ from relevo.errors import RelevoError
 
 CONNECT_SECONDS, SILENCE_SECONDS = 5.0, 20.0
 MOST_REDIRECTS = 3
-#: So much of an answer is read and kept.
+#: The first bytes of an answer, which are read and kept.
 LONGEST_ANSWER_BYTES = 2000
-#: Seconds after which the rest of an answer is not waited for: its status is what counts.
+#: Seconds to read these bytes. A slower answer is cut: its status is known, and only that counts.
 READ_SECONDS = 5.0
 _KEEP_POST = {307, 308}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class RefusedUrlError(RelevoError, ValueError):
-    """An url that is not asked: it makes no sense, or leads to a private address."""
+    """The url is malformed, or leads to a private address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The status of an answer, and its beginning."""
+    """The status of an answer, and the beginning of its body."""
 
     status: int
     text: str
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> Answer:
-    """POST to `url`, follow what asks for the same POST elsewhere. Raises RefusedUrlError,
-    httpx.HTTPError.
+    """POST to `url`, and follow redirects that keep the method (307, 308).
+
+    Raises RefusedUrlError, httpx.HTTPError.
     """
     timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
     with httpx.Client(
@@ -64,17 +66,17 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 @functools.cache
 def ssl_context() -> ssl.SSLContext:
-    """Whose ssl_context are believed. Read once a process: it takes longer than many a request
-    (0.1 s, measured).
-    """
+    """The trusted certificates, read once a process: that takes 0.1 s."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def parse_url(url: str) -> httpx.URL:
-    """`url`, if it is one that could be asked: http or https, a host, no user and password."""
+    """`url` as an object. Raises RefusedUrlError unless it is http or https, with a host and
+    without a user and password.
+    """
     try:
         parsed = httpx.URL(url)
-        port_fits = parsed.port is None or 0 < parsed.port < 65536  # noqa: PLR2004 - what a port is
+        port_fits = parsed.port is None or 0 < parsed.port < 65536  # noqa: PLR2004  the ports of TCP
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise RefusedUrlError(f"expected an url, got {url!r:.80}") from error
     if (
@@ -131,7 +133,7 @@ def _resolve(url: httpx.URL, private: bool) -> str:
 
 
 def _read_beginning(answer: httpx.Response) -> str:
-    """So much as is kept, as it came: unpacked, a thousandth of it could fill the memory."""
+    """The first bytes of an answer, not decompressed: a small body could unpack to gigabytes."""
     read, until = b"", time.monotonic() + READ_SECONDS
     for part in answer.iter_raw():
         read += part

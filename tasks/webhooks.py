@@ -1,11 +1,11 @@
-"""webhooks.deliver: a POST to an url that a user named, signed as https://www.standardwebhooks.com
-says.
+"""webhooks.deliver: POSTs a body to an url of a user, signed as https://www.standardwebhooks.com
+describes.
 
-    send(): a row, one at a time for the same url and body -> deliver: asked -> a line in the log,
-    whatever came
+    send()    writes a row and dispatches the job; one at a time for the same user, url and body
+    deliver   POSTs the body, and writes each attempt into the log
 
-A server's error and a network's are worth another try; what the receiver refuses (4xx, a redirect
-that isn't one of a POST), and an address that is private, are not.
+A server error (5xx) and a network error are tried again. A refusal (4xx, a redirect that changes
+the method) and a private address are not.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from tasks import app, email, storage, untrusted_urls
 from tasks.dispatch import add_with_job
 
 LONGEST_BODY = 60_000
-#: Seconds for the beginning of an answer that comes byte by byte; then there is time left to write
-#: the line of the log.
-PATIENCE = 25
+#: The soft time limit of a delivery, in seconds. Before the hard one the attempt is logged.
+SOFT_LIMIT_SECONDS = 25
 _OK, _REFUSED, _SERVER_ERROR = 200, 300, 500
 
 
 class ReceiverError(OSError):
-    """The receiver has a trouble that may pass."""
+    """A failure of the receiver that may pass: try again."""
 
 
 def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
-    """Have `body` delivered as JSON; the webhook's id, and whether it is a new one. Raises
-    RefusedUrlError, ValueError.
+    """Deliver `body` as JSON. Returns the webhook's id, and whether it is a new one.
+
+    Raises RefusedUrlError, ValueError.
     """
     untrusted_urls.parse_url(url)
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -56,7 +56,7 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
         with session() as db:
             row = Webhook(user_id=user_id, url=url, body=text, pending_key=key)
             add_with_job(db, row, deliver)
-    except IntegrityError:  # the same is on its way
+    except IntegrityError:  # the same message is on its way
         with session() as db:
             there = db.scalars(select(Webhook.id).filter_by(pending_key=key)).one_or_none()
             if there is None and db.get(User, user_id) is None:
@@ -66,7 +66,7 @@ def send(user_id: int, url: str, body: Any) -> tuple[int, bool]:
 
 
 def secret_of(user_id: int) -> str:
-    """The secret of a user's webhooks, in Standard Webhooks' form. It follows from RELEVO_SECRET."""
+    """The secret of a user's webhooks, in the form of Standard Webhooks; made of RELEVO_SECRET."""
     digest = hmac.new(
         storage.secret(), f"webhooks of user {user_id}".encode(), hashlib.sha256
     ).digest()
@@ -96,19 +96,19 @@ def tags_of(webhook_id: int) -> list[str]:
     bind=True,
     tries=5,
     timeout=30,
-    soft_time_limit=PATIENCE,
+    soft_time_limit=SOFT_LIMIT_SECONDS,
     backoff=[30, 60, 120, 300, 600],
     tags=tags_of,
 )
 def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
-    """Deliver a webhook; the status of the answer."""
+    """Deliver a webhook. Returns its id and the status of the answer."""
     with session() as db:
         hook = db.get(Webhook, webhook_id)
     if hook is None:
         raise LookupError(
             f"there is no webhook {webhook_id!r}: it was deleted, or is not committed yet"
         )
-    if hook.state == "completed":  # one that has failed may have been put back by hand
+    if hook.state == "completed":  # by an earlier run; a failed webhook may be retried by hand
         return {"webhook": webhook_id, "skipped": "it is completed"}
     log = Delivery(webhook_id=webhook_id, attempt=self.attempt, seconds=0)
     try:
@@ -125,14 +125,14 @@ def deliver(self: Any, webhook_id: int) -> dict[str, Any]:
 
 @deliver.failed
 def deliver_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: the row says why."""
+    """Write the error of the last try into the row."""
     _record_end(
         job.args[0] if job.args else job.kwargs["webhook_id"], "failed", email.error_line(error)
     )
 
 
 def _post(hook: Webhook, log: Delivery) -> int:
-    """The status of the answer. Whatever comes is a line of the log."""
+    """POST the webhook. Returns the answer's status. Every attempt becomes a row of the log."""
     began = time.monotonic()
     body = hook.body.encode()
     try:
@@ -144,7 +144,7 @@ def _post(hook: Webhook, log: Delivery) -> int:
         )
         log.status, log.answer = answer.status, answer.text
     except SoftTimeLimitExceeded as error:
-        log.error = f"no answer within {PATIENCE} seconds"
+        log.error = f"no answer within {SOFT_LIMIT_SECONDS} seconds"
         raise ReceiverError(log.error) from error
     except BaseException as error:
         log.error = f"{type(error).__name__}: {error}"[:1000]

@@ -1,10 +1,10 @@
 """python -m tasks.demo [--images FOLDER] [--tour]
 
-Pictures to thumbnails; and, unless a folder of one's own was given, the rest of the tour
+Makes thumbnails of pictures. Without a folder, or with --tour, the rest of the tour follows
 (`tour.py`).
 
-Exit code 0: every picture has come to its end, as versions or as an error in its row. 1: it could
-not go on, and says why. 2: the folder makes no sense. 130: stopped by Ctrl-C.
+Exit code 0: every picture has versions, or an error in its row. 1: the demo could not go on, and
+says why. 2: the folder can't be used. 130: stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tasks.demo.progress import DemoError
 from tasks.demo.screen import Line, Screen
 from tasks.demo.worker import QUEUES, NoWorker, Worker
 
-# Without a broker there is no worker: each job runs where it is dispatched.
+# The `sync` connection has no worker: each job runs where it is dispatched.
 IS_SYNC = app.settings.connection.driver == "sync"
-# On SQLite a worker makes the tables that are missing, or waits for those who are at it: it can
-# start meanwhile.
+# On SQLite a worker makes missing tables, or waits while another process makes them. So it can
+# start before `prepare`.
 IS_SQLITE = app.settings.database_url.startswith("sqlite")
 
 Pictures = list[tuple[str, pictures.Opener]]
 
 
 class Demo:
-    """One run: what it is to process, and what it knows by now."""
+    """One run: its pictures, and the results so far."""
 
     def __init__(self, chosen: Pictures, touring: bool, interrupt: Interrupt) -> None:
         self.chosen, self.tour = chosen, touring
@@ -71,7 +71,7 @@ class Demo:
             raise DemoError(f"{error}.\nThe end of {self.log}:\n{said}") from error
 
     def dispatch_pictures(self) -> None:
-        """Store and dispatch one after the other, while the worker is still starting."""
+        """Store and dispatch the pictures one by one, while the worker is starting."""
         user = uploads.demo_user()
         for name, opener in self.chosen:
             self.interrupt.check()
@@ -87,7 +87,7 @@ class Demo:
             self.results[file_id] = progress.dispatch(file_id, user)
 
     def skip_unreadable(self, name: str, error: OSError) -> None:
-        """A file of the folder that can't be read is a line of the table, not the end of the demo."""
+        """Show an unreadable file as a line of the table, and go on."""
         self.unread.append(Line(name, 0, [], None, f"can't be read: {error.strerror}"))
         self.screen.done(name, self.unread[-1].error)
 
@@ -99,20 +99,21 @@ class Demo:
         self.screen.say(
             f"{len(made) - errors} pictures have {versions} versions; {errors} ended in an error."
         )
-        self.screen.say(f"They lie in {app.settings.storage / 'versions'}")
+        self.screen.say(f"They are in {app.settings.storage / 'versions'}")
         if not IS_SYNC:
-            self.screen.say(f"What the worker said is in {self.log}")
+            self.screen.say(f"The log of the worker is {self.log}")
 
     def report_interrupted(self) -> None:
         ended = sum(1 for line in progress.lines(self.results) if line.ended)
         self.screen.say(
-            f"Stopped: {ended} of {len(self.chosen)} pictures are done, {len(self.results) - ended} wait in"
-            f" the queue for the next demo or worker (celery -A tasks worker -Q {QUEUES})."
+            f"Stopped: {ended} of {len(self.chosen)} pictures are done,"
+            f" {len(self.results) - ended} wait in the queue for the next demo or worker"
+            f" (celery -A tasks worker -Q {QUEUES})."
         )
 
 
 def prepare() -> None:
-    """Tables for the pictures, and for the jobs where the broker is a database."""
+    """Make the tables of the application, and those of the broker if it is a database."""
     engine = engine_for(app.settings.database_url)
     schema.upgrade(engine)
     if app.settings.connection.driver == "database":
@@ -128,15 +129,14 @@ def main() -> int:
         demo.report_interrupted()
         return 130
     except (DemoError, RelevoError, OperationalError, SQLAlchemyError, OSError) as error:
-        # - a program's last words
-        print(f"The demo could not go on: {error}", file=sys.stderr)  # noqa: T201
+        print(f"The demo could not go on: {error}", file=sys.stderr)  # noqa: T201  a program's output
         return 1
     return 0
 
 
 def choose() -> tuple[Pictures, bool]:
-    """The pictures, and whether the tour is wanted: it needs a worker, and sends no mail to the
-    world.
+    """The pictures, and whether the tour follows: it needs a worker, and a mailer that sends no
+    real mail.
     """
     parser = argparse.ArgumentParser(
         "python -m tasks.demo", description="Pictures to thumbnails, by a real queue."

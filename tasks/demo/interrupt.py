@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a flag that is looked at between two steps.
+"""Ctrl-C, SIGTERM and a closed terminal as a flag that is read between two steps.
 
-A KeyboardInterrupt can come between the fork of the worker and the variable that knows its number,
-and then nobody can stop it any more. A flag can't: each step ends, the next one doesn't begin, and
-the worker is stopped on the way out.
+A KeyboardInterrupt can come between the fork of the worker and the assignment of its process id,
+and then the worker can't be stopped any more. With a flag the running step ends, the next one
+doesn't begin, and the worker is stopped at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class InterruptedDemoError(Exception):
 
 
 class Interrupt:
-    """Counts the requests to stop: the second one is impatient."""
+    """Counts the requests to stop. After a second one the worker is not waited for."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -30,7 +30,7 @@ class Interrupt:
             raise InterruptedDemoError
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but no longer than until the first wish."""
+        """Sleep, but no longer than until the first request."""
         self._requested.wait(seconds)
 
     def _request(self, *_signal: Any) -> None:

@@ -1,6 +1,4 @@
-"""Where the demo's pictures come from: the files of a folder, or a dozen of all sorts, drawn here
-one by one.
-"""
+"""The demo's pictures: the files of a folder, or a dozen of different kinds, drawn one by one."""
 
 from __future__ import annotations
 
@@ -12,26 +10,26 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, ImageChops, ImageDraw
 
-#: A scene is drawn so much smaller than it is saved, which is several times as fast.
+#: A scene is drawn at a fraction of its size and then enlarged, which is several times as fast.
 SCENE_DIVISOR = 4
 
 Opener = Callable[[], BinaryIO]
 
 
 def in_folder(folder: Path) -> Iterator[tuple[str, Opener]]:
-    """Every file below `folder`, by its name in it. Links to files are followed, links to folders
-    are not: they may lead back. Whether a file is a picture is for the job to say.
+    """Every file below `folder`, by its relative name. Links to files are followed; links to
+    folders are not, since they may form a circle. The job finds out whether a file is a picture.
     """
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = Path(place, name)
-            if path.is_file():  # no pipes and devices: opening one may wait for ever
+            if path.is_file():  # opening a pipe or a device may wait for ever
                 yield str(path.relative_to(folder)), lambda path=path: path.open("rb")
 
 
 def drawn(scale: float = 1) -> Iterator[tuple[str, Opener]]:
-    """A dozen pictures; `scale` makes them smaller."""
+    """A dozen drawn pictures. A `scale` below 1 makes them smaller."""
     for name, draw in _DOZEN.items():
         yield name, lambda draw=draw: draw(scale)
 
@@ -69,7 +67,7 @@ def _saved(picture: Image.Image, kind: str, **options: object) -> BinaryIO:
 
 
 def _turned(scale: float) -> BinaryIO:
-    """A telephone held upright: stored on its side, with a note that says so."""
+    """A photograph of a telephone held upright: stored on its side, with an EXIF orientation."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     return _saved(

@@ -1,4 +1,4 @@
-"""From the dispatch to the last picture: what the rows say, and when waiting makes no sense any
+"""Dispatches the demo's pictures, and watches their rows until all have ended or nothing moves any
 more.
 """
 
@@ -24,12 +24,12 @@ POLL_SECONDS = 0.2
 
 
 class DemoError(Exception):
-    """The demo can't go on; says why."""
+    """The demo can't go on. The message says why."""
 
 
 def dispatch(file_id: int, user_id: int) -> Any:
-    """Hand in the job; on the `sync` connection it runs here and now, and its error is the row's,
-    not ours.
+    """Dispatch the job of a picture. On the `sync` connection it runs here; an error goes into the
+    picture's row.
     """
     if app.settings.connection.driver == "sync":
         return process.apply((file_id,), {"user_id": user_id}, throw=False)
@@ -39,7 +39,7 @@ def dispatch(file_id: int, user_id: int) -> Any:
 def watch(
     names: Mapping[int, str], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen
 ) -> None:
-    """Wait until every file of `names` has come to its end."""
+    """Wait until every file of `names` has versions or an error. Raises DemoError."""
     ended: set[int] = set()
     last, since = None, time.monotonic()
     while len(ended) < len(names):
@@ -58,9 +58,7 @@ def watch(
 
 
 def _look(names: Mapping[int, str]) -> tuple[dict[int, str | None], Any]:
-    """The files that have come to their end with their errors, and something that changes when
-    anything moves.
-    """
+    """The ended files with their errors, and a value that changes whenever there is progress."""
     with session() as db:
         ended = select(File.id, File.error).where(
             File.id >= min(names),
@@ -72,9 +70,9 @@ def _look(names: Mapping[int, str]) -> tuple[dict[int, str | None], Any]:
 
 
 def lines(results: Mapping[int, Any]) -> list[Line]:
-    """What has become of each file, in the order of their rows."""
-    # Before the session: on SQLite its transaction has the lock that the result backend then waits
-    # for in vain.
+    """The result of each file, in the order of the rows."""
+    # Read before the session begins: on SQLite its transaction holds the lock that the result
+    # backend needs.
     seconds = {file_id: _seconds(result) for file_id, result in results.items()}
     with session() as db:
         return [_line(db.get_one(File, file_id), seconds[file_id]) for file_id in results]
@@ -89,7 +87,7 @@ def _line(file: File, seconds: float | None) -> Line:
 
 
 def _seconds(result: Any) -> float | None:
-    """As the job itself has measured it; nothing where results are not kept."""
+    """The seconds that the job has measured; None where results are not stored."""
     if app.conf.result_backend or app.settings.connection.driver == "sync":
         return result.result.get("seconds") if isinstance(result.result, dict) else None
     return None

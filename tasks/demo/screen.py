@@ -1,4 +1,4 @@
-"""What the demo shows: a bar and a table; a line per picture where there is no terminal."""
+"""The output of the demo: a progress bar and a table; without a terminal a line a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH = 120  # a file or a pipe is as wide as it needs to be
+PLAIN_WIDTH = 120  # columns of a file or a pipe
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Line:
 
 
 class Screen:
-    """The bar, for the length of a `with` block, and what is printed around it."""
+    """The progress bar, within a `with` block, and the lines around it."""
 
     def __init__(self, total: int) -> None:
         console = Console()
@@ -54,14 +54,14 @@ class Screen:
         self._progress.update(self._bar, description=what)
 
     def done(self, name: str, error: str | None) -> None:
-        """One more picture has come to its end."""
+        """Count one more ended picture."""
         self._done += 1
         self._progress.update(self._bar, completed=self._done)
         if self._progress.disable:
             self.say(f"[{self._done}/{self._total}] {name}{': ' + error if error else ''}")
 
     def say(self, text: str) -> None:
-        """A line as it stands: a path in square brackets is no colour."""
+        """Print a line without markup: square brackets in a path are no colour."""
         self.console.print(Text(text), soft_wrap=True)
 
     def table(self, lines: Iterable[Line]) -> None:
@@ -74,9 +74,7 @@ class Screen:
 
 
 def _cells(line: Line) -> Iterator[str]:
-    """As wide as a terminal of 80 columns. What has an error has no versions, so that it stands in
-    their place.
-    """
+    """The cells of a row, for 80 columns. An error takes the place of the versions."""
     yield line.name
     yield f"{line.size:,}"
     yield line.error or "\n".join(

@@ -1,8 +1,8 @@
-"""The rest of the tour: a batch, a report, an import with bad rows, a webhook; each with its mail,
-and where it lies.
+"""The tour behind the pictures: a batch, a report, an import with bad rows, and a webhook, with
+their mails.
 
-All four are handed in at once, behind the pictures, by a user of this tour's own (ten mails an hour
-is all that one gets), and watched together.
+All four are dispatched at once and watched together. Each tour has its own user, since a user gets
+ten mails an hour at most.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ BAD_ROWS = "Nobody,no address\n,empty@example.com\n"
 
 @dataclass
 class Step:
-    """One thing that was asked for. `look` says what came of it, or None as long as nothing has."""
+    """One part of the tour. `look` returns its result as a text, or None before there is one."""
 
     name: str
     look: Callable[[], str | None]
 
 
 class Tour:
-    """What was asked for, and for whom."""
+    """A tour and its user."""
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(4)
@@ -53,7 +53,7 @@ class Tour:
 
     @contextlib.contextmanager
     def start(self) -> Iterator[list[Step]]:
-        """Ask for everything; what is to be watched, within the block."""
+        """Dispatch everything. Yields the steps to watch."""
         with webhook_receiver() as (url, heard):
             yield [
                 self.batch(),
@@ -64,7 +64,7 @@ class Tour:
             ]
 
     def batch(self) -> Step:
-        """A few small pictures at once; the first callback to come is the mail."""
+        """A batch of a few small pictures."""
         pictures = list(drawn(SMALL))[:PICTURES]
         ids = [files.store(self.user, name, opener()).id for name, opener in pictures]
         number = files.process_batch(self.user, ids, {"icon": 32, "small": 80})
@@ -91,12 +91,13 @@ class Tour:
                 row = db.get_one(Report, report.id)
             if row.path is None:
                 return row.error
-            return f"{app.settings.storage / row.path}\n  its link, where the API runs: {documents.link(row)}"
+            path, link = app.settings.storage / row.path, documents.link(row)
+            return f"{path}\n  its link, where the API runs: {link}"
 
         return Step("a report", look)
 
     def csv(self) -> Step:
-        """Users, of whom two are none."""
+        """An import of users with two bad rows."""
         good = "".join(
             f"Guest {number},guest{number}-{self.token}@example.com\n" for number in range(3)
         )
@@ -135,7 +136,7 @@ class Tour:
         return Step("a webhook", look)
 
     def mails(self) -> str | None:
-        """What lies in the outbox for the user of this tour."""
+        """The mails that the user of this tour has got."""
         with session() as db:
             sent = db.scalars(
                 select(Mail.subject).filter_by(user_id=self.user, state="sent").order_by(Mail.id)
@@ -146,12 +147,12 @@ class Tour:
 def watch(
     steps: list[Step], worker: Worker | NoWorker, interrupt: Interrupt, screen: Screen
 ) -> None:
-    """Say what comes of each step, until something has come of all."""
+    """Report the result of each step, until all have one. Raises DemoError."""
     since = time.monotonic()
     while steps:
         interrupt.check()
         if worker.has_ended() or time.monotonic() - since > STALLED_SECONDS:
-            raise DemoError(f"nothing came of {', '.join(step.name for step in steps)}")
+            raise DemoError(f"there is no result of {', '.join(step.name for step in steps)}")
         screen.doing(", ".join(step.name for step in steps))
         left = [step for step in steps if not report(step, screen)]
         since = since if len(left) == len(steps) else time.monotonic()
@@ -160,7 +161,7 @@ def watch(
 
 
 def report(step: Step, screen: Screen) -> bool:
-    """Say what came of a step, if anything has."""
+    """Report the result of a step. Returns whether there is one."""
     said = step.look()
     if said is not None:
         screen.say(f"{step.name}: {said}")
@@ -169,7 +170,7 @@ def report(step: Step, screen: Screen) -> bool:
 
 @contextlib.contextmanager
 def webhook_receiver() -> Iterator[tuple[str, list[str]]]:
-    """A receiver of webhooks on the loopback: its url, and the signatures it has heard."""
+    """A receiver of webhooks on the loopback. Yields its url and the received signatures."""
     heard: list[str] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -181,7 +182,7 @@ def webhook_receiver() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
 
         def log_message(self, *_words: object) -> None:
-            """The screen is the demo's."""
+            """Log nothing: the demo writes the screen."""
 
     server = HTTPServer(("127.0.0.1", 0), Receiver)
     thread = threading.Thread(target=lambda: server.serve_forever(0.1), daemon=True)

@@ -1,6 +1,4 @@
-"""A picture becomes a file of the demo's user: streamed to the local disk, and a row that says
-where.
-"""
+"""Stores a picture as a file of the demo's user: its bytes on the local disk, and a row."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ EMAIL = "demo@example.com"
 
 
 def demo_user() -> int:
-    """The id of the demo's user, who is made at the first run."""
+    """The id of the demo's user. The first run makes the user."""
     with session() as db:
         if found := db.scalars(select(User.id).filter_by(email=EMAIL)).first():
             return found
@@ -33,11 +31,11 @@ def demo_user() -> int:
 
 
 def store(user_id: int, name: str, source: BinaryIO) -> int:
-    """Put `source` on the disk under a name of its own, whatever it is called; the id of its row."""
+    """Put `source` on the disk under a random name. Returns the id of its row."""
     path = f"uploads/{secrets.token_hex(8)}{_suffix(name)}"
     size = storage.disk(storage.LOCAL).put(path, source)
     mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    # A file system takes any bytes as a name, a database only text.
+    # A file system allows any bytes in a name, a database only text.
     shown = name.encode(errors="replace").decode()[-255:]
     with session() as db:
         file = File(

@@ -1,9 +1,8 @@
-"""The demo's worker: `celery -A tasks worker -Q …`, as anybody starts it, in a process group of its
-own.
+"""The demo's worker: an ordinary `celery -A tasks worker -Q …` in its own process group.
 
-Its own group, because a Ctrl-C in the terminal goes to every process of the foreground group: the
-worker's children would be hit in the middle of a picture, and the worker could not end warmly. And
-because when it is gone, whatever is left of the group can be ended by the group's number.
+A Ctrl-C in the terminal goes to every process of the foreground group. In that group it would hit
+the worker's children in the middle of a picture, and the worker could not stop warmly. With a group
+of its own, remaining children can also be ended by the group's id.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from tasks.demo.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[2]
 QUEUES = "high,transactional,default,webhooks,imports,long"
-STOP_SECONDS = 30.0  # for the pictures in hand, at a warm stop
+STOP_SECONDS = 30.0  # for the running pictures, at a warm stop
 LOG_LINES = 15
 
 
 class Worker:
-    """A worker process for the length of a `with` block."""
+    """A worker process within a `with` block."""
 
     def __init__(self, log: Path, interrupt: Interrupt) -> None:
         self.log = log
@@ -37,8 +36,7 @@ class Worker:
     def __enter__(self) -> Self:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with self.log.open("ab") as log:  # appended to: another demo may be writing it too
-            # - our own interpreter and fixed arguments
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603  fixed arguments
                 self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -49,8 +47,8 @@ class Worker:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Stop warmly; at once if it takes too long or the user is impatient. Then there is no
-        process left.
+        """Stop the worker warmly; at once after STOP_SECONDS or a second Ctrl-C. No process is
+        left.
         """
         if not self.has_ended():
             self._process.send_signal(signal.SIGTERM)
@@ -65,20 +63,20 @@ class Worker:
         self._process.wait()
 
     def has_ended(self) -> bool:
-        """Whether it has; it stays a zombie, so that its number, which is the group's too, can't
-        become another's.
+        """Whether the process has ended. It stays a zombie until `__exit__`, so that no other
+        process gets its id, which is the group's id, too.
         """
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, options) is not None
 
     def log_tail(self) -> str:
-        """The end of what it has logged."""
+        """The last lines of its log."""
         with self.log.open("rb") as log:
             log.seek(self._log_began)
             return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
 
     def _command(self) -> list[str]:
-        # A name of its own: two demos at once, or a demo beside a worker, would be taken for one.
+        # A unique name: another demo or worker on this host must not have the same.
         return [
             sys.executable,
             "-m",
@@ -97,14 +95,13 @@ class Worker:
         ]
 
     def _end_group(self) -> None:
-        with contextlib.suppress(
-            ProcessLookupError, PermissionError
-        ):  # macOS refuses when only the zombie is left
+        # macOS refuses when only the zombie is left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class NoWorker:
-    """In its place on the `sync` connection, where the dispatch itself runs the job."""
+    """Stands for a worker on the `sync` connection, where the dispatch itself runs the job."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,5 @@
-"""`make dev`: every program of the Procfile at once, in one terminal, started again when it ends or
-the code changes.
+"""`make dev`: runs all programs of the Procfile in one terminal.
 
-Each is a process in a group of its own. It ends: it is started again, after a wait that grows. A
-file changes: all are.
+Each program is a process in its own group. A program that ends is started again after a growing
+wait. When a file changes, all programs are started again.
 """

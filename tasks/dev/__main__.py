@@ -1,4 +1,4 @@
-"""python -m tasks.dev [NAME …]: the programs of the Procfile, or those that are named. Ctrl-C stops
+"""python -m tasks.dev [NAME …]: runs all programs of the Procfile, or the named ones. Ctrl-C stops
 them warmly.
 """
 
@@ -27,7 +27,7 @@ _LINE = re.compile(r"([a-z][a-z0-9-]*):\s*(.+)")
 
 
 class Screen:
-    """What programs say, each line after the name of who says it, in their colour."""
+    """Prints the programs' lines, each after its program's name and in its colour."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._console, self._lock = Console(highlight=False, soft_wrap=True), threading.Lock()
@@ -75,7 +75,7 @@ def main(wanted: list[str]) -> int:
 
 
 def watch(programs: list[Program], screen: Screen, stopping: threading.Event) -> None:
-    """Restart all programs when a file of Python's changes, until it is time to stop."""
+    """Restart all programs whenever a source file changes, until `stopping` is set."""
     watched = [ROOT / name for name in WATCHED if (ROOT / name).exists()]
     for changes in watchfiles.watch(
         *watched, watch_filter=_counts, stop_event=stopping, raise_interrupt=False

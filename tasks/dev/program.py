@@ -1,6 +1,4 @@
-"""One line of the Procfile as a process that is started again when it ends, until it is told to
-stop.
-"""
+"""One program of the Procfile: a process that is started again whenever it ends, until `stop`."""
 
 from __future__ import annotations
 
@@ -12,19 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Seconds before a program that ended is started again: the longer, the more often it did so
-#: lately.
+#: Seconds before an ended program is started again. Each further failure in a row takes the next.
 WAITS = (1, 2, 5, 10, 30)
-#: A program that ran for so long was all right.
-STEADY = 60
-#: Seconds that a program has to end after it was asked to.
-PATIENCE = 20
+#: A program that ran for so many seconds has not failed at its start.
+STEADY_SECONDS = 60
+#: Seconds that a program has to end after SIGTERM.
+STOP_SECONDS = 20
 
 Say = Callable[[str, str], None]
 
 
 class Program:
-    """A thread starts it, reads what it says line by line, and starts it again."""
+    """A thread starts the process, reads its output line by line, and starts it again."""
 
     def __init__(self, name: str, command: str, say: Say, environment: dict[str, str]) -> None:
         self.name, self.starts = name, 0
@@ -37,36 +34,35 @@ class Program:
         self._thread.start()
 
     def restart(self) -> None:
-        """End it warmly; its thread starts it again."""
+        """End the process warmly. The thread starts it again."""
         self._end(signal.SIGTERM)
 
     def stop(self) -> None:
-        """End it for good: warmly, and after PATIENCE seconds with its whole group."""
+        """End the program for good: warmly, and after STOP_SECONDS by killing its whole group."""
         self._stopping.set()
         self._end(signal.SIGTERM)
-        self._thread.join(PATIENCE)
+        self._thread.join(STOP_SECONDS)
         self._end(signal.SIGKILL, everybody=True)
         self._thread.join()
 
     def _run(self) -> None:
-        again = 0
+        failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = self._once()
-            again = min(again + 1, len(WAITS)) if code and time.monotonic() - began < STEADY else 0
+            code = self._run_once()
+            has_failed = code and time.monotonic() - began < STEADY_SECONDS
+            failures = min(failures + 1, len(WAITS)) if has_failed else 0
             if not self._stopping.is_set():
-                wait = WAITS[again - 1] if again else 0
+                wait = WAITS[failures - 1] if failures else 0
                 self._say(self.name, f"ended with {code}; started again in {wait} s")
                 self._stopping.wait(wait)
 
-    def _once(self) -> int:
+    def _run_once(self) -> int:
         with self._lock:
             if self._stopping.is_set():
                 return 0
-            # A group of its own: Ctrl-C in the terminal is ours to answer; it would hit pool
-            # processes in their jobs.
-            # - the Procfile's lines are shell commands, as everywhere
-            self._process = subprocess.Popen(  # noqa: S602
+            # Its own group: a Ctrl-C in the terminal must not hit pool processes in their jobs.
+            self._process = subprocess.Popen(  # noqa: S602  a Procfile has shell commands
                 f"exec {self._command}",
                 shell=True,
                 text=True,

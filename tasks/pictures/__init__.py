@@ -1,13 +1,13 @@
-"""From the bytes of a picture to its versions. Pure: no queue, no database, no disk; a file object
-in, bytes out.
+"""Makes the versions of a picture. Pure: no queue, no database, no disk; a file object in, bytes
+out.
 
-- `errors.py`     what no other try will mend
-- `sizes.py`      which sizes are asked for, and whether that makes sense
-- `reading.py`    is it a picture, of a kind and a size that we take, and undamaged?
-- `colour.py`     every colour mode and profile becomes plain sRGB (or grey) of 8 bits
-- `shrinking.py`  one decoded picture, each size from the next larger
-- `moving.py`     the same for every frame of an animation
-- `writing.py`    the bytes of each kind, without metadata
+- `errors.py`     errors of a picture, which no other try can mend
+- `sizes.py`      the requested sizes, checked
+- `reader.py`     opens a picture: is it of a kind and a size that we take, and undamaged?
+- `colour.py`     converts every colour mode and profile to sRGB (or grey) of 8 bits
+- `resizer.py`    decodes a picture once, and makes each size from the next larger one
+- `animation.py`  the same for every frame of an animation
+- `encoder.py`    writes the bytes of each kind, without metadata
 - `versions.py`   all of it, in order
 """
 

@@ -1,10 +1,10 @@
-"""Animations. They stay animated: a moving picture whose thumbnail stands still is what people
-report as a bug.
+"""Resizes animations. Their versions stay animated: users report a thumbnail that stands still as a
+bug.
 
-Bounded, because every frame must be decoded and encoded: all frames together may have as many
-pixels as one large picture may, and there may be MAX_FRAMES of them. Past that the first frame
-stands for the whole, and the version says how many there were. Pages of a TIFF and the second
-picture of an MPO are no animation: the first one is taken.
+Every frame is decoded and encoded, so there are limits: all frames together may have as many pixels
+as one large picture, and there may be MAX_FRAMES of them. Beyond that the version is the first
+frame, and notes how many there were. The pages of a TIFF and the second picture of an MPO are no
+animation: the version is made of the first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Frame:
 
 
 def frame_count(image: Image.Image) -> int:
-    """Frames of an animation; 1 for what stands still."""
+    """The frames of an animation; 1 for a still picture."""
     with as_image_errors():
         return (
             image.n_frames
@@ -46,8 +46,8 @@ def is_affordable(image: Image.Image, max_pixels: int) -> bool:
 
 
 def resize_frames(image: Image.Image, edges: list[int]) -> dict[int, list[Frame]]:
-    """Every frame at every edge (largest first), in one pass over the file; only the small ones are
-    kept in memory.
+    """Every frame at every edge (largest first), in one pass over the file. Only the resized frames
+    are kept in memory.
     """
     made: dict[int, list[Frame]] = {edge: [] for edge in edges}
     for number in range(_first(image), frame_count(image)):
@@ -62,19 +62,21 @@ def _frame(image: Image.Image, number: int) -> Frame:
     with as_image_errors():
         image.seek(number)
         image.load()  # before the duration is read: WebP and AVIF know it only then
-        # A copy of its own, for the next `seek` paints over this one; a palette first, RGB
-        # afterwards.
+        # A copy: the next `seek` paints over this frame. The first frame may have a palette, later
+        # ones are RGB.
         mode = "RGBA" if image.has_transparency_data else "RGB"
         return Frame(image.convert(mode), round(image.info.get("duration", 0)))
 
 
 def _first(image: Image.Image) -> int:
-    """1 for an animated PNG whose first picture is only for programs that can't show the animation."""
+    """1 for an animated PNG whose first picture is for programs that can't show animations, else
+    0.
+    """
     return 1 if getattr(image, "default_image", False) else 0
 
 
 def loop_options(image: Image.Image) -> dict[str, Any]:
-    """How often it repeats, where the file says (0 is for ever); a GIF that says nothing plays
+    """How often the animation repeats (0: for ever), if the file says so. A GIF without it plays
     once.
     """
     return {"loop": image.info["loop"]} if "loop" in image.info else {}

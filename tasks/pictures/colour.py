@@ -1,10 +1,12 @@
-"""Every colour mode a picture can come in, made one of four that can be resize well: L, La, RGB,
-RGBa (or CMYK, which waits until it is small). 'a' stands for alpha already multiplied in: blending
-a transparent pixel's invisible colour into its neighbours is what gives thumbnails dark fringes.
+"""Converts the colours of a picture: before resizing to a mode that can be resized well, after it
+to sRGB.
 
-A colour profile is applied (to sRGB) and dropped with the other metadata: without it most programs
-would show an Adobe RGB or Display P3 picture pale, and a profile can be larger than the thumbnail
-it belongs to.
+The modes for resizing are L, La, RGB and RGBa (CMYK is converted when it is small). The small `a`
+stands for premultiplied alpha: without it the invisible colour of transparent pixels blends into
+their neighbours, and thumbnails get dark fringes.
+
+A colour profile is applied and dropped: without that most programs would show an Adobe RGB or
+Display P3 picture pale, and a profile can be larger than its thumbnail.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 
 
 def to_resizable(image: Image.Image) -> Image.Image:
-    """`image` in a mode that can be resize well."""
+    """`image` in a mode that can be resized well."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;"):
         image = _to_eight_bits(image)
-        image.info.pop("transparency", None)  # names a value of 16 bits that is gone now
+        image.info.pop("transparency", None)  # names a value of 16 bits, which is gone now
     if image.mode in {"L", "RGB", "CMYK", "La", "RGBa"} and "transparency" not in image.info:
         return image
     return premultiply(image.convert(_plain_mode(image)))
@@ -38,16 +40,14 @@ def premultiply(image: Image.Image) -> Image.Image:
 
 
 def unpremultiply(image: Image.Image) -> Image.Image:
-    """The opposite of `premultiply`, as every file format wants it."""
+    """The opposite of `premultiply`. Every file format needs it."""
     if image.mode == "La":  # Pillow can't convert this one into anything but LA
         return image.convert("LA")
     return image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """`image` in sRGB or grey; a profile that is broken, or of another kind of picture, is as good
-    as none.
-    """
+    """`image` in sRGB or grey. A profile that is broken, or belongs to another mode, is ignored."""
     if profile:
         image = _apply_profile(image, profile)
     return image.convert("RGB") if image.mode == "CMYK" else image
@@ -73,20 +73,20 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, source: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
-    """Grey goes through RGB, as there is no grey sRGB; LA is left alone: lcms takes no grey with
-    alpha.
+    """Apply a profile. Grey goes through RGB, as there is no grey sRGB. LA stays as it is: lcms
+    takes no grey with alpha.
     """
     if image.mode == "LA":
         return premultiply(image)
     target = "RGB" if mode == "L" else mode
     done = ImageCms.profileToProfile(image, source, _SRGB, outputMode=target)
-    done.info = {}  # the profile of sRGB, of which no file needs to be told
+    done.info = {}  # without the profile of sRGB: it is the default
     return premultiply(done.convert(mode))
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts off at 255:
-    a white picture.
+    """Convert grey of 16 bits (scans, x-rays), 32 bits or floats. Pillow's own conversion cuts
+    values off at 255, which gives a white picture.
     """
     if image.mode.startswith("I;"):
         return image.convert("I").point(_SIXTEEN_TO_EIGHT, "L")
@@ -96,8 +96,8 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """What is black and what is white: the smallest customary range that holds the values, else the
-    values' own.
+    """The values of black and white: the smallest usual range with all values of the image, or the
+    range of its values.
     """
     low, high = image.getextrema()
     if not (math.isfinite(low) and math.isfinite(high)):

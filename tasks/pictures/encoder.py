@@ -1,8 +1,8 @@
-"""The bytes of a version: which kind for which original, at which quality, and nothing but pixels.
+"""Encodes a version: the kind of its file, the quality, and nothing but pixels.
 
-A kind that is made for showing is kept; TIFF, which browsers don't show, and BMP, which isn't
-compressed, become JPEG, or PNG where something is transparent. Quality 85 wherever there is one.
-Metadata was dropped when the picture was decoded.
+A version keeps the kind of its original. Exceptions are TIFF, which browsers don't show, and BMP,
+which isn't compressed: they become JPEG, or PNG if something is transparent. The quality is 85
+where the kind has one. Metadata was dropped when the picture was decoded.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ QUALITY = 85
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "AVIF": ".avif"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": QUALITY, "optimize": True},
-    "PNG": {
-        "compress_level": 4
-    },  # 140 ms instead of 370 for the large size of a photograph, and 5 % more bytes
+    # Level 4: 140 ms instead of 370 for the large size of a photograph, and 5 % more bytes.
+    "PNG": {"compress_level": 4},
     "WEBP": {"quality": QUALITY},
     "GIF": {},
     "AVIF": {"quality": QUALITY},
 }
-_OPAQUE_FROM = 128  # a GIF's pixel is there or not
+_OPAQUE_FROM = 128  # in a GIF a pixel is opaque or transparent, nothing between
 _NOTHING = 255
 
 
 def kind_for(original: str, image: Image.Image) -> str:
-    """The kind of file a version of `image` becomes, whose original was of the kind `original`."""
+    """The kind of file for a version of `image`, whose original has the kind `original`."""
     if original in {"TIFF", "BMP"}:
         return "PNG" if _is_transparent(colour.unpremultiply(image)) else "JPEG"
     return "JPEG" if original == "MPO" else original
 
 
 def options_of(kind: str) -> dict[str, Any]:
-    """What is worth remembering of how a version was written."""
+    """How a version of this kind is written, for its row."""
     return {"format": kind} | ({"quality": QUALITY} if "quality" in _OPTIONS[kind] else {})
 
 
@@ -52,7 +51,7 @@ def encode_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> by
     """All frames in one file of the same kind, each shown as long as before."""
     hides = any(_is_transparent(frame.image) for frame in frames)
     first, *others = [_in_common_mode(frame.image, kind, hides) for frame in frames]
-    # Where something is transparent, clear between the frames, or each would show through the next.
+    # Clear a transparent frame before the next one is shown, or it shines through.
     disposal = {"disposal": 2} if kind == "GIF" and hides else {}
     out = io.BytesIO()
     first.save(
@@ -69,8 +68,8 @@ def encode_animation(frames: list[Frame], kind: str, loop: dict[str, Any]) -> by
 
 
 def _in_common_mode(image: Image.Image, kind: str, hides: bool) -> Image.Image:
-    """The frame in the mode of all: an alpha channel that hides nothing costs a third more to
-    write.
+    """A frame in the mode of all frames. An alpha channel that hides nothing would cost a third
+    more to write.
     """
     image = _in_mode(image, "RGBA" if hides else "RGB")
     return _palette(image) if kind == "GIF" else image
@@ -86,7 +85,9 @@ def _in_mode_for(kind: str, image: Image.Image) -> Image.Image:
 
 
 def _palette(image: Image.Image) -> Image.Image:
-    """At most 255 colours; the 256th means 'nothing here' (or, between two frames, 'as before')."""
+    """The image with at most 255 colours. The 256th means transparent (or, in an animation, "as in
+    the frame before").
+    """
     if image.mode == "L":
         return image
     colours = _in_mode(image, "RGB").quantize(_NOTHING, Image.Quantize.MEDIANCUT)
@@ -98,11 +99,10 @@ def _palette(image: Image.Image) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    return (
-        image if image.mode == mode else image.convert(mode)
-    )  # which copies, also where there is nothing to do
+    # `convert` copies the image, also if the mode is the same.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    # - opaque
-    return image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] < 255  # noqa: PLR2004
+    opaque = 255
+    return image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] < opaque

@@ -1,4 +1,4 @@
-"""What is wrong with a picture: no other try will mend it."""
+"""Errors of a picture. Another try can't mend them."""
 
 from __future__ import annotations
 

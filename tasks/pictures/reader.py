@@ -1,11 +1,10 @@
-"""Opening a picture somebody else made: what it is goes by its content, whatever its name or its
-sender says.
+"""Opens untrusted pictures. The content decides what a file is, not its name or its declared type.
 
-The number of pixels is checked while only the header has been read, because a file of a few
-kilobytes can unpack to gigabytes. Pillow tells of a damaged file in a dozen ways; here they become
-one: ImageError. An error of the disk keeps being an OSError, since it alone is worth another try.
-Only the kinds below are tried: Pillow's others run foreign programs (EPS) or are read by code that
-few have ever attacked.
+The number of pixels is checked when only the header is read: a file of a few kilobytes can unpack
+to gigabytes. Pillow reports a damaged file with a dozen different errors; here they all become
+ImageError. An error of the disk stays an OSError, since only that is worth another try. Only the
+kinds below are opened: Pillow's others run external programs (EPS) or are rarely tested against
+attacks.
 """
 
 from __future__ import annotations
@@ -24,12 +23,10 @@ KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 
 # The largest cameras make pictures of 100 megapixels; one of 120 takes 0.5 GB once decoded as RGBA.
 MAX_PIXELS = 120_000_000
-Image.MAX_IMAGE_PIXELS = (
-    MAX_PIXELS  # Pillow's own guard, which also covers the frames and tiles inside a file
-)
+# Pillow's own guard, which also covers the frames and tiles inside a file.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-# What Pillow's readers raise on bytes that make no sense; not Exception, so that a time limit
-# passes through.
+# The errors of Pillow's readers for damaged bytes. Not Exception: a time limit must pass through.
 _DAMAGED = (
     SyntaxError,
     ValueError,
@@ -47,7 +44,7 @@ _DAMAGED = (
 
 @contextlib.contextmanager
 def open_image(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """The picture in `file`, identified and measured, not decoded yet: decode it inside
+    """The picture in `file`, identified and measured but not decoded. Decode it inside
     `as_image_errors`.
     """
     with as_image_errors():
@@ -79,7 +76,9 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 @contextlib.contextmanager
 def as_image_errors() -> Iterator[None]:
-    """Pillow's many errors as one; those of the disk, of memory and of time limits as they are."""
+    """Within the block, Pillow's errors become ImageError. Errors of the disk, of memory and of
+    time limits pass.
+    """
     try:
         yield
     except ImageError:
@@ -87,7 +86,7 @@ def as_image_errors() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image unpacks to too many pixels: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the system's, not Pillow's, which carry a text only
+        if error.errno is not None:  # the system's error; Pillow's own have only a text
             raise
         raise ImageError(f"the image is damaged or cut short: {error}") from error
     except _DAMAGED as error:

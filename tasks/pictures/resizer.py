@@ -1,14 +1,13 @@
-"""One decoded picture, and each size from the next larger one.
+"""Decodes a picture once, and makes each size from the next larger one.
 
-Resizing 24 megapixels once for each size is where a naive program spends its time. Here the large
-size is made from the decoded picture, the medium from the large, the thumbnail from the medium.
-Only a picture at least twice as large serves as a source: a factor below two softens twice, which
-shows.
+The naive way resizes 24 megapixels once for each size, and spends its time there. Here the large
+size is made from the decoded picture, the medium one from the large one, the thumbnail from the
+medium one. A source must be at least twice as large: below that, resizing twice is visibly soft.
 
-A large picture is first reduced by a whole number (by the JPEG decoder itself, or by Pillow's box
-filter), to no less than 1.5 times what is wanted, and from there by Lanczos. From 4000 to 1024
-pixels that takes 80 ms where Lanczos alone takes 200, and differs from it by 48 dB, which is
-nothing beside JPEG at quality 85 (35 dB) and as bicubic does (49 dB).
+A large picture is first reduced by a whole factor (by the JPEG decoder, or by Pillow's box filter)
+to at least 1.5 times the target, and from there by Lanczos. From 4000 to 1024 pixels that takes 80
+ms, and Lanczos alone 200 ms. The results differ by 48 dB: as much as bicubic differs (49 dB), and
+far less than JPEG at quality 85 (35 dB).
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ _SMALL = 400
 
 
 class Resizer:
-    """A picture, decoded once, and the sizes already made of it."""
+    """A decoded picture, and the sizes that were made of it."""
 
     def __init__(self, image: Image.Image, largest: int) -> None:
-        """Decode `image`, and take it over; `largest` is the longest edge that will be asked for."""
+        """Decode `image`; this object owns and closes it. `largest`: the longest requested edge."""
         self._size = image.size
         self._box = _decode(image, fit(image.size, largest))
         self._turn = orientation(image)
@@ -47,12 +46,12 @@ class Resizer:
         self._made: dict[tuple[int, int], Image.Image] = {}
         if self._decoded is not image:
             image.close()  # half a gigabyte, for the largest
-        # what is made of it inherits this, and Pillow writes it into the files
+        # The sizes would inherit the metadata, and Pillow would write it into their files.
         self._decoded.info = {}
 
     def at(self, edge: int) -> Image.Image:
-        """The picture with its longest edge at most `edge`, upright, in sRGB. Ask for the largest
-        first.
+        """The picture with a longest edge of at most `edge`, upright, in sRGB. Call it with the
+        largest edge first.
         """
         size = self._upright_size(edge)
         if size not in self._made:
@@ -61,7 +60,7 @@ class Resizer:
         return self._made[size]
 
     def _source(self, edge: int) -> Image.Image | None:
-        """The smallest one made that is large enough to make another of."""
+        """The smallest size that is large enough as a source."""
         return next(
             (
                 made
@@ -78,13 +77,13 @@ class Resizer:
 
     def _upright_size(self, edge: int) -> tuple[int, int]:
         width, height = fit(self._size, edge)
-        # - 5 to 8 lie on their side
-        return (height, width) if self._turn >= 5 else (width, height)  # noqa: PLR2004
+        on_its_side = 5  # orientations 5 to 8
+        return (height, width) if self._turn >= on_its_side else (width, height)
 
 
 def fit(size: tuple[int, int], edge: int) -> tuple[int, int]:
-    """`size` with its longest edge at most `edge`: the aspect kept, never enlarged, never without a
-    pixel.
+    """`size` with a longest edge of at most `edge`, in the same aspect. Never enlarged, and at
+    least one pixel wide and high.
     """
     factor = min(1, edge / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
@@ -98,9 +97,7 @@ def resize(image: Image.Image, size: tuple[int, int], box: Box | None = None) ->
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF counts; 1 where the metadata says nothing or can't be read, for the picture
-    is fine without.
-    """
+    """The EXIF orientation, 1 to 8. 1 if the metadata has none or can't be read."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, LookupError, EOFError, OSError):
@@ -108,10 +105,10 @@ def orientation(image: Image.Image) -> int:
 
 
 def _decode(image: Image.Image, target: tuple[int, int]) -> Box | None:
-    """Decode, at half, a quarter or an eighth of the size where the format (JPEG) can do that for
-    almost nothing.
+    """Decode the image. A JPEG is decoded at a half, a quarter or an eighth of its size, which is
+    cheap.
 
-    The box says which part of the decoded picture is the original: its last row may be padding.
+    Returns the box of the original in the decoded picture: its last row may be padding.
     """
     with as_image_errors():
         draft = image.draft(None, (int(target[0] * _REDUCED), int(target[1] * _REDUCED)))

@@ -1,4 +1,4 @@
-"""The sizes of a call: a name for each, and its longest edge in pixels. All is checked before any
+"""The requested sizes of a picture: name -> longest edge in pixels. They are checked before any
 work is done.
 """
 
@@ -12,16 +12,16 @@ from relevo.errors import OptionError
 
 DEFAULT_SIZES = {"thumbnail": 150, "medium": 500, "large": 1024}
 
-# Lower case only: a name becomes a file's name and a unique key, and file systems and databases
-# that don't tell upper from lower case would take "Large" and "large" for one.
+# Lower case only: a name becomes a file's name and a unique key, and some file systems and
+# databases take "Large" and "large" for the same.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 MAX_EDGE = 8192
 MAX_SIZES = 20
 
 
 def validate_sizes(given: Mapping[str, int] | None) -> dict[str, int]:
-    """The sizes asked for (the default ones for None), largest first; an OptionError names what
-    makes no sense.
+    """The requested sizes (the default ones for None), largest first. Raises OptionError for bad
+    ones.
     """
     if given is None:
         given = DEFAULT_SIZES

@@ -1,4 +1,4 @@
-"""All versions of one picture, one by one, the largest first, so that each can be stored before the
+"""Makes all versions of a picture, one by one, the largest first: each can be stored before the
 next is made.
 """
 
@@ -30,10 +30,10 @@ class Version:
 def make_versions(
     file: BinaryIO, sizes: Mapping[str, int], max_pixels: int = MAX_PIXELS
 ) -> Iterator[Version]:
-    """The picture in `file` at each of `sizes` (as `validate_sizes` gives them: largest first).
+    """The picture in `file` at each of `sizes` (from `validate_sizes`: largest first).
 
-    Raises NotAnImageError for what is no picture of a kind we know, ImageError for one that is too
-    large or damaged, OSError where the file can't be read just now.
+    Raises NotAnImageError for a file that is no picture of a known kind, ImageError for a picture
+    that is too large or damaged, OSError when the file can't be read.
     """
     with open_image(file, max_pixels) as image:
         frames = animation.frame_count(image)
@@ -47,7 +47,7 @@ def _still(image: Image.Image, sizes: Mapping[str, int], frames: int) -> Iterato
     original = image.format or ""
     resizer = Resizer(image, max(sizes.values()))
     kind = encoder.kind_for(original, resizer.at(max(sizes.values())))
-    done: dict[tuple[int, int], bytes] = {}  # of a small picture, several sizes are the same
+    done: dict[tuple[int, int], bytes] = {}  # several sizes of a small picture may be the same
     for name, edge in sizes.items():
         small = resizer.at(edge)
         if small.size not in done:
@@ -75,7 +75,7 @@ def _version(
 
 
 def _notes(kind: str, frames: int, of: int) -> dict[str, Any]:
-    """How the version was written; of an animation also how many frames are left of how many."""
+    """How the version was written; for an animation also its frames, and those of the original."""
     return encoder.options_of(kind) | (
         {"frames": frames, "frames_of_original": of} if of > 1 else {}
     )

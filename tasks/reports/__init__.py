@@ -1,8 +1,8 @@
-"""reports.generate: user-activity, file-statistics or system-health, as JSON, CSV, XLSX or PDF,
-from real data.
+"""reports.generate: makes a report (user-activity, file-statistics or system-health) as JSON, CSV,
+XLSX or PDF.
 
-row of the report -> its tables (data.py, system.py) -> a file on the disk -> the user is mailed the
-link
+    row of the report -> its tables (usage.py, system.py) -> a file on the disk -> a mail with a
+    link
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def generate(self: Any, report_id: int) -> dict[str, Any]:
     if row.type not in TYPES:
         self.fail(
             OptionError(
-                f"expected a type ({', '.join(TYPES)}), got {row.type!r}{did_you_mean(row.type, TYPES)}"
+                f"expected a type ({', '.join(TYPES)}),"
+                f" got {row.type!r}{did_you_mean(row.type, TYPES)}"
             )
         )
     if row.state == State.COMPLETED:
@@ -55,8 +56,8 @@ def generate(self: Any, report_id: int) -> dict[str, Any]:
 
 
 @app.task(name="reports.system_daily", bind=True, tries=2, timeout=60, backoff=[60])
-def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
-    """Have a system-health report made for each administrator, one a day; how many they are."""
+def system_daily(self: Any) -> int:  # noqa: ARG001
+    """Request a system-health report for each administrator, once a day. Returns how many."""
     with session() as db:
         administrators = db.scalars(select(User.id).filter_by(admin=True)).all()
         today = now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -78,7 +79,7 @@ def system_daily(self: Any) -> int:  # noqa: ARG001 - bound for its tries
 
 @generate.failed
 def generate_failed(job: Any, error: BaseException) -> None:
-    """The last try went wrong: its row and its user are told."""
+    """Write the error of the last try into the row, and mail the user."""
     documents.record_failure(
         Report, job.args[0] if job.args else job.kwargs["report_id"], "report", error
     )

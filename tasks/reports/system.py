@@ -1,5 +1,5 @@
-"""How the machine and the queues are: psutil's figures, the driver's sizes, the metrics of the last
-hour, the failed store.
+"""The tables of the system-health report: the machine (psutil), the sizes of the queues, the
+metrics of the last hour, the failed jobs.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def machine() -> dict[str, Any]:
 
 
 def queues() -> Iterator[list[Any]]:
-    """Every declared queue, and every other that has jobs. Nothing on a broker that isn't one of
-    our drivers.
+    """Every declared queue, and every other queue with jobs. Empty for a broker without a driver of
+    ours.
     """
     connection = app.settings.connection
     if connection.driver not in {"database", "redis"}:

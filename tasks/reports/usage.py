@@ -1,5 +1,5 @@
-"""What users did and what files there are. An administrator's report is of everybody, another's of
-themself.
+"""The tables of user activity and file statistics. An administrator's report covers all users, any
+other report its own user.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from app.models import (
 from app.models.pagination import iterate_pages
 from tasks.tables import Table
 
-#: What a user has of each kind, counted.
+#: The rows of a user that are counted, by their name in the report.
 KINDS = {
     "files": File,
     "reports": Report,
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def user_activity(user_id: int) -> list[Table]:
-    """Each user: how much of everything, and when they were last seen doing something."""
+    """Each user: the number of their rows of each kind, and the time of the newest one."""
     return [
         Table(
             "User activity",
@@ -54,7 +54,7 @@ def _activity(user_id: int) -> Iterator[Any]:
     page: list[Any] = []
     for row in iterate_pages(query, User.id):
         page.append(row)
-        if len(page) == 200:  # noqa: PLR2004 - so many users are counted in one query of each kind
+        if len(page) == 200:  # noqa: PLR2004  users counted with one query a kind
             yield from _counted(page)
             page = []
     yield from _counted(page)
@@ -78,7 +78,7 @@ def _counted(users: list[Any]) -> Iterator[list[Any]]:
 
 
 def file_statistics(user_id: int) -> list[Table]:
-    """Files by their kind, and the versions made of them by their size."""
+    """Files by their type, and their versions by size."""
     kinds = (
         select(
             File.mime,
@@ -109,7 +109,7 @@ def file_statistics(user_id: int) -> list[Table]:
 
 
 def _numbers(row: Any) -> list[Any]:
-    """A database's decimals as whole numbers."""
+    """A row whose numbers (decimals, from some databases) are rounded to whole ones."""
     return [row[0], *(None if value is None else round(value) for value in row[1:])]
 
 

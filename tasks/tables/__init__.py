@@ -1,9 +1,9 @@
-"""Tables of any length as files: rows come from an iterator and go to the file one by one.
+"""Writes tables of any length to files: rows come from an iterator, and go to the file one by one.
 
     write("xlsx", file, "Guests of July", [Table("Attendees", ["name", "email"], rows)])
 
-CSV, XLSX and JSON are written in constant memory. A PDF lies in memory until it is done, so it has
-a limit.
+CSV, XLSX and JSON take constant memory. A PDF is in memory until it is done, so its rows are
+limited.
 """
 
 from tasks.tables.table import FORMATS, Table, TableError, write

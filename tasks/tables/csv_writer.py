@@ -1,5 +1,5 @@
-"""CSV, in UTF-8. A text that a spreadsheet would run as a formula gets an apostrophe before it, as
-OWASP advises.
+"""Writes CSV in UTF-8. A text that a spreadsheet would run as a formula gets an apostrophe in
+front, as OWASP advises.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 
 from tasks.tables.table import Table, as_cell
 
-# What spreadsheets take for the beginning of a formula, or throw away before one. The last four are
-# = + - @ in full width, which some fold.
+# Characters that spreadsheets take for the beginning of a formula, or skip in front of one. The
+# last four are = + - @ in full width, which some spreadsheets treat alike.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
-    """One table as it is; of several, each below its heading, with an empty line between them."""
+    """Write the tables. Several tables have headings, and an empty line between them."""
     text = io.TextIOWrapper(file, "utf-8", newline="")
     out = csv.writer(text)
     several = list(tables)
@@ -31,7 +31,7 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
 
 
 def escape_formula(value: Any) -> Any:
-    """The value, not to be run by whoever opens the file. Numbers stay numbers."""
+    """A value that no spreadsheet runs as a formula. Numbers stay numbers."""
     return (
         f"'{value}"
         if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS)

@@ -1,6 +1,4 @@
-"""JSON: `{"title": …, "tables": [{"title": …, "columns": […], "rows": [[…], …]}]}`, written row by
-row.
-"""
+"""Writes JSON row by row: a title, and a list of tables, each with its title, columns and rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""PDF, by fpdf2: headings and tables over as many pages as it takes, each with its number.
+"""Writes PDF with fpdf2: headings and tables over as many numbered pages as needed.
 
-fpdf2's own tables keep every cell until the end; here a row is drawn and forgotten. The pages
-themselves lie in memory until the file is written, which is what the limit is for (20,000 rows of
-six columns took 49 MB and 15 s).
+fpdf2's own tables keep every cell until the end. Here a row is drawn and dropped, but the pages are
+in memory until the file is written. Hence the limit: 20,000 rows of six columns took 49 MB and 15
+s.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
 
 
 class PdfDocument(FPDF):
-    """A4 across, in a font that knows the world's letters if there is one."""
+    """A4 in landscape, in a font with all letters if this machine has one."""
 
     def __init__(self) -> None:
         super().__init__(orientation="landscape", format="A4")
@@ -72,7 +72,7 @@ class PdfDocument(FPDF):
         )
 
     def row(self, values: Sequence[Any]) -> None:
-        """One line; a text that is too long for its column is cut."""
+        """Draw one row. A text that is too long for its column is cut."""
         self._use(_TEXT)
         width = self.epw / max(1, len(values))
         for value in values:

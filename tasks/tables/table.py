@@ -1,4 +1,4 @@
-"""What a table is, and which writer each format has."""
+"""A table, and the writer of each format."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, BinaryIO
 
 from relevo.errors import RelevoError, did_you_mean
 
-#: The formats there are, and the module that writes each, loaded when it is asked for.
+#: Format -> the module that writes it. A module is loaded at its first use.
 FORMATS = {"csv": "csv_writer", "xlsx": "xlsx_writer", "pdf": "pdf_writer", "json": "json_writer"}
 
 
 class TableError(RelevoError, ValueError):
-    """What was asked for can't be written as a table."""
+    """The tables can't be written in this format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A heading, the names of the columns, and the rows. A cell is a text, a number, a moment or
+    """A title, the names of the columns, and the rows. A cell is a text, a number, a datetime or
     None.
     """
 
@@ -33,11 +33,12 @@ def write(kind: str, file: BinaryIO, title: str, tables: Iterable[Table]) -> Non
     """Write the tables, one after the other, into `file`. Raises TableError."""
     if kind not in FORMATS:
         raise TableError(
-            f"expected a format ({', '.join(FORMATS)}), got {kind!r}{did_you_mean(str(kind), FORMATS)}"
+            f"expected a format ({', '.join(FORMATS)}),"
+            f" got {kind!r}{did_you_mean(str(kind), FORMATS)}"
         )
     importlib.import_module(f"tasks.tables.{FORMATS[kind]}").write(file, title, tables)
 
 
 def as_cell(value: Any) -> Any:
-    """A cell as every format shows it: moments as texts in UTC, the rest as it is."""
+    """The value of a cell in every format: a datetime as text in UTC, any other value as it is."""
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value

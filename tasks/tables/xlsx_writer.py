@@ -1,7 +1,8 @@
-"""XLSX, by XlsxWriter in its constant-memory mode: a row is on the disk when the next one is begun.
+"""Writes XLSX with XlsxWriter in its constant-memory mode: each row goes to the disk before the
+next one.
 
-A text is always written as a text, never as a formula or a link, whatever it begins with. What is
-too long for a sheet goes on on another one.
+A text is always written as a text, never as a formula or a link. Rows beyond the limit of a sheet
+go to another sheet.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def write(file: BinaryIO, title: str, tables: Iterable[Table]) -> None:
 
 
 def _fill(sheet: Any, rows: Iterator[Sequence[Any]]) -> bool:
-    """Write rows until the sheet is full; whether it is."""
+    """Write rows until the sheet is full. Returns whether it is full."""
     last = 0
     for last, row in enumerate(itertools.islice(rows, MOST_SHEET_ROWS - 1), start=1):
         for column, value in enumerate(row):
@@ -56,5 +57,5 @@ def _put(sheet: Any, row: int, column: int, value: Any) -> None:
 
 
 def _name(number: int, title: str) -> str:
-    """A name for a sheet: at most 31 characters, none of a few, and each one another."""
+    """A unique name for a sheet: at most 31 characters, without the forbidden ones."""
     return f"{number} {title.translate(_FORBIDDEN)}"[:31]

@@ -61,7 +61,7 @@ def test_a_restart_stops_a_program_warmly_and_starts_it_at_once(run, said):
 
 
 def test_a_stop_leaves_nothing_of_the_group(run, said, monkeypatch):
-    monkeypatch.setattr(program, "PATIENCE", 0.2)
+    monkeypatch.setattr(program, "STOP_SECONDS", 0.2)
     one = run("sh -c 'trap \"\" TERM; sleep 1000 & echo $!; wait; wait'")
     eventually(lambda: said)
     stopping = threading.Thread(target=one.stop)
