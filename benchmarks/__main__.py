@@ -1,8 +1,8 @@
-"""Benchmarks one after the other, each in a process of its own.
+"""Runs benchmarks one after the other, each in its own process.
 
     python -m benchmarks [NAME …] [URL …]
 
-Without a name: those of USUAL. The rest take longer, or install what they compare with.
+Without a name it runs those of USUAL. The others take longer, or install packages to compare with.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Jobs a second with many waiting behind those that run: does a long queue slow its workers down?
+"""Jobs a second with a long queue: does a long queue slow its workers down?
 
     python -m benchmarks.backlog [URL …]        BENCH_BACKLOG=1000000 BENCH_JOBS=5000
 
 The same jobs, worker and clock as in `benchmarks.drain`. First a queue of 10,000, then one of
-BENCH_BACKLOG; of each what counts is the median rate of its first pieces of BENCH_JOBS. Redis is
-measured if no url is given.
+BENCH_BACKLOG. The figure of each is the median rate of its first portions of BENCH_JOBS. Without a
+url it measures Redis.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def main() -> None:
 
 def report(given: list[str]) -> None:
     with brokers(given) as urls:
-        rows = [measured(name, Stage(url, BENCH_HISTORY="none")) for name, url in urls.items()]
+        rows = [measure(name, Stage(url, BENCH_HISTORY="none")) for name, url in urls.items()]
     heads = ["broker", f"jobs/s with {FEW:,}", f"with {MANY:,}", "ratio", "put/s"]
     table(f"Rate of the first jobs, medians of {PIECES} pieces of {JOBS}", heads, rows)
 
 
-def measured(name: str, stage: Stage) -> tuple[str, ...]:
+def measure(name: str, stage: Stage) -> tuple[str, ...]:
     few = [rate for _ in range(PIECES * JOBS // FEW) for rate in rates(stage, FEW // JOBS, FEW)[0]]
     many, put = rates(stage, PIECES, MANY)
     stage.clear()
@@ -51,8 +51,8 @@ def measured(name: str, stage: Stage) -> tuple[str, ...]:
 
 
 def rates(stage: Stage, pieces: int, total: int) -> tuple[list[float], float]:
-    """Fill the queue with so many jobs, marks between the first pieces; the rate of each, and that
-    of putting.
+    """Fill the queue with `total` jobs, with marks between the first portions. Returns the rate of
+    each portion, and the rate of putting.
     """
     stage.clear()
     started = time.monotonic()

@@ -1,13 +1,13 @@
-"""Batches: how fast members are handed in, what that takes, and when the callback comes; and what
-kills do to counts.
+"""Batches: the rate of dispatching members and its memory, the delay of the callback, and the
+counts when workers are killed.
 
     python -m benchmarks.batches rate [URL …]        BENCH_MEMBERS=100000
     python -m benchmarks.batches callback [URL …]    from the last member's end to the callback
-    python -m benchmarks.batches kills [URL …]       BENCH_MEMBERS=10000: a worker killed a second
+    python -m benchmarks.batches kills [URL …]       BENCH_MEMBERS=10000: kill a worker every second
 
-`rate` compares with one-by-one `apply_async` of the same task and with Celery's own group; on Redis
-it and `callback` compare with the chord of Celery as it comes, too. Each row of `rate` is a process
-of its own.
+`rate` compares a batch with single `apply_async` calls of the same task and with Celery's group. On
+Redis, `rate` and `callback` compare with stock Celery's chord, too. Each row of `rate` is measured
+in its own process.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ def main() -> None:
             {"rate": rate, "callback": callback, "kills": kills}[kind](name, url)
 
 
-def apart(work: Callable[..., Any], *given: Any) -> Any:
-    """What `work` answers in a process of its own: an app's tasks are those of its process, and so
-    is its memory.
-    """
+def fork_and_run(work: Callable[..., Any], *given: Any) -> Any:
+    """The result of `work` in a process of its own, with its own app and memory."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     if os.fork() == 0:
@@ -68,21 +66,21 @@ def app_of(stage: Stage) -> Any:
 
 
 def stock(url: str) -> Stage:
-    """Celery as it comes, with the results that a chord of it needs."""
+    """Stock Celery, with the result backend that its chord needs."""
     return Stage(url, BENCH_STOCK="1", BENCH_RESULTS=url)
 
 
 # --- handing in -----------------------------------------------------------------------------------
 def rate(name: str, url: str) -> None:
-    """Members a second: one by one, as Celery's group, as a batch; and as the chord of Celery as it
-    comes.
-    """
+    """Members a second: single calls, Celery's group, a batch, and stock Celery's chord."""
     count = MEMBERS or 100_000
     few = max(count // 50, 100)
-    rows = [(how, *apart(handed_in, url, how, few)) for how in ("apply_async", "group")]
-    rows.append(("batch", *apart(handed_in, url, "batch", count)))
+    rows = [(how, *fork_and_run(dispatch_rate, url, how, few)) for how in ("apply_async", "group")]
+    rows.append(("batch", *fork_and_run(dispatch_rate, url, "batch", count)))
     if name == "redis":
-        rows.append(("chord of stock Celery", *apart(handed_in, url, "chord", count // 5)))
+        rows.append(
+            ("chord of stock Celery", *fork_and_run(dispatch_rate, url, "chord", count // 5))
+        )
     one_by_one = rows[0][2]
     shown = [
         (
@@ -102,8 +100,8 @@ def rate(name: str, url: str) -> None:
     )
 
 
-def handed_in(url: str, how: str, count: int) -> tuple[int, float, int, int]:
-    """How many, how many a second, and the memory of this process before and at the most."""
+def dispatch_rate(url: str, how: str, count: int) -> tuple[int, float, int, int]:
+    """The members, their rate, and the memory of this process before and at its peak."""
     from celery import chord, group  # noqa: PLC0415
 
     stage = stock(url) if how == "chord" else Stage(url)
@@ -127,18 +125,16 @@ def handed_in(url: str, how: str, count: int) -> tuple[int, float, int, int]:
 
 
 def memory() -> int:
-    """The most that this process has had so far, in MB."""
+    """The peak of this process's memory so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 # --- the callback ---------------------------------------------------------------------------------
 def callback(name: str, url: str) -> None:
-    """Milliseconds from the last member's end to the callback's start, with a worker that is
-    otherwise idle.
-    """
-    rows = [("batch", *apart(waited, url, False))]
+    """Milliseconds from the last member's end to the callback's start, on an idle worker."""
+    rows = [("batch", *fork_and_run(callback_delay, url, False))]
     if name == "redis":
-        rows.append(("chord of stock Celery", *apart(waited, url, True)))
+        rows.append(("chord of stock Celery", *fork_and_run(callback_delay, url, True)))
     shown = [(how, ROUNDS, *(f"{ms:,.0f}" for ms in found)) for how, *found in rows]
     table(
         f"{name}: from the last member's end to the callback",
@@ -147,7 +143,7 @@ def callback(name: str, url: str) -> None:
     )
 
 
-def waited(url: str, as_stock: bool) -> tuple[float, float]:
+def callback_delay(url: str, as_stock: bool) -> tuple[float, float]:
     from celery import chord  # noqa: PLC0415
 
     stage = stock(url) if as_stock else Stage(url)
@@ -170,7 +166,7 @@ def waited(url: str, as_stock: bool) -> tuple[float, float]:
 
 # --- kills ----------------------------------------------------------------------------------------
 def kills(name: str, url: str) -> None:
-    """A batch of no-ops whose workers are killed every second: its counts at the end."""
+    """The final counts of a batch of no-ops whose worker is killed every second."""
     columns = [
         "members",
         "kills",
@@ -182,7 +178,9 @@ def kills(name: str, url: str) -> None:
         "run again",
         "took",
     ]
-    table(f"{name}: a worker killed every second", columns, [apart(killed_every_second, url)])
+    table(
+        f"{name}: a worker killed every second", columns, [fork_and_run(killed_every_second, url)]
+    )
 
 
 def killed_every_second(url: str) -> tuple[Any, ...]:

@@ -1,10 +1,10 @@
-"""Relevo, stock Celery and their peers on one Redis, in one run: `python -m benchmarks.compare
+"""Compares Relevo, stock Celery and their peers on one Redis: `python -m benchmarks.compare
 [--jobs N]`.
 
-Each job writes one byte to a file, which is how jobs are counted: the same for every system, and a
-job that is lost or runs twice shows. The drain rate is taken between the first tenth and the last
-job, so that starting up doesn't count. Systems take turns, round after round; the table has
-medians, and ratios to stock Celery's prefork.
+Each job writes one byte to a file, and the file's size counts the jobs of every system. So a job
+that is lost or runs twice is seen. The drain rate is measured from the first tenth to the last job,
+without the start of the worker. Systems take turns, round after round. The table has medians, and
+ratios to stock Celery's prefork.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Bench:
         ).stdout
 
     def measure(self, python: str, module: str, label: str, worker: list[str]) -> None:
-        """One round of one system: hand in, drain, then one job at a time."""
+        """One round of one system: put jobs, drain them, then run one job at a time."""
         Redis(port=self.port).flushall()
         figures = self.figures[label]
         for file in (self.ticks, self.latencies):
@@ -113,9 +113,7 @@ class Bench:
 
 
 def wait_for(file: Path, size: int, patience: float = 120) -> None:
-    """Until the file has grown to `size`; gives up when it hasn't grown at all for `patience`
-    seconds.
-    """
+    """Wait until the file has `size` bytes, or has not grown for `patience` seconds."""
     last, since = -1, time.monotonic()
     while (now := file.stat().st_size) < size:
         if now != last:
@@ -126,7 +124,7 @@ def wait_for(file: Path, size: int, patience: float = 120) -> None:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU seconds of a process and all below it."""
+    """CPU seconds of a process and all its descendants."""
     parent = psutil.Process(pid)
     return sum(
         sum(process.cpu_times()[:2]) for process in [parent, *parent.children(recursive=True)]
@@ -134,7 +132,7 @@ def cpu_of(pid: int) -> float:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop a worker and whatever it started."""
+    """Stop a worker and its descendants."""
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.send_signal(signal.SIGTERM)
     try:

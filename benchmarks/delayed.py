@@ -1,8 +1,8 @@
-"""What a million delayed jobs cost a worker on Redis: CPU (its own and the server's) for each job
-taken, and memory.
+"""The cost of a million delayed jobs for a worker on Redis: CPU of the worker and the server for
+each other job, and memory.
 
-`python -m benchmarks.delayed [how many]` prints ratios: 1.00 is as without them. Each figure is the
-best of TIMES.
+`python -m benchmarks.delayed [number]` prints ratios: 1.00 is the cost without delayed jobs. Each
+figure is the best of TIMES.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PAYLOAD = json.dumps({"body": "x" * 200})
 def main(many: int) -> None:
     with servers.redis() as url:
         driver = RedisDriver(url, {"socket_timeout": 60})
-        measured(url, driver)  # the first is the server's warming up
-        without = measured(url, driver)
+        measure(url, driver)  # the first is the server's warming up
+        without = measure(url, driver)
         seconds = put(driver, many)
-        with_them = measured(url, driver)
+        with_them = measure(url, driver)
         for what in without:
             print(
                 f"{what}: {without[what]:,.1f} without, {with_them[what]:,.1f} with, "
@@ -55,8 +55,8 @@ def put(driver: RedisDriver, many: int) -> float:
     return time.perf_counter() - started
 
 
-def measured(url: str, driver: RedisDriver) -> dict[str, float]:
-    """What processes of their own say that take JOBS jobs each, and what these cost the server."""
+def measure(url: str, driver: RedisDriver) -> dict[str, float]:
+    """The figures of processes that take JOBS jobs each, and the cost for the server."""
     answers = []
     for _ in range(TIMES):
         for start in range(0, JOBS, CHUNK):

@@ -1,11 +1,11 @@
-"""Jobs a second: a queue full of jobs that do nothing, emptied by `worker -P prefork -c 2`, acks
-late.
+"""The drain rate: jobs a second of `worker -P prefork -c 2` with late acks, on a queue of jobs that
+do nothing.
 
     python -m benchmarks.drain [URL …]          BENCH_JOBS=5000 BENCH_ROUNDS=3
 
-Every broker of ours, and kombu's own SQLAlchemy transport on the same PostgreSQL with Celery as it
-comes, in turns. The clock runs from a marker job before the jobs to one behind them; both only
-write their time, on every side. kombu's side gets a tenth of the jobs: it would take minutes.
+Our brokers take turns with stock Celery on kombu's SQLAlchemy transport and the same PostgreSQL.
+The clock runs from a marker job in front of the jobs to one behind them; a marker only writes its
+time. kombu's transport gets a tenth of the jobs: all would take minutes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "5000")), int(os.environ.get("BE
 
 @dataclass
 class Side:
-    """One way to run the jobs, and what was measured of it: jobs a second, and CPU milliseconds a
-    job.
-    """
+    """One system, and its figures: jobs a second, and CPU milliseconds a job."""
 
     name: str
     stage: Stage
@@ -60,7 +58,7 @@ def fill(stage: Stage, jobs: int) -> None:
 
 
 def fill_kombu(stage: Stage, jobs: int) -> None:
-    """The table as kombu's producer would have filled it; made by the first worker or here."""
+    """Fill the table as kombu's producer would. The first worker makes it, or this function."""
     names = [("bench.mark", [1]), *[("bench.noop", [])] * jobs, ("bench.mark", [2])]
     engine = create_engine(stage.url.removeprefix("sqla+"))
     with engine.begin() as connection:
@@ -85,8 +83,8 @@ def wrapped(name: str, args: list[int]) -> str:
     return dumps(made)
 
 
-def kombus(url: str) -> Side:
-    """The other side, its tables made by a worker that starts once."""
+def kombu_side(url: str) -> Side:
+    """Stock Celery on kombu's transport. A worker that starts once makes the tables."""
     stage = Stage(f"sqla+{url.replace('postgresql:', 'postgresql+psycopg:')}", BENCH_STOCK="1")
     with stage.worker("-c", "1"):
         pass
@@ -96,7 +94,7 @@ def kombus(url: str) -> Side:
 def main() -> None:
     with brokers(sys.argv[1:]) as urls:
         sides = [Side(name, Stage(url), fill) for name, url in urls.items()]
-        sides += [kombus(url) for name, url in urls.items() if name == "postgresql"]
+        sides += [kombu_side(url) for name, url in urls.items() if name == "postgresql"]
         for _ in range(ROUNDS):
             for side in sides:
                 side.run()

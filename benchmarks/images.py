@@ -1,15 +1,15 @@
-"""What a picture costs in CPU seconds: ours, bare Pillow doing the same by hand, and decoding anew
-for each size.
+"""CPU seconds of a picture: our code, plain Pillow with the same steps, and one decoding for each
+size.
 
     python benchmarks/images.py [ROUNDS]
 
-Ratios are of the same run, the rounds interleaved, the median of each taken. "Bare" does what ours
-does: decoded once (JPEG in draft mode), reduced, each size from the next larger one, the same
-encoder settings; but no checks, no modes, no profiles, no orientation. "Anew" is the loop over the
-sizes that is written first: open, resize, save.
+The rounds of the three are interleaved; ratios are of medians. "Bare" has the steps of ours (decode
+once, a JPEG in draft mode; reduce; make each size from the next larger one; encode with the same
+settings), but no checks, modes, profiles or orientation. "Anew" is the naive loop over the sizes:
+open, resize, save.
 
-Encoding is the same work in all three, and for some kinds nearly all of it: the last column leaves
-it out, and shows what is left to be won by decoding once.
+All three encode the same, and for some kinds that is nearly all of the work. The last column leaves
+encoding out, and shows what decoding once saves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OPTIONS = {
 
 
 def grain(picture):
-    """Noise, as cameras have it: without, every decoder and encoder is flattered."""
+    """Noise as of a camera. Without it every decoder and encoder is too fast."""
     noise = Image.effect_noise(picture.size, 24).convert("RGB")
     return Image.blend(picture.convert("RGB"), noise, 0.15)
 
@@ -78,7 +78,7 @@ def ours(data):
 
 
 def bare(data):
-    """What somebody who knows Pillow well writes for one kind of picture."""
+    """Code for one kind of picture, by a programmer who knows Pillow well."""
     with Image.open(io.BytesIO(data)) as image:
         if getattr(image, "is_animated", False):
             return bare_animation(image)
@@ -143,8 +143,8 @@ def written(image, kind):
 
 @contextlib.contextmanager
 def no_encoding():
-    """Everything but the bytes."""
-    global ENCODING  # noqa: PLW0603 - one switch for three ways of doing a thing
+    """Within the block nothing is encoded."""
+    global ENCODING  # noqa: PLW0603  one switch for all three
     ENCODING = False
     with (
         mock.patch.object(encoder, "encoded", return_value=b""),

@@ -1,7 +1,7 @@
-"""The tasks of the benchmarks' workers. BENCH_STOCK=1: the same tasks on Celery as it comes, for
+"""The tasks of the benchmarks' workers. With BENCH_STOCK=1 the same tasks run on stock Celery, for
 comparison.
 
-The journal is a file that every process appends to; a line is a word, a number, and the time.
+The journal is a file to which every process appends. A line has a word, a number and the time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ else:
 
 
 def note(word: str, number: int = 0) -> None:
-    """Append one line, in one write."""
+    """Append one line to the journal, in one write."""
     journal = os.open(JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(journal, f"{word} {number} {time.time():.6f}\n".encode())
     os.close(journal)
@@ -66,7 +66,7 @@ if not os.environ.get("BENCH_STOCK"):
         name="bench.limited", ignore_result=True, middleware=[WithoutOverlapping(at_most=100)]
     )
     def limited() -> None:
-        """Do nothing, under a permit that is always there."""
+        """Do nothing, under a permit that is always free."""
 
     @app.task(name="bench.few", ignore_result=True, middleware=[WithoutOverlapping(at_most=4)])
     def few() -> None:
@@ -74,7 +74,7 @@ if not os.environ.get("BENCH_STOCK"):
 
     @app.task(name="bench.alone", ignore_result=True, middleware=[WithoutOverlapping(by="whose")])
     def alone(whose: int) -> None:
-        """Do nothing, with no other of the same beside it."""
+        """Do nothing, without overlapping with its own kind."""
 
 
 @app.task(name="bench.member", ignore_result=True)
@@ -84,7 +84,7 @@ def member(number: int) -> None:
 
 @app.task(name="bench.ending", ignore_result=True)
 def ending(number: int) -> None:
-    """Say when a member has ended."""
+    """Note when a member has ended."""
     note("end", number)
 
 
@@ -96,7 +96,7 @@ def told(self: Any, batch: Any, number: int) -> None:  # noqa: ARG001  as callba
 
 @app.task(name="bench.mark", ignore_result=True)
 def mark(number: int) -> None:
-    """Say when this job ran: one before and one after those that are counted."""
+    """Note when this job ran. One stands before the counted jobs, one behind them."""
     note("mark", number)
 
 
@@ -109,7 +109,7 @@ def work(number: int, seconds: float = 0.0) -> None:
 
 @app.task(name="bench.hold", ignore_result=True)
 def hold(number: int, gate: str) -> None:
-    """Run until the file `gate` is there."""
+    """Run until the file `gate` exists."""
     note("start", number)
     while not Path(gate).exists():
         time.sleep(0.02)
@@ -118,12 +118,12 @@ def hold(number: int, gate: str) -> None:
 
 @app.task(name="bench.since", ignore_result=True)
 def since(dispatched: float) -> None:
-    """Microseconds from the dispatch to this line."""
+    """Note the microseconds from the dispatch to this line."""
     note("since", round((time.time() - dispatched) * 1e6))
 
 
 class Statements:
-    """How many statements this process has sent to its database, noted twice a second."""
+    """Counts the statements that this process sends to its database; noted twice a second."""
 
     def __init__(self) -> None:
         self.count = 0

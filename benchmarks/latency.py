@@ -1,10 +1,10 @@
-"""From dispatch to start on an idle worker, and what idleness costs.
+"""The delay from dispatch to start on an idle worker, and the cost of an idle worker.
 
     python -m benchmarks.latency [URL …]        BENCH_JOBS=100 BENCH_IDLE=20
 
-Jobs are dispatched one by one by Celery's client, with random pauses; the task compares the time
-with the dispatch's. Then nothing happens for BENCH_IDLE seconds: CPU of the worker's main process,
-and its statements to the database.
+Celery's client dispatches jobs one by one, with random pauses, and the task compares its time with
+the dispatch's. Then nothing runs for BENCH_IDLE seconds, and the benchmark measures the CPU of the
+worker's main process and its statements to the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JOBS, IDLE = int(os.environ.get("BENCH_JOBS", "100")), float(os.environ.get("BEN
 
 def main() -> None:
     with brokers(sys.argv[1:]) as urls:
-        rows = [measured(name, Stage(url, BENCH_STATEMENTS="1")) for name, url in urls.items()]
+        rows = [measure(name, Stage(url, BENCH_STATEMENTS="1")) for name, url in urls.items()]
     heads = ["broker", "p50 ms", "p99 ms", "max ms", "idle: % of a core", "statements/s"]
     table(
         f"From dispatch to start on an idle worker, {JOBS} jobs; then {IDLE:.0f} s without one",
@@ -35,7 +35,7 @@ def main() -> None:
     )
 
 
-def measured(name: str, stage: Stage) -> tuple[str, ...]:
+def measure(name: str, stage: Stage) -> tuple[str, ...]:
     stage.clear()
     with stage.worker("-P", "prefork", "-c", "2") as worker:
         dispatch(stage)

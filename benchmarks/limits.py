@@ -1,12 +1,12 @@
-"""What limits and fair queues cost: jobs that do nothing, plain, from a fair queue, and under
-permits, in turns.
+"""The cost of limits and fair queues: plain jobs, jobs of a fair queue and jobs under permits, in
+turns.
 
     python -m benchmarks.limits [URL …]         BENCH_JOBS=1000 BENCH_ROUNDS=3
 
-The fair queue holds the jobs of ten tenants. Permits: one of a hundred, which is always there, so
-that what is measured is asking for it and giving it back; one of four, which is as many as two pool
-processes can make use of; and one alone for each of a thousand keys. Ratios are of the plain rate
-of the same round.
+The fair queue holds the jobs of ten tenants. There are three kinds of permits: one of a hundred,
+which is always free, so that only asking for it and returning it is measured; one of four, as many
+as two pool processes can use; and a single one for each of a thousand keys. Ratios are to the plain
+rate of the same round.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "1000")), int(os.environ.get("BE
 
 
 def filled(name: str, tenants: int = 0, keys: int = 0) -> Callable[[Stage, int], None]:
-    """How a stage is filled with jobs of this task."""
+    """A function that fills a stage with jobs of this task."""
 
     def fill(stage: Stage, jobs: int) -> None:
         stage.clear()

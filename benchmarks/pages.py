@@ -1,11 +1,11 @@
-"""How long a list or a search of the dashboard takes with a million jobs in history and a million
-in the failed store.
+"""The time of a list or a search of the dashboard, with a million jobs in history and a million
+failed jobs.
 
     python -m benchmarks.pages [jobs] [url]
 
-SQLite in a file of its own, or the empty database at `url`. Each page is asked for several times,
-as the dashboard does; the median and the longest are shown, in milliseconds. "more": it has not
-come to the end, and says how far.
+The database is a new SQLite file, or the empty database at `url`. Each page is requested several
+times, as the dashboard does it. The table has the median and the maximum, in milliseconds. "more"
+means that the search stopped before the end, and says how far it came.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ QUEUES = ("high", "default", "low", "long")
 
 
 def fill(store: Store, jobs: int) -> None:
-    """So many jobs in history and in the failed store, two tags each; a week of metrics."""
+    """Write `jobs` jobs with two tags each into history and the failed store; a week of metrics."""
     now, chance = clock.now(), random.Random(7)
     for start in range(0, jobs, PORTION):
         ended, marks, failures = [], [], []
@@ -130,8 +130,8 @@ def fill(store: Store, jobs: int) -> None:
 
 
 @dataclass
-class Forgetful:
-    """The dashboard's source as it is at the first look."""
+class Uncached:
+    """The dashboard's source without its caches."""
 
     store: Store
 
@@ -143,7 +143,7 @@ class Forgetful:
 
 
 def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
-    """What the pages ask for: each says where to go on, if it was not the end."""
+    """The queries of the pages. Each returns where to go on, or None at the end."""
     now = clock.now()
 
     def ended(text: str, before: Place | None = None) -> Callable[[], Any]:
@@ -204,7 +204,7 @@ def pages(store: Store, jobs: int) -> dict[str, Callable[[], Any]]:
             metric_rollups.slots(store, metrics.QUEUE, now - 604_800, now, 7200) and None
         ),
         "failed of 7 days": lambda: failed.count_all(store, Filter(since=now - 604_800)) and None,
-        "tags": lambda: labels.count(Forgetful(store), watched_tags.find_recent(store)) and None,  # type: ignore[arg-type]
+        "tags": lambda: labels.count(Uncached(store), watched_tags.find_recent(store)) and None,  # type: ignore[arg-type]
     }
 
 

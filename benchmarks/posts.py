@@ -1,13 +1,13 @@
-"""How long a POST takes that writes a row and dispatches a job, while workers are busy.
+"""The time of a POST that writes a row and dispatches a job, while workers are busy.
 
     python -m benchmarks.posts [BROKER …]       BENCH_POSTS=300 BENCH_NICE=0
 
 A BROKER is sqlite, postgresql or "postgresql and redis"; without one, all three are measured.
 
-A real uvicorn, a worker whose two processes shrink pictures all the time, and a client that asks
-one request after the other, on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the broker.
-What is dispatched goes to queues that this worker doesn't take, so that it stays busy with the
-pictures.
+It runs a real uvicorn, a worker whose two processes resize pictures all the time, and a client that
+sends one request after the other: on SQLite, on PostgreSQL, and on PostgreSQL with Redis as the
+broker. The jobs of the requests go to queues that this worker doesn't take, so that it stays busy
+with the pictures.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def main() -> None:
                 table(
                     f"{POSTS} of each POST, while two processes shrink pictures",
                     heads,
-                    measured(name, firm),
+                    measure(name, firm),
                 )
 
 
-def measured(name: str, firm: Company) -> list[tuple[str, ...]]:
+def measure(name: str, firm: Company) -> list[tuple[str, ...]]:
     worker = psutil.Process(firm.workers[0].pid)
     for process in (worker, *worker.children(recursive=True)):
         process.nice(NICE)

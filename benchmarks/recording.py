@@ -1,12 +1,11 @@
-"""What recording costs: the drain rate with history of every job, of failed jobs only, and without,
-in turns.
+"""The cost of recording: the drain rate with history of all jobs, of failed jobs, and of none, in
+turns.
 
     python -m benchmarks.recording [URL …]          BENCH_JOBS=5000 BENCH_ROUNDS=5
 
-The same jobs, worker and clock as in `benchmarks.drain`. SQLite is the hard case: the records go
-into the file that the jobs lie in, which has one lock for writing and is synced with every commit.
-Sides take turns, and their order turns, too, so that what the machine does besides hits all of
-them.
+The same jobs, worker and clock as in `benchmarks.drain`. SQLite is the hard case: records and jobs
+are in one file, which has one write lock and is synced at every commit. The sides take turns in a
+changing order, so that other load of the machine hits all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def main() -> None:
 
 
 def report(broker: str, sides: list[Side]) -> None:
-    """Of each round the share of the rate without history; the median of these is the figure."""
+    """The figure is the median, over the rounds, of the share of the rate without history."""
     rows = []
     for side in sides:
         shares = [mine / without for mine, without in zip(side.rates, sides[0].rates, strict=True)]

@@ -1,10 +1,10 @@
-"""A worker killed with -9 while it holds jobs, a lease of 5 s: how long until another one runs
-them.
+"""The time until the jobs of a worker that was killed with -9 run on another one, with a lease of 5
+s.
 
     python -m benchmarks.recovery [URL …]       BENCH_ROUNDS=3
 
-Four jobs run on the first worker, more lie behind them; the second one is idle when the first is
-killed.
+Four jobs run on the first worker, and more wait behind them. The second worker is idle when the
+first one is killed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def killed(stage: Stage) -> tuple[float, int, int]:
-    """Seconds until the last one ran again; how many were started twice, and lost."""
+    """Seconds until the last job ran again; the jobs that started twice, and the lost ones."""
     stage.clear()
     gate = Path(stage.folder.name, f"gate {time.time()}")
     stage.put("bench.hold", [[number, str(gate)] for number in LONG])

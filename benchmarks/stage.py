@@ -1,5 +1,5 @@
-"""What every benchmark of workers stands on: a broker, a journal, a worker process and what it
-costs, a table.
+"""The base of all benchmarks of workers: a broker, a journal, a worker process and its cost, a
+table.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ registration.register_transport()
 
 @contextlib.contextmanager
 def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Broker name -> url: those given, or a SQLite file, a PostgreSQL and a Redis that are gone
-    afterwards.
+    """Broker name -> url: the given ones, or a temporary SQLite file, PostgreSQL and Redis.
 
-    A name alone, like `mariadb`, is a server of the benchmark's own, too.
+    A name without an url, like `mariadb`, is a temporary server, too.
     """
     with contextlib.ExitStack() as stack:
         found = {url.partition(":")[0]: url for url in urls or ("sqlite", "postgresql", "redis")}
@@ -55,7 +54,7 @@ def brokers(urls: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 class Stage:
-    """One broker with one queue, filled and emptied, and the journal of what ran."""
+    """One broker with one queue, and the journal of the jobs that ran."""
 
     def __init__(self, url: str, **environ: str) -> None:
         self.url = url
@@ -76,14 +75,14 @@ class Stage:
         return drivers.driver_for(self.url)
 
     def put(self, name: str, arguments: Iterable[list[Any]]) -> None:
-        """Put many jobs in few steps, as a client would have published them."""
+        """Put many jobs in few steps, in the form in which a client publishes them."""
         jobs = [new_job(name, args) for args in arguments]
         for start in range(0, len(jobs), 1000):
             self.driver.put(jobs[start : start + 1000])
 
     def clear(self) -> None:
-        """Leave nothing: neither what waits nor what a worker that was killed still held, which
-        would run again.
+        """Delete all jobs: the waiting ones, and those that a killed worker held, which would run
+        again.
         """
         self.driver.clear(QUEUE)
         self.driver.delete([view.id for view in self.driver.peek(QUEUE, State.RESERVED, 1_000_000)])
@@ -103,7 +102,7 @@ class Stage:
 
     @contextlib.contextmanager
     def worker(self, *options: str) -> Iterator[Worker]:
-        """A worker that is ready; killed at the end of the block if it still runs."""
+        """A worker that is ready. It is killed at the end of the block if it still runs."""
         with self.starting(*options) as worker:
             until(lambda: worker.pid in self.facts("ready"), worker)
             yield worker
@@ -118,7 +117,7 @@ class Stage:
 
 
 class Worker:
-    """A worker process in a session of its own."""
+    """A worker process in its own session."""
 
     def __init__(self, stage: Stage, options: tuple[str, ...]) -> None:
         self.log = Path(stage.folder.name, f"worker-{uuid.uuid4().hex[:6]}.log")
@@ -154,7 +153,7 @@ class Worker:
         )
 
     def stop(self) -> float:
-        """A warm stop; the seconds until the process is gone."""
+        """Stop warmly. Returns the seconds until the process is gone."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(WITHIN)
@@ -167,8 +166,8 @@ class Worker:
 
 
 def until(condition: Callable[[], Any], worker: Worker | None = None, pause: float = 0.02) -> None:
-    """Look until it holds; after WITHIN seconds, or when the worker has ended, end the benchmark
-    with its log.
+    """Wait until the condition holds. After WITHIN seconds, or when the worker has ended, end the
+    benchmark with the worker's log.
     """
     deadline = time.monotonic() + WITHIN
     while not condition():
@@ -178,7 +177,7 @@ def until(condition: Callable[[], Any], worker: Worker | None = None, pause: flo
 
 
 def message(name: str, args: list[Any]) -> tuple[str, dict[str, Any]]:
-    """The id and the kombu message of one job, its body a text."""
+    """The id and the kombu message of one job, with its body as text."""
     job_id = str(uuid.uuid4())
     return job_id, {
         "body": dumps(

@@ -1,10 +1,10 @@
-"""Warm stops under load: seconds from SIGTERM until the process is gone, jobs run twice, jobs lost.
+"""Warm stops under load: seconds from SIGTERM to the end of the process, jobs run twice, jobs lost.
 
     python -m benchmarks.stop [URL …]           BENCH_STOPS=20 BENCH_STOCK_STOPS=3
 
-A queue of jobs of 5 ms, `-P prefork -c 2`; each stop comes in the midst of them, and the last
-worker drains the rest. Where a Redis can be started, Celery as it comes (with its own Redis
-transport) is stopped in the same way.
+A worker (`-P prefork -c 2`) runs a queue of jobs of 5 ms. Each stop comes in the middle of them,
+and the last worker drains the rest. If a Redis can be started, stock Celery with its own Redis
+transport is stopped in the same way.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def fill(stage: Stage, jobs: int) -> None:
 
 
 def still(stage: Stage) -> bool:
-    """Nothing has been written for STILL seconds: what is missing is lost, or comes after Celery's
-    hour.
+    """Whether no job has run for STILL seconds. Missing jobs are lost then, or come after Celery's
+    hour of visibility timeout.
     """
     return time.time() - stage.lines()[-1][2] > STILL
 
 
 def stop(stage: Stage) -> float:
-    """One stop, once a few hundred jobs have run since the last."""
+    """One stop, after a few hundred jobs have run since the last one."""
     before = len(stage.counted("end"))
     with stage.starting("-P", "prefork", "-c", "2") as worker:
         until(lambda: len(stage.counted("end")) > before + EACH, worker)

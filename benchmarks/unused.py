@@ -1,14 +1,14 @@
-"""What a queue pays for limits, fair queues and pauses that it doesn't use: the same loop on two
-trees, in turns.
+"""The cost of unused limits, fair queues and pauses: the same loop on two source trees, in turns.
 
     python -m benchmarks.unused OTHER_TREE [BROKER …]      BENCH_JOBS=100 BENCH_ROUNDS=200
 
-The other tree is a worktree of this repository without them (of a commit before them, or with their
-lines taken out). Each tree has one process, and they take turns of a few hundredths of a second, so
-that whatever else happens on the machine happens to both: one puts plain jobs, one by one, then
-takes them as a worker's main process does (reserved ahead, made messages of, acked in groups). Told
-is the CPU of a job, in the process and in the Redis server, and the ratio of the two trees: of the
-sums without the dearest tenth of the turns, and of the medians.
+The other tree is a worktree of this repository without these features: an earlier commit, or one
+with their lines removed. Each tree has one process. The two take turns of a few hundredths of a
+second, so that other load of the machine hits both. A process puts plain jobs one by one, then
+takes them as a worker's main process does: it reserves ahead, makes messages, and acks in groups.
+
+The figures are the CPU of a job in the process and in the Redis server, and the ratio of the two
+trees: of the sums without the most expensive tenth of the turns, and of the medians.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JOBS, ROUNDS = int(os.environ.get("BENCH_JOBS", "100")), int(os.environ.get("BEN
 
 
 class Pool:
-    """A pool of two places with eight jobs in its pipe, which are always free again."""
+    """A pool of two places and a pipe of eight jobs, which are always free again."""
 
     ahead = 8
     is_serial = False
@@ -46,7 +46,7 @@ class Pool:
 
 
 def turns(url: str) -> None:
-    """One tree: a turn for each line of stdin, its figures to stdout."""
+    """The loop of one tree: one turn for each line of stdin, its figures on stdout."""
     driver: Any = driver_for(url)
     queue = f"{QUEUE}-{os.getpid()}"
     keeper = LeaseKeeper(driver, 30)
@@ -96,7 +96,7 @@ class Tree:
         self.figures.append(json.loads(self.process.stdout.readline()))
 
     def spent(self, step: str) -> list[float]:
-        """The turns, the cheapest first; the first ones warm up."""
+        """The figures of the turns, lowest first. The first turns, which warm up, are left out."""
         return sorted(each[step] for each in self.figures[5:])
 
 

@@ -1,4 +1,4 @@
-"""Alembic's entry for the application's tables, on a connection that is handed over or on that of
+"""Alembic's entry point for the application's tables: on the connection of the caller, or of
 DATABASE_URL.
 """
 
@@ -14,9 +14,8 @@ from app.settings import engine
 from relevo.database.engine import engine_for
 
 
-# - Alembic's signature
-def of_the_application(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ARG001
-    """Leave the engine's tables, which may lie in the same database, alone."""
+def is_ours(name: str | None, kind: str, parents: Any) -> bool:  # noqa: ARG001  Alembic's signature
+    """Whether a table is the application's. The engine's tables may be in the same database."""
     return kind != "table" or name in Base.metadata.tables
 
 
@@ -24,9 +23,9 @@ def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        include_name=of_the_application,
-        render_as_batch=True,
-    )  # SQLite can't change a column in place
+        include_name=is_ours,
+        render_as_batch=True,  # SQLite can't change a column in place
+    )
     with context.begin_transaction():
         context.run_migrations()
 
@@ -35,8 +34,8 @@ if context.is_offline_mode():
     context.configure(url=engine().database_url, target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
-elif handed_over := context.config.attributes.get("connection"):
-    run(handed_over)
+elif given := context.config.attributes.get("connection"):
+    run(given)
 else:
     with engine_for(engine().database_url).begin() as own:
         run(own)

@@ -1,4 +1,4 @@
-"""Passwords, tokens, and what the API remembers of requests."""
+"""Passwords, tokens, and the API's answers and counts of requests."""
 
 from __future__ import annotations
 

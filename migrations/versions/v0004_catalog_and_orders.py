@@ -1,4 +1,4 @@
-"""Distributors, their products, stores and their copies, orders."""
+"""Distributors and their products, stores and their copies of them, orders."""
 
 from __future__ import annotations
 

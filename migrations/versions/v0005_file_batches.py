@@ -1,4 +1,4 @@
-"""Whose batch of files is whose."""
+"""The user of each batch of files."""
 
 from __future__ import annotations
 

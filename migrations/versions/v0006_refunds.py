@@ -1,4 +1,4 @@
-"""When the money of an order that failed has gone back."""
+"""The time at which a failed order was refunded."""
 
 from __future__ import annotations
 
