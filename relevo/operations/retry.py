@@ -1,4 +1,4 @@
-"""Puts failed jobs back into their brokers, with their own arguments or with edited ones.
+"""Retries failed jobs, with their own arguments or with edited ones.
 
     claim in the store -> put into the brokers -> mark as retried
 
@@ -36,7 +36,7 @@ _BODY_PARTS = 3
 
 # --- operations -----------------------------------------------------------------------------------
 def retry_failed(app: Any, store: Store, which: Filter) -> int:
-    """Put back every failed job of a filter that was not retried yet. Returns how many."""
+    """Retry every failed job of a filter that was not retried yet. Returns how many."""
     # A job that fails again meanwhile has a higher number, and is not retried a second time.
     which = replace(which, newest=retry_claims.newest_number(store))
     total, after = 0, 0
@@ -51,7 +51,7 @@ def retry_failed(app: Any, store: Store, which: Filter) -> int:
 def retry_with_arguments(
     app: Any, store: Store, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> bool:
-    """Put the failed job with this number back with these arguments.
+    """Retry the failed job with this number, with these arguments.
 
     Returns False if it was not sent: it was retried before, or another job holds its unique key.
     """
