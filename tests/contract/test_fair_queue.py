@@ -5,8 +5,10 @@ every queue.
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import func, select, update
 
 from relevo.drivers.contract import Conflict, State
+from relevo.drivers.database.tables import jobs, turns
 from relevo.errors import OptionError
 from tests.support.driver_jobs import LEASE, counts, ids, job, put, take, take_one
 
@@ -186,6 +188,76 @@ def test_a_job_that_is_replaced_to_a_later_time_and_back_has_its_turn(driver, cl
     assert counts(driver) == (0, 1, 0)
     driver.put([job(available_at=clock(), **fields)])
     assert in_turn(driver) == ["a1"]
+
+
+def raise_turns(driver, turn):
+    """Let the queue look as if so many turns had been given."""
+    driver.connections.write(lambda c: c.execute(update(turns).values(finish=turn)))
+
+
+def last_turn(driver):
+    return driver.connections.read(lambda c: c.execute(select(func.max(turns.c.finish))).scalar())
+
+
+ON_SQL = pytest.mark.parametrize("broker", ["sqlite", "postgresql", "mariadb"], indirect=True)
+
+
+@ON_SQL
+def test_turns_start_anew_when_no_job_waits(driver, other, clock):
+    # Given a queue that has given very many turns, and jobs of it that run
+    put_many(driver, "a", 1)
+    in_turn(driver)
+    raise_turns(driver, 5e8)
+    put_many(driver, "b", 3)
+    running = take(driver, limit=2)
+    clock.forward(SWEEP)
+    assert ids(take(other)) == ["b3"]
+    assert last_turn(driver) == 5e8 + 3
+
+    # When none waits, I expect the turns to start anew
+    clock.forward(SWEEP)
+    driver.put([job("elsewhere", id="e")])
+    take(driver, "elsewhere")
+    assert last_turn(driver) == 4
+
+    # and a running job that goes back to come before all that are put meanwhile
+    put_many(other, "c", 2)
+    driver.release([one.lease for one in running])
+    assert in_turn(other) == ["b1", "b2", "c1", "c2"]
+    put_many(driver, "b", 2)
+    put_many(driver, "d", 1)
+    assert sorted(in_turn(driver, 2)) == ["b1", "d1"]
+
+
+@ON_SQL
+def test_turns_do_not_start_anew_while_a_job_of_the_queue_is_in_another_transaction(
+    driver, other, clock
+):
+    put_many(driver, "a", 1)
+    raise_turns(driver, 5e8)
+    put_many(driver, "b", 1)
+    running = take(driver, limit=2)
+    clock.forward(SWEEP)
+    driver.put([job("elsewhere", id="e")])
+    if driver.name == "sqlite":  # one transaction at a time
+        return
+    with driver.connections.engine.begin() as connection:
+        connection.execute(select(jobs.c.id).where(jobs.c.job_id == "b1").with_for_update())
+        take(other, "elsewhere")
+        assert last_turn(driver) >= 5e8
+    driver.release([running[-1].lease])
+    clock.forward(SWEEP)
+    take(other, "elsewhere")
+    assert last_turn(driver) >= 5e8
+
+
+@ON_SQL
+def test_a_turn_never_becomes_an_instant(driver, clock):
+    put_many(driver, "a", 1)
+    raise_turns(driver, 1e9 - 2)
+    put_many(driver, "b", 5)
+    assert in_turn(driver) == ["a1", "b1", "b2", "b3", "b4", "b5"]
+    assert last_turn(driver) < 1e9
 
 
 def test_one_call_can_put_jobs_of_fair_and_other_queues(driver):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from sqlalchemy import event
 
 from relevo.errors import OptionError
 from relevo.limits.breakers import Breaker
@@ -138,6 +139,58 @@ def test_no_period_of_a_moving_window_exceeds_the_rate(limits, ground, clock):
         sum(cost for at, cost in passed if begin <= at < begin + 1) <= 7 for begin, _ in passed
     )
     assert len(passed) > 5
+
+
+@pytest.fixture
+def waits_for_locks(limits, clock):
+    """Lets the clock go on by one of these times whenever a verb waits for the lock of a key."""
+
+    def waits_for_locks(seconds):
+        engine = limits._connections.engine
+
+        def wait(_connection, _cursor, statement, *_):
+            if statement.startswith("INSERT INTO relevo_limits"):
+                clock.forward(seconds())
+
+        event.listen(engine, "before_cursor_execute", wait)
+        ends.append(lambda: event.remove(engine, "before_cursor_execute", wait))
+
+    ends = []
+    yield waits_for_locks
+    for end in ends:
+        end()
+
+
+# On SQLite the transaction is the lock.
+ON_SERVERS = pytest.mark.parametrize("broker", ["postgresql", "mariadb"], indirect=True)
+
+
+@ON_SERVERS
+def test_units_are_counted_at_the_time_at_which_the_lock_of_the_key_was_got(
+    limits, ground, clock, waits_for_locks
+):
+    dice, rate = random.Random(4), Rate.of("7/second", MOVING)
+    waits_for_locks(lambda: dice.choice([0.0, 0.0, 0.01, 0.3, 0.95]))
+    passed = [clock() for number in range(100) if not limits.hit(KEY, rate, 1, f"j{number}")]
+    assert all(sum(begin <= at < begin + 1 for at in passed) <= 7 for begin in passed)
+    assert len(passed) > 20
+
+
+@ON_SERVERS
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wait_for_the_lock_shortens_no_window(limits, ground, clock, waits_for_locks, kind):
+    rate, seconds = Rate.of("1/minute", kind), [50.0]
+    waits_for_locks(lambda: seconds.pop() if seconds else 0.0)
+    assert limits.hit(KEY, rate, 1, "a") == 0
+    assert limits.hit(KEY, rate, 1, "b") > 59
+
+
+@ON_SERVERS
+def test_a_wait_for_the_lock_shortens_no_break(limits, ground, clock, waits_for_locks):
+    seconds = [30.0]
+    waits_for_locks(lambda: seconds.pop() if seconds else 0.0)
+    assert limits.record_error("errors/mail/7", Breaker(1, 100.0, 50.0)) == pytest.approx(50)
+    assert limits.check_breaker("errors/mail/7", "a")[0] > 49
 
 
 def test_newcomers_do_not_take_the_turn_of_jobs_that_were_told_to_come_now(limits, ground, clock):

@@ -9,6 +9,10 @@ without keys pays nothing. `fair_since` says since when such a job could really 
 a hundred thousand waiting jobs is a hundred thousand turns ahead; the first job of another key gets
 the turn that is being served just now.
 
+Turns only grow, and must stay below the instants. When no job waits and RESTART_AT turns have been
+given, they start at 0 again. A queue that is never empty stops at LAST_TURN: from there on it is
+served in the order of arrival.
+
 In a fair queue the jobs without a key get turns too, as one key ("") among the others, when a
 reservation stages due jobs. Each function runs inside a transaction of its caller.
 """
@@ -27,6 +31,9 @@ from relevo.drivers.database.tables import jobs, turns
 
 #: A number below this is a turn, a number above it an instant.
 TURNS = 1e9
+LAST_TURN = TURNS - 1
+# The turn from which on a queue without a waiting job starts at 0 again.
+RESTART_AT = 1e6
 #: The key of jobs without a key.
 NO_KEY = ""
 # The share of all puts that also delete the rows of idle keys.
@@ -87,6 +94,29 @@ _SET_TURN_END = (
 )
 
 
+_NO_KEY_TURN = (
+    select(turns.c.finish)
+    .where(_PLACE, turns.c.fair_key == NO_KEY)
+    .with_for_update(skip_locked=True)
+)
+_RESERVED = and_(
+    jobs.c.queue == bindparam("q"),
+    jobs.c.state == "reserved",
+    jobs.c.priority == bindparam("p"),
+    jobs.c.available_at < TURNS,
+)
+_COUNT_RESERVED = select(func.count()).select_from(jobs).where(_RESERVED)
+_LOCK_RESERVED = (
+    select(jobs.c.id)
+    .where(_RESERVED)
+    .order_by(jobs.c.available_at, jobs.c.id)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
+_SET_TURN = update(jobs).where(jobs.c.id == bindparam("job")).values(available_at=bindparam("turn"))
+_FORGET_KEYS = delete(turns).where(_PLACE, turns.c.fair_key != NO_KEY)
+
+
 def assign_turns(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Give turns to the new rows that are pending and have a key."""
     ready = [row for row in rows if row["fair_key"] is not None and row["state"] == "pending"]
@@ -101,8 +131,8 @@ def stage(connection: Connection, rows: Sequence[Any]) -> None:
     _move_to_turns(connection, rows, given)
 
 
-def adopt_unkeyed(connection: Connection) -> None:
-    """Give turns to the jobs without a key in fair queues."""
+def tidy(connection: Connection) -> None:
+    """Give turns to the jobs without a key in fair queues, and restart turns that are high."""
     for queue, priority in connection.execute(_FAIR_QUEUES).all():
         if _first_turn(connection, (queue, priority)) is not None:
             rows = connection.execute(_JOBS_WITHOUT_KEY, {"q": queue, "p": priority}).all()
@@ -111,6 +141,30 @@ def adopt_unkeyed(connection: Connection) -> None:
                 rows,
                 _next_turns(connection, [(queue, priority, row.fair_key) for row in rows]),
             )
+        elif _last_turn_end(connection, (queue, priority)) >= RESTART_AT:
+            _restart(connection, {"q": queue, "p": priority})
+
+
+def _restart(connection: Connection, place: dict[str, Any]) -> None:
+    """Start the turns of a place at 0, unless a job waits or comes back at this moment.
+
+    The lock of NO_KEY keeps new turns away. A reserved job may come back to its turn, which must
+    not lie behind all new ones: reserved jobs get the first turns. One that another transaction has
+    locked is on its way, so the restart is left to the next time.
+    """
+    if connection.execute(_NO_KEY_TURN, place).first() is None:
+        return
+    reserved = connection.execute(_LOCK_RESERVED, place).scalars().all()
+    if (
+        connection.execute(_COUNT_RESERVED, place).scalar() != len(reserved)
+        or connection.execute(_FIRST_TURN, place).scalar() is not None
+    ):
+        return
+    if reserved:
+        first = [{"job": job, "turn": float(turn)} for turn, job in enumerate(reserved)]
+        connection.execute(_SET_TURN, first)
+    connection.execute(_FORGET_KEYS, place)
+    connection.execute(_SET_TURN_END, {**place, "k": NO_KEY, "end": float(len(reserved))})
 
 
 def reset(connection: Connection, queue: str) -> None:
@@ -159,8 +213,8 @@ def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) 
         ends |= {(*place, key): max(start, known[key]) for key in keys[place]}
     given = []
     for each in wanted:
-        given.append(ends[each])
-        ends[each] += 1
+        given.append(min(ends[each], LAST_TURN))
+        ends[each] = min(ends[each] + 1, LAST_TURN)
     if ends:
         connection.execute(
             _SET_TURN_END,

@@ -199,7 +199,7 @@ def stage(connection: Connection, dialect: Dialect, now: float) -> int:
         )
     if len(ids) < len(due):
         fair_queue.stage(connection, [row for row in due if row.fair_key is not None])
-    fair_queue.adopt_unkeyed(connection)
+    fair_queue.tidy(connection)
     return len(due)
 
 

@@ -7,7 +7,7 @@ order in which keys are locked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select
@@ -70,16 +70,20 @@ class PrefetchedRecord(DatabaseRecord):
 
 
 def take_free(
-    connection: Connection, wanted: Sequence[PermitRequest], now: float, keep_until: float
+    connection: Connection,
+    wanted: Sequence[PermitRequest],
+    clock: Callable[[], float],
+    unused_seconds: float,
 ) -> set[str]:
-    """Take free permits. Unused rows of keys are kept until `keep_until`."""
+    """Take free permits. Rows of keys are kept for `unused_seconds` after their last use."""
     taken: set[str] = set()
     groups = algorithms.by_key(wanted, lambda each: each.key)
     for start in range(0, len(groups), MOST):
         chunk = dict(groups[start : start + MOST])
-        lock_all(
-            connection, {key: group[-1].at_most for key, group in chunk.items()}, now, keep_until
-        )
+        most = {key: group[-1].at_most for key, group in chunk.items()}
+        before = clock()
+        lock_all(connection, most, before, before + unused_seconds)
+        now = clock()
         records = _read_records(connection, list(chunk), now)
         for record in records:
             taken |= algorithms.take_free(record, chunk[record.key], now)
@@ -88,7 +92,7 @@ def take_free(
 
 
 def hand_over(
-    connection: Connection, handovers: Sequence[PermitHandover], now: float
+    connection: Connection, handovers: Sequence[PermitHandover], clock: Callable[[], float]
 ) -> HandoverResult:
     """Give permits back, or to other jobs."""
     result = HandoverResult()
@@ -97,6 +101,7 @@ def hand_over(
         chunk = dict(groups[start : start + MOST])
         if connection.dialect.name != "sqlite":  # on SQLite the transaction is the lock
             connection.execute(_LOCK, {"keys": list(chunk)}).all()
+        now = clock()
         records = _read_records(connection, list(chunk), now)
         for record in records:
             result.add(algorithms.hand_over(record, record.at_most, chunk[record.key], now))

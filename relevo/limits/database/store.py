@@ -2,6 +2,10 @@
 
 Each verb is one transaction that first locks the row of its key; the steps are in `algorithms.py`.
 Whether a permit is held is looked up in `relevo_jobs`, in the same transaction.
+
+What happens under a lock goes by the time at which the lock was got. A transaction that waited for
+a second would otherwise enter its units as a second old, and a moving window would let more through
+than its rate.
 """
 
 from __future__ import annotations
@@ -92,16 +96,15 @@ class DatabaseLimits(Limits):
         return self._connections.write(release)
 
     def take_free(self, wanted: Sequence[PermitRequest]) -> set[str]:
-        now = self._now()
         taken = self._connections.write(
-            lambda connection: bulk.take_free(connection, wanted, now, now + UNUSED_SECONDS)
+            lambda connection: bulk.take_free(connection, wanted, self._now, UNUSED_SECONDS)
         )
         self._tidy()
         return taken
 
     def hand_over(self, handovers: Sequence[PermitHandover]) -> HandoverResult:
         return self._connections.write(
-            lambda connection: bulk.hand_over(connection, handovers, self._now())
+            lambda connection: bulk.hand_over(connection, handovers, self._now)
         )
 
     # --- rates and breakers -----------------------------------------------------------------------
@@ -202,6 +205,7 @@ class DatabaseLimits(Limits):
             if row is None or not fresh or at_most not in (None, row.at_most):
                 lock(connection, key, now + UNUSED_SECONDS + keep, at_most)
                 row = connection.execute(_ROW, asked).one()
+                now = self._now()
             return work(connection, DatabaseRecord(connection, key, row, now))
 
         return self._connections.write(locked)
