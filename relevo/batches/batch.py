@@ -10,10 +10,11 @@
 | `progress` | whenever another percent of the members has ended |
 | `then` | once, when every member has completed |
 | `catch` | once, when the first member has failed |
+| `allow_failures` | for each member that has failed |
 | `finally_` | once, when all members have ended |
 
 Callbacks are signatures, and get the batch's id as their first argument; an immutable one, `.si()`,
-does not.
+does not. Those of a failure get `error` and `job_id`, too, if their tasks have such parameters.
 
     batches/dispatch.py   puts the members into the broker, page by page
     store/batches.py      counts them, in the transaction that records their end
@@ -51,11 +52,15 @@ class NewBatch(BatchSpec):
             raise OptionError(f"expected the name of a batch to be a text, got {name!r}")
         return replace(self, called=name)
 
-    def allow_failures(self, allowed: bool = True) -> Self:
+    def allow_failures(self, allowed: bool | Signature = True) -> Self:
         """Let the other members run when one has failed. Otherwise the first failure cancels the
         batch.
+
+        A signature is handed in for each member that has failed.
         """
-        return replace(self, failures_allowed=bool(allowed))
+        if isinstance(allowed, int):
+            return replace(self, failures_allowed=bool(allowed))
+        return replace(self._calling(Callback.FAILURE, allowed), failures_allowed=True)
 
     def before(self, signature: Signature) -> Self:
         """Hand this in before the members."""
@@ -70,7 +75,9 @@ class NewBatch(BatchSpec):
         return self._calling(Callback.THEN, signature)
 
     def catch(self, signature: Signature) -> Self:
-        """Hand this in when the first member has failed."""
+        """Hand this in when the first member has failed. A task with a parameter `error` gets its
+        error as text, one with `job_id` the id of its job.
+        """
         return self._calling(Callback.CATCH, signature)
 
     def finally_(self, signature: Signature) -> Self:

@@ -61,7 +61,9 @@ class NewChain:
         return self._as_batch(self._batch.name(name))
 
     def catch(self, signature: Signature) -> Self:
-        """Hand this in when a link has failed. It gets the chain's id, like each callback."""
+        """Hand this in when a link has failed. It gets the chain's id, like each callback, and the
+        error as a batch's does.
+        """
         return self._as_batch(self._batch.catch(signature))
 
     def then(self, signature: Signature) -> Self:

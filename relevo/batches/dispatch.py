@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from relevo import clock
 from relevo.batches import member_jobs
 from relevo.batches.spec import BatchSpec
-from relevo.dispatch import transactions
+from relevo.dispatch import failure_arguments, transactions
 from relevo.dispatch.capture import captured_jobs
 from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry
 from relevo.drivers import validation
@@ -73,11 +73,7 @@ def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     nothing.
     """
     delivery = delivery_of(app)
-    if row.tally.kind is Kind.CHORD:
-        raise BatchError(
-            f"batch {row.id!r} is a chord: a member adds to it with Celery's"
-            " self.add_to_chord(signature)"
-        )
+    check_can_grow(row)
     request = celery.current_task.request if celery.current_task else None
     name = (
         f"added:{row.id}:{membership.run_key(request)}:{_count_addition(row.id)}"
@@ -114,6 +110,20 @@ def cancel(app: Any, id_: str) -> BatchRow:
     return row
 
 
+def check_can_grow(row: BatchRow) -> None:
+    """Raise BatchError for a chain or a chord: `add` is for members that run side by side."""
+    if row.tally.kind is Kind.CHORD:
+        raise BatchError(
+            f"batch {row.id!r} is a chord: a member adds to it with Celery's"
+            " self.add_to_chord(signature)"
+        )
+    if row.tally.kind is Kind.CHAIN:
+        raise BatchError(
+            f"batch {row.id!r} is a chain: its links are given before its dispatch, with"
+            " app.chain(...).add(link); a link goes on with self.replace(signature)"
+        )
+
+
 def end_abandoned(delivery: Delivery) -> None:
     """End the batches whose dispatcher has died while it sent their members."""
     for row in batch_heartbeats.end_silent(delivery.store, delivery.hand_in):
@@ -133,8 +143,10 @@ def check_callback(callback: Callback, signature: Any) -> None:
     """Raise OptionError for a value that can't be a callback of a batch."""
     if not isinstance(signature, Signature):
         hint = "; write task.s()" if hasattr(signature, "s") else ""
+        name = "allow_failures" if callback is Callback.FAILURE else callback.value
+        wanted = "True, False or " if callback is Callback.FAILURE else ""
         raise OptionError(
-            f"expected {callback.value} to be a task's signature, got {signature!r}{hint}"
+            f"expected {name} to be {wanted}a task's signature, got {signature!r}{hint}"
         )
 
 
@@ -165,6 +177,9 @@ def _callback_job(
 ) -> Sending:
     """The job of a callback. It is made at the dispatch, so that its errors are raised there."""
     call = member_jobs.prepend_argument(signature, id_)
+    if callback in {Callback.CATCH, Callback.FAILURE}:
+        first = call.tasks[0] if isinstance(call, _chain) else call
+        first["kwargs"] = {**first["kwargs"], **failure_arguments.reserve(new.app, first)}
     delay = float(call.options.pop("countdown", None) or 0)
     connection = new.connection or new.app.settings.queue_connection
     member_jobs.check_connection(call, connection)

@@ -19,10 +19,10 @@ from relevo.batches import chain as chains
 from relevo.batches import dispatch as batch_dispatch
 from relevo.batches import member_jobs
 from relevo.batches.spec import BatchSpec
-from relevo.dispatch import transactions
+from relevo.dispatch import failure_arguments, transactions
 from relevo.dispatch.delivery import Delivery, delivery_of
 from relevo.drivers import message_codec
-from relevo.job import membership
+from relevo.job import error_report, membership
 from relevo.job.membership import Membership
 from relevo.store import batch_counts, batch_heartbeats, batches
 from relevo.store.batch_counts import Tally
@@ -48,7 +48,7 @@ class InlineDelivery:
         return found
 
     def hand_in(self, _connection: Connection, sendings: Sequence[Sending]) -> None:
-        self._due += sendings
+        self._due += [failure_arguments.fill(each) for each in sendings]
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -69,6 +69,7 @@ def _run_batch(delivery: InlineDelivery, row: BatchRow, new: BatchSpec) -> Batch
 
 def add(app: Any, row: BatchRow, new: Iterable[Any]) -> BatchRow:
     """Run further members of a batch. Raises BatchError when it is over."""
+    batch_dispatch.check_can_grow(row)
     delivery = InlineDelivery(delivery_of(app))
     found = _update_counts(delivery, row.id, batch_dispatch.reopened)
     if found is not None:
@@ -81,16 +82,16 @@ def run_members(delivery: InlineDelivery, row: BatchRow, given: Iterable[Any], s
     """Run members, numbered from `start`, until one fails that the batch may not survive."""
     for number, member in enumerate(given, start):
         _update_counts(delivery, row.id, _add_one)
-        state = _run_member(member_jobs.as_member(delivery.app, member), row, number)
-        end = MemberEnd(row.id, number, state, f"{row.id}.{number}")
+        state, error = _run_member(member_jobs.as_member(delivery.app, member), row, number)
+        end = MemberEnd(row.id, number, state, f"{row.id}.{number}", error)
         delivery.write(batches.prepare_ends([end], delivery.hand_in))
         found = batches.find(delivery.store, row.id)
         if found is None or found.tally.cancelled_at is not None:
             return
 
 
-def _run_member(member: Signature, row: BatchRow, number: int) -> str:
-    """Run a member. Returns the state in which it ended."""
+def _run_member(member: Signature, row: BatchRow, number: int) -> tuple[str, str | None]:
+    """Run a member. Returns the state in which it ended, and its error."""
     place = Membership(row.id, number)
     links = member.tasks if isinstance(member, _chain) else [member]
     placed = [
@@ -134,18 +135,22 @@ def run_sending(app: Any, sending: Sending) -> None:
     _run_links([first, *links])
 
 
-def _run_links(links: Iterable[Signature]) -> str:
+def _run_links(links: Iterable[Signature]) -> tuple[str, str | None]:
     """Run links, each with the result of the one before, until one has not completed.
 
-    Returns the state of the last link that ran.
+    Returns the state of the last link that ran, and its error.
     """
     handed: tuple[Any, ...] = ()
     for link in links:
         result = link.apply(handed, throw=False)
         if result.state not in states.READY_STATES or result.state in _STATES:
-            return _STATES.get(result.state, batch_counts.COMPLETED)
+            return _STATES.get(result.state, batch_counts.COMPLETED), _error_of(result)
         handed = (result.result,)
-    return batch_counts.COMPLETED
+    return batch_counts.COMPLETED, None
+
+
+def _error_of(result: Any) -> str | None:
+    return error_report.title(result.result) if isinstance(result.result, Exception) else None
 
 
 # --- chains ---------------------------------------------------------------------------------------
@@ -173,9 +178,8 @@ def _run_chain(delivery: InlineDelivery, row: BatchRow, links: Sequence[Signatur
         if link.task == membership.OPEN_BATCH_TASK:
             # The link ends as its batch did, and the next link gets the batch's id.
             state, handed = _state_of_batch(delivery, uuid), (uuid,)
-        delivery.write(
-            batches.prepare_ends([MemberEnd(row.id, number, state, uuid)], delivery.hand_in)
-        )
+        end = MemberEnd(row.id, number, state, uuid, _error_of(result))
+        delivery.write(batches.prepare_ends([end], delivery.hand_in))
         if state != batch_counts.COMPLETED:
             break
     return batches.find(delivery.store, row.id) or row

@@ -89,9 +89,7 @@ def _with_ends(app: Any, request: Any, calls: Calls, failures_allowed: bool) -> 
         else done
     }
     if not failures_allowed:
-        ends[Callback.CATCH] = app.signature(
-            FAILED, args=(request.id,), immutable=True, options=options
-        )
+        ends[Callback.CATCH] = app.signature(FAILED, options=options)
         places = [each.header() for each in place]
         ends[Callback.FINALLY] = app.signature(CANCELLED, args=(request.id, places), immutable=True)
     return calls | {callback: (*calls.get(callback, ()), end) for callback, end in ends.items()}
@@ -102,9 +100,9 @@ def link_completed(batch: str) -> str:
     return batch
 
 
-def link_failed(batch: str) -> None:
+def link_failed(batch: str, error: str | None = None) -> None:
     """A member of the link's batch has failed, so the link fails."""
-    raise JobFailedError(f"a member of batch {batch!r} has failed")
+    raise JobFailedError(f"a member of batch {batch!r} has failed: {error}")
 
 
 def link_cancelled(self: Any, batch: str, places: list[Any]) -> None:

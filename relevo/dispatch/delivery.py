@@ -29,6 +29,7 @@ from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
 from relevo.database.engine import resolve
+from relevo.dispatch import failure_arguments
 from relevo.drivers import message_codec
 from relevo.drivers.database import jobs as database_jobs
 from relevo.drivers.values import NewJob
@@ -39,7 +40,7 @@ from relevo.errors import (
     SettingsError,
     did_you_mean,
 )
-from relevo.job import membership
+from relevo.job import error_report, membership
 from relevo.store import batch_counts, batches, failed, outbox, schedules
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
@@ -72,7 +73,10 @@ class Delivery:
 
         Entries whose `once` was handed in before are left out.
         """
-        fresh = outbox.new_only(connection, sendings)
+        fresh = [
+            failure_arguments.fill(each) if each.failure else each
+            for each in outbox.new_only(connection, sendings)
+        ]
         for name in dict.fromkeys(each.connection for each in fresh):
             these = [each for each in fresh if each.connection == name]
             driver = self.local_driver(name, connection.engine.url)
@@ -187,9 +191,8 @@ class Delivery:
             raise
         except (DriverError, OptionError) as error:
             failed.record(connection, [_refused(each, error) for each in sendings])
-            batches.prepare_ends([end for each in sendings for end in _ends(each)], self.hand_in)(
-                connection
-            )
+            ends = [end for each in sendings for end in _ends(each, error)]
+            batches.prepare_ends(ends, self.hand_in)(connection)
             schedules.end_runs(
                 connection, [end for each in sendings if (end := _run_end(each)) is not None]
             )
@@ -295,10 +298,11 @@ def _marked(each: Sending) -> Sending:
     return replace(each, payload=message_codec.dumps(message))
 
 
-def _ends(each: Sending) -> tuple[MemberEnd, ...]:
+def _ends(each: Sending, error: Exception) -> tuple[MemberEnd, ...]:
     """What it means to batches and chords that a job has failed before it was put."""
     headers, body = message_codec.headers_of(each.payload), message_codec.body_of(each.payload)
-    return membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
+    ends = membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
+    return tuple(replace(end, error=error_report.title(error)) for end in ends)
 
 
 def _run_end(each: Sending) -> RunEnd | None:

@@ -43,6 +43,11 @@ def type_name(error: BaseException) -> str:
     )
 
 
+def title(error: BaseException) -> str:
+    """The class and the text of an error in one line, as callbacks of batches get it."""
+    return f"{type_name(error)}: {message(error)}"
+
+
 def message(error: BaseException) -> str:
     """The text of an error, or its class if its `__str__` raises."""
     try:

@@ -26,11 +26,13 @@ class Kind(StrEnum):
 class Callback(StrEnum):
     """When a batch dispatches a callback.
 
-    BEFORE comes before its members, PROGRESS at each new percentage, the others once at most.
+    BEFORE comes before its members, PROGRESS at each new percentage, FAILURE for each member that
+    has failed, the others once at most.
     """
 
     BEFORE = "before"
     PROGRESS = "progress"
+    FAILURE = "failure"
     CATCH = "catch"
     THEN = "then"
     FINALLY = "finally"

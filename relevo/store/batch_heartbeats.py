@@ -23,7 +23,7 @@ from relevo.database import upserts
 from relevo.errors import DriverError
 from relevo.store import batch_counts
 from relevo.store.batch_counts import Tally
-from relevo.store.batches import BatchRow, update_counts
+from relevo.store.batches import BatchRow, MemberEnd, update_counts
 from relevo.store.outbox import Deliver
 from relevo.store.receipts import exists as is_written
 from relevo.store.receipts import insert_once
@@ -38,6 +38,8 @@ BEAT_SECONDS, SILENT_SECONDS = 60.0, 600.0
 _NAME = "dispatch:"
 # The number of the member that stands for all unsent members. No sent member has it.
 MISSING = -1
+# What the batch's callbacks get as its error.
+UNSENT = "BatchError: the dispatch died before it had sent all members"
 
 
 def beat(connection: Connection, id_: str) -> None:
@@ -138,4 +140,5 @@ def _end(connection: Connection, id_: str, deliver: Deliver) -> BatchRow | None:
         )
         return replace(counts, streams=0, total=counts.total + 1, failed=counts.failed + 1)
 
-    return update_counts(connection, id_, deliver, end)
+    missing = MemberEnd(id_, MISSING, batch_counts.FAILED, f"{id_}.missing", UNSENT)
+    return update_counts(connection, id_, deliver, end, [missing])

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -50,13 +51,14 @@ class MemberEnd:
     """How a member of a batch has ended. `state` is one of `batch_counts`, `uuid` the job's id.
 
     The members of a chord are known by their jobs. There `member` is only the place that the job
-    would have among the results.
+    would have among the results. `error` says why a member has failed; it isn't stored here.
     """
 
     batch: str
     member: int
     state: str
     uuid: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +93,23 @@ def create(connection: Connection, row: BatchRow) -> None:
 
 
 def update_counts(
-    connection: Connection, id_: str, deliver: Deliver, changed: Callable[[BatchRow], Tally | None]
+    connection: Connection,
+    id_: str,
+    deliver: Deliver,
+    changed: Callable[[BatchRow], Tally | None],
+    failures: Sequence[MemberEnd] = (),
 ) -> BatchRow | None:
     """Change the counts of a batch, in the caller's transaction, and deliver the callbacks due.
 
-    `changed` returns the new counts, or None for no change. Returns None if there is no such batch.
+    `changed` returns the new counts, or None for no change. `failures`: the members that have
+    failed in them, which may be filled by `changed`. Returns None if there is no such batch.
     """
     found = connection.execute(select(batches).where(batches.c.id == id_).with_for_update()).first()
     if found is None:
         return None
     row = row_of(found)
     after = changed(row)
-    return row if after is None else _conclude(connection, row, after, deliver)
+    return row if after is None else _conclude(connection, row, after, deliver, failures)
 
 
 def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Connection], None]:
@@ -114,12 +121,9 @@ def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Conne
     def count(connection: Connection) -> None:
         # `by_batch` is sorted: all lock batches in the same order, so none deadlock.
         for id_, ended in by_batch.items():
-            update_counts(
-                connection,
-                id_,
-                deliver,
-                lambda row, ended=ended: _count_ends(connection, row, ended),  # type: ignore[misc]
-            )
+            failures: list[MemberEnd] = []
+            count_these = partial(_count_ends, connection, ended=ended, failures=failures)
+            update_counts(connection, id_, deliver, count_these, failures)
 
     return count
 
@@ -215,7 +219,10 @@ def _forget(connection: Connection, query: Any) -> int:
     return len(ids)
 
 
-def _count_ends(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd]) -> Tally | None:
+def _count_ends(
+    connection: Connection, row: BatchRow, ended: Sequence[MemberEnd], failures: list[MemberEnd]
+) -> Tally | None:
+    """Write how members have ended. Returns the new counts, and adds to `failures`."""
     mine = members.c.batch == row.id
     if row.tally.kind is Kind.CHORD:
         ended = _number_by_job(connection, row, ended)
@@ -228,6 +235,8 @@ def _count_ends(connection: Connection, row: BatchRow, ended: Sequence[MemberEnd
         if batch_counts.is_change(before, end.state):
             counts = batch_counts.apply(counts, before, end.state)
             known[end.member] = end.state
+            if end.state == batch_counts.FAILED:
+                failures.append(end)
             changes[end.member] = {
                 "batch": row.id,
                 "member": end.member,
@@ -266,9 +275,7 @@ def _number_by_job(
             number = end.member if end.member not in taken else _next_number(connection, row, taken)
             numbers[uuid] = number
             taken.add(number)
-    return [
-        MemberEnd(end.batch, numbers[text.name(end.uuid)], end.state, end.uuid) for end in ended
-    ]
+    return [replace(end, member=numbers[text.name(end.uuid)]) for end in ended]
 
 
 def _next_number(connection: Connection, row: BatchRow, taken: set[int]) -> int:
@@ -280,25 +287,50 @@ def _next_number(connection: Connection, row: BatchRow, taken: set[int]) -> int:
     )
 
 
-def _conclude(connection: Connection, row: BatchRow, counts: Tally, deliver: Deliver) -> BatchRow:
+def _conclude(
+    connection: Connection,
+    row: BatchRow,
+    counts: Tally,
+    deliver: Deliver,
+    failures: Sequence[MemberEnd],
+) -> BatchRow:
     after, due = batch_counts.conclude(counts, clock.now())
     connection.execute(update(batches).where(batches.c.id == row.id).values(_counts(after)))
-    sendings = [sending for callback in due for sending in _callbacks(row, callback, after)]
+    sendings = [
+        *(_for_failure(each, end) for end in failures for each in _calls(row, Callback.FAILURE)),
+        *(each for callback in due for each in _callbacks(row, callback, after, failures)),
+    ]
     if sendings:
         deliver(connection, sendings)
     return BatchRow(**{**{name: getattr(row, name) for name in row.__slots__}, "tally": after})
 
 
-def _callbacks(row: BatchRow, callback: Callback, after: Tally) -> list[Sending]:
-    found = [Sending(**sent) for sent in row.callbacks.get(callback.value, ())]
+def _calls(row: BatchRow, callback: Callback) -> list[Sending]:
+    return [Sending(**sent) for sent in row.callbacks.get(callback.value, ())]
+
+
+def _callbacks(
+    row: BatchRow, callback: Callback, after: Tally, failures: Sequence[MemberEnd]
+) -> list[Sending]:
+    found = _calls(row, callback)
     if callback is Callback.PROGRESS:
-        return [_for_percent(sending, after.reported_percent) for sending in found]
+        return [_numbered(sending, after.reported_percent) for sending in found]
+    if callback is Callback.CATCH and failures:
+        return [_with_failure(sending, failures[0]) for sending in found]
     return found
 
 
-def _for_percent(sending: Sending, percent: int) -> Sending:
-    """Return the callback of one percentage: a job of its own, with the percentage in its id."""
-    uuid = f"{sending.uuid}.{percent}"
+def _for_failure(sending: Sending, end: MemberEnd) -> Sending:
+    return _with_failure(_numbered(sending, end.member), end)
+
+
+def _with_failure(sending: Sending, end: MemberEnd) -> Sending:
+    return replace(sending, failure={"error": end.error or "", "job_id": end.uuid})
+
+
+def _numbered(sending: Sending, number: int) -> Sending:
+    """Return the callback of one percentage or member: a job of its own, with that in its id."""
+    uuid = f"{sending.uuid}.{number}"
     changed = {"uuid": uuid, "payload": sending.payload.replace(sending.uuid, uuid)}
     return Sending(**{**sending.as_json(), **changed})
 

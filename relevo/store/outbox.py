@@ -13,7 +13,7 @@ key, and the record deletes the row. So no job is put twice. A job that replaces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Sending:
     """A job on its way to the broker of a connection.
 
     `delay` is in seconds after the dispatch. `once` is a name under which a job is dispatched only
-    once.
+    once. `failure`: what a batch's callback is told about the member that has failed.
     """
 
     connection: str
@@ -46,6 +46,7 @@ class Sending:
     available_at: float | None = None
     unique_key: str | None = None
     once: str | None = None
+    failure: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return a dict for JSON, without unset fields."""

@@ -7,7 +7,7 @@ the schedule, and the outbox.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, exists
 
@@ -69,7 +69,7 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
         parts.append(lambda connection: outbox.delete_delivered(connection, sent))
     if runs := [ending.run for ending in endings if ending.run is not None]:
         parts.append(lambda connection: schedules.end_runs(connection, runs))
-    if members := [end for ending in endings for end in ending.members]:
+    if members := [end for ending in endings for end in _member_ends(ending)]:
         parts.append(batches.prepare_ends(members, deliver))
 
     def record(connection: Connection) -> None:
@@ -77,6 +77,15 @@ def write(store: Store, endings: Sequence[Ending], deliver: Deliver = outbox.add
             write_part(connection)
 
     store.write(record)
+
+
+def _member_ends(ending: Ending) -> tuple[MemberEnd, ...]:
+    """The ends of the job as a member, with the error for the callbacks of its batches."""
+    failure = ending.failure
+    if failure is None:
+        return ending.members
+    error = f"{failure.exception}: {failure.message}"
+    return tuple(replace(end, error=error) for end in ending.members)
 
 
 def prune(store: Store, keep: Retention) -> None:
