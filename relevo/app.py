@@ -37,7 +37,7 @@ from relevo.events import Event
 from relevo.execution import stop_flag, unique_release
 from relevo.execution.models import Models
 from relevo.exit import end_command
-from relevo.job import redaction
+from relevo.job import body, option_names, redaction
 from relevo.job.middleware import Middleware
 from relevo.job.options import NAMES, Options, refuse_mixed_options, validated
 from relevo.limits.named_rates import NamedRates
@@ -238,6 +238,9 @@ def _check_definition(
     app: Any, name: str, function: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
     """Raise OptionError if a task can't be defined with these options."""
+    base_class = options.get("base") or app.Task
+    option_names.refuse_in_definition(name, options, base_class)
+    body.refuse_unrunnable(name, function, base_class)
     given = {key: options[key] for key in NAMES & options.keys()}
     base = getattr(options.get("base"), "options", None)
     rules = (base if isinstance(base, Options) else Options()).with_given(given, name)

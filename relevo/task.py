@@ -33,7 +33,7 @@ from relevo.errors import JobFailedError, OptionError
 from relevo.execution import requeue, stop_flag
 from relevo.execution.attempt import apply_outcome, load_state, wrap_attempt, wrap_failed_hook
 from relevo.execution.failed_hook import FailedHook
-from relevo.job import backoff, payload
+from relevo.job import backoff, body, option_names, payload
 from relevo.job.control_flow import FailJob, ReleaseJob
 from relevo.job.options import NAMES, OVERRIDES, Options, refuse_mixed_options
 from relevo.job.outcome import Released
@@ -66,11 +66,13 @@ class Task(DispatchMixin, ReplaceMixin):
     # --- the definition ---------------------------------------------------------------------------
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("name") or cls.name or cls.__name__
+        if "run" in cls.__dict__:  # else it is a base class, whose attributes are its own
+            _check_class(cls, name)
         given = {name: cls.__dict__[name] for name in NAMES & cls.__dict__.keys()}
         # A callable left on the class would become a method, and Celery deprecates `queue` there.
-        for name in given:
-            delattr(cls, name)
-        name = cls.__dict__.get("name") or cls.name or cls.__name__
+        for option in given:
+            delattr(cls, option)
         cls.options = cls.options.with_given(given, name)
         retries = {"autoretry_for": getattr(cls, "autoretry_for", None)}
         refuse_mixed_options(name, given, {**retries, **cls.__dict__})
@@ -169,6 +171,8 @@ class Task(DispatchMixin, ReplaceMixin):
         `connection`: a connection's name. `session`: dispatch if and only if this SQLAlchemy
         session commits.
         """
+        if options:
+            option_names.refuse_in_dispatch(self.name, options)
         if "session" in options:
             session = options.pop("session")
             return self.app.send_in_session(
@@ -198,6 +202,8 @@ class Task(DispatchMixin, ReplaceMixin):
 
     def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         """Celery's `apply`: run the job in this process, with the options of `apply_async`."""
+        if options:
+            option_names.refuse_in_dispatch(self.name, options)
         if self.options.needs_baton or not OVERRIDES.isdisjoint(options):
             options = prepare.with_baton(self, args, kwargs, options)
         return super().apply(args, kwargs, *rest, **options)
@@ -265,3 +271,15 @@ class Task(DispatchMixin, ReplaceMixin):
         if given.get("countdown") is None and given.get("eta") is None:
             given["countdown"] = backoff.seconds(rules.backoff, self.attempt)
         return given
+
+
+def _check_class(cls: type[Task], name: str) -> None:
+    """Raise OptionError for a class of a task whose names or body can't be meant so."""
+    attributes, base = cls.__dict__, cls.__mro__[1]
+    if "_decorated" in attributes:  # made by Celery of a function, with the decorator's keywords
+        given = {key: value for key, value in attributes.items() if not key.startswith("_")}
+        option_names.refuse_in_definition(name, given, base)
+    else:
+        option_names.refuse_in_class(name, attributes, base)
+    for function in ("run", "_decorated_fun"):  # Celery puts a wrapper around a body for pydantic
+        body.refuse_unrunnable(name, getattr(cls, function, None), cls)

@@ -27,7 +27,7 @@ from relevo import clock
 from relevo.dispatch import connections, transactions
 from relevo.dispatch.prepare import check_queue, effective_options
 from relevo.errors import OptionError, did_you_mean
-from relevo.job import backoff
+from relevo.job import backoff, option_names
 from relevo.job.options import OVERRIDES, validated
 from relevo.job.task_protocol import TaskLike
 
@@ -81,6 +81,7 @@ class Dispatch:
         """
         unknown = sorted(options.keys() - OVERRIDES - {"timeout"})
         if unknown:
+            option_names.refuse_in_dispatch(self.task.name, dict.fromkeys(unknown))
             near = did_you_mean(unknown[0], [*OVERRIDES, "timeout"])
             raise OptionError(
                 f"{unknown[0]!r} can't be given at dispatch{near} (task {self.task.name!r})"
