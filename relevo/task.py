@@ -175,6 +175,8 @@ class Task(DispatchMixin, ReplaceMixin):
             option_names.refuse_in_dispatch(self.name, options)
         if "session" in options:
             session = options.pop("session")
+            if session is None:
+                return self.apply_async(args, kwargs, task_id, *rest, **options)
             return self.app.send_in_session(
                 session, lambda: self.apply_async(args, kwargs, task_id, *rest, **options)
             )

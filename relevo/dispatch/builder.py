@@ -21,10 +21,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy.orm import Session
-
 from relevo import clock
-from relevo.dispatch import connections, transactions
+from relevo.dispatch import connections, transactions, unique
 from relevo.dispatch.prepare import check_queue, effective_options
 from relevo.errors import OptionError, did_you_mean
 from relevo.job import backoff, option_names
@@ -107,10 +105,13 @@ class Dispatch:
     def dispatch(self, *args: Any, **kwargs: Any) -> Any:
         """Send the job now. Returns its AsyncResult, or None if a condition does not hold.
 
-        `session=` with a SQLAlchemy session is not an argument of the job: it means `in_session`.
+        `session=` means `in_session`, unless it is an argument of the job: the task takes one, and
+        this is nothing of SQLAlchemy's. Raises OptionError if it is no Session.
         """
-        if isinstance(kwargs.get("session"), Session):
-            return self.in_session(kwargs.pop("session")).dispatch(*args, **kwargs)
+        if "session" in kwargs and self._is_session(kwargs["session"]):
+            session = kwargs.pop("session")
+            builder = self if session is None else self.in_session(session)
+            return builder.dispatch(*args, **kwargs)
         return self.task.apply_async(args, kwargs, **self.options) if self.wanted else None
 
     def after_commit(self, session: Any, *args: Any, **kwargs: Any) -> None:
@@ -127,6 +128,9 @@ class Dispatch:
         """
         options = {name: value for name, value in self.options.items() if name != "connection"}
         return self.task.apply(args, kwargs, **options) if self.wanted else None
+
+    def _is_session(self, value: Any) -> bool:
+        return transactions.is_of_sqlalchemy(value) or not unique.takes(self.task, "session")
 
     def _with(self, **options: Any) -> Self:
         return replace(self, options={**self.options, **options})

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from relevo.database import schema
 from relevo.dispatch.capture import capture
@@ -38,6 +38,7 @@ def dispatch_in_session(app: Any, session: Any, send: Callable[[], Any]) -> Any:
 
     Returns what `send` returns. Raises OptionError if the session is of another database.
     """
+    session = session_of(session)
     delivery = delivery_of(app)
     if app.conf.task_always_eager:
         return after_commit(session, send)
@@ -68,8 +69,39 @@ def store_connection(delivery: Delivery, session: Any) -> Any:
 
 def connection_of(session: Any) -> Any:
     """The session's connection, in a transaction. Raises OptionError if it is no Session."""
-    _check_session(session)
-    return session.connection()
+    return session_of(session).connection()
+
+
+def session_of(given: Any) -> Session:
+    """The Session that was given, or this thread's one of a `scoped_session`.
+
+    Raises OptionError for anything else.
+    """
+    session = given() if isinstance(given, scoped_session) else given
+    if isinstance(session, Session):
+        return session
+    remedy = _REMEDIES.get(type(given).__name__, "") if is_of_sqlalchemy(given) else ""
+    raise OptionError(
+        "expected session to be a Session of SQLAlchemy, or a scoped_session, got"
+        f" {given!r}{remedy}"
+    )
+
+
+def is_of_sqlalchemy(value: Any) -> bool:
+    """Whether a value can only be meant as a session, because no job can have it as an argument."""
+    return isinstance(value, (Session, scoped_session)) or type(value).__module__.startswith(
+        "sqlalchemy."
+    )
+
+
+_OPEN_ONE = "; open one: with Session(engine) as session"
+_REMEDIES = {
+    "AsyncSession": "; await session.run_sync(function) calls a function with one",
+    "async_scoped_session": "; await session.run_sync(function) calls a function with one",
+    "sessionmaker": "; call it: with maker() as session",
+    "Engine": _OPEN_ONE,
+    "Connection": "; Session(connection) makes one",
+}
 
 
 def after_commit(session: Any, do: Callable[[], Any]) -> None:
@@ -77,7 +109,7 @@ def after_commit(session: Any, do: Callable[[], Any]) -> None:
 
     An error of `do` is logged, since nothing can be undone by then.
     """
-    _check_session(session)
+    session = session_of(session)
     if not session.in_transaction():
         session.begin()
     begun = session.get_nested_transaction() or session.get_transaction()
@@ -94,11 +126,6 @@ def run_or_defer(session: Any, row: Result, run: Callable[[], Result]) -> Result
         return run()
     after_commit(session, run)
     return row
-
-
-def _check_session(session: Any) -> None:
-    if not isinstance(session, Session):
-        raise OptionError(f"expected session to be a Session of SQLAlchemy, got {session!r}")
 
 
 def _listen(session: Session) -> None:

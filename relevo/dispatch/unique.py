@@ -117,6 +117,12 @@ def check_key_names(task: TaskLike, names: Any, option: str = "unique_by") -> No
         _check(task.name, names, _signature(task), option)
 
 
+def takes(task: TaskLike, name: str) -> bool:
+    """Whether a job of this task can have an argument of this name."""
+    parameters = _signature(task).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
 def check_definition(task: str, rules: Options, body: Callable[..., Any], *, bound: bool) -> None:
     """Raise OptionError for a task being defined whose `unique_by` or `fair_by` names no argument.
 

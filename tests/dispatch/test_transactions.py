@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from relevo import config
 from relevo.app import create_app
@@ -55,6 +56,72 @@ def test_a_job_exists_after_the_commit_of_its_session_and_not_before(app, calls,
     assert outbox.status(delivery_of(app).store) == []
     with working(app):
         eventually(lambda: sorted(calls_of("work")) == [1, 2, 3])
+
+
+def test_a_scoped_session_stands_for_the_one_of_its_thread(app, session):
+    scoped = scoped_session(lambda: session)
+    work = task_of(app, "work")
+    work.dispatch(1, session=scoped)
+    work.apply_async((2,), session=scoped)
+    work.after_commit(scoped, 3)
+    app.batch([work.s(4)]).dispatch(session=scoped)
+    assert waiting(app) == 0
+    session.commit()
+    assert waiting(app) == 4
+
+
+def test_no_session_is_a_dispatch_without_one(app):
+    task_of(app, "work").dispatch(1, session=None)
+    task_of(app, "work").apply_async((2,), session=None)
+    assert waiting(app) == 2
+
+
+NO_SESSIONS = [
+    (lambda engine: "session", ""),
+    (lambda engine: Session, ""),
+    (lambda engine: engine, "; open one: with Session"),
+    (lambda engine: engine.connect(), "; Session(connection) makes one"),
+    (sessionmaker, "; call it: with maker() as session"),
+    (lambda engine: AsyncSession(), "; await session.run_sync(function) calls a function with one"),
+]
+
+
+@pytest.mark.parametrize(("make", "remedy"), NO_SESSIONS)
+@pytest.mark.parametrize(
+    "dispatch",
+    [
+        lambda app, task, given: task.dispatch(1, session=given),
+        lambda app, task, given: task.in_session(given),
+        lambda app, task, given: task.apply_async((1,), session=given),
+        lambda app, task, given: task.after_commit(given, 1),
+        lambda app, task, given: app.batch([task.s(1)]).dispatch(session=given),
+        lambda app, task, given: app.chain(task.s(1)).dispatch(session=given),
+    ],
+)
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_is_no_session_is_refused_with_what_to_do(
+    sqlite_app, session, dispatch, make, remedy, eager
+):
+    batch_tasks.define_tasks(sqlite_app)
+    sqlite_app.conf.task_always_eager = eager
+    given = make(session.get_bind())
+    with pytest.raises(OptionError) as refused:
+        dispatch(sqlite_app, task_of(sqlite_app, "work"), given)
+    message = str(refused.value)
+    assert message.startswith("expected session to be a Session of SQLAlchemy, or a scoped_session")
+    assert remedy in message
+    if isinstance(given, Connection):
+        given.close()
+
+
+def test_a_task_may_have_an_argument_of_that_name(sqlite_app):
+    @sqlite_app.task(name="login")
+    def login(session): ...
+
+    login.dispatch(session="abc")
+    assert waiting(sqlite_app) == 1
+    with pytest.raises(OptionError, match="Session of SQLAlchemy"):
+        login.dispatch(session=AsyncSession())
 
 
 def test_a_rollback_leaves_nothing(app, session):
