@@ -21,7 +21,7 @@ from rich.text import Text
 from tasks.dev.program import Program
 
 ROOT = Path(__file__).parents[2]
-WATCHED = ("relevo", "tasks", "app", "celeryconfig.py", "beat_schedule.py", ".env")
+WATCHED = ("relevo", "tasks", "app", "web", "celeryconfig.py", "beat_schedule.py", ".env")
 COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _LINE = re.compile(r"([a-z][a-z0-9-]*):\s*(.+)")
 

@@ -66,6 +66,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (home / ".venv").symlink_to(sys.prefix)
         for name in (
             "app",
+            "web",
             "relevo",
             "migrations",
             "alembic.ini",
