@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import insert, or_, select, update
 
 from relevo import clock
 from relevo.database import text
-from relevo.store import window_scan
+from relevo.store import pages, window_scan
 from relevo.store.store import Store
 from relevo.store.tables import audit
 from relevo.store.window_scan import Ordering, Place
@@ -54,9 +54,9 @@ def complete(store: Store, number: int, outcome: str) -> None:
     store.write(lambda connection: connection.execute(done))
 
 
-def prune(store: Store, before: float) -> None:
-    """Delete the actions before an instant."""
-    store.write(lambda connection: connection.execute(delete(audit).where(audit.c.at < before)))
+def prune(store: Store, before: float) -> int:
+    """Delete the actions before an instant. Returns how many."""
+    return pages.prune(store, audit, audit.c.at < before)
 
 
 def page(

@@ -19,11 +19,11 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from relevo import clock
 from relevo.database import text
-from relevo.store import batch_counts
+from relevo.store import batch_counts, pages
 from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.outbox import Deliver, Sending
 from relevo.store.store import Store
@@ -31,6 +31,10 @@ from relevo.store.tables import batches, members
 
 # Batches that are listed or deleted in one step, and members that are listed.
 PAGE = 100
+
+# `finished_at` of a batch that is forgotten, while its members are being deleted.
+_FORGOTTEN = 0.0
+_IS_KEPT = func.coalesce(batches.c.finished_at, 1.0) != _FORGOTTEN
 
 #: The fields of a tally with columns of the same name. (`reported_percent` is the column `told`.)
 _COUNTS = (
@@ -105,7 +109,7 @@ def update_counts(
     failed in them, which may be filled by `changed`. Returns None if there is no such batch.
     """
     found = connection.execute(select(batches).where(batches.c.id == id_).with_for_update()).first()
-    if found is None:
+    if found is None or found.finished_at == _FORGOTTEN:
         return None
     row = row_of(found)
     after = changed(row)
@@ -130,17 +134,15 @@ def prepare_ends(ends: Sequence[MemberEnd], deliver: Deliver) -> Callable[[Conne
 
 def find(store: Store, id_: str) -> BatchRow | None:
     """Return the batch with this id, or None."""
-    query = select(batches).where(batches.c.id == text.name(id_))
+    query = select(batches).where(batches.c.id == text.name(id_), _IS_KEPT)
     row = store.read(lambda connection: connection.execute(query).first())
     return row_of(row) if row is not None else None
 
 
 def exists(connection: Connection, id_: str) -> bool:
     """Whether there is a batch with this id, in the caller's transaction."""
-    return (
-        connection.execute(select(batches.c.id).where(batches.c.id == text.name(id_))).first()
-        is not None
-    )
+    query = select(batches.c.id).where(batches.c.id == text.name(id_), _IS_KEPT)
+    return connection.execute(query).first() is not None
 
 
 def page(
@@ -150,7 +152,8 @@ def page(
 
     The next page is `before` the `created_at` and the `id` of the last batch of this page.
     """
-    query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc()).limit(limit)
+    newest_first = (batches.c.created_at.desc(), batches.c.id.desc())
+    query = select(batches).where(_IS_KEPT).order_by(*newest_first).limit(limit)
     if before is not None:
         at, id_ = before
         older = (batches.c.created_at < at) | (batches.c.id < text.name(id_))
@@ -196,27 +199,47 @@ def ended_members(
 def prune(store: Store, *, finished: float, unfinished: float | None = None) -> int:
     """Delete batches that finished before an instant. Returns how many.
 
-    With `unfinished` also those that began before that instant and never finished.
+    With `unfinished` also those that began before that instant and never finished. A batch is
+    forgotten in one step, under the lock of its row. Its members go in pages after that, because
+    there may be a million of them. If the process dies meanwhile, the next call deletes the rest.
     """
-    total = 0
-    conditions = [batches.c.finished_at < finished]
+    conditions = [(batches.c.finished_at > _FORGOTTEN) & (batches.c.finished_at < finished)]
     if unfinished is not None:
         conditions.append(batches.c.finished_at.is_(None) & (batches.c.created_at < unfinished))
+    total = 0
     for condition in conditions:
-        gone = PAGE
-        while gone == PAGE:
-            query = select(batches.c.id).where(condition).limit(PAGE)
-            gone = store.write(lambda connection, query=query: _forget(connection, query))  # type: ignore[misc]
-            total += gone
+        total += _repeat(store, lambda connection, which=condition: _forget(connection, which))  # type: ignore[misc]
+    while store.write(_delete_forgotten):
+        pass
     return total
 
 
-def _forget(connection: Connection, query: Any) -> int:
+def _repeat(store: Store, step: Callable[[Connection], int]) -> int:
+    total, done = 0, PAGE
+    while done == PAGE:
+        done = store.write(step)
+        total += done
+    return total
+
+
+def _forget(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Mark up to PAGE batches as forgotten. One whose members are just counted has its time."""
+    query = select(batches.c.id).where(which).limit(PAGE).with_for_update(skip_locked=True)
     ids = list(connection.execute(query).scalars())
     if ids:
-        connection.execute(delete(members).where(members.c.batch.in_(ids)))
-        connection.execute(delete(batches).where(batches.c.id.in_(ids)))
+        connection.execute(
+            update(batches).where(batches.c.id.in_(ids)).values(finished_at=_FORGOTTEN)
+        )
     return len(ids)
+
+
+def _delete_forgotten(connection: Connection) -> bool:
+    """Delete a page of members of forgotten batches, or the batches. Returns whether there were."""
+    query = select(batches.c.id).where(batches.c.finished_at == _FORGOTTEN).limit(PAGE)
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    if ids and pages.delete_page(connection, members, members.c.batch.in_(ids)) < pages.PAGE:
+        connection.execute(delete(batches).where(batches.c.id.in_(ids)))
+    return bool(ids)
 
 
 def _count_ends(

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, select, tuple_
 
 from relevo.database import text, upserts
+from relevo.store import pages
 from relevo.store.store import Store
 from relevo.store.tables import history, tags
 
 # Rows that are deleted in one step.
-PAGE = 1000
+PAGE = pages.PAGE
 
 
 class Ended(StrEnum):
@@ -146,24 +147,15 @@ def forget(store: Store, uuids: Sequence[str]) -> int:
     return store.write(forget_each) if portions else 0
 
 
-def prune(store: Store, state: Ended, before: float, most: int = PAGE) -> int:
-    """Delete up to `most` jobs that ended in this state before an instant. Returns how many.
+def prune(store: Store, state: Ended, before: float) -> int:
+    """Delete jobs that ended in this state before an instant. Returns how many.
 
     `outcomes.prune` deletes their tags later.
     """
-    oldest = (
-        select(history.c.id)
-        .where(
-            history.c.state == state, history.c.silenced.in_((0, 1)), history.c.ended_at < before
-        )
-        .limit(most)
+    is_old = history.c.ended_at < before
+    return pages.prune(
+        store, history, history.c.state == state, history.c.silenced.in_((0, 1)), is_old
     )
-    numbers = store.read(lambda connection: list(connection.execute(oldest).scalars()))
-    if numbers:
-        store.write(
-            lambda connection: connection.execute(delete(history).where(history.c.id.in_(numbers)))
-        )
-    return len(numbers)
 
 
 def _row(job: EndedJob) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 
 from relevo.database import text, upserts
-from relevo.store import histograms
+from relevo.store import histograms, pages
 from relevo.store.history import Ended, EndedJob
 from relevo.store.store import Store
 from relevo.store.tables import metrics
@@ -110,8 +110,6 @@ def merge_histograms(points: Iterable[Point], measure: str) -> dict[int, int]:
     return dict(total)
 
 
-def prune(store: Store, before: float) -> None:
-    """Delete the minutes that began before an instant."""
-    store.write(
-        lambda connection: connection.execute(delete(metrics).where(metrics.c.minute < int(before)))
-    )
+def prune(store: Store, before: float) -> int:
+    """Delete the minutes that began before an instant. Returns how many rows."""
+    return pages.prune(store, metrics, metrics.c.minute < int(before))

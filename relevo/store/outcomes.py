@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, exists
+from sqlalchemy import Connection, exists
 
 from relevo import clock
-from relevo.store import audit, batches, failed, history, metrics, outbox, receipts, schedules
+from relevo.store import (
+    audit,
+    batches,
+    failed,
+    history,
+    metrics,
+    outbox,
+    pages,
+    receipts,
+    schedules,
+)
 from relevo.store.batches import MemberEnd
 from relevo.store.failed import FailedJob
 from relevo.store.history import Ended, EndedJob
@@ -22,9 +32,6 @@ from relevo.store.store import Store
 from relevo.store.tables import failed as failed_table
 from relevo.store.tables import history as history_table
 from relevo.store.tables import tags
-
-# Pages of jobs in one state that one call of `prune` deletes at most.
-MOST_PAGES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,7 @@ def prune(store: Store, keep: Retention) -> None:
     now = clock.now()
     for state in Ended:
         before = now - (keep.failed if state is Ended.FAILED else keep.completed)
-        for _ in range(MOST_PAGES):
-            if history.prune(store, state, before) < history.PAGE:
-                break
+        history.prune(store, state, before)
     metrics.prune(store, now - keep.metrics)
     audit.prune(store, now - keep.audit)
     receipts.prune(store, now - max(keep.completed, keep.failed))
@@ -103,7 +108,5 @@ def prune(store: Store, keep: Retention) -> None:
     # History and the failed store share the tags; a tag goes when neither has its job any more.
     listed = exists().where(history_table.c.uuid == tags.c.uuid)
     has_failed = exists().where(failed_table.c.uuid == tags.c.uuid)
-    old = delete(tags).where(
-        tags.c.at < now - min(keep.completed, keep.failed), ~listed, ~has_failed
-    )
-    store.write(lambda connection: connection.execute(old))
+    oldest = now - min(keep.completed, keep.failed)
+    pages.prune_orphans(store, tags, tags.c.at, oldest, ~listed, ~has_failed)

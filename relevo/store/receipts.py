@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 
 from relevo import clock
 from relevo.database import text, upserts
 from relevo.database.types import LONGEST_NAME
+from relevo.store import pages
 from relevo.store.store import Store
 from relevo.store.tables import receipts
 
@@ -31,11 +32,7 @@ def insert_once(connection: Connection, name: str, at: float | None = None) -> b
 
 def prune(store: Store, before: float) -> int:
     """Delete the receipts before an instant. Returns how many."""
-    return store.write(
-        lambda connection: (
-            connection.execute(delete(receipts).where(receipts.c.at < before)).rowcount
-        )
-    )
+    return pages.prune(store, receipts, receipts.c.at < before)
 
 
 def exists(connection: Connection, name: str) -> bool:
