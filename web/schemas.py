@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
 
-from relevo import clock
 from web.access import ABILITIES, EVERYTHING
 
 LARGEST_ID = 2**31 - 1
@@ -27,8 +26,8 @@ def _storable(text: str) -> str:
 
 def _datable(moment: datetime) -> datetime:
     try:
-        return clock.utc(clock.instant(moment))
-    except (OverflowError, ValueError, OSError) as error:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError as error:
         raise ValueError("expected a moment that has a date in UTC") from error
 
 

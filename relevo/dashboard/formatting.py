@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import urlencode
-
-from tornado.escape import xhtml_escape
 
 from relevo import clock
 from relevo.database.text import storable
 
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+# A longer duration, or one that is no number, says no more than this: a time was far off.
+_AGES_SECONDS, _AGES = 3.2e10, "> 1,000 years"
 LONGEST = 20_000
 # Characters that reverse the direction of text (txt.exe would read as exe.txt) are shown by number.
 _HIDDEN = {
@@ -21,7 +22,7 @@ NOTHING = "\u2013"
 
 def number(value: float | None) -> str:
     """1234567 as 1,234,567; a fraction with one digit."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NOTHING
     if 0 < value < 0.05:  # noqa: PLR2004
         return "< 0.1"
@@ -40,6 +41,8 @@ def seconds(value: float | None) -> str:
     """A duration: 12 ms, 3.4 s, 5 min 20 s, 2 h 10 min, 3 d 4 h."""
     if value is None:
         return NOTHING
+    if not value < _AGES_SECONDS:
+        return _AGES
     if value < 1:
         return f"{value * 1000:.0f} ms" if value >= 0.001 or value == 0 else "< 1 ms"  # noqa: PLR2004
     for size, unit, part, part_unit in _UNITS:
@@ -63,10 +66,7 @@ def when(instant: float | None, relative: bool = True) -> str:
     """HTML of an instant, in UTC. The script changes it to the viewer's time zone."""
     if instant is None:
         return NOTHING
-    try:
-        moment = clock.utc(instant)
-    except (ValueError, OverflowError, OSError):
-        return xhtml_escape(str(instant))
+    moment = clock.utc(instant)
     kind = ' data-relative=""' if relative else ""
     iso = moment.isoformat(timespec="milliseconds")
     return f'<time datetime="{iso}"{kind}>{moment:%Y-%m-%d %H:%M:%S} UTC</time>'

@@ -7,6 +7,7 @@ the data and does the action.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -133,14 +134,16 @@ def list_routes(pages: list[tuple[str, Any, str | None]]) -> list[tuple[str, str
 
 
 def to_json_value(value: Any) -> Any:
-    """A value in the types that JSON has."""
+    """A value in the types that JSON has. It has no infinities and no NaN: they become null."""
     if is_dataclass(value):
         return {each.name: to_json_value(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
         return {str(name): to_json_value(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json_value(each) for each in value]
-    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int)) else str(value)
 
 
 def _fields(body: bytes) -> dict[str, list[bytes]]:

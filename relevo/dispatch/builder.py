@@ -61,6 +61,11 @@ class Dispatch:
             raise OptionError(
                 f"expected delay_for to be a number of seconds, got {seconds!r} (task {name!r})"
             )
+        if clock.now() + seconds > clock.LAST:  # Celery makes a datetime of it
+            raise OptionError(
+                f"expected delay_for to end before the year 10000, got {seconds!r}"
+                f" (task {self.task.name!r})"
+            )
         return self._with(countdown=seconds, eta=None)
 
     def at(self, moment: datetime) -> Self:

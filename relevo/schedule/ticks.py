@@ -29,6 +29,10 @@ from relevo.errors import OptionError
 SHORTEST_SECONDS = 0.1
 #: No calendar has a day after this instant, so a later tick counts as never.
 LAST_INSTANT = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+# An earlier instant counts as this one. Both are a year from the calendar's ends, so that the day
+# before and the day after are days too, in every time zone.
+FIRST_INSTANT = datetime(2, 1, 1, tzinfo=UTC).timestamp()
+_LAST_DAY = date(9999, 1, 2).toordinal()
 # Instants nearer than this are the same: a database may return an instant slightly changed.
 SAME_SECONDS = 0.0005
 # Two events of the sun are further apart than this.
@@ -69,13 +73,16 @@ class Interval:
             )
         self.seconds = seconds
 
-    def after(self, instant: float) -> float:
+    def after(self, instant: float) -> float | None:
+        if (instant := _in_calendar(instant)) >= LAST_INSTANT:
+            return None
         number = math.floor(instant / self.seconds) + 1
         while number * self.seconds <= instant + SAME_SECONDS:
             number += 1
         return number * self.seconds
 
     def until(self, since: float, now: float, most: int) -> list[float]:
+        since, now = _in_calendar(since), _in_calendar(now)
         last = math.floor((now + SAME_SECONDS) / self.seconds)
         first = max(math.floor(since / self.seconds), last - most + 1)
         return [
@@ -94,7 +101,7 @@ class Crontab:
 
     def after(self, instant: float) -> float | None:
         first = self._day(instant) - 1
-        for day in range(first, first + MOST_DAYS):
+        for day in range(first, min(first + MOST_DAYS, _LAST_DAY)):
             found = self._of_day(day)
             at = bisect_right(found, instant + SAME_SECONDS)
             if at < len(found):
@@ -116,7 +123,7 @@ class Crontab:
         return sorted(found)[-most:]
 
     def _day(self, instant: float) -> int:
-        return clock.utc(instant).astimezone(self.zone).toordinal()
+        return clock.utc(_in_calendar(instant)).astimezone(self.zone).toordinal()
 
     def _of_day(self, ordinal: int) -> Sequence[float]:
         day = date.fromordinal(ordinal)
@@ -126,6 +133,11 @@ class Crontab:
             and day.isoweekday() % 7 in self.cron.day_of_week
         )
         return _instants(ordinal, *self._times) if fits else ()
+
+
+def _in_calendar(instant: float) -> float:
+    """The instant, or the end of the calendar that it lies beyond. A store holds any number."""
+    return max(FIRST_INSTANT, min(LAST_INSTANT, instant))
 
 
 @lru_cache(maxsize=1024)
@@ -168,6 +180,8 @@ class CustomSchedule:
         )
 
     def after(self, instant: float) -> float | None:
+        if (instant := _in_calendar(instant)) >= LAST_INSTANT:
+            return None
         at = self._next_due(instant)
         return at if at - instant > self._apart else self._next_due(instant + self._apart)
 

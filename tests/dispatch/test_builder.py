@@ -1,6 +1,6 @@
 """The builder of a dispatch: what reaches Celery, and which dispatches are errors of the caller."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -57,6 +57,13 @@ def test_nothing_is_sent_before_dispatch_and_a_builder_can_be_reused(process, se
 def test_at_takes_a_datetime_and_a_naive_one_is_utc(process, sent):
     process.at(datetime(2030, 1, 1, 12)).with_options(retry_until=1e9 * 2).dispatch(7)  # noqa: DTZ001
     assert sent[0].eta == datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def test_the_last_moment_of_the_calendar_is_one(plain, sent):
+    for zone in (None, UTC, timezone(timedelta(hours=-12)), timezone(timedelta(hours=12))):
+        plain.at(datetime.max.replace(tzinfo=zone)).dispatch(7)
+        plain.at(datetime.min.replace(tzinfo=zone)).dispatch(7)
+    assert {message.eta.year for message in sent} == {1, 9999}
 
 
 def test_the_last_of_two_times_counts(process, sent):
@@ -131,6 +138,7 @@ WRONG = [
     (lambda task: task.on_queue(7), "expected queue to be the name of a queue, got 7"),
     (lambda task: task.delay_for(-1), "expected delay_for to be a number of seconds, got -1"),
     (lambda task: task.delay_for("60"), "got '60'"),
+    (lambda task: task.delay_for(1e12), "expected delay_for to end before the year 10000"),
     (lambda task: task.at(60), "expected at to be a datetime, got 60"),
     (lambda task: task.with_options(tries=0), "expected tries to be a positive integer, got 0"),
     (

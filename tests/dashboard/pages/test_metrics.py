@@ -197,4 +197,4 @@ def test_numbers_are_grouped(value, said):
 def test_characters_that_reverse_text_are_shown():
     assert "\u202e" not in formatting.cut("\u202etxt.exe")
     assert formatting.cut("x" * 30, 10) == "xxxxxxxxxx … and 20 more characters"
-    assert formatting.when(1e300) == "1e+300"
+    assert "9999-12-31 23:59:59 UTC" in formatting.when(1e300)
