@@ -46,7 +46,7 @@ from relevo.operations import clear
 from relevo.schedule import worker_beat
 from relevo.store.batch_counts import Kind
 from relevo.store.batches import BatchRow
-from relevo.transport import registration
+from relevo.transport import put_results, registration
 from relevo.transport.context import current as current_context
 from relevo.worker import bootstep, cold_shutdown, permits, restart
 from relevo.worker.pool import prefork
@@ -221,6 +221,7 @@ def _wire(
     worker_init.connect(_wire_worker, dispatch_uid="relevo.app.wire_worker")
     for event, signal, receiver in _EVENTS:
         events.bind_signal(event, signal, receiver)
+    put_results.observe(events.on_put)
     _prepare_command(settings)
     return app
 

@@ -4,7 +4,7 @@
     def alarm(event): ...
 
     event        in which process      when
-    dispatched   the dispatching one   the broker has the job
+    dispatched   the dispatching one   the broker has the job, and its transaction has committed
     rescued      worker, main process  it has reserved a job that a dead worker held
     reserved     worker, main process  it has reserved the job
     processing   worker, main process  an attempt has begun
@@ -24,11 +24,13 @@ events come from Celery's signals; these are connected when the first listener r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from relevo.drivers import message_codec
+from relevo.drivers.values import NewJob
 from relevo.errors import OptionError, did_you_mean
 from relevo.job.outcome import cancel_reason
 from relevo.transport import put_results
@@ -169,12 +171,25 @@ def emit_returned(request: Any, result: Any, ran: float | None) -> None:
 def on_published(
     headers: Any = None, routing_key: str = "", sender: Any = None, **_signal: Any
 ) -> None:
-    """Emit `dispatched` for a message that Celery has published, unless it is a retry."""
+    """Emit `dispatched` for a message that Celery has published, unless it is a retry.
+
+    What Celery has published into a batch or a transaction is not at the broker yet: see `on_put`.
+    """
     if isinstance(headers, dict) and headers.get("id") and not headers.get("retries"):
         if not put_results.was_put(str(headers["id"])):
             return
         name = sender if isinstance(sender, str) else headers.get("task")
         emit(JobEvent(Event.DISPATCHED, str(headers["id"]), name, str(routing_key or ""), 1))
+
+
+def on_put(jobs: Sequence[NewJob]) -> None:
+    """Emit `dispatched` for jobs that were put in one step, and are committed."""
+    if Event.DISPATCHED not in _listeners:
+        return
+    for job in jobs:
+        headers = message_codec.headers_of(job.payload)
+        if headers.get("id") and not headers.get("retries"):
+            emit(JobEvent(Event.DISPATCHED, job.id, headers.get("task"), job.queue, 1))
 
 
 def on_received(request: Any, **_signal: Any) -> None:

@@ -124,8 +124,9 @@ def dispatch(new: NewChain, id_: str, session: Any = None) -> BatchRow:
             delivery.hand_in(connection, [outbox_entry(first, row.connection, unique_key=None)])
 
     if session is not None:
-        open_(transactions.store_connection(delivery, session))
-        transactions.after_commit(session, lambda: delivery.after_commit(row.connection))
+        connection = transactions.store_connection(delivery, session)
+        with transactions.handing_in(delivery, session, [row.connection]):
+            open_(connection)
         return row
     delivery.store.write(open_)
     delivery.after_commit(row.connection)

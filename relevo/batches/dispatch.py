@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from relevo import clock
 from relevo.batches import member_jobs
 from relevo.batches.spec import BatchSpec
+from relevo.database import after_commit
 from relevo.dispatch import failure_arguments, transactions
 from relevo.dispatch.capture import captured_jobs
 from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry
@@ -37,6 +38,7 @@ from relevo.store import batch_heartbeats, batches, receipts
 from relevo.store.batch_counts import Callback, Kind, Tally
 from relevo.store.batches import BatchRow
 from relevo.store.outbox import Deliver, Sending
+from relevo.transport import put_results
 
 # The longest id of a batch, in characters.
 LONGEST_ID = 120
@@ -211,14 +213,14 @@ def create(connection: Connection, deliver: Deliver, row: BatchRow) -> bool:
 def _in_session(delivery: Delivery, row: BatchRow, new: BatchSpec, session: Any) -> BatchRow:
     """Create the batch and put all its members in the session's transaction."""
     connection = transactions.store_connection(delivery, session)
-    transactions.after_commit(session, lambda: delivery.after_commit(row.connection))
     found: BatchRow | None = row
-    if create(connection, delivery.hand_in, row):
-        for page in member_jobs.member_pages(new.app, row, new.members, 0):
-            delivery.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
-            grow = partial(_add_total, count=len(page))
-            batches.update_counts(connection, row.id, delivery.hand_in, grow)
-        found = batches.update_counts(connection, row.id, delivery.hand_in, _close_stream)
+    with transactions.handing_in(delivery, session, [row.connection]):
+        if create(connection, delivery.hand_in, row):
+            for page in member_jobs.member_pages(new.app, row, new.members, 0):
+                delivery.hand_in(connection, [outbox_entry(job, row.connection) for job in page])
+                grow = partial(_add_total, count=len(page))
+                batches.update_counts(connection, row.id, delivery.hand_in, grow)
+            found = batches.update_counts(connection, row.id, delivery.hand_in, _close_stream)
     return found or row
 
 
@@ -263,7 +265,8 @@ def _put_page(delivery: Delivery, row: BatchRow, page: list[NewJob], sent: int) 
                 f"batch {row.id!r} was ended: its dispatch gave no sign of life for too long"
             )
         if driver is not None and first and found is not None:
-            database_jobs.put(connection, page, driver.now())
+            placed = database_jobs.put(connection, page, driver.now())
+            after_commit.add(connection, partial(put_results.announce, page, placed))
         return found
 
     found = delivery.store.write(count)

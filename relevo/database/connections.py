@@ -22,8 +22,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from relevo.database import after_commit, errors
 from relevo.database import engine as engines
-from relevo.database import errors
 from relevo.database.schema import ensure_schema
 from relevo.database.server_options import AUTOCOMMIT
 from relevo.errors import DriverError, DriverUnavailableError
@@ -53,7 +53,11 @@ class Connections:
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in one transaction, and return its result."""
-        return self._step(lambda: self._transaction(work), safe=True)
+        committed: list[after_commit.Do] = []
+        result = self._step(lambda: self._transaction(work, committed), safe=True)
+        for do in committed:  # without the lock: it may dispatch a job
+            do()
+        return result
 
     def autocommit(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work`: one statement that writes.
@@ -78,7 +82,9 @@ class Connections:
         with self._autocommit.connect() as connection:
             return work(connection)
 
-    def _transaction(self, work: Callable[[Connection], Result]) -> Result:
+    def _transaction(
+        self, work: Callable[[Connection], Result], committed: list[after_commit.Do]
+    ) -> Result:
         with self.engine.connect() as connection:
             transaction = connection.begin()
             try:
@@ -94,6 +100,7 @@ class Connections:
                 raise DriverUnavailableError(
                     f"{self._name}: the commit was not confirmed: {error.orig}"
                 ) from error
+            committed += after_commit.take(connection)
             return result
 
     def _step(self, step: Callable[[], Result], safe: bool) -> Result:

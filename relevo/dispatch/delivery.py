@@ -13,12 +13,12 @@ processes left. So a job exists if and only if its transaction commits, and it i
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from relevo import clock, drivers
+from relevo.database import after_commit
 from relevo.database.engine import resolve
 from relevo.dispatch import failure_arguments
 from relevo.drivers import message_codec
@@ -84,7 +85,9 @@ class Delivery:
                 outbox.add(connection, [_marked(each) for each in these])
             else:
                 jobs = [_new_job(each) for each in these]
-                put_results.resolve(jobs, database_jobs.put(connection, jobs, driver.now()))
+                placed = database_jobs.put(connection, jobs, driver.now())
+                put_results.resolve(jobs, placed)
+                after_commit.add(connection, partial(put_results.announce, jobs, placed))
                 self._written_to.add(driver)
 
     def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
@@ -157,9 +160,7 @@ class Delivery:
                 raise
             except (DriverError, OptionError):
                 logger.exception("jobs of the outbox were refused together, each is tried alone")
-                sent = outbox.forward(
-                    self.store, name, functools.partial(self.put_or_fail, broker), 1
-                )
+                sent = outbox.forward(self.store, name, partial(self.put_or_fail, broker), 1)
                 sent = outbox.PAGE if sent else 0
             total += sent
         return total
@@ -171,9 +172,12 @@ class Delivery:
                 for each in sendings:
                     message = message_codec.loads(each.payload)
                     connection.default_channel._put(each.queue, message)  # noqa: SLF001  kombu's own
+                    put_results.announce([_new_job(each)])
         else:
             jobs = [_new_job(each) for each in sendings]
-            put_results.resolve(jobs, broker.put(jobs))
+            placed = broker.put(jobs)
+            put_results.resolve(jobs, placed)
+            put_results.announce(jobs, placed)
 
     def put_jobs(self, name: str, jobs: Sequence[NewJob]) -> None:
         """Put jobs that were never in the outbox into the broker of a connection."""
@@ -181,7 +185,7 @@ class Delivery:
         if isinstance(broker, str):
             self.put(broker, [outbox_entry(job, name) for job in jobs])
         else:
-            broker.put(jobs)
+            put_results.announce(jobs, broker.put(jobs))
 
     def put_or_fail(self, broker: Any, connection: Connection, sendings: Sequence[Sending]) -> None:
         """Put jobs; record those that the broker refuses as failed, in the caller's transaction."""
@@ -231,7 +235,7 @@ def _connected(app: Any, url: str) -> Iterator[Any]:
         raise DriverUnavailableError(str(error)) from error
 
 
-@functools.lru_cache(maxsize=64)
+@lru_cache(maxsize=64)
 def same_database(one: URL, other: URL) -> bool:
     """Whether two urls lead to the same database."""
     if one.get_backend_name() == other.get_backend_name() == "sqlite":

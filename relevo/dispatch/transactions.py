@@ -14,12 +14,14 @@ enter this module.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from relevo.database import after_commit as on_commit
 from relevo.database import schema
 from relevo.dispatch.capture import capture
 from relevo.dispatch.delivery import Delivery, delivery_of, outbox_entry, same_database
@@ -49,10 +51,30 @@ def dispatch_in_session(app: Any, session: Any, send: Callable[[], Any]) -> Any:
     if jobs:
         own = app.settings.queue_connection
         entries = [outbox_entry(job, connections.get(job.id, own)) for job in jobs]
-        delivery.hand_in(session.connection(), entries)
-        names = [entry.connection for entry in entries]
-        after_commit(session, lambda: delivery.after_commit(*names))
+        with handing_in(delivery, session, [entry.connection for entry in entries]):
+            delivery.hand_in(session.connection(), entries)
     return result
+
+
+@contextmanager
+def handing_in(delivery: Delivery, session: Any, names: Sequence[str]) -> Iterator[None]:
+    """Within the block, jobs for these connections are handed in, in the session's transaction.
+
+    When that has committed they are told of and their workers are woken; never if it, or its
+    savepoint, rolls back.
+    """
+    connection = session.connection()
+    try:
+        yield
+    finally:
+        asked = on_commit.take(connection)
+
+        def do() -> None:
+            for each in asked:
+                each()
+            delivery.after_commit(*names)
+
+        after_commit(session, do)
 
 
 def store_connection(delivery: Delivery, session: Any) -> Any:

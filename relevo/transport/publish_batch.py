@@ -31,6 +31,7 @@ class PublishBatch:
         jobs, broadcasts = self.channel.routed(message, exchange, routing_key)
         self._jobs += jobs
         self._broadcasts += broadcasts
+        put_results.collected(job.id for job in jobs)
         if len(self._jobs) >= self.max_size:
             self.flush()
 
@@ -39,7 +40,9 @@ class PublishBatch:
         jobs, self._jobs = self._jobs, []
         broadcasts, self._broadcasts = self._broadcasts, []
         if jobs:
-            put_results.resolve(jobs, self.channel.driver.put(jobs))
+            placed = self.channel.driver.put(jobs)
+            put_results.resolve(jobs, placed)
+            put_results.announce(jobs, placed)
         if broadcasts:
             self.channel.driver.broadcast(broadcasts)
 
