@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError, did_you_mean
+from relevo.job import error_report
 from relevo.job.outcome import cancel_reason
 from relevo.transport import put_results
 
@@ -151,7 +152,7 @@ def emit_released(request: Any, retry: Any) -> None:
     if Event.RELEASED in _listeners:
         seconds = getattr(retry, "seconds", retry.when)
         seconds = seconds if isinstance(seconds, (int, float)) else None
-        error = retry.exc and repr(retry.exc)
+        error = retry.exc and error_report.representation(retry.exc)
         emit_for(request, Event.RELEASED, error=error, seconds=seconds)
 
 

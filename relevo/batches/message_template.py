@@ -21,6 +21,7 @@ from celery.utils.saferepr import saferepr
 from kombu.utils.json import dumps as kombu_dumps
 
 from relevo import clock
+from relevo.database.text import storable
 from relevo.dispatch.capture import captured_jobs
 from relevo.drivers import message_codec
 from relevo.drivers.values import Conflict, NewJob
@@ -158,8 +159,9 @@ class MessageTemplate:
         # instead took a third of the time of a dispatch.
         pieces = self.pieces.copy()
         pieces[1::2] = [own[name] for name in pieces[1::2]]
+        payload = storable("".join(pieces))
         return NewJob(
-            queue=self.first.queue, payload="".join(pieces), id=uuid, priority=self.first.priority
+            queue=self.first.queue, payload=payload, id=uuid, priority=self.first.priority
         )
 
 

@@ -27,6 +27,7 @@ from sqlalchemy import Engine
 
 from relevo.batches import chord
 from relevo.database.engine import make_engine, sqlite_lock
+from relevo.database.text import storable
 from relevo.job.membership import is_marked
 
 if TYPE_CHECKING:
@@ -148,6 +149,13 @@ class DatabaseResults(ChordCountingBackend, DatabaseBackend):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.session_manager: Any = Sessions(self.session_manager.engine_callback)
+
+    def _update_result(
+        self, task: Any, result: Any, state: str, traceback: Any = None, request: Any = None
+    ) -> None:
+        """Celery's, with a traceback that the column takes: PostgreSQL refuses a NUL in a text."""
+        text = traceback if traceback is None else storable(traceback)
+        super()._update_result(task, result, state, traceback=text, request=request)
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         kind = self.task_cls

@@ -20,6 +20,7 @@ from kombu.utils.json import dumps as kombu_dumps
 from kombu.utils.json import loads as kombu_loads
 
 from relevo import clock
+from relevo.database.text import storable
 from relevo.drivers.contract import HIGHEST_PRIORITY, LOWEST_PRIORITY, Conflict, NewJob, ReservedJob
 
 Message = dict[str, Any]
@@ -173,10 +174,11 @@ def decode(message: Any) -> None:
 
 
 def dumps(message: Message) -> str:
+    """A payload that every broker takes: characters that one refuses travel as JSON's escapes."""
     try:
-        return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        return storable(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
     except TypeError:
-        return str(kombu_dumps(message))
+        return storable(kombu_dumps(message))
 
 
 def loads(payload: str) -> Any:

@@ -7,9 +7,11 @@ store. Pure.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from relevo import clock
+from relevo.database.text import storable
 
 # A job carries the error of its first attempt and those of this many latest ones.
 MAX_ERRORS = 24
@@ -28,7 +30,7 @@ def report(attempt: int, error: BaseException, trace: str | None = None) -> dict
         "attempt": attempt,
         "exception": type_name(error),
         "message": message(error),
-        "traceback": trace[-MAX_TRACEBACK_CHARS:],
+        "traceback": storable(trace[-MAX_TRACEBACK_CHARS:]),
         "at": clock.now(),
     }
 
@@ -36,7 +38,7 @@ def report(attempt: int, error: BaseException, trace: str | None = None) -> dict
 def type_name(error: BaseException) -> str:
     """The class of an error, with its module unless it is one of Python's own."""
     kind = type(error)
-    return (
+    return storable(
         kind.__qualname__
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
@@ -50,7 +52,16 @@ def title(error: BaseException) -> str:
 
 def message(error: BaseException) -> str:
     """The text of an error, or its class if its `__str__` raises."""
+    return _text(error, str)
+
+
+def representation(error: BaseException) -> str:
+    """The `repr` of an error, or its class if its `__repr__` raises."""
+    return _text(error, repr)
+
+
+def _text(error: BaseException, write: Callable[[BaseException], str]) -> str:
     try:
-        return str(error)[:MAX_MESSAGE_CHARS]
-    except Exception:  # noqa: BLE001  the user's own __str__ may raise anything
+        return storable(write(error)[:MAX_MESSAGE_CHARS])
+    except BaseException:  # noqa: BLE001  the user's own method may raise anything, `sys.exit` too
         return type_name(error)

@@ -20,6 +20,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
+from relevo.database.text import storable
 from relevo.errors import DeadlineError
 from relevo.job import backoff
 from relevo.job.control_flow import CancelJob, FailJob, ReleaseJob
@@ -79,7 +80,7 @@ class Cancelled:
         return None
 
     def __repr__(self) -> str:
-        return f"{CANCELLED_PREFIX}{self.reason}"
+        return storable(f"{CANCELLED_PREFIX}{self.reason}")
 
 
 Outcome = Completed | Released | Retry | Failed | Cancelled

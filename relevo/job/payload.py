@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.exceptions import WorkerLostError
 
+from relevo.database.text import storable
 from relevo.drivers.message_codec import HEADER
 from relevo.errors import OptionError
 from relevo.job import error_report
@@ -147,8 +148,8 @@ def tags(
     """
     given = task.options.tags if given is None else given
     if not callable(given):
-        return tuple(given)
+        return tuple(map(storable, given))
     try:
-        return tuple(str(tag) for tag in given(*args, **kwargs))
+        return tuple(map(storable, given(*args, **kwargs)))
     except Exception as error:  # the task's own callable may raise anything
         raise OptionError(f"the tags of task {task.name!r} can't be made: {error!r}") from error

@@ -21,6 +21,8 @@ from typing import Any
 
 from kombu.utils.encoding import safe_repr
 
+from relevo.database.text import storable
+
 HIDDEN = "[redacted]"
 #: How deep nested values are searched. Deeper ones are hidden whole, where anything is hidden.
 MAX_DEPTH = 20
@@ -43,8 +45,8 @@ def with_redacted_reprs(
         return options
     return {
         **options,
-        "argsrepr": safe_repr(tuple(shown[0]))[:MAX_REPR_CHARS],
-        "kwargsrepr": safe_repr(shown[1])[:MAX_REPR_CHARS],
+        "argsrepr": storable(safe_repr(tuple(shown[0]))[:MAX_REPR_CHARS]),
+        "kwargsrepr": storable(safe_repr(shown[1])[:MAX_REPR_CHARS]),
     }
 
 
@@ -87,19 +89,19 @@ def redacted_reprs(app: Any, name: str | None, argsrepr: Any, kwargsrepr: Any) -
         if parameter in named or _is_secret(pattern, parameter)
     ]
     if not (everything or named or positions or (pattern and pattern.search(text))):
-        return text
+        return storable(text)
     try:
         args, kwargs = ast.literal_eval(argsrepr or "()"), ast.literal_eval(kwargsrepr or "{}")
         shown = redacted_arguments(app, name, list(args), dict(kwargs))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return HIDDEN
-    return f"{tuple(shown[0])!r} {shown[1]!r}"
+    return storable(f"{tuple(shown[0])!r} {shown[1]!r}")
 
 
 def redacted_text(app: Any, text: str) -> str:
     """The text of an unreadable message for people: hidden whole, if it may have a secret."""
     pattern = _pattern(_words(app))
-    return HIDDEN if pattern and pattern.search(text) else text
+    return HIDDEN if pattern and pattern.search(text) else storable(text)
 
 
 def restore_hidden(

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
@@ -262,9 +263,24 @@ class Channel(virtual.Channel):
         dead_letter.dead_letter(self.keeper, job, reason, self.context.dead_letter_handler)
 
     def release(self, message: Any, headers: dict[str, Any], delay: float, attempts: int) -> None:
-        """Release a job with new headers, to run after `delay` seconds, in one step."""
-        payload = message_codec.repack(message.job.payload, headers, delay)
-        self.qos.release_changed(message.delivery_tag, delay, payload, attempts)
+        """Release a job with new headers, to run after `delay` seconds, in one step.
+
+        What can't go back so becomes a dead letter, with the errors of its attempts.
+        """
+        job: ReservedJob = message.job
+        try:
+            payload = message_codec.repack(job.payload, headers, delay)
+        except Exception as error:  # noqa: BLE001  the worker goes on, whatever the headers hold
+            self.free_place(message)
+            self.dead_letter(job, f"it can't be released: {error!r}")
+            return
+        self.qos.release_changed(
+            message.delivery_tag,
+            delay,
+            payload,
+            attempts,
+            lambda reason: self.dead_letter(replace(job, payload=payload), reason),
+        )
 
     def free_place(self, message: Any) -> None:
         """Free the place of a job that has ended and is still to be recorded."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
+from relevo.database.text import storable
 from relevo.drivers.contract import NewJob, ReservedJob
-from relevo.errors import DriverError
+from relevo.errors import RelevoError
 from relevo.transport.lease_keeper import LeaseKeeper
 
 logger = logging.getLogger(__name__)
@@ -37,22 +37,11 @@ def dead_letter(
 
 def _put_into_queue(keeper: LeaseKeeper, job: ReservedJob) -> None:
     try:
-        keeper.driver.put([NewJob(queue=REJECTED, payload=_storable(job.payload), id=job.id)])
-    except DriverError:
+        keeper.driver.put([NewJob(queue=REJECTED, payload=storable(job.payload), id=job.id)])
+    except RelevoError:
         logger.exception(
             "dead letter %s could not be stored, and is released to queue %r", job.id, job.queue
         )
         keeper.release([job.lease.token])
     else:
         keeper.complete(job.lease.token)
-
-
-def _storable(payload: Any) -> str:
-    """Return a payload that every driver takes.
-
-    A payload may be bytes, or contain lone surrogates or NUL characters.
-    """
-    raw = (
-        payload if isinstance(payload, bytes) else str(payload).encode("utf-8", "backslashreplace")
-    )
-    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")

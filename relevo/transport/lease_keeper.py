@@ -3,6 +3,7 @@
     adopt -> the thread extends the lease -> complete          -> ack, with the next reservation
                                           -> release           -> back to the queue, at once
                                           -> release_changed   -> back with a new payload (a retry)
+                                                               -> refused: to the failed store
 
 A thread extends the leases, not the consuming loop: a busy loop (a task in the solo pool, a long
 callback) must not let leases run out. The keeper is independent of the connection, too. While the
@@ -31,7 +32,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from relevo.drivers.contract import Driver, Lease, ReservedJob
@@ -57,11 +58,15 @@ def holder() -> str:
 
 @dataclass(frozen=True, slots=True)
 class PendingRelease:
-    """A changed job that is still to be released; `due` is when it may run (monotonic)."""
+    """A changed job that is still to be released; `due` is when it may run (monotonic).
+
+    `refused` gets the reason if the broker doesn't take it; None: the job is released unchanged.
+    """
 
     payload: str
     attempts: int
     due: float
+    refused: Callable[[str], None] | None = None
 
 
 class LeaseKeeper:
@@ -191,13 +196,22 @@ class LeaseKeeper:
                 error,
             )
 
-    def release_changed(self, token: str, delay: float, payload: str, attempts: int) -> None:
+    def release_changed(
+        self,
+        token: str,
+        delay: float,
+        payload: str,
+        attempts: int,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
         """Release a job with a new payload and count, to run after `delay` seconds.
 
-        Its lease is held until that is written.
+        Its lease is held until that is written. If the broker refuses it, `refused` gets the reason
+        and the lease.
         """
         with self._lock:
-            self._releases[token] = PendingRelease(payload, attempts, time.monotonic() + delay)
+            due = time.monotonic() + delay
+            self._releases[token] = PendingRelease(payload, attempts, due, refused)
         if self.write_through:
             self.write_releases()
 
@@ -220,8 +234,12 @@ class LeaseKeeper:
                 self._releases.setdefault(token, job)
             logger.warning("%d releases wait for the broker: %s", len(self._releases), error)
             return False
-        except DriverError:  # the broker refuses the changed job, so it gets the unchanged one
-            logger.exception("a job could not be released changed, and is released unchanged")
+        except Exception as error:
+            logger.exception("the broker refuses a job that is released changed")
+            if job.refused is not None:
+                # The unchanged job would run this attempt again, and be refused again, without end.
+                job.refused(f"it can't be released, the broker refuses it: {error}")
+                return True
             self.release([token], delay)
         with self._lock:
             self._pop(token)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 
@@ -85,10 +86,20 @@ class QoS:
             self.channel.dead_letter(message.job, "it was rejected")
         self.channel.waker.ring()
 
-    def release_changed(self, delivery_tag: str, delay: float, payload: str, attempts: int) -> None:
-        """Release the job with a new payload and count, to run after `delay` seconds."""
+    def release_changed(
+        self,
+        delivery_tag: str,
+        delay: float,
+        payload: str,
+        attempts: int,
+        refused: Callable[[str], None],
+    ) -> None:
+        """Release the job with a new payload and count, to run after `delay` seconds.
+
+        `refused` gets the reason if the broker doesn't take it.
+        """
         self.forget(delivery_tag)
-        self.channel.keeper.release_changed(delivery_tag, delay, payload, attempts)
+        self.channel.keeper.release_changed(delivery_tag, delay, payload, attempts, refused)
         self.channel.waker.ring()
 
     def forget(self, delivery_tag: str) -> Any:

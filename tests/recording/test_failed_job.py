@@ -15,8 +15,9 @@ from celery.exceptions import Ignore, Reject
 from celery.worker import state
 from celery.worker.control import Panel
 
+from relevo.drivers import message_codec
 from relevo.drivers.values import NewJob, State
-from relevo.errors import DriverUnavailableError
+from relevo.errors import DriverUnavailableError, OptionError
 from relevo.operations import cancel, retry
 from relevo.store import failed
 from relevo.store.failed import EVERY_JOB, Filter
@@ -306,3 +307,45 @@ def test_a_pool_that_runs_a_job_where_it_is_handed_over_has_one_place_and_reserv
     ):
         eventually(lambda: len(seen) == 9)
     assert seen == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("step", ["release", "repack"])
+def test_a_job_that_cant_be_released_changed_has_failed_with_the_reason(
+    app, worker, failures, driver, monkeypatch, step
+):
+    # Given a broker that refuses what goes back, or a job that can't be written again
+    release = type(driver).release
+
+    def refuse_changed(self, leases, delay=0, payload=None, attempts=None):
+        if payload is not None:
+            raise OptionError("expected payload to be another")
+        return release(self, leases, delay, payload, attempts)
+
+    def refuse(*_):
+        raise TypeError("no such header")
+
+    if step == "release":
+        monkeypatch.setattr(type(driver), "release", refuse_changed)
+    else:
+        monkeypatch.setattr(message_codec, "repack", refuse)
+
+    @app.task(name="shop.refused", shared=False, tries=5, backoff=0)
+    def refused():
+        raise ValueError("the attempt's")
+
+    @app.task(name="shop.other", shared=False)
+    def other():
+        return "done"
+
+    # When an attempt goes wrong
+    with worker():
+        refused.delay()
+        [job] = failures()
+
+        # I expect the job to have failed, with the reason, and the worker to go on
+        assert job.exception == "relevo.errors.UndeliverableError"
+        assert "it can't be released" in job.message
+        assert other.delay().get(timeout=LONG) == "done"
+    if step == "release":  # the errors of its attempts are in what was refused
+        assert job.errors[0]["message"] == "the attempt's"
+    eventually(lambda: jobs_in(driver) == 0)

@@ -55,6 +55,7 @@ class Site:
         self.url, self.folder, self.lease = url, folder, lease
         self.options, self.ssl = options or {}, ssl
         self.schedule: dict[str, Any] = {}  # the entries of its beats
+        self.config: dict[str, Any] = {}  # more of Celery's settings, for its workers
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.store_url = servers.sqlite_file(
             folder / "store.sqlite3"
@@ -178,6 +179,7 @@ class Worker:
             "FAULTS_SSL": json.dumps(site.ssl),
             "FAULTS_STORE": site.store_url,
             "FAULTS_SCHEDULE": json.dumps(site.schedule),
+            "FAULTS_CONFIG": json.dumps(site.config),
         }
         command = [
             "-A",

@@ -9,7 +9,7 @@ import pytest
 
 from relevo.drivers.contract import Lease, NewJob, ReservedJob, State
 from relevo.drivers.memory import MemoryDriver
-from relevo.errors import DriverError, DriverUnavailableError
+from relevo.errors import DriverError, DriverUnavailableError, OptionError
 from relevo.transport.in_flight import MOST_FINISHED, InFlightJobs
 from relevo.transport.lease_keeper import LeaseKeeper
 from tests.support.brokers import HandClock
@@ -19,12 +19,13 @@ class Driver(MemoryDriver):
     """A broker that can be away, and that takes no payload of one byte."""
 
     away = False
+    refusal: Exception = DriverError("no such payload")
 
     def release(self, leases, delay=0, payload=None, attempts=None):
         if self.away:
             raise DriverUnavailableError("gone")
         if payload == "!":
-            raise DriverError("no such payload")
+            raise self.refusal
         return super().release(leases, delay, payload, attempts)
 
 
@@ -84,6 +85,19 @@ def test_a_job_whose_changed_release_is_refused_is_released_unchanged(driver, ke
     keeper.write_releases()
     assert driver.peek("default", State.PENDING)[0].payload == "as it was"
     assert not keeper.holds(token)
+
+
+@pytest.mark.parametrize("refusal", [DriverError("no"), OptionError("no"), UnicodeError("no")])
+def test_a_refused_release_is_told_with_the_lease_still_held(driver, keeper, token, refusal):
+    # Given a broker that refuses in a way of its own what goes back
+    driver.refusal, told = refusal, []
+
+    # When it is released, I expect the reason to be told, and the job not to be put back
+    keeper.release_changed(token, 0, "!", 2, told.append)
+    keeper.write_releases()
+    assert told == ["it can't be released, the broker refuses it: no"]
+    assert not keeper.has_pending_releases
+    assert keeper.holds(token)
 
 
 def test_a_job_whose_lease_was_lost_is_not_released(driver, keeper, token):

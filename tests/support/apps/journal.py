@@ -30,8 +30,9 @@ app = create_app(
     config.load(
         {"QUEUE_RESULTS": "database", "DATABASE_URL": os.environ["FAULTS_STORE"]}, env_file=None
     ),
-    task_ignore_result=True,  # but for the members of chords
+    task_ignore_result=True,  # but for the members of chords, and jobs whose message asks for them
     broker_url=BROKER,
+    **json.loads(os.environ.get("FAULTS_CONFIG", "{}")),
     broker_transport_options={"lease": LEASE, **json.loads(os.environ.get("FAULTS_OPTIONS", "{}"))},
     broker_use_ssl=json.loads(os.environ.get("FAULTS_SSL", "null")),
     task_default_queue=QUEUE,
@@ -99,6 +100,18 @@ def large(number: int, gate: str, size: int) -> None:
     """Do as `hold`, then raise an error of this number of characters."""
     hold(number, gate)
     raise ValueError("x" * size)
+
+
+@app.task(name="hostile", tries=2, backoff=0)
+def hostile(number: int, text: str) -> None:
+    """Fail with this text."""
+    note("start", number)
+    raise ValueError(text)
+
+
+@hostile.failed
+def _hostile_failed(job: Any, _error: Any) -> None:
+    note("failed", job.args[0])
 
 
 # Permits under a key of this test, as the server is shared.
