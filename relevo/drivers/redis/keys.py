@@ -8,10 +8,11 @@
 | `ids` | hash | job id -> its numbers, with commas (a Celery retry has the id of its job) |
 | `unique` | hash | unique key -> number of the living job that has it |
 | `queues` | set | names of queues that may hold jobs |
+| `lease_ends` | sorted set | queues with leases, by an instant before which none of these ends |
 | `paused` | hash | queue -> end of its pause, or an empty text |
 | `suspended` | hash | target -> end of its suspension, or an empty text |
 | `parked:<target>` | sorted set | numbers of parked jobs by the instant to which they wait |
-| `swept` | text | when ended leases were last looked for in all queues |
+| `swept` | text | when ended leases were last looked for by `lease_ends` |
 | `pending:<queue>:<priority>` | sorted set | numbers by turn, or by the instant they came due |
 | `turns:<queue>:<priority>` | hash | `k` and a fair key -> its last turn's end; `last`: of all |
 | `delayed:<queue>` | sorted set | numbers by the instant before which the job must not run |
@@ -43,6 +44,7 @@ PLAIN = (
     "ids",
     "unique",
     "queues",
+    "lease_ends",
     "paused",
     "suspended",
     "swept",

@@ -58,7 +58,7 @@ def test_delayed_jobs_are_deleted_by_id_and_cleared(server, driver, many):
     assert ids(driver.peek("default", State.DELAYED, 2)) == ["1", "3"]
     assert driver.clear("default") == MANY - 1500
     left = {key.decode() for key in server.client.keys("relevo:*")}
-    assert {key for key in left if ":put:" not in key} <= {"relevo:sequence", "relevo:queues"}
+    assert {key for key in left if ":put:" not in key} <= {"relevo:sequence"}
 
 
 def test_due_jobs_count_as_pending_before_they_are_moved(driver):

@@ -137,6 +137,45 @@ local function restore(number, job)
     end
 end
 
+-- Note the end of a new lease of a queue. The sweep reads `lease_ends`, not every queue there is.
+-- An instant there may be too early, since leases are renewed and end before their time, but never
+-- too late.
+local noted = {}
+local function note_lease(queue, ends)
+    if noted[queue] and noted[queue] <= ends then return end
+    noted[queue] = ends
+    redis.call('ZADD', lease_ends_key, 'LT', string.format('%.17g', ends), queue)
+end
+
+local function pending_keys(queue)
+    local keys = {}
+    for priority = 0, 9 do keys[#keys + 1] = pending_key(queue, priority) end
+    return keys
+end
+
+-- Forget the name of a queue if it is empty. Names may be made of ids, and there may be a million.
+local function forget_if_empty(queue)
+    if redis.call('EXISTS', delayed_key(queue), reserved_key(queue), unpack(pending_keys(queue))) > 0 then
+        return false
+    end
+    redis.call('SREM', queues_key, queue)
+    redis.call('ZREM', lease_ends_key, queue)
+    redis.call('DEL', bell_key(queue))
+    for priority = 0, 9 do redis.call('DEL', turns_key(queue, priority)) end
+    return true
+end
+
+-- Note when the next lease of a queue ends, or that it has none.
+local function note_next_lease(queue)
+    local first = redis.call('ZRANGE', reserved_key(queue), 0, 0, 'WITHSCORES')
+    if first[2] then
+        redis.call('ZADD', lease_ends_key, first[2], queue)
+    else
+        redis.call('ZREM', lease_ends_key, queue)
+    end
+    return first[2]
+end
+
 local known_queues = {}
 
 -- Create a job, now (`later` is nil) or for later. `lost`: attempts that ended with the death of
@@ -187,6 +226,20 @@ local function rescue(queue, limit)
         end
     end
     return #ended
+end
+
+-- Return jobs whose lease has ended, of all queues, also of those without a worker: at most about
+-- `limit`, of at most `most` queues. Returns how many jobs and how many queues.
+local function sweep(limit, most)
+    local total, queues = 0, redis.call('ZRANGEBYSCORE', lease_ends_key, '-inf', now, 'LIMIT', 0, most)
+    for _, queue in ipairs(queues) do
+        if total >= limit then break end
+        local moved = rescue(queue, limit - total)
+        if moved > 0 then notify(queue, moved) end
+        total = total + moved
+        if not note_next_lease(queue) then forget_if_empty(queue) end
+    end
+    return total, #queues
 end
 
 -- Make a parked job due, unless it has moved on: then it is not delayed to the instant to which it

@@ -3,7 +3,7 @@
 -- Returns how many jobs.
 -- Atomic, because a job's place in its queue and its record must go together.
 begin()
-local deleted = 0
+local deleted, touched = 0, {}
 for at = 2, #ARGV do
     local numbers = redis.call('HGET', ids_key, ARGV[at]) or ''
     for number in string.gmatch(numbers, '[^,]+') do
@@ -13,8 +13,10 @@ for at = 2, #ARGV do
             redis.call('ZREM', delayed_key(job[QUEUE]), number)
             redis.call('ZREM', reserved_key(job[QUEUE]), number)
             remove(number, job)
+            touched[job[QUEUE]] = true
             deleted = deleted + 1
         end
     end
 end
+for queue in pairs(touched) do forget_if_empty(queue) end
 return deleted

@@ -8,6 +8,7 @@ for at = 3, #ARGV, 2 do
     local job = held(ARGV[at], ARGV[at + 1])
     if job then
         redis.call('ZADD', reserved_key(job[QUEUE]), 'XX', ends, ARGV[at])
+        note_lease(job[QUEUE], ends)
     else
         lost[#lost + 1] = ARGV[at + 1]
     end

@@ -15,6 +15,7 @@ for at = 5, #ARGV do
             job[TOKEN], job[BY] = ARGV[4] .. number, ARGV[3]
             save_job(number, job)
             redis.call('ZADD', reserved_key(job[QUEUE]), now + tonumber(ARGV[2]), number)
+            note_lease(job[QUEUE], now + tonumber(ARGV[2]))
         end
     end
 end

@@ -19,16 +19,12 @@ for _ = 1, tonumber(argument()) do
     ack(number, argument())
 end
 
--- Rescue the jobs of all queues, also of those without a worker. Not in every call, because it
--- reads every queue.
-local SWEEP_EVERY = 0.25
+-- Rescue the jobs of all queues. Not in every call, to spare the empty ones.
+local SWEEP_EVERY, SWEEP_JOBS, SWEEP_QUEUES = 0.25, 1000, 500
 local last = tonumber(redis.call('GET', swept_key) or '')
 if not last or math.abs(now - last) >= SWEEP_EVERY then
     redis.call('SET', swept_key, string.format('%.6f', now))
-    for _, queue in ipairs(redis.call('SMEMBERS', queues_key)) do
-        local moved = rescue(queue, SWEEP)
-        if moved > 0 then notify(queue, moved) end
-    end
+    sweep(SWEEP_JOBS, SWEEP_QUEUES)
 end
 
 local function take(number)
@@ -38,6 +34,7 @@ local function take(number)
     job[TOKEN], job[BY] = token .. number, worker
     save_job(number, job)
     redis.call('ZADD', reserved_key(job[QUEUE]), now + lease, number)
+    note_lease(job[QUEUE], now + lease)
     return job
 end
 
