@@ -108,6 +108,17 @@ def test_postgresql_compares_names_as_bytes_in_every_locale(postgresql_url):
     ) == ["C"]
 
 
+def test_postgresql_vacuums_the_tables_through_which_jobs_pass_early(postgresql_url):
+    driver = DatabaseDriver(postgresql_url)
+    driver.create_schema()
+    setting = "autovacuum_vacuum_scale_factor=0.02"
+    asked = f"SELECT relname FROM pg_class WHERE '{setting}' = ANY (reloptions)"
+    found = driver.connections.read(
+        lambda connection: connection.execute(text(asked)).scalars().all()
+    )
+    assert {"relevo_jobs", "relevo_outbox"} <= set(found)
+
+
 def test_a_process_that_finds_its_tables_does_not_import_alembic(tmp_path):
     url = f"sqlite:///{tmp_path}/known.db"
     DatabaseDriver(url).queues()
