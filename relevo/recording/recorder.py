@@ -65,6 +65,8 @@ class Recorder:
         self._waiting: list[PendingRecord] = []
         self._changed = threading.Condition()
         self._stopping = False
+        #: Records that the store refused: their jobs stay reserved.
+        self.refused = 0
         self._thread = threading.Thread(target=self._run, name="relevo-recorder", daemon=True)
         self._thread.start()
 
@@ -74,6 +76,11 @@ class Recorder:
             self._waiting.append(PendingRecord(record, done, item))
             if len(self._waiting) in (1, GROUP_SIZE):
                 self._changed.notify()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no record waits or is being written."""
+        return not self._waiting
 
     @property
     def is_full(self) -> bool:
@@ -152,6 +159,7 @@ class Recorder:
                 logger.exception(
                     "a record can't be written, its job stays reserved: %r", entry.record
                 )
+                self.refused += 1
                 self._forget(1)
             else:
                 self._written([entry])

@@ -42,6 +42,11 @@ class OutcomeRecorder(Protocol):
     """Writes how jobs ended, and acks them then (`relevo/recording/recorder.py`)."""
 
     write: Callable[[Sequence[Any]], None]
+    refused: int
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no record waits or is being written."""
 
     @property
     def is_full(self) -> bool:
@@ -74,6 +79,8 @@ class WorkerContext:
     dead_letter_handler: DeadLetterHandler | None = None
     #: Records how jobs end; None where nothing is recorded and jobs are acked at once.
     recorder: OutcomeRecorder | None = None
+    #: Whether the jobs that follow from the records so far are in their brokers.
+    is_outbox_sent: Callable[[], bool] = lambda: True
     #: Whether the job of a request is a member of a cancelled batch, and must not start.
     is_cancelled_member: Callable[[Any], bool] = lambda _request: False
     #: The pool, if it can take back jobs. Set by the pool when it starts.
@@ -112,6 +119,19 @@ class WorkerContext:
         """Release the jobs that wait in the pool's pipe, if the pool can."""
         if self.pool is not None:
             self.pool.recall_unstarted()
+
+    def is_settled(self, keeper: LeaseKeeper) -> bool:
+        """Whether nothing more can follow from jobs that have ended: each has its record, and the
+        jobs that were handed in with it (callbacks, a chord's body) are in their brokers.
+
+        Asked in this order: what has left one place is in the next.
+        """
+        recorder = self.recorder
+        if recorder is None:
+            return True
+        # A job that has just ended is held until its record is written.
+        held = keeper.count_held() - recorder.refused
+        return held <= 0 and recorder.is_idle and self.is_outbox_sent()
 
     def stop_recording(self) -> None:
         """Write the records that wait. What ends from now on is acked without a record."""

@@ -95,6 +95,10 @@ class LeaseKeeper:
         """Whether this process holds the lease of the job with this token."""
         return token in self._held
 
+    def count_held(self) -> int:
+        """Return how many leases this process holds."""
+        return len(self._held)
+
     @property
     def is_late(self) -> bool:
         """Whether leases may have ended because this process stood still.

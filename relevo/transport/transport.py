@@ -158,7 +158,7 @@ class Transport(virtual.Transport):
             return True
         limits = self.context.work_limits
         if limits.are_set and (queues := self._queues()) and not active_jobs():
-            limits.check_done(self.driver, self.keeper, queues)
+            limits.check_done(self.driver, self.keeper, queues, self.context.is_settled)
         return False
 
     def _mail_is_due(self) -> bool:

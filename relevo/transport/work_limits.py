@@ -46,10 +46,22 @@ class WorkLimits:
         """Count a job that was handed over."""
         self.taken += 1
 
-    def check_done(self, driver: Driver, keeper: LeaseKeeper, queues: Iterable[str]) -> None:
-        """Stop the worker if its work is done. Called when no job was delivered and none runs."""
+    def check_done(
+        self,
+        driver: Driver,
+        keeper: LeaseKeeper,
+        queues: Iterable[str],
+        is_settled: Callable[[LeaseKeeper], bool],
+    ) -> None:
+        """Stop the worker if its work is done. Called when no job was delivered and none runs.
+
+        `is_settled`: whether nothing follows any more from the jobs that have ended.
+        """
         if self.left() <= 0 or (
-            self.when_empty and not keeper.has_pending_releases and is_empty(driver, queues)
+            self.when_empty
+            and not keeper.has_pending_releases
+            and is_settled(keeper)
+            and is_empty(driver, queues)
         ):
             stop()
 

@@ -52,6 +52,7 @@ def start_recording(app: Any, context: WorkerContext) -> None:
     context.is_cancelled_member = CancelledBatches(store).is_cancelled_member
     context.dead_letter_handler = unrunnable.dead_letter_handler(app, context)
     context.recorder = Recorder(write, tidy)
+    context.is_outbox_sent = lambda: relay.is_done
     context.at_end += [context.stop_recording, relay.stop]
 
 

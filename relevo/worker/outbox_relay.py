@@ -25,11 +25,19 @@ class Relay(threading.Thread):
         super().__init__(name="relevo-relay", daemon=True)
         self.delivery = delivery
         self._woken, self._stopping = threading.Event(), False
+        # How often it was woken, and how many of these calls it has answered.
+        self._calls = self._answered = 0
         self.start()
 
     def wake(self) -> None:
         """Look at once: there may be something new."""
+        self._calls += 1
         self._woken.set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has looked since the last `wake`. What a broker didn't take stays behind."""
+        return self._answered >= self._calls
 
     def stop(self) -> None:
         """Forward once more, then end. The rest is for the next worker."""
@@ -44,8 +52,11 @@ class Relay(threading.Thread):
         while not self._stopping:
             self._woken.wait(EVERY)
             self._woken.clear()
-            if not self._stopping and not self.forward():
-                self._woken.wait(AWAY)
+            calls = self._calls
+            if not self._stopping:
+                is_sent, self._answered = self.forward(), calls
+                if not is_sent:
+                    self._woken.wait(AWAY)
 
     def forward(self) -> bool:
         """Forward what is in the outbox. Returns whether everything could be sent."""

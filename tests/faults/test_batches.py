@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import celery
 import pytest
 from celery import chord
 
@@ -122,3 +123,30 @@ def test_a_callback_whose_worker_is_killed_before_its_ack_was_handed_in_once_and
 
 def _all_was_told(site):
     return len(site.facts("told")) >= 3 and site.empty()
+
+
+@pytest.mark.parametrize("url", ["sqlite", "redis", "postgresql"], indirect=True)
+def test_work_that_stops_when_empty_runs_what_follows_from_its_jobs(site, app):
+    # Given batches, chains and chords, with what comes of a failure, and callbacks behind callbacks
+    member, part, told = (app.tasks[name] for name in ("member", "part", "told"))
+    unknown = app.signature("a task that no worker knows")
+    last = app.batch([member.si(3)]).then(told.s("link")).catch(told.s("never"))
+    for new in (
+        app.batch([member.si(1)]).then(told.s("then")).finally_(told.s("finally")),
+        app.batch([unknown, member.si(2)]).allow_failures(told.s("one")).catch(told.s("catch")),
+        app.chain(part.si(1), part.s(), last).then(told.s("chain")),
+        app.chain(unknown, part.si(1)).finally_(told.s("broken")),
+        app.batch([]).then(celery.chain(part.si(1), part.s(), told.si("b", "behind"))),
+    ):
+        new.dispatch()
+    chord([part.s(4), chord([part.s(5)], part.si(6))], app.tasks["joined"].s()).apply_async()
+
+    # When one worker works until its queue is empty
+    with site.starting("--stop-when-empty", "-c", "2", command="work") as worker:
+        assert worker.ended() == 0
+
+    # I expect that nothing is left for a next one
+    expected = ("then", "finally", "one", "catch", "link", "chain", "broken", "behind")
+    assert Counter(site.facts("told")) == Counter(expected), site.logs()
+    assert site.facts("joined") == [[4, 6]]
+    assert site.empty()
