@@ -25,14 +25,28 @@ def database(env: Environment, default: Path) -> str:
 
     The path of a SQLite file is made absolute, so that every process means the same file.
     """
-    given = env.text("DATABASE_URL") or f"sqlite:///{default}"
-    url = _parse(given)
+    return _database("DATABASE_URL", env.text("DATABASE_URL") or f"sqlite:///{default}")
+
+
+def any_broker(name: str, given: str) -> tuple[str, str]:
+    """The kind and the complete url of the broker that a setting of this name gives."""
+    scheme = given.partition(":")[0]
+    if scheme == "sqs":
+        return "sqs", given
+    if scheme.partition("+")[0] in {"redis", "rediss", "sentinel"}:
+        return "redis", _redis(name, given)
+    if scheme.partition("+")[0] not in {*_DATABASES, "postgres"}:
+        raise bad_url(name, f"{_DATABASE}, or one of redis or sqs", given)
+    return "database", broker(_database(name, given))
+
+
+def _database(name: str, given: str) -> str:
+    url = _parse(name, given)
     if url.get_backend_name() not in _DATABASES:
-        raise bad_url("DATABASE_URL", _DATABASE, given)
-    _check_driver(url)
-    return (_absolute_path(url) if url.get_backend_name() == "sqlite" else url).render_as_string(
-        hide_password=False
-    )
+        raise bad_url(name, _DATABASE, given)
+    _check_driver(name, url)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    return (_absolute_path(name, url) if is_sqlite else url).render_as_string(hide_password=False)
 
 
 def broker(database_url: str) -> str:
@@ -60,34 +74,37 @@ def redis(env: Environment) -> str:
     """
     given = env.text("REDIS_URL")
     if given:
-        return ";".join(
-            _require_certificate(_check_redis_url(url, given)) for url in _split_sentinels(given)
-        )
+        return _redis("REDIS_URL", given)
     host = env.host("REDIS_HOST", "127.0.0.1")
     port, number = env.whole("REDIS_PORT", 6379, 1, 65535), env.whole("REDIS_DB", 0, 0, 1_000_000)
     return f"redis://{_credentials(env)}{f'[{host}]' if ':' in host else host}:{port}/{number}"
 
 
-def _parse(given: str) -> URL:
+def _redis(name: str, given: str) -> str:
+    return ";".join(
+        _require_certificate(_check_redis_url(name, url, given)) for url in _split_sentinels(given)
+    )
+
+
+def _parse(name: str, given: str) -> URL:
     try:
         return resolve(given)
     except (ArgumentError, ValueError):
-        raise bad_url("DATABASE_URL", _DATABASE, given) from None
+        raise bad_url(name, _DATABASE, given) from None
 
 
-def _check_driver(url: URL) -> None:
+def _check_driver(name: str, url: URL) -> None:
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
     except (ImportError, NoSuchModuleError, AttributeError):
         raise SettingsError(
-            f"DATABASE_URL names {url.drivername}, which isn't installed: "
+            f"{name} names {url.drivername}, which isn't installed: "
             f"pip install 'relevo[{_extra(url)}]', or install that driver"
         ) from None
     if dialect.is_async:
         raise SettingsError(
-            "expected DATABASE_URL to name a blocking driver, "
-            f"got {url.drivername!r}, an asyncio one"
+            f"expected {name} to name a blocking driver, got {url.drivername!r}, an asyncio one"
         )
 
 
@@ -95,10 +112,10 @@ def _extra(url: URL) -> str:
     return "postgresql" if url.get_backend_name() == "postgresql" else "mysql"
 
 
-def _absolute_path(url: URL) -> URL:
+def _absolute_path(name: str, url: URL) -> URL:
     if not url.database or url.database == ":memory:":
         raise SettingsError(
-            "expected DATABASE_URL to name a SQLite file, got a database in memory: "
+            f"expected {name} to name a SQLite file, got a database in memory: "
             "processes can't share one"
         )
     if url.database.startswith("file:"):  # SQLite's own form of a url: left as it is
@@ -106,8 +123,7 @@ def _absolute_path(url: URL) -> URL:
     path = str(Path(url.database).absolute())
     if ";" in path or "?" in path:
         raise SettingsError(
-            "expected DATABASE_URL to be a SQLite path without ; and ? (they end a url), "
-            f"got {path!r}"
+            f"expected {name} to be a SQLite path without ; and ? (they end a url), got {path!r}"
         )
     return url.set(database=path)
 
@@ -133,14 +149,14 @@ def _split_sentinels(given: str) -> list[str]:
     return given.split(";") if given.startswith("sentinel://") else [given]
 
 
-def _check_redis_url(url: str, given: str) -> str:
+def _check_redis_url(name: str, url: str, given: str) -> str:
     try:
         fits = _is_redis_url(urlsplit(url), sentinel=given.startswith("sentinel://"))
     except ValueError:
         fits = False
     if not fits or ";" in url:
         raise bad_url(
-            "REDIS_URL",
+            name,
             "a redis://, rediss://, redis+socket:// or sentinel:// url, "
             "like redis://:password@host:6379/0",
             given,

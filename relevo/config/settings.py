@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from relevo.config import broker_urls, dashboard, environment, services
+from relevo.config import broker_urls, dashboard, environment, own_connections, services
 from relevo.config.dashboard import DashboardSettings
 from relevo.config.environment import Environment
+from relevo.config.own_connections import OwnConnection
 from relevo.errors import SettingsError, did_you_mean
 
 #: Every name that can be set.
 NAMES = (
     "QUEUE_CONNECTION",
+    "QUEUE_CONNECTIONS",
     "QUEUE_RETRY_AFTER",
     "QUEUE_MAX_TRIES",
     "QUEUE_BACKOFF",
@@ -189,18 +191,22 @@ def load(
     environ: Mapping[str, str] | None = None,
     env_file: Path | None = Path(".env"),
     others: Iterable[str] = (),
+    connections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Settings:
     """Read the settings. Raises SettingsError for the first bad one.
 
     `environ` is the process environment unless given. `env_file` gives the settings that `environ`
     doesn't (None: no file). `others` are names in the file that belong to other programs, or
-    patterns of them (`STRIPE_*`).
+    patterns of them (`STRIPE_*`). `connections` are connections of one's own, or changes of the
+    others: name -> url, queue, lease, master (relevo/config/own_connections.py).
     """
     env = environment.read(NAMES, os.environ if environ is None else environ, env_file, others)
     var_dir = env.folder("RELEVO_VAR_DIR", Path("var"))
     database_url = broker_urls.database(env, var_dir / "relevo.sqlite3")
     redis_url = broker_urls.redis(env)
-    chosen = env.choice("QUEUE_CONNECTION", _default_broker(env), CONNECTIONS)
+    own = own_connections.read(env, connections, CONNECTIONS)
+    names = tuple(dict.fromkeys((*CONNECTIONS, *own)))
+    chosen = env.choice("QUEUE_CONNECTION", _default_broker(env), names)
     retry_after = env.seconds("QUEUE_RETRY_AFTER", 30)
     urls = {
         "sync": "memory://",
@@ -208,15 +214,15 @@ def load(
         "redis": redis_url,
         "sqs": broker_urls.sqs(env),
     }
-    connections = _connections(env, chosen, retry_after, urls)
-    _check_boto3(connections[chosen])
+    named = _connections(env, chosen, retry_after, urls, own)
+    _check_boto3(named[chosen])
     return Settings(
         queue_connection=chosen,
-        connections=connections,
+        connections=named,
         queue_max_tries=env.whole("QUEUE_MAX_TRIES", 1, 1, 1_000_000),
         queue_backoff=env.waits("QUEUE_BACKOFF", (10, 30, 60)),
         queue_retry_after=retry_after,
-        result_backend=_result_backend(env, connections[chosen], database_url, redis_url),
+        result_backend=_result_backend(env, named[chosen], database_url, redis_url),
         database_url=database_url,
         redis_url=redis_url,
         var_dir=var_dir,
@@ -239,53 +245,58 @@ def _default_broker(env: Environment) -> str:
 
 
 def _connections(
-    env: Environment, chosen: str, retry_after: float, urls: Mapping[str, str]
+    env: Environment,
+    chosen: str,
+    retry_after: float,
+    urls: Mapping[str, str],
+    own: Mapping[str, OwnConnection],
 ) -> Connections:
     """Build all connections.
 
-    `high-priority` and `long-running` are other queues of the chosen broker; if one of these two is
-    itself chosen, of the default broker.
+    `high-priority`, `long-running` and a connection of one's own without a url are other queues of
+    the chosen broker; if one of these is itself chosen, of the default broker.
     """
-    broker = (
-        chosen
-        if chosen in urls
-        else "redis"
-        if chosen.startswith("redis")
-        else _default_broker(env)
-    )
     # kombu's SQS transport can't extend a lease, so it has to be longer than the longest job.
     sqs_retry_after = env.seconds("SQS_RETRY_AFTER", 1800)
-    leases = {
-        "sync": retry_after,
-        "database": retry_after,
-        "redis": retry_after,
-        "sqs": sqs_retry_after,
-    }
+    leases = dict.fromkeys(urls, retry_after) | {"sqs": sqs_retry_after}
     masters = {"redis": broker_urls.sentinel_master(env, urls["redis"])}
+    ready = {
+        name: Connection(name, name, url, "default", leases[name], masters.get(name))
+        for name, url in urls.items()
+    }
+    for each in own.values():
+        if each.url is not None and each.driver is not None:
+            ready[each.name] = Connection(
+                each.name, each.driver, each.url, "default", leases[each.driver], each.master
+            )
+    broker = chosen if chosen in ready else _broker_of(env, chosen)
     others = [
         ("high-priority", broker, "high", 30),
         ("long-running", broker, "long", 300),
         ("redis-long", "redis", "long", 300),
         ("redis-priority", "redis", "high", 60),
+        *(
+            (name, broker, "default", retry_after)
+            for name in own
+            if name not in ready and name not in CONNECTIONS
+        ),
     ]
-    return Connections(
-        [
-            *(
-                Connection(name, name, url, "default", leases[name], masters.get(name))
-                for name, url in urls.items()
-            ),
-            *(
-                Connection(
-                    name,
-                    driver,
-                    urls[driver],
-                    queue,
-                    sqs_retry_after if driver == "sqs" else lease,
-                    masters.get(driver),
-                )
-                for name, driver, queue, lease in others
-            ),
-        ]
+    for name, base, queue, lease in others:
+        retry = sqs_retry_after if ready[base].driver == "sqs" else lease
+        ready[name] = replace(ready[base], name=name, queue=queue, retry_after=retry)
+    ready |= {name: _changed(ready[name], each) for name, each in own.items()}
+    return Connections(ready[name] for name in dict.fromkeys((*CONNECTIONS, *own)))
+
+
+def _broker_of(env: Environment, chosen: str) -> str:
+    return "redis" if chosen in {"redis-long", "redis-priority"} else _default_broker(env)
+
+
+def _changed(connection: Connection, own: OwnConnection) -> Connection:
+    return replace(
+        connection,
+        queue=connection.queue if own.queue is None else own.queue,
+        retry_after=connection.retry_after if own.lease is None else own.lease,
     )
 
 
@@ -299,7 +310,7 @@ def _check_boto3(connection: Connection) -> None:
 def _result_backend(
     env: Environment, connection: Connection, database_url: str, redis_url: str
 ) -> str | None:
-    results = env.choice(
-        "QUEUE_RESULTS", "redis" if connection.driver == "redis" else "database", RESULTS
-    )
+    # Another Redis than that of REDIS_URL keeps its jobs only.
+    default = "redis" if connection.url == redis_url else "database"
+    results = env.choice("QUEUE_RESULTS", default, RESULTS)
     return {"database": f"db+{database_url}", "redis": redis_url, "none": None}[results]

@@ -12,6 +12,8 @@ from relevo.dispatch.delivery import delivery_of
 from relevo.drivers import driver_for
 from relevo.drivers.contract import State
 from relevo.errors import OptionError, SettingsError
+from tests.support import batch_tasks
+from tests.support.waits import eventually
 
 
 @pytest.fixture
@@ -186,3 +188,42 @@ def test_a_job_that_runs_in_place_is_not_part_of_a_transaction(shop, process):
     with Session(engine) as session, pytest.raises(OptionError, match="runs jobs in place"):
         process.on_connection("sync").in_session(session).dispatch(1)
     engine.dispose()
+
+
+@pytest.fixture
+def own_app(tmp_path):
+    """Make the app of a project with a broker of its own; its workers take from `connection`."""
+
+    def make(connection):
+        environ = {
+            "QUEUE_CONNECTION": connection,
+            "QUEUE_RESULTS": "none",
+            "DATABASE_URL": f"sqlite:///{tmp_path}/shop.db",
+            "RELEVO_VAR_DIR": str(tmp_path),
+        }
+        reports = {"url": f"sqlite:///{tmp_path}/reports.db", "queue": "reports", "lease": 600}
+        own = {"reports": reports, "slow": {"queue": "slow"}}
+        app = create_app("shop", config.load(environ, None, connections=own))
+        batch_tasks.define_tasks(app)
+        return app
+
+    return make
+
+
+def test_a_connection_of_ones_own_is_used_like_the_others(own_app, calls):
+    shop, worker = own_app("database"), own_app("reports")
+    work = batch_tasks.task_of(shop, "work")
+    engine = make_engine(shop.settings.database_url)
+    delivery_of(shop).store.read(lambda connection: None)
+    work.on_connection("reports").dispatch(1)
+    work.apply_async((2,), connection="reports")
+    with Session(engine) as session:
+        work.on_connection("reports").dispatch(3, session=session)
+        session.commit()
+    shop.batch([work.s(4)]).on_connection("reports").dispatch()
+    slow = work.on_connection("slow").dispatch(5)
+    engine.dispose()
+    assert broker(shop, "reports").sizes("reports").pending == 4
+    assert [view.id for view in broker(shop, "database").peek("slow", State.PENDING)] == [slow.id]
+    with batch_tasks.working(worker):
+        eventually(lambda: sorted(batch_tasks.calls_of("work")) == [1, 2, 3, 4])
