@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relevo.testing.alerts import FakeAlerts, fake_alerts
     from relevo.testing.attempt import Attempt
     from relevo.testing.disk import FakeDisk, fake_disk
     from relevo.testing.dispatched import Dispatched
@@ -28,9 +29,11 @@ _HOMES = {
     "Dispatched": "dispatched",
     "DispatchedGroup": "groups",
     "Fake": "fake_queue",
+    "FakeAlerts": "alerts",
     "FakeDisk": "disk",
     "FakeMail": "mail",
     "fake": "fake_queue",
+    "fake_alerts": "alerts",
     "fake_disk": "disk",
     "fake_mail": "mail",
 }
@@ -40,9 +43,11 @@ __all__ = [
     "Dispatched",
     "DispatchedGroup",
     "Fake",
+    "FakeAlerts",
     "FakeDisk",
     "FakeMail",
     "fake",
+    "fake_alerts",
     "fake_disk",
     "fake_mail",
 ]

@@ -1,5 +1,5 @@
-"""The pytest plugin: fixtures `fake_queue`, `fake_disk` and `fake_mail`. It loads Celery only when
-one of them is used.
+"""The pytest plugin: fixtures `fake_queue`, `fake_disk`, `fake_mail` and `fake_alerts`. It loads
+Celery only when one of them is used.
 
 A project whose app is not Celery's current one returns it from its own fixture `relevo_app`.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from relevo.testing.alerts import FakeAlerts
     from relevo.testing.disk import FakeDisk
     from relevo.testing.fake_queue import Fake
     from relevo.testing.mail import FakeMail
@@ -49,3 +50,12 @@ def fake_mail() -> Iterator[FakeMail]:
 
     with faked() as mail:
         yield mail
+
+
+@pytest.fixture
+def fake_alerts() -> Iterator[FakeAlerts]:
+    """During the test no alert is sent; it is kept for assertions."""
+    from relevo.testing import fake_alerts as faked  # noqa: PLC0415  without Celery, as above
+
+    with faked() as alerts:
+        yield alerts

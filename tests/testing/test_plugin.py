@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relevo.testing import Attempt, Fake, FakeDisk, FakeMail
+from relevo.testing import Attempt, Fake, FakeAlerts, FakeDisk, FakeMail
 from tests.support import programs
 from tests.support.programs import ROOT
 
@@ -49,7 +49,7 @@ def test_a_fake_of_all_tasks_makes_neither_a_file_nor_a_table(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["test_page.py"]
 
 
-@pytest.mark.parametrize("kind", [Fake, Attempt, FakeDisk, FakeMail])
+@pytest.mark.parametrize("kind", [Fake, Attempt, FakeAlerts, FakeDisk, FakeMail])
 def test_every_public_method_is_on_the_page(kind):
     words = {
         name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))
