@@ -5,7 +5,8 @@
 
 Celery rewrites a canvas when it sends it: a group that is followed by a task becomes a chord, a
 group of one becomes its only member. So both sides are brought to this shape and then compared. A
-task without arguments in an expectation matches any arguments.
+task without arguments in an expectation matches any arguments. A batch that is a link of a chain is
+sent as a job that opens it; here it is a Branch of its members.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from typing import Any
 
 from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
+from relevo.batches.spec import BatchSpec
 from relevo.errors import OptionError
+from relevo.job.membership import OPEN_BATCH_TASK
+
+# The kind of a Branch that is a batch.
+BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,11 @@ class Step:
     kwargs: Mapping[str, Any] | None = None
 
     def fits(self, other: Element) -> bool:
+        if isinstance(other, Branch):  # a batch by the name of the task that opens it
+            return other.kind == BATCH and self == Step(OPEN_BATCH_TASK)
         same = isinstance(other, Step) and self.task == other.task
         return same and (
-            self.args is None or (self.args, self.kwargs) == (other.args, other.kwargs)  # type: ignore[union-attr]
+            self.args is None or (self.args, self.kwargs) == (other.args, other.kwargs)
         )
 
     def __str__(self) -> str:
@@ -40,17 +48,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Jobs side by side. Each member is a chain, usually of one step."""
+    """Jobs side by side: a group or a batch. Each member is a chain, usually of one step."""
 
     members: tuple[Steps, ...]
+    kind: str = "group"
 
     def fits(self, other: Element) -> bool:
-        if not isinstance(other, Branch) or len(self.members) != len(other.members):
+        if not isinstance(other, Branch) or self.kind != other.kind:
+            return False
+        if len(self.members) != len(other.members):
             return False
         return all(map(fit, self.members, other.members))
 
     def __str__(self) -> str:
-        return f"group({', '.join(map(shown, self.members))})"
+        return f"{self.kind}({', '.join(map(shown, self.members))})"
 
 
 Element = Step | Branch
@@ -61,6 +72,8 @@ def steps(given: Any) -> Steps:
     """The steps of a task, its name, a signature, a canvas, or a list of any of them (a chain)."""
     if isinstance(given, str):
         return (Step(given),)
+    if isinstance(given, BatchSpec):
+        return (_batch(given.members),)
     if isinstance(given, dict):
         return _of_signature(given if isinstance(given, Signature) else maybe_signature(given))
     # Before the test for an iterable: Celery's proxy of a task claims to be one.
@@ -84,7 +97,19 @@ def _of_signature(signature: Any) -> Steps:
         return branch(signature.tasks)
     if isinstance(signature, _chain):
         return steps(list(signature.tasks))
-    return (Step(signature["task"], tuple(signature.args), dict(signature.kwargs)),)
+    return (step(signature["task"], signature.args, signature.kwargs),)
+
+
+def step(task: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Element:
+    """The step of a job: itself, or the batch that it opens."""
+    given = tuple(args)
+    if task == OPEN_BATCH_TASK and given and isinstance(given[0], Mapping):
+        return _batch(given[0]["members"])
+    return Step(task, given, dict(kwargs))
+
+
+def _batch(members: Iterable[Any]) -> Branch:
+    return Branch(tuple(map(steps, members)), BATCH)
 
 
 def fit(expected: Steps, actual: Steps) -> bool:

@@ -18,7 +18,7 @@ from relevo.drivers import message_codec
 from relevo.drivers.contract import HIGHEST_PRIORITY
 from relevo.job import payload
 from relevo.task import Task
-from relevo.testing.canvas_shapes import Step, Steps, call, shown, steps
+from relevo.testing.canvas_shapes import Steps, call, shown, step, steps
 
 #: The header of a link of an `app.chain`: the chain's id.
 CHAIN = "relevo_fake_chain"
@@ -69,7 +69,7 @@ class Dispatched:
     @property
     def steps(self) -> Steps:
         """The job itself and the steps that follow it."""
-        return (Step(self.task, self.args, self.kwargs), *self.chain)
+        return (step(self.task, self.args, self.kwargs), *self.chain)
 
     def released(self, headers: Mapping[str, Any], seconds: float) -> Dispatched:
         """The job as it waits for its next attempt."""

@@ -5,6 +5,7 @@ dispatched.
 from __future__ import annotations
 
 import pytest
+from celery import group
 
 from relevo.batches import nested
 from relevo.errors import OptionError
@@ -104,3 +105,19 @@ def test_a_chain_with_a_link_that_is_not_taken_goes_to_the_broker(app, told, sen
         app.send_chain(app.chain(app.step.s(1), send.s("ada")), "id")
         some.assert_nothing_chained()
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_batch_among_the_links_is_expected_as_a_batch(app, queue, told, place):
+    def links(number, *more):
+        found = [app.step.si(1), app.step.s()]
+        members = [app.step.s(number), [app.step.s(5), app.step.s()], *more]
+        return [*found[:place], app.batch(each for each in members), *found[place:]]
+
+    app.chain(*links(4)).dispatch()
+    queue.assert_chained(links(4))
+    any_step = [app.step, app.step]
+    queue.assert_chained([*any_step[:place], app.batch([app.step, any_step]), *any_step[place:]])
+    for other in (links(3), links(4, app.step.s(6)), [app.step, group(any_step), app.step]):
+        with pytest.raises(AssertionError, match=r"the chain .*(batch|group)\(shop"):
+            queue.assert_chained(other)
