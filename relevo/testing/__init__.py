@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from relevo.testing.attempt import Attempt
     from relevo.testing.disk import FakeDisk, fake_disk
     from relevo.testing.dispatched import Dispatched
+    from relevo.testing.fake_batch import FakeBatch
     from relevo.testing.fake_queue import Fake, fake
     from relevo.testing.groups import DispatchedGroup
     from relevo.testing.mail import FakeMail, fake_mail
@@ -30,6 +31,7 @@ _HOMES = {
     "DispatchedGroup": "groups",
     "Fake": "fake_queue",
     "FakeAlerts": "alerts",
+    "FakeBatch": "fake_batch",
     "FakeDisk": "disk",
     "FakeMail": "mail",
     "fake": "fake_queue",
@@ -44,6 +46,7 @@ __all__ = [
     "DispatchedGroup",
     "Fake",
     "FakeAlerts",
+    "FakeBatch",
     "FakeDisk",
     "FakeMail",
     "fake",

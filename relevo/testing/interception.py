@@ -27,7 +27,7 @@ from relevo.batches.chain import as_links
 from relevo.dispatch import capture, transactions
 from relevo.testing import batches, chains
 from relevo.testing.dispatched import Dispatched, from_message
-from relevo.testing.patching import Replacement, task_progress
+from relevo.testing.patching import Replacement, task_batch, task_progress
 from relevo.testing.producer import RecordingProducer
 from relevo.testing.taker import Taker
 
@@ -62,6 +62,7 @@ class Interception:
                 else ()
             ),
             task_progress,
+            task_batch,
         ]
         self.producers = Replacement(app.amqp, "_producer_pool", _memory_producers)
         self.results: list[Replacement] = []

@@ -88,3 +88,15 @@ def _record_progress(
 
 
 task_progress = Replacement(Task, "progress", _record_progress)
+
+#: The fake batches of the jobs that fakes are running, by the job's id.
+batches: dict[str, Any] = {}
+
+
+def _find_fake_batch(original: Any) -> Any:
+    return property(
+        lambda task: batches.get(task.request.id) or original.fget(task), doc=original.__doc__
+    )
+
+
+task_batch = Replacement(Task, "batch", _find_fake_batch)

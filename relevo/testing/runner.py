@@ -17,6 +17,7 @@ from relevo.testing import attempt_run, patching
 from relevo.testing.attempt import Attempt
 from relevo.testing.backlog import Backlog
 from relevo.testing.dispatched import Dispatched
+from relevo.testing.fake_batch import FakeBatch
 from relevo.testing.producer import RecordingProducer
 from relevo.testing.records import Records
 from relevo.testing.unique_keys import UniqueKeys
@@ -50,9 +51,10 @@ class Runner(Records, ABC):
         kwargs: Mapping[str, Any] | None = None,
         *,
         attempt: int = 1,
+        batch: FakeBatch | None = None,
         **options: Any,
     ) -> Attempt:
-        """Like `run`, with the options of `apply_async`, or as a later attempt."""
+        """Like `run`, with the options of `apply_async`, as a later attempt, or with a batch."""
         self._must_be_active()
         written: list[Dispatched] = []
         name = self.name_of(task)
@@ -61,7 +63,11 @@ class Runner(Records, ABC):
             tuple(args), dict(kwargs or {}), producer=producer, retries=attempt - 1, **options
         )
         (record,) = written
-        done, _ = self._attempt(record)
+        patching.batches[record.id] = batch
+        try:
+            done, _ = self._attempt(record)
+        finally:
+            del patching.batches[record.id]
         self._backlog.forget(record.id)
         return done
 
