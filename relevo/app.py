@@ -19,7 +19,13 @@ from typing import Any
 import celery
 import click
 from celery.app.defaults import SETTING_KEYS
-from celery.signals import after_task_publish, celeryd_init, task_received, worker_init
+from celery.signals import (
+    after_task_publish,
+    celeryd_after_setup,
+    celeryd_init,
+    task_received,
+    worker_init,
+)
 
 from relevo import config as configuration
 from relevo import events
@@ -48,7 +54,7 @@ from relevo.store.batch_counts import Kind
 from relevo.store.batches import BatchRow
 from relevo.transport import put_results, registration
 from relevo.transport.context import current as current_context
-from relevo.worker import bootstep, cold_shutdown, permits, restart
+from relevo.worker import bootstep, cold_shutdown, node_name, permits, restart
 from relevo.worker.pool import prefork
 
 
@@ -219,6 +225,7 @@ def _wire(
     celeryd_init.connect(_check_queues, dispatch_uid="relevo.app.check_queues")
     celeryd_init.connect(restart.register_restart, dispatch_uid="relevo.worker.restart.register")
     worker_init.connect(_wire_worker, dispatch_uid="relevo.app.wire_worker")
+    celeryd_after_setup.connect(_claim_name, dispatch_uid="relevo.app.claim_name")
     for event, signal, receiver in _EVENTS:
         events.bind_signal(event, signal, receiver)
     put_results.observe(events.on_put)
@@ -293,6 +300,14 @@ def _wire_worker(sender: Any, **_signal: Any) -> None:
     except (SchemaError, UndefinedLimitError) as error:
         end_command(str(error))
         raise
+
+
+def _claim_name(instance: Any, **_signal: Any) -> None:
+    """Warn of another worker of the same name. This signal comes when logging is set up."""
+    if isinstance(instance.app, App):
+        # The worker keeps the file open for as long as it is there.
+        folder = instance.app.settings.var_dir
+        instance.node_lock = node_name.claim(folder, instance.hostname)
 
 
 def _prepare_command(settings: Settings) -> None:
