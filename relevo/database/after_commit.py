@@ -21,8 +21,10 @@ _asked: WeakKeyDictionary[Connection, list[Do]] = WeakKeyDictionary()
 
 
 def add(connection: Connection, do: Do) -> None:
-    """Do this after the commit of the connection's transaction."""
-    _asked.setdefault(connection, []).append(do)
+    """Do this after the commit of the connection's transaction, once."""
+    asked = _asked.setdefault(connection, [])
+    if do not in asked:
+        asked.append(do)
 
 
 def take(connection: Connection) -> list[Do]:

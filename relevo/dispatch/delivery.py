@@ -2,7 +2,7 @@
 
     hand_in(connection, entries)   in the transaction: rows of the jobs table, if the broker is the
                                    store's database; else rows of the outbox
-    after_commit(names)            after it: wakes the workers, and forwards the outbox at once
+    after_commit(names)            after it: forwards the outbox at once
     forward(name)                  puts rows of the outbox into their broker, in their order
 
 `relevo/worker/outbox_relay.py`, a thread of every worker's main process, forwards what other
@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -62,7 +63,6 @@ class Delivery:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._drivers: dict[tuple[int, str], Any] = {}
-        self._written_to: set[Any] = set()
 
     @property
     def store(self) -> Store:
@@ -88,7 +88,7 @@ class Delivery:
                 placed = database_jobs.put(connection, jobs, driver.now())
                 put_results.resolve(jobs, placed)
                 after_commit.add(connection, partial(put_results.announce, jobs, placed))
-                self._written_to.add(driver)
+                after_commit.add(connection, driver.notifier.notify)
 
     def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
         """Run `step` in a transaction of the store; while the store is away, try for a minute."""
@@ -126,14 +126,8 @@ class Delivery:
         return str(settings.connections[name].url)
 
     # --- after it ---------------------------------------------------------------------------------
-    def notify(self) -> None:
-        """Wake the workers of the brokers that `hand_in` wrote to. Call it after the commit."""
-        while self._written_to:
-            self._written_to.pop().notifier.notify()
-
     def after_commit(self, *names: str) -> None:
-        """Jobs for these connections are committed: wake their workers and forward the outbox."""
-        self.notify()
+        """Jobs for these connections are committed: forward the outbox."""
         for name in dict.fromkeys(names):
             if self.local_driver(name) is None:
                 try:
@@ -252,7 +246,15 @@ def _place(url: URL) -> tuple[Any, ...]:
         url.database,
         url.query.get("host"),
         url.query.get("unix_socket"),
+        _search_path(url),
     )
+
+
+def _search_path(url: URL) -> str | None:
+    """The schemas of PostgreSQL that a url names: in another one there are other tables."""
+    options = url.query.get("options", "")
+    found = re.findall(r"search_path\s*=\s*(\S+)", str(options))
+    return found[-1].replace('"', "") if found else None
 
 
 def outbox_entry(job: NewJob, connection: str, **changes: Any) -> Sending:

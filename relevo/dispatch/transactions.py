@@ -5,6 +5,7 @@
         Another broker: a row of the outbox in that database, forwarded after the commit.
     task.after_commit(session)
         Any database: dispatched after the commit. A crash between the two loses the job.
+        Refused in a session that has joined a transaction of its Connection.
 
 The work to do after the commit stands in `session.info`. The session's events are listened to on
 that session alone, from its first `after_commit` on (0.1 ms): other sessions of the process never
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import Connection, NestedTransaction, event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from relevo.database import after_commit as on_commit
@@ -63,7 +64,7 @@ def handing_in(delivery: Delivery, session: Any, names: Sequence[str]) -> Iterat
     When that has committed they are told of and their workers are woken; never if it, or its
     savepoint, rolls back.
     """
-    connection = session.connection()
+    connection, joined = session.connection(), is_joined(session)
     try:
         yield
     finally:
@@ -72,9 +73,12 @@ def handing_in(delivery: Delivery, session: Any, names: Sequence[str]) -> Iterat
         def do() -> None:
             for each in asked:
                 each()
-            delivery.after_commit(*names)
+            # A transaction that the session has joined isn't over, and may hold SQLite's lock: what
+            # is in the outbox is left to a worker's relay.
+            if not joined:
+                delivery.after_commit(*names)
 
-        after_commit(session, do)
+        _after_commit(session_of(session), do)
 
 
 def store_connection(delivery: Delivery, session: Any) -> Any:
@@ -129,9 +133,30 @@ _REMEDIES = {
 def after_commit(session: Any, do: Callable[[], Any]) -> None:
     """Call `do` after the session has committed; never, if it rolls back.
 
-    An error of `do` is logged, since nothing can be undone by then.
+    An error of `do` is logged, since nothing can be undone by then. Raises OptionError for a
+    session that has joined a transaction of others: its commit commits nothing.
     """
     session = session_of(session)
+    if is_joined(session):
+        raise OptionError(
+            "expected a session whose commit ends its transaction, got one that has joined a"
+            " transaction of its Connection; dispatch(session=...) makes the job part of that one"
+        )
+    _after_commit(session, do)
+
+
+def is_joined(session: Session) -> bool:
+    """Whether a session takes part in a transaction that was begun on its Connection before."""
+    if not isinstance(session.bind, Connection):
+        return False
+    session.connection()  # the session takes part from here on
+    begun = session.get_transaction()
+    # There is no public way to ask: (connection, transaction, whether the commit commits it, ...).
+    _, transaction, commits, _ = begun._connections[session.bind]  # type: ignore[union-attr]  # noqa: SLF001
+    return not commits or isinstance(transaction, NestedTransaction)
+
+
+def _after_commit(session: Session, do: Callable[[], Any]) -> None:
     if not session.in_transaction():
         session.begin()
     begun = session.get_nested_transaction() or session.get_transaction()

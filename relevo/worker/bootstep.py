@@ -42,7 +42,6 @@ def start_recording(app: Any, context: WorkerContext) -> None:
     def write(endings: Sequence[Ending]) -> None:
         outcomes.write(store, endings, delivery.hand_in)
         if any(ending.members for ending in endings):
-            delivery.notify()
             relay.wake()
 
     def tidy() -> None:

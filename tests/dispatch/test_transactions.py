@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from relevo import config
 from relevo.app import create_app
+from relevo.database import after_commit as on_commit
 from relevo.database.engine import make_engine
 from relevo.dispatch import transactions
-from relevo.dispatch.delivery import delivery_of
+from relevo.dispatch.delivery import delivery_of, same_database
 from relevo.dispatch.transactions import after_commit
 from relevo.drivers import driver_for
 from relevo.errors import DriverUnavailableError, OptionError
@@ -378,3 +379,95 @@ def test_receipts_with_the_same_long_prefix_are_different(app):
         False,
     ]
     assert store.read(lambda connection: receipts.exists(connection, pages[1]))
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "rollback_only", "create_savepoint"])
+@pytest.mark.parametrize("used", [False, True])
+def test_after_commit_refuses_a_session_that_has_joined_a_transaction(mode, used):
+    engine = make_engine("sqlite://")
+    with (
+        engine.connect() as connection,
+        connection.begin(),
+        Session(connection, join_transaction_mode=mode) as joined,
+    ):
+        if used:
+            joined.execute(text("SELECT 1"))
+        with pytest.raises(OptionError, match=r"dispatch\(session=\.\.\.\)"):
+            after_commit(joined, list)
+        joined.commit()
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "control_fully"])
+@pytest.mark.parametrize("used", [False, True])
+def test_after_commit_takes_a_session_whose_commit_commits(mode, used):
+    engine, done = make_engine("sqlite://"), []
+    with engine.connect() as connection:
+        if mode == "control_fully":
+            connection.begin()
+        with Session(connection, join_transaction_mode=mode) as session:
+            if used:
+                session.execute(text("SELECT 1"))
+            with session.begin_nested():
+                after_commit(session, lambda: done.append(1))
+            assert done == []
+            session.commit()
+    assert done == [1]
+
+
+def test_a_job_dispatched_in_a_joined_session_is_part_of_the_outer_transaction(app, session):
+    engine = session.get_bind()
+    work = task_of(app, "work")
+    with engine.connect() as connection:
+        for end in ("rollback", "commit"):
+            outer = connection.begin()
+            with Session(connection) as joined:
+                work.dispatch(1, session=joined)
+                joined.commit()
+            getattr(outer, end)()
+            store = delivery_of(app).store
+            left = sum(backlog.jobs for backlog in outbox.status(store)) + waiting(app)
+            assert left == (end == "commit")
+
+
+def test_a_wake_up_is_the_transactions_whose_commit_it_follows(sqlite_app, monkeypatch):
+    # Given a job that another thread has handed in and not committed yet
+    delivery = delivery_of(sqlite_app)
+    delivery.store.read(lambda _connection: None)  # makes the tables
+    told = []
+    driver = delivery.local_driver(sqlite_app.settings.queue_connection)
+    monkeypatch.setattr(driver.notifier, "notify", lambda: told.append(1))
+    sendings = [Sending(connection="database", queue="q", uuid="a", payload="{}")] * 2
+    with delivery.store.engine.begin() as connection:
+        for sending in sendings:
+            delivery.hand_in(connection, [sending])
+        delivery.after_commit("database")  # of another transaction
+        assert told == []
+        for each in on_commit.take(connection):
+            each()
+        assert len(told) == 1
+
+    delivery.store.write(lambda connection: delivery.hand_in(connection, sendings[:1]))
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("postgresql://h/d?options=-csearch_path%3Da", "postgresql://h/d", False),
+        (
+            "postgresql://h/d?options=-csearch_path%3Da",
+            "postgresql://h/d?options=-c%20search_path%3Db",
+            False,
+        ),
+        (
+            "postgresql://h/d?options=-csearch_path%3Da",
+            "postgresql://u@h/d?options=-c%20search_path%3Da%20-cstatement_timeout%3D1",
+            True,
+        ),
+        ("postgresql://h/d?options=-cstatement_timeout%3D1", "postgresql://h/d", True),
+        ("postgresql://h/d", "postgresql+psycopg://u:p@h/d", True),
+        ("mysql://h/d", "mariadb://h/d", True),
+    ],
+)
+def test_urls_lead_to_the_same_tables_if_they_name_the_same_schemas(one, other, same):
+    assert same_database(make_url(one), make_url(other)) is same

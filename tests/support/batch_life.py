@@ -211,7 +211,6 @@ class Life:
 
     def dies(self):
         """Release what the killed process held, as a rescue does."""
-        self.way._written_to.clear()
         self.driver.release(self.held)
 
     def in_session(self, dispatch):
