@@ -61,6 +61,10 @@ class JobFailedError(RelevoError):
     """The job called `fail`."""
 
 
+class JobExitedError(RelevoError):
+    """The job raised what ends a program: `sys.exit`, KeyboardInterrupt or the like."""
+
+
 class JobMemoryError(RelevoError):
     """The job ran out of memory."""
 

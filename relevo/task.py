@@ -30,7 +30,7 @@ from relevo.batches.replace import ReplaceMixin
 from relevo.dispatch import async_result, connections, prepare, unique
 from relevo.dispatch.builder import DispatchMixin
 from relevo.errors import JobFailedError, OptionError
-from relevo.execution import requeue, stop_flag
+from relevo.execution import body_exit, requeue, stop_flag
 from relevo.execution.attempt import apply_outcome, load_state, wrap_attempt, wrap_failed_hook
 from relevo.execution.failed_hook import FailedHook
 from relevo.job import backoff, body, option_names, payload
@@ -87,6 +87,7 @@ class Task(DispatchMixin, ReplaceMixin):
         unique.check_key_names(task, cls.options.fair_by, "fair_by")
         app = cls.__dict__.get("app") or cls._app
         is_own = not cls.__module__.startswith("celery.")
+        task.run = body_exit.contain(task, task.run)
         if cls.options.needs_wrapping or (is_own and getattr(app, "models", None) is not None):
             task._wrap()
         return task

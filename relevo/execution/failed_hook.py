@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relevo.errors import JobFailedError
+from relevo.execution import body_exit
 from relevo.job.payload import Job
 from relevo.job.task_protocol import TaskLike
 
@@ -28,7 +29,9 @@ def run(task: TaskLike, job: Job, error: BaseException) -> None:
         return
     try:
         task.failed_hook(job, error)
-    except Exception:
+    except BaseException as raised:
+        if body_exit.ends_process(raised):
+            raise
         logger.exception("The failed hook of %s[%s] raised", job.task, job.id)
 
 

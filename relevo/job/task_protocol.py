@@ -21,6 +21,9 @@ class TaskLike(Protocol):
     Request: Any
     run: Any
     failed_hook: Any
+    max_retries: Any
+    #: Whether `run` is wrapped in `wrap_attempt`.
+    is_wrapped: bool
     #: Whether the `failed` hook runs around Celery's own retries, outside `wrap_attempt`.
     hook_wraps_celery_retries: bool
 

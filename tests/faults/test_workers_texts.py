@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +9,7 @@ from celery import Celery
 
 from relevo.batches.result_backends import register_backends
 from relevo.database.engine import resolve
-from relevo.drivers.contract import NewJob
 from tests.faults.conftest import BROKERS
-from tests.support.workers import payload_of
 
 if TYPE_CHECKING:
     from tests.support.workers import Site
@@ -26,14 +22,9 @@ def test_errors_with_any_text_are_tried_again_and_recorded_and_the_worker_goes_o
     # Given jobs that fail with such texts, and results beside the jobs in the same server
     is_redis = site.url.startswith("redis")
     results = site.url if is_redis else f"db+{resolve(site.url).render_as_string(False)}"
-    site.config = {"result_backend": results}
-    site.ids |= {number: str(uuid.uuid4()) for number in range(len(TEXTS))}
-    jobs = []
+    site.config, site.keeps_results = {"result_backend": results}, True
     for number, text in enumerate(TEXTS):
-        message = json.loads(payload_of("hostile", site.ids[number], [number, text], site.queue))
-        message["headers"]["ignore_result"] = False
-        jobs.append(NewJob(site.queue, json.dumps(message), site.ids[number]))
-    site.driver.put(jobs)
+        site.dispatch("hostile", [number], text)
 
     with site.worker("-c", "1") as worker:
         # I expect two attempts of each, its hook, its record and its result

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from celery import chord
 from celery.app.trace import build_tracer
+from celery.exceptions import WorkerTerminate
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
@@ -33,7 +34,7 @@ QUEUE, MEMBERS = "crash", 3
 TABLES = (*metadata.tables.values(), jobs_table)
 
 
-class Killed(BaseException):
+class Killed(WorkerTerminate):
     """The process is gone. Only what the database does at the end of a connection is still done."""
 
 

@@ -56,6 +56,7 @@ class Site:
         self.options, self.ssl = options or {}, ssl
         self.schedule: dict[str, Any] = {}  # the entries of its beats
         self.config: dict[str, Any] = {}  # more of Celery's settings, for its workers
+        self.keeps_results = False  # whether the jobs' results are stored
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.store_url = servers.sqlite_file(
             folder / "store.sqlite3"
@@ -82,9 +83,12 @@ class Site:
 
     def _job(self, name: str, number: int, args: tuple[Any, ...], unique: dict[str, Any]) -> NewJob:
         payload = payload_of(name, self.ids[number], [number, *args], self.queue)
-        if not unique:
+        if not unique and not self.keeps_results:
             return NewJob(self.queue, payload, self.ids[number])
         message = json.loads(payload)
+        message["headers"]["ignore_result"] = not self.keeps_results
+        if not unique:
+            return NewJob(self.queue, json.dumps(message), self.ids[number])
         message["headers"][message_codec.HEADER] = {"unique": unique}
         return message_codec.to_job(self.queue, message)
 

@@ -26,7 +26,7 @@ ENDS = {
     "die": ("FAILURE", "WorkerLostError"),
     "die.first": ("SUCCESS", "str"),
     "die.forever": ("FAILURE", "WorkerLostError"),
-    "exit": ("FAILURE", "WorkerLostError"),
+    "exit": ("FAILURE", "JobExitedError"),
     "hook.dies": ("FAILURE", "WorkerLostError"),
     "memory": ("FAILURE", "JobMemoryError"),
     "plain.dies": ("FAILURE", "WorkerLostError"),
@@ -115,7 +115,7 @@ def test_the_hook_runs_once_for_each_job_that_failed_for_good_in_a_child(noted):
         "sleep.once": (1, 1, "TimeLimitExceeded"),
         "die": (2, 2, "WorkerLostError"),
         "die.forever": (3, 3, "WorkerLostError"),
-        "exit": (2, 2, "WorkerLostError"),
+        "exit": (2, 2, "JobExitedError"),
         "memory": (2, 2, "MemoryError"),
     }
     assert len(noted("failed")) == len(failed)

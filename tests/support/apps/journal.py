@@ -8,10 +8,13 @@ the journal.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -100,6 +103,49 @@ def large(number: int, gate: str, size: int) -> None:
     """Do as `hold`, then raise an error of this number of characters."""
     hold(number, gate)
     raise ValueError("x" * size)
+
+
+class UnshowableError(Exception):
+    """An error that neither `str` nor `repr` can show."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+ENDINGS: dict[str, Callable[[], Any]] = {
+    "exit": lambda: sys.exit(3),
+    "interrupt": lambda: throw(KeyboardInterrupt()),
+    "cancelled": lambda: throw(asyncio.CancelledError()),
+    "base": lambda: throw(BaseException("neither an Exception nor an exit")),
+    "memory": lambda: throw(MemoryError()),
+    "unshowable": lambda: throw(UnshowableError()),
+    "huge": lambda: throw(ValueError("x" * 20_000_000)),
+    "os-exit": lambda: os._exit(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+def throw(error: BaseException) -> None:
+    raise error
+
+
+@app.task(name="end")
+def end(number: int, ending: str) -> None:
+    """End in one of many ways."""
+    note("start", number)
+    ENDINGS[ending]()
+
+
+@app.task(name="end.tries", tries=2, backoff=0)
+def end_tries(number: int, ending: str) -> None:
+    end(number, ending)
+
+
+@end_tries.failed
+def _end_failed(job: Any, _error: Any) -> None:
+    note("failed", job.args[0])
 
 
 @app.task(name="hostile", tries=2, backoff=0)
