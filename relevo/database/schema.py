@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
@@ -37,6 +38,8 @@ _LOCKS["mariadb"] = _LOCKS["mysql"]
 
 #: The SQLite files whose tables are known to be up to date.
 _ready: set[URL] = set()
+#: The connections that have upgraded a file in a transaction that may still be rolled back.
+_upgraded: WeakSet[Connection] = WeakSet()
 
 
 def create_schema(engine: Engine) -> None:
@@ -64,11 +67,13 @@ def ensure_schema_in(connection: Connection) -> None:
     server's tables are made by command.
     """
     if connection.dialect.name == "sqlite" and connection.engine.url not in _ready:
-        if version(connection) == NEWEST:
-            _ready.add(connection.engine.url)
-        else:
-            # The caller may roll this back, so the file is marked only when it is seen upgraded.
+        if version(connection) != NEWEST:
+            _upgraded.add(connection)
             _upgrade(connection)
+        elif connection not in _upgraded:
+            # The caller may roll its upgrade back, so the file is marked only when another
+            # transaction sees it upgraded.
+            _ready.add(connection.engine.url)
 
 
 def drop_schema(engine: Engine) -> None:

@@ -333,6 +333,21 @@ def test_a_new_file_gets_its_tables_in_the_transaction_of_the_first_job(app):
     assert waiting(app) == 2
 
 
+def test_a_new_file_whose_first_transaction_is_rolled_back_gets_its_tables_in_the_next(app):
+    work = task_of(app, "work")
+    with Session(make_engine(app.settings.database_url)) as session:
+        for number in range(3):  # from the second on, this transaction has seen its own tables
+            work.dispatch(number, session=session)
+        with session.begin_nested() as savepoint:
+            work.dispatch(3, session=session)
+            savepoint.rollback()
+        work.dispatch(4, session=session)
+        session.rollback()
+        work.dispatch(5, session=session)
+        session.commit()
+    assert waiting(app) == 1
+
+
 def test_jobs_that_run_in_place_run_when_the_session_has_committed(app, calls, session):
     app.conf.task_always_eager = True
     work = task_of(app, "work")
