@@ -38,6 +38,7 @@ from relevo.config import Settings
 from relevo.config.celery import preset
 from relevo.dispatch import capture, prepare, transactions, unique
 from relevo.dispatch.connections import Producers
+from relevo.dispatch.publisher import Publisher
 from relevo.errors import OptionError, SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.events import Event
 from relevo.execution import stop_flag, unique_release
@@ -138,6 +139,11 @@ class App(celery.Celery):
     def batches(self) -> Batches:
         """The dispatched batches: `find`, `page`, `prune`."""
         return Batches(self)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """The short way of a dispatch, unless a subclass of ours sends in its own."""
+        return Publisher(self, possible=type(self).send_task is App.send_task)
 
     def send_batch(self, new: BatchSpec, id_: str, session: Any = None) -> BatchRow:
         """Every batch is dispatched here."""

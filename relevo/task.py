@@ -28,6 +28,7 @@ from celery.utils.log import get_logger
 
 from relevo.batches.replace import ReplaceMixin
 from relevo.dispatch import async_result, connections, prepare, unique
+from relevo.dispatch.async_dispatch import AsyncDispatchMixin
 from relevo.dispatch.builder import DispatchMixin
 from relevo.errors import JobFailedError, OptionError
 from relevo.execution import body_exit, requeue, stop_flag
@@ -47,7 +48,7 @@ Hook = TypeVar("Hook", bound=FailedHook)
 PROGRESS = "PROGRESS"
 
 
-class Task(DispatchMixin, ReplaceMixin):
+class Task(DispatchMixin, AsyncDispatchMixin, ReplaceMixin):
     """Celery's Task, with options."""
 
     abstract = True
@@ -188,12 +189,20 @@ class Task(DispatchMixin, ReplaceMixin):
                 self, options.pop("connection"), args, kwargs, task_id, *rest, **options
             )
         if not payload.is_unique(options):
-            return super().apply_async(args, kwargs, task_id, *rest, **options)
+            return self._publish(args, kwargs, task_id, *rest, **options)
         task_id = task_id or str(uuid4())
         receipt = put_results.expect(task_id)
         return async_result.with_put_result(
-            receipt, super().apply_async(args, kwargs, task_id, *rest, **options)
+            receipt, self._publish(args, kwargs, task_id, *rest, **options)
         )
+
+    def _publish(
+        self, args: Any, kwargs: Any, task_id: str | None, *rest: Any, **options: Any
+    ) -> Any:
+        publisher = getattr(self.app, "publisher", None)
+        if rest or publisher is None:
+            return super().apply_async(args, kwargs, task_id, *rest, **options)
+        return publisher.dispatch(self, args, kwargs, task_id, options)
 
     def AsyncResult(  # noqa: N802  Celery's name
         self, task_id: str, **options: Any

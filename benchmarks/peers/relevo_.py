@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 
@@ -50,6 +51,27 @@ def enqueue_bulk(count: int) -> None:
     with app.producer_or_acquire() as producer, producer.batch():
         for _ in range(count):
             tick.apply_async(producer=producer)
+
+
+def enqueue_awaited(count: int) -> None:
+    """From asyncio, one after the other."""
+
+    async def main() -> None:
+        for _ in range(count):
+            await tick.adispatch()
+
+    asyncio.run(main())
+
+
+def enqueue_gathered(count: int) -> None:
+    """From asyncio, 100 at once."""
+
+    async def main() -> None:
+        await tick.adispatch()  # the first one connects, in a thread
+        for _ in range(count // 100):
+            await asyncio.gather(*(tick.adispatch() for _ in range(100)))
+
+    asyncio.run(main())
 
 
 def trickle() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import celery
 from celery.canvas import Signature, _chain
 
-from relevo.batches.message_template import MessageFactory
+from relevo.batches.message_factory import MessageFactory
 from relevo.dispatch.capture import captured_jobs
 from relevo.drivers.values import NewJob
 from relevo.errors import OptionError

@@ -183,6 +183,9 @@ for _name in (*_DATABASE_STEPS, "_results_of"):
 
 # --- Redis ----------------------------------------------------------------------------------------
 class _RedisBackendMixin(ChordCountingBackend):
+    #: `on_task_call` does nothing: relevo/dispatch/publisher.py needn't call it.
+    hears_of_dispatches = False
+
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Don't subscribe at the dispatch."""
 

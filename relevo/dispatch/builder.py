@@ -119,6 +119,10 @@ class Dispatch:
             return builder.dispatch(*args, **kwargs)
         return self.task.apply_async(args, kwargs, **self.options) if self.wanted else None
 
+    async def adispatch(self, *args: Any, **kwargs: Any) -> Any:
+        """Send the job now, without blocking the event loop. Returns as `dispatch`."""
+        return await self.task.aapply_async(args, kwargs, **self.options) if self.wanted else None
+
     def after_commit(self, session: Any, *args: Any, **kwargs: Any) -> None:
         """Send the job after this session, of any database, has committed.
 

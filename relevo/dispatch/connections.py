@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
+from celery.app.routes import MapRoute, Router
 from celery.exceptions import AlwaysEagerIgnored
 from kombu.pools import ProducerPool
 
@@ -93,7 +95,8 @@ def dispatch(
     if producer is not None or (
         is_default(task.app, connection) and not task.app.conf.task_always_eager
     ):
-        return task.apply_async(args, kwargs, task_id, producer, **options)
+        given = {} if producer is None else {"producer": producer}
+        return task.apply_async(args, kwargs, task_id, **given, **options)
     with producers(task.app).for_connection(connection).acquire(block=True) as taken:
         return send(task, taken, args, kwargs, task_id, options)
 
@@ -120,7 +123,10 @@ def send(
 def resolve_queue(
     task: Any, connection: Connection, args: Any, kwargs: Any, options: dict[str, Any]
 ) -> str | None:
-    """The connection's queue, if neither the dispatch nor the task nor a route names one."""
+    """The connection's queue, if neither the dispatch nor the task nor a route names one.
+
+    The answer of a route that is a function goes with the options: it is not asked twice for a job.
+    """
     named = (
         options.get("queue")
         or options.get("routing_key")
@@ -128,5 +134,15 @@ def resolve_queue(
         or getattr(task, "queue", None)
     )
     router = task.app.amqp.router
-    routed = named or router.lookup_route(task.name, args, kwargs, options, task)
-    return None if routed else connection.queue
+    if named:
+        return None
+    route = router.lookup_route(task.name, args, kwargs, options, task)
+    if not all(isinstance(each, MapRoute) for each in router.routes):
+        options["router"] = _router_that_says(route, router)
+    return None if route else connection.queue
+
+
+def _router_that_says(route: Any, router: Router) -> Router:
+    """Celery's router with the answer for one job."""
+    answer = dict(route) if isinstance(route, Mapping) else route  # Celery takes it apart
+    return Router([lambda *_job, **_more: answer], router.queues, router.create_missing, router.app)

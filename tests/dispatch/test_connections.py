@@ -111,6 +111,22 @@ def test_a_route_decides_the_queue_of_another_connection_too(shop, process):
     assert list(where(shop)) == [("redis", "pictures")]
 
 
+@pytest.mark.parametrize("name", ["redis-long", "database"])
+@pytest.mark.parametrize("answer", ["pictures", {"queue": "pictures", "priority": 3}, None])
+def test_a_router_that_is_a_function_is_asked_once(shop, process, name, answer):
+    asked = []
+
+    def route(_name, args, *_more, **_named):
+        asked.append(args)
+        return answer
+
+    shop.conf.task_routes = (route,)
+    process.on_connection(name).dispatch(1)
+    queue = "pictures" if answer else {"redis-long": "long", "database": "default"}[name]
+    assert list(where(shop)) == [(name.removesuffix("-long"), queue)]
+    assert asked == [(1,)]
+
+
 def test_celerys_own_options_reach_another_connection_too(shop, process):
     result = process.apply_async(
         (5,), connection="redis", queue="high", tries=5, task_id="mine", countdown=60

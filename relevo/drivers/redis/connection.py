@@ -15,6 +15,7 @@ options that would break a promise are overruled:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -95,6 +96,46 @@ def pool_for(url: str, options: Mapping[str, Any], ssl: Any = None) -> Connectio
     # kombu has no public way to its pool.
     pool: ConnectionPool = _parameters_of(transport.Channel)(transport)._get_pool()  # noqa: SLF001
     return pool
+
+
+class IdleConnections:
+    """Connections taken out of a pool for good: each is taken for a command and put back after it.
+
+    redis-py's pool counts and measures when one is taken and put back: 27 us.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool, self._pid = pool, os.getpid()
+        self._connections: list[Any] = []
+
+    def take(self) -> Any:
+        """A connection that is ready for a command. Raises redis-py's errors."""
+        if self._pid != os.getpid():  # they are the parent's
+            self._connections, self._pid = [], os.getpid()
+        try:
+            connection = self._connections.pop()
+        except IndexError:
+            return self._pool.get_connection()
+        # As the pool looks: what can be read is the end of the connection, or an answer to another
+        # command.
+        try:
+            connection.connect()
+            is_used = connection.can_read()
+        except (ConnectionError, TimeoutError, OSError):
+            is_used = True
+        if is_used:
+            connection.disconnect()
+            self._pool.release(connection)
+            return self._pool.get_connection()
+        return connection
+
+    def put_back(self, connection: Any) -> None:
+        self._connections.append(connection)
+
+    def disconnect(self) -> None:
+        """Close those that nobody has taken. They connect again when they are taken."""
+        for connection in tuple(self._connections):
+            connection.disconnect()
 
 
 def _parameters_of(channel: type) -> type:

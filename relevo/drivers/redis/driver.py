@@ -31,6 +31,7 @@ from relevo.drivers.contract import (
     Subscription,
 )
 from relevo.drivers.redis import mailboxes, replies
+from relevo.drivers.redis.async_puts import AsyncPuts
 from relevo.drivers.redis.connection import pool_for
 from relevo.drivers.redis.idempotency import LostReservations, PutRequests
 from relevo.drivers.redis.keys import Keys
@@ -74,9 +75,12 @@ class RedisDriver(Driver):
         self._scripts = Scripts(self.pool, self.keys, clock)
         self._run, self._call = self._scripts.run, self._scripts.guarded
         self._puts, self._lost_reservations = PutRequests(), LostReservations(self._run)
+        #: The puts of asyncio's callers.
+        self.async_puts = AsyncPuts(self.pool, self._scripts.begin, _fields)
         self._unacked_keys = unacked_keys(options)
         self._kombu_lists = KombuLists(self.client, self.keys, self._scripts)
         self._mailboxes = mailboxes.Mailboxes(self._run)
+        self._put_keys: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._offset, self._offset_checked = 0.0, float("-inf")
         self._next_due = float("inf")
 
@@ -90,6 +94,8 @@ class RedisDriver(Driver):
         if not jobs:
             return []
         request = self._puts.request_number([(job.queue, job.id) for job in jobs])
+        if len(jobs) == 1 and _is_simple(jobs[0]) and (placed := self._put_one(jobs[0], request)):
+            return [placed]
         portions = [
             (f"{self._puts.thread}.{at}", request, *_fields(jobs[at : at + PUT_PORTION]))
             for at in range(0, len(jobs), PUT_PORTION)
@@ -100,6 +106,29 @@ class RedisDriver(Driver):
         )
         self._puts.confirm()
         return [placed for answer in answers for placed in replies.placed(answer)]
+
+    def _put_one(self, job: NewJob, request: int) -> Placed | None:
+        """Put a simple job. None if its queue is fair, so that it is not as simple as that."""
+        thread = self._puts.thread
+        key = (thread, job.queue, job.priority)
+        keys = self._put_keys.get(key)
+        if keys is None:
+            if len(self._put_keys) >= PORTION:  # threads come and go
+                self._put_keys.clear()
+            keys = self._put_keys[key] = self.keys.for_put_one(*key)
+        answer = self._run(
+            "put_one",
+            request,
+            job.id.encode(),
+            job.queue.encode(),
+            job.payload.encode(),
+            job.priority,
+            *keys,
+        )
+        if answer is None:
+            return None
+        self._puts.confirm()
+        return Placed(job.id, created=True, replaced=False)
 
     def reserve(
         self, queues: Sequence[str], limit: int, lease: float, by: str, done: Sequence[Lease] = ()
@@ -330,6 +359,11 @@ class RedisDriver(Driver):
 
     def close(self) -> None:
         self.pool.disconnect()
+
+
+def _is_simple(job: NewJob) -> bool:
+    """Whether `put_one.lua` can put this job."""
+    return job.available_at is None and job.unique_key is None and job.fair_key is None
 
 
 def _fields(jobs: Sequence[NewJob]) -> list[str | int | bytes]:

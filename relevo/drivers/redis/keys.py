@@ -97,6 +97,17 @@ class Keys:
         """The key of `kind`, one of NAMED, for a queue, mailbox, exchange or target."""
         return f"{self.root}{kind}:{name}"
 
+    def for_put_one(self, thread: str, queue: str, priority: int) -> tuple[str, ...]:
+        """The keys that `put_one.lua` gets, in its order."""
+        place = f"{queue}:{priority}"
+        return (
+            self.named("put", f"{thread}.0"),
+            *map(self.plain, ("jobs", "payloads", "ids", "sequence", "queues")),
+            self.named("turns", place),
+            self.named("pending", place),
+            self.named("bell", queue),
+        )
+
     def kombu(self, queue: str) -> list[str]:
         """The lists in which plain Celery clients leave messages for `queue`, most urgent first."""
         return [

@@ -15,7 +15,7 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from relevo.drivers.redis.connection import translated
+from relevo.drivers.redis.connection import IdleConnections, translated
 from relevo.drivers.redis.keys import Keys, lua_prelude
 from relevo.errors import DriverUnavailableError
 
@@ -44,6 +44,7 @@ class Scripts:
     ) -> None:
         self._pool, self._root, self._clock, self._library = pool, keys.root, clock, library
         self._client = Redis(connection_pool=pool)
+        self._idle = IdleConnections(pool)
 
     def run(self, name: str, *arguments: str | float | bytes) -> Any:
         """Run `lua/<name>.lua` once.
@@ -71,16 +72,23 @@ class Scripts:
                 error.__cause__, ResponseError
             ):
                 self._pool.disconnect(inuse_connections=False)
+                self._idle.disconnect()
             raise
 
     def _run(self, name: str, arguments: Sequence[str | float | bytes]) -> Any:
-        given = (self._root, self._now(), *arguments)
+        given = (1, self._root, self._now(), *arguments)
+        # Without redis-py's `execute_command` and pool, which measure and count for as long as the
+        # rest takes: a put's CPU fell from 102 to 50 us.
+        connection = self._idle.take()
         try:
-            return self._client.evalsha(digest(name, self._library), 1, *given)
-        # After a SCRIPT FLUSH, a restart or a failover. EVAL, because another FLUSH could follow a
-        # SCRIPT LOAD.
-        except NoScriptError:
-            return self._client.eval(source(name, self._library), 1, *given)
+            try:
+                return _ask(connection, b"EVALSHA", digest(name, self._library), *given)
+            # After a SCRIPT FLUSH, a restart or a failover. EVAL, because another FLUSH could
+            # follow a SCRIPT LOAD.
+            except NoScriptError:
+                return _ask(connection, b"EVAL", source(name, self._library), *given)
+        finally:
+            self._idle.put_back(connection)
 
     def _run_all(self, name: str, portions: Sequence[Sequence[str | float | bytes]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipeline:
@@ -89,13 +97,29 @@ class Scripts:
             answers: list[Any] = pipeline.execute()
         return answers
 
+    def begin(self) -> tuple[str, str]:
+        """The first two arguments of a script: the prefix of the keys, and the clock's time."""
+        return self._root, self._now()
+
     def _now(self) -> str:
         return "" if self._clock is None else repr(self._clock())
+
+
+def _ask(connection: Any, *command: str | float | bytes) -> Any:
+    """Send a command and read its answer. A connection that fails on the way closes itself."""
+    connection.send_packed_command(connection.pack_command(*command))
+    return connection.read_response()
+
+
+# Scripts of which each microsecond counts: they get their keys as arguments, and no common part.
+_BARE = frozenset({"put_one"})
 
 
 @cache
 def source(name: str, library: Library | None = None) -> str:
     """The whole text of a script: the keys, the common part, and its own part."""
+    if name in _BARE:
+        return _read(name)
     ours = ("local root = KEYS[1]", lua_prelude(), _read("common"))
     if library is None:
         return "\n".join((*ours, _read(name)))

@@ -8,7 +8,7 @@ import os
 import pytest
 import redis
 
-from relevo.drivers.redis import idempotency
+from relevo.drivers.redis import idempotency, scripts
 from relevo.errors import DriverUnavailableError
 from tests.support.driver_jobs import counts, ids, job, put, take, take_one
 
@@ -16,21 +16,19 @@ from tests.support.driver_jobs import counts, ids, job, put, take, take_one
 @pytest.fixture
 def lose(driver, monkeypatch):
     """Let the next script be carried out, and its answer be lost."""
-    client = driver._scripts._client
-    whole = client.evalsha
+    whole = scripts._ask
 
     def lossy(*arguments):
-        monkeypatch.setattr(client, "evalsha", whole)
-        with contextlib.suppress(redis.exceptions.NoScriptError):
-            whole(*arguments)
-            raise redis.TimeoutError("Timeout reading from socket")
-        return driver._scripts._client.eval(None)
+        monkeypatch.setattr(scripts, "_ask", whole)
+        whole(*arguments)
+        raise redis.TimeoutError("Timeout reading from socket")
 
     def lose() -> None:
-        monkeypatch.setattr(client, "evalsha", lossy)
+        monkeypatch.setattr(scripts, "_ask", lossy)
 
     put(driver, "warm", queue="warm")  # Redis knows the scripts
-    take(driver, "warm")
+    put(driver, "warm", "warmer", queue="warm")
+    take(driver, "warm", limit=3)
     return lose
 
 
