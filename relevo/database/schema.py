@@ -27,7 +27,7 @@ PREFIX = "relevo_"
 VERSION_TABLE = "relevo_version"
 
 #: The version of the tables that this code expects: the newest migration (a test compares them).
-NEWEST = "0017"
+NEWEST = "0018"
 
 # Only one process migrates at a time. On SQLite its one write lock ensures that.
 _LOCKS = {

@@ -8,15 +8,21 @@
 `relevo/worker/outbox_relay.py`, a thread of every worker's main process, forwards what other
 processes left. So a job exists if and only if its transaction commits, and it is put once
 (`relevo/store/outbox.py`).
+
+A caller's transaction may stay open for hours, so what is handed in there locks nothing that a
+worker or another caller needs. A job with a unique key does: it goes through the outbox, whatever
+its broker is. And no lock is held while a broker is waited for. A caller puts what is free at once,
+and doesn't try while a broker is known to be away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -28,13 +34,14 @@ from kombu.utils.functional import retry_over_time
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from relevo import clock, drivers
+from relevo import drivers
 from relevo.database import after_commit
 from relevo.database.engine import resolve
 from relevo.dispatch import failure_arguments
+from relevo.dispatch.sendings import ends, marked, new_job, refused, run_end
 from relevo.drivers import message_codec
 from relevo.drivers.database import jobs as database_jobs
-from relevo.drivers.values import NewJob
+from relevo.drivers.values import NewJob, Placed
 from relevo.errors import (
     DriverError,
     DriverUnavailableError,
@@ -42,12 +49,8 @@ from relevo.errors import (
     SettingsError,
     did_you_mean,
 )
-from relevo.job import error_report, membership
-from relevo.store import batch_counts, batches, failed, outbox, schedules
-from relevo.store.batches import MemberEnd
-from relevo.store.failed import FailedJob
-from relevo.store.outbox import Sending
-from relevo.store.schedules import RunEnd
+from relevo.store import batches, failed, outbox, schedules
+from relevo.store.outbox import Claim, OutboxRow, Sending
 from relevo.store.store import Store, store_for
 from relevo.transport import put_results
 
@@ -55,6 +58,10 @@ logger = logging.getLogger(__name__)
 
 # How often, and how many seconds apart, a running job tries a write while the store is away.
 WRITE_TRIES, WRITE_PAUSE_SECONDS = 30, 2.0
+# For so many seconds after a broker was away, callers leave its jobs to the relay.
+AWAY_SECONDS = 30.0
+# The most pages of the outbox that a caller sends after its commit. The rest is for the relay.
+CALLERS_PAGES = 5
 
 
 class Delivery:
@@ -63,6 +70,9 @@ class Delivery:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._drivers: dict[tuple[int, str], Any] = {}
+        # Connections whose broker is the store's database, and that have had a job in the outbox.
+        self._outboxed: set[str] = set()
+        self._away_until: dict[str, float] = {}
 
     @property
     def store(self) -> Store:
@@ -82,13 +92,16 @@ class Delivery:
             these = [each for each in fresh if each.connection == name]
             driver = self.local_driver(name, connection.engine.url)
             if driver is None:
-                outbox.add(connection, [_marked(each) for each in these])
-            else:
-                jobs = [_new_job(each) for each in these]
-                placed = database_jobs.put(connection, jobs, driver.now())
-                put_results.resolve(jobs, placed)
-                after_commit.add(connection, partial(put_results.announce, jobs, placed))
-                after_commit.add(connection, driver.notifier.notify)
+                outbox.add(connection, [marked(each) for each in these])
+                continue
+            if unique := [each for each in these if each.unique_key is not None]:
+                outbox.add(connection, unique)
+                self._outboxed.add(name)
+            jobs = [new_job(each) for each in these if each.unique_key is None]
+            placed = database_jobs.hand_in(connection, jobs, driver.now())
+            put_results.resolve(jobs, placed)
+            after_commit.add(connection, partial(put_results.announce, jobs, placed))
+            after_commit.add(connection, driver.notifier.notify)
 
     def write_with_retry(self, step: Callable[[Connection], Any]) -> None:
         """Run `step` in a transaction of the store; while the store is away, try for a minute."""
@@ -129,35 +142,103 @@ class Delivery:
     def after_commit(self, *names: str) -> None:
         """Jobs for these connections are committed: forward the outbox."""
         for name in dict.fromkeys(names):
-            if self.local_driver(name) is None:
-                try:
-                    self.forward(name)
-                except DriverError as error:  # the jobs are safe: a worker's relay forwards them
-                    logger.warning("the outbox of %r waits for its broker: %s", name, error)
+            if self.local_driver(name) is not None and name not in self._outboxed:
+                continue
+            if time.monotonic() < self._away_until.get(name, 0.0):
+                continue
+            try:
+                self.forward(name, CALLERS_PAGES)
+            except DriverError as error:  # the jobs are safe: a worker's relay forwards them
+                logger.warning("the outbox of %r waits for its broker: %s", name, error)
 
     def forward_all(self) -> int:
         """Put all jobs of the outbox into their brokers. Returns how many. Raises DriverError."""
         return sum(self.forward(name) for name in outbox.connections(self.store))
 
-    def forward(self, name: str) -> int:
+    def forward(self, name: str, pages: float = math.inf) -> int:
         """Put one connection's jobs of the outbox into its broker, in order.
 
-        A job that the broker refuses is recorded as failed. Returns how many left the outbox.
-        Raises DriverError.
+        Leaves those that another process is sending, and those behind them. A job that the broker
+        refuses is recorded as failed. Returns how many left the outbox. Raises DriverError.
         """
-        total, sent = 0, outbox.PAGE
-        broker = self.broker_of(name)
-        while sent == outbox.PAGE:
+        send = self._send_page if self.local_driver(name) is None else self._move_page
+        total = page = 0
+        try:
+            while page < pages and (sent := send(name)):
+                total, page = total + sent, page + 1
+        except DriverUnavailableError:
+            self._away_until[name] = time.monotonic() + AWAY_SECONDS
+            raise
+        self._away_until.pop(name, None)
+        return total
+
+    def _send_page(self, name: str) -> int:
+        """Claim a page, put it without a lock, and delete it. Returns how many left the outbox."""
+        claim = outbox.claim(self.store, name)
+        if not claim.rows:
+            return 0
+        try:
+            broker = self.broker_of(name)
             try:
-                sent = outbox.forward(self.store, name, lambda _, rows: self.put(broker, rows))
+                self.put(broker, claim.sendings)
+            except (DriverError, OptionError) as error:
+                if isinstance(error, DriverUnavailableError):
+                    raise
+                logger.exception("jobs of the outbox were refused together, each is tried alone")
+                self._put_each(broker, claim)
+            else:
+                self.store.write(lambda connection: outbox.delete(connection, claim.rows))
+        except BaseException:
+            with contextlib.suppress(DriverError):  # the claim ends by itself
+                outbox.give_up(self.store, claim)
+            raise
+        return len(claim.rows)
+
+    def _put_each(self, broker: Any, claim: Claim) -> None:
+        for row in claim.rows:
+            refusal = None
+            try:
+                self.put(broker, [row.sending])
             except DriverUnavailableError:
                 raise
-            except (DriverError, OptionError):
-                logger.exception("jobs of the outbox were refused together, each is tried alone")
-                sent = outbox.forward(self.store, name, partial(self.put_or_fail, broker), 1)
-                sent = outbox.PAGE if sent else 0
-            total += sent
-        return total
+            except (DriverError, OptionError) as error:
+                refusal = error
+            self.store.write(partial(self._delete_or_fail, row=row, refusal=refusal))
+
+    def _delete_or_fail(
+        self, connection: Connection, row: OutboxRow, refusal: Exception | None
+    ) -> None:
+        """Delete a row of the outbox. A job that was refused is recorded as failed."""
+        if refusal is not None:
+            failed.record(connection, [refused(row.sending, refusal)])
+            batches.prepare_ends(ends(row.sending, refusal), self.hand_in)(connection)
+            if (end := run_end(row.sending)) is not None:
+                schedules.end_runs(connection, [end])
+        outbox.delete(connection, [row])
+
+    def _move_page(self, name: str) -> int:
+        """Move a page into the jobs table of the same database, in one transaction."""
+        driver = self.local_driver(name)
+
+        def move(connection: Connection) -> tuple[list[NewJob], list[Placed]]:
+            rows = outbox.lock_free(connection, name)
+            jobs = [new_job(row.sending) for row in rows]
+            placed = database_jobs.put(connection, jobs, driver.now())
+            outbox.delete(connection, rows)
+            return jobs, placed
+
+        if not outbox.has_free(self.store, name):
+            return 0
+        try:
+            jobs, placed = self.store.write(move)
+        except DriverUnavailableError:
+            raise
+        except (DriverError, OptionError):
+            return self._send_page(name)  # which tries each job alone
+        put_results.resolve(jobs, placed)
+        put_results.announce(jobs, placed)
+        driver.notifier.notify()
+        return len(jobs)
 
     def put(self, broker: Any, sendings: Sequence[Sending]) -> None:
         """Put jobs into a broker: in one step with a driver of ours, else one by one."""
@@ -166,9 +247,9 @@ class Delivery:
                 for each in sendings:
                     message = message_codec.loads(each.payload)
                     connection.default_channel._put(each.queue, message)  # noqa: SLF001  kombu's own
-                    put_results.announce([_new_job(each)])
+                    put_results.announce([new_job(each)])
         else:
-            jobs = [_new_job(each) for each in sendings]
+            jobs = [new_job(each) for each in sendings]
             placed = broker.put(jobs)
             put_results.resolve(jobs, placed)
             put_results.announce(jobs, placed)
@@ -180,20 +261,6 @@ class Delivery:
             self.put(broker, [outbox_entry(job, name) for job in jobs])
         else:
             put_results.announce(jobs, broker.put(jobs))
-
-    def put_or_fail(self, broker: Any, connection: Connection, sendings: Sequence[Sending]) -> None:
-        """Put jobs; record those that the broker refuses as failed, in the caller's transaction."""
-        try:
-            self.put(broker, sendings)
-        except DriverUnavailableError:
-            raise
-        except (DriverError, OptionError) as error:
-            failed.record(connection, [_refused(each, error) for each in sendings])
-            ends = [end for each in sendings for end in _ends(each, error)]
-            batches.prepare_ends(ends, self.hand_in)(connection)
-            schedules.end_runs(
-                connection, [end for each in sendings if (end := _run_end(each)) is not None]
-            )
 
     def broker_of(self, name: str) -> Any:
         """The driver of a connection, or its url if the broker is not one of ours.
@@ -270,62 +337,4 @@ def outbox_entry(job: NewJob, connection: str, **changes: Any) -> Sending:
             unique_key=job.unique_key,
         ),
         **changes,
-    )
-
-
-def _new_job(each: Sending) -> NewJob:
-    available_at = clock.now() + each.delay if each.delay else each.available_at
-    # The headers are parsed only if they may matter here: a batch sends thousands of jobs.
-    headers = (
-        message_codec.headers_of(each.payload)
-        if each.unique_key or '"fair"' in each.payload
-        else {}
-    )
-    unique = message_codec.unique_of(headers) if each.unique_key else {}
-    conflict = (
-        message_codec.conflict_of(unique) if unique and unique.get("key") == each.unique_key else {}
-    )
-    return NewJob(
-        queue=each.queue,
-        payload=each.payload,
-        id=each.uuid,
-        priority=each.priority,
-        available_at=available_at,
-        unique_key=each.unique_key,
-        fair_key=message_codec.fair_key_of(headers),
-        **conflict,
-    )
-
-
-def _marked(each: Sending) -> Sending:
-    """The entry with the header that makes the recorder store its end as a receipt."""
-    message = json.loads(each.payload)
-    message["headers"] = {**(message.get("headers") or {}), membership.OUTBOX_HEADER: True}
-    return replace(each, payload=message_codec.dumps(message))
-
-
-def _ends(each: Sending, error: Exception) -> tuple[MemberEnd, ...]:
-    """What it means to batches and chords that a job has failed before it was put."""
-    headers, body = message_codec.headers_of(each.payload), message_codec.body_of(each.payload)
-    ends = membership.ends_of_message(headers, body, each.uuid, batch_counts.FAILED)
-    return tuple(replace(end, error=error_report.title(error)) for end in ends)
-
-
-def _run_end(each: Sending) -> RunEnd | None:
-    return membership.run_end(
-        message_codec.headers_of(each.payload), each.uuid, batch_counts.FAILED
-    )
-
-
-def _refused(each: Sending, error: Exception) -> FailedJob:
-    headers = message_codec.loads(each.payload).get("headers") or {}
-    return FailedJob(
-        uuid=each.uuid,
-        queue=each.queue,
-        connection=each.connection,
-        payload=each.payload,
-        task=headers.get("task"),
-        exception=type(error).__name__,
-        message=str(error),
-        failed_at=clock.now(),
     )

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    or_,
+    select,
+    tuple_,
+)
 
 from relevo.store.store import Store
 
@@ -64,10 +75,15 @@ def _windows(store: Store, age: Any, number: Any, before: float) -> Iterator[Seq
 
 
 def _delete(connection: Connection, key: Sequence[Any], found: Sequence[Row[Any]]) -> int:
-    if not found:
-        return 0
-    if len(key) == 1:
-        mine = key[0].in_([row[0] for row in found])
-    else:
-        mine = tuple_(*key).in_([tuple(row) for row in found])
-    return connection.execute(delete(key[0].table).where(mine)).rowcount
+    """Delete rows that the transaction has locked. Returns how many."""
+    table = key[0].table
+    if found and connection.dialect.name in ("mysql", "mariadb"):
+        # One by one: with a list of a small table's keys they read, and wait for, all of its rows.
+        mine = and_(*(column == bindparam(f"{column.name}_") for column in key))
+        rows = [{f"{name}_": value for name, value in row._mapping.items()} for row in found]  # noqa: SLF001  public
+        connection.execute(delete(table).where(mine), rows)
+    elif found:
+        listed = tuple_(*key) if len(key) > 1 else key[0]
+        values = [tuple(row) if len(key) > 1 else row[0] for row in found]
+        connection.execute(delete(table).where(listed.in_(values)))
+    return len(found)

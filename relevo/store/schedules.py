@@ -229,9 +229,18 @@ def prune(store: Store, before: float) -> int:
         count += len(numbers)
         if len(numbers) < PAGE:
             break
-    away = delete(schedules).where(schedules.c.gone_at < before, schedules.c.paused_at.is_(None))
-    store.write(lambda connection: connection.execute(away))
+    store.write(lambda connection: _delete_gone(connection, before))
     return count
+
+
+def _delete_gone(connection: Connection, before: float) -> None:
+    """Delete the entries that have been gone for long, but none that another transaction has."""
+    gone = select(schedules.c.entry).where(
+        schedules.c.gone_at < before, schedules.c.paused_at.is_(None)
+    )
+    names = connection.execute(gone.with_for_update(skip_locked=True)).scalars().all()
+    if names:
+        connection.execute(delete(schedules).where(schedules.c.entry.in_(names)))
 
 
 def _delete(store: Store, numbers: Sequence[int]) -> None:

@@ -236,7 +236,8 @@ members = Table(
     Index("relevo_members_by_job", "uuid"),
 )
 
-# Jobs for a broker that is not this database.
+# Jobs for a broker that is not this database, and jobs with a unique key for one that is.
+# `claimed_until`: until then a process is sending the row.
 outbox = Table(
     "relevo_outbox",
     metadata,
@@ -249,6 +250,7 @@ outbox = Table(
     Column("available_at", Double),
     Column("unique_key", Name),
     Column("created_at", Double, nullable=False),
+    Column("claimed_until", Double),
     Index("relevo_outbox_next", "connection", "id"),
     Index("relevo_outbox_by_uuid", "uuid"),
     sqlite_autoincrement=True,

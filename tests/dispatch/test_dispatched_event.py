@@ -176,7 +176,8 @@ def test_what_a_broker_refuses_is_not_told(app, told, monkeypatch, way):
 
     monkeypatch.setattr(type(driver), "put", refuse)
     if app.settings.queue_connection == "database":
-        monkeypatch.setattr("relevo.drivers.database.jobs.put", refuse)
+        for name in ("put", "hand_in"):
+            monkeypatch.setattr(f"relevo.drivers.database.jobs.{name}", refuse)
     app.conf.task_publish_retry = False
     with contextlib.suppress(Exception):
         way(app)

@@ -11,7 +11,8 @@ import pytest
 
 from relevo import config, drivers
 from relevo.app import create_app
-from relevo.dispatch.delivery import _new_job, outbox_entry
+from relevo.dispatch.delivery import outbox_entry
+from relevo.dispatch.sendings import new_job
 from relevo.drivers import message_codec
 from relevo.drivers.contract import State
 from relevo.errors import OptionError
@@ -101,7 +102,7 @@ def test_the_fair_key_survives_a_message_that_is_published_again(shop):
     [view] = shop.driver.peek(shop.conf.task_default_queue, State.PENDING)
     made = message_codec.to_job("q", json.loads(view.payload))
     assert made.fair_key == '"a"'
-    assert _new_job(outbox_entry(made, "database")).fair_key == '"a"'
+    assert new_job(outbox_entry(made, "database")).fair_key == '"a"'
     again = message_codec.repack(view.payload, {"retries": 1})
     assert message_codec.fair_key_of(message_codec.headers_of(again)) == '"a"'
 

@@ -23,7 +23,7 @@ from relevo.recording import endings
 from relevo.schedule import claim, operations
 from relevo.schedule.beat import Scheduler
 from relevo.schedule.entry import CLEANUP, entries_of
-from relevo.store import audit, outcomes, schedules
+from relevo.store import audit, outbox, outcomes, schedules
 from tests.support.clockwork import QUEUE, at
 
 NOON = crontab(minute=0, hour=12)
@@ -346,12 +346,15 @@ def test_a_run_whose_unique_key_is_taken_is_cancelled(small, elsewhere, redis_ur
     driver.clear(QUEUE)
 
 
-def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small):
+def test_a_run_whose_job_is_refused_by_its_broker_has_failed(small, monkeypatch):
     beat = small.beat(noon={"task": "shop.count", "schedule": 60.0})
     run = claim.run_now(beat.delivery, beat.schedule["noon"], "ann")
     made = claim.build_sending(beat.schedule["noon"], run, ([], {}))
-    refusing = SimpleNamespace(put=lambda _: (_ for _ in ()).throw(DriverError("too long")))
-    small.store.write(lambda connection: beat.delivery.put_or_fail(refusing, connection, [made]))
+    refuse = lambda *_: (_ for _ in ()).throw(DriverError("too long"))  # noqa: E731
+    small.store.write(lambda connection: outbox.add(connection, [made]))
+    monkeypatch.setattr(type(beat.delivery), "put", refuse)
+    monkeypatch.setattr(beat.delivery, "local_driver", lambda _: None)
+    beat.delivery.forward_all()
     assert [run.state for run in small.runs()] == ["failed"]
 
 

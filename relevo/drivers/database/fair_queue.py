@@ -14,7 +14,13 @@ given, they start at 0 again. A queue that is never empty stops at LAST_TURN: fr
 served in the order of arrival.
 
 In a fair queue the jobs without a key get turns too, as one key ("") among the others, when a
-reservation stages due jobs. Each function runs inside a transaction of its caller.
+reservation stages due jobs.
+
+Turns of one place (a queue and a priority) are given by one transaction at a time: the one that has
+locked the row of the key "" there. A put of the driver's own waits for it. A reservation doesn't:
+it leaves the place for the next one. Only transactions of the driver's own lock it, since a user's
+transaction may stay open for hours (`jobs.hand_in`). Each function runs inside a transaction of its
+caller.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
 
 from relevo.drivers.database.statements import insert_if_new
 from relevo.drivers.database.tables import jobs, turns
@@ -64,7 +70,13 @@ _WAITING = and_(
 )
 _FIRST_TURN = select(func.min(jobs.c.available_at)).where(_WAITING, jobs.c.available_at < TURNS)
 _JOBS_WITHOUT_KEY = (
-    select(jobs.c.id, jobs.c.available_at, func.coalesce(jobs.c.fair_key, NO_KEY).label("fair_key"))
+    select(
+        jobs.c.id,
+        jobs.c.queue,
+        jobs.c.priority,
+        jobs.c.available_at,
+        func.coalesce(jobs.c.fair_key, NO_KEY).label("fair_key"),
+    )
     .where(_WAITING, jobs.c.available_at >= TURNS)
     .order_by(jobs.c.available_at, jobs.c.id)
     .limit(BATCH)
@@ -73,16 +85,16 @@ _JOBS_WITHOUT_KEY = (
 _FAIR_QUEUES = select(turns.c.queue, turns.c.priority).where(turns.c.fair_key == NO_KEY)
 _PLACE = and_(turns.c.queue == bindparam("q"), turns.c.priority == bindparam("p"))
 _LAST_TURN_END = select(func.max(turns.c.finish)).where(_PLACE)
-_TURN_ENDS = (
-    select(turns.c.fair_key, turns.c.finish)
-    .where(_PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True)))
-    .with_for_update()
+_TURN_ENDS = select(turns.c.fair_key, turns.c.finish).where(
+    _PLACE, turns.c.fair_key.in_(bindparam("keys", expanding=True))
 )
+_PLACE_ROW = select(turns.c.finish).where(_PLACE, turns.c.fair_key == NO_KEY)
+_LOCK_PLACE = _PLACE_ROW.with_for_update()
+_LOCK_FREE_PLACE = _PLACE_ROW.with_for_update(skip_locked=True)
 _SERVED_KEYS = (
     select(turns.c.fair_key)
     .where(_PLACE, turns.c.finish <= bindparam("end"), turns.c.fair_key != NO_KEY)
     .limit(BATCH)
-    .with_for_update(skip_locked=True)
 )
 _RAISE_TURN_END = (
     update(turns)
@@ -94,11 +106,6 @@ _SET_TURN_END = (
 )
 
 
-_NO_KEY_TURN = (
-    select(turns.c.finish)
-    .where(_PLACE, turns.c.fair_key == NO_KEY)
-    .with_for_update(skip_locked=True)
-)
 _RESERVED = and_(
     jobs.c.queue == bindparam("q"),
     jobs.c.state == "reserved",
@@ -121,14 +128,30 @@ def assign_turns(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
     """Give turns to the new rows that are pending and have a key."""
     ready = [row for row in rows if row["fair_key"] is not None and row["state"] == "pending"]
     wanted = [(row["queue"], row["priority"], row["fair_key"]) for row in ready]
+    _lock_places(connection, {(queue, priority) for queue, priority, _ in wanted})
     for row, turn in zip(ready, _next_turns(connection, wanted), strict=True):
         row["fair_since"], row["available_at"] = row["available_at"], turn
 
 
-def stage(connection: Connection, rows: Sequence[Any]) -> None:
-    """Move due delayed jobs that have a key to pending: they get turns in this order."""
-    given = _next_turns(connection, [(row.queue, row.priority, row.fair_key) for row in rows])
-    _move_to_turns(connection, rows, given)
+def give_turns(connection: Connection, rows: Sequence[Any]) -> None:
+    """Move jobs of the caller's own that have a key from delayed to pending, in this order."""
+    _lock_places(connection, {(row.queue, row.priority) for row in rows})
+    _move_to_turns(connection, rows)
+
+
+def stage(connection: Connection, rows: Sequence[Any]) -> int:
+    """Move due delayed jobs that have a key to pending: they get turns in the order of their time.
+
+    Leaves the jobs of a place that another transaction has locked. Returns how many were moved.
+    """
+    places = sorted({(row.queue, row.priority) for row in rows})
+    free = {place for place in places if _lock_if_free(connection, place)}
+    staged = sorted(
+        (row for row in rows if (row.queue, row.priority) in free),
+        key=lambda row: (row.available_at, row.id),
+    )
+    _move_to_turns(connection, staged)
+    return len(staged)
 
 
 def tidy(connection: Connection) -> None:
@@ -136,11 +159,7 @@ def tidy(connection: Connection) -> None:
     for queue, priority in connection.execute(_FAIR_QUEUES).all():
         if _first_turn(connection, (queue, priority)) is not None:
             rows = connection.execute(_JOBS_WITHOUT_KEY, {"q": queue, "p": priority}).all()
-            _move_to_turns(
-                connection,
-                rows,
-                _next_turns(connection, [(queue, priority, row.fair_key) for row in rows]),
-            )
+            stage(connection, rows)
         elif _last_turn_end(connection, (queue, priority)) >= RESTART_AT:
             _restart(connection, {"q": queue, "p": priority})
 
@@ -148,11 +167,11 @@ def tidy(connection: Connection) -> None:
 def _restart(connection: Connection, place: dict[str, Any]) -> None:
     """Start the turns of a place at 0, unless a job waits or comes back at this moment.
 
-    The lock of NO_KEY keeps new turns away. A reserved job may come back to its turn, which must
+    The lock of the place keeps new turns away. A reserved job may come back to its turn, which must
     not lie behind all new ones: reserved jobs get the first turns. One that another transaction has
     locked is on its way, so the restart is left to the next time.
     """
-    if connection.execute(_NO_KEY_TURN, place).first() is None:
+    if connection.execute(_LOCK_FREE_PLACE, place).first() is None:
         return
     reserved = connection.execute(_LOCK_RESERVED, place).scalars().all()
     if (
@@ -169,6 +188,8 @@ def _restart(connection: Connection, place: dict[str, Any]) -> None:
 
 def reset(connection: Connection, queue: str) -> None:
     """Forget all turns of a queue: every key begins anew."""
+    places = connection.execute(_FAIR_QUEUES.where(turns.c.queue == queue)).all()
+    _lock_places(connection, {(row.queue, row.priority) for row in places})
     connection.execute(delete(turns).where(turns.c.queue == queue))
 
 
@@ -187,25 +208,26 @@ def oldest_since(connection: Connection, queue: str) -> float | None:
     return connection.execute(select(func.min(first.c.since))).scalar()
 
 
-def _move_to_turns(connection: Connection, rows: Sequence[Any], given: Sequence[float]) -> None:
+def _move_to_turns(connection: Connection, rows: Sequence[Any]) -> None:
     if rows:
+        wanted = [(row.queue, row.priority, row.fair_key) for row in rows]
         connection.execute(
             _MOVE_TO_TURN,
             [
                 {"job": row.id, "turn": turn, "whose": row.fair_key, "since": row.available_at}
-                for row, turn in zip(rows, given, strict=True)
+                for row, turn in zip(rows, _next_turns(connection, wanted), strict=True)
             ],
         )
 
 
 def _next_turns(connection: Connection, wanted: Sequence[tuple[str, int, str]]) -> list[float]:
-    """The next turn for each (queue, priority, key), in this order."""
+    """The next turn for each (queue, priority, key), in this order, at places that are locked."""
     keys: dict[_Place, set[str]] = defaultdict(set)
     for queue, priority, key in wanted:
         keys[queue, priority].add(key)
     ends: dict[tuple[str, int, str], float] = {}
     for place in sorted(keys):
-        known = _lock_turn_ends(connection, place, sorted(keys[place] | {NO_KEY}))
+        known = _turn_ends(connection, place, sorted(keys[place]))
         first = _first_turn(connection, place)
         start = _last_turn_end(connection, place) if first is None else first
         if random.random() < TIDY_SHARE:  # noqa: S311  no secret
@@ -239,18 +261,35 @@ def _drop_idle_keys(
         )
 
 
-def _lock_turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
-    """Where the last turns of these keys end. Their rows stay locked until the commit."""
-    queue, priority = place
-    found: dict[str, float] = {}
-    while len(found) < len(keys):
-        rows = connection.execute(_TURN_ENDS, {"q": queue, "p": priority, "keys": keys})
-        found = {row.fair_key: row.finish for row in rows}
-        for key in keys:
-            if key not in found:
-                row = {"queue": queue, "priority": priority, "fair_key": key, "finish": 0.0}
-                insert_if_new(connection, turns, row)
-    return found
+def _turn_ends(connection: Connection, place: _Place, keys: Sequence[str]) -> dict[str, float]:
+    """Where the last turns of these keys end. Adds the rows of new keys."""
+    asked = {"q": place[0], "p": place[1], "keys": keys}
+    found = {row.fair_key: row.finish for row in connection.execute(_TURN_ENDS, asked)}
+    if new := [_row(place, key) for key in keys if key not in found]:
+        connection.execute(insert(turns), new)
+    return {key: found.get(key, 0.0) for key in keys}
+
+
+def _lock_places(connection: Connection, places: Collection[_Place]) -> None:
+    """Lock places until the commit, in the one order in which places are locked."""
+    for place in sorted(places):
+        asked = {"q": place[0], "p": place[1]}
+        while connection.execute(_LOCK_PLACE, asked).first() is None:
+            insert_if_new(connection, turns, _row(place, NO_KEY))
+
+
+def _lock_if_free(connection: Connection, place: _Place) -> bool:
+    """Lock a place until the commit, unless another transaction has locked it."""
+    asked = {"q": place[0], "p": place[1]}
+    if connection.execute(_LOCK_FREE_PLACE, asked).first() is not None:
+        return True
+    if connection.execute(_PLACE_ROW, asked).first() is not None:
+        return False
+    return insert_if_new(connection, turns, _row(place, NO_KEY))
+
+
+def _row(place: _Place, key: str) -> dict[str, Any]:
+    return {"queue": place[0], "priority": place[1], "fair_key": key, "finish": 0.0}
 
 
 def _first_turn(connection: Connection, place: _Place) -> float | None:

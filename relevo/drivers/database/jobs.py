@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, text, update
 
+from relevo.database.deletes import delete_by_id
 from relevo.drivers.contract import Conflict, HeldJob, Lease, NewJob, Placed, ReservedJob
 from relevo.drivers.database import fair_queue
 from relevo.drivers.database.dialects import DIALECTS, Claim, Dialect
@@ -26,9 +27,9 @@ BATCH = 1000
 # The most jobs that one statement inserts: PostgreSQL's JSON text is sent whole.
 MAX_INSERTED = 5000
 
-# Taken by a put of several unique jobs. Two batches with the same keys in different orders would
-# deadlock, which PostgreSQL notices after a second. (MySQL notices at once, and the step is begun
-# again; SQLite has one writer.)
+# Taken by a put of several unique jobs, in a transaction of the driver's own. Two batches with the
+# same keys in different orders would deadlock, which PostgreSQL notices after a second. (MySQL
+# notices at once, and the step is begun again; SQLite has one writer.)
 _LOCK_UNIQUE_KEYS = text("SELECT pg_advisory_xact_lock(7305432)")
 
 _HOLD = (
@@ -42,33 +43,86 @@ _HOLD = (
     )
 )
 
+_HASTEN = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.state == "delayed",
+        jobs.c.available_at > bindparam("now"),
+    )
+    .values(state=fair_queue.DUE, available_at=bindparam("now"))
+    # MariaDB would read the delayed jobs, and the row behind the last one.
+    .with_hint("FORCE INDEX (PRIMARY)", dialect_name="mysql")
+    .with_hint("FORCE INDEX (PRIMARY)", dialect_name="mariadb")
+)
+
 
 def put(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
-    """Insert jobs; `Conflict` decides where a living job has the unique key of a new one."""
+    """Insert jobs; `Conflict` decides where a living job has the unique key of a new one.
+
+    In a transaction of the driver's own, which ends at once: it may lock what workers need.
+    """
     if any(job.unique_key is not None for job in new):
         return _put_unique(connection, new, now)
-    dialect = DIALECTS[connection.dialect.name]
     if any(job.fair_key is not None for job in new):
-        return _put_fairly(connection, new, now)
-    for start in range(0, len(new), MAX_INSERTED):
-        dialect.insert(connection, [_row(job, now) for job in new[start : start + MAX_INSERTED]])
+        for part in chunks(new, MAX_INSERTED):
+            rows = _fair_rows(part, now)
+            fair_queue.assign_turns(connection, rows)
+            connection.execute(insert(jobs), rows)
+    else:
+        _insert(connection, new, now)
     return [Placed(job.id, created=True) for job in new]
 
 
-def _put_fairly(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
-    for start in range(0, len(new), MAX_INSERTED):
-        rows = [_row(job, now) for job in new[start : start + MAX_INSERTED]]
-        keyed = [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
-        fair_queue.assign_turns(connection, keyed)
-        connection.execute(insert(jobs), keyed)
+def hand_in(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
+    """Insert jobs without a unique key, in a transaction that may stay open: a session's, say.
+
+    It locks nothing that a worker needs. So a job with a fair key is only delayed, and due: the
+    reservation that stages it gives it its turn.
+    """
+    fair = [job for job in new if job.fair_key is not None]
+    if fair:
+        for part in chunks(new, MAX_INSERTED):
+            connection.execute(insert(jobs), [_staged_later(row) for row in _fair_rows(part, now)])
+    else:
+        _insert(connection, new, now)
     return [Placed(job.id, created=True) for job in new]
+
+
+def _insert(connection: Connection, new: Sequence[NewJob], now: float) -> None:
+    dialect = DIALECTS[connection.dialect.name]
+    for part in chunks(new, MAX_INSERTED):
+        dialect.insert(connection, [_row(job, now) for job in part])
+
+
+def _fair_rows(new: Sequence[NewJob], now: float) -> list[dict[str, Any]]:
+    rows = [_row(job, now) for job in new]
+    return [{"fair_since": None, **row, "fair_key": row.get("fair_key")} for row in rows]
+
+
+def _staged_later(row: dict[str, Any]) -> dict[str, Any]:
+    return row if row.get("fair_key") is None else {**row, "state": "delayed"}
 
 
 def _put_unique(connection: Connection, new: Sequence[NewJob], now: float) -> list[Placed]:
     # One by one: row ids are the order of the queue, so the jobs can't be sorted by their keys.
     if len(new) > 1 and connection.dialect.name == "postgresql":
         connection.execute(_LOCK_UNIQUE_KEYS)
-    return [_put_one(connection, job, now) for job in new]
+    placed = [_put_one(connection, job, now) for job in new]
+    # The turns last: an insert may wait for the end of another job of its key, and turns that were
+    # locked meanwhile would be missed by others.
+    if fair := [job.id for job in new if job.fair_key is not None]:
+        _give_turns(connection, fair, now)
+    return placed
+
+
+def _give_turns(connection: Connection, ids: Sequence[str], now: float) -> None:
+    columns = (jobs.c.id, jobs.c.queue, jobs.c.priority, jobs.c.available_at, jobs.c.fair_key)
+    for part in chunks(ids):
+        due = and_(jobs.c.state == "delayed", jobs.c.available_at <= now)
+        mine = select(*columns).where(jobs.c.job_id.in_(part), due, jobs.c.fair_key.is_not(None))
+        found = connection.execute(mine.order_by(jobs.c.id).with_for_update(skip_locked=True))
+        fair_queue.give_turns(connection, found.all())
 
 
 def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
@@ -79,9 +133,7 @@ def _put_one(connection: Connection, job: NewJob, now: float) -> Placed:
     if job.unique_for is not None:
         old = and_(jobs.c.unique_key == job.unique_key, jobs.c.created_at <= now - job.unique_for)
         connection.execute(update(jobs).where(old).values(unique_key=None))
-    row = _row(job, now)
-    if job.fair_key is not None and connection.execute(holder).scalar() is None:
-        fair_queue.assign_turns(connection, [row])  # only a job that is put gets a turn
+    row = _staged_later(_row(job, now))
     while not insert_if_new(connection, jobs, row):
         if (
             job.on_conflict is not Conflict.KEEP
@@ -191,25 +243,22 @@ def stage(connection: Connection, dialect: Dialect, now: float) -> int:
     """Move due delayed jobs to pending. Returns how many: at most BATCH."""
     due = connection.execute(dialect.locking("due_jobs"), {"now": now, "limit": BATCH}).all()
     ids = [row.id for row in due if row.fair_key is None]
+    staged = len(ids)
     if ids:
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id.in_(ids), jobs.c.state == "delayed")
-            .values(state="pending")
-        )
+        # Their rows are locked. A condition on the state would let InnoDB take another index.
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(state="pending"))
     if len(ids) < len(due):
-        fair_queue.stage(connection, [row for row in due if row.fair_key is not None])
+        staged += fair_queue.stage(connection, [row for row in due if row.fair_key is not None])
     fair_queue.tidy(connection)
-    return len(due)
+    return staged
 
 
 def rescue(connection: Connection, dialect: Dialect, now: float) -> int:
     """Return jobs whose lease has ended to their old places. Returns how many: at most BATCH."""
     ids = _first(connection, dialect, "ended_leases", now)
     if ids:
-        ended = and_(jobs.c.id.in_(ids), jobs.c.state == "reserved", jobs.c.reserved_until <= now)
         released = {"state": unleased_state(now), "rescues": jobs.c.rescues + 1, **FREE}
-        connection.execute(update(jobs).where(ended).values(released))
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(released))
     return len(ids)
 
 
@@ -236,20 +285,26 @@ def _first_end(row: Row[Any]) -> float:
 
 def remove(connection: Connection, ids: Sequence[str]) -> int:
     """Delete jobs by id, in any state. Returns how many."""
-    return sum(
-        connection.execute(delete(jobs).where(jobs.c.job_id.in_(chunk))).rowcount
-        for chunk in chunks(ids)
-    )
+    numbers = _numbers(connection, ids)
+    return sum(delete_by_id(connection, jobs, part) for part in chunks(numbers))
 
 
 def hasten(connection: Connection, ids: Sequence[str], now: float) -> int:
     """Make delayed jobs due now, by id. Returns how many."""
-    delayed = and_(jobs.c.state == "delayed", jobs.c.available_at > now)
-    due_now = update(jobs).where(delayed).values(state=fair_queue.DUE, available_at=now)
     return sum(
-        connection.execute(due_now.where(jobs.c.job_id.in_(chunk))).rowcount
-        for chunk in chunks(ids)
+        connection.execute(_HASTEN, {"job": number, "now": now}).rowcount
+        for number in _numbers(connection, ids)
     )
+
+
+def _numbers(connection: Connection, ids: Sequence[str]) -> list[int]:
+    """The rows of these jobs, which are then changed by their primary key.
+
+    InnoDB locks, and waits for, each row that a change reads on its way. On the way of another
+    index are the rows of transactions that are open.
+    """
+    found = (select(jobs.c.id).where(jobs.c.job_id.in_(part)) for part in chunks(ids))
+    return [number for each in found for number in connection.execute(each).scalars()]
 
 
 def clear(connection: Connection, queue: str, but: Sequence[str]) -> int:
@@ -261,7 +316,7 @@ def clear(connection: Connection, queue: str, but: Sequence[str]) -> int:
     others = [~jobs.c.payload.contains(each, autoescape=True) for each in but]
     first = select(jobs.c.id).where(free, *others).limit(BATCH).with_for_update(skip_locked=True)
     ids = connection.execute(first).scalars().all()
-    return connection.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount if ids else 0
+    return delete_by_id(connection, jobs, ids)
 
 
 def _first(connection: Connection, dialect: Dialect, name: str, now: float) -> list[int]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
 
+from relevo.database.deletes import delete_by_id
 from relevo.drivers.contract import Lease
 from relevo.drivers.database.tables import jobs
 
@@ -28,7 +29,6 @@ _HELD = and_(
     jobs.c.id.in_(bindparam("keys", expanding=True)),
     jobs.c.token.in_(bindparam("tokens", expanding=True)),
 )
-_ACK = delete(jobs).where(_HELD)
 _EXTEND = update(jobs).where(_HELD).values(reserved_until=bindparam("until"))
 _UNLOCK = update(jobs).where(_HELD).values(unique_key=None)
 _STILL_HELD = select(jobs.c.token).where(_HELD)
@@ -37,7 +37,13 @@ _STILL_HELD = select(jobs.c.token).where(_HELD)
 def ack(connection: Connection, leases: Sequence[Lease]) -> int:
     """Delete jobs that are done. Returns how many were still held."""
     return sum(
-        connection.execute(_ACK, _keys_and_tokens(chunk)).rowcount for chunk in chunks(leases)
+        delete_by_id(
+            connection,
+            jobs,
+            [lease.key for lease in part],
+            token=[lease.token for lease in part],
+        )
+        for part in chunks(leases)
     )
 
 
@@ -95,12 +101,9 @@ def release_changed(
     )
 
 
-def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """The items in slices that one statement can name."""
-    return (
-        items[start : start + MAX_PER_STATEMENT]
-        for start in range(0, len(items), MAX_PER_STATEMENT)
-    )
+def chunks(items: Sequence[_Item], size: int = MAX_PER_STATEMENT) -> Iterator[Sequence[_Item]]:
+    """The items in slices that one statement can take."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _keys_and_tokens(leases: Sequence[Lease]) -> dict[str, Any]:
