@@ -144,7 +144,13 @@ POSTGRESQL = Dialect(
     one_statement=True,
 )
 MYSQL = Dialect(
-    "mysql", _insert, _queue_by_queue(_claim_mysql), _server_time("SELECT UNIX_TIMESTAMP(NOW(6))")
+    "mysql",
+    _insert,
+    _queue_by_queue(_claim_mysql),
+    # Not UNIX_TIMESTAMP(NOW(6)): it goes through local time, which has an hour twice in autumn.
+    _server_time(
+        "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) / 1000000"
+    ),
 )
 
 DIALECTS = {"sqlite": SQLITE, "postgresql": POSTGRESQL, "mysql": MYSQL, "mariadb": MYSQL}
