@@ -41,7 +41,7 @@ from relevo.dispatch.connections import Producers
 from relevo.dispatch.publisher import Publisher
 from relevo.errors import OptionError, SchemaError, SettingsError, UndefinedLimitError, did_you_mean
 from relevo.events import Event
-from relevo.execution import stop_flag, unique_release
+from relevo.execution import stop_flag, trace, unique_release
 from relevo.execution.models import Models
 from relevo.exit import end_command
 from relevo.job import body, option_names, redaction
@@ -219,6 +219,7 @@ def _wire(
     result_backends.register_backends()
     chord.register_chords()
     prefork.register_pool()
+    trace.register_tracer()
     cold_shutdown.register_cold_shutdown()
     stop_flag.register_signals()
     worker_beat.register_signals()

@@ -23,12 +23,15 @@ from celery.app.backends import BACKEND_ALIASES
 from celery.backends.database import DatabaseBackend, session_cleanup
 from celery.backends.database.session import SessionManager
 from celery.backends.redis import RedisBackend, SentinelBackend
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from relevo.batches import chord
 from relevo.database.engine import make_engine, sqlite_lock
 from relevo.database.text import storable
+from relevo.database.upserts import insert_or_replace
 from relevo.job.membership import is_marked
+from relevo.recording import results
+from relevo.recording.results import CapturedResult
 
 if TYPE_CHECKING:
     from celery.backends.base import Backend as _Base
@@ -127,6 +130,10 @@ class ChordCountingBackend(ABC, _Base):
         """The same for one page of ids."""
 
 
+def _task_of(request: Any) -> str:
+    return str(getattr(request, "task", None) or "")
+
+
 # --- databases ------------------------------------------------------------------------------------
 class Sessions(SessionManager):
     """Keeps one engine for a database and process.
@@ -156,6 +163,47 @@ class DatabaseResults(ChordCountingBackend, DatabaseBackend):
         """Celery's, with a traceback that the column takes: PostgreSQL refuses a NUL in a text."""
         text = traceback if traceback is None else storable(traceback)
         super()._update_result(task, result, state, traceback=text, request=request)
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Store a result, or have it captured: as the row that it will be."""
+        captured = results.capture(task_id, state)
+        if captured is None:
+            return super()._store_result(
+                task_id, result, state, traceback, request=request, **options
+            )
+        row = self.task_cls(task_id)
+        self._update_result(row, result, state, traceback=traceback, request=request)
+        columns = [each.name for each in self.task_cls.__table__.columns if each.name != "id"]
+        item = {name: getattr(row, name) for name in columns}
+        captured.append(CapturedResult(_task_of(request), item))
+        return None
+
+    def write_in(self, connection: Connection, items: Sequence[dict[str, Any]]) -> None:
+        """Write captured results in a transaction of this database."""
+        table = self.task_cls.__table__
+        columns = tuple(each.name for each in table.columns if each.name not in {"id", "task_id"})
+        statement = insert_or_replace(connection.dialect.name, table, "task_id", columns)
+        connection.execute(statement, list(items))
+
+    def prepare(self) -> None:
+        """Make the tables, where they aren't there yet."""
+        if not self.session_manager.prepared:
+            self.ResultSession().close()
+
+    def write_captured(self, items: Sequence[dict[str, Any]]) -> None:
+        """Write captured results in a transaction of their own."""
+        self.prepare()
+        engine = self.session_manager.get_engine(self.url, **self.engine_options)
+        with sqlite_lock, engine.begin() as connection:
+            self.write_in(connection, items)
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         kind = self.task_cls
@@ -188,6 +236,38 @@ class _RedisBackendMixin(ChordCountingBackend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Don't subscribe at the dispatch."""
+
+    def _store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Store a result, or have it captured: as the text that it will be."""
+        captured = results.capture(task_id, state)
+        if captured is None:
+            return super()._store_result(
+                task_id, result, state, traceback, request=request, **options
+            )
+        meta = self._get_result_meta(
+            result=result, state=state, traceback=traceback, request=request
+        )
+        meta["task_id"] = task_id
+        item = (self.get_key_for_task(task_id), self.encode(meta), state)
+        captured.append(CapturedResult(_task_of(request), item))
+        return result
+
+    def write_captured(self, items: Sequence[tuple[Any, Any, str]]) -> None:
+        """Write captured results in one round trip."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for key, text, state in items:
+                lives = self.failure_expires if state == states.FAILURE else self.expires
+                pipe.set(key, text, ex=lives or None)
+                pipe.publish(key, text)
+            pipe.execute()
 
     def _results_of(self, ids: Sequence[str]) -> dict[str, Any]:
         stored = self.mget([self.get_key_for_task(id_) for id_ in ids])

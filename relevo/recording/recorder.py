@@ -1,8 +1,8 @@
 """The recorder: a thread of the worker's main process that writes records in groups, then acks.
 
     a job has ended -> add(record, done)
-                    -> waits up to GROUP_SECONDS, or for GROUP_SIZE records
-                    -> one transaction in the store
+                    -> one transaction in the store, with all that ended during the last one
+                    -> what lies elsewhere: results in another backend
                     -> done(items): the acks go to the lease keeper
 
 So no job is acked before its record is committed. While the store is away the records wait, and the
@@ -25,9 +25,7 @@ Done = Callable[[list[Any]], None]
 
 logger = logging.getLogger(__name__)
 
-# A group is written when its first record has waited this long, or when it has this many records.
-GROUP_SECONDS, GROUP_SIZE = 0.2, 200
-# The largest group: with records that came during the last write.
+# The largest group.
 MAX_GROUP_SIZE = 1000
 # Between two deletions of old records.
 HOUSEKEEPING_SECONDS = 60.0
@@ -58,9 +56,12 @@ class Recorder:
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Any]], None], tidy: Callable[[], None] | None = None
+        self,
+        write: Callable[[Sequence[Any]], None],
+        tidy: Callable[[], None] | None = None,
+        publish: Callable[[Sequence[Any]], bool] | None = None,
     ) -> None:
-        self.write, self._tidy = write, tidy
+        self.write, self._tidy, self._publish = write, tidy, publish
         self._tidied = time.monotonic()
         self._waiting: list[PendingRecord] = []
         self._changed = threading.Condition()
@@ -74,7 +75,7 @@ class Recorder:
         """Write `record` with the next group; its thread then calls `done([item, …])`."""
         with self._changed:
             self._waiting.append(PendingRecord(record, done, item))
-            if len(self._waiting) in (1, GROUP_SIZE):
+            if len(self._waiting) == 1:
                 self._changed.notify()
 
     @property
@@ -101,6 +102,8 @@ class Recorder:
     def _run(self) -> None:
         while self._wait():
             if self._waiting and not self._write_group() and not self._pause():
+                while self._waiting and self._write_group():
+                    """The store may be back: this is the last try."""
                 return
             self._keep_house()
 
@@ -120,12 +123,7 @@ class Recorder:
     def _wait(self) -> bool:
         """Wait for a group or for the next housekeeping. Returns False when all is done."""
         with self._changed:
-            if self._changed.wait_for(
-                lambda: self._waiting or self._stopping, HOUSEKEEPING_SECONDS
-            ):
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= GROUP_SIZE or self._stopping, GROUP_SECONDS
-                )
+            self._changed.wait_for(lambda: self._waiting or self._stopping, HOUSEKEEPING_SECONDS)
             return bool(self._waiting) or not self._stopping
 
     def _pause(self) -> bool:
@@ -145,6 +143,7 @@ class Recorder:
         except Exception:
             logger.exception("%d records were refused together, each is tried alone", len(group))
             return self._write_each(group)
+        self._publish_patiently([entry.record for entry in group])
         self._written(group)
         logger.debug("%d records in %.3f s", len(group), time.monotonic() - began)
         return True
@@ -162,8 +161,18 @@ class Recorder:
                 self.refused += 1
                 self._forget(1)
             else:
+                self._publish_patiently([entry.record])
                 self._written([entry])
         return True
+
+    def _publish_patiently(self, records: Sequence[Any]) -> None:
+        """What stands outside of the store follows its commit, however long that takes; only the
+        end of the worker doesn't wait for it.
+        """
+        while self._publish is not None and not self._publish(records):
+            if not self._pause():
+                self._publish(records)
+                return
 
     def _written(self, group: Sequence[PendingRecord]) -> None:
         self._forget(len(group))

@@ -202,7 +202,7 @@ class Channel(virtual.Channel):
 
     def basic_get(self, queue: str, no_ack: bool = False, **_options: Any) -> Any:
         jobs = self.fetcher.reserve([queue], 1)
-        message = self._message(jobs[0]) if jobs else None
+        message = self.make_message(jobs[0]) if jobs else None
         if message is None:
             return None
         if no_ack:
@@ -230,13 +230,30 @@ class Channel(virtual.Channel):
         """
         delivered = False
         if queues := self.job_queues():
-            for job in self.fetcher.next_jobs(queues, self.qos, heard):
-                self._start(job)
-                delivered = True
+            shipper = self.context.shipper
+            if shipper is None or self._no_ack:
+                ship = None
+            else:
+                for each in shipper.take_long_way():
+                    each.channel.start_long(each.job)
+                ship = shipper.ship if shipper.is_open(self) else None
+            try:
+                for job in self.fetcher.next_jobs(queues, self.qos, heard):
+                    if ship is None or not ship(self, job):
+                        self._start(job)
+                    delivered = True
+            finally:
+                if shipper is not None:
+                    shipper.flush()
         return delivered or (self.fetcher.only_parked and self.has_capacity())
 
+    def start_long(self, job: ReservedJob) -> None:
+        """Hand over a job that has come back from the short way."""
+        self.qos.forget(job.lease.token)
+        self._start(job)
+
     def _start(self, job: ReservedJob) -> None:
-        message = self._message(job)
+        message = self.make_message(job)
         if message is not None:
             if job.queue in self._no_ack:
                 self.keeper.complete(message.delivery_tag)
@@ -245,7 +262,7 @@ class Channel(virtual.Channel):
                 self.qos.append(message, message.delivery_tag)
             self._hand_over_job(job, message)
 
-    def _message(self, job: ReservedJob) -> Any:
+    def make_message(self, job: ReservedJob) -> Any:
         """Return the message of a job, or None if it was made a dead letter."""
         if job.rescues >= MOST_RESCUES:
             return self.dead_letter(job, f"its worker died with it {job.rescues} times")
@@ -293,6 +310,13 @@ class Channel(virtual.Channel):
         for tag in tags:
             self.qos.forget(tag)
         self.keeper.complete_many(tags)
+        self.waker.ring()
+
+    def ack_tokens(self, tokens: Sequence[str]) -> None:
+        """Ack jobs by the tokens of their leases. Any thread may call this."""
+        for token in tokens:
+            self.qos.forget(token)
+        self.keeper.complete_many(tokens)
         self.waker.ring()
 
     def _hand_over(self, queue: str, message: Any) -> None:

@@ -37,6 +37,40 @@ class Pool(Protocol):
     def recall_unstarted(self) -> int:
         """Release the jobs that no child has started. Returns how many were released at once."""
 
+    def collect(self) -> None:
+        """Read what the children have answered, and do what follows."""
+
+    def filenos(self) -> list[int]:
+        """Return what becomes readable when a child answers."""
+
+    def seconds_to_look(self) -> float:
+        """Return the seconds until the pool wants to be looked at again."""
+
+    def jobs_in_flight(self) -> int:
+        """Return how many jobs the pool has, running and waiting."""
+
+
+class Shipper(Protocol):
+    """Takes jobs as they are, without a message (`relevo/worker/shipping.py`)."""
+
+    def is_open(self, channel: Any) -> bool:
+        """Return whether jobs may take the short way now."""
+
+    def ship(self, channel: Any, job: Any) -> bool:
+        """Take a job. Returns False for one that has to go the long way."""
+
+    def flush(self) -> None:
+        """Send what was taken."""
+
+    def promote_all(self) -> None:
+        """Make requests of all jobs on the short way."""
+
+    def go_long(self, task: str) -> None:
+        """Send the jobs of this task the long way from now on."""
+
+    def take_long_way(self) -> list[Any]:
+        """Return the jobs that have come back to go the long way."""
+
 
 class OutcomeRecorder(Protocol):
     """Writes how jobs ended, and acks them then (`relevo/recording/recorder.py`)."""
@@ -85,6 +119,8 @@ class WorkerContext:
     is_cancelled_member: Callable[[Any], bool] = lambda _request: False
     #: The pool, if it can take back jobs. Set by the pool when it starts.
     pool: Pool | None = None
+    #: The short way of jobs to the pool's children. Set by the consumer.
+    shipper: Shipper | None = None
     #: Whether the pool runs a job where it is handed over (solo). Set by the consumer.
     is_serial: bool = False
     #: One byte, shared with the pool processes: the stop that was asked for (execution/stop_flag).

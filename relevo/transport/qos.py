@@ -34,7 +34,9 @@ class QoS:
         if not self.prefetch_count:
             return left
         places = 1 if self.is_serial else self.prefetch_count + self.ahead
-        return min(places - max(len(self._out), active_jobs()), left)
+        free = places - max(len(self._out), active_jobs())
+        # While jobs wait in the pool's pipes they are handed over in groups, not one by one.
+        return min(free, left) if free >= self.ahead // 2 else 0
 
     @property
     def is_serial(self) -> bool:

@@ -1,8 +1,8 @@
 """The kombu transport: Celery's worker, its clients, beat and Flower use a driver without knowing.
 
 It is a synchronous transport on purpose (`asynchronous=False`). The worker then runs its plain loop
-and billiard's threaded pool, whose warm stop is quick and exact. The event loop's pool throws away
-what it has already written to a child (docs/internals.md has the figures).
+and our own pool (`relevo/worker/pool`), whose warm stop is quick and exact. The event loop's pool
+throws away what it has already written to a child (docs/internals.md has the figures).
 
     drain_events: mail, then jobs, then wait for one of
                   an ack (there is capacity again), the driver's subscription, a signal, the pause
@@ -145,7 +145,22 @@ class Transport(virtual.Transport):
         self._on_available()
         return delivered
 
+    def _pool_filenos(self) -> list[int]:
+        """What becomes readable when a child of the pool answers."""
+        pool = self.context.pool
+        return [] if pool is None else pool.filenos()
+
+    def _seconds_to_look(self) -> float:
+        pool = self.context.pool
+        return float("inf") if pool is None else pool.seconds_to_look()
+
+    def _is_busy(self) -> bool:
+        pool = self.context.pool
+        return active_jobs() > 0 or (pool is not None and pool.jobs_in_flight() > 0)
+
     def _serve_once(self) -> bool:
+        if self.context.pool is not None:
+            self.context.pool.collect()
         heard, self._has_news = self._has_news, False
         channels = list(self.channels)
         read_mail = (heard and self._has_mail) or self._mail_is_due()
@@ -157,7 +172,7 @@ class Transport(virtual.Transport):
                 self._has_news = self._has_mail = True
             return True
         limits = self.context.work_limits
-        if limits.are_set and (queues := self._queues()) and not active_jobs():
+        if limits.are_set and (queues := self._queues()) and not self._is_busy():
             limits.check_done(self.driver, self.keeper, queues, self.context.is_settled)
         return False
 
@@ -171,7 +186,7 @@ class Transport(virtual.Transport):
     def _wait(self, left: float) -> None:
         if self._unavailable_since is not None:
             with deferred_signals.allow():
-                self.waker.wait(min(left, self._retry))
+                self.waker.wait(min(left, self._retry), others=self._pool_filenos())
             self._has_news = self._has_mail = True
             return
         subscription = self._listen()
@@ -180,7 +195,9 @@ class Transport(virtual.Transport):
         started = time.monotonic()
         with deferred_signals.allow():
             _rung, called = self.waker.wait(
-                min(left, max(pause - self._waited, 0)), subscription.fileno()
+                min(left, max(pause - self._waited, 0), self._seconds_to_look()),
+                subscription.fileno(),
+                self._pool_filenos(),
             )
         # Summed up: a loop that never waits for a whole pause at a time would never poll a
         # subscription that can't call.

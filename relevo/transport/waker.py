@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class Waker:
@@ -45,8 +45,10 @@ class Waker:
         finally:
             signal.set_wakeup_fd(before)
 
-    def wait(self, timeout: float | None = None, also: int | None = None) -> tuple[bool, bool]:
-        """Wait, at most `timeout` seconds if given.
+    def wait(
+        self, timeout: float | None = None, also: int | None = None, others: Iterable[int] = ()
+    ) -> tuple[bool, bool]:
+        """Wait, at most `timeout` seconds if given, and until one of `others` is readable.
 
         Returns whether the waker was rung, and whether the file descriptor `also` became readable.
         """
@@ -54,6 +56,8 @@ class Waker:
         poll.register(self._read, select.POLLIN)
         if also is not None:
             poll.register(also, select.POLLIN)
+        for other in others:
+            poll.register(other, select.POLLIN)
         ready = {
             descriptor
             for descriptor, _ in poll.poll(None if timeout is None else max(0.0, timeout) * 1000)

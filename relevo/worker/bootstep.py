@@ -6,11 +6,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import make_url
+
 from relevo.batches import dispatch
 from relevo.database import schema
-from relevo.dispatch.delivery import delivery_of
+from relevo.database.engine import resolve
+from relevo.dispatch.delivery import delivery_of, same_database
 from relevo.errors import DriverUnavailableError, SchemaError
 from relevo.recording.recorder import Recorder
+from relevo.recording.results import ResultWriter
 from relevo.store import outcomes
 from relevo.store.outcomes import Ending, Retention
 from relevo.store.store import Store, store_for
@@ -38,11 +42,28 @@ def start_recording(app: Any, context: WorkerContext) -> None:
     )
     delivery = delivery_of(app)
     relay = Relay(delivery)
+    writer = ResultWriter(app, lambda backend: _lies_in(store, backend))
 
     def write(endings: Sequence[Ending]) -> None:
-        outcomes.write(store, endings, delivery.hand_in)
+        results = [each for ending in endings for each in ending.results]
+        also = writer.local_steps(results) if results else ()
+        try:
+            outcomes.write(store, endings, delivery.hand_in, also)
+        except DriverUnavailableError:
+            raise
+        except Exception:
+            if not also:
+                raise
+            # A result that the database refuses decides nothing: the records are written without.
+            logger.exception("results were refused together with %d records", len(endings))
+            outcomes.write(store, endings, delivery.hand_in)
+            writer.write_local(results)
         if any(ending.members for ending in endings):
             relay.wake()
+
+    def publish(endings: Sequence[Ending]) -> bool:
+        results = [each for ending in endings for each in ending.results]
+        return not results or writer.publish(results)
 
     def tidy() -> None:
         outcomes.prune(store, keep)
@@ -50,9 +71,13 @@ def start_recording(app: Any, context: WorkerContext) -> None:
 
     context.is_cancelled_member = CancelledBatches(store).is_cancelled_member
     context.dead_letter_handler = unrunnable.dead_letter_handler(app, context)
-    context.recorder = Recorder(write, tidy)
+    context.recorder = Recorder(write, tidy, publish)
     context.is_outbox_sent = lambda: relay.is_done
     context.at_end += [context.stop_recording, relay.stop]
+
+
+def _lies_in(store: Store, backend: Any) -> bool:
+    return hasattr(backend, "write_in") and same_database(make_url(store.url), resolve(backend.url))
 
 
 def check_schema(store: Store) -> None:

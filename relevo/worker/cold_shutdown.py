@@ -51,4 +51,6 @@ def _stop(worker: Any) -> None:
     else:
         stop_flag.request_cold_stop()
     context.current().recall_unstarted()
+    if (shipper := context.current().shipper) is not None:
+        shipper.promote_all()
     celery_worker.on_cold_shutdown(worker)

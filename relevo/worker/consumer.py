@@ -20,6 +20,7 @@ from celery.concurrency import solo
 from celery.worker import consumer
 
 from relevo.transport import context
+from relevo.worker.shipping import Shipper
 
 
 class Consumer(consumer.Consumer):
@@ -30,6 +31,12 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         context.current().is_serial = isinstance(options.get("pool"), solo.TaskPool)
         super().__init__(*args, **options)
+
+    def start(self) -> None:
+        """Begin to consume; the pool has been started."""
+        processes = getattr(self.pool, "processes", None)
+        context.current().shipper = Shipper(self, processes) if processes is not None else None
+        super().start()
 
     def reset_rate_limits(self) -> None:
         """The limits have changed: move waiting jobs to the new buckets, or start them."""

@@ -101,6 +101,32 @@ def _then_update(time_limit: Callable[..., Any]) -> Callable[..., Any]:
     return limit_and_update
 
 
+def _with_requests(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command about jobs: those on the short way get a request first, which it will find."""
+
+    @wraps(command)
+    def promote_and_do(*args: Any, **options: Any) -> Any:
+        if (shipper := context.current().shipper) is not None:
+            shipper.promote_all()
+        return command(*args, **options)
+
+    return promote_and_do
+
+
+def _long_from_now(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that changes a task here, but not in the children: its jobs go the long way."""
+
+    @wraps(command)
+    def do_and_note(state: Any, task_name: str, *args: Any, **options: Any) -> Any:
+        if (shipper := context.current().shipper) is not None:
+            shipper.go_long(task_name)
+        return command(state, task_name, *args, **options)
+
+    return do_and_note
+
+
+for _name in ("rate_limit", "time_limit"):
+    Panel.data[_name] = _long_from_now(Panel.data[_name])
 Panel.data["revoke"] = _then_recall(Panel.data["revoke"])
 Panel.data["time_limit"] = _then_update(Panel.data["time_limit"])
 
@@ -118,3 +144,17 @@ def restart_worker(state: Any, **_options: Any) -> dict[str, Any]:
 def worker_generation(state: Any, **_options: Any) -> dict[str, Any]:  # noqa: ARG001  Celery's signature
     """Answer with the process's number and which of its runs this is."""
     return {"pid": os.getpid(), "life": restart.GENERATION}
+
+
+_ABOUT_JOBS = (
+    "active",
+    "reserved",
+    "query_task",
+    "revoke",
+    "revoke_by_stamped_headers",
+    "terminate",
+    "cancel_jobs",
+    "restart_worker",
+)
+for _name in _ABOUT_JOBS:
+    Panel.data[_name] = _with_requests(Panel.data[_name])

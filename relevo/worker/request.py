@@ -8,18 +8,12 @@ and a request decides only about these (`killed_by`, `outcome_of`).
              -> retry or release          -> on_retry   -> released changed, in one step
              -> timeout, or child killed  -> on_timeout, on_failure -> released, or record, then ack
 
-**Record, then ack.** The words that end a delivery, `acknowledge` and `reject`, wait for the
-record. The job's place in the pool is free at once; its lease ends when the record is committed.
+**Record, then ack.** `acknowledge` and `reject` wait for the record; the job's place doesn't.
 
-**Celery's subclasses.** Celery makes an optimised subclass of this class for each task
-(`create_request_cls`), which replaces `execute_using_pool` and `on_success`; `__init_subclass__`
-wraps both. `on_failure` and `on_timeout` stay ours. A hard timeout calls both, in this order, and
-kills the child after them. Tasks without options of ours go straight on to Celery.
+**Celery's subclasses**, one for each task (`create_request_cls`), replace `execute_using_pool` and
+`on_success`; `__init_subclass__` wraps both. A hard timeout calls `on_failure`, then `on_timeout`.
 
-**Why `sqlite_lock`.** The ends of killed attempts are written to the result backend here, by a
-thread of the process that forks new children, just when a child has died. A child that is forked
-during a transaction on SQLite takes its parent's lock for its own, for ever ("database is locked"
-after a minute; one run in four of tests/worker/test_killed.py). A fork waits for the lock.
+**Why `sqlite_lock`.** A child forked amid a write to SQLite keeps the file locked: forks wait.
 """
 
 from __future__ import annotations
@@ -53,7 +47,8 @@ from relevo.job.control_flow import ContinuedRun, Replaced
 from relevo.job.membership import MEMBER_HEADER
 from relevo.job.outcome import CANCELLED_BY_HAND, Failed, Outcome, Retry, decide
 from relevo.job.payload import Baton
-from relevo.recording import endings
+from relevo.recording import endings, results
+from relevo.recording.results import CapturedResult
 from relevo.store.outcomes import Ending
 from relevo.transport.context import OutcomeRecorder, current
 from relevo.worker import cancelled_batches, cold_shutdown
@@ -71,6 +66,7 @@ class Request(celery_request.Request):
     releases_jobs = True
     #: The job has been released: nothing that comes later may record an end of it.
     is_requeued = False
+    captured: tuple[CapturedResult, ...] = ()  # results, until they go to the recorder
     #: The job was cancelled while it ran: no attempt follows this one.
     is_cancelled = False
 
@@ -95,15 +91,22 @@ class Request(celery_request.Request):
         if self.ending is None or not self.submit_record():
             super().reject(requeue)
 
+    def release_unstarted(self) -> None:
+        """Release the job, which has not started."""
+        self.reject(requeue=True)
+        celery_request.task_ready(self)
+
     def submit_record(self) -> bool:
         """Have the ending recorded, and acked then. Returns False if the caller must ack it now."""
         ending, self.ending = self.ending, None
         recorder = current().recorder
         if recorder is None or ending is None:
             return False
+        if self.captured:
+            ending, self.captured = replace(ending, results=self.captured), ()
         message = self._message
         if self.acknowledged:  # before it ran
-            recorder.add(ending, no_op)
+            recorder.add(ending, lambda _items: None)
             return True
         if hasattr(message, "job"):
             self.acknowledged = True
@@ -356,20 +359,24 @@ class Request(celery_request.Request):
 def _record_success(on_success: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `on_success`: the job has returned; record it before Celery acks."""
 
-    def record_success(
-        self: Request, outcome: tuple[bool, Any, float | None], **options: Any
-    ) -> Any:
+    def record_success(self: Request, outcome: tuple[Any, ...], **options: Any) -> Any:
         message = self._message
         if hasattr(message, "job"):
             message.channel.keeper.admission.body_ended(message.delivery_tag)
-        failed, result, ran = outcome
+        failed, result, ran, *captured = outcome
+        if captured:
+            self.captured = captured[0]
         if not failed:
             if current().recorder is not None:
                 self.ending = endings.for_return(self, result, ran)
+            if self.ending is None and self.captured:
+                self.ending = Ending(listed=False)
             events.emit_returned(self, result, ran)
-        ended = on_success(self, outcome, **options)
+        ended = on_success(self, (failed, result, ran), **options)
         if self.ending is not None:  # acked before it ran
             self.submit_record()
+        if self.captured:  # a result that the job has stored itself, before it raised Ignore
+            results.keep(self.captured, self.task.backend, current().recorder)
         return ended
 
     return record_success
@@ -391,7 +398,3 @@ def _skip_cancelled_members(execute: Callable[..., Any]) -> Callable[..., Any]:
 def unwrap(error: Any) -> Any:
     """Return an error as it was before it crossed from one process to the other."""
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
-
-
-def no_op(_items: list[Any]) -> None:
-    """Nothing is left to do."""

@@ -27,18 +27,17 @@ TABLE = {
 }
 #: Endings of the process, which only a pool of processes outlives.
 DEADLY = {"os-exit": LOST, "kill": LOST}
-POOLS = ["prefork", "threads", "solo", "gevent"]
+#: Green threads wait for a broker on the network.
+TRIED = [(pool, url) for pool in ("prefork", "threads", "solo") for url in ("redis", "sqlite")]
+TRIED += [("gevent", "redis")]
 #: More workers than the deadly jobs can kill, three times each.
 MOST_WORKERS = 20
 
 
-@pytest.mark.parametrize("url", ["redis", "sqlite"], indirect=True)
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("pool", "url"), TRIED, indirect=["url"])
 def test_however_a_body_ends_its_attempt_counts_and_the_worker_goes_on(site: Site, pool: str):
     if pool == "gevent" and importlib.util.find_spec("gevent") is None:
         pytest.skip("gevent is not installed")
-    if pool == "gevent" and "redis" not in site.url:
-        pytest.skip("green threads wait for a broker on the network")
     table = TABLE | (DEADLY if pool == "prefork" else {})
     plain = dict(enumerate(table))
     tries = {100 + number: ending for number, ending in plain.items()}

@@ -64,7 +64,7 @@ def test_a_child_that_is_killed_while_it_hands_over_a_large_error_spoils_no_othe
         (pid,) = (pid for fact, _, pid, _ in site.lines() if fact == "start")
         worker.signal(signal.SIGSTOP)
         gate.touch()
-        site.until(lambda: "pipe_write" in Path(f"/proc/{pid}/wchan").read_text())
+        site.until(lambda: "sock" in Path(f"/proc/{pid}/wchan").read_text())
 
         # When it is killed, I expect it to be missed, and the others to run on
         os.kill(pid, signal.SIGKILL)

@@ -87,6 +87,7 @@ def test_every_name_of_our_api_on_the_page_for_laravel_exists():
 def test_every_task_option_named_on_the_pages_exists():
     for name in ("from-laravel", "from-celery"):
         said = set(re.findall(r"\b([a-z_]+)=", ours(name))) - {
+            "batch",
             "session",
             "limits",
             "name",

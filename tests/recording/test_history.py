@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy import select
 
 from relevo import clock
-from relevo.recording import recorder
 from relevo.store import failed, history, metrics, schedules
 from relevo.store.history import Ended
 from relevo.store.schedules import Run
@@ -129,17 +130,19 @@ def test_without_history_there_is_still_the_failed_store(app, worker, store, dri
     assert metrics.read(store, metrics.TASK, 0, 10**11) == []
 
 
-def test_a_warm_stop_records_what_has_ended(app, worker, store, driver, monkeypatch):
-    monkeypatch.setattr(recorder, "GROUP_SECONDS", 1000.0)
+def test_a_warm_stop_records_what_has_ended(app, worker, store, driver):
+    held = threading.Event()
 
     @app.task(name="shop.add", shared=False)
     def add(x): ...
 
-    with worker() as running:
+    with worker():
+        recorder, write = current().recorder, current().recorder.write
+        recorder.write = lambda records: (held.wait(), write(records))
         results = [add.delay(number) for number in range(5)]
-        eventually(lambda: all(result.state == "SUCCESS" for result in results))
-        eventually(lambda: not running.state.reserved_requests)
+        eventually(lambda: len(recorder._waiting) == 5)
         assert jobs_in(driver) == 5
+        held.set()
         current().stop_recording()
     assert sorted(job.uuid for job in history.page(store, Ended.COMPLETED)) == sorted(
         each.id for each in results

@@ -11,7 +11,6 @@ import pytest
 from relevo.errors import DriverUnavailableError
 from relevo.recording import recorder
 from relevo.recording.recorder import Recorder
-from relevo.worker.request import no_op
 from tests.support.waits import LONG
 
 
@@ -37,6 +36,10 @@ class Store:
     @property
     def records(self):
         return [record for group in self.groups for record in group]
+
+
+def no_op(_items):
+    """Nothing is left to do when it is recorded."""
 
 
 @pytest.fixture

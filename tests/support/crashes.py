@@ -6,6 +6,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import WorkerTerminate
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -29,7 +30,7 @@ EFFECTS = (
 )
 
 
-class Died(BaseException):
+class Died(WorkerTerminate):
     """In place of a kill: no `except Exception` stops it."""
 
 
