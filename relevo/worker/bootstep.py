@@ -46,6 +46,10 @@ def start_recording(app: Any, context: WorkerContext) -> None:
 
     def write(endings: Sequence[Ending]) -> None:
         results = [each for ending in endings for each in ending.results]
+        awaited = [each for ending in endings if ending.members for each in ending.results]
+        if awaited and not writer.publish(awaited):
+            # What the commit hands in, a chord's body, reads these results.
+            raise DriverUnavailableError("the result backend is away, and chords need its results")
         also = writer.local_steps(results) if results else ()
         try:
             outcomes.write(store, endings, delivery.hand_in, also)
