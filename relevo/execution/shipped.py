@@ -112,5 +112,4 @@ def _is_plain(task: Any) -> bool:
         and task.rate_limit is None
         and task.Request == REQUEST
         and task.Strategy == STRATEGY
-        and task.typing is not None
     )

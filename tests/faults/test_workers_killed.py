@@ -53,7 +53,7 @@ def test_a_worker_whose_idle_children_are_killed_still_runs_jobs(site: Site):
     assert site.twice() == set()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes of packets")
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_child_that_is_killed_while_it_hands_over_a_large_error_spoils_no_other_jobs(site: Site):
     gate = site.folder / "gate"
